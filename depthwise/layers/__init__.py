@@ -1,0 +1,58 @@
+"""What networks are made of. Each layer maps (N, C, H, W) to (N, K, H', W') unless it says more."""
+
+from depthwise.layers.act import Act, Clamp, h_sigmoid, h_swish, relu, relu6
+from depthwise.layers.conv import (
+    Conv2dSame,
+    ConvFactory,
+    ConvNormAct,
+    Kernel,
+    PlainSeparableConv,
+    ResizeConv,
+    SeparableConv,
+    conv_norm_act,
+    depthwise,
+    pointwise,
+    same_padding,
+    standard,
+    tensorflow_padding,
+    transposed,
+)
+from depthwise.layers.gate import SqueezeExcite
+from depthwise.layers.ghost import GhostBottleneck, GhostModule
+from depthwise.layers.init import initialize
+from depthwise.layers.inverted import Cell, InvertedResidual, LinearBottleneck
+from depthwise.layers.norm import Norm, NormKind, norm, normalize
+
+__all__ = [
+    "Act",
+    "Cell",
+    "Clamp",
+    "Conv2dSame",
+    "ConvFactory",
+    "ConvNormAct",
+    "GhostBottleneck",
+    "GhostModule",
+    "InvertedResidual",
+    "Kernel",
+    "LinearBottleneck",
+    "Norm",
+    "NormKind",
+    "PlainSeparableConv",
+    "ResizeConv",
+    "SeparableConv",
+    "SqueezeExcite",
+    "conv_norm_act",
+    "depthwise",
+    "h_sigmoid",
+    "h_swish",
+    "initialize",
+    "norm",
+    "normalize",
+    "pointwise",
+    "relu",
+    "relu6",
+    "same_padding",
+    "standard",
+    "tensorflow_padding",
+    "transposed",
+]
