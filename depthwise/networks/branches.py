@@ -1,5 +1,7 @@
 """Parallel branches over one input: what every Inception module is made of."""
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -19,3 +21,8 @@ class Branches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the branches' outputs side by side."""
         return torch.cat([branch(x) for branch in self.children()], 1)
+
+
+def chain(**steps: nn.Module) -> nn.Sequential:
+    """Return the steps one after another, each an attribute under its own name."""
+    return nn.Sequential(OrderedDict(steps))
