@@ -25,6 +25,7 @@ class LinearBottleneck(nn.Sequential):
         gate: SqueezeExcite | None = None, cell: Cell = relu6_cell,
     ):  # fmt: skip
         super().__init__()
+        self.keeps_shape = stride == 1 and in_channels == out_channels
         if expanded != in_channels:
             self.expand = cell(in_channels, expanded)
         self.depthwise = cell(expanded, expanded, kernel, stride, expanded)
@@ -40,7 +41,7 @@ class InvertedResidual(LinearBottleneck):
     MobileNetV3 (arXiv:1905.02244, figure 4).
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return bottleneck(x), plus x where the shapes agree."""
-        y = super().forward(x)
-        return x + y if x.shape == y.shape else y
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (the name in nn.Sequential)
+        """Return bottleneck(x), plus x where the shape stays."""
+        y = super().forward(input)
+        return input + y if self.keeps_shape else y
