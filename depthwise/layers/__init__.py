@@ -17,11 +17,13 @@ from depthwise.layers.conv import (
     tensorflow_padding,
     transposed,
 )
+from depthwise.layers.deform import DeformConv
 from depthwise.layers.gate import SqueezeExcite
 from depthwise.layers.ghost import GhostBottleneck, GhostModule
 from depthwise.layers.init import initialize
 from depthwise.layers.inverted import Cell, InvertedResidual, LinearBottleneck
 from depthwise.layers.norm import Norm, NormKind, norm, normalize
+from depthwise.layers.roi import DeformRoIPool, deform_roi_pool
 
 __all__ = [
     "Act",
@@ -30,6 +32,8 @@ __all__ = [
     "Conv2dSame",
     "ConvFactory",
     "ConvNormAct",
+    "DeformConv",
+    "DeformRoIPool",
     "GhostBottleneck",
     "GhostModule",
     "InvertedResidual",
@@ -42,6 +46,7 @@ __all__ = [
     "SeparableConv",
     "SqueezeExcite",
     "conv_norm_act",
+    "deform_roi_pool",
     "depthwise",
     "h_sigmoid",
     "h_swish",
