@@ -1,0 +1,28 @@
+"""The hub: one small graph that cost, lint, slimming and the compiler all read.
+
+ops (what there is) - graph (how it hangs together) - shapes, check - builder, aten, aten_shape,
+capture (from PyTorch) - interpret (what it means, in NumPy) - show (as text).
+"""
+
+from depthwise.graph.capture import capture, evaluating, supported, trace
+from depthwise.graph.check import check
+from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType, Unsupported
+from depthwise.graph.interpret import interpret
+from depthwise.graph.show import show
+
+__all__ = [
+    "Constant",
+    "Graph",
+    "Node",
+    "Output",
+    "Shape",
+    "TensorType",
+    "Unsupported",
+    "capture",
+    "check",
+    "evaluating",
+    "interpret",
+    "show",
+    "supported",
+    "trace",
+]

@@ -1,0 +1,359 @@
+"""How each of PyTorch's operators becomes ours: one rule an operator, by its name in ATen.
+
+A rule takes the builder and the operator's own arguments, tensors as values, and returns the value
+(or values) of its result. In-place operators share the rule of their plain twin.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from depthwise.graph import ops
+from depthwise.graph.builder import Builder, Value
+from depthwise.graph.ops import Padding, Pair
+
+Rule = Callable[..., Any]
+
+RULES: dict[str, Rule] = {}
+
+Ints = int | Sequence[int]
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operators named as in torch.ops."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            assert name not in RULES, name
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def pair(value: Ints) -> Pair:
+    """Return (vertical, horizontal) of a number, or of one or two numbers in a list."""
+    if isinstance(value, int):
+        return value, value
+    return (value[0], value[-1]) if value else (1, 1)
+
+
+def even_padding(value: Ints) -> Padding:
+    """Return the same padding on opposite sides."""
+    vertical, horizontal = pair(value)
+    return Padding(vertical, vertical, horizontal, horizontal)
+
+
+# ------------------------------------------------------------------------- convolution, linear
+
+
+def present(*values: Value | None) -> list[Value]:
+    """Return the values that are not None."""
+    return [value for value in values if value is not None]
+
+
+@rule("aten.conv2d")
+def _(b: Builder, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    if isinstance(padding, str):
+        spans = [pair(dilation)[i] * (weight.shape[2 + i] - 1) for i in (0, 1)]
+        spans = spans if padding == "same" else [0, 0]
+        # PyTorch puts the odd pixel of 'same' at the bottom and right
+        pads = Padding(*(side for span in spans for side in (span // 2, span - span // 2)))
+    else:
+        pads = even_padding(padding)
+    op = ops.Conv2d(pair(stride), pads, pair(dilation), groups)
+    return b.emit(op, x, weight, *present(bias))
+
+
+@rule("aten.conv1d")
+def _(b: Builder, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    lifted = [b.emit(ops.Reshape((*v.shape[:2], 1, v.shape[2])), v) for v in (x, weight)]
+    wide = [v if isinstance(v, str) else (d, pair(v)[1]) for v, d in
+            ((stride, 1), (padding, 0), (dilation, 1))]  # fmt: skip
+    y = RULES["aten.conv2d"](b, *lifted, bias, *wide, groups)
+    return b.emit(ops.Reshape((*y.shape[:2], y.shape[3])), y)
+
+
+@rule("aten.conv_transpose2d")
+def _(
+    b: Builder, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+):  # fmt: skip
+    (vertical, horizontal), (extra_y, extra_x) = pair(padding), pair(output_padding)
+    pads = Padding(vertical, vertical - extra_y, horizontal, horizontal - extra_x)
+    op = ops.ConvTranspose2d(pair(stride), pads, pair(dilation), groups)
+    return b.emit(op, x, weight, *present(bias))
+
+
+@rule("aten.convolution")
+def _(b: Builder, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
+    if transposed:
+        transpose = RULES["aten.conv_transpose2d"]
+        return transpose(b, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    convolve = RULES["aten.conv2d" if x.rank == 4 else "aten.conv1d"]
+    return convolve(b, x, weight, bias, stride, padding, dilation, groups)
+
+
+@rule("torchvision.deform_conv2d")
+def _(
+    b: Builder, x, weight, offset, mask, bias, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+    groups, offset_groups, use_mask,
+):  # fmt: skip
+    # without a bias torchvision still passes one of zeros, without a mask one that is not read
+    padding, dilation = even_padding((pad_h, pad_w)), (dil_h, dil_w)
+    op = ops.DeformConv2d((stride_h, stride_w), padding, dilation, groups, offset_groups)
+    return b.emit(op, x, weight, bias, offset, *([mask] if use_mask else []))
+
+
+@rule("depthwise.deform_roi_pool")
+def _(b: Builder, x, boxes, offsets, output_size, spatial_scale, samples, gamma):
+    return b.emit(ops.DeformRoIPool(output_size, spatial_scale, samples, gamma), x, boxes, offsets)
+
+
+@rule("aten.linear")
+def _(b: Builder, x, weight, bias=None):
+    return b.emit(ops.Linear(), x, weight, *present(bias))
+
+
+@rule("aten.matmul", "aten.mm", "aten.bmm")
+def _(b: Builder, x, y):
+    return b.emit(ops.MatMul(), x, y)
+
+
+@rule("aten.addmm")
+def _(b: Builder, bias, x, y):
+    return b.emit(ops.Binary("add"), b.emit(ops.MatMul(), x, y), bias)
+
+
+# ---------------------------------------------------------------------------- normalisation
+
+
+@rule("aten.batch_norm")
+def _(b: Builder, x, weight, bias, mean, variance, training, momentum, eps, cudnn_enabled=False):
+    if training or mean is None:
+        return None  # statistics of the batch: not a function of one image
+    dtype, channels = x.type.dtype, x.shape[1]
+    weight = weight or b.literal([1.0] * channels, dtype)
+    bias = bias or b.literal([0.0] * channels, dtype)
+    return b.emit(ops.BatchNorm(eps), x, weight, bias, mean, variance)
+
+
+@rule("aten._native_batch_norm_legit_no_training")
+def _(b: Builder, x, weight, bias, mean, variance, momentum, eps):
+    y = RULES["aten.batch_norm"](b, x, weight, bias, mean, variance, False, momentum, eps)
+    return [y, None, None]
+
+
+@rule("aten.group_norm")
+def _(b: Builder, x, groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=False):
+    return b.emit(ops.GroupNorm(groups, eps), x, *present(weight, bias))
+
+
+@rule("aten.instance_norm")
+def _(b: Builder, x, weight, bias, mean, variance, use_input_stats, momentum, eps, cudnn_enabled):
+    if not use_input_stats:
+        return RULES["aten.batch_norm"](b, x, weight, bias, mean, variance, False, momentum, eps)
+    return b.emit(ops.GroupNorm(x.shape[1], eps), x, *present(weight, bias))
+
+
+@rule("aten.layer_norm")
+def _(b: Builder, x, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=False):
+    return b.emit(ops.LayerNorm(len(normalized_shape), eps), x, *present(weight, bias))
+
+
+@rule("aten.native_layer_norm")
+def _(b: Builder, x, normalized_shape, weight, bias, eps):
+    return [RULES["aten.layer_norm"](b, x, normalized_shape, weight, bias, eps), None, None]
+
+
+@rule("aten.native_group_norm")
+def _(b: Builder, x, weight, bias, n, c, pixels, groups, eps):
+    return [RULES["aten.group_norm"](b, x, groups, weight, bias, eps), None, None]
+
+
+# ---------------------------------------------------------------------------------- pooling
+
+
+@rule("aten.max_pool2d")
+def _(b: Builder, x, kernel_size, stride=(), padding=0, dilation=1, ceil_mode=False):
+    op = ops.MaxPool2d(
+        pair(kernel_size), pair(stride or kernel_size), even_padding(padding), pair(dilation),
+        ceil_mode,
+    )  # fmt: skip
+    return b.emit(op, x)
+
+
+@rule("aten.max_pool2d_with_indices")
+def _(b: Builder, *arguments, **named):
+    return [RULES["aten.max_pool2d"](b, *arguments, **named), None]
+
+
+@rule("aten.avg_pool2d")
+def _(
+    b: Builder, x, kernel_size, stride=(), padding=0, ceil_mode=False, count_include_pad=True,
+    divisor_override=None,
+):  # fmt: skip
+    op = ops.AvgPool2d(
+        pair(kernel_size), pair(stride or kernel_size), even_padding(padding), ceil_mode,
+        count_include_pad, divisor_override,
+    )  # fmt: skip
+    return b.emit(op, x)
+
+
+@rule("aten.avg_pool3d")
+def _(b: Builder, x, kernel_size, stride=(), padding=(0, 0, 0), *rest):
+    """Pool along depth only, as local response normalisation does: (N, 1, D, H, W)."""
+    kernel, step, pad = tuple(kernel_size), tuple(stride or kernel_size), tuple(padding)
+    flat = kernel[1:] == step[1:] == (1, 1) and pad[1:] == (0, 0) and x.shape[1] == 1
+    if not flat:
+        return None
+    n, one, depth, height, width = x.shape
+    planes = b.emit(ops.Reshape((n, one, depth, height * width)), x)
+    pooled = RULES["aten.avg_pool2d"](
+        b, planes, (kernel[0], 1), (step[0], 1), (pad[0], 0), *rest
+    )  # fmt: skip
+    return b.emit(ops.Reshape((n, one, pooled.shape[2], height, width)), pooled)
+
+
+@rule("aten.adaptive_avg_pool2d", "aten._adaptive_avg_pool2d")
+def _(b: Builder, x, output_size):
+    return b.emit(ops.AdaptivePool2d("mean", pair(output_size)), x)
+
+
+@rule("aten.adaptive_max_pool2d")
+def _(b: Builder, x, output_size):
+    return [b.emit(ops.AdaptivePool2d("max", pair(output_size)), x), None]
+
+
+def reduce(b: Builder, function: Any, x: Value, dim: Ints | None, keepdim: bool) -> Value:
+    """Reduce over the axes `dim`, all of them where there are none."""
+    axes = range(x.rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
+    return b.emit(ops.Reduce(function, tuple(sorted(x.axis(a) for a in axes)), keepdim), x)
+
+
+@rule("aten.mean")
+def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
+    return reduce(b, "mean", x, dim, keepdim)
+
+
+@rule("aten.sum")
+def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
+    return reduce(b, "sum", x, dim, keepdim)
+
+
+@rule("aten.amax")
+def _(b: Builder, x, dim=None, keepdim=False):
+    return reduce(b, "max", x, dim, keepdim)
+
+
+@rule("aten.amin")
+def _(b: Builder, x, dim=None, keepdim=False):
+    return reduce(b, "min", x, dim, keepdim)
+
+
+# ------------------------------------------------------------------------------ element by element
+
+PLAIN: dict[str, ops.Function] = {
+    "relu": "relu", "relu6": "relu6", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid",
+    "sigmoid": "sigmoid", "silu": "silu", "tanh": "tanh", "mish": "mish", "sqrt": "sqrt",
+    "rsqrt": "reciprocal_sqrt", "exp": "exp", "log": "log", "abs": "abs", "neg": "negative",
+}  # fmt: skip
+
+
+def plain(function: ops.Function) -> Rule:
+    """Return the rule of an operator that is one of our functions, without parameters."""
+    return lambda b, x: b.emit(ops.Activation(function), x)
+
+
+RULES |= {f"aten.{name}": plain(function) for name, function in PLAIN.items()}
+
+
+@rule("aten.gelu")
+def _(b: Builder, x, approximate="none"):
+    return b.emit(ops.Activation("gelu" if approximate == "none" else "gelu_tanh"), x)
+
+
+@rule("aten.leaky_relu")
+def _(b: Builder, x, negative_slope=0.01):
+    return b.emit(ops.Activation("leaky_relu", (negative_slope,)), x)
+
+
+@rule("aten.elu")
+def _(b: Builder, x, alpha=1.0, scale=1, input_scale=1):
+    return b.emit(ops.Activation("elu", (alpha,)), x) if scale == input_scale == 1 else None
+
+
+@rule("aten.softplus")
+def _(b: Builder, x, beta=1, threshold=20):
+    return b.emit(ops.Activation("softplus"), x) if (beta, threshold) == (1, 20) else None
+
+
+@rule("aten.clamp", "aten.hardtanh", "aten.clamp_min", "aten.clamp_max")
+def _(b: Builder, x, low=None, high=None, **named):
+    low, high = named.get("min", named.get("min_val", low)), named.get("max", high)
+    bounds = (-float("inf") if low is None else low, float("inf") if high is None else high)
+    if any(isinstance(bound, Value) for bound in bounds):
+        return None
+    return b.emit(ops.Activation("clamp", (float(bounds[0]), float(bounds[1]))), x)
+
+
+@rule("aten.pow")
+def _(b: Builder, x, exponent):
+    if isinstance(exponent, Value) or not isinstance(x, Value):
+        return None
+    return b.emit(ops.Activation("power", (float(exponent),)), x)
+
+
+@rule("aten.square")
+def _(b: Builder, x):
+    return b.emit(ops.Binary("multiply"), x, x)
+
+
+@rule("aten.prelu")
+def _(b: Builder, x, weight):
+    return b.emit(ops.PRelu(), x, weight)
+
+
+@rule("aten.softmax", "aten._softmax")
+def _(b: Builder, x, dim, *_unused):
+    return b.emit(ops.Softmax(x.axis(dim)), x)
+
+
+def binary(b: Builder, function: Any, x: Value | float, y: Value | float) -> Value:
+    """Combine two tensors, or a tensor and a number."""
+    dtype = next(v.type.dtype for v in (x, y) if isinstance(v, Value))
+    values = [v if isinstance(v, Value) else b.literal(v, dtype) for v in (x, y)]
+    return b.emit(ops.Binary(function), *values)
+
+
+@rule("aten.add")
+def _(b: Builder, x, y, alpha=1):
+    return binary(b, "add", x, y if alpha == 1 else binary(b, "multiply", y, alpha))
+
+
+@rule("aten.sub")
+def _(b: Builder, x, y, alpha=1):
+    return binary(b, "subtract", x, y if alpha == 1 else binary(b, "multiply", y, alpha))
+
+
+@rule("aten.rsub")
+def _(b: Builder, x, y, alpha=1):
+    return RULES["aten.sub"](b, y, x, alpha)
+
+
+@rule("aten.mul", "aten.multiply")
+def _(b: Builder, x, y):
+    return binary(b, "multiply", x, y)
+
+
+@rule("aten.div", "aten.true_divide")
+def _(b: Builder, x, y, rounding_mode=None):
+    return binary(b, "divide", x, y) if rounding_mode is None else None
+
+
+@rule("aten.maximum")
+def _(b: Builder, x, y):
+    return binary(b, "maximum", x, y)
+
+
+@rule("aten.minimum")
+def _(b: Builder, x, y):
+    return binary(b, "minimum", x, y)

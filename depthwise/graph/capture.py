@@ -1,0 +1,262 @@
+"""From a PyTorch network to a graph, by torch.export."""
+
+import operator
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec
+
+from depthwise.graph import aten, aten_shape  # noqa: F401  (the second registers its rules)
+from depthwise.graph.aten import RULES
+from depthwise.graph.builder import Builder, Value
+from depthwise.graph.check import check
+from depthwise.graph.failure import explain
+from depthwise.graph.graph import Constant, Graph, Output, Shape, TensorType, Unsupported
+from depthwise.graph.ops import Opaque, Permute, Reshape, Slice
+
+Network = nn.Module | ExportedProgram
+
+
+def capture(net: Network, *shapes: Shape) -> Graph:
+    """Return the graph of `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) each.
+
+    Works on the meta device too, where constants have no data. An ExportedProgram brings its own
+    shapes. The network is not changed.
+    Raises Unsupported for an operator that we do not know, ValueError for shapes that do not fit.
+    """
+    return supported(trace(net, *shapes))
+
+
+def supported(graph: Graph) -> Graph:
+    """Return the graph, or raise Unsupported naming the first operator without a meaning to us."""
+    for node in graph:
+        if isinstance(node.op, Opaque):
+            raise Unsupported(
+                f"operator {node.op.operator} in module {node.path or '(the network itself)'!r} is "
+                f"not supported: replace it by one of {', '.join(sorted(RULES))}, or keep that "
+                "module outside of the network"
+            )
+    return graph
+
+
+def trace(net: Network, *shapes: Shape) -> Graph:
+    """Return the graph as `capture` does, with operators that we do not know as Opaque nodes."""
+    program = net if isinstance(net, ExportedProgram) else export(net, shapes)
+    given = _input_shapes(program)
+    if shapes and tuple(map(tuple, shapes)) != given:
+        raise ValueError(f"shapes {shapes}: this program was exported for inputs of {given}")
+    return check(_Importer(program).run())
+
+
+def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
+    """Export `net` in evaluation mode; raises ValueError or Unsupported naming the module."""
+    if not shapes:
+        raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
+    first = next(net.parameters(), torch.empty(0))
+    inputs = tuple(
+        torch.empty(shape, device=first.device, dtype=first.dtype, requires_grad=False)
+        for shape in shapes
+    )
+    with evaluating(net), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # export's advice on its own internals
+        try:
+            return torch.export.export(net, inputs)
+        except Exception as error:
+            raise explain(error, net, inputs) from error
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Put every module of `net` in evaluation mode, and back as each was."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _input_shapes(program: ExportedProgram) -> tuple[Shape, ...]:
+    named = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+    specs = program.graph_signature.input_specs
+    users = [named[s.arg.name] for s in specs if s.kind == InputKind.USER_INPUT]
+    return tuple(_type(node.meta["val"], node.name).shape for node in users)
+
+
+def _type(tensor: Any, name: str) -> TensorType:
+    if not isinstance(tensor, torch.Tensor):
+        raise Unsupported(f"value {name} is {tensor!r}: only tensors are supported")
+    if any(not isinstance(size, int) for size in tensor.shape):
+        raise Unsupported(
+            f"value {name} has the shape {tuple(tensor.shape)}: export with static shapes"
+        )
+    return TensorType(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+
+def _constant(tensor: torch.Tensor, name: str, **facts: Any) -> Constant:
+    """Return a constant that shares the tensor's memory; bfloat16, not in NumPy, has no data."""
+    tensor = tensor.detach()
+    hidden = tensor.is_meta or tensor.dtype == torch.bfloat16
+    data = None if hidden else tensor.cpu().contiguous().numpy()
+    return Constant(_type(tensor, name), data, **facts)
+
+
+class _Importer:
+    """Walks an exported program once, in order; `values` maps what it computes to our values."""
+
+    def __init__(self, program: ExportedProgram):
+        self.program = program
+        self.builder = Builder()
+        self.inputs: dict[str, TensorType] = {}
+        self.values: dict[fx.Node, Any] = {}
+        self.tensors: dict[str, torch.Tensor] = {}  # what constants are computed from
+
+    def run(self) -> Graph:
+        signature = self.program.graph_signature
+        specs = {spec.arg.name: spec for spec in signature.input_specs}
+        outputs: tuple[Output, ...] = ()
+        for node in self.program.graph.nodes:
+            match node.op:
+                case "placeholder":
+                    self.values[node] = self._placeholder(node, specs[node.name])
+                case "call_function":
+                    self._call(node)
+                case "output":
+                    outputs = self._outputs(node)
+        builder = self.builder
+        read = {name for node in builder.nodes for name in node.inputs}
+        read |= {output.value for output in outputs}
+        read |= {source for name in read & set(builder.constants)
+                 for source in builder.constants[name].sources}  # fmt: skip
+        constants = {
+            name: constant for name, constant in builder.constants.items()
+            if constant.trainable or name in read
+        }  # fmt: skip
+        return Graph(self.inputs, constants, tuple(builder.nodes), outputs)
+
+    def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
+        if spec.kind == InputKind.USER_INPUT:
+            self.inputs[node.name] = _type(node.meta.get("val"), node.name)
+            return Value(node.name, self.inputs[node.name])
+        target = spec.target
+        if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            raise Unsupported(
+                f"input {node.name} is a {spec.kind.name}: only tensors are supported"
+            )
+        assert target is not None
+        tensor = self.program.state_dict.get(target)
+        if tensor is None:
+            tensor = self.program.constants[target]
+        assert isinstance(tensor, torch.Tensor)
+        return self._add_tensor(target, tensor, trainable=spec.kind == InputKind.PARAMETER)
+
+    def _add_tensor(self, name: str, tensor: torch.Tensor, **facts: Any) -> Value:
+        self.tensors[name] = tensor
+        return self.builder.add_constant(name, _constant(tensor, name, **facts))
+
+    def _call(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            source, index = node.args
+            assert isinstance(source, fx.Node)
+            self.values[node] = self.values[source][index]
+            return
+        name = str(node.target)
+        packet = ".".join(name.split(".")[:2])
+        in_place = packet.endswith("_") and not packet.endswith("__")
+        self.builder.name, self.builder.path = node.name, _path(node)
+        self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
+        if in_place:
+            self._overwrite(node)
+
+    def _lower(self, node: fx.Node, packet: str) -> Any:
+        read = [v for v in map(self.values.get, node.all_input_nodes) if v is not None]
+        constants = [v.name for v in read if isinstance(v, Value) and v.name in self.tensors]
+        if len(constants) == len(read) and isinstance(node.meta.get("val"), torch.Tensor):
+            return self._compute(node, constants)
+        arguments = fx.map_arg(node.args, self.values.__getitem__)
+        named = fx.map_arg(node.kwargs, self.values.__getitem__)
+        lower = RULES.get(packet)
+        try:
+            result = lower(self.builder, *arguments, **named) if lower else None
+        except TypeError as error:
+            # an overload with arguments that the rule does not take
+            raise Unsupported(
+                f"operator {node.target} in module {_path(node)!r}: {error}"
+            ) from error
+        if result is None:
+            return self._opaque(node, read)
+        return result
+
+    def _compute(self, node: fx.Node, constants: list[str]) -> Value:
+        """Compute what depends on constants alone, such as a standardised weight, once and now."""
+        tensors = {n: self.tensors[self.values[n].name] for n in node.all_input_nodes}
+        with torch.no_grad():
+            result = node.target(  # type: ignore[operator]
+                *fx.map_arg(node.args, tensors.__getitem__),
+                **fx.map_arg(node.kwargs, tensors.__getitem__),
+            )
+        known = self.builder.constants
+        sources = dict.fromkeys(s for c in constants for s in (known[c].sources or (c,)))
+        return self._add_tensor(node.name, result, sources=tuple(sources))
+
+    def _opaque(self, node: fx.Node, read: list[Any]) -> Any:
+        inputs = tuple(value for value in read if isinstance(value, Value))
+        result, operator = node.meta.get("val"), str(node.target)
+        if isinstance(result, tuple | list):
+            return [
+                self.builder.emit_opaque(operator, inputs, _type(part, node.name))
+                for part in result
+            ]
+        return self.builder.emit_opaque(operator, inputs, _type(result, node.name))
+
+    def _overwrite(self, node: fx.Node) -> None:
+        """Let later readers of what an in-place operator wrote to see its result."""
+        target = node.args[0]
+        assert isinstance(target, fx.Node)
+        old, new = self.values[target], self.values[node]
+        view = next((n for n in self.builder.nodes if n.name == old.name), None)
+        moved = view is not None and isinstance(view.op, Reshape | Permute | Slice)
+        views = [
+            n for n, value in self.values.items()
+            if moved and isinstance(value, Value) and view and value.name in view.inputs
+        ]  # fmt: skip
+        later = [reader for n in views for reader in n.users if reader not in self.values]
+        if later:
+            raise Unsupported(
+                f"operator {node.target} in module {_path(node)!r} writes into a part of a tensor "
+                f"that {later[0].name} reads afterwards: write out of place there"
+            )
+        for other, value in self.values.items():
+            if isinstance(value, Value) and value.name == old.name:
+                self.values[other] = new
+
+    def _outputs(self, node: fx.Node) -> tuple[Output, ...]:
+        spec = self.program.call_spec.out_spec
+        assert spec is not None
+        kinds = self.program.graph_signature.output_specs
+        values = [self.values[n] for n in node.args[0] if isinstance(n, fx.Node)]  # type: ignore[union-attr]
+        results = [
+            v for v, kind in zip(values, kinds, strict=True) if kind.kind.name == "USER_OUTPUT"
+        ]
+        skeleton = spec.unflatten(list(range(len(results))))
+        if isinstance(skeleton, int):
+            return (Output("", results[0].name),)
+        items = skeleton.items() if hasattr(skeleton, "items") else enumerate(skeleton)
+        named = {position: str(key) for key, position in items if isinstance(position, int)}
+        if len(named) != len(results):
+            raise Unsupported(
+                "the network returns nested structures: return a tensor, tuple or dict"
+            )
+        return tuple(Output(named[i], value.name) for i, value in enumerate(results))
+
+
+def _path(node: fx.Node) -> str:
+    """Return the innermost module's path; a module called twice has one path."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return next(reversed(stack.values()))[0].split("@")[0] if stack else ""

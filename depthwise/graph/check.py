@@ -1,0 +1,42 @@
+"""What every graph must satisfy; run between all passes."""
+
+from depthwise.graph.graph import Graph, Node, TensorType
+from depthwise.graph.ops import Opaque
+from depthwise.graph.shapes import infer
+
+
+def check(graph: Graph) -> Graph:
+    """Return the graph, or raise AssertionError naming the first node that breaks a rule.
+
+    Names are unique; a value is computed before it is read; each shape is the one its operator
+    gives; constants have the shape of their data; outputs exist.
+    """
+    known: dict[str, TensorType] = dict(graph.inputs)
+    for name, constant in graph.constants.items():
+        assert name not in known, f"two values are named {name}"
+        if constant.data is not None:
+            found = constant.data.shape
+            assert found == constant.type.shape, f"{name}: data {found}, type {constant.type}"
+        known[name] = constant.type
+    for node in graph:
+        assert node.name not in known, f"two values are named {node.name}"
+        missing = [name for name in node.inputs if name not in known]
+        assert not missing, f"{node.name} reads {missing[0]}, which is not computed before it"
+        _check_shape(node, [known[name] for name in node.inputs])
+        known[node.name] = node.type
+    for output in graph.outputs:
+        assert output.value in known, (
+            f"output {output.name!r} is {output.value}, which is not there"
+        )
+    return graph
+
+
+def _check_shape(node: Node, inputs: list[TensorType]) -> None:
+    if isinstance(node.op, Opaque):
+        return
+    where = f"{node.name} at {node.path or 'the top'}"
+    try:
+        shape = infer(node.op, *(type.shape for type in inputs))
+    except ValueError as error:
+        raise AssertionError(f"{where}: {error}") from error
+    assert shape == node.type.shape, f"{where}: {node.op} gives {shape}, not {node.type.shape}"

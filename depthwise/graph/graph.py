@@ -1,0 +1,111 @@
+"""The graph: values by name, in the order in which they are computed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from depthwise.graph.ops import Op
+
+Shape = tuple[int, ...]
+
+
+class Unsupported(Exception):  # noqa: N818  (the name of the public surface)
+    """A network cannot be lowered: the message names the operator, its module and what to do."""
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A value's shape and element type, named as NumPy names it."""
+
+    shape: Shape
+    dtype: str = "float32"
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that the elements take, packed."""
+        return self.size * (2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize)
+
+    def __str__(self) -> str:
+        """Return as in 1x3x224x224, with the element type where it is not float32."""
+        shape = "x".join(map(str, self.shape)) or "scalar"
+        return shape if self.dtype == "float32" else f"{shape} {self.dtype}"
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A weight, buffer or literal; `data` is None where the network is on the meta device.
+
+    `sources` names the parameters that a constant was computed from (a standardised weight, say).
+    """
+
+    type: TensorType
+    data: np.ndarray | None = None
+    trainable: bool = False
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator at work: the value `name` of type `type`, computed inside the module `path`."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    type: TensorType
+    path: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """A value the network returns; `name` is its key or position, empty where there is one only."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network fixed to its input shapes. Constants are named as in the state dict."""
+
+    inputs: Mapping[str, TensorType]
+    constants: Mapping[str, Constant]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Output, ...]
+    _types: dict[str, TensorType] = field(init=False, repr=False)
+
+    def __post_init__(self):
+        types = dict(self.inputs)
+        types |= {name: constant.type for name, constant in self.constants.items()}
+        types |= {node.name: node.type for node in self.nodes}
+        object.__setattr__(self, "_types", types)
+
+    def type(self, value: str) -> TensorType:
+        """Return the type of an input, constant or node."""
+        return self._types[value]
+
+    def activations(self, node: Node) -> tuple[str, ...]:
+        """Return the inputs of a node that are not constants, each once."""
+        return tuple(dict.fromkeys(name for name in node.inputs if name not in self.constants))
+
+    def weights(self, node: Node) -> tuple[str, ...]:
+        """Return the inputs of a node that are constants."""
+        return tuple(name for name in node.inputs if name in self.constants)
+
+    def readers(self) -> dict[str, list[Node]]:
+        """Return, for each value, the nodes that read it."""
+        readers: dict[str, list[Node]] = {name: [] for name in self._types}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                readers[name].append(node)
+        return readers
+
+    def __iter__(self) -> Iterator[Node]:
+        """Iterate over the nodes in order."""
+        return iter(self.nodes)

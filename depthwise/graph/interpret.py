@@ -1,0 +1,386 @@
+"""What the graph means, in NumPy: slow, plain, and the judge of everything faster."""
+
+from functools import singledispatch
+from math import ceil, erf, floor, prod, sqrt
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from depthwise.graph import ops
+from depthwise.graph.graph import Graph, Unsupported
+from depthwise.graph.ops import Op, Padding, Pair
+from depthwise.graph.shapes import pooled
+
+Array = np.ndarray
+
+
+def interpret(graph: Graph, *inputs: Array) -> dict[str, Array]:
+    """Return every value of the graph by name, for inputs in the order of graph.inputs.
+
+    Raises ValueError for inputs that do not fit, Unsupported where constants have no data.
+    """
+    values: dict[str, Array] = {}
+    for (name, type_), x in zip(graph.inputs.items(), inputs, strict=True):
+        if x.shape != type_.shape:
+            raise ValueError(f"input {name} has shape {x.shape}: the graph takes {type_.shape}")
+        values[name] = x.astype(type_.dtype, copy=False)
+    for name, constant in graph.constants.items():
+        if constant.data is None:
+            raise Unsupported(f"{name} has no data: the network was captured on the meta device")
+        values[name] = constant.data
+    for node in graph:
+        result = evaluate(node.op, *(values[name] for name in node.inputs))
+        values[node.name] = result.astype(node.type.dtype, copy=False)
+    return values
+
+
+@singledispatch
+def evaluate(op: Op, *inputs: Array) -> Array:
+    """Return op(inputs)."""
+    raise NotImplementedError(type(op))
+
+
+@evaluate.register
+def _(op: ops.Opaque, *inputs):
+    raise Unsupported(f"operator {op.operator} has no meaning here")
+
+
+# ----------------------------------------------------------------------- convolution and linear
+
+
+def pad_plane(x: Array, padding: Padding, value: float = 0.0) -> Array:
+    """Return (N, C, H, W) with pixels of `value` around each plane."""
+    sides = ((0, 0), (0, 0), padding[:2], padding[2:])
+    return np.pad(x, sides, constant_values=value)
+
+
+def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Array:
+    """Return (N, C, H', W', R, S): the pixels under the kernel at each position; a view."""
+    reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    view = sliding_window_view(x, reach, (2, 3))  # type: ignore[call-overload]
+    return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+
+
+def convolve_columns(columns: Array, weight: Array, groups: int) -> Array:
+    """Return (N, K, H', W') from columns (N, C, H', W', R, S), group by group."""
+    n, c, height, width = columns.shape[:4]
+    taps = c // groups * weight.shape[2] * weight.shape[3]
+    by_pixel = columns.reshape(n, groups, c // groups, height, width, *weight.shape[2:])
+    by_pixel = by_pixel.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, n * height * width, taps)
+    kernels = weight.reshape(groups, weight.shape[0] // groups, taps)
+    y = by_pixel @ kernels.transpose(0, 2, 1)  # groups, pixels, K / groups
+    y = y.reshape(groups, n, height, width, -1).transpose(1, 0, 4, 2, 3)
+    return np.ascontiguousarray(y.reshape(n, -1, height, width))
+
+
+def add_bias(y: Array, bias: Array | None) -> Array:
+    """Return y with one number added to each channel."""
+    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
+
+
+@evaluate.register
+def _(op: ops.Conv2d, x, weight, bias=None):
+    columns = windows(pad_plane(x, op.padding), weight.shape[2:], op.stride, op.dilation)
+    return add_bias(convolve_columns(columns, weight, op.groups), bias)
+
+
+@evaluate.register
+def _(op: ops.ConvTranspose2d, x, weight, bias=None):
+    """Put each input pixel's stamp where the convolution would have read it from."""
+    n, c, height, width = x.shape
+    (stride_y, stride_x), (dil_y, dil_x) = op.stride, op.dilation
+    groups, (_, per_group, R, S) = op.groups, weight.shape
+    pixels = x.reshape(n, groups, c // groups, height, width)
+    kernels = weight.reshape(groups, c // groups, per_group, R, S)
+    pad = op.padding
+    full_h = (height - 1) * stride_y + dil_y * (R - 1) + 1 + max(0, -pad.bottom)
+    full_w = (width - 1) * stride_x + dil_x * (S - 1) + 1 + max(0, -pad.right)
+    y = np.zeros((n, groups, per_group, full_h, full_w), x.dtype)
+    for r in range(R):
+        for s in range(S):
+            stamp = np.einsum("ngcyx,gck->ngkyx", pixels, kernels[..., r, s], optimize=True)
+            rows = slice(r * dil_y, r * dil_y + (height - 1) * stride_y + 1, stride_y)
+            columns = slice(s * dil_x, s * dil_x + (width - 1) * stride_x + 1, stride_x)
+            y[..., rows, columns] += stamp
+    y = y.reshape(n, -1, full_h, full_w)
+    y = y[:, :, pad.top : full_h - max(0, pad.bottom), pad.left : full_w - max(0, pad.right)]
+    return add_bias(y, bias)
+
+
+def bilinear(x: Array, rows: Array, columns: Array) -> Array:
+    """Return x (C, H, W) sampled at rows, columns of one shape: (C, *shape); zero outside."""
+    _, height, width = x.shape
+    top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    down, right = rows - top, columns - left
+    result = np.zeros((x.shape[0], *rows.shape), x.dtype)
+    for dy, weight_y in ((0, 1 - down), (1, down)):
+        for dx, weight_x in ((0, 1 - right), (1, right)):
+            y, z = top + dy, left + dx
+            inside = (y >= 0) & (y < height) & (z >= 0) & (z < width)
+            corner = x[:, y.clip(0, height - 1), z.clip(0, width - 1)]
+            result += corner * np.where(inside, weight_y * weight_x, 0)
+    return result
+
+
+@evaluate.register
+def _(op: ops.DeformConv2d, x, weight, bias, offsets, mask=None):
+    n, c = x.shape[:2]
+    R, S = weight.shape[2:]
+    height, width = offsets.shape[2:]
+    G = op.offset_groups
+    y, z, r, s = np.ogrid[:height, :width, :R, :S]
+    rows = y * op.stride[0] - op.padding.top + r * op.dilation[0]
+    columns = z * op.stride[1] - op.padding.left + s * op.dilation[1]
+    shift = offsets.reshape(n, G, R, S, 2, height, width).transpose(0, 1, 4, 5, 6, 2, 3)
+    sampled = np.empty((n, c, height, width, R, S), x.dtype)
+    for image in range(n):
+        for g in range(G):
+            channels = slice(g * c // G, (g + 1) * c // G)
+            down, right = shift[image, g]
+            taken = bilinear(x[image, channels], rows + down, columns + right)
+            if mask is not None:
+                factors = mask.reshape(n, G, R, S, height, width)[image, g]
+                taken = taken * factors.transpose(2, 3, 0, 1)
+            sampled[image, channels] = taken
+    return add_bias(convolve_columns(sampled, weight, op.groups), bias)
+
+
+@evaluate.register
+def _(op: ops.Linear, x, weight, bias=None):
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+@evaluate.register
+def _(op: ops.MatMul, a, b):
+    return a @ b
+
+
+# -------------------------------------------------------------------------------- normalisation
+
+
+def by_channel(parameter: Array, rank: int) -> Array:
+    """Return (C) so that it broadcasts over (N, C, ...)."""
+    return parameter.reshape(1, -1, *(1,) * (rank - 2))
+
+
+def standardize(x: Array, axes: tuple[int, ...], eps: float) -> Array:
+    """Return x with zero mean and unit variance over the axes."""
+    mean = x.mean(axes, keepdims=True)
+    return (x - mean) / np.sqrt(((x - mean) ** 2).mean(axes, keepdims=True) + eps)
+
+
+@evaluate.register
+def _(op: ops.BatchNorm, x, weight, bias, mean, variance):
+    scale = weight / np.sqrt(variance + op.eps)
+    return (x - by_channel(mean, x.ndim)) * by_channel(scale, x.ndim) + by_channel(bias, x.ndim)
+
+
+@evaluate.register
+def _(op: ops.GroupNorm, x, weight=None, bias=None):
+    grouped = x.reshape(x.shape[0], op.groups, -1)
+    y = standardize(grouped, (2,), op.eps).reshape(x.shape)
+    if weight is not None:
+        y = y * by_channel(weight, x.ndim)
+    return y if bias is None else y + by_channel(bias, x.ndim)
+
+
+@evaluate.register
+def _(op: ops.LayerNorm, x, weight=None, bias=None):
+    y = standardize(x, tuple(range(x.ndim - op.axes, x.ndim)), op.eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+# -------------------------------------------------------------------------------------- pooling
+
+
+def pool_windows(x: Array, op: ops.MaxPool2d | ops.AvgPool2d, outside: float) -> Array:
+    """Return (N, C, H', W', R, S) with pixels of value `outside` wherever a window hangs over."""
+    dilation = op.dilation if isinstance(op, ops.MaxPool2d) else (1, 1)
+    reach = tuple(d * (k - 1) + 1 for k, d in zip(op.kernel, dilation, strict=True))
+    size = pooled(x.shape[2:], (reach[0], reach[1]), op.stride, op.padding, op.ceil)
+    needed = [(n - 1) * s + k for n, s, k in zip(size, op.stride, reach, strict=True)]
+    pad = op.padding
+    bottom = max(pad.bottom, needed[0] - x.shape[2] - pad.top)
+    right = max(pad.right, needed[1] - x.shape[3] - pad.left)
+    padded = pad_plane(x, Padding(pad.top, bottom, pad.left, right), outside)
+    view = windows(padded, op.kernel, op.stride, dilation)
+    return view[:, :, : size[0], : size[1]]
+
+
+@evaluate.register
+def _(op: ops.MaxPool2d, x):
+    return pool_windows(x, op, -np.inf).max((4, 5))
+
+
+@evaluate.register
+def _(op: ops.AvgPool2d, x):
+    total = pool_windows(x, op, 0.0).sum((4, 5))
+    if op.divisor is not None:
+        return total / op.divisor
+    counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
+    if op.count_padding:  # the given padding counts, what ceil mode adds behind it does not
+        counted = pad_plane(counted, op.padding, 1.0)
+        op = ops.AvgPool2d(op.kernel, op.stride, Padding(0, 0, 0, 0), op.ceil, False, None)
+    return total / pool_windows(counted, op, 0.0).sum((4, 5))
+
+
+@evaluate.register
+def _(op: ops.AdaptivePool2d, x):
+    reduce = np.mean if op.function == "mean" else np.max
+    bins = [
+        [slice(floor(i * n / m), ceil((i + 1) * n / m)) for i in range(m)]
+        for n, m in zip(x.shape[-2:], op.size, strict=True)
+    ]
+    rows = [[reduce(x[..., y, z], axis=(-2, -1)) for z in bins[1]] for y in bins[0]]
+    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
+
+
+@evaluate.register
+def _(op: ops.DeformRoIPool, x, boxes, offsets):
+    P, samples = op.output_size, op.samples
+    result = np.empty((len(boxes), x.shape[1], P, P), x.dtype)
+    at = (np.arange(samples) + 0.5) / samples
+    for i, (image, left, top, right, bottom) in enumerate(boxes):
+        y0, x0 = top * op.spatial_scale - 0.5, left * op.spatial_scale - 0.5
+        height, width = (bottom - top) * op.spatial_scale, (right - left) * op.spatial_scale
+        for p in range(P):
+            for q in range(P):
+                shift_y, shift_x = op.gamma * offsets[i, :, p, q] * (height, width)
+                rows = y0 + (p + at) * height / P + shift_y
+                columns = x0 + (q + at) * width / P + shift_x
+                grid = np.meshgrid(rows, columns, indexing="ij")
+                result[i, :, p, q] = sample_region(x[int(image)], *grid).mean((1, 2))
+    return result
+
+
+def sample_region(x: Array, rows: Array, columns: Array) -> Array:
+    """Return x (C, H, W) sampled bilinearly, held at the border, zero a pixel and more outside."""
+    _, height, width = x.shape
+    inside = (rows >= -1) & (rows <= height) & (columns >= -1) & (columns <= width)
+    held = bilinear(x, rows.clip(0, height - 1), columns.clip(0, width - 1))
+    return held * inside
+
+
+# --------------------------------------------------------------- reduction, element by element
+
+
+@evaluate.register
+def _(op: ops.Reduce, x):
+    reduce = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}[op.function]
+    return reduce(x, axis=op.axes, keepdims=op.keep)
+
+
+def sigmoid(x: Array) -> Array:
+    """Return 1 / (1 + exp(-x)) without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+FUNCTIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "leaky_relu": lambda x, slope: np.where(x > 0, x, x * slope),
+    "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "hard_sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "sigmoid": sigmoid,
+    "silu": lambda x: x * sigmoid(x),
+    "gelu": lambda x: 0.5 * x * (1 + np.vectorize(erf)(x / sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "tanh": np.tanh,
+    "elu": lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    "clamp": np.clip,
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
+    "power": np.power,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+    "log": np.log,
+    "abs": np.abs,
+    "negative": np.negative,
+    "reciprocal_sqrt": lambda x: 1 / np.sqrt(x),
+}
+
+
+@evaluate.register
+def _(op: ops.Activation, x):
+    return FUNCTIONS[op.function](x, *op.parameters)
+
+
+@evaluate.register
+def _(op: ops.PRelu, x, slope):
+    return np.where(x > 0, x, x * by_channel(slope, x.ndim))
+
+
+@evaluate.register
+def _(op: ops.Binary, a, b):
+    return getattr(np, op.function)(a, b)
+
+
+@evaluate.register
+def _(op: ops.Softmax, x):
+    powers = np.exp(x - x.max(op.axis, keepdims=True))
+    return powers / powers.sum(op.axis, keepdims=True)
+
+
+# -------------------------------------------------------------------------------- moving about
+
+
+@evaluate.register
+def _(op: ops.Concat, *inputs):
+    return np.concatenate(inputs, op.axis)
+
+
+@evaluate.register
+def _(op: ops.Slice, x):
+    return x[(slice(None),) * op.axis + (slice(op.start, op.stop, op.step),)]
+
+
+@evaluate.register
+def _(op: ops.Pad, x):
+    cuts = tuple(
+        slice(max(0, -before), n - max(0, -after))
+        for n, (before, after) in zip(x.shape, op.pads, strict=True)
+    )
+    grown = [(max(0, before), max(0, after)) for before, after in op.pads]
+    if op.mode == "constant":
+        return np.pad(x[cuts], grown, constant_values=op.value)
+    mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[op.mode]
+    return np.pad(x[cuts], grown, mode=mode)  # type: ignore[call-overload]
+
+
+@evaluate.register
+def _(op: ops.Resize, x):
+    for axis, (size, step) in enumerate(zip(op.size, op.step, strict=True), 2):
+        x = resize_axis(x, axis, size, step, op)
+    return x
+
+
+def resize_axis(x: Array, axis: int, size: int, step: float, op: ops.Resize) -> Array:
+    """Return x with one axis resampled to `size` positions."""
+    last = x.shape[axis] - 1
+    i = np.arange(size, dtype=np.float32)
+    if op.mode == "nearest":
+        near = np.floor(i * np.float32(step)).astype(int)
+        return np.take(x, near.clip(0, last), axis)
+    at = i * step if op.align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
+    low = np.floor(at).astype(int).clip(0, last)
+    part = (at - low).reshape(-1, *(1,) * (x.ndim - axis - 1)).astype(x.dtype)
+    high = np.minimum(low + 1, last)
+    return np.take(x, low, axis) * (1 - part) + np.take(x, high, axis) * part
+
+
+@evaluate.register
+def _(op: ops.Reshape, x):
+    assert prod(op.shape) == x.size
+    return x.reshape(op.shape)
+
+
+@evaluate.register
+def _(op: ops.Permute, x):
+    return x.transpose(op.axes)
+
+
+@evaluate.register
+def _(op: ops.Expand, x):
+    return np.broadcast_to(x, op.shape)

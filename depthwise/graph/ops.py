@@ -1,0 +1,261 @@
+"""The operators of the graph: what each one computes, with no sizes beyond its own attributes.
+
+Tensors are (N, C, H, W) unless an operator says otherwise. `inputs` in a docstring are the values
+an operator reads, in order; those in brackets may be absent at the end.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Pair = tuple[int, int]  # vertical, horizontal
+
+
+class Padding(NamedTuple):
+    """Pixels added on each side."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether opposite sides get equally many."""
+        return self.top == self.bottom and self.left == self.right
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """Inputs x, weight (K, C / groups, R, S), [bias (K)]."""
+
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    groups: int
+
+
+@dataclass(frozen=True)
+class ConvTranspose2d:
+    """Inputs x, weight (C, K / groups, R, S), [bias (K)]; `padding` pixels are cut from the output.
+
+    `padding` is at the bottom and right already less PyTorch's output_padding: it may be negative.
+    """
+
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    groups: int
+
+
+@dataclass(frozen=True)
+class DeformConv2d:
+    """Inputs x, weight, bias, offsets (N, 2 · G · R · S, H', W') as (y, x) pairs, [mask].
+
+    G is `offset_groups`; the mask is (N, G · R · S, H', W').
+    arXiv:1703.06211 section 2.1; with mask arXiv:1811.11168 section 3.2.
+    """
+
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    groups: int
+    offset_groups: int
+
+
+@dataclass(frozen=True)
+class DeformRoIPool:
+    """Inputs x, boxes (R, 5), offsets (R, 2, P, P); output (R, C, P, P). arXiv:1703.06211, 2.2."""
+
+    output_size: int
+    spatial_scale: float
+    samples: int
+    gamma: float
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Inputs x (..., C), weight (K, C), [bias (K)]."""
+
+
+@dataclass(frozen=True)
+class MatMul:
+    """Inputs a (..., M, C), b (..., C, K)."""
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Inputs x, weight, bias, mean, variance (C): (x - mean) / sqrt(variance + eps) · w + b."""
+
+    eps: float
+
+
+@dataclass(frozen=True)
+class GroupNorm:
+    """Inputs x, [weight, bias (C)]; layer norm is groups = 1, instance norm groups = C."""
+
+    groups: int
+    eps: float
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Inputs x, [weight], [bias]: normalises over the last `axes` axes."""
+
+    axes: int
+    eps: float
+
+
+@dataclass(frozen=True)
+class MaxPool2d:
+    """Input x; padding counts as minus infinity."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    ceil: bool
+
+
+@dataclass(frozen=True)
+class AvgPool2d:
+    """Input x; divides by the window's pixels, with or without padding, or by `divisor`."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    ceil: bool
+    count_padding: bool
+    divisor: int | None
+
+
+@dataclass(frozen=True)
+class AdaptivePool2d:
+    """Input x; bin i of n covers floor(i · size / n) to ceil((i + 1) · size / n)."""
+
+    function: Literal["mean", "max"]
+    size: Pair
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Input x; one value over `axes`."""
+
+    function: Literal["mean", "sum", "max", "min"]
+    axes: tuple[int, ...]
+    keep: bool
+
+
+Function = Literal[
+    "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu",
+    "gelu_tanh", "tanh", "elu", "clamp", "softplus", "mish", "power", "sqrt", "exp", "log", "abs",
+    "negative", "reciprocal_sqrt",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Input x; one function of each element.
+
+    `parameters`: the slope of leaky_relu, the alpha of elu, the bounds of clamp, the exponent of
+    power.
+    """
+
+    function: Function
+    parameters: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class PRelu:
+    """Inputs x, slope (C) or (1)."""
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Inputs a, b, broadcast as NumPy does."""
+
+    function: Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"]
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Input x; exp(x) / sum(exp(x)) over one axis."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Inputs, one after the other along one axis."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Input x; x[start:stop:step] along one axis."""
+
+    axis: int
+    start: int
+    stop: int
+    step: int
+
+
+PadMode = Literal["constant", "reflect", "replicate", "circular"]
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Input x; `pads` holds (before, after) for each axis, negative ones cut."""
+
+    pads: tuple[Pair, ...]
+    mode: PadMode
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Input x -> size; `step` is how far the input moves for one output pixel, down and right.
+
+    Bilinear samples at (i + 0.5) · step - 0.5, with `align_corners` at i · step; nearest at
+    floor(i · step).
+    """
+
+    mode: Literal["nearest", "bilinear"]
+    size: Pair
+    step: tuple[float, float]
+    align_corners: bool = False
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """Input x; the same elements in row-major order."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Permute:
+    """Input x; axis i of the output is axis axes[i] of x."""
+
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Expand:
+    """Input x; axes of one element are repeated to `shape`."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """An operator that we do not know: it has a shape, but no meaning and no count."""
+
+    operator: str
+
+
+Op = (
+    Conv2d | ConvTranspose2d | DeformConv2d | DeformRoIPool | Linear | MatMul | BatchNorm
+    | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
+    | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Opaque
+)  # fmt: skip

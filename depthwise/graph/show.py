@@ -1,0 +1,57 @@
+"""The graph as text, one line a node."""
+
+import dataclasses
+
+from depthwise.graph.graph import Graph, Node
+from depthwise.graph.ops import Op
+
+
+def show(graph: Graph) -> str:
+    """Return the graph as aligned text: value, type, operator with attributes, inputs, module."""
+    rows = [(name, str(type), "input", "", "") for name, type in graph.inputs.items()]
+    rows += [_row(node) for node in graph]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
+        for row in rows
+    ]
+    returned = ", ".join(f"{o.name}={o.value}" if o.name else o.value for o in graph.outputs)
+    return "\n".join([*lines, f"return {returned}"])
+
+
+def _row(node: Node) -> tuple[str, str, str, str, str]:
+    return (
+        node.name,
+        str(node.type),
+        describe(node.op),
+        ", ".join(_relative(name, node) for name in node.inputs),
+        f"# {node.path}",
+    )
+
+
+def _relative(name: str, node: Node) -> str:
+    """Return a weight's name as seen from its own module: .weight for stem.conv.weight."""
+    return name.removeprefix(node.path) if node.path and "." in name else name
+
+
+def describe(op: Op) -> str:
+    """Return an operator and the attributes that are not at their usual value."""
+    usual = {
+        "stride": (1, 1), "dilation": (1, 1), "padding": (0, 0, 0, 0), "groups": 1, "ceil": False,
+        "parameters": (), "offset_groups": 1, "divisor": None,
+        "align_corners": False, "value": 0.0, "step": 1,
+    }  # fmt: skip
+    attributes = []
+    for field in dataclasses.fields(op):
+        value = getattr(op, field.name)
+        if field.name in usual and value == usual[field.name]:
+            continue
+        attributes.append(f"{field.name}={_short(value)}")
+    return " ".join([type(op).__name__, *attributes])
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        same = len(set(value)) == 1
+        return _short(value[0]) if same else "(" + ",".join(map(_short, value)) + ")"
+    return f"{value:g}" if isinstance(value, float) else str(value)
