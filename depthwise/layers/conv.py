@@ -63,7 +63,7 @@ def standard(
 ) -> nn.Conv2d:  # fmt: skip
     """Return a convolution with symmetric 'same' padding: kernel² · C · K / groups weights."""
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if channels < 1 or channels % groups:
+        if groups < 1 or channels < 1 or channels % groups:
             raise ValueError(
                 f"{name}={channels} with groups={groups}: must be a positive multiple of groups"
             )
@@ -172,6 +172,8 @@ def transposed(
             f"kernel={kernel} is smaller than stride={stride}: outputs would be missed"
         )
     excess = kernel - stride
+    if stride == 1 and excess % 2:
+        raise ValueError(f"kernel={kernel} with stride=1: an even kernel cannot keep the size")
     return nn.ConvTranspose2d(
         in_channels, out_channels, kernel, stride, (excess + 1) // 2, excess % 2, groups, bias
     )
