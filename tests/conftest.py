@@ -1,0 +1,15 @@
+"""Settings that all tests share: fixed examples, fixed seeds, one thread."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+# derandomized: the same examples in every run, so that a failure is the change's
+settings.register_profile("fixed", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("fixed")
+torch.set_num_threads(1)  # small tensors are slower on many
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
