@@ -1,0 +1,104 @@
+"""Single convolutions as networks, to be counted and compared: `conv:KIND` on the command line.
+
+Their weights have no bias; they are looked at with images of 5x5 pixels.
+"""
+
+from torch import nn
+
+from depthwise import layers
+from depthwise.networks.registry import Registry
+
+CONVOLUTIONS = Registry("convolution", resolution=5)
+convolution = CONVOLUTIONS.register
+
+
+def _nothing(channels: int) -> nn.Module:  # noqa: ARG001  (stands where a norm would)
+    return nn.Identity()
+
+
+@convolution()
+def standard(
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1
+) -> nn.Module:
+    """Every output channel sees every input channel."""
+    return layers.standard(in_channels, out_channels, kernel, stride)
+
+
+@convolution()
+def grouped(
+    in_channels: int = 4, out_channels: int = 4, kernel: int = 3, stride: int = 1, groups: int = 2
+) -> nn.Module:
+    """Standard convolutions side by side, each on its own group of channels."""
+    return layers.standard(in_channels, out_channels, kernel, stride, groups=groups)
+
+
+@convolution()
+def depthwise(
+    in_channels: int = 3, kernel: int = 3, stride: int = 1, multiplier: int = 1
+) -> nn.Module:
+    """One kernel, or `multiplier` kernels, for each channel."""
+    return layers.depthwise(in_channels, kernel, stride, multiplier=multiplier)
+
+
+@convolution()
+def pointwise(in_channels: int = 3, out_channels: int = 4, stride: int = 1) -> nn.Module:
+    """A 1x1 convolution: mixes channels."""
+    return layers.pointwise(in_channels, out_channels, stride)
+
+
+@convolution()
+def separable(
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1
+) -> nn.Module:
+    """Depthwise, ReLU, pointwise, ReLU: MobileNetV1's order, here without normalisation."""
+    return layers.SeparableConv(in_channels, out_channels, kernel, stride, norm=_nothing)
+
+
+@convolution()
+def plain_separable(
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1, dilation: int = 1
+) -> nn.Module:
+    """Depthwise, then pointwise, nothing between: Xception's."""
+    return layers.PlainSeparableConv(in_channels, out_channels, kernel, stride, dilation)
+
+
+@convolution()
+def transposed(
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 4, stride: int = 2, groups: int = 1
+) -> nn.Module:
+    """Enlarges by its stride; draws checkerboards where the stride does not divide the kernel."""
+    return layers.transposed(in_channels, out_channels, kernel, stride, groups, bias=False)
+
+
+@convolution()
+def resize(in_channels: int = 3, out_channels: int = 4, scale: int = 2) -> nn.Module:
+    """Bilinear enlargement, then 1x1: no checkerboards."""
+    return layers.ResizeConv(in_channels, out_channels, scale, bias=False)
+
+
+@convolution()
+def dilated(
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1, dilation: int = 2
+) -> nn.Module:
+    """A kernel with gaps: a wider view for the same weights."""
+    return layers.standard(in_channels, out_channels, kernel, stride, dilation)
+
+
+@convolution()
+def ghost(
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 1, stride: int = 1, ratio: int = 2,
+    cheap_kernel: int = 3,
+) -> nn.Module:  # fmt: skip
+    """Ghost module, with its normalisation: 1/ratio of the maps by convolution, the rest cheap."""
+    return layers.GhostModule(
+        in_channels, out_channels, kernel, stride, ratio=ratio, cheap_kernel=cheap_kernel
+    )
+
+
+@convolution()
+def deformable(
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1,
+    dilation: int = 1, groups: int = 1, modulated: bool = False,
+) -> nn.Module:  # fmt: skip
+    """Taps that move by predicted offsets; modulated=true also predicts their weights."""
+    return layers.DeformConv(in_channels, out_channels, kernel, stride, dilation, groups, modulated)
