@@ -35,7 +35,9 @@ class GhostModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return intrinsic maps, then their ghosts, cut to out_channels."""
         intrinsic = self.primary(x)
-        return torch.cat((intrinsic, self.cheap(intrinsic)), 1)[:, : self.out_channels]
+        maps = torch.cat((intrinsic, self.cheap(intrinsic)), 1)
+        surplus = maps.shape[1] > self.out_channels  # where the ratio does not divide the channels
+        return maps[:, : self.out_channels] if surplus else maps
 
 
 class GhostBottleneck(nn.Module):
