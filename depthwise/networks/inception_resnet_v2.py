@@ -34,7 +34,7 @@ class ScaledResidual(nn.Module):
         return f"scale={self.scale}"
 
 
-@network()
+@network(resolution=299)
 def inception_resnet_v2(num_classes: int = 1000, in_channels: int = 3) -> Classifier:
     """Inception-ResNet v2, for 299x299 pixels and from 75x75 on."""
     stem = chain(

@@ -29,7 +29,7 @@ REDUCTION_A = {
 }  # fmt: skip
 
 
-@network()
+@network(resolution=299)
 def inception_v4(num_classes: int = 1000, in_channels: int = 3) -> Classifier:
     """Inception v4, for 299x299 pixels and from 75x75 on."""
     blocks = chain(

@@ -87,7 +87,7 @@ def _unpadded(in_channels: int, out_channels: int, stride: int = 1) -> ConvNormA
     return ConvNormAct(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
-@network()
+@network(resolution=299)
 def xception(
     num_classes: int = 1000, in_channels: int = 3, stem_stride: int = 2,
     output_stride: OutputStride = 32,
