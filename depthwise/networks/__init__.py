@@ -3,11 +3,29 @@
 import sys
 from types import ModuleType
 
-from depthwise.networks import mobilenet
+from depthwise.networks import (
+    alexnet,
+    bn_inception,
+    ghostnet,
+    googlenet,
+    inception_resnet_v2,
+    inception_v3,
+    inception_v4,
+    mobilenet,
+    resnet,
+    senet,
+    vgg,
+    xception,
+)
 from depthwise.networks.classifier import Classifier
 from depthwise.networks.registry import Entry, construct, find_network, networks
 
-__all__ = ["Classifier", "Entry", "construct", "find_network", "mobilenet", "networks"]
+__all__ = ["Classifier", "Entry", "construct", "find_network", "networks"]
+
+FAMILIES = (
+    alexnet, vgg, googlenet, bn_inception, inception_v3, inception_v4, inception_resnet_v2, resnet,
+    senet, xception, mobilenet, ghostnet,
+)  # fmt: skip
 
 
 class _Package(ModuleType):

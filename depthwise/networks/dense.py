@@ -21,10 +21,13 @@ def dilate_blocks(blocks: nn.Sequential, stride: int, output_stride: OutputStrid
         removed = step if stride * step > output_stride else 1
         stride = stride * step // removed
         before, rate = rate, rate * removed
-        for module in block.modules():
-            if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-                strided = _pair(module.stride) != (1, 1)
-                _dilate(module, before if strided else rate, keep_stride=removed == 1)
+        passed = False  # members stand in the order in which they run, shortcuts last
+        for layer in block.modules():
+            if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+                strided = _pair(layer.stride) != (1, 1)
+                passed |= strided
+                on_new_grid = removed == 1 or (passed and not strided)
+                _dilate(layer, rate if on_new_grid else before, keep_stride=removed == 1)
     return blocks
 
 
@@ -42,10 +45,11 @@ def _stride_of(block: nn.Module) -> int:
 
 def _dilate(layer: nn.Conv2d | nn.MaxPool2d, rate: int, keep_stride: bool) -> None:
     kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
-    assert all(p == (k - 1) // 2 for p, k in zip(padding, kernel, strict=True)), (
-        "only 'same' layers can be dilated"
-    )
-    layer.padding = (padding[0] * rate, padding[1] * rate)
-    layer.dilation = (rate, rate)
+    same = all(p == (k - 1) // 2 for p, k in zip(padding, kernel, strict=True))
+    assert same, "only 'same' layers can be dilated"
     if not keep_stride:
         layer.stride = (1, 1)
+    if kernel == (1, 1):
+        return
+    layer.padding = (padding[0] * rate, padding[1] * rate)
+    layer.dilation = (rate, rate)
