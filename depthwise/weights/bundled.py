@@ -1,0 +1,99 @@
+"""A network with its weights, and the record that says how to use them."""
+
+from functools import cache
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from torch import nn
+
+from depthwise.networks.registry import construct, find_network
+from depthwise.weights.load import load_weights
+from depthwise.weights.preprocessing import Preprocessing
+from depthwise.weights.read import read_metadata
+
+DATA = Path(str(files("depthwise") / "data"))
+IMAGENET = {"mobilenet_v2": DATA / "mobilenet_v2.safetensors"}
+PHOTOGRAPHS = (DATA / "chelsea.jpg", DATA / "coffee.jpg")
+METADATA = "depthwise"  # the one metadata key: safetensors writes several in any order
+
+
+class Pretrained(BaseModel):
+    """Where weights come from and how to use them; stands as JSON in the weights' own file.
+
+    `labels` names the file in depthwise/data that holds the names of the classes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    sha256: str
+    licence: str
+    preprocessing: Preprocessing
+    labels: str
+    num_classes: int
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Self:
+        if len(self.class_names) != self.num_classes:
+            raise ValueError(f"{self.labels} does not name {self.num_classes} classes")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' names in the order of the scores."""
+        return read_labels(self.labels)
+
+
+@cache
+def read_labels(name: str) -> tuple[str, ...]:
+    """Return the lines of depthwise/data/`name`. Raises ValueError where there is no such file."""
+    path = DATA / Path(name).name
+    if not path.is_file():
+        raise ValueError(f"no file of labels is named {name!r}")
+    return tuple(path.read_text(encoding="utf-8").splitlines())
+
+
+def read_record(path: Path) -> Pretrained | None:
+    """Return the record in a safetensors file; None where it has none."""
+    text = read_metadata(path).get(METADATA)
+    if text is None:
+        return None
+    try:
+        return Pretrained.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path}: bad record of its weights, {where}: {first['msg']}") from None
+
+
+def build(name: str, weights: str | PathLike[str] | None = None, **options: Any) -> nn.Module:
+    """Build a network: random weights, the bundled ones with weights="imagenet", or a file's.
+
+    The result's `pretrained` holds the Pretrained record of the weights, or None. Raises
+    ValueError for a name, an option or weights that do not fit.
+    """
+    if weights == "imagenet" and find_network(name).name not in IMAGENET:
+        raise ValueError(
+            f"no ImageNet weights of {name} are bundled, only of {', '.join(IMAGENET)}: "
+            "give weights the path of a checkpoint"
+        )
+    net = construct(name, **options)
+    record = None
+    if weights is not None:
+        path = IMAGENET[name] if weights == "imagenet" else Path(weights)
+        try:
+            load_weights(net, path)
+        except ValueError as error:
+            if weights != "imagenet" or not options:
+                raise
+            given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+            raise ValueError(
+                f'weights="imagenet" fit {name} with its default shapes, not with {given}: '
+                f"leave out weights, or the options that change shapes\n{error}"
+            ) from None
+        record = read_record(path)
+    net.pretrained = record  # type: ignore[assignment]  (nn.Module types its attributes as modules)
+    return net
