@@ -1,1 +1,35 @@
 """Small convolutional networks, from idea to device."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from depthwise.networks.registry import networks
+    from depthwise.weights import build, load_weights
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "build",
+    "load_weights",
+    "networks",
+]
+
+# Public name -> the module that holds it, imported at first use: the command line must not wait
+# for torch to print its help.
+_HOMES = {
+    "build": "depthwise.weights",
+    "load_weights": "depthwise.weights",
+    "networks": "depthwise.networks",  # the package itself: calling it lists the names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'depthwise' has no attribute {name!r}")
+    module = importlib.import_module(_HOMES[name])
+    return module if _HOMES[name] == f"depthwise.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

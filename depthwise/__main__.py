@@ -1,0 +1,5 @@
+"""`python -m depthwise`."""
+
+from depthwise.cli import main
+
+main()

@@ -1,0 +1,54 @@
+"""The command `depthwise`: one file a verb. Nothing heavy is imported before a verb runs.
+
+Exit codes: 0 done, 1 findings, 2 an input or an option that cannot be used.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from depthwise import __version__
+from depthwise.cli.networks import networks
+from depthwise.cli.predict import predict
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="depthwise",
+    help="Small convolutional networks, from idea to device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (networks, predict):
+    app.command()(verb)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"depthwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line (sys.argv without `arguments`); always ends in SystemExit."""
+    try:
+        app(arguments, prog_name="depthwise")
+    except ValueError as error:
+        Console(stderr=True).print(Text(f"depthwise: {error}", style="red"), soft_wrap=True)
+        sys.exit(BAD_INPUT)

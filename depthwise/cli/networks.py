@@ -1,0 +1,47 @@
+"""`depthwise networks`: what can be built."""
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def networks(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the networks: what each is, its parameters, the images of its paper, its options."""
+    import torch  # noqa: PLC0415
+
+    from depthwise.networks import find_network, networks  # noqa: PLC0415
+
+    rows = []
+    for entry in map(find_network, networks()):
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in entry.construct().parameters())
+        rows.append(
+            {
+                "name": entry.name,
+                "summary": entry.summary,
+                "parameters": parameters,
+                "resolution": entry.resolution,
+                "options": list(entry.options),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: list[dict]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("network", "what it is", box=None)
+    table.add_column("parameters", justify="right")
+    table.add_column("pixels", justify="right")
+    table.add_column("options (--set)")
+    for row in rows:
+        millions, options = f"{row['parameters'] / 1e6:.2f} M", " ".join(row["options"])
+        table.add_row(row["name"], row["summary"], millions, str(row["resolution"]), options)
+    Console().print(table)

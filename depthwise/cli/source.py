@@ -1,0 +1,205 @@
+"""What a network may be called on the command line, and how it is found."""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from depthwise.networks.registry import Entry
+
+    Net = nn.Module | ExportedProgram
+
+Shape = tuple[int, ...]  # N, C, H, W
+
+NETWORK_HELP = (
+    "A name of `depthwise networks`, timm:NAME, torchvision:NAME, package.module:factory, "
+    "path/file.py:factory, conv:KIND, or a .pt2 file."
+)
+SET_HELP = "An option of the network, name=value; repeat for more."
+
+
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    """Return {name: value} of repeated `--set name=value`."""
+    options: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--set {setting}: expected name=value, as in --set width=0.5")
+        if name in options:
+            raise ValueError(f"--set {setting}: {name} is already set to {options[name]}")
+        options[name] = value
+    return options
+
+
+def resolve(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
+    """Return the network that `spec` names, built with `options`, and the input shape it is for.
+
+    Networks come in eval mode with random weights (a .pt2 file with its own). Raises ValueError
+    for a name, an option or a file that cannot be used.
+    """
+    if spec.endswith(".pt2"):
+        return _exported(Path(spec), options)
+    kind, colon, name = spec.rpartition(":")
+    if not colon:
+        return _registered(spec, options)
+    if not (kind and name):
+        raise ValueError(f"{spec!r}: a word is missing beside the colon, as in timm:resnet18")
+    match kind:
+        case "conv":
+            from depthwise.networks.single import CONVOLUTIONS  # noqa: PLC0415
+
+            return _construct(CONVOLUTIONS.find(name), options)
+        case "timm":
+            return _timm(name, options)
+        case "torchvision":
+            return _torchvision(name, options)
+        case _:
+            net = _call(spec, _factory(kind, name), options)
+            return net.eval(), (1, 3, 224, 224)
+
+
+def _registered(name: str, options: dict[str, str]) -> "tuple[Net, Shape]":
+    from depthwise.networks import find_network  # noqa: PLC0415
+
+    try:
+        entry = find_network(name)
+    except ValueError as error:
+        raise ValueError(f"{error}; elsewhere: timm:{name}, torchvision:{name}") from None
+    return _construct(entry, options)
+
+
+def _construct(entry: "Entry", options: dict[str, str]) -> "tuple[Net, Shape]":
+    net = entry.construct(**options).eval()
+    channels = entry.options["in_channels"].default
+    if "in_channels" in options:
+        channels = entry.parse("in_channels", options["in_channels"])
+    return net, (1, channels, entry.resolution, entry.resolution)
+
+
+def _timm(name: str, options: dict[str, str]) -> "tuple[Net, Shape]":
+    try:
+        import timm  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise ValueError(f"timm:{name} needs timm: pip install timm") from None
+    _check_listed("timm", name, timm.list_models())
+    net = _call(f"timm:{name}", timm.create_model, options, name)
+    channels, height, width = net.pretrained_cfg["input_size"]  # type: ignore[index]
+    return net.eval(), (1, _literal(options.get("in_chans", str(channels))), height, width)
+
+
+def _torchvision(name: str, options: dict[str, str]) -> "tuple[Net, Shape]":
+    from torchvision import models  # noqa: PLC0415
+
+    _check_listed("torchvision", name, models.list_models())
+    with warnings.catch_warnings(action="ignore"):  # of the initial weights' coming change
+        net = _call(f"torchvision:{name}", models.get_model, options, name)
+    weights = list(models.get_model_weights(name))
+    crop = getattr(weights[0].transforms(), "crop_size", [224]) if weights else [224]
+    return net.eval(), (1, 3, crop[0], crop[0])
+
+
+def _check_listed(library: str, name: str, known: list[str]) -> None:
+    from depthwise.networks.registry import nearest  # noqa: PLC0415
+
+    if name not in known:
+        raise ValueError(f"{library} has no network {name!r}: {nearest(name, known)}")
+
+
+def _factory(place: str, name: str) -> Any:
+    """Import `name` from a module, or from a file that ends in .py."""
+    from depthwise.networks.registry import nearest  # noqa: PLC0415
+
+    path = Path(place)
+    folder = path.parent if path.suffix == ".py" else Path()
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))  # as `python file.py` and `python -m` do
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ValueError(f"no file at {path}")
+        # not under its own stem, which may be the name of a library
+        module_spec = importlib.util.spec_from_file_location(f"_depthwise_{path.stem}", path)
+        assert module_spec is not None
+        assert module_spec.loader is not None
+        module = sys.modules[module_spec.name] = importlib.util.module_from_spec(module_spec)
+        module_spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{place}:{name}: no module named {error.name!r}; a factory is "
+                "package.module:factory or path/file.py:factory"
+            ) from None
+    if not hasattr(module, name):
+        found = [key for key, value in vars(module).items() if callable(value)]
+        raise ValueError(f"{place} has no {name!r}: {nearest(name, found)}")
+    return getattr(module, name)
+
+
+def _call(spec: str, factory: Callable[..., Any], options: dict[str, str], *arguments: str) -> Any:
+    """Return the module that `factory` builds; its options are read as Python's literals."""
+    from torch import nn  # noqa: PLC0415
+
+    if isinstance(factory, nn.Module) and not options:
+        return factory
+    if not callable(factory) or isinstance(factory, nn.Module):
+        raise ValueError(
+            f"{spec} is of type {type(factory).__name__}: expected a function or class"
+            " that returns a torch.nn.Module, or one without options"
+        )
+    values = {name: _literal(value) for name, value in options.items()}
+    try:
+        inspect.signature(factory).bind(*arguments, **values)
+    except TypeError as error:
+        raise ValueError(f"{spec}: {error}") from None
+    try:
+        net = factory(*arguments, **values)
+    except TypeError as error:  # **kwargs hides what a network takes until it is built
+        if not options:
+            raise
+        given = ", ".join(f"{name}={value}" for name, value in options.items())
+        raise ValueError(f"{spec} cannot be built with {given}: {error}") from None
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"{spec} returned {type(net).__name__}: expected a torch.nn.Module")
+    return net
+
+
+def _literal(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _exported(path: Path, options: dict[str, str]) -> "tuple[Net, Shape]":
+    from torch import export  # noqa: PLC0415
+
+    if not path.is_file():
+        raise ValueError(f"no file at {path}")
+    if options:
+        raise ValueError(f"{path} is built already: it takes no --set {next(iter(options))}")
+    logging.disable(logging.WARNING)  # torch logs a traceback of its own
+    try:
+        program = export.load(path)
+    except Exception:  # damaged bytes make the reader raise nearly anything
+        raise ValueError(
+            f"{path} is no exported program (torch.export.save), or a truncated one"
+        ) from None
+    finally:
+        logging.disable(logging.NOTSET)
+    arguments = program.example_inputs[0] if program.example_inputs else ()
+    if not arguments:
+        raise ValueError(f"{path} holds no example input, so its shape is not known")
+    return program, tuple(arguments[0].shape)
