@@ -1,0 +1,96 @@
+"""Every Python block of the documentation runs, page by page, and every picture is there."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^ *(```+|~~~+)(.*)$")
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, the line it starts at, and its text."""
+
+    language: str
+    line: int
+    code: str
+
+
+def blocks(text):
+    """Return the fenced blocks of a page. Raises ValueError for a block that does not end."""
+    found, opened = [], None
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        fence = FENCE.match(line)
+        if opened is None and fence:
+            opened = (fence[1], fence[2].strip(), number)
+        elif opened is not None and fence and fence[1] == opened[0] and not fence[2].strip():
+            code = "\n".join(lines[opened[2] : number - 1])
+            found.append(Block(opened[1], opened[2] + 1, code))
+            opened = None
+    if opened is not None:
+        raise ValueError(f"the block that starts on line {opened[2]} does not end")
+    return found
+
+
+def run(page, text):
+    """Run the Python blocks of a page in one namespace; errors point to the page's own lines."""
+    namespace = {"__name__": "__main__"}
+    for block in blocks(text):
+        if block.language == "python":
+            source = "\n" * (block.line - 1) + block.code
+            exec(compile(source, str(page), "exec"), namespace)
+
+
+@pytest.fixture
+def default_dtype():
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.usefixtures("default_dtype")
+def test_examples_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what an example writes goes away with the test
+    run(page, page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_name_their_language(page):
+    known = {"python", "sh", "text", "c", "toml", "json"}
+    for block in blocks(page.read_text()):
+        assert block.language in known, f"{page.name}:{block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_picture_is_shown_and_says_what_it_shows():
+    text = "".join(page.read_text() for page in PAGES)
+    shown = {Path(path).name for alt, path in re.findall(r"!\[([^]]+)\]\(([^)]+)\)", text) if alt}
+    assert {path.name for path in (ROOT / "docs" / "pictures").glob("*.svg")} <= shown
+
+
+def test_blocks_share_a_namespace_and_fail_on_their_own_line():
+    page = (
+        "one\n```python\na = 2\n```\nskip\n```text\nnot code\n```\n```python\nassert a == 3\n```\n"
+    )
+    with pytest.raises(AssertionError) as failure:
+        run("page.md", page)
+    assert failure.traceback[-1].lineno + 1 == 10
+    run("page.md", page.replace("a = 2", "a = 3"))
+
+
+def test_a_block_that_does_not_end_is_refused():
+    with pytest.raises(ValueError, match="starts on line 2 does not end"):
+        blocks("text\n```python\na = 1\n")
