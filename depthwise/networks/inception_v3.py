@@ -26,7 +26,7 @@ def unpadded(in_channels: int, out_channels: int, kernel: int, stride: int = 1) 
     return ConvNormAct(conv, batchnorm(out_channels), nn.ReLU())
 
 
-@network()
+@network(resolution=299)
 def inception_v3(num_classes: int = 1000, in_channels: int = 3, stem_stride: int = 2) -> Classifier:
     """Inception v3 without its auxiliary classifier, for 299x299 pixels and from 75x75 on."""
     stem = chain(
