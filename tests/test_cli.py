@@ -12,6 +12,7 @@ from torch import nn
 from depthwise import __version__
 from depthwise.cli import main
 from depthwise.cli.source import parse_settings, resolve
+from depthwise.networks import find_network, networks
 
 
 def run(*arguments, capsys):
@@ -61,7 +62,7 @@ def test_networks_lists_all(capsys):
     code, out, _ = run("networks", capsys=capsys)
     assert code == 0
     assert "3.50 M" in out
-    assert all(name[:9] in out for name in rows)
+    assert all(f" {name} " in out for name in rows)
 
 
 @pytest.mark.parametrize(
@@ -246,9 +247,28 @@ def test_settings():
             parse_settings([bad])
 
 
-def test_options_are_read_from_text():
-    from depthwise.networks import find_network
+def test_every_default_is_a_value_that_its_option_takes():
+    for entry in map(find_network, networks()):
+        for option, parameter in entry.options.items():
+            assert entry.parse(option, parameter.default) == parameter.default
+            if isinstance(parameter.default, int | float | str):
+                assert entry.parse(option, str(parameter.default)) == parameter.default
 
+
+def test_networks_know_the_resolution_of_their_papers():
+    sizes = {entry.name: entry.resolution for entry in map(find_network, networks())}
+    assert {name: size for name, size in sizes.items() if size != 224} == {
+        "alexnet": 227,
+        "inception_resnet_v2": 299,
+        "inception_v3": 299,
+        "inception_v4": 299,
+        "resnet56_cifar": 32,
+        "vgg16_cifar": 32,
+        "xception": 299,
+    }
+
+
+def test_options_are_read_from_text():
     entry = find_network("mobilenet_v2")
     assert entry.parse("output_stride", "8") == 8
     assert entry.parse("width", "0.5") == 0.5

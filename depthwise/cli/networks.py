@@ -36,12 +36,15 @@ def networks(
 def _print_table(rows: list[dict]) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    table = Table("network", "what it is", box=None)
-    table.add_column("parameters", justify="right")
-    table.add_column("pixels", justify="right")
-    table.add_column("options (--set)")
+    table = Table(box=None)
+    table.add_column("network", no_wrap=True)
+    table.add_column("parameters", no_wrap=True, justify="right")
+    table.add_column("pixels", no_wrap=True, justify="right")
+    table.add_column("what it is, and its options (--set)")
     for row in rows:
-        millions, options = f"{row['parameters'] / 1e6:.2f} M", " ".join(row["options"])
-        table.add_row(row["name"], row["summary"], millions, str(row["resolution"]), options)
+        millions, options = f"{row['parameters'] / 1e6:.2f} M", ", ".join(row["options"])
+        about = Text.assemble(row["summary"], "\n", (options, "dim"))
+        table.add_row(row["name"], millions, str(row["resolution"]), about)
     Console().print(table)
