@@ -50,7 +50,7 @@ class Conv2dSame(nn.Conv2d):
             bias=bias,
         )
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (the name in nn.Conv2d)
+    def forward(self, input: Tensor) -> Tensor:
         """Pad by the input's own size, then convolve."""
         axes = zip(input.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
         (top, bottom), (left, right) = (tensorflow_padding(*axis) for axis in axes)

@@ -41,7 +41,7 @@ class InvertedResidual(LinearBottleneck):
     MobileNetV3 (arXiv:1905.02244, figure 4).
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (the name in nn.Sequential)
+    def forward(self, input: Tensor) -> Tensor:
         """Return bottleneck(x), plus x where the shape stays."""
         y = super().forward(input)
         return input + y if self.keeps_shape else y
