@@ -119,6 +119,7 @@ def test_single_convolutions(kind, weights, output):
 FILE = """
 from torch import nn
 def tiny(width: int = 4, flat: bool = False):
+    assert flat in (True, False)
     layers = [nn.Conv2d(3, width, 3), nn.BatchNorm2d(width)]
     return nn.Sequential(*layers, nn.Flatten()) if flat else nn.Sequential(*layers)
 net = tiny()

@@ -3,6 +3,8 @@
 import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -340,5 +342,10 @@ def test_the_public_names_are_there_in_any_order_of_import():
 
     assert dw.networks() == depthwise.networks.registry.networks()
     assert {"build", "load_weights", "networks"} <= set(dir(dw))
+    first = "import depthwise; print(*depthwise.networks(), depthwise.networks.registry.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", first], capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert done.stdout.split() == [*dw.networks(), "depthwise.networks.registry"]
     with pytest.raises(AttributeError, match="module 'depthwise' has no attribute 'biuld'"):
         dw.biuld  # noqa: B018
