@@ -143,7 +143,7 @@ def randomize(net: nn.Module) -> None:
             uniform(module.bias, -0.1, 0.1)
 
 
-@pytest.mark.parametrize(("name", "options", "spec"), TWINS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "options", "spec"), TWINS, ids=str)
 def test_twins_weights_give_the_twins_outputs(name, options, spec):
     twin = build_twin(spec).eval()
     randomize(twin)
@@ -171,8 +171,8 @@ def test_every_parameter_learns_and_round_trips(name, tmp_path):
     assert scores.shape == (2, 7)
     nn.functional.cross_entropy(scores, torch.tensor([1, 5])).backward()
     for parameter_name, parameter in net.named_parameters():
-        assert parameter.grad is not None, f"{parameter_name} gets no gradient"
-        assert parameter.grad.isfinite().all(), f"{parameter_name} has a gradient that is not finite"
+        assert parameter.grad is not None, f"{parameter_name} has none"
+        assert parameter.grad.isfinite().all(), f"{parameter_name} is not finite"
 
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     loaded = load_file(tmp_path / "net.safetensors")

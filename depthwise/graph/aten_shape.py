@@ -3,6 +3,8 @@
 from math import prod
 from typing import cast
 
+import numpy as np
+
 from depthwise.graph import ops
 from depthwise.graph.aten import rule
 from depthwise.graph.builder import Builder, Value
@@ -88,6 +90,21 @@ def _(b: Builder, x, pad, mode="constant", value=None):
     pads = [(0, 0)] * (x.rank - len(pads)) + pads
     op = ops.Pad(tuple(pads), cast(ops.PadMode, mode), float(value or 0.0))
     return b.emit(op, x)
+
+
+def filled(b: Builder, shape, number: float, dtype: str) -> Value:
+    """Return a constant tensor of one number."""
+    return b.literal(np.full(tuple(shape), number), dtype)
+
+
+@rule("aten.zeros_like", "aten.new_zeros")
+def _(b: Builder, x, size=None, **_named):
+    return filled(b, x.shape if size is None else size, 0.0, x.type.dtype)
+
+
+@rule("aten.ones_like", "aten.new_ones")
+def _(b: Builder, x, size=None, **_named):
+    return filled(b, x.shape if size is None else size, 1.0, x.type.dtype)
 
 
 def resize(b: Builder, mode, x: Value, size, scale, align_corners=False) -> Value:

@@ -53,7 +53,7 @@ class Builder:
         self.constants[name] = constant
         return Value(name, constant.type)
 
-    def literal(self, number: float | np.ndarray, dtype: str) -> Value:
+    def literal(self, number: float | list[float] | np.ndarray, dtype: str) -> Value:
         """Return the constant for a number (a scalar) or an array written in the network's code."""
         data = np.asarray(number, dtype)
         name = f"literal.{len(self.constants)}" if data.ndim else f"literal.{dtype}.{number:g}"

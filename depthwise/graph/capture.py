@@ -21,6 +21,12 @@ from depthwise.graph.ops import Opaque, Permute, Reshape, Slice
 
 Network = nn.Module | ExportedProgram
 
+SUPPORTED = (
+    "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
+    "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
+    "slicing, padding, resizing and reshaping"
+)
+
 
 def capture(net: Network, *shapes: Shape) -> Graph:
     """Return the graph of `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) each.
@@ -38,8 +44,8 @@ def supported(graph: Graph) -> Graph:
         if isinstance(node.op, Opaque):
             raise Unsupported(
                 f"operator {node.op.operator} in module {node.path or '(the network itself)'!r} is "
-                f"not supported: replace it by one of {', '.join(sorted(RULES))}, or keep that "
-                "module outside of the network"
+                f"not supported: build that module from {SUPPORTED}, or keep it outside of the "
+                "network"
             )
     return graph
 

@@ -1,7 +1,11 @@
 """Why a network could not be exported, in words its author can act on."""
 
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 
 from depthwise.graph.graph import Unsupported
 
@@ -22,6 +26,8 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             net(*(mode.from_tensor(x) for x in inputs))
+    except (DataDependentOutputException, DynamicOutputShapeException):
+        pass  # its shapes fit, but its course depends on values
     except Exception as failure:
         reason = str(failure).strip().split("\n")[0]
         return ValueError(
