@@ -180,7 +180,7 @@ def test_deform_roi_pool_refuses_a_second_derivative():
 # opcheck looks at .grad of tensors that are not leaves, which torch warns of
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_deform_roi_pool_is_a_well_formed_operator():
-    features, offsets = normal(2, 2, 6, 5).requires_grad_(), normal(3, 2, 2, 2).requires_grad_()
+    features, offsets = normal(2, 4, 6, 5).requires_grad_(), normal(3, 2, 2, 2).requires_grad_()
     torch.library.opcheck(deform_roi_pool, (features, boxes_on(2, 3, 60), offsets, 2, 0.1, 2, 0.1))
 
 
