@@ -1,0 +1,77 @@
+"""What lint has to say, and how it is shown."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Literal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+# A warning: the results are likely to suffer. A note: time or memory is spent for nothing, or a
+# limit that the task may not mind.
+Severity = Literal["warning", "note"]
+
+FLOOD = 3  # of more findings by one rule, those that say the same become one
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place where the design goes wrong: where, what was found, why it matters, what to do.
+
+    `layer` is a module's path, `also` are those of further layers where exactly the same holds.
+    """
+
+    rule: str
+    layer: str
+    what: str
+    why: str
+    advice: str
+    severity: Severity
+    also: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict:
+        """Return the fields in types that JSON has."""
+        return {**asdict(self), "also": list(self.also)}
+
+
+def merge_equal(findings: Sequence[Finding]) -> list[Finding]:
+    """Return warnings before notes; where a rule finds much, those that say the same are one."""
+    by_rule = Counter(finding.rule for finding in findings)
+    alike: dict[Finding, list[str]] = {}
+    for finding in findings:
+        few = by_rule[finding.rule] <= FLOOD
+        alike.setdefault(finding if few else replace(finding, layer=""), []).append(finding.layer)
+    merged = [
+        replace(finding, layer=first, also=tuple(others))
+        for finding, (first, *others) in alike.items()
+    ]
+    return sorted(merged, key=lambda finding: finding.severity == "note")
+
+
+def lint_table(findings: Sequence[Finding]) -> RenderableType:
+    """Return the findings for a person to read: by rule, a row a layer, then why and what to do."""
+    if not findings:
+        return Text("nothing found")
+    parts: list[RenderableType] = []
+    for (severity, rule, why, advice), group in groupby(
+        findings, key=lambda f: (f.severity, f.rule, f.why, f.advice)
+    ):
+        style = "bold yellow" if severity == "warning" else "bold"
+        found, reasons = Table.grid(padding=(0, 2)), Table.grid(padding=(0, 2))
+        found.add_column(overflow="fold", max_width=40)
+        for finding in group:
+            more = f"\n  and {len(finding.also)} more" if finding.also else ""
+            found.add_row(Text(finding.layer + more), Text(finding.what))
+        reasons.add_row("why", Text(why))
+        reasons.add_row("do", Text(advice))
+        parts += [Text(f"{severity}: {rule}", style=style), found, reasons, ""]
+    warnings = sum(finding.severity == "warning" for finding in findings)
+    notes = len(findings) - warnings
+    return Group(*parts, Text(f"{_count(warnings, 'warning')}, {_count(notes, 'note')}"))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
