@@ -4,13 +4,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from depthwise.accounting import cost, lint
+    from depthwise.graph import Unsupported
     from depthwise.networks.registry import networks
     from depthwise.weights import build, load_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Unsupported",
     "build",
+    "cost",
+    "lint",
     "load_weights",
     "networks",
 ]
@@ -18,7 +23,10 @@ __all__ = [
 # Public name -> the module that holds it, imported at first use: the command line must not wait
 # for torch to print its help.
 _HOMES = {
+    "Unsupported": "depthwise.graph",
     "build": "depthwise.weights",
+    "cost": "depthwise.accounting",
+    "lint": "depthwise.accounting",
     "load_weights": "depthwise.weights",
     "networks": "depthwise.networks",  # the package itself: calling it lists the names
 }

@@ -1,9 +1,24 @@
 """What a network costs and where its design goes wrong, read from the graph.
 
 count (multiply-adds of each operator) - receptive (what each pixel sees) - memory (the peak of
-activations) - cost (all of it, layer by layer) - tables (for a person to read).
+activations) - cost (all of it, layer by layer) - tables (for a person to read) - counters, explain
+(what other tools print, and why) - overlap, gridding, lint_planes, lint_channels, lint, finding
+(what is wrong, and what to do).
 """
 
 from depthwise.accounting.cost import Cost, Layer, cost, cost_of_graph
+from depthwise.accounting.explain import Explanation, explain
+from depthwise.accounting.finding import Finding
+from depthwise.accounting.lint import lint, lint_graph
 
-__all__ = ["Cost", "Layer", "cost", "cost_of_graph"]
+__all__ = [
+    "Cost",
+    "Explanation",
+    "Finding",
+    "Layer",
+    "cost",
+    "cost_of_graph",
+    "explain",
+    "lint",
+    "lint_graph",
+]

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from depthwise.accounting.cost import Cost, Layer
 
 
-def render(table: RenderableType, width: int = 140) -> str:
+COLUMNS = 120  # characters that a full table takes
+
+
+def render(table: RenderableType, width: int = COLUMNS) -> str:
     """Return what would be printed, without colours."""
     console = Console(width=width, color_system=None, force_terminal=False, highlight=False)
     with console.capture() as capture:
@@ -34,39 +37,56 @@ def in_shape(shape: Shape) -> str:
     return "x".join(map(str, shape[1:] if len(shape) > 1 else shape))
 
 
-def cost_table(cost: "Cost", all_layers: bool = False) -> RenderableType:
+WIDE = ("in", "read", "written", "FLOP/B")  # the columns that a narrow screen does without
+
+
+def cost_table(cost: "Cost", all_layers: bool = False, columns: int = COLUMNS) -> RenderableType:
     """Return a row a layer, then the totals, the kinds, and what was not counted."""
     shown = [x for x in cost.layers if all_layers or x.macs != 0]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("layer", no_wrap=True, overflow="ellipsis", max_width=44)
     table.add_column("kind", no_wrap=True)
-    for title in ("in", "out", "params", "MACs", "%", "read", "written", "FLOP/B", "sees"):
+    titles = ("in", "out", "params", "MACs", "%", "read", "written", "FLOP/B", "sees")
+    kept = [title for title in titles if columns >= COLUMNS or title not in WIDE]
+    for title in kept:
         table.add_column(title, justify="right", no_wrap=True)
     for layer in shown:
-        table.add_row(*_row(layer, cost))
+        row = _row(layer, cost)
+        table.add_row(layer.path or layer.name, layer.kind, *(row[title] for title in kept))
+    total = _total(cost)
     table.add_section()
-    table.add_row(
-        "total", "", "", "", f"{cost.params:,}", f"{cost.macs:,}", "100",
-        in_units(cost.bytes_read, "B"), in_units(cost.bytes_written, "B"),
-        f"{cost.intensity:.1f}", _field(cost.receptive_field), style="bold",
-    )  # fmt: skip
+    table.add_row("total", "", *(total.get(title, "") for title in kept), style="bold")
     shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
     title = Text(f"{cost.network or 'network'} on {shapes}: {CONVENTION} MACs", style="bold")
     return Group(title, "", table, "", *_notes(cost, [x for x in cost.layers if x not in shown]))
 
 
-def _row(layer: "Layer", cost: "Cost") -> tuple[str, ...]:
+def _total(cost: "Cost") -> dict[str, str]:
+    return {
+        "params": f"{cost.params:,}",
+        "MACs": f"{cost.macs:,}",
+        "%": "100",
+        "read": in_units(cost.bytes_read, "B"),
+        "written": in_units(cost.bytes_written, "B"),
+        "FLOP/B": f"{cost.intensity:.1f}",
+        "sees": _field(cost.receptive_field),
+    }
+
+
+def _row(layer: "Layer", cost: "Cost") -> dict[str, str]:
     share = 100 * (layer.macs or 0) / cost.macs if cost.macs else 0.0
     counted = layer.macs is not None
-    return (
-        layer.path or layer.name, layer.kind, in_shape(layer.input_shape),
-        in_shape(layer.output_shape), f"{layer.params:,}" if layer.params else "",
-        f"{layer.macs:,}" if layer.macs else "" if counted else "not counted",
-        f"{share:.2f}" if layer.macs else "",
-        in_units(layer.bytes_read, "B"), in_units(layer.bytes_written, "B"),
-        f"{layer.intensity:.1f}" if layer.macs else "",
-        _field(layer.receptive_field) if layer.receptive_field else "all",
-    )  # fmt: skip
+    return {
+        "in": in_shape(layer.input_shape),
+        "out": in_shape(layer.output_shape),
+        "params": f"{layer.params:,}" if layer.params else "",
+        "MACs": f"{layer.macs:,}" if layer.macs else "" if counted else "not counted",
+        "%": f"{share:.2f}" if layer.macs else "",
+        "read": in_units(layer.bytes_read, "B"),
+        "written": in_units(layer.bytes_written, "B"),
+        "FLOP/B": f"{layer.intensity:.1f}" if layer.macs else "",
+        "sees": _field(layer.receptive_field) if layer.receptive_field else "all",
+    }
 
 
 def _field(size: tuple[int, int]) -> str:

@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from depthwise import __version__
+from depthwise.cli.compare import compare
+from depthwise.cli.cost import cost
+from depthwise.cli.lint import lint
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 
@@ -23,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (networks, predict):
+for verb in (networks, cost, compare, lint, predict):
     app.command()(verb)
 
 
@@ -45,10 +48,17 @@ def _options(
     pass
 
 
+def _is_users(error: Exception) -> bool:
+    """Tell whether an error is about what the user gave: the message says what to do about it."""
+    return isinstance(error, ValueError) or type(error).__name__ == "Unsupported"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line (sys.argv without `arguments`); always ends in SystemExit."""
     try:
         app(arguments, prog_name="depthwise")
-    except ValueError as error:
+    except Exception as error:
+        if not _is_users(error):
+            raise
         Console(stderr=True).print(Text(f"depthwise: {error}", style="red"), soft_wrap=True)
         sys.exit(BAD_INPUT)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from depthwise.cli.screen import screen
+
 
 def networks(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -34,7 +36,6 @@ def networks(
 
 
 def _print_table(rows: list[dict]) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -47,4 +48,4 @@ def _print_table(rows: list[dict]) -> None:
         millions, options = f"{row['parameters'] / 1e6:.2f} M", ", ".join(row["options"])
         about = Text.assemble(row["summary"], "\n", (options, "dim"))
         table.add_row(row["name"], millions, str(row["resolution"]), about)
-    Console().print(table)
+    screen().print(table)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthwise.cli.screen import screen
 from depthwise.cli.source import SET_HELP, parse_settings
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ def _as_rows(best: list[Guess]) -> list[dict]:
 
 
 def _print_table(guesses: dict[str, list[Guess]]) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     for photo, best in guesses.items():
@@ -91,4 +91,4 @@ def _print_table(guesses: dict[str, list[Guess]]) -> None:
         table.add_column(justify="right")
         for name, probability in best:
             table.add_row(f"{probability:.1%}", name)
-        Console().print(table)
+        screen().print(table)

@@ -8,6 +8,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,29 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
             raise ValueError(f"--set {setting}: {name} is already set to {options[name]}")
         options[name] = value
     return options
+
+
+SHAPE_HELP = "The input's shape, as in 1,3,224,224; repeat for each input."
+
+
+def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
+    """Return the shapes of repeated `--shape 1,3,224,224`."""
+    shapes = []
+    for text in texts or []:
+        sizes = text.split(",")
+        if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+            raise ValueError(f"--shape {text}: expected whole numbers, as in --shape 1,3,224,224")
+        shapes.append(tuple(int(size) for size in sizes))
+    return tuple(shapes)
+
+
+def describe(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
+    """Return what `resolve` does, our own networks and timm's without memory for their weights."""
+    import torch  # noqa: PLC0415
+
+    place = spec.rpartition(":")[0]
+    with torch.device("meta") if place in ("", "conv", "timm") else nullcontext():
+        return resolve(spec, options)
 
 
 def resolve(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":

@@ -102,14 +102,16 @@ def _compare(ours: str, expected: Tensor, theirs: str, found: Tensor) -> list[st
     where = ours if ours == theirs else f"{ours} (there {theirs})"
     if expected.is_floating_point() != found.is_floating_point():
         return [f"{where}: expected {expected.dtype}, found {found.dtype}"]
-    if _square(expected) != _square(found):
+    if not _holds_the_same(expected, found):
         return [f"{where}: expected {_shape(expected)}, found {_shape(found)}"]
     return []
 
 
-def _square(tensor: Tensor) -> tuple[int, ...]:
-    """Return the shape, a linear layer's (K, C) written as its 1x1 convolution's (K, C, 1, 1)."""
-    return (*tensor.shape, 1, 1) if tensor.ndim == 2 else tuple(tensor.shape)
+def _holds_the_same(ours: Tensor, theirs: Tensor) -> bool:
+    """Tell whether the shapes agree; a linear layer (K, CHW) is a convolution (K, C, H, W)."""
+    if {ours.ndim, theirs.ndim} == {2, 4}:
+        return ours.flatten(1).shape == theirs.flatten(1).shape
+    return ours.shape == theirs.shape
 
 
 def _shape(tensor: Tensor) -> str:
@@ -147,5 +149,6 @@ def _other_classes(
     head = [name for name in targets if name.endswith(".weight") and targets[name].ndim > 1][-1:]
     if not head or head[0] not in fit.names:
         return None
-    found, expected = _square(tensors[fit.names[head[0]]]), _square(targets[head[0]])
+    found = tensors[fit.names[head[0]]].flatten(1).shape
+    expected = targets[head[0]].flatten(1).shape
     return found[0] if found[0] != expected[0] and found[1:] == expected[1:] else None

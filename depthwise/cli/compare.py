@@ -1,0 +1,36 @@
+"""`depthwise compare`: two networks, or two convolutions, side by side."""
+
+import json
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from depthwise.cli.screen import screen
+from depthwise.cli.source import NETWORK_HELP, SHAPE_HELP, describe, parse_settings, parse_shapes
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help=NETWORK_HELP)],
+    second: Annotated[str, typer.Argument(help="Likewise.")],
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP + " For both.")] = None,
+    first_settings: Annotated[
+        list[str] | None, typer.Option("--set-first", help="An option of the first, name=value.")
+    ] = None,
+    second_settings: Annotated[
+        list[str] | None, typer.Option("--set-second", help="An option of the second, name=value.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare the costs of two networks: conv:standard and conv:separable, say."""
+    from depthwise.accounting import cost as count  # noqa: PLC0415
+    from depthwise.accounting.tables import compare_table  # noqa: PLC0415
+
+    costs = []
+    for spec, settings in ((first, first_settings), (second, second_settings)):
+        net, usual = describe(spec, parse_settings(settings or []))
+        costs.append(replace(count(net, *(parse_shapes(shape) or (usual,))), network=spec))
+    if as_json:
+        print(json.dumps({"first": costs[0].to_dict(), "second": costs[1].to_dict()}, indent=2))
+    else:
+        screen().print(compare_table(*costs))

@@ -1,0 +1,60 @@
+"""`depthwise cost`: what a network costs, layer by layer."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthwise.cli.screen import screen
+from depthwise.cli.source import (
+    NETWORK_HELP,
+    SET_HELP,
+    SHAPE_HELP,
+    describe,
+    parse_settings,
+    parse_shapes,
+)
+
+
+def cost(
+    network: Annotated[str, typer.Argument(help=NETWORK_HELP)],
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    all_layers: Annotated[
+        bool, typer.Option("--all", help="List layers without multiply-adds, too.")
+    ] = False,
+    explained: Annotated[
+        bool, typer.Option("--explain", help="Say what other counters print, and why.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the cost by layer into this .svg or .png.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the layers as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Count parameters, multiply-adds, bytes, memory and what each layer sees."""
+    from depthwise.accounting import cost_of_graph, explain  # noqa: PLC0415
+    from depthwise.accounting.explain import explanation_table  # noqa: PLC0415
+    from depthwise.accounting.tables import cost_table  # noqa: PLC0415
+    from depthwise.graph import trace  # noqa: PLC0415
+
+    if as_csv and (as_json or explained):
+        raise ValueError("--csv prints the layers alone: leave out --json and --explain")
+    net, usual = describe(network, parse_settings(settings or []))
+    graph = trace(net, *(parse_shapes(shape) or (usual,)))
+    found = cost_of_graph(graph, network)
+    if picture:
+        from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
+
+        cost_picture(found, picture)
+    explanation = explain(graph) if explained else None
+    if as_json:
+        extra = {"explanation": explanation.to_dict()} if explanation else {}
+        print(json.dumps({**found.to_dict(), **extra}, indent=2))
+    elif as_csv:
+        print(found.to_csv(), end="")
+    else:
+        out = screen()
+        table = cost_table(found, all_layers, columns=out.width)
+        out.print(explanation_table(explanation) if explanation else table)
