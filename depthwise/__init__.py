@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthwise.accounting import cost, lint
+    from depthwise.families.registry import networks
     from depthwise.graph import Unsupported
-    from depthwise.networks.registry import networks
     from depthwise.weights import build, load_weights
 
 __version__ = "0.1.0"
@@ -28,15 +28,14 @@ _HOMES = {
     "cost": "depthwise.accounting",
     "lint": "depthwise.accounting",
     "load_weights": "depthwise.weights",
-    "networks": "depthwise.networks",  # the package itself: calling it lists the names
+    "networks": "depthwise.families",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'depthwise' has no attribute {name!r}")
-    module = importlib.import_module(_HOMES[name])
-    return module if _HOMES[name] == f"depthwise.{name}" else getattr(module, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

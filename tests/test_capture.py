@@ -10,8 +10,8 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from depthwise import layers
+from depthwise.families import construct, networks
 from depthwise.graph import Unsupported, capture, interpret, ops, trace
-from depthwise.networks import construct, networks
 
 
 class Function(nn.Module):

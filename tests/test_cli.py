@@ -12,7 +12,7 @@ from torch import nn
 from depthwise import __version__
 from depthwise.cli import main
 from depthwise.cli.source import parse_settings, resolve
-from depthwise.networks import find_network, networks
+from depthwise.families import find_network, networks
 
 
 def run(*arguments, capsys):

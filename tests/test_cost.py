@@ -13,9 +13,9 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.accounting.receptive import receptive_fields
+from depthwise.families import construct
 from depthwise.graph import trace
 from depthwise.layers import DeformConv, PlainSeparableConv, standard
-from depthwise.networks import construct
 
 
 def on_meta(build, *arguments, **options) -> nn.Module:

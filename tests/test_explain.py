@@ -11,9 +11,9 @@ from torchvision.ops import deform_conv2d
 from depthwise.accounting.count import CONVENTION
 from depthwise.accounting.explain import explain, explanation_table
 from depthwise.accounting.tables import render
+from depthwise.families import construct
 from depthwise.graph import trace
 from depthwise.layers.deform import DeformConv
-from depthwise.networks import construct
 
 
 class Mixed(nn.Module):

@@ -21,6 +21,7 @@ from depthwise.accounting.gridding import coverage
 from depthwise.accounting.lint import RULES, lint, lint_graph
 from depthwise.accounting.overlap import as_text, interior, overlap_counts, overlap_map
 from depthwise.accounting.tables import render
+from depthwise.families import construct
 from depthwise.graph import trace
 from depthwise.layers import (
     Conv2dSame,
@@ -35,7 +36,6 @@ from depthwise.layers import (
     standard,
     transposed,
 )
-from depthwise.networks import construct
 
 IMAGE = (1, 3, 224, 224)
 

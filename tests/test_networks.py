@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from depthwise.accounting import cost
+from depthwise.families import construct, networks
+from depthwise.families.dense import OutputStride
 from depthwise.layers import SqueezeExcite
-from depthwise.networks import construct, networks
-from depthwise.networks.dense import OutputStride
 from depthwise.weights import load_weights
 
 FACTS = list(
@@ -191,7 +191,7 @@ def test_channels_and_classes_are_options(name):
 
 
 def takes(name: str, option: str) -> bool:
-    from depthwise.networks import find_network
+    from depthwise.families import find_network
 
     return option in find_network(name).options
 
@@ -253,7 +253,7 @@ def test_bad_options_say_what_is_accepted(name, options, message):
 
 
 def test_options_are_the_builders_own_parameters():
-    from depthwise.networks import find_network
-    from depthwise.networks.mobilenet import mobilenet_v2
+    from depthwise.families import find_network
+    from depthwise.families.mobilenet import mobilenet_v2
 
     assert find_network("mobilenet_v2").options == dict(inspect.signature(mobilenet_v2).parameters)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from depthwise.accounting import cost
-from depthwise.networks import construct
+from depthwise.families import construct
 from depthwise.report import cost_picture
 from depthwise.report.cost_picture import GOOD_ROWS, group_layers
 

@@ -338,14 +338,11 @@ def test_a_bad_record_is_refused(tmp_path):
 
 
 def test_the_public_names_are_there_in_any_order_of_import():
-    import depthwise.networks.registry
-
-    assert dw.networks() == depthwise.networks.registry.networks()
-    assert {"build", "load_weights", "networks"} <= set(dir(dw))
-    first = "import depthwise; print(*depthwise.networks(), depthwise.networks.registry.__name__)"
+    assert set(dw.__all__) <= set(dir(dw))
+    first = "import depthwise.families, depthwise; print(*depthwise.networks())"
     done = subprocess.run(
         [sys.executable, "-c", first], capture_output=True, text=True, check=True
     )  # fmt: skip
-    assert done.stdout.split() == [*dw.networks(), "depthwise.networks.registry"]
+    assert done.stdout.split() == dw.networks()
     with pytest.raises(AttributeError, match="module 'depthwise' has no attribute 'biuld'"):
         dw.biuld  # noqa: B018

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from depthwise.networks.registry import construct
+from depthwise.families.registry import construct
 from depthwise.weights import Pretrained, imagenet_preprocessing, load_weights
 from depthwise.weights.bundled import IMAGENET, METADATA
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from depthwise.accounting import cost
-from depthwise.networks import construct
+from depthwise.families import construct
 from depthwise.report import cost_picture
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"

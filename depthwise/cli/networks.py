@@ -14,7 +14,7 @@ def networks(
     """List the networks: what each is, its parameters, the images of its paper, its options."""
     import torch  # noqa: PLC0415
 
-    from depthwise.networks import find_network, networks  # noqa: PLC0415
+    from depthwise.families import find_network, networks  # noqa: PLC0415
 
     rows = []
     for entry in map(find_network, networks()):

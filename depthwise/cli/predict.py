@@ -49,7 +49,7 @@ def predict(
 
 
 def _preprocessing(network: str, weights: str, net: "nn.Module") -> "Preprocessing":
-    from depthwise.networks import find_network  # noqa: PLC0415
+    from depthwise.families import find_network  # noqa: PLC0415
     from depthwise.weights import imagenet_preprocessing  # noqa: PLC0415
 
     if net.pretrained is not None:

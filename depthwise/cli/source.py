@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from depthwise.networks.registry import Entry
+    from depthwise.families.registry import Entry
 
     Net = nn.Module | ExportedProgram
 
@@ -80,7 +80,7 @@ def resolve(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
         raise ValueError(f"{spec!r}: a word is missing beside the colon, as in timm:resnet18")
     match kind:
         case "conv":
-            from depthwise.networks.single import CONVOLUTIONS  # noqa: PLC0415
+            from depthwise.families.single import CONVOLUTIONS  # noqa: PLC0415
 
             return _construct(CONVOLUTIONS.find(name), options)
         case "timm":
@@ -93,7 +93,7 @@ def resolve(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
 
 
 def _registered(name: str, options: dict[str, str]) -> "tuple[Net, Shape]":
-    from depthwise.networks import find_network  # noqa: PLC0415
+    from depthwise.families import find_network  # noqa: PLC0415
 
     try:
         entry = find_network(name)
@@ -133,7 +133,7 @@ def _torchvision(name: str, options: dict[str, str]) -> "tuple[Net, Shape]":
 
 
 def _check_listed(library: str, name: str, known: list[str]) -> None:
-    from depthwise.networks.registry import nearest  # noqa: PLC0415
+    from depthwise.families.registry import nearest  # noqa: PLC0415
 
     if name not in known:
         raise ValueError(f"{library} has no network {name!r}: {nearest(name, known)}")
@@ -141,7 +141,7 @@ def _check_listed(library: str, name: str, known: list[str]) -> None:
 
 def _factory(place: str, name: str) -> Any:
     """Import `name` from a module, or from a file that ends in .py."""
-    from depthwise.networks.registry import nearest  # noqa: PLC0415
+    from depthwise.families.registry import nearest  # noqa: PLC0415
 
     path = Path(place)
     folder = path.parent if path.suffix == ".py" else Path()

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import nn
 
-from depthwise.networks.registry import construct, find_network
+from depthwise.families.registry import construct, find_network
 from depthwise.weights.load import load_weights
 from depthwise.weights.preprocessing import Preprocessing
 from depthwise.weights.read import read_metadata

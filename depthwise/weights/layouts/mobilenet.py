@@ -1,6 +1,6 @@
 """MobileNet's checkpoints, as torchvision and timm name them."""
 
-from depthwise.networks.mobilenet import V2, V3, Bneck
+from depthwise.families.mobilenet import V2, V3, Bneck
 from depthwise.weights.layouts.layout import Layout, flatten_stages
 
 V1_TIMM = Layout(

@@ -1,6 +1,6 @@
 """ResNet's checkpoints: torchvision and timm name them alike."""
 
-from depthwise.networks.resnet import BASIC, BOTTLENECK
+from depthwise.families.resnet import BASIC, BOTTLENECK
 from depthwise.weights.layouts.layout import Layout, flatten_stages
 
 

@@ -1,6 +1,6 @@
 """SENet's checkpoints, as timm's `legacy_` networks and their Caffe originals name them."""
 
-from depthwise.networks.resnet import BOTTLENECK
+from depthwise.families.resnet import BOTTLENECK
 from depthwise.weights.layouts.layout import Layout
 from depthwise.weights.layouts.resnet import name_blocks
 

@@ -1,6 +1,6 @@
 """VGG's checkpoints, as torchvision and timm name them."""
 
-from depthwise.networks.vgg import VGG16
+from depthwise.families.vgg import VGG16
 from depthwise.weights.layouts.layout import Layout
 
 

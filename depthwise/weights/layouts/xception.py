@@ -1,6 +1,6 @@
 """Xception's checkpoints, as timm names them."""
 
-from depthwise.networks.xception import ENTRY, EXIT, MIDDLE
+from depthwise.families.xception import ENTRY, EXIT, MIDDLE
 from depthwise.weights.layouts.layout import Layout
 
 

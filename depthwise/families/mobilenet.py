@@ -6,6 +6,9 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
+from depthwise.families.classifier import Classifier, scale_channels
+from depthwise.families.dense import OutputStride, dilate_blocks
+from depthwise.families.registry import network
 from depthwise.layers import (
     Act,
     ConvFactory,
@@ -18,9 +21,6 @@ from depthwise.layers import (
     relu,
     relu6,
 )
-from depthwise.networks.classifier import Classifier, scale_channels
-from depthwise.networks.dense import OutputStride, dilate_blocks
-from depthwise.networks.registry import network
 
 # ---------------------------------------------------------------------------------- V1
 

@@ -4,10 +4,10 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
+from depthwise.families.branches import Branches, chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.registry import network
 from depthwise.layers import ConvFactory, ConvNormAct, conv_norm_act, depthwise, pointwise
-from depthwise.networks.branches import Branches, chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.registry import network
 
 
 class Inception(NamedTuple):

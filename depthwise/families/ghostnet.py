@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from depthwise.families.classifier import Classifier, scale_channels
+from depthwise.families.dense import OutputStride, dilate_blocks
+from depthwise.families.registry import network
 from depthwise.layers import GhostBottleneck, SqueezeExcite, conv_norm_act, h_sigmoid, relu
-from depthwise.networks.classifier import Classifier, scale_channels
-from depthwise.networks.dense import OutputStride, dilate_blocks
-from depthwise.networks.registry import network
 
 
 class GhostBneck(NamedTuple):

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from depthwise.families.branches import chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.registry import network
 from depthwise.layers import standard
-from depthwise.networks.branches import chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.registry import network
 
 
 class Conv(NamedTuple):

@@ -8,10 +8,10 @@ from typing import NamedTuple, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depthwise.families.classifier import Classifier
+from depthwise.families.dense import OutputStride, dilate_blocks
+from depthwise.families.registry import network
 from depthwise.layers import ConvNormAct, PlainSeparableConv, conv_norm_act
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.dense import OutputStride, dilate_blocks
-from depthwise.networks.registry import network
 
 
 class Residual(NamedTuple):

@@ -8,10 +8,10 @@ from functools import partial
 
 from torch import nn
 
+from depthwise.families.branches import Branches, chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.registry import network
 from depthwise.layers import ConvNormAct, Kernel, conv_norm_act
-from depthwise.networks.branches import Branches, chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.registry import network
 
 batchnorm = partial(nn.BatchNorm2d, eps=1e-3)
 cell = partial(conv_norm_act, norm=batchnorm)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from torch import nn
 
+from depthwise.families.alexnet import hidden_layers
+from depthwise.families.branches import chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.registry import network
 from depthwise.layers import ConvFactory, ConvNormAct, Norm, conv_norm_act, standard
-from depthwise.networks.alexnet import hidden_layers
-from depthwise.networks.branches import chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.registry import network
 
 
 class Stage(NamedTuple):

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depthwise.families.branches import chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.dense import OutputStride, dilate_blocks
+from depthwise.families.registry import network
 from depthwise.layers import conv_norm_act
-from depthwise.networks.branches import chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.dense import OutputStride, dilate_blocks
-from depthwise.networks.registry import network
 
 # the stem's stride: 4 is a 7x7/2 and a 3x3/2 pool, 2 leaves out the pool, 1 convolves every pixel
 StemStride = Literal[1, 2, 4]

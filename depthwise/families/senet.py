@@ -2,12 +2,11 @@
 
 from torch import nn
 
-from depthwise.layers import SqueezeExcite, conv_norm_act
-from depthwise.networks.branches import chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.dense import OutputStride, dilate_blocks
-from depthwise.networks.registry import network
-from depthwise.networks.resnet import (
+from depthwise.families.branches import chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.dense import OutputStride, dilate_blocks
+from depthwise.families.registry import network
+from depthwise.families.resnet import (
     BOTTLENECK,
     Residual,
     StemStride,
@@ -15,6 +14,7 @@ from depthwise.networks.resnet import (
     projection,
     stack,
 )
+from depthwise.layers import SqueezeExcite, conv_norm_act
 
 CHANNELS = (256, 512, 1024, 2048)
 REDUCTION = 16  # r of section 6.1

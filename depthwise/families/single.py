@@ -6,7 +6,7 @@ Their weights have no bias; they are looked at with images of 5x5 pixels.
 from torch import nn
 
 from depthwise import layers
-from depthwise.networks.registry import Registry
+from depthwise.families.registry import Registry
 
 CONVOLUTIONS = Registry("convolution", resolution=5)
 convolution = CONVOLUTIONS.register

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from depthwise.families.branches import Branches, chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.registry import network
 from depthwise.layers import Act, Cell, ConvNormAct, conv_norm_act, standard
-from depthwise.networks.branches import Branches, chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.registry import network
 
 
 class Inception(NamedTuple):

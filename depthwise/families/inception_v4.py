@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from torch import nn
 
-from depthwise.networks.branches import Branches, chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.inception_v3 import COLUMN, ROW, cell, unpadded
-from depthwise.networks.registry import network
+from depthwise.families.branches import Branches, chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.inception_v3 import COLUMN, ROW, cell, unpadded
+from depthwise.families.registry import network
 
 
 class ReductionA(NamedTuple):

@@ -6,12 +6,12 @@ one Inception module stands before the residual ones, and there are 10, 20 and 1
 
 from torch import Tensor, nn
 
+from depthwise.families.branches import Branches, chain
+from depthwise.families.classifier import Classifier
+from depthwise.families.inception_v3 import COLUMN, ROW, cell, unpadded
+from depthwise.families.inception_v4 import REDUCTION_A, average, reduction_a
+from depthwise.families.registry import network
 from depthwise.layers import pointwise
-from depthwise.networks.branches import Branches, chain
-from depthwise.networks.classifier import Classifier
-from depthwise.networks.inception_v3 import COLUMN, ROW, cell, unpadded
-from depthwise.networks.inception_v4 import REDUCTION_A, average, reduction_a
-from depthwise.networks.registry import network
 
 
 class ScaledResidual(nn.Module):
