@@ -25,6 +25,7 @@ from depthwise.families import construct
 from depthwise.graph import trace
 from depthwise.layers import (
     Conv2dSame,
+    DeformConv,
     GhostModule,
     InvertedResidual,
     ResizeConv,
@@ -256,15 +257,37 @@ def test_gridding_of_a_line_of_samples():
     assert not found(line(1, 2, 4), (1, 8, 50), rule="gridding")
 
 
-class Causal(nn.Module):
-    """A residual block that pads on the left only, as a temporal network does."""
+class Branches(nn.Module):
+    """Several readers of one value, each with a result of its own."""
 
-    def __init__(self, rate):
+    def __init__(self, trunk, *readers):
         super().__init__()
-        self.pad, self.conv = 2 * rate, nn.Conv1d(8, 8, 3, dilation=rate)
+        self.trunk, self.readers = trunk, nn.ModuleList(readers)
 
     def forward(self, x):
-        return x + self.conv(F.pad(x, (self.pad, 0)))
+        y = self.trunk(x)
+        return tuple(reader(y) for reader in self.readers)
+
+
+def test_gridding_counts_at_every_end_and_a_layer_once():
+    dense = standard(8, 8)
+    resized = Branches(dilated(2, 2, 2), dense, nn.Upsample(scale_factor=2))
+    assert len(found(resized, PLANE, rule="gridding")) == 1
+    assert not found(Branches(dilated(2, 2, 2), dense), PLANE, rule="gridding")
+    twice = Branches(dilated(2, 2), pointwise(8, 8), dilated(2), nn.MaxPool2d(2))
+    (finding,) = found(twice, PLANE, rule="gridding")
+    assert "dilations 2, 2, 2 " in finding.what
+
+
+class Causal(nn.Module):
+    """A residual block that pads mostly on the left, as a temporal network does."""
+
+    def __init__(self, rate, ahead=0):
+        super().__init__()
+        self.pad, self.conv = (2 * rate - ahead, ahead), nn.Conv1d(8, 8, 3, dilation=rate)
+
+    def forward(self, x):
+        return x + self.conv(F.pad(x, self.pad))
 
 
 def test_gridding_keeps_count_of_where_padding_moves_the_taps():
@@ -272,8 +295,9 @@ def test_gridding_keeps_count_of_where_padding_moves_the_taps():
         (finding,) = found(nn.Sequential(*blocks), (1, 8, 50), rule="gridding")
         return finding.what
 
-    # 0, -2, -4 joined with 0: unaligned it would be 0 to 4 beside 0
+    # -4, -2, 0 joined with 0, and -3, -1, 1 joined with 0
     assert "3 of 5 columns" in reads(Causal(2))
+    assert "4 of 5 columns" in reads(Causal(2, ahead=1))
     assert "7 of 13 columns" in reads(Causal(2), Causal(2), Causal(2))
 
 
@@ -314,11 +338,21 @@ def test_receptive_field_is_asked_of_classifiers_only_and_objects_of_all():
         lint(dense, (1, 3, 32, 32), object_size=0)
 
 
+class Attention(nn.Module):
+    """Every pixel looks at every other one."""
+
+    def forward(self, x):
+        pixels = x.flatten(2)
+        return (pixels @ (pixels.transpose(1, 2) @ pixels).softmax(-1)).reshape(x.shape)
+
+
 def test_receptive_field_of_attention_is_not_bounded_by_its_layers():
     net = on_meta(timm.create_model, "mobilevit_xxs")
     assert not found(net, (1, 3, 256, 256), rule="receptive-field")
     net = on_meta(timm.create_model, "mixer_s32_224")
-    assert not found(net, IMAGE, rule="receptive-field")
+    assert not found(net, IMAGE, rule="object-size", object_size=100)
+    assert found(pooled(standard(3, 8)), (1, 3, 32, 32), rule="receptive-field")
+    assert not found(pooled(standard(3, 8), Attention()), (1, 3, 32, 32), rule="receptive-field")
 
 
 # ---------------------------------------------------------------- channels and groups
@@ -333,8 +367,6 @@ def test_channels():
 
 
 def test_channels_of_scores_gates_and_offsets_do_not_count():
-    from depthwise.layers import DeformConv
-
     net = nn.Sequential(standard(3, 8), SqueezeExcite(8, 2), DeformConv(8, 8, modulated=True),
                         standard(8, 21), nn.Upsample(scale_factor=2, mode="bilinear"))  # fmt: skip
     assert not found(net, (1, 3, 8, 8), rule="channels")
@@ -381,6 +413,20 @@ def test_gate_on_one_pixel():
     assert "8 channels of 1x1 pixel, with 76 parameters" in finding.what
     assert not found(net, (1, 3, 4, 4), rule="gate-1x1")
     assert not found(pooled(standard(3, 8, 3, 2)), (1, 3, 2, 2), rule="gate-1x1")
+    # multiplies, but not what was pooled
+    tail = nn.Sequential(standard(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), pointwise(8, 8), Scale())
+    assert not found(tail, (1, 3, 2, 2), rule="gate-1x1")
+
+
+class Scale(nn.Module):
+    """One learned factor a channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(8, 1, 1))
+
+    def forward(self, x):
+        return x * self.factor
 
 
 def test_gates_of_mobilenet_v3_on_tiny_images():
@@ -417,6 +463,11 @@ def test_a_bias_that_something_else_reads_is_not_wasted():
             return self.norm(y) + y
 
     assert not found(Both(), (1, 3, 8, 8), rule="bias-before-norm")
+    returned = Branches(standard(3, 8, bias=True), nn.BatchNorm2d(8), nn.Identity())
+    assert not found(returned, (1, 3, 8, 8), rule="bias-before-norm")
+    # a deformable convolution's bias is a constant zero
+    deformable = nn.Sequential(DeformConv(3, 8), nn.BatchNorm2d(8))
+    assert not found(deformable, (1, 3, 8, 8), rule="bias-before-norm")
     linear = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8))
     assert len(found(linear, (1, 3, 8, 8), rule="bias-before-norm")) == 1
 
@@ -440,6 +491,12 @@ def test_activation_behind_a_linear_bottleneck(act, name, out_channels):
     assert finding.layer == "project.conv"
     assert f"96 -> {out_channels} channels, then {name}," in finding.what
     assert finding.severity == "warning"
+
+
+def test_activation_behind_a_linear_bottleneck_with_a_gate():
+    net = InvertedResidual(16, 96, 24, gate=SqueezeExcite(96, 24))
+    net.project.append(nn.ReLU())
+    assert len(found(net, (1, 16, 8, 8), rule="bottleneck-activation")) == 1
 
 
 class ActivatedShortcut(nn.Module):
@@ -470,6 +527,7 @@ def test_activation_behind_the_shortcut_of_a_bottleneck():
         nn.Sequential(pointwise(16, 64), nn.ReLU(), standard(64, 64), nn.ReLU(),
                       pointwise(64, 16), nn.ReLU()),
         nn.Sequential(pointwise(16, 64), nn.ReLU(), depthwise(64), pointwise(64, 64), nn.ReLU()),
+        nn.Sequential(pointwise(16, 16), depthwise(16), pointwise(16, 8), nn.ReLU()),
     ],
 )  # fmt: skip
 def test_no_activation_behind_a_linear_bottleneck(net):
