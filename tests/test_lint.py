@@ -1,4 +1,4 @@
-"""Lint: every rule on a network that breaks it and on its neighbours that do not, and its maths."""
+"""Lint: every rule on a network that breaks it, and on its neighbours that do not."""
 
 import contextlib
 import io
@@ -6,20 +6,16 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from depthwise.accounting.finding import FLOOD, Finding, lint_table, merge_equal
-from depthwise.accounting.gridding import coverage
 from depthwise.accounting.lint import RULES, lint, lint_graph
-from depthwise.accounting.overlap import as_text, interior, overlap_counts, overlap_map
+from depthwise.accounting.overlap import as_text, interior, overlap_counts
 from depthwise.accounting.tables import render
 from depthwise.families import construct
 from depthwise.graph import trace
@@ -55,57 +51,7 @@ def on_meta(build, *arguments, **options):
         return build(*arguments, **options)
 
 
-# ---------------------------------------------------------------- overlap of transposed kernels
-
-
-@pytest.mark.parametrize(
-    ("kernel", "stride", "counts"),
-    [
-        (3, 2, (1, 2)), (4, 2, (2, 2)), (5, 2, (2, 3)), (2, 2, (1, 1)), (3, 3, (1, 1, 1)),
-        (4, 3, (1, 1, 2)), (6, 3, (2, 2, 2)), (3, 1, (3,)), (1, 2, (0, 1)),
-    ],
-)  # fmt: skip
-def test_overlap_counts(kernel, stride, counts):
-    assert overlap_counts(kernel, stride) == counts
-
-
-@given(st.integers(1, 12), st.integers(1, 6))
-def test_overlap_is_even_exactly_when_the_stride_divides_the_kernel(kernel, stride):
-    assert (len(set(overlap_counts(kernel, stride))) == 1) == (kernel % stride == 0)
-
-
-pairs = st.tuples(st.integers(1, 5), st.integers(1, 5))
-
-
-@given(pairs, st.tuples(st.integers(1, 4), st.integers(1, 4)), pairs, pairs)
-def test_overlap_map_is_a_transposed_convolution_of_ones(kernel, stride, size, dilation):
-    ones, weight = torch.ones(1, 1, *size), torch.ones(1, 1, *kernel)
-    expected = F.conv_transpose2d(ones, weight, stride=stride, dilation=dilation)[0, 0]
-    np.testing.assert_array_equal(overlap_map(kernel, stride, size, dilation), expected.numpy())
-
-
-@given(pairs, st.tuples(st.integers(1, 4), st.integers(1, 4)), pairs)
-def test_the_interior_is_what_the_map_repeats_away_from_its_border(kernel, stride, dilation):
-    ways = [-(-(k - 1) * d // s) * s for k, s, d in zip(kernel, stride, dilation, strict=True)]
-    whole = overlap_map(kernel, stride, (32, 32), dilation)
-    part = interior(kernel, stride, dilation)
-    rows, columns = (slice(w, w + n) for w, n in zip(ways, part.shape, strict=True))
-    np.testing.assert_array_equal(whole[rows, columns], part)
-    for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
-        line = part[: stride[0], : stride[1]].max(1 - axis)
-        assert part.shape[axis] == 2 * s
-        assert sorted(line) == sorted(np.array(overlap_counts(k, s, d)) * line.max()
-                                      // max(overlap_counts(k, s, d)))  # fmt: skip
-
-
-def test_overlap_map_as_text():
-    assert as_text(overlap_map(3, 2, 2)) == "1 1 2 1 1\n1 1 2 1 1\n2 2 4 2 2\n1 1 2 1 1\n1 1 2 1 1"
-    assert as_text(np.array([[1, 12]])) == " 1 12"
-
-
-def test_overlap_map_refuses_nothing():
-    with pytest.raises(ValueError, match=r"stride=0: must be at least 1"):
-        overlap_map(3, 0, 4)
+# ---------------------------------------------------------------- checkerboard
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (4, 3), (5, 3)])
@@ -138,167 +84,6 @@ def test_checkerboard_by_axis_and_by_dilation():
     assert "sum 0, 4 products" in finding.what
     # a single pixel overlaps with nothing: the first layer of many generators
     assert not found(nn.ConvTranspose2d(8, 8, 3, 2), (1, 8, 1, 1), rule="checkerboard")
-
-
-# ---------------------------------------------------------------- gridding
-
-
-@pytest.mark.parametrize(
-    ("dilations", "covered", "total"),
-    [((1, 2, 4), 15, 15), ((1, 2, 5), 17, 17), ((2, 2, 2), 7, 13), ((1, 2, 9), 21, 25),
-     ((2, 4, 8), 15, 29), ((), 1, 1)],
-)  # fmt: skip
-def test_coverage(dilations, covered, total):
-    assert coverage([3] * len(dilations), dilations) == (covered, total)
-
-
-@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), max_size=4))
-def test_coverage_is_where_a_chain_of_ones_is_not_zero(layers):
-    line = np.ones(1)
-    for kernel, dilation in layers:
-        taps = np.zeros((kernel - 1) * dilation + 1)
-        taps[::dilation] = 1
-        line = np.convolve(line, taps)
-    kernels, dilations = [k for k, _ in layers], [d for _, d in layers]
-    assert coverage(kernels, dilations) == (np.count_nonzero(line), len(line))
-
-
-def test_coverage_refuses_lists_that_do_not_fit():
-    with pytest.raises(ValueError, match="2 kernels and 1 dilations"):
-        coverage([3, 3], [1])
-    with pytest.raises(ValueError, match="must be at least 1"):
-        coverage([3], [0])
-
-
-def dilated(*rates, kernel=3):
-    return nn.Sequential(*(standard(8, 8, kernel, dilation=rate) for rate in rates))
-
-
-PLANE = (1, 8, 40, 40)
-
-
-@pytest.mark.parametrize(
-    ("rates", "says"),
-    [((2, 2, 2), "7 of 13 positions along each axis, 29 %"), ((1, 2, 9), "21 of 25"),
-     ((2, 4, 8), "15 of 29")],
-)  # fmt: skip
-def test_gridding(rates, says):
-    (finding,) = found(dilated(*rates), PLANE, rule="gridding")
-    assert finding.layer == "2"
-    assert finding.severity == "warning"
-    assert f"dilations {', '.join(map(str, rates))} of 3x3" in finding.what
-    assert says in finding.what
-
-
-@pytest.mark.parametrize("rates", [(1, 2, 4), (1, 2, 5), (5, 2, 1), (1, 1, 1), (1, 2, 2, 2)])
-def test_no_gridding(rates):
-    assert not found(dilated(*rates), PLANE, rule="gridding")
-
-
-class Residual(nn.Module):
-    """x + conv(relu(norm(x)))."""
-
-    def __init__(self, conv):
-        super().__init__()
-        self.branch = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(), conv)
-
-    def forward(self, x):
-        return x + self.branch(x)
-
-
-class Parallel(nn.Module):
-    """Branches side by side, joined by a concatenation."""
-
-    def __init__(self, *rates):
-        super().__init__()
-        self.branches = nn.ModuleList(standard(8, 8, dilation=rate) for rate in rates)
-
-    def forward(self, x):
-        return torch.cat([branch(x) for branch in self.branches], 1)
-
-
-def test_gridding_is_followed_along_the_paths_of_the_graph():
-    # norm, activation, shortcut and gate change nothing
-    blocks = nn.Sequential(*(Residual(standard(8, 8, dilation=2)) for _ in range(3)))
-    (finding,) = found(nn.Sequential(blocks, SqueezeExcite(8, 8)), PLANE, rule="gridding")
-    assert finding.layer == "0.2.branch.2"
-    assert "7 of 13" in finding.what
-    # a stride begins a new grid; a strided convolution fills holes of the old one, a pooling not
-    around = nn.Sequential(standard(8, 8, 3), standard(8, 8, 3, stride=2), dilated(2, 2, 2))
-    for end in (nn.MaxPool2d(2), nn.AvgPool2d(3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()):
-        (finding,) = found(nn.Sequential(around, end), PLANE, rule="gridding")
-        assert "7 of 13" in finding.what
-    strided = nn.Sequential(dilated(2, 2, 2), standard(8, 8, 3, stride=2))
-    assert not found(strided, PLANE, rule="gridding")
-    # dense layers beside the dilated ones fill the holes, and are the remedy behind them
-    assert found(Parallel(2, 4), PLANE, rule="gridding")
-    assert not found(Parallel(1, 2, 3), PLANE, rule="gridding")
-    assert not found(nn.Sequential(dilated(2, 2, 2, 1)), PLANE, rule="gridding")
-    assert not found(nn.Sequential(dilated(1, 1, 1, 1), Parallel(1, 6, 8)), PLANE, rule="gridding")
-
-
-def test_gridding_of_two_stacks_and_of_one_layer():
-    net = nn.Sequential(dilated(2, 2), nn.Upsample(scale_factor=2), dilated(3, 3, 3))
-    first, second = sorted(found(net, PLANE, rule="gridding"), key=lambda f: f.layer)
-    assert (first.layer, second.layer) == ("0.1", "2.2")
-    (single,) = found(dilated(2), PLANE, rule="gridding")
-    assert single.severity == "note"
-    (factorised,) = found(nn.Sequential(dilated(2, kernel=(3, 1)), dilated(2, kernel=(1, 3))),
-                          PLANE, rule="gridding")  # fmt: skip
-    assert "3 of 5 positions" in factorised.what
-
-
-def test_gridding_of_a_line_of_samples():
-    def line(*rates):
-        return nn.Sequential(*(nn.Conv1d(8, 8, 3, dilation=rate) for rate in rates))
-
-    (finding,) = found(line(2, 2, 2), (1, 8, 50), rule="gridding")
-    assert "1 of 1 rows and 7 of 13 columns" in finding.what
-    assert not found(line(1, 2, 4), (1, 8, 50), rule="gridding")
-
-
-class Branches(nn.Module):
-    """Several readers of one value, each with a result of its own."""
-
-    def __init__(self, trunk, *readers):
-        super().__init__()
-        self.trunk, self.readers = trunk, nn.ModuleList(readers)
-
-    def forward(self, x):
-        y = self.trunk(x)
-        return tuple(reader(y) for reader in self.readers)
-
-
-def test_gridding_counts_at_every_end_and_a_layer_once():
-    dense = standard(8, 8)
-    resized = Branches(dilated(2, 2, 2), dense, nn.Upsample(scale_factor=2))
-    assert len(found(resized, PLANE, rule="gridding")) == 1
-    assert not found(Branches(dilated(2, 2, 2), dense), PLANE, rule="gridding")
-    twice = Branches(dilated(2, 2), pointwise(8, 8), dilated(2), nn.MaxPool2d(2))
-    (finding,) = found(twice, PLANE, rule="gridding")
-    assert "dilations 2, 2, 2 " in finding.what
-
-
-class Causal(nn.Module):
-    """A residual block that pads mostly on the left, as a temporal network does."""
-
-    def __init__(self, rate, ahead=0):
-        super().__init__()
-        self.pad, self.conv = (2 * rate - ahead, ahead), nn.Conv1d(8, 8, 3, dilation=rate)
-
-    def forward(self, x):
-        return x + self.conv(F.pad(x, self.pad))
-
-
-def test_gridding_keeps_count_of_where_padding_moves_the_taps():
-    def reads(*blocks):
-        (finding,) = found(nn.Sequential(*blocks), (1, 8, 50), rule="gridding")
-        return finding.what
-
-    # -4, -2, 0 joined with 0, and -3, -1, 1 joined with 0
-    assert "3 of 5 columns" in reads(Causal(2))
-    assert "4 of 5 columns" in reads(Causal(2, ahead=1))
-    assert "7 of 13 columns" in reads(Causal(2), Causal(2), Causal(2))
 
 
 # ---------------------------------------------------------------- receptive field
@@ -450,6 +235,18 @@ def test_bias_before_norm(norm, bias, wasted):
     findings = found(nn.Sequential(standard(3, 8, bias=bias), norm), (1, 3, 8, 8),
                      rule="bias-before-norm")  # fmt: skip
     assert [(f.layer, f.what.split(" in ")[0]) for f in findings] == [("0", "8 biases")] * wasted
+
+
+class Branches(nn.Module):
+    """Several readers of one value, each with a result of its own."""
+
+    def __init__(self, trunk, *readers):
+        super().__init__()
+        self.trunk, self.readers = trunk, nn.ModuleList(readers)
+
+    def forward(self, x):
+        y = self.trunk(x)
+        return tuple(reader(y) for reader in self.readers)
 
 
 def test_a_bias_that_something_else_reads_is_not_wasted():

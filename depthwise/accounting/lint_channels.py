@@ -37,7 +37,7 @@ def channel_multiple(graph: Graph) -> Iterator[Finding]:
                 f"kernels compute channels {LANES} at a time: the last vector takes the time of "
                 "a full one",
                 f"round channels to a multiple of {LANES}, as MobileNetV2 and V3 do "
-                "(networks.classifier.scale_channels)",
+                "(families.classifier.scale_channels)",
                 "note",
             )  # fmt: skip
 
