@@ -1,0 +1,180 @@
+"""From C to a library: the compiler called once for a text, its result kept by content."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from depthwise.compiler.target import Arguments, Target
+
+FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-g0")
+EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
+PATIENCE = 2.0  # seconds without a progress bar
+FIRST_LINES = 12  # of a compiler's errors
+
+
+class BuildError(Exception):
+    """A C compiler that is not there, or that failed: the message holds its first errors."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler: the command that starts it and what it says of itself and of its machine."""
+
+    command: Arguments
+    identity: str
+    machine: str
+    is_zig: bool
+
+    def flags(self, target: Target) -> Arguments:
+        """Return the flags that choose the CPU, with those of every library."""
+        if self.is_zig:
+            return (*FLAGS, "-target", target.triple, f"-mcpu={target.mcpu}")
+        if target.architecture != _architecture(self.machine):
+            raise ValueError(
+                f"{self.command[0]} compiles for {self.machine}, not for {target.name}: name a "
+                "compiler for that machine, or leave out cc, for the one that is installed with us"
+            )
+        return (*FLAGS, *target.march)
+
+
+def compile_c(
+    source: str | Sequence[str], target: Target, cc: str | None = None, extra: Arguments = ()
+) -> Path:
+    """Compile C, in one translation unit or several at once, to a shared library in the cache.
+
+    `cc` names the compiler (gcc, clang, a path); None is the one installed with us. `extra` flags
+    come last. The same texts, target, compiler and flags give the same path, compiled once.
+    Raises BuildError where the compiler is missing or fails or the cache cannot be written,
+    ValueError where the compiler is for another architecture than the target.
+    """
+    units = (source,) if isinstance(source, str) else tuple(source)
+    compiler = find_compiler(cc)
+    flags = (*compiler.flags(target), *extra)
+    key = json.dumps([units, target.name, target.triple, compiler.identity, flags])
+    name = hashlib.sha256(key.encode()).hexdigest()[:32] + target.suffix
+    library = cache_directory() / name
+    if library.is_file():
+        return library
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            objects = _compile_units(units, compiler, flags, Path(folder))
+            # several processes may get here with the same text: whoever renames last wins
+            os.replace(_link(objects, compiler, (*flags, *_link_flags(target))), library)
+    except OSError as error:
+        raise BuildError(
+            f"cannot write to the cache of built libraries: {error}; make room there, or set "
+            "XDG_CACHE_HOME to a directory that you may write to"
+        ) from error
+    return library
+
+
+def cache_directory() -> Path:
+    """Return the directory of built libraries: XDG's, or ~/.cache/depthwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "depthwise"
+
+
+@cache
+def find_compiler(cc: str | None = None) -> Compiler:
+    """Return the compiler named `cc`, or zig's. Raises BuildError where it does not start."""
+    if cc is None:
+        zig = (sys.executable, "-m", "ziglang")
+        version = _ask((*zig, "version"), "install it with: pip install ziglang")
+        return Compiler((*zig, "cc"), f"zig cc {version}", "any", is_zig=True)
+    program = shutil.which(cc)
+    advice = "install it, or leave out cc, for the one that is installed with us"
+    if program is None:
+        raise BuildError(f"no C compiler {cc!r} on the PATH: {advice}")
+    version = _ask((program, "--version"), advice).split("\n")[0]
+    return Compiler((program,), version, _ask((program, "-dumpmachine"), advice), is_zig=False)
+
+
+def _ask(command: Arguments, advice: str) -> str:
+    """Return what a command prints; raises BuildError with the advice where it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        raise BuildError(f"{' '.join(command)} does not run: {reason}; {advice}") from None
+
+
+def _architecture(machine: str) -> str:
+    name = machine.partition("-")[0]
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
+
+
+def _compile_units(
+    units: Arguments, compiler: Compiler, flags: Arguments, folder: Path
+) -> list[Path]:
+    """Compile each text to an object file, as many at once as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = []
+        for i, unit in enumerate(units):
+            source = folder / f"net{i}.c"
+            source.write_text(unit, encoding="utf-8")
+            futures.append(pool.submit(_compile_unit, source, compiler, flags))
+        try:
+            _show_progress(futures)
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _compile_unit(source: Path, compiler: Compiler, flags: Arguments) -> Path:
+    objects = source.with_suffix(".o")
+    _run((*compiler.command, *flags, "-c", str(source), "-o", str(objects)), source)
+    return objects
+
+
+def _link(objects: Sequence[Path], compiler: Compiler, flags: Arguments) -> Path:
+    library = objects[0].with_name("net.linked")
+    command = (*compiler.command, *flags, *map(str, objects), "-lm", "-o", str(library))
+    _run(command, objects[0].with_suffix(".c"))
+    return library
+
+
+def _link_flags(target: Target) -> Arguments:
+    if target.system != "wasi":
+        return ("-shared",)
+    exports = [f"-Wl,--export={name}" for name in (*EXPORTS, "__heap_base")]
+    return ("-mexec-model=reactor", "-Wl,--no-entry", *exports)
+
+
+def _run(command: Arguments, source: Path) -> None:
+    """Run a compiler; where it fails, keep its source and raise BuildError with its errors."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    kept = source.parent.parent / f"failed-{digest}.c"
+    shutil.copyfile(source, kept)
+    lines = (done.stderr or done.stdout).replace(str(source), str(kept)).splitlines()
+    at = next((i for i, line in enumerate(lines) if "error" in line), 0)
+    words = " ".join(command).replace(str(source), str(kept))
+    raise BuildError(
+        "\n".join([f"the C compiler failed on {kept}:", *lines[at : at + FIRST_LINES], words])
+    )
+
+
+def _show_progress(futures: Sequence[Future[Path]]) -> None:
+    """Show a bar at the terminal, once the wait has taken `PATIENCE`."""
+    done, waiting = wait(futures, timeout=PATIENCE)
+    if not waiting or not sys.stderr.isatty():
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("compiling C", total=len(futures), completed=len(done))
+        for _ in as_completed(waiting):
+            bar.advance(task)
