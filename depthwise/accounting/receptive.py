@@ -34,6 +34,7 @@ class Field:
 
     axes: tuple[Axis, Axis]
     whole: bool = False
+    plane: tuple[int, ...] | None = None  # height and width behind the last window
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,12 +65,17 @@ def receptive_fields(graph: Graph) -> dict[str, Field]:
         planes = [name for name in reads if _has_plane(graph.type(name).shape)] or reads
         seen = _union([fields[name] for name in planes])
         shapes = [graph.type(name).shape for name in node.inputs]
-        fields[node.name] = _step(node.op, seen, _whole(graph), *shapes)
+        field = _step(node.op, seen, _whole(graph), *shapes)
+        if isinstance(node.op, WINDOWED):
+            # a plane folded into one axis (local response normalisation) slides over channels
+            folded = seen.plane not in (None, shapes[0][-2:])
+            field = seen if folded else replace(field, plane=node.type.shape[-2:])
+        fields[node.name] = field
     return fields
 
 
 def _has_plane(shape: Shape) -> bool:
-    return len(shape) == 4 and shape[2] * shape[3] > 1
+    return len(shape) >= 4 and shape[-1] * shape[-2] > 1
 
 
 def _union(fields: list[Field]) -> Field:
@@ -78,7 +84,8 @@ def _union(fields: list[Field]) -> Field:
         Axis(max(f.axes[i].size for f in fields), max(f.axes[i].step for f in fields))
         for i in (0, 1)
     ]
-    return Field((axes[0], axes[1]), any(f.whole for f in fields))
+    planes = {f.plane for f in fields}
+    return Field((axes[0], axes[1]), any(f.whole for f in fields), planes.pop())
 
 
 def _whole(graph: Graph) -> Field:
@@ -86,6 +93,12 @@ def _whole(graph: Graph) -> Field:
     height, width = next((t.shape[2:] for t in graph.inputs.values() if len(t.shape) == 4), (1, 1))
     axes = [Axis(Fraction(size), Fraction(size)) for size in (height, width)]
     return Field((axes[0], axes[1]), whole=True)
+
+
+WINDOWED = (
+    ops.Conv2d, ops.ConvTranspose2d, ops.DeformConv2d, ops.MaxPool2d, ops.AvgPool2d,
+    ops.AdaptivePool2d, ops.Resize,
+)  # fmt: skip
 
 
 @singledispatch
