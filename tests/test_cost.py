@@ -183,6 +183,7 @@ def test_a_standardized_weight_counts_as_its_parameter():
 
 def test_bytes_of_a_pointwise_convolution():
     (layer,) = dw.cost(nn.Conv2d(8, 16, 1), (1, 8, 10, 10)).layers
+    assert layer.weight_bytes == 4 * (8 * 16 + 16)
     assert layer.bytes_read == 4 * (8 * 100 + 8 * 16 + 16)
     assert layer.bytes_written == 4 * 16 * 100
     assert layer.intensity == 2 * 8 * 16 * 100 / (layer.bytes_read + layer.bytes_written)

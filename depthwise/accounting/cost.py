@@ -13,13 +13,14 @@ from depthwise.accounting.count import CONVENTION, count_macs, kind
 from depthwise.accounting.memory import peak_activations
 from depthwise.accounting.receptive import receptive_fields
 from depthwise.accounting.tables import cost_table, render
-from depthwise.graph import Graph, Node, Shape, ops, trace
+from depthwise.graph import Graph, Node, Shape, TensorType, ops, trace
 
 
 @dataclass(frozen=True)
 class Layer:
     """One operator: sizes in elements, bytes as read and written when it runs on its own.
 
+    `weight_bytes` are its parameters as stored; a weight that several layers read counts once.
     `macs` is None where they cannot be counted. `receptive_field` and `step` are input pixels,
     down and across, None behind a pooling of the whole image.
     """
@@ -32,6 +33,7 @@ class Layer:
     output_shape: Shape
     params: int
     macs: int | None
+    weight_bytes: int
     bytes_read: int
     bytes_written: int
     receptive_field: tuple[int, int] | None
@@ -161,7 +163,7 @@ def cost_of_graph(graph: Graph, network: str = "") -> Cost:
     counted: set[str] = set()
     layers = []
     for node in graph:
-        params = _params(graph, node, counted)
+        parameters = _parameters(graph, node, counted)
         field = fields[node.name]
         shown = None if field.whole or len(node.type.shape) != 4 else field
         activations = graph.activations(node)
@@ -175,8 +177,9 @@ def cost_of_graph(graph: Graph, network: str = "") -> Cost:
                 else type(node.op).__name__,
                 input_shape=graph.type(activations[0]).shape if activations else (),
                 output_shape=node.type.shape,
-                params=params,
+                params=sum(type_.size for type_ in parameters),
                 macs=count_macs(graph, node),
+                weight_bytes=sum(type_.bytes for type_ in parameters),
                 bytes_read=_bytes_read(graph, node),
                 bytes_written=0 if isinstance(node.op, ops.Reshape) else node.type.bytes,
                 receptive_field=shown.size if shown else None,
@@ -198,16 +201,16 @@ def cost_of_graph(graph: Graph, network: str = "") -> Cost:
     )
 
 
-def _params(graph: Graph, node: Node, counted: set[str]) -> int:
+def _parameters(graph: Graph, node: Node, counted: set[str]) -> list[TensorType]:
     """Return the parameters that a node is the first to read, and mark them as counted."""
-    total = 0
+    found = []
     for name in graph.weights(node):
         constant = graph.constants[name]
         for source in constant.sources or (name,):
             if graph.constants[source].trainable and source not in counted:
                 counted.add(source)
-                total += graph.constants[source].type.size
-    return total
+                found.append(graph.constants[source].type)
+    return found
 
 
 def _bytes_read(graph: Graph, node: Node) -> int:
