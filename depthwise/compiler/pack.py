@@ -1,0 +1,66 @@
+"""Weights in the order in which the kernels read them, and the tiles that they are packed for."""
+
+from math import ceil
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def round_up(number: int, multiple: int) -> int:
+    """Return the least multiple of `multiple` that is not below `number`."""
+    return ceil(number / multiple) * multiple
+
+
+def pack_conv(weight: Array, groups: int, lanes: int, tile_vectors: int) -> Array:
+    """Return (K, C / groups, R, S) as f32_conv reads it, flat: [group][block][tap][c][k].
+
+    A block is tile_vectors vectors of `lanes` output channels; a group's last block is only as wide
+    as its channels rounded up to a vector, with zeros beyond them. Raises ValueError if groups do
+    not divide K.
+    """
+    K, channels, R, S = weight.shape
+    if K % groups:
+        raise ValueError(f"{K} output channels in {groups} groups: groups must divide them")
+    padded, block = round_up(K // groups, lanes), tile_vectors * lanes
+    by_tap = np.zeros((groups, R * S, channels, padded), np.float32)
+    taps = weight.reshape(groups, K // groups, channels, R * S)
+    by_tap[..., : K // groups] = taps.transpose(0, 3, 2, 1)
+    blocks = [
+        by_tap[g, ..., first : first + block].ravel()
+        for g in range(groups)
+        for first in range(0, padded, block)
+    ]
+    return np.concatenate(blocks)
+
+
+def pack_bias(bias: Array, groups: int, lanes: int) -> Array:
+    """Return (K) flat as [group][k], each group padded with zeros to whole vectors."""
+    by_group = bias.reshape(groups, -1)
+    per_group = by_group.shape[1]
+    padded = np.zeros((groups, round_up(per_group, lanes)), np.float32)
+    padded[:, :per_group] = by_group
+    return padded.ravel()
+
+
+def pack_depthwise(weight: Array, lanes: int) -> Array:
+    """Return (C, 1, R, S) as f32_depthwise reads it, flat: [tap][c].
+
+    c is padded with zeros to whole vectors. Raises ValueError for a multiplier above 1.
+    """
+    channels, one, R, S = weight.shape
+    if one != 1:
+        raise ValueError(f"weight {weight.shape}: a depthwise convolution has (C, 1, R, S)")
+    packed = np.zeros((R * S, round_up(channels, lanes)), np.float32)
+    packed[:, :channels] = weight.reshape(channels, R * S).T
+    return packed.ravel()
+
+
+def default_tile(lanes: int, registers: int, width: int, outs: int) -> tuple[int, int]:
+    """Return (pixels, vectors) of f32_conv's register tile for rows of `width` pixels.
+
+    The accumulators, a row of weights and one input must fit the CPU's vector registers.
+    """
+    vectors = min(ceil(outs / lanes), 2)
+    pixels = min(width, (registers - 1 - vectors) // vectors, 14)
+    return pixels, vectors
