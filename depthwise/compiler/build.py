@@ -18,7 +18,8 @@ from rich.progress import Progress
 
 from depthwise.compiler.target import Arguments, Target
 
-FLAGS = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-g0")
+OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
+FLAGS = (*OPTIMISE, "-fPIC", "-g0")
 EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
 PATIENCE = 2.0  # seconds without a progress bar
 FIRST_LINES = 12  # of a compiler's errors

@@ -1,0 +1,147 @@
+"""A library on disk: C, weights, shared library, manifest, examples; written all or not at all."""
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from depthwise.compiler import manifest as manifests
+from depthwise.compiler.build import OPTIMISE
+from depthwise.compiler.manifest import Manifest, read_manifest
+from depthwise.compiler.target import find_target
+
+SOURCE, WEIGHTS = "net.c", "net.weights"
+TEMPLATES = ("net.h", "example.c", "example.cpp")
+SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".wasm": "net.wasm"}
+OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *SHARED.values()}
+
+
+@dataclass(frozen=True, eq=False)
+class Artefact:
+    """All parts of a library: its C text, its weights as bytes, and the path of what was built."""
+
+    manifest: Manifest
+    source: str
+    weights: np.ndarray
+    shared: Path
+
+
+def write_artefact(artefact: Artefact, directory: Path) -> None:
+    """Write every file of a library to `directory`, in place of one that was saved there before.
+
+    Raises ValueError where the directory holds anything else, OSError where it cannot be
+    written; both leave what was there.
+    """
+    directory = directory.resolve()
+    _check_replaceable(directory)
+    with _replacing(directory) as folder:
+        (folder / SOURCE).write_text(artefact.source, encoding="utf-8")
+        artefact.weights.tofile(folder / WEIGHTS)
+        shutil.copyfile(artefact.shared, folder / SHARED[artefact.shared.suffix])
+        (folder / manifests.NAME).write_text(
+            artefact.manifest.model_dump_json(indent=2) + "\n", encoding="utf-8"
+        )
+        for name in TEMPLATES:
+            text = render_template(name, artefact.manifest)
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def read_artefact(directory: Path) -> Artefact:
+    """Read a saved library; its weights are mapped, read-only.
+
+    Raises ValueError for a directory that is no saved library, or weights that are not those
+    that were saved.
+    """
+    manifest = read_manifest(directory)
+    target = find_target(manifest.build.target)
+    shared = directory / SHARED[target.suffix]
+    for path in (shared, directory / SOURCE, directory / WEIGHTS):
+        if not path.is_file():
+            raise ValueError(f"{directory} is no whole library: {path.name} is missing from it")
+    weights = _map_weights(directory / WEIGHTS, manifest)
+    return Artefact(manifest, (directory / SOURCE).read_text(encoding="utf-8"), weights, shared)
+
+
+def render_template(name: str, manifest: Manifest) -> str:
+    """Return the text of net.h or of an example for this network."""
+    target = find_target(manifest.build.target)
+    march = () if target.architecture == "wasm32" else target.march  # its C runs anywhere
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["comment"] = lambda text: str(text).replace("*/", "* /").replace("\n", " ")
+    template = (files("depthwise") / "compiler" / "templates" / f"{name}.jinja").read_text("utf-8")
+    return environment.from_string(template).render(
+        network=manifest.network, memory=manifest.memory, version=manifest.depthwise,
+        target=target, command=" ".join(("cc", *OPTIMISE, *march)),
+    )  # fmt: skip
+
+
+def hash_weights(weights: np.ndarray) -> str:
+    """Return the SHA-256 of weights, as the manifest holds it."""
+    return hashlib.sha256(weights.data).hexdigest()
+
+
+def _map_weights(path: Path, manifest: Manifest) -> np.ndarray:
+    expected, found = manifest.memory.weights_bytes, path.stat().st_size
+    if found != expected:
+        raise ValueError(
+            f"{path} has {found} bytes where {manifests.NAME} says {expected}: the file was cut "
+            "or belongs to another library; copy or save it again"
+        )
+    if not expected:
+        return np.empty(0, np.uint8)  # nothing can be mapped of an empty file
+    weights = np.memmap(path, np.uint8, mode="r")
+    if hash_weights(weights) != manifest.memory.weights_sha256:
+        raise ValueError(
+            f"{path} was altered: its SHA-256 is not the one in {manifests.NAME}; copy or save "
+            "it again"
+        )
+    return weights
+
+
+def _check_replaceable(directory: Path) -> None:
+    """Raise ValueError where a directory holds what we did not write."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is a file: give the name of a directory to save to")
+    found = {path.name for path in directory.iterdir()}
+    strange = sorted(found - OURS) or sorted(found if manifests.NAME not in found else ())
+    if strange:
+        raise ValueError(
+            f"{directory} holds {strange[0]}, which is no part of a saved library: choose another "
+            "directory, or empty this one"
+        )
+
+
+@contextmanager
+def _replacing(directory: Path) -> Iterator[Path]:
+    """Give a new folder to write to; then it stands at `directory`, or nothing has changed."""
+    mark = uuid.uuid4().hex[:12]
+    new, old = (directory.with_name(f".{directory.name}.{kind}{mark}") for kind in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if directory.exists():
+            directory.rename(old)
+        try:
+            new.rename(directory)
+        except OSError:
+            if old.exists():
+                old.rename(directory)
+            raise
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot save there, and nothing was: {error.strerror}", str(directory)
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,167 @@
+"""The library against PyTorch: the same inputs through both, value by value where they differ."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.manifest import LayerError, Verification
+from depthwise.compiler.places import Place
+from depthwise.compiler.plan import Plan
+
+TOLERANCE = 1e-4  # of the largest element
+RANDOM = 2  # sets of inputs that we draw ourselves
+
+Arrays = Sequence[np.ndarray]
+Run = Callable[[Arrays], Arrays]  # inputs -> outputs, both in the network's order
+Trace = Callable[[Arrays], Mapping[str, np.ndarray]]  # inputs -> every value of the network by name
+
+
+class Mismatch(Exception):  # noqa: N818  (what is wrong is the library, and it says where)
+    """A library computes something else than PyTorch: the message names the first layer."""
+
+
+def verify(
+    run: Run, trace: Trace, program: ExportedProgram, samples: Sequence[Arrays] = ()
+) -> Verification:
+    """Compare a library with the program that it was compiled from, on random inputs and samples.
+
+    `run` is the library's, `trace` that of a build that keeps all values. Errors are relative to
+    the largest element of what PyTorch computes. Raises Mismatch, naming the first value that
+    differs, where an output is off by more than TOLERANCE, ValueError for a sample that PyTorch
+    itself makes no numbers of.
+    """
+    reference = _Recorder(program)
+    worst, layers = 0.0, {}
+    tried = [*_random_inputs(reference.shapes), *samples]
+    for number, inputs in enumerate(tried):
+        expected = reference.outputs(inputs)
+        if not all(np.isfinite(y).all() for y in expected):
+            raise ValueError(
+                f"{_describe(number)}: PyTorch's own outputs hold NaN or infinity, so that there "
+                "is nothing to compare with: give other samples, or mend the network's weights"
+            )
+        errors = [relative_error(y, e) for y, e in zip(run(inputs), expected, strict=True)]
+        by_value = dict(_compare_values(trace(inputs), reference))
+        if not max(errors) <= TOLERANCE:
+            raise Mismatch(_explain(number, max(errors), by_value, reference.paths))
+        worst = max(worst, *errors)
+        layers = {name: max(error, layers.get(name, 0.0)) for name, error in by_value.items()}
+    records = tuple(
+        LayerError(path=reference.paths[name], value=name, error=error)
+        for name, error in layers.items()
+    )
+    return Verification(inputs=len(tried), error=worst, layers=records)
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest |found - expected| over the largest |expected|; infinity for NaN."""
+    if not expected.size:
+        return 0.0
+    difference = float(np.abs(found.astype(np.float64) - expected).max())
+    largest = float(np.abs(expected).max())
+    if difference == 0:
+        return 0.0
+    return difference / largest if np.isfinite(difference) and largest else float("inf")
+
+
+def trace_plan(plan: Plan, code: Code) -> Trace:
+    """Return the trace of a plan made with keep_all=True, built as `code`: inputs -> all values."""
+    weights, arena = align_copy(plan.weights), aligned_bytes(code.arena_bytes)
+    output_sizes = [buffer.floats for buffer in plan.buffers if buffer.space == "output"]
+
+    def trace(inputs: Arrays) -> dict[str, np.ndarray]:
+        outputs = [np.empty(size, np.float32) for size in output_sizes]
+        code.run(weights, [np.ascontiguousarray(x) for x in inputs], outputs, arena)
+        return {
+            name: _read_place(arena, plan.arena.offsets[place.buffer], place)
+            for name, place in plan.places.items()
+            if plan.buffers[place.buffer].space == "arena"
+        }
+
+    return trace
+
+
+def _read_place(arena: np.ndarray, start: int, place: Place) -> np.ndarray:
+    """Return a copy of the value that lies in a buffer at `start` bytes of the arena."""
+    floats = arena[start:].view(np.float32)[place.offset :]
+    strides = tuple(4 * stride for stride in place.strides)
+    return np.lib.stride_tricks.as_strided(floats, place.shape, strides).copy()
+
+
+def _random_inputs(shapes: Sequence[tuple[int, ...]]) -> Iterator[Arrays]:
+    """Draw standard normal inputs, always the same."""
+    random = np.random.default_rng(0)
+    for _ in range(RANDOM):
+        yield [random.standard_normal(shape, np.float32) for shape in shapes]
+
+
+class _Recorder(fx.Interpreter):
+    """Runs an exported program in PyTorch and keeps what each of its nodes computed."""
+
+    def __init__(self, program: ExportedProgram):
+        module = program.module()
+        assert isinstance(module, fx.GraphModule)
+        super().__init__(module)
+        inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+        self.shapes = [tuple(node.meta["val"].shape) for node in inputs]
+        self.paths = {node.name: _path(node) for node in module.graph.nodes}
+        self.values: dict[str, np.ndarray] = {}
+
+    def outputs(self, inputs: Arrays) -> list[np.ndarray]:
+        """Return what the network returns, flat; `values` then holds all between."""
+        self.values = {}
+        with torch.no_grad():
+            result = self.run(*(torch.from_numpy(np.array(x)) for x in inputs))
+        if isinstance(result, Mapping):
+            result = tuple(result.values())
+        return [y.numpy() for y in (result if isinstance(result, tuple | list) else (result,))]
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Compute a node; what it returns is copied, for an in-place operator may follow."""
+        result = super().run_node(n)
+        if n.op == "call_function" and isinstance(result, torch.Tensor):
+            self.values[n.name] = result.numpy().copy()
+        return result
+
+
+def _path(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    return next(reversed(stack.values()))[0] if stack else ""
+
+
+def _compare_values(
+    found: Mapping[str, np.ndarray], reference: _Recorder
+) -> Iterator[tuple[str, float]]:
+    """Compare the values that both have, in the order in which PyTorch computes them.
+
+    An operator that became several of ours is left out: capture numbers those after the first,
+    and only the last computes what the operator does.
+    """
+    for name, expected in reference.values.items():
+        several = f"{name}.1" in found
+        if name in found and found[name].shape == expected.shape and not several:
+            yield name, relative_error(found[name], expected)
+
+
+def _explain(
+    number: int, error: float, by_value: Mapping[str, float], paths: Mapping[str, str]
+) -> str:
+    message = (
+        f"{_describe(number)}: the library's outputs differ from PyTorch's by {error:.2g} of the "
+        f"largest, where {TOLERANCE:g} is accepted"
+    )
+    first = next((name for name, e in by_value.items() if not e <= TOLERANCE), None)
+    if first is None:
+        return f"{message}; every value inside agrees, so that the outputs are at fault"
+    return (
+        f"{message}; the first to differ is {first} of {paths[first]!r}, by {by_value[first]:.2g}"
+    )
+
+
+def _describe(number: int) -> str:
+    return f"random input {number}" if number < RANDOM else f"sample {number - RANDOM}"
