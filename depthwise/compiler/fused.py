@@ -1,0 +1,108 @@
+"""The operators that only rewritten graphs hold: what they read, their shapes, their meaning."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthwise.graph.interpret import evaluate
+from depthwise.graph.ops import (
+    Activation,
+    Conv2d,
+    ConvTranspose2d,
+    DeformConv2d,
+    Linear,
+    Op,
+)
+from depthwise.graph.shapes import infer
+
+Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to a sum of products before it is stored: after(before(sum) + residual)."""
+
+    before: Activation | None = None
+    add: bool = False
+    after: Activation | None = None
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Inputs as `op` reads them, always with a bias, then, if the epilogue adds, the residual.
+
+    The residual has the shape of the output.
+    """
+
+    op: Convolution
+    epilogue: Epilogue
+
+
+@dataclass(frozen=True)
+class FlattenChannelsLast:
+    """Input x (N, C, H, W) -> (N, H · W · C): the elements in the order that they are stored in."""
+
+
+@dataclass(frozen=True)
+class LocalResponseNorm:
+    """Input x (N, C, H, W): x / (bias + alpha / size · sum of x² over `size` channels) ** power.
+
+    The window of channel c is c - size // 2 to c + (size - 1) // 2, without what lies outside.
+    Krizhevsky et al., 2012, section 3.3; PyTorch divides alpha by size, the paper does not.
+    """
+
+    size: int
+    alpha: float
+    power: float
+    bias: float
+
+
+RewrittenOp = Op | Fused | FlattenChannelsLast | LocalResponseNorm
+
+
+@infer.register
+def _(op: Fused, *inputs):
+    *operands, residual = inputs if op.epilogue.add else (*inputs, None)
+    biased = len(operands) >= 3  # DeformConv2d always has a bias, the others take it last
+    if not biased:
+        raise ValueError(f"inputs {operands}: a fused convolution always has a bias")
+    shape = infer(op.op, *operands)
+    if residual not in (None, shape):
+        raise ValueError(f"residual {residual} is not of the output's shape {shape}")
+    return shape
+
+
+@infer.register
+def _(op: FlattenChannelsLast, x):  # noqa: ARG001
+    if len(x) != 4:
+        raise ValueError(f"input {x}: need (N, C, H, W)")
+    return (x[0], x[1] * x[2] * x[3])
+
+
+@infer.register
+def _(op: LocalResponseNorm, x):  # noqa: ARG001
+    if len(x) != 4:
+        raise ValueError(f"input {x}: need (N, C, H, W)")
+    return x
+
+
+@evaluate.register
+def _(op: Fused, *inputs):
+    before, add, after = op.epilogue.before, op.epilogue.add, op.epilogue.after
+    y = evaluate(op.op, *(inputs[:-1] if add else inputs))
+    y = evaluate(before, y) if before else y
+    y = y + inputs[-1] if add else y
+    return evaluate(after, y) if after else y
+
+
+@evaluate.register
+def _(op: FlattenChannelsLast, x):  # noqa: ARG001
+    return x.transpose(0, 2, 3, 1).reshape(x.shape[0], -1)
+
+
+@evaluate.register
+def _(op: LocalResponseNorm, x):
+    below, above = op.size // 2, (op.size - 1) // 2
+    squares = np.pad(x**2, ((0, 0), (below, above), (0, 0), (0, 0)))
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(op.size))
+    return x / (op.bias + op.alpha / op.size * total) ** op.power

@@ -1,0 +1,31 @@
+"""Activations behind a convolution."""
+
+from dataclasses import replace
+
+from depthwise.compiler.fused import Convolution, Epilogue, Fused
+from depthwise.compiler.passes.rewrite import Rewrite, with_bias
+from depthwise.graph import Graph
+from depthwise.graph.ops import Activation
+
+
+def fuse_activation(graph: Graph) -> Graph:
+    """Apply an activation while the convolution's result is still in registers.
+
+        z = act(conv(x, w, b))        ->   z = fused(x, w, b),  after = act
+        z = act(conv(x, w, b) + r)    ->   z = fused(x, w, b, r),  after = act
+
+    The second where fuse_residual has taken the sum. Only where nobody else reads what the
+    convolution gives, and it has no activation at that place yet.
+    """
+    edit = Rewrite(graph)
+    for node in edit:
+        conv = edit.private(node.inputs[0]) if isinstance(node.op, Activation) else None
+        if conv is None or not isinstance(node.op, Activation):
+            continue
+        if isinstance(conv.op, Convolution):
+            fused = Fused(conv.op, Epilogue(after=node.op))
+            edit.replace(node, fused, *with_bias(edit, conv), path=conv.path)
+        elif isinstance(conv.op, Fused) and conv.op.epilogue.after is None:
+            fused = replace(conv.op, epilogue=replace(conv.op.epilogue, after=node.op))
+            edit.replace(node, fused, *conv.inputs, path=conv.path)
+    return edit.result()
