@@ -65,6 +65,7 @@ def read_artefact(directory: Path) -> Artefact:
     for path in (shared, directory / SOURCE, directory / WEIGHTS):
         if not path.is_file():
             raise ValueError(f"{directory} is no whole library: {path.name} is missing from it")
+    _check_hash(shared, hash_file(shared), manifest.build.library_sha256)  # else opening may crash
     weights = _map_weights(directory / WEIGHTS, manifest)
     return Artefact(manifest, (directory / SOURCE).read_text(encoding="utf-8"), weights, shared)
 
@@ -89,6 +90,12 @@ def hash_weights(weights: np.ndarray) -> str:
     return hashlib.sha256(weights.data).hexdigest()
 
 
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, as the manifest holds it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _map_weights(path: Path, manifest: Manifest) -> np.ndarray:
     expected, found = manifest.memory.weights_bytes, path.stat().st_size
     if found != expected:
@@ -99,12 +106,16 @@ def _map_weights(path: Path, manifest: Manifest) -> np.ndarray:
     if not expected:
         return np.empty(0, np.uint8)  # nothing can be mapped of an empty file
     weights = np.memmap(path, np.uint8, mode="r")
-    if hash_weights(weights) != manifest.memory.weights_sha256:
+    _check_hash(path, hash_weights(weights), manifest.memory.weights_sha256)
+    return weights
+
+
+def _check_hash(path: Path, found: str, expected: str) -> None:
+    if found != expected:
         raise ValueError(
             f"{path} was altered: its SHA-256 is not the one in {manifests.NAME}; copy or save "
-            "it again"
+            "the library again"
         )
-    return weights
 
 
 def _check_replaceable(directory: Path) -> None:

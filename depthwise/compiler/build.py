@@ -148,8 +148,10 @@ def _link(objects: Sequence[Path], compiler: Compiler, flags: Arguments) -> Path
 
 
 def _link_flags(target: Target) -> Arguments:
-    if target.system != "wasi":
+    if target.system == "macos":
         return ("-shared",)
+    if target.system == "linux":
+        return ("-shared", "-Wl,-z,defs")  # a missing function is found now, not when opened
     exports = [f"-Wl,--export={name}" for name in (*EXPORTS, "__heap_base")]
     return ("-mexec-model=reactor", "-Wl,--no-entry", *exports)
 

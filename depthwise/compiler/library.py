@@ -135,13 +135,14 @@ def aligned_bytes(size: int) -> np.ndarray:
 
 
 def align_copy(weights: np.ndarray) -> np.ndarray:
-    """Return the bytes of an array, themselves where they are aligned already."""
+    """Return the bytes of an array, read-only: its own memory where that is aligned."""
     flat = weights.reshape(-1).view(np.uint8)
-    if flat.ctypes.data % ALIGNMENT == 0:
-        return flat
-    copy = aligned_bytes(flat.size)
-    copy[:] = flat
-    return copy
+    if flat.ctypes.data % ALIGNMENT:
+        copy = aligned_bytes(flat.size)
+        copy[:] = flat
+        flat = copy
+    flat.flags.writeable = False
+    return flat
 
 
 def _address(arrays: Arrays) -> Any:

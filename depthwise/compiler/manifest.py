@@ -45,11 +45,12 @@ class NetworkRecord(Record):
 
 
 class BuildRecord(Record):
-    """The target's name, the compiler as it names itself, and its flags."""
+    """The target's name, the compiler as it names itself, its flags, and what it built."""
 
     target: str
     compiler: str
     flags: tuple[str, ...]
+    library_sha256: str
 
 
 class MemoryRecord(Record):

@@ -1,0 +1,492 @@
+"""A compiled network: called, saved, opened again, run from C and C++ and on other machines."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import numpy as np
+import pytest
+import torch
+from foreign import run_foreign
+
+from depthwise.compiler import artefact, library
+from depthwise.compiler import target as targets
+from depthwise.compiler.artefact import OURS, Artefact, hash_file, hash_weights, render_template
+from depthwise.compiler.build import OPTIMISE, compile_c, find_compiler
+from depthwise.compiler.library import Code, Library, aligned_bytes, load
+from depthwise.compiler.manifest import (
+    BuildRecord,
+    Manifest,
+    MemoryRecord,
+    NetworkRecord,
+    TensorRecord,
+    read_manifest,
+)
+from depthwise.compiler.target import find_target
+
+NATIVE = find_target("native")
+SIZE = 6000
+HEAD = """#include <math.h>
+#include <stddef.h>
+size_t net_arena_bytes(void);
+size_t net_weights_bytes(void);
+size_t net_arena_bytes(void) { return ARENA; }
+size_t net_weights_bytes(void) { return 8; }
+"""
+# One input, one output: 40 rounds of x = w0 sin(x) + w1, kept in the arena from round to round.
+ONE = """int net_run(const void *weights, const float *in, float *out, void *arena);
+int net_run(const void *weights, const float *in, float *out, void *arena) {
+    const float *w = weights;
+    float *a = arena;
+    for (int i = 0; i < SIZE; i++) a[i] = in[i];
+    for (int round = 0; round < 40; round++)
+        for (int i = 0; i < SIZE; i++) a[i] = w[0] * sinf(a[i]) + w[1];
+    for (int i = 0; i < SIZE; i++) out[i] = a[i];
+    return 0;
+}
+"""
+# Two inputs, two outputs: their sum and, of the second, half as many, w0 times it.
+TWO = """int net_run(const void *weights, const float *const *in, float *const *out, void *arena);
+int net_run(const void *weights, const float *const *in, float *const *out, void *arena) {
+    const float *w = weights;
+    (void)arena;
+    for (int i = 0; i < SIZE; i++) out[0][i] = in[0][i] + in[1][i % (SIZE / 2)];
+    for (int i = 0; i < SIZE / 2; i++) out[1][i] = w[0] * in[1][i];
+    return 0;
+}
+"""
+WEIGHTS = np.array([1.5, 0.25], np.float32)
+SHAPE, HALF = (2, 3, 100, 10), (3000,)
+
+
+def make_library(body=ONE, names=("",), target="native", cc=None):
+    chosen, compiler = find_target(target), find_compiler(cc)
+    several = "*const *in" in body
+    arena = 0 if several else 4 * SIZE
+    source = f"#define SIZE {SIZE}\n#define ARENA {arena}\n" + HEAD + body
+    shapes = (SHAPE, HALF)[: 2 if several else 1]
+    shared = compile_c(source, chosen, cc)
+    manifest = Manifest(
+        depthwise="1.2.3",
+        network=NetworkRecord(
+            name="toy",
+            inputs=tuple(TensorRecord(name=f"x{i}", shape=s) for i, s in enumerate(shapes)),
+            outputs=tuple(
+                TensorRecord(name=n, shape=s) for n, s in zip(names, shapes, strict=True)
+            ),
+            params=2,
+        ),
+        build=BuildRecord(
+            target=chosen.name,
+            compiler=compiler.identity,
+            flags=compiler.flags(chosen),
+            library_sha256=hash_file(shared),
+        ),
+        memory=MemoryRecord(
+            arena_bytes=arena, weights_bytes=8, weights_sha256=hash_weights(WEIGHTS)
+        ),
+    )
+    return Library(Artefact(manifest, source, WEIGHTS.view(np.uint8), shared))
+
+
+def expected_one(x):
+    y = x.astype(np.float64)
+    for _ in range(40):
+        y = WEIGHTS[0] * np.sin(y) + WEIGHTS[1]
+    return y
+
+
+def draw(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def run(command, folder=None):
+    """Return a program's status and all it printed."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def one():
+    return make_library()
+
+
+@pytest.fixture
+def saved(one, tmp_path):
+    one.save(tmp_path / "out")
+    return tmp_path / "out"
+
+
+# -------------------------------------------------------------------------------- calling
+
+
+def test_arrays_in_arrays_out(one):
+    x = draw(SHAPE)
+    kept = x.copy()
+    y = one(x)
+    assert type(y) is np.ndarray
+    assert y.shape == SHAPE
+    np.testing.assert_allclose(y, expected_one(x), rtol=0, atol=2e-4)
+    np.testing.assert_array_equal(x, kept)
+    np.testing.assert_array_equal(one(x), y)
+
+
+def test_tensors_in_tensors_out(one):
+    x = torch.from_numpy(draw(SHAPE)).requires_grad_()
+    y = one(x)
+    assert isinstance(y, torch.Tensor)
+    np.testing.assert_array_equal(y.numpy(), one(x.detach().numpy()))
+
+
+def test_what_is_not_contiguous_gives_the_same(one):
+    x = draw(SHAPE)
+    y = one(x)
+    np.testing.assert_array_equal(one(np.asfortranarray(x)), y)
+    channels_last = torch.from_numpy(x).to(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(one(channels_last).numpy(), y)
+    np.testing.assert_array_equal(one(np.repeat(x, 2, axis=3)[..., ::2]), y)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, torch.from_numpy])
+def test_contiguous_memory_is_not_copied(one, monkeypatch, wrap):
+    x, seen, results = draw(SHAPE), [], []
+    unspied = Code.run
+
+    def spy(code, weights, inputs, outputs, arena):
+        seen.extend(inputs)
+        results.extend(outputs)
+        unspied(code, weights, inputs, outputs, arena)
+
+    monkeypatch.setattr(Code, "run", spy)
+    y = np.asarray(one(wrap(x)))
+    assert np.shares_memory(seen[0], x)
+    assert np.shares_memory(results[0], y)
+
+
+def test_several_inputs_and_outputs():
+    x0, x1 = draw(SHAPE), draw(HALF, 1)
+    flat = x0.reshape(-1) + np.concatenate([x1, x1])
+    y = make_library(TWO, ("0", "1"))(x0, x1)
+    assert isinstance(y, tuple)
+    np.testing.assert_array_equal(y[0], flat.reshape(SHAPE))
+    np.testing.assert_array_equal(y[1], WEIGHTS[0] * x1)
+    named = make_library(TWO, ("out", "aux"))(x0, torch.from_numpy(x1))
+    assert list(named) == ["out", "aux"]
+    assert torch.equal(named["aux"], torch.from_numpy(y[1]))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ((), "toy takes 1 input, found 0"),
+        ((draw(SHAPE), 2), "toy takes 1 input, found 2"),
+        (
+            (draw((2, 3, 10, 100)),),
+            r"'x0' has shape \(2, 3, 10, 100\): the library takes \(2, 3, 1",
+        ),
+        ((draw(SHAPE).astype(np.float64),), "'x0' is float64: the library takes float32, convert"),
+        ((torch.zeros(SHAPE, dtype=torch.bfloat16),), "'x0' is bfloat16: the library takes float"),
+        ((draw(SHAPE).astype(">f4"),), "'x0' is >f4: the library takes float32"),
+        ((torch.zeros(SHAPE, device="meta"),), "'x0' is on meta: a library takes tensors on the"),
+        (([[1.0]],), "'x0' is a list: give a NumPy array or a tensor"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(one, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        one(*inputs)
+
+
+def test_eight_threads_agree(one):
+    inputs = [draw(SHAPE, seed) for seed in range(8)]
+    alone = [one(x) for x in inputs]
+    start = Barrier(8)
+
+    def work(x):
+        start.wait()
+        return [one(x) for _ in range(20)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for results, y in zip(pool.map(work, inputs), alone, strict=True):
+            for result in results:
+                np.testing.assert_array_equal(result, y)
+
+
+def test_net_run_writes_to_its_own_memory_only(one):
+    code, guard = one._code, 256
+    arena, out = aligned_bytes(4 * SIZE + guard), np.full(SIZE + guard, 7.0, np.float32)
+    arena[:] = 7
+    x, weights = draw(SHAPE), library.align_copy(WEIGHTS)
+    code.run(weights, [x], [out], arena)
+    np.testing.assert_array_equal(out[:SIZE].reshape(SHAPE), one(x))
+    assert (out[SIZE:] == 7.0).all()
+    assert (arena[4 * SIZE :] == 7).all()
+
+
+def test_a_failing_run_says_so():
+    failing = make_library(ONE.replace("return 0;", "return 3;"))
+    with pytest.raises(RuntimeError, match="net_run failed with status 3"):
+        failing(draw(SHAPE))
+
+
+# ------------------------------------------------------------------------- saving, opening
+
+
+def test_what_was_saved_opens_and_agrees(one, saved):
+    suffix = NATIVE.suffix
+    assert {p.name for p in saved.iterdir()} == OURS - {
+        name for ending, name in artefact.SHARED.items() if ending != suffix
+    }
+    again, x = load(saved), draw(SHAPE)
+    np.testing.assert_array_equal(again(x), one(x))
+    assert again.manifest == one.manifest == read_manifest(saved)
+    assert again._weights.ctypes.data % library.ALIGNMENT == 0
+    assert not again._weights.flags.writeable
+    again.save(saved.parent / "copy")
+    for path in saved.iterdir():
+        assert path.read_bytes() == (saved.parent / "copy" / path.name).read_bytes()
+
+
+def test_opening_and_running_do_not_import_torch(saved):
+    program = (
+        "import sys, numpy as np\n"
+        "from depthwise.compiler.library import load\n"
+        f"y = load({str(saved)!r})(np.zeros({SHAPE}, np.float32))\n"
+        "print(y.shape, [m for m in sys.modules if m.split('.')[0] in ('torch', 'torchvision')])"
+    )
+    assert run([sys.executable, "-c", program]) == (0, f"{SHAPE} []\n", "")
+
+
+def test_saving_again_replaces_a_library(one, saved):
+    (saved / "net.c").write_text("old")
+    one.save(saved)
+    assert load(saved)._artefact.source == one._artefact.source
+    assert [path.name for path in saved.parent.iterdir()] == ["out"]
+
+
+def test_saving_makes_the_folders_above(one, tmp_path):
+    one.save(tmp_path / "a" / "b")
+    assert load(tmp_path / "a" / "b").manifest == one.manifest
+
+
+def test_a_folder_of_somebody_else_is_left_alone(one, saved, tmp_path):
+    (saved / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match=r"out holds thesis.txt, which is no part of a saved"):
+        one.save(saved)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "net.c").write_text("another tool's")
+    with pytest.raises(ValueError, match=r"project holds net.c, which is no part of a saved"):
+        one.save(project)
+    with pytest.raises(ValueError, match=r"net\.c is a file: give the name of a directory"):
+        one.save(project / "net.c")
+    assert (saved / "thesis.txt").read_text() == "precious"
+    assert (project / "net.c").read_text() == "another tool's"
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_full_disk_leaves_what_was_there(one, tmp_path, monkeypatch, before):
+    out = tmp_path / "out"
+    if before:
+        one.save(out)
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(artefact.shutil, "copyfile", fail)
+    with pytest.raises(
+        OSError, match="cannot save there, and nothing was: No space left"
+    ) as caught:
+        one.save(out)
+    assert caught.value.errno == errno.ENOSPC
+    assert [path.name for path in tmp_path.iterdir()] == (["out"] if before else [])
+    if before:
+        assert load(out).manifest == one.manifest
+
+
+def test_a_directory_without_a_library_is_refused(tmp_path):
+    for directory in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ValueError, match=r"holds no saved library: there is no manifest\.json"):
+            load(directory)
+
+
+def damage(manifest, **changes):
+    record = json.loads(manifest.read_text())
+    record.update(changes)
+    manifest.write_text(json.dumps(record))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def flip(path):
+    raw = bytearray(path.read_bytes())
+    raw[3] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "message"),
+    [
+        (
+            "net.weights",
+            cut,
+            "net.weights has 4 bytes where manifest.json says 8: the file was cut",
+        ),
+        ("net.weights", flip, "net.weights was altered: its SHA-256 is not the one in manifest"),
+        ("net.weights", Path.unlink, "is no whole library: net.weights is missing from it"),
+        ("libnet.so", Path.unlink, "is no whole library: libnet.so is missing from it"),
+        (
+            "libnet.so",
+            cut,
+            "was altered: its SHA-256 is not the one in manifest.json; copy or save",
+        ),
+        ("manifest.json", cut, "manifest.json: the file: Invalid JSON"),
+        (
+            "manifest.json",
+            lambda p: damage(p, format=2),
+            "manifest.json: format: Input should be 1",
+        ),
+        ("manifest.json", lambda p: damage(p, more=1), "manifest.json: more: Extra inputs"),
+    ],
+)
+def test_a_damaged_library_is_refused(saved, name, harm, message):
+    if name == "libnet.so":
+        name = artefact.SHARED[NATIVE.suffix]
+    harm(saved / name)
+    with pytest.raises(ValueError, match=message):
+        load(saved)
+
+
+def replace_code(saved, shared):
+    """Put other code into a saved library, as if it had been saved with it."""
+    shutil.copyfile(shared, saved / artefact.SHARED[shared.suffix])
+    record = json.loads((saved / "manifest.json").read_text())
+    record["build"]["library_sha256"] = hash_file(shared)
+    (saved / "manifest.json").write_text(json.dumps(record))
+
+
+def test_what_is_no_code_is_refused(saved, tmp_path):
+    text = tmp_path / f"text{NATIVE.suffix}"
+    text.write_bytes(b"not a library")
+    replace_code(saved, text)
+    with pytest.raises(ValueError, match="cannot be opened as a compiled network"):
+        load(saved)
+    replace_code(saved, compile_c("int other(void); int other(void) { return 1; }", NATIVE))
+    with pytest.raises(ValueError, match=r"cannot be opened as a compiled network: .*net_run"):
+        load(saved)
+
+
+def test_the_code_of_another_network_is_refused(saved):
+    replace_code(saved, make_library(TWO, ("0", "1"))._artefact.shared)
+    with pytest.raises(ValueError, match=r"wants 0 bytes of arena and 8 of weights, its manifest "):
+        load(saved)
+
+
+def test_a_library_for_another_cpu_is_refused(one, saved, monkeypatch):
+    other = "aarch64" if find_target("aarch64").foreign else "x86-64-v3"
+    foreign = make_library(target=other)
+    foreign.save(saved)
+    for open_ in (lambda: load(saved), lambda: foreign(draw(SHAPE))):
+        with pytest.raises(ValueError, match=f"this is a library for {other}, and this machine is"):
+            open_()
+    one.save(saved)
+    if NATIVE.requires:
+        monkeypatch.setattr(targets, "cpu_features", lambda: frozenset({"sse4_1"}))
+        with pytest.raises(ValueError, match="and this CPU lacks"):
+            load(saved)
+
+
+# ----------------------------------------------------------------------- C, C++, elsewhere
+
+STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
+PATTERN = (np.arange(SIZE) % 2001 * 1916 % 2001).astype(np.float32) / np.float32(1000) - 1
+
+
+def commands(compiler):
+    """Return the commands that compile C and C++."""
+    if compiler == "zig":
+        zig = (sys.executable, "-m", "ziglang")
+        return (*zig, "cc"), (*zig, "c++")
+    if shutil.which("gcc") is None or shutil.which("g++") is None:
+        pytest.skip("NOT TESTED with gcc: it is not installed")
+    return ("gcc",), ("g++",)
+
+
+def build_example(directory, compiler, language):
+    """Compile net.c and an example without a warning; return the program."""
+    cc, cxx = commands(compiler)
+    objects = [*cc, *OPTIMISE, *STRICT, "-c", "net.c", "-o", "net.o"]
+    if language == "c":
+        link = [*cc, *OPTIMISE, *STRICT, "example.c", "net.o", "-lm", "-o", "example"]
+    else:
+        link = [*cxx, "-O2", "-std=c++17", *STRICT, "example.cpp", "net.o", "-lm", "-o", "example"]
+    for command in (objects, link):
+        assert run(command, directory) == (0, "", "")
+    return directory / "example"
+
+
+def printed(*command):
+    status, text, errors = run(command)
+    assert (status, errors) == (0, "")
+    return np.array(text.split(), np.float32)
+
+
+@pytest.mark.parametrize("compiler", ["zig", "gcc"])
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_the_examples_run(saved, compiler, language):
+    library_ = load(saved)
+    program = build_example(saved, compiler, language)
+    weights, given = saved / "net.weights", saved / "input"
+    # 40 rounds let the last bit of another compiler's sine grow
+    near = {"rtol": 0, "atol": 2e-4}
+    by_pattern = printed(program, weights)
+    np.testing.assert_allclose(by_pattern, library_(PATTERN.reshape(SHAPE)).reshape(-1), **near)
+    x = draw(SHAPE)
+    x.tofile(given)
+    np.testing.assert_allclose(printed(program, weights, given), library_(x).reshape(-1), **near)
+    for wrong, message in ((program, "wrong length: "), ("nowhere", "cannot open ")):
+        assert run([program, weights, wrong]) == (1, "", f"{message}{wrong}\n")
+    assert run([program])[0] == 1
+
+
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_the_examples_take_several_inputs(tmp_path, language):
+    two = make_library(TWO, ("out", "aux"))
+    two.save(tmp_path / "out")
+    program = build_example(tmp_path / "out", "zig", language)
+    x0, x1 = draw(SHAPE), draw(HALF, 1)
+    given = tmp_path / "input"
+    given.write_bytes(x0.tobytes() + x1.tobytes())
+    y = two(x0, x1)
+    expected = np.concatenate([y["out"].reshape(-1), y["aux"]])
+    np.testing.assert_array_equal(printed(program, tmp_path / "out/net.weights", given), expected)
+
+
+def test_names_cannot_break_the_c(one):
+    network = one.manifest.network.model_copy(update={"name": "a */ #error\n#error \\"})
+    odd = one.manifest.model_copy(update={"network": network})
+    assert "*/ #error" not in render_template("net.h", odd)
+    for name in ("net.h", "example.c", "example.cpp"):
+        text = render_template(name, odd)
+        assert "a * / #error #error \\" in text
+        assert "\n#error" not in text
+
+
+@pytest.mark.parametrize("target", ["aarch64", "wasm32"])
+@pytest.mark.parametrize("body", [ONE, TWO], ids=["one", "two"])
+def test_other_machines_agree(tmp_path, target, body):
+    if not find_target(target).foreign:
+        pytest.skip(f"{target} is this machine")
+    names = ("",) if body == ONE else ("0", "1")
+    inputs = [draw(SHAPE), draw(HALF, 1)][: len(names)]
+    make_library(body, names, target).save(tmp_path / "out")
+    found = run_foreign(tmp_path / "out", inputs)
+    for y, e in zip(found, make_library(body, names).run(inputs), strict=True):
+        np.testing.assert_allclose(y, e, rtol=0, atol=2e-4)
