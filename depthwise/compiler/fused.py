@@ -60,6 +60,12 @@ class LocalResponseNorm:
 RewrittenOp = Op | Fused | FlattenChannelsLast | LocalResponseNorm
 
 
+def convolution(op: RewrittenOp) -> Convolution | None:
+    """Return the convolution or linear layer that `op` is or holds, else None."""
+    op = op.op if isinstance(op, Fused) else op
+    return op if isinstance(op, Convolution) else None
+
+
 @infer.register
 def _(op: Fused, *inputs):
     *operands, residual = inputs if op.epilogue.add else (*inputs, None)

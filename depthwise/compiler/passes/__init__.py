@@ -10,7 +10,12 @@ from depthwise.compiler.passes.affine import fold_affine
 from depthwise.compiler.passes.batchnorm import fold_batchnorm
 from depthwise.compiler.passes.constants import fold_constants
 from depthwise.compiler.passes.dead_code import remove_dead_code
+from depthwise.compiler.passes.flatten import fold_flatten
+from depthwise.compiler.passes.identity import drop_identity
+from depthwise.compiler.passes.local_response_norm import recompose_local_response_norm
+from depthwise.compiler.passes.padding import fold_padding
 from depthwise.compiler.passes.residual import fuse_residual
+from depthwise.compiler.passes.shuffle import fold_shuffle
 from depthwise.graph import Graph
 
 Pass = Callable[[Graph], Graph]
@@ -18,9 +23,14 @@ Pass = Callable[[Graph], Graph]
 PASSES: tuple[Pass, ...] = (
     remove_dead_code,
     fold_constants,
+    recompose_local_response_norm,  # before drop_identity: an alpha of 1 is part of it
+    drop_identity,
+    fold_padding,
     fold_batchnorm,
     fold_affine,
+    fold_flatten,
     fuse_activation,
     fuse_residual,
     fuse_activation,  # those behind a sum
+    fold_shuffle,  # an activation between convolution and shuffle is now within the former
 )

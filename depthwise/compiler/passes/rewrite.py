@@ -5,7 +5,7 @@ from typing import cast
 
 import numpy as np
 
-from depthwise.compiler.fused import Convolution, Fused, RewrittenOp
+from depthwise.compiler.fused import RewrittenOp
 from depthwise.graph import Constant, Graph, Node, Output, TensorType
 from depthwise.graph.ops import Op
 
@@ -128,12 +128,6 @@ class Rewrite:
             return self._graph
         nodes = tuple(self._nodes.values())
         return Graph(self._graph.inputs, self._constants, nodes, self._outputs)
-
-
-def convolution(op: RewrittenOp) -> Convolution | None:
-    """Return the convolution or linear layer that `op` is or holds, else None."""
-    op = op.op if isinstance(op, Fused) else op
-    return op if isinstance(op, Convolution) else None
 
 
 def with_bias(edit: Rewrite, node: Node) -> tuple[str, ...]:

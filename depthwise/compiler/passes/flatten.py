@@ -1,0 +1,50 @@
+"""Flattening before a linear layer."""
+
+from depthwise.compiler.fused import FlattenChannelsLast, convolution
+from depthwise.compiler.passes.rewrite import Rewrite
+from depthwise.graph import Graph, Node, ops
+
+
+def fold_flatten(graph: Graph) -> Graph:
+    """Flatten planes in the order in which they are stored, and permute the weights to it.
+
+        y = linear(reshape(x, (N, C · H · W)), w)
+                                    ->   y = linear(flatten_channels_last(x), w'),
+        w'[k, (y, x, c)] = w[k, (c, y, x)]
+
+    Only where linear layers alone read the flattened value. Planes of one pixel, and single
+    channels, lie in the right order as they are.
+    """
+    edit = Rewrite(graph)
+    for node in edit:
+        shape = edit.type(node.inputs[0]).shape
+        if not isinstance(node.op, ops.Reshape) or len(shape) != 4:
+            continue
+        n, c, h, w = shape
+        reordered = node.type.shape == (n, c * h * w) and c > 1 and h * w > 1
+        readers = edit.readers(node.name)
+        if reordered and all(_reads(edit, r, node) for r in readers) and readers:
+            for reader in readers:
+                _permute(edit, reader, (c, h, w))
+            edit.replace(node, FlattenChannelsLast(), node.inputs[0])
+    return edit.result()
+
+
+def _reads(edit: Rewrite, reader: Node, node: Node) -> bool:
+    """Return whether the reader is a linear layer whose weight we know and x is the node."""
+    linear = isinstance(convolution(reader.op), ops.Linear)
+    once = reader.inputs[0] == node.name and reader.inputs.count(node.name) == 1
+    return (
+        linear
+        and once
+        and not edit.is_output(node.name)
+        and edit.data(reader.inputs[1]) is not None
+    )
+
+
+def _permute(edit: Rewrite, linear: Node, planes: tuple[int, int, int]) -> None:
+    source, old, *rest = linear.inputs
+    weight = edit.data(old)
+    assert weight is not None
+    moved = weight.reshape(-1, *planes).transpose(0, 2, 3, 1).reshape(weight.shape)
+    edit.replace(linear, linear.op, source, edit.add_constant(old, moved), *rest)
