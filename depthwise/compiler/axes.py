@@ -1,0 +1,94 @@
+"""The axes that a kernel's nest of loops runs over: dropped, ordered and merged from places."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from depthwise.graph import Shape
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One loop: how often it runs, and how far each operand moves with a step, in floats."""
+
+    size: int
+    strides: tuple[int, ...]
+
+
+Axes = list[Axis]
+
+
+def axes_of(shape: Shape, *operands: Shape) -> Axes:
+    """Return the axes of more than one element, from each operand's strides along `shape`."""
+    return [
+        Axis(size, strides)
+        for size, *strides in zip(shape, *operands, strict=True)
+        if size > 1
+        for strides in [tuple(strides)]
+    ]
+
+
+def ordered(axes: Axes, operand: int) -> Axes:
+    """Return the axes with those first along which an operand takes the longest steps."""
+    return sorted(axes, key=lambda axis: -axis.strides[operand])
+
+
+def merged(axes: Axes) -> Axes:
+    """Return fewer axes: two neighbours become one where every operand steps evenly over both."""
+    result: Axes = []
+    for axis in axes:
+        outer = result[-1] if result else None
+        if outer and outer.strides == tuple(axis.size * stride for stride in axis.strides):
+            result[-1] = Axis(outer.size * axis.size, axis.strides)
+        else:
+            result.append(axis)
+    return result
+
+
+def numbers(axes: Axes, rank: int, operands: int) -> tuple[int, ...]:
+    """Return `rank` sizes, then each operand's `rank` strides, with axes of one element before."""
+    assert len(axes) <= rank, f"{len(axes)} axes where the kernel has {rank}: {axes}"
+    full = [Axis(1, (0,) * operands)] * (rank - len(axes)) + axes
+    sizes = [axis.size for axis in full]
+    return (*sizes, *(axis.strides[i] for i in range(operands) for axis in full))
+
+
+def run_numbers(axes: Axes, operands: int) -> tuple[int, ...]:
+    """Return three sizes, the length of a packed run, then each operand's three strides.
+
+    Where the last axis is not packed in all operands, a run is one element.
+    """
+    packed = bool(axes) and axes[-1].strides == (1,) * operands
+    outer, run = (axes[:-1], axes[-1].size) if packed else (axes, 1)
+    sizes_and_strides = numbers(outer, 3, operands)
+    return (*sizes_and_strides[:3], run, *sizes_and_strides[3:])
+
+
+def copy_numbers(shape: Shape, source: Shape, target: Shape) -> tuple[int, ...]:
+    """Return what f32_copy takes before its pointers, for strides of a source and a target.
+
+    The axis along which the target is packed comes last, and next to it the one along which the
+    source is: the kernel copies, or transposes, planes of these two.
+    """
+    axes = merged(ordered(axes_of(shape, source, target), operand=1))
+    if axes and axes[-1].strides[0] != 1:
+        packed = [axis for axis in axes[:-1] if axis.strides[0] == 1]
+        rest = [axis for axis in axes[:-1] if axis not in packed]
+        axes = [*rest, *packed, axes[-1]]
+    return numbers(axes, 6, 2)
+
+
+def broadcast(shape: Shape, strides: Shape, target: Shape) -> Shape:
+    """Return strides along `target` of a value that NumPy's rules repeat to it: 0 where it is."""
+    missing = len(target) - len(shape)
+    own = (0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True))
+    return ((0,) * missing) + tuple(own)
+
+
+def strides_in_order(shape: Shape, order: Sequence[int]) -> Shape:
+    """Return the strides of a packed value whose axes lie in `order`, the last innermost."""
+    strides = [0] * len(shape)
+    step = 1
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= shape[axis]
+    return tuple(strides)

@@ -1,0 +1,54 @@
+"""Pooling: windows of pixels, channels last. Windows are cut at the edges: no border is read."""
+
+from math import prod
+
+from depthwise.compiler.lower import lower
+from depthwise.compiler.places import Place, reshaped
+from depthwise.compiler.plan import PlanBuilder
+from depthwise.graph import Node, ops
+
+POOL = ("mean", "max")  # numbered as in kernels/pool.h
+
+
+def planes(place: Place) -> Place:
+    """Return a place as images (N, C, H, W); of another rank as single planes (N, 1, H, W)."""
+    if len(place.shape) == 4:
+        return place
+    images = reshaped(place, (prod(place.shape[:-2]), 1, *place.shape[-2:]))
+    assert images is not None, f"{place} is not packed"
+    return images
+
+
+def sizes(x: Place, y: Place) -> tuple[int, ...]:
+    """Return images, channels, input and output height and width."""
+    return (*x.shape, *y.shape[2:])
+
+
+def strides(x: Place, y: Place) -> tuple[int, ...]:
+    """Return floats between images, rows and pixels, of the input and of the output."""
+    return (x.image, x.row, x.pixel, y.image, y.row, y.pixel)
+
+
+@lower.register
+def _(op: ops.MaxPool2d, node: Node, b: PlanBuilder) -> None:
+    x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
+    corner = (op.padding.top, op.padding.left)
+    b.call(
+        "f32_max_pool", *sizes(x, y), *op.kernel, *op.stride, *corner, *op.dilation,
+        *strides(x, y), x, y,
+    )  # fmt: skip
+
+
+@lower.register
+def _(op: ops.AvgPool2d, node: Node, b: PlanBuilder) -> None:
+    x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
+    b.call(
+        "f32_avg_pool", *sizes(x, y), *op.kernel, *op.stride, *op.padding, int(op.count_padding),
+        op.divisor or 0, *strides(x, y), x, y,
+    )  # fmt: skip
+
+
+@lower.register
+def _(op: ops.AdaptivePool2d, node: Node, b: PlanBuilder) -> None:
+    x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
+    b.call("f32_adaptive_pool", POOL.index(op.function), *sizes(x, y), *strides(x, y), x, y)
