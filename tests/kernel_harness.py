@@ -110,7 +110,7 @@ def check_gcc(text: str, *, vector: int) -> None:
     isa = vector_flags(vector)
     text = with_headers(f"#define VL {vector}\n{PREAMBLE}{text}")
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast"]
-    build(["gcc", *flags, *(flag.replace("_v", "-v") for flag in isa), "-c"], text, "o")
+    build(["gcc", *flags, *(flag.replace("x86_64_v", "x86-64-v") for flag in isa), "-c"], text, "o")
 
 
 def at_page_end(array: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ struct f32_conv {
     const int *offsets;
 };
 
-/* where an image, row and pixel begin; null stays null */
+/* where a pixel's summands lie; null stays null */
 INLINE const float *f32_conv_sum(const struct f32_conv a, const float *sum, const int n, const int y, const int x) {
     if (!a.e.add) return 0;
     return sum + (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel;
