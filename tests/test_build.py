@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -165,6 +166,20 @@ def test_the_cache_is_by_content(cache):
     ]
     assert len({first, *others}) == 4
     assert {path.name for path in cache.iterdir()} == {p.name for p in (first, *others)}
+
+
+@pytest.mark.parametrize("part", ["identity", "flags", "link"])
+def test_another_compiler_or_flag_builds_anew(cache, monkeypatch, part):
+    compile_c(NET, NATIVE)
+    if part == "identity":
+        newer = replace(find_compiler(), identity="zig cc 99")
+        monkeypatch.setattr(build, "find_compiler", lambda _: newer)
+    elif part == "flags":
+        monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DUNUSED"))
+    else:
+        monkeypatch.setattr(build, "_link_flags", lambda _: ("-shared", "-s"))
+    compile_c(NET, NATIVE)
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_the_cache_lies_where_the_desktop_says(tmp_path, monkeypatch):

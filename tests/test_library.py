@@ -228,6 +228,17 @@ def test_net_run_writes_to_its_own_memory_only(one):
     assert (arena[4 * SIZE :] == 7).all()
 
 
+def test_weights_are_aligned_and_read_only(one, saved):
+    for weights in (one._weights, load(saved)._weights):
+        assert weights.tobytes() == WEIGHTS.tobytes()
+        assert weights.ctypes.data % library.ALIGNMENT == 0
+        assert not weights.flags.writeable
+    odd = np.zeros(9, np.uint8)[1:]
+    odd[:] = WEIGHTS.view(np.uint8)
+    assert library.align_copy(odd).ctypes.data % library.ALIGNMENT == 0
+    assert odd.flags.writeable
+
+
 def test_a_failing_run_says_so():
     failing = make_library(ONE.replace("return 0;", "return 3;"))
     with pytest.raises(RuntimeError, match="net_run failed with status 3"):
@@ -245,8 +256,6 @@ def test_what_was_saved_opens_and_agrees(one, saved):
     again, x = load(saved), draw(SHAPE)
     np.testing.assert_array_equal(again(x), one(x))
     assert again.manifest == one.manifest == read_manifest(saved)
-    assert again._weights.ctypes.data % library.ALIGNMENT == 0
-    assert not again._weights.flags.writeable
     again.save(saved.parent / "copy")
     for path in saved.iterdir():
         assert path.read_bytes() == (saved.parent / "copy" / path.name).read_bytes()
@@ -451,7 +460,11 @@ def test_the_examples_run(saved, compiler, language):
     x = draw(SHAPE)
     x.tofile(given)
     np.testing.assert_allclose(printed(program, weights, given), library_(x).reshape(-1), **near)
-    for wrong, message in ((program, "wrong length: "), ("nowhere", "cannot open ")):
+    longer, shorter = saved / "longer", saved / "shorter"
+    longer.write_bytes(given.read_bytes() + b"1")
+    shorter.write_bytes(given.read_bytes()[:-1])
+    for wrong in (longer, shorter, "nowhere"):
+        message = "cannot open " if wrong == "nowhere" else "wrong length: "
         assert run([program, weights, wrong]) == (1, "", f"{message}{wrong}\n")
     assert run([program])[0] == 1
 

@@ -63,7 +63,8 @@ def compile_c(
     units = (source,) if isinstance(source, str) else tuple(source)
     compiler = find_compiler(cc)
     flags = (*compiler.flags(target), *extra)
-    key = json.dumps([units, target.name, target.triple, compiler.identity, flags])
+    link_flags = (*flags, *_link_flags(target))
+    key = json.dumps([units, target.name, compiler.identity, flags, link_flags])
     name = hashlib.sha256(key.encode()).hexdigest()[:32] + target.suffix
     library = cache_directory() / name
     if library.is_file():
@@ -73,7 +74,7 @@ def compile_c(
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             objects = _compile_units(units, compiler, flags, Path(folder))
             # several processes may get here with the same text: whoever renames last wins
-            os.replace(_link(objects, compiler, (*flags, *_link_flags(target))), library)
+            os.replace(_link(objects, compiler, link_flags), library)
     except OSError as error:
         raise BuildError(
             f"cannot write to the cache of built libraries: {error}; make room there, or set "
