@@ -19,6 +19,11 @@ INLINE struct taps taps_inside(const int start, const int step, const int count,
     return (struct taps){before < end ? before : end, end};
 }
 
+INLINE vf pool(const int function, vf a, vf b) {
+    if (function == POOL_MAX) return vmax(a, b);
+    return a + b;
+}
+
 /* The mean is taken row by row, which keeps the error of large windows small. `vectors` up to 4. */
 INLINE void f32_pool_vectors(
     const int function, const int rows, const int columns, const int row, const int pixel, const int vectors,
@@ -28,17 +33,16 @@ INLINE void f32_pool_vectors(
     for (int r = 0; r < rows; r++) {
         const float *p = in + (size_t)r * row;
         vf line[4];
-        UNROLL for (int k = 0; k < vectors; k++) line[k] = acc[k];
-        if (function == POOL_MEAN) UNROLL for (int k = 0; k < vectors; k++) line[k] = (vf){0};
+        UNROLL for (int k = 0; k < vectors; k++) line[k] = splat(function == POOL_MAX ? -INFINITY : 0);
         for (int s = 0; s < columns; s++)
-            UNROLL for (int k = 0; k < vectors; k++) {
-                const vf v = load_part(p + (size_t)s * pixel + k * VL, lanes);
-                line[k] = function == POOL_MAX ? vmax(line[k], v) : line[k] + v;
-            }
-        UNROLL for (int k = 0; k < vectors; k++) acc[k] = function == POOL_MAX ? line[k] : acc[k] + line[k];
+            UNROLL for (int k = 0; k < vectors; k++)
+                line[k] = pool(function, line[k], load_part(p + (size_t)s * pixel + k * VL, lanes));
+        UNROLL for (int k = 0; k < vectors; k++) acc[k] = pool(function, acc[k], line[k]);
     }
-    UNROLL for (int k = 0; k < vectors; k++)
-        store_part(out + k * VL, function == POOL_MAX ? acc[k] : acc[k] / divisor, lanes);
+    UNROLL for (int k = 0; k < vectors; k++) {
+        if (function == POOL_MEAN) acc[k] /= divisor;
+        store_part(out + k * VL, acc[k], lanes);
+    }
 }
 
 /* all channels of one window of rows x columns pixels */

@@ -1,0 +1,236 @@
+"""What moves elements: parts, other shapes, padding, resizing; and products of matrices."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+
+from depthwise.compiler.axes import axes_of, broadcast, merged, numbers, ordered, run_numbers
+from depthwise.compiler.lower import lower
+from depthwise.compiler.places import Place, Table, is_canonical, reshaped
+from depthwise.compiler.plan import PlanBuilder
+from depthwise.compiler.storage import NO_BORDER
+from depthwise.graph import Node, Shape, ops
+
+ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
+
+COPY_AXES = 6  # of f32_copy
+
+
+def show_or_copy(node: Node, source: Place, b: PlanBuilder) -> None:
+    """Let `node` be a view of `source`, which has its shape, or copy it where that cannot be."""
+    if may_lie(node, source, b):
+        b.view(node, source)
+    else:
+        b.copy(source, b.write(node))
+
+
+def may_lie(node: Node, source: Place, b: PlanBuilder) -> bool:
+    """Tell whether the readers of `node` can take it from `source`.
+
+    Images must lie as images do, without a border and in no other value's buffer. Other values are
+    packed, or read by nothing but what takes any strides.
+    """
+    if len(source.shape) != 4:
+        readers = b._readers[node.name]
+        return is_canonical(source) or all(isinstance(r.op, ANY_STRIDES) for r in readers)
+    repeated = any(n > 1 and s == 0 for n, s in zip(source.shape, source.strides, strict=True))
+    own = b._homes[node.name].root == node.name
+    bordered = b._borders.get(node.name, NO_BORDER) != NO_BORDER
+    return is_canonical(source) and own and not repeated and not bordered
+
+
+# ------------------------------------------------------------------------------- parts of values
+
+
+@lower.register
+def _(op: ops.Concat, node: Node, b: PlanBuilder) -> None:
+    y, start = b.write(node), 0
+    for name in node.inputs:
+        x = b.read(name)
+        part = y.part(op.axis, start, x.shape[op.axis])
+        if (x.buffer, x.offset) != (part.buffer, part.offset):  # else it was written in place
+            b.copy(x, part)
+        start += x.shape[op.axis]
+
+
+@lower.register
+def _(op: ops.Slice, node: Node, b: PlanBuilder) -> None:
+    x, shape = b.read(node.inputs[0]), node.type.shape
+    first = x.part(op.axis, op.start, shape[op.axis])
+    strides = tuple(s * op.step if i == op.axis else s for i, s in enumerate(x.strides))
+    source = replace(first, strides=strides)
+    if (
+        len(shape) == 4
+        and op.axis == 1
+        and op.step == 1
+        and node.inputs[0] not in b.graph.constants
+    ):
+        b.view(node, source)  # compiler/storage.py counts on it
+    else:
+        show_or_copy(node, source, b)
+
+
+# -------------------------------------------------------------------------------- other shapes
+
+
+@lower.register
+def _(op: ops.Reshape, node: Node, b: PlanBuilder) -> None:
+    x = b.read(node.inputs[0])
+    source = reshaped(x, op.shape)
+    if source and may_lie(node, source, b):
+        b.view(node, source)
+    else:
+        copy_reshaped(x, b.write(node), b)
+
+
+def copy_reshaped(x: Place, y: Place, b: PlanBuilder) -> None:
+    """Copy x to y, of as many elements, in row-major order; once packed where no axes fit both."""
+    shape = common_axes(x.shape, y.shape)
+    source, target = (reshaped(place, shape) if shape else None for place in (x, y))
+    if source and target:
+        b.copy(source, target)
+        return
+    packed = b.scratch(x.shape)
+    b.copy(x, packed)
+    again = reshaped(packed, y.shape)
+    assert again is not None
+    b.copy(again, y)
+
+
+def common_axes(a: Shape, b: Shape) -> Shape | None:
+    """Return the shape that cuts up the axes of both, (2, 3, 4) for (6, 4) and (2, 12).
+
+    None where an axis of one ends inside of the other's unevenly, or axes get too many.
+    """
+    ends = sorted({prod(shape[axis:]) for shape in (a, b) for axis in range(len(shape))} | {1})
+    if any(large % small for small, large in pairwise(ends)):
+        return None
+    shape = tuple(large // small for small, large in pairwise(ends))[::-1]
+    return shape if len(shape) <= COPY_AXES else None
+
+
+@lower.register
+def _(op: ops.Permute, node: Node, b: PlanBuilder) -> None:
+    x = b.read(node.inputs[0])
+    shape, strides = (tuple(values[axis] for axis in op.axes) for values in (x.shape, x.strides))
+    show_or_copy(node, replace(x, shape=shape, strides=strides), b)
+
+
+@lower.register
+def _(op: ops.Expand, node: Node, b: PlanBuilder) -> None:
+    x = b.read(node.inputs[0])
+    strides = broadcast(x.shape, x.strides, op.shape)
+    show_or_copy(node, replace(x, shape=op.shape, strides=strides), b)
+
+
+# ------------------------------------------------------------------------------ padding, resizing
+
+
+@lower.register
+def _(op: ops.Pad, node: Node, b: PlanBuilder) -> None:
+    x, y = b.read(node.inputs[0]), b.write(node)
+    if op.mode == "constant":
+        _pad_with_constant(op, x, y, b)
+        return
+    mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[op.mode]
+    indices = []
+    for n, (before, after) in zip(x.shape, op.pads, strict=True):
+        kept = np.arange(max(0, -before), n - max(0, -after))
+        indices.append(np.pad(kept, (max(0, before), max(0, after)), mode=mode))  # type: ignore[call-overload]
+    gather(b, x, y, indices)
+
+
+def _pad_with_constant(op: ops.Pad, x: Place, y: Place, b: PlanBuilder) -> None:
+    if any(side > 0 for pad in op.pads for side in pad):
+        axes = merged(ordered(axes_of(y.shape, y.strides), operand=0))
+        b.call("f32_fill", *run_numbers(axes, 1), float(op.value), y)
+    for axis, (before, after) in enumerate(op.pads):
+        length = x.shape[axis] + min(0, before) + min(0, after)
+        x = x.part(axis, max(0, -before), length)
+        y = y.part(axis, max(0, before), length)
+    b.copy(x, y)
+
+
+def gather(b: PlanBuilder, x: Place, y: Place, indices: Sequence[np.ndarray]) -> None:
+    """Call f32_gather: position i along an axis of y is position indices[axis][i] of x."""
+    axes = sorted(range(len(y.shape)), key=lambda axis: -y.strides[axis])
+    axes = [axis for axis in axes if y.shape[axis] > 1] or axes[:1]
+    loops = [(y.shape[a], y.strides[a], indices[a] * x.strides[a]) for a in axes]
+    run = 1
+    if loops[-1][1] == 1 and np.array_equal(loops[-1][2], np.arange(loops[-1][0])):
+        run = loops.pop()[0]
+    while len(loops) > 4:  # more than the kernel has: y is packed, two axes are one
+        (n, _, outer), (m, stride, inner) = loops[:2]
+        loops[:2] = [(n * m, stride, np.add.outer(outer, inner).ravel())]
+    loops = [(1, 0, np.zeros(1, int))] * (4 - len(loops)) + loops
+    lengths, strides, offsets = zip(*loops, strict=True)
+    # axes left out have one element, that need not be x's first
+    left_out = (a for a in range(len(y.shape)) if a not in axes)
+    first = x.offset + sum(int(indices[a][0]) * x.strides[a] for a in left_out)
+    tables = (Table(tuple(map(int, offset))) for offset in offsets)
+    b.call("f32_gather", *lengths, run, *strides, *tables, replace(x, offset=first), y)
+
+
+@lower.register
+def _(op: ops.Resize, node: Node, b: PlanBuilder) -> None:
+    x, y = b.read(node.inputs[0]), b.write(node)
+    samples = [
+        sample(op, n, size, step)
+        for n, size, step in zip(x.shape[2:], op.size, op.step, strict=True)
+    ]
+    if op.mode == "nearest":
+        whole = [np.arange(n) for n in x.shape[:2]]
+        gather(b, x, y, [*whole, *(low for low, _ in samples)])
+        return
+    tables, parts = [], []
+    for (low, part), n, stride in zip(samples, x.shape[2:], (x.row, x.pixel), strict=True):
+        for index in (low, np.minimum(low + 1, n - 1)):
+            tables.append(Table(tuple(int(i) * stride for i in index)))
+        parts.append(b.weights(part))
+    b.call(
+        "f32_resize_bilinear", *y.shape[:2], *op.size, x.image, y.image, y.row, y.pixel, *tables,
+        *parts, x, y,
+    )  # fmt: skip
+
+
+def sample(op: ops.Resize, n: int, size: int, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for each of `size` positions along an axis of n, the position below and the rest."""
+    i = np.arange(size, dtype=np.float32)
+    if op.mode == "nearest":
+        low = np.floor(i * np.float32(step)).astype(int).clip(0, n - 1)
+        return low, np.zeros(size, np.float32)
+    at = i * step if op.align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
+    low = np.floor(at).astype(int).clip(0, n - 1)
+    return low, (at - low).astype(np.float32)
+
+
+# --------------------------------------------------------------------------- products of matrices
+
+
+@lower.register
+def _(op: ops.MatMul, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
+    left, right = b.read(node.inputs[0]), packed_rows(b.read(node.inputs[1]), b)
+    y = b.write(node)
+    product = y if y.strides[-1] == 1 or y.shape[-1] == 1 else b.scratch(y.shape)
+    batch = y.shape[:-2]
+    strides = (broadcast(p.shape[:-2], p.strides[:-2], batch) for p in (left, right, product))
+    n = numbers(merged(axes_of(batch, *strides)), 3, 3)
+    b.call(
+        "f32_matmul", *n[:3], left.shape[-2], left.shape[-1], right.shape[-1], *n[3:6],
+        *left.strides[-2:], *n[6:9], right.strides[-2], *n[9:], product.strides[-2], left, right,
+        product,
+    )  # fmt: skip
+    if product is not y:
+        b.copy(product, y)
+
+
+def packed_rows(place: Place, b: PlanBuilder) -> Place:
+    """Return a place whose last axis is packed: the same, or a copy in scratch memory."""
+    if place.strides[-1] == 1 or place.shape[-1] == 1:
+        return place
+    copy = b.scratch(place.shape)
+    b.copy(place, copy)
+    return copy

@@ -1,0 +1,118 @@
+"""Normalisation, reductions and softmax, over any axes."""
+
+import numpy as np
+
+from depthwise.compiler.axes import (
+    Axes,
+    axes_of,
+    merged,
+    numbers,
+    ordered,
+    strides_in_order,
+)
+from depthwise.compiler.lower import lower
+from depthwise.compiler.lower_elementwise import NO_ACTIVATION
+from depthwise.compiler.places import Place
+from depthwise.compiler.plan import PlanBuilder
+from depthwise.graph import Node, Shape, ops
+
+REDUCE = ("mean", "sum", "max", "min")  # numbered as in kernels/reduce.h
+
+
+def reduced(axes: Axes) -> Axes:
+    """Return the axes to reduce over, in order; merged only where that makes a longer packed run.
+
+    Apart they keep a long sum in parts, which loses less of its last digits.
+    """
+    axes = ordered(axes, operand=0)
+    return merged(axes) if axes and axes[-1].strides[0] == 1 else axes
+
+
+@lower.register
+def _(op: ops.BatchNorm, node: Node, b: PlanBuilder) -> None:
+    weight, bias, mean, variance = (b.constant(name).astype(float) for name in node.inputs[1:])
+    scale = weight / np.sqrt(variance + op.eps)
+    x = b.read(node.inputs[0])
+    scales, shifts = b.weights(scale), b.weights(bias - mean * scale)
+    y = b.write(node)
+    along = tuple(int(axis == 1) for axis in range(len(x.shape)))
+    axes = merged(ordered(axes_of(x.shape, x.strides, along, y.strides), operand=2))
+    b.call("f32_batch_norm", *numbers(axes, 4, 3), NO_ACTIVATION, x, scales, shifts, y)
+
+
+@lower.register
+def _(op: ops.GroupNorm, node: Node, b: PlanBuilder) -> None:
+    x = b.read(node.inputs[0])
+    channels, size = x.shape[1], x.shape[1] // op.groups
+    weight = b.read(node.inputs[1]) if len(node.inputs) > 1 else b.weights(np.ones(channels))
+    bias = b.read(node.inputs[2]) if len(node.inputs) > 2 else b.weights(np.zeros(channels))
+    y = b.write(node)
+    # the channel axis in two: groups, and the channels of one
+    (n, c, *pixels) = zip(x.shape, x.strides, y.strides, strict=True)
+    kept = axes_of((n[0], op.groups), (n[1], size * c[1]), (0, size), (n[2], size * c[2]))
+    inside = axes_of((size, *(p[0] for p in pixels)), (c[1], *(p[1] for p in pixels)),
+                     (1, *(0 for _ in pixels)), (c[2], *(p[2] for p in pixels)))  # fmt: skip
+    normalize(b, kept, inside, op.eps, (x, weight, bias, y))
+
+
+@lower.register
+def _(op: ops.LayerNorm, node: Node, b: PlanBuilder) -> None:
+    x = b.read(node.inputs[0])
+    split = len(x.shape) - op.axes
+    shape, strides = x.shape[split:], x.strides[split:]
+    order = sorted(range(op.axes), key=lambda axis: -strides[axis])  # as x lies
+    filled = [
+        b.constant(name) if name else np.full(shape, number, np.float32)
+        for name, number in zip((*node.inputs[1:], None, None), (1.0, 0.0), strict=False)
+    ]
+    weight, bias = (b.weights(data.transpose(order)) for data in filled)
+    along = strides_in_order(shape, order)
+    y = b.write(node)
+    kept = axes_of(x.shape[:split], x.strides[:split], (0,) * split, y.strides[:split])
+    inside = axes_of(shape, strides, along, y.strides[split:])
+    normalize(b, kept, inside, op.eps, (x, weight, bias, y))
+
+
+def normalize(
+    b: PlanBuilder, kept: Axes, inside: Axes, eps: float, places: tuple[Place, Place, Place, Place]
+) -> None:
+    """Call f32_normalize: one mean for each place along `kept`, over the elements along `inside`.
+
+    Operands of the axes are x, the parameters and y; places are x, weight, bias and y.
+    """
+    outer = numbers(merged(ordered(kept, operand=0)), 3, 3)
+    inner = numbers(reduced(inside), 4, 3)
+    strides = (outer[3 + 3 * i : 6 + 3 * i] + inner[4 + 4 * i : 8 + 4 * i] for i in range(3))
+    both = (*outer[:3], *inner[:4], *(number for operand in strides for number in operand))
+    b.call("f32_normalize", *both, eps, NO_ACTIVATION, *places)
+
+
+@lower.register
+def _(op: ops.Reduce, node: Node, b: PlanBuilder) -> None:
+    x, y = b.read(node.inputs[0]), b.write(node)
+    axes = [axis for axis in range(len(x.shape)) if axis not in op.axes]
+    to = [y.strides[axis] for axis in axes] if op.keep else list(y.strides)
+    kept = axes_of(_take(x.shape, axes), _take(x.strides, axes), tuple(to))
+    inside = axes_of(_take(x.shape, op.axes), _take(x.strides, op.axes))
+    outer = numbers(merged(ordered(kept, operand=0)), 3, 2)
+    inner = numbers(reduced(inside), 4, 1)
+    b.call(
+        "f32_reduce", REDUCE.index(op.function), *outer[:3], *inner[:4], *outer[3:6], *inner[4:],
+        *outer[6:], x, y,
+    )  # fmt: skip
+
+
+def _take(values: Shape, axes: list[int] | tuple[int, ...]) -> Shape:
+    return tuple(values[axis] for axis in axes)
+
+
+@lower.register
+def _(op: ops.Softmax, node: Node, b: PlanBuilder) -> None:
+    x, y = b.read(node.inputs[0]), b.write(node)
+    others = [axis for axis in range(len(x.shape)) if axis != op.axis]
+    kept = axes_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))
+    n = numbers(merged(ordered(kept, operand=0)), 3, 2)
+    steps = (x.strides[op.axis], y.strides[op.axis])
+    b.call(
+        "f32_softmax", *n[:3], x.shape[op.axis], *n[3:6], steps[0], *n[6:], steps[1], x, y
+    )  # fmt: skip

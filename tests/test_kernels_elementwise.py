@@ -1,0 +1,178 @@
+"""Activations and arithmetic in C against the interpreter and NumPy's broadcasting."""
+
+import ctypes
+from typing import get_args
+
+import numpy as np
+import pytest
+from kernel_cases import Case, check_close, check_equal
+from kernel_harness import VECTORS, check_gcc, compile_kernel, pointer
+
+from depthwise.graph import ops
+from depthwise.graph.interpret import FUNCTIONS
+
+PARAMETERS = {"leaky_relu": (0.25,), "elu": (1.5,), "clamp": (-1.25, 2.5), "power": (2.5,)}
+EXACT = ("relu", "relu6", "leaky_relu", "clamp", "abs", "negative")
+POSITIVE = ("power", "sqrt", "log", "reciprocal_sqrt")  # are NaN below zero
+NAMES = get_args(ops.Function)
+
+INCLUDE = '#include "vector.h"\n#include "activation.h"\n'
+
+
+def function(name: str, parameters: tuple[float, ...]) -> str:
+    a, b = (*parameters, 0.0, 0.0)[:2]
+    return f"(struct act){{ACT_{name.upper()}, {a!r}f, {b!r}f}}"
+
+
+def source() -> str:
+    """Return C with two functions for each activation: one element, and one vector."""
+    lines = [INCLUDE]
+    for name in NAMES:
+        f = function(name, PARAMETERS.get(name, ()))
+        lines += [
+            f"void one_{name}(const float *x, float *y) {{ *y = act({f}, *x); }}",
+            f"void many_{name}(const float *x, float *y) {{ store(y, vact({f}, load(x))); }}",
+        ]
+    return "\n".join(lines)
+
+
+def apply(library: ctypes.CDLL, name: str, x: np.ndarray, vector: int) -> np.ndarray:
+    """Return f(x), `vector` elements a call."""
+    assert x.size % vector == 0
+    y = np.empty_like(x)
+    f = library[("one_" if vector == 1 else "many_") + name]
+    for i in range(0, x.size, vector):
+        f(pointer(x, i), pointer(y, i))
+    return y
+
+
+def arguments(name: str) -> np.ndarray:
+    """Return numbers near zero, of everyday size and large, of both signs where f takes them."""
+    draw = np.random.default_rng(0)
+    parts = [draw.uniform(-s, s, 512) for s in (0.01, 1, 4, 20, 80)]
+    x = np.concatenate([*parts, [0.0, -0.0, 1.0, -1.0, 6.0, -3.0, 3.0, 20.5]] * 2)
+    return (np.abs(x) + 1e-6 if name in POSITIVE else x).astype(np.float32)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_are_right(name, vector):
+    library = compile_kernel(source(), vector=vector, naive=False)
+    x = arguments(name)
+    # the interpreter's sigmoid is 0 below -37
+    f = FUNCTIONS[name] if name != "sigmoid" else lambda v: 1 / (1 + np.exp(-v))
+    expected = f(x.astype(float), *PARAMETERS.get(name, ()))
+    # those that end in a product with x cancel near their tails: bounded by x, not by f(x)
+    product = name in ("hard_swish", "silu", "gelu", "gelu_tanh", "mish")
+    scale = np.maximum(np.abs(expected), np.abs(x) if product else 0)
+    for width in (1, vector):
+        found = apply(library, name, x, width)
+        if name in EXACT:
+            np.testing.assert_array_equal(found, expected.astype(np.float32))
+        else:
+            worst = np.abs(found - expected) - 2.5e-7 * scale - 1e-44
+            assert (worst <= 0).all(), f"{name}({x[worst.argmax()]}) = {found[worst.argmax()]}"
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("name", NAMES)
+def test_vectors_agree_with_libm_at_the_ends(name, vector):
+    library = compile_kernel(source(), vector=vector, naive=False)
+    ends = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, 3e38, -3e38, 88.72, 88.73, -87.5, -103.0,
+            -104.5, 1000.0, -1000.0, 1e-38]  # fmt: skip
+    x = np.array(ends, np.float32)
+    one, many = (apply(library, name, x, width) for width in (1, vector))
+    np.testing.assert_allclose(many, one, rtol=3e-7, atol=3e-45)
+
+
+def test_every_function_has_its_kind():
+    assert set(NAMES) == set(FUNCTIONS)
+    kinds = source().count("ACT_")
+    assert kinds == 2 * len(NAMES)
+
+
+EPILOGUE = (
+    INCLUDE
+    + """
+static const struct epilogue e = {{ACT_RELU, 0, 0}, ADD, {ACT_CLAMP, -2, 3}};
+void one(const float *x, const float *s, float *y) {
+    for (int i = 0; i < VL; i++) y[i] = epilogue(e, x[i], s[i]);
+}
+void many(const float *x, const float *s, float *y) { store(y, vepilogue(e, load(x), load(s))); }
+"""
+)
+
+
+@pytest.mark.parametrize("add", [0, 1])
+@pytest.mark.parametrize("vector", VECTORS)
+def test_epilogue_adds_between_its_functions(vector, add):
+    library = compile_kernel(EPILOGUE.replace("ADD", str(add)), vector=vector, naive=False)
+    x, s = np.random.default_rng(0).integers(-9, 10, (2, vector)).astype(np.float32)
+    for f in (library.one, library.many):
+        y = np.empty_like(x)
+        f(pointer(x), pointer(s), pointer(y))
+        np.testing.assert_array_equal(y, np.clip(np.maximum(x, 0) + add * s, -2, 3))
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("header", ["activation", "elementwise", "pool", "norm", "reduce", "copy",
+                                    "resize", "matmul"])  # fmt: skip
+def test_headers_compile_with_gcc_without_a_warning(header, vector):
+    check_gcc(f'{INCLUDE}#include "{header}.h"\nint nothing;\n', vector=vector)
+
+
+UNARY = tuple(
+    Case(ops.Activation("relu6"), (shape,))
+    for shape in (
+        (1, 1, 1, 1),
+        (1, 7, 3, 5),
+        (2, 16, 3, 3),
+        (1, 33, 1, 1),
+        (5,),
+        (3, 17),
+        (2, 3, 4),
+    )
+)
+
+BINARY = tuple(
+    Case(ops.Binary(name), shapes, constants)
+    for name, shapes, constants in (
+        ("add", ((1, 33, 5, 7), (1, 33, 5, 7)), 2),
+        ("subtract", ((2, 5, 3, 3), (1, 5, 1, 1)), 2),
+        ("multiply", ((2, 40, 5, 3), (2, 40, 1, 1)), 2),
+        ("multiply", ((2, 1, 5, 3), (2, 17, 5, 3)), 2),
+        ("maximum", ((1, 7, 1, 5), (1, 1, 6, 1)), 2),
+        ("minimum", ((1, 19, 4, 5), ()), 1),
+        ("subtract", ((), (1, 19, 4, 5)), 2),
+        ("add", ((1, 19, 4, 5), (19, 1, 1)), 1),
+        ("add", ((1, 19, 4, 5), (19, 4, 5)), 1),
+        ("add", ((1, 19, 4, 5), (19, 4, 5)), 2),
+        ("add", ((2, 3, 4, 5), (4, 5)), 1),
+        ("add", ((2, 3, 4, 5), (5,)), 1),
+        ("multiply", ((3, 17), (17,)), 1),
+        ("multiply", ((3, 17), (3, 1)), 2),
+        ("add", ((2, 3, 2, 2, 3, 5), (2, 1, 2, 1, 3, 1)), 2),
+        ("add", ((1,), (1,)), 2),
+    )
+)
+
+PRELU = tuple(
+    Case(ops.PRelu(), shapes, 1)
+    for shapes in (((2, 19, 3, 5), (19,)), ((2, 19, 3, 5), (1,)), ((2, 5), (5,)), ((2, 3, 4), (3,)))
+)
+
+DIVIDE = (
+    Case(ops.Binary("divide"), ((1, 19, 4, 5), (1, 19, 4, 5))),
+    Case(ops.Binary("divide"), ((), (3, 5))),
+)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("cases", [UNARY, BINARY, PRELU], ids=["unary", "binary", "prelu"])
+def test_elementwise_is_exact_on_integers(cases, vector):
+    check_equal(cases, vector)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_division_is_close(vector):
+    check_close(DIVIDE, vector, bound=1e-7)

@@ -1,0 +1,185 @@
+"""Copies, padding, resizing, reshaping and products of matrices in C against the interpreter."""
+
+import numpy as np
+import pytest
+from kernel_cases import Case, check_close, check_equal, run
+from kernel_harness import VECTORS
+
+from depthwise.compiler.axes import Axis, axes_of, copy_numbers, merged
+from depthwise.compiler.lower_movement import common_axes
+from depthwise.compiler.plan import make_plan
+from depthwise.compiler.target import find_target
+from depthwise.graph import Graph, Node, Output, TensorType, check, ops
+from depthwise.graph.interpret import interpret
+from depthwise.graph.shapes import infer
+
+PARTS = (
+    Case(ops.Concat(1), ((2, 3, 4, 5), (2, 17, 4, 5), (2, 1, 4, 5))),
+    Case(ops.Concat(2), ((1, 5, 2, 3), (1, 5, 4, 3))),
+    Case(ops.Concat(3), ((1, 5, 2, 3), (1, 5, 2, 1))),
+    Case(ops.Concat(0), ((1, 5, 2, 3), (2, 5, 2, 3))),
+    Case(ops.Concat(1), ((3, 4), (3, 7))),
+    Case(ops.Concat(2), ((2, 3, 1), (2, 3, 2)), 1),
+    Case(ops.Slice(1, 3, 9, 1), ((2, 11, 3, 4),)),
+    Case(ops.Slice(1, 1, 11, 3), ((2, 11, 3, 4),)),
+    Case(ops.Slice(2, 1, 8, 2), ((1, 18, 9, 7),)),
+    Case(ops.Slice(3, 0, 7, 3), ((1, 18, 9, 7),)),
+    Case(ops.Slice(0, 1, 3, 1), ((3, 2, 5, 4),)),
+    Case(ops.Slice(1, 2, 5, 1), ((4, 6),)),
+    Case(ops.Slice(2, 0, 5, 2), ((2, 3, 5, 2, 2),)),
+)
+
+SHAPES = (
+    Case(ops.Reshape((2, 60)), ((2, 3, 4, 5),)),
+    Case(ops.Reshape((2, 3, 4, 5)), ((2, 60),)),
+    Case(ops.Reshape((1, 4, 5, 6)), ((1, 6, 5, 4),)),
+    Case(ops.Reshape((1, 35, 2, 3)), ((1, 7, 5, 2, 3),)),
+    Case(ops.Reshape((1, 7, 5, 2, 3)), ((1, 35, 2, 3),)),
+    Case(ops.Reshape((10, 9)), ((6, 15),)),
+    Case(ops.Reshape((1, 10, 9, 1)), ((1, 6, 15, 1),)),
+    Case(ops.Reshape((2, 17)), ((2, 17, 1, 1),)),
+    Case(ops.Reshape((2, 17, 1, 1)), ((2, 17),)),
+    Case(ops.Reshape(()), ((1, 1, 1, 1),)),
+    Case(ops.Permute((0, 2, 3, 1)), ((2, 19, 3, 5),)),
+    Case(ops.Permute((0, 3, 1, 2)), ((1, 20, 33, 4),)),
+    Case(ops.Permute((1, 0)), ((35, 18),)),
+    Case(ops.Permute((2, 0, 1)), ((3, 4, 5),)),
+    Case(ops.Permute((0, 1, 4, 2, 5, 3)), ((1, 2, 3, 3, 4, 5),)),
+    Case(ops.Expand((2, 5, 3, 4)), ((1, 5, 1, 1),)),
+    Case(ops.Expand((2, 5, 3, 4)), ((5, 1, 4),)),
+    Case(ops.Expand((4, 33)), ((4, 1),)),
+    Case(ops.Expand((3, 4)), ((),)),
+)
+
+PADS = tuple(
+    Case(ops.Pad(pads, mode, value), (shape,))
+    for mode, value, pads, shape in (
+        ("constant", 0.0, ((0, 0), (0, 0), (1, 2), (3, 0)), (2, 17, 4, 5)),
+        ("constant", -1.5, ((0, 0), (2, 3), (0, 0), (0, 0)), (1, 5, 3, 2)),
+        ("constant", 2.0, ((0, 0), (0, 0), (-1, 2), (1, -2)), (1, 3, 4, 5)),
+        ("constant", 0.0, ((0, 0), (0, 0), (-1, -1), (-2, 0)), (1, 3, 4, 5)),
+        ("constant", 1.0, ((1, 0), (0, 2)), (3, 4)),
+        ("constant", 0.0, ((0, 0), (0, 0), (2, 2), (0, 0), (0, 0)), (1, 1, 5, 3, 4)),
+        ("reflect", 0.0, ((0, 0), (0, 0), (1, 2), (3, 0)), (2, 17, 4, 5)),
+        ("replicate", 0.0, ((0, 0), (0, 0), (5, 2), (1, 7)), (1, 1, 4, 5)),
+        ("circular", 0.0, ((0, 0), (0, 0), (2, 1), (3, 3)), (1, 33, 4, 5)),
+        ("reflect", 0.0, ((0, 0), (2, 1), (1, -2), (0, 0)), (2, 5, 4, 3)),
+        ("replicate", 0.0, ((0, 0), (0, 0), (1, 0), (0, 1), (2, 2)), (2, 3, 2, 3, 4)),
+        ("reflect", 0.0, ((0, 0), (0, 0), (-2, 0), (0, 0)), (1, 3, 3, 2)),
+    )
+)
+
+NEAREST = tuple(
+    Case(ops.Resize("nearest", size, step), (shape,))
+    for size, step, shape in (
+        ((10, 14), (0.5, 0.5), (2, 17, 5, 7)),
+        ((3, 4), (5 / 3, 7 / 4), (1, 3, 5, 7)),
+        ((13, 9), (5 / 13, 7 / 9), (1, 1, 5, 7)),
+        ((4, 4), (0.25, 0.25), (1, 64, 1, 1)),
+    )
+)
+
+BILINEAR = tuple(
+    Case(ops.Resize("bilinear", size, step, corners), (shape,))
+    for size, step, corners, shape in (
+        ((10, 14), (0.5, 0.5), False, (2, 17, 5, 7)),
+        ((3, 4), (5 / 3, 7 / 4), False, (1, 3, 5, 7)),
+        ((13, 9), (4 / 12, 6 / 8), True, (1, 33, 5, 7)),
+        ((4, 3), (0.0, 0.0), True, (1, 64, 1, 1)),
+        ((1, 1), (0.0, 0.0), True, (1, 16, 5, 7)),
+        ((12, 16), (0.4, 0.45), False, (1, 1, 5, 7)),
+    )
+)
+
+PRODUCTS = tuple(
+    Case(ops.MatMul(), shapes, constants)
+    for shapes, constants in (
+        (((5, 7), (7, 35)), 2),
+        (((1, 1), (1, 1)), 2),
+        (((2, 9, 4), (2, 4, 17)), 2),
+        (((2, 9, 4), (4, 64)), 1),
+        (((2, 3, 5, 8), (2, 3, 8, 6)), 2),
+        (((2, 1, 5, 8), (3, 8, 1)), 2),
+        (((3, 2, 2, 5, 4), (2, 1, 4, 33)), 2),
+    )
+)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize(
+    "cases",
+    [PARTS, SHAPES, PADS, NEAREST, PRODUCTS],
+    ids=["parts", "shapes", "pads", "nearest", "products"],
+)
+def test_movement_is_exact(cases, vector):
+    check_equal(cases, vector)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("cases", [BILINEAR, PRODUCTS], ids=["bilinear", "products"])
+def test_interpolations_and_products_are_close(cases, vector):
+    check_close(cases, vector, bound=5e-7)
+
+
+def chain(shape: tuple[int, ...], *steps: ops.Op) -> Graph:
+    """Return a graph of one operator after the other."""
+    nodes, name, sizes = [], "x", shape
+    for i, op in enumerate(steps):
+        sizes = infer(op, sizes)
+        nodes.append(Node(f"y{i}", op, (name,), TensorType(sizes), f"step.{i}"))
+        name = f"y{i}"
+    return check(Graph({"x": TensorType(shape)}, {}, tuple(nodes), (Output("", name),)))
+
+
+SHUFFLE = (ops.Reshape((2, 4, 9, 3, 5)), ops.Permute((0, 2, 1, 3, 4)), ops.Reshape((2, 36, 3, 5)))
+PIXELS = (
+    ops.Reshape((2, 9, 2, 2, 3, 5)), ops.Permute((0, 1, 4, 2, 5, 3)), ops.Reshape((2, 9, 6, 10)),
+)  # fmt: skip
+WRAP = ops.Pad(((0, 0), (0, 0), (0, 0), (1, 1)), "circular")
+RELU = ops.Activation("relu")
+
+
+@pytest.mark.parametrize(
+    ("steps", "kernels"),
+    [
+        (SHUFFLE, ["f32_copy", "f32_copy", "f32_copy"]),  # the input's, one for all three, output's
+        (PIXELS, ["f32_copy", "f32_copy", "f32_copy"]),
+        ((*SHUFFLE, RELU, *SHUFFLE), None),
+        ((ops.Permute((0, 2, 3, 1)), ops.Slice(1, 1, 3, 1), RELU), None),
+        ((RELU, ops.Expand((3, 2, 36, 3, 5)), ops.Slice(0, 1, 2, 1), RELU), None),
+        ((ops.Reshape((2, 36, 15)), ops.Permute((0, 2, 1)), ops.Softmax(2)), None),
+        ((ops.Slice(1, 4, 30, 2), ops.Slice(2, 0, 3, 2), WRAP,
+          ops.Reshape((2, 13, 14)), ops.Reduce("sum", (1,), False)), None),
+    ],
+)  # fmt: skip
+def test_views_in_a_row(steps, kernels):
+    graph = chain((2, 36, 3, 5), *steps)
+    x = np.random.default_rng(0).integers(-9, 10, (2, 36, 3, 5)).astype(np.float32)
+    (y,) = run(graph, [x], vector=4, naive=False)
+    expected = interpret(graph, x)[graph.outputs[0].value]
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+    if kernels:
+        plan = make_plan(graph, find_target("x86-64-v2"))
+        assert [step.kernel for step in plan.steps] == kernels
+
+
+def test_axes_merge_where_all_operands_step_evenly():
+    shape = (2, 3, 4, 5)
+    assert merged(axes_of(shape, (60, 20, 5, 1), (60, 20, 5, 1))) == [Axis(120, (1, 1))]
+    assert merged(axes_of(shape, (60, 20, 5, 1), (0, 20, 5, 1))) == [
+        Axis(2, (60, 0)), Axis(60, (1, 1)),
+    ]  # fmt: skip
+    assert merged(axes_of((1, 7, 1), (9, 9, 9))) == [Axis(7, (9,))]
+
+
+def test_a_change_of_layout_is_a_plane_to_transpose():
+    planes, pixels = (60, 20, 5, 1), (60, 1, 15, 3)  # (N, C, H, W) of (2, 3, 4, 5)
+    sizes = copy_numbers((2, 3, 4, 5), planes, pixels)
+    assert sizes == (1, 1, 1, 2, 20, 3, 0, 0, 0, 60, 1, 20, 0, 0, 0, 60, 3, 1)
+
+
+def test_common_axes():
+    assert common_axes((6, 4), (2, 12)) == (2, 3, 4)
+    assert common_axes((6, 15), (10, 9)) is None
+    assert common_axes((2, 3, 4), (24,)) == (2, 3, 4)
+    assert common_axes((2,) * 7, (128,)) is None
