@@ -135,7 +135,7 @@ UNARY = tuple(
 )
 
 BINARY = tuple(
-    Case(ops.Binary(name), shapes, constants)
+    Case(ops.Binary(name), shapes, constants)  # type: ignore[arg-type]
     for name, shapes, constants in (
         ("add", ((1, 33, 5, 7), (1, 33, 5, 7)), 2),
         ("subtract", ((2, 5, 3, 3), (1, 5, 1, 1)), 2),

@@ -52,7 +52,7 @@ SHAPES = (
 )
 
 PADS = tuple(
-    Case(ops.Pad(pads, mode, value), (shape,))
+    Case(ops.Pad(pads, mode, value), (shape,))  # type: ignore[arg-type]
     for mode, value, pads, shape in (
         ("constant", 0.0, ((0, 0), (0, 0), (1, 2), (3, 0)), (2, 17, 4, 5)),
         ("constant", -1.5, ((0, 0), (2, 3), (0, 0), (0, 0)), (1, 5, 3, 2)),

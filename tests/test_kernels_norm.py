@@ -9,7 +9,7 @@ from depthwise.graph import ops
 from depthwise.graph.interpret import evaluate
 
 REDUCE = tuple(
-    Case(ops.Reduce(function, axes, keep), (shape,))
+    Case(ops.Reduce(function, axes, keep), (shape,))  # type: ignore[arg-type]
     for function, axes, keep, shape in (
         ("sum", (2, 3), True, (2, 35, 5, 7)),
         ("max", (2, 3), False, (2, 35, 5, 7)),
