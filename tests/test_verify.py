@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import depthwise as dw
@@ -82,6 +83,8 @@ def test_in_place_operators_and_several_outputs():
     found = Interpreted(Branches(), (1, 3, 6, 6), (1, 2, 6, 6)).verify()
     assert [layer.value for layer in found.layers] == ["conv2d", "relu_", "conv2d_1", "add"]
     assert found.error < 1e-6
+    # what an operator in place overwrote is compared as it was before
+    assert all(layer.error < 1e-6 for layer in found.layers)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +115,28 @@ def test_a_sample_with_nan_is_no_proof():
     x = np.full((1, 3, 8, 8), np.nan, np.float32)
     with pytest.raises(ValueError, match="sample 0: PyTorch's own outputs hold NaN or infinity"):
         Interpreted(small(), (1, 3, 8, 8)).verify([x])
+
+
+class Logarithm(nn.Module):
+    """A network that makes no number of a negative one."""
+
+    def forward(self, x):
+        return torch.log(x)
+
+
+def test_random_inputs_that_give_no_numbers_do_not_count():
+    net = Interpreted(Logarithm(), (1, 9))
+    with np.errstate(invalid="ignore"):
+        assert net.verify([np.full((1, 9), 2, np.float32)]).inputs == 1
+        with pytest.raises(ValueError, match=r"random inputs: .* give samples that the network is"):
+            net.verify()
+
+
+@pytest.mark.parametrize("shapes", [[], [(1, 3, 8, 7)], [(1, 3, 8, 8), (1,)]])
+def test_samples_of_other_shapes_are_refused(shapes):
+    sample = [np.ones(shape, np.float32) for shape in shapes]
+    with pytest.raises(ValueError, match=r"sample 0 has the shapes .*: the network takes inputs "):
+        Interpreted(small(), (1, 3, 8, 8)).verify(sample)
 
 
 @pytest.mark.parametrize(
