@@ -11,7 +11,6 @@ from depthwise.compiler.axes import axes_of, broadcast, merged, numbers, ordered
 from depthwise.compiler.lower import lower
 from depthwise.compiler.places import Place, Table, is_canonical, reshaped
 from depthwise.compiler.plan import PlanBuilder
-from depthwise.compiler.storage import NO_BORDER
 from depthwise.graph import Node, Shape, ops
 
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
@@ -34,12 +33,10 @@ def may_lie(node: Node, source: Place, b: PlanBuilder) -> bool:
     packed, or read by nothing but what takes any strides.
     """
     if len(source.shape) != 4:
-        readers = b._readers[node.name]
+        readers = b.readers(node.name)
         return is_canonical(source) or all(isinstance(r.op, ANY_STRIDES) for r in readers)
     repeated = any(n > 1 and s == 0 for n, s in zip(source.shape, source.strides, strict=True))
-    own = b._homes[node.name].root == node.name
-    bordered = b._borders.get(node.name, NO_BORDER) != NO_BORDER
-    return is_canonical(source) and own and not repeated and not bordered
+    return is_canonical(source) and not repeated and b.free(node.name)
 
 
 # ------------------------------------------------------------------------------- parts of values

@@ -25,13 +25,18 @@ INLINE void f32_fill_run(const int count, const float value, float *y) {
 }
 
 /* y[j][i] = x[i][j]: x is packed along j, y along i. Blocks of 16 x 16 keep the lines of both in the first cache; a
-   few planes (an image's colours) are woven pixel by pixel. */
+   few planes (an image's colours) are woven, or parted, pixel by pixel. */
 INLINE void f32_transpose(
     const int columns, const int rows, const int x_row, const int y_row, const float *restrict x,
     float *restrict y) {
     if (rows <= 4) {
         for (int j = 0; j < columns; j++)
             UNROLL for (int i = 0; i < rows; i++) y[(size_t)j * y_row + i] = x[(size_t)i * x_row + j];
+        return;
+    }
+    if (columns <= 4) {
+        for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < columns; j++) y[(size_t)j * y_row + i] = x[(size_t)i * x_row + j];
         return;
     }
     for (int j0 = 0; j0 < columns; j0 += 16)

@@ -16,6 +16,15 @@ INLINE vf vreduce(const int function, vf a, vf b) {
     return a + b;
 }
 
+/* all lanes to one, in log2(VL) steps */
+INLINE float reduce_lanes(const int function, const vf v) {
+    float lane[VL];
+    store(lane, v);
+    UNROLL for (int half = VL / 2; half > 0; half /= 2)
+        UNROLL for (int i = 0; i < half; i++) lane[i] = reduce(function, lane[i], lane[i + half]);
+    return lane[0];
+}
+
 /* the first `count` floats, `other` in the lanes past them */
 INLINE vf load_or(const float *p, const int count, const float other) {
     if (count == VL) return load(p);
@@ -70,9 +79,7 @@ INLINE float f32_reduce_run(const int function, const int m, const float *x) {
         if (j < end) line = vreduce(function, line, load_or(x + j, m % VL, reduce_start(function)));
         total = vreduce(function, total, line);
     }
-    float result = total[0];
-    UNROLL for (int i = 1; i < VL; i++) result = reduce(function, result, total[i]);
-    return result;
+    return reduce_lanes(function, total);
 }
 
 INLINE float f32_reduce_strided(const int function, const int m, const int r, const float *x) {
@@ -165,7 +172,7 @@ INLINE void f32_softmax_run(const int count, const float *x, float *y) {
         store_part(y + whole, power, tail);
         sums += power;
     }
-    const float sum = vsum(sums);
+    const float sum = reduce_lanes(REDUCE_SUM, sums);
     for (int i = 0; i < whole; i += VL) store(y + i, load(y + i) / sum);
     if (tail) store_part(y + whole, load_part(y + whole, tail) / sum, tail);
 }
