@@ -1,10 +1,9 @@
-"""A compiled network: called, saved, opened again, run from C and C++ and on other machines."""
+"""A compiled network: called from Python and from threads, saved, opened again."""
 
 import errno
 import json
 import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,86 +12,15 @@ from threading import Barrier
 import numpy as np
 import pytest
 import torch
-from foreign import run_foreign
+from toy import HALF, NATIVE, ONE, SHAPE, SIZE, TWO, WEIGHTS, draw, make_library, run
 
 from depthwise.compiler import artefact, library
 from depthwise.compiler import target as targets
-from depthwise.compiler.artefact import OURS, Artefact, hash_file, hash_weights, render_template
-from depthwise.compiler.build import OPTIMISE, compile_c, find_compiler
-from depthwise.compiler.library import Code, Library, aligned_bytes, load
-from depthwise.compiler.manifest import (
-    BuildRecord,
-    Manifest,
-    MemoryRecord,
-    NetworkRecord,
-    TensorRecord,
-    read_manifest,
-)
+from depthwise.compiler.artefact import OURS, hash_file
+from depthwise.compiler.build import compile_c
+from depthwise.compiler.library import Code, aligned_bytes, load
+from depthwise.compiler.manifest import read_manifest
 from depthwise.compiler.target import find_target
-
-NATIVE = find_target("native")
-SIZE = 6000
-HEAD = """#include <math.h>
-#include <stddef.h>
-size_t net_arena_bytes(void);
-size_t net_weights_bytes(void);
-size_t net_arena_bytes(void) { return ARENA; }
-size_t net_weights_bytes(void) { return 8; }
-"""
-# One input, one output: 40 rounds of x = w0 sin(x) + w1, kept in the arena from round to round.
-ONE = """int net_run(const void *weights, const float *in, float *out, void *arena);
-int net_run(const void *weights, const float *in, float *out, void *arena) {
-    const float *w = weights;
-    float *a = arena;
-    for (int i = 0; i < SIZE; i++) a[i] = in[i];
-    for (int round = 0; round < 40; round++)
-        for (int i = 0; i < SIZE; i++) a[i] = w[0] * sinf(a[i]) + w[1];
-    for (int i = 0; i < SIZE; i++) out[i] = a[i];
-    return 0;
-}
-"""
-# Two inputs, two outputs: their sum and, of the second, half as many, w0 times it.
-TWO = """int net_run(const void *weights, const float *const *in, float *const *out, void *arena);
-int net_run(const void *weights, const float *const *in, float *const *out, void *arena) {
-    const float *w = weights;
-    (void)arena;
-    for (int i = 0; i < SIZE; i++) out[0][i] = in[0][i] + in[1][i % (SIZE / 2)];
-    for (int i = 0; i < SIZE / 2; i++) out[1][i] = w[0] * in[1][i];
-    return 0;
-}
-"""
-WEIGHTS = np.array([1.5, 0.25], np.float32)
-SHAPE, HALF = (2, 3, 100, 10), (3000,)
-
-
-def make_library(body=ONE, names=("",), target="native", cc=None):
-    chosen, compiler = find_target(target), find_compiler(cc)
-    several = "*const *in" in body
-    arena = 0 if several else 4 * SIZE
-    source = f"#define SIZE {SIZE}\n#define ARENA {arena}\n" + HEAD + body
-    shapes = (SHAPE, HALF)[: 2 if several else 1]
-    shared = compile_c(source, chosen, cc)
-    manifest = Manifest(
-        depthwise="1.2.3",
-        network=NetworkRecord(
-            name="toy",
-            inputs=tuple(TensorRecord(name=f"x{i}", shape=s) for i, s in enumerate(shapes)),
-            outputs=tuple(
-                TensorRecord(name=n, shape=s) for n, s in zip(names, shapes, strict=True)
-            ),
-            params=2,
-        ),
-        build=BuildRecord(
-            target=chosen.name,
-            compiler=compiler.identity,
-            flags=compiler.flags(chosen),
-            library_sha256=hash_file(shared),
-        ),
-        memory=MemoryRecord(
-            arena_bytes=arena, weights_bytes=8, weights_sha256=hash_weights(WEIGHTS)
-        ),
-    )
-    return Library(Artefact(manifest, source, WEIGHTS.view(np.uint8), shared))
 
 
 def expected_one(x):
@@ -100,16 +28,6 @@ def expected_one(x):
     for _ in range(40):
         y = WEIGHTS[0] * np.sin(y) + WEIGHTS[1]
     return y
-
-
-def draw(shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape, np.float32)
-
-
-def run(command, folder=None):
-    """Return a program's status and all it printed."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -410,96 +328,3 @@ def test_a_library_for_another_cpu_is_refused(one, saved, monkeypatch):
         monkeypatch.setattr(targets, "cpu_features", lambda: frozenset({"sse4_1"}))
         with pytest.raises(ValueError, match="and this CPU lacks"):
             load(saved)
-
-
-# ----------------------------------------------------------------------- C, C++, elsewhere
-
-STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
-PATTERN = (np.arange(SIZE) % 2001 * 1916 % 2001).astype(np.float32) / np.float32(1000) - 1
-
-
-def commands(compiler):
-    """Return the commands that compile C and C++."""
-    if compiler == "zig":
-        zig = (sys.executable, "-m", "ziglang")
-        return (*zig, "cc"), (*zig, "c++")
-    if shutil.which("gcc") is None or shutil.which("g++") is None:
-        pytest.skip("NOT TESTED with gcc: it is not installed")
-    return ("gcc",), ("g++",)
-
-
-def build_example(directory, compiler, language):
-    """Compile net.c and an example without a warning; return the program."""
-    cc, cxx = commands(compiler)
-    objects = [*cc, *OPTIMISE, *STRICT, "-c", "net.c", "-o", "net.o"]
-    if language == "c":
-        link = [*cc, *OPTIMISE, *STRICT, "example.c", "net.o", "-lm", "-o", "example"]
-    else:
-        link = [*cxx, "-O2", "-std=c++17", *STRICT, "example.cpp", "net.o", "-lm", "-o", "example"]
-    for command in (objects, link):
-        assert run(command, directory) == (0, "", "")
-    return directory / "example"
-
-
-def printed(*command):
-    status, text, errors = run(command)
-    assert (status, errors) == (0, "")
-    return np.array(text.split(), np.float32)
-
-
-@pytest.mark.parametrize("compiler", ["zig", "gcc"])
-@pytest.mark.parametrize("language", ["c", "c++"])
-def test_the_examples_run(saved, compiler, language):
-    library_ = load(saved)
-    program = build_example(saved, compiler, language)
-    weights, given = saved / "net.weights", saved / "input"
-    # 40 rounds let the last bit of another compiler's sine grow
-    near = {"rtol": 0, "atol": 2e-4}
-    by_pattern = printed(program, weights)
-    np.testing.assert_allclose(by_pattern, library_(PATTERN.reshape(SHAPE)).reshape(-1), **near)
-    x = draw(SHAPE)
-    x.tofile(given)
-    np.testing.assert_allclose(printed(program, weights, given), library_(x).reshape(-1), **near)
-    longer, shorter = saved / "longer", saved / "shorter"
-    longer.write_bytes(given.read_bytes() + b"1")
-    shorter.write_bytes(given.read_bytes()[:-1])
-    for wrong in (longer, shorter, "nowhere"):
-        message = "cannot open " if wrong == "nowhere" else "wrong length: "
-        assert run([program, weights, wrong]) == (1, "", f"{message}{wrong}\n")
-    assert run([program])[0] == 1
-
-
-@pytest.mark.parametrize("language", ["c", "c++"])
-def test_the_examples_take_several_inputs(tmp_path, language):
-    two = make_library(TWO, ("out", "aux"))
-    two.save(tmp_path / "out")
-    program = build_example(tmp_path / "out", "zig", language)
-    x0, x1 = draw(SHAPE), draw(HALF, 1)
-    given = tmp_path / "input"
-    given.write_bytes(x0.tobytes() + x1.tobytes())
-    y = two(x0, x1)
-    expected = np.concatenate([y["out"].reshape(-1), y["aux"]])
-    np.testing.assert_array_equal(printed(program, tmp_path / "out/net.weights", given), expected)
-
-
-def test_names_cannot_break_the_c(one):
-    network = one.manifest.network.model_copy(update={"name": "a */ #error\n#error \\"})
-    odd = one.manifest.model_copy(update={"network": network})
-    assert "*/ #error" not in render_template("net.h", odd)
-    for name in ("net.h", "example.c", "example.cpp"):
-        text = render_template(name, odd)
-        assert "a * / #error #error \\" in text
-        assert "\n#error" not in text
-
-
-@pytest.mark.parametrize("target", ["aarch64", "wasm32"])
-@pytest.mark.parametrize("body", [ONE, TWO], ids=["one", "two"])
-def test_other_machines_agree(tmp_path, target, body):
-    if not find_target(target).foreign:
-        pytest.skip(f"{target} is this machine")
-    names = ("",) if body == ONE else ("0", "1")
-    inputs = [draw(SHAPE), draw(HALF, 1)][: len(names)]
-    make_library(body, names, target).save(tmp_path / "out")
-    found = run_foreign(tmp_path / "out", inputs)
-    for y, e in zip(found, make_library(body, names).run(inputs), strict=True):
-        np.testing.assert_allclose(y, e, rtol=0, atol=2e-4)

@@ -73,7 +73,7 @@ def read_artefact(directory: Path) -> Artefact:
 def render_template(name: str, manifest: Manifest) -> str:
     """Return the text of net.h or of an example for this network."""
     target = find_target(manifest.build.target)
-    march = () if target.architecture == "wasm32" else target.march  # its C runs anywhere
+    march = () if target.architecture == "wasm32" else (target.march,)  # its C runs anywhere
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

@@ -16,7 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from depthwise.compiler.target import Arguments, Target
+from depthwise.compiler.target import Target
+
+Arguments = tuple[str, ...]
 
 OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
@@ -47,7 +49,7 @@ class Compiler:
                 f"{self.command[0]} compiles for {self.machine}, not for {target.name}: name a "
                 "compiler for that machine, or leave out cc, for the one that is installed with us"
             )
-        return (*FLAGS, *target.march)
+        return (*FLAGS, target.march)
 
 
 def compile_c(

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-Arguments = tuple[str, ...]
-
 
 @dataclass(frozen=True)
 class Target:
@@ -23,7 +21,7 @@ class Target:
     lanes: int
     registers: int
     mcpu: str
-    march: Arguments
+    march: str
     requires: frozenset[str] = frozenset()
 
     @property
@@ -61,16 +59,14 @@ V2 = frozenset({"cx16", "popcnt", "ssse3", "sse4_1", "sse4_2"})
 V3 = V2 | {"avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
 V4 = V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
-# Without -mprefer-vector-width gcc and clang cut vectors of 64 bytes in two on some CPUs.
-WIDE = ("-march=x86-64-v4", "-mprefer-vector-width=512")
 # fmt: off
 TARGETS = (
-    #      name         architecture lanes registers mcpu            march              requires
-    Target("x86-64-v4", "x86_64",    16,   32,       "x86_64_v4",       WIDE,                 V4),
-    Target("x86-64-v3", "x86_64",    8,    16,       "x86_64_v3",       ("-march=x86-64-v3",), V3),
-    Target("x86-64-v2", "x86_64",    4,    16,       "x86_64_v2",       ("-march=x86-64-v2",), V2),
-    Target("aarch64",   "aarch64",   4,    32,       "generic",         ("-march=armv8-a",)),
-    Target("wasm32",    "wasm32",    4,    16,       "generic+simd128", ("-msimd128",)),
+    #      name         architecture lanes registers mcpu               march              requires
+    Target("x86-64-v4", "x86_64",    16,   32,       "x86_64_v4",       "-march=x86-64-v4", V4),
+    Target("x86-64-v3", "x86_64",    8,    16,       "x86_64_v3",       "-march=x86-64-v3", V3),
+    Target("x86-64-v2", "x86_64",    4,    16,       "x86_64_v2",       "-march=x86-64-v2", V2),
+    Target("aarch64",   "aarch64",   4,    32,       "generic",         "-march=armv8-a"),
+    Target("wasm32",    "wasm32",    4,    16,       "generic+simd128", "-msimd128"),
 )
 # fmt: on
 
