@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from kernel_cases import Case, check_close, check_equal, run
 from kernel_harness import VECTORS
+from torch import nn
 
 from depthwise.compiler.axes import Axis, axes_of, copy_numbers, merged
 from depthwise.compiler.lower_movement import common_axes
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
-from depthwise.graph import Graph, Node, Output, TensorType, check, ops
+from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops
 from depthwise.graph.interpret import interpret
 from depthwise.graph.shapes import infer
 
@@ -96,6 +98,9 @@ PRODUCTS = tuple(
     for shapes, constants in (
         (((5, 7), (7, 35)), 2),
         (((1, 1), (1, 1)), 2),
+        (((4, 3), (3, 16)), 2),
+        (((6, 3), (3, 8)), 2),
+        (((3, 3), (3, 4)), 2),  # one whole vector
         (((2, 9, 4), (2, 4, 17)), 2),
         (((2, 9, 4), (4, 64)), 1),
         (((2, 3, 5, 8), (2, 3, 8, 6)), 2),
@@ -146,6 +151,7 @@ RELU = ops.Activation("relu")
         (PIXELS, ["f32_copy", "f32_copy", "f32_copy"]),
         ((*SHUFFLE, RELU, *SHUFFLE), None),
         ((ops.Permute((0, 2, 3, 1)), ops.Slice(1, 1, 3, 1), RELU), None),
+        ((RELU, ops.Permute((0, 2, 3, 1)), ops.AdaptivePool2d("max", (2, 5))), None),
         ((RELU, ops.Expand((3, 2, 36, 3, 5)), ops.Slice(0, 1, 2, 1), RELU), None),
         ((ops.Reshape((2, 36, 15)), ops.Permute((0, 2, 1)), ops.Softmax(2)), None),
         ((ops.Slice(1, 4, 30, 2), ops.Slice(2, 0, 3, 2), WRAP,
@@ -163,6 +169,24 @@ def test_views_in_a_row(steps, kernels):
         assert [step.kernel for step in plan.steps] == kernels
 
 
+class PaddedReader(nn.Module):
+    """A convolution that needs zeros around what a view would show it."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.convolution(torch.relu(x).view(2, 1, 3, 5))
+
+
+def test_a_view_is_copied_where_a_border_is_needed():
+    graph = capture(PaddedReader().eval(), (2, 15))
+    x = np.random.default_rng(0).standard_normal((2, 15)).astype(np.float32)
+    (y,) = run(graph, [x], vector=4, naive=False)
+    np.testing.assert_allclose(y, interpret(graph, x)[graph.outputs[0].value], atol=1e-6)
+
+
 def test_axes_merge_where_all_operands_step_evenly():
     shape = (2, 3, 4, 5)
     assert merged(axes_of(shape, (60, 20, 5, 1), (60, 20, 5, 1))) == [Axis(120, (1, 1))]
@@ -176,6 +200,8 @@ def test_a_change_of_layout_is_a_plane_to_transpose():
     planes, pixels = (60, 20, 5, 1), (60, 1, 15, 3)  # (N, C, H, W) of (2, 3, 4, 5)
     sizes = copy_numbers((2, 3, 4, 5), planes, pixels)
     assert sizes == (1, 1, 1, 2, 20, 3, 0, 0, 0, 60, 1, 20, 0, 0, 0, 60, 3, 1)
+    reversed_ = copy_numbers((4, 5, 6), (1, 4, 20), (30, 6, 1))
+    assert reversed_ == (1, 1, 1, 5, 4, 6, 0, 0, 0, 4, 1, 20, 0, 0, 0, 6, 30, 1)
 
 
 def test_common_axes():
