@@ -101,10 +101,9 @@ def shuffle(x: torch.Tensor, groups: int = 2) -> torch.Tensor:
     return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
-def response(x: torch.Tensor, around=(0, 0, 0, 0, 1, 1), power=2):
+def response(x: torch.Tensor, square: Callable = torch.mul, around=(0, 0, 0, 0, 1, 1)):
     """Return what local response normalisation over 3 channels divides x by."""
-    squares = x * x if power == 2 else x * 1
-    mean = F.avg_pool3d(F.pad(squares[:, None], around), (3, 1, 1), 1)[:, 0]
+    mean = F.avg_pool3d(F.pad(square(x, x)[:, None], around), (3, 1, 1), 1)[:, 0]
     return (1 + 0.5 * mean) ** 0.75
 
 

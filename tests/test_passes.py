@@ -124,12 +124,12 @@ REFUSALS = (
     Refusal("abs is no clamp", drop_identity, lambda: Net(lambda _, x: x.abs().abs())),
     Refusal("cuts", drop_identity, lambda: Net(lambda _, x: F.relu6(x).clamp(0, 5))),
     Refusal("relu of tanh", drop_identity, lambda: Net(lambda _, x: x.tanh().relu())),
-    Refusal("square power", drop_identity, lambda: Net(lambda _, x: x**3.0)),
-    Refusal("stride", drop_identity, lambda: Net(lambda _, x: F.max_pool2d(x, 1, 2))),
+    Refusal("square power", drop_identity, lambda: Net(lambda _, x: x.abs() ** 3.0)),
+    Refusal("stride", drop_identity, lambda: Net(lambda _, x: F.max_pool2d(x.abs(), 1, 2))),
     Refusal("padded pool", drop_identity, lambda: Net(
-        lambda _, x: F.max_pool2d(x, 3, 1, 1) + F.avg_pool2d(x, 3, 1, 1))),
+        lambda _, x: F.max_pool2d(x.abs(), 3, 1, 1) + F.avg_pool2d(x.abs(), 3, 1, 1))),
     Refusal("divisor", drop_identity, lambda: Net(
-        lambda _, x: F.avg_pool2d(x, 1, divisor_override=2))),
+        lambda _, x: F.avg_pool2d(x.abs(), 1, divisor_override=2))),
     Refusal("reader of the first reshape", drop_identity, lambda: Net(
         lambda _, x: let(x.view(16, 30), lambda y: (y.view(2, 240), y.abs())))),
     Refusal("output of the first permute", drop_identity, lambda: Net(
@@ -137,9 +137,9 @@ REFUSALS = (
     Refusal("square permute", drop_identity, lambda: Net(
         lambda _, x: x[:, :, :5].transpose(2, 3))),
     Refusal("resize from corners", drop_identity, lambda: Net(
-        lambda _, x: F.interpolate(x, scale_factor=1.1, mode="bilinear")[..., :5])),
-    Refusal("0 - x", drop_identity, lambda: Net(lambda _, x: 0 - x)),
-    Refusal("1 / x", drop_identity, lambda: Net(lambda _, x: torch.ones(1) / x)),
+        lambda _, x: F.interpolate(x.abs(), scale_factor=1.1, mode="bilinear"))),
+    Refusal("0 - x", drop_identity, lambda: Net(lambda _, x: 0 - x.abs())),
+    Refusal("1 / x", drop_identity, lambda: Net(lambda _, x: torch.ones(1) / x.abs())),
     Refusal("broadcast by + 0", drop_identity, lambda: Net(
         lambda _, x: x[:, :1] + torch.zeros(1, 8, 1, 1))),
     Refusal("input returned", drop_identity, lambda: Net(
@@ -205,8 +205,8 @@ REFUSALS = (
         lambda _, x: let(response(x), lambda y: x / y + y))),
     Refusal("window before", recompose_local_response_norm, lambda: Net(
         lambda _, x: x / response(x, around=(0, 0, 0, 0, 2, 0)))),
-    Refusal("no squares", recompose_local_response_norm, lambda: Net(
-        lambda _, x: x / response(x, power=1))),
+    Refusal("sums for squares", recompose_local_response_norm, lambda: Net(
+        lambda _, x: x / response(x, torch.add))),
     Refusal("no window over channels", recompose_local_response_norm, lambda: Net(
         lambda _, x: x / (1 + 2 * F.avg_pool2d(x * x, 3, 1, 1)) ** 0.75)),
 )  # fmt: skip

@@ -70,9 +70,9 @@ def _same(edit: Rewrite, node: Node) -> str | None:
             keeps = all(size[axis] == 1 for axis in axes)
         case ops.Resize(step=steps):
             keeps = all(n == 1 or step == 1 for n, step in zip(size[2:], steps, strict=True))
-        case ops.MaxPool2d(kernel=(1, 1), stride=(1, 1), padding=pad):
+        case ops.MaxPool2d(kernel=(1, 1), padding=pad):
             keeps = pad == Padding(0, 0, 0, 0)
-        case ops.AvgPool2d(kernel=(1, 1), stride=(1, 1), padding=pad, divisor=divisor):
+        case ops.AvgPool2d(kernel=(1, 1), padding=pad, divisor=divisor):
             keeps = pad == Padding(0, 0, 0, 0) and divisor in (None, 1)
         case ops.Activation():
             keeps = _is_inside(edit, node.op, source)
