@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthwise.accounting import cost, lint
+    from depthwise.compiler.library import load
+    from depthwise.compiler.pipeline import compile
     from depthwise.families.registry import networks
     from depthwise.graph import Unsupported
     from depthwise.weights import build, load_weights
@@ -14,8 +16,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Unsupported",
     "build",
+    "compile",
     "cost",
     "lint",
+    "load",
     "load_weights",
     "networks",
 ]
@@ -25,8 +29,10 @@ __all__ = [
 _HOMES = {
     "Unsupported": "depthwise.graph",
     "build": "depthwise.weights",
+    "compile": "depthwise.compiler.pipeline",
     "cost": "depthwise.accounting",
     "lint": "depthwise.accounting",
+    "load": "depthwise.compiler.library",
     "load_weights": "depthwise.weights",
     "networks": "depthwise.families",
 }

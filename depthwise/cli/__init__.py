@@ -12,6 +12,7 @@ from rich.text import Text
 
 from depthwise import __version__
 from depthwise.cli.compare import compare
+from depthwise.cli.compile import compile
 from depthwise.cli.cost import cost
 from depthwise.cli.lint import lint
 from depthwise.cli.networks import networks
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (networks, cost, compare, lint, predict):
+for verb in (networks, cost, compare, lint, predict, compile):
     app.command()(verb)
 
 

@@ -66,9 +66,8 @@ def compile_c(
     compiler = find_compiler(cc)
     flags = (*compiler.flags(target), *extra)
     link_flags = (*flags, *_link_flags(target))
-    key = json.dumps([units, target.name, compiler.identity, flags, link_flags])
-    name = hashlib.sha256(key.encode()).hexdigest()[:32] + target.suffix
-    library = cache_directory() / name
+    key = _digest([units, target.name, compiler.identity, flags, link_flags])
+    library = cache_directory() / f"{key}{target.suffix}"
     if library.is_file():
         return library
     try:
@@ -76,13 +75,18 @@ def compile_c(
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             objects = _compile_units(units, compiler, flags, Path(folder))
             # several processes may get here with the same text: whoever renames last wins
-            os.replace(_link(objects, compiler, link_flags), library)
+            linked = _link(objects, Path(folder), compiler, link_flags)
+            os.replace(linked, library)
     except OSError as error:
         raise BuildError(
             f"cannot write to the cache of built libraries: {error}; make room there, or set "
             "XDG_CACHE_HOME to a directory that you may write to"
         ) from error
     return library
+
+
+def _digest(parts: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def cache_directory() -> Path:
@@ -129,7 +133,8 @@ def _compile_units(
         for i, unit in enumerate(units):
             source = folder / f"net{i}.c"
             source.write_text(unit, encoding="utf-8")
-            futures.append(pool.submit(_compile_unit, source, compiler, flags))
+            kept = cache_directory() / f"{_digest([unit, compiler.identity, flags])}.o"
+            futures.append(pool.submit(_compile_unit, source, kept, compiler, flags))
         try:
             _show_progress(futures)
             return [future.result() for future in futures]
@@ -137,16 +142,19 @@ def _compile_units(
             pool.shutdown(cancel_futures=True)
 
 
-def _compile_unit(source: Path, compiler: Compiler, flags: Arguments) -> Path:
-    objects = source.with_suffix(".o")
-    _run((*compiler.command, *flags, "-c", str(source), "-o", str(objects)), source)
-    return objects
+def _compile_unit(source: Path, kept: Path, compiler: Compiler, flags: Arguments) -> Path:
+    """Compile a unit, once for all libraries that hold the same: networks share their kernels."""
+    if not kept.is_file():
+        objects = source.with_suffix(".o")
+        _run((*compiler.command, *flags, "-c", str(source), "-o", str(objects)), source)
+        os.replace(objects, kept)
+    return kept
 
 
-def _link(objects: Sequence[Path], compiler: Compiler, flags: Arguments) -> Path:
-    library = objects[0].with_name("net.linked")
+def _link(objects: Sequence[Path], folder: Path, compiler: Compiler, flags: Arguments) -> Path:
+    library = folder / "net.linked"
     command = (*compiler.command, *flags, *map(str, objects), "-lm", "-o", str(library))
-    _run(command, objects[0].with_suffix(".c"))
+    _run(command, folder / "net0.c")
     return library
 
 

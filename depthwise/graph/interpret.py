@@ -223,7 +223,9 @@ def _(op: ops.AvgPool2d, x):
     if op.count_padding:  # the given padding counts, what ceil mode adds behind it does not
         counted = pad_plane(counted, op.padding, 1.0)
         op = ops.AvgPool2d(op.kernel, op.stride, Padding(0, 0, 0, 0), op.ceil, False, None)
-    return total / pool_windows(counted, op, 0.0).sum((4, 5))
+    # without its padding the last window may start where the padded plane has one more
+    counts = pool_windows(counted, op, 0.0)[:, :, : total.shape[2], : total.shape[3]]
+    return total / counts.sum((4, 5))
 
 
 @evaluate.register

@@ -67,8 +67,8 @@ INLINE float epilogue(const struct epilogue e, float acc, float sum) {
 /* ----------------------------------------------------------------------------------------- vectors */
 
 /* unlike vmax and vmin these keep NaN: the comparison fails and v is taken */
-INLINE vf at_least(vf v, float low) { return select((vi)(v < low), splat(low), v); }
-INLINE vf at_most(vf v, float high) { return select((vi)(v > high), splat(high), v); }
+INLINE vf at_least(vf v, float low) { return blend((vi)(v < low), splat(low), v); }
+INLINE vf at_most(vf v, float high) { return blend((vi)(v > high), splat(high), v); }
 INLINE vf vclamp(vf v, float low, float high) { return at_most(at_least(v, low), high); }
 INLINE vf vabs(vf v) { return (vf)((vi)v & 0x7fffffff); }
 
@@ -105,7 +105,7 @@ INLINE vf vexpm1(vf x) {
 /* log(x) = n log(2) + log(1 + m), 1 + m from sqrt(1/2) to sqrt(2); denormals are brought into range first */
 INLINE vf vlog(vf x) {
     vi tiny = (vi)(x < 1.17549435e-38f);
-    vi bits = (vi)select(tiny, x * 8388608, x);
+    vi bits = (vi)blend(tiny, x * 8388608, x);
     vi above = bits - 0x3f3504f3; /* the bits of sqrt(1/2): n counts from there */
     vi exponent = above >> 23;
     vf m = (vf)(bits - (exponent << 23)) - 1;
@@ -115,9 +115,9 @@ INLINE vf vlog(vf x) {
     p = ((p * m - 0.166679963f) * m + 0.200021192f) * m - 0.250000089f;
     p = (p * m + 0.333333135f) * m - 0.5f;
     vf y = m + (m * m * p - n * 2.12194440e-4f) + n * 0.693359375f;
-    y = select((vi)(x < 0), splat(NAN), y);
-    y = select((vi)(x == 0), splat(-INFINITY), y);
-    return select((vi)(x < INFINITY), y, x * x); /* NaN and infinity; x * x is either */
+    y = blend((vi)(x < 0), splat(NAN), y);
+    y = blend((vi)(x == 0), splat(-INFINITY), y);
+    return blend((vi)(x < INFINITY), y, x * x); /* NaN and infinity; x * x is either */
 }
 
 /* log(1 + u) for u in [0, 1]: the logarithm of the rounded sum, corrected by what rounding lost */
@@ -142,7 +142,7 @@ INLINE vf verf(vf x) {
     vf t = at_most(a, 4);
     vf far = (1.91505038e-4f * t - 2.99954903e-3f) * t + 2.20520291e-2f;
     far = (((far * t - 0.103566952f) * t - 0.637599945f) * t - 1.12742615f) * t - 2.56436644e-4f;
-    vf y = select((vi)(a < 1), a * near, 1 - vexp(far));
+    vf y = blend((vi)(a < 1), a * near, 1 - vexp(far));
     return (vf)((vi)y | sign);
 }
 
@@ -172,7 +172,7 @@ INLINE vf vact(const struct act f, vf v) {
     switch (f.kind) {
     case ACT_RELU: return at_least(v, 0);
     case ACT_RELU6: return vclamp(v, 0, 6);
-    case ACT_LEAKY_RELU: return select((vi)(v > 0), v, v * f.a);
+    case ACT_LEAKY_RELU: return blend((vi)(v > 0), v, v * f.a);
     case ACT_HARD_SWISH: return v * vclamp(v + 3, 0, 6) * (1 / 6.0f);
     case ACT_HARD_SIGMOID: return vclamp(v + 3, 0, 6) * (1 / 6.0f);
     case ACT_SIGMOID: return vsigmoid(v);
@@ -180,7 +180,7 @@ INLINE vf vact(const struct act f, vf v) {
     case ACT_GELU: return 0.5f * v * (1 + verf(v * 0.70710678f));
     case ACT_GELU_TANH: return v * vsigmoid(v * (1.59576912f + 0.07135482f * v * v));
     case ACT_TANH: return vtanh(v);
-    case ACT_ELU: return select((vi)(v > 0), v, f.a * vexpm1(at_most(v, 0)));
+    case ACT_ELU: return blend((vi)(v > 0), v, f.a * vexpm1(at_most(v, 0)));
     case ACT_CLAMP: return vclamp(v, f.a, f.b);
     case ACT_SOFTPLUS: return at_least(v, 0) + vlog1p(vexp(-vabs(v)));
     case ACT_MISH: return vmish(v);

@@ -53,7 +53,7 @@ INLINE vf vbinary(const int function, vf a, vf b) {
     case BINARY_DIVIDE: return a / b;
     case BINARY_MAXIMUM: return vmax(a, b);
     case BINARY_MINIMUM: return vmin(a, b);
-    default: return select((vi)(a > 0), a, a * b);
+    default: return blend((vi)(a > 0), a, a * b);
     }
 }
 

@@ -1,0 +1,19 @@
+"""One lowering an operator: from a node of the graph to calls of kernels. lower_*.py register."""
+
+from functools import singledispatch
+from typing import TYPE_CHECKING
+
+from depthwise.graph import Node, Unsupported
+from depthwise.graph.ops import Op
+
+if TYPE_CHECKING:
+    from depthwise.compiler.plan import PlanBuilder
+
+
+@singledispatch
+def lower(op: Op, node: Node, b: "PlanBuilder") -> None:  # noqa: ARG001
+    """Append the calls that compute `node`, or make its value a view of another.
+
+    Raises Unsupported where no kernel does it.
+    """
+    raise Unsupported(f"operator {type(op).__name__} in module {node.path!r} has no kernel")

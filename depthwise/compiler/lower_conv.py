@@ -1,0 +1,220 @@
+"""Convolutions and linear layers: every one is a list of taps over channels-last pixels."""
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused
+from depthwise.compiler.lower import lower
+from depthwise.compiler.lower_deform import lower_deform_conv
+from depthwise.compiler.pack import default_tile, pack_bias, pack_conv, pack_depthwise
+from depthwise.compiler.places import Place, Table, is_canonical, reshaped, row_major
+from depthwise.compiler.plan import PlanBuilder
+from depthwise.graph import Node, ops
+
+LARGE = 256 * 1024  # bytes of weights that stay in the second cache while an image passes by
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one convolution reads and writes; residual and epilogue as Fused has them."""
+
+    x: Place
+    weight: np.ndarray
+    bias: np.ndarray
+    y: Place
+    residual: Place | None
+    epilogue: Epilogue
+
+    @property
+    def sum_strides(self) -> tuple[int, int, int]:
+        """Image, row and pixel of the residual."""
+        r = self.residual
+        return (r.image, r.row, r.pixel) if r else (0, 0, 0)
+
+
+@lower.register
+def _(op: ops.Conv2d | ops.ConvTranspose2d | ops.Linear, node: Node, b: PlanBuilder) -> None:
+    LOWERINGS[type(op)](op, _work(Epilogue(), node, b), b)
+
+
+@lower.register
+def _(op: Fused, node: Node, b: PlanBuilder) -> None:
+    if isinstance(op.op, ops.DeformConv2d):
+        lower_deform_conv(op.op, op.epilogue, node, b)
+    else:
+        LOWERINGS[type(op.op)](op.op, _work(op.epilogue, node, b), b)
+
+
+def _work(epilogue: Epilogue, node: Node, b: PlanBuilder) -> Work:
+    inputs = list(node.inputs)
+    residual = b.read(inputs.pop()) if epilogue.add else None
+    x, weight = b.read(inputs[0]), b.constant(inputs[1])
+    op = node.op.op if isinstance(node.op, Fused) else node.op
+    outs = node.type.shape[-1] if isinstance(op, ops.Linear) else node.type.shape[1]
+    bias = b.constant(inputs[2]) if len(inputs) > 2 else np.zeros(outs, np.float32)
+    return Work(x, weight, bias, b.write(node), residual, epilogue)
+
+
+def _conv2d(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
+    x, weight = work.x, work.weight
+    if op.groups == weight.shape[0] == x.shape[1]:
+        _depthwise(op, work, b)
+        return
+    R, S = weight.shape[2:]
+    taps = [
+        (r * op.dilation[0] - op.padding.top) * x.row
+        + (s * op.dilation[1] - op.padding.left) * x.pixel
+        for r in range(R)
+        for s in range(S)
+    ]
+    step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
+    _convolve(work, taps, step, op.groups, b)
+
+
+def _convolve(
+    work: Work, taps: list[int], step: tuple[int, int], groups: int, b: PlanBuilder
+) -> None:
+    """Call the kernel for one list of taps; `step` is how far an output row and pixel move in x."""
+    lanes = b.target.lanes
+    outs = work.weight.shape[0] // groups
+    work, step = _collapse(work, step)
+    images, _, rows, width = work.y.shape
+    pixels, vectors = default_tile(lanes, b.target.registers, width, outs)
+    panel_outer = int(work.weight[0].size * outs * 4 > LARGE)
+    x, y = work.x, work.y
+    b.call(
+        "f32_conv", images, rows, width, len(taps), work.weight.shape[1], outs, groups, pixels,
+        vectors, panel_outer, x.image, *step, y.image, y.row, y.pixel, *work.sum_strides,
+        work.epilogue, Table(tuple(taps)), x,
+        b.weights(pack_conv(work.weight, groups, lanes, vectors)),
+        b.weights(pack_bias(work.bias, groups, lanes)), work.residual, y,
+        comment=f"tile {pixels}x{vectors}",
+    )  # fmt: skip
+
+
+def _collapse(work: Work, step: tuple[int, int]) -> tuple[Work, tuple[int, int]]:
+    """Make one long row of rows that follow each other without a gap: it fills more tiles."""
+    _, _, rows, width = work.y.shape
+    places = [work.y, work.residual] if work.residual else [work.y]
+    gapless = step[0] == width * step[1] and all(p.row == width * p.pixel for p in places)
+    if rows == 1 or not gapless:
+        return work, step
+
+    def flat(place: Place) -> Place:
+        shape = (*place.shape[:2], 1, rows * width)
+        return replace(place, shape=shape, strides=(place.image, 1, 0, place.pixel))
+
+    residual = flat(work.residual) if work.residual else None
+    return replace(work, y=flat(work.y), residual=residual), (0, step[1])
+
+
+def _depthwise(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
+    x, y, lanes = work.x, work.y, b.target.lanes
+    images, channels, rows, width = y.shape
+    first = replace(x, offset=x.offset - op.padding.top * x.row - op.padding.left * x.pixel)
+    b.call(
+        "f32_depthwise", images, rows, width, channels, *work.weight.shape[2:], x.image, x.row,
+        x.pixel, *op.stride, *op.dilation, y.image, y.row, y.pixel, *work.sum_strides,
+        work.epilogue, first, b.weights(pack_depthwise(work.weight, lanes)),
+        b.weights(pack_bias(work.bias, 1, lanes)), work.residual, y,
+    )  # fmt: skip
+
+
+def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
+    """One convolution for each phase of the output: no zeros are inserted.
+
+    Output row s·q + p reads the taps r with (p + padding - r·dilation) divisible by the stride s,
+    at input row q + (p + padding - r·dilation) / s; columns likewise.
+    """
+    x, y, groups = work.x, work.y, op.groups
+    c, per_group, R, S = work.weight.shape
+    kernels = work.weight.reshape(groups, c // groups, per_group, R, S).transpose(0, 2, 1, 3, 4)
+    kernels = kernels.reshape(groups * per_group, c // groups, R, S)
+    for p in range(min(op.stride[0], y.shape[2])):
+        rows = _phase(p + op.padding.top, op.stride[0], op.dilation[0], R)
+        for q in range(min(op.stride[1], y.shape[3])):
+            columns = _phase(q + op.padding.left, op.stride[1], op.dilation[1], S)
+            pairs = [(r, s) for r in rows for s in columns]
+            taps = [rows[r] * x.row + columns[s] * x.pixel for r, s in pairs]
+            # where no tap falls, the bias alone remains: one tap of zeros
+            taken = [kernels[:, :, r, s] for r, s in pairs] or [np.zeros_like(kernels[:, :, 0, 0])]
+            phase = replace(
+                work,
+                weight=np.stack(taken, 2)[..., None],
+                y=_every(y, p, q, op.stride),
+                residual=_every(work.residual, p, q, op.stride) if work.residual else None,
+            )
+            _convolve(phase, taps or [0], (x.row, x.pixel), groups, b)
+
+
+def _phase(position: int, stride: int, dilation: int, kernel: int) -> dict[int, int]:
+    """Return tap -> how many input pixels behind its own an output pixel reads there."""
+    reads = {tap: position - tap * dilation for tap in range(kernel)}
+    return {tap: at // stride for tap, at in reads.items() if at % stride == 0}
+
+
+def _every(place: Place, p: int, q: int, stride: ops.Pair) -> Place:
+    """Return each stride-th row and column of a place, from row p and column q on."""
+    n, c, height, width = place.shape
+    shape = (n, c, -(-(height - p) // stride[0]), -(-(width - q) // stride[1]))
+    strides = (place.image, 1, place.row * stride[0], place.pixel * stride[1])
+    first = place.offset + p * place.row + q * place.pixel
+    return replace(place, offset=first, shape=shape, strides=strides)
+
+
+def _linear(op: ops.Linear, work: Work, b: PlanBuilder) -> None:  # noqa: ARG001
+    """A linear layer is a pointwise convolution of a row with one pixel for each input vector."""
+    rows = replace(
+        work,
+        x=_vectors(work.x, b),
+        weight=work.weight[:, :, None, None],
+        residual=_vectors(work.residual, b) if work.residual else None,
+    )
+    y = work.y
+    if y.strides[-1] == 1 and (flat := _as_row(y)) is not None:
+        _convolve(replace(rows, y=flat), [0], (0, rows.x.pixel), 1, b)
+        return
+    packed = b.scratch(y.shape)
+    flat = _as_row(packed)
+    assert flat is not None
+    _convolve(replace(rows, y=flat), [0], (0, rows.x.pixel), 1, b)
+    b.copy(packed, y)
+
+
+def _vectors(place: Place, b: PlanBuilder) -> Place:
+    """Return (..., C) as one row of pixels; what does not lie so is copied first."""
+    flat = _as_row(place) if place.strides[-1] == 1 else None
+    if flat is None:
+        packed = b.scratch(place.shape)
+        b.copy(place, packed)
+        flat = _as_row(packed)
+        assert flat is not None
+    return flat
+
+
+def _as_row(place: Place) -> Place | None:
+    """Return (..., C) as (1, C, 1, pixels) where the vectors lie evenly apart, else None."""
+    count, channels = prod(place.shape[:-1]), place.shape[-1]
+    flat = reshaped(place, (1, 1, count, channels))
+    if flat is None:
+        return None
+    pixel = flat.strides[2] if count > 1 else channels
+    return replace(flat, shape=(1, channels, 1, count), strides=(0, 1, 0, pixel))
+
+
+LOWERINGS = {ops.Conv2d: _conv2d, ops.ConvTranspose2d: _transposed, ops.Linear: _linear}
+
+
+@lower.register
+def _(op: FlattenChannelsLast, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
+    x = b.read(node.inputs[0])
+    n, c, h, w = x.shape
+    stored = replace(x, shape=(n, h, w, c), strides=(x.image, x.row, x.pixel, 1))
+    flat = reshaped(stored, node.type.shape)
+    if flat is not None and is_canonical(flat):
+        b.view(node, flat)
+        return
+    y = b.write(node)
+    b.copy(stored, replace(y, shape=stored.shape, strides=row_major(stored.shape)))

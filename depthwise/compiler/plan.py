@@ -1,0 +1,239 @@
+"""The plan: which kernels run in which order on which places. It decides; emit prints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from depthwise.compiler.axes import copy_numbers
+from depthwise.compiler.lower import lower
+from depthwise.compiler.memory import Arena, Live, align, plan_arena
+from depthwise.compiler.places import (
+    Argument,
+    Buffer,
+    Place,
+    Space,
+    Step,
+    channels_last,
+    is_canonical,
+    row_major,
+)
+from depthwise.compiler.storage import NO_BORDER, Home, find_borders, find_homes, pixel_stride
+from depthwise.compiler.target import Target
+from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
+
+FLOAT = 4  # bytes
+
+IN_PLACE = (ops.Activation, ops.Binary, ops.BatchNorm, ops.PRelu)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order, the buffers they work on, the arena's places and the packed weights."""
+
+    graph: Graph
+    target: Target
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    arena: Arena
+    weights: np.ndarray
+    places: Mapping[str, Place]  # where each value of the graph lies
+
+
+class PlanBuilder:
+    """A plan under construction; `node` is the one being lowered."""
+
+    def __init__(self, graph: Graph, target: Target, keep_all: bool):
+        self.graph, self.target, self.keep_all = graph, target, keep_all
+        self.steps: list[Step] = []
+        self.buffers: list[Buffer] = [Buffer("weights", 0)]
+        self.places: dict[str, Place] = {}
+        self.node: Node | None = None
+        self._homes = find_homes(graph)
+        self._borders = find_borders(graph, self._homes)
+        self._roots: dict[str, Place] = {}
+        self._readers = graph.readers()
+        self._weights: list[np.ndarray] = []
+        self._weight_floats = 0
+        self._constants: dict[str, Place] = {}
+
+    # ------------------------------------------------------------------------------ values
+
+    def read(self, name: str) -> Place:
+        """Return where an input, constant or computed value lies."""
+        if name in self.graph.constants and name not in self.places:
+            self.places[name] = self._place_constant(name)
+        return self.places[name]
+
+    def write(self, node: Node) -> Place:
+        """Return where the value of `node` is to be written, as values of its rank lie."""
+        place = self._in_place(node) or self.allocate(node.name, node.type)
+        self.places[node.name] = place
+        return place
+
+    def view(self, node: Node, place: Place) -> None:
+        """Let the value of `node` be where another lies: nothing is written."""
+        self.places[node.name] = place
+
+    def readers(self, name: str) -> list[Node]:
+        """Return the nodes that read a value."""
+        return self._readers[name]
+
+    def free(self, name: str) -> bool:
+        """Tell whether a value may lie anywhere: no concatenation holds it, no border is asked."""
+        home = self._homes.get(name)
+        return home is None or (home.root == name and not any(self._borders.get(name, NO_BORDER)))
+
+    def allocate(self, name: str, type: TensorType) -> Place:
+        """Return a place for a value: in the buffer of its root, or in one of its own."""
+        if len(type.shape) != 4:
+            return self.scratch(type.shape)
+        home = self._homes[name]
+        root = self._root(home)
+        shape = type.shape
+        return replace(root.part(1, home.channel, shape[1]), shape=shape)
+
+    def _root(self, home: Home) -> Place:
+        if home.root not in self._roots:
+            shape = self.graph.type(home.root).shape
+            border = self._borders.get(home.root, NO_BORDER)
+            pixel = pixel_stride(shape[1], shape[2] * shape[3])
+            strides = channels_last(shape, pixel, border)
+            buffer = self._add_buffer("arena", shape[0] * strides[0])
+            first = border.top * strides[2] + border.left * strides[3]
+            self._roots[home.root] = Place(buffer, first, shape, strides)
+            if border != NO_BORDER:
+                start = replace(self._roots[home.root], offset=0)
+                self.call("f32_fill_border", shape[0], *shape[2:], pixel, *border, start)
+        return self._roots[home.root]
+
+    def _in_place(self, node: Node) -> Place | None:
+        """Return the place of the first input where `node` may write over it."""
+        if not isinstance(node.op, IN_PLACE) or self.keep_all or node.inputs[0] not in self.places:
+            return None
+        name = node.inputs[0]
+        place = self.places[name]
+        if self.buffers[place.buffer].space != "arena" or node.type.shape != place.shape:
+            return None
+        alone = all(
+            other == name or known.buffer != place.buffer for other, known in self.places.items()
+        )
+        last = [reader.name for reader in self._readers[name]] == [node.name]
+        kept = any(output.value in (name, node.name) for output in self.graph.outputs)
+        own = self._homes.get(node.name, Home(node.name, 0)).root == node.name
+        first = self._homes.get(name, Home(name, 0)).root == name
+        border = self._borders.get(node.name, NO_BORDER) == self._borders.get(name, NO_BORDER)
+        once = node.inputs.count(name) == 1
+        if alone and last and not kept and own and first and border and once:
+            if node.name in self._homes:
+                self._roots[node.name] = place
+            return place
+        return None
+
+    # ----------------------------------------------------------------------- memory, weights
+
+    def _add_buffer(self, space: Space, floats: int, index: int = 0) -> int:
+        self.buffers.append(Buffer(space, floats, index))
+        return len(self.buffers) - 1
+
+    def add_external(self, space: Space, index: int, type: TensorType) -> Place:
+        """Return the place of a whole input or output of the network, packed row-major."""
+        buffer = self._add_buffer(space, type.size, index)
+        return Place(buffer, 0, type.shape, row_major(type.shape))
+
+    def scratch(self, shape: tuple[int, ...] | int) -> Place:
+        """Return a packed place in a buffer of its own."""
+        shape = (shape,) if isinstance(shape, int) else shape
+        return Place(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
+
+    def constant(self, name: str) -> np.ndarray:
+        """Return the data of a constant; raises Unsupported where there is none."""
+        if name not in self.graph.constants:
+            where = self.node.path if self.node else ""
+            raise Unsupported(
+                f"{name}, a weight in module {where!r}, is computed while the network runs: "
+                "weights must be parameters, buffers, or computed from these alone"
+            )
+        data = self.graph.constants[name].data
+        if data is None:
+            raise Unsupported(
+                f"{name} has no data: the network is on the meta device; build it on the CPU and "
+                "load weights into it first"
+            )
+        return data
+
+    def weights(self, array: np.ndarray) -> Place:
+        """Append an array to the weights, as it lies, and return its place."""
+        packed = np.ascontiguousarray(array, np.float32)
+        place = Place(0, self._weight_floats, packed.shape, row_major(packed.shape))
+        self._weights.append(packed.reshape(-1))
+        self._weight_floats += align(packed.nbytes) // FLOAT
+        return place
+
+    def _place_constant(self, name: str) -> Place:
+        data = self.constant(name)
+        if data.ndim != 4:
+            return self.weights(data)
+        _, c, h, w = data.shape
+        place = self.weights(data.transpose(0, 2, 3, 1))
+        return replace(place, shape=data.shape, strides=(h * w * c, 1, w * c, c))
+
+    # ------------------------------------------------------------------------------- steps
+
+    def call(self, kernel: str, *arguments: Argument, comment: str = "") -> None:
+        """Append a call of a kernel with literals and places."""
+        name, path = (self.node.name, self.node.path) if self.node else ("", "")
+        self.steps.append(Step(kernel, arguments, name, path, comment))
+
+    def copy(self, source: Place, target: Place, comment: str = "") -> None:
+        """Append a copy of a place into another of the same shape."""
+        assert source.shape == target.shape
+        numbers = copy_numbers(source.shape, source.strides, target.strides)
+        self.call("f32_copy", *numbers, source, target, comment=comment)
+
+    def finish(self) -> Plan:
+        """Return the plan with every buffer placed in the arena."""
+        lives: dict[int, Live] = {}
+        end = len(self.steps)
+        for position, step in enumerate(self.steps):
+            for place in step.places:
+                buffer = self.buffers[place.buffer]
+                if buffer.space == "arena":
+                    first = lives[place.buffer].first if place.buffer in lives else position
+                    last = end if self.keep_all else position
+                    lives[place.buffer] = Live(buffer.floats * FLOAT, first, last)
+        weights = np.zeros(self._weight_floats, np.float32)
+        at = 0
+        for array in self._weights:
+            weights[at : at + array.size] = array
+            at += align(array.nbytes) // FLOAT
+        buffers = (replace(self.buffers[0], floats=self._weight_floats), *self.buffers[1:])
+        return Plan(
+            self.graph, self.target, tuple(self.steps), buffers, plan_arena(lives), weights,
+            self.places,
+        )  # fmt: skip
+
+
+def make_plan(graph: Graph, target: Target, keep_all: bool = False) -> Plan:
+    """Lower every node of a rewritten graph to kernel calls, and place all buffers.
+
+    `keep_all` lets every value live to the end, so that each can be looked at.
+    """
+    builder = PlanBuilder(graph, target, keep_all)
+    for index, (name, type_) in enumerate(graph.inputs.items()):
+        external = builder.add_external("input", index, type_)
+        builder.places[name] = external
+        if not is_canonical(external) or find_borders(graph, find_homes(graph)).get(name):
+            place = builder.allocate(name, type_)
+            builder.copy(external, place, comment=f"input {name}, channels last")
+            builder.places[name] = place
+    for node in graph:
+        builder.node = node
+        lower(node.op, node, builder)
+    builder.node = None
+    for index, output in enumerate(graph.outputs):
+        type_ = graph.type(output.value)
+        external = builder.add_external("output", index, type_)
+        builder.copy(builder.read(output.value), external, comment=f"output {output.name}".strip())
+    return builder.finish()

@@ -1,0 +1,53 @@
+/* Vectors of VL floats, in GCC's and clang's vector extensions: one source for AVX-512, AVX2, NEON and
+   WebAssembly. The including file defines VL (16, 8 or 4) and includes <math.h> and <string.h>.
+
+   Letters: n batch, c input channel, k output channel, y x output pixel, r s kernel tap. */
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
+
+typedef float vf __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef int vi __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+
+INLINE vf load(const float *p) { return *(const vf *)p; }
+INLINE void store(float *p, vf v) { *(vf *)p = v; }
+INLINE vf splat(float x) { return x - (vf){0}; }
+
+/* The first `count` floats, a literal up to VL; lanes past them are zero, or are not written. */
+INLINE vf load_part(const float *p, const int count) {
+    if (count == VL) return load(p);
+    vf v = {0};
+    memcpy(&v, p, (size_t)count * sizeof(float));
+    return v;
+}
+INLINE void store_part(float *p, vf v, const int count) {
+    if (count == VL) store(p, v);
+    else memcpy(p, &v, (size_t)count * sizeof(float));
+}
+
+/* mask lanes are 0 or -1, as comparisons give them */
+INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_elementwise_max)
+#define HAS_ELEMENTWISE
+#endif
+#endif
+#ifdef HAS_ELEMENTWISE
+INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
+INLINE vf vmin(vf a, vf b) { return __builtin_elementwise_min(a, b); }
+#else
+INLINE vf vmax(vf a, vf b) { return blend((vi)(a > b), a, b); }
+INLINE vf vmin(vf a, vf b) { return blend((vi)(a < b), a, b); }
+#endif
+
+INLINE float vsum(vf v) {
+    float total = 0;
+    UNROLL for (int i = 0; i < VL; i++) total += v[i];
+    return total;
+}

@@ -1,0 +1,313 @@
+"""Compiled networks against eager PyTorch: every operator, every layer, every network."""
+
+import re
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from test_capture import CASES, LAYERS
+from test_networks import randomize, side
+from torch import nn
+from torchvision.ops import deform_conv2d
+
+import depthwise as dw
+from depthwise.compiler.emit import emit
+from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.plan import make_plan
+from depthwise.compiler.target import find_target
+from depthwise.families import construct, find_network, networks
+from depthwise.graph import capture
+from depthwise.layers import DeformRoIPool
+from depthwise.weights import PHOTOGRAPHS
+
+TOLERANCE = 1e-4  # of the largest output
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+def settle(net: nn.Module, size: int) -> None:
+    """Draw weights at random, and BatchNorm's statistics from what then reaches each one.
+
+    Statistics that do not fit the signal let it grow or die with depth, until PyTorch's own
+    float32 differs from float64 by more than the tolerance.
+    """
+    randomize(net)
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.weight.data.mul_(0.6)
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over the batches
+    net.train()
+    with torch.no_grad():
+        net(torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(5)))
+    net.eval()
+
+
+def draw(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
+    return [torch.randn(shape, generator=torch.Generator().manual_seed(3)) for shape in shapes]
+
+
+def flat(result) -> tuple:
+    if isinstance(result, dict):
+        return tuple(result.values())
+    return result if isinstance(result, tuple | list) else (result,)
+
+
+def agree(net: nn.Module, *inputs: torch.Tensor):
+    library = dw.compile(net, *(tuple(x.shape) for x in inputs))
+    with torch.no_grad():
+        expected = net.eval()(*(x.clone() for x in inputs))
+    found = library(*inputs)
+    assert type(found) is type(expected)
+    for y, wanted in zip(flat(found), flat(expected), strict=True):
+        assert y.shape == wanted.shape
+        assert (y - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+    return library
+
+
+# ---------------------------------------------------------------------- operators and layers
+
+# weights that the network is given as inputs, not as parameters
+GIVEN = ("deformable", "deformable, modulated, grouped")
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in GIVEN])
+def test_operators(name):
+    net, shapes = CASES[name]
+    agree(net, *draw(*shapes))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name):
+    net, shapes = LAYERS[name]
+    for parameter in net.parameters():
+        parameter.data.normal_(0, 0.3)
+    agree(net, *draw(*shapes))
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+def test_deformable_convolutions_of_several_groups(modulated):
+    class Deformable(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+            self.bias = nn.Parameter(torch.randn(4))
+
+        def forward(self, x, offsets, *mask):
+            return deform_conv2d(
+                x, 3 * offsets, self.weight, self.bias, 2, (2, 1), (2, 1), *mask
+            )  # fmt: skip
+
+    shapes = [(2, 6, 9, 11), (2, 36, 5, 6), (2, 18, 5, 6)]
+    agree(Deformable(), *draw(*shapes[: 3 if modulated else 2]))
+
+
+def test_regions():
+    net = DeformRoIPool(6, 3, spatial_scale=0.5)
+    for parameter in net.parameters():
+        parameter.data.normal_(0, 0.5)
+    boxes = torch.tensor([[0, 1.0, 2.0, 7.0, 8.0], [1, 0.0, 0.0, 10.5, 4.0], [0, -3.0, 1, 12, 20]])
+    library = dw.compile(net, (2, 6, 9, 11), (3, 5), samples=[(torch.randn(2, 6, 9, 11), boxes)])
+    assert library.manifest.verification.error <= TOLERANCE
+
+
+# ------------------------------------------------------------------------------------ networks
+
+
+@pytest.mark.parametrize("name", networks())
+def test_networks(name):
+    net = construct(name)
+    settle(net, side(name))
+    agree(net, *draw((1, 3, side(name), side(name) + 3)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("name", networks())
+def test_networks_at_full_size(name, odd):
+    net = construct(name)
+    settle(net, side(name) + 32)
+    resolution = find_network(name).resolution
+    agree(net, *draw((1, 3, 97, 131) if odd else (1, 3, resolution, resolution)))
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return dw.build("mobilenet_v2", weights="imagenet").eval()
+
+
+@pytest.fixture(scope="module")
+def compiled(pretrained):
+    return dw.compile(pretrained, (1, 3, 224, 224))
+
+
+@pytest.mark.parametrize("photo", PHOTOGRAPHS, ids=lambda photo: photo.stem)
+def test_photographs_get_the_same_label_and_probability(pretrained, compiled, photo):
+    x = pretrained.pretrained.preprocessing.apply(photo)
+    with torch.no_grad():
+        expected = pretrained(x).softmax(1)[0]
+    found = compiled(x).softmax(1)[0]
+    assert found.argmax() == expected.argmax()
+    assert (found - expected).abs().max() <= 1e-4
+
+
+# ------------------------------------------------------------------------------------ behaviour
+
+
+def test_a_training_network_is_compiled_as_in_evaluation_and_left_as_it_was():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    library = dw.compile(net, (1, 3, 8, 8))
+    assert all(module.training for module in net.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    (x,) = draw((1, 3, 8, 8))
+    with torch.no_grad():
+        assert torch.allclose(library(x), net.eval()(x), atol=1e-6)
+
+
+def test_outputs_keep_their_structure():
+    net = Function(lambda x: {"out": x.relu(), "aux": x.flatten(1) * 2})
+    found = agree(net, *draw((2, 3, 4, 5)))
+    assert [output.name for output in found.manifest.network.outputs] == ["out", "aux"]
+
+
+def test_inputs_and_weights_stay_as_they_are(compiled):
+    (x,) = draw((1, 3, 224, 224))
+    kept = x.clone()
+    first = compiled(x)
+    assert torch.equal(x, kept)
+    assert torch.equal(compiled(x), first)
+
+
+def test_eight_threads_agree(compiled):
+    inputs = [torch.randn(1, 3, 224, 224) for _ in range(8)]
+    alone = [compiled(x) for x in inputs]
+    together: list = [None] * 8
+
+    def run(i):
+        for _ in range(3):
+            together[i] = compiled(inputs[i])
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "ghostnet", "googlenet", "resnet18"])
+def test_nothing_is_written_outside_of_arena_and_output(name):
+    net = construct(name)
+    settle(net, 64)
+    graph = rewrite(capture(net, (1, 3, 64, 64)))
+    plan = make_plan(graph, find_target("native"))
+    code = Code(dw.compile(net, (1, 3, 64, 64))._artefact.shared)
+    guard, mark = 256, 0xA5
+    arena = aligned_bytes(plan.arena.bytes + 2 * guard)
+    arena[:] = mark
+    outputs = np.full(graph.type(graph.outputs[0].value).size + 2 * guard, 7.0, np.float32)
+    inputs = np.full(3 * 64 * 64 + 2 * guard, 7.0, np.float32)
+    inputs[guard:-guard] = np.random.default_rng(0).standard_normal(3 * 64 * 64)
+    kept = inputs.copy()
+    code.run(align_copy(plan.weights), [inputs[guard:-guard]], [outputs[guard:-guard]],
+             arena[guard:-guard])  # fmt: skip
+    assert (arena[:guard] == mark).all()
+    assert (arena[-guard:] == mark).all()
+    assert (outputs[:guard] == 7).all()
+    assert (outputs[-guard:] == 7).all()
+    assert np.array_equal(inputs, kept)
+
+
+def test_every_byte_of_the_arena_counts():
+    """The arena may hold anything before a run: nothing is read that was not written."""
+    net = construct("mobilenet_v2")
+    settle(net, 64)
+    library = dw.compile(net, (1, 3, 64, 64))
+    code, weights = Code(library._artefact.shared), align_copy(library._artefact.weights)
+    (x,) = draw((1, 3, 64, 64))
+    results = []
+    for fill in (0x00, 0xFF):  # 0xFFFFFFFF is NaN
+        arena = aligned_bytes(code.arena_bytes)
+        arena[:] = fill
+        y = np.empty((1, 1000), np.float32)
+        code.run(weights, [x.numpy()], [y], arena)
+        results.append(y)
+    assert np.array_equal(*results)
+
+
+def test_emission_is_deterministic():
+    net = construct("ghostnet")
+    randomize(net)
+    texts = {
+        emit(make_plan(rewrite(capture(net, (1, 3, 64, 64))), find_target("x86-64-v3")))
+        for _ in range(2)
+    }
+    assert len(texts) == 1
+
+
+def test_c_passes_every_warning(tmp_path):
+    net = construct("mobilenet_v3_small")
+    graph = rewrite(capture(net, (1, 3, 64, 64)))
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-c", "-o", "/dev/null"]
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu"]
+    for target in (find_target("x86-64-v4"), find_target("x86-64-v3")):
+        source = tmp_path / f"{target.name}.c"
+        source.write_text(emit(make_plan(graph, target)))
+        for compiler in (["gcc", *target.march], [*zig, f"-mcpu={target.mcpu}"]):
+            done = subprocess.run(
+                [*compiler, *flags, str(source)], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr[:2000]
+
+
+def test_the_library_needs_nothing_but_string_and_math(compiled):
+    listed = subprocess.run(
+        ["nm", "-D", "--undefined-only", str(compiled._artefact.shared)],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    needed = {re.sub(r"@.*", "", line.split()[-1]) for line in listed.splitlines()}
+    allowed = {
+        "memcpy", "memset", "memmove", "expf", "logf", "tanhf", "erff", "powf", "sqrtf", "log1pf",
+        "expm1f", "fmaf", "floorf", "roundf",
+    }  # fmt: skip
+    weak = {"__cxa_finalize", "__gmon_start__", "_ITM_deregisterTMCloneTable",
+            "_ITM_registerTMCloneTable"}  # fmt: skip
+    assert needed <= allowed | weak
+
+
+# -------------------------------------------------------------------------------------- refusals
+
+
+def test_weights_that_are_computed_while_running_are_refused():
+    net, shapes = CASES["deformable"]
+    with pytest.raises(dw.Unsupported, match="is computed while the network runs: weights must be"):
+        dw.compile(net, *shapes)
+
+
+def test_the_meta_device_is_refused():
+    with torch.device("meta"):
+        net = construct("mobilenet_v2")
+    with pytest.raises(dw.Unsupported, match="the network is on the meta device; build it on the"):
+        dw.compile(net, (1, 3, 64, 64))
+
+
+def test_threads_are_refused_for_now():
+    with pytest.raises(ValueError, match="threads=2: libraries run on 1 thread in this version"):
+        dw.compile(nn.ReLU(), (1, 3), threads=2)
+
+
+def test_an_unknown_target_names_the_known():
+    with pytest.raises(ValueError, match="no target is named 'arm': take one of native, aarch64"):
+        dw.compile(nn.ReLU(), (1, 3), target="arm")
