@@ -1,5 +1,6 @@
 """Capture against eager PyTorch: every operator, every layer, every network."""
 
+import logging
 import typing
 
 import numpy as np
@@ -120,6 +121,29 @@ CASES = {
         Function(lambda x, y: (x + y, x - y, x * y, x / (y * y + 1), 2 * x + 1, 1 - x,
                                torch.maximum(x, y), torch.minimum(x, y), torch.add(x, y, alpha=3))),
         [X, (2, 6, 1, 1)],
+    ),
+    "products and quotients added": (
+        Function(lambda x, y: (torch.addcmul(x, y, y, value=0.5), x.addcmul(x, y),
+                               torch.addcdiv(x, y, y * y + 1, value=2), (x * x + 1).reciprocal())),
+        [X, (2, 6, 1, 1)],
+    ),
+    "variance": (
+        Function(lambda x: (x.var(), x.var(1), x.var((2, 3), keepdim=True, unbiased=False),
+                            torch.var(x, 3, correction=2), x.std(1, keepdim=True), x.std(),
+                            *torch.var_mean(x, (2, 3)))),
+        [X],
+    ),
+    "Euclidean norm": (
+        Function(lambda x: (torch.linalg.vector_norm(x), x.norm(dim=(2, 3), keepdim=True),
+                            F.normalize(x, dim=1))),
+        [X],
+    ),
+    "log softmax": (Function(lambda x: F.log_softmax(100 * x, 1)), [X]),
+    "gates": (Function(lambda x: (F.glu(x, 1), F.selu(x))), [X]),
+    "rolled and repeated": (
+        Function(lambda x: (x.roll((1, -2), (2, 3)), x.roll(3, 1), x.repeat(1, 2, 1, 3),
+                            x.repeat(2, 1, 1, 1, 1), x.swapaxes(1, 3))),
+        [X],
     ),
     "softmax": (nn.Softmax(1), [X]),
     "concat": (Function(lambda x, y: torch.cat((x, y), 1)), [X, X]),
@@ -284,6 +308,43 @@ def test_a_module_called_twice_keeps_its_path_and_its_weights():
     assert set(graph.constants) == {"shared.weight", "shared.bias"}
 
 
+def test_numbers_that_differ_in_the_seventh_digit_are_two_constants():
+    graph = agree(Function(lambda x: x * 1.2345678 + x / 1.2345699), X)
+    numbers = sorted(float(c.data) for c in graph.constants.values())
+    assert numbers == [float(np.float32(1.2345678)), float(np.float32(1.2345699))]
+
+
+class Mode(nn.Module):
+    """Runs a part without gradients, and one under autocast, enabled or not."""
+
+    def __init__(self, autocast: bool):
+        super().__init__()
+        self.autocast, self.conv = autocast, conv(6, 6, 1)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = x + 1
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            y, z = self.conv(x), x.relu_()
+        return y * z
+
+
+def test_modes_that_change_nothing_are_entered():
+    graph = agree(Mode(autocast=False), X)
+    assert [type(node.op).__name__ for node in graph] == [
+        "Binary",
+        "Conv2d",
+        "Activation",
+        "Binary",
+    ]
+    assert graph.nodes[1].path == "conv"
+
+
+def test_autocast_is_refused():
+    with pytest.raises(Unsupported, match="computes in torch.bfloat16 under autocast"):
+        capture(Mode(autocast=True), X)
+
+
 def test_in_place_operators_are_seen_by_later_readers():
     def overwrite(x):
         y = x * 2
@@ -392,3 +453,11 @@ def test_refusals_say_where_and_why(net, shapes, kind, message):
     with pytest.raises(kind) as error:
         capture(net, *shapes)
     assert str(error.value).startswith(message)
+
+
+def test_a_refusal_is_said_once(caplog):
+    with pytest.raises(
+        ValueError, match="input \\(1, 3, 32, 32\\) does not fit the network: module"
+    ):
+        capture(construct("alexnet"), (1, 3, 32, 32))
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-from test_capture import CASES, LAYERS
-from test_networks import randomize, side
+from test_capture import CASES, LAYERS, Function
+from test_networks import side
 from torch import nn
 from torchvision.ops import deform_conv2d
 
@@ -27,31 +27,19 @@ from depthwise.weights import PHOTOGRAPHS
 TOLERANCE = 1e-4  # of the largest output
 
 
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
+def settle(net: nn.Module) -> None:
+    """Draw BatchNorm's scales, shifts and statistics at random, about those of the initial network.
 
-    def forward(self, *inputs):
-        return self.function(*inputs)
-
-
-def settle(net: nn.Module, size: int) -> None:
-    """Draw weights at random, and BatchNorm's statistics from what then reaches each one.
-
-    Statistics that do not fit the signal let it grow or die with depth, until PyTorch's own
-    float32 differs from float64 by more than the tolerance.
+    Further away the signal grows or dies with depth, until PyTorch's own float32 differs from
+    float64 by more than the tolerance.
     """
-    randomize(net)
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    for norm in norms:
-        norm.weight.data.mul_(0.6)
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average over the batches
-    net.train()
-    with torch.no_grad():
-        net(torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(5)))
-    net.eval()
+    generator = torch.Generator().manual_seed(6)
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            norm.weight.data.uniform_(0.8, 1.2, generator=generator)
+            norm.running_var.uniform_(0.8, 1.2, generator=generator)
+            norm.bias.data.uniform_(-0.1, 0.1, generator=generator)
+            norm.running_mean.uniform_(-0.1, 0.1, generator=generator)
 
 
 def draw(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
@@ -128,7 +116,7 @@ def test_regions():
 @pytest.mark.parametrize("name", networks())
 def test_networks(name):
     net = construct(name)
-    settle(net, side(name))
+    settle(net)
     agree(net, *draw((1, 3, side(name), side(name) + 3)))
 
 
@@ -137,7 +125,7 @@ def test_networks(name):
 @pytest.mark.parametrize("name", networks())
 def test_networks_at_full_size(name, odd):
     net = construct(name)
-    settle(net, side(name) + 32)
+    settle(net)
     resolution = find_network(name).resolution
     agree(net, *draw((1, 3, 97, 131) if odd else (1, 3, resolution, resolution)))
 
@@ -210,7 +198,7 @@ def test_eight_threads_agree(compiled):
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "ghostnet", "googlenet", "resnet18"])
 def test_nothing_is_written_outside_of_arena_and_output(name):
     net = construct(name)
-    settle(net, 64)
+    settle(net)
     graph = rewrite(capture(net, (1, 3, 64, 64)))
     plan = make_plan(graph, find_target("native"))
     code = Code(dw.compile(net, (1, 3, 64, 64))._artefact.shared)
@@ -233,7 +221,7 @@ def test_nothing_is_written_outside_of_arena_and_output(name):
 def test_every_byte_of_the_arena_counts():
     """The arena may hold anything before a run: nothing is read that was not written."""
     net = construct("mobilenet_v2")
-    settle(net, 64)
+    settle(net)
     library = dw.compile(net, (1, 3, 64, 64))
     code, weights = Code(library._artefact.shared), align_copy(library._artefact.weights)
     (x,) = draw((1, 3, 64, 64))
@@ -249,7 +237,7 @@ def test_every_byte_of_the_arena_counts():
 
 def test_emission_is_deterministic():
     net = construct("ghostnet")
-    randomize(net)
+    settle(net)
     texts = {
         emit(make_plan(rewrite(capture(net, (1, 3, 64, 64))), find_target("x86-64-v3")))
         for _ in range(2)

@@ -9,6 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from test_capture import Function
 from torch import nn
 
 import depthwise as dw
@@ -21,15 +22,6 @@ from depthwise.layers import DeformConv, PlainSeparableConv, standard
 def on_meta(build, *arguments, **options) -> nn.Module:
     with torch.device("meta"):
         return build(*arguments, **options)
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs):
-        return self.function(*inputs)
 
 
 # --------------------------------------------------------------------------------- multiply-adds

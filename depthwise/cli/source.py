@@ -4,7 +4,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -210,19 +209,19 @@ def _literal(text: str) -> Any:
 def _exported(path: Path, options: dict[str, str]) -> "tuple[Net, Shape]":
     from torch import export  # noqa: PLC0415
 
+    from depthwise.graph.failure import quiet  # noqa: PLC0415
+
     if not path.is_file():
         raise ValueError(f"no file at {path}")
     if options:
         raise ValueError(f"{path} is built already: it takes no --set {next(iter(options))}")
-    logging.disable(logging.WARNING)  # torch logs a traceback of its own
-    try:
-        program = export.load(path)
-    except Exception:  # damaged bytes make the reader raise nearly anything
-        raise ValueError(
-            f"{path} is no exported program (torch.export.save), or a truncated one"
-        ) from None
-    finally:
-        logging.disable(logging.NOTSET)
+    with quiet():
+        try:
+            program = export.load(path)
+        except Exception:  # damaged bytes make the reader raise nearly anything
+            raise ValueError(
+                f"{path} is no exported program (torch.export.save), or a truncated one"
+            ) from None
     arguments = program.example_inputs[0] if program.example_inputs else ()
     if not arguments:
         raise ValueError(f"{path} holds no example input, so its shape is not known")

@@ -1,6 +1,5 @@
 """capture -> passes -> plan -> emit -> build -> verify -> library, on one screen."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
@@ -39,6 +38,7 @@ from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import cpu_features, find_target
 from depthwise.compiler.verify import trace_plan, verify
 from depthwise.graph import Graph, Shape, capture, check, export, show
+from depthwise.graph.failure import quiet
 
 Network = nn.Module | ExportedProgram | str | PathLike[str]
 
@@ -92,13 +92,11 @@ def open_program(net: Network, shapes: Sequence[Shape]) -> ExportedProgram:
     path = Path(net)
     if not path.is_file():
         raise ValueError(f"no file at {path}: give a .pt2 file that torch.export.save wrote")
-    logging.disable(logging.WARNING)  # torch logs a traceback of its own
-    try:
-        return torch.export.load(path)
-    except Exception:  # damaged bytes make the reader raise nearly anything
-        raise ValueError(f"{path} is no exported program, or a truncated one") from None
-    finally:
-        logging.disable(logging.NOTSET)
+    with quiet():
+        try:
+            return torch.export.load(path)
+        except Exception:  # damaged bytes make the reader raise nearly anything
+            raise ValueError(f"{path} is no exported program, or a truncated one") from None
 
 
 def verified(

@@ -56,7 +56,7 @@ class Builder:
     def literal(self, number: float | list[float] | np.ndarray, dtype: str) -> Value:
         """Return the constant for a number (a scalar) or an array written in the network's code."""
         data = np.asarray(number, dtype)
-        name = f"literal.{len(self.constants)}" if data.ndim else f"literal.{dtype}.{number:g}"
+        name = f"literal.{len(self.constants)}" if data.ndim else f"literal.{dtype}.{number!r}"
         return self.add_constant(name, Constant(TensorType(data.shape, dtype), data))
 
     def _append(self, op: Op, inputs: tuple[Value, ...], type: TensorType) -> Value:

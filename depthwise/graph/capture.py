@@ -11,11 +11,11 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
-from depthwise.graph import aten, aten_shape  # noqa: F401  (the second registers its rules)
+from depthwise.graph import aten, aten_compound, aten_shape  # noqa: F401  (they register rules)
 from depthwise.graph.aten import RULES
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
-from depthwise.graph.failure import explain
+from depthwise.graph.failure import explain, quiet
 from depthwise.graph.graph import Constant, Graph, Output, Shape, TensorType, Unsupported
 from depthwise.graph.ops import Opaque, Permute, Reshape, Slice
 
@@ -26,6 +26,9 @@ SUPPORTED = (
     "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
     "slicing, padding, resizing and reshaping"
 )
+
+# a region of the network in a mode of its own -> which argument holds its operators
+MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 
 
 def capture(net: Network, *shapes: Shape) -> Graph:
@@ -68,7 +71,7 @@ def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
         torch.empty(shape, device=first.device, dtype=first.dtype, requires_grad=False)
         for shape in shapes
     )
-    with evaluating(net), warnings.catch_warnings():
+    with evaluating(net), quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # export's advice on its own internals
         try:
             return torch.export.export(net, inputs)
@@ -175,12 +178,38 @@ class _Importer:
             self.values[node] = self.values[source][index]
             return
         name = str(node.target)
+        if name in MODES:
+            self._enter(node)
+            return
         packet = ".".join(name.split(".")[:2])
         in_place = packet.endswith("_") and not packet.endswith("__")
         self.builder.name, self.builder.path = node.name, _path(node)
         self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
         if in_place:
             self._overwrite(node)
+
+    def _enter(self, node: fx.Node) -> None:
+        """Import the operators that a network runs in a mode of its own, as if they stood here."""
+        at = MODES[str(node.target)]
+        region, inputs = node.args[at], node.args[at + 1 :]
+        assert isinstance(region, fx.Node)
+        if node.target is torch.ops.higher_order.wrap_with_autocast and node.args[2]:
+            raise Unsupported(
+                f"module {_path(node)!r} computes in {node.args[1]} under autocast: networks are "
+                "compiled in float32, disable it there"
+            )
+        owner = node.graph.owning_module
+        assert owner is not None
+        body = owner.get_submodule(str(region.target))
+        assert isinstance(body, fx.GraphModule)
+        placeholders = [n for n in body.graph.nodes if n.op == "placeholder"]
+        for inner, outer in zip(placeholders, inputs, strict=True):
+            self.values[inner] = self.values[outer]  # type: ignore[index]
+        for inner in body.graph.nodes:
+            if inner.op == "call_function":
+                self._call(inner)
+            elif inner.op == "output":
+                self.values[node] = fx.map_arg(inner.args[0], self.values.__getitem__)
 
     def _lower(self, node: fx.Node, packet: str) -> Any:
         read = [v for v in map(self.values.get, node.all_input_nodes) if v is not None]

@@ -1,5 +1,9 @@
 """Why a network could not be exported, in words its author can act on."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -8,6 +12,17 @@ from torch._subclasses.fake_tensor import (
 )
 
 from depthwise.graph.graph import Unsupported
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch from logging tracebacks of its own: what is wrong is said once, by us."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exception:
