@@ -20,6 +20,10 @@ from depthwise.cli.predict import predict
 
 BAD_INPUT = 2
 
+# Errors that are no ValueError, by name, for their modules import PyTorch: networks that cannot be
+# lowered, C compilers that fail, libraries that compute something else than PyTorch.
+EXPECTED = {"Unsupported", "BuildError", "Mismatch"}
+
 app = typer.Typer(
     name="depthwise",
     help="Small convolutional networks, from idea to device.",
@@ -51,7 +55,7 @@ def _options(
 
 def _is_users(error: Exception) -> bool:
     """Tell whether an error is about what the user gave: the message says what to do about it."""
-    return isinstance(error, ValueError) or type(error).__name__ == "Unsupported"
+    return isinstance(error, ValueError) or type(error).__name__ in EXPECTED
 
 
 def main(arguments: list[str] | None = None) -> None:

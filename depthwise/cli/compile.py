@@ -1,20 +1,29 @@
 """`depthwise compile`: a network as a C library that depends on nothing."""
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from depthwise.cli.screen import screen
 from depthwise.cli.source import (
     NETWORK_HELP,
     SET_HELP,
     SHAPE_HELP,
+    Shape,
+    describe,
     parse_settings,
     parse_shapes,
     resolve,
 )
+
+if TYPE_CHECKING:
+    from depthwise.cli.source import Net
+    from depthwise.compiler.manifest import Manifest
 
 
 def compile(
@@ -25,12 +34,14 @@ def compile(
         str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else random.")
     ] = None,
     target: Annotated[
-        str, typer.Option(help="native, x86-64-v2, -v3, -v4, aarch64 or wasm32.")
+        str, typer.Option(help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32.")
     ] = "native",
     cc: Annotated[
         str | None, typer.Option(help="A C compiler in place of the one that is installed with us.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that the library runs on.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads that the library runs on; 1 in this version.")
+    ] = 1,
     out: Annotated[
         Path | None, typer.Option(help="The directory to save to; NETWORK-TARGET where left out.")
     ] = None,
@@ -41,30 +52,57 @@ def compile(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Compile a network to C and a shared library, and verify it against PyTorch."""
-    from depthwise.compiler import pipeline  # noqa: PLC0415
+    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    with console.status(Text(f"compiling {network} for {target}")):
+        from depthwise.compiler import pipeline  # noqa: PLC0415
+        from depthwise.compiler.target import find_target  # noqa: PLC0415
+
+        name = find_target(target).name
+        net, shapes = _open(network, parse_settings(settings or []), weights, parse_shapes(shape))
+        if show:
+            made = pipeline.show_stage(net, shapes, target, show)
+        else:
+            made = pipeline.compile(net, *shapes, threads=threads, target=target, cc=cc)
+    if isinstance(made, str):
+        print(made)
+        return
+    directory = out or Path(f"{network.replace(':', '-').replace('/', '-')}-{name}")
+    try:
+        made.save(directory)
+    except OSError as error:
+        raise ValueError(f"--out {directory}: {error.strerror}") from None
+    if as_json:
+        print(json.dumps(made.manifest.model_dump(mode="json"), indent=2))
+    else:
+        screen().print(Text(f"{directory}: {_summary(made.manifest)}"))
+
+
+def _open(
+    network: str, options: dict[str, str], weights: str | None, shapes: tuple[Shape, ...]
+) -> tuple["Net", tuple[Shape, ...]]:
+    """Return the network with its weights, and the shapes to compile it for."""
+    if shapes and network.endswith(".pt2"):
+        raise ValueError(f"{network} was exported for its own shapes: leave out --shape")
+    if not weights:
+        net, usual = resolve(network, options)
+        return net, shapes or (usual,)
+    if ":" in network or network.endswith(".pt2"):
+        raise ValueError(
+            f"--weights goes with a name of `depthwise networks`: {network} must bring its own"
+        )
     from depthwise.weights import build  # noqa: PLC0415
 
-    options = parse_settings(settings or [])
-    net, usual = resolve(network, options)
-    if weights:
-        net = build(network, weights=weights, **options).eval()
-    shapes = parse_shapes(shape) or (usual,)
-    if show:
-        print(pipeline.show_stage(net, shapes, target, show))
-        return
-    library = pipeline.compile(net, *shapes, threads=threads, target=target, cc=cc)
-    directory = out or Path(f"{network.replace(':', '-').replace('/', '-')}-{target}")
-    library.save(directory)
-    if as_json:
-        print(json.dumps(library.manifest.model_dump(mode="json"), indent=2))
-        return
-    memory, verification = library.manifest.memory, library.manifest.verification
-    said = (
-        f"equal to PyTorch within {verification.error:.1e} of the largest output"
-        if verification else "not verified: this machine cannot run it"
-    )  # fmt: skip
-    screen().print(
-        f"{directory}: {library.manifest.build.target}, {memory.weights_bytes / 1e6:.2f} MB of "
-        f"weights, {memory.arena_bytes / 1e6:.2f} MB of memory; {said}",
-        highlight=False,
+    _, usual = describe(network, options)
+    return build(network, weights=weights, **options).eval(), shapes or (usual,)
+
+
+def _summary(manifest: "Manifest") -> str:
+    memory, verification = manifest.memory, manifest.verification
+    if verification is None:
+        proven = "not verified, for this machine cannot run it"
+    else:
+        proven = f"equal to PyTorch within {verification.error:.1e} of the largest output"
+    return (
+        f"for {manifest.build.target}, {memory.weights_bytes / 1e6:.2f} MB of weights, "
+        f"{memory.arena_bytes / 1e6:.2f} MB of memory; {proven}"
     )

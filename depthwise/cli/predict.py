@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,52 +12,131 @@ from depthwise.cli.screen import screen
 from depthwise.cli.source import SET_HELP, parse_settings
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    import numpy as np
+    from torch import nn
 
+    from depthwise.compiler.library import Library
     from depthwise.weights import Preprocessing
 
+NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
+
 Guess = tuple[str, float]  # class, probability
+Guesser = Callable[[Path], list[Guess]]  # of a photograph, the best first
 
 
 def predict(
     photos: Annotated[
         list[Path] | None, typer.Argument(help="Images; without any, two that are bundled.")
     ] = None,
-    network: Annotated[str, typer.Option(help="A name of `depthwise networks`.")] = "mobilenet_v2",
+    network: Annotated[
+        str | None, typer.Option(help="A name of `depthwise networks`.", show_default=NETWORK)
+    ] = None,
     weights: Annotated[
-        str, typer.Option(help="imagenet (bundled), or the path of a checkpoint.")
-    ] = "imagenet",
+        str | None,
+        typer.Option(help="imagenet (bundled), or the path of a checkpoint.", show_default=WEIGHTS),
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    library: Annotated[
+        Path | None, typer.Option(help="Run what `depthwise compile` saved there, in place of it.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Name what is in photographs, with probabilities."""
-    import torch  # noqa: PLC0415
+    from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
 
-    from depthwise.weights import PHOTOGRAPHS, build  # noqa: PLC0415
-
-    net = build(network, weights=weights, **parse_settings(settings or [])).eval()
-    preprocessing = _preprocessing(network, weights, net)
-    guesses = {}
-    for photo in photos or PHOTOGRAPHS:
-        with torch.inference_mode():
-            probabilities = net(preprocessing.apply(photo)).softmax(1)[0]
-        guesses[str(photo)] = _best(probabilities, _class_names(net, len(probabilities)), top)
+    if library is None:
+        guess = _network(network or NETWORK, weights or WEIGHTS, parse_settings(settings or []))
+    elif network or weights or settings:
+        raise ValueError(f"{library} is a whole network: leave out --network, --weights and --set")
+    else:
+        guess = _library(library)
+    guesses = {str(photo): guess(photo)[:top] for photo in photos or PHOTOGRAPHS}
     if as_json:
         print(json.dumps({photo: _as_rows(best) for photo, best in guesses.items()}, indent=2))
     else:
         _print_table(guesses)
 
 
+def _network(network: str, weights: str, options: dict[str, str]) -> Guesser:
+    """Return what guesses with PyTorch."""
+    import torch  # noqa: PLC0415
+
+    from depthwise.weights import build  # noqa: PLC0415
+
+    net = build(network, weights=weights, **options).eval()
+    preprocessing = _preprocessing(network, weights, net)
+
+    def guess(photo: Path) -> list[Guess]:
+        with torch.inference_mode():
+            scores = net(preprocessing.apply(photo))[0].numpy()
+        return _best(scores, _class_names(net, len(scores)))
+
+    return guess
+
+
+def _library(directory: Path) -> Guesser:
+    """Return what guesses with a saved library. Raises ValueError where it is no classifier."""
+    from depthwise.compiler.library import load  # noqa: PLC0415
+
+    library = load(directory)
+    preprocessing = _recorded(directory, library)
+    labels = library.manifest.network.labels
+
+    def guess(photo: Path) -> list[Guess]:
+        scores = library(preprocessing.apply(photo).numpy())[0]
+        return _best(scores, labels or _usual_names(len(scores)))
+
+    return guess
+
+
+def _recorded(directory: Path, library: "Library") -> "Preprocessing":
+    """Return how the library's manifest says to prepare photographs, for its size of images."""
+    from depthwise.weights import Preprocessing  # noqa: PLC0415
+
+    network = library.manifest.network
+    inputs, outputs = ([t.shape for t in side] for side in (network.inputs, network.outputs))
+    match inputs, outputs:
+        case [(1, 3, height, width)], [(1, _)] if height == width:
+            side = height
+        case _:
+            raise ValueError(
+                f"{directory} holds {network.name}, from {_join(inputs)} to {_join(outputs)}: to "
+                "name what is in a photograph it must be from (1, 3, SIDE, SIDE) to (1, CLASSES)"
+            )
+    if network.preprocessing is None:
+        return _assume(str(directory), side)
+    recorded = Preprocessing.model_validate(network.preprocessing)
+    if recorded.crop == side:
+        return recorded
+    resize = round(recorded.resize * side / recorded.crop)
+    print(
+        f"depthwise: {directory} is compiled for {side} pixels, and its weights are for "
+        f"{recorded.crop}: photographs are resized to {resize}, the middle {side}",
+        file=sys.stderr,
+    )
+    return recorded.model_copy(update={"resize": resize, "crop": side})
+
+
+def _join(shapes: list[tuple[int, ...]]) -> str:
+    return " and ".join(map(str, shapes))
+
+
 def _preprocessing(network: str, weights: str, net: "nn.Module") -> "Preprocessing":
     from depthwise.families import find_network  # noqa: PLC0415
-    from depthwise.weights import imagenet_preprocessing  # noqa: PLC0415
 
     if net.pretrained is not None:
         return net.pretrained.preprocessing  # type: ignore[union-attr, return-value]
-    assumed = imagenet_preprocessing(find_network(network).resolution)
+    return _assume(weights, find_network(network).resolution)
+
+
+def _assume(source: str, side: int) -> "Preprocessing":
+    """Return ImageNet's usual preprocessing, and say that `source` records none."""
+    from depthwise.weights import imagenet_preprocessing  # noqa: PLC0415
+
+    assumed = imagenet_preprocessing(side)
     print(
-        f"depthwise: {weights} does not record its preprocessing; ImageNet's usual is assumed: "
+        f"depthwise: {source} does not record its preprocessing; ImageNet's usual is assumed: "
         f"{assumed.resize} pixels, the middle {assumed.crop}",
         file=sys.stderr,
     )
@@ -64,19 +144,27 @@ def _preprocessing(network: str, weights: str, net: "nn.Module") -> "Preprocessi
 
 
 def _class_names(net: "nn.Module", classes: int) -> tuple[str, ...]:
-    from depthwise.weights import read_labels  # noqa: PLC0415
-
     if net.pretrained is not None:
         return net.pretrained.class_names  # type: ignore[union-attr, return-value]
+    return _usual_names(classes)
+
+
+def _usual_names(classes: int) -> tuple[str, ...]:
+    """Return the names of ImageNet's classes where there are as many, else numbers."""
+    from depthwise.weights import read_labels  # noqa: PLC0415
+
     if classes == 1000:
         return read_labels("imagenet_labels.txt")
     return tuple(f"class {index}" for index in range(classes))
 
 
-def _best(probabilities: "Tensor", names: tuple[str, ...], top: int) -> list[Guess]:
-    best = probabilities.topk(min(top, len(names)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return [(names[index], probability) for index, probability in pairs]
+def _best(scores: "np.ndarray", names: tuple[str, ...]) -> list[Guess]:
+    """Return every class with the softmax of its score, the best first."""
+    import numpy as np  # noqa: PLC0415
+
+    powers = np.exp(scores.astype(np.float64) - scores.max())
+    probabilities = powers / powers.sum()
+    return [(names[i], float(probabilities[i])) for i in np.argsort(-probabilities, kind="stable")]
 
 
 def _as_rows(best: list[Guess]) -> list[dict]:
