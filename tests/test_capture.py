@@ -341,7 +341,7 @@ def test_modes_that_change_nothing_are_entered():
 
 
 def test_autocast_is_refused():
-    with pytest.raises(Unsupported, match="computes in torch.bfloat16 under autocast"):
+    with pytest.raises(Unsupported, match=r"computes in torch.bfloat16 under autocast"):
         capture(Mode(autocast=True), X)
 
 
@@ -457,7 +457,7 @@ def test_refusals_say_where_and_why(net, shapes, kind, message):
 
 def test_a_refusal_is_said_once(caplog):
     with pytest.raises(
-        ValueError, match="input \\(1, 3, 32, 32\\) does not fit the network: module"
+        ValueError, match=r"input \(1, 3, 32, 32\) does not fit the network: module"
     ):
         capture(construct("alexnet"), (1, 3, 32, 32))
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
