@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from depthwise.accounting import cost, lint
     from depthwise.compiler.library import load
     from depthwise.compiler.pipeline import compile
+    from depthwise.compiler.preparation import Preparation
     from depthwise.families.registry import networks
     from depthwise.graph import Unsupported
     from depthwise.weights import build, load_weights
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Preparation",
     "Unsupported",
     "build",
     "compile",
@@ -27,6 +29,7 @@ __all__ = [
 # Public name -> the module that holds it, imported at first use: the command line must not wait
 # for torch to print its help.
 _HOMES = {
+    "Preparation": "depthwise.compiler.preparation",
     "Unsupported": "depthwise.graph",
     "build": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",

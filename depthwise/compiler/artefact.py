@@ -79,8 +79,10 @@ def render_template(name: str, manifest: Manifest) -> str:
     )
     environment.filters["comment"] = lambda text: str(text).replace("*/", "* /").replace("\n", " ")
     template = (files("depthwise") / "compiler" / "templates" / f"{name}.jinja").read_text("utf-8")
+    bytes_ = any(tensor.dtype == "uint8" for tensor in manifest.network.inputs)
     return environment.from_string(template).render(
-        network=manifest.network, memory=manifest.memory, version=manifest.depthwise,
+        bytes=bytes_, number="unsigned char" if bytes_ else "float", network=manifest.network,
+        memory=manifest.memory, version=manifest.depthwise,
         target=target, command=" ".join(("cc", *OPTIMISE, *march)),
     )  # fmt: skip
 

@@ -25,9 +25,13 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "norm": ("activation",),
     "reduce": ("activation",),
     "copy": ("activation",),
+    "images": ("vector",),
     "resize": ("activation",),
     "matmul": ("activation",),
 }
+
+
+C_TYPES = {"float32": "float", "uint8": "unsigned char"}
 
 
 @cache
@@ -154,10 +158,11 @@ def _call(step: Step, plan: Plan, text: _Text) -> str:
     tables: list[str] = []
     for argument in step.arguments:
         if isinstance(argument, Place):
-            constant = plan.buffers[argument.buffer].space in ("weights", "input")
+            buffer = plan.buffers[argument.buffer]
+            constant = buffer.space in ("weights", "input")
             name = f"p{len(pointers)}"
             arguments.append(name)
-            declared.append(f"{'const ' if constant else ''}float *{name}")
+            declared.append(f"{'const ' if constant else ''}{C_TYPES[buffer.dtype]} *{name}")
             pointers.append(_pointer(argument, plan))
         else:
             arguments.append(_literal(argument, text))
@@ -214,7 +219,8 @@ def _pointer(place: Place, plan: Plan) -> str:
 
 
 def _run(plan: Plan, text: _Text) -> list[str]:
-    in_ = "const float *in" if len(plan.graph.inputs) == 1 else "const float *const *in"
+    types = [C_TYPES[type.dtype] for type in plan.graph.inputs.values()]
+    in_ = f"const {types[0]} *in" if len(types) == 1 else "const float *const *in"
     out = "float *out" if len(plan.graph.outputs) == 1 else "float *const *out"
     return [
         "size_t net_arena_bytes(void);",

@@ -1,6 +1,7 @@
 """The operators that only rewritten graphs hold: what they read, their shapes, their meaning."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from depthwise.graph.ops import (
     DeformConv2d,
     Linear,
     Op,
+    Padding,
 )
 from depthwise.graph.shapes import infer
 
@@ -57,7 +59,20 @@ class LocalResponseNorm:
     bias: float
 
 
-RewrittenOp = Op | Fused | FlattenChannelsLast | LocalResponseNorm
+@dataclass(frozen=True)
+class Images:
+    """Input raw images, (N, C, H, W) or (N, H, W, C) by `layout`, of any type of element.
+
+    The output is (N, C, H, W) in float32, with `padding` pixels around each that have the numbers
+    of `border`, one a channel: what a preparation turns to zeros.
+    """
+
+    layout: Literal["nchw", "nhwc"]
+    padding: Padding
+    border: tuple[float, ...]
+
+
+RewrittenOp = Op | Fused | FlattenChannelsLast | LocalResponseNorm | Images
 
 
 def convolution(op: RewrittenOp) -> Convolution | None:
@@ -92,6 +107,17 @@ def _(op: LocalResponseNorm, x):  # noqa: ARG001
     return x
 
 
+@infer.register
+def _(op: Images, x):
+    if len(x) != 4:
+        raise ValueError(f"input {x}: images have four axes")
+    n, c, h, w = (x[0], x[3], *x[1:3]) if op.layout == "nhwc" else x
+    if c != len(op.border):
+        raise ValueError(f"input {x} has {c} channels, its border {len(op.border)}")
+    top, bottom, left, right = op.padding
+    return (n, c, top + h + bottom, left + w + right)
+
+
 @evaluate.register
 def _(op: Fused, *inputs):
     before, add, after = op.epilogue.before, op.epilogue.add, op.epilogue.after
@@ -112,3 +138,14 @@ def _(op: LocalResponseNorm, x):
     squares = np.pad(x**2, ((0, 0), (below, above), (0, 0), (0, 0)))
     total = sum(squares[:, i : i + x.shape[1]] for i in range(op.size))
     return x / (op.bias + op.alpha / op.size * total) ** op.power
+
+
+@evaluate.register
+def _(op: Images, x):
+    planes = x.transpose(0, 3, 1, 2) if op.layout == "nhwc" else x
+    top, _, left, _ = op.padding
+    height, width = planes.shape[2:]
+    y = np.empty(infer(op, x.shape), np.float32)
+    y[:] = np.reshape(op.border, (1, -1, 1, 1))
+    y[:, :, top : top + height, left : left + width] = planes
+    return y

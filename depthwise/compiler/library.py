@@ -35,7 +35,7 @@ class Code:
         self._run.argtypes = (ctypes.c_void_p,) * 4
 
     def run(self, weights: np.ndarray, inputs: Arrays, outputs: Arrays, arena: np.ndarray) -> None:
-        """Call net_run: contiguous arrays of float32 in and out, weights and arena aligned."""
+        """Call net_run: contiguous arrays of the compiled types, weights and arena aligned."""
         status = self._run(
             weights.ctypes.data, _address(inputs), _address(outputs), arena.ctypes.data
         )
@@ -67,8 +67,9 @@ class Library:
     def __call__(self, *inputs: Any) -> Any:
         """Run the network on NumPy arrays, or on PyTorch tensors, and return the same kind.
 
-        One float32 input of the compiled shape for each of the network's; returns one output, a
-        tuple or a dict as the network does. Raises ValueError for inputs that do not fit.
+        One input of the compiled shape and type (float32, but uint8 where a preparation says so)
+        for each of the network's; returns one output, a tuple or a dict as the network does.
+        Raises ValueError for inputs that do not fit.
         """
         network = self.manifest.network
         if len(inputs) != len(network.inputs):
@@ -82,7 +83,7 @@ class Library:
         return _structured(results, [output.name for output in network.outputs])
 
     def run(self, inputs: Arrays) -> tuple[np.ndarray, ...]:
-        """Run on contiguous float32 arrays of the right shapes; return the outputs in order."""
+        """Run on contiguous arrays of the right shapes and types; return the outputs in order."""
         outputs = tuple(np.empty(e.shape, np.float32) for e in self.manifest.network.outputs)
         try:
             arena = self._arenas.pop()
@@ -158,7 +159,7 @@ def _is_tensor(x: Any) -> bool:
 
 
 def _as_array(x: Any, expected: TensorRecord) -> np.ndarray:
-    """Return contiguous float32, x's own memory where it can be. Raises ValueError."""
+    """Return a contiguous array, x's own memory where it can be. Raises ValueError."""
     where = f"input {expected.name!r}"
     if _is_tensor(x):
         if x.device.type != "cpu":

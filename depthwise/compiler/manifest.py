@@ -21,7 +21,7 @@ class TensorRecord(Record):
 
     name: str
     shape: tuple[NonNegativeInt, ...]
-    dtype: Literal["float32"] = "float32"
+    dtype: Literal["float32", "uint8"] = "float32"
 
     @property
     def size(self) -> int:
@@ -29,10 +29,21 @@ class TensorRecord(Record):
         return prod(self.shape)
 
 
+class PreparationRecord(Record):
+    """What a library does to the raw images it takes: (x - mean) / std, of x in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    dtype: Literal["float32", "uint8"]
+    layout: Literal["nchw", "nhwc"]
+
+
 class NetworkRecord(Record):
     """The network: its tensors in order, labels of its scores, how to prepare a photograph.
 
     `params` counts parameters, `macs` multiply-adds of one call; None where they were not counted.
+    `preparation` is what the library does itself to the images it takes, `preprocessing` what
+    is to be done before.
     """
 
     name: str
@@ -42,6 +53,7 @@ class NetworkRecord(Record):
     macs: int | None = None
     labels: tuple[str, ...] = ()
     preprocessing: dict[str, JsonValue] | None = None
+    preparation: PreparationRecord | None = None
 
 
 class BuildRecord(Record):

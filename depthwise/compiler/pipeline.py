@@ -1,7 +1,7 @@
 """capture -> passes -> plan -> emit -> build -> verify -> library, on one screen."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from depthwise.compiler import (  # noqa: F401  (lowerings register themselves)
     lower_conv,
     lower_deform,
     lower_elementwise,
+    lower_images,
     lower_movement,
     lower_norm,
     lower_pool,
@@ -30,10 +31,13 @@ from depthwise.compiler.manifest import (
     Manifest,
     MemoryRecord,
     NetworkRecord,
+    PreparationRecord,
     TensorRecord,
 )
 from depthwise.compiler.passes import PASSES
+from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import cpu_features, find_target
 from depthwise.compiler.verify import trace_plan, verify
@@ -47,14 +51,15 @@ UNITS = 4  # translation units that are compiled at once
 
 def compile(
     net: Network, *shapes: Shape, threads: int = 1, target: str = "native", cc: str | None = None,
-    samples: Sequence[Any] = (),
+    samples: Sequence[Any] = (), preparation: Preparation | None = None,
 ) -> Library:  # fmt: skip
     """Lower `net`, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
     A network comes as a module, an ExportedProgram or the path of a .pt2 file; the last two bring
     their own shapes. `cc` names a C compiler, else the one installed with us. The library is
     verified against PyTorch on random inputs and on `samples`, arrays or tuples of arrays, where
-    this machine can run it.
+    this machine can run it. With a `preparation` it takes raw images, samples too, and normalises
+    them itself: in the weights of the first convolution, where the network starts with one.
     Raises Unsupported, naming the operator and its module, where the network cannot be lowered,
     ValueError for shapes, options or samples that do not fit.
     """
@@ -63,24 +68,24 @@ def compile(
     chosen = find_target(target)
     program = open_program(net, shapes)
     captured = capture(program)
-    plan = make_plan(rewrite(captured), chosen)
+    plan = make_plan(rewrite(captured, preparation), chosen)
     cost = cost_of_graph(captured, str(getattr(net, "network", None) or type(net).__name__))
     shared = compile_c(emit_units(plan, UNITS), chosen, cc)
     manifest = make_manifest(
-        plan, cost, shared, find_compiler(cc), getattr(net, "pretrained", None)
+        plan, cost, shared, find_compiler(cc), getattr(net, "pretrained", None), preparation
     )
     artefact = Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
     if not chosen.foreign and chosen.requires <= cpu_features():
-        artefact = verified(artefact, plan, program, cc, samples)
+        artefact = verified(artefact, plan, program, cc, samples, preparation)
     return Library(artefact)
 
 
-def rewrite(graph: Graph) -> Graph:
+def rewrite(graph: Graph, preparation: Preparation | None = None) -> Graph:
     """Return the graph after every pass, checked before and after each."""
     graph = check(graph)
     for step in PASSES:
         graph = check(step(graph))
-    return graph
+    return check(fold_input(graph, preparation)) if preparation else graph
 
 
 def open_program(net: Network, shapes: Sequence[Shape]) -> ExportedProgram:
@@ -100,13 +105,14 @@ def open_program(net: Network, shapes: Sequence[Shape]) -> ExportedProgram:
 
 
 def verified(
-    artefact: Artefact, plan: Plan, program: ExportedProgram, cc: str | None, samples: Sequence[Any]
-) -> Artefact:
+    artefact: Artefact, plan: Plan, program: ExportedProgram, cc: str | None,
+    samples: Sequence[Any], preparation: Preparation | None = None,
+) -> Artefact:  # fmt: skip
     """Compare with PyTorch, and record it; a build that keeps all values tells the layers."""
     keeping = make_plan(plan.graph, plan.target, keep_all=True)
     kept = Code(compile_c(emit_units(keeping, UNITS), plan.target, cc))
-    tried = [as_arrays(sample) for sample in samples]
-    found = verify(Library(artefact).run, trace_plan(keeping, kept), program, tried)
+    tried = [as_images(sample) if preparation else as_arrays(sample) for sample in samples]
+    found = verify(Library(artefact).run, trace_plan(keeping, kept), program, tried, preparation)
     manifest = artefact.manifest.model_copy(update={"verification": found})
     return replace(artefact, manifest=manifest)
 
@@ -117,21 +123,35 @@ def as_arrays(sample: Any) -> list[np.ndarray]:
     return [np.ascontiguousarray(torch.as_tensor(part).numpy(), np.float32) for part in parts]
 
 
+def as_images(sample: Any) -> list[np.ndarray]:
+    """Return raw images, in an array or tensor, or in a tuple, contiguous and of their own type."""
+    parts = sample if isinstance(sample, tuple | list) else (sample,)
+    return [np.ascontiguousarray(torch.as_tensor(part).numpy()) for part in parts]
+
+
 def make_manifest(
-    plan: Plan, cost: Cost, shared: Path, compiler: Compiler, pretrained: Any
-) -> Manifest:
+    plan: Plan, cost: Cost, shared: Path, compiler: Compiler, pretrained: Any,
+    preparation: Preparation | None,
+) -> Manifest:  # fmt: skip
     """Return what the library says of itself; `pretrained` is the record of bundled weights."""
     graph = plan.graph
+    preprocessing = pretrained.preprocessing.model_dump(mode="json") if pretrained else None
+    if preprocessing and preparation:  # what is left to be done outside
+        preprocessing |= {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
     network = NetworkRecord(
         name=cost.network,
-        inputs=tuple(TensorRecord(name=n, shape=t.shape) for n, t in graph.inputs.items()),
+        inputs=tuple(
+            TensorRecord.model_validate({"name": name, "shape": type_.shape, "dtype": type_.dtype})
+            for name, type_ in graph.inputs.items()
+        ),
         outputs=tuple(
             TensorRecord(name=o.name, shape=graph.type(o.value).shape) for o in graph.outputs
         ),
         params=cost.params,
         macs=None if cost.not_counted else cost.macs,
         labels=pretrained.class_names if pretrained else (),
-        preprocessing=pretrained.preprocessing.model_dump(mode="json") if pretrained else None,
+        preprocessing=preprocessing,
+        preparation=PreparationRecord(**asdict(preparation)) if preparation else None,
     )
     weights = plan.weights.view(np.uint8)
     return Manifest(

@@ -13,11 +13,15 @@ Space = Literal["arena", "weights", "input", "output"]
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory of `floats` elements; `index` numbers the inputs and outputs."""
+    """Memory of `floats` elements; `index` numbers the inputs and outputs.
+
+    An input may be of bytes, "uint8"; sizes and offsets in it are then in bytes.
+    """
 
     space: Space
     floats: int
     index: int = 0
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.axes import copy_numbers
+from depthwise.compiler.fused import Images
 from depthwise.compiler.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
 from depthwise.compiler.places import (
@@ -133,14 +134,14 @@ class PlanBuilder:
 
     # ----------------------------------------------------------------------- memory, weights
 
-    def _add_buffer(self, space: Space, floats: int, index: int = 0) -> int:
-        self.buffers.append(Buffer(space, floats, index))
+    def _add_buffer(self, space: Space, floats: int) -> int:
+        self.buffers.append(Buffer(space, floats))
         return len(self.buffers) - 1
 
     def add_external(self, space: Space, index: int, type: TensorType) -> Place:
         """Return the place of a whole input or output of the network, packed row-major."""
-        buffer = self._add_buffer(space, type.size, index)
-        return Place(buffer, 0, type.shape, row_major(type.shape))
+        self.buffers.append(Buffer(space, type.size, index, type.dtype))
+        return Place(len(self.buffers) - 1, 0, type.shape, row_major(type.shape))
 
     def scratch(self, shape: tuple[int, ...] | int) -> Place:
         """Return a packed place in a buffer of its own."""
@@ -224,6 +225,8 @@ def make_plan(graph: Graph, target: Target, keep_all: bool = False) -> Plan:
     for index, (name, type_) in enumerate(graph.inputs.items()):
         external = builder.add_external("input", index, type_)
         builder.places[name] = external
+        if any(isinstance(reader.op, Images) for reader in builder.readers(name)):
+            continue  # they are read as they are
         if not is_canonical(external) or find_borders(graph, find_homes(graph)).get(name):
             place = builder.allocate(name, type_)
             builder.copy(external, place, comment=f"input {name}, channels last")

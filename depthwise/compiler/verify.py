@@ -13,6 +13,7 @@ from depthwise.compiler.library import Code, align_copy, aligned_bytes
 from depthwise.compiler.manifest import LayerError, Verification
 from depthwise.compiler.places import Place
 from depthwise.compiler.plan import Plan
+from depthwise.compiler.preparation import Preparation
 
 TOLERANCE = 1e-4  # of the largest element
 SENSITIVE = 10  # times PyTorch's own rounding error: deep untrained networks amplify any rounding
@@ -28,22 +29,24 @@ class Mismatch(Exception):  # noqa: N818  (what is wrong is the library, and it 
 
 
 def verify(
-    run: Run, trace: Trace, program: ExportedProgram, samples: Sequence[Arrays] = ()
-) -> Verification:
+    run: Run, trace: Trace, program: ExportedProgram, samples: Sequence[Arrays] = (),
+    preparation: Preparation | None = None,
+) -> Verification:  # fmt: skip
     """Compare a library with the program that it was compiled from, on random inputs and samples.
 
-    `run` is the library's, `trace` that of a build that keeps all values. Errors are relative to
+    `run` is the library's, `trace` that of a build that keeps all values. With a `preparation`
+    both take raw images, and PyTorch gets them prepared. Errors are relative to
     the largest element of what PyTorch computes. Raises Mismatch, naming the first value that
     differs, where an output is off by more than TOLERANCE and by more than SENSITIVE times what
     PyTorch's own float32 is off its float64, ValueError for a sample that does not fit, or that
     PyTorch itself makes no numbers of.
     """
-    reference = _Recorder(program)
-    _check_samples(samples, reference.shapes)
+    reference = _Recorder(program, preparation)
+    _check_samples(samples, reference)
     worst: dict[str, float] = {}
     errors: list[float] = []
     own_error: float | None = None
-    for number, inputs in enumerate([*_random_inputs(reference.shapes), *samples]):
+    for number, inputs in enumerate([*_random_inputs(reference), *samples]):
         expected = reference.outputs(inputs, forgiving=number < RANDOM)
         if not all(np.isfinite(y).all() for y in expected):
             if number < RANDOM:
@@ -66,14 +69,19 @@ def verify(
     return Verification(inputs=len(errors), error=max(errors), own_error=own_error, layers=layers)
 
 
-def _check_samples(samples: Sequence[Arrays], expected: Sequence[tuple[int, ...]]) -> None:
-    """Raise ValueError where a sample has other shapes than the network's inputs."""
+def _check_samples(samples: Sequence[Arrays], reference: "_Recorder") -> None:
+    """Raise ValueError where a sample has other shapes, or raw images another type, than taken."""
+    expected = reference.shapes
+    dtype = reference.preparation.dtype if reference.preparation else "float32"
     for i, sample in enumerate(samples):
         found = [x.shape for x in sample]
         if found != expected:
             raise ValueError(
                 f"sample {i} has the shapes {found}: the network takes inputs of {expected}"
             )
+        types = {str(x.dtype) for x in sample} - {dtype}
+        if types:
+            raise ValueError(f"sample {i} is {types.pop()}: the library takes {dtype}, convert it")
 
 
 def _largest_error(found: Arrays, expected: Arrays) -> float:
@@ -115,22 +123,33 @@ def _read_place(arena: np.ndarray, start: int, place: Place) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(floats, place.shape, strides).copy()
 
 
-def _random_inputs(shapes: Sequence[tuple[int, ...]]) -> Iterator[Arrays]:
-    """Draw standard normal inputs, always the same."""
-    random = np.random.default_rng(0)
+def _random_inputs(reference: "_Recorder") -> Iterator[Arrays]:
+    """Draw standard normal inputs, or images of noise where they are prepared; always the same."""
+    random, preparation = np.random.default_rng(0), reference.preparation
     for _ in range(RANDOM):
-        yield [random.standard_normal(shape, np.float32) for shape in shapes]
+        yield [
+            preparation.draw(random, shape)
+            if preparation
+            else random.standard_normal(shape, np.float32)
+            for shape in reference.shapes
+        ]
 
 
 class _Recorder(fx.Interpreter):
-    """Runs an exported program in PyTorch and keeps what each of its nodes computed."""
+    """Runs an exported program in PyTorch and keeps what each of its nodes computed.
 
-    def __init__(self, program: ExportedProgram):
+    `shapes` are those of its inputs, before the preparation.
+    """
+
+    def __init__(self, program: ExportedProgram, preparation: Preparation | None):
         module = program.module()
         assert isinstance(module, fx.GraphModule)
         super().__init__(module)
         inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+        self.preparation = preparation
         self.shapes = [tuple(node.meta["val"].shape) for node in inputs]
+        if preparation:
+            self.shapes = [preparation.raw_shape(shape) for shape in self.shapes]
         self.paths = {node.name: _path(node) for node in module.graph.nodes}
         self.values: dict[str, np.ndarray] = {}
 
@@ -142,7 +161,7 @@ class _Recorder(fx.Interpreter):
         self.values = {}
         try:
             with torch.no_grad():
-                result = self.run(*(torch.from_numpy(np.array(x)) for x in inputs))
+                result = self.run(*(torch.from_numpy(x) for x in self._prepared(inputs)))
         except (RuntimeError, ValueError):
             if not forgiving:
                 raise
@@ -154,9 +173,15 @@ class _Recorder(fx.Interpreter):
         try:
             with torch.no_grad():
                 module = copy.deepcopy(self.module).double()
-                return _flat(module(*(torch.from_numpy(x.astype(np.float64)) for x in inputs)))
+                given = (torch.from_numpy(x.astype(np.float64)) for x in self._prepared(inputs))
+                return _flat(module(*given))
         except RuntimeError:  # the network itself asks for float32
             return [np.full_like(y, np.nan) for y in self.outputs(inputs)]
+
+    def _prepared(self, inputs: Arrays) -> Arrays:
+        """Return copies of inputs, as the network takes them."""
+        apply = self.preparation.apply if self.preparation else np.array
+        return [apply(x) for x in inputs]
 
     def run_node(self, n: fx.Node) -> Any:
         """Compute a node; what it returns is copied, for an in-place operator may follow."""
