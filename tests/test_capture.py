@@ -357,14 +357,46 @@ def test_in_place_operators_are_seen_by_later_readers():
     agree(nn.Sequential(conv(6, 4, 1), nn.ReLU(inplace=True), nn.Hardswish(inplace=True)), X)
 
 
-def test_writing_into_a_part_that_is_read_later_is_refused():
+def test_copies_keep_what_in_place_operators_overwrite():
     def overwrite(x):
         y = x * 2
-        y[:, :2].relu_()
-        return y
+        same, copied = y.contiguous(), y.clone()
+        part = y.clone()[:, :2]
+        part.mul_(3)
+        y.relu_()
+        return y + 1, same + 1, copied + 1, part
 
-    with pytest.raises(Unsupported, match=r"writes into a part of a tensor that .* reads"):
-        capture(Function(overwrite), X)
+    agree(Function(overwrite), X)
+
+
+def test_a_piece_may_be_overwritten_while_the_others_are_read():
+    def overwrite(x):
+        a, b, c = (x * 2).chunk(3, 1)
+        a[:, :1].mul_(3)
+        b.relu_()
+        return b + c
+
+    agree(Function(overwrite), X)
+
+
+OVERWRITES = {
+    "a piece, then a part of it": lambda y: ((p := y.chunk(2, 1)[0])[:, :2], p.relu_())[0],
+    "a part, then the whole": lambda y: (y[:, :2].relu_(), y)[1],
+    "a part of a part": lambda y: (y[:, 1].relu_(), y)[1],
+    "another shape": lambda y: (y.view(2, 3, 2, 9, 11)[:, 0].mul_(3), y)[1],
+    "other axes": lambda y: (y.permute(0, 2, 3, 1)[:, :3].mul_(3), y)[1],
+    "the whole, then a part": lambda y: (y[:, :2], y.relu_())[0],
+    "the whole, then its pieces": lambda y: (y.chunk(2, 1), y.relu_())[0],
+    "the whole, then another shape": lambda y: (y.flatten(1), y.relu_())[0],
+    "a piece, then the whole": lambda y: (y.chunk(2, 1)[0].relu_(), y)[1],
+}
+
+
+@pytest.mark.parametrize("name", OVERWRITES)
+def test_writing_into_a_tensor_that_is_read_otherwise_is_refused(name):
+    overwrite = OVERWRITES[name]
+    with pytest.raises(Unsupported, match=r"writes into a tensor of which .* reads another view"):
+        capture(Function(lambda x: overwrite(x * 2)), X)
 
 
 def test_a_computed_weight_becomes_a_constant_with_its_source():

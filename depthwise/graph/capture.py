@@ -4,7 +4,7 @@ import operator
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
@@ -17,7 +17,7 @@ from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
 from depthwise.graph.failure import explain, quiet
 from depthwise.graph.graph import Constant, Graph, Output, Shape, TensorType, Unsupported
-from depthwise.graph.ops import Opaque, Permute, Reshape, Slice
+from depthwise.graph.ops import Opaque
 
 Network = nn.Module | ExportedProgram
 
@@ -26,6 +26,9 @@ SUPPORTED = (
     "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
     "slicing, padding, resizing and reshaping"
 )
+
+# operators that in evaluation return their input itself, though their schema does not say so
+PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
 
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
@@ -116,6 +119,25 @@ def _constant(tensor: torch.Tensor, name: str, **facts: Any) -> Constant:
     return Constant(_type(tensor, name), data, **facts)
 
 
+class Memory(NamedTuple):
+    """Where a result lies: in memory that `owner` got, in which pieces of which splits of it."""
+
+    owner: fx.Node
+    pieces: tuple[tuple[fx.Node, int], ...] = ()
+
+    def piece(self, split: fx.Node, index: int) -> "Memory":
+        """Return where one of the results of `split` lies."""
+        return Memory(self.owner, (*self.pieces, (split, index)))
+
+    def overlaps(self, other: "Memory") -> bool:
+        """Tell whether two results may share elements; pieces of one split do not."""
+        if self.owner is not other.owner:
+            return False
+        pairs = zip(self.pieces, other.pieces, strict=False)
+        first = next(((mine, its) for mine, its in pairs if mine != its), None)
+        return first is None or first[0][0] is not first[1][0]
+
+
 class _Importer:
     """Walks an exported program once, in order; `values` maps what it computes to our values."""
 
@@ -124,6 +146,7 @@ class _Importer:
         self.builder = Builder()
         self.inputs: dict[str, TensorType] = {}
         self.values: dict[fx.Node, Any] = {}
+        self.memory: dict[fx.Node, Any] = {}  # node -> Memory, for a region one for each result
         self.tensors: dict[str, torch.Tensor] = {}  # what constants are computed from
 
     def run(self) -> Graph:
@@ -134,6 +157,7 @@ class _Importer:
             match node.op:
                 case "placeholder":
                     self.values[node] = self._placeholder(node, specs[node.name])
+                    self.memory[node] = Memory(node)
                 case "call_function":
                     self._call(node)
                 case "output":
@@ -175,7 +199,11 @@ class _Importer:
         if node.target is operator.getitem:
             source, index = node.args
             assert isinstance(source, fx.Node)
+            assert isinstance(index, int)
             self.values[node] = self.values[source][index]
+            memory = self.memory[source]
+            known = isinstance(memory, Memory)
+            self.memory[node] = memory.piece(source, index) if known else memory[index]
             return
         name = str(node.target)
         if name in MODES:
@@ -185,6 +213,7 @@ class _Importer:
         in_place = packet.endswith("_") and not packet.endswith("__")
         self.builder.name, self.builder.path = node.name, _path(node)
         self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
+        self.memory[node] = self.memory.get(_viewed(node, packet), Memory(node))
         if in_place:
             self._overwrite(node)
 
@@ -205,11 +234,13 @@ class _Importer:
         placeholders = [n for n in body.graph.nodes if n.op == "placeholder"]
         for inner, outer in zip(placeholders, inputs, strict=True):
             self.values[inner] = self.values[outer]  # type: ignore[index]
+            self.memory[inner] = self.memory[outer]  # type: ignore[index]
         for inner in body.graph.nodes:
             if inner.op == "call_function":
                 self._call(inner)
             elif inner.op == "output":
                 self.values[node] = fx.map_arg(inner.args[0], self.values.__getitem__)
+                self.memory[node] = fx.map_arg(inner.args[0], self.memory.__getitem__)
 
     def _lower(self, node: fx.Node, packet: str) -> Any:
         read = [v for v in map(self.values.get, node.all_input_nodes) if v is not None]
@@ -253,25 +284,29 @@ class _Importer:
         return self.builder.emit_opaque(operator, inputs, _type(result, node.name))
 
     def _overwrite(self, node: fx.Node) -> None:
-        """Let later readers of what an in-place operator wrote to see its result."""
+        """Let later readers of what an in-place operator wrote to see its result.
+
+        They read the same elements. A reader of others in that memory would have to see a part
+        of them change, which the graph has no operator for.
+        """
         target = node.args[0]
         assert isinstance(target, fx.Node)
-        old, new = self.values[target], self.values[node]
-        view = next((n for n in self.builder.nodes if n.name == old.name), None)
-        moved = view is not None and isinstance(view.op, Reshape | Permute | Slice)
-        views = [
-            n for n, value in self.values.items()
-            if moved and isinstance(value, Value) and view and value.name in view.inputs
-        ]  # fmt: skip
-        later = [reader for n in views for reader in n.users if reader not in self.values]
-        if later:
-            raise Unsupported(
-                f"operator {node.target} in module {_path(node)!r} writes into a part of a tensor "
-                f"that {later[0].name} reads afterwards: write out of place there"
-            )
-        for other, value in self.values.items():
-            if isinstance(value, Value) and value.name == old.name:
+        old, new, memory = self.values[target], self.values[node], self.memory[target]
+        if old.name in self.tensors and new.name in self.tensors:
+            return  # computed now, in PyTorch's own memory
+        for other, place in self.memory.items():
+            if other is node or not isinstance(place, Memory) or not place.overlaps(memory):
+                continue
+            if self.values[other] == old:
                 self.values[other] = new
+                continue
+            later = next((reader for reader in other.users if reader not in self.values), None)
+            if later:
+                raise Unsupported(
+                    f"operator {node.target} in module {_path(node) or '(the network itself)'!r} "
+                    f"writes into a tensor of which {later.name} reads another view afterwards: "
+                    "write out of place there"
+                )
 
     def _outputs(self, node: fx.Node) -> tuple[Output, ...]:
         spec = self.program.call_spec.out_spec
@@ -291,6 +326,13 @@ class _Importer:
                 "the network returns nested structures: return a tensor, tuple or dict"
             )
         return tuple(Output(named[i], value.name) for i, value in enumerate(results))
+
+
+def _viewed(node: fx.Node, packet: str) -> Any:
+    """Return the node in whose memory the result of an operator may lie, None for memory anew."""
+    schema = getattr(node.target, "_schema", None)
+    returned = schema is not None and any(value.alias_info for value in schema.returns)
+    return node.args[0] if returned or packet in PASSING else None
 
 
 def _path(node: fx.Node) -> str:
