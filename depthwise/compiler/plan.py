@@ -166,7 +166,7 @@ class PlanBuilder:
 
     def weights(self, array: np.ndarray) -> Place:
         """Append an array to the weights, as it lies, and return its place."""
-        packed = np.ascontiguousarray(array, np.float32)
+        packed = np.asarray(array, np.float32, order="C")  # keeps rank 0
         place = Place(0, self._weight_floats, packed.shape, row_major(packed.shape))
         self._weights.append(packed.reshape(-1))
         self._weight_floats += align(packed.nbytes) // FLOAT
