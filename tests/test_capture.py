@@ -179,6 +179,7 @@ CASES = {
         [X],
     ),
     "shuffles": (nn.Sequential(nn.ChannelShuffle(3), conv(6, 8, 1), nn.PixelShuffle(2)), [X]),
+    "unshuffle": (nn.PixelUnshuffle(3), [(2, 6, 9, 12)]),
     "dropout": (nn.Dropout(0.5), [X]),
     "deformable": (
         Function(lambda x, w, o: deform_conv2d(x, o, w, padding=1)),

@@ -214,6 +214,15 @@ def _(b: Builder, x, upscale_factor):
     return b.emit(ops.Reshape((n, c // r**2, h * r, w * r)), woven)
 
 
+@rule("aten.pixel_unshuffle")
+def _(b: Builder, x, downscale_factor):
+    n, c, h, w = x.shape
+    r = downscale_factor
+    split = b.emit(ops.Reshape((n, c, h // r, r, w // r, r)), x)
+    gathered = b.emit(ops.Permute((0, 1, 3, 5, 2, 4)), split)
+    return b.emit(ops.Reshape((n, c * r**2, h // r, w // r)), gathered)
+
+
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle")
 def _(b: Builder, x, groups):
     n, c, h, w = x.shape
