@@ -14,6 +14,7 @@ from torchvision.transforms import functional
 import depthwise as dw
 from depthwise.compiler import pipeline
 from depthwise.compiler.fused import Images
+from depthwise.compiler.library import Code, align_copy, aligned_bytes
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.preparation import Preparation
@@ -58,7 +59,7 @@ def agree(net, shape, dtype, layout):
 
 
 class Twice(nn.Module):
-    """Two readers of the input, one of which pads."""
+    """A convolution that reads its input once more to add it."""
 
     def __init__(self):
         super().__init__()
@@ -66,6 +67,17 @@ class Twice(nn.Module):
 
     def forward(self, x):
         return self.conv(x) + x
+
+
+class Branches(nn.Module):
+    """A convolution and a pooling side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return torch.cat([self.conv(x), nn.functional.max_pool2d(x, 3, 1, 1)], 1)
 
 
 class Returned(nn.Module):
@@ -76,7 +88,7 @@ class Returned(nn.Module):
         self.conv = nn.Conv2d(3, 4, 3, padding=1)
 
     def forward(self, x):
-        return torch.cat([self.conv(x).flatten(1), x.flatten(1)], 1)
+        return self.conv(x), x
 
 
 # name: (network, images, whether its first convolution prepares them)
@@ -95,10 +107,10 @@ NETS = {
     "max pool": (nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Conv2d(3, 4, 3, padding=1)),
                  (2, 3, 9, 7), False),
     "average pool": (nn.AvgPool2d(3, 2, 1), (1, 3, 9, 7), False),
-    "two readers": (Twice(), (2, 3, 6, 7), False),
-    "returned": (Returned(), (1, 3, 6, 7), False),
+    "residual": (Twice(), (2, 3, 6, 7), False),
+    "branches": (Branches(), (2, 3, 6, 7), False),
     "transposed": (nn.ConvTranspose2d(3, 4, 4, 2, 1), (1, 3, 5, 6), False),
-    "itself": (nn.Sequential(nn.Flatten(), nn.Linear(60, 4)), (2, 3, 4, 5), False),
+    "linear": (nn.Sequential(nn.Flatten(), nn.Linear(60, 4)), (2, 3, 4, 5), False),
 }  # fmt: skip
 
 
@@ -111,8 +123,19 @@ def test_libraries_prepare_images(name, dtype, layout):
         parameter.data.normal_(0, 0.5)
     library = agree(net, shape, dtype, layout)
     assert ("f32_batch_norm" not in library._artefact.source) == folded
+    assert library.manifest.verification is not None
     assert library.manifest.verification.error <= TOLERANCE
     assert library.manifest.network.inputs[0].dtype == dtype
+
+
+@every_kind
+def test_an_input_that_is_returned_is_prepared(dtype, layout):
+    net, shape = Returned(), (2, 3, 6, 7)
+    raw, prepared = draw_images(dtype, layout, shape)
+    found = dw.compile(net, shape, preparation=Preparation(MEAN, STD, dtype, layout))(raw)
+    assert torch.allclose(found[1], prepared, atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(found[0], net(prepared)[0], atol=1e-5)
 
 
 @every_kind
@@ -142,6 +165,21 @@ def test_interleaved_floats_are_read_where_they_are():
     graph = rewrite(capture(net, shape), Preparation(MEAN, STD, layout="nhwc"))
     kernels = [step.kernel for step in make_plan(graph, find_target("native")).steps]
     assert kernels == ["f32_conv", "f32_copy"]  # the latter of the output
+
+
+@every_kind
+def test_the_whole_border_is_written(dtype, layout):
+    """The arena may hold anything before a run, NaN here."""
+    net, shape, _ = NETS["stride 2"]
+    library = dw.compile(net, shape, preparation=Preparation(MEAN, STD, dtype, layout))
+    raw, _ = draw_images(dtype, layout, shape)
+    code, weights = Code(library._artefact.shared), align_copy(library._artefact.weights)
+    arena = aligned_bytes(code.arena_bytes)
+    arena[:] = 0xFF
+    y = np.empty(library.manifest.network.outputs[0].shape, np.float32)
+    code.run(weights, [raw.numpy()], [y], arena)
+    assert np.isfinite(y).all()
+    np.testing.assert_array_equal(y, library(raw).numpy())
 
 
 def test_other_networks_are_planned_as_before():
@@ -181,6 +219,7 @@ def test_the_manifest_says_what_is_left_to_do(pretrained):
     record = pretrained.pretrained.preprocessing
     library = dw.compile(pretrained, (1, 3, 64, 64), preparation=Preparation(MEAN, STD))
     network = library.manifest.network
+    assert network.preparation is not None
     assert network.preparation.model_dump() == {
         "mean": MEAN, "std": STD, "dtype": "float32", "layout": "nchw",
     }  # fmt: skip
@@ -221,9 +260,10 @@ BYTES = [
 def convert_bytes(case, layout, vector, naive):
     images, channels, rows, width, border = case
     shape = (images, channels, rows, width)
-    raw_shape = (images, rows, width, channels) if layout == "nhwc" else shape
+    stored = channels + 1 if layout == "with alpha" else channels  # one that is passed over
+    raw_shape = shape if layout == "nchw" else (images, rows, width, stored)
     raw = np.random.default_rng(1).integers(0, 256, raw_shape, np.uint8)
-    x = raw.transpose(0, 3, 1, 2) if layout == "nhwc" else raw
+    x = raw if layout == "nchw" else raw.transpose(0, 3, 1, 2)[:, :channels]
     y = np.full((images, rows + 2 * border, width + 2 * border, channels), np.nan, np.float32)
     y = at_page_end(y)
     n, r, p, _ = (stride // 4 for stride in y.strides)
@@ -242,7 +282,7 @@ def text_of(numbers):
 
 
 @pytest.mark.parametrize("vector", VECTORS)
-@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc", "with alpha"])
 @pytest.mark.parametrize("case", BYTES, ids=str)
 def test_bytes_become_floats(case, layout, vector):
     border = case[-1]
