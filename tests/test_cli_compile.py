@@ -1,6 +1,8 @@
 """`depthwise compile`, and `depthwise predict` with what it saved."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,6 +81,19 @@ def test_what_this_machine_cannot_run_is_not_verified_and_says_so(capsys):
     assert out.startswith("nets.py-tiny-wasm32: for wasm32, ")
     assert out.endswith("; not verified, for this machine cannot run it\n")
     assert Path("nets.py-tiny-wasm32/net.wasm").is_file()
+
+
+def test_a_terminal_shows_what_is_waited_for():
+    ours, terminal = os.openpty()
+    command = [sys.executable, "-m", "depthwise", "compile", "nets.py:tiny", "--show", "c"]
+    done = subprocess.run(
+        command, stderr=terminal, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"},
+        check=True,
+    )  # fmt: skip
+    assert b" compiling nets.py:tiny for native" in os.read(ours, 4096)
+    assert done.stdout.startswith(b"/* One network at fixed input shapes")  # unharmed by it
+    os.close(ours)
+    os.close(terminal)
 
 
 @pytest.mark.parametrize(
