@@ -9,6 +9,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from depthwise.compiler.fused import FlattenChannelsLast
 from depthwise.compiler.library import Code, align_copy, aligned_bytes
 from depthwise.compiler.manifest import LayerError, Verification
 from depthwise.compiler.places import Place
@@ -100,7 +101,11 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def trace_plan(plan: Plan, code: Code) -> Trace:
-    """Return the trace of a plan made with keep_all=True, built as `code`: inputs -> all values."""
+    """Return the trace of a plan made with keep_all=True, built as `code`: inputs -> all values.
+
+    Those that were flattened in another order than PyTorch's are left out.
+    """
+    reordered = {n.name for n in plan.graph if isinstance(n.op, FlattenChannelsLast)}
     weights, arena = align_copy(plan.weights), aligned_bytes(code.arena_bytes)
     output_sizes = [buffer.floats for buffer in plan.buffers if buffer.space == "output"]
 
@@ -110,7 +115,7 @@ def trace_plan(plan: Plan, code: Code) -> Trace:
         return {
             name: _read_place(arena, plan.arena.offsets[place.buffer], place)
             for name, place in plan.places.items()
-            if plan.buffers[place.buffer].space == "arena"
+            if plan.buffers[place.buffer].space == "arena" and name not in reordered
         }
 
     return trace
