@@ -201,6 +201,22 @@ def test_a_library_for_smaller_images_gets_smaller_images(capsys):
     assert best["probability"] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_library_that_normalises_itself_gets_raw_images(dtype, layout, capsys):
+    net = dw.build("mobilenet_v2", weights="imagenet").eval()
+    recorded = net.pretrained.preprocessing
+    raw = dw.Preparation(recorded.mean, recorded.std, dtype, layout)
+    dw.compile(net, (1, 3, 224, 224), preparation=raw).save("out")
+    with torch.no_grad():
+        expected = net(recorded.apply(PHOTOGRAPHS[0])).softmax(1).max().item()
+    code, out, err = run("predict", PHOTOGRAPHS[0], "--library", "out", "--json", capsys=capsys)
+    assert (code, err) == (0, "")
+    best = json.loads(out)[str(PHOTOGRAPHS[0])][0]
+    assert best["class"] == "Egyptian cat"
+    assert best["probability"] == pytest.approx(expected, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from depthwise.compiler.library import Library
+    from depthwise.compiler.manifest import PreparationRecord
     from depthwise.weights import Preprocessing
 
 NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
@@ -81,13 +82,23 @@ def _library(directory: Path) -> Guesser:
 
     library = load(directory)
     preprocessing = _recorded(directory, library)
-    labels = library.manifest.network.labels
+    labels, preparation = library.manifest.network.labels, library.manifest.network.preparation
+    if preparation:  # the library normalises images itself
+        preprocessing = preprocessing.model_copy(update={"mean": (0,) * 3, "std": (1,) * 3})
 
     def guess(photo: Path) -> list[Guess]:
-        scores = library(preprocessing.apply(photo).numpy())[0]
+        pixels = preprocessing.apply(photo).numpy()
+        scores = library(_raw(pixels, preparation) if preparation else pixels)[0]
         return _best(scores, labels or _usual_names(len(scores)))
 
     return guess
+
+
+def _raw(pixels: "np.ndarray", preparation: "PreparationRecord") -> "np.ndarray":
+    """Return (1, 3, H, W) of [0, 1] in the type and layout that a library takes."""
+    if preparation.dtype == "uint8":
+        pixels = (255 * pixels).round().astype("uint8")
+    return pixels.transpose(0, 2, 3, 1) if preparation.layout == "nhwc" else pixels
 
 
 def _recorded(directory: Path, library: "Library") -> "Preprocessing":
@@ -96,7 +107,8 @@ def _recorded(directory: Path, library: "Library") -> "Preprocessing":
 
     network = library.manifest.network
     inputs, outputs = ([t.shape for t in side] for side in (network.inputs, network.outputs))
-    match inputs, outputs:
+    last = network.preparation is not None and network.preparation.layout == "nhwc"
+    match [(n, c, h, w) for n, h, w, c in inputs] if last else inputs, outputs:
         case [(1, 3, height, width)], [(1, _)] if height == width:
             side = height
         case _:
