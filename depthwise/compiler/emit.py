@@ -1,5 +1,7 @@
 """C text from a plan. It decides nothing: each step is one commented call."""
 
+import re
+import textwrap
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -171,9 +173,30 @@ def _call(step: Step, plan: Plan, text: _Text) -> str:
     key = (step.kernel, *declared, *arguments)
     if key not in text.calls:
         name = f"{step.kernel}_{len(text.calls)}"
-        body = f"{step.kernel}({', '.join(arguments)})"
+        body = _named(step.kernel, arguments)
         text.calls[key] = Call(name, tuple(declared), tuple(tables), body)
     return f"{text.calls[key].name}({', '.join(pointers)})"
+
+
+def _named(kernel: str, arguments: list[str]) -> str:
+    """Return a call with the parameter's name before each number, on lines that fit a screen."""
+    parameters = parameter_names(kernel)
+    assert len(parameters) == len(arguments), f"{kernel}: {parameters} for {arguments}"
+    said = [
+        f"/*{name}*/{value}" if value.lstrip("-").isdigit() else value
+        for name, value in zip(parameters, arguments, strict=True)
+    ]
+    call = f"{kernel}({', '.join(said)})"
+    return textwrap.fill(call, 100, subsequent_indent=" " * 8, break_long_words=False)
+
+
+@cache
+def parameter_names(kernel: str) -> tuple[str, ...]:
+    """Return the names of a kernel's parameters, as its header has them."""
+    (header,) = needed_headers({kernel})[-1:]
+    found = re.search(rf" {kernel}\(([^)]*)\)", header_text(header))
+    assert found, f"{header}.h does not define {kernel}"
+    return tuple(parameter.split()[-1].lstrip("*") for parameter in found[1].split(","))
 
 
 def _literal(argument: Argument, text: _Text) -> str:
