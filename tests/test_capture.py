@@ -68,6 +68,10 @@ CASES = {
     "conv grouped": (conv(6, 9, 3, groups=3), [X]),
     "conv depthwise": (conv(6, 12, 3, groups=6, padding=1, bias=False), [X]),
     "conv same": (conv(6, 4, (4, 3), padding="same", dilation=(1, 2)), [X]),
+    "conv padded unevenly": (nn.Sequential(nn.ZeroPad2d((1, 3, 0, 2)), conv(6, 4, 3, 2)), [X]),
+    "depthwise padded unevenly": (
+        nn.Sequential(nn.ZeroPad2d((1, 3, 0, 2)), conv(6, 6, 5, groups=6)), [X],
+    ),
     "conv valid": (conv(6, 4, 2, padding="valid"), [X]),
     "conv reflect": (conv(6, 4, 3, padding=2, padding_mode="reflect"), [X]),
     "conv circular": (conv(6, 4, 3, padding=2, padding_mode="circular"), [X]),

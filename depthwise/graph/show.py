@@ -1,6 +1,7 @@
 """The graph as text, one line a node."""
 
 import dataclasses
+from typing import Any, cast
 
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Op
@@ -39,18 +40,22 @@ def describe(op: Op) -> str:
     usual = {
         "stride": (1, 1), "dilation": (1, 1), "padding": (0, 0, 0, 0), "groups": 1, "ceil": False,
         "parameters": (), "offset_groups": 1, "divisor": None,
-        "align_corners": False, "value": 0.0, "step": 1,
+        "align_corners": False, "value": 0.0, "step": 1, "before": None, "add": False,
+        "after": None,
     }  # fmt: skip
     attributes = []
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if field.name in usual and value == usual[field.name]:
             continue
-        attributes.append(f"{field.name}={_short(value)}")
+        nested = dataclasses.is_dataclass(value)
+        attributes.append(_short(value) if nested else f"{field.name}={_short(value)}")
     return " ".join([type(op).__name__, *attributes])
 
 
-def _short(value: object) -> str:
+def _short(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        return f"({describe(cast(Op, value))})"
     if isinstance(value, tuple):
         same = len(set(value)) == 1
         return _short(value[0]) if same else "(" + ",".join(map(_short, value)) + ")"
