@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from test_capture import CASES, LAYERS, Function
+from operator_cases import CASES, LAYERS, Function
 from test_networks import side
 from torch import nn
 from torchvision.ops import deform_conv2d

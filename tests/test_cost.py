@@ -9,7 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from test_capture import Function
+from operator_cases import Function
 from torch import nn
 
 import depthwise as dw

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from generator import Generator
-from test_capture import CASES
+from operator_cases import CASES
 from test_compile import GIVEN, TOLERANCE, draw, flat, settle
 from test_networks import side
 from torch import nn

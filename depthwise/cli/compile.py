@@ -55,9 +55,13 @@ def compile(
     console = Console(stderr=True, quiet=not sys.stderr.isatty())
     with console.status(Text(f"compiling {network} for {target}")):
         from depthwise.compiler import pipeline  # noqa: PLC0415
+        from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
         from depthwise.compiler.target import find_target  # noqa: PLC0415
 
         name = find_target(target).name
+        directory = out or Path(f"{network.replace(':', '-').replace('/', '-')}-{name}")
+        if not show:
+            check_replaceable(directory.resolve())  # before the wait, not after it
         net, shapes = _open(network, parse_settings(settings or []), weights, parse_shapes(shape))
         if show:
             made = pipeline.show_stage(net, shapes, target, show)
@@ -66,7 +70,6 @@ def compile(
     if isinstance(made, str):
         print(made)
         return
-    directory = out or Path(f"{network.replace(':', '-').replace('/', '-')}-{name}")
     try:
         made.save(directory)
     except OSError as error:

@@ -40,7 +40,7 @@ def write_artefact(artefact: Artefact, directory: Path) -> None:
     written; both leave what was there.
     """
     directory = directory.resolve()
-    _check_replaceable(directory)
+    check_replaceable(directory)
     with _replacing(directory) as folder:
         (folder / SOURCE).write_text(artefact.source, encoding="utf-8")
         artefact.weights.tofile(folder / WEIGHTS)
@@ -120,7 +120,7 @@ def _check_hash(path: Path, found: str, expected: str) -> None:
         )
 
 
-def _check_replaceable(directory: Path) -> None:
+def check_replaceable(directory: Path) -> None:
     """Raise ValueError where a directory holds what we did not write."""
     if not directory.exists():
         return

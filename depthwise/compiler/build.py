@@ -186,7 +186,8 @@ def _run(command: Arguments, source: Path) -> None:
 def _show_progress(futures: Sequence[Future[Path]]) -> None:
     """Show a bar at the terminal, once the wait has taken `PATIENCE`."""
     done, waiting = wait(futures, timeout=PATIENCE)
-    if not waiting or not sys.stderr.isatty():
+    shown = hasattr(sys.stderr, "rich_proxied_file")  # another display draws on the same line
+    if not waiting or shown or not sys.stderr.isatty():
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("compiling C", total=len(futures), completed=len(done))
