@@ -32,6 +32,11 @@ GCC = pytest.param(
 )
 
 
+def libraries(cache):
+    """Return the files of the cache beside its units."""
+    return [path for path in cache.iterdir() if path.is_file()]
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """Give an empty cache of ours; zig's own stays, with the C libraries it has built."""
@@ -165,7 +170,7 @@ def test_the_cache_is_by_content(cache):
         compile_c(NET, find_target("x86-64-v2")),
     ]
     assert len({first, *others}) == 4
-    assert {path.name for path in cache.iterdir()} == {p.name for p in (first, *others)}
+    assert {path.name for path in libraries(cache)} == {p.name for p in (first, *others)}
 
 
 @pytest.mark.parametrize("part", ["identity", "flags", "link"])
@@ -179,7 +184,7 @@ def test_another_compiler_or_flag_builds_anew(cache, monkeypatch, part):
     else:
         monkeypatch.setattr(build, "_link_flags", lambda _: ("-shared", "-s"))
     compile_c(NET, NATIVE)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(libraries(cache))) == 2
 
 
 def test_the_cache_lies_where_the_desktop_says(tmp_path, monkeypatch):
@@ -204,7 +209,7 @@ def test_many_may_build_the_same_at_once(cache):
     with ThreadPoolExecutor(4) as pool:
         paths = set(pool.map(compile_apart, range(4)))
     assert len(paths) == 1
-    (path,) = cache.iterdir()
+    (path,) = libraries(cache)
     assert run(path) == 2.0
 
 
@@ -214,7 +219,7 @@ def test_several_texts_become_one_library(cache, cc):
     units = ("float scale(void);\n" + NET.replace("SCALE *", "scale() *"), other)
     path = compile_c(units, NATIVE, cc)
     assert run(path) == 5.0
-    assert list(cache.iterdir()) == [path]
+    assert list(libraries(cache)) == [path]
 
 
 def test_wasm_imports_nothing():
@@ -235,7 +240,7 @@ def test_a_failing_compile_shows_its_first_errors_and_keeps_the_file(cache, cc):
     wrong = "int good(void);\nint bad(void) { return nowhere; }\n"
     with pytest.raises(BuildError, match=r"failed-[0-9a-f]+\.c:2:24: error: .*nowhere") as caught:
         compile_c((NET, wrong), NATIVE, cc)
-    (kept,) = cache.iterdir()
+    (kept,) = libraries(cache)
     assert kept.read_text() == wrong
     assert str(kept) in str(caught.value)
     assert len(str(caught.value).splitlines()) <= build.FIRST_LINES + 2
@@ -246,7 +251,7 @@ def test_a_failing_link_says_so(cache, name):
     lost = NET.replace("return 0;", "extern int nowhere(void); return nowhere();")
     with pytest.raises(BuildError, match=r"error: .*undefined symbol: nowhere"):
         compile_c(lost, find_target(name))
-    assert [path.suffix for path in cache.iterdir()] == [".c"]
+    assert [path.suffix for path in libraries(cache)] == [".c"]
 
 
 def test_a_missing_compiler_is_named():
@@ -291,3 +296,12 @@ def test_a_long_wait_shows_a_bar_at_the_terminal(monkeypatch, terminal):
     monkeypatch.setattr(build.Progress, "advance", lambda *a: shown.append(a) or advance(*a))
     compile_c((NET, "int other(void); int other(void) { return 1; }"), NATIVE)
     assert len(shown) == (2 if terminal else 0)
+
+
+def test_libraries_share_the_units_that_they_have_in_common(cache):
+    shared = "int twice(int x) { return 2 * x; }"
+    target = find_target("native")
+    first = compile_c((NET, shared), target)
+    second = compile_c((NET.replace("return 0;", "return 1;"), shared), target)
+    assert first != second
+    assert len(list((cache / "units").iterdir())) == 3

@@ -71,7 +71,7 @@ def compile_c(
     if library.is_file():
         return library
     try:
-        library.parent.mkdir(parents=True, exist_ok=True)
+        units_directory().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             objects = _compile_units(units, compiler, flags, Path(folder))
             # several processes may get here with the same text: whoever renames last wins
@@ -87,6 +87,11 @@ def compile_c(
 
 def _digest(parts: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def units_directory() -> Path:
+    """Return the directory of compiled units, that libraries share."""
+    return cache_directory() / "units"
 
 
 def cache_directory() -> Path:
@@ -133,7 +138,7 @@ def _compile_units(
         for i, unit in enumerate(units):
             source = folder / f"net{i}.c"
             source.write_text(unit, encoding="utf-8")
-            kept = cache_directory() / f"{_digest([unit, compiler.identity, flags])}.o"
+            kept = units_directory() / f"{_digest([unit, compiler.identity, flags])}.o"
             futures.append(pool.submit(_compile_unit, source, kept, compiler, flags))
         try:
             _show_progress(futures)
