@@ -44,9 +44,9 @@ class Builder:
         shape = infer(op, *(value.shape for value in inputs))
         return self._append(op, inputs, TensorType(shape, inputs[0].type.dtype))
 
-    def emit_opaque(self, operator: str, inputs: tuple[Value, ...], type: TensorType) -> Value:
+    def emit_opaque(self, op: Opaque, inputs: tuple[Value, ...], type: TensorType) -> Value:
         """Append an operator that we do not know, whose result has the given type."""
-        return self._append(Opaque(operator), inputs, type)
+        return self._append(op, inputs, type)
 
     def add_constant(self, name: str, constant: Constant) -> Value:
         """Add a named weight, buffer or literal."""

@@ -1,6 +1,7 @@
 """From a PyTorch network to a graph, by torch.export."""
 
 import operator
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,10 +49,11 @@ def supported(graph: Graph) -> Graph:
     """Return the graph, or raise Unsupported naming the first operator without a meaning to us."""
     for node in graph:
         if isinstance(node.op, Opaque):
+            where = f" ({node.op.line})" if node.op.line else ""
             raise Unsupported(
-                f"operator {node.op.operator} in module {node.path or '(the network itself)'!r} is "
-                f"not supported: build that module from {SUPPORTED}, or keep it outside of the "
-                "network"
+                f"operator {node.op.operator} in module {node.path or '(the network itself)'!r}"
+                f"{where} is not supported: build that module from {SUPPORTED}, or keep it outside "
+                "of the network"
             )
     return graph
 
@@ -275,13 +277,10 @@ class _Importer:
 
     def _opaque(self, node: fx.Node, read: list[Any]) -> Any:
         inputs = tuple(value for value in read if isinstance(value, Value))
-        result, operator = node.meta.get("val"), str(node.target)
+        result, op = node.meta.get("val"), Opaque(str(node.target), _line(node))
         if isinstance(result, tuple | list):
-            return [
-                self.builder.emit_opaque(operator, inputs, _type(part, node.name))
-                for part in result
-            ]
-        return self.builder.emit_opaque(operator, inputs, _type(result, node.name))
+            return [self.builder.emit_opaque(op, inputs, _type(part, node.name)) for part in result]
+        return self.builder.emit_opaque(op, inputs, _type(result, node.name))
 
     def _overwrite(self, node: fx.Node) -> None:
         """Let later readers of what an in-place operator wrote to see its result.
@@ -333,6 +332,12 @@ def _viewed(node: fx.Node, packet: str) -> Any:
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None
+
+
+def _line(node: fx.Node) -> str:
+    """Return the file and line of the network's code that called a node, if export kept them."""
+    frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
+    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
 
 
 def _path(node: fx.Node) -> str:

@@ -249,9 +249,13 @@ class Expand:
 
 @dataclass(frozen=True)
 class Opaque:
-    """An operator that we do not know: it has a shape, but no meaning and no count."""
+    """An operator that we do not know: it has a shape, but no meaning and no count.
+
+    `line` is where the network's own code calls it, empty where that is not known.
+    """
 
     operator: str
+    line: str = ""
 
 
 Op = (
