@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 
 from depthwise.compiler.fused import RewrittenOp
-from depthwise.graph import Constant, Graph, Node, Output, TensorType
+from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
 from depthwise.graph.ops import Op
 
 
@@ -134,6 +134,6 @@ def with_bias(edit: Rewrite, node: Node) -> tuple[str, ...]:
     """Return the inputs of a convolution that is not fused, with a bias of zeros if it had none."""
     if len(node.inputs) > 2:
         return node.inputs
-    channels = node.type.shape[-1 if len(node.type.shape) != 4 else 1]
+    channels = node.type.shape[-1 if isinstance(node.op, ops.Linear) else 1]
     zeros = np.zeros(channels, node.type.dtype)
     return (*node.inputs, edit.add_constant(f"{node.path}.bias".lstrip("."), zeros))
