@@ -61,7 +61,7 @@ def scale_outputs(edit: Rewrite, conv: Node, scale: Scale) -> tuple[str, ...] | 
     """Return the inputs with which a convolution or linear layer gives its result scaled."""
     weight = edit.data(conv.inputs[1])
     bias = edit.data(conv.inputs[2]) if len(conv.inputs) > 2 else np.zeros(len(scale.factor))
-    if weight is None or bias is None or len(conv.type.shape) not in (2, 4):
+    if weight is None or bias is None or not _gives_channels(conv):
         return None
     if isinstance(conv.op, ops.ConvTranspose2d):
         # (C, K / groups, R, S): output channel k lies at k % (K / groups) of its group's rows
@@ -82,7 +82,7 @@ def scale_inputs(edit: Rewrite, conv: Node, scale: Scale) -> tuple[str, ...] | N
     bias = edit.data(conv.inputs[2]) if len(conv.inputs) > 2 else 0.0
     plain = isinstance(conv.op, ops.Conv2d) and conv.op.padding == Padding(0, 0, 0, 0)
     plain |= isinstance(conv.op, ops.Linear)
-    if weight is None or bias is None or len(conv.type.shape) not in (2, 4):
+    if weight is None or bias is None or not _gives_channels(conv):
         return None
     if np.any(scale.offset != 0) and not plain:
         return None
@@ -94,6 +94,11 @@ def scale_inputs(edit: Rewrite, conv: Node, scale: Scale) -> tuple[str, ...] | N
     factor, offset = (part.reshape(groups, 1, -1, 1) for part in (scale.factor, scale.offset))
     added = (grouped * offset).reshape(weight.shape[0], -1).sum(1)
     return _stored(edit, conv, grouped * factor, bias + added)
+
+
+def _gives_channels(conv: Node) -> bool:
+    """Tell whether axis 1 is what the weights work on: for a linear layer it is the last one."""
+    return len(conv.type.shape) == (2 if isinstance(conv.op, ops.Linear) else 4)
 
 
 def _stored(
