@@ -1,0 +1,409 @@
+"""Random legal graphs: every operator but Opaque, on odd shapes, with branches that meet again.
+
+`RULES` holds one function for each way to continue a graph. It takes the sketch and a value of it
+and returns a new value; it raises Unfit where that value does not suit.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import get_args
+
+import numpy as np
+from sketch import FLAT, Drawn, Sketch, Unfit
+
+from depthwise.graph import ops
+from depthwise.graph.builder import Value
+from depthwise.graph.ops import Padding
+
+
+def images(x: Value) -> tuple[int, int, int, int]:
+    """Return (N, C, H, W) of a value that is images."""
+    if x.rank != 4:
+        raise Unfit
+    n, c, h, w = x.shape
+    return n, c, h, w
+
+
+# ------------------------------------------------------------------------ convolution and linear
+
+
+def conv(d: Sketch, x: Value) -> Value:
+    _, c, _, _ = images(x)
+    groups = d.pick(g for g in (1, 1, 1, 1, 2, 3, 4, 5) if c % g == 0)
+    outs = groups * d.whole(1, 9) if groups > 1 else d.channels()
+    op = ops.Conv2d(d.pair(1, 3), d.padding(3), d.pair(1, 2), groups)
+    return d.emit(op, x, d.filters(outs, c // groups, *d.pair(1, 4)), *d.bias(outs))
+
+
+def padded_conv(d: Sketch, x: Value) -> Value:
+    _, c, _, _ = images(x)
+    outs = d.pick((c, d.channels()))
+    op = ops.Conv2d((1, 1), Padding(1, 1, 1, 1), (1, 1), 1)
+    return d.emit(op, x, d.filters(outs, c, 3, 3), *d.bias(outs))
+
+
+def pointwise(d: Sketch, x: Value) -> Value:
+    _, c, _, _ = images(x)
+    outs = d.pick((c, d.channels()))
+    op = ops.Conv2d(d.pick(((1, 1), (1, 1), (2, 1))), FLAT, (1, 1), 1)
+    return d.emit(op, x, d.filters(outs, c, 1, 1), *d.bias(outs))
+
+
+def depthwise(d: Sketch, x: Value) -> Value:
+    _, c, _, _ = images(x)
+    outs = c * d.pick((1, 1, 1, 2))
+    op = ops.Conv2d(d.pair(1, 2), d.padding(2), d.pair(1, 2), c)
+    return d.emit(op, x, d.filters(outs, 1, *d.pair(1, 5)), *d.bias(outs))
+
+
+def transposed(d: Sketch, x: Value) -> Value:
+    _, c, _, _ = images(x)
+    groups = d.pick(g for g in (1, 1, 2, 3) if c % g == 0)
+    outs = d.whole(1, 9)
+    padding = d.padding(2)
+    if d.chance(0.3):  # as output_padding makes it
+        padding = padding._replace(bottom=padding.bottom - 1, right=padding.right - d.whole(0, 1))
+    op = ops.ConvTranspose2d(d.pair(1, 3), padding, d.pair(1, 2), groups)
+    weight = d.constant(d.normal(c, outs, *d.pair(1, 4)) / np.sqrt(c))
+    return d.emit(op, x, weight, *d.bias(outs * groups))
+
+
+def deformable(d: Sketch, x: Value) -> Value:
+    _, c, _, _ = images(x)
+    groups = d.pick(g for g in (1, 1, 2) if c % g == 0)
+    parts = d.pick(g for g in (1, 1, 2) if c % g == 0)
+    outs, kernel = groups * d.whole(1, 9), d.pair(1, 3)
+    stride, padding, dilation = d.pair(1, 2), d.padding(1), d.pair(1, 2)
+
+    def around(channels: int) -> Value:
+        of_all = ops.Conv2d(stride, padding, dilation, 1)
+        return d.tame(d.emit(of_all, x, d.filters(channels, c, *kernel), *d.bias(channels)))
+
+    offsets = around(2 * parts * prod(kernel))
+    mask = (d.emit(ops.Activation("sigmoid"), around(parts * prod(kernel))),)
+    op = ops.DeformConv2d(stride, padding, dilation, groups, parts)
+    weight, bias = d.filters(outs, c // groups, *kernel), d.constant(d.normal(outs))
+    return d.emit(op, x, weight, bias, offsets, *(mask if d.chance(0.5) else ()))
+
+
+def region_pool(d: Sketch, x: Value) -> Value:
+    n, _, h, w = images(x)
+    count, size = d.whole(1, 3), d.whole(1, 3)
+    corners = np.sort(d.random.uniform(0, 2 * min(h, w), (count, 2, 2)), 1)
+    image = d.random.integers(0, n, (count, 1))
+    boxes = d.input(np.concatenate([image, corners.reshape(count, 4)], 1))
+    offsets = d.input(d.normal(count, 2, size, size))
+    return d.emit(ops.DeformRoIPool(size, 0.5, d.whole(1, 3), 0.1), x, boxes, offsets)
+
+
+def linear(d: Sketch, x: Value) -> Value:
+    if x.rank < 2:
+        raise Unfit
+    outs = d.channels()
+    return d.emit(ops.Linear(), x, d.filters(outs, x.shape[-1]), *d.bias(outs))
+
+
+def head(d: Sketch, x: Value) -> Value:
+    n, c, h, w = images(x)
+    flat = d.emit(ops.Reshape((n, c * h * w)), x)
+    return linear(d, flat)
+
+
+def matrices(d: Sketch, x: Value) -> Value:
+    if x.rank < 2:
+        raise Unfit
+    width = x.shape[-1]
+    if d.chance(0.5):
+        axes = (*range(x.rank - 2), x.rank - 1, x.rank - 2)
+        return d.emit(ops.MatMul(), x, d.emit(ops.Permute(axes), x))
+    batch = x.shape[:-2] if d.chance(0.3) else ()
+    right = d.constant(d.normal(*batch, width, d.whole(1, 9)) / np.sqrt(width))
+    return d.emit(ops.MatMul(), x, right)
+
+
+# ------------------------------------------------------------------------- normalisation, pooling
+
+
+def batch_norm(d: Sketch, x: Value) -> Value:
+    if x.rank < 2:
+        raise Unfit
+    c = x.shape[1]
+    variance = d.constant(d.random.uniform(0.5, 1.5, c))
+    rest = (d.constant(d.normal(c)) for _ in range(3))
+    return d.emit(ops.BatchNorm(1e-3), x, *rest, variance)
+
+
+def group_norm(d: Sketch, x: Value) -> Value:
+    if x.rank < 3:
+        raise Unfit
+    c = x.shape[1]
+    op = ops.GroupNorm(d.pick(g for g in (1, 2, 3, c) if c % g == 0), 1e-2)
+    return d.emit(op, x, *(d.constant(d.normal(c)) for _ in range(d.pick((0, 2)))))
+
+
+def layer_norm(d: Sketch, x: Value) -> Value:
+    if x.rank < 2:
+        raise Unfit
+    axes = d.whole(1, x.rank - 1)
+    rest = (d.constant(d.normal(*x.shape[-axes:])) for _ in range(d.whole(0, 2)))
+    return d.emit(ops.LayerNorm(axes, 1e-2), x, *rest)
+
+
+def response_norm(d: Sketch, x: Value) -> Value:
+    n, c, h, w = images(x)
+    size = d.pick((1, 3, 4, 5))
+    square = d.emit(ops.Reshape((n, 1, c, h * w)), d.binary("multiply", x, x))
+    pads = ((0, 0), (0, 0), (size // 2, (size - 1) // 2), (0, 0))
+    around = d.emit(ops.Pad(pads, "constant"), square)
+    mean = d.emit(ops.AvgPool2d((size, 1), (1, 1), FLAT, False, True, None), around)
+    mean = d.emit(ops.Reshape((n, c, h, w)), mean)
+    below = d.binary("add", d.binary("multiply", mean, 0.5), 1.0)
+    return d.binary("divide", x, d.emit(ops.Activation("power", (0.75,)), below))
+
+
+def pool_padding(d: Sketch, kernel: tuple[int, int]) -> Padding:
+    top, left = (d.whole(0, k // 2) for k in kernel)
+    return Padding(top, top, left, left)
+
+
+def max_pool(d: Sketch, x: Value) -> Value:
+    images(x)
+    kernel = d.pair(1, 4)
+    padding = pool_padding(d, kernel)
+    return d.emit(ops.MaxPool2d(kernel, d.pair(1, 3), padding, d.pair(1, 2), d.chance(0.5)), x)
+
+
+def avg_pool(d: Sketch, x: Value) -> Value:
+    images(x)
+    kernel = d.pair(1, 4)
+    count, divisor = d.chance(0.5), d.pick((None, None, 3))
+    padding, ceil = pool_padding(d, kernel), d.chance(0.5)
+    return d.emit(ops.AvgPool2d(kernel, d.pair(1, 3), padding, ceil, count, divisor), x)
+
+
+def adaptive_pool(d: Sketch, x: Value) -> Value:
+    images(x)
+    return d.emit(ops.AdaptivePool2d(d.pick(("mean", "max")), d.pair(1, 5)), x)
+
+
+def reduce(d: Sketch, x: Value) -> Value:
+    axes = [axis for axis in range(x.rank) if d.chance(0.4)] or [x.rank - 1]
+    axes = (2, 3) if x.rank == 4 and d.chance(0.5) else tuple(axes)
+    return d.emit(ops.Reduce(d.pick(("mean", "sum", "max", "min")), axes, d.chance(0.6)), x)
+
+
+def softmax(d: Sketch, x: Value) -> Value:
+    return d.emit(ops.Softmax(d.whole(0, x.rank - 1)), x)
+
+
+# ------------------------------------------------------------------------------- element by element
+
+
+def activation(d: Sketch, x: Value) -> Value:
+    function = d.pick(get_args(ops.Function))
+    if function in ("sqrt", "log", "reciprocal_sqrt", "power"):
+        x = d.clamp(x, 0.3, 4.0)
+    if function == "exp":
+        x = d.clamp(x, -3.0, 3.0)
+    low = float(d.random.uniform(-1, 0.1))
+    parameters = {"leaky_relu": (0.2,), "elu": (0.7,), "clamp": (low, 0.8), "power": (1.7,)}
+    return d.emit(ops.Activation(function, parameters.get(function, ())), x)
+
+
+def chain(d: Sketch, x: Value) -> Value:
+    for _ in range(d.whole(2, 4)):
+        x = d.pick((activation, arithmetic, batch_norm, prelu))(d, x)
+    return x
+
+
+def prelu(d: Sketch, x: Value) -> Value:
+    if x.rank < 2:
+        raise Unfit
+    return d.emit(ops.PRelu(), x, d.constant(d.normal(d.pick((1, x.shape[1])))))
+
+
+def arithmetic(d: Sketch, x: Value) -> Value:
+    """Meet a number, one number a channel, or an array that is broadcast along some axes."""
+    function = d.pick(get_args(ops.Binary.__annotations__["function"]))
+    shape = tuple(n if d.chance(0.5) else 1 for n in x.shape)
+    shape = d.pick(((), (1,), shape, shape[1:], (1, *x.shape[1:2], *(1,) * (x.rank - 2))))
+    data = d.random.uniform(0.5, 1.5, shape) * d.pick((-1, 1))
+    if d.chance(0.3) and function != "divide":
+        return d.binary(function, d.constant(data), x)
+    return d.binary(function, x, data)
+
+
+def meet(d: Sketch, x: Value) -> Value:
+    """Meet another value of the graph, of the same shape or one that is broadcast."""
+    function = d.pick(("add", "add", *get_args(ops.Binary.__annotations__["function"])))
+    fitting = [
+        v for v in d.values
+        if v.rank <= x.rank and all(a in (1, b) for a, b in zip(v.shape[::-1], x.shape[::-1],
+                                                                strict=False))
+    ]  # fmt: skip
+    y = d.pick(fitting)
+    y = d.clamp(y, 0.5, 4.0) if function == "divide" else y
+    return (
+        d.binary(function, y, x)
+        if d.chance(0.4) and function != "divide"
+        else d.binary(function, x, y)
+    )
+
+
+def residual(d: Sketch, x: Value) -> Value:
+    """x + f(x), with activations wherever."""
+    _, c, _, _ = images(x)
+    op = ops.Conv2d((1, 1), Padding(1, 1, 1, 1), (1, 1), d.pick((1, c)))
+    y = d.emit(op, x, d.filters(c, c // op.groups, 3, 3), *d.bias(c))
+    y = activation(d, y) if d.chance(0.4) else y
+    y = d.binary("add", x, y) if d.chance(0.5) else d.binary("add", y, x)
+    return activation(d, y) if d.chance(0.5) else y
+
+
+def gate(d: Sketch, x: Value) -> Value:
+    """Squeeze and excite."""
+    _, c, _, _ = images(x)
+    y = d.emit(ops.Reduce("mean", (2, 3), True), x)
+    y = d.emit(ops.Conv2d((1, 1), FLAT, (1, 1), 1), y, d.filters(c, c, 1, 1), *d.bias(c))
+    return d.binary("multiply", x, d.emit(ops.Activation("sigmoid"), y))
+
+
+# ------------------------------------------------------------------------------------- moving about
+
+
+def concat(d: Sketch, x: Value) -> Value:
+    axis = 1 if x.rank == 4 and d.chance(0.8) else d.whole(0, x.rank - 1)
+
+    def beside(v: Value) -> tuple[int, ...]:
+        return (*v.shape[:axis], -1, *v.shape[axis + 1 :])
+
+    fitting = [v for v in d.values if v.rank == x.rank and beside(v) == beside(x)]
+    parts = [x, *(d.pick(fitting) for _ in range(d.whole(1, 2)))]
+    if len({p.name for p in parts}) == 1 and x.rank == 4:
+        parts[1] = pointwise(d, x)
+    d.random.shuffle(parts)
+    return d.emit(ops.Concat(axis), *parts)
+
+
+def slice_(d: Sketch, x: Value) -> Value:
+    axis = 1 if x.rank == 4 and d.chance(0.7) else d.whole(0, x.rank - 1)
+    start = d.whole(0, x.shape[axis] - 1)
+    stop = d.whole(start + 1, x.shape[axis])
+    return d.emit(ops.Slice(axis, start, stop, d.pick((1, 1, 1, 2, 3))), x)
+
+
+def halves(d: Sketch, x: Value) -> Value:
+    """Split the channels; work on one part, or on both, and put them together again."""
+    _, c, _, _ = images(x)
+    if c < 2:
+        raise Unfit
+    cut = d.whole(1, c - 1)
+    parts = [d.emit(ops.Slice(1, 0, cut, 1), x), d.emit(ops.Slice(1, cut, c, 1), x)]
+    i = d.whole(0, 1)
+    parts[i] = d.pick((residual, activation, prelu, chain))(d, parts[i])
+    d.values.append(parts[1 - i])
+    return d.emit(ops.Concat(1), *parts)
+
+
+def pad(d: Sketch, x: Value) -> Value:
+    _, _, h, w = images(x)
+    mode = d.pick(get_args(ops.PadMode))
+    most = min(h, w, 4) - 1 if mode in ("reflect", "circular") else 3
+    pads = [(0, 0), (0, 0), *((d.whole(0, most), d.whole(0, most)) for _ in range(2))]
+    if mode == "constant" and d.chance(0.3):
+        pads = [(d.whole(-1, 1), d.whole(0, 2)) for _ in range(4)]
+        if any(n + min(0, a) + min(0, b) < 1 for n, (a, b) in zip(x.shape, pads, strict=True)):
+            raise Unfit
+    value = d.pick((0.0, 0.0, 0.5)) if mode == "constant" else 0.0
+    return d.emit(ops.Pad(tuple(pads), mode, value), x)
+
+
+def resize(d: Sketch, x: Value) -> Value:
+    _, _, h, w = images(x)
+    size = d.pick(((2 * h, 2 * w), (d.whole(1, 12), d.whole(1, 12))))
+    mode, corners = d.pick((("nearest", False), ("bilinear", False), ("bilinear", True)))
+    steps = [
+        (n - 1) / (m - 1) if corners and m > 1 else 0.0 if corners else n / m
+        for n, m in zip((h, w), size, strict=True)
+    ]
+    return d.emit(ops.Resize(mode, size, (steps[0], steps[1]), corners), x)
+
+
+def reshape(d: Sketch, x: Value) -> Value:
+    factors: list[int] = [f for n in x.shape for f in prime_factors(n)]
+    if d.chance(0.5):
+        d.random.shuffle(factors)
+    shape = [1] * d.whole(1, 5)
+    at = np.sort(d.random.integers(0, len(shape), len(factors)))
+    for factor, axis in zip(factors, at, strict=True):
+        shape[axis] *= factor
+    return d.emit(ops.Reshape(tuple(shape)), x)
+
+
+def prime_factors(n: int) -> list[int]:
+    least = next((f for f in range(2, n + 1) if n % f == 0), None)
+    return [least, *prime_factors(n // least)] if least else []
+
+
+def to_images(d: Sketch, x: Value) -> Value:
+    if x.rank == 4:
+        raise Unfit
+    shape = (*x.shape, 1, 1, 1)[:4] if x.rank < 4 else (prod(x.shape[:2]), *x.shape[2:])
+    return d.emit(ops.Reshape(shape), x)
+
+
+def permute(d: Sketch, x: Value) -> Value:
+    return d.emit(ops.Permute(tuple(map(int, d.random.permutation(x.rank)))), x)
+
+
+def there_and_back(d: Sketch, x: Value) -> Value:
+    """Permute, do something that keeps the shape, permute back."""
+    axes = tuple(map(int, d.random.permutation(x.rank)))
+    y = d.emit(ops.Permute(axes), x)
+    y = d.pick((activation, softmax, layer_norm, arithmetic))(d, y)
+    if y.rank != x.rank:
+        raise Unfit
+    return d.emit(ops.Permute(tuple(map(int, np.argsort(axes)))), y)
+
+
+def shuffle(d: Sketch, x: Value) -> Value:
+    n, c, h, w = images(x)
+    groups = d.pick(g for g in (2, 3, 4, 5) if c % g == 0)
+    y = d.emit(ops.Reshape((n, groups, c // groups, h, w)), x)
+    return d.emit(ops.Reshape(x.shape), d.emit(ops.Permute((0, 2, 1, 3, 4)), y))
+
+
+def expand(d: Sketch, x: Value) -> Value:
+    front = (d.whole(1, 3),) if x.rank < 4 and d.chance(0.3) else ()
+    shape = (*front, *(d.whole(1, 6) if n == 1 else n for n in x.shape))
+    return d.emit(ops.Expand(shape), x)
+
+
+Rule = Callable[[Sketch, Value], Value]
+
+RULES: dict[Rule, int] = {  # how often each is drawn
+    conv: 4, padded_conv: 4, pointwise: 3, depthwise: 4, transposed: 4, deformable: 2,
+    region_pool: 1, linear: 2, head: 1, matrices: 1, batch_norm: 2, group_norm: 1, layer_norm: 1,
+    response_norm: 1, max_pool: 2, avg_pool: 2, adaptive_pool: 1, reduce: 2, softmax: 1,
+    activation: 4, chain: 3, prelu: 1, arithmetic: 3, meet: 4, residual: 4, gate: 1, concat: 7,
+    slice_: 6, halves: 2, pad: 2, resize: 2, reshape: 2, to_images: 2, permute: 2,
+    there_and_back: 1, shuffle: 2, expand: 1,
+}  # fmt: skip
+
+
+def draw_graph(seed: int) -> Drawn:
+    """Return the graph of a seed and its inputs; the same in every run."""
+    d = Sketch(seed)
+    for _ in range(d.whole(1, 2)):
+        shape = (d.whole(1, 3), d.channels(), d.whole(1, 11), d.whole(1, 11))
+        d.values.append(d.input(d.normal(*shape)))
+    rules = [rule for rule, times in RULES.items() for _ in range(times)]
+    for _ in range(d.whole(3, 14)):
+        x = d.values[-1] if d.chance(0.6) else d.pick(d.values)
+        try:
+            d.values.append(d.tame(d.pick(rules)(d, x)))
+        except Unfit:
+            continue
+    read = {name for node in d.builder.nodes for name in node.inputs}
+    shown = [v for v in d.values if v.name not in read or d.chance(0.15)]
+    return d.finish(*shown)
