@@ -281,8 +281,10 @@ def concat(d: Sketch, x: Value) -> Value:
     parts = [x, *(d.pick(fitting) for _ in range(d.whole(1, 2)))]
     if len({p.name for p in parts}) == 1 and x.rank == 4:
         parts[1] = pointwise(d, x)
-    d.random.shuffle(parts)
-    return d.emit(ops.Concat(axis), *parts)
+    if d.chance(0.1):
+        parts.append(d.constant(d.normal(*x.shape)))
+    order = d.random.permutation(len(parts))
+    return d.emit(ops.Concat(axis), *(parts[i] for i in order))
 
 
 def slice_(d: Sketch, x: Value) -> Value:
@@ -391,13 +393,22 @@ RULES: dict[Rule, int] = {  # how often each is drawn
 }  # fmt: skip
 
 
+# These keep the planes' size, so that values meet often: concatenations within concatenations,
+# their slices read by convolutions with a border, sums of what lies in one buffer.
+MEETING: dict[Rule, int] = {
+    padded_conv: 3, pointwise: 2, residual: 3, activation: 2, chain: 2, meet: 4, gate: 1,
+    concat: 8, slice_: 5, halves: 4, shuffle: 1, transposed: 1, max_pool: 1,
+}  # fmt: skip
+
+
 def draw_graph(seed: int) -> Drawn:
     """Return the graph of a seed and its inputs; the same in every run."""
     d = Sketch(seed)
     for _ in range(d.whole(1, 2)):
         shape = (d.whole(1, 3), d.channels(), d.whole(1, 11), d.whole(1, 11))
         d.values.append(d.input(d.normal(*shape)))
-    rules = [rule for rule, times in RULES.items() for _ in range(times)]
+    frequent = d.pick((RULES, RULES, MEETING))
+    rules = [rule for rule, times in frequent.items() for _ in range(times)]
     for _ in range(d.whole(3, 14)):
         x = d.values[-1] if d.chance(0.6) else d.pick(d.values)
         try:
@@ -406,4 +417,5 @@ def draw_graph(seed: int) -> Drawn:
             continue
     read = {name for node in d.builder.nodes for name in node.inputs}
     shown = [v for v in d.values if v.name not in read or d.chance(0.15)]
+    shown += [v for v in shown if d.chance(0.03)]  # returned twice
     return d.finish(*shown)
