@@ -1,4 +1,4 @@
-"""The whole road on a tiny network: describe, count, lint, graph, interpret."""
+"""The whole road on a tiny network: describe, count, lint, graph, interpret, compile to C."""
 
 import numpy as np
 import torch
@@ -22,4 +22,6 @@ def test_tiny():
     graph = capture(net, shape)
     found = interpret(graph, x.numpy())[graph.outputs[0].value]
     with torch.no_grad():
-        assert np.allclose(found, net(x).numpy(), rtol=1e-5, atol=1e-6)
+        expected = net(x).numpy()
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert np.allclose(dw.compile(net, shape)(x.numpy()), expected, rtol=1e-5, atol=1e-6)
