@@ -187,12 +187,16 @@ def adaptive_pool(d: Sketch, x: Value) -> Value:
 
 
 def reduce(d: Sketch, x: Value) -> Value:
+    if not x.rank:
+        raise Unfit
     axes = [axis for axis in range(x.rank) if d.chance(0.4)] or [x.rank - 1]
     axes = (2, 3) if x.rank == 4 and d.chance(0.5) else tuple(axes)
     return d.emit(ops.Reduce(d.pick(("mean", "sum", "max", "min")), axes, d.chance(0.6)), x)
 
 
 def softmax(d: Sketch, x: Value) -> Value:
+    if not x.rank:
+        raise Unfit
     return d.emit(ops.Softmax(d.whole(0, x.rank - 1)), x)
 
 
