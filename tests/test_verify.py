@@ -12,7 +12,15 @@ from depthwise.compiler.memory import Arena
 from depthwise.compiler.places import Buffer, Place
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.target import find_target
-from depthwise.compiler.verify import RANDOM, Mismatch, relative_error, trace_plan, verify
+from depthwise.compiler.verify import (
+    RANDOM,
+    SENSITIVE,
+    TOLERANCE,
+    Mismatch,
+    relative_error,
+    trace_plan,
+    verify,
+)
 from depthwise.graph import capture, interpret
 from depthwise.graph.capture import export
 
@@ -183,3 +191,37 @@ int net_run(const void *weights, const float *in, float *out, void *arena) {
     expected = 1000 + 32 + 5 + pixel + channel[:, None, None]
     np.testing.assert_array_equal(found["image"], expected[None])
     np.testing.assert_array_equal(found["row"], 1000 + 16 + 1 + np.arange(3))
+
+
+class Cancelling(nn.Module):
+    """Loses four digits in float32, none to speak of in float64."""
+
+    def forward(self, x):
+        return (x + 1e4) - 1e4
+
+
+class SingleOnly(nn.Module):
+    """Multiplies by a matrix of float32, and so cannot be computed in float64."""
+
+    def forward(self, x):
+        return x @ torch.ones(5, 4, dtype=torch.float32)
+
+
+def off_by(net, factor):
+    shape = (2, 5)
+    (output,) = capture(net, shape).outputs
+    return Interpreted(net, shape, change={output.value: lambda y: y * np.float32(factor)})
+
+
+def test_a_sensitive_network_is_held_to_pytorchs_own_error():
+    found = off_by(Cancelling(), 1.0003).verify()
+    assert found.error > TOLERANCE
+    assert found.own_error is not None
+    assert found.error <= SENSITIVE * found.own_error
+    with pytest.raises(Mismatch, match="the library's outputs differ"):
+        off_by(Cancelling(), 1.5).verify()
+
+
+def test_a_network_that_float64_cannot_judge_is_held_to_the_tolerance():
+    with pytest.raises(Mismatch, match="the library's outputs differ"):
+        off_by(SingleOnly(), 1.5).verify()

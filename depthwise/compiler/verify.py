@@ -57,7 +57,7 @@ def verify(
         by_value = dict(_compare_values(trace(inputs), reference))
         if not errors[-1] <= TOLERANCE:
             own = _largest_error(expected, reference.in_double(inputs))
-            if not errors[-1] <= SENSITIVE * own:
+            if not (np.isfinite(own) and errors[-1] <= SENSITIVE * own):
                 raise Mismatch(_explain(number, errors[-1], by_value, reference.paths))
             own_error = max(own, own_error or 0.0)
         worst = {name: max(error, worst.get(name, 0.0)) for name, error in by_value.items()}
