@@ -56,7 +56,7 @@ def receptive_fields(graph: Graph) -> dict[str, Field]:
     A gate (squeeze-and-excitation) is not followed: it weighs channels, it does not see shapes.
     A deformable convolution counts as the convolution it starts from.
     """
-    fields = dict.fromkeys(graph.inputs, POINT)
+    fields, whole = dict.fromkeys(graph.inputs, POINT), _whole(graph)
     for node in graph:
         reads = [name for name in node.inputs if name in fields]
         if not reads:  # made of constants alone
@@ -65,7 +65,7 @@ def receptive_fields(graph: Graph) -> dict[str, Field]:
         planes = [name for name in reads if _has_plane(graph.type(name).shape)] or reads
         seen = _union([fields[name] for name in planes])
         shapes = [graph.type(name).shape for name in node.inputs]
-        field = _step(node.op, seen, _whole(graph), *shapes)
+        field = _step(node.op, seen, whole, *shapes)
         if isinstance(node.op, WINDOWED):
             # a plane folded into one axis (local response normalisation) slides over channels
             folded = seen.plane not in (None, shapes[0][-2:])
@@ -84,8 +84,8 @@ def _union(fields: list[Field]) -> Field:
         Axis(max(f.axes[i].size for f in fields), max(f.axes[i].step for f in fields))
         for i in (0, 1)
     ]
-    planes = {f.plane for f in fields}
-    return Field((axes[0], axes[1]), any(f.whole for f in fields), planes.pop())
+    plane = next((f.plane for f in fields if f.plane), None)
+    return Field((axes[0], axes[1]), any(f.whole for f in fields), plane)
 
 
 def _whole(graph: Graph) -> Field:

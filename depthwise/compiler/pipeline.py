@@ -111,22 +111,17 @@ def verified(
     """Compare with PyTorch, and record it; a build that keeps all values tells the layers."""
     keeping = make_plan(plan.graph, plan.target, keep_all=True)
     kept = Code(compile_c(emit_units(keeping, UNITS), plan.target, cc))
-    tried = [as_images(sample) if preparation else as_arrays(sample) for sample in samples]
+    dtype = None if preparation else np.float32  # raw images keep their own
+    tried = [as_arrays(sample, dtype) for sample in samples]
     found = verify(Library(artefact).run, trace_plan(keeping, kept), program, tried, preparation)
     manifest = artefact.manifest.model_copy(update={"verification": found})
     return replace(artefact, manifest=manifest)
 
 
-def as_arrays(sample: Any) -> list[np.ndarray]:
-    """Return a sample, an array or tensor or a tuple of them, as contiguous float32 arrays."""
+def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
+    """Return a sample, an array or tensor or a tuple of them, contiguous, None keeps its dtype."""
     parts = sample if isinstance(sample, tuple | list) else (sample,)
-    return [np.ascontiguousarray(torch.as_tensor(part).numpy(), np.float32) for part in parts]
-
-
-def as_images(sample: Any) -> list[np.ndarray]:
-    """Return raw images, in an array or tensor, or in a tuple, contiguous and of their own type."""
-    parts = sample if isinstance(sample, tuple | list) else (sample,)
-    return [np.ascontiguousarray(torch.as_tensor(part).numpy()) for part in parts]
+    return [np.ascontiguousarray(torch.as_tensor(part).numpy(), dtype) for part in parts]
 
 
 def make_manifest(

@@ -57,7 +57,6 @@ class PlanBuilder:
         self._readers = graph.readers()
         self._weights: list[np.ndarray] = []
         self._weight_floats = 0
-        self._constants: dict[str, Place] = {}
 
     # ------------------------------------------------------------------------------ values
 
@@ -227,7 +226,7 @@ def make_plan(graph: Graph, target: Target, keep_all: bool = False) -> Plan:
         builder.places[name] = external
         if any(isinstance(reader.op, Images) for reader in builder.readers(name)):
             continue  # they are read as they are
-        if not is_canonical(external) or find_borders(graph, find_homes(graph)).get(name):
+        if not (is_canonical(external) and builder.free(name)):
             place = builder.allocate(name, type_)
             builder.copy(external, place, comment=f"input {name}, channels last")
             builder.places[name] = place
