@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from depthwise import __version__
+from depthwise.cli.bench import bench
 from depthwise.cli.compare import compare
 from depthwise.cli.compile import compile
 from depthwise.cli.cost import cost
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (networks, cost, compare, lint, predict, compile):
+for verb in (networks, cost, compare, lint, predict, compile, bench):
     app.command()(verb)
 
 

@@ -90,12 +90,17 @@ def emit(plan: Plan) -> str:
     return "\n".join([*_head(plan, plan.steps), *_tables(text), *calls, "", *_run(plan, text), ""])
 
 
-def emit_units(plan: Plan, count: int) -> tuple[str, ...]:
-    """Return the same as translation units to be compiled at once; the first has net_run."""
-    text = _lower_to_text(plan)
+def emit_units(plan: Plan, count: int, note: str | None = None) -> tuple[str, ...]:
+    """Return the same as translation units to be compiled at once; the first has net_run.
+
+    `note` names a C function, void(int steps done), that net_run calls before the first step and
+    after each: a clock, to see where time goes. It is brought along as another unit.
+    """
+    text = _lower_to_text(plan, note)
     calls = list(text.calls.values())
     hidden = '__attribute__((noinline, visibility("hidden")))'
     declared = [f"{hidden} {call.signature};" for call in calls]
+    declared += [f"void {note}(int steps);"] if note else []
     main = "\n".join([*_head(plan, ()), *declared, "", *_run(plan, text), ""])
     units = [main]
     for part in range(count):
@@ -109,16 +114,18 @@ def emit_units(plan: Plan, count: int) -> tuple[str, ...]:
     return tuple(units)
 
 
-def _lower_to_text(plan: Plan) -> _Text:
+def _lower_to_text(plan: Plan, note: str | None = None) -> _Text:
     text = _Text()
     nodes = {node.name: node for node in plan.graph}
     last = ""
-    for step in plan.steps:
+    text.body += [f"    {note}(0);"] if note else []
+    for done, step in enumerate(plan.steps, 1):
         if step.name != last and step.name in nodes:
             text.body.append(f"    /* {_comment(nodes[step.name], plan)} */")
         last = step.name
         comment = f" /* {step.comment} */" if step.comment else ""
         text.body.append(f"    {_call(step, plan, text)};{comment}")
+        text.body += [f"    {note}({done});"] if note else []
     return text
 
 

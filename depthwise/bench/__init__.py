@@ -1,0 +1,1 @@
+"""How fast compiled networks are, layer by layer and beside other runtimes."""

@@ -1,0 +1,98 @@
+"""Where time goes: every step is timed, every multiply-add is told of one, and the sums agree."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+import depthwise as dw
+from depthwise.accounting.tables import render
+from depthwise.bench.layers import Profile, profile, time_steps
+from depthwise.bench.peak import measure_peak
+from depthwise.bench.tables import layers_table
+from depthwise.cli import main
+from depthwise.compiler import pipeline
+from depthwise.compiler.plan import make_plan
+from depthwise.compiler.target import find_target
+from depthwise.graph import capture
+
+NATIVE = find_target("native")
+
+
+def plan_of(net, shape):
+    return make_plan(pipeline.rewrite(capture(net.eval(), shape)), NATIVE)
+
+
+def small():
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        nn.ConvTranspose2d(32, 16, 3, stride=2, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 10),
+    )
+
+
+@pytest.fixture(scope="module")
+def found() -> Profile:
+    return profile(plan_of(small(), (1, 3, 48, 48)), seconds=0.2)
+
+
+def test_every_multiply_add_is_told_of_one_row(found):
+    cost = dw.cost(small(), (1, 3, 48, 48))
+    assert sum(row.macs for row in found.layers) == cost.macs
+    by_path = {row.path: row.macs for row in found.layers if row.macs}
+    assert by_path == {layer.path: layer.macs for layer in cost.layers if layer.macs}
+
+
+def test_the_steps_of_a_node_that_call_one_kernel_are_one_row(found):
+    (row,) = [row for row in found.layers if row.path == "4" and row.macs]
+    assert row.comment.endswith("x4")  # a phase for each parity of row and column
+
+
+def test_each_run_times_each_step():
+    plan = plan_of(small(), (1, 3, 16, 16))
+    times = time_steps(plan, seconds=0.0)
+    assert times.shape[0] >= 15
+    assert times.shape[1] == len(plan.steps)
+    assert (times >= 0).all()
+
+
+def test_the_layers_take_as_long_as_the_whole():
+    net, shape = dw.build("mobilenet_v3_small"), (1, 3, 96, 96)
+    plan = plan_of(net, shape)
+    library, x = dw.compile(net, shape), np.zeros(shape, np.float32)
+    whole, layers = [], []
+    for _ in range(5):  # by turns, and the best of each: other programs only slow both
+        layers.append(profile(plan, seconds=0.1).seconds)
+        start = time.perf_counter()
+        for _ in range(20):
+            library(x)
+        whole.append((time.perf_counter() - start) / 20)
+    assert 0.4 * min(whole) < min(layers) < 1.6 * min(whole)
+
+
+def test_a_peak_is_above_what_a_network_reaches(found):
+    peak = measure_peak(NATIVE)
+    assert peak > found.flops
+    text = render(layers_table("small", found, peak), 140)
+    assert text.startswith(f"small, median of {found.runs} runs")
+    assert f"{peak / 1e9:.1f} GFLOP/s" in text
+
+
+def test_the_command_prints_the_layers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text("from torch import nn\ndef one(): return nn.Conv2d(3, 8, 3)\n")
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "nets.py:one", "--layers", "--shape", "1,3,20,20"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert "nets.py:one" in out
+    assert "8x18x18" in out
