@@ -7,6 +7,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from depthwise.machine import calibration
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^ *(```+|~~~+)(.*)$")
@@ -57,6 +59,8 @@ def default_dtype():
 @pytest.mark.usefixtures("default_dtype")
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what an example writes goes away with the test
+    # tests are no quiet minute: what they measure must not be kept for later
+    monkeypatch.setattr(calibration, "machine_path", lambda: tmp_path / "machines" / "this.json")
     run(page, page.read_text())
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from depthwise import __version__
 from depthwise.cli.bench import bench
+from depthwise.cli.calibrate import calibrate
 from depthwise.cli.compare import compare
 from depthwise.cli.compile import compile
 from depthwise.cli.cost import cost
@@ -32,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (networks, cost, compare, lint, predict, compile, bench):
+for verb in (networks, cost, compare, lint, predict, compile, bench, calibrate):
     app.command()(verb)
 
 

@@ -1,0 +1,118 @@
+"""What was measured of a machine: rates and times with their spread, kept as JSON."""
+
+from statistics import median
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+FORMAT = 1
+
+Level = Literal["L1", "L2", "L3", "memory"]
+LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "memory")
+
+
+class Record(BaseModel):
+    """A part of what was measured: never changed, and nothing in it that we do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Spread(Record):
+    """One quantity over all rounds: its best, its median and its worst."""
+
+    best: PositiveFloat
+    median: PositiveFloat
+    worst: PositiveFloat
+
+    @classmethod
+    def of_rates(cls, rates: list[float]) -> "Spread":
+        """Return the spread of what is better when larger."""
+        return cls(best=max(rates), median=median(rates), worst=min(rates))
+
+    @classmethod
+    def of_times(cls, times: list[float]) -> "Spread":
+        """Return the spread of what is better when smaller."""
+        return cls(best=min(times), median=median(times), worst=max(times))
+
+
+class Peak(Record):
+    """Multiply-adds of one core, in GFLOP/s (2 for each), with vectors of `lanes` floats."""
+
+    lanes: PositiveInt
+    gflops: Spread
+
+
+class Reading(Record):
+    """How fast one core reads `span` bytes over and over, from where these fit: GB/s."""
+
+    level: Level
+    span: PositiveInt
+    gigabytes: Spread
+
+
+class Second(Record):
+    """Two threads against one, each pair measured together: 2 is a whole core more, 1 none.
+
+    `arithmetic` at the widest vectors, `memory` reading from memory; `barrier` is what one meeting
+    of the two takes, in nanoseconds.
+    """
+
+    arithmetic: Spread
+    memory: Spread
+    barrier: Spread
+
+
+class Machine(Record):
+    """One CPU, measured: `cpu` and `features` say which, `caches` the bytes of L1, L2 and L3.
+
+    `cache_source` tells whether the system named their sizes or a sweep found them. `second` is
+    None on a machine of one core.
+    """
+
+    format: Literal[1] = FORMAT
+    cpu: str
+    features: tuple[str, ...]
+    cores: PositiveInt
+    target: str
+    compiler: str
+    date: str
+    rounds: PositiveInt
+    caches: tuple[PositiveInt, ...]
+    cache_source: Literal["system", "sweep"]
+    peaks: tuple[Peak, ...]
+    readings: tuple[Reading, ...]
+    second: Second | None
+
+    @property
+    def lanes(self) -> int:
+        """Floats of the widest vector."""
+        return max(peak.lanes for peak in self.peaks)
+
+    @property
+    def gflops(self) -> float:
+        """The best rate of multiply-adds of one core with the widest vectors, in GFLOP/s."""
+        return next(peak.gflops.best for peak in self.peaks if peak.lanes == self.lanes)
+
+    def gigabytes(self, level: Level) -> float:
+        """Return the best rate at which one core reads from a level, in GB/s.
+
+        A level that this machine lacks is the next one out.
+        """
+        known = {reading.level: reading.gigabytes.best for reading in self.readings}
+        return next(known[each] for each in LEVELS[LEVELS.index(level) :] if each in known)
+
+    def level(self, size: int) -> Level:
+        """Return the nearest level that holds `size` bytes at once."""
+        for level, cache in zip(LEVELS, self.caches, strict=False):
+            if size <= cache:
+                return level
+        return "memory"
+
+
+def roofline(machine: Machine, macs: int, size: int, level: Level) -> float:
+    """Return the seconds that one core needs at best: to compute, or to read `size` bytes.
+
+    The two overlap, so that the longer one counts; `level` is where the bytes come from.
+    Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009.
+    """
+    return max(2e-9 * macs / machine.gflops, 1e-9 * size / machine.gigabytes(level))

@@ -1,0 +1,51 @@
+"""A measured machine as a table for a person to read."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from depthwise.machine.record import Machine, Spread
+
+
+def machine_table(machine: Machine) -> RenderableType:
+    """Return a row a quantity: the best, the median and the worst round."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for title in ("best", "median", "worst"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("", style="dim")
+
+    for peak in machine.peaks:
+        label = f"multiply-adds, {peak.lanes} floats a vector"
+        table.add_row(label, *_numbers(peak.gflops, "{:.1f}"), "GFLOP/s", "one core")
+    table.add_section()
+    for reading in machine.readings:
+        row = _numbers(reading.gigabytes, "{:.1f}")
+        span = f"one core, over {_bytes(reading.span)}{_cache(machine, reading.level)}"
+        table.add_row(f"reading from {reading.level}", *row, "GB/s", span)
+    if second := machine.second:
+        table.add_section()
+        for label, spread in (("arithmetic", second.arithmetic), ("memory", second.memory)):
+            row = _numbers(spread, "{:.2f}")
+            table.add_row(f"two threads, {label}", *row, "x one", "2 is a whole core more")
+        table.add_row("two threads meet", *_numbers(second.barrier, "{:.0f}"), "ns", "spin barrier")
+    title = Text.assemble((machine.cpu, "bold"), f", {machine.cores} cores, {machine.target}")
+    note = f"{machine.rounds} rounds on {machine.date}, {machine.compiler}"
+    return Group(title, "", table, "", Text(note))
+
+
+def _numbers(spread: Spread, form: str) -> list[str]:
+    return [form.format(value) for value in (spread.best, spread.median, spread.worst)]
+
+
+def _cache(machine: Machine, level: str) -> str:
+    if level == "memory":
+        return ""
+    found = "" if machine.cache_source == "system" else ", as a sweep found"
+    return f" of {_bytes(machine.caches[int(level[1]) - 1])}{found}"
+
+
+def _bytes(size: int) -> str:
+    """Return a size as those of caches are said, in powers of two: 48 KiB."""
+    return f"{size / 2**20:g} MiB" if size >= 2**20 else f"{size / 2**10:g} KiB"
