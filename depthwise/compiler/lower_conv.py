@@ -1,5 +1,6 @@
 """Convolutions and linear layers: every one is a list of taps over channels-last pixels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -9,7 +10,16 @@ from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused
 from depthwise.compiler.lower import lower
 from depthwise.compiler.lower_deform import lower_deform_conv
 from depthwise.compiler.pack import default_tile, pack_bias, pack_conv, pack_depthwise
-from depthwise.compiler.places import Place, Table, is_canonical, reshaped, row_major
+from depthwise.compiler.places import (
+    Place,
+    Reach,
+    Split,
+    Step,
+    Table,
+    is_canonical,
+    reshaped,
+    row_major,
+)
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 
@@ -32,6 +42,41 @@ class Work:
         """Image, row and pixel of the residual."""
         r = self.residual
         return (r.image, r.row, r.pixel) if r else (0, 0, 0)
+
+    def rows(self, start: int, count: int, step: int) -> "Work":
+        """Return the work on `count` rows of the output; each moves `step` floats in x."""
+        x = replace(self.x, offset=self.x.offset + start * step)
+        return replace(self.outputs(2, start, count), x=x)
+
+    def outputs(self, axis: int, start: int, count: int) -> "Work":
+        """Return the work with a part of the output and of the residual alone."""
+        residual = self.residual.part(axis, start, count) if self.residual else None
+        return replace(self, y=self.y.part(axis, start, count), residual=residual)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How a convolution walks over its input: taps, and an output row and pixel, in floats.
+
+    `reach` are the rows of the input that are read; output rows lie `apart` rows from each other.
+    """
+
+    taps: tuple[int, ...]
+    row: int
+    pixel: int
+    reach: Reach
+    apart: int = 1
+
+    def split(self, work: Work, part: Callable[[Work], Step]) -> Split | None:
+        """Return the split in rows of the output; None where there is but one."""
+        rows = work.y.shape[2]
+        if rows == 1:
+            return None
+        residual = [Reach(work.residual, self.apart)] if work.residual else []
+        return Split(
+            "rows", rows, lambda start, count: part(work.rows(start, count, self.row)),
+            reads=(self.reach, *residual), writes=Reach(work.y, self.apart),
+        )  # fmt: skip
 
 
 @lower.register
@@ -63,63 +108,92 @@ def _conv2d(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
         _depthwise(op, work, b)
         return
     R, S = weight.shape[2:]
-    taps = [
+    taps = tuple(
         (r * op.dilation[0] - op.padding.top) * x.row
         + (s * op.dilation[1] - op.padding.left) * x.pixel
         for r in range(R)
         for s in range(S)
-    ]
+    )
     step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
-    _convolve(work, taps, step, op.groups, b)
+    _convolve(work, Walk(taps, *step, _reach(op, work)), op.groups, b)
 
 
-def _convolve(
-    work: Work, taps: list[int], step: tuple[int, int], groups: int, b: PlanBuilder
-) -> None:
-    """Call the kernel for one list of taps; `step` is how far an output row and pixel move in x."""
+def _reach(op: ops.Conv2d, work: Work) -> Reach:
+    """Return the rows of its input that a convolution reads."""
+    first = -op.padding.top
+    return Reach(work.x, op.stride[0], first, first + (work.weight.shape[2] - 1) * op.dilation[0])
+
+
+def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
+    """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
     outs = work.weight.shape[0] // groups
-    work, step = _collapse(work, step)
-    images, _, rows, width = work.y.shape
-    pixels, vectors = default_tile(lanes, b.target.registers, width, outs)
+    width = _collapse(work, walk)[0].y.shape[3]
+    tile = default_tile(lanes, b.target.registers, width, outs)
     panel_outer = int(work.weight[0].size * outs * 4 > LARGE)
-    x, y = work.x, work.y
-    b.call(
-        "f32_conv", images, rows, width, len(taps), work.weight.shape[1], outs, groups, pixels,
-        vectors, panel_outer, x.image, *step, y.image, y.row, y.pixel, *work.sum_strides,
-        work.epilogue, Table(tuple(taps)), x,
-        b.weights(pack_conv(work.weight, groups, lanes, vectors)),
-        b.weights(pack_bias(work.bias, groups, lanes)), work.residual, y,
-        comment=f"tile {pixels}x{vectors}",
-    )  # fmt: skip
+    w = b.weights(pack_conv(work.weight, groups, lanes, tile[1]))
+    bias = b.weights(pack_bias(work.bias, groups, lanes))
+    floats = work.weight[0].size  # a packed output channel's weights
+
+    def step(part: Work, groups: int, outs: int, first: int = 0) -> Step:
+        """Return the call from packed output channel `first` on."""
+        part, moves = _collapse(part, walk)
+        images, _, rows, width = part.y.shape
+        return b.step(
+            "f32_conv", images, rows, width, len(walk.taps), work.weight.shape[1], outs, groups,
+            *tile, panel_outer, part.x.image, *moves, part.y.image, part.y.row, part.y.pixel,
+            *part.sum_strides, part.epilogue, Table(walk.taps), part.x,
+            replace(w, offset=w.offset + first * floats),
+            replace(bias, offset=bias.offset + first), part.residual, part.y,
+            comment=f"tile {tile[0]}x{tile[1]}",
+        )  # fmt: skip
+
+    def channels(start: int, count: int) -> Step:
+        return step(work.outputs(1, start, count), 1, count, start)
+
+    b.append(
+        step(work, groups, outs),
+        walk.split(work, lambda part: step(part, groups, outs)),
+        Split("channels", outs, channels, grain=tile[1] * lanes) if groups == 1 else None,
+    )
 
 
-def _collapse(work: Work, step: tuple[int, int]) -> tuple[Work, tuple[int, int]]:
-    """Make one long row of rows that follow each other without a gap: it fills more tiles."""
+def _collapse(work: Work, walk: Walk) -> tuple[Work, tuple[int, int]]:
+    """Make one long row of rows that follow each other without a gap: it fills more tiles.
+
+    Returns the work, and what an output row and pixel move in x.
+    """
     _, _, rows, width = work.y.shape
     places = [work.y, work.residual] if work.residual else [work.y]
-    gapless = step[0] == width * step[1] and all(p.row == width * p.pixel for p in places)
+    gapless = walk.row == width * walk.pixel and all(p.row == width * p.pixel for p in places)
     if rows == 1 or not gapless:
-        return work, step
+        return work, (walk.row, walk.pixel)
 
     def flat(place: Place) -> Place:
         shape = (*place.shape[:2], 1, rows * width)
         return replace(place, shape=shape, strides=(place.image, 1, 0, place.pixel))
 
     residual = flat(work.residual) if work.residual else None
-    return replace(work, y=flat(work.y), residual=residual), (0, step[1])
+    return replace(work, y=flat(work.y), residual=residual), (0, walk.pixel)
 
 
 def _depthwise(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
-    x, y, lanes = work.x, work.y, b.target.lanes
-    images, channels, rows, width = y.shape
-    first = replace(x, offset=x.offset - op.padding.top * x.row - op.padding.left * x.pixel)
-    b.call(
-        "f32_depthwise", images, rows, width, channels, *work.weight.shape[2:], x.image, x.row,
-        x.pixel, *op.stride, *op.dilation, y.image, y.row, y.pixel, *work.sum_strides,
-        work.epilogue, first, b.weights(pack_depthwise(work.weight, lanes)),
-        b.weights(pack_bias(work.bias, 1, lanes)), work.residual, y,
-    )  # fmt: skip
+    x = work.x
+    w = b.weights(pack_depthwise(work.weight, b.target.lanes))
+    bias = b.weights(pack_bias(work.bias, 1, b.target.lanes))
+    corner = op.padding.top * x.row + op.padding.left * x.pixel
+
+    def step(part: Work) -> Step:
+        images, channels, rows, width = part.y.shape
+        return b.step(
+            "f32_depthwise", images, rows, width, channels, *work.weight.shape[2:], x.image, x.row,
+            x.pixel, *op.stride, *op.dilation, part.y.image, part.y.row, part.y.pixel,
+            *part.sum_strides, part.epilogue, replace(part.x, offset=part.x.offset - corner), w,
+            bias, part.residual, part.y,
+        )  # fmt: skip
+
+    walk = Walk((), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work))
+    b.append(step(work), walk.split(work, step))
 
 
 def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
@@ -137,7 +211,7 @@ def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
         for q in range(min(op.stride[1], y.shape[3])):
             columns = _phase(q + op.padding.left, op.stride[1], op.dilation[1], S)
             pairs = [(r, s) for r in rows for s in columns]
-            taps = [rows[r] * x.row + columns[s] * x.pixel for r, s in pairs]
+            taps = tuple(rows[r] * x.row + columns[s] * x.pixel for r, s in pairs)
             # where no tap falls, the bias alone remains: one tap of zeros
             taken = [kernels[:, :, r, s] for r, s in pairs] or [np.zeros_like(kernels[:, :, 0, 0])]
             phase = replace(
@@ -146,7 +220,8 @@ def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
                 y=_every(y, p, q, op.stride),
                 residual=_every(work.residual, p, q, op.stride) if work.residual else None,
             )
-            _convolve(phase, taps or [0], (x.row, x.pixel), groups, b)
+            reach = Reach(x, 1, min(rows.values(), default=0), max(rows.values(), default=0))
+            _convolve(phase, Walk(taps or (0,), x.row, x.pixel, reach, op.stride[0]), groups, b)
 
 
 def _phase(position: int, stride: int, dilation: int, kernel: int) -> dict[int, int]:
@@ -174,13 +249,18 @@ def _linear(op: ops.Linear, work: Work, b: PlanBuilder) -> None:  # noqa: ARG001
     )
     y = work.y
     if y.strides[-1] == 1 and (flat := _as_row(y)) is not None:
-        _convolve(replace(rows, y=flat), [0], (0, rows.x.pixel), 1, b)
+        _convolve(replace(rows, y=flat), _along(rows.x), 1, b)
         return
     packed = b.scratch(y.shape)
     flat = _as_row(packed)
     assert flat is not None
-    _convolve(replace(rows, y=flat), [0], (0, rows.x.pixel), 1, b)
+    _convolve(replace(rows, y=flat), _along(rows.x), 1, b)
     b.copy(packed, y)
+
+
+def _along(x: Place) -> Walk:
+    """Return the walk along one row of pixels."""
+    return Walk((0,), 0, x.pixel, Reach(x))
 
 
 def _vectors(place: Place, b: PlanBuilder) -> Place:

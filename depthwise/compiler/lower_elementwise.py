@@ -1,5 +1,6 @@
 """Activations and arithmetic of two tensors, element by element."""
 
+from dataclasses import replace
 from typing import cast
 
 from depthwise.compiler.axes import (
@@ -12,7 +13,7 @@ from depthwise.compiler.axes import (
     strides_in_order,
 )
 from depthwise.compiler.lower import lower
-from depthwise.compiler.places import Place
+from depthwise.compiler.places import Place, Step, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
@@ -27,21 +28,26 @@ CHANNELS_LAST = (0, 2, 3, 1)
 
 @lower.register
 def _(op: ops.Activation, node: Node, b: PlanBuilder) -> None:
+    def part(x: Place, y: Place) -> Step:
+        axes = merged(ordered(axes_of(x.shape, x.strides, y.strides), operand=1))
+        return b.step("f32_unary", *run_numbers(axes, 2), op, x, y)
+
     x, y = b.read(node.inputs[0]), b.write(node)
-    axes = merged(ordered(axes_of(x.shape, x.strides, y.strides), operand=1))
-    b.call("f32_unary", *run_numbers(axes, 2), op, x, y)
+    b.append(part(x, y), by_rows(part, x, y))
 
 
 @lower.register
 def _(op: ops.Binary, node: Node, b: PlanBuilder) -> None:
     shape = node.type.shape
-    (left, left_strides), (right, right_strides) = (
-        place_operand(name, shape, b) for name in node.inputs
-    )
-    y = b.write(node)
-    axes = merged(ordered(axes_of(shape, left_strides, right_strides, y.strides), operand=2))
+    left, right = (place_operand(name, shape, b) for name in node.inputs)
     function = BINARY.index(op.function)
-    b.call("f32_binary", function, *numbers(axes, 6, 3), NO_ACTIVATION, left, right, y)
+
+    def part(left: Place, right: Place, y: Place) -> Step:
+        axes = merged(ordered(axes_of(y.shape, *(p.strides for p in (left, right, y))), operand=2))
+        return b.step("f32_binary", function, *numbers(axes, 6, 3), NO_ACTIVATION, left, right, y)
+
+    y = b.write(node)
+    b.append(part(left, right, y), by_rows(part, left, right, y))
 
 
 @lower.register
@@ -52,8 +58,8 @@ def _(op: ops.PRelu, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
     b.call("f32_binary", PRELU, *numbers(axes, 6, 3), NO_ACTIVATION, x, slope, y)
 
 
-def place_operand(name: str, shape: Shape, b: PlanBuilder) -> tuple[Place, Shape]:
-    """Return where an operand lies and its strides along `shape`, to which it is broadcast.
+def place_operand(name: str, shape: Shape, b: PlanBuilder) -> Place:
+    """Return where an operand lies, seen as `shape`, to which it is broadcast.
 
     A constant of rank below 4 that meets images is laid channels last, as they are.
     """
@@ -61,6 +67,8 @@ def place_operand(name: str, shape: Shape, b: PlanBuilder) -> tuple[Place, Shape
         data = b.constant(name)
         full = data.reshape((1,) * (4 - data.ndim) + data.shape)
         place = b.weights(full.transpose(CHANNELS_LAST))
-        return place, broadcast(full.shape, strides_in_order(full.shape, CHANNELS_LAST), shape)
-    place = b.read(name)
-    return place, broadcast(place.shape, place.strides, shape)
+        own, strides = full.shape, strides_in_order(full.shape, CHANNELS_LAST)
+    else:
+        place = b.read(name)
+        own, strides = place.shape, place.strides
+    return replace(place, shape=shape, strides=broadcast(own, strides, shape))

@@ -1,6 +1,7 @@
 """Where values lie: buffers, strided places in them, and what a call to a kernel is made of."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
@@ -15,13 +16,15 @@ Space = Literal["arena", "weights", "input", "output"]
 class Buffer:
     """Memory of `floats` elements; `index` numbers the inputs and outputs.
 
-    An input may be of bytes, "uint8"; sizes and offsets in it are then in bytes.
+    An input may be of bytes, "uint8"; sizes and offsets in it are then in bytes. `frame` tells how
+    images lie in the arena.
     """
 
     space: Space
     floats: int
     index: int = 0
     dtype: str = "float32"
+    frame: "Frame | None" = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,30 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """How images (N, C, H, W) lie in a buffer: pixels `pixel` floats apart, zeros around each."""
+
+    shape: Shape
+    pixel: int
+    border: Padding
+
+    @property
+    def row(self) -> int:
+        """Floats from one row to the next."""
+        return (self.border.left + self.shape[3] + self.border.right) * self.pixel
+
+    @property
+    def rows(self) -> int:
+        """Rows of an image, its border's included."""
+        return self.border.top + self.shape[2] + self.border.bottom
+
+    def place(self, buffer: int) -> Place:
+        """Return where the images lie in a buffer that starts with the first one's border."""
+        first = self.border.top * self.row + self.border.left * self.pixel
+        return Place(buffer, first, self.shape, (self.rows * self.row, 1, self.row, self.pixel))
+
+
+@dataclass(frozen=True)
 class Table:
     """Integers that the C code holds as a static array."""
 
@@ -69,29 +96,68 @@ Argument = int | float | Place | Table | Activation | Epilogue | None
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a kernel, for the node `name` of the module `path`."""
+    """One call of a kernel, for the node `name` of the module `path`.
+
+    `splits` are the ways to do it in parts; a step without any is done in one.
+    """
 
     kernel: str
     arguments: tuple[Argument, ...]
     name: str
     path: str
     comment: str = ""
+    splits: "tuple[Split, ...]" = field(default=(), compare=False, repr=False)
 
     @property
     def places(self) -> tuple[Place, ...]:
         """What the call reads and writes."""
         return tuple(a for a in self.arguments if isinstance(a, Place))
 
+    def split(self, axis: "Axis") -> "Split | None":
+        """Return the way to do the step in parts along an axis, None where there is none."""
+        return next((split for split in self.splits if split.axis == axis), None)
+
+    def part(self, split: "Split", start: int, count: int) -> "Step":
+        """Return the step for `count` of a split's units from `start` on."""
+        part = split.part(start, count)
+        return replace(part, name=self.name, path=self.path, comment=self.comment)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Rows of an image that a step touches for rows a to b of its output, b not included.
+
+    They are a * step + first to (b - 1) * step + last; those outside of the image are its border.
+    """
+
+    place: Place
+    step: int = 1
+    first: int = 0
+    last: int = 0
+
+
+Axis = Literal["rows", "channels"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """An axis of `length`, along which a step is done in parts that start at multiples of `grain`.
+
+    `part(start, count)` is the step for a part. A split in rows of one image may know which rows it
+    touches of all images that it reads and writes: then it can be streamed in bands of rows.
+    """
+
+    axis: Axis
+    length: int
+    part: Callable[[int, int], Step]
+    grain: int = 1
+    reads: tuple[Reach, ...] = ()
+    writes: Reach | None = None
+
 
 def row_major(shape: Shape) -> Shape:
     """Return the strides of a packed tensor, the last axis innermost."""
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-def channels_last(shape: Shape, pixel: int, border: Padding) -> Shape:
-    """Return the strides of (N, C, H, W) images whose pixels lie `pixel` floats apart."""
-    row = (border.left + shape[3] + border.right) * pixel
-    return ((border.top + shape[2] + border.bottom) * row, 1, row, pixel)
 
 
 def is_canonical(place: Place) -> bool:
@@ -125,3 +191,19 @@ def reshaped(place: Place, shape: Shape) -> Place | None:
         if left[0][0] == 1:
             left.pop(0)
     return replace(place, shape=shape, strides=tuple(reversed(strides)))
+
+
+def by_rows(part: Callable[..., Step], *places: Place) -> Split | None:
+    """Return the split of a step whose every place, the last one written, has a row for each row.
+
+    `part(*places)` is the step on the same rows of each. None where there are no rows to part.
+    """
+    written = places[-1]
+    if len(written.shape) != 4 or written.shape[2] == 1:
+        return None
+
+    def rows(start: int, count: int) -> Step:
+        return part(*(place.part(2, start, count) for place in places))
+
+    reads = tuple(Reach(place) for place in places[:-1] if place.row)  # else it is repeated
+    return Split("rows", written.shape[2], rows, reads=reads, writes=Reach(written))

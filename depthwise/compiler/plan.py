@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -10,18 +11,22 @@ from depthwise.compiler.axes import copy_numbers
 from depthwise.compiler.fused import Images
 from depthwise.compiler.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
+from depthwise.compiler.partition import Group, Optimize, Steps, partition
 from depthwise.compiler.places import (
     Argument,
     Buffer,
+    Frame,
     Place,
     Space,
+    Split,
     Step,
-    channels_last,
+    by_rows,
     is_canonical,
     row_major,
 )
 from depthwise.compiler.storage import NO_BORDER, Home, find_borders, find_homes, pixel_stride
 from depthwise.compiler.target import Target
+from depthwise.compiler.threads import Parts, divide, stream_parts
 from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
 
 FLOAT = 4  # bytes
@@ -31,15 +36,24 @@ IN_PLACE = (ops.Activation, ops.Binary, ops.BatchNorm, ops.PRelu)
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in order, the buffers they work on, the arena's places and the packed weights."""
+    """What runs in which order, on which buffers, with the arena's places and the packed weights.
+
+    A region is done before the next begins; its parts are done at once, each by a thread.
+    """
 
     graph: Graph
     target: Target
-    steps: tuple[Step, ...]
+    regions: tuple[Parts, ...]
     buffers: tuple[Buffer, ...]
     arena: Arena
     weights: np.ndarray
     places: Mapping[str, Place]  # where each value of the graph lies
+    threads: int = 1
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps in the order in which one thread does all of them."""
+        return tuple(step for region in self.regions for part in region for step in part)
 
 
 class PlanBuilder:
@@ -99,13 +113,9 @@ class PlanBuilder:
             shape = self.graph.type(home.root).shape
             border = self._borders.get(home.root, NO_BORDER)
             pixel = pixel_stride(shape[1], shape[2] * shape[3])
-            strides = channels_last(shape, pixel, border)
-            buffer = self._add_buffer("arena", shape[0] * strides[0])
-            first = border.top * strides[2] + border.left * strides[3]
-            self._roots[home.root] = Place(buffer, first, shape, strides)
-            if border != NO_BORDER:
-                start = replace(self._roots[home.root], offset=0)
-                self.call("f32_fill_border", shape[0], *shape[2:], pixel, *border, start)
+            frame = Frame(shape, pixel, border)
+            buffer = self._add_buffer("arena", shape[0] * frame.rows * frame.row, frame)
+            self._roots[home.root] = frame.place(buffer)
         return self._roots[home.root]
 
     def _in_place(self, node: Node) -> Place | None:
@@ -133,8 +143,8 @@ class PlanBuilder:
 
     # ----------------------------------------------------------------------- memory, weights
 
-    def _add_buffer(self, space: Space, floats: int) -> int:
-        self.buffers.append(Buffer(space, floats))
+    def _add_buffer(self, space: Space, floats: int, frame: Frame | None = None) -> int:
+        self.buffers.append(Buffer(space, floats, frame=frame))
         return len(self.buffers) - 1
 
     def add_external(self, space: Space, index: int, type: TensorType) -> Place:
@@ -181,23 +191,36 @@ class PlanBuilder:
 
     # ------------------------------------------------------------------------------- steps
 
-    def call(self, kernel: str, *arguments: Argument, comment: str = "") -> None:
-        """Append a call of a kernel with literals and places."""
+    def step(self, kernel: str, *arguments: Argument, comment: str = "") -> Step:
+        """Return a call of a kernel with literals and places, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")
-        self.steps.append(Step(kernel, arguments, name, path, comment))
+        return Step(kernel, arguments, name, path, comment)
+
+    def append(self, step: Step, *splits: Split | None) -> None:
+        """Append a step, and the ways to do it in parts; None where a way is not open."""
+        self.steps.append(replace(step, splits=tuple(split for split in splits if split)))
+
+    def call(self, kernel: str, *arguments: Argument, comment: str = "") -> None:
+        """Append a call of a kernel that is done in one."""
+        self.append(self.step(kernel, *arguments, comment=comment))
 
     def copy(self, source: Place, target: Place, comment: str = "") -> None:
         """Append a copy of a place into another of the same shape."""
         assert source.shape == target.shape
-        numbers = copy_numbers(source.shape, source.strides, target.strides)
-        self.call("f32_copy", *numbers, source, target, comment=comment)
 
-    def finish(self) -> Plan:
+        def part(x: Place, y: Place) -> Step:
+            numbers = copy_numbers(x.shape, x.strides, y.strides)
+            return self.step("f32_copy", *numbers, x, y, comment=comment)
+
+        self.append(part(source, target), by_rows(part, source, target))
+
+    def finish(self, optimize: Optimize | None, threads: int) -> Plan:
         """Return the plan with every buffer placed in the arena."""
+        regions = self._regions(optimize, threads)
         lives: dict[int, Live] = {}
-        end = len(self.steps)
-        for position, step in enumerate(self.steps):
-            for place in step.places:
+        end = len(regions)
+        for position, region in enumerate(regions):
+            for place in (place for part in region for step in part for place in step.places):
                 buffer = self.buffers[place.buffer]
                 if buffer.space == "arena":
                     first = lives[place.buffer].first if place.buffer in lives else position
@@ -210,15 +233,61 @@ class PlanBuilder:
             at += align(array.nbytes) // FLOAT
         buffers = (replace(self.buffers[0], floats=self._weight_floats), *self.buffers[1:])
         return Plan(
-            self.graph, self.target, tuple(self.steps), buffers, plan_arena(lives), weights,
-            self.places,
+            self.graph, self.target, tuple(regions), buffers, plan_arena(lives), weights,
+            self.places, threads,
         )  # fmt: skip
 
+    def _regions(self, optimize: Optimize | None, threads: int) -> list[Parts]:
+        """Return the steps streamed where that pays, and divided among threads."""
+        regions: list[Parts] = []
+        filled: set[int] = set()
+        groups = (
+            partition(self.steps, tuple(self.buffers), optimize)
+            if optimize
+            else [Group(i, i) for i in range(len(self.steps))]
+        )
+        steps = Steps(self.steps, tuple(self.buffers))
+        for group in groups:
+            parts = self._streamed(steps, group, threads)
+            divided = (
+                [parts]
+                if parts
+                else [divide(step, threads) for step in self.steps[group.first : group.last + 1]]
+            )
+            for region in divided:
+                regions += [((step,),) for step in self._fill_borders(region, filled)]
+                regions.append(region)
+        return regions
 
-def make_plan(graph: Graph, target: Target, keep_all: bool = False) -> Plan:
+    def _streamed(self, steps: Steps, group: Group, threads: int) -> Parts | None:
+        chain = steps.chain(group.first, group.last) if group.height else None
+        if chain is None:
+            return None
+        return stream_parts(chain, group.height, threads, partial(self._add_buffer, "arena"))
+
+    def _fill_borders(self, region: Parts, filled: set[int]) -> list[Step]:
+        """Return the steps that zero the borders of buffers that a region is the first to touch."""
+        fills = []
+        for step in (step for part in region for step in part):
+            for buffer in sorted({place.buffer for place in step.places} - filled):
+                filled.add(buffer)
+                frame = self.buffers[buffer].frame
+                if frame and frame.border != NO_BORDER:
+                    n, _, height, width = frame.shape
+                    numbers = (n, height, width, frame.pixel, *frame.border)
+                    start = replace(frame.place(buffer), offset=0)
+                    fills.append(Step("f32_fill_border", (*numbers, start), step.name, step.path))
+        return fills
+
+
+def make_plan(
+    graph: Graph, target: Target, keep_all: bool = False, optimize: Optimize | None = "speed",
+    threads: int = 1,
+) -> Plan:  # fmt: skip
     """Lower every node of a rewritten graph to kernel calls, and place all buffers.
 
-    `keep_all` lets every value live to the end, so that each can be looked at.
+    `optimize` chooses what is streamed: for speed, for the smallest arena, or nothing. `keep_all`
+    lets every value live to the end, so that each can be looked at; then nothing is streamed.
     """
     builder = PlanBuilder(graph, target, keep_all)
     for index, (name, type_) in enumerate(graph.inputs.items()):
@@ -238,4 +307,4 @@ def make_plan(graph: Graph, target: Target, keep_all: bool = False) -> Plan:
         type_ = graph.type(output.value)
         external = builder.add_external("output", index, type_)
         builder.copy(builder.read(output.value), external, comment=f"output {output.name}".strip())
-    return builder.finish()
+    return builder.finish(None if keep_all else optimize, threads)

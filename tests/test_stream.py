@@ -1,0 +1,123 @@
+"""Streaming in bands of rows: the same numbers, bit by bit, from less memory."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import depthwise as dw
+from depthwise.compiler.build import compile_c
+from depthwise.compiler.emit import emit
+from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.partition import Optimize
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.target import find_target
+from depthwise.graph import Graph, capture, export
+from depthwise.layers import GhostModule
+
+NATIVE = find_target("native")
+
+
+def graph_of(net: nn.Module, *shape: int) -> Graph:
+    return rewrite(capture(export(net.eval(), [shape])))
+
+
+def run(plan: Plan, x: np.ndarray) -> np.ndarray:
+    code = Code(compile_c(emit(plan), plan.target))
+    (output,) = plan.graph.outputs
+    y = np.empty(plan.graph.type(output.value).shape, np.float32)
+    arena = aligned_bytes(code.arena_bytes)
+    arena[:] = 0xFF  # not a number, wherever it is read before it is written
+    code.run(align_copy(plan.weights), [x], [y], arena)
+    return y
+
+
+def separable(stride: int, kernel: int = 3, dilation: int = 1) -> nn.Module:
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU(),
+        nn.Conv2d(24, 24, kernel, stride, padding, dilation, groups=24), nn.Hardswish(),
+        nn.Conv2d(24, 17, 1),
+    )  # fmt: skip
+
+
+class Residual(nn.Module):
+    """A block whose residual is streamed with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.inside = nn.Sequential(
+            nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 5, padding=2)
+        )
+
+    def forward(self, x):
+        x = self.first(x)
+        return torch.relu(x + self.inside(x))
+
+
+NETS = {
+    "separable stride 1": lambda: separable(1),
+    "separable stride 2": lambda: separable(2),
+    "5x5 stride 2": lambda: separable(2, 5),
+    "dilated": lambda: separable(1, 3, 3),
+    "residual": Residual,
+    "ghost": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), GhostModule(8, 20), GhostModule(20, 6)),
+    "transposed": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 4, 2, 1),
+        nn.ReLU(), nn.Conv2d(6, 3, 3, padding=1),
+    ),
+    "valid": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 5, 2)
+    ),
+    "rows left over": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1, 3), nn.Conv2d(8, 4, 3, 2)
+    ),
+}  # fmt: skip
+
+
+def kernels(plan: Plan) -> list[str]:
+    return [step.kernel for step in plan.steps]
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("size", [(29, 23), (16, 16)])
+def test_streamed_networks_compute_the_same_bits(name: str, size: tuple[int, int]):
+    torch.manual_seed(0)
+    graph = graph_of(NETS[name](), 1, 3, *size)
+    x = np.random.default_rng(0).standard_normal((1, 3, *size), np.float32)
+    whole, small = (make_plan(graph, NATIVE, optimize=kind) for kind in (None, "memory"))
+    assert small.arena.bytes < whole.arena.bytes
+    assert len(small.steps) > len(whole.steps)
+    np.testing.assert_array_equal(run(small, x), run(whole, x))
+
+
+@pytest.mark.parametrize("windows", [6_000, 12_000, 30_000])
+def test_bands_for_speed_compute_the_same_bits(windows: int, monkeypatch):
+    monkeypatch.setattr("depthwise.compiler.partition.COLD", 0)
+    monkeypatch.setattr("depthwise.compiler.partition.WINDOWS", windows)
+    torch.manual_seed(0)
+    graph = graph_of(separable(2, 5), 1, 3, 40, 24)
+    x = np.random.default_rng(0).standard_normal((1, 3, 40, 24), np.float32)
+    whole, fast = (make_plan(graph, NATIVE, optimize=kind) for kind in (None, "speed"))
+    assert len(fast.steps) > len(whole.steps)
+    np.testing.assert_array_equal(run(fast, x), run(whole, x))
+
+
+def test_small_networks_are_not_streamed_for_speed():
+    graph = graph_of(separable(1), 1, 3, 16, 16)
+    plans = [make_plan(graph, NATIVE, optimize=kind) for kind in (None, "speed")]
+    assert kernels(plans[0]) == kernels(plans[1])
+
+
+def test_several_images_are_not_streamed():
+    graph = graph_of(separable(1), 2, 3, 16, 16)
+    plans = [make_plan(graph, NATIVE, optimize=kind) for kind in (None, "memory")]
+    assert kernels(plans[0]) == kernels(plans[1])
+
+
+@pytest.mark.parametrize(("optimize", "limit"), [("speed", 2.5e6), ("memory", 1.7e6)])
+def test_the_arena_of_mobilenet_v2(optimize: Optimize, limit: float):
+    graph = graph_of(dw.build("mobilenet_v2"), 1, 3, 224, 224)
+    assert make_plan(graph, NATIVE, optimize=optimize).arena.bytes < limit
