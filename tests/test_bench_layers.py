@@ -10,7 +10,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.accounting.tables import render
-from depthwise.bench.layers import Profile, profile, time_steps
+from depthwise.bench.layers import Profile, profile
 from depthwise.bench.peak import measure_peak
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
@@ -18,6 +18,7 @@ from depthwise.compiler import pipeline
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import capture
+from depthwise.machine.steps import time_steps
 
 NATIVE = find_target("native")
 
