@@ -80,7 +80,7 @@ def test_the_layers_take_as_long_as_the_whole():
 
 
 def test_a_peak_is_above_what_a_network_reaches(found):
-    peak = measure_peak(NATIVE)
+    peak = measure_peak()
     assert peak > found.flops
     text = render(layers_table("small", found, peak), 140)
     assert text.startswith(f"small, median of {found.runs} runs")

@@ -4,8 +4,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from depthwise.accounting.tables import in_shape
+from depthwise.accounting.tables import in_shape, in_units
 from depthwise.bench.layers import LayerTime, Profile
+from depthwise.bench.record import NetworkRecord, RuntimeRecord
 
 
 def layers_table(network: str, profile: Profile, peak: float) -> RenderableType:
@@ -16,7 +17,7 @@ def layers_table(network: str, profile: Profile, peak: float) -> RenderableType:
     for title in ("us", "%", "GFLOP/s", "% of peak"):
         table.add_column(title, justify="right", no_wrap=True)
     for layer in profile.layers:
-        table.add_row(*_row(layer, profile, peak))
+        table.add_row(*_layer(layer, profile, peak))
     table.add_section()
     table.add_row(
         "total", "", "", "", f"{profile.seconds * 1e6:.1f}", "100", f"{profile.flops / 1e9:.1f}",
@@ -26,10 +27,54 @@ def layers_table(network: str, profile: Profile, peak: float) -> RenderableType:
     return Group(title, "", table, "", f"one core's FMA peak: {peak / 1e9:.1f} GFLOP/s")
 
 
-def _row(layer: LayerTime, profile: Profile, peak: float) -> tuple[str, ...]:
+def _layer(layer: LayerTime, profile: Profile, peak: float) -> tuple[str, ...]:
     rate = (f"{layer.flops / 1e9:.1f}", f"{100 * layer.flops / peak:.1f}") if layer.macs else ()
     return (
         layer.path or layer.name, layer.kernel.removeprefix("f32_"), in_shape(layer.shape),
         layer.comment, f"{layer.seconds * 1e6:.1f}", f"{100 * layer.seconds / profile.seconds:.2f}",
         *rate,
     )  # fmt: skip
+
+
+def network_table(found: NetworkRecord, threads: int) -> RenderableType:
+    """Return a row a runtime, ours first, then the others from the fastest to those that failed."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for title in ("ms", "p10 to p90", "% of peak", "ours is", "error"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    peers = sorted(found.peers, key=lambda peer: peer.seconds or float("inf"))
+    for runtime in (found.ours, *peers):
+        table.add_row(*_runtime(runtime, found))
+    shape = "x".join(map(str, found.input_shape))
+    title = (
+        f"{found.network} on {shape}, {in_units(found.macs)} MACs, "
+        f"{threads} thread{'s' if threads > 1 else ''}, {len(found.peaks)} rounds"
+    )
+    peaks = sorted(peak / 1e9 for peak in found.peaks)
+    note = f"FMA peak of the cores used: {peaks[0]:.0f} to {peaks[-1]:.0f} GFLOP/s"
+    return Group(Text(title, style="bold"), "", table, "", *_summary(found), note)
+
+
+def _runtime(runtime: RuntimeRecord, found: NetworkRecord) -> tuple[str, ...]:
+    name = " ".join([runtime.name, *list(runtime.versions.values())[:1]])
+    error = "" if runtime.error is None else f"{runtime.error:.0e}"
+    if not runtime.rounds:
+        return (name, "", "", "", "", error, runtime.failed or "")
+    ratio = None if runtime is found.ours else found.ratio(runtime)
+    low, high = (1e3 * runtime.percentile(percent) for percent in (10, 90))
+    return (
+        name, f"{1e3 * (runtime.seconds or 0):.3f}", f"{low:.3f} to {high:.3f}",
+        f"{100 * (found.share_of_peak(runtime) or 0):.1f}",
+        f"{ratio:.2f}x" if ratio else "", error, "",
+    )  # fmt: skip
+
+
+def _summary(found: NetworkRecord) -> list[str]:
+    ours = found.ours
+    if not ours.rounds:
+        return []
+    lines = [f"ours: p99 / median {ours.percentile(99) / ours.percentile(50):.2f}"]
+    if best := found.best_peer:
+        lines.append(f"best peer: {best.name}, {found.ratio(best):.2f}x our time")
+    return lines

@@ -23,8 +23,8 @@ from depthwise.cli.predict import predict
 BAD_INPUT = 2
 
 # Errors that are no ValueError, by name, for their modules import PyTorch: networks that cannot be
-# lowered, C compilers that fail, libraries that compute something else than PyTorch.
-EXPECTED = {"Unsupported", "BuildError", "Mismatch"}
+# lowered, C compilers that fail, libraries that compute something else than PyTorch or do not run.
+EXPECTED = {"Unsupported", "BuildError", "Mismatch", "CannotRun"}
 
 app = typer.Typer(
     name="depthwise",

@@ -1,29 +1,72 @@
-"""`depthwise bench`: how fast networks are, layer by layer."""
+"""`depthwise bench`: how fast networks are, beside other runtimes and layer by layer."""
 
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from depthwise.cli.screen import screen
 from depthwise.cli.source import (
     NETWORK_HELP,
     SET_HELP,
     SHAPE_HELP,
+    open_network,
     parse_settings,
     parse_shapes,
-    resolve,
 )
+
+if TYPE_CHECKING:
+    from depthwise.bench.case import Question
 
 
 def bench(
     networks: Annotated[list[str], typer.Argument(help=NETWORK_HELP, metavar="NETWORK...")],
-    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP + " For all networks.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else random.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every runtime.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each runtime gets.")] = 7,
+    peers: Annotated[
+        str | None, typer.Option(help="The runtimes to compare with, as in openvino,ncnn; or all.")
+    ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Print each layer's time and share of the peak.")
+        bool, typer.Option("--layers", help="Print where the time goes, layer by layer, instead.")
     ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all rounds to this file.")
+    ] = None,
 ) -> None:
-    """Measure how fast compiled networks are."""
+    """Measure compiled networks beside other runtimes, or layer by layer."""
+    import torch  # noqa: PLC0415
+
+    from depthwise.bench.case import Question  # noqa: PLC0415
+
+    if layers and (json_file or peers or threads > 1):
+        raise ValueError(
+            "--layers looks at our library alone: leave out --json, --peers, --threads"
+        )
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise ValueError(f"--json {json_file}: no such directory")  # before the wait, not after it
+    questions: list[Question] = []
+    for network in networks:
+        torch.manual_seed(0)  # the same random weights every time
+        options = parse_settings(settings or [])
+        net, shapes = open_network(network, options, weights, parse_shapes(shape))
+        if len(shapes) != 1:
+            raise ValueError(f"--shape: {network} is compared on one input, {len(shapes)} given")
+        questions.append(Question(network, options, weights or "", net, *shapes))
+    if layers:
+        _print_layers(questions)
+    else:
+        _compare(questions, peers, threads, rounds, json_file)
+
+
+def _print_layers(questions: "list[Question]") -> None:
     from depthwise.bench.layers import profile  # noqa: PLC0415
     from depthwise.bench.peak import measure_peak  # noqa: PLC0415
     from depthwise.bench.tables import layers_table  # noqa: PLC0415
@@ -32,12 +75,33 @@ def bench(
     from depthwise.compiler.target import find_target  # noqa: PLC0415
     from depthwise.graph import capture  # noqa: PLC0415
 
-    if not layers:
-        raise ValueError("only --layers is there in this version")
-    target = find_target("native")
-    for network in networks:
-        net, usual = resolve(network, parse_settings(settings or []))
-        shapes = parse_shapes(shape) or (usual,)
-        graph = pipeline.rewrite(capture(pipeline.open_program(net, shapes)))
-        found = profile(make_plan(graph, target))
-        screen().print(layers_table(network, found, measure_peak(target)))
+    for question in questions:
+        program = pipeline.open_program(question.net, (question.shape,))
+        plan = make_plan(pipeline.rewrite(capture(program)), find_target("native"))
+        screen().print(layers_table(question.network, profile(plan), measure_peak()))
+
+
+def _compare(
+    questions: "list[Question]", peers: str | None, threads: int, rounds: int, path: Path | None
+) -> None:
+    from depthwise.bench.peers import find_peers  # noqa: PLC0415
+    from depthwise.bench.record import BenchRecord  # noqa: PLC0415
+    from depthwise.bench.rounds import TOLERANCE, compare  # noqa: PLC0415
+    from depthwise.bench.surroundings import describe_machine, describe_software  # noqa: PLC0415
+    from depthwise.bench.tables import network_table  # noqa: PLC0415
+
+    chosen = find_peers(peers)
+    found = []
+    for question in questions:
+        with Console(stderr=True, quiet=not sys.stderr.isatty()).status(
+            Text(f"comparing {question.network}")
+        ):
+            found.append(compare(question, chosen, threads, rounds))
+        screen().print(network_table(found[-1], threads))
+        screen().print()
+    if path:
+        record = BenchRecord(
+            machine=describe_machine(), software=describe_software(), threads=threads,
+            tolerance=TOLERANCE, networks=tuple(found),
+        )  # fmt: skip
+        path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")

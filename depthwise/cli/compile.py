@@ -14,15 +14,12 @@ from depthwise.cli.source import (
     NETWORK_HELP,
     SET_HELP,
     SHAPE_HELP,
-    Shape,
-    describe,
+    open_network,
     parse_settings,
     parse_shapes,
-    resolve,
 )
 
 if TYPE_CHECKING:
-    from depthwise.cli.source import Net
     from depthwise.compiler.manifest import Manifest
 
 
@@ -62,7 +59,9 @@ def compile(
         directory = out or Path(f"{network.replace(':', '-').replace('/', '-')}-{name}")
         if not show:
             check_replaceable(directory.resolve())  # before the wait, not after it
-        net, shapes = _open(network, parse_settings(settings or []), weights, parse_shapes(shape))
+        net, shapes = open_network(
+            network, parse_settings(settings or []), weights, parse_shapes(shape)
+        )
         if show:
             made = pipeline.show_stage(net, shapes, target, show)
         else:
@@ -78,25 +77,6 @@ def compile(
         print(json.dumps(made.manifest.model_dump(mode="json"), indent=2))
     else:
         screen().print(Text(f"{directory}: {_summary(made.manifest)}"))
-
-
-def _open(
-    network: str, options: dict[str, str], weights: str | None, shapes: tuple[Shape, ...]
-) -> tuple["Net", tuple[Shape, ...]]:
-    """Return the network with its weights, and the shapes to compile it for."""
-    if shapes and network.endswith(".pt2"):
-        raise ValueError(f"{network} was exported for its own shapes: leave out --shape")
-    if not weights:
-        net, usual = resolve(network, options)
-        return net, shapes or (usual,)
-    if ":" in network or network.endswith(".pt2"):
-        raise ValueError(
-            f"--weights goes with a name of `depthwise networks`: {network} must bring its own"
-        )
-    from depthwise.weights import build  # noqa: PLC0415
-
-    _, usual = describe(network, options)
-    return build(network, weights=weights, **options).eval(), shapes or (usual,)
 
 
 def _summary(manifest: "Manifest") -> str:

@@ -55,6 +55,28 @@ def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
     return tuple(shapes)
 
 
+def open_network(
+    network: str, options: dict[str, str], weights: str | None, shapes: tuple[Shape, ...]
+) -> "tuple[Net, tuple[Shape, ...]]":
+    """Return the network with its weights, and the shapes that are asked for, else its usual one.
+
+    Raises ValueError for what cannot be used, or a combination that makes no sense.
+    """
+    if shapes and network.endswith(".pt2"):
+        raise ValueError(f"{network} was exported for its own shapes: leave out --shape")
+    if not weights:
+        net, usual = resolve(network, options)
+        return net, shapes or (usual,)
+    if ":" in network or network.endswith(".pt2"):
+        raise ValueError(
+            f"--weights goes with a name of `depthwise networks`: {network} must bring its own"
+        )
+    from depthwise.weights import build  # noqa: PLC0415
+
+    _, usual = describe(network, options)
+    return build(network, weights=weights, **options).eval(), shapes or (usual,)
+
+
 def describe(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
     """Return what `resolve` does, our own networks and timm's without memory for their weights."""
     import torch  # noqa: PLC0415

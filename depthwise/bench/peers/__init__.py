@@ -1,0 +1,56 @@
+"""The runtimes that we are compared with: a module each, imported only by the process that runs it.
+
+Each module has `open_network(case, threads) -> Run`: it converts and loads what is in the folder
+`case`, on `threads` threads, in float32 alone, to answer one image as soon as it can.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Run = Callable[[], np.ndarray]  # the input was given when the network was opened
+Form = Literal["library", "program", "onnx", "torchscript"]
+
+# What each form of a network is called in the folder that all runtimes read.
+FILES: dict[Form, str] = {
+    "library": "library",
+    "program": "net.pt2",
+    "onnx": "net.onnx",
+    "torchscript": "net.pt",
+}
+INPUT, EXPECTED = "input.npy", "expected.npy"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime: its name, the module that drives it, its packages, what it reads."""
+
+    name: str
+    module: str
+    packages: tuple[str, ...]  # by the names that pip knows
+    form: Form
+
+
+OURS = Runtime("depthwise", f"{__name__}.ours", (), "library")
+PEERS = (
+    Runtime("pytorch", f"{__name__}.eager", ("torch",), "program"),
+    Runtime("torch.compile", f"{__name__}.inductor", ("torch",), "program"),
+    Runtime("onnxruntime", f"{__name__}.onnxruntime", ("onnxruntime",), "onnx"),
+    Runtime("openvino", f"{__name__}.openvino", ("openvino",), "onnx"),
+    Runtime("ncnn", f"{__name__}.ncnn", ("ncnn", "pnnx"), "torchscript"),
+    Runtime("mnn", f"{__name__}.mnn", ("mnn",), "onnx"),
+)
+
+
+def find_peers(names: str | None) -> tuple[Runtime, ...]:
+    """Return the peers named, as in "openvino,ncnn"; all where None. Raises ValueError."""
+    if names is None:
+        return PEERS
+    known = {peer.name: peer for peer in PEERS}
+    wanted = [name for name in names.split(",") if name]
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"--peers {names}: no peer {name!r}; there are {', '.join(known)}")
+    return tuple(known[name] for name in dict.fromkeys(wanted))

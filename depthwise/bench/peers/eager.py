@@ -1,0 +1,33 @@
+"""PyTorch as it comes: one operator after the other."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401  (brings operators that programs may hold)
+
+from depthwise.bench.peers import FILES, INPUT, Run
+
+
+def open_network(case: Path, threads: int) -> Run:
+    """Return a function that runs the exported program's module on the input."""
+    return run_module(load_module(case, threads), case)
+
+
+def load_module(case: Path, threads: int) -> torch.nn.Module:
+    """Return the module of the exported program."""
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+    return torch.export.load(case / FILES["program"]).module(check_guards=False)
+
+
+def run_module(module: Callable[[torch.Tensor], torch.Tensor], case: Path) -> Run:
+    """Return a function that runs a module on the input."""
+    x = torch.from_numpy(np.load(case / INPUT))
+
+    def run() -> np.ndarray:
+        with torch.inference_mode():
+            return module(x).numpy()
+
+    return run

@@ -1,0 +1,15 @@
+"""Our own compiled library, opened without PyTorch."""
+
+from pathlib import Path
+
+import numpy as np
+
+from depthwise.bench.peers import FILES, INPUT, Run
+from depthwise.compiler.library import load
+
+
+def open_network(case: Path, threads: int) -> Run:  # noqa: ARG001  (compiled in)
+    """Return a function that runs the library on the input."""
+    library = load(case / FILES["library"])
+    inputs = [np.load(case / INPUT)]
+    return lambda: library.run(inputs)[0]

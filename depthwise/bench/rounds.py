@@ -1,0 +1,174 @@
+"""Runtimes side by side: each in its own process, taking turns, round after round."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO
+
+from depthwise.bench.case import Case, Question, write_case
+from depthwise.bench.peak import measure_peak
+from depthwise.bench.peers import OURS, Form, Runtime
+from depthwise.bench.record import NetworkRecord, RuntimeRecord
+
+TOLERANCE = 1e-3  # of the largest output: Winograd in float32 is off by up to about that
+TURN = 0.25  # seconds of runs that a runtime gets in a round
+FEWEST, MOST = 3, 300  # runs in a turn
+
+
+class CannotRun(Exception):  # noqa: N818  (of a peer; the others go on)
+    """A runtime cannot run a network; the message is its reason."""
+
+
+class Worker:
+    """A process that has opened one case in one runtime. Raises CannotRun where it cannot."""
+
+    def __init__(self, runtime: Runtime, case: Case, threads: int):
+        self._errors: IO[str] = TemporaryFile("w+")  # noqa: SIM115  (close does)
+        arguments = (runtime.module, str(case.folder), str(threads))
+        self._process = subprocess.Popen(
+            (sys.executable, "-m", "depthwise.bench.worker", *arguments),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )  # fmt: skip
+        try:
+            opened = self._answer()
+        except CannotRun:
+            self.close()
+            raise
+        self.opened: float = opened["opened"]
+        self.error: float = opened["error"]
+
+    def run(self, count: int) -> list[float]:
+        """Return the seconds of each of `count` runs."""
+        assert self._process.stdin
+        print(count, file=self._process.stdin, flush=True)
+        return self._answer()["times"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def _answer(self) -> dict:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            self._errors.seek(0)
+            last = self._errors.read().strip().splitlines()[-1:]
+            raise CannotRun(f"its process ended with {self._process.wait()}: {' '.join(last)}")
+        answer = json.loads(line)
+        if "failed" in answer:
+            raise CannotRun(answer["failed"])
+        return answer
+
+
+@dataclass
+class Entry:
+    """A runtime under comparison: its process while it works, its reason once it has failed."""
+
+    runtime: Runtime
+    versions: dict[str, str] = field(default_factory=dict)
+    worker: Worker | None = None
+    error: float | None = None
+    opened: float | None = None
+    failed: str | None = None
+    rounds: list[list[float]] = field(default_factory=list)
+
+    def open(self, case: Case, threads: int) -> None:
+        """Start its process, and hold what it computes against PyTorch."""
+        try:
+            self.versions = {name: version(name) for name in self.runtime.packages}
+        except PackageNotFoundError as error:
+            self.failed = f"{error.name} is not installed: pip install 'depthwise[bench]'"
+            return
+        self.failed = case.failed.get(self.runtime.form)
+        if self.failed:
+            return
+        try:
+            worker = Worker(self.runtime, case, threads)
+        except CannotRun as failure:
+            self.failed = str(failure)
+            return
+        self.error, self.opened = worker.error, worker.opened
+        if worker.error <= TOLERANCE:
+            self.worker = worker
+            return
+        worker.close()
+        self.failed = f"its output is off by {worker.error:.1e} of the largest"
+
+    @property
+    def record(self) -> RuntimeRecord:
+        """What was found of it; a runtime that failed on the way keeps no rounds."""
+        rounds = () if self.failed else tuple(map(tuple, self.rounds))
+        return RuntimeRecord(
+            name=self.runtime.name, versions=self.versions, failed=self.failed, error=self.error,
+            opened=self.opened, rounds=rounds,
+        )  # fmt: skip
+
+
+def compare(
+    question: Question, peers: Sequence[Runtime], threads: int, rounds: int
+) -> NetworkRecord:
+    """Run a network in our library and in each peer, by turns, and return all that was measured.
+
+    Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
+    raises, and CannotRun where our own library disagrees: then there is nothing to compare.
+    """
+    forms: set[Form] = {runtime.form for runtime in (OURS, *peers)}
+    entries = [Entry(runtime) for runtime in (OURS, *peers)]
+    with TemporaryDirectory() as folder, ExitStack() as open_workers:
+        case = write_case(question, Path(folder), forms, threads)
+        for entry in entries:
+            entry.open(case, threads)
+            if entry.worker:
+                open_workers.callback(entry.worker.close)
+        if entries[0].failed:
+            raise CannotRun(f"our own library of {question.network}: {entries[0].failed}")
+        peaks = take_turns(entries, rounds, lambda: measure_peak(threads))
+    return NetworkRecord(
+        network=question.network, settings=question.settings, weights=question.weights,
+        input_shape=question.shape, macs=case.macs, params=case.params, peaks=tuple(peaks),
+        runtimes=tuple(entry.record for entry in entries),
+    )  # fmt: skip
+
+
+def take_turns(entries: Sequence[Entry], rounds: int, peak: Callable[[], float]) -> list[float]:
+    """Give each runtime that works a turn in every round, and measure the peak before each round.
+
+    The order turns by one from round to round, so that nobody always follows the same neighbour.
+    A turn lasts about TURN seconds. Returns the peaks.
+    """
+    working = [entry for entry in entries if entry.worker]
+    counts = {entry.runtime.name: _runs_in_a_turn(entry) for entry in working}
+    peaks = []
+    for number in range(rounds):
+        peaks.append(peak())
+        start = number % len(working)
+        for entry in (*working[start:], *working[:start]):
+            times = _turn(entry, counts[entry.runtime.name])
+            entry.rounds.append(times)
+    return peaks
+
+
+def _runs_in_a_turn(entry: Entry) -> int:
+    times = _turn(entry, FEWEST)
+    return min(MOST, max(FEWEST, round(TURN / min(times)))) if times else 0
+
+
+def _turn(entry: Entry, count: int) -> list[float]:
+    """Return the times of a turn; a runtime that fails in it is out from then on."""
+    if entry.failed or not entry.worker:
+        return []
+    try:
+        return entry.worker.run(count)
+    except CannotRun as failure:
+        entry.failed = str(failure)
+        return []

@@ -1,0 +1,71 @@
+"""A process that runs one network in one runtime, asked over a pipe.
+
+    python -m depthwise.bench.worker MODULE CASE THREADS
+
+Each line on standard input asks for so many runs; each line on standard output answers in JSON.
+The first answer, to nothing, is how long it took to open the network and what it computes.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depthwise.bench.peers import EXPECTED, Run
+
+WARM = 0.05  # seconds of runs before those that are timed: caches, clocks and threads wake
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference, of the largest expected element; infinity for other shapes."""
+    if found.size != expected.size:
+        return float("inf")
+    largest = float(np.abs(expected).max()) or 1.0
+    return float(np.abs(found.reshape(expected.shape) - expected).max()) / largest
+
+
+def time_runs(run: Run, count: int) -> list[float]:
+    """Return the seconds of each of `count` runs, after some that are not timed."""
+    end = time.perf_counter() + WARM
+    run()
+    while time.perf_counter() < end:
+        run()
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def answers(module: str, case: Path, threads: int) -> Iterator[dict[str, Any]]:
+    """Open the network, then answer each line of standard input."""
+    start = time.perf_counter()
+    run = importlib.import_module(module).open_network(case, threads)
+    opened = time.perf_counter() - start
+    error = relative_error(run(), np.load(case / EXPECTED))
+    yield {"opened": opened, "error": error}
+    for line in sys.stdin:
+        yield {"times": time_runs(run, int(line))}
+
+
+def main(module: str, case: str, threads: str) -> None:
+    """Answer until standard input ends; what the runtime prints goes to standard error."""
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)
+        try:
+            for answer in answers(module, Path(case), int(threads)):
+                print(json.dumps(answer), file=out, flush=True)
+        except Exception as error:  # whatever a runtime raises is told, and the others go on
+            reason = f"{type(error).__name__}: {error}"
+            print(json.dumps({"failed": reason}), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,274 @@
+"""The comparison: who takes which turn, who is left out and why, and what the file says."""
+
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from depthwise.accounting.tables import render
+from depthwise.bench import case as cases
+from depthwise.bench.case import Question, settle
+from depthwise.bench.peers import PEERS, Runtime, find_peers
+from depthwise.bench.record import BenchRecord, NetworkRecord, RuntimeRecord
+from depthwise.bench.rounds import TOLERANCE, CannotRun, Entry, compare, take_turns
+from depthwise.bench.tables import network_table
+from depthwise.bench.worker import relative_error
+from depthwise.cli import main
+from depthwise.compiler.target import find_target
+
+
+def tiny():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).eval()
+
+
+def ask(net=None):
+    return Question("tiny", {}, "", net or tiny(), (1, 3, 9, 9))
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Return a runtime that behaves as the fake of that name does."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{Path(__file__).parents[1]}")
+
+    def named(name):
+        monkeypatch.setenv("FAKE_PEER", name)
+        return Runtime(name, "fake_peers", ("numpy",), "library")
+
+    return named
+
+
+# --------------------------------------------------------------------------------------- turns
+
+
+class Fake:
+    """A runtime in this process that takes `seconds`, and fails at its run number `last`."""
+
+    def __init__(self, name, seconds, log, last=None):
+        self.name, self.seconds, self.log, self.last = name, seconds, log, last
+
+    def run(self, count):
+        self.log.append((self.name, count))
+        if self.last is not None and len([n for n, _ in self.log if n == self.name]) > self.last:
+            raise CannotRun("lost")
+        return [self.seconds] * count
+
+
+def entries(log, **last):
+    seconds = {"a": 0.025, "b": 0.05, "c": 10.0}
+    return [
+        Entry(Runtime(name, "", (), "onnx"), worker=Fake(name, s, log, last.get(name)))
+        for name, s in seconds.items()
+    ]
+
+
+def test_everyone_gets_a_turn_in_every_round_and_the_order_turns():
+    log, peak = [], []
+    found = entries(log)
+    peaks = take_turns(found, 4, lambda: peak.append(len(log)) or 1e9)
+    assert [name for name, _ in log[:3]] == ["a", "b", "c"]  # how long each takes
+    order = "".join(name for name, _ in log[3:])
+    assert order == "abc" + "bca" + "cab" + "abc"
+    assert [peak[i] for i in range(4)] == [3, 6, 9, 12]  # before each round
+    assert peaks == [1e9] * 4
+    assert all(len(entry.rounds) == 4 for entry in found)
+
+
+def test_turns_last_alike_and_hold_a_few_runs_at_least():
+    log = []
+    take_turns(entries(log), 1, lambda: 1.0)
+    assert dict(log[3:]) == {"a": 10, "b": 5, "c": 3}
+
+
+def test_one_that_fails_is_out_and_the_others_go_on():
+    log = []
+    found = entries(log, b=2)
+    take_turns(found, 3, lambda: 1.0)
+    assert [name for name, _ in log].count("b") == 3  # the second round's is the last
+    assert found[1].record.failed == "lost"
+    assert found[1].record.rounds == ()
+    assert len(found[2].record.rounds) == 3
+
+
+# ------------------------------------------------------------------------------- the processes
+
+
+def test_ours_and_one_that_agrees(fake):
+    found = compare(ask(), [fake("right")], 1, 2)
+    assert [runtime.name for runtime in found.runtimes] == ["depthwise", "right"]
+    assert all(runtime.failed is None for runtime in found.runtimes)
+    assert all(len(runtime.rounds) == 2 for runtime in found.runtimes)
+    assert found.ours.error <= 1e-6
+    assert len(found.peaks) == 2
+    assert found.macs == 3 * 9 * 8 * 49
+    assert found.best_peer.name == "right"
+
+
+def test_what_a_runtime_prints_is_not_taken_for_an_answer(fake):
+    assert compare(ask(), [fake("loud")], 1, 1).best_peer.name == "loud"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("wrong", "its output is off by 1.0e-02 of the largest"),
+        ("refusing", "RuntimeError: operator Sorted has no kernel"),
+        ("dying", "its process ended with 3: assertion failed in kernel.cpp"),
+        ("tiring", "RuntimeError: out of memory"),
+    ],
+)
+def test_one_that_cannot_is_listed_with_its_reason(fake, name, reason):
+    found = compare(ask(), [fake(name)], 1, 1)
+    (peer,) = found.peers
+    assert peer.failed == reason
+    assert (peer.rounds, found.best_peer, found.ratio(peer)) == ((), None, None)
+    assert found.ours.rounds
+    text = render(network_table(found, 1), 140)
+    assert reason.split(":")[0] in text
+
+
+def test_one_that_is_not_installed_is_listed():
+    missing = Runtime("other", "other", ("no-such-runtime",), "onnx")
+    found = compare(ask(), [missing], 1, 1)
+    assert found.peers[0].failed.startswith("no-such-runtime is not installed")
+
+
+def test_a_network_that_a_form_cannot_hold_is_told_of_those_that_read_it(monkeypatch):
+    def refuse(*_):
+        raise NotImplementedError("no such operator\nand a page of advice")
+
+    monkeypatch.setitem(cases.WRITERS, "onnx", refuse)
+    found = compare(ask(), [Runtime("other", "other", (), "onnx")], 1, 1)
+    expected = "cannot be exported as onnx: NotImplementedError: no such operator"
+    assert found.peers[0].failed == expected
+
+
+def test_our_own_library_must_agree(monkeypatch):
+    monkeypatch.setattr("depthwise.bench.rounds.TOLERANCE", -1.0)
+    with pytest.raises(CannotRun, match="our own library of tiny: its output is off by"):
+        compare(ask(), [], 1, 1)
+
+
+def test_a_network_of_several_outputs_is_refused():
+    class Two(nn.Module):
+        def forward(self, x):
+            return x, x + 1
+
+    with pytest.raises(ValueError, match="returns several values"):
+        compare(ask(Two()), [], 1, 1)
+
+
+def test_errors_are_of_the_largest_and_shapes_must_fit():
+    expected = np.array([[0.0, -4.0]])
+    assert relative_error(np.array([0.0, -3.0]), expected) == 0.25
+    assert relative_error(np.zeros(3), expected) == np.inf
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_each_peer_that_is_installed_agrees(peer):
+    names = {"onnxruntime", "openvino", "ncnn", "mnn"} & {peer.name}
+    if any(find_spec({"mnn": "MNN"}.get(name, name)) is None for name in names):
+        pytest.skip(f"{peer.name} is not installed: pip install 'depthwise[bench]'")
+    (found,) = compare(ask(), [peer], 1, 1).peers
+    assert found.failed is None
+    assert found.error <= TOLERANCE
+
+
+# ----------------------------------------------------------------------------- untrained weights
+
+
+def test_untrained_networks_keep_the_scale_of_their_values():
+    net = tiny()
+    nn.init.constant_(net[0].weight, 1e-3)
+    settle(net, (1, 3, 9, 9))
+    assert not net[1].training
+    assert net[1].momentum == 0.1
+    with torch.no_grad():
+        scaled = net[:2](torch.randn(8, 3, 9, 9))
+    assert 0.5 < scaled.std() < 2
+
+
+# --------------------------------------------------------------------------------------- records
+
+
+def runtime(name, *rounds, failed=None):
+    return RuntimeRecord(name=name, versions={}, rounds=rounds, failed=failed)
+
+
+def record(**peers):
+    runtimes = [runtime("depthwise", (2.0, 2.0, 8.0), (4.0,), (1.0,))]
+    runtimes += [runtime(name, *rounds) for name, rounds in peers.items()]
+    return NetworkRecord(
+        network="n", settings={}, weights="", input_shape=(1, 3, 8, 8), macs=100, params=1,
+        peaks=(400.0, 100.0, 200.0), runtimes=tuple(runtimes),
+    )  # fmt: skip
+
+
+def test_ratios_are_taken_within_rounds():
+    found = record(a=[(6.0,), (4.0,), (2.0,)], b=[(2.2,), (8.8,), (1.1,)])
+    a, b = found.peers
+    assert (a.seconds, b.seconds) == (4.0, 2.2)  # over all rounds a takes twice ours
+    assert found.ratio(a) == 2.0  # of 3, 1, 2
+    assert found.ratio(b) == pytest.approx(1.1)  # of 1.1, 2.2, 1.1
+    assert found.best_peer is b
+
+
+def test_the_share_of_the_peak_is_taken_within_rounds():
+    found = record()
+    assert found.share_of_peak(found.ours) == 0.5  # 200 of 2 x 400, 4 x 100, 1 x 200
+
+
+def test_the_file_says_all_and_is_read_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text("from torch import nn\ndef one(n=2): return nn.Conv2d(3, n, 3)\n")
+    arguments = ["bench", "nets.py:one", "--shape", "1,3,20,20", "--set", "n=8", "--rounds", "2"]
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--peers", "pytorch", "--json", "found.json"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert "nets.py:one on 1x3x20x20" in out
+    assert f"pytorch {torch.__version__.partition('+')[0]}" in out
+    text = Path("found.json").read_text()
+    found = BenchRecord.model_validate_json(text)
+    assert (found.threads, found.tolerance) == (1, TOLERANCE)
+    assert found.software.target == find_target("native").name
+    assert found.software.flags
+    assert found.machine.cores >= 1
+    (network,) = found.networks
+    assert (network.network, network.settings) == ("nets.py:one", {"n": "8"})
+    assert [len(times) >= 3 for times in network.ours.rounds] == [True, True]
+    assert json.loads(text)["networks"][0]["runtimes"][0]["seconds"] == network.ours.seconds
+
+
+# ------------------------------------------------------------------------------ the command line
+
+
+def test_peers_are_found_by_name_in_the_order_asked():
+    assert find_peers(None) == PEERS
+    assert [peer.name for peer in find_peers("ncnn,openvino,ncnn")] == ["ncnn", "openvino"]
+    assert find_peers("") == ()
+    with pytest.raises(ValueError, match=r"no peer 'tvm'; there are pytorch, torch\.compile"):
+        find_peers("openvino,tvm")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layers", "--threads", "2"], "--layers looks at our library alone"),
+        (["--json", "no/such/place.json"], "no such directory"),
+        (["--shape", "1,3,8,8", "--shape", "1,3,8,8"], "compared on one input, 2 given"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "resnet56_cifar", *arguments])
+    assert end.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
