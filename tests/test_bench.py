@@ -212,10 +212,10 @@ def record(**peers):
 
 
 def test_ratios_are_taken_within_rounds():
-    found = record(a=[(6.0,), (4.0,), (2.0,)], b=[(2.2,), (8.8,), (1.1,)])
+    found = record(a=[(6.0,), (4.0,), (4.0,)], b=[(2.2,), (8.8,), (1.1,)])
     a, b = found.peers
     assert (a.seconds, b.seconds) == (4.0, 2.2)  # over all rounds a takes twice ours
-    assert found.ratio(a) == 2.0  # of 3, 1, 2
+    assert found.ratio(a) == 3.0  # of 3, 1, 4
     assert found.ratio(b) == pytest.approx(1.1)  # of 1.1, 2.2, 1.1
     assert found.best_peer is b
 
