@@ -18,6 +18,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "vector": (),
     "activation": ("vector",),
     "conv": ("activation",),
+    "winograd": ("activation",),
     "depthwise": ("activation",),
     "deform": ("conv",),
     "roi": ("activation",),

@@ -6,10 +6,12 @@ from math import prod
 
 import numpy as np
 
+from depthwise.compiler.algorithms import Layer, Winograd
 from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused
 from depthwise.compiler.lower import lower
 from depthwise.compiler.lower_deform import lower_deform_conv
-from depthwise.compiler.pack import default_tile, pack_bias, pack_conv, pack_depthwise
+from depthwise.compiler.lower_winograd import lower_winograd
+from depthwise.compiler.pack import pack_bias, pack_conv, pack_depthwise
 from depthwise.compiler.places import (
     Place,
     Reach,
@@ -22,8 +24,6 @@ from depthwise.compiler.places import (
 )
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
-
-LARGE = 256 * 1024  # bytes of weights that stay in the second cache while an image passes by
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Walk:
     """How a convolution walks over its input: taps, and an output row and pixel, in floats.
 
     `reach` are the rows of the input that are read; output rows lie `apart` rows from each other.
+    `window` is (R, S) where the taps are so many neighbours of stride 1, the lowest first.
     """
 
     taps: tuple[int, ...]
@@ -66,6 +67,7 @@ class Walk:
     pixel: int
     reach: Reach
     apart: int = 1
+    window: ops.Pair | None = None
 
     def split(self, work: Work, part: Callable[[Work], Step]) -> Split | None:
         """Return the split in rows of the output; None where there is but one."""
@@ -115,7 +117,8 @@ def _conv2d(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
         for s in range(S)
     )
     step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
-    _convolve(work, Walk(taps, *step, _reach(op, work)), op.groups, b)
+    window = (R, S) if op.stride == op.dilation == (1, 1) else None
+    _convolve(work, Walk(taps, *step, _reach(op, work), window=window), op.groups, b)
 
 
 def _reach(op: ops.Conv2d, work: Work) -> Reach:
@@ -127,11 +130,12 @@ def _reach(op: ops.Conv2d, work: Work) -> Reach:
 def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
+    chosen = b.algorithm(_layer(work, walk, groups))
+    if isinstance(chosen, Winograd):
+        lower_winograd(work, walk, chosen, b)
+        return
     outs = work.weight.shape[0] // groups
-    width = _collapse(work, walk)[0].y.shape[3]
-    tile = default_tile(lanes, b.target.registers, width, outs)
-    panel_outer = int(work.weight[0].size * outs * 4 > LARGE)
-    w = b.weights(pack_conv(work.weight, groups, lanes, tile[1]))
+    w = b.weights(pack_conv(work.weight, groups, lanes, chosen.vectors))
     bias = b.weights(pack_bias(work.bias, groups, lanes))
     floats = work.weight[0].size  # a packed output channel's weights
 
@@ -141,11 +145,12 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
         images, _, rows, width = part.y.shape
         return b.step(
             "f32_conv", images, rows, width, len(walk.taps), work.weight.shape[1], outs, groups,
-            *tile, panel_outer, part.x.image, *moves, part.y.image, part.y.row, part.y.pixel,
-            *part.sum_strides, part.epilogue, Table(walk.taps), part.x,
+            chosen.pixels, chosen.vectors, int(chosen.panel_outer), part.x.image, *moves,
+            part.y.image, part.y.row, part.y.pixel, *part.sum_strides, part.epilogue,
+            Table(walk.taps), part.x,
             replace(w, offset=w.offset + first * floats),
             replace(bias, offset=bias.offset + first), part.residual, part.y,
-            comment=f"tile {tile[0]}x{tile[1]}",
+            comment=str(chosen),
         )  # fmt: skip
 
     def channels(start: int, count: int) -> Step:
@@ -154,8 +159,17 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
     b.append(
         step(work, groups, outs),
         walk.split(work, lambda part: step(part, groups, outs)),
-        Split("channels", outs, channels, grain=tile[1] * lanes) if groups == 1 else None,
+        Split("channels", outs, channels, grain=chosen.vectors * lanes) if groups == 1 else None,
     )
+
+
+def _layer(work: Work, walk: Walk, groups: int) -> Layer:
+    images, outs, rows, width = work.y.shape
+    run = _collapse(work, walk)[0].y.shape[3]
+    return Layer(
+        images, rows, width, run, len(walk.taps), walk.window, work.weight.shape[1],
+        outs // groups, groups,
+    )  # fmt: skip
 
 
 def _collapse(work: Work, walk: Walk) -> tuple[Work, tuple[int, int]]:

@@ -109,7 +109,7 @@ def verified(
     samples: Sequence[Any], preparation: Preparation | None = None,
 ) -> Artefact:  # fmt: skip
     """Compare with PyTorch, and record it; a build that keeps all values tells the layers."""
-    keeping = make_plan(plan.graph, plan.target, keep_all=True)
+    keeping = make_plan(plan.graph, plan.target, keep_all=True, algorithms=plan.algorithms)
     kept = Code(compile_c(emit_units(keeping, UNITS), plan.target, cc))
     dtype = None if preparation else np.float32  # raw images keep their own
     tried = [as_arrays(sample, dtype) for sample in samples]

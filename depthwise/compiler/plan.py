@@ -1,12 +1,20 @@
 """The plan: which kernels run in which order on which places. It decides; emit prints."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 
+from depthwise.compiler.algorithms import (
+    Algorithm,
+    Algorithms,
+    Layer,
+    choose,
+    direct_default,
+)
 from depthwise.compiler.axes import copy_numbers
 from depthwise.compiler.fused import Images
 from depthwise.compiler.lower import lower
@@ -31,6 +39,8 @@ from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
 
 FLOAT = 4  # bytes
 
+Default = Callable[[Layer, Target], Algorithm]
+NONE_ASKED: Algorithms = MappingProxyType({})
 IN_PLACE = (ops.Activation, ops.Binary, ops.BatchNorm, ops.PRelu)
 
 
@@ -49,6 +59,7 @@ class Plan:
     weights: np.ndarray
     places: Mapping[str, Place]  # where each value of the graph lies
     threads: int = 1
+    algorithms: Algorithms = field(default_factory=dict)  # how each convolution is computed
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -59,12 +70,16 @@ class Plan:
 class PlanBuilder:
     """A plan under construction; `node` is the one being lowered."""
 
-    def __init__(self, graph: Graph, target: Target, keep_all: bool):
+    def __init__(
+        self, graph: Graph, target: Target, keep_all: bool, asked: Algorithms, default: Default
+    ):  # fmt: skip
         self.graph, self.target, self.keep_all = graph, target, keep_all
+        self._asked, self._default = asked, default
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = [Buffer("weights", 0)]
         self.places: dict[str, Place] = {}
         self.node: Node | None = None
+        self.algorithms: dict[Layer, Algorithm] = {}
         self._homes = find_homes(graph)
         self._borders = find_borders(graph, self._homes)
         self._roots: dict[str, Place] = {}
@@ -191,6 +206,12 @@ class PlanBuilder:
 
     # ------------------------------------------------------------------------------- steps
 
+    def algorithm(self, layer: Layer) -> Algorithm:
+        """Return how to compute a layer: as was asked, or by default."""
+        if layer not in self.algorithms:
+            self.algorithms[layer] = self._asked.get(layer) or self._default(layer, self.target)
+        return self.algorithms[layer]
+
     def step(self, kernel: str, *arguments: Argument, comment: str = "") -> Step:
         """Return a call of a kernel with literals and places, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")
@@ -234,7 +255,7 @@ class PlanBuilder:
         buffers = (replace(self.buffers[0], floats=self._weight_floats), *self.buffers[1:])
         return Plan(
             self.graph, self.target, tuple(regions), buffers, plan_arena(lives), weights,
-            self.places, threads,
+            self.places, threads, self.algorithms,
         )  # fmt: skip
 
     def _regions(self, optimize: Optimize | None, threads: int) -> list[Parts]:
@@ -282,14 +303,17 @@ class PlanBuilder:
 
 def make_plan(
     graph: Graph, target: Target, keep_all: bool = False, optimize: Optimize | None = "speed",
-    threads: int = 1,
+    threads: int = 1, algorithms: Algorithms = NONE_ASKED,
 ) -> Plan:  # fmt: skip
     """Lower every node of a rewritten graph to kernel calls, and place all buffers.
 
     `optimize` chooses what is streamed: for speed, for the smallest arena, or nothing. `keep_all`
     lets every value live to the end, so that each can be looked at; then nothing is streamed.
+    `algorithms` says how layers are computed; others as algorithms.choose has them, or, for the
+    smallest arena, all directly.
     """
-    builder = PlanBuilder(graph, target, keep_all)
+    default = direct_default if optimize == "memory" else choose
+    builder = PlanBuilder(graph, target, keep_all, algorithms, default)
     for index, (name, type_) in enumerate(graph.inputs.items()):
         external = builder.add_external("input", index, type_)
         builder.places[name] = external

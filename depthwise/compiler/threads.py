@@ -47,7 +47,7 @@ def _reread(step: Step, split: Split) -> int:
 def _is_small(step: Step) -> bool:
     written = step.places[-1]
     weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
-    if step.kernel in ("f32_conv", "f32_depthwise", "f32_deform_conv"):
+    if step.kernel in ("f32_conv", "f32_winograd", "f32_depthwise", "f32_deform_conv"):
         return weights * prod(written.shape) // written.shape[1] < SMALL_MACS
     return sum(prod(place.shape) for place in step.places) < SMALL_ELEMENTS
 

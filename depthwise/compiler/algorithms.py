@@ -1,0 +1,155 @@
+"""How a dense convolution may be computed, and what is taken where nothing else is asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import ceil
+
+from depthwise.compiler.pack import default_tile, round_up
+from depthwise.compiler.target import Target
+from depthwise.graph.ops import Pair
+
+
+@dataclass(frozen=True)
+class Layer:
+    """All that the speed of a convolution, or of one phase or linear layer, depends on.
+
+    `run` is how many output pixels follow each other evenly: `width`, or all of a plane without
+    gaps. `window` is (R, S) where the taps are R x S neighbours and the stride is 1, else None.
+    Channels are those of one group.
+    """
+
+    images: int
+    rows: int
+    width: int
+    run: int
+    taps: int
+    window: Pair | None
+    channels: int
+    outs: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Direct:
+    """f32_conv with its register tile; `panel_outer` as there."""
+
+    pixels: int
+    vectors: int
+    panel_outer: bool
+
+    def __str__(self) -> str:
+        return f"tile {self.pixels}x{self.vectors}"
+
+
+@dataclass(frozen=True)
+class Winograd:
+    """f32_winograd with its points down and across, its register tile, and its tiles a batch."""
+
+    points: Pair
+    pixels: int
+    vectors: int
+    batch: int
+
+    def __str__(self) -> str:
+        points = "x".join(map(str, self.points))
+        return (
+            f"Winograd of {points} points, {self.batch} at once, tile {self.pixels}x{self.vectors}"
+        )
+
+
+Algorithm = Direct | Winograd
+Algorithms = Mapping[Layer, Algorithm]
+
+LARGE = 256 * 1024  # bytes of weights that stay in the second cache while an image passes by
+
+# The points that may serve so many taps along an axis. More lose precision: against float64, 128
+# channels of 3x3 are off by 5e-7 of their deviation directly, 1.3e-6 with 6x6 points, 4.5e-6 with
+# 8x8; 5x5 by 4.4e-6 with 8x8, 1x7 by 2.9e-6 with 10, and 7x7 by 3e-5 with 10x10.
+POINTS = {1: (1,), 2: (4, 6), 3: (4, 6), 4: (6, 8), 5: (6, 8), 6: (8, 10), 7: (8, 10)}
+MOST_POINTS = 64  # of both axes together
+
+
+def choose(layer: Layer, target: Target) -> Algorithm:
+    """Return the algorithm that costs least by our estimate, a direct one where it is close."""
+    direct = direct_default(layer, target)
+    found = min(
+        winograd_candidates(layer, target),
+        key=lambda w: winograd_cost(layer, w, target),
+        default=None,
+    )
+    if found and winograd_cost(layer, found, target) < CLOSE * direct_cost(layer, target):
+        return found
+    return direct
+
+
+def direct_default(layer: Layer, target: Target) -> Direct:
+    """Return the direct convolution with its default tile."""
+    pixels, vectors = default_tile(target.lanes, target.registers, layer.run, layer.outs)
+    return Direct(pixels, vectors, layer.taps * layer.channels * layer.outs * 4 > LARGE)
+
+
+def direct_only(layers: Algorithms, target: Target) -> Algorithms:
+    """Return direct convolutions for the layers of a plan, `plan.algorithms`, to make another."""
+    return {layer: direct_default(layer, target) for layer in layers}
+
+
+# ------------------------------------------------------------------------------------- Winograd
+
+# An element of V or M costs as much as so many multiply-adds to transform, store and load, and a
+# weight to be brought from memory; fitted with AVX-512 to layers of ResNet-50, GoogLeNet and
+# Inception v3 whose weights are not in any cache, where it tells 22 of 24 times within 20 %.
+TRANSFORM, FETCH = 9, 6
+CLOSE = 0.95
+
+
+def winograd_candidates(layer: Layer, target: Target) -> list[Winograd]:
+    """Return Winograd convolutions with each pair of points that the taps allow; maybe none."""
+    if layer.window is None or layer.groups > 1 or layer.window == (1, 1):
+        return []
+    choices = [POINTS.get(taps, ()) for taps in layer.window]
+    return [
+        with_points(layer, points, target)
+        for points in product(*choices)
+        if points[0] * points[1] <= MOST_POINTS
+    ]
+
+
+def with_points(layer: Layer, points: Pair, target: Target) -> Winograd:
+    """Return the Winograd convolution of a layer with its default tile and batch.
+
+    A batch's V is to stay in the second cache beside M and the weights that stream by; weights that
+    do not stay there themselves are read once a batch, so that larger batches are worth more.
+    """
+    count = points[0] * points[1]
+    tiles = tile_count(layer, points)
+    large = count * layer.channels * layer.outs * 4 > 4 * LARGE
+    most = (4 if large else 1) * LARGE // (count * layer.channels * 4)
+    batches = ceil(tiles / max(most, min(tiles, 8)))
+    pixels, vectors = default_tile(
+        target.lanes, target.registers, ceil(tiles / batches), layer.outs
+    )
+    batch = min(tiles, ceil(ceil(tiles / batches) / pixels) * pixels)
+    return Winograd(points, pixels, vectors, batch)
+
+
+def tile_count(layer: Layer, points: Pair) -> int:
+    """Return how many Winograd tiles cover the output."""
+    assert layer.window is not None
+    down, across = (n - r + 1 for n, r in zip(points, layer.window, strict=True))
+    return layer.images * ceil(layer.rows / down) * ceil(layer.width / across)
+
+
+def winograd_cost(layer: Layer, winograd: Winograd, target: Target) -> float:
+    """Return the estimated time of a layer, in multiply-adds at full speed."""
+    points = winograd.points[0] * winograd.points[1]
+    channels, outs = (round_up(n, target.lanes) for n in (layer.channels, layer.outs))
+    tiles = tile_count(layer, winograd.points)
+    weights = layer.channels * outs
+    return points * (tiles * (weights + TRANSFORM * (channels + outs)) + FETCH * weights)
+
+
+def direct_cost(layer: Layer, target: Target) -> float:
+    """Return the estimated time of the direct convolution, in multiply-adds at full speed."""
+    weights = layer.taps * layer.channels * round_up(layer.outs, target.lanes) * layer.groups
+    return weights * (layer.images * layer.rows * layer.width + FETCH)

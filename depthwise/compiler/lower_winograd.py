@@ -1,0 +1,45 @@
+"""Convolutions by Winograd: the call of f32_winograd for what lower_conv would do tap by tap."""
+
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING
+
+from depthwise.compiler.algorithms import Winograd
+from depthwise.compiler.pack import pack_bias
+from depthwise.compiler.places import Split, Step
+from depthwise.compiler.winograd import pack_winograd, scratch_floats
+
+if TYPE_CHECKING:
+    from depthwise.compiler.lower_conv import Walk, Work
+    from depthwise.compiler.plan import PlanBuilder
+
+
+def lower_winograd(work: "Work", walk: "Walk", chosen: Winograd, b: "PlanBuilder") -> None:
+    """Append the call, by rows of tiles or by channels; each part has its own scratch."""
+    lanes, points = b.target.lanes, chosen.points
+    channels, *taps = work.weight.shape[1:]
+    w = b.weights(pack_winograd(work.weight, points, lanes, chosen.vectors))
+    bias = b.weights(pack_bias(work.bias, 1, lanes))
+    floats = scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch)
+
+    def step(part: "Work", first: int = 0) -> Step:
+        """Return the call from output channel `first` on."""
+        images, outs, rows, width = part.y.shape
+        corner = replace(part.x, offset=part.x.offset + walk.taps[0])
+        return b.step(
+            "f32_winograd", images, rows, width, channels, outs, *points, *taps, chosen.pixels,
+            chosen.vectors, chosen.batch, corner.image, corner.row, corner.pixel, part.y.image,
+            part.y.row, part.y.pixel, *part.sum_strides, part.epilogue, corner,
+            replace(w, offset=w.offset + first * channels * prod(points)),
+            replace(bias, offset=bias.offset + first), part.residual, b.scratch(floats), part.y,
+            comment=str(chosen),
+        )  # fmt: skip
+
+    _, outs, rows, _ = work.y.shape
+    b.append(
+        step(work),
+        Split("rows", rows, lambda start, count: step(work.rows(start, count, walk.row)),
+              grain=points[0] - taps[0] + 1),
+        Split("channels", outs, lambda start, count: step(work.outputs(1, start, count), start),
+              grain=chosen.vectors * lanes),
+    )  # fmt: skip
