@@ -123,6 +123,13 @@ CASES = {
     ),
     "softmax": (nn.Softmax(1), [X]),
     "concat": (Function(lambda x, y: torch.cat((x, y), 1)), [X, X]),
+    "gate, sum and activation": (
+        Function(lambda x, y: F.relu(x * x.mean((2, 3), True).sigmoid() + y)), [X, X],
+    ),
+    "dense": (
+        Function(lambda x, y: (torch.cat((x.abs(), y), 1).relu(), torch.cat((x.abs(), y, x), 1))),
+        [X, X],
+    ),
     "stack": (Function(lambda x, y: torch.stack((x, y), 2)), [X, X]),
     "slices": (
         Function(lambda x: (x[:, 1:5:2], x[..., -4:], x[:, 2], *x.split(4, 1), *x.chunk(4, 3),

@@ -311,6 +311,16 @@ def halves(d: Sketch, x: Value) -> Value:
     return d.emit(ops.Concat(1), *parts)
 
 
+def dense(d: Sketch, x: Value) -> Value:
+    """Let each layer read all before it, as in a DenseNet."""
+    images(x)
+    parts = [x]
+    for _ in range(d.whole(2, 3)):
+        joined = d.emit(ops.Concat(1), *parts) if len(parts) > 1 else x
+        parts.append(d.pick((activation, pointwise, batch_norm))(d, joined))
+    return d.emit(ops.Concat(1), *parts)
+
+
 def pad(d: Sketch, x: Value) -> Value:
     _, _, h, w = images(x)
     mode = d.pick(get_args(ops.PadMode))
@@ -401,7 +411,7 @@ RULES: dict[Rule, int] = {  # how often each is drawn
 # their slices read by convolutions with a border, sums of what lies in one buffer.
 MEETING: dict[Rule, int] = {
     padded_conv: 3, pointwise: 2, residual: 3, activation: 2, chain: 2, meet: 4, gate: 1,
-    concat: 8, slice_: 5, halves: 4, shuffle: 1, transposed: 1, max_pool: 1,
+    concat: 8, slice_: 5, halves: 4, dense: 2, shuffle: 1, transposed: 1, max_pool: 1,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 from kernel_cases import Case, check_close, check_equal
 from kernel_harness import VECTORS, check_gcc, compile_kernel, pointer
 
+from depthwise.compiler.fused import Epilogue, Fused
 from depthwise.graph import ops
 from depthwise.graph.interpret import FUNCTIONS
 
@@ -156,6 +157,20 @@ BINARY = tuple(
     )
 )
 
+RELU = ops.Activation("relu")
+
+FUSED = tuple(
+    Case(Fused(ops.Binary(name), Epilogue(None, add, RELU)), shapes, constants)  # type: ignore[arg-type]
+    for name, add, shapes, constants in (
+        ("add", False, ((1, 33, 5, 7), (1, 33, 5, 7)), 2),
+        ("multiply", True, ((2, 40, 5, 3), (2, 40, 1, 1), (2, 40, 5, 3)), 3),
+        ("multiply", True, ((1, 19, 4, 5), (19, 4, 5), (1, 19, 4, 5)), 1),
+        ("multiply", True, ((2, 1, 5, 3), (2, 17, 5, 3), (2, 17, 5, 3)), 3),
+        ("multiply", True, ((3, 1), (3, 1), (3, 1)), 3),
+        ("multiply", True, ((2, 5, 3), (3,), (2, 5, 3)), 3),
+    )
+)
+
 PRELU = tuple(
     Case(ops.PRelu(), shapes, 1)
     for shapes in (((2, 19, 3, 5), (19,)), ((2, 19, 3, 5), (1,)), ((2, 5), (5,)), ((2, 3, 4), (3,)))
@@ -168,7 +183,8 @@ DIVIDE = (
 
 
 @pytest.mark.parametrize("vector", VECTORS)
-@pytest.mark.parametrize("cases", [UNARY, BINARY, PRELU], ids=["unary", "binary", "prelu"])
+@pytest.mark.parametrize("cases", [UNARY, BINARY, FUSED, PRELU],
+                         ids=["unary", "binary", "fused", "prelu"])  # fmt: skip
 def test_elementwise_is_exact_on_integers(cases, vector):
     check_equal(cases, vector)
 

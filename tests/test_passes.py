@@ -24,7 +24,9 @@ from depthwise.compiler.passes import (
     fold_padding,
     fold_shuffle,
     fuse_activation,
+    fuse_arithmetic,
     fuse_residual,
+    nest_concat,
     recompose_local_response_norm,
     remove_dead_code,
 )
@@ -175,6 +177,24 @@ REFUSALS = (
     Refusal("difference", fuse_residual, behind(lambda m, x: m.conv(x) - x)),
     Refusal("third term", fuse_residual, behind(
         lambda m, x: (m.conv(x) + x).tanh() + x.abs()), (fuse_residual, fuse_activation)),
+    Refusal("output", fuse_arithmetic, lambda: Net(
+        lambda _, x: let(x * x.abs(), lambda y: (y, y + x)))),
+    Refusal("reader", fuse_arithmetic, lambda: Net(
+        lambda _, x: let(x - x.abs(), lambda y: y.relu() - y))),
+    Refusal("product broadcast by the sum", fuse_arithmetic, lambda: Net(
+        lambda _, x: x[:, :1] * x[:, 1:2] + x)),
+    Refusal("residual broadcast", fuse_arithmetic, lambda: Net(
+        lambda _, x: x * x.abs() + x[:, :1])),
+    Refusal("quotient before a sum", fuse_arithmetic, lambda: Net(
+        lambda _, x: x / x.exp() + x)),
+    Refusal("same parts", nest_concat, lambda: Net(
+        lambda _, x: let(x.abs(), lambda y: torch.cat([x, y], 1) + torch.cat([x, y], 1)))),
+    Refusal("suffix", nest_concat, lambda: Net(
+        lambda _, x: let(x.abs(), lambda y: (torch.cat([x, y], 1), torch.cat([y, x, y], 1))))),
+    Refusal("prefix that comes later", nest_concat, lambda: Net(
+        lambda _, x: let(x.abs(), lambda y: (torch.cat([x, y, x], 1), torch.cat([x, y], 1))))),
+    Refusal("other axis", nest_concat, lambda: Net(
+        lambda _, x: let(x.abs(), lambda y: (torch.cat([x, y], 1), torch.cat([x, y, y], 2))))),
     Refusal("output", fold_flatten, lambda: Net(
         lambda m, x: let(x.flatten(1), lambda y: (y, m.linear(y))), linear=nn.Linear(240, 7))),
     Refusal("reader", fold_flatten, lambda: Net(
@@ -251,6 +271,14 @@ def test_of_two_convolutions_the_later_one_adds():
     first, _, last = prepare(net, fuse_residual)
     assert isinstance(first.op, ops.Conv2d)
     assert (first.path, last.path, last.inputs[-1]) == ("conv", "other", first.name)
+
+
+def test_a_concatenation_reads_the_longest_one_that_it_starts_with():
+    net = Net(lambda _, x: let([x.abs(), x.exp(), x.tanh(), x], lambda parts: tuple(
+        torch.cat(parts[:count], 1) for count in (2, 3, 4))))  # fmt: skip
+    two, three, four = prepare(net, nest_concat).nodes[-3:]
+    assert (three.inputs[0], len(three.inputs)) == (two.name, 2)
+    assert (four.inputs[0], len(four.inputs)) == (three.name, 2)
 
 
 def test_batchnorm_is_folded_in_double_precision():

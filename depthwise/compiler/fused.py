@@ -8,6 +8,8 @@ import numpy as np
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import (
     Activation,
+    BatchNorm,
+    Binary,
     Conv2d,
     ConvTranspose2d,
     DeformConv2d,
@@ -18,11 +20,12 @@ from depthwise.graph.ops import (
 from depthwise.graph.shapes import infer
 
 Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear
+Arithmetic = Binary | BatchNorm
 
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What happens to a sum of products before it is stored: after(before(sum) + residual)."""
+    """What happens to a result before it is stored: after(before(result) + residual)."""
 
     before: Activation | None = None
     add: bool = False
@@ -31,12 +34,12 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Fused:
-    """Inputs as `op` reads them, always with a bias, then, if the epilogue adds, the residual.
+    """Inputs as `op` reads them, then, if the epilogue adds, the residual.
 
-    The residual has the shape of the output.
+    A convolution always has a bias. The residual has the shape of the output.
     """
 
-    op: Convolution
+    op: Convolution | Arithmetic
     epilogue: Epilogue
 
 
@@ -85,7 +88,7 @@ def convolution(op: RewrittenOp) -> Convolution | None:
 def _(op: Fused, *inputs):
     *operands, residual = inputs if op.epilogue.add else (*inputs, None)
     biased = len(operands) >= 3  # DeformConv2d always has a bias, the others take it last
-    if not biased:
+    if isinstance(op.op, Convolution) and not biased:
         raise ValueError(f"inputs {operands}: a fused convolution always has a bias")
     shape = infer(op.op, *operands)
     if residual not in (None, shape):

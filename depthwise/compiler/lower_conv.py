@@ -10,6 +10,8 @@ from depthwise.compiler.algorithms import Layer, Winograd
 from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused
 from depthwise.compiler.lower import lower
 from depthwise.compiler.lower_deform import lower_deform_conv
+from depthwise.compiler.lower_elementwise import NO_ACTIVATION, lower_binary
+from depthwise.compiler.lower_norm import lower_batch_norm
 from depthwise.compiler.lower_winograd import lower_winograd
 from depthwise.compiler.pack import pack_bias, pack_conv, pack_depthwise
 from depthwise.compiler.places import (
@@ -88,10 +90,15 @@ def _(op: ops.Conv2d | ops.ConvTranspose2d | ops.Linear, node: Node, b: PlanBuil
 
 @lower.register
 def _(op: Fused, node: Node, b: PlanBuilder) -> None:
-    if isinstance(op.op, ops.DeformConv2d):
-        lower_deform_conv(op.op, op.epilogue, node, b)
-    else:
-        LOWERINGS[type(op.op)](op.op, _work(op.epilogue, node, b), b)
+    match op.op:
+        case ops.DeformConv2d():
+            lower_deform_conv(op.op, op.epilogue, node, b)
+        case ops.Binary():
+            lower_binary(op.op, op.epilogue, node, b)
+        case ops.BatchNorm():
+            lower_batch_norm(op.op, op.epilogue.after or NO_ACTIVATION, node, b)
+        case _:
+            LOWERINGS[type(op.op)](op.op, _work(op.epilogue, node, b), b)
 
 
 def _work(epilogue: Epilogue, node: Node, b: PlanBuilder) -> Work:

@@ -12,6 +12,7 @@ from depthwise.compiler.axes import (
     run_numbers,
     strides_in_order,
 )
+from depthwise.compiler.fused import Epilogue
 from depthwise.compiler.lower import lower
 from depthwise.compiler.places import Place, Step, by_rows
 from depthwise.compiler.plan import PlanBuilder
@@ -38,24 +39,36 @@ def _(op: ops.Activation, node: Node, b: PlanBuilder) -> None:
 
 @lower.register
 def _(op: ops.Binary, node: Node, b: PlanBuilder) -> None:
+    lower_binary(op, Epilogue(), node, b)
+
+
+def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: PlanBuilder) -> None:
+    """Append one call; a residual, if the epilogue adds, is read last."""
     shape = node.type.shape
-    left, right = (place_operand(name, shape, b) for name in node.inputs)
     function = BINARY.index(op.function)
+    nowhere = (0,) * len(shape)
 
-    def part(left: Place, right: Place, y: Place) -> Step:
-        axes = merged(ordered(axes_of(y.shape, *(p.strides for p in (left, right, y))), operand=2))
-        return b.step("f32_binary", function, *numbers(axes, 6, 3), NO_ACTIVATION, left, right, y)
+    def part(*places: Place) -> Step:
+        *read, y = places
+        strides = [p.strides for p in read] + [nowhere] * (3 - len(read))
+        axes = merged(ordered(axes_of(y.shape, *strides, y.strides), operand=3))
+        residual = read[2] if epilogue.add else None
+        return b.step(
+            "f32_binary", function, *numbers(axes, 6, 4), epilogue, *read[:2], residual, y
+        )
 
+    read = [place_operand(name, shape, b) for name in node.inputs]
     y = b.write(node)
-    b.append(part(left, right, y), by_rows(part, left, right, y))
+    b.append(part(*read, y), by_rows(part, *read, y))
 
 
 @lower.register
 def _(op: ops.PRelu, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
     x, slope, y = b.read(node.inputs[0]), b.read(node.inputs[1]), b.write(node)
     along = tuple(int(axis == 1 and slope.shape[0] > 1) for axis in range(len(x.shape)))
-    axes = merged(ordered(axes_of(x.shape, x.strides, along, y.strides), operand=2))
-    b.call("f32_binary", PRELU, *numbers(axes, 6, 3), NO_ACTIVATION, x, slope, y)
+    nowhere = (0,) * len(x.shape)
+    axes = merged(ordered(axes_of(x.shape, x.strides, along, nowhere, y.strides), operand=3))
+    b.call("f32_binary", PRELU, *numbers(axes, 6, 4), Epilogue(), x, slope, None, y)
 
 
 def place_operand(name: str, shape: Shape, b: PlanBuilder) -> Place:

@@ -12,7 +12,7 @@ from depthwise.compiler.axes import (
 )
 from depthwise.compiler.lower import lower
 from depthwise.compiler.lower_elementwise import NO_ACTIVATION
-from depthwise.compiler.places import Place
+from depthwise.compiler.places import Place, Step, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
@@ -30,14 +30,25 @@ def reduced(axes: Axes) -> Axes:
 
 @lower.register
 def _(op: ops.BatchNorm, node: Node, b: PlanBuilder) -> None:
+    lower_batch_norm(op, NO_ACTIVATION, node, b)
+
+
+def lower_batch_norm(
+    op: ops.BatchNorm, activation: ops.Activation, node: Node, b: PlanBuilder
+) -> None:
+    """Append one call: a BatchNorm and the activation behind it."""
     weight, bias, mean, variance = (b.constant(name).astype(float) for name in node.inputs[1:])
     scale = weight / np.sqrt(variance + op.eps)
     x = b.read(node.inputs[0])
     scales, shifts = b.weights(scale), b.weights(bias - mean * scale)
-    y = b.write(node)
     along = tuple(int(axis == 1) for axis in range(len(x.shape)))
-    axes = merged(ordered(axes_of(x.shape, x.strides, along, y.strides), operand=2))
-    b.call("f32_batch_norm", *numbers(axes, 4, 3), NO_ACTIVATION, x, scales, shifts, y)
+
+    def part(x: Place, y: Place) -> Step:
+        axes = merged(ordered(axes_of(x.shape, x.strides, along, y.strides), operand=2))
+        return b.step("f32_batch_norm", *numbers(axes, 4, 3), activation, x, scales, shifts, y)
+
+    y = b.write(node)
+    b.append(part(x, y), by_rows(part, x, y))
 
 
 @lower.register

@@ -16,7 +16,7 @@ from depthwise.compiler.algorithms import (
     direct_default,
 )
 from depthwise.compiler.axes import copy_numbers
-from depthwise.compiler.fused import Images
+from depthwise.compiler.fused import Fused, Images
 from depthwise.compiler.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
 from depthwise.compiler.partition import Group, Optimize, Steps, partition
@@ -135,7 +135,8 @@ class PlanBuilder:
 
     def _in_place(self, node: Node) -> Place | None:
         """Return the place of the first input where `node` may write over it."""
-        if not isinstance(node.op, IN_PLACE) or self.keep_all or node.inputs[0] not in self.places:
+        op = node.op.op if isinstance(node.op, Fused) else node.op
+        if not isinstance(op, IN_PLACE) or self.keep_all or node.inputs[0] not in self.places:
             return None
         name = node.inputs[0]
         place = self.places[name]

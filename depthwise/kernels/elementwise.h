@@ -57,14 +57,15 @@ INLINE vf vbinary(const int function, vf a, vf b) {
     }
 }
 
-/* y = f(function(a, b)) over six axes of n0 ... n5 elements; an axis along which a or b is repeated has stride 0.
-   y may be a, or b, where it has their strides. */
+/* y = epilogue(function(a, b), sum) over six axes of n0 ... n5 elements; an axis along which a, b or sum is repeated
+   has stride 0. sum is read only where e.add is set, else null. y may be a, b or sum, where it has their strides. */
 INLINE void f32_binary_naive(
     const int function, const int n0, const int n1, const int n2, const int n3, const int n4, const int n5,
     const int a0, const int a1, const int a2, const int a3, const int a4, const int a5, const int b0,
-    const int b1, const int b2, const int b3, const int b4, const int b5, const int y0, const int y1,
-    const int y2, const int y3, const int y4, const int y5, const struct act f, const float *a, const float *b,
-    float *y) {
+    const int b1, const int b2, const int b3, const int b4, const int b5, const int sum0, const int sum1,
+    const int sum2, const int sum3, const int sum4, const int sum5, const int y0, const int y1, const int y2,
+    const int y3, const int y4, const int y5, const struct epilogue e, const float *a, const float *b,
+    const float *sum, float *y) {
     for (int i0 = 0; i0 < n0; i0++)
     for (int i1 = 0; i1 < n1; i1++)
     for (int i2 = 0; i2 < n2; i2++)
@@ -75,8 +76,10 @@ INLINE void f32_binary_naive(
                              (size_t)i4 * a4 + (size_t)i5 * a5];
         const float right = b[(size_t)i0 * b0 + (size_t)i1 * b1 + (size_t)i2 * b2 + (size_t)i3 * b3 +
                               (size_t)i4 * b4 + (size_t)i5 * b5];
+        const size_t s = (size_t)i0 * sum0 + (size_t)i1 * sum1 + (size_t)i2 * sum2 + (size_t)i3 * sum3 +
+                         (size_t)i4 * sum4 + (size_t)i5 * sum5;
         y[(size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + (size_t)i3 * y3 + (size_t)i4 * y4 +
-          (size_t)i5 * y5] = act(f, binary(function, left, right));
+          (size_t)i5 * y5] = epilogue(e, binary(function, left, right), e.add ? sum[s] : 0);
     }
 }
 
@@ -85,38 +88,50 @@ INLINE vf load_run(const float *p, const int i, const int stride, const int coun
     return stride ? load_part(p + i, count) : splat(*p);
 }
 
-/* one innermost axis: vectors where y and both inputs are neighbours, or repeat one float */
+/* one innermost axis: how far each operand moves along it */
+struct f32_binary { int function, a, b, sum, y; struct epilogue e; };
+
+/* `count` neighbours */
+INLINE void f32_binary_vector(
+    const struct f32_binary k, const int i, const int count, const float *a, const float *b, const float *sum,
+    float *y) {
+    const vf result = vbinary(k.function, load_run(a, i, k.a, count), load_run(b, i, k.b, count));
+    const vf other = k.e.add ? load_run(sum, i, k.sum, count) : (vf){0};
+    store_part(y + i, vepilogue(k.e, result, other), count);
+}
+
+/* vectors where y and all operands are neighbours, or repeat one float */
 INLINE void f32_binary_run(
-    const int function, const int count, const int a_step, const int b_step, const int y_step,
-    const struct act f, const float *a, const float *b, float *y) {
-    if (y_step != 1 || a_step > 1 || b_step > 1) {
+    const struct f32_binary k, const int count, const float *a, const float *b, const float *sum, float *y) {
+    if (k.y != 1 || k.a > 1 || k.b > 1 || k.sum > 1) {
         for (int i = 0; i < count; i++)
-            y[(size_t)i * y_step] = act(f, binary(function, a[(size_t)i * a_step], b[(size_t)i * b_step]));
+            y[(size_t)i * k.y] = epilogue(k.e, binary(k.function, a[(size_t)i * k.a], b[(size_t)i * k.b]),
+                                          k.e.add ? sum[(size_t)i * k.sum] : 0);
         return;
     }
     const int tail = count % VL, whole = count - tail;
-    for (int i = 0; i < whole; i += VL)
-        store(y + i, vact(f, vbinary(function, load_run(a, i, a_step, VL), load_run(b, i, b_step, VL))));
-    if (tail) {
-        const vf left = load_run(a, whole, a_step, tail), right = load_run(b, whole, b_step, tail);
-        store_part(y + whole, vact(f, vbinary(function, left, right)), tail);
-    }
+    for (int i = 0; i < whole; i += VL) f32_binary_vector(k, i, VL, a, b, sum, y);
+    if (tail) f32_binary_vector(k, whole, tail, a, b, sum, y);
 }
 
 INLINE void f32_binary(
     const int function, const int n0, const int n1, const int n2, const int n3, const int n4, const int n5,
     const int a0, const int a1, const int a2, const int a3, const int a4, const int a5, const int b0,
-    const int b1, const int b2, const int b3, const int b4, const int b5, const int y0, const int y1,
-    const int y2, const int y3, const int y4, const int y5, const struct act f, const float *a, const float *b,
-    float *y) {
+    const int b1, const int b2, const int b3, const int b4, const int b5, const int sum0, const int sum1,
+    const int sum2, const int sum3, const int sum4, const int sum5, const int y0, const int y1, const int y2,
+    const int y3, const int y4, const int y5, const struct epilogue e, const float *a, const float *b,
+    const float *sum, float *y) {
+    const struct f32_binary k = {function, a5, b5, sum5, y5, e};
     for (int i0 = 0; i0 < n0; i0++)
     for (int i1 = 0; i1 < n1; i1++)
     for (int i2 = 0; i2 < n2; i2++)
     for (int i3 = 0; i3 < n3; i3++)
     for (int i4 = 0; i4 < n4; i4++)
         f32_binary_run(
-            function, n5, a5, b5, y5, f,
+            k, n5,
             a + (size_t)i0 * a0 + (size_t)i1 * a1 + (size_t)i2 * a2 + (size_t)i3 * a3 + (size_t)i4 * a4,
             b + (size_t)i0 * b0 + (size_t)i1 * b1 + (size_t)i2 * b2 + (size_t)i3 * b3 + (size_t)i4 * b4,
+            e.add ? sum + (size_t)i0 * sum0 + (size_t)i1 * sum1 + (size_t)i2 * sum2 + (size_t)i3 * sum3 +
+                        (size_t)i4 * sum4 : 0,
             y + (size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + (size_t)i3 * y3 + (size_t)i4 * y4);
 }

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from depthwise.compiler.passes.activation import fuse_activation
 from depthwise.compiler.passes.affine import fold_affine
+from depthwise.compiler.passes.arithmetic import fuse_arithmetic
 from depthwise.compiler.passes.batchnorm import fold_batchnorm
+from depthwise.compiler.passes.concat import nest_concat
 from depthwise.compiler.passes.constants import fold_constants
 from depthwise.compiler.passes.dead_code import remove_dead_code
 from depthwise.compiler.passes.flatten import fold_flatten
@@ -25,6 +27,7 @@ PASSES: tuple[Pass, ...] = (
     fold_constants,
     recompose_local_response_norm,  # before drop_identity: an alpha of 1 is part of it
     drop_identity,
+    nest_concat,
     fold_padding,
     fold_batchnorm,
     fold_affine,
@@ -32,5 +35,6 @@ PASSES: tuple[Pass, ...] = (
     fuse_activation,
     fuse_residual,
     fuse_activation,  # those behind a sum
+    fuse_arithmetic,
     fold_shuffle,  # an activation between convolution and shuffle is now within the former
 )

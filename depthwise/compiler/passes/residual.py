@@ -1,6 +1,6 @@
 """Sums behind a convolution."""
 
-from depthwise.compiler.fused import Convolution, Epilogue, Fused
+from depthwise.compiler.fused import Convolution, Epilogue, Fused, convolution
 from depthwise.compiler.passes.rewrite import Rewrite, with_bias
 from depthwise.graph import Graph, Node
 from depthwise.graph.ops import Binary
@@ -38,10 +38,9 @@ def fuse_residual(graph: Graph) -> Graph:
 def _taker(edit: Rewrite, add: Node, value: str) -> Node | None:
     """Return the convolution that gives this term of the sum, if it can take the other in."""
     conv = edit.private(value)
-    free = conv is not None and (
-        isinstance(conv.op, Convolution)
-        or (isinstance(conv.op, Fused) and not conv.op.epilogue.add)
-    )
+    if conv is None or not convolution(conv.op):
+        return None
+    free = not (isinstance(conv.op, Fused) and conv.op.epilogue.add)
     same = all(edit.type(term).shape == add.type.shape for term in add.inputs)
     constant = any(edit.data(term) is not None for term in add.inputs)
     return conv if free and same and not constant else None

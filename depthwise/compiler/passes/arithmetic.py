@@ -1,0 +1,50 @@
+"""Element-by-element operators in a row."""
+
+from dataclasses import replace
+
+from depthwise.compiler.fused import Arithmetic, Epilogue, Fused
+from depthwise.compiler.passes.rewrite import Rewrite
+from depthwise.graph import Graph, Node
+from depthwise.graph.ops import Activation, Binary
+
+
+def fuse_arithmetic(graph: Graph) -> Graph:
+    """Pass over memory once for arithmetic, the sum behind it and its activation.
+
+        z = a · b + r        ->   z = fused(a, b, r),  add
+        z = act(a + b)       ->   z = fused(a, b),  after = act
+        z = act(a · b + r)   ->   z = fused(a, b, r),  add, after = act
+
+    Any arithmetic of two tensors takes an activation, and so does a BatchNorm that could not be
+    folded. Only where nobody else reads what lies between; the sum, where both its terms have its
+    shape. After the passes that give sums and activations to convolutions.
+    """
+    edit = Rewrite(graph)
+    for node in edit:
+        if isinstance(node.op, Activation):
+            _take_activation(edit, node, node.op)
+        elif node.op == Binary("add"):
+            _take_sum(edit, node)
+    return edit.result()
+
+
+def _take_activation(edit: Rewrite, node: Node, activation: Activation) -> None:
+    first = edit.private(node.inputs[0])
+    if first is None:
+        return
+    op, epilogue = first.op, Epilogue()
+    if isinstance(op, Fused):
+        op, epilogue = op.op, op.epilogue
+    if isinstance(op, Arithmetic) and epilogue.after is None:
+        edit.replace(node, Fused(op, replace(epilogue, after=activation)), *first.inputs)
+
+
+def _take_sum(edit: Rewrite, node: Node) -> None:
+    if any(edit.type(term).shape != node.type.shape for term in node.inputs):
+        return
+    for term, other in (node.inputs, node.inputs[::-1]):
+        product = edit.private(term)
+        if product is not None and product.op == Binary("multiply"):
+            fused = Fused(Binary("multiply"), Epilogue(add=True))
+            edit.replace(node, fused, *product.inputs, other)
+            return
