@@ -1,0 +1,154 @@
+"""Which algorithm a convolution gets, and that every candidate computes the same."""
+
+import numpy as np
+import pytest
+import torch
+from test_stream import graph_of, run
+from torch import nn
+
+from depthwise.compiler.algorithms import (
+    Algorithm,
+    Direct,
+    Layer,
+    Winograd,
+    choose,
+    direct_only,
+    winograd_candidates,
+)
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.target import find_target
+from depthwise.graph import Graph
+from depthwise.graph.interpret import interpret
+
+NATIVE = find_target("native")
+V4 = find_target("x86-64-v4")
+
+
+def layer(side: int, channels: int, outs: int, window: tuple[int, int] = (3, 3)) -> Layer:
+    return Layer(1, side, side, side, window[0] * window[1], window, channels, outs, 1)
+
+
+# the fastest on a Zen 5 with weights from memory, of direct and all candidates
+MEASURED = {
+    (56, 64, 64, (3, 3)): (6, 6),
+    (28, 128, 128, (3, 3)): (6, 6),
+    (14, 256, 256, (3, 3)): (6, 6),
+    (7, 512, 512, (3, 3)): (4, 6),
+    (147, 32, 64, (3, 3)): (6, 6),
+    (35, 48, 64, (5, 5)): (8, 8),
+    (17, 192, 192, (1, 7)): (1, 10),
+    (17, 128, 128, (7, 1)): (10, 1),
+    (8, 384, 384, (1, 3)): (1, 6),
+}
+
+
+@pytest.mark.parametrize(("shape", "points"), MEASURED.items(), ids=str)
+def test_the_default_is_what_was_fastest(shape, points):
+    chosen = choose(layer(*shape), V4)
+    assert isinstance(chosen, Winograd)
+    assert chosen.points == points
+
+
+@pytest.mark.parametrize("other", [
+    Layer(1, 56, 56, 3136, 1, (1, 1), 64, 64, 1),  # pointwise
+    Layer(1, 56, 56, 56, 9, None, 64, 64, 1),  # strided or dilated
+    Layer(1, 56, 56, 56, 9, (3, 3), 4, 4, 32),  # groups
+    Layer(1, 1, 1, 1, 9, (3, 3), 512, 512, 1),  # one pixel
+    Layer(1, 112, 112, 112, 9, (3, 3), 3, 8, 1),  # few channels
+], ids=str)  # fmt: skip
+def test_others_are_direct(other):
+    assert isinstance(choose(other, V4), Direct)
+
+
+def test_a_tile_fits_its_batch():
+    for side in (1, 4, 7, 13, 56):
+        for channels in (1, 24, 512):
+            for found in winograd_candidates(layer(side, channels, 40), V4):
+                assert 1 <= found.pixels <= found.batch
+                assert found.pixels * found.vectors + found.vectors + 2 <= V4.registers
+
+
+class Forms(nn.Module):
+    """Every form at once: both axes and one, borders, a residual, a concatenation, two images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(5, 20, 3, padding=1)
+        self.square = nn.Conv2d(20, 20, 3, padding=1)
+        self.large = nn.Conv2d(20, 24, 5, padding=2)
+        self.row = nn.Conv2d(24, 17, (1, 7), padding=(0, 3))
+        self.column = nn.Conv2d(17, 33, (7, 1), padding=(3, 0))
+        self.short_row = nn.Conv2d(33, 16, (1, 3), padding=(0, 1))
+        self.short_column = nn.Conv2d(33, 16, (3, 1), padding=(1, 0))
+        self.valid = nn.Conv2d(32, 9, (2, 4))
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        x = torch.relu(self.square(x) + x)
+        x = self.column(torch.relu(self.row(nn.functional.hardswish(self.large(x)))))
+        return self.valid(torch.cat([self.short_row(x), self.short_column(x)], 1))
+
+
+def forms() -> tuple[Graph, np.ndarray, np.ndarray]:
+    """Return the graph, an input, and the output in float64."""
+    torch.manual_seed(0)
+    graph = graph_of(Forms(), 2, 5, 14, 11)
+    x = np.random.default_rng(0).standard_normal((2, 5, 14, 11), np.float32)
+    values = interpret(graph, x.astype(np.float64))
+    return graph, x, values[graph.outputs[0].value]
+
+
+def plan_with(graph: Graph, chosen: dict[Layer, Algorithm], threads: int = 1) -> Plan:
+    plan = make_plan(graph, NATIVE, threads=threads, algorithms=chosen)
+    assert plan.algorithms == chosen
+    return plan
+
+
+def candidates(number: int, graph: Graph) -> dict[Layer, Algorithm]:
+    """Return the candidate of that number for each layer, counted round."""
+    found = {}
+    for known in make_plan(graph, NATIVE).algorithms:
+        options = winograd_candidates(known, NATIVE)
+        found[known] = options[number % len(options)]
+    return found
+
+
+def check_close(found: np.ndarray, expected: np.ndarray) -> None:
+    assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_every_candidate_computes_the_same(number):
+    graph, x, expected = forms()
+    plan = plan_with(graph, candidates(number, graph))
+    kernels = {step.kernel for step in plan.steps}
+    assert "f32_winograd" in kernels
+    assert "f32_conv" not in kernels
+    check_close(run(plan, x), expected)
+
+
+def test_direct_convolutions_alone():
+    graph, x, expected = forms()
+    direct = direct_only(make_plan(graph, NATIVE).algorithms, NATIVE)
+    plan = plan_with(graph, dict(direct))
+    assert "f32_winograd" not in {step.kernel for step in plan.steps}
+    check_close(run(plan, x), expected)
+
+
+def test_parts_for_threads_compute_the_same_bits(monkeypatch):
+    monkeypatch.setattr("depthwise.compiler.threads.SMALL_MACS", 0)
+    graph, x, _ = forms()
+    chosen = candidates(0, graph)
+    whole = plan_with(graph, chosen)
+    for threads in (2, 3):
+        parts = plan_with(graph, chosen, threads)
+        assert len(parts.steps) > len(whole.steps)
+        np.testing.assert_array_equal(run(parts, x), run(whole, x))
+
+
+def test_the_smallest_arena_has_no_scratch():
+    graph, _, _ = forms()
+    plan = make_plan(graph, NATIVE, optimize="memory")
+    assert "f32_winograd" not in {step.kernel for step in plan.steps}
+    chosen = make_plan(graph, NATIVE, optimize="memory", algorithms=candidates(0, graph))
+    assert "f32_winograd" in {step.kernel for step in chosen.steps}
