@@ -56,12 +56,15 @@ def pack_depthwise(weight: Array, lanes: int) -> Array:
     return packed.ravel()
 
 
-def default_tile(lanes: int, registers: int, width: int, outs: int) -> tuple[int, int]:
+def default_tile(
+    lanes: int, registers: int, width: int, outs: int, reread: float = 0
+) -> tuple[int, int]:
     """Return (pixels, vectors) of f32_conv's register tile for rows of `width` pixels, `outs` wide.
 
     The tile that takes the fewest steps for a row, its remainders included; among equals the one
     with the fewest loads. Measured with AVX-512, 7 x 3, 8 x 3, 6 x 4 and 14 x 2 all reach 97 % of
-    the FMA peak and more; a tile with no register to spare spills, and halves it.
+    the FMA peak and more; a tile with no register to spare spills, and halves it. `reread` is what
+    a vector of weights costs each time that pixels pass over it, in steps of half a cycle.
     """
     vectors = ceil(outs / lanes)
     tiles = [
@@ -70,7 +73,12 @@ def default_tile(lanes: int, registers: int, width: int, outs: int) -> tuple[int
         for v in range(1, min(vectors, 8) + 1)
         if p * v + v + 2 <= registers  # accumulators, weights, an input, one to spare
     ]
-    return min(tiles, key=lambda tile: _row_cost(tile, width, vectors))
+
+    def cost(tile: tuple[int, int]) -> tuple[float, int]:
+        steps, loads = _row_cost(tile, width, vectors)
+        return steps + reread * vectors * ceil(width / tile[0]), loads
+
+    return min(tiles, key=cost)
 
 
 def _row_cost(tile: tuple[int, int], width: int, vectors: int) -> tuple[int, int]:
