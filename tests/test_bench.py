@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def fake(monkeypatch):
 
     def named(name):
         monkeypatch.setenv("FAKE_PEER", name)
-        return Runtime(name, "fake_peers", ("numpy",), "library")
+        return Runtime(name, "fake_peers", ("numpy",), ("library",))
 
     return named
 
@@ -63,7 +64,7 @@ class Fake:
 def entries(log, **last):
     seconds = {"a": 0.025, "b": 0.05, "c": 10.0}
     return [
-        Entry(Runtime(name, "", (), "onnx"), worker=Fake(name, s, log, last.get(name)))
+        Entry(Runtime(name, "", (), ("onnx",)), worker=Fake(name, s, log, last.get(name)))
         for name, s in seconds.items()
     ]
 
@@ -134,7 +135,7 @@ def test_one_that_cannot_is_listed_with_its_reason(fake, name, reason):
 
 
 def test_one_that_is_not_installed_is_listed():
-    missing = Runtime("other", "other", ("no-such-runtime",), "onnx")
+    missing = Runtime("other", "other", ("no-such-runtime",), ("onnx",))
     found = compare(ask(), [missing], 1, 1)
     assert found.peers[0].failed.startswith("no-such-runtime is not installed")
 
@@ -144,9 +145,18 @@ def test_a_network_that_a_form_cannot_hold_is_told_of_those_that_read_it(monkeyp
         raise NotImplementedError("no such operator\nand a page of advice")
 
     monkeypatch.setitem(cases.WRITERS, "onnx", refuse)
-    found = compare(ask(), [Runtime("other", "other", (), "onnx")], 1, 1)
+    found = compare(ask(), [Runtime("other", "other", (), ("onnx",))], 1, 1)
     expected = "cannot be exported as onnx: NotImplementedError: no such operator"
     assert found.peers[0].failed == expected
+
+
+def test_one_that_reads_two_forms_is_opened_with_either(fake, monkeypatch):
+    def refuse(*_):
+        raise NotImplementedError("no such operator")
+
+    monkeypatch.setitem(cases.WRITERS, "onnx", refuse)
+    peer = replace(fake("right"), forms=("onnx", "program"))
+    assert compare(ask(), [peer], 1, 1).peers[0].failed is None
 
 
 def test_our_own_library_must_agree(monkeypatch):

@@ -67,7 +67,7 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
             continue
         try:
             with quiet():
-                write(program, x, folder / FILES[form])
+                write(question.net, program, x, folder / FILES[form])
         except Exception as error:  # exporters raise nearly anything
             failed[form] = f"cannot be exported as {form}: {_first_line(error)}"
     return Case(folder, cost.macs, cost.params, failed)
@@ -91,22 +91,24 @@ def settle(net: nn.Module, shape: Shape) -> None:
         norm.momentum = momentum
 
 
-def _write_program(program: ExportedProgram, x: torch.Tensor, path: Path) -> None:  # noqa: ARG001
+def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def _write_onnx(program: ExportedProgram, x: torch.Tensor, path: Path) -> None:  # noqa: ARG001
+def _write_onnx(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
     made = torch.onnx.export(program, dynamo=True, verbose=False)
     assert made is not None
     made.save(path, external_data=False)
 
 
-def _write_torchscript(program: ExportedProgram, x: torch.Tensor, path: Path) -> None:
+def _write_torchscript(net: Net, program: ExportedProgram, x: torch.Tensor, path: Path) -> None:
+    """Trace the module itself where there is one: pnnx knows some modules by their class."""
+    module = net if isinstance(net, nn.Module) else program.module(check_guards=False)
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # it is to go, one day
-        torch.jit.trace(program.module(check_guards=False), x).save(path)  # type: ignore[union-attr]
+        torch.jit.trace(module, x).save(path)  # type: ignore[union-attr]
 
 
-WRITERS: dict[Form, Callable[[ExportedProgram, torch.Tensor, Path], None]] = {
+WRITERS: dict[Form, Callable[[Net, ExportedProgram, torch.Tensor, Path], None]] = {
     "program": _write_program,
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,

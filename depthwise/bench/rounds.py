@@ -89,8 +89,9 @@ class Entry:
         except PackageNotFoundError as error:
             self.failed = f"{error.name} is not installed: pip install 'depthwise[bench]'"
             return
-        self.failed = case.failed.get(self.runtime.form)
-        if self.failed:
+        missing = [case.failed[form] for form in self.runtime.forms if form in case.failed]
+        if missing and len(missing) == len(self.runtime.forms):
+            self.failed = missing[0]
             return
         try:
             worker = Worker(self.runtime, case, threads)
@@ -122,7 +123,7 @@ def compare(
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
     raises, and CannotRun where our own library disagrees: then there is nothing to compare.
     """
-    forms: set[Form] = {runtime.form for runtime in (OURS, *peers)}
+    forms: set[Form] = {form for runtime in (OURS, *peers) for form in runtime.forms}
     entries = [Entry(runtime) for runtime in (OURS, *peers)]
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
         case = write_case(question, Path(folder), forms, threads)

@@ -19,6 +19,7 @@ import numpy as np
 
 from depthwise.bench.peers import EXPECTED, Run
 
+LONGEST = 300  # characters of a reason
 WARM = 0.05  # seconds of runs before those that are timed: caches, clocks and threads wake
 
 
@@ -63,7 +64,7 @@ def main(module: str, case: str, threads: str) -> None:
             for answer in answers(module, Path(case), int(threads)):
                 print(json.dumps(answer), file=out, flush=True)
         except Exception as error:  # whatever a runtime raises is told, and the others go on
-            reason = f"{type(error).__name__}: {error}"
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
             print(json.dumps({"failed": reason}), file=out, flush=True)
 
 

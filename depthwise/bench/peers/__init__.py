@@ -25,22 +25,25 @@ INPUT, EXPECTED = "input.npy", "expected.npy"
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime: its name, the module that drives it, its packages, what it reads."""
+    """A runtime: its name, the module that drives it, its packages, the forms that it can read.
+
+    It is opened where any of these could be written.
+    """
 
     name: str
     module: str
     packages: tuple[str, ...]  # by the names that pip knows
-    form: Form
+    forms: tuple[Form, ...]
 
 
-OURS = Runtime("depthwise", f"{__name__}.ours", (), "library")
+OURS = Runtime("depthwise", f"{__name__}.ours", (), ("library",))
 PEERS = (
-    Runtime("pytorch", f"{__name__}.eager", ("torch",), "program"),
-    Runtime("torch.compile", f"{__name__}.inductor", ("torch",), "program"),
-    Runtime("onnxruntime", f"{__name__}.onnxruntime", ("onnxruntime",), "onnx"),
-    Runtime("openvino", f"{__name__}.openvino", ("openvino",), "onnx"),
-    Runtime("ncnn", f"{__name__}.ncnn", ("ncnn", "pnnx"), "torchscript"),
-    Runtime("mnn", f"{__name__}.mnn", ("mnn",), "onnx"),
+    Runtime("pytorch", f"{__name__}.eager", ("torch",), ("program",)),
+    Runtime("torch.compile", f"{__name__}.inductor", ("torch",), ("program",)),
+    Runtime("onnxruntime", f"{__name__}.onnxruntime", ("onnxruntime",), ("onnx",)),
+    Runtime("openvino", f"{__name__}.openvino", ("openvino",), ("onnx", "program")),
+    Runtime("ncnn", f"{__name__}.ncnn", ("ncnn", "pnnx"), ("torchscript",)),
+    Runtime("mnn", f"{__name__}.mnn", ("mnn",), ("onnx",)),
 )
 
 

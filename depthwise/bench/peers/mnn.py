@@ -31,7 +31,8 @@ def open_network(case: Path, threads: int) -> Run:
     command = (sys.executable, "-c", CONVERT, *names)
     done = subprocess.run(command, cwd=case, capture_output=True, text=True, check=False)
     if not (case / "net.mnn").is_file():
-        raise RuntimeError(f"mnnconvert: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        last = (done.stdout + done.stderr).strip().splitlines()[-2:]  # what, and that it failed
+        raise RuntimeError(f"mnnconvert: {' '.join(last)}")
     net = MNN.Interpreter(str(case / "net.mnn"))
     session = net.createSession({"backend": "CPU", "precision": "high", "numThread": threads})
     x, y = np.load(case / INPUT), np.empty_like(np.load(case / EXPECTED))
