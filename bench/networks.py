@@ -46,6 +46,7 @@ class Deformable(nn.Module):
         initialize(self)
         mean_square = 0.5  # of the inputs: normal values behind a ReLU
         nn.init.normal_(self.predict.weight, std=FOLLOWING / sqrt(9 * in_channels * mean_square))
+        assert self.predict.bias is not None
         nn.init.normal_(self.predict.bias, std=OFFSETS)
         nn.init.kaiming_normal_(self.deform.weight, mode="fan_out", nonlinearity="relu")
 
@@ -61,7 +62,7 @@ def deformable() -> nn.Module:
     (N, 3, H, W) -> (N, 1000); Zhu et al., arXiv:1811.11168, section 3.1.
     """
     net = dw.build("resnet50")
-    for block in list(net.get_submodule("blocks"))[3:]:
+    for block in list(net.get_submodule("blocks").children())[3:]:
         spatial = block.get_submodule("body.spatial")
         conv = spatial.get_submodule("conv")
         assert isinstance(conv, nn.Conv2d)

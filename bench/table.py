@@ -5,7 +5,7 @@
     python bench/table.py bench/results --show       the table of what lies there
 
 Each network is one call of `depthwise bench`, so that one that cannot be measured stops no other;
-its file is NETWORK-THREADS.json. `depthwise[bench]` installs the runtimes that we are compared with.
+its file is NETWORK-THREADS.json. `depthwise[bench]` installs what we are compared with.
 """
 
 import argparse
@@ -44,7 +44,8 @@ def measure(network: str, threads: int, rounds: int, folder: Path) -> bool:
     command = ["bench", network, "--threads", threads, "--rounds", rounds]
     command += ["--json", folder / f"{short(network)}-{threads}.json"]
     command += ["--shape", SHAPES[network]] if network in SHAPES else []
-    return subprocess.run([sys.executable, "-m", "depthwise", *map(str, command)]).returncode == 0
+    whole = [sys.executable, "-m", "depthwise", *map(str, command)]
+    return subprocess.run(whole, check=False).returncode == 0
 
 
 def short(network: str) -> str:
@@ -102,7 +103,7 @@ def _second(one: NetworkRecord | None, two: NetworkRecord | None) -> str:
 
 def main() -> int:
     """Measure, then print the table; return 1 where a network could not be measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
