@@ -20,7 +20,11 @@ from depthwise.bench.rounds import TOLERANCE, CannotRun, Entry, compare, take_tu
 from depthwise.bench.tables import network_table
 from depthwise.bench.worker import relative_error
 from depthwise.cli import main
+from depthwise.compiler import pipeline
+from depthwise.compiler.algorithms import Winograd
+from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
+from depthwise.graph import capture
 
 
 def tiny():
@@ -102,13 +106,32 @@ def test_one_that_fails_is_out_and_the_others_go_on():
 
 def test_ours_and_one_that_agrees(fake):
     found = compare(ask(), [fake("right")], 1, 2)
-    assert [runtime.name for runtime in found.runtimes] == ["depthwise", "right"]
-    assert all(runtime.failed is None for runtime in found.runtimes)
-    assert all(len(runtime.rounds) == 2 for runtime in found.runtimes)
+    assert [runtime.name for runtime in found.runtimes] == [
+        "depthwise",
+        "depthwise, direct",
+        "right",
+    ]
+    ours, direct, right = found.runtimes
+    assert (len(ours.rounds), len(right.rounds)) == (2, 2)
+    assert "all its convolutions are direct" in direct.failed  # so it is left out
+    assert found.direct is found.ours
     assert found.ours.error <= 1e-6
     assert len(found.peaks) == 2
     assert found.macs == 3 * 9 * 8 * 49
     assert found.best_peer.name == "right"
+
+
+def test_our_library_without_winograd_takes_part_where_ours_has_it():
+    net = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)).eval()
+    question = Question("dense", {}, "", net, (1, 64, 28, 28))
+    plan = make_plan(pipeline.rewrite(capture(net, question.shape)), find_target("native"))
+    if not any(isinstance(algorithm, Winograd) for algorithm in plan.algorithms.values()):
+        pytest.skip("this target has no Winograd for a layer of 64 channels")
+    found = compare(question, [], 1, 2)
+    assert found.direct.name == "depthwise, direct"
+    assert found.direct.error <= TOLERANCE
+    assert len(found.direct.rounds) == 2
+    assert found.peers == ()
 
 
 def test_what_a_runtime_prints_is_not_taken_for_an_answer(fake):

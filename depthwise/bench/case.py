@@ -13,6 +13,13 @@ from torch.export import ExportedProgram
 from depthwise.accounting import cost_of_graph
 from depthwise.bench.peers import EXPECTED, FILES, INPUT, Form
 from depthwise.compiler import pipeline
+from depthwise.compiler.algorithms import Winograd, direct_only
+from depthwise.compiler.artefact import Artefact
+from depthwise.compiler.build import compile_c, find_compiler
+from depthwise.compiler.emit import emit, emit_units
+from depthwise.compiler.library import Library
+from depthwise.compiler.plan import make_plan
+from depthwise.compiler.target import find_target
 from depthwise.graph import Shape, capture
 from depthwise.graph.failure import quiet
 
@@ -91,6 +98,21 @@ def settle(net: nn.Module, shape: Shape) -> None:
         norm.momentum = momentum
 
 
+def _write_direct(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+    """Save a library on one thread without Winograd; raises ValueError where ours has none."""
+    target, captured = find_target("native"), capture(program)
+    graph = pipeline.rewrite(captured)
+    chosen = make_plan(graph, target).algorithms
+    if not any(isinstance(algorithm, Winograd) for algorithm in chosen.values()):
+        raise ValueError("all its convolutions are direct as it is")
+    plan = make_plan(graph, target, algorithms=direct_only(chosen, target))
+    shared = compile_c(emit_units(plan, pipeline.UNITS), target)
+    manifest = pipeline.make_manifest(
+        plan, cost_of_graph(captured), shared, find_compiler(), None, None
+    )
+    Library(Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)).save(path)
+
+
 def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
     torch.export.save(program, path)
 
@@ -109,6 +131,7 @@ def _write_torchscript(net: Net, program: ExportedProgram, x: torch.Tensor, path
 
 
 WRITERS: dict[Form, Callable[[Net, ExportedProgram, torch.Tensor, Path], None]] = {
+    "direct": _write_direct,
     "program": _write_program,
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,

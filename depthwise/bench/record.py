@@ -6,7 +6,7 @@ from statistics import median
 import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from depthwise.bench.peers import OURS
+from depthwise.bench.peers import DIRECT, OURS
 
 
 class Record(BaseModel):
@@ -89,7 +89,14 @@ class NetworkRecord(Record):
     @property
     def peers(self) -> tuple[RuntimeRecord, ...]:
         """The other runtimes'."""
-        return tuple(runtime for runtime in self.runtimes if runtime.name != OURS.name)
+        own = (OURS.name, DIRECT.name)
+        return tuple(runtime for runtime in self.runtimes if runtime.name not in own)
+
+    @property
+    def direct(self) -> RuntimeRecord:
+        """Our own with direct convolutions alone: another library where ours has Winograd."""
+        found = (runtime for runtime in self.runtimes if runtime.name == DIRECT.name)
+        return next((runtime for runtime in found if runtime.rounds), self.ours)
 
     def ratio(self, peer: RuntimeRecord) -> float | None:
         """Return how many times faster than a peer we are: the median over rounds, pair by pair."""

@@ -14,7 +14,7 @@ from typing import IO
 
 from depthwise.bench.case import Case, Question, write_case
 from depthwise.bench.peak import measure_peak
-from depthwise.bench.peers import OURS, Form, Runtime
+from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 
 TOLERANCE = 1e-3  # of the largest output: Winograd in float32 is off by up to about that
@@ -120,11 +120,13 @@ def compare(
 ) -> NetworkRecord:
     """Run a network in our library and in each peer, by turns, and return all that was measured.
 
+    On one thread our library takes part without Winograd, too, where it has any.
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
     raises, and CannotRun where our own library disagrees: then there is nothing to compare.
     """
-    forms: set[Form] = {form for runtime in (OURS, *peers) for form in runtime.forms}
-    entries = [Entry(runtime) for runtime in (OURS, *peers)]
+    runtimes = (OURS, *([DIRECT] if threads == 1 else []), *peers)
+    forms: set[Form] = {form for runtime in runtimes for form in runtime.forms}
+    entries = [Entry(runtime) for runtime in runtimes]
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
         case = write_case(question, Path(folder), forms, threads)
         for entry in entries:

@@ -44,7 +44,8 @@ def network_table(found: NetworkRecord, threads: int) -> RenderableType:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     peers = sorted(found.peers, key=lambda peer: peer.seconds or float("inf"))
-    for runtime in (found.ours, *peers):
+    own = (found.ours,) if found.direct is found.ours else (found.ours, found.direct)
+    for runtime in (*own, *peers):
         table.add_row(*_runtime(runtime, found))
     shape = "x".join(map(str, found.input_shape))
     title = (

@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 
 Run = Callable[[], np.ndarray]  # the input was given when the network was opened
-Form = Literal["library", "program", "onnx", "torchscript"]
+Form = Literal["library", "direct", "program", "onnx", "torchscript"]
 
 # What each form of a network is called in the folder that all runtimes read.
 FILES: dict[Form, str] = {
     "library": "library",
+    "direct": "direct",
     "program": "net.pt2",
     "onnx": "net.onnx",
     "torchscript": "net.pt",
@@ -37,6 +38,8 @@ class Runtime:
 
 
 OURS = Runtime("depthwise", f"{__name__}.ours", (), ("library",))
+# Our own without Winograd: what the multiply-adds that are counted take, one for one.
+DIRECT = Runtime("depthwise, direct", f"{__name__}.direct", (), ("direct",))
 PEERS = (
     Runtime("pytorch", f"{__name__}.eager", ("torch",), ("program",)),
     Runtime("torch.compile", f"{__name__}.inductor", ("torch",), ("program",)),

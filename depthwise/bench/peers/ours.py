@@ -4,12 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from depthwise.bench.peers import FILES, INPUT, Run
+from depthwise.bench.peers import FILES, INPUT, Form, Run
 from depthwise.compiler.library import load
 
 
 def open_network(case: Path, threads: int) -> Run:  # noqa: ARG001  (compiled in)
     """Return a function that runs the library on the input."""
-    library = load(case / FILES["library"])
+    return open_library(case, "library")
+
+
+def open_library(case: Path, form: Form) -> Run:
+    """Return a function that runs one of our libraries on the input."""
+    library = load(case / FILES[form])
     inputs = [np.load(case / INPUT)]
     return lambda: library.run(inputs)[0]
