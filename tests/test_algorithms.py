@@ -69,7 +69,7 @@ def test_a_tile_fits_its_batch():
 
 
 class Forms(nn.Module):
-    """Every form at once: both axes and one, borders, a residual, a concatenation, two images."""
+    """Every form at once: both axes and one, borders, a residual, concatenated, phases."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,13 +80,15 @@ class Forms(nn.Module):
         self.column = nn.Conv2d(17, 33, (7, 1), padding=(3, 0))
         self.short_row = nn.Conv2d(33, 16, (1, 3), padding=(0, 1))
         self.short_column = nn.Conv2d(33, 16, (3, 1), padding=(1, 0))
-        self.valid = nn.Conv2d(32, 9, (2, 4))
+        self.phases = nn.ConvTranspose2d(32, 18, (4, 5), 2, (1, 2))
+        self.valid = nn.Conv2d(18, 9, (2, 4))
 
     def forward(self, x):
         x = torch.relu(self.first(x))
         x = torch.relu(self.square(x) + x)
         x = self.column(torch.relu(self.row(nn.functional.hardswish(self.large(x)))))
-        return self.valid(torch.cat([self.short_row(x), self.short_column(x)], 1))
+        x = torch.cat([self.short_row(x), self.short_column(x)], 1)
+        return self.valid(torch.relu(self.phases(x)))
 
 
 def forms() -> tuple[Graph, np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Convolutions and linear layers: every one is a list of taps over channels-last pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -234,21 +235,31 @@ def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
             pairs = [(r, s) for r in rows for s in columns]
             taps = tuple(rows[r] * x.row + columns[s] * x.pixel for r, s in pairs)
             # where no tap falls, the bias alone remains: one tap of zeros
+            window = (len(rows), len(columns)) if pairs else (1, 1)
             taken = [kernels[:, :, r, s] for r, s in pairs] or [np.zeros_like(kernels[:, :, 0, 0])]
             phase = replace(
                 work,
-                weight=np.stack(taken, 2)[..., None],
+                weight=np.stack(taken, 2).reshape(*kernels.shape[:2], *window),
                 y=_every(y, p, q, op.stride),
                 residual=_every(work.residual, p, q, op.stride) if work.residual else None,
             )
             reach = Reach(x, 1, min(rows.values(), default=0), max(rows.values(), default=0))
-            _convolve(phase, Walk(taps or (0,), x.row, x.pixel, reach, op.stride[0]), groups, b)
+            walk = Walk(
+                taps or (0,), x.row, x.pixel, reach, op.stride[0],
+                window if _follow(rows) and _follow(columns) else None,
+            )  # fmt: skip
+            _convolve(phase, walk, groups, b)
 
 
 def _phase(position: int, stride: int, dilation: int, kernel: int) -> dict[int, int]:
-    """Return tap -> how many input pixels behind its own an output pixel reads there."""
-    reads = {tap: position - tap * dilation for tap in range(kernel)}
+    """Return tap -> how many pixels behind its own an output pixel reads, the lowest first."""
+    reads = {tap: position - tap * dilation for tap in reversed(range(kernel))}
     return {tap: at // stride for tap, at in reads.items() if at % stride == 0}
+
+
+def _follow(reads: Mapping[int, int]) -> bool:
+    """Tell whether the taps of a phase read neighbours."""
+    return all(after - before == 1 for before, after in pairwise(reads.values()))
 
 
 def _every(place: Place, p: int, q: int, stride: ops.Pair) -> Place:
