@@ -14,25 +14,10 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from depthwise.accounting.cost import Cost, Layer
 from depthwise.accounting.count import CONVENTION
 from depthwise.accounting.tables import in_units
+from depthwise.report.colours import COLOURS, colour_name
 
 GOOD_ROWS = 30  # these fill a page and can be read
 ROW_HEIGHT = 0.19  # inches
-
-# Okabe and Ito's colours, told apart by the colour-blind, and greys for what has no multiply-adds
-COLOURS = {
-    "standard": "#E69F00",
-    "pointwise": "#0072B2",
-    "depthwise": "#D55E00",
-    "grouped": "#009E73",
-    "dilated": "#CC79A7",
-    "transposed": "#56B4E9",
-    "deformable": "#000000",
-    "linear": "#F0E442",
-    "normalisation": "#8C8C8C",
-    "activation": "#D0D0D0",
-    "other": "#5A5A5A",
-}
-SAME_COLOUR = {"matrix product": "linear"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +113,7 @@ def _draw(cost: Cost, rows: tuple[Row, ...]) -> Figure:
         f"{CONVENTION} MACs",
         fontsize=9,
     )
-    kinds = {_colour_name(layer.kind) for row in rows for layer in row.layers}
+    kinds = {colour_name(layer.kind) for row in rows for layer in row.layers}
     handles = [Patch(color=COLOURS[name], label=name) for name in COLOURS if name in kinds]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
@@ -139,7 +124,7 @@ def _draw_column(axis: Axes, column: Column, rows: tuple[Row, ...]) -> None:
     ends = [0] * len(rows)
     for name, colour in COLOURS.items():
         lengths = [
-            sum(column.measure(x) for x in row.layers if _colour_name(x.kind) == name)
+            sum(column.measure(x) for x in row.layers if colour_name(x.kind) == name)
             for row in rows
         ]
         if any(lengths):
@@ -160,8 +145,3 @@ def _draw_column(axis: Axes, column: Column, rows: tuple[Row, ...]) -> None:
     axis.set_axisbelow(True)
     axis.tick_params(length=0)
     axis.spines[["top", "right", "bottom"]].set_visible(False)
-
-
-def _colour_name(kind: str) -> str:
-    name = SAME_COLOUR.get(kind, kind)
-    return name if name in COLOURS else "other"
