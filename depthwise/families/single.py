@@ -1,6 +1,7 @@
 """Single convolutions as networks, to be counted and compared: `conv:KIND` on the command line.
 
-Their weights have no bias; they are looked at with images of 5x5 pixels.
+Their weights have no bias; they are looked at with images of 5x5 pixels. `padding` are zeros on
+each side; without it as many as keep the size.
 """
 
 from torch import nn
@@ -12,32 +13,45 @@ CONVOLUTIONS = Registry("convolution", resolution=5)
 convolution = CONVOLUTIONS.register
 
 
+def _padded(conv: nn.Conv2d, padding: int | None) -> nn.Conv2d:
+    """Return a convolution with `padding` zeros on each side, as it is where that is None."""
+    if padding is not None and padding < 0:
+        raise ValueError(f"padding={padding}: expected zeros on each side, 0 or more")
+    if padding is not None:
+        conv.padding = (padding, padding)
+    return conv
+
+
 def _nothing(channels: int) -> nn.Module:  # noqa: ARG001  (stands where a norm would)
     return nn.Identity()
 
 
 @convolution()
 def standard(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1
-) -> nn.Module:
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1,
+    padding: int | None = None,
+) -> nn.Module:  # fmt: skip
     """Every output channel sees every input channel."""
-    return layers.standard(in_channels, out_channels, kernel, stride)
+    return _padded(layers.standard(in_channels, out_channels, kernel, stride), padding)
 
 
 @convolution()
 def grouped(
-    in_channels: int = 4, out_channels: int = 4, kernel: int = 3, stride: int = 1, groups: int = 2
-) -> nn.Module:
+    in_channels: int = 4, out_channels: int = 4, kernel: int = 3, stride: int = 1, groups: int = 2,
+    padding: int | None = None,
+) -> nn.Module:  # fmt: skip
     """Standard convolutions side by side, each on its own group of channels."""
-    return layers.standard(in_channels, out_channels, kernel, stride, groups=groups)
+    conv = layers.standard(in_channels, out_channels, kernel, stride, groups=groups)
+    return _padded(conv, padding)
 
 
 @convolution()
 def depthwise(
-    in_channels: int = 3, kernel: int = 3, stride: int = 1, multiplier: int = 1
-) -> nn.Module:
+    in_channels: int = 3, kernel: int = 3, stride: int = 1, multiplier: int = 1,
+    padding: int | None = None,
+) -> nn.Module:  # fmt: skip
     """One kernel, or `multiplier` kernels, for each channel."""
-    return layers.depthwise(in_channels, kernel, stride, multiplier=multiplier)
+    return _padded(layers.depthwise(in_channels, kernel, stride, multiplier=multiplier), padding)
 
 
 @convolution()
@@ -78,10 +92,11 @@ def resize(in_channels: int = 3, out_channels: int = 4, scale: int = 2) -> nn.Mo
 
 @convolution()
 def dilated(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1, dilation: int = 2
-) -> nn.Module:
+    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1,
+    dilation: int = 2, padding: int | None = None,
+) -> nn.Module:  # fmt: skip
     """A kernel with gaps: a wider view for the same weights."""
-    return layers.standard(in_channels, out_channels, kernel, stride, dilation)
+    return _padded(layers.standard(in_channels, out_channels, kernel, stride, dilation), padding)
 
 
 @convolution()

@@ -14,7 +14,13 @@ FUNCTIONS = {
     "relu": "ReLU", "relu6": "ReLU6", "leaky_relu": "leaky ReLU", "hard_swish": "h-swish",
     "hard_sigmoid": "h-sigmoid", "silu": "SiLU", "gelu": "GELU", "gelu_tanh": "GELU",
 }  # fmt: skip
-SHORT = {"depthwise": "dw", "transposed": "tr", "deformable": "def", "linear": "fc"}
+SHORT = {
+    "depthwise": "dw",
+    "transposed": "tr",
+    "deformable": "def",
+    "linear": "fc",
+    "concatenate": "concat",
+}
 
 NARROW = 120  # pixels: in a column below this all boxes have two lines, so that heights compare
 
@@ -67,31 +73,35 @@ def _words(graph: Graph, step: Step) -> tuple[str, str]:
             return f"{named}{kernel}{detail}", f"{_abbreviate(named)}{kernel}{brief}"
         case ops.Slice(start=start, stop=stop):
             return f"channels {start} to {min(stop, start + channels_of(step)) - 1}", "slice"
-        case ops.Resize(mode=mode):
-            return f"{mode} resize to {_times(step.node.type.shape[2:])}", "resize"
-        case ops.Concat():
-            return "concatenate", "concat"
-        case ops.Binary(function=function):
-            return (SYMBOLS[function],) * 2
         case ops.Opaque(operator=operator):
             return f"{operator} (not counted)", "unknown"
-    return _pool_words(op) or (kind, SHORT.get(kind, kind))
-
-
-def _pool_words(op: ops.Op) -> tuple[str, str] | None:
-    match op:
-        case ops.MaxPool2d(kernel=kernel, stride=stride):
-            return (f"max {_times(kernel)}{_slash(stride)}",) * 2
-        case ops.AvgPool2d(kernel=kernel, stride=stride):
-            return (f"mean {_times(kernel)}{_slash(stride)}",) * 2
         case ops.AdaptivePool2d(function=function, size=size):
-            part = "of all pixels" if size == (1, 1) else f"to {_times(size)}"
-            return f"{function} {part}", function
-        case ops.Reduce(function=function, axes=(2, 3) | (-2, -1)):
-            return f"{function} of all pixels", function
+            return f"{function} {_target(size)}", function
         case ops.Reduce(function=function, axes=axes):
-            return f"{function} over axes {', '.join(map(str, axes))}", function
-    return None
+            planes = axes in ((2, 3), (-2, -1))
+            return f"{function} of {'all pixels' if planes else f'axes {axes}'}", function
+    name = _plain_words(step) or kind
+    return name, SHORT.get(name, name)
+
+
+def _plain_words(step: Step) -> str:
+    """Return the name of an operator that has one alone, empty where its kind says all."""
+    match step.node.op:
+        case ops.Binary(function=function):
+            return SYMBOLS[function]
+        case ops.Concat():
+            return "concatenate"
+        case ops.MaxPool2d(kernel=kernel, stride=stride):
+            return f"max {_times(kernel)}{_slash(stride)}"
+        case ops.AvgPool2d(kernel=kernel, stride=stride):
+            return f"mean {_times(kernel)}{_slash(stride)}"
+        case ops.Resize(mode=mode):
+            return f"{mode} to {_times(step.node.type.shape[2:])}"
+    return ""
+
+
+def _target(size: Pair) -> str:
+    return "of all pixels" if size == (1, 1) else f"to {_times(size)}"
 
 
 def _details(op: ops.Conv2d | ops.ConvTranspose2d | ops.DeformConv2d) -> tuple[str, str]:

@@ -1,0 +1,118 @@
+"""`depthwise draw`: a network, or one convolution with its windows, as a picture."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthwise.cli.source import (
+    NETWORK_HELP,
+    SET_HELP,
+    SHAPE_HELP,
+    describe,
+    parse_settings,
+    parse_shapes,
+)
+
+OF_CONV = "For `draw conv`: "
+
+
+def draw(
+    network: Annotated[
+        str, typer.Argument(help=f"{NETWORK_HELP} Or the word conv, with a --kind.")
+    ],
+    kind: Annotated[
+        str | None, typer.Option(help=f"{OF_CONV}standard, depthwise, separable, ghost, ...")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help=f"{OF_CONV}the image's height and width; 5.")
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, help=f"{OF_CONV}input channels; --set in_channels.")
+    ] = None,
+    out_channels: Annotated[int | None, typer.Option(help=f"{OF_CONV}output channels.")] = None,
+    kernel: Annotated[int | None, typer.Option(help=f"{OF_CONV}its height and width.")] = None,
+    stride: Annotated[int | None, typer.Option(help=f"{OF_CONV}the window's steps.")] = None,
+    padding: Annotated[
+        int | None, typer.Option(help=f"{OF_CONV}zeros on each side; keeps the size if left out.")
+    ] = None,
+    dilation: Annotated[int | None, typer.Option(help=f"{OF_CONV}the taps' distance.")] = None,
+    groups: Annotated[int | None, typer.Option(help=f"{OF_CONV}the groups of channels.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help=f"{OF_CONV}row,column of the output element to mark.")
+    ] = None,
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The .svg to write; NETWORK.svg where left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Draw a network's blocks, or how a convolution slides its window, as SVG."""
+    options = parse_settings(settings or [])
+    flags = {
+        "in_channels": channels, "out_channels": out_channels, "kernel": kernel, "stride": stride,
+        "padding": padding, "dilation": dilation, "groups": groups,
+    }  # fmt: skip
+    given = {name: str(value) for name, value in flags.items() if value is not None}
+    spec = f"conv:{kind or 'standard'}" if network == "conv" else network
+    is_conv = spec.startswith("conv:")
+    if not is_conv and (given or kind or size or at):
+        raise ValueError(f"{network}: --kind, --size, --kernel and the like are for `draw conv`")
+    if network.startswith("conv:") and kind:
+        raise ValueError(f"--kind {kind}: {network} names the kind already")
+    path = _path(out, spec)
+    shapes = parse_shapes(shape)
+    if is_conv:
+        svg = _draw_conv(spec, {**options, **given}, size, shapes, at)
+    else:
+        svg = _draw_network(spec, options, shapes)
+    path.write_text(svg, encoding="utf-8")
+    print(json.dumps({"picture": str(path)}) if as_json else f"drawn: {path}")
+
+
+def _path(out: Path | None, spec: str) -> Path:
+    """Return where the picture goes. Raises ValueError where it cannot."""
+    path = out or Path(re.sub(r"[^\w.-]+", "_", f"{Path(spec).name}.svg"))
+    if path.suffix != ".svg":
+        raise ValueError(f"--out {path}: a picture ends in .svg")
+    if not path.parent.is_dir():
+        raise ValueError(f"--out {path}: there is no folder {path.parent}")
+    return path
+
+
+def _draw_network(spec: str, options: dict[str, str], shapes: tuple[tuple[int, ...], ...]) -> str:
+    from depthwise.graph import trace  # noqa: PLC0415
+    from depthwise.report.network_picture import network_picture  # noqa: PLC0415
+
+    net, usual = describe(spec, options)
+    return network_picture(trace(net, *(shapes or (usual,))), spec)
+
+
+def _draw_conv(
+    spec: str, options: dict[str, str], size: int | None, shapes: tuple[tuple[int, ...], ...],
+    at: str | None,
+) -> str:  # fmt: skip
+    from depthwise.families.single import CONVOLUTIONS  # noqa: PLC0415
+    from depthwise.graph import trace  # noqa: PLC0415
+    from depthwise.report.conv_picture import conv_picture  # noqa: PLC0415
+
+    kind = spec.removeprefix("conv:")
+    net, usual = describe(spec, options)
+    if size and shapes:
+        raise ValueError("--size and --shape both say how large the image is: leave one out")
+    usual = (*usual[:2], size, size) if size else usual
+    title = f"{kind.replace('_', ' ').capitalize()} convolution"
+    about = CONVOLUTIONS.find(kind).summary.replace("`", "")
+    return conv_picture(trace(net, *(shapes or (usual,))), title, about, _parse_place(at))
+
+
+def _parse_place(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"--at {text}: expected a row and a column from 0, as in --at 2,2")
+    return int(parts[0]), int(parts[1])
