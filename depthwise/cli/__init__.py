@@ -16,6 +16,7 @@ from depthwise.cli.calibrate import calibrate
 from depthwise.cli.compare import compare
 from depthwise.cli.compile import compile
 from depthwise.cli.cost import cost
+from depthwise.cli.draw import draw
 from depthwise.cli.lint import lint
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (networks, cost, compare, lint, predict, compile, bench, calibrate):
+for verb in (networks, cost, compare, draw, lint, predict, compile, bench, calibrate):
     app.command()(verb)
 
 

@@ -1,8 +1,12 @@
-"""Pictures for people: the only place that needs matplotlib.
+"""Pictures for people. Only cost_picture needs matplotlib; the others are SVG of our own.
 
-cost_picture (what each layer costs).
+cost_picture (what each layer costs) - network_picture (a network's blocks): steps, branches, cards
+(the graph as a reader sees it), layout, labels - conv_picture (a convolution's sliding windows):
+windows, planes - svg, colours.
 """
 
+from depthwise.report.conv_picture import conv_picture
 from depthwise.report.cost_picture import cost_picture
+from depthwise.report.network_picture import network_picture
 
-__all__ = ["cost_picture"]
+__all__ = ["conv_picture", "cost_picture", "network_picture"]

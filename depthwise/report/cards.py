@@ -1,6 +1,6 @@
 """A chain of steps as cards: the blocks that a reader of the network's code knows by name."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 
@@ -43,10 +43,15 @@ def find_cards(graph: Graph, chain: Chain) -> tuple[Card, ...]:
 
 
 def path_of(*items: Item) -> tuple[str, ...]:
-    """Return the module that all steps of the items are in."""
-    paths = [tuple(step.node.path.split(".")) for step in steps_of(items)]
-    alike = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
-    return tuple(names[0] for names in alike if names[0])
+    """Return the module that the operators of all items are in."""
+    return _shared([step.node.path for step in steps_of(items)])
+
+
+def _shared(paths: Iterable[str]) -> tuple[str, ...]:
+    alike = zip(*(path.split(".") for path in paths), strict=False)
+    return tuple(
+        names[0] for names in takewhile(lambda names: len(set(names)) == 1, alike) if names[0]
+    )
 
 
 def _split(chain: Chain, depth: int) -> list[Chain]:
@@ -113,14 +118,20 @@ def _stack(graph: Graph, parts: list[Chain]) -> tuple[Card, ...]:
 
 
 def _name(alike: list[Chain], parts: list[Chain]) -> str:
-    """Return the module of a card, or its first and its last."""
-    shared = path_of(*alike[0])
-    inside = [part for part in parts if path_of(*part)[: len(shared)] == shared]
+    """Return the module that is a card's alone, or else its first and its last."""
     first, last = alike[0], alike[-1]
-    if len(alike) == 1 and len(first) > 1 and len(inside) > 1:  # the module is on more cards
+    whole = _shared(layer.path for step in steps_of(first) for layer in step.layers)
+    if len(alike) == 1 and whole and _holds(whole, parts) == 1:
+        return ".".join(whole)
+    if len(alike) == 1 and len(first) > 1 and _holds(path_of(*first), parts) > 1:
         first, last = first[:1], first[-1:]
     names = (".".join(path_of(*part)) or steps_of(part)[0].name for part in (first, last))
     return " – ".join(dict.fromkeys(names))
+
+
+def _holds(module: tuple[str, ...], parts: list[Chain]) -> int:
+    """Return how many of the parts a module holds."""
+    return sum(path_of(*part)[: len(module)] == module for part in parts)
 
 
 def _signature(graph: Graph, chain: Chain) -> Hashable:

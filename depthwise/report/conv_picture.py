@@ -132,7 +132,7 @@ def _draw_stage(
     shapes = [
         words(MARGIN, sheet.top - 24, f"{step}{_name(stage)}", 12, "ink bold"),
         words(MARGIN, sheet.top - 7, _input(stage), 11, "dim"),
-        words(sheet.first, sheet.top - 7, f"{_kernels(stage)}", 11, "dim"),
+        words(sheet.first, sheet.top - 7, _kernels(stage), 11, "dim"),
     ]
     shapes += _draw_wires(sheet, wanted)
     spread = spread_of(stage)
@@ -207,7 +207,7 @@ def _name(stage: Stage) -> str:
 
 def _kernels(stage: Stage) -> str:
     count = sum(len(stage.connected(k)) for k in range(stage.output[0]))
-    return f"{count} kernels: a row an input, a column an output"
+    return f"{count} kernels"
 
 
 def _captions(stage: Stage, read: np.ndarray, wanted: np.ndarray) -> list[str]:
@@ -231,13 +231,15 @@ def _captions(stage: Stage, read: np.ndarray, wanted: np.ndarray) -> list[str]:
 def _key(stages: tuple[Stage, ...]) -> list[str]:
     """Return what the frames and dots of these stages mean."""
     operators = [stage.op for stage in stages]
+    lines = ["kernels: a row an input channel, a column an output channel"]
     if any(isinstance(op, ops.DeformConv2d) for op in operators):
         return [
+            *lines,
             "arrows: from a tap at rest to where it looks; between elements",
             "it reads four of them. Offsets are predicted from the image,",
             "others for each element: those drawn are an example",
         ]
-    lines = ["frame: the window of the marked element; dashed: the next one's"]
+    lines.append("frame: the window of the marked element; dashed: the next one's")
     if any(isinstance(op, ops.ConvTranspose2d) for op in operators):
         lines.append("empty: zeros put between the elements and around them")
     elif any(spread_of(stage).cells != stage.input[1:] for stage in stages):
@@ -254,9 +256,11 @@ def _totals(graph: Graph, cost: Cost, stages: tuple[Stage, ...]) -> list[str]:
         for layer in convolutions
         if layer.name not in drawn
     ]
+    channels = graph.type(graph.outputs[0].value).shape[1]
     if any(isinstance(node.op, ops.Concat) for node in graph):
         maps = " and ".join(f"{stage.output[0]} of step {i + 1}" for i, stage in enumerate(stages))
-        lines.append(f"output: the maps {maps}, one behind the other")
+        cut = f", cut to {channels}" if channels < sum(stage.output[0] for stage in stages) else ""
+        lines.append(f"output: the maps {maps}{cut}")
     if len(convolutions) > 1:
         params, macs = (
             sum(getattr(layer, name) for layer in convolutions) for name in ("params", "macs")
@@ -264,7 +268,7 @@ def _totals(graph: Graph, cost: Cost, stages: tuple[Stage, ...]) -> list[str]:
         lines.append(f"in all {params:,} parameters, {macs:,} MACs")
     first = stages[0]
     if len(stages) > 1 or first.op.groups > 1:
-        same = _standard(first, graph.type(graph.outputs[0].value).shape[1])
+        same = _standard(first, channels)
         kernel = f"{first.kernel[0]}×{first.kernel[1]}"
         lines.append(f"standard {kernel}: {same.params:,} weights, {same.macs:,} MACs")
     return lines
