@@ -31,7 +31,7 @@ from depthwise.report.windows import Stage, find_stages, trace_back
 
 WIDTH, MARGIN = 440, 14
 GAP = 9  # pixels between planes
-LARGEST, SMALLEST = 13.0, 3.0  # pixels of an element
+LARGEST, SMALLEST = 13.0, 2.5  # pixels of an element
 MOST = 8  # channels
 LETTERS = 62  # characters of a line
 
