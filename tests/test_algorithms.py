@@ -148,6 +148,19 @@ def test_parts_for_threads_compute_the_same_bits(monkeypatch):
         np.testing.assert_array_equal(run(parts, x), run(whole, x))
 
 
+def test_channels_are_divided_where_there_is_one_row_of_tiles(monkeypatch):
+    monkeypatch.setattr("depthwise.compiler.threads.SMALL_MACS", 0)
+    torch.manual_seed(0)
+    graph = graph_of(nn.Conv2d(6, 200, 3, padding=1), 1, 6, 4, 9)
+    x = np.random.default_rng(0).standard_normal((1, 6, 4, 9), np.float32)
+    (known,) = make_plan(graph, NATIVE).algorithms
+    chosen: dict[Layer, Algorithm] = {known: Winograd((6, 6), 3, 2, 3)}
+    whole, parts = (plan_with(graph, chosen, threads) for threads in (1, 2))
+    calls = [step for step in parts.steps if step.kernel == "f32_winograd"]
+    assert [step.places[-1].shape[2] for step in calls] == [4, 4]
+    np.testing.assert_array_equal(run(parts, x), run(whole, x))
+
+
 def test_the_smallest_arena_has_no_scratch():
     graph, _, _ = forms()
     plan = make_plan(graph, NATIVE, optimize="memory")
