@@ -4,12 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthwise.accounting import cost, lint
+    from depthwise.accounting import lint
     from depthwise.compiler.library import load
     from depthwise.compiler.pipeline import compile
     from depthwise.compiler.preparation import Preparation
     from depthwise.families.registry import networks
     from depthwise.graph import Unsupported
+    from depthwise.machine.prediction import cost
     from depthwise.weights import build, load_weights
 
 __version__ = "0.1.0"
@@ -33,7 +34,7 @@ _HOMES = {
     "Unsupported": "depthwise.graph",
     "build": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
-    "cost": "depthwise.accounting",
+    "cost": "depthwise.machine.prediction",
     "lint": "depthwise.accounting",
     "load": "depthwise.compiler.library",
     "load_weights": "depthwise.weights",

@@ -11,7 +11,7 @@ from test_cli import run
 from depthwise import machine
 from depthwise.compiler.target import find_target
 from depthwise.machine import calibration as module
-from depthwise.machine import roofline
+from depthwise.machine import kernels, roofline
 from depthwise.machine.caches import caches_in_sweep, system_caches
 from depthwise.machine.calibration import machine_path, measure, spans_of_levels
 from depthwise.machine.probes import Probes
@@ -176,6 +176,7 @@ def test_each_cpu_has_its_own_file(monkeypatch):
 
 
 def test_calibrate_prints_what_is_known_and_measures_when_told(capsys, monkeypatch, path):
+    monkeypatch.setattr(kernels, "time_kernels", lambda machine: machine)
     path.parent.mkdir()
     path.write_text(MACHINE.model_dump_json())
     code, out, _ = run("calibrate", capsys=capsys)

@@ -22,7 +22,8 @@ class Layer:
 
     `weight_bytes` are its parameters as stored; a weight that several layers read counts once.
     `macs` is None where they cannot be counted. `receptive_field` and `step` are input pixels,
-    down and across, None behind a pooling of the whole image.
+    down and across, None behind a pooling of the whole image. `milliseconds` are predicted for one
+    machine, None where none was named.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Layer:
     bytes_written: int
     receptive_field: tuple[int, int] | None
     step: tuple[float, float] | None
+    milliseconds: float | None = None
 
     @property
     def intensity(self) -> float:
@@ -54,6 +56,7 @@ class Cost:
     multiply-adds of convolutions and linear layers; `not_counted` lists the layers left out of it.
     Bytes: `weight_bytes` the parameters as stored, `bytes_read` and `bytes_written` with every
     operator run on its own, `peak_bytes` the most that activations take at once, in `peak_layer`.
+    `milliseconds` are predicted for the compiled network on one machine, None where none was named.
     """
 
     network: str
@@ -64,6 +67,7 @@ class Cost:
     weight_bytes: int
     peak_bytes: int
     peak_layer: str
+    milliseconds: float | None = None
 
     @cached_property
     def macs(self) -> int:
@@ -121,7 +125,7 @@ class Cost:
             for name in (
                 "network", "input_shapes", "params", "unused_params", "macs", "flops",
                 "weight_bytes", "bytes_read", "bytes_written", "peak_bytes", "peak_layer",
-                "intensity", "receptive_field",
+                "intensity", "receptive_field", "milliseconds",
             )
         }  # fmt: skip
         layers = [{**asdict(layer), "intensity": layer.intensity} for layer in self.layers]

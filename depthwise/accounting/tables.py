@@ -42,12 +42,14 @@ WIDE = ("in", "read", "written", "FLOP/B")  # the columns that a narrow screen d
 
 def cost_table(cost: "Cost", all_layers: bool = False, columns: int = COLUMNS) -> RenderableType:
     """Return a row a layer, then the totals, the kinds, and what was not counted."""
-    shown = [x for x in cost.layers if all_layers or x.macs != 0]
+    shown = [x for x in cost.layers if all_layers or x.macs != 0 or _slow(x, cost)]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("layer", no_wrap=True, overflow="ellipsis", max_width=44)
     table.add_column("kind", no_wrap=True)
     titles = ("in", "out", "params", "MACs", "%", "read", "written", "FLOP/B", "sees")
     kept = [title for title in titles if columns >= COLUMNS or title not in WIDE]
+    if cost.milliseconds is not None:
+        kept.append("ms")
     for title in kept:
         table.add_column(title, justify="right", no_wrap=True)
     for layer in shown:
@@ -61,8 +63,14 @@ def cost_table(cost: "Cost", all_layers: bool = False, columns: int = COLUMNS) -
     return Group(title, "", table, "", *_notes(cost, [x for x in cost.layers if x not in shown]))
 
 
+def _slow(layer: "Layer", cost: "Cost") -> bool:
+    """Tell whether a layer is predicted to take a hundredth of the time, or more."""
+    return bool(cost.milliseconds) and (layer.milliseconds or 0) >= cost.milliseconds / 100
+
+
 def _total(cost: "Cost") -> dict[str, str]:
     return {
+        "ms": _milliseconds(cost.milliseconds),
         "params": f"{cost.params:,}",
         "MACs": f"{cost.macs:,}",
         "%": "100",
@@ -86,7 +94,12 @@ def _row(layer: "Layer", cost: "Cost") -> dict[str, str]:
         "written": in_units(layer.bytes_written, "B"),
         "FLOP/B": f"{layer.intensity:.1f}" if layer.macs else "",
         "sees": _field(layer.receptive_field) if layer.receptive_field else "all",
+        "ms": _milliseconds(layer.milliseconds),
     }
+
+
+def _milliseconds(time: float | None) -> str:
+    return f"{time:.4f}" if time else ""
 
 
 def _field(size: tuple[int, int]) -> str:
@@ -108,6 +121,8 @@ def _notes(cost: "Cost", hidden: list["Layer"]) -> list[RenderableType]:
         "read, written: bytes of each operator run on its own, weights included; "
         "sees: receptive field in input pixels",
     ]
+    if cost.milliseconds is not None:
+        notes.append("ms: predicted for one thread; what is fused into a layer is in its time")
     if hidden:
         params = sum(layer.params for layer in hidden)
         notes.append(

@@ -15,15 +15,19 @@ def calibrate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure this machine once: arithmetic, caches, memory, what a second thread adds."""
+    """Measure this machine once: arithmetic, caches, memory, threads, and our kernels: a minute."""
     from depthwise import machine  # noqa: PLC0415
     from depthwise.machine.tables import machine_table  # noqa: PLC0415
 
     found = None if again else machine.find()
-    if found is None:
-        console = Console(stderr=True, quiet=not sys.stderr.isatty())
-        with console.status("measuring this machine: let nothing else run on it"):
-            found = machine.calibrate()
+    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    with console.status("measuring this machine: let nothing else run on it") as status:
+        found = found or machine.calibrate()
+        from depthwise.machine.kernels import is_current, time_kernels  # noqa: PLC0415
+
+        if not is_current(found.kernels):
+            status.update("timing our kernels in eight networks, a minute: let nothing else run")
+            found = time_kernels(found)
     if as_json:
         print(found.model_dump_json(indent=2))
     else:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,12 @@ from depthwise.cli.source import (
     describe,
     parse_settings,
     parse_shapes,
+    resolve,
 )
+
+if TYPE_CHECKING:
+    from depthwise.accounting import Cost
+    from depthwise.cli.source import Net, Shape
 
 
 def cost(
@@ -30,6 +35,9 @@ def cost(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the cost by layer into this .svg or .png.")
     ] = None,
+    timed: Annotated[
+        bool, typer.Option("--machine", help="Predict the milliseconds of each layer here.")
+    ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the layers as CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -41,9 +49,13 @@ def cost(
 
     if as_csv and (as_json or explained):
         raise ValueError("--csv prints the layers alone: leave out --json and --explain")
-    net, usual = describe(network, parse_settings(settings or []))
-    graph = trace(net, *(parse_shapes(shape) or (usual,)))
+    find = resolve if timed else describe  # a plan packs weights, so that there must be some
+    net, usual = find(network, parse_settings(settings or []))
+    shapes = parse_shapes(shape) or (usual,)
+    graph = trace(net, *shapes)
     found = cost_of_graph(graph, network)
+    if timed:
+        found = _with_latency(found, net, shapes)
     if picture:
         from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
 
@@ -58,3 +70,13 @@ def cost(
         out = screen()
         table = cost_table(found, all_layers, columns=out.width)
         out.print(explanation_table(explanation) if explanation else table)
+
+
+def _with_latency(found: "Cost", net: "Net", shapes: "tuple[Shape, ...]") -> "Cost":
+    from depthwise.machine import find  # noqa: PLC0415
+    from depthwise.machine.prediction import with_latency  # noqa: PLC0415
+
+    here = find()
+    if here is None:
+        raise ValueError("--machine: this machine was not measured: run `depthwise calibrate` once")
+    return with_latency(found, net, shapes, here)

@@ -3,12 +3,14 @@
 from statistics import median
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 
 FORMAT = 1
 
 Level = Literal["L1", "L2", "L3", "memory"]
 LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "memory")
+
+OTHERS = "others"  # in a kernel table, what was found from all kernels without counts of their own
 
 
 class Record(BaseModel):
@@ -62,11 +64,37 @@ class Second(Record):
     barrier: Spread
 
 
+class KernelPrices(Record):
+    """What each quantity of a kernel's steps costs, in seconds: for a byte, a call, a tile.
+
+    `steps` are those it was found from; `error` is the median of how far their times are from
+    what the prices say, relative to these times.
+    """
+
+    kernel: str
+    steps: PositiveInt
+    prices: dict[str, NonNegativeFloat]
+    error: NonNegativeFloat
+
+
+class KernelTable(Record):
+    """Kernels timed at `gflops`, what one core did beside them; `code` says which kernels."""
+
+    code: str
+    gflops: PositiveFloat
+    kernels: tuple[KernelPrices, ...]
+
+    def prices(self, kernel: str) -> dict[str, float]:
+        """Return the prices of a kernel's quantities; for an unknown kernel those of "others"."""
+        known = {each.kernel: each.prices for each in self.kernels}
+        return known.get(kernel, known[OTHERS])
+
+
 class Machine(Record):
     """One CPU, measured: `cpu` and `features` say which, `caches` the bytes of L1, L2 and L3.
 
     `cache_source` tells whether the system named their sizes or a sweep found them. `second` is
-    None on a machine of one core.
+    None on a machine of one core, `kernels` where they were not timed.
     """
 
     format: Literal[1] = FORMAT
@@ -82,6 +110,7 @@ class Machine(Record):
     peaks: tuple[Peak, ...]
     readings: tuple[Reading, ...]
     second: Second | None
+    kernels: KernelTable | None = None
 
     @property
     def lanes(self) -> int:

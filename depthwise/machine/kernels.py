@@ -1,0 +1,144 @@
+"""The kernel table: what each kernel's work costs on this machine, found from timed steps."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from statistics import median
+
+import numpy as np
+import torch
+
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.places import Step
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.target import Target, find_target
+from depthwise.graph import capture
+from depthwise.machine.calibration import keep
+from depthwise.machine.least_squares import bounded_least_squares
+from depthwise.machine.probes import Probes
+from depthwise.machine.quantities import COUNTS, Quantities, plain, quantities
+from depthwise.machine.record import LEVELS, OTHERS, KernelPrices, KernelTable, Machine
+from depthwise.machine.samples import SAMPLES, Sample
+from depthwise.machine.steps import time_steps
+
+SECONDS = 1.2  # that each sample runs
+# Times that its weights and arena are given memory anew: where they lie in it decides what stays in
+# a shared cache. The same layer took 145 us in one place and 181 us in another.
+PLACES = 3
+STEPS = 200_000  # of the loop that measures the peak beside them: 7 ms at 280 GFLOP/s
+TICK = 3e-7  # seconds: errors of shorter steps count as if they were so long
+TIGHT = 24  # times as long as the machine reads a byte: what a price of one may be
+
+Timed = tuple[str, Quantities, float]  # kernel, quantities, seconds
+
+
+def time_kernels(machine: Machine) -> Machine:
+    """Time the steps of sample networks, and keep the machine with a kernel table; a minute.
+
+    Raises BuildError where there is no C compiler or the cache cannot be written.
+    """
+    target = find_target("native")
+    plans = [sample_plan(sample, target) for sample in SAMPLES]
+    probes = Probes(target, target.lanes)
+    table = make_table(machine, [row for plan in plans for row in timed(plan, machine, probes)])
+    found = machine.model_copy(update={"kernels": table})
+    keep(found)
+    return found
+
+
+def sample_plan(sample: Sample, target: Target) -> Plan:
+    """Return the plan of a sample network with random weights, always the same."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        net = sample.build().eval()
+    return make_plan(rewrite(capture(net, sample.shape)), target)
+
+
+def timed(plan: Plan, machine: Machine, probes: Probes) -> Iterable[Timed]:
+    """Return each step of a plan with its time, as it were at the machine's best GFLOP/s.
+
+    The peak is measured before and after: clocks drift, and other programs come and go. Of several
+    places in memory the best counts.
+    """
+    before = _gflops(probes)
+    trials = [time_steps(plan, seconds=SECONDS / PLACES) for _ in range(PLACES)]
+    medians = np.min([np.median(runs, axis=0) for runs in trials], axis=0)
+    share = (before + _gflops(probes)) / 2 / machine.gflops
+    return by_layer(plan.steps, quantities(plan, machine), (medians * share).tolist())
+
+
+def by_layer(
+    steps: Sequence[Step], found: Sequence[Quantities], seconds: Sequence[float]
+) -> list[Timed]:
+    """Sum up the steps of each layer that call the same kernel: the bands that it is done in."""
+    sums: dict[tuple[str, str], Timed] = {}
+    for step, own, time in zip(steps, found, seconds, strict=True):
+        key = (step.name, step.kernel)
+        _, before, earlier = sums.get(key, (step.kernel, {}, 0.0))
+        names = {**before, **own}
+        total = {name: before.get(name, 0.0) + own.get(name, 0.0) for name in names}
+        sums[key] = (step.kernel, total, earlier + time)
+    return list(sums.values())
+
+
+def _gflops(probes: Probes) -> float:
+    flops = 2 * STEPS * probes.chains * probes.lanes
+    return flops / median(probes.fma(STEPS, 1) for _ in range(5)) / 1e9
+
+
+def make_table(machine: Machine, rows: Sequence[Timed]) -> KernelTable:
+    """Find the prices of each kernel, and those of others, from timed steps."""
+    kernels = {kernel: [row for row in rows if row[0] == kernel] for kernel, *_ in rows}
+    others = [(OTHERS, plain(found), time) for name, found, time in rows if name not in COUNTS]
+    found = [_prices(machine, name, own) for name, own in (*kernels.items(), (OTHERS, others))]
+    return KernelTable(code=code_digest(), gflops=machine.gflops, kernels=tuple(found))
+
+
+def _prices(machine: Machine, kernel: str, rows: Sequence[Timed]) -> KernelPrices:
+    """Fit prices to the relative errors of a kernel's steps."""
+    names = sorted({name for _, found, _ in rows for name in found})
+    counts = np.array([[found.get(name, 0.0) for name in names] for _, found, _ in rows])
+    times = np.array([time for *_, time in rows])
+    weights = 1 / np.maximum(times, TICK)
+    most = np.array([_most(machine, name) for name in names])
+    prices = bounded_least_squares(counts * weights[:, None], times * weights, most)
+    errors = np.abs(counts @ prices - times) * weights
+    return KernelPrices(
+        kernel=kernel, steps=len(rows), error=float(np.median(errors)),
+        prices={name: float(price) for name, price in zip(names, prices, strict=True) if price},
+    )  # fmt: skip
+
+
+def _most(machine: Machine, name: str) -> float:
+    """Return the highest price: of bytes from a level, what reading them there can explain."""
+    for level in LEVELS:
+        if name.endswith(level):
+            return TIGHT * 1e-9 / machine.gigabytes(level)
+    return np.inf
+
+
+def is_current(table: KernelTable | None) -> bool:
+    """Tell whether a table is there, and of the kernels that plans call today."""
+    return table is not None and table.code == code_digest()
+
+
+@cache
+def code_digest() -> str:
+    """Return a digest of all that decides what runs, and what is counted of it."""
+    package = files("depthwise")
+    texts = [text for folder in ("kernels", "compiler") for text in _texts(package / folder)]
+    texts += [(package / "machine" / f"{name}.py").read_text("utf-8") for name in OWN]
+    return hashlib.sha256("\0".join(sorted(texts)).encode()).hexdigest()[:32]
+
+
+OWN = ("samples", "quantities", "reuse", "kernels", "least_squares")
+
+
+def _texts(folder: Traversable) -> Iterable[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _texts(entry)
+        elif entry.name.endswith((".py", ".h", ".c")):
+            yield entry.read_text(encoding="utf-8")

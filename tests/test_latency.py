@@ -1,0 +1,269 @@
+"""Predicted latency: what steps are made of, what that costs, and whose layer it is."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from machines import MACHINE
+from test_cli import run
+from torch import nn
+
+import depthwise as dw
+from depthwise import machine as machines
+from depthwise.compiler import pipeline
+from depthwise.compiler.plan import make_plan
+from depthwise.compiler.target import find_target
+from depthwise.families import find_network
+from depthwise.graph import capture
+from depthwise.layers import InvertedResidual
+from depthwise.machine import kernels as module
+from depthwise.machine.kernels import by_layer, code_digest, is_current, make_table, sample_plan
+from depthwise.machine.least_squares import bounded_least_squares
+from depthwise.machine.prediction import attribute, predict
+from depthwise.machine.quantities import COUNTS, quantities
+from depthwise.machine.record import OTHERS, KernelPrices, KernelTable
+from depthwise.machine.reuse import sources, touches
+from depthwise.machine.samples import SAMPLES
+
+TARGET = find_target(MACHINE.target)
+
+PRICES = {"calls": 1e-7, "steps": 2e-10, "elements": 1e-11, "read memory": 1e-10}
+
+
+def plan_of(net, shape, optimize=None):
+    return make_plan(pipeline.rewrite(capture(net.eval(), shape)), TARGET, optimize=optimize)
+
+
+def table(**prices):
+    kernels = [KernelPrices(kernel=k, steps=1, prices=p, error=0) for k, p in prices.items()]
+    return KernelTable(code=code_digest(), gflops=100, kernels=tuple(kernels))
+
+
+KNOWN = MACHINE.model_copy(update={"kernels": table(**{"f32_conv": PRICES, OTHERS: PRICES})})
+
+
+def one(plan, kernel):
+    found = zip(plan.steps, quantities(plan, MACHINE), strict=True)
+    (only,) = [own for step, own in found if step.kernel == kernel]
+    return only
+
+
+def test_a_convolution_is_counted_by_its_tiles():
+    plan = plan_of(nn.Conv2d(8, 24, 1), (1, 8, 6, 6))
+    (step,) = [step for step in plan.steps if step.kernel == "f32_conv"]
+    pixels, vectors = map(int, step.comment.removeprefix("tile ").split("x"))
+    assert (24 // 8) % vectors == 0  # the tile that this counts on: whole in the channels
+    columns = [pixels] * (36 // pixels) + ([36 % pixels] if 36 % pixels else [])
+    found = one(plan, "f32_conv")
+    assert found["tiles"] == len(columns) * 3 // vectors
+    assert found["stores"] == 36 * 3
+    work = sum(max(p * vectors, p + vectors, 8) for p in columns) * 3 // vectors
+    assert found["steps"] == 8 * work
+    assert found["calls"] == 1
+
+
+def test_a_depthwise_convolution_loads_what_its_tiles_see():
+    found = one(plan_of(nn.Conv2d(8, 8, 3, groups=8), (1, 8, 9, 9)), "f32_depthwise")
+    assert found["steps"] == 49 * 9  # one vector of 8 channels
+    assert found["loads"] == 7 * 3 * 9  # a row of 7 at a time sees 3 x 9
+    assert found["wide steps"] == found["part loads"] == 0
+    found = one(plan_of(nn.Conv2d(12, 12, 5, groups=12), (1, 12, 9, 9)), "f32_depthwise")
+    assert found["wide steps"] == found["steps"] == 2 * 25 * 25
+    assert found["part loads"] > 0
+
+
+def test_winograd_counts_each_batch():
+    plan = plan_of(nn.Conv2d(128, 128, 3, padding=1), (1, 128, 28, 28))
+    found = one(plan, "f32_winograd")
+    (step,) = [step for step in plan.steps if step.kernel == "f32_winograd"]
+    assert "6x6 points" in step.comment
+    assert found["stores"] == found["outputs"] == found["inputs"] == 7 * 7 * 36 * 16
+
+
+def test_bytes_come_from_the_nearest_cache_that_still_has_them():
+    wide = nn.Sequential(nn.Conv2d(8, 64, 1), nn.ReLU(), nn.Conv2d(64, 8, 1))
+    plan = plan_of(wide, (1, 8, 64, 64))  # 128 KiB, 1 MiB, 128 KiB
+    large, small = sources(plan, (2**14, 2**22)), sources(plan, (2**14, 2**18))
+    at = [i for i, step in enumerate(plan.steps) if step.kernel == "f32_conv"]
+    middle = 64 * 64 * 64 * 4
+    assert large[at[1]]["read", "L2"] >= 0.9 * middle
+    assert small[at[1]]["read", "memory"] == pytest.approx(middle, rel=0.01)
+    assert not any(level == "memory" for found in large for _, level in found)
+    tiny = sources(plan, (2**23,))
+    assert {level for found in tiny for _, level in found} == {"L1"}
+
+
+def test_a_band_touches_its_own_rows_alone():
+    net = InvertedResidual(16, 96, 16)
+    whole, bands = (plan_of(net, (1, 16, 112, 112), optimize) for optimize in (None, "memory"))
+    assert len(bands.steps) > len(whole.steps)
+
+    def read(plan):
+        rows = [t for s in plan.steps if s.kernel == "f32_conv" for t in touches(s, plan)]
+        return sum(touch.size for touch in rows if touch.role == "read")
+
+    assert read(bands) == pytest.approx(read(whole), rel=0.1)
+
+
+def test_weights_are_read_again_by_each_tile_where_no_cache_holds_them():
+    found = one(plan_of(nn.Conv2d(512, 512, 3), (1, 512, 4, 4)), "f32_conv")
+    weights = 512 * 512 * 9 * 4
+    again = [value for name, value in found.items() if name.startswith("again")]
+    assert sum(again) % weights == 0
+    assert found["weights memory"] == pytest.approx(weights + 4 * 512, rel=0.01)
+    assert found["waiting"] > weights / 10e9 / 2  # 10 GB/s, and little to compute
+
+
+def test_prices_are_found_again():
+    random = np.random.default_rng(0)
+    a = random.uniform(0, 1, (40, 5))
+    x = np.array([3, 0, 2, 0.5, 7])
+    free = np.full(5, np.inf)
+    assert np.allclose(bounded_least_squares(a, a @ x, free), x, atol=1e-4)
+    low = bounded_least_squares(a, a @ np.array([3, -4, 2, 0.5, 7]), free)
+    assert low[1] == 0
+    assert low.min() >= 0
+    assert bounded_least_squares(a, a @ x, np.array([1, 9, 9, 9, 9]))[0] == 1
+    never = np.column_stack([a, np.zeros(40)])  # a quantity that no step has
+    assert np.allclose(bounded_least_squares(never, a @ x, np.full(6, np.inf))[:5], x, atol=1e-4)
+
+
+def test_a_table_prices_each_kernel_and_the_unknown_ones():
+    random = np.random.default_rng(1)
+    rows = []
+    for kernel, prices in (
+        ("f32_conv", {"calls": 1e-6, "steps": 1e-9}),
+        ("f32_max_pool", {"calls": 1e-7, "windows": 2e-9}),
+        ("f32_unary", {"calls": 1e-7, "windows": 2e-9}),
+    ):
+        for _ in range(20):
+            own = {name: float(random.integers(1, 1000)) for name in prices}
+            rows.append((kernel, own, sum(prices[name] * own[name] for name in own)))
+    found = make_table(MACHINE, rows)
+    assert found.prices("f32_conv")["steps"] == pytest.approx(1e-9, rel=1e-3)
+    assert found.prices("f32_unary")["windows"] == pytest.approx(2e-9, rel=1e-3)
+    assert found.prices("f32_never_seen")["windows"] == pytest.approx(2e-9, rel=1e-3)
+    assert all(each.error < 1e-3 for each in found.kernels)
+    assert is_current(found)
+    assert not is_current(found.model_copy(update={"code": "other"}))
+    assert not is_current(None)
+
+
+def test_bands_of_a_layer_are_one_row():
+    plan = plan_of(InvertedResidual(16, 96, 16), (1, 16, 112, 112), "memory")
+    steps = plan.steps
+    rows = by_layer(steps, quantities(plan, MACHINE), [1.0] * len(steps))
+    assert sum(time for *_, time in rows) == len(steps)
+    assert len(rows) == len({(step.name, step.kernel) for step in steps})
+    assert sum(own["calls"] for _, own, _ in rows) == len(steps)
+
+
+def test_no_byte_costs_more_than_reading_can_explain():
+    rows = [("f32_conv", {"read memory": 10.0 * i}, 1.0 * i) for i in range(1, 9)]
+    found = make_table(MACHINE, [*rows, ("f32_unary", {"calls": 1.0}, 1e-6)])
+    price = found.prices("f32_conv")["read memory"]
+    assert price == pytest.approx(module.TIGHT / 10e9)
+
+
+def test_a_step_takes_its_quantities_times_their_prices():
+    plan = plan_of(nn.Conv2d(8, 24, 1), (1, 8, 6, 6))
+    found = predict(plan, MACHINE, table(**{OTHERS: {"calls": 1.0}, "f32_conv": {"stores": 2.0}}))
+    by_kernel = dict(zip([step.kernel for step in plan.steps], found, strict=True))
+    assert by_kernel["f32_conv"] == 2 * 36 * 3
+    assert by_kernel["f32_copy"] == 1
+
+
+def test_layers_have_the_time_of_what_is_fused_into_them():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+    plain = dw.cost(net, (1, 3, 16, 16))
+    assert plain.milliseconds is None
+    found = dw.cost(net, (1, 3, 16, 16), machine=KNOWN)
+    times = {layer.path: layer.milliseconds for layer in found.layers}
+    assert times["1"] == times["2"] == times["5"] == 0
+    assert min(times[path] for path in "0346") > 0
+    assert found.milliseconds is not None
+    rest = found.milliseconds - sum(times.values())
+    assert 0 < rest < 0.3 * found.milliseconds  # the copies of the input and of the output
+    stripped = replace(
+        found, milliseconds=None,
+        layers=tuple(replace(layer, milliseconds=None) for layer in found.layers),
+    )  # fmt: skip
+    assert stripped == plain
+    assert json.loads(found.to_json())["milliseconds"] == found.milliseconds
+    (first, *_) = csv.DictReader(io.StringIO(found.to_csv()))
+    assert float(first["milliseconds"]) == times["0"]
+    assert " ms" in found.table()
+    assert " ms" not in plain.table()
+
+
+def test_a_module_that_runs_twice_has_its_times_apart():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    cost = dw.cost(nn.Sequential(conv, nn.ReLU(), conv), (1, 4, 8, 8))
+    plan = plan_of(nn.Sequential(conv, nn.ReLU(), conv), (1, 4, 8, 8))
+    steps = [step for step in plan.steps if step.kernel == "f32_conv"]
+    found = attribute(cost, steps, [1.0, 2.0])
+    assert [layer.milliseconds for layer in found.layers] == [1000, 0, 2000]
+
+
+def test_a_machine_must_know_these_kernels():
+    net, shape = nn.Conv2d(3, 8, 3), (1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"^no kernels were timed on Round .*depthwise calibrate"):
+        dw.cost(net, shape, machine=MACHINE)
+    old = KNOWN.kernels.model_copy(update={"code": "old"})
+    with pytest.raises(ValueError, match="of another version: run `depthwise calibrate`"):
+        dw.cost(net, shape, machine=MACHINE.model_copy(update={"kernels": old}))
+    with torch.device("meta"), pytest.raises(dw.Unsupported, match="meta device"):
+        dw.cost(nn.Conv2d(3, 8, 3), shape, machine=KNOWN)
+
+
+def test_more_work_takes_longer():
+    times = [
+        dw.cost(nn.Conv2d(16, outs, 3), (1, 16, 32, 32), machine=KNOWN).milliseconds
+        for outs in (16, 64, 256)
+    ]
+    assert all(before < after for before, after in pairwise(times))
+
+
+def test_samples_call_the_kernels_that_our_networks_call():
+    called = set()
+    for sample in SAMPLES:
+        if sample.name in ("inverted", "ghosts", "mixed"):  # seconds for all
+            called |= {step.kernel for step in sample_plan(sample, TARGET).steps}
+    assert set(COUNTS) <= called
+    for name in ("mobilenet_v3_small", "ghostnet"):
+        net = find_network(name).construct()
+        assert {step.kernel for step in plan_of(net, (1, 3, 224, 224), "speed").steps} <= called
+
+
+def test_kernels_are_timed_and_kept(tmp_path, monkeypatch):
+    place = tmp_path / "this.json"
+    monkeypatch.setattr("depthwise.machine.calibration.machine_path", lambda: place)
+    monkeypatch.setattr(module, "SAMPLES", [s for s in SAMPLES if s.name == "small"])
+    monkeypatch.setattr(module, "SECONDS", 0.01)
+    here = MACHINE.model_copy(update={"target": find_target("native").name})
+    found = module.time_kernels(here)
+    assert machines.find() == found
+    assert is_current(found.kernels)
+    cost = dw.cost(find_network("resnet56_cifar").construct(), (1, 3, 32, 32), machine=found)
+    assert cost.milliseconds is not None
+    assert 0.01 < cost.milliseconds < 1000
+
+
+def test_cost_prints_milliseconds(capsys, monkeypatch):
+    monkeypatch.setattr(machines, "find", lambda: None)
+    code, _, err = run("cost", "conv:separable", "--machine", capsys=capsys)
+    assert code == 2
+    assert "run `depthwise calibrate` once" in err
+    monkeypatch.setattr(machines, "find", lambda: KNOWN)
+    code, out, _ = run("cost", "conv:separable", "--machine", capsys=capsys)
+    assert code == 0
+    assert "predicted for one thread" in out
+    assert " ms" in out
