@@ -31,8 +31,15 @@ def machine_table(machine: Machine) -> RenderableType:
             table.add_row(f"two threads, {label}", *row, "x one", "2 is a whole core more")
         table.add_row("two threads meet", *_numbers(second.barrier, "{:.0f}"), "ns", "spin barrier")
     title = Text.assemble((machine.cpu, "bold"), f", {machine.cores} cores, {machine.target}")
-    note = f"{machine.rounds} rounds on {machine.date}, {machine.compiler}"
-    return Group(title, "", table, "", Text(note))
+    notes = [f"{machine.rounds} rounds on {machine.date}, {machine.compiler}"]
+    if machine.kernels:
+        steps = sum(each.steps for each in machine.kernels.kernels)
+        names = ", ".join(
+            f"{each.kernel.removeprefix('f32_')} {100 * each.error:.0f} %"
+            for each in sorted(machine.kernels.kernels, key=lambda each: -each.steps)
+        )
+        notes.append(f"kernels timed in {steps} layers; prices miss the median one by: {names}")
+    return Group(title, "", table, "", *map(Text, notes))
 
 
 def _numbers(spread: Spread, form: str) -> list[str]:
