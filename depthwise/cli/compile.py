@@ -37,8 +37,11 @@ def compile(
         str | None, typer.Option(help="A C compiler in place of the one that is installed with us.")
     ] = None,
     threads: Annotated[
-        int, typer.Option(min=1, help="Threads that the library runs on; 1 in this version.")
+        int, typer.Option(min=1, help="Threads that share each run of the library.")
     ] = 1,
+    optimize: Annotated[
+        Literal["speed", "memory"], typer.Option(help="What for: speed, or the smallest arena.")
+    ] = "speed",
     out: Annotated[
         Path | None, typer.Option(help="The directory to save to; NETWORK-TARGET where left out.")
     ] = None,
@@ -63,9 +66,11 @@ def compile(
             network, parse_settings(settings or []), weights, parse_shapes(shape)
         )
         if show:
-            made = pipeline.show_stage(net, shapes, target, show)
+            made = pipeline.show_stage(net, shapes, target, show, threads, optimize)
         else:
-            made = pipeline.compile(net, *shapes, threads=threads, target=target, cc=cc)
+            made = pipeline.compile(
+                net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize
+            )
     if isinstance(made, str):
         print(made)
         return

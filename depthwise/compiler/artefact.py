@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from depthwise.compiler import manifest as manifests
-from depthwise.compiler.build import OPTIMISE
+from depthwise.compiler.build import OPTIMISE, thread_flags
 from depthwise.compiler.manifest import Manifest, read_manifest
 from depthwise.compiler.target import find_target
 
@@ -83,7 +83,8 @@ def render_template(name: str, manifest: Manifest) -> str:
     return environment.from_string(template).render(
         bytes=bytes_, number="unsigned char" if bytes_ else "float", network=manifest.network,
         memory=manifest.memory, version=manifest.depthwise,
-        target=target, command=" ".join(("cc", *OPTIMISE, *march)),
+        target=target, threads=manifest.build.threads,
+        command=" ".join(("cc", *OPTIMISE, *march, *thread_flags(manifest.build.threads))),
     )  # fmt: skip
 
 

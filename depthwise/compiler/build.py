@@ -100,6 +100,11 @@ def cache_directory() -> Path:
     return Path(base).expanduser() / "depthwise"
 
 
+def thread_flags(threads: int) -> Arguments:
+    """Return the flags of a program of several threads."""
+    return ("-pthread",) if threads > 1 else ()
+
+
 @cache
 def find_compiler(cc: str | None = None) -> Compiler:
     """Return the compiler named `cc`, or zig's. Raises BuildError where it does not start."""

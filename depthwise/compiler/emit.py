@@ -2,8 +2,10 @@
 
 import re
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 
 from depthwise.compiler.fused import Epilogue
 from depthwise.compiler.places import Argument, Place, Step, Table
@@ -79,6 +81,7 @@ class _Text:
     tables: dict[Table, str] = field(default_factory=dict)
     calls: dict[tuple, Call] = field(default_factory=dict)
     body: list[str] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list)
 
 
 def emit(plan: Plan) -> str:
@@ -88,21 +91,22 @@ def emit(plan: Plan) -> str:
         f"static __attribute__((noinline)) {call.signature} {{\n    {call.body};\n}}"
         for call in text.calls.values()
     ]
-    return "\n".join([*_head(plan, plan.steps), *_tables(text), *calls, "", *_run(plan, text), ""])
+    run = [*_threads(plan), *_run(plan, text)]
+    return "\n".join([*_head(plan, plan.steps), *_tables(text), *calls, "", *run, ""])
 
 
 def emit_units(plan: Plan, count: int, note: str | None = None) -> tuple[str, ...]:
     """Return the same as translation units to be compiled at once; the first has net_run.
 
     `note` names a C function, void(int steps done), that net_run calls before the first step and
-    after each: a clock, to see where time goes. It is brought along as another unit.
+    after each: a clock, to see where time goes, on one thread. It comes along as another unit.
     """
     text = _lower_to_text(plan, note)
     calls = list(text.calls.values())
     hidden = '__attribute__((noinline, visibility("hidden")))'
     declared = [f"{hidden} {call.signature};" for call in calls]
     declared += [f"void {note}(int steps);"] if note else []
-    main = "\n".join([*_head(plan, ()), *declared, "", *_run(plan, text), ""])
+    main = "\n".join([*_head(plan, ()), *declared, "", *_threads(plan), *_run(plan, text), ""])
     units = [main]
     for part in range(count):
         mine = calls[part::count]
@@ -117,17 +121,49 @@ def emit_units(plan: Plan, count: int, note: str | None = None) -> tuple[str, ..
 
 def _lower_to_text(plan: Plan, note: str | None = None) -> _Text:
     text = _Text()
-    nodes = {node.name: node for node in plan.graph}
-    last = ""
+    if plan.threads > 1:
+        _regions(plan, text)
+        return text
     text.body += [f"    {note}(0);"] if note else []
-    for done, step in enumerate(plan.steps, 1):
+    text.body += _lines(plan.steps, plan, text, note)
+    return text
+
+
+def _lines(steps: Iterable[Step], plan: Plan, text: _Text, note: str | None = None) -> list[str]:
+    """Return the calls of steps, one a line, under a comment for each node."""
+    nodes = {node.name: node for node in plan.graph}
+    lines: list[str] = []
+    last = ""
+    for done, step in enumerate(steps, 1):
         if step.name != last and step.name in nodes:
-            text.body.append(f"    /* {_comment(nodes[step.name], plan)} */")
+            lines.append(f"    /* {_comment(nodes[step.name], plan)} */")
         last = step.name
         comment = f" /* {step.comment} */" if step.comment else ""
-        text.body.append(f"    {_call(step, plan, text)};{comment}")
-        text.body += [f"    {note}({done});"] if note else []
-    return text
+        lines.append(f"    {_call(step, plan, text)};{comment}")
+        lines += [f"    {note}({done});"] if note else []
+    return lines
+
+
+def _regions(plan: Plan, text: _Text) -> None:
+    """Write a function for each region, and the table of them; neighbours of one part are one."""
+    parted = groupby(plan.regions, lambda region: len(region))
+    regions: list[tuple[list[str], ...]] = []
+    for count, group in parted:
+        if count == 1:
+            steps = [step for (part,) in group for step in part]
+            regions.append((_lines(steps, plan, text),))
+        else:
+            regions += [tuple(_lines(part, plan, text) for part in region) for region in group]
+    for index, parts in enumerate(regions):
+        text.regions += [f"static void region_{index}(const void *network, int part) {{", *UNPACK]
+        for number, lines in enumerate(parts):
+            indented = [f"    {line}" for line in lines]
+            text.regions += [f"    if (part == {number}) {{", *indented, "    }"]
+        text.regions += ["}", ""]
+    rows = [f"    {{region_{index}, {len(parts)}}}," for index, parts in enumerate(regions)]
+    text.regions += [
+        "static const struct {", "    net_task task;", "    int parts;", "} regions[] = {", *rows, "};", ""
+    ]  # fmt: skip
 
 
 def _head(plan: Plan, steps: tuple[Step, ...]) -> list[str]:
@@ -144,6 +180,13 @@ def _head(plan: Plan, steps: tuple[Step, ...]) -> list[str]:
         "",
         *kernels,
     ]
+
+
+def _threads(plan: Plan) -> list[str]:
+    """Return the pool of threads that net_run_parallel takes, for more threads than one."""
+    if plan.threads == 1:
+        return []
+    return ["#include <pthread.h>", f"#define NET_THREADS {plan.threads}", header_text("threads")]
 
 
 def _tables(text: _Text) -> list[str]:
@@ -245,6 +288,7 @@ def _pointer(place: Place, plan: Plan) -> str:
         return f"w + {offset}"
     values = plan.graph.inputs if buffer.space == "input" else plan.graph.outputs
     base = {"input": "in", "output": "out"}[buffer.space]
+    base = f"net->{base}" if plan.threads > 1 else base
     base = base if len(values) == 1 else f"{base}[{buffer.index}]"
     return f"{base} + {offset}" if offset else base
 
@@ -253,19 +297,67 @@ def _run(plan: Plan, text: _Text) -> list[str]:
     types = [C_TYPES[type.dtype] for type in plan.graph.inputs.values()]
     in_ = f"const {types[0]} *in" if len(types) == 1 else "const float *const *in"
     out = "float *out" if len(plan.graph.outputs) == 1 else "float *const *out"
-    return [
+    run = f"int net_run(const void *weights, {in_}, {out}, void *arena)"
+    sizes = [
         "size_t net_arena_bytes(void);",
         "size_t net_weights_bytes(void);",
-        f"int net_run(const void *weights, {in_}, {out}, void *arena);",
+        f"{run};",
         "",
         f"size_t net_arena_bytes(void) {{ return {plan.arena.bytes}; }}",
         f"size_t net_weights_bytes(void) {{ return {plan.weights.nbytes}; }}",
         "",
-        f"int net_run(const void *weights, {in_}, {out}, void *arena) {{",
+    ]
+    if text.regions:
+        return [*sizes, *_run_regions(in_, out, text)]
+    return [
+        *sizes,
+        f"{run} {{",
         "    const float *w = (const float *)weights;",
         "    float *a = (float *)arena;",
         "    (void)w, (void)a;",
         *text.body,
         "    return 0;",
+        "}",
+    ]
+
+
+UNPACK = (
+    "    const struct net *net = (const struct net *)network;",
+    "    const float *w = net->w;",
+    "    float *a = net->a;",
+    "    (void)w, (void)a, (void)part;",
+)
+
+
+def _run_regions(in_: str, out: str, text: _Text) -> list[str]:
+    """Return net_run_parallel, and net_run, which does all parts in turn."""
+    arguments = f"const void *weights, {in_}, {out}, void *arena"
+    parallel = f"int net_run_parallel({arguments}, net_parallel_for parallel, void *context)"
+    return [
+        f"{parallel};",
+        "",
+        "struct net {",
+        "    const float *w;",
+        f"    {in_};",
+        f"    {out};",
+        "    float *a;",
+        "};",
+        "",
+        *text.regions,
+        f"{parallel} {{",
+        "    const struct net net = {(const float *)weights, in, out, (float *)arena};",
+        "    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)",
+        "        if (regions[i].parts == 1) regions[i].task(&net, 0);",
+        "        else parallel(context, regions[i].task, &net, regions[i].parts);",
+        "    return 0;",
+        "}",
+        "",
+        "static void in_turn(void *context, net_task task, const void *network, int parts) {",
+        "    (void)context;",
+        "    for (int part = 0; part < parts; part++) task(network, part);",
+        "}",
+        "",
+        f"int net_run({arguments}) {{",
+        "    return net_run_parallel(weights, in, out, arena, in_turn, NULL);",
         "}",
     ]

@@ -1,7 +1,10 @@
 """A compiled network to call from Python, with NumPy alone: this module never imports PyTorch."""
 
 import ctypes
+import os
 import sys
+import threading
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
@@ -33,12 +36,12 @@ class Code:
         except (OSError, AttributeError) as error:
             raise ValueError(f"{path} cannot be opened as a compiled network: {error}") from None
         self._run.argtypes = (ctypes.c_void_p,) * 4
+        self._pool = Pool(self._library) if hasattr(self._library, "net_pool_start") else None
 
     def run(self, weights: np.ndarray, inputs: Arrays, outputs: Arrays, arena: np.ndarray) -> None:
         """Call net_run: contiguous arrays of the compiled types, weights and arena aligned."""
-        status = self._run(
-            weights.ctypes.data, _address(inputs), _address(outputs), arena.ctypes.data
-        )
+        tensors = weights.ctypes.data, _address(inputs), _address(outputs), arena.ctypes.data
+        status = self._pool.run(*tensors) if self._pool else self._run(*tensors)
         if status:
             raise RuntimeError(f"net_run failed with status {status}")
 
@@ -46,6 +49,43 @@ class Code:
         function = getattr(self._library, name)
         function.restype = ctypes.c_size_t
         return function()
+
+
+class Pool:
+    """The threads of an opened library: they start with its first run, and end with it."""
+
+    def __init__(self, library: ctypes.CDLL):
+        self._library = library
+        self._run = library.net_run_parallel
+        self._run.argtypes = (ctypes.c_void_p,) * 6
+        library.net_pool_start.argtypes = library.net_pool_stop.argtypes = (ctypes.c_void_p,)
+        library.net_pool_bytes.restype = ctypes.c_size_t
+        self._parallel_for = ctypes.cast(library.net_pool_run, ctypes.c_void_p).value
+        self._started: dict[int, np.ndarray] = {}  # by process: threads are not there after a fork
+        self._lock = threading.Lock()
+
+    def run(self, *tensors: Any) -> int:
+        """Call net_run_parallel with this pool and return its status."""
+        memory = self._started.get(os.getpid())
+        if memory is None:
+            memory = self._start()
+        return self._run(*tensors, self._parallel_for, memory.ctypes.data)
+
+    def _start(self) -> np.ndarray:
+        with self._lock:
+            if os.getpid() not in self._started:
+                memory = aligned_bytes(self._library.net_pool_bytes())
+                if status := self._library.net_pool_start(memory.ctypes.data):
+                    raise RuntimeError(f"the threads cannot be started: {os.strerror(status)}")
+                weakref.finalize(self, _stop, self._library, memory, os.getpid()).atexit = False
+                self._started[os.getpid()] = memory
+            return self._started[os.getpid()]
+
+
+def _stop(library: ctypes.CDLL, memory: np.ndarray, process: int) -> None:
+    """Stop the threads that live in `memory`, in the process that started them."""
+    if process == os.getpid():
+        library.net_pool_stop(memory.ctypes.data)
 
 
 class Library:

@@ -4,7 +4,7 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, PositiveInt, ValidationError
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -62,6 +62,7 @@ class BuildRecord(Record):
     target: str
     compiler: str
     flags: tuple[str, ...]
+    threads: PositiveInt = 1
     library_sha256: str
 
 

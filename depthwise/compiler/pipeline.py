@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from depthwise.compiler import (  # noqa: F401  (lowerings register themselves)
     lower_pool,
 )
 from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
-from depthwise.compiler.build import Compiler, compile_c, find_compiler
+from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
 from depthwise.compiler.emit import emit, emit_units
 from depthwise.compiler.library import Code, Library
 from depthwise.compiler.manifest import (
@@ -35,42 +35,45 @@ from depthwise.compiler.manifest import (
     TensorRecord,
 )
 from depthwise.compiler.passes import PASSES
+from depthwise.compiler.partition import Optimize
 from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
-from depthwise.compiler.target import cpu_features, find_target
+from depthwise.compiler.target import Target, cpu_features, find_target
 from depthwise.compiler.verify import trace_plan, verify
 from depthwise.graph import Graph, Shape, capture, check, export, show
 from depthwise.graph.failure import quiet
 
 Network = nn.Module | ExportedProgram | str | PathLike[str]
 
+MOST_THREADS = 64
 UNITS = 4  # translation units that are compiled at once
 
 
 def compile(
     net: Network, *shapes: Shape, threads: int = 1, target: str = "native", cc: str | None = None,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
+    optimize: Optimize = "speed",
 ) -> Library:  # fmt: skip
     """Lower `net`, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
     A network comes as a module, an ExportedProgram or the path of a .pt2 file; the last two bring
     their own shapes. `cc` names a C compiler, else the one installed with us. The library is
     verified against PyTorch on random inputs and on `samples`, arrays or tuples of arrays, where
-    this machine can run it. With a `preparation` it takes raw images, samples too, and normalises
+    this machine can run it. `threads` share each call; `optimize` for "memory" makes the smallest
+    arena. With a `preparation` it takes raw images, samples too, and normalises
     them itself: in the weights of the first convolution, where the network starts with one.
     Raises Unsupported, naming the operator and its module, where the network cannot be lowered,
     ValueError for shapes, options or samples that do not fit.
     """
-    if threads != 1:
-        raise ValueError(f"threads={threads}: libraries run on 1 thread in this version")
     chosen = find_target(target)
+    check_options(threads, optimize, chosen)
     program = open_program(net, shapes)
     captured = capture(program)
-    plan = make_plan(rewrite(captured, preparation), chosen)
+    plan = make_plan(rewrite(captured, preparation), chosen, optimize=optimize, threads=threads)
     cost = cost_of_graph(captured, str(getattr(net, "network", None) or type(net).__name__))
-    shared = compile_c(emit_units(plan, UNITS), chosen, cc)
+    shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
     manifest = make_manifest(
         plan, cost, shared, find_compiler(cc), getattr(net, "pretrained", None), preparation
     )
@@ -78,6 +81,17 @@ def compile(
     if not chosen.foreign and chosen.requires <= cpu_features():
         artefact = verified(artefact, plan, program, cc, samples, preparation)
     return Library(artefact)
+
+
+def check_options(threads: int, optimize: Optimize, target: Target) -> None:
+    """Raise ValueError for options that no library can have."""
+    if not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads={threads}: a library runs on 1 to {MOST_THREADS} threads")
+    if threads > 1 and target.architecture == "wasm32":
+        raise ValueError(f"threads={threads}: {target.name} has no threads; leave it at 1")
+    if optimize not in get_args(Optimize):
+        accepted = " or ".join(get_args(Optimize))
+        raise ValueError(f"optimize={optimize!r}: optimize for {accepted}")
 
 
 def rewrite(graph: Graph, preparation: Preparation | None = None) -> Graph:
@@ -154,7 +168,7 @@ def make_manifest(
         network=network,
         build=BuildRecord(
             target=plan.target.name, compiler=compiler.identity, flags=compiler.flags(plan.target),
-            library_sha256=hash_file(shared),
+            threads=plan.threads, library_sha256=hash_file(shared),
         ),
         memory=MemoryRecord(
             arena_bytes=plan.arena.bytes, weights_bytes=weights.size,
@@ -163,10 +177,14 @@ def make_manifest(
     )  # fmt: skip
 
 
-def show_stage(net: Network, shapes: Sequence[Shape], target: str, stage: str) -> str:
+def show_stage(
+    net: Network, shapes: Sequence[Shape], target: str, stage: str, threads: int = 1,
+    optimize: Optimize = "speed",
+) -> str:  # fmt: skip
     """Return the rewritten graph, the plan or the C of a network as text; nothing is compiled."""
     graph = rewrite(capture(open_program(net, shapes)))
     if stage == "graph":
         return show(graph)
-    plan = make_plan(graph, find_target(target))
+    check_options(threads, optimize, find_target(target))
+    plan = make_plan(graph, find_target(target), optimize=optimize, threads=threads)
     return show_plan(plan) if stage == "plan" else emit(plan)
