@@ -201,6 +201,7 @@ def depthwise_call(case: Case) -> str:
     sizes = ints(
         case.images, *case.size, case.channels, *case.kernel, image, row, pixel, *case.stride,
         *case.dilation, *case.out_strides, *case.sum_strides,
+        round_up(case.channels, case.vector),
     )  # fmt: skip
     top, _, left, _ = case.padding
     return (

@@ -8,7 +8,8 @@
      in_image, in_row, in_pixel     floats between neighbours of the input (stride not included)
      out_..., sum_...               floats between neighbours of out and sum
      in                             what output pixel (0, 0) reads at tap (0, 0): the input carries its padding
-     w                              [r][s][channels rounded up to VL] (compiler/pack.py); bias likewise
+     w                              [r][s][w_tap floats], of which `channels` rounded up to VL are read; bias likewise
+                                    (compiler/pack.py)
      sum                            read only where e.add is set, else null; may be `out` itself */
 
 /* The register tile: DEPTHWISE_ROWS x 7 outputs (8 where 8 divides the width and 7 does not), which keeps as many
@@ -28,9 +29,8 @@ INLINE void f32_depthwise_naive(
     const int images, const int rows, const int width, const int channels, const int R, const int S,
     const int in_image, const int in_row, const int in_pixel, const int stride_y, const int stride_x,
     const int dilation_y, const int dilation_x, const int out_image, const int out_row, const int out_pixel,
-    const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e, const float *in,
-    const float *w, const float *bias, const float *sum, float *out) {
-    const int padded = (channels + VL - 1) / VL * VL;
+    const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const struct epilogue e,
+    const float *in, const float *w, const float *bias, const float *sum, float *out) {
     for (int n = 0; n < images; n++)
     for (int y = 0; y < rows; y++)
     for (int x = 0; x < width; x++)
@@ -39,7 +39,7 @@ INLINE void f32_depthwise_naive(
         for (int r = 0; r < R; r++)
         for (int s = 0; s < S; s++)
             acc += in[(size_t)n * in_image + (size_t)(y * stride_y + r * dilation_y) * in_row +
-                      (size_t)(x * stride_x + s * dilation_x) * in_pixel + c] * w[(r * S + s) * padded + c];
+                      (size_t)(x * stride_x + s * dilation_x) * in_pixel + c] * w[(r * S + s) * w_tap + c];
         const size_t at = (size_t)n * sum_image + (size_t)y * sum_row + (size_t)x * sum_pixel + c;
         out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] =
             epilogue(e, acc, e.add ? sum[at] : 0);
@@ -49,7 +49,7 @@ INLINE void f32_depthwise_naive(
 /* the arguments of f32_depthwise that its parts share */
 struct f32_depthwise {
     int channels, R, S, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x;
-    int out_row, out_pixel, sum_row, sum_pixel;
+    int out_row, out_pixel, sum_row, sum_pixel, w_tap;
     struct epilogue e;
 };
 
@@ -90,7 +90,7 @@ INLINE const float *f32_depthwise_sum(const struct f32_depthwise a, const float 
 INLINE void f32_depthwise_tile(
     const struct f32_depthwise a, const int rows, const int pixels, const int count, const float *in,
     const float *w, const float *bias, const float *sum, float *out) {
-    const int padded = (a.channels + VL - 1) / VL * VL;
+    const int padded = a.w_tap;
     vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS];
     UNROLL for (int y = 0; y < rows; y++)
         UNROLL for (int x = 0; x < pixels; x++) acc[y][x] = load(bias);
@@ -153,10 +153,10 @@ INLINE void f32_depthwise(
     const int images, const int rows, const int width, const int channels, const int R, const int S,
     const int in_image, const int in_row, const int in_pixel, const int stride_y, const int stride_x,
     const int dilation_y, const int dilation_x, const int out_image, const int out_row, const int out_pixel,
-    const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e, const float *in,
-    const float *w, const float *bias, const float *sum, float *out) {
+    const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const struct epilogue e,
+    const float *in, const float *w, const float *bias, const float *sum, float *out) {
     const struct f32_depthwise a = {channels, R, S, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x,
-                                    out_row, out_pixel, sum_row, sum_pixel, e};
+                                    out_row, out_pixel, sum_row, sum_pixel, w_tap, e};
     const int tail = channels % VL, whole = channels - tail;
     for (int n = 0; n < images; n++) {
         const float *p = in + (size_t)n * in_image, *s = f32_depthwise_sum(a, sum, (size_t)n * sum_image);
