@@ -114,7 +114,7 @@ def test_stages_are_shown_and_nothing_is_compiled(stage, shown, tmp_path, monkey
     ("arguments", "message"),
     [
         (["nets.py:tiny", "--target", "arm"], "no target is named 'arm': take one of native, aar"),
-        (["nets.py:tiny", "--threads", "2"], "threads=2: libraries run on 1 thread in this versi"),
+        (["nets.py:tiny", "--threads", "65"], "threads=65: a library runs on 1 to 64 threads"),
         (["nets.py:tiny", "--cc", "no-cc"], "no C compiler 'no-cc' on the PATH: install it, or "),
         (
             ["nets.py:tiny", "--shape", "1,4,9,9"],

@@ -296,9 +296,17 @@ def test_the_meta_device_is_refused():
         dw.compile(net, (1, 3, 64, 64))
 
 
-def test_threads_are_refused_for_now():
-    with pytest.raises(ValueError, match="threads=2: libraries run on 1 thread in this version"):
-        dw.compile(nn.ReLU(), (1, 3), threads=2)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threads": 0}, "threads=0: a library runs on 1 to 64 threads"),
+        ({"threads": 2, "target": "wasm32"}, "threads=2: wasm32 has no threads; leave it at 1"),
+        ({"optimize": "size"}, "optimize='size': optimize for speed or memory"),
+    ],
+)
+def test_options_that_no_library_has_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        dw.compile(nn.ReLU(), (1, 3), **options)
 
 
 def test_an_unknown_target_names_the_known():

@@ -201,11 +201,11 @@ def depthwise_call(case: Case) -> str:
     sizes = ints(
         case.images, *case.size, case.channels, *case.kernel, image, row, pixel, *case.stride,
         *case.dilation, *case.out_strides, *case.sum_strides,
-        round_up(case.channels, case.vector),
     )  # fmt: skip
     top, _, left, _ = case.padding
+    w_tap = f"({case.channels} + VL - 1) / VL * VL"
     return (
-        f"KERNEL(f32_depthwise)({sizes}, {case.epilogue}, in - {top * row + left * pixel}, w, b, "
+        f"KERNEL(f32_depthwise)({sizes}, {w_tap}, {case.epilogue}, in - {top * row + left * pixel}, w, b, "
         "sum, out);"
     )
 

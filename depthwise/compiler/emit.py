@@ -146,7 +146,7 @@ def _lines(steps: Iterable[Step], plan: Plan, text: _Text, note: str | None = No
 
 def _regions(plan: Plan, text: _Text) -> None:
     """Write a function for each region, and the table of them; neighbours of one part are one."""
-    parted = groupby(plan.regions, lambda region: len(region))
+    parted = groupby(plan.regions, len)
     regions: list[tuple[list[str], ...]] = []
     for count, group in parted:
         if count == 1:
@@ -161,9 +161,8 @@ def _regions(plan: Plan, text: _Text) -> None:
             text.regions += [f"    if (part == {number}) {{", *indented, "    }"]
         text.regions += ["}", ""]
     rows = [f"    {{region_{index}, {len(parts)}}}," for index, parts in enumerate(regions)]
-    text.regions += [
-        "static const struct {", "    net_task task;", "    int parts;", "} regions[] = {", *rows, "};", ""
-    ]  # fmt: skip
+    text.regions += ["static const struct {", "    net_task task;", "    int parts;"]
+    text.regions += ["} regions[] = {", *rows, "};", ""]
 
 
 def _head(plan: Plan, steps: tuple[Step, ...]) -> list[str]:

@@ -14,7 +14,7 @@ from depthwise.compiler.lower_deform import lower_deform_conv
 from depthwise.compiler.lower_elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lower_norm import lower_batch_norm
 from depthwise.compiler.lower_winograd import lower_winograd
-from depthwise.compiler.pack import pack_bias, pack_conv, pack_depthwise
+from depthwise.compiler.pack import pack_bias, pack_conv, pack_depthwise, round_up
 from depthwise.compiler.places import (
     Place,
     Reach,
@@ -200,22 +200,30 @@ def _collapse(work: Work, walk: Walk) -> tuple[Work, tuple[int, int]]:
 
 
 def _depthwise(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
-    x = work.x
-    w = b.weights(pack_depthwise(work.weight, b.target.lanes))
-    bias = b.weights(pack_bias(work.bias, 1, b.target.lanes))
+    x, lanes = work.x, b.target.lanes
+    w = b.weights(pack_depthwise(work.weight, lanes))
+    bias = b.weights(pack_bias(work.bias, 1, lanes))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
 
-    def step(part: Work) -> Step:
+    def step(part: Work, first: int = 0) -> Step:
+        """Return the call from channel `first` on."""
         images, channels, rows, width = part.y.shape
+        offset = part.x.offset - corner + first
         return b.step(
             "f32_depthwise", images, rows, width, channels, *work.weight.shape[2:], x.image, x.row,
             x.pixel, *op.stride, *op.dilation, part.y.image, part.y.row, part.y.pixel,
-            *part.sum_strides, part.epilogue, replace(part.x, offset=part.x.offset - corner), w,
-            bias, part.residual, part.y,
+            *part.sum_strides, round_up(work.weight.shape[0], lanes), part.epilogue,
+            Place(x.buffer, offset, (*x.shape[:1], channels, *x.shape[2:]), x.strides),
+            replace(w, offset=w.offset + first), replace(bias, offset=bias.offset + first),
+            part.residual, part.y,
         )  # fmt: skip
 
+    def channels(start: int, count: int) -> Step:
+        return step(work.outputs(1, start, count), start)
+
     walk = Walk((), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work))
-    b.append(step(work), walk.split(work, step))
+    by_channels = Split("channels", x.shape[1], channels, grain=lanes)
+    b.append(step(work), walk.split(work, step), by_channels)
 
 
 def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:

@@ -14,7 +14,7 @@ from depthwise.compiler.axes import (
 )
 from depthwise.compiler.fused import Epilogue
 from depthwise.compiler.lower import lower
-from depthwise.compiler.places import Place, Step, by_rows
+from depthwise.compiler.places import Place, Step, by_channels, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
@@ -34,7 +34,7 @@ def _(op: ops.Activation, node: Node, b: PlanBuilder) -> None:
         return b.step("f32_unary", *run_numbers(axes, 2), op, x, y)
 
     x, y = b.read(node.inputs[0]), b.write(node)
-    b.append(part(x, y), by_rows(part, x, y))
+    b.append(part(x, y), by_rows(part, x, y), by_channels(part, b.target.lanes, x, y))
 
 
 @lower.register
@@ -59,7 +59,8 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: PlanBuilder)
 
     read = [place_operand(name, shape, b) for name in node.inputs]
     y = b.write(node)
-    b.append(part(*read, y), by_rows(part, *read, y))
+    places = (*read, y)
+    b.append(part(*places), by_rows(part, *places), by_channels(part, b.target.lanes, *places))
 
 
 @lower.register

@@ -3,7 +3,7 @@
 from math import prod
 
 from depthwise.compiler.lower import lower
-from depthwise.compiler.places import Place, reshaped
+from depthwise.compiler.places import Place, Step, by_channels, reshaped
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 
@@ -33,22 +33,35 @@ def strides(x: Place, y: Place) -> tuple[int, ...]:
 def _(op: ops.MaxPool2d, node: Node, b: PlanBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
     corner = (op.padding.top, op.padding.left)
-    b.call(
-        "f32_max_pool", *sizes(x, y), *op.kernel, *op.stride, *corner, *op.dilation,
-        *strides(x, y), x, y,
-    )  # fmt: skip
+
+    def part(x: Place, y: Place) -> Step:
+        return b.step(
+            "f32_max_pool", *sizes(x, y), *op.kernel, *op.stride, *corner, *op.dilation,
+            *strides(x, y), x, y,
+        )  # fmt: skip
+
+    b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
 
 
 @lower.register
 def _(op: ops.AvgPool2d, node: Node, b: PlanBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
-    b.call(
-        "f32_avg_pool", *sizes(x, y), *op.kernel, *op.stride, *op.padding, int(op.count_padding),
-        op.divisor or 0, *strides(x, y), x, y,
-    )  # fmt: skip
+
+    def part(x: Place, y: Place) -> Step:
+        return b.step(
+            "f32_avg_pool", *sizes(x, y), *op.kernel, *op.stride, *op.padding,
+            int(op.count_padding), op.divisor or 0, *strides(x, y), x, y,
+        )  # fmt: skip
+
+    b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
 
 
 @lower.register
 def _(op: ops.AdaptivePool2d, node: Node, b: PlanBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
-    b.call("f32_adaptive_pool", POOL.index(op.function), *sizes(x, y), *strides(x, y), x, y)
+
+    def part(x: Place, y: Place) -> Step:
+        function = POOL.index(op.function)
+        return b.step("f32_adaptive_pool", function, *sizes(x, y), *strides(x, y), x, y)
+
+    b.append(part(x, y), by_channels(part, b.target.lanes, x, y))

@@ -95,9 +95,8 @@ def row_split(step: Step) -> Split | None:
     return split
 
 
-def partition(steps: Sequence[Step], buffers: Sequence[Buffer], optimize: Optimize) -> list[Group]:
+def partition(whole: Steps, optimize: Optimize) -> list[Group]:
     """Return all steps in groups, in their order: those that are streamed, and single ones."""
-    whole = Steps(steps, buffers)
     return _fastest(whole) if optimize == "speed" else _smallest(whole)
 
 

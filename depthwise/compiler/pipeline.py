@@ -34,8 +34,8 @@ from depthwise.compiler.manifest import (
     PreparationRecord,
     TensorRecord,
 )
-from depthwise.compiler.passes import PASSES
 from depthwise.compiler.partition import Optimize
+from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation

@@ -207,3 +207,18 @@ def by_rows(part: Callable[..., Step], *places: Place) -> Split | None:
 
     reads = tuple(Reach(place) for place in places[:-1] if place.row)  # else it is repeated
     return Split("rows", written.shape[2], rows, reads=reads, writes=Reach(written))
+
+
+def by_channels(part: Callable[..., Step], grain: int, *places: Place) -> Split | None:
+    """Return the split of a step whose every place, the last one written, has a channel for each.
+
+    None where there are no images, or not more channels than `grain`.
+    """
+    written = places[-1]
+    if len(written.shape) != 4 or written.shape[1] <= grain:
+        return None
+
+    def channels(start: int, count: int) -> Step:
+        return part(*(place.part(1, start, count) for place in places))
+
+    return Split("channels", written.shape[1], channels, grain)

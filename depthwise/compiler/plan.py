@@ -34,7 +34,7 @@ from depthwise.compiler.places import (
 )
 from depthwise.compiler.storage import NO_BORDER, Home, find_borders, find_homes, pixel_stride
 from depthwise.compiler.target import Target
-from depthwise.compiler.threads import Parts, divide, stream_parts
+from depthwise.compiler.threads import Divider, Parts, Shares, divide, stream_parts
 from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
 
 FLOAT = 4  # bytes
@@ -261,31 +261,40 @@ class PlanBuilder:
 
     def _regions(self, optimize: Optimize | None, threads: int) -> list[Parts]:
         """Return the steps streamed where that pays, and divided among threads."""
-        regions: list[Parts] = []
-        filled: set[int] = set()
+        steps = Steps(self.steps, tuple(self.buffers))
         groups = (
-            partition(self.steps, tuple(self.buffers), optimize)
+            partition(steps, optimize)
             if optimize
             else [Group(i, i) for i in range(len(self.steps))]
         )
-        steps = Steps(self.steps, tuple(self.buffers))
+        divider = Divider(self.buffers, threads, self.target.lanes)
+        add_buffer = partial(self._add_buffer, "arena")
+        items: list[list[Shares]] = []
         for group in groups:
-            parts = self._streamed(steps, group, threads)
-            divided = (
-                [parts]
-                if parts
-                else [divide(step, threads) for step in self.steps[group.first : group.last + 1]]
-            )
-            for region in divided:
-                regions += [((step,),) for step in self._fill_borders(region, filled)]
-                regions.append(region)
-        return regions
+            chain = steps.chain(group.first, group.last) if group.height else None
+            parts = chain and stream_parts(chain, group.height, threads, add_buffer)
+            if chain and parts:
+                items.append([divider.chain(chain, parts)])
+            else:
+                single = self.steps[group.first : group.last + 1]
+                items += [list(divider.options(step)) for step in single]
+        return self._with_borders(divide(items, threads))
 
-    def _streamed(self, steps: Steps, group: Group, threads: int) -> Parts | None:
-        chain = steps.chain(group.first, group.last) if group.height else None
-        if chain is None:
-            return None
-        return stream_parts(chain, group.height, threads, partial(self._add_buffer, "arena"))
+    def _with_borders(self, regions: list[Parts]) -> list[Parts]:
+        """Return the regions with steps that zero each border, before the first region to touch it.
+
+        With threads the last of them does so while the region before is done.
+        """
+        filled: set[int] = set()
+        result: list[Parts] = []
+        for region in regions:
+            fills = self._fill_borders(region, filled)
+            if fills and result and len(result[-1]) > 1:
+                result[-1] = (*result[-1][:-1], (*result[-1][-1], *fills))
+            elif fills:
+                result += [((fill,),) for fill in fills]
+            result.append(region)
+        return result
 
     def _fill_borders(self, region: Parts, filled: set[int]) -> list[Step]:
         """Return the steps that zero the borders of buffers that a region is the first to touch."""

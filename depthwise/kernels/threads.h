@@ -34,30 +34,26 @@ struct net_pool {
     int stopping;
     net_task task;
     const void *network;
-    int parts;
     char apart_1[64];
-    int unfinished; /* workers that have not done their part */
+    unsigned claimed[NET_THREADS]; /* the last task of which somebody took this part */
     char apart_2[64];
+    int unfinished;              /* parts of this task */
     int sleeping, waiting, busy; /* workers asleep; the caller asleep; a caller is here */
     pthread_mutex_t mutex;
     pthread_cond_t wake, done;
     struct net_worker workers[NET_THREADS];
 };
 
-static void *net_work(void *argument) {
-    struct net_worker *worker = (struct net_worker *)argument;
-    struct net_pool *pool = worker->pool;
-    for (unsigned seen = 0;; seen++) {
-        for (int i = 0; i < SPINS && GET(pool->epoch) == seen; i++) PAUSE();
-        if (GET(pool->epoch) == seen) {
-            pthread_mutex_lock(&pool->mutex);
-            ADD(pool->sleeping, 1);
-            while (GET(pool->epoch) == seen) pthread_cond_wait(&pool->wake, &pool->mutex);
-            ADD(pool->sleeping, -1);
-            pthread_mutex_unlock(&pool->mutex);
-        }
-        if (GET(pool->stopping)) return NULL;
-        if (worker->part < pool->parts) pool->task(pool->network, worker->part);
+/* Does the parts of task `epoch` that nobody has taken, first one's own: where the system keeps a thread off its core,
+   the others do not wait for it. A part can only be taken of the task that is being done, for that ends with its last
+   part; so it is after taking one that the task may be read. */
+static void net_take(struct net_pool *pool, unsigned epoch, int first) {
+    for (int i = 0; i < NET_THREADS; i++) {
+        const int part = (first + i) % NET_THREADS;
+        unsigned last = epoch - 1;
+        if (!__atomic_compare_exchange_n(&pool->claimed[part], &last, epoch, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            continue;
+        pool->task(pool->network, part);
         if (ADD(pool->unfinished, -1) == 0 && GET(pool->waiting)) {
             pthread_mutex_lock(&pool->mutex);
             pthread_cond_signal(&pool->done);
@@ -66,11 +62,32 @@ static void *net_work(void *argument) {
     }
 }
 
-static void net_pool_begin(struct net_pool *pool, int workers) {
-    SET(pool->unfinished, workers);
+static void *net_work(void *argument) {
+    struct net_worker *worker = (struct net_worker *)argument;
+    struct net_pool *pool = worker->pool;
+    unsigned seen = 0;
+    while (!GET(pool->stopping)) {
+        for (int i = 0; i < SPINS && GET(pool->epoch) == seen; i++) PAUSE();
+        if (GET(pool->epoch) == seen) {
+            pthread_mutex_lock(&pool->mutex);
+            ADD(pool->sleeping, 1);
+            while (GET(pool->epoch) == seen) pthread_cond_wait(&pool->wake, &pool->mutex);
+            pthread_mutex_unlock(&pool->mutex);
+        }
+        seen = GET(pool->epoch);
+        net_take(pool, seen, worker->part);
+    }
+    return NULL;
+}
+
+/* Lets the workers see a new task of so many parts; with none they find nothing to take. */
+static void net_begin(struct net_pool *pool, int parts) {
+    SET(pool->unfinished, parts);
+    for (int i = parts; i < NET_THREADS; i++) SET(pool->claimed[i], pool->epoch + 1);
     ADD(pool->epoch, 1);
     if (GET(pool->sleeping)) {
         pthread_mutex_lock(&pool->mutex);
+        SET(pool->sleeping, 0);
         pthread_cond_broadcast(&pool->wake);
         pthread_mutex_unlock(&pool->mutex);
     }
@@ -84,9 +101,9 @@ void net_pool_run(void *memory, net_task task, const void *network, int parts);
 size_t net_pool_bytes(void) { return sizeof(struct net_pool); }
 
 /* Stops the first `workers` threads, and waits for them. */
-static void net_pool_join(struct net_pool *pool, int workers) {
+static void net_join(struct net_pool *pool, int workers) {
     SET(pool->stopping, 1);
-    net_pool_begin(pool, workers);
+    net_begin(pool, 0);
     for (int i = 0; i < workers; i++) pthread_join(pool->workers[i].thread, NULL);
     pthread_mutex_destroy(&pool->mutex);
     pthread_cond_destroy(&pool->wake);
@@ -104,14 +121,14 @@ int net_pool_start(void *memory) {
         pool->workers[i].part = i + 1;
         const int error = pthread_create(&pool->workers[i].thread, NULL, net_work, &pool->workers[i]);
         if (error) {
-            net_pool_join(pool, i);
+            net_join(pool, i);
             return error;
         }
     }
     return 0;
 }
 
-void net_pool_stop(void *memory) { net_pool_join((struct net_pool *)memory, NET_THREADS - 1); }
+void net_pool_stop(void *memory) { net_join((struct net_pool *)memory, NET_THREADS - 1); }
 
 /* Does all parts of a task. Where another caller's task is being done, this caller does its parts alone. */
 void net_pool_run(void *memory, net_task task, const void *network, int parts) {
@@ -122,9 +139,8 @@ void net_pool_run(void *memory, net_task task, const void *network, int parts) {
     }
     pool->task = task;
     pool->network = network;
-    pool->parts = parts;
-    net_pool_begin(pool, NET_THREADS - 1);
-    task(network, 0);
+    net_begin(pool, parts);
+    net_take(pool, pool->epoch, 0);
     for (int i = 0; i < SPINS && GET(pool->unfinished); i++) PAUSE();
     if (GET(pool->unfinished)) {
         pthread_mutex_lock(&pool->mutex);
