@@ -13,7 +13,7 @@ from torch import nn
 import depthwise as dw
 from depthwise.compiler.build import compile_c, thread_flags
 from depthwise.compiler.emit import emit
-from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.library import Code, Library, align_copy, aligned_bytes
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
@@ -37,7 +37,9 @@ NETS = {
 @pytest.fixture(scope="module")
 def graphs() -> dict[str, Graph]:
     torch.manual_seed(0)
-    return {n: rewrite(capture(export(make().eval(), [(1, 3, 96, 80)]))) for n, make in NETS.items()}
+    return {
+        n: rewrite(capture(export(make().eval(), [(1, 3, 96, 80)]))) for n, make in NETS.items()
+    }
 
 
 def run(plan: Plan, x: np.ndarray, times: int = 1) -> list[np.ndarray]:
@@ -63,3 +65,120 @@ def test_threads_compute_the_same_bits(name: str, threads: int, graphs, monkeypa
     (expected,) = run(alone, x)
     for found in run(shared, x, times=20):
         np.testing.assert_array_equal(found, expected)
+
+
+CALLS = ("net_task", "net_parallel_for")
+PARALLEL = ctypes.CFUNCTYPE(None, *([ctypes.c_void_p] * 3), ctypes.c_int)
+TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
+
+
+def test_the_host_brings_its_own_parallel_for(graphs):
+    x = np.random.default_rng(0).standard_normal((1, 3, 96, 80), np.float32)
+    plan = make_plan(graphs["ghostnet"], NATIVE, threads=2)
+    (expected,) = run(plan, x)
+    library = ctypes.CDLL(str(compile_c(emit(plan), plan.target, extra=thread_flags(2))))
+    calls = []
+
+    @PARALLEL
+    def backwards(context, task, network, parts):
+        calls.append((context, parts))
+        for part in reversed(range(parts)):
+            TASK(task)(network, part)
+
+    arena, weights = aligned_bytes(plan.arena.bytes), align_copy(plan.weights)
+    y = np.empty_like(expected)
+    pointers = (ctypes.c_void_p(a.ctypes.data) for a in (weights, x, y, arena))
+    assert library.net_run_parallel(*pointers, backwards, ctypes.c_void_p(7)) == 0
+    np.testing.assert_array_equal(y, expected)
+    assert set(calls) == {(7, 2)}
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Library:
+    torch.manual_seed(0)
+    return dw.compile(NETS["mobilenet_v3_small"]().eval(), (1, 3, 96, 80), threads=2)
+
+
+def test_callers_may_share_a_library_with_threads(two_threads):
+    x = np.random.default_rng(0).standard_normal((1, 3, 96, 80), np.float32)
+    expected = two_threads(x)
+    with ThreadPoolExecutor(4) as pool:
+        for y in pool.map(lambda _: two_threads(x), range(200)):
+            np.testing.assert_array_equal(y, expected)
+
+
+def test_idle_threads_burn_nothing(two_threads):
+    two_threads(np.zeros((1, 3, 96, 80), np.float32))
+    time.sleep(0.05)  # longer than they spin
+    start = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - start < 0.1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_has_threads_of_its_own(two_threads):
+    x = np.ones((1, 3, 96, 80), np.float32)
+    expected = two_threads(x)
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(two_threads(x), expected) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_saved_library_keeps_its_threads(two_threads, tmp_path):
+    two_threads.save(tmp_path / "net")
+    opened = dw.load(tmp_path / "net")
+    assert opened.manifest.build.threads == 2
+    assert "net_pool_start" in (tmp_path / "net" / "net.h").read_text()
+    x = np.ones((1, 3, 96, 80), np.float32)
+    np.testing.assert_array_equal(opened(x), two_threads(x))
+
+
+# ------------------------------------------------------------------------------------- the division
+
+
+def box(rows: tuple[int, int], channels: tuple[int, int]) -> Box:
+    return Box(1, rows, channels, 10)
+
+
+def test_boxes_overlap_in_rows_and_channels():
+    assert box((0, 4), (0, 8)).overlap(box((3, 9), (6, 20))) == 1 * 2 * 10
+    assert box((0, 4), (0, 8)).overlap(box((4, 9), (0, 8))) == 0
+    assert box((0, 4), (0, 8)).overlap(box((0, 4), (8, 9))) == 0
+
+
+def half(writes: Box, reads: Box | None = None) -> Share:
+    return Share((Step("f32_copy", (), "", ""),), (reads,) if reads else (), (writes,), 5000.0)
+
+
+def test_threads_meet_only_where_one_needs_what_another_wrote():
+    def output(channels: tuple[int, int]) -> Box:
+        return Box(2, (0, 8), channels, 10)
+
+    top, bottom = box((0, 4), (0, 16)), box((4, 8), (0, 16))
+    left, right = box((0, 8), (0, 8)), box((0, 8), (8, 16))
+    by_rows = (half(output((0, 8)), top), half(output((8, 16)), bottom))
+    by_channels = (half(output((0, 8)), left), half(output((8, 16)), right))
+    assert not conflict((half(top), half(bottom)), by_rows)
+    assert conflict((half(top), half(bottom)), by_channels)
+    assert not conflict((half(left), half(right)), by_channels)
+    assert len(divide([[(half(top), half(bottom))], [by_rows, by_channels]], 2)) == 1
+    assert len(divide([[(half(top), half(bottom))], [by_channels]], 2)) == 2
+
+
+def test_a_split_is_cut_at_whole_grains(graphs):
+    plan = make_plan(graphs["mobilenet_v3_small"], NATIVE)
+    splits = [split for step in plan.steps for split in step.splits]
+    assert splits
+    for split in splits:
+        edges = cut(split, 3)
+        assert edges[0][0] == 0
+        assert edges[-1][1] == split.length
+        assert all(start % split.grain == 0 and start < stop for start, stop in edges)
+
+
+def test_small_steps_are_done_by_one_thread(graphs):
+    plan = make_plan(graphs["mobilenet_v3_small"], NATIVE)
+    divider = Divider(plan.buffers, 2, NATIVE.lanes)
+    pooled = [step for step in plan.steps if step.kernel == "f32_adaptive_pool"]
+    assert min(len(list(divider.options(step))) for step in pooled) == 1

@@ -152,7 +152,9 @@ class Divider:
     def options(self, step: Step) -> Iterator[Shares]:
         """Return the ways to do a step: by one thread, or along each of its splits by all."""
         time = self._time(step)
-        yield (Share((step,), self._boxes(step), self._box(step.places[-1]), time),)
+        boxes = self._boxes(step)
+        written = self._box(step.places[-1]) if step.splits else boxes  # else it may be any
+        yield (Share((step,), boxes, written, time),)
         if time < 2 * MEETING / self.threads:
             return
         for split in step.splits:
