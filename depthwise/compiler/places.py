@@ -98,7 +98,8 @@ Argument = int | float | Place | Table | Activation | Epilogue | None
 class Step:
     """One call of a kernel, for the node `name` of the module `path`.
 
-    `splits` are the ways to do it in parts; a step without any is done in one.
+    `splits` are the ways to do it in parts, of which the last place is what it writes; a step
+    without any is done in one.
     """
 
     kernel: str
