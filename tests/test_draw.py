@@ -18,6 +18,7 @@ from depthwise.cli.source import describe
 from depthwise.graph import trace
 from depthwise.report.branches import Fork, Tangle, find_chain, steps_of
 from depthwise.report.cards import find_cards
+from depthwise.report.labels import labels
 from depthwise.report.layout import BAND, Box
 from depthwise.report.network_picture import draw_network, network_picture
 from depthwise.report.steps import Step, find_steps
@@ -184,6 +185,12 @@ def test_a_network_of_ones_own_is_drawn():
     assert isinstance(chain[-1], Fork)
     assert chain[-1].join is None
     ElementTree.fromstring(network_picture(graph, "own <&>"))
+
+
+def test_the_narrowest_wording_still_says_what_a_pooling_does():
+    graph = traced(nn.AvgPool2d(3, 1))
+    (step,) = chain_of(graph)[0]
+    assert [wording.lines for wording in labels(graph, step, 50)][-1] == ("mean", "4")
 
 
 def test_a_network_without_layers_is_refused():

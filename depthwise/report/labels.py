@@ -41,7 +41,7 @@ def labels(graph: Graph, step: Step, room: float) -> list[Wording]:
     right = in_units(macs) if macs else ""
     full = f"{what} → {channels}"
     whole = " · ".join(filter(None, (_functions(step.before), full, _functions(step.after))))
-    last = short.rpartition(" ")[2]
+    last = short.split(" ")[0 if step.kind == "pooling" else -1]  # colours tell convolutions apart
     wide = [
         Wording((whole,), right), Wording((full,), right), Wording((whole,)), Wording((full,)),
         Wording((f"{short} → {channels}",)),
