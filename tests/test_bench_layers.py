@@ -33,7 +33,7 @@ def small():
         nn.BatchNorm2d(32),
         nn.ReLU(),
         nn.Conv2d(32, 32, 3, padding=1, groups=32),
-        nn.ConvTranspose2d(32, 16, 3, stride=2, padding=1),
+        nn.ConvTranspose2d(32, 16, 2, stride=2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(16, 10),
