@@ -96,14 +96,14 @@ def direct_only(layers: Algorithms, target: Target) -> Algorithms:
 
 # ------------------------------------------------------------------------------------- Winograd
 
-# An element of V or M costs as much as so many multiply-adds to transform, store and load, and a
-# weight to be brought from memory; fitted with AVX-512 to layers of ResNet-50, GoogLeNet and
-# Inception v3 whose weights are not in any cache, where it tells 22 of 24 times within 20 %.
-TRANSFORM, FETCH = 9, 6
+# In multiply-adds at full speed, an element of V or M costs TRANSFORM to make, store and load, and
+# a weight FETCH to be brought from memory, with vectors of FULL floats; narrower ones wait less for
+# memory. Fitted to layers of ResNet-50, GoogLeNet and Inception v3 whose weights are in no cache.
+TRANSFORM, FETCH, FULL = 9, 6, 16
 CLOSE = 0.95
 
-# Weights that come from memory pass by few times: 14x14x256 takes 390 us with a tile of 16 x 1, 430
-# with 8 x 3 and 490 with 4 x 4, though these load less.
+# Weights that come from memory should pass by few times: 14x14x256 takes 390 us with a tile of
+# 16 x 1, 430 with 8 x 3 though that loads less, both fetching ahead; in steps of default_tile.
 REREAD = 1.5
 
 
@@ -128,10 +128,11 @@ def with_points(layer: Layer, points: Pair, target: Target) -> Winograd:
     count = points[0] * points[1]
     tiles = tile_count(layer, points)
     large = count * layer.channels * layer.outs * 4 > 4 * LARGE
+    reread = REREAD * target.lanes / FULL if large else 0
     most = (4 if large else 1) * LARGE // (count * layer.channels * 4)
     batches = ceil(tiles / max(most, min(tiles, 8)))
     pixels, vectors = default_tile(
-        target.lanes, target.registers, ceil(tiles / batches), layer.outs, REREAD
+        target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread
     )
     batch = min(tiles, ceil(ceil(tiles / batches) / pixels) * pixels)
     return Winograd(points, pixels, vectors, batch)
@@ -150,10 +151,14 @@ def winograd_cost(layer: Layer, winograd: Winograd, target: Target) -> float:
     channels, outs = (round_up(n, target.lanes) for n in (layer.channels, layer.outs))
     tiles = tile_count(layer, winograd.points)
     weights = layer.channels * outs
-    return points * (tiles * (weights + TRANSFORM * (channels + outs)) + FETCH * weights)
+    return points * (tiles * (weights + TRANSFORM * (channels + outs)) + _fetch(target) * weights)
 
 
 def direct_cost(layer: Layer, target: Target) -> float:
     """Return the estimated time of the direct convolution, in multiply-adds at full speed."""
     weights = layer.taps * layer.channels * round_up(layer.outs, target.lanes) * layer.groups
-    return weights * (layer.images * layer.rows * layer.width + FETCH)
+    return weights * (layer.images * layer.rows * layer.width + _fetch(target))
+
+
+def _fetch(target: Target) -> float:
+    return FETCH * target.lanes / FULL

@@ -11,7 +11,8 @@
    B d is a polynomial product and A' M its values at n - 1 points and at infinity: A'[y][i] = a_i^y, B[i] holds the
    coefficients of the product of (x - a_j) over j != i, and w carries 1 / product of (a_i - a_j). The points are 0,
    the pairs below with both signs, and infinity. They are fractions of powers of two, so that whole numbers stay
-   exact while they fit 24 bits; n = 1 leaves an axis as it is.
+   exact while they fit 24 bits; n = 1 leaves an axis as it is. An infinity or NaN in a tile's input spoils the whole
+   tile, not only the outputs that read it.
 
      images, rows, width          the output's
      channels, outs               input and output channels
