@@ -24,7 +24,7 @@ def loud(y):
 
 
 def wrong(y):
-    return lambda: y + 0.01 * np.abs(y).max()
+    return lambda: y + 0.05 * np.abs(y).max()
 
 
 def refusing(_):

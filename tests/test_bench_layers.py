@@ -10,7 +10,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.accounting.tables import render
-from depthwise.bench.layers import Profile, profile
+from depthwise.bench.layers import LayerTime, Profile, bound, profile
 from depthwise.bench.peak import measure_peak
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
@@ -18,6 +18,7 @@ from depthwise.compiler import pipeline
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import capture
+from depthwise.machine import Machine
 from depthwise.machine.steps import time_steps
 
 NATIVE = find_target("native")
@@ -82,9 +83,55 @@ def test_the_layers_take_as_long_as_the_whole():
 def test_a_peak_is_above_what_a_network_reaches(found):
     peak = measure_peak()
     assert peak > found.flops
-    text = render(layers_table("small", found, peak), 140)
+    text = render(layers_table("small", found, peak, None), 140)
     assert text.startswith(f"small, median of {found.runs} runs")
     assert f"{peak / 1e9:.1f} GFLOP/s" in text
+
+
+def machine():
+    """Return a machine whose L1 gives 100 GB/s, and its memory 10."""
+    rates = {"L1": 100.0, "memory": 10.0}
+    return Machine.model_validate(
+        {
+            "cpu": "paper", "features": (), "cores": 1, "target": "x86-64-v4", "compiler": "none",
+            "date": "2026", "rounds": 1, "caches": (32768,), "cache_source": "system",
+            "peaks": [{"lanes": 16, "gflops": spread(100.0)}], "second": None,
+            "readings": [
+                {"level": level, "span": 1, "gigabytes": spread(rate)}
+                for level, rate in rates.items()
+            ],
+        }
+    )  # fmt: skip
+
+
+def spread(value):
+    return {"best": value, "median": value, "worst": value}
+
+
+@pytest.mark.parametrize(
+    ("macs", "size", "calls", "filled", "seconds", "reason"),
+    [
+        (5_000_000, 10_000, 1, 1.0, 1e-4, "arithmetic"),
+        (5_000_000, 10_000, 1, 0.5, 1e-4, "tail"),
+        (0, 10_000, 1, 1.0, 1e-7, "bandwidth, L1"),
+        (5_000_000, 2_000_000, 1, 1.0, 2e-4, "bandwidth, memory"),
+        (5_000_000, 2_000_000, 100, 1.0, 1e-4, "arithmetic"),  # streamed: a window stays near
+    ],
+)
+def test_a_layer_is_bound_by_what_takes_longest(macs, size, calls, filled, seconds, reason):
+    layer = LayerTime("a", "a", "f32_conv", (1, 8, 9, 9), "", calls, 1e-3, macs, size, filled)
+    found = bound(layer, machine(), peak=100e9)
+    assert found.seconds == pytest.approx(seconds)
+    assert found.reason == reason
+
+
+def test_the_table_says_what_a_layer_is_bound_by(found):
+    text = render(layers_table("small", found, 1e12, machine()), 160)
+    (row,) = [line for line in text.splitlines() if line.startswith("7 ") and "conv" in line]
+    assert "bandwidth, L1" in row  # 16 x 10 weights for each of 10 sums
+    layer = next(layer for layer in found.layers if layer.path == "7" and layer.macs)
+    assert layer.bytes == 4 * (16 + 160 + 10 + 10)
+    assert layer.filled == 10 / (-(-10 // NATIVE.lanes) * NATIVE.lanes)
 
 
 def test_the_command_prints_the_layers(tmp_path, monkeypatch, capsys):

@@ -17,7 +17,9 @@ from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 
-TOLERANCE = 1e-3  # of the largest output: Winograd in float32 is off by up to about that
+TOLERANCE = (
+    1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5
+)
 TURN = 0.25  # seconds of runs that a runtime gets in a round
 FEWEST, MOST = 3, 300  # runs in a turn
 

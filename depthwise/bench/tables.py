@@ -5,34 +5,52 @@ from rich.table import Table
 from rich.text import Text
 
 from depthwise.accounting.tables import in_shape, in_units
-from depthwise.bench.layers import LayerTime, Profile
+from depthwise.bench.layers import LayerTime, Profile, bound
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.machine import Machine
 
 
-def layers_table(network: str, profile: Profile, peak: float) -> RenderableType:
-    """Return a row a kernel call, then the whole; `peak` is one core's, in FLOP/s."""
+def layers_table(
+    network: str, profile: Profile, peak: float, machine: Machine | None
+) -> RenderableType:
+    """Return a row a layer and kernel, then the whole; `peak` is one core's, in FLOP/s.
+
+    With a calibrated `machine` a row says how near its roofline it is, and what that is made of.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("layer", "kernel", "out", "how"):
-        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=44)
-    for title in ("us", "%", "GFLOP/s", "% of peak"):
+    for title, width in (("layer", 36), ("kernel", 14), ("out", 12), ("how", 24)):
+        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=width)
+    for title in ("us", "%", "GFLOP/s", "% peak"):
         table.add_column(title, justify="right", no_wrap=True)
+    if machine:
+        table.add_column("% roof", justify="right", no_wrap=True)
+        table.add_column("bound by", no_wrap=True)
     for layer in profile.layers:
-        table.add_row(*_layer(layer, profile, peak))
+        roof = _roof(layer, machine, peak) if machine and layer.bytes else ()
+        table.add_row(*_layer(layer, profile, peak), *roof)
     table.add_section()
     table.add_row(
         "total", "", "", "", f"{profile.seconds * 1e6:.1f}", "100", f"{profile.flops / 1e9:.1f}",
         f"{100 * profile.flops / peak:.1f}", style="bold",
     )  # fmt: skip
     title = Text(f"{network}, median of {profile.runs} runs on one thread", style="bold")
-    return Group(title, "", table, "", f"one core's FMA peak: {peak / 1e9:.1f} GFLOP/s")
+    notes = [f"one core's FMA peak: {peak / 1e9:.1f} GFLOP/s"]
+    notes += [] if machine else ["`depthwise calibrate` once, and this table has rooflines"]
+    return Group(title, "", table, "", *notes)
+
+
+def _roof(layer: LayerTime, machine: Machine, peak: float) -> tuple[str, str]:
+    found = bound(layer, machine, peak)
+    return f"{100 * found.seconds / layer.seconds:.0f}" if layer.seconds else "", found.reason
 
 
 def _layer(layer: LayerTime, profile: Profile, peak: float) -> tuple[str, ...]:
-    rate = (f"{layer.flops / 1e9:.1f}", f"{100 * layer.flops / peak:.1f}") if layer.macs else ()
+    rates = (f"{layer.flops / 1e9:.1f}", f"{100 * layer.flops / peak:.1f}")
+    total = sum(each.seconds for each in profile.layers)
     return (
         layer.path or layer.name, layer.kernel.removeprefix("f32_"), in_shape(layer.shape),
-        layer.comment, f"{layer.seconds * 1e6:.1f}", f"{100 * layer.seconds / profile.seconds:.2f}",
-        *rate,
+        layer.comment, f"{layer.seconds * 1e6:.1f}", f"{100 * layer.seconds / total:.2f}",
+        *(rates if layer.macs else ("", "")),
     )  # fmt: skip
 
 

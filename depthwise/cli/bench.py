@@ -74,11 +74,13 @@ def _print_layers(questions: "list[Question]") -> None:
     from depthwise.compiler.plan import make_plan  # noqa: PLC0415
     from depthwise.compiler.target import find_target  # noqa: PLC0415
     from depthwise.graph import capture  # noqa: PLC0415
+    from depthwise.machine import find  # noqa: PLC0415
 
     for question in questions:
         program = pipeline.open_program(question.net, (question.shape,))
         plan = make_plan(pipeline.rewrite(capture(program)), find_target("native"))
-        screen().print(layers_table(question.network, profile(plan), measure_peak()))
+        found = profile(plan)
+        screen().print(layers_table(question.network, found, measure_peak(), find()))
 
 
 def _compare(

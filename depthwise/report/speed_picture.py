@@ -1,0 +1,166 @@
+"""Multiply-adds saved against time saved: how much of a small network's promise a runtime keeps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from depthwise.bench.peers import OURS, PEERS
+from depthwise.bench.record import BenchRecord, NetworkRecord, RuntimeRecord
+
+REFERENCE = "resnet50"
+TICKS = (1, 2, 5, 10, 20, 50, 100)
+
+# Okabe and Ito's colours, told apart by the colour-blind; each runtime has its own marker, too.
+STYLES = {
+    OURS.name: ("#D55E00", "o"),
+    "openvino": ("#0072B2", "s"),
+    "onnxruntime": ("#009E73", "^"),
+    "ncnn": ("#CC79A7", "D"),
+    "mnn": ("#E69F00", "v"),
+    "torch.compile": ("#56B4E9", "P"),
+    "pytorch": ("#5A5A5A", "X"),
+}
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A network in a runtime, against ResNet-50 in the same: MACs and time, as ratios."""
+
+    network: str
+    macs: float
+    time: float
+
+
+def savings(records: Sequence[NetworkRecord]) -> dict[str, tuple[Saving, ...]]:
+    """Return {runtime: its networks by MACs saved}, of the runtimes that ran ResNet-50.
+
+    Ours is held against our ResNet-50 without Winograd, which does the multiply-adds that are
+    counted; a peer against its own. Raises ValueError where ResNet-50 is missing, or is all.
+    """
+    by_name = {record.network: record for record in records}
+    if REFERENCE not in by_name or len(by_name) < 2:
+        found = ", ".join(by_name) or "none"
+        raise ValueError(f"measured are {found}: give {REFERENCE} and smaller networks")
+    reference = by_name.pop(REFERENCE)
+    return {
+        name: kept
+        for name in (OURS.name, *(peer.name for peer in PEERS))
+        if (kept := _savings_of(name, reference, tuple(by_name.values())))
+    }
+
+
+def _savings_of(
+    name: str, reference: NetworkRecord, records: Sequence[NetworkRecord]
+) -> tuple[Saving, ...]:
+    base = reference.direct if name == OURS.name else _find(reference, name)
+    if base is None or base.seconds is None:
+        return ()
+    found = []
+    for record in records:
+        runtime = _find(record, name)
+        if runtime and runtime.seconds:
+            time = base.seconds / runtime.seconds
+            found.append(Saving(record.network, reference.macs / record.macs, time))
+    return tuple(sorted(found, key=lambda saving: saving.macs))
+
+
+def _find(record: NetworkRecord, name: str) -> RuntimeRecord | None:
+    return next((runtime for runtime in record.runtimes if runtime.name == name), None)
+
+
+def speed_picture(records: Sequence[BenchRecord], path: Path) -> None:
+    """Draw what was measured, all on as many threads, to `path`, an .svg or .png file.
+
+    Raises ValueError for another suffix, for ResNet-50 alone or none, and for mixed threads.
+    """
+    if path.suffix not in (".svg", ".png"):
+        raise ValueError(f"{path}: a picture ends in .svg or .png")
+    threads = {record.threads for record in records}
+    if len(threads) > 1:
+        raise ValueError(f"measured on {sorted(threads)} threads: draw a picture of each")
+    found = savings([network for record in records for network in record.networks])
+    # text stays text, and the same picture gives the same bytes
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthwise", "font.size": 8}):
+        figure = _draw(found, records[0])
+        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        figure.savefig(path, dpi=150, metadata=metadata)
+
+
+def _draw(found: dict[str, tuple[Saving, ...]], record: BenchRecord) -> Figure:
+    figure = Figure(figsize=(7.2, 5.6), layout="constrained", facecolor="white")
+    axis = figure.subplots()
+    points = [saving for kept in found.values() for saving in kept]
+    left, right = min(p.macs for p in points) / 1.25, max(p.macs for p in points) * 1.9
+    bottom = min(p.time for p in points) / 1.25
+    top = max(*(p.time for p in points), right / 1.5) * 1.1
+    axis.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, top))
+    axis.plot([1, 1e4], [1, 1e4], color="#999999", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    _name_diagonal(axis, left, bottom)
+    for name, kept in found.items():
+        colour, marker = STYLES[name]
+        axis.plot(
+            [p.macs for p in kept], [p.time for p in kept], color=colour, marker=marker,
+            markersize=5, linewidth=2.2 if name == OURS.name else 1.1,
+            zorder=3 if name == OURS.name else 2,
+        )  # fmt: skip
+    _name_runtimes(axis, found)
+    _name_networks(axis, found)
+    _label_axes(axis, record)
+    return figure
+
+
+def _name_diagonal(axis: Axes, left: float, bottom: float) -> None:
+    start = max(left, bottom) * 1.12
+    axis.annotate(
+        "the saving in theory", (start, start), (-2, 5), textcoords="offset points", rotation=45,
+        rotation_mode="anchor", transform_rotates_text=True, color="#777777",
+    )  # fmt: skip
+
+
+def _name_runtimes(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
+    """Write each runtime behind its last point, moved apart where two would meet."""
+    ends = sorted(found.items(), key=lambda item: item[1][-1].time)
+    lowest = 0.0
+    low, high = axis.get_ylim()
+    step = (high / low) ** 0.036  # the height of a line of text
+    for name, kept in ends:
+        y = max(kept[-1].time, lowest * step)
+        lowest = y
+        axis.annotate(
+            name, (kept[-1].macs, y), (7, 0), textcoords="offset points", va="center",
+            color=STYLES[name][0], fontweight="bold" if name == OURS.name else "normal",
+        )  # fmt: skip
+
+
+def _name_networks(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
+    """Write each network once, upright above the highest of its points."""
+    highest: dict[str, Saving] = {}
+    for kept in found.values():
+        for saving in kept:
+            if saving.network not in highest or saving.time > highest[saving.network].time:
+                highest[saving.network] = saving
+    for name, saving in highest.items():
+        axis.annotate(
+            name.rpartition(":")[2].replace("_", " "), (saving.macs, saving.time), (0, 7),
+            textcoords="offset points", ha="center", color="#333333", fontsize=7,
+        )  # fmt: skip
+
+
+def _label_axes(axis: Axes, record: BenchRecord) -> None:
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(FixedLocator(TICKS))
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+        side.set_minor_locator(NullLocator())
+    axis.set_xlabel("fewer multiply-adds than ResNet-50")
+    axis.set_ylabel("faster than ResNet-50 in the same runtime, ours without Winograd")
+    threads = "one thread" if record.threads == 1 else f"{record.threads} threads"
+    axis.set_title(f"float32, batch 1, {threads}, {record.machine.processor}", fontsize=8)
+    axis.grid(color="#E8E8E8", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0)
+    axis.spines[["top", "right"]].set_visible(False)

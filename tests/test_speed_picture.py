@@ -1,0 +1,78 @@
+"""The picture of savings: what is held against what, and that the file shows all of it."""
+
+import re
+
+import pytest
+
+from depthwise.bench.record import (
+    BenchRecord,
+    MachineRecord,
+    NetworkRecord,
+    RuntimeRecord,
+    SoftwareRecord,
+)
+from depthwise.report.speed_picture import savings, speed_picture
+
+
+def network(name, macs, **seconds):
+    runtimes = [
+        RuntimeRecord(name=runtime.replace("_", ", "), versions={}, rounds=((s,), (s,)))
+        for runtime, s in seconds.items()
+    ]
+    runtimes.append(RuntimeRecord(name="mnn", versions={}, failed="not installed"))
+    return NetworkRecord(
+        network=name, settings={}, weights="", input_shape=(1, 3, 224, 224), macs=macs, params=1,
+        peaks=(1e9, 1e9), runtimes=tuple(runtimes),
+    )  # fmt: skip
+
+
+def bench(*networks, threads=1):
+    return BenchRecord(
+        machine=MachineRecord(system="Linux", processor="CPU of 2026", cores=2, features=()),
+        software=SoftwareRecord(
+            depthwise="0.1", python="3.11", commit=None, changed=False, target="x86-64-v4",
+            compiler="cc", flags=(),
+        ),
+        threads=threads, tolerance=1e-2, networks=networks,
+    )  # fmt: skip
+
+
+RESNET = network("resnet50", 4000, depthwise=2.0, depthwise_direct=4.0, openvino=3.0, ncnn=5.0)
+SMALL = network("nets.py:tiny_net", 100, depthwise=0.1, openvino=0.3)
+MIDDLE = network("mobilenet_v1", 500, depthwise=0.5, openvino=0.5)
+
+
+def test_ours_is_held_against_resnet_50_without_winograd_and_peers_against_their_own():
+    found = savings([SMALL, RESNET, MIDDLE])
+    assert list(found) == ["depthwise", "openvino"]  # ncnn has no network but ResNet-50
+    assert [(s.network, s.macs, s.time) for s in found["depthwise"]] == [
+        ("mobilenet_v1", 8.0, 8.0),
+        ("nets.py:tiny_net", 40.0, 40.0),
+    ]
+    assert [s.time for s in found["openvino"]] == [6.0, pytest.approx(10.0)]
+
+
+def test_the_picture_names_runtimes_networks_and_theory(tmp_path):
+    paths = [tmp_path / f"{name}.svg" for name in "ab"]
+    for path in paths:
+        speed_picture([bench(RESNET, SMALL), bench(MIDDLE)], path)
+    text = paths[0].read_text()
+    assert text == paths[1].read_text()
+    words = set(re.findall(r">([^<>]+)</text>", text))
+    assert {"depthwise", "openvino", "tiny net", "mobilenet v1", "the saving in theory"} <= words
+    assert not {"ncnn", "mnn"} & words
+    assert "float32, batch 1, one thread, CPU of 2026" in words
+
+
+@pytest.mark.parametrize(
+    ("records", "name", "message"),
+    [
+        ([bench(RESNET, SMALL)], "a.pdf", r"ends in \.svg or \.png"),
+        ([bench(SMALL)], "a.svg", "measured are nets.py:tiny_net: give resnet50"),
+        ([bench(RESNET)], "a.svg", "give resnet50 and smaller networks"),
+        ([bench(RESNET, SMALL), bench(SMALL, threads=2)], "a.svg", r"on \[1, 2\] threads"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(records, name, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        speed_picture(records, tmp_path / name)
