@@ -3,6 +3,7 @@
     python bench/table.py bench/results              all of them, half an hour on a quiet machine
     python bench/table.py bench/results --threads 1 --only mobilenet_v2 resnet50
     python bench/table.py bench/results --show       the table of what lies there
+    python bench/table.py bench/results --show --picture speed.svg      and one thread as a picture
 
 Each network is one call of `depthwise bench`, so that one that cannot be measured stops no other;
 its file is NETWORK-THREADS.json. `depthwise[bench]` installs what we are compared with.
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from depthwise.bench.record import BenchRecord, NetworkRecord
+from depthwise.report import speed_picture
 
 GENERATOR, DEFORMABLE = "bench/networks.py:generator", "bench/networks.py:deformable"
 
@@ -109,12 +111,20 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", help="names, without bench/networks.py")
     parser.add_argument("--show", action="store_true", help="measure nothing")
+    parser.add_argument(
+        "--picture", type=Path, help="an .svg or .png to draw one thread's results to"
+    )
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     wanted = [n for n in GOALS if not given.only or short(n) in given.only]
     runs = [] if given.show else [(n, t) for t in given.threads for n in wanted]
     measured = [measure(network, threads, given.rounds, given.folder) for network, threads in runs]
     Console(width=140).print(results_table(given.folder))
+    if given.picture:
+        paths = sorted(given.folder.glob("*-1.json"))
+        speed_picture(
+            [BenchRecord.model_validate_json(p.read_text()) for p in paths], given.picture
+        )
     return 0 if all(measured) else 1
 
 

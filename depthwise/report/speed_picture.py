@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, log
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -96,11 +97,11 @@ def _draw(found: dict[str, tuple[Saving, ...]], record: BenchRecord) -> Figure:
     axis = figure.subplots()
     points = [saving for kept in found.values() for saving in kept]
     left, right = min(p.macs for p in points) / 1.25, max(p.macs for p in points) * 1.9
-    bottom = min(p.time for p in points) / 1.25
+    bottom = min(p.time for p in points) / 1.4
     top = max(*(p.time for p in points), right / 1.5) * 1.1
     axis.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, top))
     axis.plot([1, 1e4], [1, 1e4], color="#999999", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    _name_diagonal(axis, left, bottom)
+    _name_diagonal(axis)
     for name, kept in found.items():
         colour, marker = STYLES[name]
         axis.plot(
@@ -114,11 +115,14 @@ def _draw(found: dict[str, tuple[Saving, ...]], record: BenchRecord) -> Figure:
     return figure
 
 
-def _name_diagonal(axis: Axes, left: float, bottom: float) -> None:
-    start = max(left, bottom) * 1.12
-    axis.annotate(
-        "the saving in theory", (start, start), (-2, 5), textcoords="offset points", rotation=45,
-        rotation_mode="anchor", transform_rotates_text=True, color="#777777",
+def _name_diagonal(axis: Axes) -> None:
+    """Write above the diagonal, in its upper half, where few points come."""
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    first, last = log(max(left, bottom)), log(min(right, top))
+    at = exp(first + 0.6 * (last - first))
+    axis.text(
+        at, 1.06 * at, "the saving in theory", rotation=45, rotation_mode="anchor",
+        transform_rotates_text=True, ha="center", color="#777777",
     )  # fmt: skip
 
 
@@ -138,16 +142,16 @@ def _name_runtimes(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
 
 
 def _name_networks(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
-    """Write each network once, upright above the highest of its points."""
-    highest: dict[str, Saving] = {}
+    """Write each network once, below the lowest of its points."""
+    lowest: dict[str, Saving] = {}
     for kept in found.values():
         for saving in kept:
-            if saving.network not in highest or saving.time > highest[saving.network].time:
-                highest[saving.network] = saving
-    for name, saving in highest.items():
+            if saving.network not in lowest or saving.time < lowest[saving.network].time:
+                lowest[saving.network] = saving
+    for name, saving in lowest.items():
         axis.annotate(
-            name.rpartition(":")[2].replace("_", " "), (saving.macs, saving.time), (0, 7),
-            textcoords="offset points", ha="center", color="#333333", fontsize=7,
+            name.rpartition(":")[2].replace("_", " "), (saving.macs, saving.time), (3, -6),
+            textcoords="offset points", va="top", color="#333333", fontsize=7,
         )  # fmt: skip
 
 
