@@ -21,6 +21,8 @@ MAX = tuple(
         ((2, 1), (1, 1), Padding(1, 1, 0, 0), (3, 1), False, (1, 5, 2, 4)),  # windows of padding
         ((1, 1), (1, 1), NONE, (1, 1), False, (1, 7, 1, 1)),
         ((3, 3), (1, 1), ONE, (1, 1), False, (2, 79, 1, 3)),
+        ((3, 3), (1, 1), ONE, (1, 1), False, (2, 79, 4, 18)),  # two tiles of windows and a rest
+        ((3, 3), (2, 2), NONE, (1, 1), True, (1, 17, 7, 20)),
     )
 )
 
@@ -36,6 +38,8 @@ AVERAGE = tuple(
         ((4, 4), (4, 4), Padding(2, 1, 0, 2), True, True, None, (1, 16, 11, 13)),
         ((4, 4), (4, 4), Padding(2, 1, 0, 2), True, False, None, (1, 16, 11, 13)),
         ((5, 1), (1, 1), Padding(2, 2, 0, 0), False, True, None, (1, 1, 12, 20)),
+        ((3, 3), (1, 1), ONE, False, False, None, (1, 49, 4, 18)),
+        ((2, 3), (2, 1), Padding(0, 1, 2, 0), False, True, 5, (2, 18, 5, 9)),
     )
 )
 

@@ -59,6 +59,71 @@ INLINE void f32_pool_window(
                          out + whole);
 }
 
+/* Windows that overlap along a row are done in tiles: a column of the input is reduced once for all windows that it is
+   under, so that seven windows of 3x3 and stride 1 load 27 vectors, not 63. `pixel` is that of the input. */
+struct f32_pool { int function, kernel_y, kernel_x, stride_y, stride_x, row, pixel, out_row, out_pixel; float divisor; };
+enum { POOL_PIXELS = 7 };
+
+/* The windows from `first` to `end` lie inside along an axis. */
+INLINE struct taps windows_inside(
+    const int length, const int windows, const int kernel, const int stride, const int before) {
+    const int first = (before + stride - 1) / stride, room = length + before - kernel;
+    const int fit = room < 0 ? 0 : room / stride + 1, end = fit < windows ? fit : windows;
+    return (struct taps){first < end ? first : end, end};
+}
+
+INLINE void f32_pool_tile(
+    const struct f32_pool a, const int pixels, const int lanes, const float *in, float *out) {
+    vf acc[POOL_PIXELS];
+    UNROLL for (int j = 0; j < (pixels - 1) * a.stride_x + a.kernel_x; j++) {
+        vf column = load_part(in + (size_t)j * a.pixel, lanes);
+        for (int r = 1; r < a.kernel_y; r++)
+            column = pool(a.function, column, load_part(in + (size_t)r * a.row + (size_t)j * a.pixel, lanes));
+        UNROLL for (int x = 0; x < pixels; x++) {
+            const int s = j - x * a.stride_x;
+            if (s == 0) acc[x] = column;
+            else if (s > 0 && s < a.kernel_x) acc[x] = pool(a.function, acc[x], column);
+        }
+    }
+    UNROLL for (int x = 0; x < pixels; x++) {
+        if (a.function == POOL_MEAN) acc[x] /= a.divisor;
+        store_part(out + (size_t)x * a.out_pixel, acc[x], lanes);
+    }
+}
+
+/* rows x width windows of `vectors` vectors of `lanes` channels */
+INLINE void f32_pool_plane(
+    const struct f32_pool a, const int rows, const int width, const int vectors, const int lanes, const float *in,
+    float *out) {
+    const int rest = width % POOL_PIXELS, whole = width - rest, step = a.stride_x * a.pixel;
+    for (int y = 0; y < rows; y++, in += a.stride_y * a.row, out += a.out_row) {
+        for (int x = 0; x < whole; x += POOL_PIXELS)
+            for (int c = 0; c < vectors * VL; c += VL)
+                f32_pool_tile(a, POOL_PIXELS, lanes, in + (size_t)x * step + c, out + (size_t)x * a.out_pixel + c);
+        if (rest)
+            for (int c = 0; c < vectors * VL; c += VL)
+                f32_pool_tile(a, rest, lanes, in + (size_t)whole * step + c, out + (size_t)whole * a.out_pixel + c);
+    }
+}
+
+/* One image's windows of these rows and columns, two cache lines of every pixel before the next two: the rows under a
+   window then stay in the first cache, and 14 x 14 x 512 take 5 us for 13. */
+enum { POOL_CHANNELS = 32 };
+INLINE void f32_pool_inside(
+    const struct f32_pool a, const struct taps rows, const struct taps columns, const int top, const int left,
+    const int channels, const float *in, float *out) {
+    const int height = rows.end - rows.first, width = columns.end - columns.first;
+    const int tail = channels % VL, whole = channels - tail;
+    if (!height || !width) return;
+    in += (size_t)(rows.first * a.stride_y - top) * a.row + (size_t)(columns.first * a.stride_x - left) * a.pixel;
+    out += (size_t)rows.first * a.out_row + (size_t)columns.first * a.out_pixel;
+    for (int c = 0; c < whole; c += POOL_CHANNELS) {
+        const int vectors = (whole - c < POOL_CHANNELS ? whole - c : POOL_CHANNELS) / VL;
+        f32_pool_plane(a, height, width, vectors, VL, in + c, out + c);
+    }
+    if (tail) f32_pool_plane(a, height, width, 1, tail, in + whole, out + whole);
+}
+
 /* out[n][y][x][c] = max over r, s of in[n][y * stride_y - top + r * dilation_y][...][c], pixels outside left out */
 INLINE void f32_max_pool_naive(
     const int images, const int channels, const int height, const int width, const int out_height,
@@ -89,21 +154,29 @@ INLINE void f32_max_pool(
     const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
     const float *in, float *out) {
     const int row = dilation_y * in_row, pixel = dilation_x * in_pixel;
+    const struct f32_pool a = {POOL_MAX, kernel_y, kernel_x, stride_y, stride_x, in_row, in_pixel, out_row, out_pixel, 1};
+    const int tiled = dilation_y == 1 && dilation_x == 1 && kernel_x <= 5 && stride_x < kernel_x;
+    const struct taps rows = windows_inside(height, tiled ? out_height : 0, kernel_y, stride_y, top);
+    const struct taps columns = windows_inside(width, tiled ? out_width : 0, kernel_x, stride_x, left);
+    for (int n = 0; n < images; n++)
+        f32_pool_inside(a, rows, columns, top, left, channels, in + (size_t)n * in_image,
+                        out + (size_t)n * out_image);
     for (int n = 0; n < images; n++)
     for (int y = 0; y < out_height; y++)
     for (int x = 0; x < out_width; x++) {
+        if (y >= rows.first && y < rows.end && x >= columns.first && x < columns.end) continue;
         const int yy = y * stride_y - top, xx = x * stride_x - left;
         const struct taps r = taps_inside(yy, dilation_y, kernel_y, height);
         const struct taps s = taps_inside(xx, dilation_x, kernel_x, width);
-        const int rows = r.end - r.first, columns = s.end - s.first;
+        const int high = r.end - r.first, wide = s.end - s.first;
         const float *p = in + (size_t)n * in_image;
         float *q = out + (size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel;
         /* most windows are whole: with sizes that are literals their loops unroll */
-        if (rows == kernel_y && columns == kernel_x)
+        if (high == kernel_y && wide == kernel_x)
             f32_pool_window(POOL_MAX, kernel_y, kernel_x, row, pixel, channels, 1,
                             p + (size_t)yy * in_row + (size_t)xx * in_pixel, q);
-        else if (rows && columns)
-            f32_pool_window(POOL_MAX, rows, columns, row, pixel, channels, 1,
+        else if (high && wide)
+            f32_pool_window(POOL_MAX, high, wide, row, pixel, channels, 1,
                             p + (size_t)(yy + r.first * dilation_y) * in_row +
                                 (size_t)(xx + s.first * dilation_x) * in_pixel, q);
         else f32_pool_window(POOL_MAX, 0, 0, row, pixel, channels, 1, p, q);
@@ -150,22 +223,31 @@ INLINE void f32_avg_pool(
     const int top, const int bottom, const int left, const int right, const int count_padding, const int divisor,
     const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row,
     const int out_pixel, const float *in, float *out) {
+    const struct f32_pool a = {POOL_MEAN, kernel_y, kernel_x, stride_y, stride_x, in_row, in_pixel, out_row, out_pixel,
+                               (float)(divisor ? divisor : kernel_y * kernel_x)};
+    const int tiled = kernel_x <= 5 && stride_x < kernel_x;
+    const struct taps rows = windows_inside(height, tiled ? out_height : 0, kernel_y, stride_y, top);
+    const struct taps columns = windows_inside(width, tiled ? out_width : 0, kernel_x, stride_x, left);
+    for (int n = 0; n < images; n++)
+        f32_pool_inside(a, rows, columns, top, left, channels, in + (size_t)n * in_image,
+                        out + (size_t)n * out_image);
     for (int n = 0; n < images; n++)
     for (int y = 0; y < out_height; y++)
     for (int x = 0; x < out_width; x++) {
+        if (y >= rows.first && y < rows.end && x >= columns.first && x < columns.end) continue;
         const int yy = y * stride_y - top, xx = x * stride_x - left;
         const struct taps r = taps_inside(yy, 1, kernel_y, height), s = taps_inside(xx, 1, kernel_x, width);
-        const int rows = r.end - r.first, columns = s.end - s.first;
+        const int high = r.end - r.first, wide = s.end - s.first;
         const float *p = in + (size_t)n * in_image;
         float *q = out + (size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel;
         const float pixels = f32_pool_divisor(
-            divisor, count_padding, rows, columns, taps_inside(yy, 1, kernel_y, height + bottom).end,
+            divisor, count_padding, high, wide, taps_inside(yy, 1, kernel_y, height + bottom).end,
             taps_inside(xx, 1, kernel_x, width + right).end);
-        if (rows == kernel_y && columns == kernel_x)
+        if (high == kernel_y && wide == kernel_x)
             f32_pool_window(POOL_MEAN, kernel_y, kernel_x, in_row, in_pixel, channels, pixels,
                             p + (size_t)yy * in_row + (size_t)xx * in_pixel, q);
-        else if (rows && columns)
-            f32_pool_window(POOL_MEAN, rows, columns, in_row, in_pixel, channels, pixels,
+        else if (high && wide)
+            f32_pool_window(POOL_MEAN, high, wide, in_row, in_pixel, channels, pixels,
                             p + (size_t)(yy + r.first) * in_row + (size_t)(xx + s.first) * in_pixel, q);
         else f32_pool_window(POOL_MEAN, 0, 0, in_row, in_pixel, channels, pixels, p, q);
     }

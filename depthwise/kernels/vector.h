@@ -38,7 +38,8 @@ INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask 
 #define HAS_ELEMENTWISE
 #endif
 #endif
-#ifdef HAS_ELEMENTWISE
+/* maxps and minps are the comparisons below; the builtins, which must not lose a NaN, take three instructions there */
+#if defined(HAS_ELEMENTWISE) && !defined(__x86_64__)
 INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
 INLINE vf vmin(vf a, vf b) { return __builtin_elementwise_min(a, b); }
 #else
