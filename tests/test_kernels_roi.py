@@ -163,6 +163,9 @@ RESPONSES = {
 # fmt: on
 
 
+STRIP = 2  # pixels of a row of 5
+
+
 def response_data(case):
     return np.random.default_rng(0).standard_normal((2, case.channels, 3, 5), np.float32) * 3
 
@@ -176,8 +179,9 @@ def response_source(op, x, out):
     n, c, h, w = x.shape
     return "".join(f'#include "{name}.h"\n' for name in ("vector", "activation", "lrn")) + (
         "void run(const float *in, float *out, float *squares) {\n"
-        f"    KERNEL(f32_local_response_norm)({numbers(n, h, w, c, op.size)}, {op.alpha!r}f,\n"
-        f"        {op.power!r}f, {op.bias!r}f, {numbers(*x.strides, *out.strides)},\n"
+        f"    KERNEL(f32_local_response_norm)({numbers(n, h, w, c, op.size, STRIP)},\n"
+        f"        {op.alpha!r}f, {op.power!r}f, {op.bias!r}f,\n"
+        f"        {numbers(*x.strides, *out.strides)},\n"
         "        in, out, squares);\n"
         "}\n"
     )
@@ -187,7 +191,8 @@ def run_response(case, values, vector, naive, in_place):
     """Return the kernel's output; its gaps must stay untouched."""
     out = lay(values if in_place else np.full(values.shape, np.nan), case.gap, filled=7)
     x = out if in_place else lay(values, case.gap)
-    squares = np.full(round_up(case.channels, vector) + case.op.size - 1, np.nan, np.float32)
+    line = round_up(case.channels, vector) + case.op.size - 1
+    squares = np.full(STRIP * line, np.nan, np.float32)
     library = compile_kernel(response_source(case.op, x, out), vector=vector, naive=naive)
     library.run(*map(pointer, (x.memory, out.memory, at_page_end(squares))))
     assert (out.gaps() == 7).all()
