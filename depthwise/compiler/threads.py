@@ -181,7 +181,8 @@ class Divider:
 
     def _time(self, step: Step) -> float:
         """Return about how many nanoseconds a step takes."""
-        written = step.places[-1]
+        deformed = step.kernel == "f32_deform_conv"
+        written = step.places[-2 if deformed else -1]  # the samples' scratch is its last place
         weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
         if step.kernel in ("f32_conv", "f32_depthwise", "f32_deform_conv", "f32_winograd"):
             each = DEPTHWISE_MAC if step.kernel == "f32_depthwise" else MAC
