@@ -148,8 +148,7 @@ def test_parts_for_threads_compute_the_same_bits(monkeypatch):
         np.testing.assert_array_equal(run(parts, x), run(whole, x))
 
 
-def test_channels_are_divided_where_there_is_one_row_of_tiles(monkeypatch):
-    monkeypatch.setattr("depthwise.compiler.threads.SMALL_MACS", 0)
+def test_channels_are_divided_where_there_is_one_row_of_tiles():
     torch.manual_seed(0)
     graph = graph_of(nn.Conv2d(6, 200, 3, padding=1), 1, 6, 4, 9)
     x = np.random.default_rng(0).standard_normal((1, 6, 4, 9), np.float32)
