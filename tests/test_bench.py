@@ -206,8 +206,11 @@ def test_errors_are_of_the_largest_and_shapes_must_fit():
 @pytest.mark.slow
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_each_peer_that_is_installed_agrees(peer):
-    names = {"onnxruntime", "openvino", "ncnn", "mnn"} & {peer.name}
-    if any(find_spec({"mnn": "MNN"}.get(name, name)) is None for name in names):
+    names = {"onnxruntime", "openvino", "ncnn", "mnn", "litert"} & {peer.name}
+    if any(
+        find_spec({"mnn": "MNN", "litert": "litert_torch"}.get(name, name)) is None
+        for name in names
+    ):
         pytest.skip(f"{peer.name} is not installed: pip install 'depthwise[bench]'")
     (found,) = compare(ask(), [peer], 1, 1).peers
     assert found.failed is None

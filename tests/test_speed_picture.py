@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from depthwise.bench.peers import OURS, PEERS
 from depthwise.bench.record import (
     BenchRecord,
     MachineRecord,
@@ -11,7 +12,7 @@ from depthwise.bench.record import (
     RuntimeRecord,
     SoftwareRecord,
 )
-from depthwise.report.speed_picture import savings, speed_picture
+from depthwise.report.speed_picture import STYLES, savings, speed_picture
 
 
 def network(name, macs, **seconds):
@@ -76,3 +77,9 @@ def test_the_picture_names_runtimes_networks_and_theory(tmp_path):
 def test_what_cannot_be_drawn_is_refused(records, name, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         speed_picture(records, tmp_path / name)
+
+
+def test_every_runtime_has_a_colour_and_a_marker_of_its_own():
+    assert set(STYLES) == {OURS.name, *(peer.name for peer in PEERS)}
+    colours, markers = zip(*STYLES.values(), strict=True)
+    assert len(set(colours)) == len(set(markers)) == len(STYLES)

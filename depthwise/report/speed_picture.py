@@ -23,6 +23,7 @@ STYLES = {
     "onnxruntime": ("#009E73", "^"),
     "ncnn": ("#CC79A7", "D"),
     "mnn": ("#E69F00", "v"),
+    "litert": ("#000000", "*"),
     "torch.compile": ("#56B4E9", "P"),
     "pytorch": ("#5A5A5A", "X"),
 }

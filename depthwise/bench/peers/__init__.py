@@ -47,6 +47,7 @@ PEERS = (
     Runtime("openvino", f"{__name__}.openvino", ("openvino",), ("onnx", "program")),
     Runtime("ncnn", f"{__name__}.ncnn", ("ncnn", "pnnx"), ("torchscript",)),
     Runtime("mnn", f"{__name__}.mnn", ("mnn",), ("onnx",)),
+    Runtime("litert", f"{__name__}.litert", ("ai-edge-litert", "litert-torch"), ("program",)),
 )
 
 

@@ -1,0 +1,30 @@
+"""LiteRT, whose kernels are XNNPACK's, converted from the exported program by litert-torch."""
+
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+
+from pathlib import Path
+
+import litert_torch
+import numpy as np
+import torch
+from ai_edge_litert.interpreter import Interpreter
+
+from depthwise.bench.peers import INPUT, Run
+from depthwise.bench.peers.eager import load_module
+
+
+def open_network(case: Path, threads: int) -> Run:
+    """Return a function that runs an interpreter on the input, which is copied in once."""
+    x = np.load(case / INPUT)
+    converted = litert_torch.convert(load_module(case, threads), (torch.from_numpy(x),))
+    converted.export(str(case / "net.tflite"))
+    interpreter = Interpreter(str(case / "net.tflite"), num_threads=threads)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    output = interpreter.get_output_details()[0]["index"]
+
+    def run() -> np.ndarray:
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    return run
