@@ -65,6 +65,8 @@ def test_a_convolution_is_counted_by_its_tiles():
     work = sum(max(p * vectors, p + vectors, 8) for p in columns) * 3 // vectors
     assert found["steps"] == 8 * work
     assert found["calls"] == 1
+    found = one(plan_of(nn.Linear(8, 24), (1, 8)), "f32_conv")
+    assert found["steps"] == 8 * 8  # 3 multiply-adds wait 4 cycles, in which there were 8
 
 
 def test_a_depthwise_convolution_loads_what_its_tiles_see():
@@ -98,16 +100,26 @@ def test_bytes_come_from_the_nearest_cache_that_still_has_them():
     assert {level for found in tiny for _, level in found} == {"L1"}
 
 
-def test_a_band_touches_its_own_rows_alone():
-    net = InvertedResidual(16, 96, 16)
-    whole, bands = (plan_of(net, (1, 16, 112, 112), optimize) for optimize in (None, "memory"))
-    assert len(bands.steps) > len(whole.steps)
+@pytest.mark.parametrize(
+    ("conv", "kernel"),
+    [
+        (nn.Conv2d(16, 16, 1), "f32_conv"),
+        (nn.Conv2d(16, 16, 3, padding=1, groups=16), "f32_depthwise"),
+    ],
+)
+def test_a_band_touches_its_own_rows_alone(conv, kernel):
+    plan = plan_of(conv, (1, conv.in_channels, 64, 64))
+    (whole,) = [step for step in plan.steps if step.kernel == kernel]
+    split = whole.split("rows")
+    assert split
+    band = whole.part(split, 8, 16)
 
-    def read(plan):
-        rows = [t for s in plan.steps if s.kernel == "f32_conv" for t in touches(s, plan)]
-        return sum(touch.size for touch in rows if touch.role == "read")
+    def read(step):
+        return sum(touch.size for touch in touches(step, plan) if touch.role == "read")
 
-    assert read(bands) == pytest.approx(read(whole), rel=0.1)
+    reach = conv.kernel_size[0] - 1
+    rows = read(band) / read(whole) * (64 + reach)
+    assert rows == pytest.approx(16 + reach, abs=0.5)
 
 
 def test_weights_are_read_again_by_each_tile_where_no_cache_holds_them():
@@ -211,6 +223,21 @@ def test_a_module_that_runs_twice_has_its_times_apart():
     steps = [step for step in plan.steps if step.kernel == "f32_conv"]
     found = attribute(cost, steps, [1.0, 2.0])
     assert [layer.milliseconds for layer in found.layers] == [1000, 0, 2000]
+
+
+def test_the_time_is_the_convolutions_where_a_module_computes_more():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4, 4, 3, 3))
+
+        def forward(self, x):
+            return torch.relu(nn.functional.conv2d(x, self.weight))
+
+    found = dw.cost(Both(), (1, 4, 8, 8), machine=KNOWN)
+    conv, relu = (layer.milliseconds for layer in found.layers)
+    assert conv
+    assert relu == 0
 
 
 def test_a_machine_must_know_these_kernels():
