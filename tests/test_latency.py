@@ -293,3 +293,9 @@ def test_cost_prints_milliseconds(capsys, monkeypatch):
     assert code == 0
     assert "predicted for one thread" in out
     assert " ms" in out
+
+
+def test_what_no_step_tells_costs_as_usual():
+    rows = [("f32_unary", {"calls": 1.0, "read memory": 1.0 + i % 2}, 1e-3) for i in range(8)]
+    price = make_table(MACHINE, rows).prices("f32_unary")["read memory"]
+    assert price == pytest.approx(1 / 10e9, rel=0.1)  # a byte of 1 ms would be free, or cost all

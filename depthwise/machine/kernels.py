@@ -30,6 +30,7 @@ PLACES = 3
 STEPS = 200_000  # of the loop that measures the peak beside them: 7 ms at 280 GFLOP/s
 TICK = 3e-7  # seconds: errors of shorter steps count as if they were so long
 TIGHT = 24  # times as long as the machine reads a byte: what a price of one may be
+HINT = 0.1  # of a step's weight: how much its usual price counts
 
 Timed = tuple[str, Quantities, float]  # kernel, quantities, seconds
 
@@ -102,8 +103,13 @@ def _prices(machine: Machine, kernel: str, rows: Sequence[Timed]) -> KernelPrice
     counts = np.array([[found.get(name, 0.0) for name in names] for _, found, _ in rows])
     times = np.array([time for *_, time in rows])
     weights = 1 / np.maximum(times, TICK)
-    most = np.array([_most(machine, name) for name in names])
-    prices = bounded_least_squares(counts * weights[:, None], times * weights, most)
+    usual = np.array([_usual(machine, name) for name in names])
+    known = np.diag(HINT / usual), np.where(np.isfinite(usual), HINT, 0.0)
+    prices = bounded_least_squares(
+        np.concatenate([counts * weights[:, None], known[0]]),
+        np.concatenate([times * weights, known[1]]),
+        TIGHT * usual,
+    )
     errors = np.abs(counts @ prices - times) * weights
     return KernelPrices(
         kernel=kernel, steps=len(rows), error=float(np.median(errors)),
@@ -111,11 +117,14 @@ def _prices(machine: Machine, kernel: str, rows: Sequence[Timed]) -> KernelPrice
     )  # fmt: skip
 
 
-def _most(machine: Machine, name: str) -> float:
-    """Return the highest price: of bytes from a level, what reading them there can explain."""
+def _usual(machine: Machine, name: str) -> float:
+    """Return what a byte from a level usually costs: reading it there; infinity for other things.
+
+    Where no step tells a price, as few read from there, it is this one.
+    """
     for level in LEVELS:
         if name.endswith(level):
-            return TIGHT * 1e-9 / machine.gigabytes(level)
+            return 1e-9 / machine.gigabytes(level)
     return np.inf
 
 
