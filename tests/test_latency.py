@@ -176,7 +176,7 @@ def test_bands_of_a_layer_are_one_row():
 
 
 def test_no_byte_costs_more_than_reading_can_explain():
-    rows = [("f32_conv", {"read memory": 10.0 * i}, 1.0 * i) for i in range(1, 9)]
+    rows = [("f32_conv", {"read memory": 1e5 * i}, 1e-3 * i) for i in range(1, 801)]
     found = make_table(MACHINE, [*rows, ("f32_unary", {"calls": 1.0}, 1e-6)])
     price = found.prices("f32_conv")["read memory"]
     assert price == pytest.approx(module.TIGHT / 10e9)
