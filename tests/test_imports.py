@@ -11,7 +11,7 @@ ROOT = Path(depthwise.__file__).parent
 
 FLOORS = (
     "layers", "families", "weights", "graph", "accounting", "kernels", "compiler", "machine",
-    "bench", "report", "cli",
+    "bench", "report", "shipping", "cli",
 )  # fmt: skip
 
 MODULES = sorted(ROOT.rglob("*.py"))

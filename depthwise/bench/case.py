@@ -30,13 +30,17 @@ Net = nn.Module | ExportedProgram
 
 @dataclass(frozen=True)
 class Question:
-    """What is compared: a network as it is called, its options, its weights, and its module."""
+    """What is compared: a network as it is called, its options, its weights, and its module.
+
+    `library` is what was compiled of it before; None has it compiled, optimised for speed.
+    """
 
     network: str
     settings: dict[str, str]
     weights: str
     net: Net
     shape: Shape
+    library: Library | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     np.save(folder / INPUT, x.numpy())
     np.save(folder / EXPECTED, y.numpy())
     cost = cost_of_graph(capture(program), question.network)
-    library = pipeline.compile(program, threads=threads)
+    library = question.library or pipeline.compile(program, threads=threads)
     library.save(folder / FILES["library"])
     failed: dict[Form, str] = {}
     for form, write in WRITERS.items():

@@ -20,6 +20,7 @@ from depthwise.cli.draw import draw
 from depthwise.cli.lint import lint
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
+from depthwise.cli.ship import ship
 
 BAD_INPUT = 2
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (networks, cost, compare, draw, lint, predict, compile, bench, calibrate):
+for verb in (ship, networks, cost, compare, draw, lint, predict, compile, bench, calibrate):
     app.command()(verb)
 
 

@@ -14,6 +14,7 @@ from depthwise.cli.source import (
     NETWORK_HELP,
     SET_HELP,
     SHAPE_HELP,
+    default_directory,
     open_network,
     parse_settings,
     parse_shapes,
@@ -59,7 +60,7 @@ def compile(
         from depthwise.compiler.target import find_target  # noqa: PLC0415
 
         name = find_target(target).name
-        directory = out or Path(f"{network.replace(':', '-').replace('/', '-')}-{name}")
+        directory = out or default_directory(network, name)
         if not show:
             check_replaceable(directory.resolve())  # before the wait, not after it
         net, shapes = open_network(

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from depthwise.compiler.library import Library
     from depthwise.compiler.manifest import PreparationRecord
     from depthwise.weights import Preprocessing
+    from depthwise.weights.classes import Guess
 
 NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
 
-Guess = tuple[str, float]  # class, probability
-Guesser = Callable[[Path], list[Guess]]  # of a photograph, the best first
+Guesser = Callable[[Path], "list[Guess]"]  # of a photograph, the best first
 
 
 def predict(
@@ -64,14 +64,15 @@ def _network(network: str, weights: str, options: dict[str, str]) -> Guesser:
     import torch  # noqa: PLC0415
 
     from depthwise.weights import build  # noqa: PLC0415
+    from depthwise.weights.classes import best_classes, class_names  # noqa: PLC0415
 
     net = build(network, weights=weights, **options).eval()
     preprocessing = _preprocessing(network, weights, net)
 
-    def guess(photo: Path) -> list[Guess]:
+    def guess(photo: Path) -> "list[Guess]":
         with torch.inference_mode():
             scores = net(preprocessing.apply(photo))[0].numpy()
-        return _best(scores, _class_names(net, len(scores)))
+        return best_classes(scores, class_names(net, len(scores)))
 
     return guess
 
@@ -79,6 +80,7 @@ def _network(network: str, weights: str, options: dict[str, str]) -> Guesser:
 def _library(directory: Path) -> Guesser:
     """Return what guesses with a saved library. Raises ValueError where it is no classifier."""
     from depthwise.compiler.library import load  # noqa: PLC0415
+    from depthwise.weights.classes import best_classes, usual_names  # noqa: PLC0415
 
     library = load(directory)
     preprocessing = _recorded(directory, library)
@@ -86,10 +88,10 @@ def _library(directory: Path) -> Guesser:
     if preparation:  # the library normalises images itself
         preprocessing = preprocessing.model_copy(update={"mean": (0,) * 3, "std": (1,) * 3})
 
-    def guess(photo: Path) -> list[Guess]:
+    def guess(photo: Path) -> "list[Guess]":
         pixels = preprocessing.apply(photo).numpy()
         scores = library(_raw(pixels, preparation) if preparation else pixels)[0]
-        return _best(scores, labels or _usual_names(len(scores)))
+        return best_classes(scores, labels or usual_names(len(scores)))
 
     return guess
 
@@ -155,35 +157,11 @@ def _assume(source: str, side: int) -> "Preprocessing":
     return assumed
 
 
-def _class_names(net: "nn.Module", classes: int) -> tuple[str, ...]:
-    if net.pretrained is not None:
-        return net.pretrained.class_names  # type: ignore[union-attr, return-value]
-    return _usual_names(classes)
-
-
-def _usual_names(classes: int) -> tuple[str, ...]:
-    """Return the names of ImageNet's classes where there are as many, else numbers."""
-    from depthwise.weights import read_labels  # noqa: PLC0415
-
-    if classes == 1000:
-        return read_labels("imagenet_labels.txt")
-    return tuple(f"class {index}" for index in range(classes))
-
-
-def _best(scores: "np.ndarray", names: tuple[str, ...]) -> list[Guess]:
-    """Return every class with the softmax of its score, the best first."""
-    import numpy as np  # noqa: PLC0415
-
-    powers = np.exp(scores.astype(np.float64) - scores.max())
-    probabilities = powers / powers.sum()
-    return [(names[i], float(probabilities[i])) for i in np.argsort(-probabilities, kind="stable")]
-
-
-def _as_rows(best: list[Guess]) -> list[dict]:
+def _as_rows(best: "list[Guess]") -> list[dict]:
     return [{"class": name, "probability": probability} for name, probability in best]
 
 
-def _print_table(guesses: dict[str, list[Guess]]) -> None:
+def _print_table(guesses: "dict[str, list[Guess]]") -> None:
     from rich.table import Table  # noqa: PLC0415
 
     for photo, best in guesses.items():

@@ -55,6 +55,19 @@ def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
     return tuple(shapes)
 
 
+def default_directory(network: str, target: str) -> Path:
+    """Return where a network's library is saved if nobody says where."""
+    return Path(f"{network.replace(':', '-').replace('/', '-')}-{target}")
+
+
+def is_untrained(network: str, options: dict[str, str], weights: str | None) -> bool:
+    """Tell whether a network has random weights: one of ours or a library's that was given none."""
+    kind = network.rpartition(":")[0]
+    brought = {"timm": "pretrained", "torchvision": "weights"}.get(kind, "")
+    known = not network.endswith(".pt2") and kind in ("", "conv", "timm", "torchvision")
+    return known and not weights and options.get(brought, "false") in ("false", "None")
+
+
 def open_network(
     network: str, options: dict[str, str], weights: str | None, shapes: tuple[Shape, ...]
 ) -> "tuple[Net, tuple[Shape, ...]]":
@@ -67,14 +80,29 @@ def open_network(
     if not weights:
         net, usual = resolve(network, options)
         return net, shapes or (usual,)
-    if ":" in network or network.endswith(".pt2"):
-        raise ValueError(
-            f"--weights goes with a name of `depthwise networks`: {network} must bring its own"
-        )
+    if network.endswith(".pt2"):
+        raise ValueError(f"{network} was exported with its weights: leave out --weights")
+    if ":" in network:
+        if weights == "imagenet":
+            raise ValueError(f"{network}: no ImageNet weights of it are bundled: name a checkpoint")
+        return _with_checkpoint(network, options, weights, shapes)
     from depthwise.weights import build  # noqa: PLC0415
 
     _, usual = describe(network, options)
     return build(network, weights=weights, **options).eval(), shapes or (usual,)
+
+
+def _with_checkpoint(
+    network: str, options: dict[str, str], weights: str, shapes: tuple[Shape, ...]
+) -> "tuple[Net, tuple[Shape, ...]]":
+    from torch import nn  # noqa: PLC0415
+
+    from depthwise.weights import load_weights  # noqa: PLC0415
+
+    net, usual = resolve(network, options)
+    assert isinstance(net, nn.Module)
+    load_weights(net, weights)
+    return net, shapes or (usual,)
 
 
 def describe(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":

@@ -20,7 +20,9 @@ from depthwise.compiler.target import find_target
 SOURCE, WEIGHTS = "net.c", "net.weights"
 TEMPLATES = ("net.h", "example.c", "example.cpp")
 SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".wasm": "net.wasm"}
+REPORT, FIGURES = "report.html", "report.json"
 OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *SHARED.values()}
+STATE = ".depthwise"  # what unfinished work keeps there: it stays when a library is replaced
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,28 @@ def write_artefact(artefact: Artefact, directory: Path) -> None:
         for name in TEMPLATES:
             text = render_template(name, artefact.manifest)
             (folder / name).write_text(text, encoding="utf-8")
+
+
+def add_report(directory: Path, page: str, figures: str) -> None:
+    """Write report.html and report.json beside a saved library, and name them in its manifest.
+
+    Each file is written whole or not at all. Raises ValueError for a directory that is no saved
+    library, OSError where it cannot be written.
+    """
+    manifest = read_manifest(directory).model_copy(update={"report": FIGURES})
+    replace_text(directory / FIGURES, figures)
+    replace_text(directory / REPORT, page)
+    replace_text(directory / manifests.NAME, manifest.model_dump_json(indent=2) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole, or leave what was there. Raises OSError where it cannot be written."""
+    new = path.with_name(f".{path.name}.new{uuid.uuid4().hex[:12]}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def read_artefact(directory: Path) -> Artefact:
@@ -127,8 +151,8 @@ def check_replaceable(directory: Path) -> None:
         return
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file: give the name of a directory to save to")
-    found = {path.name for path in directory.iterdir()}
-    strange = sorted(found - OURS) or sorted(found if manifests.NAME not in found else ())
+    found = {path.name for path in directory.iterdir()} - {STATE}
+    strange = sorted(found - OURS - {REPORT, FIGURES}) or sorted(found if manifests.NAME not in found else ())
     if strange:
         raise ValueError(
             f"{directory} holds {strange[0]}, which is no part of a saved library: choose another "
@@ -144,12 +168,14 @@ def _replacing(directory: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
-        if directory.exists():
-            directory.rename(old)
+        if (directory / STATE).is_dir():
+            shutil.copytree(directory / STATE, new / STATE)
         try:
+            if directory.exists():
+                directory.rename(old)
             new.rename(directory)
-        except OSError:
-            if old.exists():
+        except BaseException:  # an interrupt, too, must not take both away
+            if old.exists() and not directory.exists():
                 old.rename(directory)
             raise
     except OSError as error:

@@ -96,7 +96,10 @@ class Verification(Record):
 
 
 class Manifest(Record):
-    """All that a program needs to know to run a saved library, and where it comes from."""
+    """All that a program needs to know to run a saved library, and where it comes from.
+
+    `report` names the file beside it that holds what was measured, where anything was.
+    """
 
     format: Literal[1] = FORMAT
     depthwise: str
@@ -104,6 +107,7 @@ class Manifest(Record):
     build: BuildRecord
     memory: MemoryRecord
     verification: Verification | None = None
+    report: str | None = None
 
 
 def read_manifest(directory: Path) -> Manifest:

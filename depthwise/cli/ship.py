@@ -1,0 +1,169 @@
+"""`depthwise ship`: from a network to a verified library and a report, in one command."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from depthwise.cli.screen import screen
+from depthwise.cli.source import (
+    NETWORK_HELP,
+    SET_HELP,
+    SHAPE_HELP,
+    default_directory,
+    is_untrained,
+    open_network,
+    parse_settings,
+    parse_shapes,
+)
+
+if TYPE_CHECKING:
+    from depthwise.report.record import Report
+    from depthwise.shipping import Order, Source, Stage
+
+NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
+INTERRUPTED = 130  # as shells say of Ctrl-C
+
+
+def ship(
+    network: Annotated[
+        str | None,
+        typer.Argument(help=f"{NETWORK_HELP} Without any, {NETWORK} with its ImageNet weights."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="A folder of images to verify with and to name; else two are bundled."),
+    ] = None,
+    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else the network's.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32.")
+    ] = "native",
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads that share each run of the library.")
+    ] = 1,
+    optimize: Annotated[
+        Literal["speed", "memory"], typer.Option(help="What for: speed, or the smallest arena.")
+    ] = "speed",
+    out: Annotated[
+        Path | None, typer.Option(help="The directory to save to; NETWORK-TARGET where left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Count, compile, verify and time a network: a directory with its library and a report.
+
+    Each stage is kept as soon as it is done: the same command again goes on where it stopped.
+    """
+    name, chosen = network or NETWORK, weights or (None if network else WEIGHTS)
+    options = parse_settings(settings or [])
+    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    with console.status(Text(f"opening {name}")):
+        from depthwise import shipping  # noqa: PLC0415
+        from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
+        from depthwise.compiler.pipeline import check_options  # noqa: PLC0415
+
+        build = shipping.Build(target, threads, optimize)
+        check_options(threads, optimize, build.chosen)
+        directory = out or default_directory(name, build.chosen.name)
+        check_replaceable(directory.resolve())
+        source = _open(name, options, chosen, shape)
+        found, left_out = _find_images(images, source)
+        command = _command(
+            network,
+            [("--shape", text) for text in shape or ()],
+            [("--set", text) for text in settings or ()],
+            [("--images", images), ("--weights", weights), ("--out", out)],
+            [("--target", target if target != "native" else None)],
+            [("--threads", threads if threads > 1 else None)],
+            [("--optimize", optimize if optimize != "speed" else None)],
+        )
+        order = shipping.Order(source, build, directory, command, found, left_out)
+    with _keeping(order):
+        report = _run(order, console)
+    if as_json:
+        print(report.model_dump_json(indent=2))
+    else:
+        from depthwise.shipping.summary import summary  # noqa: PLC0415
+
+        screen().print(summary(report, directory))
+
+
+def _command(network: str | None, *options: list[tuple[str, object]]) -> str:
+    """Return what asks for the same again; options of None are left out."""
+    given = [(name, str(value)) for pairs in options for name, value in pairs if value is not None]
+    return shlex.join(["depthwise", "ship", *filter(None, [network]), *chain(*given)])
+
+
+def _open(
+    network: str, options: dict[str, str], weights: str | None, shape: list[str] | None
+) -> "Source":
+    import torch  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415
+
+    from depthwise.bench.case import settle  # noqa: PLC0415
+    from depthwise.graph import capture  # noqa: PLC0415
+    from depthwise.shipping import Source  # noqa: PLC0415
+
+    torch.manual_seed(0)  # the same random weights every time
+    net, shapes = open_network(network, options, weights, parse_shapes(shape))
+    untrained = is_untrained(network, options, weights)
+    if not isinstance(net, nn.Module):
+        shapes = tuple(type.shape for type in capture(net).inputs.values())
+    elif untrained and len(shapes) == 1:
+        settle(net, shapes[0])
+    return Source(network, options, weights or "", untrained, net, shapes)
+
+
+def _find_images(folder: Path | None, source: "Source") -> tuple[tuple[Path, ...], int]:
+    """Return the images to look at, and how many more there are."""
+    from depthwise.shipping.order import find_images  # noqa: PLC0415
+    from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
+
+    if source.side is None:
+        if folder:
+            taken = " and ".join("x".join(map(str, shape)) for shape in source.shapes)
+            raise ValueError(
+                f"--images {folder}: {source.network} takes {taken}, and no photograph"
+            )
+        return (), 0
+    return find_images(folder) if folder else (PHOTOGRAPHS, 0)
+
+
+def _run(order: "Order", console: Console) -> "Report":
+    from depthwise.shipping import STAGES, ship  # noqa: PLC0415
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=len(STAGES))
+
+        def told(stage: "Stage", kept: bool) -> None:
+            again = " (as it was kept)" if kept else ""
+            number = [each.part for each in STAGES].index(stage.part)
+            bar.update(task, description=f"{stage.doing}{again}", completed=number)
+
+        return ship(order, told)
+
+
+@contextmanager
+def _keeping(order: "Order") -> Iterator[None]:
+    """Say what is kept where a stage cannot be finished."""
+    advice = f"what was finished is kept in {order.directory}: the same command again goes on there"
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print(Text(f"depthwise: interrupted; {advice}"), soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except OSError as error:
+        where = error.filename or order.directory
+        raise ValueError(f"{where}: {error.strerror}; {advice}") from None

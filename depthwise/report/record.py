@@ -1,0 +1,254 @@
+"""What a report tells: a record for each stage of the way from a network to a verified library.
+
+All numbers that report.html prints stand in these records, and so in report.json.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from depthwise.bench.record import MachineRecord, NetworkRecord, SoftwareRecord
+from depthwise.compiler.manifest import Manifest
+from depthwise.machine.record import Machine
+
+FORMAT = 1
+
+
+class Record(BaseModel):
+    """A part of a report: never changed, and nothing in it that we do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Asked(Record):
+    """What was asked for: `weights` is empty for a network's own, `untrained` for random ones.
+
+    `command` does the same again; shapes are (N, C, H, W).
+    """
+
+    network: str
+    settings: dict[str, str]
+    weights: str
+    untrained: bool
+    input_shapes: tuple[tuple[int, ...], ...]
+    images: tuple[str, ...]
+    images_left_out: int
+    target: str
+    threads: int
+    optimize: Literal["speed", "memory"]
+    command: str
+
+
+class LayerRecord(Record):
+    """What one layer costs; bytes and fields as in `dw.cost`. `share` is that of the MACs."""
+
+    path: str
+    kind: str
+    output_shape: tuple[int, ...]
+    params: int
+    macs: int | None
+    share: float
+    receptive_field: tuple[int, int] | None
+    step: tuple[float, float] | None
+
+
+class KindRecord(Record):
+    """All layers of one kind together."""
+
+    kind: str
+    layers: int
+    params: int
+    macs: int
+    share: float
+
+
+class FindingRecord(Record):
+    """One finding of lint, as `dw.lint` returns it."""
+
+    rule: str
+    layer: str
+    what: str
+    why: str
+    advice: str
+    severity: Literal["warning", "note"]
+    also: tuple[str, ...]
+
+
+class Counted(Record):
+    """What the network costs before it has run once, its lint findings, and its picture (SVG).
+
+    `reference_macs` are ResNet-50's for images of the same size, `macs_saved` their ratio to the
+    network's own; None where it takes other inputs.
+    """
+
+    params: int
+    macs: int
+    flops: int
+    weight_bytes: int
+    peak_bytes: int
+    peak_layer: str
+    receptive_field: tuple[int, int]
+    layers: tuple[LayerRecord, ...]
+    kinds: tuple[KindRecord, ...]
+    not_counted: tuple[str, ...]
+    findings: tuple[FindingRecord, ...]
+    reference_macs: int | None
+    macs_saved: float | None
+    picture: str
+
+    @property
+    def warnings(self) -> int:
+        """The number of findings that are warnings."""
+        return sum(finding.severity == "warning" for finding in self.findings)
+
+
+class Compiled(Record):
+    """The saved library: its manifest, and the seconds that compiling and verifying took."""
+
+    manifest: Manifest
+    source_bytes: int
+    library_bytes: int
+    seconds: float
+
+
+class GuessRecord(Record):
+    """A class, with the softmax of its score."""
+
+    name: str
+    probability: float
+
+
+class ImageRecord(Record):
+    """A picture that was looked at: as the network sees it, and what it is taken for, best first.
+
+    `error` is the largest difference of the library's scores from PyTorch's, of the largest.
+    """
+
+    file: str
+    picture: str  # a data URI
+    guesses: tuple[GuessRecord, ...]
+    error: float
+
+
+class FeatureRecord(Record):
+    """Some channels of one layer's output on one image, each scaled from its own black to white.
+
+    `shape` is the whole output's, (C, H, W); `channels` of it are shown, the first ones.
+    """
+
+    layer: str
+    file: str
+    shape: tuple[int, int, int]
+    channels: int
+    picture: str  # a data URI
+
+
+class Looked(Record):
+    """What the library makes of the images; `remarks` say what was assumed or left out, and why."""
+
+    images: tuple[ImageRecord, ...]
+    features: tuple[FeatureRecord, ...]
+    remarks: tuple[str, ...]
+
+
+class RuntimeLine(Record):
+    """One runtime's times in milliseconds: median, and those that 10 and 90 % of runs are below.
+
+    `ratio` is how many times longer than ours it takes, pair by pair; None for our own.
+    """
+
+    name: str
+    version: str
+    median: float
+    p10: float
+    p90: float
+    share_of_peak: float
+    ratio: float | None
+    error: float
+
+
+class Compared(Record):
+    """Our library beside other runtimes, in turns, on the same threads; `found` has every run.
+
+    `missing` names the peers that are not installed, `failed` those that were and could not.
+    """
+
+    found: NetworkRecord | None
+    rounds: int
+    lines: tuple[RuntimeLine, ...]
+    missing: tuple[str, ...]
+    failed: dict[str, str]
+    remarks: tuple[str, ...]
+
+    @property
+    def ours(self) -> RuntimeLine | None:
+        """Our own library's line."""
+        return next((line for line in self.lines if line.ratio is None), None)
+
+    def line(self, name: str) -> RuntimeLine | None:
+        """Return a runtime's line; None where it did not run."""
+        return next((line for line in self.lines if line.name == name), None)
+
+
+class LayerTimeRecord(Record):
+    """One layer in the library: microseconds, and the least that the machine would allow.
+
+    `share` is that of the whole's time, `rate` in GFLOP/s, `of_peak` its share of the FMA peak,
+    `of_ideal` that of the ideal; `intensity` is in FLOPs a byte. `bound` says what the ideal is
+    made of.
+    """
+
+    path: str
+    kind: str
+    kernel: str
+    shape: tuple[int, ...]
+    microseconds: float
+    ideal: float
+    bound: str
+    share: float
+    rate: float
+    of_peak: float
+    of_ideal: float
+    intensity: float
+
+
+class KindTimeRecord(Record):
+    """All layers of one kind: their share of the multiply-adds and of the time."""
+
+    kind: str
+    microseconds: float
+    ideal: float
+    share: float
+    macs_share: float
+
+
+class Profiled(Record):
+    """Where the time goes on one thread, in milliseconds; `peak` in GFLOP/s of one core, measured.
+
+    `ideal` is the sum of what each layer would need at best, `machine` what that is known from.
+    """
+
+    milliseconds: float
+    ideal: float
+    rate: float
+    peak: float
+    of_peak: float
+    layers: tuple[LayerTimeRecord, ...]
+    kinds: tuple[KindTimeRecord, ...]
+    machine: Machine | None
+    remarks: tuple[str, ...]
+
+
+class Report(Record):
+    """All that was found on the way; a part is None until its stage is done."""
+
+    format: Literal[1] = FORMAT
+    depthwise: str
+    asked: Asked
+    machine: MachineRecord
+    software: SoftwareRecord
+    counted: Counted | None = None
+    compiled: Compiled | None = None
+    looked: Looked | None = None
+    compared: Compared | None = None
+    profiled: Profiled | None = None

@@ -1,0 +1,39 @@
+"""The second stage: the library, compiled, verified on random inputs and on the images, saved."""
+
+import time
+
+from depthwise.compiler import pipeline
+from depthwise.compiler.artefact import SHARED, SOURCE, read_artefact
+from depthwise.report.record import Compiled, Report
+from depthwise.shipping.order import Order
+
+
+def build(order: Order, _: Report) -> Compiled:
+    """Compile the network, verify it against PyTorch and save it to the order's directory.
+
+    Raises Unsupported, Mismatch or BuildError as `dw.compile` does.
+    """
+    source, chosen = order.source, order.build.chosen
+    start = time.perf_counter()
+    prepare = source.preprocessing
+    library = pipeline.compile(
+        source.net, *source.shapes, target=order.build.target, threads=order.build.threads,
+        optimize=order.build.optimize,
+        samples=[prepare.apply(image) for image in order.images] if prepare else (),
+    )  # fmt: skip
+    library.save(order.directory)
+    return Compiled(
+        manifest=library.manifest,
+        source_bytes=(order.directory / SOURCE).stat().st_size,
+        library_bytes=(order.directory / SHARED[chosen.suffix]).stat().st_size,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def stands(order: Order, found: Compiled) -> bool:
+    """Tell whether the saved library is still the one that was built."""
+    try:
+        manifest = read_artefact(order.directory).manifest
+    except ValueError:
+        return False
+    return manifest.model_copy(update={"report": None}) == found.manifest

@@ -1,0 +1,109 @@
+"""count -> compile -> look -> compare -> profile -> report: the stages, each kept when it is done.
+
+A stage is a function from the order and what was found so far to a record of its own. It runs
+again only where something that it depends on has changed.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from depthwise import __version__
+from depthwise.bench.surroundings import describe_machine, describe_software
+from depthwise.report.record import (
+    FORMAT,
+    Asked,
+    Compared,
+    Compiled,
+    Counted,
+    Looked,
+    Profiled,
+    Record,
+    Report,
+)
+from depthwise.shipping.building import build, stands
+from depthwise.shipping.comparing import compare, installed_versions
+from depthwise.shipping.counting import count
+from depthwise.shipping.looking import look
+from depthwise.shipping.order import Order
+from depthwise.shipping.profiling import profile_layers
+from depthwise.shipping.state import hash_files, keep_stage, make_key, read_stage
+
+Inputs = Callable[[Order], list[Any]]  # what a stage depends on beside the stages before it
+
+
+def _nothing(_: Order) -> list[Any]:
+    return []
+
+
+def _still(_order: Order, _found: Any) -> bool:
+    return True
+
+
+class Stage(NamedTuple):
+    """One stage: the part of the report that it fills, what it does in words, how it does it.
+
+    `stands` tells whether what it left outside of its record is still there.
+    """
+
+    part: str
+    doing: str
+    kind: type[Record]
+    run: Callable[[Order, Report], Record]
+    inputs: Inputs = _nothing
+    stands: Callable[[Order, Any], bool] = _still
+
+
+# Stages that change the network, as training and slimming do, belong between counted and compiled.
+STAGES = (
+    Stage("counted", "counting and linting", Counted, count),
+    Stage(
+        "compiled", "compiling and verifying", Compiled, build,
+        lambda order: [order.build.chosen.name, order.build.threads, order.build.optimize,
+                       hash_files(order.images)],
+        stands,
+    ),
+    Stage("looked", "looking at the images", Looked, look, lambda order: [order.left_out]),
+    Stage(
+        "compared", "timing beside other runtimes", Compared, compare,
+        lambda order: [installed_versions(), describe_machine().model_dump(), order.rounds],
+    ),
+    Stage("profiled", "timing layer by layer", Profiled, profile_layers),
+)  # fmt: skip
+
+
+def ship(order: Order, told: Callable[[Stage, bool], None] = lambda _stage, _kept: None) -> Report:
+    """Take an order through all stages; return what was found.
+
+    A stage that was finished before, of the same, is not done again. `told` hears of each stage
+    before it begins, and whether it is taken as it was kept. Raises what compiling raises,
+    ValueError for images that cannot be read, OSError where nothing can be written: then all
+    stages that were finished are kept.
+    """
+    report = begin(order)
+    key = make_key(__version__, FORMAT, order.source.digest, order.source.untrained)
+    for stage in STAGES:
+        key = make_key(key, stage.part, stage.inputs(order))
+        found = read_stage(order.directory, stage.part, key, stage.kind)
+        kept = found is not None and stage.stands(order, found)
+        told(stage, kept)
+        if not kept:
+            found = stage.run(order, report)
+            keep_stage(order.directory, stage.part, key, found)
+        report = report.model_copy(update={stage.part: found})
+    return report
+
+
+def begin(order: Order) -> Report:
+    """Return a report that holds only what was asked, of whom."""
+    source = order.source
+    asked = Asked(
+        network=source.network, settings=source.settings, weights=source.weights,
+        untrained=source.untrained, input_shapes=source.shapes,
+        images=tuple(path.name for path in order.images), images_left_out=order.left_out,
+        target=order.build.chosen.name, threads=order.build.threads,
+        optimize=order.build.optimize, command=order.command,
+    )  # fmt: skip
+    return Report(
+        depthwise=__version__, asked=asked, machine=describe_machine(),
+        software=describe_software(),
+    )  # fmt: skip

@@ -1,0 +1,113 @@
+"""What was found, as a person reads it on the screen."""
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from depthwise.accounting.tables import in_units
+from depthwise.report.record import Compared, Compiled, Counted, Looked, Profiled, Report
+
+PYTORCH = "pytorch"
+SHOWN = 2  # guesses an image
+
+
+def summary(report: Report, directory: Path) -> RenderableType:
+    """Return a few lines a stage: counted, compiled, looked at, timed, and where all was saved."""
+    asked = report.asked
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, lines in (
+        ("counted", _counted(report.counted)),
+        ("compiled", _compiled(report.compiled)),
+        ("images", _looked(report.looked)),
+        ("speed", _compared(report.compared, asked.threads)),
+        ("time", _profiled(report.profiled)),
+    ):
+        for i, line in enumerate(lines):
+            table.add_row("" if i else title, Text(line))
+    shapes = " and ".join("x".join(map(str, shape)) for shape in asked.input_shapes)
+    weights = "random weights" if asked.untrained else asked.weights or "its own weights"
+    head = Text(f"{asked.network} on {shapes}, {weights}", style="bold")
+    return Group(head, table, Text.assemble(("saved", "bold"), f"     {directory}/"))
+
+
+def _counted(found: Counted | None) -> list[str]:
+    if not found:
+        return []
+    lines = [f"{in_units(found.macs)} multiply-adds (MACs), {in_units(found.params)} parameters"]
+    if found.not_counted:
+        lines.append(f"NOT COUNTED: {', '.join(found.not_counted)}")
+    if found.macs_saved:
+        lines[0] += f"; ResNet-50 takes {found.macs_saved:.1f} times the multiply-adds"
+    notes = len(found.findings) - found.warnings
+    lines.append(f"lint: {found.warnings} warnings, {notes} notes")
+    return lines
+
+
+def _compiled(found: Compiled | None) -> list[str]:
+    if not found:
+        return []
+    manifest = found.manifest
+    lines = [
+        f"for {manifest.build.target}: {in_units(manifest.memory.weights_bytes, 'B')} of weights, "
+        f"{in_units(manifest.memory.arena_bytes, 'B')} of memory, "
+        f"{in_units(found.library_bytes, 'B')} of code"
+    ]
+    if check := manifest.verification:
+        lines.append(
+            f"verified: equal to PyTorch within {check.error:.1e} of the largest output, on "
+            f"{check.inputs} inputs"
+        )
+    else:
+        lines.append("not verified, for this machine cannot run it")
+    return lines
+
+
+def _looked(found: Looked | None) -> list[str]:
+    if not found:
+        return []
+    lines = [
+        f"{image.file}: "
+        + ", ".join(f"{guess.name} {guess.probability:.0%}" for guess in image.guesses[:SHOWN])
+        for image in found.images
+        if image.guesses
+    ]
+    return [*lines, *found.remarks]
+
+
+def _compared(found: Compared | None, threads: int) -> list[str]:
+    if not found or not found.ours:
+        return list(found.remarks) if found else []
+    lines = []
+    if eager := found.line(PYTORCH):
+        lines.append(
+            f"{eager.ratio:.2f} times as fast as PyTorch {eager.version}: "
+            f"{found.ours.median:.2f} ms for {eager.median:.2f} ms, on {threads} "
+            f"thread{'s' if threads > 1 else ''}"
+        )
+    lines += [
+        f"{line.ratio:.2f} times as fast as {line.name} {line.version}: {line.median:.2f} ms"
+        for line in found.lines
+        if line.ratio and line.name != PYTORCH
+    ]
+    lines += [f"{name} cannot run it: {reason}" for name, reason in found.failed.items()]
+    if found.missing:
+        lines.append(
+            f"not installed, so not compared: {', '.join(found.missing)} "
+            "(pip install 'depthwise[bench]')"
+        )
+    return lines
+
+
+def _profiled(found: Profiled | None) -> list[str]:
+    if not found or not found.layers:
+        return list(found.remarks) if found else []
+    kinds = ", ".join(f"{kind.kind} {kind.share:.0%}" for kind in found.kinds if kind.share >= 0.02)
+    return [
+        f"{found.milliseconds:.2f} ms on one thread: {kinds}",
+        f"{found.rate:.0f} GFLOP/s, {found.of_peak:.0%} of this core's peak; "
+        f"the rooflines of its layers add up to {found.ideal:.2f} ms",
+    ]

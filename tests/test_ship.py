@@ -1,0 +1,356 @@
+"""`depthwise ship`: what it writes, what it says, and that no finished stage is ever lost."""
+
+import errno
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import depthwise as dw
+from depthwise.accounting.tables import render
+from depthwise.cli import main
+from depthwise.compiler import artefact
+from depthwise.compiler.artefact import STATE
+from depthwise.machine import calibration
+from depthwise.report.record import Report
+from depthwise.shipping import STAGES, Build, Order, Source, pipeline, ship
+from depthwise.shipping.order import MOST_IMAGES, find_images
+from depthwise.shipping.summary import summary
+
+PARTS = [stage.part for stage in STAGES]
+FILE = """
+from torch import nn
+def tiny():
+    layers = [nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+def plain():
+    return nn.Conv2d(4, 8, 3)
+"""
+
+
+def tiny():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)]
+    return nn.Sequential(*layers, *head).eval()
+
+
+def paint(folder):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("b.png", "a.jpg"):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def ordered(base, net=None, **changes):
+    source = Source("tiny", {}, "", False, net or tiny(), ((1, 3, 32, 32),))
+    images = base / "images"
+    found, left_out = find_images(images if images.is_dir() else paint(images))
+    order = Order(source, Build(), base / "out", "depthwise ship", found, left_out, rounds=2)
+    return replace(order, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _measured_elsewhere(tmp_path_factory):
+    """Keep what is measured while tests run away from the cache, and measure it once."""
+    path = tmp_path_factory.mktemp("machine") / "this.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "machine_path", lambda: path)
+        patch.setattr(calibration, "ROUNDS", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    order = ordered(tmp_path_factory.mktemp("shipped"))
+    return order, ship(order)
+
+
+@pytest.fixture
+def copied(shipped, tmp_path):
+    """Return the order of a finished directory, in a copy of it."""
+    order, _ = shipped
+    shutil.copytree(order.directory, tmp_path / "out")
+    return replace(order, directory=tmp_path / "out")
+
+
+def stages_run(order):
+    """Return the stages that ran, and the report."""
+    done = []
+    report = ship(order, lambda stage, kept: None if kept else done.append(stage.part))
+    return done, report
+
+
+# ----------------------------------------------------------------------------------- what is found
+
+
+def test_every_stage_finds_what_the_library_and_the_machine_say(shipped):
+    order, report = shipped
+    cost = dw.cost(order.source.net, (1, 3, 32, 32))
+    assert report.counted.macs == cost.macs
+    assert sum(layer.macs or 0 for layer in report.counted.layers) == cost.macs
+    assert report.counted.macs_saved == report.counted.reference_macs / cost.macs
+    library = dw.load(order.directory)
+    assert library.manifest == report.compiled.manifest
+    assert library.manifest.verification.inputs == 2 + 2  # random, and the images
+    assert [image.file for image in report.looked.images] == ["a.jpg", "b.png"]
+    assert all(image.error < 1e-4 for image in report.looked.images)
+    assert sum(row.share for row in report.profiled.layers) == pytest.approx(1)
+    assert sum(kind.macs_share for kind in report.profiled.kinds) == pytest.approx(1)
+
+
+def test_the_library_names_what_pytorch_names(shipped):
+    order, report = shipped
+    prepare = order.source.preprocessing
+    for path, image in zip(order.images, report.looked.images, strict=True):
+        with torch.no_grad():
+            expected = order.source.net(prepare.apply(path))[0].softmax(0)
+        assert image.guesses[0].name == f"class {expected.argmax()}"
+        assert image.guesses[0].probability == pytest.approx(expected.max().item(), abs=1e-4)
+
+
+def test_ours_is_timed_beside_pytorch(shipped):
+    _, report = shipped
+    compared = report.compared
+    assert compared.rounds == 2
+    assert compared.ours.name == "depthwise"
+    eager = compared.line("pytorch")
+    assert eager.ratio == compared.found.ratio(compared.found.peers[0])
+    assert compared.ours.p10 <= compared.ours.median <= compared.ours.p90
+
+
+def test_feature_maps_are_the_last_of_each_size(shipped):
+    _, report = shipped
+    found = [(f.file, f.layer, f.shape, f.channels) for f in report.looked.features]
+    assert found[:2] == [("a.jpg", "1", (8, 15, 15), 8), ("a.jpg", "3", (8, 13, 13), 8)]
+    assert all(f.picture.startswith("data:image/png;base64,") for f in report.looked.features)
+
+
+def test_all_is_kept_as_json_and_read_again(shipped):
+    _, report = shipped
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_the_summary_says_it_in_lines(shipped):
+    order, report = shipped
+    text = render(summary(report, order.directory), 140)
+    assert f"{report.compared.line('pytorch').ratio:.2f} times as fast as PyTorch" in text
+    assert "verified: equal to PyTorch within" in text
+    assert "a.jpg: class " in text
+
+
+def test_random_weights_name_nothing_and_say_so(copied):
+    order = replace(copied, source=replace(copied.source, untrained=True))
+    found = STAGES[2].run(order, pipeline.begin(order))
+    assert all(image.guesses == () for image in found.images)
+    assert "The weights are random" in found.remarks[0]
+
+
+def test_a_library_for_another_cpu_is_neither_run_nor_timed(tmp_path):
+    order = ordered(tmp_path, build=Build(target="wasm32"))
+    report = ship(order)
+    assert (tmp_path / "out" / "net.wasm").is_file()
+    assert report.compiled.manifest.verification is None
+    assert report.looked.images == ()
+    assert report.compared.found is None
+    assert report.profiled.layers == ()
+    text = render(summary(report, order.directory), 140)
+    assert "not verified, for this machine cannot run it" in text
+    assert "This machine cannot run a library for wasm32" in text
+
+
+# ------------------------------------------------------------------------------------ going on
+
+
+def test_the_same_again_does_nothing_again(copied, shipped):
+    done, report = stages_run(copied)
+    assert done == []
+    parts = {part: getattr(report, part) for part in PARTS}
+    assert parts == {part: getattr(shipped[1], part) for part in PARTS}
+
+
+@pytest.mark.parametrize("at", range(len(STAGES)), ids=PARTS)
+@pytest.mark.parametrize(
+    "failure", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), SystemExit]
+)
+def test_a_stage_that_breaks_off_loses_none_before_it(at, failure, copied, monkeypatch):
+    for stage in STAGES[at:]:
+        (copied.directory / STATE / f"{stage.part}.json").unlink()
+
+    def fail(*_):
+        raise failure
+
+    broken = [*STAGES[:at], STAGES[at]._replace(run=fail), *STAGES[at + 1 :]]
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "STAGES", broken)
+        with pytest.raises(type(failure) if isinstance(failure, BaseException) else failure):
+            ship(copied)
+    ran = []
+    counted = [s._replace(run=lambda *a, s=s: ran.append(s.part) or s.run(*a)) for s in STAGES]
+    monkeypatch.setattr(pipeline, "STAGES", counted[: at + 1])
+    ship(copied)
+    assert ran == PARTS[at : at + 1]
+
+
+def test_a_disk_that_fills_up_leaves_whole_files(copied, monkeypatch):
+    path = copied.directory / STATE / "looked.json"
+    before = path.read_text()
+    changed = replace(copied, left_out=7)
+
+    def fill(self, text, **_):
+        with self.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", fill)
+        with pytest.raises(OSError, match="No space left"):
+            ship(changed)
+    assert path.read_text() == before
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(f"{p}.json" for p in PARTS)
+
+
+def test_saving_a_library_keeps_the_state_and_an_interrupt_keeps_both(copied, monkeypatch):
+    library = dw.load(copied.directory)
+    library.save(copied.directory)
+    assert (copied.directory / STATE / "counted.json").is_file()
+    real = Path.rename
+
+    def interrupt(self, target):
+        if ".new" in self.name:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        library.save(copied.directory)
+    assert (copied.directory / STATE / "counted.json").is_file()
+    assert (copied.directory / artefact.SOURCE).is_file()
+    assert [p.name for p in copied.directory.parent.iterdir()] == ["out"]
+
+
+def test_what_changed_is_done_again_and_what_follows_from_it(copied, monkeypatch):
+    quick = [
+        s._replace(run=lambda _o, _r, s=s: getattr(shipped_before, s.part))
+        if s.part in ("compared", "profiled")
+        else s
+        for s in STAGES
+    ]
+    shipped_before = ship(copied)
+    monkeypatch.setattr(pipeline, "STAGES", quick)
+
+    (copied.directory / artefact.WEIGHTS).write_bytes(b"cut")
+    assert stages_run(copied)[0] == ["compiled"]
+    assert stages_run(replace(copied, images=copied.images[:1]))[0] == PARTS[1:]
+    other = tiny()
+    with torch.no_grad():
+        other[0].weight[0, 0, 0, 0] += 1
+    source = replace(copied.source, net=other)
+    assert stages_run(replace(copied, source=source))[0] == PARTS
+
+
+def test_a_record_that_cannot_be_read_is_made_anew(copied):
+    (copied.directory / STATE / "looked.json").write_text("{")
+    assert stages_run(copied)[0] == ["looked"]
+
+
+# -------------------------------------------------------------------------------- the command line
+
+
+@pytest.fixture
+def nets_py(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text(FILE)
+
+
+def run(*arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(list(map(str, arguments)))
+    output = capsys.readouterr()
+    return end.value.code, output.out, output.err
+
+
+@pytest.mark.usefixtures("nets_py")
+def test_a_users_own_file_end_to_end(tmp_path, capsys):
+    paint(tmp_path / "images")
+    torch.manual_seed(3)
+    torch.save(tiny().state_dict(), "trained.pth")
+    arguments = ["ship", "nets.py:tiny", "--shape", "1,3,32,32", "--images", "images"]
+    arguments += ["--weights", "trained.pth", "--out", "here/tiny"]
+    code, out, err = run(*arguments, capsys=capsys)
+    assert (code, err) == (0, "")
+    assert "nets.py:tiny on 1x3x32x32, trained.pth" in out
+    assert "times as fast as PyTorch" in out
+    code, out, _ = run(*arguments, "--json", capsys=capsys)
+    assert code == 0
+    report = Report.model_validate(json.loads(out))
+    assert report.asked.weights == "trained.pth"
+    assert report.asked.command == (
+        "depthwise ship nets.py:tiny --shape 1,3,32,32 --images images --weights trained.pth "
+        "--out here/tiny"
+    )
+    x = torch.zeros(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(dw.load("here/tiny")(x), tiny()(x), atol=1e-5)
+
+
+@pytest.mark.usefixtures("nets_py")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nets.py:tiny", "--images", "nowhere"], "--images nowhere: no such folder"),
+        (["nets.py:tiny", "--images", "."], "--images .: no image in it, of .jpg, .jpeg"),
+        (
+            ["nets.py:plain", "--shape", "1,4,9,9", "--images", "."],
+            "--images .: nets.py:plain takes",
+        ),
+        (["nets.py:tiny", "--target", "arm"], "no target is named 'arm'"),
+        (["nets.py:tiny", "--threads", "65"], "threads=65: a library runs on 1 to 64 threads"),
+        (["nets.py:tiny", "--out", "nets.py"], "nets.py is a file: give the name of a directory"),
+        (["nets.py:tiny", "--weights", "no.pth"], "no checkpoint file at no.pth"),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(arguments, message, tmp_path, capsys):
+    code, out, err = run("ship", *arguments, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+    assert {path.name for path in tmp_path.iterdir()} <= {"nets.py", "__pycache__"}
+
+
+@pytest.mark.usefixtures("nets_py")
+@pytest.mark.parametrize(
+    ("failure", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "depthwise: interrupted; what was finished is kept in out"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "out/x: No space left on"),
+    ],
+)
+def test_breaking_off_says_how_to_go_on(failure, code, message, monkeypatch, capsys):
+    def fail(*_):
+        raise failure
+
+    monkeypatch.setattr(pipeline, "STAGES", (STAGES[0], STAGES[1]._replace(run=fail)))
+    found, out, err = run("ship", "nets.py:tiny", "--out", "out", capsys=capsys)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert "the same command again goes on there" in err
+    assert Path("out", STATE, "counted.json").is_file()
+
+
+def test_images_are_taken_by_name_and_not_too_many(tmp_path):
+    for i in range(MOST_IMAGES + 3):
+        (tmp_path / f"{i:02}.JPG").touch()
+    found, left_out = find_images(tmp_path)
+    assert [path.name for path in found] == [f"{i:02}.JPG" for i in range(MOST_IMAGES)]
+    assert left_out == 3
