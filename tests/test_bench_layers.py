@@ -15,11 +15,14 @@ from depthwise.bench.peak import measure_peak
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
 from depthwise.compiler import pipeline
+from depthwise.compiler.clock import time_steps
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import capture
+<<<<<<< HEAD
 from depthwise.machine import Machine
-from depthwise.machine.steps import time_steps
+=======
+>>>>>>> 6d89d86 (Try a few ways to compute each convolution on the machine, and keep what was found)
 
 NATIVE = find_target("native")
 

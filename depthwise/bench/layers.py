@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from depthwise.accounting.count import count_macs
+from depthwise.compiler.clock import time_steps
 from depthwise.compiler.fused import Fused
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan
 from depthwise.graph import Node, Shape
 from depthwise.machine import Machine
-from depthwise.machine.steps import time_steps
 
 FILLED = 0.9  # of the lanes
 

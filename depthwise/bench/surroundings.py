@@ -8,8 +8,7 @@ from pathlib import Path
 from depthwise import __version__
 from depthwise.bench.record import MachineRecord, SoftwareRecord
 from depthwise.compiler.build import find_compiler
-from depthwise.compiler.target import cpu_features, find_target
-from depthwise.machine.calibration import cpu_name
+from depthwise.compiler.target import cpu_features, cpu_name, find_target
 
 
 def describe_machine() -> MachineRecord:

@@ -43,12 +43,15 @@ def compile(
     optimize: Annotated[
         Literal["speed", "memory"], typer.Option(help="What for: speed, or the smallest arena.")
     ] = "speed",
+    tune: Annotated[
+        bool, typer.Option(help="Try a few ways to compute each layer, if the target is native.")
+    ] = True,
     out: Annotated[
         Path | None, typer.Option(help="The directory to save to; NETWORK-TARGET where left out.")
     ] = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
-        typer.Option(help="Print the rewritten graph, the plan or the C, and compile nothing."),
+        typer.Option(help="Print the rewritten graph, the plan or the C, and make no library."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
@@ -67,10 +70,10 @@ def compile(
             network, parse_settings(settings or []), weights, parse_shapes(shape)
         )
         if show:
-            made = pipeline.show_stage(net, shapes, target, show, threads, optimize)
+            made = pipeline.show_stage(net, shapes, target, show, threads, optimize, tune)
         else:
             made = pipeline.compile(
-                net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize
+                net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize, tune=tune
             )
     if isinstance(made, str):
         print(made)

@@ -1,11 +1,11 @@
 """How a dense convolution may be computed, and what is taken where nothing else is asked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil
 
-from depthwise.compiler.pack import default_tile, round_up
+from depthwise.compiler.pack import best_tiles, default_tile, round_up
 from depthwise.compiler.target import Target
 from depthwise.graph.ops import Pair
 
@@ -32,30 +32,35 @@ class Layer:
 
 @dataclass(frozen=True)
 class Direct:
-    """f32_conv with its register tile; `panel_outer` as there."""
+    """f32_conv with its register tile; `panel_outer` as there. `remark` says why it was taken."""
 
     pixels: int
     vectors: int
     panel_outer: bool
+    remark: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"tile {self.pixels}x{self.vectors}"
+        order = " by panels" if self.panel_outer else ""
+        return f"tile {self.pixels}x{self.vectors}{order}{self.remark}"
 
 
 @dataclass(frozen=True)
 class Winograd:
-    """f32_winograd with its points down and across, its register tile, and its tiles a batch."""
+    """f32_winograd with its points down and across, its register tile, and its tiles a batch.
+
+    `remark` says why it was taken.
+    """
 
     points: Pair
     pixels: int
     vectors: int
     batch: int
+    remark: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         points = "x".join(map(str, self.points))
-        return (
-            f"Winograd of {points} points, {self.batch} at once, tile {self.pixels}x{self.vectors}"
-        )
+        tile = f"{self.batch} at once, tile {self.pixels}x{self.vectors}"
+        return f"Winograd of {points} points, {tile}{self.remark}"
 
 
 Algorithm = Direct | Winograd
@@ -68,6 +73,10 @@ LARGE = 256 * 1024  # bytes of weights that stay in the second cache while an im
 # 8x8; 5x5 by 4.4e-6 with 8x8, 1x7 by 2.9e-6 with 10, and 7x7 by 3e-5 with 10x10.
 POINTS = {1: (1,), 2: (4, 6), 3: (4, 6), 4: (6, 8), 5: (6, 8), 6: (8, 10), 7: (8, 10)}
 MOST_POINTS = 64  # of both axes together
+
+
+# Candidates that are tried for a layer: at most so many, none so much dearer than the cheapest.
+MOST, FAR = 5, 1.4
 
 
 def choose(layer: Layer, target: Target) -> Algorithm:
@@ -87,6 +96,25 @@ def direct_default(layer: Layer, target: Target) -> Direct:
     """Return the direct convolution with its default tile."""
     pixels, vectors = default_tile(target.lanes, target.registers, layer.run, layer.outs)
     return Direct(pixels, vectors, layer.taps * layer.channels * layer.outs * 4 > LARGE)
+
+
+def candidates(layer: Layer, target: Target) -> list[Algorithm]:
+    """Return the few ways to compute a layer that are worth trying, the default first."""
+    direct = direct_default(layer, target)
+    costs: dict[Algorithm, float] = {direct: direct_cost(layer, target)}
+    for winograd in winograd_candidates(layer, target):
+        costs[winograd] = winograd_cost(layer, winograd, target)
+    near = sorted(
+        (each for each in costs if costs[each] < FAR * min(costs.values())), key=costs.__getitem__
+    )
+    found = [choose(layer, target), *near]
+    if direct in found:
+        tiles = best_tiles(target.lanes, target.registers, layer.run, layer.outs)
+        found += [Direct(*tile, direct.panel_outer) for tile in tiles[:MOST]]
+        blocks = ceil(layer.outs / (direct.vectors * target.lanes))
+        if blocks > 1 and layer.images * layer.rows * layer.width > direct.pixels:
+            found.insert(2, replace(direct, panel_outer=not direct.panel_outer))
+    return list(dict.fromkeys(found))[:MOST]
 
 
 def direct_only(layers: Algorithms, target: Target) -> Algorithms:

@@ -193,11 +193,15 @@ def _run(command: Arguments, source: Path) -> None:
     )
 
 
+def may_draw() -> bool:
+    """Tell whether there is a terminal for a bar, on whose line no other display draws."""
+    return sys.stderr.isatty() and not hasattr(sys.stderr, "rich_proxied_file")
+
+
 def _show_progress(futures: Sequence[Future[Path]]) -> None:
     """Show a bar at the terminal, once the wait has taken `PATIENCE`."""
     done, waiting = wait(futures, timeout=PATIENCE)
-    shown = hasattr(sys.stderr, "rich_proxied_file")  # another display draws on the same line
-    if not waiting or shown or not sys.stderr.isatty():
+    if not waiting or not may_draw():
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("compiling C", total=len(futures), completed=len(done))

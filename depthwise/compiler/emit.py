@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -101,26 +101,43 @@ def emit_units(plan: Plan, count: int, note: str | None = None) -> tuple[str, ..
     `note` names a C function, void(int steps done), that net_run calls before the first step and
     after each: a clock, to see where time goes, on one thread. It comes along as another unit.
     """
-    text = _lower_to_text(plan, note)
-    calls = list(text.calls.values())
+    (units,) = emit_together((plan,), count, note)
+    return units
+
+
+def emit_together(
+    plans: Sequence[Plan], count: int, note: str | None = None
+) -> list[tuple[str, ...]]:
+    """Return the translation units of several plans for one target; all but the first are shared.
+
+    So a kernel that several plans call is compiled once.
+    """
+    shared = _Text()
+    texts = [_lower_to_text(plan, note, shared) for plan in plans]
+    calls = list(shared.calls.values())
     hidden = '__attribute__((noinline, visibility("hidden")))'
     declared = [f"{hidden} {call.signature};" for call in calls]
     declared += [f"void {note}(int steps);"] if note else []
-    main = "\n".join([*_head(plan, ()), *declared, "", *_threads(plan), *_run(plan, text), ""])
-    units = [main]
+    mains = [
+        "\n".join([*_head(plan, ()), *declared, "", *_threads(plan), *_run(plan, text), ""])
+        for plan, text in zip(plans, texts, strict=True)
+    ]
+    steps = tuple(step for plan in plans for step in plan.steps)
+    units: list[str] = []
     for part in range(count):
         mine = calls[part::count]
         names = {table for call in mine for table in call.tables}
-        tables = [line for line in _tables(text) if line.split("[")[0].split()[-1] in names]
+        tables = [line for line in _tables(shared) if line.split("[")[0].split()[-1] in names]
         bodies = [f"{call.signature};\n{hidden} {call.signature} {{\n    {call.body};\n}}"
                   for call in mine]  # fmt: skip
         if mine:
-            units.append("\n".join([*_head(plan, plan.steps), *tables, *bodies, ""]))
-    return tuple(units)
+            units.append("\n".join([*_head(plans[0], steps), *tables, *bodies, ""]))
+    return [(main, *units) for main in mains]
 
 
-def _lower_to_text(plan: Plan, note: str | None = None) -> _Text:
-    text = _Text()
+def _lower_to_text(plan: Plan, note: str | None = None, shared: _Text | None = None) -> _Text:
+    """Return the text of a plan; tables and kernels are added to those of `shared`."""
+    text = _Text(shared.tables, shared.calls) if shared else _Text()
     if plan.threads > 1:
         _regions(plan, text)
         return text

@@ -138,9 +138,10 @@ def _reach(op: ops.Conv2d, work: Work) -> Reach:
 def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
-    chosen = b.algorithm(_layer(work, walk, groups))
+    layer = _layer(work, walk, groups)
+    chosen = b.algorithm(layer)
     if isinstance(chosen, Winograd):
-        lower_winograd(work, walk, chosen, b)
+        lower_winograd(work, walk, layer, b)
         return
     outs = work.weight.shape[0] // groups
     w = b.weights(pack_conv(work.weight, groups, lanes, chosen.vectors))
@@ -158,7 +159,7 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
             Table(walk.taps), part.x,
             replace(w, offset=w.offset + first * floats),
             replace(bias, offset=bias.offset + first), part.residual, part.y,
-            comment=str(chosen),
+            comment=str(chosen), layer=layer,
         )  # fmt: skip
 
     def channels(start: int, count: int) -> Step:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from depthwise.compiler.algorithms import Winograd
+from depthwise.compiler.algorithms import Layer, Winograd
 from depthwise.compiler.pack import pack_bias
 from depthwise.compiler.places import Split, Step
 from depthwise.compiler.winograd import pack_winograd, scratch_floats
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from depthwise.compiler.plan import PlanBuilder
 
 
-def lower_winograd(work: "Work", walk: "Walk", chosen: Winograd, b: "PlanBuilder") -> None:
+def lower_winograd(work: "Work", walk: "Walk", layer: Layer, b: "PlanBuilder") -> None:
     """Append the call, by rows of tiles or by channels; each part has its own scratch."""
+    chosen = b.algorithm(layer)
+    assert isinstance(chosen, Winograd)
     lanes, points = b.target.lanes, chosen.points
     channels, *taps = work.weight.shape[1:]
     w = b.weights(pack_winograd(work.weight, points, lanes, chosen.vectors))
@@ -32,7 +34,7 @@ def lower_winograd(work: "Work", walk: "Walk", chosen: Winograd, b: "PlanBuilder
             part.y.row, part.y.pixel, *part.sum_strides, part.epilogue, corner,
             replace(w, offset=w.offset + first * channels * prod(points)),
             replace(bias, offset=bias.offset + first), part.residual, b.scratch(floats), part.y,
-            comment=str(chosen),
+            comment=str(chosen), layer=layer,
         )  # fmt: skip
 
     _, outs, rows, _ = work.y.shape

@@ -66,19 +66,26 @@ def default_tile(
     the FMA peak and more; a tile with no register to spare spills, and halves it. `reread` is what
     a vector of weights costs each time that pixels pass over it, in steps of half a cycle.
     """
+    return best_tiles(lanes, registers, width, outs, reread)[0]
+
+
+def best_tiles(
+    lanes: int, registers: int, width: int, outs: int, reread: float = 0
+) -> list[tuple[int, int]]:
+    """Return for each number of vectors the tile that takes the fewest steps, the best first."""
     vectors = ceil(outs / lanes)
-    tiles = [
-        (p, v)
-        for p in range(1, min(width, 16) + 1)
-        for v in range(1, min(vectors, 8) + 1)
-        if p * v + v + 2 <= registers  # accumulators, weights, an input, one to spare
-    ]
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         steps, loads = _row_cost(tile, width, vectors)
         return steps + reread * vectors * ceil(width / tile[0]), loads
 
-    return min(tiles, key=cost)
+    tiles = [
+        # accumulators, weights, an input, one to spare
+        min(((p, v) for p in range(1, min(width, 16) + 1) if p * v + v + 2 <= registers), key=cost)
+        for v in range(1, min(vectors, 8) + 1)
+        if 2 * v + 2 <= registers
+    ]
+    return sorted(tiles, key=lambda tile: (cost(tile), tile))
 
 
 def _row_cost(tile: tuple[int, int], width: int, vectors: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from depthwise.compiler import (  # noqa: F401  (lowerings register themselves)
     lower_norm,
     lower_pool,
 )
+from depthwise.compiler.algorithms import Algorithms
 from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
 from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
 from depthwise.compiler.emit import emit, emit_units
@@ -37,10 +38,11 @@ from depthwise.compiler.manifest import (
 from depthwise.compiler.partition import Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import NONE_ASKED, Plan, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import Target, cpu_features, find_target
+from depthwise.compiler.tune import fastest_algorithms
 from depthwise.compiler.verify import trace_plan, verify
 from depthwise.graph import Graph, Shape, capture, check, export, show
 from depthwise.graph.failure import quiet
@@ -51,10 +53,10 @@ MOST_THREADS = 64
 UNITS = 4  # translation units that are compiled at once
 
 
-def compile(
+def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     net: Network, *shapes: Shape, threads: int = 1, target: str = "native", cc: str | None = None,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
-    optimize: Optimize = "speed",
+    optimize: Optimize = "speed", tune: bool = False,
 ) -> Library:  # fmt: skip
     """Lower `net`, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
@@ -62,8 +64,10 @@ def compile(
     their own shapes. `cc` names a C compiler, else the one installed with us. The library is
     verified against PyTorch on random inputs and on `samples`, arrays or tuples of arrays, where
     this machine can run it. `threads` share each call; `optimize` for "memory" makes the smallest
-    arena. With a `preparation` it takes raw images, samples too, and normalises
-    them itself: in the weights of the first convolution, where the network starts with one.
+    arena; `tune` tries a few ways to compute each convolution, where the target is this machine and
+    speed is asked for: seconds at the first time, none after it. With a `preparation` it takes raw
+    images, samples too, and normalises them itself: in the weights of the first convolution, where
+    the network starts with one.
     Raises Unsupported, naming the operator and its module, where the network cannot be lowered,
     ValueError for shapes, options or samples that do not fit.
     """
@@ -71,7 +75,9 @@ def compile(
     check_options(threads, optimize, chosen)
     program = open_program(net, shapes)
     captured = capture(program)
-    plan = make_plan(rewrite(captured, preparation), chosen, optimize=optimize, threads=threads)
+    graph = rewrite(captured, preparation)
+    algorithms = _measured(graph, chosen, cc, optimize) if tune else NONE_ASKED
+    plan = make_plan(graph, chosen, optimize=optimize, threads=threads, algorithms=algorithms)
     cost = cost_of_graph(captured, str(getattr(net, "network", None) or type(net).__name__))
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
     manifest = make_manifest(
@@ -100,6 +106,17 @@ def rewrite(graph: Graph, preparation: Preparation | None = None) -> Graph:
     for step in PASSES:
         graph = check(step(graph))
     return check(fold_input(graph, preparation)) if preparation else graph
+
+
+def _measured(graph: Graph, target: Target, cc: str | None, optimize: Optimize) -> Algorithms:
+    """Return the fastest algorithms where they can be told: for speed, on the target itself.
+
+    Several threads share what is the fastest on one.
+    """
+    here = not target.foreign and target.requires <= cpu_features()
+    if optimize == "speed" and here and target == find_target("native"):
+        return fastest_algorithms(graph, target, cc)
+    return NONE_ASKED
 
 
 def open_program(net: Network, shapes: Sequence[Shape]) -> ExportedProgram:
@@ -179,12 +196,14 @@ def make_manifest(
 
 def show_stage(
     net: Network, shapes: Sequence[Shape], target: str, stage: str, threads: int = 1,
-    optimize: Optimize = "speed",
+    optimize: Optimize = "speed", tune: bool = False,
 ) -> str:  # fmt: skip
-    """Return the rewritten graph, the plan or the C of a network as text; nothing is compiled."""
+    """Return the rewritten graph, the plan or the C of a network as text; no library is made."""
     graph = rewrite(capture(open_program(net, shapes)))
     if stage == "graph":
         return show(graph)
-    check_options(threads, optimize, find_target(target))
-    plan = make_plan(graph, find_target(target), optimize=optimize, threads=threads)
+    chosen = find_target(target)
+    check_options(threads, optimize, chosen)
+    algorithms = _measured(graph, chosen, None, optimize) if tune else NONE_ASKED
+    plan = make_plan(graph, chosen, optimize=optimize, threads=threads, algorithms=algorithms)
     return show_plan(plan) if stage == "plan" else emit(plan)

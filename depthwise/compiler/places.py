@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
+from depthwise.compiler.algorithms import Layer
 from depthwise.compiler.fused import Epilogue
 from depthwise.graph import Shape
 from depthwise.graph.ops import Activation, Padding
@@ -99,7 +100,7 @@ class Step:
     """One call of a kernel, for the node `name` of the module `path`.
 
     `splits` are the ways to do it in parts, of which the last place is what it writes; a step
-    without any is done in one.
+    without any is done in one. `layer` is what it computes where there were several ways.
     """
 
     kernel: str
@@ -107,6 +108,7 @@ class Step:
     name: str
     path: str
     comment: str = ""
+    layer: Layer | None = None
     splits: "tuple[Split, ...]" = field(default=(), compare=False, repr=False)
 
     @property

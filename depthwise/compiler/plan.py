@@ -213,10 +213,12 @@ class PlanBuilder:
             self.algorithms[layer] = self._asked.get(layer) or self._default(layer, self.target)
         return self.algorithms[layer]
 
-    def step(self, kernel: str, *arguments: Argument, comment: str = "") -> Step:
+    def step(
+        self, kernel: str, *arguments: Argument, comment: str = "", layer: Layer | None = None
+    ) -> Step:
         """Return a call of a kernel with literals and places, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")
-        return Step(kernel, arguments, name, path, comment)
+        return Step(kernel, arguments, name, path, comment, layer)
 
     def append(self, step: Step, *splits: Split | None) -> None:
         """Append a step, and the ways to do it in parts; None where a way is not open."""

@@ -128,5 +128,21 @@ def cpu_features() -> frozenset[str]:
     return _words(flags.partition(":")[2])
 
 
+def cpu_name() -> str:
+    """Return what the system calls this CPU."""
+    if sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    pairs = [line.partition(":") for line in lines]
+    named = [value.strip() for name, _, value in pairs if name.strip() == "model name"]
+    parts = [value.strip() for name, _, value in pairs if name.strip() in ARM_PARTS]
+    return next(iter(named), "") or " ".join(parts[: len(ARM_PARTS)]) or platform.machine()
+
+
+ARM_PARTS = ("CPU implementer", "CPU part", "CPU revision")  # where no model is named
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.lower().replace(".", "_").split())  # SSE4.1 on macOS, sse4_1 on Linux

@@ -2,9 +2,6 @@
 
 import hashlib
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from depthwise.compiler.build import BuildError, cache_directory, find_compiler
-from depthwise.compiler.target import Target, cpu_features, find_target
+from depthwise.compiler.target import Target, cpu_features, cpu_name, find_target
 from depthwise.machine.caches import SWEEP, caches_in_sweep, system_caches
 from depthwise.machine.probes import Probes
 from depthwise.machine.record import LEVELS, Level, Machine, Peak, Reading, Second, Spread
@@ -65,22 +62,6 @@ def machine_path() -> Path:
     """Return where the cache keeps this machine: one file a CPU model and its features."""
     key = "\n".join([cpu_name(), *sorted(cpu_features())])
     return cache_directory() / "machines" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-
-
-def cpu_name() -> str:
-    """Return what the system calls this CPU."""
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    pairs = [line.partition(":") for line in lines]
-    named = [value.strip() for name, _, value in pairs if name.strip() == "model name"]
-    parts = [value.strip() for name, _, value in pairs if name.strip() in ARM_PARTS]
-    return next(iter(named), "") or " ".join(parts[: len(ARM_PARTS)]) or platform.machine()
-
-
-ARM_PARTS = ("CPU implementer", "CPU part", "CPU revision")  # where no model is named
 
 
 def measure(probes: dict[int, Probes], target: Target) -> Machine:

@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from depthwise.compiler.clock import time_steps
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
@@ -21,7 +22,6 @@ from depthwise.machine.probes import Probes
 from depthwise.machine.quantities import COUNTS, Quantities, plain, quantities
 from depthwise.machine.record import LEVELS, OTHERS, KernelPrices, KernelTable, Machine
 from depthwise.machine.samples import SAMPLES, Sample
-from depthwise.machine.steps import time_steps
 
 SECONDS = 1.2  # that each sample runs
 # Times that its weights and arena are given memory anew: where they lie in it decides what stays in

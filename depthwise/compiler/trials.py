@@ -1,0 +1,93 @@
+"""What was tried for each layer, and how long it took: decided on, and kept in the cache."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from depthwise.compiler.algorithms import Algorithm, Layer
+from depthwise.compiler.build import BuildError, cache_directory, find_compiler
+from depthwise.compiler.emit import header_text, needed_headers
+from depthwise.compiler.target import Target, cpu_features, cpu_name
+
+MARGIN = 0.02  # faster than the default by more than that, or the default stays: less is noise
+KERNELS = {"f32_conv", "f32_winograd"}
+
+
+class Trial(BaseModel):
+    """The ways that were tried for a layer, the default first.
+
+    `seconds` are medians over rounds; `ratios` the medians of a round's time to the default's, for
+    a machine is slower in one round than in another.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tried: tuple[Algorithm, ...]
+    seconds: tuple[float, ...]
+    ratios: tuple[float, ...]
+
+    @classmethod
+    def of_rounds(cls, tried: Sequence[Algorithm], rounds: np.ndarray) -> Self:
+        """Return the trial from the seconds that each took in each round: (rounds, tried)."""
+        seconds, ratios = np.median(rounds, axis=0), np.median(rounds / rounds[:, :1], axis=0)
+        return cls(tried=tuple(tried), seconds=seconds.tolist(), ratios=ratios.tolist())
+
+    def decide(self) -> Algorithm:
+        """Return the fastest, or the default where it is within noise, and the next as a remark."""
+        ratios = dict(zip(self.tried, self.ratios, strict=True))
+        best = min(self.tried, key=ratios.__getitem__)
+        if ratios[best] >= 1 - MARGIN:
+            best = self.tried[0]
+        others = [each for each in self.tried if each != best]
+        if not others:
+            return best
+        second = min(others, key=ratios.__getitem__)
+        longer = 100 * (ratios[second] / ratios[best] - 1)
+        more = "more" if longer >= 0 else "less, within noise"
+        return replace(best, remark=f"; {second} takes {abs(longer):.0f} % {more}")
+
+
+@dataclass(frozen=True)
+class TrialCache:
+    """Trials by all that they depend on: the layer, the target, this CPU, the compiler, the C."""
+
+    target: Target
+    cc: str | None
+
+    def path(self, layer: Layer) -> Path:
+        """Return where the cache keeps the trial of a layer."""
+        headers = [header_text(name) for name in needed_headers(KERNELS)]
+        machine = [cpu_name(), *sorted(cpu_features())]
+        key = [asdict(layer), self.target.name, machine, find_compiler(self.cc).identity, headers]
+        digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+        return cache_directory() / "trials" / f"{digest}.json"
+
+    def find(self, layer: Layer, tried: Sequence[Algorithm]) -> Trial | None:
+        """Return the trial of a layer, None where there is none of these very ways to read."""
+        path = self.path(layer)
+        try:
+            trial = Trial.model_validate_json(path.read_bytes()) if path.is_file() else None
+        except (ValidationError, OSError):
+            return None
+        return trial if trial and trial.tried == tuple(tried) else None
+
+    def keep(self, layer: Layer, trial: Trial) -> None:
+        """Write the trial of a layer. Raises BuildError where that fails."""
+        path = self.path(layer)
+        new = path.with_suffix(f".{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(trial.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            new.replace(path)
+        except OSError as error:
+            raise BuildError(
+                f"cannot write to the cache: {error}; make room there, or set XDG_CACHE_HOME to a "
+                "directory that you may write to"
+            ) from error
