@@ -19,10 +19,7 @@ from depthwise.compiler.clock import time_steps
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import capture
-<<<<<<< HEAD
 from depthwise.machine import Machine
-=======
->>>>>>> 6d89d86 (Try a few ways to compute each convolution on the machine, and keep what was found)
 
 NATIVE = find_target("native")
 

@@ -52,8 +52,8 @@ def run(*arguments, capsys):
 
 def test_a_library_of_a_users_own_network(capsys):
     code, out, err = run(
-        "compile", "nets.py:tiny", "--shape", "2,3,9,8", "--set", "classes=5", "--out", "here/tiny",
-        capsys=capsys,
+        "compile", "--no-tune", "nets.py:tiny", "--shape", "2,3,9,8", "--set", "classes=5",
+        "--out", "here/tiny", capsys=capsys,
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert out.startswith(f"here/tiny: for {NATIVE}, 0.00 MB of weights, 0.00 MB of memory; equal")
@@ -64,8 +64,8 @@ def test_a_library_of_a_users_own_network(capsys):
 
 def test_a_network_of_ours_as_json(capsys):
     code, out, err = run(
-        "compile", "mobilenet_v3_small", "--shape", "1,3,64,64", "--set", "num_classes=10",
-        "--json", capsys=capsys,
+        "compile", "--no-tune", "mobilenet_v3_small", "--shape", "1,3,64,64",
+        "--set", "num_classes=10", "--json", capsys=capsys,
     )  # fmt: skip
     assert (code, err) == (0, "")
     manifest = json.loads(out)
@@ -76,7 +76,7 @@ def test_a_network_of_ours_as_json(capsys):
 
 
 def test_what_this_machine_cannot_run_is_not_verified_and_says_so(capsys):
-    code, out, _ = run("compile", "nets.py:tiny", "--target", "wasm32", capsys=capsys)
+    code, out, _ = run("compile", "--no-tune", "nets.py:tiny", "--target", "wasm32", capsys=capsys)
     assert code == 0
     assert out.startswith("nets.py-tiny-wasm32: for wasm32, ")
     assert out.endswith("; not verified, for this machine cannot run it\n")
@@ -85,7 +85,16 @@ def test_what_this_machine_cannot_run_is_not_verified_and_says_so(capsys):
 
 def test_a_terminal_shows_what_is_waited_for():
     ours, terminal = os.openpty()
-    command = [sys.executable, "-m", "depthwise", "compile", "nets.py:tiny", "--show", "c"]
+    command = [
+        sys.executable,
+        "-m",
+        "depthwise",
+        "compile",
+        "--no-tune",
+        "nets.py:tiny",
+        "--show",
+        "c",
+    ]
     done = subprocess.run(
         command, stderr=terminal, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"},
         check=True,
@@ -103,7 +112,7 @@ def test_a_terminal_shows_what_is_waited_for():
 def test_stages_are_shown_and_nothing_is_compiled(stage, shown, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     code, out, err = run(
-        "compile", "nets.py:tiny", "--shape", "1,3,9,8", "--show", stage, capsys=capsys
+        "compile", "--no-tune", "nets.py:tiny", "--shape", "1,3,9,8", "--show", stage, capsys=capsys
     )
     assert (code, err) == (0, "")
     assert shown in out
@@ -129,7 +138,7 @@ def test_stages_are_shown_and_nothing_is_compiled(stage, shown, tmp_path, monkey
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(arguments, message, tmp_path, capsys):
-    code, out, err = run("compile", *arguments, "--out", "out", capsys=capsys)
+    code, out, err = run("compile", "--no-tune", *arguments, "--out", "out", capsys=capsys)
     assert (code, out) == (2, "")
     assert err.startswith(f"depthwise: {message}")
     assert "Traceback" not in err
@@ -144,7 +153,9 @@ def test_a_place_that_cannot_be_written_is_refused_and_left_as_it_was(tmp_path, 
         ("nets.py", "is a file: give the name of a directory to save to"),
         ("nets.py/out", "cannot save there, and nothing was: Not a directory"),
     ):
-        code, printed, err = run("compile", "nets.py:tiny", "--out", out, capsys=capsys)
+        code, printed, err = run(
+            "compile", "--no-tune", "nets.py:tiny", "--out", out, capsys=capsys
+        )
         assert (code, printed) == (2, "")
         assert err.startswith("depthwise: ")
         assert message in err
@@ -159,7 +170,14 @@ def test_a_place_that_cannot_be_written_is_refused_and_left_as_it_was(tmp_path, 
 
 def test_photographs_get_the_same_classes_from_a_library(capsys):
     code, _, err = run(
-        "compile", "mobilenet_v2", "--weights", "imagenet", "--out", "out", capsys=capsys
+        "compile",
+        "--no-tune",
+        "mobilenet_v2",
+        "--weights",
+        "imagenet",
+        "--out",
+        "out",
+        capsys=capsys,
     )
     assert (code, err) == (0, "")
     _, expected, _ = run("predict", "--json", capsys=capsys)
@@ -172,7 +190,16 @@ def test_photographs_get_the_same_classes_from_a_library(capsys):
 
 
 def test_a_library_without_record_counts_classes_and_says_what_it_assumes(capsys):
-    run("compile", "nets.py:tiny", "--shape", "1,3,14,14", "--out", "out", capsys=capsys)
+    run(
+        "compile",
+        "--no-tune",
+        "nets.py:tiny",
+        "--shape",
+        "1,3,14,14",
+        "--out",
+        "out",
+        capsys=capsys,
+    )
     code, out, err = run(
         "predict", PHOTOGRAPHS[0], "--library", "out", "--json", "--top", 9, capsys=capsys
     )
@@ -229,7 +256,16 @@ def test_a_library_that_normalises_itself_gets_raw_images(dtype, layout, capsys)
 )
 def test_libraries_that_cannot_name_classes_are_refused(arguments, message, capsys):
     if "out" in arguments:
-        run("compile", "nets.py:image", "--shape", "1,3,8,8", "--out", "out", capsys=capsys)
+        run(
+            "compile",
+            "--no-tune",
+            "nets.py:image",
+            "--shape",
+            "1,3,8,8",
+            "--out",
+            "out",
+            capsys=capsys,
+        )
     code, out, err = run("predict", *arguments, capsys=capsys)
     assert (code, out) == (2, "")
     assert err.startswith(f"depthwise: {message}")

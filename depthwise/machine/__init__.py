@@ -2,8 +2,8 @@
 
 probes (C that measures) - caches (their sizes) - calibration (the rounds, the file) - record (what
 was found, rooflines) - tables (for a person to read).
-steps (plans timed step by step) - samples (networks to time) - quantities, reuse (what steps are
-made of) - kernels, least_squares (what that costs) - prediction (the latency of a network).
+samples (networks to time) - quantities, reuse (what steps are made of) - kernels, least_squares
+(what that costs) - prediction (the latency of a network).
 """
 
 import importlib

@@ -1,0 +1,233 @@
+"""What is chosen from measured times, what is kept of them, and that all ways compute the same."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from test_stream import graph_of, run
+from torch import nn
+
+import depthwise as dw
+from depthwise.cli import main
+from depthwise.compiler import pipeline, trials
+from depthwise.compiler.algorithms import (
+    MOST,
+    Algorithm,
+    Direct,
+    Layer,
+    Winograd,
+    candidates,
+    choose,
+)
+from depthwise.compiler.clock import build_clocked
+from depthwise.compiler.emit import emit, emit_together, emit_units
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.show_plan import show_plan
+from depthwise.compiler.target import TARGETS, find_target
+from depthwise.compiler.trials import Trial, TrialCache
+from depthwise.compiler.tune import _turn, fastest_algorithms, measure_layers
+from depthwise.graph import Graph
+from depthwise.graph.interpret import interpret
+
+NATIVE = find_target("native")
+V4 = find_target("x86-64-v4")
+SHAPE = (1, 3, 13, 11)
+
+
+def net() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 40, 3, padding=1), nn.ReLU(), nn.Conv2d(40, 72, 1), nn.Conv2d(72, 72, 3),
+    )  # fmt: skip
+
+
+def graph() -> Graph:
+    return graph_of(net(), *SHAPE)
+
+
+class Timer:
+    """Returns for each plan the seconds that it is told, for all layers; counts its calls."""
+
+    def __init__(self, seconds: Sequence[float]):
+        self.seconds, self.calls = seconds, 0
+
+    def __call__(self, plans: Sequence[Plan], _cc: str | None) -> dict[Layer, np.ndarray]:
+        self.calls += 1
+        told = np.array([*self.seconds, *[self.seconds[0]] * MOST])[: len(plans)]
+        drift = np.array([[1.0], [3.0], [2.0]])  # a machine that is slower from round to round
+        return dict.fromkeys(plans[0].algorithms, drift * told)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(trials, "cache_directory", lambda: tmp_path)
+    return tmp_path / "trials"
+
+
+def trial(*ratios: float) -> Trial:
+    tried = [Direct(7, n + 1, False) for n in range(len(ratios))]
+    return Trial.of_rounds(tried, np.array([[2e-3], [1e-3]]) * np.array(ratios))
+
+
+@pytest.mark.parametrize(("ratios", "vectors", "remark"), [
+    ((1.0, 0.9, 0.99), 2, "; tile 7x3 takes 10 % more"),
+    ((1.0, 1.2, 1.05), 1, "; tile 7x3 takes 5 % more"),
+    ((1.0, 0.985), 1, "; tile 7x2 takes 2 % less, within noise"),
+    ((1.0, 0.975), 2, "; tile 7x1 takes 3 % more"),
+    ((1.0,), 1, ""),
+], ids=str)  # fmt: skip
+def test_the_fastest_replaces_the_default_beyond_noise(ratios, vectors, remark):
+    chosen = trial(*ratios).decide()
+    assert chosen == Direct(7, vectors, False)
+    assert chosen.remark == remark
+
+
+def test_rounds_are_compared_one_by_one():
+    # the second is faster in two rounds of three, yet slower in the median of all
+    rounds = np.array([[1.0, 0.9], [2.0, 2.4], [9.0, 8.1]])
+    ways = [Direct(7, 1, False), Direct(7, 2, False)]
+    assert Trial.of_rounds(ways, rounds).ratios == pytest.approx((1.0, 0.9))
+
+
+def test_the_plan_and_the_c_say_what_was_chosen():
+    found = fastest_algorithms(graph(), NATIVE, measure=Timer([1.0, 0.8, 0.88]))
+    tried = {layer: candidates(layer, NATIVE) for layer in found}
+    assert any(len(ways) > 2 for ways in tried.values())
+    for layer, ways in tried.items():
+        assert found[layer] == ways[min(1, len(ways) - 1)]
+    plan = make_plan(graph(), NATIVE, algorithms=found)
+    for text in (show_plan(plan), emit(plan)):
+        assert " takes 10 % more" in text
+    assert emit(plan) == emit(make_plan(graph(), NATIVE, algorithms=found))
+
+
+def test_what_is_known_is_not_measured_again(cache):
+    timer = Timer([1.0, 0.8])
+    found = fastest_algorithms(graph(), NATIVE, measure=timer)
+    again = fastest_algorithms(graph(), NATIVE, measure=timer)
+    assert timer.calls == 1
+    assert [str(way) for way in again.values()] == [str(way) for way in found.values()]
+    known = sorted(cache.iterdir())
+    wider = graph_of(nn.Sequential(net(), nn.Conv2d(72, 24, 1)), *SHAPE)  # shares three layers
+    assert found.items() <= fastest_algorithms(wider, NATIVE, measure=timer).items()
+    assert timer.calls == 2
+    assert len(set(cache.iterdir()) - set(known)) == 1
+
+
+def test_damaged_and_foreign_trials_are_measured_again(cache, monkeypatch):
+    timer = Timer([1.0, 0.8])
+    found = fastest_algorithms(graph(), NATIVE, measure=timer)
+    for path in cache.iterdir():
+        path.write_text('{"tried": [')
+    assert fastest_algorithms(graph(), NATIVE, measure=timer) == found
+    assert timer.calls == 2
+    layer = next(layer for layer in found if len(candidates(layer, NATIVE)) > 2)
+    ways = candidates(layer, NATIVE)
+    kept = TrialCache(NATIVE, None)
+    assert kept.find(layer, ways)
+    assert kept.find(layer, ways[:-1]) is None  # other ways than were tried
+    monkeypatch.setattr(trials, "cpu_name", lambda: "another")
+    assert kept.find(layer, ways) is None
+
+
+def test_trials_differ_by_target_compiler_and_kernels(monkeypatch):
+    layer = next(iter(make_plan(graph(), NATIVE).algorithms))
+    paths = {TrialCache(target, None).path(layer) for target in TARGETS}
+    monkeypatch.setattr(trials, "header_text", lambda name: f"another {name}")
+    paths.add(TrialCache(NATIVE, None).path(layer))
+    assert len(paths) == len(TARGETS) + 1
+
+
+def test_other_targets_and_the_smallest_arena_take_the_defaults(monkeypatch):
+    def fail(*_: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(pipeline, "fastest_algorithms", fail)
+    other = next(target.name for target in TARGETS if target != NATIVE)
+    pipeline.show_stage(net(), [SHAPE], other, "plan", tune=True)
+    pipeline.show_stage(net(), [SHAPE], "native", "plan", optimize="memory", tune=True)
+    pipeline.show_stage(net(), [SHAPE], "native", "plan")
+    with pytest.raises(AssertionError, match="measured"):
+        pipeline.show_stage(net(), [SHAPE], "native", "plan", tune=True)
+
+
+LAYERS = [
+    Layer(1, 14, 14, 14, 1, (1, 1), 80, 480, 1),
+    Layer(1, 7, 7, 49, 1, (1, 1), 960, 160, 1),
+    Layer(1, 1, 1, 1, 1, None, 1280, 1000, 1),
+    Layer(1, 14, 14, 14, 9, (3, 3), 256, 256, 1),
+    Layer(2, 9, 5, 5, 9, None, 4, 4, 8),
+    Layer(1, 1, 1, 1, 1, (1, 1), 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_candidates_are_few_and_start_with_the_default(layer, target):
+    ways = candidates(layer, target)
+    assert ways[0] == choose(layer, target)
+    assert 1 <= len(ways) == len(set(ways)) <= MOST
+    for way in ways:
+        assert way.pixels * way.vectors + way.vectors + 2 <= target.registers
+    assert len(ways) == 1 or layer.outs > 1
+
+
+def test_winograd_and_direct_are_tried_where_they_are_close():
+    ways = candidates(Layer(1, 56, 56, 56, 9, (3, 3), 8, 8, 1), V4)
+    assert {type(way) for way in ways} == {Winograd, Direct}
+
+
+def test_every_way_computes_the_same():
+    torch.manual_seed(0)
+    made = graph()
+    x = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
+    expected = interpret(made, x.astype(np.float64))[made.outputs[0].value]
+    tried = {layer: candidates(layer, NATIVE) for layer in make_plan(made, NATIVE).algorithms}
+    for turn in range(MOST):
+        chosen: dict[Layer, Algorithm] = dict(_turn(tried, turn))
+        found = run(make_plan(made, NATIVE, algorithms=chosen), x)
+        assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+def test_plans_that_are_built_together_share_their_kernels():
+    made = graph()
+    (plain,) = emit_together([make_plan(made, NATIVE)], 2)
+    assert plain == emit_units(make_plan(made, NATIVE), 2)
+    ways = {layer: candidates(layer, NATIVE)[-1] for layer in make_plan(made, NATIVE).algorithms}
+    first, second = emit_together(
+        [make_plan(made, NATIVE), make_plan(made, NATIVE, algorithms=ways)], 2
+    )
+    assert first[1:] == second[1:]
+    assert first[0] != second[0]
+    again, same = emit_together([make_plan(made, NATIVE)] * 2, 2)
+    assert again == same == plain
+
+
+def test_every_layer_is_timed():
+    plan = make_plan(graph(), NATIVE)
+    found = measure_layers([plan, plan], None)
+    assert set(found) == set(plan.algorithms)
+    assert all((rounds > 0).all() and rounds.shape[1] == 2 for rounds in found.values())
+    (clocked,) = build_clocked([plan])
+    assert clocked.runs(0.0, 2).shape == (2, len(plan.steps))
+
+
+def test_the_command_tunes_unless_told_not_to(capsys, monkeypatch, tmp_path):
+    timer = Timer([1.0, 0.8])
+    monkeypatch.setattr(pipeline, "fastest_algorithms", partial(fastest_algorithms, measure=timer))
+    (tmp_path / "nets.py").write_text("from torch import nn\ndef one(): return nn.Conv2d(8, 80, 1)")
+    asked = ["compile", f"{tmp_path}/nets.py:one", "--shape", "1,8,9,9", "--show", "plan"]
+    for option, calls in (("--no-tune", 0), ("--tune", 1)):
+        with pytest.raises(SystemExit):
+            main([*asked, option])
+        assert timer.calls == calls
+        assert (" takes 25 % more" in capsys.readouterr().out) == bool(calls)
+
+
+def test_a_tuned_library_equals_pytorch(cache):
+    x, network = torch.randn(SHAPE), net().eval()
+    library = dw.compile(network, SHAPE, tune=True)
+    assert len(list(cache.iterdir())) == 3
+    with torch.inference_mode():
+        torch.testing.assert_close(library(x), network(x), rtol=1e-4, atol=1e-5)
