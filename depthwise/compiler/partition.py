@@ -18,7 +18,7 @@ LONGEST = 16  # steps that are looked at together
 # Speed: what is larger leaves the second cache before it is read again; windows of a chain stay in
 # it, and so do weights, which every band reads.
 COLD = 512 * 1024  # bytes
-WINDOWS = 384 * 1024
+WINDOWS = 640 * 1024
 WEIGHTS = 256 * 1024
 
 
