@@ -16,7 +16,8 @@ def pack_conv(weight: Array, groups: int, lanes: int, tile_vectors: int) -> Arra
     """Return (K, C / groups, R, S) as f32_conv reads it, flat: [group][block][tap][c][k].
 
     A block is tile_vectors vectors of `lanes` output channels; a group's last block is only as wide
-    as its channels rounded up to a vector, with zeros beyond them. Raises ValueError if groups do
+    as its channels rounded up to a vector, with zeros beyond them, or, where at most half a vector
+    is left, with that half again: two pixels share it. Raises ValueError if groups do
     not divide K.
     """
     K, channels, R, S = weight.shape
@@ -26,6 +27,9 @@ def pack_conv(weight: Array, groups: int, lanes: int, tile_vectors: int) -> Arra
     by_tap = np.zeros((groups, R * S, channels, padded), np.float32)
     taps = weight.reshape(groups, K // groups, channels, R * S)
     by_tap[..., : K // groups] = taps.transpose(0, 3, 2, 1)
+    if 0 < K // groups % lanes <= lanes // 2:
+        halves = by_tap[..., -lanes:].reshape(*by_tap.shape[:3], 2, lanes // 2)
+        halves[..., 1, :] = halves[..., 0, :]
     blocks = [
         by_tap[g, ..., first : first + block].ravel()
         for g in range(groups)

@@ -15,7 +15,8 @@
      out_..., sum_...             floats between neighbours of out and sum
      offsets                      where each tap lies, in floats from `in`: may be negative
      w                            [group][block][tap][c][tile_vectors * VL], the last block only as wide as its
-                                  channels rounded up to VL; zeros beyond `outs` (compiler/pack.py)
+                                  channels rounded up to VL; beyond `outs` zeros, or where the last vector is at
+                                  most half full, its lower half once more (compiler/pack.py)
      bias                         [group][outs rounded up to VL]
      sum                          read only where e.add is set, else null; may be `out` itself
 
@@ -63,33 +64,74 @@ INLINE const float *f32_conv_sum(const struct f32_conv a, const float *sum, cons
     return sum + (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel;
 }
 
+/* Where the last vector of a block is at most half full, two pixels share it: its upper half repeats the weights of the
+   lower (compiler/pack.py) and computes the pixel to the right. 24 channels then take 1.5 vectors a pixel, not 2. */
+INLINE int f32_conv_shares(const int pixels, const int lanes) { return VL >= 8 && pixels > 1 && lanes <= VL / 2; }
+
+/* the lower half of a, the upper of b */
+INLINE vf f32_conv_both(vf a, const vf b) {
+    UNROLL for (int i = VL / 2; i < VL; i++) a[i] = b[i];
+    return a;
+}
+
+/* the lower half of v, twice */
+INLINE vf f32_conv_twice(vf v) {
+    UNROLL for (int i = VL / 2; i < VL; i++) v[i] = v[i - VL / 2];
+    return v;
+}
+
+/* Stores the pixels x and x + 1 that share a vector; the second only where it is one of `pixels`. */
+INLINE void f32_conv_store_both(
+    const struct f32_conv a, const int x, const int pixels, const int lanes, const vf acc, const float *sum,
+    float *out) {
+    const size_t bytes = (size_t)lanes * sizeof(float);
+    vf other = {0};
+    if (a.e.add) {
+        memcpy(&other, sum + x * a.sum_pixel, bytes);
+        if (x + 1 < pixels) memcpy((float *)&other + VL / 2, sum + (x + 1) * a.sum_pixel, bytes);
+    }
+    const vf v = vepilogue(a.e, acc, other);
+    memcpy(out + x * a.out_pixel, &v, bytes);
+    if (x + 1 < pixels) memcpy(out + (x + 1) * a.out_pixel, (const float *)&v + VL / 2, bytes);
+}
+
 /* `pixels` x `vectors` outputs, in registers over all taps and channels: a step of c loads `vectors` weights and
    `pixels` inputs, each spread over a vector, for pixels * vectors multiply-adds.
    `lanes`: how many floats of the last vector are outputs. */
 INLINE void f32_conv_tile(
     const struct f32_conv a, const int pixels, const int vectors, const int lanes, const float *in,
     const float *w, const float *bias, const float *sum, float *out) {
-    vf acc[CONV_PIXELS][CONV_VECTORS];
+    const int shares = f32_conv_shares(pixels, lanes), whole = vectors - shares, last = pixels - 1;
+    vf acc[CONV_PIXELS][CONV_VECTORS], both[CONV_PIXELS / 2];
     UNROLL for (int x = 0; x < pixels; x++)
-        UNROLL for (int k = 0; k < vectors; k++) acc[x][k] = load(bias + k * VL);
+        UNROLL for (int k = 0; k < whole; k++) acc[x][k] = load(bias + k * VL);
+    if (shares)
+        UNROLL for (int x = 0; x < pixels; x += 2) both[x / 2] = f32_conv_twice(load(bias + whole * VL));
     for (int t = 0; t < a.taps; t++) {
         const float *p = in + a.offsets[t];
         for (int c = 0; c < a.channels; c++, p++, w += vectors * VL) {
             vf weight[CONV_VECTORS];
             UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
+            vf before = {0};
             UNROLL for (int x = 0; x < pixels; x++) {
                 const vf input = splat(p[x * a.in_pixel]);
-                UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];
+                UNROLL for (int k = 0; k < whole; k++) acc[x][k] += input * weight[k];
+                if (shares && (x % 2 || x == last))
+                    both[x / 2] += f32_conv_both(x % 2 ? before : input, input) * weight[whole];
+                before = input;
             }
         }
     }
     UNROLL for (int x = 0; x < pixels; x++)
-        UNROLL for (int k = 0; k < vectors; k++) {
+        UNROLL for (int k = 0; k < whole; k++) {
             const int count = k == vectors - 1 ? lanes : VL;
             vf other = {0};
             if (a.e.add) other = load_part(sum + x * a.sum_pixel + k * VL, count);
             store_part(out + x * a.out_pixel + k * VL, vepilogue(a.e, acc[x][k], other), count);
         }
+    if (shares)
+        UNROLL for (int x = 0; x < pixels; x += 2)
+            f32_conv_store_both(a, x, pixels, lanes, both[x / 2], a.e.add ? sum + whole * VL : 0, out + whole * VL);
 }
 
 /* one block of `vectors` output vectors over images x rows x width pixels */
