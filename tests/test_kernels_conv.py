@@ -327,6 +327,12 @@ def test_gcc_has_nothing_to_say(vector):
     check_gcc(program(), vector=vector)
 
 
+def test_pack_conv_repeats_what_two_pixels_share():
+    weight = np.arange(1.0, 12.0).reshape(11, 1, 1, 1)
+    packed = pack_conv(weight, groups=1, lanes=8, tile_vectors=1)
+    assert packed.tolist() == [*range(1, 9), 9, 10, 11, 0, 9, 10, 11, 0]
+
+
 def test_pack_conv_puts_blocks_of_outputs_last():
     weight = np.arange(1, 1 + 5 * 2 * 1 * 2).reshape(5, 2, 1, 2).astype(np.float32)
     packed = pack_conv(weight, groups=1, lanes=2, tile_vectors=2)
@@ -351,7 +357,8 @@ def test_default_tile_fits_registers_row_and_outputs(lanes, registers, width, ou
     pixels, vectors = default_tile(lanes, registers, width, outs)
     assert 1 <= pixels <= min(width, 16)
     assert 1 <= vectors <= -(-outs // lanes)
-    assert pixels * vectors + vectors + 1 < registers
+    shared = pixels // 2 if lanes >= 8 and pixels > 1 and 0 < outs % lanes <= lanes // 2 else 0
+    assert pixels * vectors - shared * (vectors == -(-outs // lanes)) + vectors + 1 < registers
 
 
 def test_default_tile_leaves_no_remainder_where_it_can():
@@ -359,4 +366,5 @@ def test_default_tile_leaves_no_remainder_where_it_can():
     assert default_tile(16, 32, 7, 48) == (7, 3)
     assert default_tile(16, 32, 3136, 32) == (14, 2)
     assert default_tile(8, 16, 112, 32)[1] in (2, 4)
+    assert default_tile(16, 32, 3136, 24) == (16, 2)  # two pixels share the second vector
     assert default_tile(16, 32, 1, 1000)[1] == 8  # a lone pixel needs vectors to hide the latency

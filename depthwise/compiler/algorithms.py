@@ -159,8 +159,9 @@ def with_points(layer: Layer, points: Pair, target: Target) -> Winograd:
     reread = REREAD * target.lanes / FULL if large else 0
     most = (4 if large else 1) * LARGE // (count * layer.channels * 4)
     batches = ceil(tiles / max(most, min(tiles, 8)))
+    outs = round_up(layer.outs, target.lanes)  # its products share no vectors
     pixels, vectors = default_tile(
-        target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread
+        target.lanes, target.registers, ceil(tiles / batches), outs, reread
     )
     batch = min(tiles, ceil(ceil(tiles / batches) / pixels) * pixels)
     return Winograd(points, pixels, vectors, batch)

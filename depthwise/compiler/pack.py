@@ -1,5 +1,6 @@
 """Weights in the order in which the kernels read them, and the tiles that they are packed for."""
 
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -10,6 +11,11 @@ Array = np.ndarray
 def round_up(number: int, multiple: int) -> int:
     """Return the least multiple of `multiple` that is not below `number`."""
     return ceil(number / multiple) * multiple
+
+
+def pixels_share(outs: int, lanes: int) -> bool:
+    """Tell whether two pixels share the last vector of outputs, which is at most half full."""
+    return lanes >= 8 and 0 < outs % lanes <= lanes // 2
 
 
 def pack_conv(weight: Array, groups: int, lanes: int, tile_vectors: int) -> Array:
@@ -27,7 +33,7 @@ def pack_conv(weight: Array, groups: int, lanes: int, tile_vectors: int) -> Arra
     by_tap = np.zeros((groups, R * S, channels, padded), np.float32)
     taps = weight.reshape(groups, K // groups, channels, R * S)
     by_tap[..., : K // groups] = taps.transpose(0, 3, 2, 1)
-    if 0 < K // groups % lanes <= lanes // 2:
+    if pixels_share(K // groups, lanes):
         halves = by_tap[..., -lanes:].reshape(*by_tap.shape[:3], 2, lanes // 2)
         halves[..., 1, :] = halves[..., 0, :]
     blocks = [
@@ -77,30 +83,62 @@ def best_tiles(
     lanes: int, registers: int, width: int, outs: int, reread: float = 0
 ) -> list[tuple[int, int]]:
     """Return for each number of vectors the tile that takes the fewest steps, the best first."""
-    vectors = ceil(outs / lanes)
+    blocks = _Blocks(ceil(outs / lanes), pixels_share(outs, lanes))
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
-        steps, loads = _row_cost(tile, width, vectors)
-        return steps + reread * vectors * ceil(width / tile[0]), loads
+        steps, loads = _row_cost(tile, width, blocks)
+        return steps + reread * blocks.vectors * ceil(width / tile[0]), loads
+
+    def fits(pixels: int, vectors: int) -> bool:
+        parts = blocks.of(vectors)
+        return all(blocks.registers(pixels, part, last) <= registers for part, _, last in parts)
 
     tiles = [
-        # accumulators, weights, an input, one to spare
-        min(((p, v) for p in range(1, min(width, 16) + 1) if p * v + v + 2 <= registers), key=cost)
-        for v in range(1, min(vectors, 8) + 1)
-        if 2 * v + 2 <= registers
+        min(((p, v) for p in range(1, min(width, 16) + 1) if fits(p, v)), key=cost)
+        for v in range(1, min(blocks.vectors, 8) + 1)
+        if fits(1, v)
     ]
     return sorted(tiles, key=lambda tile: (cost(tile), tile))
 
 
-def _row_cost(tile: tuple[int, int], width: int, vectors: int) -> tuple[int, int]:
+@dataclass(frozen=True)
+class _Blocks:
+    """The vectors of outputs; two pixels share the last one where that is at most half full."""
+
+    vectors: int
+    shares: bool
+
+    def of(self, width: int) -> list[tuple[int, int, bool]]:
+        """Return the blocks `width` vectors wide: vectors, how many of them, whether the last."""
+        parts = _parts(self.vectors, width)
+        (last, count), before = parts[-1], parts[:-1]
+        if count > 1:
+            before = [(last, count - 1)]
+        return [*((v, m, False) for v, m in before), (last, 1, True)]
+
+    def accumulators(self, pixels: int, vectors: int, last: bool) -> int:
+        """Return the sums that a tile of `pixels` keeps in registers."""
+        if self.shares and last and pixels > 1:
+            return pixels * (vectors - 1) + ceil(pixels / 2)
+        return pixels * vectors
+
+    def registers(self, pixels: int, vectors: int, last: bool) -> int:
+        """Return the registers of a tile: sums, weights, an input or two, and one to spare."""
+        return self.accumulators(pixels, vectors, last) + vectors + 2 + (self.shares and last)
+
+
+def _row_cost(tile: tuple[int, int], width: int, blocks: _Blocks) -> tuple[int, int]:
     """Return the steps, and the loads, of one input channel for a row of all outputs.
 
     A step is half a cycle: one multiply-add or one load. 8 chains hide the 4 cycles of each.
     """
-    rows = _parts(width, tile[0])
-    columns = _parts(vectors, tile[1])
-    steps = sum(n * m * max(p * v, p + v, 8) for p, n in rows for v, m in columns)
-    loads = sum(n * m * (p + v) for p, n in rows for v, m in columns)
+    rows, columns = _parts(width, tile[0]), blocks.of(tile[1])
+    steps = sum(
+        n * m * max(blocks.accumulators(p, v, last), p + v, 8)
+        for p, n in rows
+        for v, m, last in columns
+    )
+    loads = sum(n * m * (p + v) for p, n in rows for v, m, _ in columns)
     return steps, loads
 
 

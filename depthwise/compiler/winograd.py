@@ -56,7 +56,9 @@ def pack_winograd(weight: Array, points: tuple[int, int], lanes: int, tile_vecto
 
     Transformed in float64, so that each weight is rounded once.
     """
-    return pack_conv(transform_weight(weight, points), 1, lanes, tile_vectors)
+    outs = round_up(weight.shape[0], lanes)
+    full = np.pad(weight, ((0, outs - weight.shape[0]), (0, 0), (0, 0), (0, 0)))
+    return pack_conv(transform_weight(full, points), 1, lanes, tile_vectors)
 
 
 def scratch_floats(
