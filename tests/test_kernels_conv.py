@@ -205,8 +205,8 @@ def depthwise_call(case: Case) -> str:
     top, _, left, _ = case.padding
     w_tap = f"({case.channels} + VL - 1) / VL * VL"
     return (
-        f"KERNEL(f32_depthwise)({sizes}, {w_tap}, {case.epilogue}, in - {top * row + left * pixel}, w, b, "
-        "sum, out);"
+        f"KERNEL(f32_depthwise)({sizes}, {w_tap}, {case.epilogue}, "
+        f"in - {top * row + left * pixel}, w, b, sum, out);"
     )
 
 
