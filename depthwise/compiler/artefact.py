@@ -152,9 +152,8 @@ def check_replaceable(directory: Path) -> None:
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file: give the name of a directory to save to")
     found = {path.name for path in directory.iterdir()} - {STATE}
-    strange = sorted(found - OURS - {REPORT, FIGURES}) or sorted(
-        found if manifests.NAME not in found else ()
-    )
+    foreign = found - OURS - {REPORT, FIGURES}
+    strange = sorted(foreign) or sorted(found if manifests.NAME not in found else ())
     if strange:
         raise ValueError(
             f"{directory} holds {strange[0]}, which is no part of a saved library: choose another "

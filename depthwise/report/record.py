@@ -23,7 +23,7 @@ class Record(BaseModel):
 class Asked(Record):
     """What was asked for: `weights` is empty for a network's own, `untrained` for random ones.
 
-    `command` does the same again; shapes are (N, C, H, W).
+    `command` does the same again, saving to `directory`; shapes are (N, C, H, W).
     """
 
     network: str
@@ -37,6 +37,7 @@ class Asked(Record):
     threads: int
     optimize: Literal["speed", "memory"]
     command: str
+    directory: str
 
 
 class LayerRecord(Record):
@@ -77,8 +78,8 @@ class FindingRecord(Record):
 class Counted(Record):
     """What the network costs before it has run once, its lint findings, and its picture (SVG).
 
-    `reference_macs` are ResNet-50's for images of the same size, `macs_saved` their ratio to the
-    network's own; None where it takes other inputs.
+    `reference_macs` are ResNet-50's (`reference`) for images of the same size, `macs_saved` their
+    ratio to the network's own; None where it takes other inputs.
     """
 
     params: int
@@ -92,6 +93,8 @@ class Counted(Record):
     kinds: tuple[KindRecord, ...]
     not_counted: tuple[str, ...]
     findings: tuple[FindingRecord, ...]
+    reference: str
+    reference_name: str
     reference_macs: int | None
     macs_saved: float | None
     picture: str
@@ -103,12 +106,15 @@ class Counted(Record):
 
 
 class Compiled(Record):
-    """The saved library: its manifest, and the seconds that compiling and verifying took."""
+    """The saved library: its manifest, and the bytes of net.c and of what was built of it.
+
+    `values_compared` counts the values inside the network that verifying looked at.
+    """
 
     manifest: Manifest
+    values_compared: int
     source_bytes: int
     library_bytes: int
-    seconds: float
 
 
 class GuessRecord(Record):

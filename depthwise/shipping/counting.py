@@ -12,7 +12,7 @@ from depthwise.report.network_picture import network_picture
 from depthwise.report.record import Counted, FindingRecord, KindRecord, LayerRecord, Report
 from depthwise.shipping.order import Order
 
-REFERENCE = "resnet50"
+REFERENCE, TITLE = "resnet50", "ResNet-50"
 
 
 def count(order: Order, _: Report) -> Counted:
@@ -27,7 +27,7 @@ def count(order: Order, _: Report) -> Counted:
         layers=_layers(cost), kinds=_kinds(cost),
         not_counted=tuple(layer.name for layer in cost.not_counted),
         findings=tuple(FindingRecord(**asdict(finding)) for finding in lint_graph(graph)),
-        reference_macs=reference,
+        reference=TITLE, reference_name=REFERENCE, reference_macs=reference,
         macs_saved=reference / cost.macs if reference and cost.macs else None,
         picture=network_picture(graph, order.source.network) if cost.layers else "",
     )  # fmt: skip

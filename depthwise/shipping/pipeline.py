@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from depthwise import __version__
 from depthwise.bench.surroundings import describe_machine, describe_software
+from depthwise.compiler.artefact import add_report
+from depthwise.report.page import render_page
 from depthwise.report.record import (
     FORMAT,
     Asked,
@@ -53,6 +55,8 @@ class Stage(NamedTuple):
     stands: Callable[[Order, Any], bool] = _still
 
 
+Told = Callable[[Stage, bool], None]
+
 # Stages that change the network, as training and slimming do, belong between counted and compiled.
 STAGES = (
     Stage("counted", "counting and linting", Counted, count),
@@ -71,13 +75,22 @@ STAGES = (
 )  # fmt: skip
 
 
-def ship(order: Order, told: Callable[[Stage, bool], None] = lambda _stage, _kept: None) -> Report:
-    """Take an order through all stages; return what was found.
+def ship(order: Order, told: Told = lambda _stage, _kept: None) -> Report:
+    """Take an order through all stages, write the report beside the library, and return it.
 
-    A stage that was finished before, of the same, is not done again. `told` hears of each stage
-    before it begins, and whether it is taken as it was kept. Raises what compiling raises,
-    ValueError for images that cannot be read, OSError where nothing can be written: then all
-    stages that were finished are kept.
+    `told` hears of each stage before it begins, and whether it is taken as it was kept. Raises what
+    compiling raises, ValueError for images that cannot be read, OSError where nothing can be
+    written: then all stages that were finished are kept.
+    """
+    report = run_stages(order, told)
+    add_report(order.directory, render_page(report), report.model_dump_json(indent=1) + "\n")
+    return report
+
+
+def run_stages(order: Order, told: Told = lambda _stage, _kept: None) -> Report:
+    """Return what every stage found; one that was finished before, of the same, is not run again.
+
+    Raises what `ship` raises.
     """
     report = begin(order)
     key = make_key(__version__, FORMAT, order.source.digest, order.source.untrained)
@@ -102,6 +115,7 @@ def begin(order: Order) -> Report:
         images=tuple(path.name for path in order.images), images_left_out=order.left_out,
         target=order.build.chosen.name, threads=order.build.threads,
         optimize=order.build.optimize, command=order.command,
+        directory=str(order.directory),
     )  # fmt: skip
     return Report(
         depthwise=__version__, asked=asked, machine=describe_machine(),

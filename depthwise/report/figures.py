@@ -1,0 +1,49 @@
+"""Numbers and paths in a page: each number carries its value as report.json has it."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from depthwise.accounting.tables import in_units
+
+
+def number(value: float, digits: int = 0, unit: str = "") -> Markup:
+    """Return a number with so many digits behind the point."""
+    return _mark(value, f"{value:,.{digits}f} {unit}".strip())
+
+
+def units(value: float, unit: str = "") -> Markup:
+    """Return a count with k, M or G."""
+    return _mark(value, in_units(value, unit))
+
+
+def percent(value: float, digits: int = 0) -> Markup:
+    """Return a share as percent."""
+    return _mark(value, f"{100 * value:.{digits}f} %")
+
+
+def times(value: float, digits: int = 2) -> Markup:
+    """Return a ratio."""
+    return _mark(value, f"{value:.{digits}f}×")
+
+
+def tiny(value: float) -> Markup:
+    """Return an error with the power of ten that it has."""
+    return _mark(value, f"{value:.1e}")
+
+
+def sizes(values: Sequence[float]) -> Markup:
+    """Return sizes with crosses between them: a shape, or a window."""
+    return Markup("×").join(_mark(value, f"{value:g}") for value in values)
+
+
+def path(text: str) -> Markup:
+    """Return a module's path that may break behind its dots."""
+    return Markup(".<wbr>").join(text.split("."))
+
+
+FILTERS = {f.__name__: f for f in (number, units, percent, times, tiny, sizes, path)}
+
+
+def _mark(value: float, text: str) -> Markup:
+    return Markup('<data value="{}">{}</data>').format(repr(value), escape(text))

@@ -1,0 +1,76 @@
+"""report.html: one page that needs no other file, from what the stages found."""
+
+import base64
+import re
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from depthwise.compiler.artefact import render_template
+from depthwise.report.charts import field_chart, roofline_chart
+from depthwise.report.colours import COLOURS, colour_name
+from depthwise.report.figures import FILTERS
+from depthwise.report.record import LayerTimeRecord, Report
+from depthwise.report.svg import DARK
+
+SHOWN = 0.01  # of the time: layers below are left to report.json
+WORST = 8  # layers of the verification
+
+
+def render_page(report: Report) -> str:
+    """Return the page as HTML: texts, tables, charts and pictures all in it."""
+    folder = files("depthwise") / "report" / "templates"
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
+    )
+    environment.filters |= {**FILTERS, "colour": colour_name, "svg_uri": _svg_uri}
+    template = environment.from_string((folder / "report.html.jinja").read_text("utf-8"))
+    profiled, counted = report.profiled, report.counted
+    side = report.asked.input_shapes[0][-1]
+    return template.render(
+        report=report,
+        style=Markup((folder / "report.css").read_text("utf-8")),
+        colours=COLOURS,
+        dark=DARK,
+        roofline=Markup(roofline_chart(profiled)) if profiled else "",
+        fields=Markup(field_chart(counted, side)) if counted else "",
+        rows=_rows(report),
+        longest=max((row.microseconds for row in _rows(report)), default=1.0),
+        worst=_worst(report),
+        example=_example(report),
+    )
+
+
+def _example(report: Report) -> str:
+    """Return how a C program calls the library, and how it is compiled."""
+    assert report.compiled
+    text = render_template("example.c", report.compiled.manifest)
+    call = re.search(r"int status = (net_run.*?);", text)
+    command = re.search(r"^ +(cc .*?) net\.c", text, re.MULTILINE)
+    assert call
+    assert command
+    return f"""\
+#include "net.h"
+
+/* weights: the bytes of net.weights; arena: net_arena_bytes() bytes; both start at a
+   multiple of NET_ALIGNMENT. example.c is a whole program. */
+int status = {call[1]};
+
+$ {command[1]} net.c yours.c -lm"""
+
+
+def _rows(report: Report) -> list[LayerTimeRecord]:
+    """Return the layers whose time is worth a row."""
+    found = report.profiled.layers if report.profiled else ()
+    return [row for row in found if row.share >= SHOWN]
+
+
+def _worst(report: Report) -> list:
+    check = report.compiled.manifest.verification if report.compiled else None
+    layers = check.layers if check else ()
+    return sorted(layers, key=lambda layer: -layer.error)[:WORST]
+
+
+def _svg_uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

@@ -1,0 +1,47 @@
+"""A small network on two small images, asked for as `depthwise ship` asks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from depthwise.machine import calibration
+from depthwise.shipping import Build, Order, Source
+from depthwise.shipping.order import find_images
+
+
+def tiny():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)]
+    return nn.Sequential(*layers, *head).eval()
+
+
+def paint(folder):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("b.png", "a.jpg"):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def ordered(base, net=None, **changes):
+    source = Source("tiny", {}, "", False, net or tiny(), ((1, 3, 32, 32),))
+    images = base / "images"
+    found, left_out = find_images(images if images.is_dir() else paint(images))
+    order = Order(source, Build(), base / "out", "depthwise ship", found, left_out, rounds=2)
+    return replace(order, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured_elsewhere(tmp_path_factory):
+    """Keep what is measured while tests run away from the cache, and measure it once."""
+    path = tmp_path_factory.mktemp("machine") / "this.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "machine_path", lambda: path)
+        patch.setattr(calibration, "ROUNDS", 1)
+        yield

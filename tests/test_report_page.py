@@ -1,0 +1,212 @@
+"""report.html: every number stands in report.json, nothing is fetched, and a browser shows it."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from orders import measured_elsewhere, ordered  # noqa: F401  (a fixture, used by all)
+
+from depthwise.compiler.manifest import read_manifest
+from depthwise.report.figures import number, percent, sizes, times, tiny, units
+from depthwise.shipping import Build, ship
+
+FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2}
+SILENT = {"style", "title", "pre", "code", "script"}  # not prose, or code
+EMPTY = {"meta", "link", "img", "br", "wbr", "i", "u"} - {"i", "u"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    order = ordered(tmp_path_factory.mktemp("shipped"))
+    ship(order)
+    return order.directory
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def figures(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+class Reader(HTMLParser):
+    """Collects numbers with their values, and all other text that has a digit."""
+
+    def __init__(self):
+        super().__init__()
+        self.stack, self.marked, self.loose, self.sources = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.sources += [found[name] for name in ("src", "href") if name in found]
+        if tag not in EMPTY:
+            self.stack.append((tag, found))
+
+    def handle_endtag(self, tag):
+        if tag not in EMPTY:
+            assert self.stack.pop()[0] == tag
+
+    def handle_data(self, text):
+        tags = {tag for tag, _ in self.stack}
+        axis = any(found.get("class") == "axis" for _, found in self.stack)
+        if tags & SILENT or axis or not re.search(r"\d", text):
+            return
+        values = [
+            found.get("value") or found["data-value"]
+            for tag, found in self.stack
+            if tag == "data" or "data-value" in found
+        ]
+        if values:
+            self.marked.append((float(values[-1]), text))
+        else:
+            self.loose.append(text)
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    assert reader.stack == []
+    return reader
+
+
+def leaves(value):
+    if isinstance(value, dict):
+        return [leaf for key, part in value.items() for leaf in (key, *leaves(part))]
+    return [leaf for part in value for leaf in leaves(part)] if isinstance(value, list) else [value]
+
+
+def is_rounded(value, text):
+    """Tell whether a text has a value's digits, as many as it prints."""
+    found = re.search(r"(?<!\w)(-?[\d,]+)(?:\.(\d+))?(?:e([-+]\d+))?\s*([kMG%](?=B?$))?", text)
+    digits = f"{found[1].replace(',', '')}.{found[2] or ''}"
+    scale = 10.0 ** int(found[3] or 0) * FACTORS.get(found[4], 1)
+    return abs(float(digits) * scale - value) <= 0.501 * scale * 10 ** -len(found[2] or "")
+
+
+# ------------------------------------------------------------------------------------- numbers
+
+
+def test_every_number_stands_in_the_json_that_the_manifest_names(folder, page, figures):
+    assert read_manifest(folder).report == "report.json"
+    known = {float(x) for x in leaves(figures) if isinstance(x, int | float)}
+    marked = read(page).marked
+    assert len(marked) > 60
+    for value, text in marked:
+        assert value in known, f"{text} is {value}, which is not in report.json"
+        assert is_rounded(value, text), f"{text} is not {value}"
+
+
+def test_all_other_digits_are_names_and_versions(page, figures):
+    strings = "\n".join(x for x in leaves(figures) if isinstance(x, str))
+    for text in read(page).loose:
+        for word in re.findall(r"\S*\d\S*", text):
+            assert word.strip("(),.;:") in strings, f"{word!r} in {text!r} comes from nowhere"
+
+
+def test_the_picture_of_the_network_is_the_recorded_one(page, figures):
+    svg = base64.b64encode(figures["counted"]["picture"].encode()).decode()
+    assert f'src="data:image/svg+xml;base64,{svg}"' in page
+
+
+@pytest.mark.parametrize(
+    ("printed", "text"),
+    [
+        (number(1234.567, 1, "ms"), '<data value="1234.567">1,234.6 ms</data>'),
+        (units(300_774_272), '<data value="300774272">300.77 M</data>'),
+        (percent(0.876, 1), '<data value="0.876">87.6 %</data>'),
+        (times(7.756), '<data value="7.756">7.76×</data>'),
+        (tiny(2.04e-6), '<data value="2.04e-06">2.0e-06</data>'),
+        (sizes([3, 5]), '<data value="3">3</data>×<data value="5">5</data>'),
+    ],
+)
+def test_how_numbers_are_printed(printed, text):
+    assert str(printed) == text
+
+
+def test_a_wrong_digit_would_be_noticed():
+    assert is_rounded(300_774_272, "300.77 M")
+    assert not is_rounded(300_774_272, "300.87 M")
+    assert is_rounded(2.04e-6, "2.0e-06")
+    assert not is_rounded(2.04e-6, "2.1e-06")
+    assert is_rounded(0.876, "87.6 %")
+    assert not is_rounded(0.876, "0.876 %")
+    assert is_rounded(212.4, "212 GFLOP/s")
+
+
+# ------------------------------------------------------------------------------------ one file
+
+
+def test_nothing_is_fetched(page):
+    assert all(source.startswith("data:") for source in read(page).sources)
+    assert "url(" not in page
+    assert "<script" not in page
+
+
+def test_a_library_that_cannot_run_here_has_a_report_too(tmp_path):
+    order = ordered(tmp_path, build=Build(target="wasm32"))
+    ship(order)
+    page = (order.directory / "report.html").read_text()
+    assert "Not verified: this machine cannot run a library for wasm32" in page
+    read(page)
+
+
+# ------------------------------------------------------------------------------------- browser
+
+PROBE = """<script>
+const errors = [];
+addEventListener("error", event => errors.push(event.message || event.target.outerHTML), true);
+addEventListener("load", () => {
+  const broken = [...document.images].filter(image => !image.complete || !image.naturalWidth);
+  const wide = document.documentElement.scrollWidth > innerWidth;
+  const found = {images: document.images.length, broken: broken.length, errors, wide};
+  document.documentElement.setAttribute("data-found", JSON.stringify(found));
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory):
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("NO BROWSER: the report was NOT SHOWN in one; install chromium")
+    base = tmp_path_factory.mktemp("browser")
+
+    def show(page, width=1100):
+        file = base / "page.html"
+        file.write_text(page.replace("<head>", f"<head>{PROBE}", 1))
+        done = subprocess.run(
+            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+             f"--user-data-dir={base / 'profile'}", f"--window-size={width},900", "--dump-dom",
+             file.as_uri()],
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        found = re.search(r'data-found="([^"]*)"', done.stdout)
+        assert found, "the page did not load"
+        said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return json.loads(found[1].replace("&quot;", '"')) | {"console": said}
+
+    return show
+
+
+@pytest.mark.parametrize("width", [500, 1100])
+def test_a_browser_shows_it_without_an_error(page, browse, width):
+    found = browse(page, width)
+    assert found["images"] >= 2 + 4 + 1  # photographs, feature maps, the network
+    assert (found["broken"], found["errors"], found["console"]) == (0, [], [])
+    assert not found["wide"]  # nobody has to scroll sideways
+
+
+def test_what_is_broken_would_be_seen(page, browse):
+    broken = '<img src="data:image/png;base64,AAAA"><script>nothing()</script></body>'
+    found = browse(page.replace("</body>", broken))
+    assert found["broken"] == 1
+    assert "nothing is not defined" in " ".join(found["errors"])
+    assert "nothing is not defined" in " ".join(found["console"])
