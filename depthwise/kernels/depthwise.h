@@ -25,6 +25,11 @@ enum { DEPTHWISE_PIXELS = 8 };
    in L1. With all channels at once 14 x 14 x 384 fell from 92 % of peak to 49 %, with one line to 51 %. */
 enum { DEPTHWISE_CHANNELS = 32 };
 
+/* Bytes of the rows under a row of tiles that the first cache holds until the tiles below read them again. Where they
+   are more, a plane is done in strips one tile wide: 147 x 147 x 64 rose from 70 % of peak to 88 %, 56 x 56 x 96 with
+   stride 2 from 37 % to 56 %; below that strips lose, 14 x 14 x 512 falls from 95 % to 80 %. */
+enum { DEPTHWISE_WINDOW = 24 * 1024 };
+
 INLINE void f32_depthwise_naive(
     const int images, const int rows, const int width, const int channels, const int R, const int S,
     const int in_image, const int in_row, const int in_pixel, const int stride_y, const int stride_x,
@@ -50,34 +55,112 @@ INLINE void f32_depthwise_naive(
 struct f32_depthwise {
     int channels, R, S, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x;
     int out_row, out_pixel, sum_row, sum_pixel, w_tap;
+    int strips; /* whether planes are done in strips */
+    int fetch;  /* whether a tile fetches what the tile below it will be the first to read */
     struct epilogue e;
 };
 
+/* A vector is filled from `parts` tiles that lie side by side, `count` channels of each: the few channels beyond whole
+   vectors would leave the rest of theirs idle. 112 x 112 x 24 rose from 61 % of peak to 87 %. */
+INLINE vf f32_depthwise_load(const float *p, const size_t apart, const int parts, const int count) {
+    if (parts == 1) return load_part(p, count);
+    float lanes[VL] = {0};
+    UNROLL for (int i = 0; i < parts; i++)
+        memcpy(lanes + i * (VL / parts), p + (size_t)i * apart, (size_t)count * sizeof(float));
+    return load(lanes);
+}
+INLINE void f32_depthwise_store(float *p, const vf v, const size_t apart, const int parts, const int count) {
+    if (parts == 1) {
+        store_part(p, v, count);
+        return;
+    }
+    float lanes[VL];
+    store(lanes, v);
+    UNROLL for (int i = 0; i < parts; i++)
+        memcpy(p + (size_t)i * apart, lanes + i * (VL / parts), (size_t)count * sizeof(float));
+}
+
 /* acc += R x S taps that lie side by side, for rows x pixels outputs of `count` channels. Where windows overlap,
    every input is loaded once and goes to all outputs that it is under: 36 inputs for the 126 multiply-adds of
-   2 x 7 outputs and 3 x 3 taps. `padded`: floats between the weights of two taps. */
+   2 x 7 outputs and 3 x 3 taps. */
 INLINE void f32_depthwise_taps(
-    const struct f32_depthwise a, const int rows, const int pixels, const int R, const int S, const int padded,
+    const struct f32_depthwise a, const int rows, const int pixels, const int parts, const int R, const int S,
     const int count, const float *in, const float *w, vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS]) {
+    const size_t apart = (size_t)pixels * a.stride_x * a.in_pixel;
     if (S <= a.stride_x || a.stride_x > 4 || a.stride_y > 4) { /* apart, or too far to unroll */
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int s = 0; s < S; s++)
                 UNROLL for (int y = 0; y < rows; y++)
                     UNROLL for (int x = 0; x < pixels; x++)
-                        acc[y][x] += load_part(in + (size_t)(y * a.stride_y + r) * a.in_row +
-                                               (size_t)(x * a.stride_x + s) * a.in_pixel, count) *
-                                     load(w + (r * S + s) * padded);
+                        acc[y][x] += f32_depthwise_load(in + (size_t)(y * a.stride_y + r) * a.in_row +
+                                                            (size_t)(x * a.stride_x + s) * a.in_pixel,
+                                                        apart, parts, count) *
+                                     f32_depthwise_load(w + (r * S + s) * a.w_tap, 0, parts, VL / parts);
         return;
     }
     UNROLL for (int i = 0; i < (rows - 1) * a.stride_y + R; i++)
         UNROLL for (int j = 0; j < (pixels - 1) * a.stride_x + S; j++) {
-            const vf input = load_part(in + (size_t)i * a.in_row + (size_t)j * a.in_pixel, count);
+            if (a.fetch && i >= R - a.stride_y)
+                __builtin_prefetch(in + (size_t)(i + rows * a.stride_y) * a.in_row + (size_t)j * a.in_pixel);
+            const vf input = f32_depthwise_load(in + (size_t)i * a.in_row + (size_t)j * a.in_pixel, apart, parts,
+                                                count);
             UNROLL for (int y = 0; y < rows; y++)
                 UNROLL for (int x = 0; x < pixels; x++) {
                     const int r = i - y * a.stride_y, s = j - x * a.stride_x;
-                    if (r >= 0 && r < R && s >= 0 && s < S) acc[y][x] += input * load(w + (r * S + s) * padded);
+                    if (r >= 0 && r < R && s >= 0 && s < S)
+                        acc[y][x] += input * f32_depthwise_load(w + (r * S + s) * a.w_tap, 0, parts, VL / parts);
                 }
         }
+}
+
+/* `parts` times rows x pixels outputs of `count` channels: small kernels unrolled whole, wide ones by rows of taps,
+   dilated ones by taps */
+INLINE void f32_depthwise_tile(
+    const struct f32_depthwise a, const int rows, const int pixels, const int parts, const int count,
+    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS];
+    UNROLL for (int y = 0; y < rows; y++)
+        UNROLL for (int x = 0; x < pixels; x++) acc[y][x] = f32_depthwise_load(bias, 0, parts, VL / parts);
+    if (a.dilation_y == 1 && a.dilation_x == 1 && a.R * a.S <= 25) {
+        f32_depthwise_taps(a, rows, pixels, parts, a.R, a.S, count, in, w, acc);
+    } else if (a.dilation_x == 1 && a.S <= 15) {
+        for (int r = 0; r < a.R; r++, in += (size_t)a.dilation_y * a.in_row, w += a.S * a.w_tap)
+            f32_depthwise_taps(a, rows, pixels, parts, 1, a.S, count, in, w, acc);
+    } else {
+        for (int r = 0; r < a.R; r++, in += (size_t)a.dilation_y * a.in_row)
+            for (int s = 0; s < a.S; s++, w += a.w_tap)
+                f32_depthwise_taps(a, rows, pixels, parts, 1, 1, count,
+                                   in + (size_t)s * a.dilation_x * a.in_pixel, w, acc);
+    }
+    const size_t sum_apart = (size_t)pixels * a.sum_pixel, out_apart = (size_t)pixels * a.out_pixel;
+    UNROLL for (int y = 0; y < rows; y++)
+        UNROLL for (int x = 0; x < pixels; x++) {
+            vf other = {0};
+            if (a.e.add)
+                other = f32_depthwise_load(sum + y * a.sum_row + x * a.sum_pixel, sum_apart, parts, count);
+            f32_depthwise_store(out + y * a.out_row + x * a.out_pixel, vepilogue(a.e, acc[y][x], other), out_apart,
+                                parts, count);
+        }
+}
+
+/* pixels of a tile in rows of `width` */
+INLINE int f32_depthwise_pixels(const int width) { return width % 8 == 0 && width % 7 != 0 ? 8 : 7; }
+
+/* how many tiles can share a vector for `count` channels */
+INLINE int f32_depthwise_parts(const int count) {
+    return VL >= 16 && count * 4 <= VL ? 4 : VL >= 8 && count * 2 <= VL ? 2 : 1;
+}
+
+/* `tail` channels, the last quarter of up to three apart from the others */
+INLINE int f32_depthwise_split(const int tail) {
+    return VL >= 16 && tail * 2 > VL && tail * 4 <= VL * 3 ? VL / 2 : tail;
+}
+
+/* how many tiles of a row are done together, for the sake of `tail` channels */
+INLINE int f32_depthwise_group(const int width, const int tail) {
+    const int tiles = width / f32_depthwise_pixels(width), rest = tail - f32_depthwise_split(tail);
+    const int parts = tail ? f32_depthwise_parts(rest ? rest : tail) : 1;
+    return tiles >= parts ? parts : tiles >= 2 && !rest && parts > 1 ? 2 : 1;
 }
 
 /* null stays null */
@@ -85,68 +168,75 @@ INLINE const float *f32_depthwise_sum(const struct f32_depthwise a, const float 
     return a.e.add ? sum + floats : 0;
 }
 
-/* rows x pixels outputs of `count` channels, up to VL: small kernels unrolled whole, wide ones by rows of taps,
-   dilated ones by taps */
-INLINE void f32_depthwise_tile(
-    const struct f32_depthwise a, const int rows, const int pixels, const int count, const float *in,
-    const float *w, const float *bias, const float *sum, float *out) {
-    const int padded = a.w_tap;
-    vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS];
-    UNROLL for (int y = 0; y < rows; y++)
-        UNROLL for (int x = 0; x < pixels; x++) acc[y][x] = load(bias);
-    if (a.dilation_y == 1 && a.dilation_x == 1 && a.R * a.S <= 25) {
-        f32_depthwise_taps(a, rows, pixels, a.R, a.S, padded, count, in, w, acc);
-    } else if (a.dilation_x == 1 && a.S <= 15) {
-        for (int r = 0; r < a.R; r++, in += (size_t)a.dilation_y * a.in_row, w += a.S * padded)
-            f32_depthwise_taps(a, rows, pixels, 1, a.S, padded, count, in, w, acc);
-    } else {
-        for (int r = 0; r < a.R; r++, in += (size_t)a.dilation_y * a.in_row)
-            for (int s = 0; s < a.S; s++, w += padded)
-                f32_depthwise_taps(a, rows, pixels, 1, 1, padded, count,
-                                   in + (size_t)s * a.dilation_x * a.in_pixel, w, acc);
-    }
-    UNROLL for (int y = 0; y < rows; y++)
-        UNROLL for (int x = 0; x < pixels; x++) {
-            vf other = {0};
-            if (a.e.add) other = load_part(sum + y * a.sum_row + x * a.sum_pixel, count);
-            store_part(out + y * a.out_row + x * a.out_pixel, vepilogue(a.e, acc[y][x], other), count);
-        }
+/* `group` tiles of `count` channels, as many as can in one vector */
+INLINE void f32_depthwise_tiles(
+    const struct f32_depthwise a, const int rows, const int pixels, const int group, const int count,
+    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int fit = f32_depthwise_parts(count), parts = fit < group ? fit : group;
+    for (int x = 0; x < group * pixels; x += parts * pixels)
+        f32_depthwise_tile(a, rows, pixels, parts, count, in + (size_t)x * a.stride_x * a.in_pixel, w, bias,
+                           f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), out + (size_t)x * a.out_pixel);
 }
 
-/* one tile for each of `vectors` vectors of `count` channels */
+/* `group` tiles from pixel x on, of `vectors` vectors of channels and `tail` channels */
 INLINE void f32_depthwise_vectors(
-    const struct f32_depthwise a, const int rows, const int pixels, const int vectors, const int count,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    for (int c = 0; c < vectors * VL; c += VL)
-        f32_depthwise_tile(a, rows, pixels, count, in + c, w + c, bias + c, f32_depthwise_sum(a, sum, c), out + c);
+    const struct f32_depthwise a, const int rows, const int x, const int pixels, const int group, const int vectors,
+    const int tail, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int whole = vectors * VL, split = group > 1 ? f32_depthwise_split(tail) : tail;
+    in += (size_t)x * a.stride_x * a.in_pixel, out += (size_t)x * a.out_pixel;
+    sum = f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel);
+    for (int c = 0; c < whole; c += VL)
+        f32_depthwise_tiles(a, rows, pixels, group, VL, in + c, w + c, bias + c, f32_depthwise_sum(a, sum, c), out + c);
+    if (split)
+        f32_depthwise_tiles(a, rows, pixels, group, split, in + whole, w + whole, bias + whole,
+                            f32_depthwise_sum(a, sum, whole), out + whole);
+    if (tail > split) {
+        const int c = whole + split;
+        f32_depthwise_tiles(a, rows, pixels, group, tail - split, in + c, w + c, bias + c,
+                            f32_depthwise_sum(a, sum, c), out + c);
+    }
 }
 
 /* `rows` rows of outputs, up to DEPTHWISE_ROWS */
 INLINE void f32_depthwise_rows(
-    const struct f32_depthwise a, const int rows, const int width, const int vectors, const int count,
+    const struct f32_depthwise a, const int rows, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const int tile = width % 8 == 0 && width % 7 != 0 ? 8 : 7, rest = width % tile, whole = width - rest;
-    const int step = a.stride_x * a.in_pixel;
-    for (int x = 0; x < whole; x += tile)
-        f32_depthwise_vectors(a, rows, tile, vectors, count, in + (size_t)x * step, w, bias,
-                              f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), out + (size_t)x * a.out_pixel);
-    if (rest)
-        f32_depthwise_vectors(a, rows, rest, vectors, count, in + (size_t)whole * step, w, bias,
-                              f32_depthwise_sum(a, sum, (size_t)whole * a.sum_pixel),
-                              out + (size_t)whole * a.out_pixel);
+    const int tile = f32_depthwise_pixels(width), group = f32_depthwise_group(width, tail);
+    const int rest = width % tile, whole = width - rest, grouped = whole - whole % (tile * group);
+    for (int x = 0; x < grouped; x += tile * group)
+        f32_depthwise_vectors(a, rows, x, tile, group, vectors, tail, in, w, bias, sum, out);
+    for (int x = grouped; x < whole; x += tile)
+        f32_depthwise_vectors(a, rows, x, tile, 1, vectors, tail, in, w, bias, sum, out);
+    if (rest) f32_depthwise_vectors(a, rows, whole, rest, 1, vectors, tail, in, w, bias, sum, out);
 }
 
 /* a plane of `height` x width outputs */
 INLINE void f32_depthwise_plane(
-    const struct f32_depthwise a, const int height, const int width, const int vectors, const int count,
+    const struct f32_depthwise a, const int height, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *out) {
     const int rest = height % DEPTHWISE_ROWS, whole = height - rest, step = a.stride_y * a.in_row;
     for (int y = 0; y < whole; y += DEPTHWISE_ROWS)
-        f32_depthwise_rows(a, DEPTHWISE_ROWS, width, vectors, count, in + (size_t)y * step, w, bias,
+        f32_depthwise_rows(a, DEPTHWISE_ROWS, width, vectors, tail, in + (size_t)y * step, w, bias,
                            f32_depthwise_sum(a, sum, (size_t)y * a.sum_row), out + (size_t)y * a.out_row);
     if (rest)
-        f32_depthwise_rows(a, rest, width, vectors, count, in + (size_t)whole * step, w, bias,
+        f32_depthwise_rows(a, rest, width, vectors, tail, in + (size_t)whole * step, w, bias,
                            f32_depthwise_sum(a, sum, (size_t)whole * a.sum_row), out + (size_t)whole * a.out_row);
+}
+
+/* `vectors` vectors of channels and `tail` channels of a plane: all rows at once, or strip after strip */
+INLINE void f32_depthwise_channels(
+    const struct f32_depthwise a, const int height, const int width, const int vectors, const int tail,
+    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int tile = f32_depthwise_pixels(width) * f32_depthwise_group(width, tail);
+    const int strip = a.strips && tile < width ? tile : width;
+    const int rest = width % strip, whole = width - rest, step = a.stride_x * a.in_pixel;
+    for (int x = 0; x < whole; x += strip)
+        f32_depthwise_plane(a, height, strip, vectors, tail, in + (size_t)x * step, w, bias,
+                            f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), out + (size_t)x * a.out_pixel);
+    if (rest)
+        f32_depthwise_plane(a, height, rest, vectors, tail, in + (size_t)whole * step, w, bias,
+                            f32_depthwise_sum(a, sum, (size_t)whole * a.sum_pixel),
+                            out + (size_t)whole * a.out_pixel);
 }
 
 INLINE void f32_depthwise(
@@ -155,18 +245,22 @@ INLINE void f32_depthwise(
     const int dilation_y, const int dilation_x, const int out_image, const int out_row, const int out_pixel,
     const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const struct epilogue e,
     const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int window = ((DEPTHWISE_ROWS - 1) * stride_y + R) * width * stride_x *
+                       (channels < DEPTHWISE_CHANNELS ? channels : DEPTHWISE_CHANNELS) * (int)sizeof(float);
+    /* strips of larger kernels read too many columns twice: 5 x 5 with stride 2 fell from 80 % to 66 % */
+    const int strips = window > DEPTHWISE_WINDOW && in_pixel > DEPTHWISE_CHANNELS && R <= 3 && S <= 3;
     const struct f32_depthwise a = {channels, R, S, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x,
-                                    out_row, out_pixel, sum_row, sum_pixel, w_tap, e};
+                                    out_row, out_pixel, sum_row, sum_pixel, w_tap, strips, strips && stride_y > 1, e};
     const int tail = channels % VL, whole = channels - tail;
+    /* the channels beyond whole vectors go with the last of these: they share cache lines */
+    const int last = whole ? (whole - 1) / DEPTHWISE_CHANNELS * DEPTHWISE_CHANNELS : 0;
     for (int n = 0; n < images; n++) {
         const float *p = in + (size_t)n * in_image, *s = f32_depthwise_sum(a, sum, (size_t)n * sum_image);
         float *q = out + (size_t)n * out_image;
-        for (int c = 0; c < whole; c += DEPTHWISE_CHANNELS) {
-            const int vectors = (whole - c < DEPTHWISE_CHANNELS ? whole - c : DEPTHWISE_CHANNELS) / VL;
-            f32_depthwise_plane(a, rows, width, vectors, VL, p + c, w + c, bias + c, f32_depthwise_sum(a, s, c), q + c);
-        }
-        if (tail)
-            f32_depthwise_plane(a, rows, width, 1, tail, p + whole, w + whole, bias + whole,
-                                f32_depthwise_sum(a, s, whole), q + whole);
+        for (int c = 0; c < last; c += DEPTHWISE_CHANNELS)
+            f32_depthwise_channels(a, rows, width, DEPTHWISE_CHANNELS / VL, 0, p + c, w + c, bias + c,
+                                   f32_depthwise_sum(a, s, c), q + c);
+        f32_depthwise_channels(a, rows, width, (whole - last) / VL, tail, p + last, w + last, bias + last,
+                               f32_depthwise_sum(a, s, last), q + last);
     }
 }
