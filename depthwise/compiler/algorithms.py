@@ -92,9 +92,15 @@ def choose(layer: Layer, target: Target) -> Algorithm:
     return direct
 
 
+# Among tiles that are about as good, the one that reads weights less often, in steps of default_tile:
+# 14x14 80 -> 200 reaches 64 % of the multiply-add peak with 2 x 7, 94 % with 5 x 5.
+DIRECT_REREAD = 0.05
+
+
 def direct_default(layer: Layer, target: Target) -> Direct:
     """Return the direct convolution with its default tile."""
-    pixels, vectors = default_tile(target.lanes, target.registers, layer.run, layer.outs)
+    lanes, registers = target.lanes, target.registers
+    pixels, vectors = default_tile(lanes, registers, layer.run, layer.outs, DIRECT_REREAD)
     return Direct(pixels, vectors, layer.taps * layer.channels * layer.outs * 4 > LARGE)
 
 

@@ -1,0 +1,313 @@
+"""Run each distinct convolution of our networks alone, in cache, and hold it to its gate.
+
+    python tools/kernel_gates.py                          every layer, worst last
+    python tools/kernel_gates.py --only mobilenet_v2
+    python tools/kernel_gates.py --tiles --only xception  every candidate tile of each layer
+    python tools/kernel_gates.py --json gates.json
+
+A layer runs as its network's plan calls it: same tile, strides, places and epilogue. Rows are cut
+to a band whose input and output fit the second cache. Percentages are of a multiply-add loop, or
+for linear layers of a reading loop over as many bytes, that takes turns with the layer.
+"""
+
+import argparse
+import ctypes
+import json
+import re
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import depthwise as dw
+from depthwise.compiler.algorithms import direct_only
+from depthwise.compiler.build import compile_c
+from depthwise.compiler.emit import emit, parameter_names
+from depthwise.compiler.pack import best_tiles
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.places import Place, Step
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.target import find_target
+from depthwise.graph import Graph, capture, export
+from depthwise.kernels import source
+
+SIDES = {"xception": 299}
+NETWORKS = (
+    "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet",
+    "xception", "resnet50",
+)  # fmt: skip
+BAND = 512 * 1024  # bytes of a band's input and output
+ROUNDS, MOMENT = 7, 1e-3  # turns, seconds of each
+
+# percent of the multiply-add peak; of the bandwidth for linear
+GATES = {
+    "pointwise, 64 channels and more": 90, "pointwise, 16 to 63 channels": 75,
+    "pointwise, few channels": 0, "depthwise 3x3": 70, "depthwise 3x3 stride 2": 60,
+    "depthwise 5x5": 70, "depthwise 5x5 stride 2": 60, "first": 75, "dense": 88, "linear": 80,
+}  # fmt: skip
+
+LOOPS = """
+float peak_run(int times, const float *x);
+float read_run(int times, size_t floats, const float *x);
+float peak_run(int times, const float *x) {
+    vf acc[12], a = load(x), b = load(x + VL);
+    UNROLL for (int i = 0; i < 12; i++) acc[i] = load(x + i);
+    for (int t = 0; t < times; t++) UNROLL for (int i = 0; i < 12; i++) acc[i] = acc[i] * a + b;
+    UNROLL for (int i = 1; i < 12; i++) acc[0] += acc[i];
+    return vsum(acc[0]);
+}
+float read_run(int times, size_t floats, const float *x) {
+    vf acc[8];
+    UNROLL for (int k = 0; k < 8; k++) acc[k] = splat(0);
+    for (int t = 0; t < times; t++)
+        for (size_t i = 0; i + 8 * VL <= floats; i += 8 * VL)
+            UNROLL for (int k = 0; k < 8; k++) acc[k] += load(x + i + k * VL);
+    UNROLL for (int k = 1; k < 8; k++) acc[0] += acc[k];
+    return vsum(acc[0]);
+}
+"""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One distinct kernel call, cut to a band, and where it comes from."""
+
+    kind: str
+    shape: str
+    network: str
+    plan: Plan
+    step: Step
+    macs: int
+    weight_floats: int
+    tile: str
+
+    @property
+    def gate(self) -> int:
+        """The percentage that it is to reach."""
+        return GATES[self.kind]
+
+
+@dataclass
+class Row:
+    """What was measured of a layer: GFLOP/s (GB/s for linear) and percent of the reference."""
+
+    kind: str
+    shape: str
+    network: str
+    tile: str
+    rate: float
+    percent: float
+    gate: int
+    microseconds: float
+    ratios: list[float] = field(default_factory=list)
+
+
+def arguments(step: Step) -> dict[str, object]:
+    """Return a call's arguments by their parameters' names."""
+    return dict(zip(parameter_names(step.kernel), step.arguments, strict=True))
+
+
+def layers(networks: Sequence[str]) -> Iterator[Layer]:
+    """Return each distinct convolution of the networks once, in their order."""
+    seen = set()
+    for network in networks:
+        graph, target = read_graph(network), find_target("native")
+        plan = make_plan(graph, target, optimize=None)
+        plan = make_plan(
+            graph, target, optimize=None, algorithms=direct_only(plan.algorithms, target)
+        )
+        for step in plan.steps:
+            if step.kernel not in ("f32_conv", "f32_depthwise"):
+                continue
+            key = (step.kernel, *(a for a in step.arguments if not isinstance(a, Place)))
+            if key not in seen:
+                seen.add(key)
+                yield make_layer(network, plan, step)
+
+
+def read_graph(network: str) -> Graph:
+    """Return a network's graph as its plan is made from."""
+    torch.manual_seed(0)
+    side = SIDES.get(network, 224)
+    return rewrite(capture(export(dw.build(network).eval(), [(1, 3, side, side)])))
+
+
+def make_layer(network: str, plan: Plan, step: Step) -> Layer:
+    """Return a call cut to a band of rows, described."""
+    a = arguments(step)
+    height, width = (1, 1, *plan.places[step.name].shape)[-2:]
+    if len(plan.places[step.name].shape) < 4:
+        height, width = 1, 1
+    rows = band_rows(a, width)
+    flat = a["width"] != width and a["rows"] == 1  # rows that follow each other without a gap
+    cut = {"width": min(a["width"], rows * width)} if flat else {"rows": min(a["rows"], rows)}
+    a |= cut
+    step = replace(step, arguments=tuple(a.values()))
+    pixels = a["images"] * a["rows"] * a["width"]
+    if step.kernel == "f32_conv":
+        kind = conv_kind(a, pixels)
+        per_pixel = a["taps"] * a["channels"] * a["outs"] * a["groups"]
+        shape = f"{height}x{width} {a['channels']}->{a['outs']}"
+        tile = f"{a['tile_pixels']}x{a['tile_vectors']}"
+    else:
+        kind = f"depthwise {a['R']}x{a['S']}" + (" stride 2" if a["stride_y"] == 2 else "")
+        per_pixel = a["channels"] * a["R"] * a["S"]
+        shape, tile = f"{height}x{width}x{a['channels']}", ""
+    if kind == "dense":
+        shape += f" {a['taps']} taps"
+    floats = per_pixel
+    return Layer(kind, shape, network, plan, step, pixels * per_pixel, floats, tile)
+
+
+def conv_kind(a: dict, pixels: int) -> str:
+    """Return which gate a call of f32_conv is held to."""
+    if a["taps"] > 1:
+        return "first" if a["channels"] < 4 else "dense"
+    if pixels == 1:
+        return "linear"
+    if a["channels"] >= 64:
+        return "pointwise, 64 channels and more"
+    enough = a["channels"] >= 16
+    return "pointwise, 16 to 63 channels" if enough else "pointwise, few channels"
+
+
+def band_rows(a: dict, width: int) -> int:
+    """Return how many output rows fit BAND with what they read."""
+    down = a.get("stride_y", 1)
+    in_row = a["in_row"] * down if a["in_row"] else a["in_pixel"] * width
+    out_row = a["out_row"] if a["rows"] > 1 else a["out_pixel"] * width
+    return max(2, BAND // (4 * (in_row + out_row)))
+
+
+def retiled(layer: Layer, tile: tuple[int, int]) -> Layer:
+    """Return the same with another tile; packed weights are of one size for all."""
+    a = arguments(layer.step) | {"tile_pixels": tile[0], "tile_vectors": tile[1]}
+    step = replace(layer.step, arguments=tuple(a.values()))
+    return replace(layer, step=step, tile=f"{tile[0]}x{tile[1]}")
+
+
+def candidates(layer: Layer) -> list[Layer]:
+    """Return the layer with each candidate tile, the default first."""
+    if layer.step.kernel != "f32_conv" or layer.kind == "linear":
+        return [layer]
+    a, target = arguments(layer.step), layer.plan.target
+    found = best_tiles(target.lanes, target.registers, a["width"], a["outs"])
+    return [retiled(layer, tile) for tile in found[:4]]
+
+
+def program(layers: Sequence[Layer]) -> list[str]:
+    """Return one translation unit a layer, which can repeat its call, and the reference loops."""
+    lanes = layers[0].plan.target.lanes
+    head = f"#include <math.h>\n#include <stddef.h>\n#include <string.h>\n#define VL {lanes}\n"
+    units = [head + source("vector.h") + LOOPS]
+    for number, layer in enumerate(layers):
+        text = emit(replace(layer.plan, regions=(((layer.step,),),)))
+        repeat = re.sub(r"^int net_run\((.*)\) \{$", r"\1", text, flags=re.M)
+        head = re.search(r"^int net_run\((.*)\) \{$", text, re.M)
+        assert head, repeat
+        names = ", ".join(part.split()[-1].lstrip("*") for part in head[1].split(","))
+        text += f"void net_repeat(int times, {head[1]});\n"
+        text += f"void net_repeat(int times, {head[1]}) {{\n"
+        text += f"    for (int i = 0; i < times; i++) net_run({names});\n}}\n"
+        units.append(re.sub(r"\bnet_(\w+)", rf"layer{number}_\1", text))
+    return units
+
+
+class Bench:
+    """The compiled layers and the memory that they work on."""
+
+    def __init__(self, layers: Sequence[Layer]):
+        self.code = ctypes.CDLL(str(compile_c(program(layers), layers[0].plan.target)))
+        random = np.random.default_rng(0)
+        size = max(layer.plan.arena.bytes for layer in layers) + 4096
+        size = max(size, *(layer.plan.weights.nbytes for layer in layers))
+        self.memory = [random.random(size // 4 + 4096, np.float32) for _ in range(4)]
+        self.lanes = layers[0].plan.target.lanes
+        self.slots = [self.aligned(array) for array in self.memory]
+
+    def aligned(self, array: np.ndarray) -> ctypes.c_void_p:
+        """Return the first address in an array that divides by a page's size."""
+        return ctypes.c_void_p(-(-array.ctypes.data // 4096) * 4096)
+
+    def call(self, number: int, times: int) -> float:
+        """Return the seconds of so many runs of a layer."""
+        repeat = getattr(self.code, f"layer{number}_repeat")
+        start = time.perf_counter()
+        repeat(times, *self.slots)
+        return time.perf_counter() - start
+
+    def peak(self, times: int) -> float:
+        """Return the multiply-adds a second of a loop of nothing else."""
+        start = time.perf_counter()
+        self.code.peak_run(times, self.slots[1])
+        return times * 12 * self.lanes / (time.perf_counter() - start)
+
+    def read(self, times: int, floats: int) -> float:
+        """Return the floats a second that a loop reads of so many."""
+        start = time.perf_counter()
+        self.code.read_run(times, ctypes.c_size_t(floats), self.slots[0])
+        floats -= floats % (8 * self.lanes)
+        return times * floats / (time.perf_counter() - start)
+
+    def measure(self, number: int, layer: Layer) -> Row:
+        """Return the median over turns of a layer's rate against the reference's."""
+        once = min(self.call(number, 3) for _ in range(3)) / 3
+        times = max(1, round(MOMENT / once))
+        linear = layer.kind == "linear"
+        work = layer.weight_floats if linear else layer.macs
+        rates, ratios = [], []
+        for _ in range(ROUNDS):
+            reference = self.read(times, work) if linear else self.peak(40_000)
+            rates.append(work * times / self.call(number, times))
+            ratios.append(rates[-1] / reference)
+        rate = statistics.median(rates)
+        return Row(
+            layer.kind, layer.shape, layer.network, layer.tile, rate * (4 if linear else 2) / 1e9,
+            100 * statistics.median(ratios), layer.gate, work / rate * 1e6, ratios,
+        )  # fmt: skip
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the rows of each kind, the farthest below its gate last."""
+    for kind, gate in GATES.items():
+        mine = sorted((row for row in rows if row.kind == kind), key=lambda row: -row.percent)
+        if not mine:
+            continue
+        met = sum(row.percent >= gate for row in mine)
+        print(f"\n{kind}: gate {gate} %, {met} of {len(mine)} reach it")
+        for row in mine:
+            mark = " " if row.percent >= gate else "*"
+            print(
+                f"  {mark} {row.percent:5.1f} %  {row.rate:6.1f}  {row.microseconds:8.1f} us  "
+                f"{row.shape:28} {row.tile:5} {row.network}"
+            )
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="+", default=NETWORKS, metavar="NETWORK")
+    parser.add_argument("--kind", default="", help="layers whose kind starts so")
+    parser.add_argument("--tiles", action="store_true", help="every candidate tile of each layer")
+    parser.add_argument("--build", action="store_true", help="compile and stop")
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    options = parser.parse_args()
+    chosen = [layer for layer in layers(options.only) if layer.kind.startswith(options.kind)]
+    if options.tiles:
+        chosen = [tried for layer in chosen for tried in candidates(layer)]
+    bench = Bench(chosen)
+    if options.build:
+        return
+    bench.peak(3_000_000)  # warm
+    rows = [bench.measure(number, layer) for number, layer in enumerate(chosen)]
+    show(rows)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows]))
+
+
+if __name__ == "__main__":
+    main()
