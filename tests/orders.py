@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from depthwise.machine import calibration
-from depthwise.shipping import Build, Order, Source
+from depthwise.shipping import Build, Order, Source, counting
 from depthwise.shipping.order import find_images
 
 
@@ -44,4 +44,5 @@ def measured_elsewhere(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "machine_path", lambda: path)
         patch.setattr(calibration, "ROUNDS", 1)
+        patch.setattr(counting, "REFERENCE", "resnet56_cifar")  # ResNet-50 takes long to compile
         yield

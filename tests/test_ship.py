@@ -92,6 +92,15 @@ def test_ours_is_timed_beside_pytorch(shipped):
     assert compared.ours.p10 <= compared.ours.median <= compared.ours.p90
 
 
+def test_the_time_saved_stands_beside_the_macs_saved(shipped):
+    _, report = shipped
+    found = report.referenced.found
+    assert found.macs_saved == report.counted.macs_saved
+    assert found.kept == found.time_saved / found.macs_saved
+    assert found.milliseconds > found.ours  # of resnet56, and of a network of two convolutions
+    assert found.rounds == 2
+
+
 def test_feature_maps_are_the_last_of_each_size(shipped):
     _, report = shipped
     found = [(f.file, f.layer, f.shape, f.channels) for f in report.looked.features]
@@ -127,6 +136,7 @@ def test_a_library_for_another_cpu_is_neither_run_nor_timed(tmp_path):
     assert report.looked.images == ()
     assert report.compared.found is None
     assert report.profiled.layers == ()
+    assert report.referenced.found is None
     text = render(summary(report, order.directory), 140)
     assert "not verified, for this machine cannot run it" in text
     assert "This machine cannot run a library for wasm32" in text
@@ -205,7 +215,7 @@ def test_saving_a_library_keeps_the_state_and_an_interrupt_keeps_both(copied, mo
 def test_what_changed_is_done_again_and_what_follows_from_it(copied, monkeypatch):
     quick = [
         s._replace(run=lambda _o, _r, s=s: getattr(shipped_before, s.part))
-        if s.part in ("compared", "profiled")
+        if s.part in ("compared", "profiled", "referenced")
         else s
         for s in STAGES
     ]

@@ -15,11 +15,11 @@ from depthwise.bench.peers import EXPECTED, FILES, INPUT, Form
 from depthwise.compiler import pipeline
 from depthwise.compiler.algorithms import Winograd, direct_only
 from depthwise.compiler.artefact import Artefact
-from depthwise.compiler.build import compile_c, find_compiler
+from depthwise.compiler.build import compile_c, find_compiler, thread_flags
 from depthwise.compiler.emit import emit, emit_units
 from depthwise.compiler.library import Library
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.target import Target, find_target
 from depthwise.graph import Shape, capture
 from depthwise.graph.failure import quiet
 
@@ -104,17 +104,24 @@ def settle(net: nn.Module, shape: Shape) -> None:
 
 def _write_direct(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
     """Save a library on one thread without Winograd; raises ValueError where ours has none."""
-    target, captured = find_target("native"), capture(program)
-    graph = pipeline.rewrite(captured)
-    chosen = make_plan(graph, target).algorithms
+    target = find_target("native")
+    chosen = make_plan(pipeline.rewrite(capture(program)), target).algorithms
     if not any(isinstance(algorithm, Winograd) for algorithm in chosen.values()):
         raise ValueError("all its convolutions are direct as it is")
-    plan = make_plan(graph, target, algorithms=direct_only(chosen, target))
-    shared = compile_c(emit_units(plan, pipeline.UNITS), target)
+    direct_library(program, target).save(path)
+
+
+def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -> Library:
+    """Compile a program without Winograd, and without verifying it."""
+    captured = capture(program)
+    graph = pipeline.rewrite(captured)
+    direct = direct_only(make_plan(graph, target).algorithms, target)
+    plan = make_plan(graph, target, algorithms=direct, threads=threads)
+    shared = compile_c(emit_units(plan, pipeline.UNITS), target, extra=thread_flags(threads))
     manifest = pipeline.make_manifest(
         plan, cost_of_graph(captured), shared, find_compiler(), None, None
     )
-    Library(Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)).save(path)
+    return Library(Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared))
 
 
 def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:

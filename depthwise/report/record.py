@@ -245,6 +245,27 @@ class Profiled(Record):
     remarks: tuple[str, ...]
 
 
+class Referenced(Record):
+    """The library beside ResNet-50 on images of the same size, by turns, in milliseconds.
+
+    `time_saved` is how many times longer ResNet-50 takes, pair by pair; `kept` is that of
+    `macs_saved`.
+    """
+
+    milliseconds: float
+    ours: float
+    rounds: int
+    macs_saved: float
+    time_saved: float
+    kept: float
+
+
+class Reference(Record):
+    """What was found beside ResNet-50; None where nothing could be timed."""
+
+    found: Referenced | None
+
+
 class Report(Record):
     """All that was found on the way; a part is None until its stage is done."""
 
@@ -258,3 +279,4 @@ class Report(Record):
     looked: Looked | None = None
     compared: Compared | None = None
     profiled: Profiled | None = None
+    referenced: Reference | None = None

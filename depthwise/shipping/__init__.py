@@ -1,7 +1,7 @@
 """From a network to a verified library and a report, in stages that each resume where they stopped.
 
-order (what is asked) - counting, building, looking, comparing, profiling, reporting (a stage each)
-- state (what is kept between them) - pipeline (their order).
+order (what is asked) - counting, building, looking, comparing, profiling, referring (a stage
+each) - state (what is kept between them) - pipeline (their order).
 """
 
 from depthwise.shipping.order import Build, Order, Source

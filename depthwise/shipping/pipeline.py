@@ -1,4 +1,4 @@
-"""count -> compile -> look -> compare -> profile -> report: the stages, each kept when it is done.
+"""count -> compile -> look -> compare -> profile -> refer -> report: each kept when it is done.
 
 A stage is a function from the order and what was found so far to a record of its own. It runs
 again only where something that it depends on has changed.
@@ -20,6 +20,7 @@ from depthwise.report.record import (
     Looked,
     Profiled,
     Record,
+    Reference,
     Report,
 )
 from depthwise.shipping.building import build, stands
@@ -28,6 +29,7 @@ from depthwise.shipping.counting import count
 from depthwise.shipping.looking import look
 from depthwise.shipping.order import Order
 from depthwise.shipping.profiling import profile_layers
+from depthwise.shipping.referring import refer
 from depthwise.shipping.state import hash_files, keep_stage, make_key, read_stage
 
 Inputs = Callable[[Order], list[Any]]  # what a stage depends on beside the stages before it
@@ -72,6 +74,7 @@ STAGES = (
         lambda order: [installed_versions(), describe_machine().model_dump(), order.rounds],
     ),
     Stage("profiled", "timing layer by layer", Profiled, profile_layers),
+    Stage("referenced", "timing beside ResNet-50", Reference, refer),
 )  # fmt: skip
 
 

@@ -25,13 +25,14 @@ def summary(report: Report, directory: Path) -> RenderableType:
         ("images", _looked(report.looked)),
         ("speed", _compared(report.compared, asked.threads)),
         ("time", _profiled(report.profiled)),
+        ("saved", _referenced(report)),
     ):
         for i, line in enumerate(lines):
             table.add_row("" if i else title, Text(line))
     shapes = " and ".join("x".join(map(str, shape)) for shape in asked.input_shapes)
     weights = "random weights" if asked.untrained else asked.weights or "its own weights"
     head = Text(f"{asked.network} on {shapes}, {weights}", style="bold")
-    return Group(head, table, Text.assemble(("saved", "bold"), f"     {directory}/"))
+    return Group(head, table, Text.assemble(("written", "bold"), f"   {directory}/report.html"))
 
 
 def _counted(found: Counted | None) -> list[str]:
@@ -40,8 +41,6 @@ def _counted(found: Counted | None) -> list[str]:
     lines = [f"{in_units(found.macs)} multiply-adds (MACs), {in_units(found.params)} parameters"]
     if found.not_counted:
         lines.append(f"NOT COUNTED: {', '.join(found.not_counted)}")
-    if found.macs_saved:
-        lines[0] += f"; ResNet-50 takes {found.macs_saved:.1f} times the multiply-adds"
     notes = len(found.findings) - found.warnings
     lines.append(f"lint: {found.warnings} warnings, {notes} notes")
     return lines
@@ -110,4 +109,16 @@ def _profiled(found: Profiled | None) -> list[str]:
         f"{found.milliseconds:.2f} ms on one thread: {kinds}",
         f"{found.rate:.0f} GFLOP/s, {found.of_peak:.0%} of this core's peak; "
         f"the rooflines of its layers add up to {found.ideal:.2f} ms",
+    ]
+
+
+def _referenced(report: Report) -> list[str]:
+    if not report.referenced or not report.referenced.found or not report.counted:
+        return []
+    found = report.referenced.found
+    if found.macs_saved <= 1:
+        return []
+    return [
+        f"{found.macs_saved:.1f} times fewer MACs than {report.counted.reference}, and "
+        f"{found.time_saved:.1f} times faster: {found.kept:.0%} of the promise"
     ]
