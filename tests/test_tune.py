@@ -23,11 +23,13 @@ from depthwise.compiler.algorithms import (
 )
 from depthwise.compiler.clock import build_clocked
 from depthwise.compiler.emit import emit, emit_together, emit_units
+from depthwise.compiler.partition import Group, fastest, single
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import TARGETS, find_target
 from depthwise.compiler.trials import Trial, TrialCache
-from depthwise.compiler.tune import _turn, fastest_algorithms, measure_layers
+from depthwise.compiler.tune import PartOf, Rounds, _turn, fastest_algorithms, measure_parts
+from depthwise.compiler.tune_streams import WINDOWS, fastest_groups
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
 
@@ -47,16 +49,16 @@ def graph() -> Graph:
 
 
 class Timer:
-    """Returns for each plan the seconds that it is told, for all layers; counts its calls."""
+    """Returns for each plan the seconds that it is told, for all parts; counts its calls."""
 
     def __init__(self, seconds: Sequence[float]):
         self.seconds, self.calls = seconds, 0
 
-    def __call__(self, plans: Sequence[Plan], _cc: str | None) -> dict[Layer, np.ndarray]:
+    def __call__(self, plans: Sequence[Plan], _cc: str | None, part_of: PartOf) -> Rounds:
         self.calls += 1
-        told = np.array([*self.seconds, *[self.seconds[0]] * MOST])[: len(plans)]
+        told = np.array([*self.seconds, *[self.seconds[0]] * 9])[: len(plans)]
         drift = np.array([[1.0], [3.0], [2.0]])  # a machine that is slower from round to round
-        return dict.fromkeys(plans[0].algorithms, drift * told)
+        return dict.fromkeys({part_of(step) for step in plans[0].steps}, drift * told)
 
 
 @pytest.fixture(autouse=True)
@@ -206,16 +208,74 @@ def test_plans_that_are_built_together_share_their_kernels():
 
 def test_every_layer_is_timed():
     plan = make_plan(graph(), NATIVE)
-    found = measure_layers([plan, plan], None)
+    found = measure_parts([plan, plan], None, lambda step: step.layer)
     assert set(found) == set(plan.algorithms)
     assert all((rounds > 0).all() and rounds.shape[1] == 2 for rounds in found.values())
     (clocked,) = build_clocked([plan])
     assert clocked.runs(0.0, 2).shape == (2, len(plan.steps))
 
 
+# ------------------------------------------------------------------------------------- streams
+
+
+def inverted() -> nn.Module:
+    """Two blocks that are streamed by default, and what stands between and after them."""
+    block = nn.Sequential(
+        nn.Conv2d(8, 48, 1), nn.ReLU(), nn.Conv2d(48, 48, 3, 1, 1, groups=48), nn.Conv2d(48, 8, 1),
+    )  # fmt: skip
+    return nn.Sequential(block, nn.MaxPool2d(3, 1, 1), block, nn.Conv2d(8, 16, 1))
+
+
+WIDE = (1, 8, 80, 80)
+
+
+def heights(groups: Sequence[Group]) -> list[int]:
+    return [group.height for group in groups if group.height]
+
+
+def test_the_fastest_bands_are_taken_piece_by_piece():
+    made = graph_of(inverted(), *WIDE)
+    default = make_plan(made, NATIVE)
+    assert heights(default.groups)
+    low = make_plan(made, NATIVE, groups=partial(fastest, windows=WINDOWS[0]))
+    assert heights(low.groups) != heights(default.groups)
+    slow = fastest_groups(made, NATIVE, {}, measure=Timer([1.0, 0.99]))
+    assert slow == list(default.groups)
+    assert any("less, within noise" in group.remark for group in slow)
+
+
+def test_bands_are_kept_and_shown(cache):
+    made = graph_of(inverted(), *WIDE)
+    timer = Timer([1.0, 0.8, 0.88])
+    found = fastest_groups(made, NATIVE, {}, measure=timer)
+    low = make_plan(made, NATIVE, groups=partial(fastest, windows=WINDOWS[0]))
+    assert found == list(low.groups)
+    again = fastest_groups(made, NATIVE, {}, measure=timer)
+    assert timer.calls == 1
+    assert (again, [g.remark for g in again]) == (found, [g.remark for g in found])
+    text = show_plan(make_plan(made, NATIVE, groups=lambda _: found))
+    assert f"in bands of {heights(found)[0]} rows; bands of " in text
+    assert "takes 10 % more" in text
+    for path in cache.iterdir():
+        path.write_text("{}")
+    assert fastest_groups(made, NATIVE, {}, measure=timer) == found
+    assert timer.calls == 2
+
+
+def test_streams_that_were_measured_compute_the_same():
+    made = graph_of(inverted(), *WIDE)
+    x = np.random.default_rng(0).standard_normal(WIDE, np.float32)
+    found = fastest_groups(made, NATIVE, {})
+    expected = run(make_plan(made, NATIVE, groups=single), x)
+    for threads in (1, 2):
+        plan = make_plan(made, NATIVE, threads=threads, groups=lambda _: found)
+        np.testing.assert_array_equal(run(plan, x), expected)
+
+
 def test_the_command_tunes_unless_told_not_to(capsys, monkeypatch, tmp_path):
     timer = Timer([1.0, 0.8])
     monkeypatch.setattr(pipeline, "fastest_algorithms", partial(fastest_algorithms, measure=timer))
+    monkeypatch.setattr(pipeline, "fastest_groups", partial(fastest_groups, measure=timer))
     (tmp_path / "nets.py").write_text("from torch import nn\ndef one(): return nn.Conv2d(8, 80, 1)")
     asked = ["compile", f"{tmp_path}/nets.py:one", "--shape", "1,8,9,9", "--show", "plan"]
     for option, calls in (("--no-tune", 0), ("--tune", 1)):

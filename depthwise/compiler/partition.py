@@ -1,8 +1,8 @@
 """Which steps are streamed together, and in how high bands: for speed, or for the least memory."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
@@ -33,11 +33,38 @@ class Use:
 
 @dataclass(frozen=True)
 class Group:
-    """Steps `first` to `last`, streamed in bands of `height` rows; 0 where they are not."""
+    """Steps `first` to `last`, streamed in bands of `height` rows; 0 where they are not.
+
+    `remark` says why.
+    """
 
     first: int
     last: int
     height: int = 0
+    remark: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """How neighbouring steps are streamed: groups of them, the first step being 0.
+
+    `remark` says why.
+    """
+
+    groups: tuple[Group, ...]
+    remark: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        heights = ", ".join(str(group.height) for group in self.groups if group.height)
+        return f"bands of {heights} rows" if heights else "no bands"
+
+    def start(self, at: int) -> list[Group]:
+        """Return the groups from step `at` on; the first has the remark."""
+        moved = [replace(g, first=g.first + at, last=g.last + at) for g in self.groups]
+        return [replace(moved[0], remark=self.remark), *moved[1:]]
+
+
+Partition = Callable[["Steps"], list[Group]]
 
 
 @dataclass(frozen=True)
@@ -97,11 +124,19 @@ def row_split(step: Step) -> Split | None:
 
 def partition(whole: Steps, optimize: Optimize) -> list[Group]:
     """Return all steps in groups, in their order: those that are streamed, and single ones."""
-    return _fastest(whole) if optimize == "speed" else _smallest(whole)
+    return fastest(whole) if optimize == "speed" else _smallest(whole)
 
 
-def _fastest(whole: Steps) -> list[Group]:
-    """Choose the groups that save the most traffic beyond the second cache."""
+def single(whole: Steps) -> list[Group]:
+    """Return every step as a group of its own: nothing is streamed."""
+    return [Group(i, i) for i in range(len(whole.steps))]
+
+
+def fastest(whole: Steps, windows: int | None = None) -> list[Group]:
+    """Choose the groups that save the most traffic beyond the second cache.
+
+    The windows of a chain take at most `windows` bytes, WINDOWS where left out.
+    """
     best: list[tuple[int, list[Group]]] = [(0, [])]
     for end in range(len(whole.steps)):
         score, groups = best[end]
@@ -113,7 +148,7 @@ def _fastest(whole: Steps) -> list[Group]:
             saved = sum(2 * whole.bytes(b) for b in chain.inner if whole.bytes(b) > COLD)
             if not saved or _weight_bytes(chain.steps) > WEIGHTS:
                 continue
-            height, bands = _highest(chain, WINDOWS)
+            height, bands = _highest(chain, WINDOWS if windows is None else windows)
             if bands:
                 gain = saved - _moved_bytes(chain, bands)
                 options.append(

@@ -22,7 +22,6 @@ from depthwise.compiler import (  # noqa: F401  (lowerings register themselves)
     lower_norm,
     lower_pool,
 )
-from depthwise.compiler.algorithms import Algorithms
 from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
 from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
 from depthwise.compiler.emit import emit, emit_units
@@ -38,11 +37,12 @@ from depthwise.compiler.manifest import (
 from depthwise.compiler.partition import Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
-from depthwise.compiler.plan import NONE_ASKED, Plan, make_plan
+from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import Target, cpu_features, find_target
 from depthwise.compiler.tune import fastest_algorithms
+from depthwise.compiler.tune_streams import fastest_groups
 from depthwise.compiler.verify import trace_plan, verify
 from depthwise.graph import Graph, Shape, capture, check, export, show
 from depthwise.graph.failure import quiet
@@ -76,8 +76,10 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     program = open_program(net, shapes)
     captured = capture(program)
     graph = rewrite(captured, preparation)
-    algorithms = _measured(graph, chosen, cc, optimize) if tune else NONE_ASKED
-    plan = make_plan(graph, chosen, optimize=optimize, threads=threads, algorithms=algorithms)
+    if tune and can_tune(chosen, optimize):
+        plan = tuned_plan(graph, chosen, cc, threads)
+    else:
+        plan = make_plan(graph, chosen, optimize=optimize, threads=threads)
     cost = cost_of_graph(captured, str(getattr(net, "network", None) or type(net).__name__))
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
     manifest = make_manifest(
@@ -108,15 +110,17 @@ def rewrite(graph: Graph, preparation: Preparation | None = None) -> Graph:
     return check(fold_input(graph, preparation)) if preparation else graph
 
 
-def _measured(graph: Graph, target: Target, cc: str | None, optimize: Optimize) -> Algorithms:
-    """Return the fastest algorithms where they can be told: for speed, on the target itself.
-
-    Several threads share what is the fastest on one.
-    """
+def can_tune(target: Target, optimize: Optimize) -> bool:
+    """Tell whether what is fastest can be measured: speed is asked for, on this very machine."""
     here = not target.foreign and target.requires <= cpu_features()
-    if optimize == "speed" and here and target == find_target("native"):
-        return fastest_algorithms(graph, target, cc)
-    return NONE_ASKED
+    return optimize == "speed" and here and target == find_target("native")
+
+
+def tuned_plan(graph: Graph, target: Target, cc: str | None, threads: int) -> Plan:
+    """Return the plan whose layers and streams were measured; threads share the best of one."""
+    algorithms = fastest_algorithms(graph, target, cc)
+    groups = fastest_groups(graph, target, algorithms, cc)
+    return make_plan(graph, target, threads=threads, algorithms=algorithms, groups=lambda _: groups)
 
 
 def open_program(net: Network, shapes: Sequence[Shape]) -> ExportedProgram:
@@ -204,6 +208,8 @@ def show_stage(
         return show(graph)
     chosen = find_target(target)
     check_options(threads, optimize, chosen)
-    algorithms = _measured(graph, chosen, None, optimize) if tune else NONE_ASKED
-    plan = make_plan(graph, chosen, optimize=optimize, threads=threads, algorithms=algorithms)
+    if tune and can_tune(chosen, optimize):
+        plan = tuned_plan(graph, chosen, None, threads)
+    else:
+        plan = make_plan(graph, chosen, optimize=optimize, threads=threads)
     return show_plan(plan) if stage == "plan" else emit(plan)

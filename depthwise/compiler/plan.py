@@ -1,6 +1,6 @@
 """The plan: which kernels run in which order on which places. It decides; emit prints."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -19,7 +19,7 @@ from depthwise.compiler.axes import copy_numbers
 from depthwise.compiler.fused import Fused, Images
 from depthwise.compiler.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
-from depthwise.compiler.partition import Group, Optimize, Steps, partition
+from depthwise.compiler.partition import Group, Optimize, Partition, Steps, partition, single
 from depthwise.compiler.places import (
     Argument,
     Buffer,
@@ -60,6 +60,8 @@ class Plan:
     places: Mapping[str, Place]  # where each value of the graph lies
     threads: int = 1
     algorithms: Algorithms = field(default_factory=dict)  # how each convolution is computed
+    whole: Steps = field(default_factory=lambda: Steps((), ()))  # before any was streamed
+    groups: tuple[Group, ...] = ()  # of these: what was streamed
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -238,9 +240,11 @@ class PlanBuilder:
 
         self.append(part(source, target), by_rows(part, source, target))
 
-    def finish(self, optimize: Optimize | None, threads: int) -> Plan:
+    def finish(self, groups: Partition, threads: int) -> Plan:
         """Return the plan with every buffer placed in the arena."""
-        regions = self._regions(optimize, threads)
+        whole = Steps(tuple(self.steps), tuple(self.buffers))
+        chosen = groups(whole)
+        regions = self._regions(whole, chosen, threads)
         lives: dict[int, Live] = {}
         end = len(regions)
         for position, region in enumerate(regions):
@@ -258,17 +262,11 @@ class PlanBuilder:
         buffers = (replace(self.buffers[0], floats=self._weight_floats), *self.buffers[1:])
         return Plan(
             self.graph, self.target, tuple(regions), buffers, plan_arena(lives), weights,
-            self.places, threads, self.algorithms,
+            self.places, threads, self.algorithms, whole, tuple(chosen),
         )  # fmt: skip
 
-    def _regions(self, optimize: Optimize | None, threads: int) -> list[Parts]:
+    def _regions(self, steps: Steps, groups: Sequence[Group], threads: int) -> list[Parts]:
         """Return the steps streamed where that pays, and divided among threads."""
-        steps = Steps(self.steps, tuple(self.buffers))
-        groups = (
-            partition(steps, optimize)
-            if optimize
-            else [Group(i, i) for i in range(len(self.steps))]
-        )
         divider = Divider(self.buffers, threads, self.target.lanes)
         add_buffer = partial(self._add_buffer, "arena")
         items: list[list[Shares]] = []
@@ -278,8 +276,8 @@ class PlanBuilder:
             if chain and parts:
                 items.append([divider.chain(chain, parts)])
             else:
-                single = self.steps[group.first : group.last + 1]
-                items += [list(divider.options(step)) for step in single]
+                alone = self.steps[group.first : group.last + 1]
+                items += [list(divider.options(step)) for step in alone]
         return self._with_borders(divide(items, threads))
 
     def _with_borders(self, regions: list[Parts]) -> list[Parts]:
@@ -315,14 +313,14 @@ class PlanBuilder:
 
 def make_plan(
     graph: Graph, target: Target, keep_all: bool = False, optimize: Optimize | None = "speed",
-    threads: int = 1, algorithms: Algorithms = NONE_ASKED,
+    threads: int = 1, algorithms: Algorithms = NONE_ASKED, groups: Partition | None = None,
 ) -> Plan:  # fmt: skip
     """Lower every node of a rewritten graph to kernel calls, and place all buffers.
 
     `optimize` chooses what is streamed: for speed, for the smallest arena, or nothing. `keep_all`
     lets every value live to the end, so that each can be looked at; then nothing is streamed.
     `algorithms` says how layers are computed; others as algorithms.choose has them, or, for the
-    smallest arena, all directly.
+    smallest arena, all directly. `groups` chooses what is streamed in place of `optimize`.
     """
     default = direct_default if optimize == "memory" else choose
     builder = PlanBuilder(graph, target, keep_all, algorithms, default)
@@ -343,4 +341,8 @@ def make_plan(
         type_ = graph.type(output.value)
         external = builder.add_external("output", index, type_)
         builder.copy(builder.read(output.value), external, comment=f"output {output.name}".strip())
-    return builder.finish(None if keep_all else optimize, threads)
+    if keep_all or not optimize:
+        groups = single
+    elif groups is None:
+        groups = partial(partition, optimize=optimize)
+    return builder.finish(groups, threads)

@@ -1,5 +1,6 @@
 """The plan as text: a line a call, then the arena."""
 
+from depthwise.compiler.partition import Group
 from depthwise.compiler.places import Argument, Place, Table
 from depthwise.compiler.plan import Plan
 
@@ -11,9 +12,16 @@ def show_plan(plan: Plan) -> str:
         f"{'  ' + step.comment if step.comment else ''}  # {step.path}"
         for step in plan.steps
     ]
+    lines += [_show_group(group, plan) for group in plan.groups if group.height or group.remark]
     weights = plan.weights.nbytes
     lines.append(f"arena {plan.arena.bytes} bytes, weights {weights} bytes, {plan.target.name}")
     return "\n".join(lines)
+
+
+def _show_group(group: Group, plan: Plan) -> str:
+    first, last = (plan.whole.steps[at] for at in (group.first, group.last))
+    streamed = f"in bands of {group.height} rows" if group.height else "not streamed"
+    return f"{first.path} to {last.path} {streamed}{group.remark}"
 
 
 def _show(argument: Argument, plan: Plan) -> str:

@@ -13,15 +13,26 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from depthwise.compiler.algorithms import Algorithm, Layer
 from depthwise.compiler.build import BuildError, cache_directory, find_compiler
-from depthwise.compiler.emit import header_text, needed_headers
+from depthwise.compiler.emit import HEADERS, header_text
+from depthwise.compiler.partition import Bands
 from depthwise.compiler.target import Target, cpu_features, cpu_name
 
 MARGIN = 0.02  # faster than the default by more than that, or the default stays: less is noise
-KERNELS = {"f32_conv", "f32_winograd"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring steps that may be streamed: each call, but for where its values lie."""
+
+    calls: tuple[str, ...]
+
+
+Way = Algorithm | Bands
+Part = Layer | Piece
 
 
 class Trial(BaseModel):
-    """The ways that were tried for a layer, the default first.
+    """The ways that were tried for a layer or piece, the default first.
 
     `seconds` are medians over rounds; `ratios` the medians of a round's time to the default's, for
     a machine is slower in one round than in another.
@@ -29,17 +40,17 @@ class Trial(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    tried: tuple[Algorithm, ...]
+    tried: tuple[Way, ...]
     seconds: tuple[float, ...]
     ratios: tuple[float, ...]
 
     @classmethod
-    def of_rounds(cls, tried: Sequence[Algorithm], rounds: np.ndarray) -> Self:
+    def of_rounds(cls, tried: Sequence[Way], rounds: np.ndarray) -> Self:
         """Return the trial from the seconds that each took in each round: (rounds, tried)."""
         seconds, ratios = np.median(rounds, axis=0), np.median(rounds / rounds[:, :1], axis=0)
         return cls(tried=tuple(tried), seconds=seconds.tolist(), ratios=ratios.tolist())
 
-    def decide(self) -> Algorithm:
+    def decide(self) -> Way:
         """Return the fastest, or the default where it is within noise, and the next as a remark."""
         ratios = dict(zip(self.tried, self.ratios, strict=True))
         best = min(self.tried, key=ratios.__getitem__)
@@ -56,31 +67,31 @@ class Trial(BaseModel):
 
 @dataclass(frozen=True)
 class TrialCache:
-    """Trials by all that they depend on: the layer, the target, this CPU, the compiler, the C."""
+    """Trials by all that they depend on: the part, the target, this CPU, the compiler, the C."""
 
     target: Target
     cc: str | None
 
-    def path(self, layer: Layer) -> Path:
-        """Return where the cache keeps the trial of a layer."""
-        headers = [header_text(name) for name in needed_headers(KERNELS)]
+    def path(self, part: Part) -> Path:
+        """Return where the cache keeps the trial of a part."""
+        headers = [header_text(name) for name in HEADERS]
         machine = [cpu_name(), *sorted(cpu_features())]
-        key = [asdict(layer), self.target.name, machine, find_compiler(self.cc).identity, headers]
+        key = [asdict(part), self.target.name, machine, find_compiler(self.cc).identity, headers]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         return cache_directory() / "trials" / f"{digest}.json"
 
-    def find(self, layer: Layer, tried: Sequence[Algorithm]) -> Trial | None:
-        """Return the trial of a layer, None where there is none of these very ways to read."""
-        path = self.path(layer)
+    def find(self, part: Part, tried: Sequence[Way]) -> Trial | None:
+        """Return the trial of a part, None where there is none of these very ways to read."""
+        path = self.path(part)
         try:
             trial = Trial.model_validate_json(path.read_bytes()) if path.is_file() else None
         except (ValidationError, OSError):
             return None
         return trial if trial and trial.tried == tuple(tried) else None
 
-    def keep(self, layer: Layer, trial: Trial) -> None:
-        """Write the trial of a layer. Raises BuildError where that fails."""
-        path = self.path(layer)
+    def keep(self, part: Part, trial: Trial) -> None:
+        """Write the trial of a part. Raises BuildError where that fails."""
+        path = self.path(part)
         new = path.with_suffix(f".{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
