@@ -9,12 +9,12 @@ import torch
 from kernel_harness import VECTORS, at_page_end, check_gcc, compile_kernel, pointer
 from torchvision.ops import deform_conv2d
 
-from depthwise.compiler import lower_conv  # noqa: F401  (it registers itself)
 from depthwise.compiler.build import compile_c
 from depthwise.compiler.emit import emit
 from depthwise.compiler.fused import Epilogue, Fused
 from depthwise.compiler.library import Code, align_copy, aligned_bytes
-from depthwise.compiler.lower_deform import STRIP_FLOATS
+from depthwise.compiler.lowering import conv  # noqa: F401  (it registers itself)
+from depthwise.compiler.lowering.deform import STRIP_FLOATS
 from depthwise.compiler.pack import pack_bias, pack_conv
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import check_runs_here, find_target

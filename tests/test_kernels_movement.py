@@ -7,8 +7,8 @@ from kernel_cases import Case, check_close, check_equal, run
 from kernel_harness import VECTORS
 from torch import nn
 
-from depthwise.compiler.axes import Axis, axes_of, copy_numbers, merged
-from depthwise.compiler.lower_movement import common_axes
+from depthwise.compiler.lowering.axes import Axis, axes_of, copy_numbers, merged
+from depthwise.compiler.lowering.movement import common_axes
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops

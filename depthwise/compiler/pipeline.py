@@ -13,19 +13,19 @@ from torch.export import ExportedProgram
 
 from depthwise import __version__
 from depthwise.accounting import Cost, cost_of_graph
-from depthwise.compiler import (  # noqa: F401  (lowerings register themselves)
-    lower_conv,
-    lower_deform,
-    lower_elementwise,
-    lower_images,
-    lower_movement,
-    lower_norm,
-    lower_pool,
-)
 from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
 from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
 from depthwise.compiler.emit import emit, emit_units
 from depthwise.compiler.library import Code, Library
+from depthwise.compiler.lowering import (  # noqa: F401  (they register themselves)
+    conv,
+    deform,
+    elementwise,
+    images,
+    movement,
+    norm,
+    pool,
+)
 from depthwise.compiler.manifest import (
     BuildRecord,
     Manifest,

@@ -15,9 +15,9 @@ from depthwise.compiler.algorithms import (
     choose,
     direct_default,
 )
-from depthwise.compiler.axes import copy_numbers
 from depthwise.compiler.fused import Fused, Images
-from depthwise.compiler.lower import lower
+from depthwise.compiler.lowering.axes import copy_numbers
+from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
 from depthwise.compiler.partition import Group, Optimize, Partition, Steps, partition, single
 from depthwise.compiler.places import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from depthwise.compiler.axes import copy_numbers
+from depthwise.compiler.lowering.axes import copy_numbers
 from depthwise.compiler.places import Buffer, Place, Reach, Split, Step
 
 FLOAT = 4  # bytes

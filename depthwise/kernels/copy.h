@@ -1,7 +1,7 @@
 /* Moving elements about: copies between layouts, borders, padding. After vector.h. */
 
 /* y[i0]...[i5] = x[i0]...[i5], over six axes with strides in floats; x repeats along an axis of stride 0. x and y do
-   not overlap. compiler/axes.py drops and merges axes, puts last the one along which y is packed and, where x is packed
+   not overlap. compiler/lowering/axes.py drops and merges axes, puts last the one along which y is packed and, where x is packed
    along another, puts that one next to it. */
 INLINE void f32_copy_naive(
     const int n0, const int n1, const int n2, const int n3, const int n4, const int n5, const int x0,

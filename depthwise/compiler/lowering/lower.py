@@ -1,4 +1,4 @@
-"""One lowering an operator: from a node of the graph to calls of kernels. lower_*.py register."""
+"""One lowering an operator, from a node to calls of kernels; the files beside register them."""
 
 from functools import singledispatch
 from typing import TYPE_CHECKING

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from depthwise.compiler.lower import lower
+from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.places import Place, Step, by_channels, reshaped
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import cast
 
-from depthwise.compiler.axes import (
+from depthwise.compiler.fused import Epilogue
+from depthwise.compiler.lowering.axes import (
     axes_of,
     broadcast,
     merged,
@@ -12,8 +13,7 @@ from depthwise.compiler.axes import (
     run_numbers,
     strides_in_order,
 )
-from depthwise.compiler.fused import Epilogue
-from depthwise.compiler.lower import lower
+from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.places import Place, Step, by_channels, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops

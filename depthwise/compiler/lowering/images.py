@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from depthwise.compiler.fused import Images
-from depthwise.compiler.lower import lower
-from depthwise.compiler.lower_movement import show_or_copy
+from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.movement import show_or_copy
 from depthwise.compiler.places import Place
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node

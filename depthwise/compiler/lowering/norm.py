@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from depthwise.compiler.axes import (
+from depthwise.compiler.lowering.axes import (
     Axes,
     axes_of,
     merged,
@@ -10,8 +10,8 @@ from depthwise.compiler.axes import (
     ordered,
     strides_in_order,
 )
-from depthwise.compiler.lower import lower
-from depthwise.compiler.lower_elementwise import NO_ACTIVATION
+from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
+from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.places import Place, Step, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops

@@ -9,11 +9,11 @@ import numpy as np
 
 from depthwise.compiler.algorithms import Layer, Winograd
 from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused
-from depthwise.compiler.lower import lower
-from depthwise.compiler.lower_deform import lower_deform_conv
-from depthwise.compiler.lower_elementwise import NO_ACTIVATION, lower_binary
-from depthwise.compiler.lower_norm import lower_batch_norm
-from depthwise.compiler.lower_winograd import lower_winograd
+from depthwise.compiler.lowering.deform import lower_deform_conv
+from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
+from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.norm import lower_batch_norm
+from depthwise.compiler.lowering.winograd import lower_winograd
 from depthwise.compiler.pack import pack_bias, pack_conv, pack_depthwise, round_up
 from depthwise.compiler.places import (
     Place,

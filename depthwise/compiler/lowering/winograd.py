@@ -1,4 +1,4 @@
-"""Convolutions by Winograd: the call of f32_winograd for what lower_conv would do tap by tap."""
+"""Convolutions by Winograd: the call of f32_winograd for what conv.py would do tap by tap."""
 
 from dataclasses import replace
 from math import prod
@@ -10,7 +10,7 @@ from depthwise.compiler.places import Split, Step
 from depthwise.compiler.winograd import pack_winograd, scratch_floats
 
 if TYPE_CHECKING:
-    from depthwise.compiler.lower_conv import Walk, Work
+    from depthwise.compiler.lowering.conv import Walk, Work
     from depthwise.compiler.plan import PlanBuilder
 
 

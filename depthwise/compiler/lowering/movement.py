@@ -7,8 +7,15 @@ from math import prod
 
 import numpy as np
 
-from depthwise.compiler.axes import axes_of, broadcast, merged, numbers, ordered, run_numbers
-from depthwise.compiler.lower import lower
+from depthwise.compiler.lowering.axes import (
+    axes_of,
+    broadcast,
+    merged,
+    numbers,
+    ordered,
+    run_numbers,
+)
+from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.places import Place, Table, is_canonical, reshaped
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops

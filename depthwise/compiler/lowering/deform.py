@@ -1,7 +1,7 @@
 """Deformable convolution and pooling, and local response normalisation."""
 
 from depthwise.compiler.fused import Epilogue, LocalResponseNorm
-from depthwise.compiler.lower import lower
+from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.pack import default_tile, pack_bias, pack_conv, round_up
 from depthwise.compiler.places import Place, Table
 from depthwise.compiler.plan import PlanBuilder
