@@ -12,14 +12,28 @@
                                     (compiler/pack.py)
      sum                            read only where e.add is set, else null; may be `out` itself */
 
-/* The register tile: DEPTHWISE_ROWS x 7 outputs (8 where 8 divides the width and 7 does not), which keeps as many
-   accumulators, one row or two of weights and an input in registers. */
-#if defined(__AVX512F__) || defined(__aarch64__)
-enum { DEPTHWISE_ROWS = 2 }; /* of 32 registers */
+/* The register tile: 2 x 7 outputs (8 where 8 divides the width and 7 does not) with 32 registers, 1 x 7 with 16, which
+   keeps as many accumulators, one row or two of weights and an input in registers. */
+enum { DEPTHWISE_ROWS = 2, DEPTHWISE_PIXELS = 8 }; /* the largest tile either way */
+
+/* Rows of a tile, and the most taps that it unrolls. x86 multiplies by what lies in memory; aarch64 loads inputs and
+   weights first, and with two rows of stride 2, or with 25 taps, some sums would go to the stack. */
+INLINE int f32_depthwise_height(const int stride_y) {
+#if defined(__AVX512F__)
+    (void)stride_y;
+    return 2;
+#elif defined(__aarch64__)
+    return stride_y == 1 ? 2 : 1;
 #else
-enum { DEPTHWISE_ROWS = 1 }; /* of 16 */
+    (void)stride_y;
+    return 1;
 #endif
-enum { DEPTHWISE_PIXELS = 8 };
+}
+#if defined(__aarch64__)
+enum { DEPTHWISE_UNROLLED = 9 };
+#else
+enum { DEPTHWISE_UNROLLED = 25 };
+#endif
 
 /* Floats of each pixel that are done over the whole plane before the next: two cache lines, so that a few rows stay
    in L1. With all channels at once 14 x 14 x 384 fell from 92 % of peak to 49 %, with one line to 51 %. */
@@ -121,7 +135,7 @@ INLINE void f32_depthwise_tile(
     vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS];
     UNROLL for (int y = 0; y < rows; y++)
         UNROLL for (int x = 0; x < pixels; x++) acc[y][x] = f32_depthwise_load(bias, 0, parts, VL / parts);
-    if (a.dilation_y == 1 && a.dilation_x == 1 && a.R * a.S <= 25) {
+    if (a.dilation_y == 1 && a.dilation_x == 1 && a.R * a.S <= DEPTHWISE_UNROLLED) {
         f32_depthwise_taps(a, rows, pixels, parts, a.R, a.S, count, in, w, acc);
     } else if (a.dilation_x == 1 && a.S <= 15) {
         for (int r = 0; r < a.R; r++, in += (size_t)a.dilation_y * a.in_row, w += a.S * a.w_tap)
@@ -197,7 +211,7 @@ INLINE void f32_depthwise_vectors(
     }
 }
 
-/* `rows` rows of outputs, up to DEPTHWISE_ROWS */
+/* `rows` rows of outputs, as many as a tile's or fewer */
 INLINE void f32_depthwise_rows(
     const struct f32_depthwise a, const int rows, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *out) {
@@ -214,9 +228,10 @@ INLINE void f32_depthwise_rows(
 INLINE void f32_depthwise_plane(
     const struct f32_depthwise a, const int height, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const int rest = height % DEPTHWISE_ROWS, whole = height - rest, step = a.stride_y * a.in_row;
-    for (int y = 0; y < whole; y += DEPTHWISE_ROWS)
-        f32_depthwise_rows(a, DEPTHWISE_ROWS, width, vectors, tail, in + (size_t)y * step, w, bias,
+    const int tile = f32_depthwise_height(a.stride_y), step = a.stride_y * a.in_row;
+    const int rest = height % tile, whole = height - rest;
+    for (int y = 0; y < whole; y += tile)
+        f32_depthwise_rows(a, tile, width, vectors, tail, in + (size_t)y * step, w, bias,
                            f32_depthwise_sum(a, sum, (size_t)y * a.sum_row), out + (size_t)y * a.out_row);
     if (rest)
         f32_depthwise_rows(a, rest, width, vectors, tail, in + (size_t)whole * step, w, bias,
@@ -245,7 +260,7 @@ INLINE void f32_depthwise(
     const int dilation_y, const int dilation_x, const int out_image, const int out_row, const int out_pixel,
     const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const struct epilogue e,
     const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const int window = ((DEPTHWISE_ROWS - 1) * stride_y + R) * width * stride_x *
+    const int window = ((f32_depthwise_height(stride_y) - 1) * stride_y + R) * width * stride_x *
                        (channels < DEPTHWISE_CHANNELS ? channels : DEPTHWISE_CHANNELS) * (int)sizeof(float);
     /* strips of larger kernels read too many columns twice: 5 x 5 with stride 2 fell from 80 % to 66 % */
     const int strips = window > DEPTHWISE_WINDOW && in_pixel > DEPTHWISE_CHANNELS && R <= 3 && S <= 3;

@@ -1,0 +1,133 @@
+"""Reads the assembly of convolutions: no sum goes to the stack while a loop multiplies and adds."""
+
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import depthwise as dw
+from depthwise.compiler.algorithms import direct_only
+from depthwise.compiler.build import find_compiler
+from depthwise.compiler.emit import emit, parameter_names
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.places import Step
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.target import find_target
+from depthwise.graph import Graph, capture, export
+
+TARGETS = ("x86-64-v4", "x86-64-v3", "aarch64")
+KERNELS = ("f32_conv", "f32_depthwise")
+LEAST = 8  # multiply-adds of a loop that counts
+
+LABEL = re.compile(r"^([.\w]+):")
+JUMP = re.compile(r"^\s(?:j\w+|b(?:\.\w+)?|cbn?z\s+\w+,|tbn?z\s+\w+,\s*#\d+,)\s+(\.L\w+)")
+MULTIPLY_ADD = re.compile(r"^\s(?:vfn?m(?:add|sub)\d+ps|fml[as])\s")
+ON_STACK = re.compile(r"\(%rsp\b.*%[xyz]mm|%[xyz]mm.*\(%rsp\b|\b[qv]\d+\b.*\[sp\b")
+
+
+def inner_loops(assembly: str) -> Iterator[tuple[str, list[str]]]:
+    """Return the function and the lines of each loop without another in it that multiplies."""
+    function, labels, lines = "", {}, assembly.splitlines()
+    starts: list[int] = []  # of the loops that are closed, the last one last
+    for number, line in enumerate(lines):
+        if found := LABEL.match(line):
+            labels[found[1]] = number
+            if not found[1].startswith("."):
+                function, starts = found[1], []
+        jump = JUMP.match(line)
+        start = labels.get(jump[1]) if jump else None
+        if start is None:
+            continue
+        body = lines[start : number + 1]
+        multiplies = sum(bool(MULTIPLY_ADD.match(line)) for line in body)
+        if multiplies >= LEAST and not any(start <= inner for inner in starts):
+            yield function, body
+        if multiplies:
+            starts.append(start)
+
+
+def spills(assembly: str) -> list[str]:
+    """Return the vector moves from and to the stack in inner loops, with their function."""
+    return [
+        f"{function}: {line.strip()}"
+        for function, body in inner_loops(assembly)
+        for line in body
+        if ON_STACK.search(line)
+    ]
+
+
+@cache
+def graph_of(network: str) -> Graph:
+    torch.manual_seed(0)
+    return rewrite(capture(export(dw.build(network).eval(), [(1, 3, 224, 224)])))
+
+
+@cache
+def plan_of(network: str, target: str) -> Plan:
+    """Return a plan in which f32_conv computes each dense convolution."""
+    graph, cpu = graph_of(network), find_target(target)
+    plan = make_plan(graph, cpu, optimize=None)
+    return make_plan(graph, cpu, optimize=None, algorithms=direct_only(plan.algorithms, cpu))
+
+
+def assemble(plan: Plan, steps: Sequence[Step], directory: Path) -> str:
+    """Return the assembly of the steps' kernels, specialised as the plan's network has them."""
+    code, made = directory / "net.c", directory / "net.s"
+    code.write_text(emit(replace(plan, regions=((tuple(steps),),))))
+    compiler = find_compiler()
+    command = [*compiler.command, *compiler.flags(plan.target), "-S", str(code), "-o", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    return made.read_text()
+
+
+def named(step: Step) -> dict:
+    """Return a call's arguments by their parameters' names."""
+    return dict(zip(parameter_names(step.kernel), step.arguments, strict=True))
+
+
+def shape_of(step: Step) -> tuple:
+    """Return what decides a kernel's registers: its tile, its taps and what is left over."""
+    a = named(step)
+    if step.kernel == "f32_conv":
+        rest = a["width"] % a["tile_pixels"]
+        return a["tile_pixels"], a["tile_vectors"], rest, a["outs"] % 16, a["taps"]
+    return a["R"], a["stride_y"], a["width"] % 7, a["channels"] % 16
+
+
+def check_steps(plan: Plan, steps: Sequence[Step], directory: Path) -> None:
+    assembly = assemble(plan, steps, directory)
+    looping = {function.rsplit("_", 1)[0] for function, _ in inner_loops(assembly)}
+    assert looping >= set(KERNELS)
+    assert not spills(assembly)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_spills(target, tmp_path):
+    """One layer of each tile and kernel of MobileNetV3-Small."""
+    plan = plan_of("mobilenet_v3_small", target)
+    shapes = {shape_of(step): step for step in plan.steps if step.kernel in KERNELS}
+    check_steps(plan, list(shapes.values()), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("network", ["mobilenet_v2", "ghostnet", "resnet18"])
+def test_nothing_spills_in(network, target, tmp_path):
+    plan = plan_of(network, target)
+    check_steps(plan, [step for step in plan.steps if step.kernel in KERNELS], tmp_path)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_tile_too_large_spills(target, tmp_path):
+    """The tests above would see it: as many sums as there are registers."""
+    plan = plan_of("mobilenet_v3_small", target)
+    step = next(s for s in plan.steps if s.kernel == "f32_conv" and named(s)["outs"] == 288)
+    pixels = plan.target.registers // 4 + 1
+    large = named(step) | {"tile_pixels": pixels, "tile_vectors": 4}
+    steps = [replace(step, arguments=tuple(large.values()))]
+    assert spills(assemble(plan, steps, tmp_path))
