@@ -143,7 +143,7 @@ def _name_runtimes(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
 
 
 def _name_networks(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
-    """Write each network once, below the lowest of its points, at a slant: neighbours stay apart."""
+    """Write each network once, below the lowest of its points, aslant: neighbours stay apart."""
     lowest: dict[str, Saving] = {}
     for kept in found.values():
         for saving in kept:
