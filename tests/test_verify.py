@@ -181,7 +181,7 @@ int net_run(const void *weights, const float *in, float *out, void *arena) {
     }
     buffers = (Buffer("weights", 16), Buffer("arena", 40), Buffer("arena", 4),
                Buffer("input", 1), Buffer("output", 1))  # fmt: skip
-    plan = Plan(graph=graph, target=find_target("native"), steps=(), buffers=buffers,
+    plan = Plan(graph=graph, target=find_target("native"), regions=(), buffers=buffers,
                 arena=Arena({1: 128, 2: 64}, 512), weights=np.full(16, 100, np.float32),
                 places=places)  # fmt: skip
     code = Code(compile_c(source, plan.target))
