@@ -21,7 +21,7 @@ from depthwise.compiler.target import find_target
 from depthwise.graph import Graph, capture, export
 
 TARGETS = ("x86-64-v4", "x86-64-v3", "aarch64")
-KERNELS = ("f32_conv", "f32_depthwise")
+KERNELS = ("f32_conv", "f32_depthwise")  # transforms of Winograd keep theirs in arrays on purpose
 LEAST = 8  # multiply-adds of a loop that counts
 
 LABEL = re.compile(r"^([.\w]+):")
@@ -102,7 +102,7 @@ def shape_of(step: Step) -> tuple:
 def check_steps(plan: Plan, steps: Sequence[Step], directory: Path) -> None:
     assembly = assemble(plan, steps, directory)
     looping = {function.rsplit("_", 1)[0] for function, _ in inner_loops(assembly)}
-    assert looping >= set(KERNELS)
+    assert looping == {step.kernel for step in steps}
     assert not spills(assembly)
 
 
@@ -116,7 +116,7 @@ def test_nothing_spills(target, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("network", ["mobilenet_v2", "ghostnet", "resnet18"])
+@pytest.mark.parametrize("network", ["mobilenet_v2", "ghostnet", "resnet50"])
 def test_nothing_spills_in(network, target, tmp_path):
     plan = plan_of(network, target)
     check_steps(plan, [step for step in plan.steps if step.kernel in KERNELS], tmp_path)
