@@ -1,22 +1,14 @@
 """`depthwise bench`: how fast networks are, beside other runtimes and layer by layer."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from depthwise.cli.screen import screen
-from depthwise.cli.source import (
-    NETWORK_HELP,
-    SET_HELP,
-    SHAPE_HELP,
-    open_network,
-    parse_settings,
-    parse_shapes,
-)
+from depthwise.cli.options import NETWORK_HELP, SHAPE_HELP, Settings, Weights
+from depthwise.cli.screen import progress, screen
+from depthwise.cli.source import open_network, parse_settings, parse_shapes
 
 if TYPE_CHECKING:
     from depthwise.bench.case import Question
@@ -25,10 +17,8 @@ if TYPE_CHECKING:
 def bench(
     networks: Annotated[list[str], typer.Argument(help=NETWORK_HELP, metavar="NETWORK...")],
     shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP + " For all networks.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else random.")
-    ] = None,
+    settings: Settings = None,
+    weights: Weights = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every runtime.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each runtime gets.")] = 7,
     peers: Annotated[
@@ -55,7 +45,7 @@ def bench(
     questions: list[Question] = []
     for network in networks:
         torch.manual_seed(0)  # the same random weights every time
-        options = parse_settings(settings or [])
+        options = parse_settings(settings)
         net, shapes = open_network(network, options, weights, parse_shapes(shape))
         if len(shapes) != 1:
             raise ValueError(f"--shape: {network} is compared on one input, {len(shapes)} given")
@@ -95,9 +85,7 @@ def _compare(
     chosen = find_peers(peers)
     found = []
     for question in questions:
-        with Console(stderr=True, quiet=not sys.stderr.isatty()).status(
-            Text(f"comparing {question.network}")
-        ):
+        with progress().status(Text(f"comparing {question.network}")):
             found.append(compare(question, chosen, threads, rounds))
         screen().print(network_table(found[-1], threads))
         screen().print()

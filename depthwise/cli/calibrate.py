@@ -1,26 +1,25 @@
 """`depthwise calibrate`: what this machine can do at best."""
 
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from depthwise.cli.screen import screen
+from depthwise.cli.options import AsJson
+from depthwise.cli.screen import progress, screen
 
 
 def calibrate(
     again: Annotated[
         bool, typer.Option("--again", help="Measure, though this machine was measured before.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure this machine once: arithmetic, caches, memory, threads, and our kernels: a minute."""
     from depthwise import machine  # noqa: PLC0415
     from depthwise.machine.tables import machine_table  # noqa: PLC0415
 
     found = None if again else machine.find()
-    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    console = progress()
     with console.status("measuring this machine: let nothing else run on it") as status:
         found = found or machine.calibrate()
         from depthwise.machine.kernels import is_current, time_kernels  # noqa: PLC0415

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from depthwise.cli.options import NETWORK_HELP, SHAPE_HELP, AsJson
 from depthwise.cli.screen import screen
-from depthwise.cli.source import NETWORK_HELP, SHAPE_HELP, describe, parse_settings, parse_shapes
+from depthwise.cli.source import describe, parse_settings, parse_shapes
 
 
 def compare(
@@ -20,7 +21,7 @@ def compare(
     second_settings: Annotated[
         list[str] | None, typer.Option("--set-second", help="An option of the second, name=value.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the costs of two networks: conv:standard and conv:separable, say."""
     from depthwise.accounting import cost as count  # noqa: PLC0415
@@ -28,7 +29,7 @@ def compare(
 
     costs = []
     for spec, settings in ((first, first_settings), (second, second_settings)):
-        net, usual = describe(spec, parse_settings(settings or []))
+        net, usual = describe(spec, parse_settings(settings))
         costs.append(replace(count(net, *(parse_shapes(shape) or (usual,))), network=spec))
     if as_json:
         print(json.dumps({"first": costs[0].to_dict(), "second": costs[1].to_dict()}, indent=2))

@@ -1,54 +1,43 @@
 """`depthwise compile`: a network as a C library that depends on nothing."""
 
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from depthwise.cli.screen import screen
-from depthwise.cli.source import (
-    NETWORK_HELP,
-    SET_HELP,
-    SHAPE_HELP,
-    default_directory,
-    open_network,
-    parse_settings,
-    parse_shapes,
+from depthwise.cli.options import (
+    Directory,
+    NetworkName,
+    Optimize,
+    Settings,
+    Shapes,
+    TargetName,
+    Threads,
+    Weights,
 )
+from depthwise.cli.screen import progress, screen
+from depthwise.cli.source import default_directory, open_network, parse_settings, parse_shapes
 
 if TYPE_CHECKING:
     from depthwise.compiler.manifest import Manifest
 
 
 def compile(
-    network: Annotated[str, typer.Argument(help=NETWORK_HELP)],
-    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else random.")
-    ] = None,
-    target: Annotated[
-        str, typer.Option(help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32.")
-    ] = "native",
+    network: NetworkName,
+    shape: Shapes = None,
+    settings: Settings = None,
+    weights: Weights = None,
+    target: TargetName = "native",
     cc: Annotated[
         str | None, typer.Option(help="A C compiler in place of the one that is installed with us.")
     ] = None,
-    threads: Annotated[
-        int, typer.Option(min=1, help="Threads that share each run of the library.")
-    ] = 1,
-    optimize: Annotated[
-        Literal["speed", "memory"], typer.Option(help="What for: speed, or the smallest arena.")
-    ] = "speed",
+    threads: Threads = 1,
+    optimize: Optimize = "speed",
     tune: Annotated[
         bool, typer.Option(help="Try a few ways to compute each layer, if the target is native.")
     ] = True,
-    out: Annotated[
-        Path | None, typer.Option(help="The directory to save to; NETWORK-TARGET where left out.")
-    ] = None,
+    out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
         typer.Option(help="Print the rewritten graph, the plan or the C, and make no library."),
@@ -56,7 +45,7 @@ def compile(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Compile a network to C and a shared library, and verify it against PyTorch."""
-    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    console = progress()
     with console.status(Text(f"compiling {network} for {target}")):
         from depthwise.compiler import pipeline  # noqa: PLC0415
         from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
@@ -66,9 +55,7 @@ def compile(
         directory = out or default_directory(network, name)
         if not show:
             check_replaceable(directory.resolve())  # before the wait, not after it
-        net, shapes = open_network(
-            network, parse_settings(settings or []), weights, parse_shapes(shape)
-        )
+        net, shapes = open_network(network, parse_settings(settings), weights, parse_shapes(shape))
         if show:
             made = pipeline.show_stage(net, shapes, target, show, threads, optimize, tune)
         else:

@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
 from depthwise.cli.screen import screen
-from depthwise.cli.source import (
-    NETWORK_HELP,
-    SET_HELP,
-    SHAPE_HELP,
-    describe,
-    parse_settings,
-    parse_shapes,
-    resolve,
-)
+from depthwise.cli.source import describe, parse_settings, parse_shapes, resolve
 
 if TYPE_CHECKING:
     from depthwise.accounting import Cost
@@ -23,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def cost(
-    network: Annotated[str, typer.Argument(help=NETWORK_HELP)],
-    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    network: NetworkName,
+    shape: Shapes = None,
+    settings: Settings = None,
     all_layers: Annotated[
         bool, typer.Option("--all", help="List layers without multiply-adds, too.")
     ] = False,
@@ -39,7 +32,7 @@ def cost(
         bool, typer.Option("--machine", help="Predict the milliseconds of each layer here.")
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the layers as CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count parameters, multiply-adds, bytes, memory and what each layer sees."""
     from depthwise.accounting import cost_of_graph, explain  # noqa: PLC0415
@@ -50,7 +43,7 @@ def cost(
     if as_csv and (as_json or explained):
         raise ValueError("--csv prints the layers alone: leave out --json and --explain")
     find = resolve if timed else describe  # a plan packs weights, so that there must be some
-    net, usual = find(network, parse_settings(settings or []))
+    net, usual = find(network, parse_settings(settings))
     shapes = parse_shapes(shape) or (usual,)
     graph = trace(net, *shapes)
     found = cost_of_graph(graph, network)

@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from depthwise.cli.source import (
-    NETWORK_HELP,
-    SET_HELP,
-    SHAPE_HELP,
-    describe,
-    parse_settings,
-    parse_shapes,
-)
+from depthwise.cli.options import NETWORK_HELP, Settings, Shapes
+from depthwise.cli.source import describe, parse_settings, parse_shapes
 
 OF_CONV = "For `draw conv`: "
 
@@ -43,15 +37,15 @@ def draw(
     at: Annotated[
         str | None, typer.Option(help=f"{OF_CONV}row,column of the output element to mark.")
     ] = None,
-    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    shape: Shapes = None,
+    settings: Settings = None,
     out: Annotated[
         Path | None, typer.Option(help="The .svg to write; NETWORK.svg where left out.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Draw a network's blocks, or how a convolution slides its window, as SVG."""
-    options = parse_settings(settings or [])
+    options = parse_settings(settings)
     flags = {
         "in_channels": channels, "out_channels": out_channels, "kernel": kernel, "stride": stride,
         "padding": padding, "dilation": dilation, "groups": groups,

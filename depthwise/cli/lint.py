@@ -5,34 +5,28 @@ from typing import Annotated
 
 import typer
 
+from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
 from depthwise.cli.screen import screen
-from depthwise.cli.source import (
-    NETWORK_HELP,
-    SET_HELP,
-    SHAPE_HELP,
-    describe,
-    parse_settings,
-    parse_shapes,
-)
+from depthwise.cli.source import describe, parse_settings, parse_shapes
 
 FINDINGS = 1
 
 
 def lint(
-    network: Annotated[str, typer.Argument(help=NETWORK_HELP)],
-    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    network: NetworkName,
+    shape: Shapes = None,
+    settings: Settings = None,
     object_size: Annotated[
         int | None, typer.Option(min=1, help="Pixels across the object that must be seen at once.")
     ] = None,
     strict: Annotated[bool, typer.Option(help="Exit with 1 for notes, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Warn of a bad design: where, what, why, what to do. Exits with 1 where it warns."""
     from depthwise.accounting import lint as find  # noqa: PLC0415
     from depthwise.accounting.finding import lint_table  # noqa: PLC0415
 
-    net, usual = describe(network, parse_settings(settings or []))
+    net, usual = describe(network, parse_settings(settings))
     findings = find(net, *(parse_shapes(shape) or (usual,)), object_size=object_size)
     if as_json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2))

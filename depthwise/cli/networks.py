@@ -1,16 +1,12 @@
 """`depthwise networks`: what can be built."""
 
 import json
-from typing import Annotated
 
-import typer
-
+from depthwise.cli.options import AsJson
 from depthwise.cli.screen import screen
 
 
-def networks(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def networks(as_json: AsJson = False) -> None:
     """List the networks: what each is, its parameters, the images of its paper, its options."""
     import torch  # noqa: PLC0415
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthwise.cli.options import AsJson, Settings
 from depthwise.cli.screen import screen
-from depthwise.cli.source import SET_HELP, parse_settings
+from depthwise.cli.source import parse_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,18 +37,18 @@ def predict(
         str | None,
         typer.Option(help="imagenet (bundled), or the path of a checkpoint.", show_default=WEIGHTS),
     ] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    settings: Settings = None,
     library: Annotated[
         Path | None, typer.Option(help="Run what `depthwise compile` saved there, in place of it.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Name what is in photographs, with probabilities."""
     from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
 
     if library is None:
-        guess = _network(network or NETWORK, weights or WEIGHTS, parse_settings(settings or []))
+        guess = _network(network or NETWORK, weights or WEIGHTS, parse_settings(settings))
     elif network or weights or settings:
         raise ValueError(f"{library} is a whole network: leave out --network, --weights and --set")
     else:

@@ -10,3 +10,8 @@ WIDE = 140  # characters, where nobody's window sets the width: in a pipe or a f
 def screen() -> Console:
     """Return the console of standard output, as wide as its window."""
     return Console(width=None if sys.stdout.isatty() else WIDE)
+
+
+def progress() -> Console:
+    """Return the console of standard error for what is under way, silent where nobody looks on."""
+    return Console(stderr=True, quiet=not sys.stderr.isatty())

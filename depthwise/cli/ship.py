@@ -1,23 +1,28 @@
 """`depthwise ship`: from a network to a verified library and a report, in one command."""
 
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from depthwise.cli.screen import screen
-from depthwise.cli.source import (
+from depthwise.cli.options import (
     NETWORK_HELP,
-    SET_HELP,
-    SHAPE_HELP,
+    Directory,
+    Optimize,
+    Settings,
+    Shapes,
+    TargetName,
+    Threads,
+)
+from depthwise.cli.screen import progress, screen
+from depthwise.cli.source import (
     default_directory,
     is_untrained,
     open_network,
@@ -42,23 +47,15 @@ def ship(
         Path | None,
         typer.Option(help="A folder of images to verify with and to name; else two are bundled."),
     ] = None,
-    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None,
+    shape: Shapes = None,
+    settings: Settings = None,
     weights: Annotated[
         str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else the network's.")
     ] = None,
-    target: Annotated[
-        str, typer.Option(help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32.")
-    ] = "native",
-    threads: Annotated[
-        int, typer.Option(min=1, help="Threads that share each run of the library.")
-    ] = 1,
-    optimize: Annotated[
-        Literal["speed", "memory"], typer.Option(help="What for: speed, or the smallest arena.")
-    ] = "speed",
-    out: Annotated[
-        Path | None, typer.Option(help="The directory to save to; NETWORK-TARGET where left out.")
-    ] = None,
+    target: TargetName = "native",
+    threads: Threads = 1,
+    optimize: Optimize = "speed",
+    out: Directory = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Count, compile, verify and time a network: a directory with its library and a report.
@@ -66,8 +63,8 @@ def ship(
     Each stage is kept as soon as it is done: the same command again goes on where it stopped.
     """
     name, chosen = network or NETWORK, weights or (None if network else WEIGHTS)
-    options = parse_settings(settings or [])
-    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    options = parse_settings(settings)
+    console = progress()
     with console.status(Text(f"opening {name}")):
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415

@@ -21,17 +21,11 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]  # N, C, H, W
 
-NETWORK_HELP = (
-    "A name of `depthwise networks`, timm:NAME, torchvision:NAME, package.module:factory, "
-    "path/file.py:factory, conv:KIND, or a .pt2 file."
-)
-SET_HELP = "An option of the network, name=value; repeat for more."
 
-
-def parse_settings(settings: list[str]) -> dict[str, str]:
+def parse_settings(settings: list[str] | None) -> dict[str, str]:
     """Return {name: value} of repeated `--set name=value`."""
     options: dict[str, str] = {}
-    for setting in settings:
+    for setting in settings or []:
         name, equals, value = setting.partition("=")
         if not (name and equals and value):
             raise ValueError(f"--set {setting}: expected name=value, as in --set width=0.5")
@@ -39,9 +33,6 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
             raise ValueError(f"--set {setting}: {name} is already set to {options[name]}")
         options[name] = value
     return options
-
-
-SHAPE_HELP = "The input's shape, as in 1,3,224,224; repeat for each input."
 
 
 def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
