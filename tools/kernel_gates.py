@@ -26,14 +26,15 @@ import torch
 import depthwise as dw
 from depthwise.compiler.algorithms import direct_only
 from depthwise.compiler.build import compile_c
-from depthwise.compiler.emit import emit, parameter_names
+from depthwise.compiler.emit import emit
 from depthwise.compiler.pack import best_tiles
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.places import Place, Step
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import Graph, capture, export
-from depthwise.kernels import source
+from depthwise.machine.probes import READ_VECTORS, Probes, fma_rate
+from depthwise.machine.reuse import numbers_of
 
 SIDES = {"xception": 299}
 NETWORKS = (
@@ -42,6 +43,7 @@ NETWORKS = (
 )  # fmt: skip
 BAND = 512 * 1024  # bytes of a band's input and output
 ROUNDS, MOMENT = 7, 1e-3  # turns, seconds of each
+STEPS = 20_000  # of the multiply-add loop in a turn
 
 # percent of the multiply-add peak; of the bandwidth for linear
 GATES = {
@@ -49,27 +51,6 @@ GATES = {
     "pointwise, few channels": 0, "depthwise 3x3": 70, "depthwise 3x3 stride 2": 60,
     "depthwise 5x5": 70, "depthwise 5x5 stride 2": 60, "first": 75, "dense": 88, "linear": 80,
 }  # fmt: skip
-
-LOOPS = """
-float peak_run(int times, const float *x);
-float read_run(int times, size_t floats, const float *x);
-float peak_run(int times, const float *x) {
-    vf acc[12], a = load(x), b = load(x + VL);
-    UNROLL for (int i = 0; i < 12; i++) acc[i] = load(x + i);
-    for (int t = 0; t < times; t++) UNROLL for (int i = 0; i < 12; i++) acc[i] = acc[i] * a + b;
-    UNROLL for (int i = 1; i < 12; i++) acc[0] += acc[i];
-    return vsum(acc[0]);
-}
-float read_run(int times, size_t floats, const float *x) {
-    vf acc[8];
-    UNROLL for (int k = 0; k < 8; k++) acc[k] = splat(0);
-    for (int t = 0; t < times; t++)
-        for (size_t i = 0; i + 8 * VL <= floats; i += 8 * VL)
-            UNROLL for (int k = 0; k < 8; k++) acc[k] += load(x + i + k * VL);
-    UNROLL for (int k = 1; k < 8; k++) acc[0] += acc[k];
-    return vsum(acc[0]);
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -106,11 +87,6 @@ class Row:
     ratios: list[float] = field(default_factory=list)
 
 
-def arguments(step: Step) -> dict[str, object]:
-    """Return a call's arguments by their parameters' names."""
-    return dict(zip(parameter_names(step.kernel), step.arguments, strict=True))
-
-
 def layers(networks: Sequence[str]) -> Iterator[Layer]:
     """Return each distinct convolution of the networks once, in their order."""
     seen = set()
@@ -138,7 +114,7 @@ def read_graph(network: str) -> Graph:
 
 def make_layer(network: str, plan: Plan, step: Step) -> Layer:
     """Return a call cut to a band of rows, described."""
-    a = arguments(step)
+    a = numbers_of(step)
     height, width = (1, 1, *plan.places[step.name].shape)[-2:]
     if len(plan.places[step.name].shape) < 4:
         height, width = 1, 1
@@ -185,7 +161,7 @@ def band_rows(a: dict, width: int) -> int:
 
 def retiled(layer: Layer, tile: tuple[int, int]) -> Layer:
     """Return the same with another tile; packed weights are of one size for all."""
-    a = arguments(layer.step) | {"tile_pixels": tile[0], "tile_vectors": tile[1]}
+    a = numbers_of(layer.step) | {"tile_pixels": tile[0], "tile_vectors": tile[1]}
     step = replace(layer.step, arguments=tuple(a.values()))
     return replace(layer, step=step, tile=f"{tile[0]}x{tile[1]}")
 
@@ -194,16 +170,14 @@ def candidates(layer: Layer) -> list[Layer]:
     """Return the layer with each candidate tile, the default first."""
     if layer.step.kernel != "f32_conv" or layer.kind == "linear":
         return [layer]
-    a, target = arguments(layer.step), layer.plan.target
+    a, target = numbers_of(layer.step), layer.plan.target
     found = best_tiles(target.lanes, target.registers, a["width"], a["outs"])
     return [retiled(layer, tile) for tile in found[:4]]
 
 
 def program(layers: Sequence[Layer]) -> list[str]:
-    """Return one translation unit a layer, which can repeat its call, and the reference loops."""
-    lanes = layers[0].plan.target.lanes
-    head = f"#include <math.h>\n#include <stddef.h>\n#include <string.h>\n#define VL {lanes}\n"
-    units = [head + source("vector.h") + LOOPS]
+    """Return one translation unit a layer, which can repeat its call."""
+    units = []
     for number, layer in enumerate(layers):
         text = emit(replace(layer.plan, regions=(((layer.step,),),)))
         repeat = re.sub(r"^int net_run\((.*)\) \{$", r"\1", text, flags=re.M)
@@ -221,17 +195,18 @@ class Bench:
     """The compiled layers and the memory that they work on."""
 
     def __init__(self, layers: Sequence[Layer]):
-        self.code = ctypes.CDLL(str(compile_c(program(layers), layers[0].plan.target)))
+        target = layers[0].plan.target
+        self.code = ctypes.CDLL(str(compile_c(program(layers), target)))
+        self.probes = Probes(target, target.lanes)
         random = np.random.default_rng(0)
         size = max(layer.plan.arena.bytes for layer in layers) + 4096
         size = max(size, *(layer.plan.weights.nbytes for layer in layers))
-        self.memory = [random.random(size // 4 + 4096, np.float32) for _ in range(4)]
-        self.lanes = layers[0].plan.target.lanes
-        self.slots = [self.aligned(array) for array in self.memory]
+        self.memory = [self.aligned(random.random(size // 4 + 4096, np.float32)) for _ in range(4)]
+        self.slots = [ctypes.c_void_p(array.ctypes.data) for array in self.memory]
 
-    def aligned(self, array: np.ndarray) -> ctypes.c_void_p:
-        """Return the first address in an array that divides by a page's size."""
-        return ctypes.c_void_p(-(-array.ctypes.data // 4096) * 4096)
+    def aligned(self, array: np.ndarray) -> np.ndarray:
+        """Return an array from its first address that divides by a page's size."""
+        return array[-array.ctypes.data % 4096 // 4 :]
 
     def call(self, number: int, times: int) -> float:
         """Return the seconds of so many runs of a layer."""
@@ -240,18 +215,10 @@ class Bench:
         repeat(times, *self.slots)
         return time.perf_counter() - start
 
-    def peak(self, times: int) -> float:
-        """Return the multiply-adds a second of a loop of nothing else."""
-        start = time.perf_counter()
-        self.code.peak_run(times, self.slots[1])
-        return times * 12 * self.lanes / (time.perf_counter() - start)
-
-    def read(self, times: int, floats: int) -> float:
-        """Return the floats a second that a loop reads of so many."""
-        start = time.perf_counter()
-        self.code.read_run(times, ctypes.c_size_t(floats), self.slots[0])
-        floats -= floats % (8 * self.lanes)
-        return times * floats / (time.perf_counter() - start)
+    def read(self, floats: int, passes: int) -> float:
+        """Return the floats a second that a loop reads, over and over, where weights lie."""
+        span = self.memory[0][: floats - floats % (READ_VECTORS * self.probes.lanes)]
+        return span.size * passes / self.probes.read([span.view(np.uint8)], passes)
 
     def measure(self, number: int, layer: Layer) -> Row:
         """Return the median over turns of a layer's rate against the reference's."""
@@ -261,7 +228,7 @@ class Bench:
         work = layer.weight_floats if linear else layer.macs
         rates, ratios = [], []
         for _ in range(ROUNDS):
-            reference = self.read(times, work) if linear else self.peak(40_000)
+            reference = self.read(work, times) if linear else fma_rate(self.probes, STEPS) / 2
             rates.append(work * times / self.call(number, times))
             ratios.append(rates[-1] / reference)
         rate = statistics.median(rates)
@@ -302,7 +269,7 @@ def main() -> None:
     bench = Bench(chosen)
     if options.build:
         return
-    bench.peak(3_000_000)  # warm
+    fma_rate(bench.probes, 100 * STEPS)  # warm
     rows = [bench.measure(number, layer) for number, layer in enumerate(chosen)]
     show(rows)
     if options.json:

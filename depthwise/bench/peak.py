@@ -3,7 +3,7 @@
 from functools import cache
 
 from depthwise.compiler.target import find_target
-from depthwise.machine.probes import Probes
+from depthwise.machine.probes import Probes, fma_rate
 
 STEPS = (
     500_000  # about 2 ms: longer than cores take to change their clocks back, shorter than a slice
@@ -17,8 +17,7 @@ def measure_peak(threads: int = 1) -> float:
     The best of a few loops: what disturbs a loop only slows it.
     """
     probes = _probes()
-    seconds = min(probes.fma(STEPS, threads) for _ in range(REPEATS))
-    return 2 * STEPS * probes.chains * probes.lanes * threads / seconds
+    return max(fma_rate(probes, STEPS, threads) for _ in range(REPEATS))
 
 
 @cache

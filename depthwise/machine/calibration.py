@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from depthwise.compiler.build import BuildError, cache_directory, find_compiler
 from depthwise.compiler.target import Target, cpu_features, cpu_name, find_target
 from depthwise.machine.caches import SWEEP, caches_in_sweep, system_caches
-from depthwise.machine.probes import Probes
+from depthwise.machine.probes import Probes, fma_rate
 from depthwise.machine.record import LEVELS, Level, Machine, Peak, Reading, Second, Spread
 
 ROUNDS = 9
@@ -131,8 +131,7 @@ def sweep(probes: Probes) -> tuple[int, ...]:
 def _arithmetic(probes: Probes, threads: int) -> Callable[[], float]:
     """Return a trial: the GFLOP/s of all threads together."""
     steps = _times_in(SECONDS, lambda times: probes.fma(times, 1))
-    flops = 2 * steps * probes.chains * probes.lanes * threads
-    return lambda: flops / probes.fma(steps, threads) / 1e9
+    return lambda: fma_rate(probes, steps, threads) / 1e9
 
 
 def _reading(probes: Probes, size: int, threads: int) -> Callable[[], float]:

@@ -18,7 +18,7 @@ from depthwise.compiler.target import Target, find_target
 from depthwise.graph import capture
 from depthwise.machine.calibration import keep
 from depthwise.machine.least_squares import bounded_least_squares
-from depthwise.machine.probes import Probes
+from depthwise.machine.probes import Probes, fma_rate
 from depthwise.machine.quantities import COUNTS, Quantities, plain, quantities
 from depthwise.machine.record import LEVELS, OTHERS, KernelPrices, KernelTable, Machine
 from depthwise.machine.samples import SAMPLES, Sample
@@ -85,8 +85,7 @@ def by_layer(
 
 
 def _gflops(probes: Probes) -> float:
-    flops = 2 * STEPS * probes.chains * probes.lanes
-    return flops / median(probes.fma(STEPS, 1) for _ in range(5)) / 1e9
+    return median(fma_rate(probes, STEPS) for _ in range(5)) / 1e9
 
 
 def make_table(machine: Machine, rows: Sequence[Timed]) -> KernelTable:

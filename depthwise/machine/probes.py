@@ -69,6 +69,12 @@ class Probes:
         return memory
 
 
+def fma_rate(probes: Probes, steps: int, threads: int = 1) -> float:
+    """Return the operations, 2 a multiply-add, that all threads together do in a second."""
+    work = 2 * steps * probes.chains * probes.lanes * threads
+    return work / probes.fma(steps, threads)
+
+
 def _at_once(threads: int, call: Callable[..., float]) -> float:
     """Return the seconds until the last thread is done; `call` takes the thread and the gate."""
     gate = aligned_bytes(GATE_BYTES)
