@@ -299,7 +299,7 @@ def test_peers_are_found_by_name_in_the_order_asked():
     ("arguments", "message"),
     [
         (["--layers", "--threads", "2"], "--layers looks at our library alone"),
-        (["--json", "no/such/place.json"], "no such directory"),
+        (["--json", "no/such/place.json"], "--json no/such/place.json: there is no folder no/such"),
         (["--shape", "1,3,8,8", "--shape", "1,3,8,8"], "compared on one input, 2 given"),
     ],
 )

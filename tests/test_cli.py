@@ -1,6 +1,8 @@
 """The command line: quick, and clear about what it was given."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -88,6 +90,27 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments, message, capsys):
     assert (code, out) == (2, "")
     assert err.startswith(f"depthwise: {message}")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "place"),
+    [
+        (["draw"], "--out", "taken.svg"),
+        (["cost"], "--picture", "taken.svg"),
+        (["cost"], "--picture", "no/a.svg"),
+        (["bench", "--peers", "", "--rounds", "1"], "--json", "taken.json"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_message(
+    verb, option, place, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    if place.startswith("taken"):
+        (tmp_path / place).mkdir()
+    code, _, err = run(*verb, "conv:standard", option, place, capsys=capsys)
+    assert code == 2
+    reason = "there is no folder no" if place == "no/a.svg" else os.strerror(errno.EISDIR)
+    assert err == f"depthwise: {option} {place}: {reason}\n"
 
 
 # ------------------------------------------------------------------------- what networks are called

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import NETWORK_HELP, SHAPE_HELP, Settings, Weights
 from depthwise.cli.screen import progress, screen
 from depthwise.cli.source import open_network, parse_settings, parse_shapes
@@ -22,7 +23,8 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads of every runtime.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each runtime gets.")] = 7,
     peers: Annotated[
-        str | None, typer.Option(help="The runtimes to compare with, as in openvino,ncnn; or all.")
+        str | None,
+        typer.Option(help="The runtimes to compare with, as in openvino,ncnn; else all."),
     ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Print where the time goes, layer by layer, instead.")
@@ -40,8 +42,8 @@ def bench(
         raise ValueError(
             "--layers looks at our library alone: leave out --json, --peers, --threads"
         )
-    if json_file and not json_file.resolve().parent.is_dir():
-        raise ValueError(f"--json {json_file}: no such directory")  # before the wait, not after it
+    if json_file:
+        check_folder("--json", json_file)
     questions: list[Question] = []
     for network in networks:
         torch.manual_seed(0)  # the same random weights every time
@@ -94,4 +96,5 @@ def _compare(
             machine=describe_machine(), software=describe_software(), threads=threads,
             tolerance=TOLERANCE, networks=tuple(found),
         )  # fmt: skip
-        path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        with writing("--json", path):
+            path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")

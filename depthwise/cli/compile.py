@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.text import Text
 
+from depthwise.cli.files import writing
 from depthwise.cli.options import (
     Directory,
     NetworkName,
@@ -65,10 +66,8 @@ def compile(
     if isinstance(made, str):
         print(made)
         return
-    try:
+    with writing("--out", directory):
         made.save(directory)
-    except OSError as error:
-        raise ValueError(f"--out {directory}: {error.strerror}") from None
     if as_json:
         print(json.dumps(made.manifest.model_dump(mode="json"), indent=2))
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
 from depthwise.cli.screen import screen
 from depthwise.cli.source import describe, parse_settings, parse_shapes, resolve
@@ -42,6 +43,8 @@ def cost(
 
     if as_csv and (as_json or explained):
         raise ValueError("--csv prints the layers alone: leave out --json and --explain")
+    if picture:
+        check_folder("--picture", picture)
     find = resolve if timed else describe  # a plan packs weights, so that there must be some
     net, usual = find(network, parse_settings(settings))
     shapes = parse_shapes(shape) or (usual,)
@@ -52,7 +55,8 @@ def cost(
     if picture:
         from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
 
-        cost_picture(found, picture)
+        with writing("--picture", picture):
+            cost_picture(found, picture)
     explanation = explain(graph) if explained else None
     if as_json:
         extra = {"explanation": explanation.to_dict()} if explanation else {}

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import NETWORK_HELP, Settings, Shapes
 from depthwise.cli.source import describe, parse_settings, parse_shapes
 
@@ -63,7 +64,8 @@ def draw(
         svg = _draw_conv(spec, {**options, **given}, size, shapes, at)
     else:
         svg = _draw_network(spec, options, shapes)
-    path.write_text(svg, encoding="utf-8")
+    with writing("--out", path):
+        path.write_text(svg, encoding="utf-8")
     print(json.dumps({"picture": str(path)}) if as_json else f"drawn: {path}")
 
 
@@ -72,8 +74,7 @@ def _path(out: Path | None, spec: str) -> Path:
     path = out or Path(re.sub(r"[^\w.-]+", "_", f"{Path(spec).name}.svg"))
     if path.suffix != ".svg":
         raise ValueError(f"--out {path}: a picture ends in .svg")
-    if not path.parent.is_dir():
-        raise ValueError(f"--out {path}: there is no folder {path.parent}")
+    check_folder("--out", path)
     return path
 
 
