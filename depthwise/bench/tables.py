@@ -25,9 +25,10 @@ def layers_table(
     if machine:
         table.add_column("% roof", justify="right", no_wrap=True)
         table.add_column("bound by", no_wrap=True)
+    total = sum(layer.seconds for layer in profile.layers)
     for layer in profile.layers:
         roof = _roof(layer, machine, peak) if machine and layer.bytes else ()
-        table.add_row(*_layer(layer, profile, peak), *roof)
+        table.add_row(*_layer(layer, total, peak), *roof)
     table.add_section()
     table.add_row(
         "total", "", "", "", f"{profile.seconds * 1e6:.1f}", "100", f"{profile.flops / 1e9:.1f}",
@@ -44,9 +45,8 @@ def _roof(layer: LayerTime, machine: Machine, peak: float) -> tuple[str, str]:
     return f"{100 * found.seconds / layer.seconds:.0f}" if layer.seconds else "", found.reason
 
 
-def _layer(layer: LayerTime, profile: Profile, peak: float) -> tuple[str, ...]:
+def _layer(layer: LayerTime, total: float, peak: float) -> tuple[str, ...]:
     rates = (f"{layer.flops / 1e9:.1f}", f"{100 * layer.flops / peak:.1f}")
-    total = sum(each.seconds for each in profile.layers)
     return (
         layer.path or layer.name, layer.kernel.removeprefix("f32_"), in_shape(layer.shape),
         layer.comment, f"{layer.seconds * 1e6:.1f}", f"{100 * layer.seconds / total:.2f}",
@@ -68,11 +68,15 @@ def network_table(found: NetworkRecord, threads: int) -> RenderableType:
     shape = "x".join(map(str, found.input_shape))
     title = (
         f"{found.network} on {shape}, {in_units(found.macs)} MACs, "
-        f"{threads} thread{'s' if threads > 1 else ''}, {len(found.peaks)} rounds"
+        f"{_several(threads, 'thread')}, {_several(len(found.peaks), 'round')}"
     )
-    peaks = sorted(peak / 1e9 for peak in found.peaks)
-    note = f"FMA peak of the cores used: {peaks[0]:.0f} to {peaks[-1]:.0f} GFLOP/s"
+    low, high = (f"{peak / 1e9:.0f}" for peak in (min(found.peaks), max(found.peaks)))
+    note = f"FMA peak of the cores used: {low if low == high else f'{low} to {high}'} GFLOP/s"
     return Group(Text(title, style="bold"), "", table, "", *_summary(found), note)
+
+
+def _several(count: int, name: str) -> str:
+    return f"{count} {name}{'s' if count > 1 else ''}"
 
 
 def _runtime(runtime: RuntimeRecord, found: NetworkRecord) -> tuple[str, ...]:
