@@ -256,7 +256,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def main() -> None:
     """Measure what the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", default=NETWORKS, metavar="NETWORK")
     parser.add_argument("--kind", default="", help="layers whose kind starts so")
     parser.add_argument("--tiles", action="store_true", help="every candidate tile of each layer")
