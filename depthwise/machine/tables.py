@@ -38,7 +38,9 @@ def machine_table(machine: Machine) -> RenderableType:
             f"{each.kernel.removeprefix('f32_')} {100 * each.error:.0f} %"
             for each in sorted(machine.kernels.kernels, key=lambda each: -each.steps)
         )
-        notes.append(f"kernels timed in {steps} layers; prices miss the median one by: {names}")
+        notes.append(
+            f"kernels timed in {steps} layers; in the median their prices are off by: {names}"
+        )
     return Group(title, "", table, "", *map(Text, notes))
 
 
