@@ -6,7 +6,7 @@ activations) - cost (all of it, layer by layer) - tables (for a person to read) 
 (what is wrong, and what to do).
 """
 
-from depthwise.accounting.cost import Cost, Layer, cost, cost_of_graph
+from depthwise.accounting.cost import Cost, Layer, cost, cost_of_graph, network_name
 from depthwise.accounting.explain import Explanation, explain
 from depthwise.accounting.finding import Finding
 from depthwise.accounting.lint import lint, lint_graph
@@ -21,4 +21,5 @@ __all__ = [
     "explain",
     "lint",
     "lint_graph",
+    "network_name",
 ]

@@ -157,8 +157,12 @@ def cost(net: nn.Module | ExportedProgram, *shapes: Shape) -> Cost:
     The network may be on the meta device and is not changed; operators that we do not know are
     listed in `not_counted`. Raises ValueError for shapes that do not fit.
     """
-    name = getattr(net, "network", None) or type(net).__name__
-    return cost_of_graph(trace(net, *shapes), str(name))
+    return cost_of_graph(trace(net, *shapes), network_name(net))
+
+
+def network_name(net: object) -> str:
+    """Return what a network of ours is called, or the class of another."""
+    return str(getattr(net, "network", None) or type(net).__name__)
 
 
 def cost_of_graph(graph: Graph, network: str = "") -> Cost:

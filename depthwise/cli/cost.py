@@ -12,8 +12,7 @@ from depthwise.cli.screen import screen
 from depthwise.cli.source import describe, parse_settings, parse_shapes, resolve
 
 if TYPE_CHECKING:
-    from depthwise.accounting import Cost
-    from depthwise.cli.source import Net, Shape
+    from depthwise.machine import Machine
 
 
 def cost(
@@ -45,13 +44,15 @@ def cost(
         raise ValueError("--csv prints the layers alone: leave out --json and --explain")
     if picture:
         check_folder("--picture", picture)
+    here = _find_machine() if timed else None
     find = resolve if timed else describe  # a plan packs weights, so that there must be some
     net, usual = find(network, parse_settings(settings))
-    shapes = parse_shapes(shape) or (usual,)
-    graph = trace(net, *shapes)
+    graph = trace(net, *(parse_shapes(shape) or (usual,)))
     found = cost_of_graph(graph, network)
-    if timed:
-        found = _with_latency(found, net, shapes)
+    if here:
+        from depthwise.machine.prediction import with_latency  # noqa: PLC0415
+
+        found = with_latency(found, graph, here)
     if picture:
         from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
 
@@ -69,11 +70,10 @@ def cost(
         out.print(explanation_table(explanation) if explanation else table)
 
 
-def _with_latency(found: "Cost", net: "Net", shapes: "tuple[Shape, ...]") -> "Cost":
+def _find_machine() -> "Machine":
     from depthwise.machine import find  # noqa: PLC0415
-    from depthwise.machine.prediction import with_latency  # noqa: PLC0415
 
     here = find()
     if here is None:
         raise ValueError("--machine: this machine was not measured: run `depthwise calibrate` once")
-    return with_latency(found, net, shapes, here)
+    return here

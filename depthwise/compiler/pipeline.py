@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from depthwise import __version__
-from depthwise.accounting import Cost, cost_of_graph
+from depthwise.accounting import Cost, cost_of_graph, network_name
 from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
 from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
 from depthwise.compiler.emit import emit, emit_units
@@ -80,7 +80,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         plan = tuned_plan(graph, chosen, cc, threads)
     else:
         plan = make_plan(graph, chosen, optimize=optimize, threads=threads)
-    cost = cost_of_graph(captured, str(getattr(net, "network", None) or type(net).__name__))
+    cost = cost_of_graph(captured, network_name(net))
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
     manifest = make_manifest(
         plan, cost, shared, find_compiler(cc), getattr(net, "pretrained", None), preparation

@@ -6,13 +6,13 @@ from dataclasses import replace
 from torch import nn
 from torch.export import ExportedProgram
 
-from depthwise.accounting import Cost, Layer
+from depthwise.accounting import Cost, Layer, cost_of_graph, network_name
 from depthwise.accounting import cost as count_cost
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.target import find_target
-from depthwise.graph import Shape, capture
+from depthwise.graph import Graph, Shape, supported, trace
 from depthwise.machine.kernels import code_digest
 from depthwise.machine.quantities import quantities
 from depthwise.machine.record import KernelTable, Machine
@@ -27,16 +27,16 @@ def cost(net: nn.Module | ExportedProgram, *shapes: Shape, machine: Machine | No
     `not_counted`. Raises ValueError for shapes that do not fit, or for a machine that does not
     know today's kernels, Unsupported where the network cannot be compiled.
     """
-    found = count_cost(net, *shapes)
-    return with_latency(found, net, shapes, machine) if machine else found
+    if machine is None:
+        return count_cost(net, *shapes)
+    graph = trace(net, *shapes)
+    return with_latency(cost_of_graph(graph, network_name(net)), graph, machine)
 
 
-def with_latency(
-    cost: Cost, net: nn.Module | ExportedProgram, shapes: Sequence[Shape], machine: Machine
-) -> Cost:
-    """Return a network's cost with predicted milliseconds; raises as `cost` does."""
+def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
+    """Return the cost of a traced graph with predicted milliseconds; raises as `cost` does."""
     table = known_kernels(machine)
-    plan = make_plan(rewrite(capture(net, *shapes)), find_target(machine.target))
+    plan = make_plan(rewrite(supported(graph)), find_target(machine.target))
     return attribute(cost, plan.steps, predict(plan, machine, table))
 
 
