@@ -178,11 +178,11 @@ def response_bound(op, y):
 def response_source(op, x, out):
     n, c, h, w = x.shape
     return "".join(f'#include "{name}.h"\n' for name in ("vector", "activation", "lrn")) + (
-        "void run(const float *in, float *out, float *squares) {\n"
+        "void run(const float *in, float *squares, float *out) {\n"
         f"    KERNEL(f32_local_response_norm)({numbers(n, h, w, c, op.size, STRIP)},\n"
         f"        {op.alpha!r}f, {op.power!r}f, {op.bias!r}f,\n"
         f"        {numbers(*x.strides, *out.strides)},\n"
-        "        in, out, squares);\n"
+        "        in, squares, out);\n"
         "}\n"
     )
 
@@ -194,7 +194,7 @@ def run_response(case, values, vector, naive, in_place):
     line = round_up(case.channels, vector) + case.op.size - 1
     squares = np.full(STRIP * line, np.nan, np.float32)
     library = compile_kernel(response_source(case.op, x, out), vector=vector, naive=naive)
-    library.run(*map(pointer, (x.memory, out.memory, at_page_end(squares))))
+    library.run(*map(pointer, (x.memory, at_page_end(squares), out.memory)))
     assert (out.gaps() == 7).all()
     return out.values()
 

@@ -182,3 +182,30 @@ def test_small_steps_are_done_by_one_thread(graphs):
     divider = Divider(plan.buffers, 2, NATIVE.lanes)
     pooled = [step for step in plan.steps if step.kernel == "f32_adaptive_pool"]
     assert min(len(list(divider.options(step))) for step in pooled) == 1
+
+
+class Kept(nn.Module):
+    """What is written first is read once more at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 1)
+        self.inside = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Conv2d(16, 8, 1))
+        self.last = nn.Conv2d(24, 4, 1)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(torch.cat([self.inside(x), torch.sigmoid(x)], 1))
+
+
+def test_what_a_chain_writes_on_the_way_is_known():
+    whole = make_plan(rewrite(capture(export(Kept().eval(), [(1, 3, 16, 16)]))), NATIVE).whole
+    first, *_, last = (
+        i for i, step in enumerate(whole.steps) if step.path.startswith(("first", "inside"))
+    )
+    chain = whole.chain(first, last)
+    assert chain
+    kept = chain.steps[0].places[-1].buffer
+    assert kept not in chain.inner
+    (share,) = Divider(whole.buffers, 2, NATIVE.lanes).chain(chain, (chain.steps,))
+    assert {box.buffer for box in share.writes} >= {kept, chain.steps[-1].places[-1].buffer}

@@ -8,8 +8,8 @@ from functools import cache
 from itertools import groupby
 
 from depthwise.compiler.fused import Epilogue
-from depthwise.compiler.places import Argument, Place, Step, Table
-from depthwise.compiler.plan import FLOAT, Plan
+from depthwise.compiler.places import FLOAT, Argument, Place, Step, Table
+from depthwise.compiler.plan import Plan
 from depthwise.graph import Node
 from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe

@@ -8,8 +8,8 @@ from itertools import pairwise
 from math import prod
 from typing import Literal
 
-from depthwise.compiler.places import Buffer, Place, Split, Step
-from depthwise.compiler.stream import FLOAT, Band, Chain, moves_apart
+from depthwise.compiler.places import FLOAT, Buffer, Place, Split, Step
+from depthwise.compiler.stream import Band, Chain, moves_apart
 
 Optimize = Literal["speed", "memory"]
 

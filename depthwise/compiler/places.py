@@ -10,6 +10,8 @@ from depthwise.compiler.fused import Epilogue
 from depthwise.graph import Shape
 from depthwise.graph.ops import Activation, Padding
 
+FLOAT = 4  # bytes
+
 Space = Literal["arena", "weights", "input", "output"]
 
 
@@ -99,8 +101,9 @@ Argument = int | float | Place | Table | Activation | Epilogue | None
 class Step:
     """One call of a kernel, for the node `name` of the module `path`.
 
-    `splits` are the ways to do it in parts, of which the last place is what it writes; a step
-    without any is done in one. `layer` is what it computes where there were several ways.
+    The last of its places is what it writes, but for scratch of its own. `splits` are the ways to
+    do it in parts; a step without any is done in one. `layer` is what it computes where there were
+    several ways.
     """
 
     kernel: str

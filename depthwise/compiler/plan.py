@@ -21,6 +21,7 @@ from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
 from depthwise.compiler.partition import Group, Optimize, Partition, Steps, partition, single
 from depthwise.compiler.places import (
+    FLOAT,
     Argument,
     Buffer,
     Frame,
@@ -36,8 +37,6 @@ from depthwise.compiler.storage import NO_BORDER, Home, find_borders, find_homes
 from depthwise.compiler.target import Target
 from depthwise.compiler.threads import Divider, Parts, Shares, divide, stream_parts
 from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
-
-FLOAT = 4  # bytes
 
 Default = Callable[[Layer, Target], Algorithm]
 NONE_ASKED: Algorithms = MappingProxyType({})

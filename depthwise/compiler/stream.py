@@ -12,9 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from depthwise.compiler.lowering.axes import copy_numbers
-from depthwise.compiler.places import Buffer, Place, Reach, Split, Step
-
-FLOAT = 4  # bytes
+from depthwise.compiler.places import FLOAT, Buffer, Place, Reach, Split, Step
 
 
 @dataclass(frozen=True)

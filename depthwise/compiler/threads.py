@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.places import Buffer, Place, Reach, Split, Step
-from depthwise.compiler.stream import FLOAT, Chain, moves_apart, stream
+from depthwise.compiler.places import FLOAT, Buffer, Place, Reach, Split, Step
+from depthwise.compiler.stream import Chain, moves_apart, stream
 
 Parts = tuple[tuple[Step, ...], ...]  # what each thread does, at the same time
 
@@ -152,9 +152,7 @@ class Divider:
     def options(self, step: Step) -> Iterator[Shares]:
         """Return the ways to do a step: by one thread, or along each of its splits by all."""
         time = self._time(step)
-        boxes = self._boxes(step)
-        written = self._box(step.places[-1]) if step.splits else boxes  # else it may be any
-        yield (Share((step,), boxes, written, time),)
+        yield (Share((step,), self._boxes(step), self._box(step.places[-1]), time),)
         if time < 2 * MEETING / self.threads:
             return
         for split in step.splits:
@@ -170,19 +168,23 @@ class Divider:
     def chain(self, chain: Chain, parts: Parts) -> Shares:
         """Return the shares of a chain that is streamed in `parts`, each of some rows."""
         rows = chain.splits[-1]
-        inputs = tuple(box for step in chain.steps for box in self._boxes(step)[:-1])
+        *before, _ = chain.steps
+        touched = tuple(
+            box for step in chain.steps for p in step.places[:-1] for box in self._box(p)
+        )
+        on_the_way = tuple(box for step in before for box in self._box(step.places[-1]))
         time = sum(map(self._time, chain.steps))
         shares = []
         for steps, (start, stop) in zip(parts, cut(rows, len(parts)), strict=True):
             written = self._reached(rows.writes, (start, stop)) if rows.writes else ()
+            written += on_the_way
             share = (stop - start) / rows.length
-            shares.append(Share(steps, inputs + written, written, time * share))
+            shares.append(Share(steps, touched + written, written, time * share))
         return tuple(shares)
 
     def _time(self, step: Step) -> float:
         """Return about how many nanoseconds a step takes."""
-        deformed = step.kernel == "f32_deform_conv"
-        written = step.places[-2 if deformed else -1]  # the samples' scratch is its last place
+        written = step.places[-1]
         weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
         if step.kernel in ("f32_conv", "f32_depthwise", "f32_deform_conv", "f32_winograd"):
             each = DEPTHWISE_MAC if step.kernel == "f32_depthwise" else MAC

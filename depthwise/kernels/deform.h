@@ -60,7 +60,7 @@ INLINE void f32_deform_conv_naive(
     const int mask_row, const int mask_pixel, const int out_image, const int out_row, const int out_pixel,
     const int sum_image, const int sum_row, const int sum_pixel, const int column, const struct epilogue e,
     const int *taps, const float *in, const float *w, const float *bias, const float *offsets, const float *mask,
-    const float *sum, float *out, float *columns) {
+    const float *sum, float *columns, float *out) {
     const struct f32_deform d = {in_rows,  in_width, in_row,     in_pixel,   kernel_y,          kernel_x,
                                  stride_y, stride_x, pad_y,      pad_x,      dilation_y,        dilation_x,
                                  groups * channels,  offset_groups, offset_row, offset_pixel, mask_row, mask_pixel,
@@ -158,7 +158,7 @@ INLINE void f32_deform_columns(
 INLINE void f32_deform_strip(
     const struct f32_deform d, const struct f32_conv a, const int rows, const int width, const int groups,
     const int panel_outer, const int y, const int x, const float *in, const float *w, const float *bias,
-    const float *offsets, const float *mask, const float *sum, float *out, float *columns) {
+    const float *offsets, const float *mask, const float *sum, float *columns, float *out) {
     const int long_row = a.out_row == width * a.out_pixel && (!a.e.add || a.sum_row == width * a.sum_pixel);
     f32_deform_columns(d, rows, width, y, x, in, offsets, mask, columns);
     f32_conv(1, long_row ? 1 : rows, long_row ? rows * width : width, a.taps, a.channels, a.outs, groups,
@@ -177,7 +177,7 @@ INLINE void f32_deform_conv(
     const int mask_row, const int mask_pixel, const int out_image, const int out_row, const int out_pixel,
     const int sum_image, const int sum_row, const int sum_pixel, const int column, const struct epilogue e,
     const int *taps, const float *in, const float *w, const float *bias, const float *offsets, const float *mask,
-    const float *sum, float *out, float *columns) {
+    const float *sum, float *columns, float *out) {
     const struct f32_deform d = {in_rows,  in_width, in_row,     in_pixel,   kernel_y,          kernel_x,
                                  stride_y, stride_x, pad_y,      pad_x,      dilation_y,        dilation_x,
                                  groups * channels,  offset_groups, offset_row, offset_pixel, mask_row, mask_pixel,
@@ -193,14 +193,14 @@ INLINE void f32_deform_conv(
         float *q = out + (size_t)n * out_image;
         for (int y = 0; y < whole_rows; y += strip_rows) {
             for (int x = 0; x < whole; x += strip_width)
-                f32_deform_strip(d, a, strip_rows, strip_width, groups, panel_outer, y, x, p, w, bias, o, m, s, q,
-                                 columns);
+                f32_deform_strip(d, a, strip_rows, strip_width, groups, panel_outer, y, x, p, w, bias, o, m, s,
+                                 columns, q);
             if (rest)
-                f32_deform_strip(d, a, strip_rows, rest, groups, panel_outer, y, whole, p, w, bias, o, m, s, q,
-                                 columns);
+                f32_deform_strip(d, a, strip_rows, rest, groups, panel_outer, y, whole, p, w, bias, o, m, s,
+                                 columns, q);
         }
         if (rest_rows)
-            f32_deform_strip(d, a, rest_rows, width, groups, panel_outer, whole_rows, 0, p, w, bias, o, m, s, q,
-                             columns);
+            f32_deform_strip(d, a, rest_rows, width, groups, panel_outer, whole_rows, 0, p, w, bias, o, m, s,
+                             columns, q);
     }
 }

@@ -10,7 +10,7 @@
 INLINE void f32_local_response_norm_naive(
     const int images, const int rows, const int width, const int channels, const int size, const int strip,
     const float alpha, const float power, const float bias, const int in_image, const int in_row, const int in_pixel,
-    const int out_image, const int out_row, const int out_pixel, const float *in, float *out, float *squares) {
+    const int out_image, const int out_row, const int out_pixel, const float *in, float *squares, float *out) {
     (void)strip;
     for (int n = 0; n < images; n++)
     for (int y = 0; y < rows; y++)
@@ -49,8 +49,8 @@ INLINE void lrn_vector(
 INLINE void f32_local_response_norm(
     const int images, const int rows, const int width, const int channels, const int size, const int strip,
     const float alpha, const float power, const float bias, const int in_image, const int in_row,
-    const int in_pixel, const int out_image, const int out_row, const int out_pixel, const float *in, float *out,
-    float *squares) {
+    const int in_pixel, const int out_image, const int out_row, const int out_pixel, const float *in,
+    float *squares, float *out) {
     const int rest = channels % VL, whole = channels - rest, line = (channels + VL - 1) / VL * VL + size - 1;
     memset(squares, 0, (size_t)(strip * line) * sizeof(float));
     for (int n = 0; n < images; n++)

@@ -6,8 +6,8 @@ A price in seconds for each quantity, found by measurement, times these is the s
 from collections.abc import Callable
 from math import ceil, prod
 
-from depthwise.compiler.places import Place, Step
-from depthwise.compiler.plan import FLOAT, Plan
+from depthwise.compiler.places import FLOAT, Place, Step
+from depthwise.compiler.plan import Plan
 from depthwise.machine.record import LEVELS, Level, Machine
 from depthwise.machine.reuse import numbers_of, sources
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from depthwise.compiler.emit import parameter_names
-from depthwise.compiler.places import Place, Step, Table
-from depthwise.compiler.plan import FLOAT, Plan
+from depthwise.compiler.places import FLOAT, Place, Step, Table
+from depthwise.compiler.plan import Plan
 from depthwise.machine.record import LEVELS, Level
 
 BLOCK = 1024  # bytes that are followed together

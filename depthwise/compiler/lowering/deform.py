@@ -1,9 +1,10 @@
 """Deformable convolution and pooling, and local response normalisation."""
 
+from depthwise.compiler.algorithms import LARGE
 from depthwise.compiler.fused import Epilogue, LocalResponseNorm
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.pack import default_tile, pack_bias, pack_conv, round_up
-from depthwise.compiler.places import Place, Table
+from depthwise.compiler.places import FLOAT, Place, Table
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 
@@ -39,7 +40,7 @@ def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: P
     run = whole_rows * width if whole_rows and _is_gapless(y, residual) else width
     pixels, vectors = default_tile(lanes, b.target.registers, run, outs)
     strip = (whole_rows, width) if whole_rows else (1, min(width, round_up(room, pixels)))
-    panel_outer = int(weight[0].size * outs * 4 > 256 * 1024)
+    panel_outer = int(weight[0].size * outs * FLOAT > LARGE)
     table = Table(tuple(tap * x.shape[1] for tap in range(taps)))
     b.call(
         "f32_deform_conv", y.shape[0], rows, width, *x.shape[2:], *weight.shape[2:],
@@ -47,8 +48,8 @@ def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: P
         op.padding.left, *op.dilation, *strip, pixels, vectors, panel_outer, *_strides(x),
         *_strides(offsets), *_strides(mask), *_strides(y), *_strides(residual), column, epilogue,
         table, x, b.weights(pack_conv(weight, op.groups, lanes, vectors)),
-        b.weights(pack_bias(bias, op.groups, lanes)), offsets, mask, residual, y,
-        b.scratch(strip[0] * strip[1] * column), comment=f"strip {strip[0]}x{strip[1]}",
+        b.weights(pack_bias(bias, op.groups, lanes)), offsets, mask, residual,
+        b.scratch(strip[0] * strip[1] * column), y, comment=f"strip {strip[0]}x{strip[1]}",
     )  # fmt: skip
 
 
@@ -88,6 +89,6 @@ def _(op: LocalResponseNorm, node: Node, b: PlanBuilder) -> None:
     images, channels, rows, width = x.shape
     b.call(
         "f32_local_response_norm", images, rows, width, channels, op.size, RESPONSE_PIXELS,
-        float(op.alpha), float(op.power), float(op.bias), *_strides(x), *_strides(y), x, y,
-        b.scratch(RESPONSE_PIXELS * (round_up(channels, b.target.lanes) + op.size - 1)),
+        float(op.alpha), float(op.power), float(op.bias), *_strides(x), *_strides(y), x,
+        b.scratch(RESPONSE_PIXELS * (round_up(channels, b.target.lanes) + op.size - 1)), y,
     )  # fmt: skip
