@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from depthwise.compiler import manifest as manifests
-from depthwise.compiler.build import OPTIMISE, thread_flags
+from depthwise.compiler.build import OPTIMISE, replace_text, thread_flags
 from depthwise.compiler.manifest import Manifest, read_manifest
 from depthwise.compiler.target import find_target
 
@@ -65,16 +65,6 @@ def add_report(directory: Path, page: str, figures: str) -> None:
     replace_text(directory / FIGURES, figures)
     replace_text(directory / REPORT, page)
     replace_text(directory / manifests.NAME, manifest.model_dump_json(indent=2) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole, or leave what was there. Raises OSError where it cannot be written."""
-    new = path.with_name(f".{path.name}.new{uuid.uuid4().hex[:12]}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def read_artefact(directory: Path) -> Artefact:

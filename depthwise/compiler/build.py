@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
@@ -78,10 +79,7 @@ def compile_c(
             linked = _link(objects, Path(folder), compiler, link_flags)
             os.replace(linked, library)
     except OSError as error:
-        raise BuildError(
-            f"cannot write to the cache of built libraries: {error}; make room there, or set "
-            "XDG_CACHE_HOME to a directory that you may write to"
-        ) from error
+        raise _unwritable("the cache of built libraries", error) from error
     return library
 
 
@@ -98,6 +96,32 @@ def cache_directory() -> Path:
     """Return the directory of built libraries: XDG's, or ~/.cache/depthwise."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "depthwise"
+
+
+def keep_text(path: Path, text: str) -> None:
+    """Write a file of the cache, whole or not at all. Raises BuildError where that fails."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, text)
+    except OSError as error:
+        raise _unwritable("the cache", error) from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole, or leave what was there. Raises OSError where it cannot be written."""
+    new = path.with_name(f".{path.name}.new{uuid.uuid4().hex[:12]}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _unwritable(what: str, error: OSError) -> BuildError:
+    return BuildError(
+        f"cannot write to {what}: {error}; make room there, or set XDG_CACHE_HOME to a directory "
+        "that you may write to"
+    )
 
 
 def thread_flags(threads: int) -> Arguments:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from depthwise.compiler.algorithms import Algorithm, Layer
-from depthwise.compiler.build import BuildError, cache_directory, find_compiler
+from depthwise.compiler.build import cache_directory, find_compiler, keep_text
 from depthwise.compiler.emit import HEADERS, header_text
 from depthwise.compiler.partition import Bands
 from depthwise.compiler.target import Target, cpu_features, cpu_name
@@ -91,14 +90,4 @@ class TrialCache:
 
     def keep(self, part: Part, trial: Trial) -> None:
         """Write the trial of a part. Raises BuildError where that fails."""
-        path = self.path(part)
-        new = path.with_suffix(f".{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(trial.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            new.replace(path)
-        except OSError as error:
-            raise BuildError(
-                f"cannot write to the cache: {error}; make room there, or set XDG_CACHE_HOME to a "
-                "directory that you may write to"
-            ) from error
+        keep_text(self.path(part), trial.model_dump_json(indent=1) + "\n")

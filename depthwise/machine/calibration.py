@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from depthwise.compiler.build import BuildError, cache_directory, find_compiler
+from depthwise.compiler.build import cache_directory, find_compiler, keep_text
 from depthwise.compiler.target import Target, cpu_features, cpu_name, find_target
 from depthwise.machine.caches import SWEEP, caches_in_sweep, system_caches
 from depthwise.machine.probes import Probes, fma_rate
@@ -36,17 +36,7 @@ def calibrate() -> Machine:
 
 def keep(machine: Machine) -> None:
     """Write what is known of this machine to the cache. Raises BuildError where that fails."""
-    path = machine_path()
-    new = path.with_suffix(f".{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(machine.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        new.replace(path)
-    except OSError as error:
-        raise BuildError(
-            f"cannot write to the cache: {error}; make room there, or set XDG_CACHE_HOME to a "
-            "directory that you may write to"
-        ) from error
+    keep_text(machine_path(), machine.model_dump_json(indent=2) + "\n")
 
 
 def find() -> Machine | None:

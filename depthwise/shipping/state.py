@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from depthwise.compiler.artefact import STATE, hash_file, replace_text
+from depthwise.compiler.artefact import STATE, hash_file
+from depthwise.compiler.build import replace_text
 from depthwise.report.record import Record
 
 Part = TypeVar("Part", bound=BaseModel)
