@@ -76,10 +76,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     program = open_program(net, shapes)
     captured = capture(program)
     graph = rewrite(captured, preparation)
-    if tune and can_tune(chosen, optimize):
-        plan = tuned_plan(graph, chosen, cc, threads)
-    else:
-        plan = make_plan(graph, chosen, optimize=optimize, threads=threads)
+    plan = choose_plan(graph, chosen, cc, threads, optimize, tune)
     cost = cost_of_graph(captured, network_name(net))
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
     manifest = make_manifest(
@@ -116,8 +113,15 @@ def can_tune(target: Target, optimize: Optimize) -> bool:
     return optimize == "speed" and here and target == find_target("native")
 
 
-def tuned_plan(graph: Graph, target: Target, cc: str | None, threads: int) -> Plan:
-    """Return the plan whose layers and streams were measured; threads share the best of one."""
+def choose_plan(
+    graph: Graph, target: Target, cc: str | None, threads: int, optimize: Optimize, tune: bool
+) -> Plan:
+    """Return the default plan, or, to be tuned, the one whose layers and streams were timed.
+
+    Threads share what is the fastest on one.
+    """
+    if not (tune and can_tune(target, optimize)):
+        return make_plan(graph, target, optimize=optimize, threads=threads)
     algorithms = fastest_algorithms(graph, target, cc)
     groups = fastest_groups(graph, target, algorithms, cc)
     return make_plan(graph, target, threads=threads, algorithms=algorithms, groups=lambda _: groups)
@@ -208,8 +212,5 @@ def show_stage(
         return show(graph)
     chosen = find_target(target)
     check_options(threads, optimize, chosen)
-    if tune and can_tune(chosen, optimize):
-        plan = tuned_plan(graph, chosen, None, threads)
-    else:
-        plan = make_plan(graph, chosen, optimize=optimize, threads=threads)
+    plan = choose_plan(graph, chosen, None, threads, optimize, tune)
     return show_plan(plan) if stage == "plan" else emit(plan)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from types import MappingProxyType
 
@@ -198,6 +198,16 @@ class PlanBuilder:
         self._weight_floats += align(packed.nbytes) // FLOAT
         return place
 
+    @cached_property
+    def packed(self) -> np.ndarray:
+        """All weights, once every node is lowered."""
+        weights = np.zeros(self._weight_floats, np.float32)
+        at = 0
+        for array in self._weights:
+            weights[at : at + array.size] = array
+            at += align(array.nbytes) // FLOAT
+        return weights
+
     def _place_constant(self, name: str) -> Place:
         data = self.constant(name)
         if data.ndim != 4:
@@ -240,7 +250,7 @@ class PlanBuilder:
         self.append(part(source, target), by_rows(part, source, target))
 
     def finish(self, groups: Partition, threads: int) -> Plan:
-        """Return the plan with every buffer placed in the arena."""
+        """Return a plan with every buffer placed in the arena; others can be finished after it."""
         whole = Steps(tuple(self.steps), tuple(self.buffers))
         chosen = groups(whole)
         regions = self._regions(whole, chosen, threads)
@@ -253,14 +263,10 @@ class PlanBuilder:
                     first = lives[place.buffer].first if place.buffer in lives else position
                     last = end if self.keep_all else position
                     lives[place.buffer] = Live(buffer.floats * FLOAT, first, last)
-        weights = np.zeros(self._weight_floats, np.float32)
-        at = 0
-        for array in self._weights:
-            weights[at : at + array.size] = array
-            at += align(array.nbytes) // FLOAT
         buffers = (replace(self.buffers[0], floats=self._weight_floats), *self.buffers[1:])
+        del self.buffers[len(whole.buffers) :]  # windows, and scratch of parts: this plan's own
         return Plan(
-            self.graph, self.target, tuple(regions), buffers, plan_arena(lives), weights,
+            self.graph, self.target, tuple(regions), buffers, plan_arena(lives), self.packed,
             self.places, threads, self.algorithms, whole, tuple(chosen),
         )  # fmt: skip
 
@@ -322,7 +328,25 @@ def make_plan(
     smallest arena, all directly. `groups` chooses what is streamed in place of `optimize`.
     """
     default = direct_default if optimize == "memory" else choose
-    builder = PlanBuilder(graph, target, keep_all, algorithms, default)
+    builder = lower_graph(PlanBuilder(graph, target, keep_all, algorithms, default))
+    if keep_all or not optimize:
+        groups = single
+    elif groups is None:
+        groups = partial(partition, optimize=optimize)
+    return builder.finish(groups, threads)
+
+
+def make_plans(
+    graph: Graph, target: Target, algorithms: Algorithms, partitions: Sequence[Partition]
+) -> list[Plan]:
+    """Return a plan for one thread for each way to stream the same steps; weights are shared."""
+    builder = lower_graph(PlanBuilder(graph, target, False, algorithms, choose))
+    return [builder.finish(groups, threads=1) for groups in partitions]
+
+
+def lower_graph(builder: PlanBuilder) -> PlanBuilder:
+    """Return the builder with the steps of every node, and those that bring inputs and outputs."""
+    graph = builder.graph
     for index, (name, type_) in enumerate(graph.inputs.items()):
         external = builder.add_external("input", index, type_)
         builder.places[name] = external
@@ -340,8 +364,4 @@ def make_plan(
         type_ = graph.type(output.value)
         external = builder.add_external("output", index, type_)
         builder.copy(builder.read(output.value), external, comment=f"output {output.name}".strip())
-    if keep_all or not optimize:
-        groups = single
-    elif groups is None:
-        groups = partial(partition, optimize=optimize)
-    return builder.finish(groups, threads)
+    return builder

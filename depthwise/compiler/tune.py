@@ -64,7 +64,8 @@ def fastest_algorithms(
     the place of our own timing. Raises BuildError as compile_c does.
     """
     cache = TrialCache(target, cc)
-    tried = {layer: candidates(layer, target) for layer in make_plan(graph, target).algorithms}
+    layers = make_plan(graph, target, optimize=None).algorithms
+    tried = {layer: candidates(layer, target) for layer in layers}
     chosen: dict[Layer, Algorithm] = {}
     open_: dict[Layer, list[Algorithm]] = {}
     for layer, ways in tried.items():

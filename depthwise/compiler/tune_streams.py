@@ -11,7 +11,7 @@ from itertools import pairwise
 from depthwise.compiler.algorithms import Algorithms
 from depthwise.compiler.partition import Bands, Group, Partition, fastest, single
 from depthwise.compiler.places import Place, Step
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan, make_plans
 from depthwise.compiler.target import Target
 from depthwise.compiler.trials import Piece, Trial, TrialCache
 from depthwise.compiler.tune import Measure, measure_parts
@@ -33,7 +33,7 @@ def fastest_groups(
     partitions: list[Partition] = [
         fastest, *(partial(fastest, windows=windows) for windows in WINDOWS), single
     ]  # fmt: skip
-    plans = [make_plan(graph, target, algorithms=algorithms, groups=each) for each in partitions]
+    plans = make_plans(graph, target, algorithms, partitions)
     cache = TrialCache(target, cc)
     steps = plans[0].whole.steps
     pieces = _pieces(plans)
