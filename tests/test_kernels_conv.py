@@ -1,7 +1,9 @@
 """f32_conv and f32_depthwise against their naive twins and the interpreter, for every VL."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -274,20 +276,15 @@ def lay_out(x: np.ndarray, strides: tuple[int, int, int], fill: float) -> np.nda
     return flat
 
 
-def run(key: tuple[str, str], data: Data, vector: int, naive: bool) -> np.ndarray:
-    """Return what the kernel makes of the data, and check that it writes nowhere else."""
-    case, number = CASES[key], list(CASES).index(key)
-    function = getattr(library(vector, naive), f"case_{number}")
+def call_guarded(case: Any, data: Data, call: Callable[..., Any]) -> np.ndarray:
+    """Return what call(x, sum, out) writes, and check that it writes nowhere else.
+
+    The three are pointers to memory laid out as the case says, which ends with its page.
+    """
     top, bottom, left, right = case.padding
     padded = np.pad(data.x, ((0, 0), (0, 0), (top, bottom), (left, right)))
     x = at_page_end(lay_out(padded, case.in_strides, np.nan))
     first = top * case.in_strides[1] + left * case.in_strides[2]
-    if key[0] == "conv":
-        weight = pack_conv(data.weight, case.groups, vector, case.tile[1])
-        bias = pack_bias(data.bias, case.groups, vector)
-    else:
-        weight, bias = pack_depthwise(data.weight, vector), pack_bias(data.bias, 1, vector)
-    weight, bias = at_page_end(weight), at_page_end(bias)
     empty = np.full_like(data.summand, UNTOUCHED)
     out = lay_out(data.summand if case.in_place else empty, case.out_strides, UNTOUCHED)
     out = at_page_end(np.concatenate([np.full(32, UNTOUCHED, np.float32), out]))
@@ -295,7 +292,7 @@ def run(key: tuple[str, str], data: Data, vector: int, naive: bool) -> np.ndarra
     if case.epilogue.add and not case.in_place:
         summand = at_page_end(lay_out(data.summand, case.sum_strides, np.nan))
     sum_at = pointer(out, 32) if case.in_place else pointer(summand)
-    function(pointer(x, first), pointer(weight), pointer(bias), sum_at, pointer(out, 32))
+    call(pointer(x, first), sum_at, pointer(out, 32))
     n, k, height, width = data.summand.shape
     steps = [4 * s for s in (*case.out_strides, 1)]
     view = np.lib.stride_tricks.as_strided(out[32:], (n, height, width, k), steps)
@@ -303,6 +300,21 @@ def run(key: tuple[str, str], data: Data, vector: int, naive: bool) -> np.ndarra
     view[...] = UNTOUCHED
     assert (out == UNTOUCHED).all(), "written outside of the output"
     return result
+
+
+def run(key: tuple[str, str], data: Data, vector: int, naive: bool) -> np.ndarray:
+    """Return what the kernel makes of the data."""
+    case, number = CASES[key], list(CASES).index(key)
+    function = getattr(library(vector, naive), f"case_{number}")
+    if key[0] == "conv":
+        weight = pack_conv(data.weight, case.groups, vector, case.tile[1])
+        bias = pack_bias(data.bias, case.groups, vector)
+    else:
+        weight, bias = pack_depthwise(data.weight, vector), pack_bias(data.bias, 1, vector)
+    w, b = at_page_end(weight), at_page_end(bias)
+    return call_guarded(
+        case, data, lambda x, added, out: function(x, pointer(w), pointer(b), added, out)
+    )
 
 
 @pytest.mark.parametrize("vector", VECTORS)
