@@ -1,0 +1,229 @@
+"""Measure what docs/performance.md and docs/compile.md claim beside the table of networks.
+
+    python bench/claims.py theory       multiply-adds saved against time saved, ResNet-50 directly
+    python bench/claims.py threads      two threads, beside two copies of the network at once
+    python bench/claims.py start        first output after opening, spread of runs, machine code
+    python bench/claims.py memory       arenas: nothing streamed, for speed, for memory
+    python bench/claims.py predicted    predicted latency against measured
+
+Times that are compared take turns, medians over rounds; on a machine that does nothing else.
+"""
+
+import argparse
+import ctypes
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import depthwise as dw
+from depthwise import machine
+from depthwise.compiler.algorithms import direct_only
+from depthwise.compiler.build import compile_c
+from depthwise.compiler.emit import emit_units
+from depthwise.compiler.library import Code, Library, align_copy, aligned_bytes
+from depthwise.compiler.pipeline import UNITS, rewrite
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.target import find_target
+from depthwise.graph import Graph, capture
+
+MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
+LARGE_INPUTS = {"xception": 299, "inception_v3": 299}
+ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
+RUNS, COPIES = 1000, 20
+
+Run = Callable[[], object]
+
+
+def build(network: str) -> nn.Module:
+    """Return a network with the same random weights every time."""
+    torch.manual_seed(0)
+    return dw.build(network).eval()
+
+
+def shape_of(network: str) -> tuple[int, int, int, int]:
+    """Return the shape of one image."""
+    side = LARGE_INPUTS.get(network, 224)
+    return (1, 3, side, side)
+
+
+def graph_of(network: str) -> Graph:
+    """Return the rewritten graph of a network."""
+    return rewrite(capture(build(network), shape_of(network)))
+
+
+def image(network: str) -> np.ndarray:
+    """Return one image of noise."""
+    return np.random.default_rng(0).standard_normal(shape_of(network), np.float32)
+
+
+def runner(plan: Plan, network: str) -> Run:
+    """Return what runs a plan once."""
+    code = Code(compile_c(emit_units(plan, UNITS), plan.target))
+    (output,) = plan.graph.outputs
+    y = np.empty(plan.graph.type(output.value).shape, np.float32)
+    x, weights, arena = image(network), align_copy(plan.weights), aligned_bytes(code.arena_bytes)
+    return lambda: code.run(weights, [x], [y], arena)
+
+
+def by_turns(runs: Mapping[str, Run]) -> dict[str, np.ndarray]:
+    """Return the seconds that each takes once, a number a round."""
+    times = {}
+    for name, run in runs.items():
+        run()
+        start = time.perf_counter()
+        run()
+        times[name] = max(1, round(SECONDS / (time.perf_counter() - start)))
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            for _ in range(times[name]):
+                run()
+            taken[name].append((time.perf_counter() - start) / times[name])
+    return {name: np.array(each) for name, each in taken.items()}
+
+
+def theory() -> None:
+    """Print multiply-adds saved against time saved."""
+    target, base = find_target("native"), "resnet50"
+    plans = {name: make_plan(graph_of(name), target) for name in (base, *MOBILE)}
+    direct = direct_only(plans[base].algorithms, target)
+    plans[base] = make_plan(plans[base].graph, target, algorithms=direct)
+    macs = {name: dw.cost(build(name), shape_of(name)).macs for name in plans}
+    taken = by_turns({name: runner(plan, name) for name, plan in plans.items()})
+    print(f"{base}, directly: {1e3 * np.median(taken[base]):.2f} ms")
+    for name in MOBILE:
+        faster, fewer = np.median(taken[base] / taken[name]), macs[base] / macs[name]
+        print(f"{name:20} {1e3 * np.median(taken[name]):6.3f} ms, {fewer:5.2f}x fewer "
+              f"multiply-adds, {faster:5.2f}x faster: {faster / fewer:.2f}")  # fmt: skip
+
+
+def threads() -> None:
+    """Print what two threads gain, and what two copies of the network at once would."""
+    for name in MOBILE:
+        x = image(name)
+        one, two = (dw.compile(build(name), shape_of(name), threads=n) for n in (1, 2))
+        assert np.array_equal(one(x), two(x))
+        taken = by_turns({"one": partial(one, x), "two": partial(two, x), "both": both(one, x)})
+        gained = np.median(taken["one"] / taken["two"])
+        possible = np.median(2 * COPIES * taken["one"] / taken["both"])
+        print(
+            f"{name:20} {1e3 * np.median(taken['one']):6.3f} ms on one, "
+            f"{1e3 * np.median(taken['two']):6.3f} on two: {gained:.2f}x; "
+            f"two copies {possible:.2f}x"
+        )
+
+
+def both(library: Library, x: np.ndarray) -> Run:
+    """Return what runs a library COPIES times on each of two threads."""
+
+    def copies() -> None:
+        for _ in range(COPIES):
+            library(x)
+
+    def run() -> None:
+        other = threading.Thread(target=copies)
+        other.start()
+        copies()
+        other.join()
+
+    return run
+
+
+def start() -> None:
+    """Print how soon the first output is there, how even the runs are, and how large the code."""
+    for name in ("mobilenet_v2", "mobilenet_v3_small", "resnet50"):
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder) / name
+            dw.compile(build(name), shape_of(name)).save(saved)
+            command = [sys.executable, __file__, "open", str(saved)]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            print(f"{name:20} {said.strip()}; {machine_code(saved)}")
+
+
+def machine_code(saved: Path) -> str:
+    """Return the size of a saved library's machine code, as binutils have it."""
+    if not shutil.which("size"):
+        return "machine code: binutils' size is missing"
+    command = ["size", str(saved / "libnet.so")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return f"{int(said.splitlines()[1].split()[0]) / 1e3:.0f} KB of machine code and constants"
+
+
+def open_and_run(saved: Path) -> None:
+    """Print the times of one saved library, in a process that has not opened it before."""
+    x, y = np.zeros(shape_of(""), np.float32), np.empty((1, 1000), np.float32)
+    began = time.perf_counter()
+    library = ctypes.CDLL(str(saved / "libnet.so"))
+    library.net_arena_bytes.restype = ctypes.c_size_t
+    library.net_run.argtypes = (ctypes.c_void_p,) * 4
+    weights = align_copy(np.memmap(saved / "net.weights", np.uint8, mode="r"))
+    arena = aligned_bytes(library.net_arena_bytes())
+    pointers = [array.ctypes.data for array in (weights, x, y, arena)]
+    library.net_run(*pointers)
+    first = time.perf_counter() - began
+    taken = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        library.net_run(*pointers)
+        taken.append(time.perf_counter() - began)
+    median, late = np.median(taken), np.quantile(taken, 0.99)
+    print(f"first output after {1e3 * first:.2f} ms; median {1e3 * median:.3f} ms, "
+          f"p99 / median {late / median:.3f}")  # fmt: skip
+
+
+def memory() -> None:
+    """Print arenas in MB."""
+    target = find_target("native")
+    for name in (*MOBILE, "resnet50"):
+        graph = graph_of(name)
+        sizes = [
+            make_plan(graph, target, optimize=o).arena.bytes for o in (None, "speed", "memory")
+        ]
+        print(f"{name:20} " + "  ".join(f"{size / 1e6:5.2f}" for size in sizes))
+
+
+def predicted() -> None:
+    """Print predicted latency against measured."""
+    here = machine.find() or machine.calibrate()
+    here = machine.time_kernels(here)
+    errors = []
+    for name in (*MOBILE, "xception", "inception_v3", "googlenet", "resnet18", "resnet50"):
+        said = dw.cost(build(name), shape_of(name), machine=here).milliseconds
+        assert said is not None
+        run = partial(dw.compile(build(name), shape_of(name)), image(name))
+        took = 1e3 * float(np.median(by_turns({name: run})[name]))
+        error = said / took - 1
+        errors.append(abs(error))
+        print(f"{name:20} predicted {said:7.3f} ms, measured {took:7.3f}: {100 * error:+.1f} %")
+    print(f"off by {100 * np.mean(errors):.1f} % on average, {100 * max(errors):.1f} % at most")
+
+
+CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted)}
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("claim", choices=[*CLAIMS, "open"])
+    parser.add_argument("saved", type=Path, nargs="?", help="of open: the folder of a library")
+    given = parser.parse_args()
+    if given.claim == "open":
+        open_and_run(given.saved)
+    else:
+        CLAIMS[given.claim]()
+
+
+if __name__ == "__main__":
+    main()
