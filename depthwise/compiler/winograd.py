@@ -47,7 +47,10 @@ def transform_weight(weight: Array, points: tuple[int, int]) -> Array:
     """Return (K, C, R, S) as (K, C, *points), in float64 with a single division each."""
     R, S = weight.shape[2:]
     (down, below), (across, right) = weight_transform(points[0], R), weight_transform(points[1], S)
-    whole = np.einsum("ir,kcrs,js->kcij", down, weight.astype(np.float64), across, optimize=True)
+    flat = weight.astype(np.float64).reshape(
+        -1, R * S
+    )  # one product: einsum took up to 7 times as long
+    whole = (flat @ np.kron(down, across).T).reshape(*weight.shape[:2], *points)
     return whole / np.outer(below, right)
 
 
