@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
+
 NETWORK_HELP = (
     "A name of `depthwise networks`, timm:NAME, torchvision:NAME, package.module:factory, "
     "path/file.py:factory, conv:KIND, or a .pt2 file."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthwise.cli.options import AsJson, Settings
+from depthwise.cli.options import NETWORK, WEIGHTS, AsJson, Settings
 from depthwise.cli.screen import screen
 from depthwise.cli.source import parse_settings
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from depthwise.compiler.manifest import PreparationRecord
     from depthwise.weights import Preprocessing
     from depthwise.weights.classes import Guess
-
-NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
 
 Guesser = Callable[[Path], "list[Guess]"]  # of a photograph, the best first
 

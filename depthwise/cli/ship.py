@@ -13,7 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from depthwise.cli.options import (
+    NETWORK,
     NETWORK_HELP,
+    WEIGHTS,
     Directory,
     Optimize,
     Settings,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from depthwise.report.record import Report
     from depthwise.shipping import Order, Source, Stage
 
-NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
 INTERRUPTED = 130  # as shells say of Ctrl-C
 
 
