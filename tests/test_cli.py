@@ -9,19 +9,12 @@ import time
 
 import pytest
 import torch
+from terminal import run
 from torch import nn
 
 from depthwise import __version__
-from depthwise.cli import main
 from depthwise.cli.source import parse_settings, resolve
 from depthwise.families import find_network, networks
-
-
-def run(*arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(list(arguments))
-    output = capsys.readouterr()
-    return end.value.code, output.out, output.err
 
 
 def test_help_answers_in_half_a_second():

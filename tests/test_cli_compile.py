@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from terminal import run
 
 import depthwise as dw
-from depthwise.cli import main
 from depthwise.compiler.target import find_target
 from depthwise.weights import PHOTOGRAPHS
 
@@ -38,13 +38,6 @@ def nets_py(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.chdir(tmp_path)
     Path("nets.py").write_text(FILE)
-
-
-def run(*arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(list(map(str, arguments)))
-    output = capsys.readouterr()
-    return end.value.code, output.out, output.err
 
 
 # ------------------------------------------------------------------------------------- compile

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from terminal import run
 
 from depthwise.accounting import cost, cost_of_graph
-from depthwise.cli import main
 from depthwise.families.single import CONVOLUTIONS
 from depthwise.graph import ops, trace
 from depthwise.graph.interpret import evaluate
@@ -178,20 +178,17 @@ def test_padding_is_an_option_of_single_convolutions():
 # ------------------------------------------------------------------------------- command line
 
 
-def run(*arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["draw", *arguments])
-    output = capsys.readouterr()
-    return end.value.code, output.out, output.err
+def draw(*arguments, capsys):
+    return run("draw", *arguments, capsys=capsys)
 
 
 def test_flags_and_settings_draw_the_same(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ("conv", "--kind", "depthwise", "--channels", "2", "--kernel", "5", "--size", "7")
-    code, out, _ = run(*flags, capsys=capsys)
+    code, out, _ = draw(*flags, capsys=capsys)
     assert (code, out) == (0, "drawn: conv_depthwise.svg\n")
     settings = ("--set", "in_channels=2", "--set", "kernel=5", "--shape", "1,2,7,7")
-    code, out, _ = run("conv:depthwise", *settings, "--out", "b.svg", "--json", capsys=capsys)
+    code, out, _ = draw("conv:depthwise", *settings, "--out", "b.svg", "--json", capsys=capsys)
     assert json.loads(out) == {"picture": "b.svg"}
     pictures = [(tmp_path / name).read_text() for name in ("conv_depthwise.svg", "b.svg")]
     assert pictures[0] == pictures[1]
@@ -204,7 +201,7 @@ def test_a_network_of_a_file_is_drawn(tmp_path, monkeypatch, capsys):
         "from torch import nn\n\ndef net():\n"
         "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())\n"
     )
-    code, out, _ = run("mine.py:net", "--shape", "1,3,8,8", capsys=capsys)
+    code, out, _ = draw("mine.py:net", "--shape", "1,3,8,8", capsys=capsys)
     assert (code, out) == (0, "drawn: mine.py_net.svg\n")
     assert "3×3 → 8 · ReLU" in (tmp_path / "mine.py_net.svg").read_text()
 
@@ -224,7 +221,7 @@ def test_a_network_of_a_file_is_drawn(tmp_path, monkeypatch, capsys):
 )
 def test_what_it_cannot_draw_is_said(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(*arguments, capsys=capsys)
+    code, _, err = draw(*arguments, capsys=capsys)
     assert code == 2
     assert message in err.replace("\n", " ")
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,8 @@ import torch
 import torchvision
 from PIL import Image
 from safetensors.torch import save_file
+from terminal import run
 
-from depthwise.cli import main
 from depthwise.weights import PHOTOGRAPHS, Preprocessing, build, imagenet_preprocessing
 
 # torchvision's mobilenet_v2 with mobilenet_v2-b0353104.pth in float32 and its own transforms,
@@ -17,10 +17,7 @@ FLOAT32 = {"chelsea.jpg": ("Egyptian cat", 0.692549), "coffee.jpg": ("espresso",
 
 
 def predict(*arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["predict", *map(str, arguments)])
-    output = capsys.readouterr()
-    return end.value.code, output.out, output.err
+    return run("predict", *arguments, capsys=capsys)
 
 
 @pytest.mark.parametrize("photo", PHOTOGRAPHS, ids=lambda photo: photo.name)

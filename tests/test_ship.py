@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from orders import measured_elsewhere, ordered, paint, tiny  # noqa: F401  (a fixture, used by all)
+from terminal import run
 
 import depthwise as dw
 from depthwise.accounting.tables import render
-from depthwise.cli import main
 from depthwise.compiler import artefact
 from depthwise.compiler.artefact import STATE
 from depthwise.report.record import Report
@@ -245,13 +245,6 @@ def nets_py(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.chdir(tmp_path)
     Path("nets.py").write_text(FILE)
-
-
-def run(*arguments, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(list(map(str, arguments)))
-    output = capsys.readouterr()
-    return end.value.code, output.out, output.err
 
 
 @pytest.mark.usefixtures("nets_py")
