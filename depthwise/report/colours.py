@@ -1,21 +1,24 @@
-"""The colours of the kinds of layers: Okabe and Ito's, told apart by the colour-blind.
+"""Okabe and Ito's colours, told apart by the colour-blind, and which kind of layer has which."""
 
-Greys are for what has no multiply-adds.
-"""
+ORANGE, YELLOW, GREEN, PURPLE = "#E69F00", "#F0E442", "#009E73", "#CC79A7"
+BLUE, SKY, VERMILION, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#000000"
+LIGHT_BLUE = "#3A9BD9"  # BLUE on a dark page
 
+# Greys are for what has no multiply-adds.
 COLOURS = {
-    "standard": "#E69F00",
-    "pointwise": "#0072B2",
-    "depthwise": "#D55E00",
-    "grouped": "#009E73",
-    "dilated": "#CC79A7",
-    "transposed": "#56B4E9",
-    "deformable": "#000000",
-    "linear": "#F0E442",
+    "standard": ORANGE,
+    "pointwise": BLUE,
+    "depthwise": VERMILION,
+    "grouped": GREEN,
+    "dilated": PURPLE,
+    "transposed": SKY,
+    "deformable": BLACK,
+    "linear": YELLOW,
     "normalisation": "#8C8C8C",
     "activation": "#D0D0D0",
     "other": "#5A5A5A",
 }
+DARK = {"deformable": "#FFFFFF", "other": "#A5ADB5", "pointwise": LIGHT_BLUE}  # on a dark page
 SAME_COLOUR = {"matrix product": "linear"}
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import log
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -15,6 +14,7 @@ from depthwise.accounting.cost import Cost, Layer
 from depthwise.accounting.count import CONVENTION
 from depthwise.accounting.tables import in_units
 from depthwise.report.colours import COLOURS, colour_name
+from depthwise.report.plots import save_figure
 
 GOOD_ROWS = 30  # these fill a page and can be read
 ROW_HEIGHT = 0.19  # inches
@@ -50,16 +50,10 @@ def cost_picture(cost: Cost, path: Path) -> None:
     Layers of a large network are put together by the beginnings of their paths. Raises ValueError
     for another suffix, and for a network that has no layers.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise ValueError(f"{path}: a picture ends in .svg or .png")
     rows = group_layers(cost.layers)
     if not rows:
         raise ValueError(f"{cost.network or 'the network'} has no layers to draw")
-    # text stays text, and the same picture gives the same bytes
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthwise", "font.size": 8}):
-        figure = _draw(cost, rows)
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=150, metadata=metadata)
+    save_figure(lambda: _draw(cost, rows), path)
 
 
 def group_layers(layers: tuple[Layer, ...]) -> tuple[Row, ...]:

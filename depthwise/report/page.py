@@ -9,10 +9,9 @@ from markupsafe import Markup
 
 from depthwise.compiler.artefact import render_template
 from depthwise.report.charts import field_chart, roofline_chart
-from depthwise.report.colours import COLOURS, colour_name
+from depthwise.report.colours import COLOURS, DARK, colour_name
 from depthwise.report.figures import FILTERS
 from depthwise.report.record import LayerTimeRecord, Report
-from depthwise.report.svg import DARK
 
 SHOWN = 0.01  # of the time: layers below are left to report.json
 WORST = 8  # layers of the verification

@@ -5,10 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from depthwise.graph import ops
+from depthwise.report.colours import (
+    BLUE,
+    GREEN,
+    LIGHT_BLUE,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+)
 from depthwise.report.svg import rectangle, wire
 from depthwise.report.windows import Stage, taps
 
-CHANNELS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+CHANNELS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
 MIXED = "mixed"  # what several channels are added up in
 
 CSS = (
@@ -23,8 +32,9 @@ CSS = (
 .move{stroke:#1B1F23;stroke-width:1}
 .dot{fill:#1B1F23}
 @media (prefers-color-scheme:dark){
-.c0{fill:#3A9BD9;stroke:#3A9BD9}
-.mixed{fill:#A3ACB5;stroke:#A3ACB5}
+"""
+    + f".c0{{fill:{LIGHT_BLUE};stroke:{LIGHT_BLUE}}}\n"
+    + """.mixed{fill:#A3ACB5;stroke:#A3ACB5}
 .frame,.move{stroke:#F2F4F6} .dot{fill:#F2F4F6}
 .full{stroke:#15181C}
 .soft{fill-opacity:.22}

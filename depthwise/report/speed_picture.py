@@ -5,26 +5,27 @@ from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from depthwise.bench.peers import OURS, PEERS
 from depthwise.bench.record import BenchRecord, NetworkRecord, RuntimeRecord
+from depthwise.report.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from depthwise.report.plots import save_figure
 
 REFERENCE = "resnet50"
 TICKS = (1, 2, 5, 10, 20, 50, 100)
 
-# Okabe and Ito's colours, told apart by the colour-blind; each runtime has its own marker, too.
+# Each runtime has a marker of its own beside its colour.
 STYLES = {
-    OURS.name: ("#D55E00", "o"),
-    "openvino": ("#0072B2", "s"),
-    "onnxruntime": ("#009E73", "^"),
-    "ncnn": ("#CC79A7", "D"),
-    "mnn": ("#E69F00", "v"),
-    "litert": ("#000000", "*"),
-    "torch.compile": ("#56B4E9", "P"),
+    OURS.name: (VERMILION, "o"),
+    "openvino": (BLUE, "s"),
+    "onnxruntime": (GREEN, "^"),
+    "ncnn": (PURPLE, "D"),
+    "mnn": (ORANGE, "v"),
+    "litert": (BLACK, "*"),
+    "torch.compile": (SKY, "P"),
     "pytorch": ("#5A5A5A", "X"),
 }
 
@@ -80,17 +81,11 @@ def speed_picture(records: Sequence[BenchRecord], path: Path) -> None:
 
     Raises ValueError for another suffix, for ResNet-50 alone or none, and for mixed threads.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise ValueError(f"{path}: a picture ends in .svg or .png")
     threads = {record.threads for record in records}
     if len(threads) > 1:
         raise ValueError(f"measured on {sorted(threads)} threads: draw a picture of each")
     found = savings([network for record in records for network in record.networks])
-    # text stays text, and the same picture gives the same bytes
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthwise", "font.size": 8}):
-        figure = _draw(found, records[0])
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=150, metadata=metadata)
+    save_figure(lambda: _draw(found, records[0]), path)
 
 
 def _draw(found: dict[str, tuple[Saving, ...]], record: BenchRecord) -> Figure:

@@ -5,7 +5,7 @@ Classes carry the colours, so that one file is light or dark as the reader's scr
 
 from xml.sax.saxutils import escape
 
-from depthwise.report.colours import COLOURS
+from depthwise.report.colours import BLUE, COLOURS, DARK, SKY
 
 FONT = "Verdana, 'DejaVu Sans', Helvetica, Arial, sans-serif"
 
@@ -29,10 +29,9 @@ STYLES = {
     "wire": ("fill:none;stroke:#57606A;stroke-width:1.2", "stroke:#A3ACB5"),
     "joint": ("fill:#FFFFFF;stroke:#57606A;stroke-width:1.2", "fill:#15181C;stroke:#A3ACB5"),
     "track": ("fill:#DDE1E6", "fill:#353C44"),
-    "bar": ("fill:#0072B2", "fill:#56B4E9"),
+    "bar": (f"fill:{BLUE}", f"fill:{SKY}"),
     "box": ("fill:#FFFFFF;stroke:#8A929A", "fill:#2A3038;stroke:#77818B"),
 }
-DARK = {"deformable": "#FFFFFF", "other": "#A5ADB5", "pointwise": "#3A9BD9"}
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
