@@ -15,10 +15,11 @@ convolution = CONVOLUTIONS.register
 
 def _padded(conv: nn.Conv2d, padding: int | None) -> nn.Conv2d:
     """Return a convolution with `padding` zeros on each side, as it is where that is None."""
-    if padding is not None and padding < 0:
+    if padding is None:
+        return conv
+    if padding < 0:
         raise ValueError(f"padding={padding}: expected zeros on each side, 0 or more")
-    if padding is not None:
-        conv.padding = (padding, padding)
+    conv.padding = (padding, padding)
     return conv
 
 
