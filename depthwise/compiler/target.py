@@ -30,6 +30,11 @@ class Target:
         return self.architecture != host_architecture()
 
     @property
+    def runs_here(self) -> bool:
+        """Whether this machine's CPU runs what is built."""
+        return not self.foreign and self.requires <= cpu_features()
+
+    @property
     def system(self) -> str:
         """The operating system compiled for: this machine's, Linux for another architecture."""
         if self.architecture == "wasm32":
@@ -103,7 +108,7 @@ def check_runs_here(target: Target) -> None:
 
 def _native() -> Target:
     for target in TARGETS:  # the widest of an architecture comes first
-        if not target.foreign and target.requires <= cpu_features():
+        if target.runs_here:
             return target
     raise ValueError(
         f"this machine's CPU, {host_architecture()}, is none of our targets: "

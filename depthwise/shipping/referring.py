@@ -27,7 +27,7 @@ def refer(order: Order, report: Report) -> Reference:
     side = order.source.side
     assert report.counted
     saved = report.counted.macs_saved
-    if side is None or not saved or not order.build.runs_here:
+    if side is None or not saved or not order.build.chosen.runs_here:
         return Reference(found=None)
     reference = _build_reference(side, order)
     own, other = _time_by_turns(load(order.directory), reference, order.rounds)
