@@ -271,6 +271,14 @@ def test_a_users_own_file_end_to_end(tmp_path, capsys):
         assert torch.allclose(dw.load("here/tiny")(x), tiny()(x), atol=1e-5)
 
 
+def test_a_flag_named_pretrained_is_no_record_of_weights(copied):
+    net = tiny()
+    net.pretrained = True
+    source = replace(copied.source, net=net)
+    assert source.preprocessing == copied.source.preprocessing
+    assert STAGES[1].run(replace(copied, source=source), pipeline.begin(copied))
+
+
 @pytest.mark.usefixtures("nets_py")
 @pytest.mark.parametrize(
     ("arguments", "message"),

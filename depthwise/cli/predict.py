@@ -62,7 +62,7 @@ def _network(network: str, weights: str, options: dict[str, str]) -> Guesser:
     """Return what guesses with PyTorch."""
     import torch  # noqa: PLC0415
 
-    from depthwise.weights import build  # noqa: PLC0415
+    from depthwise.weights import build, find_pretrained  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, class_names  # noqa: PLC0415
 
     net = build(network, weights=weights, **options).eval()
@@ -71,7 +71,7 @@ def _network(network: str, weights: str, options: dict[str, str]) -> Guesser:
     def guess(photo: Path) -> "list[Guess]":
         with torch.inference_mode():
             scores = net(preprocessing.apply(photo))[0].numpy()
-        return best_classes(scores, class_names(net, len(scores)))
+        return best_classes(scores, class_names(find_pretrained(net), len(scores)))
 
     return guess
 
@@ -122,13 +122,13 @@ def _recorded(directory: Path, library: "Library") -> "Preprocessing":
     recorded = Preprocessing.model_validate(network.preprocessing)
     if recorded.crop == side:
         return recorded
-    resize = round(recorded.resize * side / recorded.crop)
+    scaled = recorded.for_side(side)
     print(
         f"depthwise: {directory} is compiled for {side} pixels, and its weights are for "
-        f"{recorded.crop}: photographs are resized to {resize}, the middle {side}",
+        f"{recorded.crop}: photographs are resized to {scaled.resize}, the middle {side}",
         file=sys.stderr,
     )
-    return recorded.model_copy(update={"resize": resize, "crop": side})
+    return scaled
 
 
 def _join(shapes: list[tuple[int, ...]]) -> str:
@@ -137,9 +137,10 @@ def _join(shapes: list[tuple[int, ...]]) -> str:
 
 def _preprocessing(network: str, weights: str, net: "nn.Module") -> "Preprocessing":
     from depthwise.families import find_network  # noqa: PLC0415
+    from depthwise.weights import find_pretrained  # noqa: PLC0415
 
-    if net.pretrained is not None:
-        return net.pretrained.preprocessing  # type: ignore[union-attr, return-value]
+    if recorded := find_pretrained(net):
+        return recorded.preprocessing
     return _assume(weights, find_network(network).resolution)
 
 

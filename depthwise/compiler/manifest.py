@@ -11,7 +11,7 @@ NAME = "manifest.json"
 
 
 class Record(BaseModel):
-    """A part of the manifest: never changed, and nothing in it that we do not know."""
+    """A part of a file that we write: never changed, and nothing in it that we do not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

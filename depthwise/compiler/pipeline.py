@@ -40,12 +40,13 @@ from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
-from depthwise.compiler.target import Target, cpu_features, find_target
+from depthwise.compiler.target import Target, find_target
 from depthwise.compiler.tune import fastest_algorithms
 from depthwise.compiler.tune_streams import fastest_groups
 from depthwise.compiler.verify import trace_plan, verify
 from depthwise.graph import Graph, Shape, capture, check, export, show
 from depthwise.graph.failure import quiet
+from depthwise.weights import Pretrained, find_pretrained
 
 Network = nn.Module | ExportedProgram | str | PathLike[str]
 
@@ -80,10 +81,10 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     cost = cost_of_graph(captured, network_name(net))
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
     manifest = make_manifest(
-        plan, cost, shared, find_compiler(cc), getattr(net, "pretrained", None), preparation
+        plan, cost, shared, find_compiler(cc), find_pretrained(net), preparation
     )
     artefact = Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
-    if not chosen.foreign and chosen.requires <= cpu_features():
+    if chosen.runs_here:
         artefact = verified(artefact, plan, program, cc, samples, preparation)
     return Library(artefact)
 
@@ -109,8 +110,7 @@ def rewrite(graph: Graph, preparation: Preparation | None = None) -> Graph:
 
 def can_tune(target: Target, optimize: Optimize) -> bool:
     """Tell whether what is fastest can be measured: speed is asked for, on this very machine."""
-    here = not target.foreign and target.requires <= cpu_features()
-    return optimize == "speed" and here and target == find_target("native")
+    return optimize == "speed" and target.runs_here and target == find_target("native")
 
 
 def choose_plan(
@@ -164,7 +164,7 @@ def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
 
 
 def make_manifest(
-    plan: Plan, cost: Cost, shared: Path, compiler: Compiler, pretrained: Any,
+    plan: Plan, cost: Cost, shared: Path, compiler: Compiler, pretrained: Pretrained | None,
     preparation: Preparation | None,
 ) -> Manifest:  # fmt: skip
     """Return what the library says of itself; `pretrained` is the record of bundled weights."""

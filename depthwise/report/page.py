@@ -26,7 +26,7 @@ def render_page(report: Report) -> str:
     environment.filters |= {**FILTERS, "colour": colour_name, "svg_uri": _svg_uri}
     template = environment.from_string((folder / "report.html.jinja").read_text("utf-8"))
     profiled, counted = report.profiled, report.counted
-    side = report.asked.input_shapes[0][-1]
+    side, rows = report.asked.input_shapes[0][-1], _rows(report)
     return template.render(
         report=report,
         style=Markup((folder / "report.css").read_text("utf-8")),
@@ -34,8 +34,8 @@ def render_page(report: Report) -> str:
         dark=DARK,
         roofline=Markup(roofline_chart(profiled)) if profiled else "",
         fields=Markup(field_chart(counted, side)) if counted else "",
-        rows=_rows(report),
-        longest=max((row.microseconds for row in _rows(report)), default=1.0),
+        rows=rows,
+        longest=max((row.microseconds for row in rows), default=1.0),
         worst=_worst(report),
         example=_example(report),
     )

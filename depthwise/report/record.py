@@ -5,19 +5,11 @@ All numbers that report.html prints stand in these records, and so in report.jso
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from depthwise.bench.record import MachineRecord, NetworkRecord, SoftwareRecord
-from depthwise.compiler.manifest import Manifest
+from depthwise.compiler.manifest import Manifest, Record
 from depthwise.machine.record import Machine
 
 FORMAT = 1
-
-
-class Record(BaseModel):
-    """A part of a report: never changed, and nothing in it that we do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Asked(Record):

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from depthwise.bench.case import Question
-from depthwise.bench.peers import DIRECT, OURS, PEERS, Runtime
+from depthwise.bench.peers import DIRECT, OURS, PEERS
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.bench.rounds import compare as take_turns
 from depthwise.compiler.library import load
@@ -15,8 +15,10 @@ SLOW = ("torch.compile",)  # to open: minutes; `depthwise bench` has it
 
 def compare(order: Order, report: Report) -> Compared:
     """Time the saved library and the installed peers by turns, each in a process of its own."""
-    found = [(peer, _is_installed(peer)) for peer in PEERS if peer.name not in SLOW]
-    missing = tuple(peer.name for peer, installed in found if not installed)
+    packages = installed_versions().keys()
+    asked = [peer for peer in PEERS if peer.name not in SLOW]
+    peers = [peer for peer in asked if packages >= set(peer.packages)]
+    missing = tuple(peer.name for peer in asked if peer not in peers)
     reason = _why_not(order, report)
     if reason:
         return Compared(
@@ -27,7 +29,6 @@ def compare(order: Order, report: Report) -> Compared:
         source.network, source.settings, source.weights, source.program, source.shapes[0],
         load(order.directory),
     )  # fmt: skip
-    peers = [peer for peer, installed in found if installed]
     record = take_turns(question, peers, order.build.threads, order.rounds)
     return summarise(record, missing)
 
@@ -62,15 +63,11 @@ def _why_not(order: Order, report: Report) -> str:
     """Return why nothing can be compared, in a sentence; empty where it can."""
     assert report.compiled
     network = report.compiled.manifest.network
-    if not order.build.runs_here:
+    if not order.build.chosen.runs_here:
         return f"This machine cannot run a library for {order.build.chosen.name}: nothing is timed."
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         return "The network has several inputs or outputs: runtimes are compared on one of each."
     return ""
-
-
-def _is_installed(peer: Runtime) -> bool:
-    return set(peer.packages) <= set(installed_versions())
 
 
 def _line(record: NetworkRecord, runtime: RuntimeRecord) -> RuntimeLine:

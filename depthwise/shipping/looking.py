@@ -33,7 +33,7 @@ def look(order: Order, _: Report) -> Looked:
     source, prepare = order.source, order.source.preprocessing
     if prepare is None or not order.images:
         return Looked(images=(), features=(), remarks=("The network was shown no photographs.",))
-    if not order.build.runs_here:
+    if not order.build.chosen.runs_here:
         remark = f"This machine cannot run a library for {order.build.chosen.name}."
         return Looked(images=(), features=(), remarks=(remark,))
     library = load(order.directory)
@@ -46,7 +46,7 @@ def _remarks(order: Order) -> Iterator[str]:
     source = order.source
     if source.untrained:
         yield "The weights are random: what the network would take the photographs for is not said."
-    elif getattr(source.net, "pretrained", None) is None:
+    elif source.pretrained is None:
         yield (
             "The weights do not record how photographs are prepared, nor the names of their "
             "classes: ImageNet's usual way is assumed."
@@ -64,17 +64,12 @@ def _look(source: Source, library: Library, path: Path, prepare: Preprocessing) 
     error = max(relative_error(y, e) for y, e in zip(scores, _flat(expected), strict=True))
     guesses: list[tuple[str, float]] = []
     if not source.untrained and [y.ndim for y in scores] == [2] and scores[0].shape[1] > 1:
-        names = _names(source, scores[0].shape[1])
+        names = class_names(source.pretrained, scores[0].shape[1])
         guesses = best_classes(scores[0][0], names)[:TOP]
     return ImageRecord(
         file=path.name, picture=_photograph(pixels, prepare), error=error,
         guesses=tuple(GuessRecord(name=name, probability=p) for name, p in guesses),
     )  # fmt: skip
-
-
-def _names(source: Source, classes: int) -> tuple[str, ...]:
-    net = source.net
-    return class_names(net if isinstance(net, nn.Module) else nn.Identity(), classes)
 
 
 def _call(source: Source, pixels: Tensor) -> Any:

@@ -10,9 +10,9 @@ from torch.export import ExportedProgram
 
 from depthwise.compiler.partition import Optimize
 from depthwise.compiler.pipeline import open_program
-from depthwise.compiler.target import Target, cpu_features, find_target
+from depthwise.compiler.target import Target, find_target
 from depthwise.graph import Graph, Shape, capture, show
-from depthwise.weights import Preprocessing, imagenet_preprocessing
+from depthwise.weights import Preprocessing, Pretrained, find_pretrained, imagenet_preprocessing
 
 MOST_IMAGES = 16  # that are looked at: each is verified layer by layer, which takes a second
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
@@ -53,6 +53,11 @@ class Source:
         return found.hexdigest()
 
     @property
+    def pretrained(self) -> Pretrained | None:
+        """What the weights say of themselves; None where they record nothing."""
+        return find_pretrained(self.net)
+
+    @property
     def side(self) -> int | None:
         """The pixels of the square colour image that it takes; None where it takes none."""
         match self.shapes:
@@ -68,12 +73,9 @@ class Source:
         """
         if self.side is None:
             return None
-        pretrained = getattr(self.net, "pretrained", None)
-        if pretrained is None:
+        if self.pretrained is None:
             return imagenet_preprocessing(self.side)
-        known: Preprocessing = pretrained.preprocessing
-        resize = round(known.resize * self.side / known.crop)
-        return known.model_copy(update={"resize": resize, "crop": self.side})
+        return self.pretrained.preprocessing.for_side(self.side)
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,6 @@ class Build:
     def chosen(self) -> Target:
         """The target itself."""
         return find_target(self.target)
-
-    @property
-    def runs_here(self) -> bool:
-        """Tell whether this machine can run what is built."""
-        return not self.chosen.foreign and self.chosen.requires <= cpu_features()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """The fifth stage: where the time goes on one thread, layer by layer, against the ideal."""
 
 from depthwise import machine as machines
+from depthwise.accounting.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, bound, profile
 from depthwise.bench.peak import measure_peak
 from depthwise.compiler.pipeline import rewrite
@@ -23,7 +24,7 @@ def profile_layers(order: Order, report: Report) -> Profiled:
 
     Measures the machine where it was not measured before.
     """
-    if not order.build.runs_here:
+    if not order.build.chosen.runs_here:
         remark = f"This machine cannot run a library for {order.build.chosen.name}."
         return Profiled(
             milliseconds=0, ideal=0, rate=0, peak=0, of_peak=0, layers=(), kinds=(), machine=None,
@@ -42,9 +43,7 @@ def profile_layers(order: Order, report: Report) -> Profiled:
 
 def _kinds_of_layers(counted: Counted, order: Order) -> dict[str, str]:
     """Return the kind of each layer by its path, and of what has no multiply-adds by its name."""
-    from depthwise.accounting.count import kind  # noqa: PLC0415
-
-    by_name = {node.name: kind(order.source.graph, node) for node in order.source.graph}
+    by_name = {node.name: kind_of(order.source.graph, node) for node in order.source.graph}
     return {**by_name, **{layer.path: layer.kind for layer in counted.layers if layer.macs}}
 
 

@@ -96,7 +96,8 @@ def _compared(found: Compared | None, threads: int) -> list[str]:
     if found.missing:
         lines.append(
             f"not installed, so not compared: {', '.join(found.missing)} "
-            "(pip install 'depthwise[bench]')"
+            "(pip install 'depthwise[bench]'; litert alone: 'depthwise[litert]', in an environment "
+            "of its own)"
         )
     return lines
 

@@ -1,6 +1,13 @@
 """Weights from checkpoints, ours, torchvision's and timm's, and the bundled ones."""
 
-from depthwise.weights.bundled import IMAGENET, PHOTOGRAPHS, Pretrained, build, read_labels
+from depthwise.weights.bundled import (
+    IMAGENET,
+    PHOTOGRAPHS,
+    Pretrained,
+    build,
+    find_pretrained,
+    read_labels,
+)
 from depthwise.weights.load import load_weights
 from depthwise.weights.preprocessing import Preprocessing, imagenet_preprocessing
 
@@ -10,6 +17,7 @@ __all__ = [
     "Preprocessing",
     "Pretrained",
     "build",
+    "find_pretrained",
     "imagenet_preprocessing",
     "load_weights",
     "read_labels",

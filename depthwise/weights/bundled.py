@@ -47,6 +47,12 @@ class Pretrained(BaseModel):
         return read_labels(self.labels)
 
 
+def find_pretrained(net: object) -> Pretrained | None:
+    """Return what `build` recorded of a network's weights; None for every other network."""
+    found = getattr(net, "pretrained", None)  # networks of others have flags of that name
+    return found if isinstance(found, Pretrained) else None
+
+
 @cache
 def read_labels(name: str) -> tuple[str, ...]:
     """Return the lines of depthwise/data/`name`. Raises ValueError where there is no such file."""

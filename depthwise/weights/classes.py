@@ -1,16 +1,14 @@
 """From a classifier's scores to the names of what it sees."""
 
 import numpy as np
-from torch import nn
 
-from depthwise.weights.bundled import read_labels
+from depthwise.weights.bundled import Pretrained, read_labels
 
 Guess = tuple[str, float]  # class, probability
 
 
-def class_names(net: nn.Module, classes: int) -> tuple[str, ...]:
-    """Return the names that a network's weights bring, else the usual ones."""
-    pretrained = getattr(net, "pretrained", None)
+def class_names(pretrained: Pretrained | None, classes: int) -> tuple[str, ...]:
+    """Return the names that a network's weights record, else the usual ones."""
     return pretrained.class_names if pretrained else usual_names(classes)
 
 

@@ -32,6 +32,12 @@ class Preprocessing(BaseModel):
         pixels = _upright_rgb(image) if isinstance(image, Image.Image) else _read(Path(image))
         return self._transform(pixels).unsqueeze(0)
 
+    def for_side(self, side: int) -> "Preprocessing":
+        """Return the same for a network that takes `side` pixels: both sizes are scaled."""
+        return self.model_copy(
+            update={"resize": round(self.resize * side / self.crop), "crop": side}
+        )
+
     @property
     def _transform(self) -> v2.Compose:
         return v2.Compose(
