@@ -64,6 +64,7 @@ class Case:
     epilogue: Epilogue = PLAIN
     tile: tuple[int, int] = (7, 2)
     panel_outer: int = 0
+    ahead: int = 0
     gaps: tuple[int, int] = (0, 0)  # in, out
     in_place: bool = False  # the summand lies where the result goes
 
@@ -108,7 +109,7 @@ CONV = {
     "1x1 tile": Case((2, 7), 5, 32, epilogue=ADD_ACT),
     "1x1 above tile": Case((2, 8), 5, 33, epilogue=ACT_ADD_ACT),
     "1x1 three blocks": Case((1, 29), 9, 75, tile=(14, 2), images=2, epilogue=ACT, gaps=(3, 5)),
-    "1x1 panel": Case((1, 29), 9, 75, tile=(6, 3), images=2, panel_outer=1, gaps=(1, 2),
+    "1x1 panel": Case((1, 29), 9, 75, tile=(6, 3), images=2, panel_outer=1, ahead=5, gaps=(1, 2),
                       epilogue=ADD),
     "1x1 wide tile": Case((1, 3), 17, 130, tile=(1, 8), panel_outer=1),
     "1x1 tall tile": Case((1, 35), 3, 5, tile=(16, 1), epilogue=ADD_ACT, gaps=(0, 7)),
@@ -196,7 +197,7 @@ def conv_call(case: Case) -> str:
     ]
     sizes = ints(
         case.images, *case.size, R * S, case.channels // case.groups, case.outs // case.groups,
-        case.groups, *case.tile, case.panel_outer, image, row * case.stride[0],
+        case.groups, *case.tile, case.panel_outer, case.ahead, image, row * case.stride[0],
         pixel * case.stride[1], *case.out_strides, *case.sum_strides,
     )  # fmt: skip
     return (

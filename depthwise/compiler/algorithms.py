@@ -104,6 +104,24 @@ def direct_default(layer: Layer, target: Target) -> Direct:
     return Direct(pixels, vectors, layer.taps * layer.channels * layer.outs * 4 > LARGE)
 
 
+# Weights that follow a layer's own are brought closer while it computes: a cache line for each
+# PER_LINE multiply-adds of vectors, and no more than AHEAD bytes, for they push other data out.
+# MobileNetV3-Large gains 1.7 % with 32 of them, 2.4 with 64, 3.0 with 128. A layer in which fewer
+# than BUSY pixels meet each weight waits for its own.
+PER_LINE, AHEAD, BUSY = 128, 256 * 1024, 8
+
+
+def lines_ahead(layer: Layer, direct: Direct, lanes: int) -> int:
+    """Return how many cache lines of the next weights each tile of a convolution asks for."""
+    if layer.images * layer.rows * layer.width < BUSY:
+        return 0
+    vectors = ceil(layer.outs / lanes)
+    runs = layer.images * layer.rows * layer.width // layer.run
+    tiles = runs * ceil(layer.run / direct.pixels) * ceil(vectors / direct.vectors) * layer.groups
+    work = direct.pixels * min(direct.vectors, vectors) * layer.taps * layer.channels
+    return min(work // PER_LINE, AHEAD // (64 * tiles))
+
+
 def candidates(layer: Layer, target: Target) -> list[Algorithm]:
     """Return the few ways to compute a layer that are worth trying, the default first."""
     direct = direct_default(layer, target)

@@ -10,6 +10,8 @@
      tile_pixels, tile_vectors    the register tile: pixels of a row x vectors of output channels
      panel_outer                  1: a block of weights meets the whole input before the next does (large weights);
                                   0: a tile of pixels meets all weights before the next does (small weights)
+     ahead                        cache lines beyond the bias, where the next layers' weights lie, that each tile
+                                  brings closer while it computes
      in_image, in_row, in_pixel   floats from what one output image, row, pixel reads to what the next reads, so
                                   that in_row = stride * floats of an input row, in_pixel = stride * pixel stride
      out_..., sum_...             floats between neighbours of out and sum
@@ -23,15 +25,16 @@
    The input carries its padding: every tap of every pixel must be readable. */
 
 enum { CONV_PIXELS = 16, CONV_VECTORS = 16 }; /* the largest tile either way */
+enum { LINE = 16 };                          /* floats of a cache line */
 
 INLINE void f32_conv_naive(
     const int images, const int rows, const int width, const int taps, const int channels, const int outs,
-    const int groups, const int tile_pixels, const int tile_vectors, const int panel_outer, const int in_image,
-    const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
+    const int groups, const int tile_pixels, const int tile_vectors, const int panel_outer, const int ahead,
+    const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
     const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e, const int *offsets,
     const float *in, const float *w, const float *bias, const float *sum, float *out) {
     const int padded = (outs + VL - 1) / VL * VL, block = tile_vectors * VL;
-    (void)tile_pixels, (void)panel_outer;
+    (void)tile_pixels, (void)panel_outer, (void)ahead;
     for (int n = 0; n < images; n++)
     for (int y = 0; y < rows; y++)
     for (int x = 0; x < width; x++)
@@ -52,7 +55,7 @@ INLINE void f32_conv_naive(
 
 /* the arguments of f32_conv that its parts share */
 struct f32_conv {
-    int taps, channels, outs, tile_pixels, tile_vectors;
+    int taps, channels, outs, tile_pixels, tile_vectors, ahead;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue e;
     const int *offsets;
@@ -134,18 +137,26 @@ INLINE void f32_conv_tile(
             f32_conv_store_both(a, x, pixels, lanes, both[x / 2], a.e.add ? sum + whole * VL : 0, out + whole * VL);
 }
 
+/* Asks for the cache lines from *next on, and moves it behind them. Nothing is read: past the weights nothing happens. */
+INLINE void f32_conv_fetch(const int lines, const float **next) {
+    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next);
+}
+
 /* one block of `vectors` output vectors over images x rows x width pixels */
 INLINE void f32_conv_block(
     const struct f32_conv a, const int images, const int rows, const int width, const int vectors,
-    const int lanes, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int lanes, const float *in, const float *w, const float *bias, const float *sum, float *out,
+    const float **next) {
     const int rest = width % a.tile_pixels, whole = width - rest;
     for (int n = 0; n < images; n++)
     for (int y = 0; y < rows; y++) {
         const float *p = in + (size_t)n * a.in_image + (size_t)y * a.in_row;
         float *q = out + (size_t)n * a.out_image + (size_t)y * a.out_row;
-        for (int x = 0; x < whole; x += a.tile_pixels)
+        for (int x = 0; x < whole; x += a.tile_pixels) {
+            f32_conv_fetch(a.ahead, next);
             f32_conv_tile(a, a.tile_pixels, vectors, lanes, p + (size_t)x * a.in_pixel, w, bias,
                           f32_conv_sum(a, sum, n, y, x), q + (size_t)x * a.out_pixel);
+        }
         if (rest)
             f32_conv_tile(a, rest, vectors, lanes, p + (size_t)whole * a.in_pixel, w, bias,
                           f32_conv_sum(a, sum, n, y, whole), q + (size_t)whole * a.out_pixel);
@@ -155,34 +166,35 @@ INLINE void f32_conv_block(
 /* all output channels of a group over images x rows x width pixels, block after block */
 INLINE void f32_conv_blocks(
     const struct f32_conv a, const int images, const int rows, const int width, const float *in, const float *w,
-    const float *bias, const float *sum, float *out) {
+    const float *bias, const float *sum, float *out, const float **next) {
     const int block = a.tile_vectors * VL, rest = a.outs % block, whole = a.outs - rest;
     const int last = (rest + VL - 1) / VL; /* vectors of the last block */
     for (int k = 0; k < whole; k += block)
         f32_conv_block(a, images, rows, width, a.tile_vectors, VL, in, w + (size_t)k * a.taps * a.channels,
-                       bias + k, a.e.add ? sum + k : 0, out + k);
+                       bias + k, a.e.add ? sum + k : 0, out + k, next);
     if (rest)
         f32_conv_block(a, images, rows, width, last, rest - (last - 1) * VL, in,
                        w + (size_t)whole * a.taps * a.channels, bias + whole, a.e.add ? sum + whole : 0,
-                       out + whole);
+                       out + whole, next);
 }
 
 INLINE void f32_conv(
     const int images, const int rows, const int width, const int taps, const int channels, const int outs,
-    const int groups, const int tile_pixels, const int tile_vectors, const int panel_outer, const int in_image,
-    const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
+    const int groups, const int tile_pixels, const int tile_vectors, const int panel_outer, const int ahead,
+    const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
     const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e, const int *offsets,
     const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const struct f32_conv a = {taps,      channels, outs,     tile_pixels, tile_vectors, in_image, in_row, in_pixel,
-                               out_image, out_row,  out_pixel, sum_image,  sum_row,      sum_pixel, e, offsets};
+    const struct f32_conv a = {taps,     channels,  outs,    tile_pixels, tile_vectors, ahead,   in_image,  in_row,
+                               in_pixel, out_image, out_row, out_pixel,   sum_image,    sum_row, sum_pixel, e, offsets};
     const int padded = (outs + VL - 1) / VL * VL;
     const int rest = width % tile_pixels, whole = width - rest;
+    const float *next = bias + groups * padded;
     for (int g = 0; g < groups; g++) {
         const float *ig = in + g * channels, *wg = w + (size_t)g * padded * taps * channels;
         const float *bg = bias + g * padded, *sg = e.add ? sum + g * outs : 0;
         float *og = out + g * outs;
         if (panel_outer) {
-            f32_conv_blocks(a, images, rows, width, ig, wg, bg, sg, og);
+            f32_conv_blocks(a, images, rows, width, ig, wg, bg, sg, og, &next);
             continue;
         }
         for (int n = 0; n < images; n++)
@@ -191,10 +203,10 @@ INLINE void f32_conv(
             float *q = og + (size_t)n * out_image + (size_t)y * out_row;
             for (int x = 0; x < whole; x += tile_pixels)
                 f32_conv_blocks(a, 1, 1, tile_pixels, p + (size_t)x * in_pixel, wg, bg,
-                                f32_conv_sum(a, sg, n, y, x), q + (size_t)x * out_pixel);
+                                f32_conv_sum(a, sg, n, y, x), q + (size_t)x * out_pixel, &next);
             if (rest)
                 f32_conv_blocks(a, 1, 1, rest, p + (size_t)whole * in_pixel, wg, bg,
-                                f32_conv_sum(a, sg, n, y, whole), q + (size_t)whole * out_pixel);
+                                f32_conv_sum(a, sg, n, y, whole), q + (size_t)whole * out_pixel, &next);
         }
     }
 }

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from depthwise.compiler.algorithms import Layer, Winograd
+from depthwise.compiler.algorithms import Layer, Winograd, lines_ahead
 from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused
 from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
@@ -147,6 +147,7 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
     w = b.weights(pack_conv(work.weight, groups, lanes, chosen.vectors))
     bias = b.weights(pack_bias(work.bias, groups, lanes))
     floats = work.weight[0].size  # a packed output channel's weights
+    ahead = lines_ahead(layer, chosen, lanes)
 
     def step(part: Work, groups: int, outs: int, first: int = 0) -> Step:
         """Return the call from packed output channel `first` on."""
@@ -154,7 +155,7 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
         images, _, rows, width = part.y.shape
         return b.step(
             "f32_conv", images, rows, width, len(walk.taps), work.weight.shape[1], outs, groups,
-            chosen.pixels, chosen.vectors, int(chosen.panel_outer), part.x.image, *moves,
+            chosen.pixels, chosen.vectors, int(chosen.panel_outer), ahead, part.x.image, *moves,
             part.y.image, part.y.row, part.y.pixel, *part.sum_strides, part.epilogue,
             Table(walk.taps), part.x,
             replace(w, offset=w.offset + first * floats),
