@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from depthwise.accounting.cost import Cost, Layer
 
 
-COLUMNS = 120  # characters that a full table takes
+COLUMNS = 120  # characters in a line, where nobody says how many
+UNBOUNDED = 10_000
 
 
 def render(table: RenderableType, width: int = COLUMNS) -> str:
@@ -37,30 +38,40 @@ def in_shape(shape: Shape) -> str:
     return "x".join(map(str, shape[1:] if len(shape) > 1 else shape))
 
 
-WIDE = ("in", "read", "written", "FLOP/B")  # the columns that a narrow screen does without
+SPARED = (("in",), ("FLOP/B",), ("read", "written"))  # columns, as a narrow screen does without
 
 
 def cost_table(cost: "Cost", all_layers: bool = False, columns: int = COLUMNS) -> RenderableType:
     """Return a row a layer, then the totals, the kinds, and what was not counted."""
     shown = [x for x in cost.layers if all_layers or x.macs != 0 or _slow(x, cost)]
+    titles = ["in", "out", "params", "MACs", "%", "read", "written", "FLOP/B", "sees"]
+    if cost.milliseconds is not None:
+        titles.append("ms")
+    table = _layers_table(cost, shown, titles)
+    for spared in SPARED:
+        if Console(width=UNBOUNDED).measure(table).maximum <= columns:
+            break
+        titles = [title for title in titles if title not in spared]
+        table = _layers_table(cost, shown, titles)
+    shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
+    title = Text(f"{cost.network or 'network'} on {shapes}: {CONVENTION} MACs", style="bold")
+    notes = _notes(cost, [x for x in cost.layers if x not in shown], "read" in titles)
+    return Group(title, "", table, "", *notes)
+
+
+def _layers_table(cost: "Cost", shown: list["Layer"], titles: list[str]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("layer", no_wrap=True, overflow="ellipsis", max_width=44)
     table.add_column("kind", no_wrap=True)
-    titles = ("in", "out", "params", "MACs", "%", "read", "written", "FLOP/B", "sees")
-    kept = [title for title in titles if columns >= COLUMNS or title not in WIDE]
-    if cost.milliseconds is not None:
-        kept.append("ms")
-    for title in kept:
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for layer in shown:
         row = _row(layer, cost)
-        table.add_row(layer.path or layer.name, layer.kind, *(row[title] for title in kept))
+        table.add_row(layer.path or layer.name, layer.kind, *(row[title] for title in titles))
     total = _total(cost)
     table.add_section()
-    table.add_row("total", "", *(total.get(title, "") for title in kept), style="bold")
-    shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
-    title = Text(f"{cost.network or 'network'} on {shapes}: {CONVENTION} MACs", style="bold")
-    return Group(title, "", table, "", *_notes(cost, [x for x in cost.layers if x not in shown]))
+    table.add_row("total", "", *(total.get(title, "") for title in titles), style="bold")
+    return table
 
 
 def _slow(layer: "Layer", cost: "Cost") -> bool:
@@ -106,7 +117,7 @@ def _field(size: tuple[int, int]) -> str:
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
-def _notes(cost: "Cost", hidden: list["Layer"]) -> list[RenderableType]:
+def _notes(cost: "Cost", hidden: list["Layer"], bytes_shown: bool) -> list[RenderableType]:
     kinds = ", ".join(
         f"{kind} {100 * macs / cost.macs:.2f} %"
         for kind, (_, _, macs) in cost.by_kind().items()
@@ -118,9 +129,10 @@ def _notes(cost: "Cost", hidden: list["Layer"]) -> list[RenderableType]:
         f"MACs by kind: {kinds or 'none'}",
         f"activations: at most {in_units(cost.peak_bytes, 'B')} at once, in {cost.peak_layer}, "
         "layer by layer with element-by-element operators in place",
-        "read, written: bytes of each operator run on its own, weights included; "
         "sees: receptive field in input pixels",
     ]
+    if bytes_shown:
+        notes.append("read, written: bytes of each operator run on its own, weights included")
     if cost.milliseconds is not None:
         notes.append("ms: predicted for one thread; what is fused into a layer is in its time")
     if hidden:
@@ -159,7 +171,7 @@ def compare_table(first: "Cost", second: "Cost") -> RenderableType:
         a, b = (c.by_kind().get(kind, (0, 0, 0))[2] for c in (first, second))
         if a or b:
             table.add_row(f"MACs, {kind}", f"{a:,}", f"{b:,}", _ratio(a, b))
-    missing = [n for c in (first, second) for n in _notes(c, []) if "NOT COUNTED" in str(n)]
+    missing = [n for c in (first, second) for n in _notes(c, [], False) if "NOT COUNTED" in str(n)]
     return Group(Text(f"{CONVENTION} MACs", style="bold"), "", table, *missing)
 
 
