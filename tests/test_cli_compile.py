@@ -76,24 +76,25 @@ def test_what_this_machine_cannot_run_is_not_verified_and_says_so(capsys):
     assert Path("nets.py-tiny-wasm32/net.wasm").is_file()
 
 
-def test_a_terminal_shows_what_is_waited_for():
+@pytest.mark.parametrize(
+    ("arguments", "doing", "printed"),
+    [
+        (["compile", "--no-tune", "nets.py:tiny", "--show", "c"],
+         "compiling nets.py:tiny for native", "/* One network at fixed input shapes"),
+        (["cost", "conv:ghost"], "counting conv:ghost", "conv:ghost on 1x3x5x5"),
+        (["lint", "conv:depthwise"], "looking at conv:depthwise", "nothing found"),
+        (["draw", "conv:ghost"], "drawing conv:ghost", "drawn: conv_ghost.svg"),
+    ],
+)  # fmt: skip
+def test_a_terminal_shows_what_is_waited_for(arguments, doing, printed):
     ours, terminal = os.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "depthwise",
-        "compile",
-        "--no-tune",
-        "nets.py:tiny",
-        "--show",
-        "c",
-    ]
     done = subprocess.run(
-        command, stderr=terminal, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"},
-        check=True,
+        [sys.executable, "-m", "depthwise", *arguments], stderr=terminal, stdout=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm"}, check=True,
     )  # fmt: skip
-    assert b" compiling nets.py:tiny for native" in os.read(ours, 4096)
-    assert done.stdout.startswith(b"/* One network at fixed input shapes")  # unharmed by it
+    os.set_blocking(ours, False)  # where nothing was shown, that is an error and no wait
+    assert f" {doing}".encode() in os.read(ours, 4096)
+    assert done.stdout.decode().startswith(printed)  # unharmed by it
     os.close(ours)
     os.close(terminal)
 

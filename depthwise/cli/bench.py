@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import NETWORK_HELP, SHAPE_HELP, Settings, Weights
-from depthwise.cli.screen import progress, screen
+from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import open_network, parse_settings, parse_shapes
 
 if TYPE_CHECKING:
@@ -34,28 +33,34 @@ def bench(
     ] = None,
 ) -> None:
     """Measure compiled networks beside other runtimes, or layer by layer."""
-    import torch  # noqa: PLC0415
-
-    from depthwise.bench.case import Question  # noqa: PLC0415
-
     if layers and (json_file or peers or threads > 1):
         raise ValueError(
             "--layers looks at our library alone: leave out --json, --peers, --threads"
         )
     if json_file:
         check_folder("--json", json_file)
-    questions: list[Question] = []
+    questions = []
     for network in networks:
-        torch.manual_seed(0)  # the same random weights every time
-        options = parse_settings(settings)
-        net, shapes = open_network(network, options, weights, parse_shapes(shape))
-        if len(shapes) != 1:
-            raise ValueError(f"--shape: {network} is compared on one input, {len(shapes)} given")
-        questions.append(Question(network, options, weights or "", net, *shapes))
+        with waiting(f"opening {network}"):
+            questions.append(_open(network, parse_settings(settings), weights, shape))
     if layers:
         _print_layers(questions)
     else:
         _compare(questions, peers, threads, rounds, json_file)
+
+
+def _open(
+    network: str, options: dict[str, str], weights: str | None, shape: list[str] | None
+) -> "Question":
+    import torch  # noqa: PLC0415
+
+    from depthwise.bench.case import Question  # noqa: PLC0415
+
+    torch.manual_seed(0)  # the same random weights every time
+    net, shapes = open_network(network, options, weights, parse_shapes(shape))
+    if len(shapes) != 1:
+        raise ValueError(f"--shape: {network} is compared on one input, {len(shapes)} given")
+    return Question(network, options, weights or "", net, *shapes)
 
 
 def _print_layers(questions: "list[Question]") -> None:
@@ -69,10 +74,11 @@ def _print_layers(questions: "list[Question]") -> None:
     from depthwise.machine import find  # noqa: PLC0415
 
     for question in questions:
-        program = pipeline.open_program(question.net, (question.shape,))
-        plan = make_plan(pipeline.rewrite(capture(program)), find_target("native"))
-        found = profile(plan)
-        screen().print(layers_table(question.network, found, measure_peak(), find()))
+        with waiting(f"timing the layers of {question.network}"):
+            program = pipeline.open_program(question.net, (question.shape,))
+            plan = make_plan(pipeline.rewrite(capture(program)), find_target("native"))
+            found, peak = profile(plan), measure_peak()
+        screen().print(layers_table(question.network, found, peak, find()))
 
 
 def _compare(
@@ -87,7 +93,7 @@ def _compare(
     chosen = find_peers(peers)
     found = []
     for question in questions:
-        with progress().status(Text(f"comparing {question.network}")):
+        with waiting(f"comparing {question.network}"):
             found.append(compare(question, chosen, threads, rounds))
         screen().print(network_table(found[-1], threads))
         screen().print()

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from depthwise.cli.options import AsJson
-from depthwise.cli.screen import progress, screen
+from depthwise.cli.screen import screen, waiting
 
 
 def calibrate(
@@ -15,15 +15,12 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine once: arithmetic, caches, memory, threads, and our kernels: a minute."""
-    from depthwise import machine  # noqa: PLC0415
-    from depthwise.machine.tables import machine_table  # noqa: PLC0415
-
-    found = None if again else machine.find()
-    console = progress()
-    with console.status("measuring this machine: let nothing else run on it") as status:
-        found = found or machine.calibrate()
+    with waiting("measuring this machine: let nothing else run on it") as status:
+        from depthwise import machine  # noqa: PLC0415
         from depthwise.machine.kernels import is_current, time_kernels  # noqa: PLC0415
+        from depthwise.machine.tables import machine_table  # noqa: PLC0415
 
+        found = (None if again else machine.find()) or machine.calibrate()
         if not is_current(found.kernels):
             status.update("timing our kernels in eight networks, a minute: let nothing else run")
             found = time_kernels(found)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from depthwise.cli.options import NETWORK_HELP, SHAPE_HELP, AsJson
-from depthwise.cli.screen import screen
+from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes
 
 
@@ -24,13 +24,14 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare the costs of two networks: conv:standard and conv:separable, say."""
-    from depthwise.accounting import cost as count  # noqa: PLC0415
-    from depthwise.accounting.tables import compare_table  # noqa: PLC0415
+    with waiting(f"counting {first} and {second}"):
+        from depthwise.accounting import cost as count  # noqa: PLC0415
+        from depthwise.accounting.tables import compare_table  # noqa: PLC0415
 
-    costs = []
-    for spec, settings in ((first, first_settings), (second, second_settings)):
-        net, usual = describe(spec, parse_settings(settings))
-        costs.append(replace(count(net, *(parse_shapes(shape) or (usual,))), network=spec))
+        costs = []
+        for spec, settings in ((first, first_settings), (second, second_settings)):
+            net, usual = describe(spec, parse_settings(settings))
+            costs.append(replace(count(net, *(parse_shapes(shape) or (usual,))), network=spec))
     if as_json:
         print(json.dumps({"first": costs[0].to_dict(), "second": costs[1].to_dict()}, indent=2))
     else:

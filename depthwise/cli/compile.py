@@ -17,7 +17,7 @@ from depthwise.cli.options import (
     Threads,
     Weights,
 )
-from depthwise.cli.screen import progress, screen
+from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import default_directory, open_network, parse_settings, parse_shapes
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def compile(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Compile a network to C and a shared library, and verify it against PyTorch."""
-    console = progress()
-    with console.status(Text(f"compiling {network} for {target}")):
+    with waiting(f"compiling {network} for {target}"):
         from depthwise.compiler import pipeline  # noqa: PLC0415
         from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
         from depthwise.compiler.target import find_target  # noqa: PLC0415

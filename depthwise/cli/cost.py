@@ -8,7 +8,7 @@ import typer
 
 from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
-from depthwise.cli.screen import screen
+from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes, resolve
 
 if TYPE_CHECKING:
@@ -35,30 +35,31 @@ def cost(
     as_json: AsJson = False,
 ) -> None:
     """Count parameters, multiply-adds, bytes, memory and what each layer sees."""
-    from depthwise.accounting import cost_of_graph, explain  # noqa: PLC0415
-    from depthwise.accounting.explain import explanation_table  # noqa: PLC0415
-    from depthwise.accounting.tables import cost_table  # noqa: PLC0415
-    from depthwise.graph import trace  # noqa: PLC0415
-
     if as_csv and (as_json or explained):
         raise ValueError("--csv prints the layers alone: leave out --json and --explain")
     if picture:
         check_folder("--picture", picture)
-    here = _find_machine() if timed else None
-    find = resolve if timed else describe  # a plan packs weights, so that there must be some
-    net, usual = find(network, parse_settings(settings))
-    graph = trace(net, *(parse_shapes(shape) or (usual,)))
-    found = cost_of_graph(graph, network)
-    if here:
-        from depthwise.machine.prediction import with_latency  # noqa: PLC0415
+    with waiting(f"counting {network}"):
+        from depthwise.accounting import cost_of_graph, explain  # noqa: PLC0415
+        from depthwise.accounting.explain import explanation_table  # noqa: PLC0415
+        from depthwise.accounting.tables import cost_table  # noqa: PLC0415
+        from depthwise.graph import trace  # noqa: PLC0415
 
-        found = with_latency(found, graph, here)
-    if picture:
-        from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
+        here = _find_machine() if timed else None
+        find = resolve if timed else describe  # a plan packs weights, so that there must be some
+        net, usual = find(network, parse_settings(settings))
+        graph = trace(net, *(parse_shapes(shape) or (usual,)))
+        found = cost_of_graph(graph, network)
+        if here:
+            from depthwise.machine.prediction import with_latency  # noqa: PLC0415
 
-        with writing("--picture", picture):
-            cost_picture(found, picture)
-    explanation = explain(graph) if explained else None
+            found = with_latency(found, graph, here)
+        if picture:
+            from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
+
+            with writing("--picture", picture):
+                cost_picture(found, picture)
+        explanation = explain(graph) if explained else None
     if as_json:
         extra = {"explanation": explanation.to_dict()} if explanation else {}
         print(json.dumps({**found.to_dict(), **extra}, indent=2))

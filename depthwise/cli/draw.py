@@ -9,6 +9,7 @@ import typer
 
 from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import NETWORK_HELP, Settings, Shapes
+from depthwise.cli.screen import waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes
 
 OF_CONV = "For `draw conv`: "
@@ -60,10 +61,11 @@ def draw(
         raise ValueError(f"--kind {kind}: {network} names the kind already")
     path = _path(out, spec)
     shapes = parse_shapes(shape)
-    if is_conv:
-        svg = _draw_conv(spec, {**options, **given}, size, shapes, at)
-    else:
-        svg = _draw_network(spec, options, shapes)
+    with waiting(f"drawing {spec}"):
+        if is_conv:
+            svg = _draw_conv(spec, {**options, **given}, size, shapes, at)
+        else:
+            svg = _draw_network(spec, options, shapes)
     with writing("--out", path):
         path.write_text(svg, encoding="utf-8")
     print(json.dumps({"picture": str(path)}) if as_json else f"drawn: {path}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
-from depthwise.cli.screen import screen
+from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes
 
 FINDINGS = 1
@@ -23,11 +23,12 @@ def lint(
     as_json: AsJson = False,
 ) -> None:
     """Warn of a bad design: where, what, why, what to do. Exits with 1 where it warns."""
-    from depthwise.accounting import lint as find  # noqa: PLC0415
-    from depthwise.accounting.finding import lint_table  # noqa: PLC0415
+    with waiting(f"looking at {network}"):
+        from depthwise.accounting import lint as find  # noqa: PLC0415
+        from depthwise.accounting.finding import lint_table  # noqa: PLC0415
 
-    net, usual = describe(network, parse_settings(settings))
-    findings = find(net, *(parse_shapes(shape) or (usual,)), object_size=object_size)
+        net, usual = describe(network, parse_settings(settings))
+        findings = find(net, *(parse_shapes(shape) or (usual,)), object_size=object_size)
     if as_json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:

@@ -3,11 +3,20 @@
 import json
 
 from depthwise.cli.options import AsJson
-from depthwise.cli.screen import screen
+from depthwise.cli.screen import screen, waiting
 
 
 def networks(as_json: AsJson = False) -> None:
     """List the networks: what each is, its parameters, the images of its paper, its options."""
+    with waiting("counting each network's parameters"):
+        rows = _describe_all()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+
+
+def _describe_all() -> list[dict]:
     import torch  # noqa: PLC0415
 
     from depthwise.families import find_network, networks  # noqa: PLC0415
@@ -25,10 +34,7 @@ def networks(as_json: AsJson = False) -> None:
                 "options": list(entry.options),
             }
         )
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    else:
-        _print_table(rows)
+    return rows
 
 
 def _print_table(rows: list[dict]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthwise.cli.options import NETWORK, WEIGHTS, AsJson, Settings
-from depthwise.cli.screen import screen
+from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import parse_settings
 
 if TYPE_CHECKING:
@@ -43,15 +43,16 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Name what is in photographs, with probabilities."""
-    from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
-
-    if library is None:
-        guess = _network(network or NETWORK, weights or WEIGHTS, parse_settings(settings))
-    elif network or weights or settings:
+    if library and (network or weights or settings):
         raise ValueError(f"{library} is a whole network: leave out --network, --weights and --set")
-    else:
-        guess = _library(library)
-    guesses = {str(photo): guess(photo)[:top] for photo in photos or PHOTOGRAPHS}
+    with waiting(f"looking with {library or network or NETWORK}"):
+        from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
+
+        if library:
+            guess = _library(library)
+        else:
+            guess = _network(network or NETWORK, weights or WEIGHTS, parse_settings(settings))
+        guesses = {str(photo): guess(photo)[:top] for photo in photos or PHOTOGRAPHS}
     if as_json:
         print(json.dumps({photo: _as_rows(best) for photo, best in guesses.items()}, indent=2))
     else:

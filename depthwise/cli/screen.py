@@ -3,6 +3,8 @@
 import sys
 
 from rich.console import Console
+from rich.status import Status
+from rich.text import Text
 
 WIDE = 140  # characters, where nobody's window sets the width: in a pipe or a file
 
@@ -15,3 +17,8 @@ def screen() -> Console:
 def progress() -> Console:
     """Return the console of standard error for what is under way, silent where nobody looks on."""
     return Console(stderr=True, quiet=not sys.stderr.isatty())
+
+
+def waiting(doing: str) -> Status:
+    """Return what turns on standard error, with what is done, while a verb is at work."""
+    return progress().status(Text(doing))
