@@ -11,7 +11,9 @@ import pytest
 from orders import measured_elsewhere, ordered  # noqa: F401  (a fixture, used by all)
 
 from depthwise.compiler.manifest import read_manifest
+from depthwise.report.charts import LETTERS, field_chart
 from depthwise.report.figures import number, percent, sizes, times, tiny, units
+from depthwise.report.record import Report
 from depthwise.shipping import Build, ship
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2}
@@ -147,6 +149,18 @@ def test_nothing_is_fetched(page):
     assert all(source.startswith("data:") for source in read(page).sources)
     assert "url(" not in page
     assert "<script" not in page
+
+
+def test_the_titles_of_a_chart_stay_apart(figures):
+    counted = Report.model_validate(figures).counted
+    field = counted.receptive_field[0]
+    for side in (field // 2, 0.97 * field, 10 * field):  # sees more than the image, ..., and less
+        drawn = field_chart(counted, side)
+        image, axis = (
+            float(re.search(rf' y="([\d.]+)"[^>]*>{title}<', drawn)[1])
+            for title in ("the whole image", "pixels seen")
+        )
+        assert abs(image - axis) > LETTERS
 
 
 def test_a_library_that_cannot_run_here_has_a_report_too(tmp_path):

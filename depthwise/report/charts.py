@@ -73,11 +73,12 @@ def field_chart(counted: Counted, side: int) -> str:
     grid = [wire((LEFT, frame.y(t)), (WIDTH - RIGHT, frame.y(t)), style="grid") for t in ticks]
     scale = [words(LEFT - 6, frame.y(t) + 3, f"{t:g}", LETTERS, "dim end") for t in ticks]
     image = frame.y(side)
+    below = 12 if image < TOP + 2 * LETTERS else -5  # above is the title of the axis
     shapes = [
         *grid, _axis(scale),
         wire((LEFT, height - BOTTOM), (WIDTH - RIGHT, height - BOTTOM), style="line"),
         wire((LEFT, image), (WIDTH - RIGHT, image), style="line dashed"),
-        words(LEFT + 6, image - 5, "the whole image", LETTERS, "dim"),
+        words(LEFT + 6, image + below, "the whole image", LETTERS, "dim"),
         wire(*corners, style="curve"),
         words((LEFT + WIDTH) / 2, height - 12, "layers, from the image to the answer", LETTERS,
               "dim middle"),
