@@ -14,10 +14,12 @@ from terminal import run
 
 import depthwise as dw
 from depthwise.accounting.tables import render
+from depthwise.bench.record import RuntimeRecord
 from depthwise.compiler import artefact
 from depthwise.compiler.artefact import STATE
-from depthwise.report.record import Report
+from depthwise.report.record import FindingRecord, Report
 from depthwise.shipping import STAGES, Build, pipeline, ship
+from depthwise.shipping.comparing import BUSY, summarise
 from depthwise.shipping.order import MOST_IMAGES, find_images
 from depthwise.shipping.pipeline import run_stages
 from depthwise.shipping.summary import summary
@@ -119,6 +121,31 @@ def test_the_summary_says_it_in_lines(shipped):
     assert f"{report.compared.line('pytorch').ratio:.2f} times as fast as PyTorch" in text
     assert "verified: equal to PyTorch within" in text
     assert "a.jpg: class " in text
+
+
+def test_the_summary_counts_one_as_one(shipped):
+    order, report = shipped
+    note = FindingRecord(
+        rule="channels", severity="note", layer="0", also=(), what="", why="", advice=""
+    )
+    warning = note.model_copy(update={"severity": "warning"})
+    found = report.counted.model_copy(update={"findings": (warning, note)})
+    report = report.model_copy(update={"counted": found})
+    assert "lint: 1 warning, 1 note\n" in render(summary(report, order.directory), 140)
+
+
+@pytest.mark.parametrize(("slowest", "busy"), [(1.4e-3, False), (1.8e-3, True)])
+def test_a_busy_machine_is_told_of(slowest, busy, shipped):
+    order, report = shipped
+    runtimes = (
+        RuntimeRecord(name="depthwise", versions={}, rounds=((1e-3, 1e-3, slowest),)),
+        RuntimeRecord(name="pytorch", versions={}, rounds=((1e-3, 9e-3, 9e-3),)),
+    )
+    record = report.compared.found.model_copy(update={"peaks": (1e11,), "runtimes": runtimes})
+    compared = summarise(record, ())
+    assert compared.remarks == ((BUSY,) if busy else ())
+    text = render(summary(report.model_copy(update={"compared": compared}), order.directory), 500)
+    assert (BUSY in text) == busy
 
 
 def test_random_weights_name_nothing_and_say_so(copied):
@@ -321,6 +348,14 @@ def test_breaking_off_says_how_to_go_on(failure, code, message, monkeypatch, cap
     assert message in err
     assert "the same command again goes on there" in err
     assert Path("out", STATE, "counted.json").is_file()
+
+
+@pytest.mark.usefixtures("nets_py")
+def test_nothing_is_promised_of_a_directory_that_cannot_be_made(capsys):
+    code, out, err = run("ship", "nets.py:tiny", "--out", "nets.py/out", capsys=capsys)
+    assert (code, out) == (2, "")
+    assert "Not a directory" in err
+    assert "what was finished is kept" not in err
 
 
 def test_images_are_taken_by_name_and_not_too_many(tmp_path):

@@ -70,8 +70,9 @@ def lint_table(findings: Sequence[Finding]) -> RenderableType:
         parts += [Text(f"{severity}: {rule}", style=style), found, reasons, ""]
     warnings = sum(finding.severity == "warning" for finding in findings)
     notes = len(findings) - warnings
-    return Group(*parts, Text(f"{_count(warnings, 'warning')}, {_count(notes, 'note')}"))
+    return Group(*parts, Text(f"{counted(warnings, 'warning')}, {counted(notes, 'note')}"))
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 note, 2 notes."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

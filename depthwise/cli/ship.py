@@ -164,4 +164,5 @@ def _keeping(order: "Order") -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
         where = error.filename or order.directory
-        raise ValueError(f"{where}: {error.strerror}; {advice}") from None
+        kept = f"; {advice}" if order.directory.is_dir() else ""
+        raise ValueError(f"{where}: {error.strerror}{kept}") from None

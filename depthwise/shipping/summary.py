@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from depthwise.accounting.finding import counted
 from depthwise.accounting.tables import in_units
 from depthwise.report.record import Compared, Compiled, Counted, Looked, Profiled, Report
 
@@ -42,7 +43,7 @@ def _counted(found: Counted | None) -> list[str]:
     if found.not_counted:
         lines.append(f"NOT COUNTED: {', '.join(found.not_counted)}")
     notes = len(found.findings) - found.warnings
-    lines.append(f"lint: {found.warnings} warnings, {notes} notes")
+    lines.append(f"lint: {counted(found.warnings, 'warning')}, {counted(notes, 'note')}")
     return lines
 
 
@@ -58,7 +59,7 @@ def _compiled(found: Compiled | None) -> list[str]:
     if check := manifest.verification:
         lines.append(
             f"verified: equal to PyTorch within {check.error:.1e} of the largest output, on "
-            f"{check.inputs} inputs"
+            f"{counted(check.inputs, 'input')}"
         )
     else:
         lines.append("not verified, for this machine cannot run it")
@@ -84,14 +85,14 @@ def _compared(found: Compared | None, threads: int) -> list[str]:
     if eager := found.line(PYTORCH):
         lines.append(
             f"{eager.ratio:.2f} times as fast as PyTorch {eager.version}: "
-            f"{found.ours.median:.2f} ms for {eager.median:.2f} ms, on {threads} "
-            f"thread{'s' if threads > 1 else ''}"
+            f"{found.ours.median:.2f} ms for {eager.median:.2f} ms, on {counted(threads, 'thread')}"
         )
     lines += [
         f"{line.ratio:.2f} times as fast as {line.name} {line.version}: {line.median:.2f} ms"
         for line in found.lines
         if line.ratio and line.name != PYTORCH
     ]
+    lines += found.remarks
     lines += [f"{name} cannot run it: {reason}" for name, reason in found.failed.items()]
     if found.missing:
         lines.append(
