@@ -160,7 +160,10 @@ def test_one_that_cannot_is_listed_with_its_reason(fake, name, reason):
 def test_one_that_is_not_installed_is_listed():
     missing = Runtime("other", "other", ("no-such-runtime",), ("onnx",))
     found = compare(ask(), [missing], 1, 1)
-    assert found.peers[0].failed.startswith("no-such-runtime is not installed")
+    assert found.peers[0].failed == "no-such-runtime is not installed: pip install no-such-runtime"
+    (litert,) = find_peers("litert")
+    found = compare(ask(), [replace(litert, packages=("no-such-runtime",))], 1, 1)
+    assert "pip install 'depthwise[litert]', in an environment of its own" in found.peers[0].failed
 
 
 def test_a_network_that_a_form_cannot_hold_is_told_of_those_that_read_it(monkeypatch):

@@ -89,7 +89,8 @@ class Entry:
         try:
             self.versions = {name: version(name) for name in self.runtime.packages}
         except PackageNotFoundError as error:
-            self.failed = f"{error.name} is not installed: pip install {error.name}"
+            install = self.runtime.install or error.name
+            self.failed = f"{error.name} is not installed: pip install {install}"
             return
         missing = [case.failed[form] for form in self.runtime.forms if form in case.failed]
         if missing and len(missing) == len(self.runtime.forms):

@@ -28,13 +28,15 @@ INPUT, EXPECTED = "input.npy", "expected.npy"
 class Runtime:
     """A runtime: its name, the module that drives it, its packages, the forms that it can read.
 
-    It is opened where any of these could be written.
+    It is opened where any of these could be written. `install` says what to install in place of a
+    package alone.
     """
 
     name: str
     module: str
     packages: tuple[str, ...]  # by the names that pip knows
     forms: tuple[Form, ...]
+    install: str = ""
 
 
 OURS = Runtime("depthwise", f"{__name__}.ours", (), ("library",))
@@ -47,8 +49,11 @@ PEERS = (
     Runtime("openvino", f"{__name__}.openvino", ("openvino",), ("onnx", "program")),
     Runtime("ncnn", f"{__name__}.ncnn", ("ncnn", "pnnx"), ("torchscript",)),
     Runtime("mnn", f"{__name__}.mnn", ("mnn",), ("onnx",)),
-    Runtime("litert", f"{__name__}.litert", ("ai-edge-litert", "litert-torch"), ("program",)),
-)
+    Runtime(
+        "litert", f"{__name__}.litert", ("ai-edge-litert", "litert-torch"), ("program",),
+        "'depthwise[litert]', in an environment of its own, for it replaces packages by older ones",
+    ),
+)  # fmt: skip
 
 
 def find_peers(names: str | None) -> tuple[Runtime, ...]:
