@@ -3,7 +3,7 @@
     python bench/claims.py theory       multiply-adds saved against time saved, ResNet-50 directly
     python bench/claims.py threads      two threads, beside two copies of the network at once
     python bench/claims.py start        first output after opening, spread of runs, machine code
-    python bench/claims.py memory       arenas: nothing streamed, for speed, for memory
+    python bench/claims.py memory       arenas: nothing streamed, for speed, for memory; a peer's
     python bench/claims.py predicted    predicted latency against measured
 
 Times that are compared take turns, medians over rounds; on a machine that does nothing else.
@@ -11,6 +11,7 @@ Times that are compared take turns, medians over rounds; on a machine that does 
 
 import argparse
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise import machine
+from depthwise.bench.case import Question, write_case
 from depthwise.compiler.algorithms import direct_only
 from depthwise.compiler.build import compile_c
 from depthwise.compiler.emit import emit_units
@@ -40,6 +43,7 @@ MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_sm
 LARGE_INPUTS = {"xception": 299, "inception_v3": 299}
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
 RUNS, COPIES = 1000, 20
+RUNS_OF_PEER = 5  # its second run plans memory anew
 
 Run = Callable[[], object]
 
@@ -183,14 +187,46 @@ def open_and_run(saved: Path) -> None:
 
 
 def memory() -> None:
-    """Print arenas in MB."""
+    """Print arenas in MB, and what ONNX Runtime takes while it runs, where it is installed."""
     target = find_target("native")
     for name in (*MOBILE, "resnet50"):
         graph = graph_of(name)
         sizes = [
             make_plan(graph, target, optimize=o).arena.bytes for o in (None, "speed", "memory")
         ]
-        print(f"{name:20} " + "  ".join(f"{size / 1e6:5.2f}" for size in sizes))
+        print(f"{name:20} " + "  ".join(f"{size / 1e6:5.2f}" for size in sizes), end="  ")
+        print(peer_memory(name) if find_spec("onnxruntime") else "ONNX Runtime is not installed")
+
+
+def peer_memory(network: str) -> str:
+    """Return what runs of a network take in ONNX Runtime, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        question = Question(network, {}, "", build(network), shape_of(network))
+        write_case(question, Path(folder), ("onnx",), threads=1)
+        command = [sys.executable, __file__, "grow", folder]
+        fresh = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what was freed is not used again
+        done = subprocess.run(command, env=fresh, capture_output=True, text=True, check=True)
+    return f"ONNX Runtime {done.stdout.strip()}"
+
+
+def grow(case: Path) -> None:
+    """Print how far runs of ONNX Runtime make this process grow: Linux alone tells."""
+    from depthwise.bench.peers.onnxruntime import open_network  # noqa: PLC0415  (may be missing)
+
+    run = open_network(case, threads=1)
+    before = status()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    for _ in range(RUNS_OF_PEER):
+        run()
+    after = status()
+    code = after["RssFile"] - before["RssFile"]
+    print(f"{(after['VmHWM'] - before['VmRSS'] - code) / 1e6:5.2f}")
+
+
+def status() -> dict[str, int]:
+    """Return the bytes of memory that the system says this process has."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return {line[0].rstrip(":"): 1024 * int(line[1]) for line in lines if line[-1] == "kB"}
 
 
 def predicted() -> None:
@@ -209,6 +245,7 @@ def predicted() -> None:
     print(f"off by {100 * np.mean(errors):.1f} % on average, {100 * max(errors):.1f} % at most")
 
 
+ALONE = {"open": open_and_run, "grow": grow}  # in processes that we start
 CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted)}
 
 
@@ -216,11 +253,11 @@ def main() -> None:
     """Measure what the command line names."""
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("claim", choices=[*CLAIMS, "open"])
-    parser.add_argument("saved", type=Path, nargs="?", help="of open: the folder of a library")
+    parser.add_argument("claim", choices=[*CLAIMS, *ALONE])
+    parser.add_argument("folder", type=Path, nargs="?", help="a library's, or a case of bench's")
     given = parser.parse_args()
-    if given.claim == "open":
-        open_and_run(given.saved)
+    if given.claim in ALONE:
+        ALONE[given.claim](given.folder)
     else:
         CLAIMS[given.claim]()
 
