@@ -82,6 +82,8 @@ class Steps:
             split = row_split(step)
             reaches = (*split.reads, split.writes) if split else ()
             known = {reach.place.buffer for reach in reaches if reach}
+            if split and step.outputs > 1:  # all rows must be done, each once, for their totals
+                known.discard(step.places[-1].buffer)
             for buffer in {place.buffer for place in step.places}:
                 if self.buffers[buffer].space != "arena":
                     continue

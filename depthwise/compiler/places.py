@@ -101,9 +101,9 @@ Argument = int | float | Place | Table | Activation | Epilogue | None
 class Step:
     """One call of a kernel, for the node `name` of the module `path`.
 
-    The last of its places is what it writes, but for scratch of its own. `splits` are the ways to
-    do it in parts; a step without any is done in one. `layer` is what it computes where there were
-    several ways.
+    The last `outputs` of its places are what it writes, but for scratch of its own. `splits` are
+    the ways to do it in parts; a step without any is done in one. `layer` is what it computes where
+    there were several ways.
     """
 
     kernel: str
@@ -112,12 +112,18 @@ class Step:
     path: str
     comment: str = ""
     layer: Layer | None = None
+    outputs: int = 1
     splits: "tuple[Split, ...]" = field(default=(), compare=False, repr=False)
 
     @property
     def places(self) -> tuple[Place, ...]:
         """What the call reads and writes."""
         return tuple(a for a in self.arguments if isinstance(a, Place))
+
+    @property
+    def written(self) -> tuple[Place, ...]:
+        """What the call writes."""
+        return self.places[-self.outputs :]
 
     def split(self, axis: "Axis") -> "Split | None":
         """Return the way to do the step in parts along an axis, None where there is none."""

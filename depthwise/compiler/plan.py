@@ -79,6 +79,7 @@ class PlanBuilder:
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = [Buffer("weights", 0)]
         self.places: dict[str, Place] = {}
+        self.row_totals: dict[str, Place] = {}  # (N, C, H, 1), of values that are averaged
         self.node: Node | None = None
         self.algorithms: dict[Layer, Algorithm] = {}
         self._homes = find_homes(graph)
@@ -123,6 +124,14 @@ class PlanBuilder:
         root = self._root(home)
         shape = type.shape
         return replace(root.part(1, home.channel, shape[1]), shape=shape)
+
+    def total_rows(self, name: str) -> Place:
+        """Return where whoever writes a value of rank 4 puts the total of each row, (N, C, H, 1)."""
+        n, channels, rows, _ = self.graph.type(name).shape
+        frame = Frame((n, channels, rows, 1), channels, NO_BORDER)
+        buffer = self._add_buffer("arena", n * rows * channels, frame)
+        self.row_totals[name] = frame.place(buffer)
+        return self.row_totals[name]
 
     def _root(self, home: Home) -> Place:
         if home.root not in self._roots:
@@ -225,11 +234,12 @@ class PlanBuilder:
         return self.algorithms[layer]
 
     def step(
-        self, kernel: str, *arguments: Argument, comment: str = "", layer: Layer | None = None
-    ) -> Step:
+        self, kernel: str, *arguments: Argument, comment: str = "", layer: Layer | None = None,
+        outputs: int = 1,
+    ) -> Step:  # fmt: skip
         """Return a call of a kernel with literals and places, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")
-        return Step(kernel, arguments, name, path, comment, layer)
+        return Step(kernel, arguments, name, path, comment, layer, outputs)
 
     def append(self, step: Step, *splits: Split | None) -> None:
         """Append a step, and the ways to do it in parts; None where a way is not open."""

@@ -152,7 +152,7 @@ class Divider:
     def options(self, step: Step) -> Iterator[Shares]:
         """Return the ways to do a step: by one thread, or along each of its splits by all."""
         time = self._time(step)
-        yield (Share((step,), self._boxes(step), self._box(step.places[-1]), time),)
+        yield (Share((step,), self._boxes(step.places), self._boxes(step.written), time),)
         if time < 2 * MEETING / self.threads:
             return
         for split in step.splits:
@@ -162,17 +162,19 @@ class Divider:
     def _share(self, step: Step, split: Split, start: int, stop: int, time: float) -> Share:
         part = step.part(split, start, stop - start)
         boxes = self._part_boxes(step, split, part, (start, stop))
-        touched = tuple(box for group in boxes for box in group)
-        return Share((part,), touched, boxes[-1], time * (stop - start) / split.length)
+        touched, written = (
+            tuple(box for group in groups for box in group)
+            for groups in (boxes, boxes[-step.outputs :])
+        )
+        return Share((part,), touched, written, time * (stop - start) / split.length)
 
     def chain(self, chain: Chain, parts: Parts) -> Shares:
         """Return the shares of a chain that is streamed in `parts`, each of some rows."""
         rows = chain.splits[-1]
-        *before, _ = chain.steps
-        touched = tuple(
-            box for step in chain.steps for p in step.places[:-1] for box in self._box(p)
-        )
-        on_the_way = tuple(box for step in before for box in self._box(step.places[-1]))
+        *before, last = chain.steps
+        touched = tuple(box for step in chain.steps for box in self._boxes(step.places[:-1]))
+        on_the_way = tuple(box for step in before for box in self._boxes(step.written))
+        on_the_way += self._boxes(last.written[:-1])
         time = sum(map(self._time, chain.steps))
         shares = []
         for steps, (start, stop) in zip(parts, cut(rows, len(parts)), strict=True):
@@ -191,9 +193,9 @@ class Divider:
             return weights * prod(written.shape) / written.shape[1] * each / self.lanes
         return ELEMENT * sum(prod(place.shape) for place in step.places)
 
-    def _boxes(self, step: Step) -> tuple[Box, ...]:
-        """Return what a whole step touches of the arena, what it writes last."""
-        return tuple(box for place in step.places for box in self._box(place))
+    def _boxes(self, places: Sequence[Place]) -> tuple[Box, ...]:
+        """Return what of the arena is in any of the places."""
+        return tuple(box for place in places for box in self._box(place))
 
     def _part_boxes(
         self, step: Step, split: Split, part: Step, ends: tuple[int, int]

@@ -10,7 +10,11 @@
      in                             what output pixel (0, 0) reads at tap (0, 0): the input carries its padding
      w                              [r][s][w_tap floats], of which `channels` rounded up to VL are read; bias likewise
                                     (compiler/pack.py)
-     sum                            read only where e.add is set, else null; may be `out` itself */
+     sum                            read only where e.add is set, else null; may be `out` itself
+     total                          where each row's sum goes, for whoever averages over the plane; null and
+                                    total_row 0 where nobody does:
+                                    total[n][y][c] = sum over x of out[n][y][x][c], a tile's pixels from left to right,
+                                    then the tiles, so that parts of the layer give the same sums as the whole */
 
 /* The register tile: 2 x 7 outputs (8 where 8 divides the width and 7 does not) with 32 registers, 1 x 7 with 16, which
    keeps as many accumulators, one row or two of weights and an input in registers. */
@@ -48,8 +52,9 @@ INLINE void f32_depthwise_naive(
     const int images, const int rows, const int width, const int channels, const int R, const int S,
     const int in_image, const int in_row, const int in_pixel, const int stride_y, const int stride_x,
     const int dilation_y, const int dilation_x, const int out_image, const int out_row, const int out_pixel,
-    const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const struct epilogue e,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const int total_image,
+    const int total_row, const struct epilogue e, const float *in, const float *w, const float *bias,
+    const float *sum, float *total, float *out) {
     for (int n = 0; n < images; n++)
     for (int y = 0; y < rows; y++)
     for (int x = 0; x < width; x++)
@@ -60,15 +65,18 @@ INLINE void f32_depthwise_naive(
             acc += in[(size_t)n * in_image + (size_t)(y * stride_y + r * dilation_y) * in_row +
                       (size_t)(x * stride_x + s * dilation_x) * in_pixel + c] * w[(r * S + s) * w_tap + c];
         const size_t at = (size_t)n * sum_image + (size_t)y * sum_row + (size_t)x * sum_pixel + c;
-        out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] =
-            epilogue(e, acc, e.add ? sum[at] : 0);
+        const float result = epilogue(e, acc, e.add ? sum[at] : 0);
+        out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] = result;
+        if (!total_row) continue;
+        float *row = total + (size_t)n * total_image + (size_t)y * total_row + c;
+        *row = x ? *row + result : result;
     }
 }
 
 /* the arguments of f32_depthwise that its parts share */
 struct f32_depthwise {
     int channels, R, S, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x;
-    int out_row, out_pixel, sum_row, sum_pixel, w_tap;
+    int out_row, out_pixel, sum_row, sum_pixel, w_tap, total_row;
     int strips; /* whether planes are done in strips */
     int fetch;  /* whether a tile fetches what the tile below it will be the first to read */
     struct epilogue e;
@@ -92,6 +100,23 @@ INLINE void f32_depthwise_store(float *p, const vf v, const size_t apart, const 
     store(lanes, v);
     UNROLL for (int i = 0; i < parts; i++)
         memcpy(p + (size_t)i * apart, lanes + i * (VL / parts), (size_t)count * sizeof(float));
+}
+
+/* null stays null */
+INLINE float *f32_depthwise_total(const struct f32_depthwise a, float *total, const size_t floats) {
+    return a.total_row ? total + floats : 0;
+}
+
+/* total += each part of v, one after the other */
+INLINE void f32_depthwise_add(float *total, const vf v, const int parts, const int count) {
+    if (parts == 1) {
+        store_part(total, load_part(total, count) + v, count);
+        return;
+    }
+    float lanes[VL];
+    store(lanes, v);
+    UNROLL for (int i = 0; i < parts; i++)
+        for (int c = 0; c < count; c++) total[c] += lanes[i * (VL / parts) + c];
 }
 
 /* acc += R x S taps that lie side by side, for rows x pixels outputs of `count` channels. Where windows overlap,
@@ -131,7 +156,7 @@ INLINE void f32_depthwise_taps(
    dilated ones by taps */
 INLINE void f32_depthwise_tile(
     const struct f32_depthwise a, const int rows, const int pixels, const int parts, const int count,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS];
     UNROLL for (int y = 0; y < rows; y++)
         UNROLL for (int x = 0; x < pixels; x++) acc[y][x] = f32_depthwise_load(bias, 0, parts, VL / parts);
@@ -147,14 +172,18 @@ INLINE void f32_depthwise_tile(
                                    in + (size_t)s * a.dilation_x * a.in_pixel, w, acc);
     }
     const size_t sum_apart = (size_t)pixels * a.sum_pixel, out_apart = (size_t)pixels * a.out_pixel;
-    UNROLL for (int y = 0; y < rows; y++)
+    UNROLL for (int y = 0; y < rows; y++) {
+        vf line = {0};
         UNROLL for (int x = 0; x < pixels; x++) {
             vf other = {0};
             if (a.e.add)
                 other = f32_depthwise_load(sum + y * a.sum_row + x * a.sum_pixel, sum_apart, parts, count);
-            f32_depthwise_store(out + y * a.out_row + x * a.out_pixel, vepilogue(a.e, acc[y][x], other), out_apart,
-                                parts, count);
+            const vf result = vepilogue(a.e, acc[y][x], other);
+            f32_depthwise_store(out + y * a.out_row + x * a.out_pixel, result, out_apart, parts, count);
+            if (a.total_row) line += result;
         }
+        if (a.total_row) f32_depthwise_add(total + y * a.total_row, line, parts, count);
+    }
 }
 
 /* pixels of a tile in rows of `width` */
@@ -185,72 +214,78 @@ INLINE const float *f32_depthwise_sum(const struct f32_depthwise a, const float 
 /* `group` tiles of `count` channels, as many as can in one vector */
 INLINE void f32_depthwise_tiles(
     const struct f32_depthwise a, const int rows, const int pixels, const int group, const int count,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int fit = f32_depthwise_parts(count), parts = fit < group ? fit : group;
     for (int x = 0; x < group * pixels; x += parts * pixels)
         f32_depthwise_tile(a, rows, pixels, parts, count, in + (size_t)x * a.stride_x * a.in_pixel, w, bias,
-                           f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), out + (size_t)x * a.out_pixel);
+                           f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), total,
+                           out + (size_t)x * a.out_pixel);
 }
 
 /* `group` tiles from pixel x on, of `vectors` vectors of channels and `tail` channels */
 INLINE void f32_depthwise_vectors(
     const struct f32_depthwise a, const int rows, const int x, const int pixels, const int group, const int vectors,
-    const int tail, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int tail, const float *in, const float *w, const float *bias, const float *sum, float *total,
+    float *out) {
     const int whole = vectors * VL, split = group > 1 ? f32_depthwise_split(tail) : tail;
     in += (size_t)x * a.stride_x * a.in_pixel, out += (size_t)x * a.out_pixel;
     sum = f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel);
     for (int c = 0; c < whole; c += VL)
-        f32_depthwise_tiles(a, rows, pixels, group, VL, in + c, w + c, bias + c, f32_depthwise_sum(a, sum, c), out + c);
+        f32_depthwise_tiles(a, rows, pixels, group, VL, in + c, w + c, bias + c, f32_depthwise_sum(a, sum, c),
+                            f32_depthwise_total(a, total, c), out + c);
     if (split)
         f32_depthwise_tiles(a, rows, pixels, group, split, in + whole, w + whole, bias + whole,
-                            f32_depthwise_sum(a, sum, whole), out + whole);
+                            f32_depthwise_sum(a, sum, whole), f32_depthwise_total(a, total, whole), out + whole);
     if (tail > split) {
         const int c = whole + split;
         f32_depthwise_tiles(a, rows, pixels, group, tail - split, in + c, w + c, bias + c,
-                            f32_depthwise_sum(a, sum, c), out + c);
+                            f32_depthwise_sum(a, sum, c), f32_depthwise_total(a, total, c), out + c);
     }
 }
 
 /* `rows` rows of outputs, as many as a tile's or fewer */
 INLINE void f32_depthwise_rows(
     const struct f32_depthwise a, const int rows, const int width, const int vectors, const int tail,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int tile = f32_depthwise_pixels(width), group = f32_depthwise_group(width, tail);
     const int rest = width % tile, whole = width - rest, grouped = whole - whole % (tile * group);
     for (int x = 0; x < grouped; x += tile * group)
-        f32_depthwise_vectors(a, rows, x, tile, group, vectors, tail, in, w, bias, sum, out);
+        f32_depthwise_vectors(a, rows, x, tile, group, vectors, tail, in, w, bias, sum, total, out);
     for (int x = grouped; x < whole; x += tile)
-        f32_depthwise_vectors(a, rows, x, tile, 1, vectors, tail, in, w, bias, sum, out);
-    if (rest) f32_depthwise_vectors(a, rows, whole, rest, 1, vectors, tail, in, w, bias, sum, out);
+        f32_depthwise_vectors(a, rows, x, tile, 1, vectors, tail, in, w, bias, sum, total, out);
+    if (rest) f32_depthwise_vectors(a, rows, whole, rest, 1, vectors, tail, in, w, bias, sum, total, out);
 }
 
 /* a plane of `height` x width outputs */
 INLINE void f32_depthwise_plane(
     const struct f32_depthwise a, const int height, const int width, const int vectors, const int tail,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int tile = f32_depthwise_height(a.stride_y), step = a.stride_y * a.in_row;
     const int rest = height % tile, whole = height - rest;
     for (int y = 0; y < whole; y += tile)
         f32_depthwise_rows(a, tile, width, vectors, tail, in + (size_t)y * step, w, bias,
-                           f32_depthwise_sum(a, sum, (size_t)y * a.sum_row), out + (size_t)y * a.out_row);
+                           f32_depthwise_sum(a, sum, (size_t)y * a.sum_row),
+                           f32_depthwise_total(a, total, (size_t)y * a.total_row), out + (size_t)y * a.out_row);
     if (rest)
         f32_depthwise_rows(a, rest, width, vectors, tail, in + (size_t)whole * step, w, bias,
-                           f32_depthwise_sum(a, sum, (size_t)whole * a.sum_row), out + (size_t)whole * a.out_row);
+                           f32_depthwise_sum(a, sum, (size_t)whole * a.sum_row),
+                           f32_depthwise_total(a, total, (size_t)whole * a.total_row), out + (size_t)whole * a.out_row);
 }
 
 /* `vectors` vectors of channels and `tail` channels of a plane: all rows at once, or strip after strip */
 INLINE void f32_depthwise_channels(
     const struct f32_depthwise a, const int height, const int width, const int vectors, const int tail,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int tile = f32_depthwise_pixels(width) * f32_depthwise_group(width, tail);
     const int strip = a.strips && tile < width ? tile : width;
     const int rest = width % strip, whole = width - rest, step = a.stride_x * a.in_pixel;
     for (int x = 0; x < whole; x += strip)
         f32_depthwise_plane(a, height, strip, vectors, tail, in + (size_t)x * step, w, bias,
-                            f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), out + (size_t)x * a.out_pixel);
+                            f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), total,
+                            out + (size_t)x * a.out_pixel);
     if (rest)
         f32_depthwise_plane(a, height, rest, vectors, tail, in + (size_t)whole * step, w, bias,
-                            f32_depthwise_sum(a, sum, (size_t)whole * a.sum_pixel),
+                            f32_depthwise_sum(a, sum, (size_t)whole * a.sum_pixel), total,
                             out + (size_t)whole * a.out_pixel);
 }
 
@@ -258,24 +293,28 @@ INLINE void f32_depthwise(
     const int images, const int rows, const int width, const int channels, const int R, const int S,
     const int in_image, const int in_row, const int in_pixel, const int stride_y, const int stride_x,
     const int dilation_y, const int dilation_x, const int out_image, const int out_row, const int out_pixel,
-    const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const struct epilogue e,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const int total_image,
+    const int total_row, const struct epilogue e, const float *in, const float *w, const float *bias,
+    const float *sum, float *total, float *out) {
     const int window = ((f32_depthwise_height(stride_y) - 1) * stride_y + R) * width * stride_x *
                        (channels < DEPTHWISE_CHANNELS ? channels : DEPTHWISE_CHANNELS) * (int)sizeof(float);
     /* strips of larger kernels read too many columns twice: 5 x 5 with stride 2 fell from 80 % to 66 % */
     const int strips = window > DEPTHWISE_WINDOW && in_pixel > DEPTHWISE_CHANNELS && R <= 3 && S <= 3;
     const struct f32_depthwise a = {channels, R, S, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x,
-                                    out_row, out_pixel, sum_row, sum_pixel, w_tap, strips, strips && stride_y > 1, e};
+                                    out_row, out_pixel, sum_row, sum_pixel, w_tap, total_row, strips,
+                                    strips && stride_y > 1, e};
     const int tail = channels % VL, whole = channels - tail;
     /* the channels beyond whole vectors go with the last of these: they share cache lines */
     const int last = whole ? (whole - 1) / DEPTHWISE_CHANNELS * DEPTHWISE_CHANNELS : 0;
     for (int n = 0; n < images; n++) {
         const float *p = in + (size_t)n * in_image, *s = f32_depthwise_sum(a, sum, (size_t)n * sum_image);
-        float *q = out + (size_t)n * out_image;
+        float *q = out + (size_t)n * out_image, *t = f32_depthwise_total(a, total, (size_t)n * total_image);
+        if (total_row)
+            for (int y = 0; y < rows; y++) memset(t + (size_t)y * total_row, 0, (size_t)channels * sizeof(float));
         for (int c = 0; c < last; c += DEPTHWISE_CHANNELS)
             f32_depthwise_channels(a, rows, width, DEPTHWISE_CHANNELS / VL, 0, p + c, w + c, bias + c,
-                                   f32_depthwise_sum(a, s, c), q + c);
+                                   f32_depthwise_sum(a, s, c), f32_depthwise_total(a, t, c), q + c);
         f32_depthwise_channels(a, rows, width, (whole - last) / VL, tail, p + last, w + last, bias + last,
-                               f32_depthwise_sum(a, s, last), q + last);
+                               f32_depthwise_sum(a, s, last), f32_depthwise_total(a, t, last), q + last);
     }
 }

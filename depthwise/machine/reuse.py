@@ -33,9 +33,9 @@ def numbers_of(step: Step) -> dict:
 
 
 def touches(step: Step, plan: Plan) -> list[Touch]:
-    """Return the bytes that a step touches, an argument each; its output comes last."""
+    """Return the bytes that a step touches, an argument each; its outputs come last."""
     named = {name: a for name, a in numbers_of(step).items() if isinstance(a, Place)}
-    last = list(named)[-1]
+    outputs = list(named)[-step.outputs :]
     found = []
     for name, place in named.items():
         role = "weights" if plan.buffers[place.buffer].space == "weights" else "read"
@@ -44,7 +44,7 @@ def touches(step: Step, plan: Plan) -> list[Touch]:
         span = min(span, plan.buffers[place.buffer].floats - start)
         share = _share(place)
         found.append(
-            Touch("written" if name == last else role, place.buffer, FLOAT * start, FLOAT * span,
+            Touch("written" if name in outputs else role, place.buffer, FLOAT * start, FLOAT * span,
                   round(FLOAT * span * share))
         )  # fmt: skip
     return found

@@ -13,6 +13,7 @@ from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.norm import lower_batch_norm
+from depthwise.compiler.lowering.pool import takes_plane_mean
 from depthwise.compiler.lowering.winograd import lower_winograd
 from depthwise.compiler.pack import pack_bias, pack_conv, pack_depthwise, round_up
 from depthwise.compiler.places import (
@@ -31,7 +32,10 @@ from depthwise.graph import Node, ops
 
 @dataclass(frozen=True)
 class Work:
-    """What one convolution reads and writes; residual and epilogue as Fused has them."""
+    """What one convolution reads and writes; residual and epilogue as Fused has them.
+
+    `row_totals` is where it leaves the total of each row of its output, if it is asked for.
+    """
 
     x: Place
     weight: np.ndarray
@@ -39,6 +43,7 @@ class Work:
     y: Place
     residual: Place | None
     epilogue: Epilogue
+    row_totals: Place | None = None
 
     @property
     def sum_strides(self) -> tuple[int, int, int]:
@@ -54,7 +59,9 @@ class Work:
     def outputs(self, axis: int, start: int, count: int) -> "Work":
         """Return the work with a part of the output and of the residual alone."""
         residual = self.residual.part(axis, start, count) if self.residual else None
-        return replace(self, y=self.y.part(axis, start, count), residual=residual)
+        row_totals = self.row_totals.part(axis, start, count) if self.row_totals else None
+        y = self.y.part(axis, start, count)
+        return replace(self, y=y, residual=residual, row_totals=row_totals)
 
 
 @dataclass(frozen=True)
@@ -203,6 +210,9 @@ def _collapse(work: Work, walk: Walk) -> tuple[Work, tuple[int, int]]:
 
 def _depthwise(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
     x, lanes = work.x, b.target.lanes
+    assert b.node
+    if any(map(takes_plane_mean, b.readers(b.node.name))):
+        work = replace(work, row_totals=b.total_rows(b.node.name))
     w = b.weights(pack_depthwise(work.weight, lanes))
     bias = b.weights(pack_bias(work.bias, 1, lanes))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
@@ -210,14 +220,15 @@ def _depthwise(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
     def step(part: Work, first: int = 0) -> Step:
         """Return the call from channel `first` on."""
         images, channels, rows, width = part.y.shape
-        offset = part.x.offset - corner + first
+        offset, totals = part.x.offset - corner + first, part.row_totals
         return b.step(
             "f32_depthwise", images, rows, width, channels, *work.weight.shape[2:], x.image, x.row,
             x.pixel, *op.stride, *op.dilation, part.y.image, part.y.row, part.y.pixel,
-            *part.sum_strides, round_up(work.weight.shape[0], lanes), part.epilogue,
+            *part.sum_strides, round_up(work.weight.shape[0], lanes),
+            *((totals.image, totals.row) if totals else (0, 0)), part.epilogue,
             Place(x.buffer, offset, (*x.shape[:1], channels, *x.shape[2:]), x.strides),
             replace(w, offset=w.offset + first), replace(bias, offset=bias.offset + first),
-            part.residual, part.y,
+            part.residual, totals, part.y, outputs=2 if totals else 1,
         )  # fmt: skip
 
     def channels(start: int, count: int) -> Step:

@@ -12,6 +12,7 @@ from depthwise.compiler.lowering.axes import (
 )
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.pool import lower_plane_mean, takes_plane_mean
 from depthwise.compiler.places import Place, Step, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
@@ -100,6 +101,9 @@ def normalize(
 
 @lower.register
 def _(op: ops.Reduce, node: Node, b: PlanBuilder) -> None:
+    if takes_plane_mean(node):
+        lower_plane_mean(node, b)
+        return
     x, y = b.read(node.inputs[0]), b.write(node)
     axes = [axis for axis in range(len(x.shape)) if axis not in op.axes]
     to = [y.strides[axis] for axis in axes] if op.keep else list(y.strides)

@@ -1,10 +1,14 @@
-"""Pooling: windows of pixels, channels last. Windows are cut at the edges: no border is read."""
+"""Pooling: windows of pixels, channels last. Windows are cut at the edges: no border is read.
+
+The mean of a whole plane starts from the totals of its rows where the step before left them.
+"""
 
 from math import prod
 
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.places import Place, Step, by_channels, reshaped
 from depthwise.compiler.plan import PlanBuilder
+from depthwise.compiler.storage import NO_BORDER
 from depthwise.graph import Node, ops
 
 POOL = ("mean", "max")  # numbered as in kernels/pool.h
@@ -58,10 +62,39 @@ def _(op: ops.AvgPool2d, node: Node, b: PlanBuilder) -> None:
 
 @lower.register
 def _(op: ops.AdaptivePool2d, node: Node, b: PlanBuilder) -> None:
+    if takes_plane_mean(node):
+        lower_plane_mean(node, b)
+        return
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
 
     def part(x: Place, y: Place) -> Step:
         function = POOL.index(op.function)
         return b.step("f32_adaptive_pool", function, *sizes(x, y), *strides(x, y), x, y)
+
+    b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
+
+
+def takes_plane_mean(node: Node) -> bool:
+    """Tell whether a node gives one mean for each image and channel."""
+    match node.op:
+        case ops.AdaptivePool2d("mean", (1, 1)):
+            return True
+        case ops.Reduce("mean", (2, 3), keep=True):
+            return len(node.type.shape) == 4
+    return False
+
+
+def lower_plane_mean(node: Node, b: PlanBuilder) -> None:
+    """Append one call: the mean of each plane, from its rows' totals if they are there."""
+    value = node.inputs[0]
+    read, y = planes(b.read(value)), planes(b.write(node))
+    height, width = read.shape[2:]
+    x = b.row_totals.get(value, read)
+    window, pixels = x.shape[2:], height * width
+
+    def part(x: Place, y: Place) -> Step:
+        return b.step(
+            "f32_avg_pool", *sizes(x, y), *window, 1, 1, *NO_BORDER, 0, pixels, *strides(x, y), x, y
+        )
 
     b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
