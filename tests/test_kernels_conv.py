@@ -1,6 +1,6 @@
 """f32_conv and f32_depthwise against their naive twins and the interpreter, for every VL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -206,7 +206,7 @@ def conv_call(case: Case) -> str:
     )
 
 
-def depthwise_call(case: Case) -> str:
+def depthwise_call(case: Case, total: str = "0", total_strides: Sequence[int] = (0, 0)) -> str:
     """Return a function's body that calls f32_depthwise, which begins at the border."""
     image, row, pixel = case.in_strides
     sizes = ints(
@@ -216,8 +216,8 @@ def depthwise_call(case: Case) -> str:
     top, _, left, _ = case.padding
     w_tap = f"({case.channels} + VL - 1) / VL * VL"
     return (
-        f"KERNEL(f32_depthwise)({sizes}, {w_tap}, {case.epilogue}, "
-        f"in - {top * row + left * pixel}, w, b, sum, out);"
+        f"KERNEL(f32_depthwise)({sizes}, {w_tap}, {ints(*total_strides)}, {case.epilogue}, "
+        f"in - {top * row + left * pixel}, w, b, sum, {total}, out);"
     )
 
 

@@ -14,7 +14,7 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import Graph, capture, export
-from depthwise.layers import GhostModule
+from depthwise.layers import GhostModule, SqueezeExcite
 
 NATIVE = find_target("native")
 
@@ -64,6 +64,10 @@ NETS = {
     "dilated": lambda: separable(1, 3, 3),
     "residual": Residual,
     "ghost": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), GhostModule(8, 20), GhostModule(20, 6)),
+    "gated": lambda: nn.Sequential(
+        nn.Conv2d(3, 24, 1), nn.Conv2d(24, 24, 5, padding=2, groups=24), nn.Hardswish(),
+        SqueezeExcite(24, 6), nn.Conv2d(24, 4, 3, padding=1),
+    ),
     "transposed": lambda: nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 4, 2, 1),
         nn.ReLU(), nn.Conv2d(6, 3, 3, padding=1),

@@ -180,7 +180,7 @@ def test_a_split_is_cut_at_whole_grains(graphs):
 def test_small_steps_are_done_by_one_thread(graphs):
     plan = make_plan(graphs["mobilenet_v3_small"], NATIVE)
     divider = Divider(plan.buffers, 2, NATIVE.lanes)
-    pooled = [step for step in plan.steps if step.kernel == "f32_adaptive_pool"]
+    pooled = [step for step in plan.steps if step.kernel == "f32_avg_pool"]
     assert min(len(list(divider.options(step))) for step in pooled) == 1
 
 
