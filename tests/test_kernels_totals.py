@@ -18,7 +18,9 @@ from test_kernels_conv import (
 
 from depthwise.compiler.pack import pack_bias, pack_depthwise
 
-SIGNATURE = "const float *in, const float *w, const float *b, const float *sum, float *t, float *out"
+SIGNATURE = (
+    "const float *in, const float *w, const float *b, const float *sum, float *t, float *out"
+)
 
 
 def strides(case: Case) -> tuple[int, int]:

@@ -126,7 +126,7 @@ class PlanBuilder:
         return replace(root.part(1, home.channel, shape[1]), shape=shape)
 
     def total_rows(self, name: str) -> Place:
-        """Return where whoever writes a value of rank 4 puts the total of each row, (N, C, H, 1)."""
+        """Return where the writer of a value of rank 4 puts each row's total, (N, C, H, 1)."""
         n, channels, rows, _ = self.graph.type(name).shape
         frame = Frame((n, channels, rows, 1), channels, NO_BORDER)
         buffer = self._add_buffer("arena", n * rows * channels, frame)
