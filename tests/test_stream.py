@@ -66,7 +66,7 @@ NETS = {
     "ghost": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), GhostModule(8, 20), GhostModule(20, 6)),
     "gated": lambda: nn.Sequential(
         nn.Conv2d(3, 24, 1), nn.Conv2d(24, 24, 5, padding=2, groups=24), nn.Hardswish(),
-        SqueezeExcite(24, 6), nn.Conv2d(24, 4, 3, padding=1),
+        SqueezeExcite(24, 6), nn.Conv2d(24, 4, 1),
     ),
     "transposed": lambda: nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 6, 4, 2, 1),
@@ -79,6 +79,46 @@ NETS = {
         nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1, 3), nn.Conv2d(8, 4, 3, 2)
     ),
 }  # fmt: skip
+
+
+def test_a_gate_is_multiplied_in_place():
+    plan = make_plan(graph_of(NETS["gated"](), 1, 3, 16, 16), NATIVE)
+    (gate,) = [step for step in plan.steps if step.kernel == "f32_binary"]
+    (layer,) = [step for step in plan.steps if step.kernel == "f32_depthwise"]
+    totals, out = layer.written
+    read, *_, written = [(place.buffer, place.offset) for place in gate.places]
+    assert read == written == (out.buffer, out.offset)
+    (mean,) = [step for step in plan.steps if step.kernel == "f32_avg_pool"]
+    assert mean.places[0].buffer == totals.buffer
+
+
+class Returned(nn.Module):
+    """A value that is averaged, gated, and read once more: not to be written over."""
+
+    def __init__(self, later: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 24, 1)
+        self.layer = nn.Conv2d(24, 24, 3, padding=1, groups=24)
+        self.later = later
+
+    def forward(self, x):
+        first = self.first(x)
+        parts = torch.cat([first, self.layer(first)], 1)
+        gated = parts * torch.sigmoid(parts.mean((2, 3), keepdim=True))
+        return gated + parts if self.later else gated[:, :24] * first
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_is_read_again_is_not_written_over(later: bool):
+    torch.manual_seed(0)
+    net = Returned(later).eval()
+    graph = graph_of(net, 1, 3, 16, 16)
+    x = np.random.default_rng(0).standard_normal((1, 3, 16, 16), np.float32)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(x)).numpy()
+    for optimize in ("speed", "memory"):
+        found = run(make_plan(graph, NATIVE, optimize=optimize), x)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def kernels(plan: Plan) -> list[str]:

@@ -5,9 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from depthwise.graph import Node
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import (
     Activation,
+    AdaptivePool2d,
     BatchNorm,
     Binary,
     Conv2d,
@@ -16,6 +18,7 @@ from depthwise.graph.ops import (
     Linear,
     Op,
     Padding,
+    Reduce,
 )
 from depthwise.graph.shapes import infer
 
@@ -82,6 +85,16 @@ def convolution(op: RewrittenOp) -> Convolution | None:
     """Return the convolution or linear layer that `op` is or holds, else None."""
     op = op.op if isinstance(op, Fused) else op
     return op if isinstance(op, Convolution) else None
+
+
+def takes_plane_mean(node: Node) -> bool:
+    """Tell whether a node gives one mean for each image and channel."""
+    match node.op:
+        case AdaptivePool2d("mean", (1, 1)):
+            return True
+        case Reduce("mean", (2, 3), keep=True):
+            return len(node.type.shape) == 4
+    return False
 
 
 @infer.register

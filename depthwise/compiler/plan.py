@@ -15,7 +15,7 @@ from depthwise.compiler.algorithms import (
     choose,
     direct_default,
 )
-from depthwise.compiler.fused import Fused, Images
+from depthwise.compiler.fused import Fused, Images, takes_plane_mean
 from depthwise.compiler.lowering.axes import copy_numbers
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
@@ -144,7 +144,11 @@ class PlanBuilder:
         return self._roots[home.root]
 
     def _in_place(self, node: Node) -> Place | None:
-        """Return the place of the first input where `node` may write over it."""
+        """Return the place of the first input where `node` may write over it.
+
+        Means of its planes may have read it before: they are not streamed, so that every row was
+        done before them, and so was what else read the buffer, if it came earlier.
+        """
         op = node.op.op if isinstance(node.op, Fused) else node.op
         if not isinstance(op, IN_PLACE) or self.keep_all or node.inputs[0] not in self.places:
             return None
@@ -152,11 +156,23 @@ class PlanBuilder:
         place = self.places[name]
         if self.buffers[place.buffer].space != "arena" or node.type.shape != place.shape:
             return None
+        means = [reader for reader in self._readers[name] if takes_plane_mean(reader)]
+        order = {lowered: position for position, lowered in enumerate(self.places)}
+        first_mean = min((order.get(mean.name, len(order)) for mean in means), default=0)
         alone = all(
-            other == name or known.buffer != place.buffer for other, known in self.places.items()
+            other == name
+            or known.buffer != place.buffer
+            or all(order.get(r.name, len(order)) < first_mean for r in self._readers[other])
+            for other, known in self.places.items()
         )
-        last = [reader.name for reader in self._readers[name]] == [node.name]
-        kept = any(output.value in (name, node.name) for output in self.graph.outputs)
+        others = [reader for reader in self._readers[name] if reader not in means]
+        last = others == [node] and all(mean.name in order for mean in means)
+        returned = {output.value for output in self.graph.outputs}
+        kept = node.name in returned or any(
+            known.buffer == place.buffer
+            for other, known in self.places.items()
+            if other in returned
+        )
         own = self._homes.get(node.name, Home(node.name, 0)).root == node.name
         first = self._homes.get(name, Home(name, 0)).root == name
         border = self._borders.get(node.name, NO_BORDER) == self._borders.get(name, NO_BORDER)

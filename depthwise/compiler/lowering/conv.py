@@ -8,12 +8,11 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.algorithms import Layer, Winograd, lines_ahead
-from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused
+from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
 from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.norm import lower_batch_norm
-from depthwise.compiler.lowering.pool import takes_plane_mean
 from depthwise.compiler.lowering.winograd import lower_winograd
 from depthwise.compiler.pack import pack_bias, pack_conv, pack_depthwise, round_up
 from depthwise.compiler.places import (

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from depthwise.compiler.fused import takes_plane_mean
 from depthwise.compiler.lowering.axes import (
     Axes,
     axes_of,
@@ -12,7 +13,7 @@ from depthwise.compiler.lowering.axes import (
 )
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.pool import lower_plane_mean, takes_plane_mean
+from depthwise.compiler.lowering.pool import lower_plane_mean
 from depthwise.compiler.places import Place, Step, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops

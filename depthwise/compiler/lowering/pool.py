@@ -5,6 +5,7 @@ The mean of a whole plane starts from the totals of its rows where the step befo
 
 from math import prod
 
+from depthwise.compiler.fused import takes_plane_mean
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.places import Place, Step, by_channels, reshaped
 from depthwise.compiler.plan import PlanBuilder
@@ -72,16 +73,6 @@ def _(op: ops.AdaptivePool2d, node: Node, b: PlanBuilder) -> None:
         return b.step("f32_adaptive_pool", function, *sizes(x, y), *strides(x, y), x, y)
 
     b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
-
-
-def takes_plane_mean(node: Node) -> bool:
-    """Tell whether a node gives one mean for each image and channel."""
-    match node.op:
-        case ops.AdaptivePool2d("mean", (1, 1)):
-            return True
-        case ops.Reduce("mean", (2, 3), keep=True):
-            return len(node.type.shape) == 4
-    return False
 
 
 def lower_plane_mean(node: Node, b: PlanBuilder) -> None:
