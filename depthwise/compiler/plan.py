@@ -146,8 +146,8 @@ class PlanBuilder:
     def _in_place(self, node: Node) -> Place | None:
         """Return the place of the first input where `node` may write over it.
 
-        Means of its planes may have read it before: they are not streamed, so that every row was
-        done before them, and so was what else read the buffer, if it came earlier.
+        Means of its planes may have read it before: they are not streamed, so that no band of rows
+        is written over that is still to be read.
         """
         op = node.op.op if isinstance(node.op, Fused) else node.op
         if not isinstance(op, IN_PLACE) or self.keep_all or node.inputs[0] not in self.places:
@@ -157,22 +157,12 @@ class PlanBuilder:
         if self.buffers[place.buffer].space != "arena" or node.type.shape != place.shape:
             return None
         means = [reader for reader in self._readers[name] if takes_plane_mean(reader)]
-        order = {lowered: position for position, lowered in enumerate(self.places)}
-        first_mean = min((order.get(mean.name, len(order)) for mean in means), default=0)
         alone = all(
-            other == name
-            or known.buffer != place.buffer
-            or all(order.get(r.name, len(order)) < first_mean for r in self._readers[other])
-            for other, known in self.places.items()
+            other == name or known.buffer != place.buffer for other, known in self.places.items()
         )
         others = [reader for reader in self._readers[name] if reader not in means]
-        last = others == [node] and all(mean.name in order for mean in means)
-        returned = {output.value for output in self.graph.outputs}
-        kept = node.name in returned or any(
-            known.buffer == place.buffer
-            for other, known in self.places.items()
-            if other in returned
-        )
+        last = others == [node] and all(mean.name in self.places for mean in means)
+        kept = any(output.value in (name, node.name) for output in self.graph.outputs)
         own = self._homes.get(node.name, Home(node.name, 0)).root == node.name
         first = self._homes.get(name, Home(name, 0)).root == name
         border = self._borders.get(node.name, NO_BORDER) == self._borders.get(name, NO_BORDER)
