@@ -98,7 +98,8 @@ class ReadAgain(nn.Module):
     def __init__(self, average: bool) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 24, 1)
-        self.layer = nn.Conv2d(24, 24, 3, padding=1, groups=24)
+        # dense: the mean then reads the plane itself, not the totals of its rows
+        self.layer = nn.Conv2d(24, 24, 3, padding=1, groups=1 if average else 24)
         self.average = average
 
     def forward(self, x):
