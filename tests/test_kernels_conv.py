@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from kernel_harness import VECTORS, at_page_end, check_gcc, compile_kernel, pointer
 
-from depthwise.compiler.pack import default_tile, pack_bias, pack_conv, pack_depthwise
+from depthwise.compiler.pack import (
+    conv_tile,
+    default_tile,
+    pack_bias,
+    pack_conv,
+    pack_conv_bias,
+    pack_depthwise,
+)
 from depthwise.graph import ops
 from depthwise.graph.interpret import evaluate
 
@@ -63,6 +70,7 @@ class Case:
     images: int = 1
     epilogue: Epilogue = PLAIN
     tile: tuple[int, int] = (7, 2)
+    depth: int = 1
     panel_outer: int = 0
     ahead: int = 0
     gaps: tuple[int, int] = (0, 0)  # in, out
@@ -101,6 +109,8 @@ class Case:
         return self.size[0] * self.size[1] * self.outs, self.size[1] * self.outs, self.outs
 
 
+SAME3, SAME5 = (1, 1, 1, 1), (2, 2, 2, 2)
+
 CONV = {
     # pointwise: channels of 1, primes, one below and above a tile; widths with every remainder
     "1x1 of 1": Case((1, 1), 1, 1),
@@ -129,10 +139,28 @@ CONV = {
     "2 groups": Case((4, 5), 6, 34, (3, 3), padding=(1, 1, 1, 1), groups=2, epilogue=ADD_ACT),
     "8 groups of 4": Case((5, 6), 32, 32, (3, 3), padding=(1, 1, 1, 1), groups=8, panel_outer=1),
     "5 groups of 3 to 7": Case((3, 4), 15, 35, groups=5, images=2, gaps=(1, 1), epilogue=ACT),
+    # depth: sums added across 2 or 4 lanes; one, two or three vectors left, pixels that share none
+    "depth 2, below half": Case((2, 9), 4, 5, tile=(5, 1), depth=2, epilogue=ADD_ACT, gaps=(3, 5)),
+    "depth 2, 8 of 16": Case((3, 7), 16, 8, tile=(16, 1), depth=2, gaps=(0, 8), epilogue=ACT),
+    "depth 2, odd vectors": Case((2, 7), 6, 24, tile=(4, 3), depth=2, epilogue=ADD),
+    "depth 2, blocks": Case((2, 9), 10, 75, tile=(3, 3), depth=2, images=2, epilogue=ACT_ADD_ACT,
+                            gaps=(2, 1)),
+    "depth 2, panel": Case((1, 11), 6, 52, tile=(2, 5), depth=2, panel_outer=1, epilogue=ADD),
+    "depth 2, taps": Case((6, 7), 6, 20, (3, 3), (2, 1), padding=SAME3, tile=(3, 2), depth=2),
+    "depth 2, groups": Case((3, 5), 8, 22, groups=2, tile=(4, 2), depth=2, in_place=True,
+                            epilogue=ADD, gaps=(0, 3)),
+    "depth 4, 8 outputs": Case((2, 7), 8, 8, tile=(5, 2), depth=4, epilogue=ADD_ACT, gaps=(0, 8)),
+    "depth 4, 12 outputs": Case((2, 9), 12, 12, tile=(7, 3), depth=4, epilogue=ADD, gaps=(0, 12)),
+    "depth 4, prime": Case((3, 9), 8, 13, tile=(6, 1), depth=4, images=2, epilogue=ACT_ADD_ACT),
+    "depth 4, five vectors": Case((4, 7), 8, 20, tile=(5, 5), depth=4, epilogue=ADD_ACT,
+                                  gaps=(4, 0), in_place=True),
+    "depth 4, blocks": Case((2, 9), 4, 77, tile=(2, 6), depth=4, epilogue=ACT),
+    "depth 4, panel": Case((1, 10), 8, 75, tile=(3, 4), depth=4, panel_outer=1, epilogue=ADD),
+    "depth 4, taps and groups": Case((5, 6), 16, 18, (3, 2), padding=(1, 1, 1, 0), groups=2,
+                                     tile=(4, 3), depth=4, epilogue=ADD),
+    "depth 4, a lone pixel": Case((1, 1), 20, 3, tile=(1, 1), depth=4, epilogue=ACT),
     "multiplier 3": Case((5, 5), 4, 12, (3, 3), (2, 2), padding=(1, 1, 1, 1), groups=4),
 }  # fmt: skip
-
-SAME3, SAME5 = (1, 1, 1, 1), (2, 2, 2, 2)
 
 
 def depthwise(plane, channels, kernel, stride=1, **options) -> Case:
@@ -197,8 +225,8 @@ def conv_call(case: Case) -> str:
     ]
     sizes = ints(
         case.images, *case.size, R * S, case.channels // case.groups, case.outs // case.groups,
-        case.groups, *case.tile, case.panel_outer, case.ahead, image, row * case.stride[0],
-        pixel * case.stride[1], *case.out_strides, *case.sum_strides,
+        case.groups, *case.tile, case.depth, case.panel_outer, case.ahead, image,
+        row * case.stride[0], pixel * case.stride[1], *case.out_strides, *case.sum_strides,
     )  # fmt: skip
     return (
         f"static const int taps[] = {{{ints(*taps)}}};\n"
@@ -308,8 +336,8 @@ def run(key: tuple[str, str], data: Data, vector: int, naive: bool) -> np.ndarra
     case, number = CASES[key], list(CASES).index(key)
     function = getattr(library(vector, naive), f"case_{number}")
     if key[0] == "conv":
-        weight = pack_conv(data.weight, case.groups, vector, case.tile[1])
-        bias = pack_bias(data.bias, case.groups, vector)
+        layout = case.groups, vector, case.tile[1], case.depth
+        weight, bias = pack_conv(data.weight, *layout), pack_conv_bias(data.bias, *layout)
     else:
         weight, bias = pack_depthwise(data.weight, vector), pack_bias(data.bias, 1, vector)
     w, b = at_page_end(weight), at_page_end(bias)
@@ -348,15 +376,26 @@ def test_gcc_has_nothing_to_say(vector):
     check_gcc(program(), vector=vector)
 
 
-def test_pack_conv_repeats_what_two_pixels_share():
-    weight = np.arange(1.0, 12.0).reshape(11, 1, 1, 1)
-    packed = pack_conv(weight, groups=1, lanes=8, tile_vectors=1)
-    assert packed.tolist() == [*range(1, 9), 9, 10, 11, 0, 9, 10, 11, 0]
+def test_pack_conv_lays_channels_side_by_side():
+    weight = np.arange(10.0, 34).reshape(6, 4, 1, 1)  # of output k and channel c: 10 + 4 k + c
+    packed = pack_conv(weight, groups=1, lanes=4, vectors=3, depth=2).reshape(2, 3, 4)
+    pairs = packed.reshape(2, 3, 2, 2)[..., 0]
+    outs = (pairs[0] - 10) / 4
+    # two vectors are added across: output o lies in vector o % 2, group o / 2; one vector is left
+    assert outs.tolist() == [[0, 2], [1, 3], [4, 5]]
+    assert np.array_equal(pairs[1], pairs[0] + 2)
+    assert np.array_equal(packed[..., 1::2], packed[..., ::2] + 1)
+
+
+def test_pack_conv_bias_stands_beside_zeros():
+    packed = pack_conv_bias(np.arange(1.0, 4), groups=1, lanes=8, vectors=1, depth=4)
+    assert packed.reshape(2, 2, 4)[..., 0].tolist() == [[1, 2], [3, 0]]
+    assert not packed.reshape(2, 2, 4)[..., 1:].any()
 
 
 def test_pack_conv_puts_blocks_of_outputs_last():
     weight = np.arange(1, 1 + 5 * 2 * 1 * 2).reshape(5, 2, 1, 2).astype(np.float32)
-    packed = pack_conv(weight, groups=1, lanes=2, tile_vectors=2)
+    packed = pack_conv(weight, groups=1, lanes=2, vectors=2)
     block = packed[: 2 * 2 * 4].reshape(2, 2, 4)  # tap, c, k
     assert np.array_equal(block, weight[:4, :, 0, :].transpose(2, 1, 0))
     last = packed[2 * 2 * 4 :].reshape(2, 2, 2)
@@ -367,6 +406,8 @@ def test_pack_conv_puts_blocks_of_outputs_last():
 def test_pack_names_what_does_not_fit():
     with pytest.raises(ValueError, match="7 output channels in 2 groups"):
         pack_conv(np.zeros((7, 1, 1, 1)), 2, 4, 1)
+    with pytest.raises(ValueError, match="6 input channels, 4 at once"):
+        pack_conv(np.zeros((4, 6, 1, 1)), 1, 8, 1, 4)
     with pytest.raises(ValueError, match=r"\(4, 2, 3, 3\).*depthwise"):
         pack_depthwise(np.zeros((4, 2, 3, 3)), 4)
 
@@ -378,8 +419,7 @@ def test_default_tile_fits_registers_row_and_outputs(lanes, registers, width, ou
     pixels, vectors = default_tile(lanes, registers, width, outs)
     assert 1 <= pixels <= min(width, 16)
     assert 1 <= vectors <= -(-outs // lanes)
-    shared = pixels // 2 if lanes >= 8 and pixels > 1 and 0 < outs % lanes <= lanes // 2 else 0
-    assert pixels * vectors - shared * (vectors == -(-outs // lanes)) + vectors + 1 < registers
+    assert pixels * vectors + vectors + 1 < registers
 
 
 def test_default_tile_leaves_no_remainder_where_it_can():
@@ -387,5 +427,23 @@ def test_default_tile_leaves_no_remainder_where_it_can():
     assert default_tile(16, 32, 7, 48) == (7, 3)
     assert default_tile(16, 32, 3136, 32) == (14, 2)
     assert default_tile(8, 16, 112, 32)[1] in (2, 4)
-    assert default_tile(16, 32, 3136, 24) == (16, 2)  # two pixels share the second vector
     assert default_tile(16, 32, 1, 1000)[1] == 8  # a lone pixel needs vectors to hide the latency
+
+
+@pytest.mark.parametrize("channels", [3, 6, 16, 72])
+@pytest.mark.parametrize("outs", [1, 8, 12, 20, 24, 36, 64])
+@pytest.mark.parametrize(("lanes", "registers"), [(16, 32), (8, 16), (4, 32)])
+def test_conv_tile_fits_registers_and_channels(lanes, registers, outs, channels):
+    pixels, vectors, depth = conv_tile(lanes, registers, 56, outs, channels, 1)
+    assert vectors <= -(-outs * depth // lanes)
+    assert pixels * vectors + vectors + 1 < registers
+    assert channels % depth == 0
+    assert depth == 1 or lanes > 4
+
+
+def test_conv_tile_goes_deep_for_few_outputs():
+    depths = {
+        (channels, outs): conv_tile(16, 32, 56, outs, channels, 1)[2]
+        for channels, outs in [(16, 8), (72, 12), (60, 20), (24, 36), (512, 512), (3, 24)]
+    }
+    assert list(depths.values()) == [2, 4, 4, 2, 1, 1]

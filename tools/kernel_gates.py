@@ -27,7 +27,7 @@ import depthwise as dw
 from depthwise.compiler.algorithms import direct_only
 from depthwise.compiler.build import compile_c
 from depthwise.compiler.emit import emit
-from depthwise.compiler.pack import best_tiles
+from depthwise.compiler.pack import Tile, best_tiles
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.places import Place, Step
 from depthwise.compiler.plan import Plan, make_plan
@@ -159,8 +159,8 @@ def band_rows(a: dict, width: int) -> int:
     return max(2, BAND // (4 * (in_row + out_row)))
 
 
-def retiled(layer: Layer, tile: tuple[int, int]) -> Layer:
-    """Return the same with another tile; packed weights are of one size for all."""
+def retiled(layer: Layer, tile: Tile) -> Layer:
+    """Return the same with another tile; packed weights are of one size for all of a depth."""
     a = numbers_of(layer.step) | {"tile_pixels": tile[0], "tile_vectors": tile[1]}
     step = replace(layer.step, arguments=tuple(a.values()))
     return replace(layer, step=step, tile=f"{tile[0]}x{tile[1]}")
@@ -171,7 +171,9 @@ def candidates(layer: Layer) -> list[Layer]:
     if layer.step.kernel != "f32_conv" or layer.kind == "linear":
         return [layer]
     a, target = numbers_of(layer.step), layer.plan.target
-    found = best_tiles(target.lanes, target.registers, a["width"], a["outs"])
+    found = best_tiles(
+        target.lanes, target.registers, a["width"], a["outs"], a["tile_depth"]
+    )
     return [retiled(layer, tile) for tile in found[:4]]
 
 

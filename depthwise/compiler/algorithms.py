@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil
 
-from depthwise.compiler.pack import best_tiles, default_tile, round_up
+from depthwise.compiler.pack import best_tiles, conv_tile, default_tile, depths, round_up
 from depthwise.compiler.target import Target
 from depthwise.graph.ops import Pair
 
@@ -37,11 +37,13 @@ class Direct:
     pixels: int
     vectors: int
     panel_outer: bool
+    depth: int = 1
     remark: str = field(default="", compare=False)
 
     def __str__(self) -> str:
+        deep = f"x{self.depth}" if self.depth > 1 else ""
         order = " by panels" if self.panel_outer else ""
-        return f"tile {self.pixels}x{self.vectors}{order}{self.remark}"
+        return f"tile {self.pixels}x{self.vectors}{deep}{order}{self.remark}"
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ DIRECT_REREAD = 0.05
 def direct_default(layer: Layer, target: Target) -> Direct:
     """Return the direct convolution with its default tile."""
     lanes, registers = target.lanes, target.registers
-    pixels, vectors = default_tile(lanes, registers, layer.run, layer.outs, DIRECT_REREAD)
-    return Direct(pixels, vectors, layer.taps * layer.channels * layer.outs * 4 > LARGE)
+    pixels, vectors, depth = conv_tile(
+        lanes, registers, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD
+    )
+    return Direct(pixels, vectors, layer.taps * layer.channels * layer.outs * 4 > LARGE, depth)
 
 
 # Weights that follow a layer's own are brought closer while it computes: a cache line for each
@@ -115,10 +119,11 @@ def lines_ahead(layer: Layer, direct: Direct, lanes: int) -> int:
     """Return how many cache lines of the next weights each tile of a convolution asks for."""
     if layer.images * layer.rows * layer.width < BUSY:
         return 0
-    vectors = ceil(layer.outs / lanes)
+    vectors = ceil(layer.outs * direct.depth / lanes)
     runs = layer.images * layer.rows * layer.width // layer.run
     tiles = runs * ceil(layer.run / direct.pixels) * ceil(vectors / direct.vectors) * layer.groups
-    work = direct.pixels * min(direct.vectors, vectors) * layer.taps * layer.channels
+    terms = layer.taps * layer.channels // direct.depth
+    work = direct.pixels * min(direct.vectors, vectors) * terms
     return min(work // PER_LINE, AHEAD // (64 * tiles))
 
 
@@ -133,9 +138,11 @@ def candidates(layer: Layer, target: Target) -> list[Algorithm]:
     )
     found = [choose(layer, target), *near]
     if direct in found:
-        tiles = best_tiles(target.lanes, target.registers, layer.run, layer.outs)
-        found += [Direct(*tile, direct.panel_outer) for tile in tiles[:MOST]]
-        blocks = ceil(layer.outs / (direct.vectors * target.lanes))
+        for depth in depths(target.lanes, layer.channels):
+            tiles = best_tiles(target.lanes, target.registers, layer.run, layer.outs, depth)
+            most = MOST if depth == direct.depth else 1
+            found += [Direct(p, v, direct.panel_outer, depth) for p, v, _ in tiles[:most]]
+        blocks = ceil(layer.outs * direct.depth / (direct.vectors * target.lanes))
         if blocks > 1 and layer.images * layer.rows * layer.width > direct.pixels:
             found.insert(2, replace(direct, panel_outer=not direct.panel_outer))
     return list(dict.fromkeys(found))[:MOST]
@@ -183,9 +190,8 @@ def with_points(layer: Layer, points: Pair, target: Target) -> Winograd:
     reread = REREAD * target.lanes / FULL if large else 0
     most = (4 if large else 1) * LARGE // (count * layer.channels * 4)
     batches = ceil(tiles / max(most, min(tiles, 8)))
-    outs = round_up(layer.outs, target.lanes)  # its products share no vectors
     pixels, vectors = default_tile(
-        target.lanes, target.registers, ceil(tiles / batches), outs, reread
+        target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread
     )
     batch = min(tiles, ceil(ceil(tiles / batches) / pixels) * pixels)
     return Winograd(points, pixels, vectors, batch)

@@ -1,6 +1,5 @@
 """Weights in the order in which the kernels read them, and the tiles that they are packed for."""
 
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -13,44 +12,54 @@ def round_up(number: int, multiple: int) -> int:
     return ceil(number / multiple) * multiple
 
 
-def pixels_share(outs: int, lanes: int) -> bool:
-    """Tell whether two pixels share the last vector of outputs, which is at most half full."""
-    return lanes >= 8 and 0 < outs % lanes <= lanes // 2
+def pack_conv(weight: Array, groups: int, lanes: int, vectors: int, depth: int = 1) -> Array:
+    """Return (K, C / groups, R, S) as f32_conv reads it, flat: [group][block][tap][c][vector][lane].
 
-
-def pack_conv(weight: Array, groups: int, lanes: int, tile_vectors: int) -> Array:
-    """Return (K, C / groups, R, S) as f32_conv reads it, flat: [group][block][tap][c][k].
-
-    A block is tile_vectors vectors of `lanes` output channels; a group's last block is only as wide
-    as its channels rounded up to a vector, with zeros beyond them, or, where at most half a vector
-    is left, with that half again: two pixels share it. Raises ValueError if groups do
-    not divide K.
+    `vectors` and `depth` are the tile's. A vector of `lanes` has lanes / depth outputs, and of each
+    `depth` input channels side by side; which output lies where says kernels/conv.h. A group's last
+    block has as many vectors as its channels need, with zeros beyond them. Raises ValueError if
+    groups do not divide K, or depth not C / groups.
     """
     K, channels, R, S = weight.shape
     if K % groups:
         raise ValueError(f"{K} output channels in {groups} groups: groups must divide them")
-    padded, block = round_up(K // groups, lanes), tile_vectors * lanes
-    by_tap = np.zeros((groups, R * S, channels, padded), np.float32)
-    taps = weight.reshape(groups, K // groups, channels, R * S)
-    by_tap[..., : K // groups] = taps.transpose(0, 3, 2, 1)
-    if pixels_share(K // groups, lanes):
-        halves = by_tap[..., -lanes:].reshape(*by_tap.shape[:3], 2, lanes // 2)
-        halves[..., 1, :] = halves[..., 0, :]
+    if channels % depth:
+        raise ValueError(f"{channels} input channels, {depth} at once: that must divide them")
+    wide = lanes // depth
+    padded = np.zeros((groups, round_up(K // groups, wide), channels, R * S), np.float32)
+    padded[:, : K // groups] = weight.reshape(groups, K // groups, channels, R * S)
+    # as [group][tap][c / depth][k][c % depth]
+    steps = padded.reshape(groups, -1, channels // depth, depth, R * S).transpose(0, 4, 2, 1, 3)
     blocks = [
-        by_tap[g, ..., first : first + block].ravel()
+        steps[g, :, :, first : first + vectors * wide]
         for g in range(groups)
-        for first in range(0, padded, block)
+        for first in range(0, padded.shape[1], vectors * wide)
     ]
-    return np.concatenate(blocks)
+    return np.concatenate([_in_vectors(block, lanes).ravel() for block in blocks])
+
+
+def _in_vectors(block: Array, lanes: int) -> Array:
+    """Return a block of whole vectors, (..., k, depth), with k in the order of its lanes."""
+    *_, outs, depth = block.shape
+    parts = []
+    for first in range(0, outs, lanes):  # what `depth` vectors are added across to
+        part = block[..., first : first + lanes, :]
+        count = part.shape[-2] * depth // lanes  # of these vectors, fewer at the end
+        by_group = part.reshape(*part.shape[:-2], -1, count, depth)
+        parts.append(by_group.swapaxes(-3, -2).reshape(part.shape))
+    return np.concatenate(parts, -2)
+
+
+def pack_conv_bias(bias: Array, groups: int, lanes: int, vectors: int, depth: int) -> Array:
+    """Return (K) flat as f32_conv reads it: what one input channel's weights would be."""
+    weight = np.zeros((len(bias), depth, 1, 1), np.float32)
+    weight[:, 0, 0, 0] = bias
+    return pack_conv(weight, groups, lanes, vectors, depth)
 
 
 def pack_bias(bias: Array, groups: int, lanes: int) -> Array:
     """Return (K) flat as [group][k], each group padded with zeros to whole vectors."""
-    by_group = bias.reshape(groups, -1)
-    per_group = by_group.shape[1]
-    padded = np.zeros((groups, round_up(per_group, lanes)), np.float32)
-    padded[:, :per_group] = by_group
-    return padded.ravel()
+    return pack_conv_bias(bias, groups, lanes, 1, 1)
 
 
 def pack_depthwise(weight: Array, lanes: int) -> Array:
@@ -66,79 +75,98 @@ def pack_depthwise(weight: Array, lanes: int) -> Array:
     return packed.ravel()
 
 
+Tile = tuple[int, int, int]  # pixels, vectors, depth
+
+DEPTHS = (1, 2, 4)
+
+# Of the steps for each vector of outputs of a pixel, what its end takes: adding across, the epilogue
+# and the store. Measured with AVX-512 on 8 to 144 channels and 8 to 96 outputs.
+ENDS = {1: 4.0, 2: 2.2, 4: 12.0}
+WORTHWHILE = 0.97  # of a plain tile's steps, a deep one's
+
+
+def conv_tile(
+    lanes: int, registers: int, width: int, outs: int, channels: int, taps: int, reread: float = 0
+) -> Tile:
+    """Return f32_conv's register tile for rows of `width` pixels, the rest as in default_tile.
+
+    Its depth is above 1 where vectors of outputs would not be full, or so few that loads of the
+    input take longer than multiply-adds: 112x112 pixels of 16 channels to 8 outputs reach 72 % of
+    the multiply-add peak with depth 2, 41 % with 1; 56x56 of 72 to 12 reach 77 % with 4, 61 % with 1.
+    """
+    costs = {
+        tile: cost
+        for depth in depths(lanes, channels)
+        for tile, cost in _costs(lanes, registers, width, outs, depth, reread)[:1]
+    }
+
+    def total(tile: Tile) -> float:
+        depth = tile[2]
+        vectors = ceil(outs * depth / lanes)
+        return costs[tile] * channels * taps / depth + ENDS[depth] * width * vectors / depth
+
+    plain, *_ = costs
+    best = min(costs, key=total)
+    return best if total(best) < WORTHWHILE * total(plain) else plain
+
+
+def depths(lanes: int, channels: int) -> list[int]:
+    """Return the depths of a tile that f32_conv can take, 1 first.
+
+    Vectors of 4 lanes gain little: most numbers of outputs fill them.
+    """
+    return [depth for depth in DEPTHS if depth == 1 or (lanes > 4 and channels % depth == 0)]
+
+
 def default_tile(
     lanes: int, registers: int, width: int, outs: int, reread: float = 0
 ) -> tuple[int, int]:
-    """Return (pixels, vectors) of f32_conv's register tile for rows of `width` pixels, `outs` wide.
+    """Return (pixels, vectors) of a register tile of depth 1 for rows of `width` pixels.
 
     The tile that takes the fewest steps for a row, its remainders included; among equals the one
     with the fewest loads. Measured with AVX-512, 7 x 3, 8 x 3, 6 x 4 and 14 x 2 all reach 97 % of
     the FMA peak and more; a tile with no register to spare spills, and halves it. `reread` is what
     a vector of weights costs each time that pixels pass over it, in steps of half a cycle.
     """
-    return best_tiles(lanes, registers, width, outs, reread)[0]
+    return best_tiles(lanes, registers, width, outs, reread=reread)[0][:2]
 
 
 def best_tiles(
-    lanes: int, registers: int, width: int, outs: int, reread: float = 0
-) -> list[tuple[int, int]]:
+    lanes: int, registers: int, width: int, outs: int, depth: int = 1, reread: float = 0
+) -> list[Tile]:
     """Return for each number of vectors the tile that takes the fewest steps, the best first."""
-    blocks = _Blocks(ceil(outs / lanes), pixels_share(outs, lanes))
+    return [tile for tile, _ in _costs(lanes, registers, width, outs, depth, reread)]
 
-    def cost(tile: tuple[int, int]) -> tuple[float, int]:
-        steps, loads = _row_cost(tile, width, blocks)
-        return steps + reread * blocks.vectors * ceil(width / tile[0]), loads
+
+def _costs(
+    lanes: int, registers: int, width: int, outs: int, depth: int, reread: float
+) -> list[tuple[Tile, float]]:
+    """Return the tiles with the steps of a row for `depth` input channels, the best first."""
+    vectors = ceil(outs * depth / lanes)
+
+    def cost(tile: Tile) -> tuple[float, int]:
+        steps, loads = _row_cost(tile, width, vectors)
+        return steps + reread * vectors * ceil(width / tile[0]), loads
 
     def fits(pixels: int, vectors: int) -> bool:
-        parts = blocks.of(vectors)
-        return all(blocks.registers(pixels, part, last) <= registers for part, _, last in parts)
+        return pixels * vectors + vectors + 2 <= registers  # sums, weights, inputs, one to spare
 
     tiles = [
-        min(((p, v) for p in range(1, min(width, 16) + 1) if fits(p, v)), key=cost)
-        for v in range(1, min(blocks.vectors, 8) + 1)
+        min(((p, v, depth) for p in range(1, min(width, 16) + 1) if fits(p, v)), key=cost)
+        for v in range(1, min(vectors, 8) + 1)
         if fits(1, v)
     ]
-    return sorted(tiles, key=lambda tile: (cost(tile), tile))
+    return [(tile, cost(tile)[0]) for tile in sorted(tiles, key=lambda tile: (cost(tile), tile))]
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """The vectors of outputs; two pixels share the last one where that is at most half full."""
-
-    vectors: int
-    shares: bool
-
-    def of(self, width: int) -> list[tuple[int, int, bool]]:
-        """Return the blocks `width` vectors wide: vectors, how many of them, whether the last."""
-        parts = _parts(self.vectors, width)
-        (last, count), before = parts[-1], parts[:-1]
-        if count > 1:
-            before = [(last, count - 1)]
-        return [*((v, m, False) for v, m in before), (last, 1, True)]
-
-    def accumulators(self, pixels: int, vectors: int, last: bool) -> int:
-        """Return the sums that a tile of `pixels` keeps in registers."""
-        if self.shares and last and pixels > 1:
-            return pixels * (vectors - 1) + ceil(pixels / 2)
-        return pixels * vectors
-
-    def registers(self, pixels: int, vectors: int, last: bool) -> int:
-        """Return the registers of a tile: sums, weights, an input or two, and one to spare."""
-        return self.accumulators(pixels, vectors, last) + vectors + 2 + (self.shares and last)
-
-
-def _row_cost(tile: tuple[int, int], width: int, blocks: _Blocks) -> tuple[int, int]:
-    """Return the steps, and the loads, of one input channel for a row of all outputs.
+def _row_cost(tile: Tile, width: int, vectors: int) -> tuple[int, int]:
+    """Return the steps, and the loads, of `depth` input channels for a row of all outputs.
 
     A step is half a cycle: one multiply-add or one load. 8 chains hide the 4 cycles of each.
     """
-    rows, columns = _parts(width, tile[0]), blocks.of(tile[1])
-    steps = sum(
-        n * m * max(blocks.accumulators(p, v, last), p + v, 8)
-        for p, n in rows
-        for v, m, last in columns
-    )
-    loads = sum(n * m * (p + v) for p, n in rows for v, m, _ in columns)
+    rows, columns = _parts(width, tile[0]), _parts(vectors, tile[1])
+    steps = sum(n * m * max(p * v, p + v, 8) for p, n in rows for v, m in columns)
+    loads = sum(n * m * (p + v) for p, n in rows for v, m in columns)
     return steps, loads
 
 

@@ -8,6 +8,8 @@
      taps, channels, outs         kernel positions; input and output channels of one group
      groups                       group g reads channels from g * channels and writes from g * outs
      tile_pixels, tile_vectors    the register tile: pixels of a row x vectors of output channels
+     tile_depth                   1, 2 or 4, which divides channels: so many neighbouring input channels lie side by
+                                  side in a vector, which then has VL / tile_depth output channels (below)
      panel_outer                  1: a block of weights meets the whole input before the next does (large weights);
                                   0: a tile of pixels meets all weights before the next does (small weights)
      ahead                        cache lines beyond the bias, where the next layers' weights lie, that each tile
@@ -16,46 +18,57 @@
                                   that in_row = stride * floats of an input row, in_pixel = stride * pixel stride
      out_..., sum_...             floats between neighbours of out and sum
      offsets                      where each tap lies, in floats from `in`: may be negative
-     w                            [group][block][tap][c][tile_vectors * VL], the last block only as wide as its
-                                  channels rounded up to VL; beyond `outs` zeros, or where the last vector is at
-                                  most half full, its lower half once more (compiler/pack.py)
-     bias                         [group][outs rounded up to VL]
+     w                            [group][block][tap][c / tile_depth][tile_vectors][VL], the last block only of as
+                                  many vectors as its channels need; zeros beyond `outs` (compiler/pack.py)
+     bias                         [group][block][tile_vectors][VL]: each beside the zeros of its other lanes
      sum                          read only where e.add is set, else null; may be `out` itself
 
-   The input carries its padding: every tap of every pixel must be readable. */
+   The input carries its padding: every tap of every pixel must be readable.
+
+   Spread over a vector, one input number takes a load and feeds VL outputs; where there are fewer, or no multiple of
+   VL, the rest of the vector is idle. With tile_depth D the load takes D numbers, which feed VL / D outputs each, so
+   that 8 or 12 outputs fill whole vectors too. A vector is then VL / D groups of D partial sums; D vectors of them are
+   added across into one of VL outputs. Output o of these lies in vector o % D, group o / D; where a block leaves only
+   n < D vectors, in vector o % n, group o / n, and D / n pixels share the sum. */
 
 enum { CONV_PIXELS = 16, CONV_VECTORS = 16 }; /* the largest tile either way */
 enum { LINE = 16 };                          /* floats of a cache line */
 
 INLINE void f32_conv_naive(
     const int images, const int rows, const int width, const int taps, const int channels, const int outs,
-    const int groups, const int tile_pixels, const int tile_vectors, const int panel_outer, const int ahead,
-    const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
-    const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e, const int *offsets,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const int padded = (outs + VL - 1) / VL * VL, block = tile_vectors * VL;
+    const int groups, const int tile_pixels, const int tile_vectors, const int tile_depth, const int panel_outer,
+    const int ahead, const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row,
+    const int out_pixel, const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e,
+    const int *offsets, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int wide = VL / tile_depth, padded = (outs + wide - 1) / wide * wide, block = tile_vectors * wide;
     (void)tile_pixels, (void)panel_outer, (void)ahead;
-    for (int n = 0; n < images; n++)
+    for (int i = 0; i < images; i++)
     for (int y = 0; y < rows; y++)
     for (int x = 0; x < width; x++)
     for (int g = 0; g < groups; g++)
     for (int k = 0; k < outs; k++) {
         const int first = k / block * block; /* of the block that holds k */
-        const int wide = padded - first < block ? padded - first : block;
-        const float *wk = w + (size_t)(g * padded + first) * taps * channels + (k - first);
-        const float *p = in + (size_t)n * in_image + (size_t)y * in_row + (size_t)x * in_pixel + g * channels;
-        float acc = bias[g * padded + k];
+        const int vectors = (padded - first < block ? padded - first : block) / wide;
+        const int set = (k - first) / VL * tile_depth; /* the first of the vectors that are added across */
+        const int n = vectors - set < tile_depth ? vectors - set : tile_depth, o = (k - first) % VL;
+        const int lane = (set + o % n) * VL + o / n * tile_depth;
+        const float *wk = w + (size_t)(g * padded + first) * taps * channels;
+        const float *p = in + (size_t)i * in_image + (size_t)y * in_row + (size_t)x * in_pixel + g * channels;
+        float acc = bias[(g * padded + first) * tile_depth + lane];
         for (int t = 0; t < taps; t++)
-            for (int c = 0; c < channels; c++) acc += p[offsets[t] + c] * wk[(t * channels + c) * wide];
-        float *q = out + (size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + g * outs + k;
-        const float *s = sum + (size_t)n * sum_image + (size_t)y * sum_row + (size_t)x * sum_pixel + g * outs + k;
+            for (int c = 0; c < channels; c++) {
+                const int step = (t * channels + c) / tile_depth;
+                acc += p[offsets[t] + c] * wk[step * vectors * VL + lane + c % tile_depth];
+            }
+        float *q = out + (size_t)i * out_image + (size_t)y * out_row + (size_t)x * out_pixel + g * outs + k;
+        const float *s = sum + (size_t)i * sum_image + (size_t)y * sum_row + (size_t)x * sum_pixel + g * outs + k;
         *q = epilogue(e, acc, e.add ? *s : 0);
     }
 }
 
 /* the arguments of f32_conv that its parts share */
 struct f32_conv {
-    int taps, channels, outs, tile_pixels, tile_vectors, ahead;
+    int taps, channels, outs, tile_pixels, tile_vectors, tile_depth, ahead;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue e;
     const int *offsets;
@@ -67,74 +80,83 @@ INLINE const float *f32_conv_sum(const struct f32_conv a, const float *sum, cons
     return sum + (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel;
 }
 
-/* Where the last vector of a block is at most half full, two pixels share it: its upper half repeats the weights of the
-   lower (compiler/pack.py) and computes the pixel to the right. 24 channels then take 1.5 vectors a pixel, not 2. */
-INLINE int f32_conv_shares(const int pixels, const int lanes) { return VL >= 8 && pixels > 1 && lanes <= VL / 2; }
-
-/* the lower half of a, the upper of b */
-INLINE vf f32_conv_both(vf a, const vf b) {
-    UNROLL for (int i = VL / 2; i < VL; i++) a[i] = b[i];
-    return a;
-}
-
-/* the lower half of v, twice */
-INLINE vf f32_conv_twice(vf v) {
-    UNROLL for (int i = VL / 2; i < VL; i++) v[i] = v[i - VL / 2];
+/* `depth` neighbours, over and over */
+INLINE vf f32_conv_spread(const float *p, const int depth) {
+    if (depth == 1) return splat(*p);
+    vf v;
+    UNROLL for (int i = 0; i < VL; i++) v[i] = p[i % depth];
     return v;
 }
 
-/* Stores the pixels x and x + 1 that share a vector; the second only where it is one of `pixels`. */
-INLINE void f32_conv_store_both(
-    const struct f32_conv a, const int x, const int pixels, const int lanes, const vf acc, const float *sum,
-    float *out) {
-    const size_t bytes = (size_t)lanes * sizeof(float);
-    vf other = {0};
-    if (a.e.add) {
-        memcpy(&other, sum + x * a.sum_pixel, bytes);
-        if (x + 1 < pixels) memcpy((float *)&other + VL / 2, sum + (x + 1) * a.sum_pixel, bytes);
+/* Each lane plus the one `apart` from it: of a where the lane's bit `apart` is clear, else of b. */
+INLINE vf f32_conv_across(const vf a, const vf b, const int apart) {
+    vf own, other;
+    UNROLL for (int i = 0; i < VL; i++) {
+        own[i] = i & apart ? b[i] : a[i];
+        other[i] = i & apart ? b[i ^ apart] : a[i ^ apart];
     }
-    const vf v = vepilogue(a.e, acc, other);
-    memcpy(out + x * a.out_pixel, &v, bytes);
-    if (x + 1 < pixels) memcpy(out + (x + 1) * a.out_pixel, (const float *)&v + VL / 2, bytes);
+    return own + other;
 }
 
-/* `pixels` x `vectors` outputs, in registers over all taps and channels: a step of c loads `vectors` weights and
+/* Adds `depth` vectors of partial sums across: part s of group g becomes lane depth * g + s, or where parts / n pixels
+   share the sum, n vectors each, lane g * n + s % n of the pixel s / n. */
+INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) {
+    UNROLL for (int apart = 1; apart < depth; apart *= 2)
+        UNROLL for (int s = 0; s < depth; s += 2 * apart)
+            part[s] = f32_conv_across(part[s], part[s + apart], apart);
+    if (n == depth) return part[0];
+    const int width = VL / (depth / n); /* lanes of a pixel */
+    vf v;
+    UNROLL for (int i = 0; i < VL; i++)
+        v[i] = part[0][(i % width / n * depth + i / width * n + i % width % n) % VL];
+    return v;
+}
+
+/* Stores `pixels` that share a vector, `lanes` outputs of each. */
+INLINE void f32_conv_store(
+    const struct f32_conv a, const int pixels, const int width, const int lanes, const vf acc, const float *sum,
+    float *out) {
+    vf other = {0};
+    if (a.e.add)
+        UNROLL for (int x = 0; x < pixels; x++)
+            memcpy((float *)&other + x * width, sum + x * a.sum_pixel, (size_t)lanes * sizeof(float));
+    const vf v = vepilogue(a.e, acc, other);
+    UNROLL for (int x = 0; x < pixels; x++)
+        memcpy(out + x * a.out_pixel, (const float *)&v + x * width, (size_t)lanes * sizeof(float));
+}
+
+/* `pixels` x `vectors` sums, in registers over all taps and channels: a step of c loads `vectors` weights and
    `pixels` inputs, each spread over a vector, for pixels * vectors multiply-adds.
-   `lanes`: how many floats of the last vector are outputs. */
+   `lanes`: how many outputs there are. */
 INLINE void f32_conv_tile(
     const struct f32_conv a, const int pixels, const int vectors, const int lanes, const float *in,
     const float *w, const float *bias, const float *sum, float *out) {
-    const int shares = f32_conv_shares(pixels, lanes), whole = vectors - shares, last = pixels - 1;
-    vf acc[CONV_PIXELS][CONV_VECTORS], both[CONV_PIXELS / 2];
+    const int depth = a.tile_depth;
+    vf acc[CONV_PIXELS][CONV_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
-        UNROLL for (int k = 0; k < whole; k++) acc[x][k] = load(bias + k * VL);
-    if (shares)
-        UNROLL for (int x = 0; x < pixels; x += 2) both[x / 2] = f32_conv_twice(load(bias + whole * VL));
+        UNROLL for (int k = 0; k < vectors; k++) acc[x][k] = load(bias + k * VL);
     for (int t = 0; t < a.taps; t++) {
         const float *p = in + a.offsets[t];
-        for (int c = 0; c < a.channels; c++, p++, w += vectors * VL) {
+        for (int c = 0; c < a.channels; c += depth, p += depth, w += vectors * VL) {
             vf weight[CONV_VECTORS];
             UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
-            vf before = {0};
             UNROLL for (int x = 0; x < pixels; x++) {
-                const vf input = splat(p[x * a.in_pixel]);
-                UNROLL for (int k = 0; k < whole; k++) acc[x][k] += input * weight[k];
-                if (shares && (x % 2 || x == last))
-                    both[x / 2] += f32_conv_both(x % 2 ? before : input, input) * weight[whole];
-                before = input;
+                const vf input = f32_conv_spread(p + x * a.in_pixel, depth);
+                UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];
             }
         }
     }
-    UNROLL for (int x = 0; x < pixels; x++)
-        UNROLL for (int k = 0; k < whole; k++) {
-            const int count = k == vectors - 1 ? lanes : VL;
-            vf other = {0};
-            if (a.e.add) other = load_part(sum + x * a.sum_pixel + k * VL, count);
-            store_part(out + x * a.out_pixel + k * VL, vepilogue(a.e, acc[x][k], other), count);
+    UNROLL for (int k = 0; k < vectors; k += depth) {
+        const int n = vectors - k < depth ? vectors - k : depth, share = depth / n, width = VL / share;
+        const int first = k * VL / depth, count = lanes - first < width ? lanes - first : width;
+        UNROLL for (int x = 0; x < pixels; x += share) {
+            const int here = pixels - x < share ? pixels - x : share;
+            vf part[4];
+            UNROLL for (int s = 0; s < depth; s++) part[s] = acc[s / n < here ? x + s / n : x][k + s % n];
+            f32_conv_store(a, here, width, count, f32_conv_gather(part, depth, n),
+                           a.e.add ? sum + x * a.sum_pixel + first : 0, out + x * a.out_pixel + first);
         }
-    if (shares)
-        UNROLL for (int x = 0; x < pixels; x += 2)
-            f32_conv_store_both(a, x, pixels, lanes, both[x / 2], a.e.add ? sum + whole * VL : 0, out + whole * VL);
+    }
 }
 
 /* Asks for the cache lines from *next on, and moves it behind them. Nothing is read: past the weights nothing happens. */
@@ -167,31 +189,31 @@ INLINE void f32_conv_block(
 INLINE void f32_conv_blocks(
     const struct f32_conv a, const int images, const int rows, const int width, const float *in, const float *w,
     const float *bias, const float *sum, float *out, const float **next) {
-    const int block = a.tile_vectors * VL, rest = a.outs % block, whole = a.outs - rest;
-    const int last = (rest + VL - 1) / VL; /* vectors of the last block */
+    const int wide = VL / a.tile_depth, block = a.tile_vectors * wide, rest = a.outs % block, whole = a.outs - rest;
     for (int k = 0; k < whole; k += block)
-        f32_conv_block(a, images, rows, width, a.tile_vectors, VL, in, w + (size_t)k * a.taps * a.channels,
-                       bias + k, a.e.add ? sum + k : 0, out + k, next);
+        f32_conv_block(a, images, rows, width, a.tile_vectors, block, in, w + (size_t)k * a.taps * a.channels,
+                       bias + k * a.tile_depth, a.e.add ? sum + k : 0, out + k, next);
     if (rest)
-        f32_conv_block(a, images, rows, width, last, rest - (last - 1) * VL, in,
-                       w + (size_t)whole * a.taps * a.channels, bias + whole, a.e.add ? sum + whole : 0,
-                       out + whole, next);
+        f32_conv_block(a, images, rows, width, (rest + wide - 1) / wide, rest, in,
+                       w + (size_t)whole * a.taps * a.channels, bias + whole * a.tile_depth,
+                       a.e.add ? sum + whole : 0, out + whole, next);
 }
 
 INLINE void f32_conv(
     const int images, const int rows, const int width, const int taps, const int channels, const int outs,
-    const int groups, const int tile_pixels, const int tile_vectors, const int panel_outer, const int ahead,
-    const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
-    const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e, const int *offsets,
-    const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const struct f32_conv a = {taps,     channels,  outs,    tile_pixels, tile_vectors, ahead,   in_image,  in_row,
-                               in_pixel, out_image, out_row, out_pixel,   sum_image,    sum_row, sum_pixel, e, offsets};
-    const int padded = (outs + VL - 1) / VL * VL;
+    const int groups, const int tile_pixels, const int tile_vectors, const int tile_depth, const int panel_outer,
+    const int ahead, const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row,
+    const int out_pixel, const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e,
+    const int *offsets, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const struct f32_conv a = {taps,     channels, outs,      tile_pixels, tile_vectors, tile_depth, ahead,
+                               in_image, in_row,   in_pixel,  out_image,   out_row,      out_pixel,
+                               sum_image, sum_row, sum_pixel, e,           offsets};
+    const int wide = VL / tile_depth, padded = (outs + wide - 1) / wide * wide;
     const int rest = width % tile_pixels, whole = width - rest;
-    const float *next = bias + groups * padded;
+    const float *next = bias + groups * padded * tile_depth;
     for (int g = 0; g < groups; g++) {
         const float *ig = in + g * channels, *wg = w + (size_t)g * padded * taps * channels;
-        const float *bg = bias + g * padded, *sg = e.add ? sum + g * outs : 0;
+        const float *bg = bias + g * padded * tile_depth, *sg = e.add ? sum + g * outs : 0;
         float *og = out + g * outs;
         if (panel_outer) {
             f32_conv_blocks(a, images, rows, width, ig, wg, bg, sg, og, &next);

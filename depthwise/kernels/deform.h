@@ -11,8 +11,8 @@
      offset_groups                j: channels of the input in so many equal runs, each with its own positions
      strip_rows, strip_width      output pixels that are sampled before they are convolved; rows only together with
                                   the whole width
-     tile_pixels, tile_vectors, panel_outer, in_..., out_..., sum_..., e, w, bias, sum       as in f32_conv, but
-                                  in_row and in_pixel are floats between neighbours of the input
+     tile_pixels, tile_vectors, panel_outer, in_..., out_..., sum_..., e, w, bias, sum       as in f32_conv with a
+                                  tile_depth of 1, but in_row and in_pixel are floats between neighbours of the input
      offsets, mask                pixels of [j][t][y, x] and of [j][t]; mask may be null, then it is 1
      columns                      scratch: strip_rows * strip_width * column floats
      column                       floats between the samples of neighbouring pixels, at least all taps * channels
@@ -162,9 +162,9 @@ INLINE void f32_deform_strip(
     const int long_row = a.out_row == width * a.out_pixel && (!a.e.add || a.sum_row == width * a.sum_pixel);
     f32_deform_columns(d, rows, width, y, x, in, offsets, mask, columns);
     f32_conv(1, long_row ? 1 : rows, long_row ? rows * width : width, a.taps, a.channels, a.outs, groups,
-             a.tile_pixels, a.tile_vectors, panel_outer, 0, 0, width * d.column, d.column, 0, a.out_row, a.out_pixel, 0,
-             a.sum_row, a.sum_pixel, a.e, a.offsets, columns, w, bias, f32_conv_sum(a, sum, 0, y, x),
-             out + (size_t)y * a.out_row + (size_t)x * a.out_pixel);
+             a.tile_pixels, a.tile_vectors, a.tile_depth, panel_outer, 0, 0, width * d.column, d.column, 0,
+             a.out_row, a.out_pixel, 0, a.sum_row, a.sum_pixel, a.e, a.offsets, columns, w, bias,
+             f32_conv_sum(a, sum, 0, y, x), out + (size_t)y * a.out_row + (size_t)x * a.out_pixel);
 }
 
 INLINE void f32_deform_conv(
@@ -182,7 +182,7 @@ INLINE void f32_deform_conv(
                                  stride_y, stride_x, pad_y,      pad_x,      dilation_y,        dilation_x,
                                  groups * channels,  offset_groups, offset_row, offset_pixel, mask_row, mask_pixel,
                                  column};
-    const struct f32_conv a = {kernel_y * kernel_x, channels, outs, tile_pixels, tile_vectors, 0, 0, 0, 0, 0,
+    const struct f32_conv a = {kernel_y * kernel_x, channels, outs, tile_pixels, tile_vectors, 1, 0, 0, 0, 0, 0,
                                out_row, out_pixel, 0, sum_row, sum_pixel, e, taps};
     const int rest_rows = rows % strip_rows, whole_rows = rows - rest_rows;
     const int rest = width % strip_width, whole = width - rest;

@@ -39,8 +39,9 @@ def _again(step: Step, lanes: int, machine: Machine) -> Quantities:
         return {}
     a = numbers_of(step)
     tiles = a["images"] * a["rows"] * ceil(a["width"] / a["tile_pixels"])
-    vectors = ceil(a["outs"] / lanes)
-    weights = FLOAT * a["taps"] * a["channels"] * vectors * lanes
+    depth = a["tile_depth"]
+    vectors = ceil(a["outs"] * depth / lanes)
+    weights = FLOAT * a["taps"] * a["channels"] // depth * vectors * lanes
     panel = weights * min(a["tile_vectors"], vectors) // vectors
     level = machine.level(panel if a["panel_outer"] else weights)
     size = float((tiles - 1) * weights * a["groups"])
@@ -64,8 +65,10 @@ def _waiting(own: Quantities, moved: Quantities, lanes: int, machine: Machine) -
 def _conv(step: Step, lanes: int) -> Quantities:
     a = numbers_of(step)
     rows = a["images"] * a["rows"] * a["groups"]
-    tiles = _tiles(a["width"], ceil(a["outs"] / lanes), a["tile_pixels"], a["tile_vectors"])
-    found = _products(tiles, a["taps"] * a["channels"], rows)
+    depth = a["tile_depth"]
+    vectors = ceil(a["outs"] * depth / lanes)
+    tiles = _tiles(a["width"], vectors, a["tile_pixels"], a["tile_vectors"])
+    found = _products(tiles, a["taps"] * a["channels"] // depth, rows)
     return {**found, "taps": found["tiles"] * a["taps"]}
 
 

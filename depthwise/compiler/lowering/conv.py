@@ -14,7 +14,7 @@ from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.norm import lower_batch_norm
 from depthwise.compiler.lowering.winograd import lower_winograd
-from depthwise.compiler.pack import pack_bias, pack_conv, pack_depthwise, round_up
+from depthwise.compiler.pack import pack_bias, pack_conv, pack_conv_bias, pack_depthwise, round_up
 from depthwise.compiler.places import (
     Place,
     Reach,
@@ -150,8 +150,9 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
         lower_winograd(work, walk, layer, b)
         return
     outs = work.weight.shape[0] // groups
-    w = b.weights(pack_conv(work.weight, groups, lanes, chosen.vectors))
-    bias = b.weights(pack_bias(work.bias, groups, lanes))
+    tile = chosen.vectors, chosen.depth
+    w = b.weights(pack_conv(work.weight, groups, lanes, *tile))
+    bias = b.weights(pack_conv_bias(work.bias, groups, lanes, *tile))
     floats = work.weight[0].size  # a packed output channel's weights
     ahead = lines_ahead(layer, chosen, lanes)
 
@@ -161,11 +162,11 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
         images, _, rows, width = part.y.shape
         return b.step(
             "f32_conv", images, rows, width, len(walk.taps), work.weight.shape[1], outs, groups,
-            chosen.pixels, chosen.vectors, int(chosen.panel_outer), ahead, part.x.image, *moves,
+            chosen.pixels, *tile, int(chosen.panel_outer), ahead, part.x.image, *moves,
             part.y.image, part.y.row, part.y.pixel, *part.sum_strides, part.epilogue,
             Table(walk.taps), part.x,
             replace(w, offset=w.offset + first * floats),
-            replace(bias, offset=bias.offset + first), part.residual, part.y,
+            replace(bias, offset=bias.offset + first * chosen.depth), part.residual, part.y,
             comment=str(chosen), layer=layer,
         )  # fmt: skip
 
@@ -175,7 +176,9 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
     b.append(
         step(work, groups, outs),
         walk.split(work, lambda part: step(part, groups, outs)),
-        Split("channels", outs, channels, grain=chosen.vectors * lanes) if groups == 1 else None,
+        Split("channels", outs, channels, grain=chosen.vectors * lanes // chosen.depth)
+        if groups == 1
+        else None,
     )
 
 
