@@ -95,7 +95,7 @@ def shape_of(step: Step) -> tuple:
     a = named(step)
     if step.kernel == "f32_conv":
         rest = a["width"] % a["tile_pixels"]
-        return a["tile_pixels"], a["tile_vectors"], rest, a["outs"] % 16, a["taps"]
+        return a["tile_pixels"], a["tile_vectors"], a["tile_depth"], rest, a["outs"] % 16, a["taps"]
     return a["R"], a["stride_y"], a["width"] % 7, a["channels"] % 16
 
 

@@ -171,9 +171,7 @@ def candidates(layer: Layer) -> list[Layer]:
     if layer.step.kernel != "f32_conv" or layer.kind == "linear":
         return [layer]
     a, target = numbers_of(layer.step), layer.plan.target
-    found = best_tiles(
-        target.lanes, target.registers, a["width"], a["outs"], a["tile_depth"]
-    )
+    found = best_tiles(target.lanes, target.registers, a["width"], a["outs"], a["tile_depth"])
     return [retiled(layer, tile) for tile in found[:4]]
 
 

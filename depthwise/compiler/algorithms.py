@@ -139,7 +139,10 @@ def candidates(layer: Layer, target: Target) -> list[Algorithm]:
     found = [choose(layer, target), *near]
     if direct in found:
         for depth in depths(target.lanes, layer.channels):
-            tiles = best_tiles(target.lanes, target.registers, layer.run, layer.outs, depth)
+            tiles = best_tiles(
+                target.lanes, target.registers, layer.run, layer.outs, depth,
+                layer.channels * layer.taps,
+            )  # fmt: skip
             most = MOST if depth == direct.depth else 1
             found += [Direct(p, v, direct.panel_outer, depth) for p, v, _ in tiles[:most]]
         blocks = ceil(layer.outs * direct.depth / (direct.vectors * target.lanes))

@@ -1,6 +1,6 @@
 """Weights in the order in which the kernels read them, and the tiles that they are packed for."""
 
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 
@@ -13,12 +13,13 @@ def round_up(number: int, multiple: int) -> int:
 
 
 def pack_conv(weight: Array, groups: int, lanes: int, vectors: int, depth: int = 1) -> Array:
-    """Return (K, C / groups, R, S) as f32_conv reads it, flat: [group][block][tap][c][vector][lane].
+    """Return (K, C / groups, R, S) as f32_conv reads it, flat.
 
-    `vectors` and `depth` are the tile's. A vector of `lanes` has lanes / depth outputs, and of each
-    `depth` input channels side by side; which output lies where says kernels/conv.h. A group's last
-    block has as many vectors as its channels need, with zeros beyond them. Raises ValueError if
-    groups do not divide K, or depth not C / groups.
+    In the order [group][block][tap][c / depth][vector][lane]; `vectors` and `depth` are the tile's.
+    A vector of `lanes` has lanes / depth outputs, and of each `depth` input channels side by side;
+    which output lies where says kernels/conv.h. A group's last block has as many vectors as its
+    channels need, with zeros beyond them. Raises ValueError if groups do not divide K, or depth not
+    C / groups.
     """
     K, channels, R, S = weight.shape
     if K % groups:
@@ -79,10 +80,10 @@ Tile = tuple[int, int, int]  # pixels, vectors, depth
 
 DEPTHS = (1, 2, 4)
 
-# Of the steps for each vector of outputs of a pixel, what its end takes: adding across, the epilogue
-# and the store. Measured with AVX-512 on 8 to 144 channels and 8 to 96 outputs.
-ENDS = {1: 4.0, 2: 2.2, 4: 12.0}
-WORTHWHILE = 0.97  # of a plain tile's steps, a deep one's
+# Steps that a vector of outputs takes at the end of a tile of each depth, to be added across, and
+# those more where pixels share it; fitted with AVX-512 to 8 to 144 channels and 8 to 96 outputs.
+ENDS, SHARED = {1: 2.2, 2: 2.2, 4: 9.0}, 3.0
+WORTHWHILE = 0.97  # of the cost of depth 1
 
 
 def conv_tile(
@@ -90,24 +91,22 @@ def conv_tile(
 ) -> Tile:
     """Return f32_conv's register tile for rows of `width` pixels, the rest as in default_tile.
 
-    Its depth is above 1 where vectors of outputs would not be full, or so few that loads of the
-    input take longer than multiply-adds: 112x112 pixels of 16 channels to 8 outputs reach 72 % of
-    the multiply-add peak with depth 2, 41 % with 1; 56x56 of 72 to 12 reach 77 % with 4, 61 % with 1.
+    Its depth is above 1 where else vectors of outputs would not be full, or loads of the input
+    would take longer than multiply-adds: 112x112 pixels of 16 channels to 8 outputs reach 73 % of
+    the multiply-add peak with 2, 41 % with 1; 56x56 of 72 to 12 reach 77 % with 4, 61 % with 1. A
+    lone pixel waits for its weights, whatever the depth.
     """
-    costs = {
-        tile: cost
-        for depth in depths(lanes, channels)
-        for tile, cost in _costs(lanes, registers, width, outs, depth, reread)[:1]
-    }
-
-    def total(tile: Tile) -> float:
-        depth = tile[2]
-        vectors = ceil(outs * depth / lanes)
-        return costs[tile] * channels * taps / depth + ENDS[depth] * width * vectors / depth
-
-    plain, *_ = costs
-    best = min(costs, key=total)
-    return best if total(best) < WORTHWHILE * total(plain) else plain
+    found = {}
+    for depth in depths(lanes, channels) if width > 1 else [1]:
+        again = (
+            reread if depth == 1 else 0
+        )  # short sums like wide tiles: 24 -> 72 gains 4 % by 4 x 6
+        costs = _costs(lanes, registers, width, outs, depth, channels * taps, again)
+        tile, cost = costs[0]
+        found[tile] = cost / depth
+    plain, *_ = found
+    best = min(found, key=found.__getitem__)
+    return best if found[best] < WORTHWHILE * found[plain] else plain
 
 
 def depths(lanes: int, channels: int) -> list[int]:
@@ -128,25 +127,30 @@ def default_tile(
     the FMA peak and more; a tile with no register to spare spills, and halves it. `reread` is what
     a vector of weights costs each time that pixels pass over it, in steps of half a cycle.
     """
-    return best_tiles(lanes, registers, width, outs, reread=reread)[0][:2]
+    (tile, _), *_ = _costs(lanes, registers, width, outs, 1, inf, reread)
+    return tile[:2]
 
 
 def best_tiles(
-    lanes: int, registers: int, width: int, outs: int, depth: int = 1, reread: float = 0
+    lanes: int, registers: int, width: int, outs: int, depth: int = 1, terms: float = inf
 ) -> list[Tile]:
-    """Return for each number of vectors the tile that takes the fewest steps, the best first."""
-    return [tile for tile, _ in _costs(lanes, registers, width, outs, depth, reread)]
+    """Return for each number of vectors the tile that costs least, the best first.
+
+    `terms` is how many products a sum has: of few, the end of a tile is a larger part.
+    """
+    return [tile for tile, _ in _costs(lanes, registers, width, outs, depth, terms, 0)]
 
 
 def _costs(
-    lanes: int, registers: int, width: int, outs: int, depth: int, reread: float
+    lanes: int, registers: int, width: int, outs: int, depth: int, terms: float, reread: float
 ) -> list[tuple[Tile, float]]:
-    """Return the tiles with the steps of a row for `depth` input channels, the best first."""
+    """Return the tiles, and the steps of a row for `depth` terms with their part of its ends."""
     vectors = ceil(outs * depth / lanes)
 
     def cost(tile: Tile) -> tuple[float, int]:
         steps, loads = _row_cost(tile, width, vectors)
-        return steps + reread * vectors * ceil(width / tile[0]), loads
+        ends = _row_ends(tile, width, vectors) * depth / terms
+        return steps + reread * vectors * ceil(width / tile[0]) + ends, loads
 
     def fits(pixels: int, vectors: int) -> bool:
         return pixels * vectors + vectors + 2 <= registers  # sums, weights, inputs, one to spare
@@ -168,6 +172,21 @@ def _row_cost(tile: Tile, width: int, vectors: int) -> tuple[int, int]:
     steps = sum(n * m * max(p * v, p + v, 8) for p, n in rows for v, m in columns)
     loads = sum(n * m * (p + v) for p, n in rows for v, m in columns)
     return steps, loads
+
+
+def _row_ends(tile: Tile, width: int, vectors: int) -> float:
+    """Return the steps of the ends of a row's tiles."""
+    depth = tile[2]
+    total = 0.0
+    for pixels, n in _parts(width, tile[0]):
+        for wide, m in _parts(vectors, tile[1]):
+            whole, left = divmod(wide, depth)
+            share = depth // left if left else 1
+            ends = whole * pixels * ENDS[depth]
+            if left:
+                ends += ceil(pixels / share) * (ENDS[depth] + SHARED * (share > 1))
+            total += n * m * ends
+    return total
 
 
 def _parts(size: int, part: int) -> list[tuple[int, int]]:
