@@ -310,6 +310,11 @@ def test_refusals_say_where_and_why(net, shapes, kind, message):
     assert str(error.value).startswith(message)
 
 
+def test_an_image_without_a_batch_is_told_of_it():
+    with pytest.raises(ValueError, match=r"one image too: \(1, 3, 224, 224\)"):
+        capture(nn.Sequential(conv(3, 4, 3), nn.BatchNorm2d(4)), (3, 9, 9))
+
+
 def test_a_refusal_is_said_once(caplog):
     with pytest.raises(
         ValueError, match=r"input \(1, 3, 32, 32\) does not fit the network: module"

@@ -47,9 +47,12 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
         )
     except Exception as failure:
         reason = str(failure).strip().split("\n")[0]
+        advice = "take a larger input, or the number of channels that the network was built for"
+        if any(x.ndim == 3 for x in inputs):
+            advice = "images come in batches, one image too: (1, 3, 224, 224)"
         return ValueError(
             f"input {shapes} does not fit the network: module {running[-1]!r} says: {reason}; "
-            "take a larger input, or the number of channels that the network was built for"
+            f"{advice}"
         )
     reason = str(error).strip().split("\n")[0]
     return Unsupported(
