@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import DeformConv2d
 
 import depthwise as dw
 from depthwise.compiler.build import compile_c, thread_flags
@@ -23,7 +24,23 @@ from depthwise.graph import Graph, capture, export
 
 NATIVE = find_target("native")
 
+
+class Deformed(nn.Module):
+    """A deformable convolution of stride 2, with masks."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = DeformConv2d(16, 24, 3, stride=2, padding=1)
+        self.offsets = nn.Conv2d(3, 18, 3, 2, 1)
+        self.masks = nn.Conv2d(3, 9, 3, 2, 1)
+        self.first = nn.Conv2d(3, 16, 1)
+
+    def forward(self, x):
+        return self.conv(self.first(x), 9 * self.offsets(x), self.masks(x))
+
+
 NETS = {
+    "deformed": Deformed,
     "mobilenet_v3_small": lambda: dw.build("mobilenet_v3_small", num_classes=10),
     "ghostnet": lambda: dw.build("ghostnet", num_classes=10),
     "googlenet": lambda: dw.build("googlenet", num_classes=10),

@@ -4,7 +4,7 @@ from depthwise.compiler.algorithms import LARGE
 from depthwise.compiler.fused import Epilogue, LocalResponseNorm
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.pack import default_tile, pack_bias, pack_conv, round_up
-from depthwise.compiler.places import FLOAT, Place, Table
+from depthwise.compiler.places import FLOAT, Place, Split, Step, Table
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 
@@ -22,7 +22,7 @@ def _(op: ops.DeformConv2d, node: Node, b: PlanBuilder) -> None:
 
 
 def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: PlanBuilder) -> None:
-    """Append one call: samples of a strip of pixels into scratch, then their convolution.
+    """Append one call, whole or by rows: samples of a strip into scratch, then their convolution.
 
     Reads x, weight, bias, offsets, [mask], and the residual last if the epilogue adds.
     """
@@ -34,23 +34,33 @@ def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: P
     y = b.write(node)
     lanes, taps, outs = b.target.lanes, weight[0, 0].size, weight.shape[0] // op.groups
     column = _column(taps * x.shape[1])
-    rows, width = y.shape[2:]
+    width = y.shape[3]
     room = max(STRIP_FLOATS // column, 1)  # pixels whose samples fit
-    whole_rows = min(rows, room // width)
-    run = whole_rows * width if whole_rows and _is_gapless(y, residual) else width
+    strip_rows = min(y.shape[2], room // width)
+    run = strip_rows * width if strip_rows and _is_gapless(y, residual) else width
     pixels, vectors = default_tile(lanes, b.target.registers, run, outs)
-    strip = (whole_rows, width) if whole_rows else (1, min(width, round_up(room, pixels)))
+    strip_width = width if strip_rows else min(width, round_up(room, pixels))
     panel_outer = int(weight[0].size * outs * FLOAT > LARGE)
     table = Table(tuple(tap * x.shape[1] for tap in range(taps)))
-    b.call(
-        "f32_deform_conv", y.shape[0], rows, width, *x.shape[2:], *weight.shape[2:],
-        weight.shape[1], outs, op.groups, op.offset_groups, *op.stride, op.padding.top,
-        op.padding.left, *op.dilation, *strip, pixels, vectors, panel_outer, *_strides(x),
-        *_strides(offsets), *_strides(mask), *_strides(y), *_strides(residual), column, epilogue,
-        table, x, b.weights(pack_conv(weight, op.groups, lanes, vectors)),
-        b.weights(pack_bias(bias, op.groups, lanes)), offsets, mask, residual,
-        b.scratch(strip[0] * strip[1] * column), y, comment=f"strip {strip[0]}x{strip[1]}",
-    )  # fmt: skip
+    w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
+    packed_bias = b.weights(pack_bias(bias, op.groups, lanes))
+
+    def step(start: int, rows: int) -> Step:
+        """Return the call for rows of the output; an offset may point anywhere in x."""
+        own = [place and place.part(2, start, rows) for place in (offsets, mask, residual, y)]
+        top = op.padding.top - start * op.stride[0]
+        strip = (min(max(strip_rows, 1), rows), strip_width)
+        return b.step(
+            "f32_deform_conv", y.shape[0], rows, width, *x.shape[2:], *weight.shape[2:],
+            weight.shape[1], outs, op.groups, op.offset_groups, *op.stride, top, op.padding.left,
+            *op.dilation, *strip, pixels, vectors, panel_outer, *_strides(x), *_strides(offsets),
+            *_strides(mask), *_strides(y), *_strides(residual), column, epilogue, table, x, w,
+            packed_bias, *own[:-1], b.scratch(strip[0] * strip[1] * column), own[-1],
+            comment=f"strip {strip[0]}x{strip[1]}",
+        )  # fmt: skip
+
+    rows = y.shape[2]
+    b.append(step(0, rows), Split("rows", rows, step) if rows > 1 else None)
 
 
 def _strides(place: Place | None) -> tuple[int, int, int]:
