@@ -30,6 +30,7 @@ from torch import nn
 import depthwise as dw
 from depthwise import machine
 from depthwise.bench.case import Question, write_case
+from depthwise.bench.peak import measure_peak
 from depthwise.compiler.algorithms import direct_only
 from depthwise.compiler.build import compile_c
 from depthwise.compiler.emit import emit_units
@@ -37,10 +38,10 @@ from depthwise.compiler.library import Code, Library, align_copy, aligned_bytes
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.target import find_target
+from depthwise.families import find_network
 from depthwise.graph import Graph, capture
 
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
-LARGE_INPUTS = {"xception": 299, "inception_v3": 299}
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
 RUNS, COPIES = 1000, 20
 RUNS_OF_PEER = 5  # its second run plans memory anew
@@ -56,7 +57,7 @@ def build(network: str) -> nn.Module:
 
 def shape_of(network: str) -> tuple[int, int, int, int]:
     """Return the shape of one image."""
-    side = LARGE_INPUTS.get(network, 224)
+    side = find_network(network).resolution
     return (1, 3, side, side)
 
 
@@ -166,7 +167,7 @@ def machine_code(saved: Path) -> str:
 
 def open_and_run(saved: Path) -> None:
     """Print the times of one saved library, in a process that has not opened it before."""
-    x, y = np.zeros(shape_of(""), np.float32), np.empty((1, 1000), np.float32)
+    x, y = np.zeros((1, 3, 224, 224), np.float32), np.empty((1, 1000), np.float32)
     began = time.perf_counter()
     library = ctypes.CDLL(str(saved / "libnet.so"))
     library.net_arena_bytes.restype = ctypes.c_size_t
@@ -230,18 +231,22 @@ def status() -> dict[str, int]:
 
 
 def predicted() -> None:
-    """Print predicted latency against measured."""
+    """Print predicted latency against measured, each beside the FMA peak of its minute.
+
+    What is predicted is for the clock that was calibrated; it moves by a tenth within minutes.
+    """
     here = machine.find() or machine.calibrate()
     here = machine.time_kernels(here)
     errors = []
-    for name in (*MOBILE, "xception", "inception_v3", "googlenet", "resnet18", "resnet50"):
+    for name in dw.networks():
         said = dw.cost(build(name), shape_of(name), machine=here).milliseconds
         assert said is not None
         run = partial(dw.compile(build(name), shape_of(name)), image(name))
-        took = 1e3 * float(np.median(by_turns({name: run})[name]))
-        error = said / took - 1
+        took, peak = 1e3 * float(np.median(by_turns({name: run})[name])), measure_peak() / 1e9
+        error = said * here.gflops / peak / took - 1
         errors.append(abs(error))
-        print(f"{name:20} predicted {said:7.3f} ms, measured {took:7.3f}: {100 * error:+.1f} %")
+        print(f"{name:20} predicted {said:7.3f} ms at {here.gflops:.0f} GFLOP/s, "
+              f"measured {took:7.3f} at {peak:.0f}: {100 * error:+.1f} %", flush=True)  # fmt: skip
     print(f"off by {100 * np.mean(errors):.1f} % on average, {100 * max(errors):.1f} % at most")
 
 
