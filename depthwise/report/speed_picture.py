@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, log, radians, tan
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -16,6 +16,8 @@ from depthwise.report.plots import save_figure
 
 REFERENCE = "resnet50"
 TICKS = (1, 2, 5, 10, 20, 50, 100)
+SLANT = 35  # degrees, of the names of networks
+APART, LONG = 11, 70  # points: from one of their lines to the next; their length
 
 # Each runtime has a marker of its own beside its colour.
 STYLES = {
@@ -138,16 +140,24 @@ def _name_runtimes(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
 
 
 def _name_networks(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
-    """Write each network once, below the lowest of its points, aslant: neighbours stay apart."""
+    """Write each network once, below the lowest of its points, aslant: neighbours stay apart.
+
+    One that would begin within the line of text before it is moved below that line.
+    """
     lowest: dict[str, Saving] = {}
     for kept in found.values():
         for saving in kept:
             if saving.network not in lowest or saving.time < lowest[saving.network].time:
                 lowest[saving.network] = saving
-    for name, saving in lowest.items():
+    last_x, last_y = -LONG, 0.0  # where the name before begins, in points
+    for name, saving in sorted(lowest.items(), key=lambda item: item[1].macs):
+        x, y = axis.transData.transform((saving.macs, saving.time)) * 72 / axis.figure.dpi
+        line = last_y - (x - last_x) * tan(radians(SLANT))
+        down = y - line + APART if x - last_x < LONG and abs(y - line) < APART else 0.0
+        last_x, last_y = x, y - down
         axis.annotate(
-            name.rpartition(":")[2].replace("_", " "), (saving.macs, saving.time), (2, -5),
-            textcoords="offset points", ha="left", va="top", rotation=-35,
+            name.rpartition(":")[2].replace("_", " "), (saving.macs, saving.time), (2, -5 - down),
+            textcoords="offset points", ha="left", va="top", rotation=-SLANT,
             rotation_mode="anchor", color="#333333", fontsize=7,
         )  # fmt: skip
 
