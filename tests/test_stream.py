@@ -123,6 +123,30 @@ def test_what_is_read_again_is_not_written_over(average: bool):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+class AveragedBeside(nn.Module):
+    """A mean of a plane whose other reader leaves out its last row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 24, 1)
+        self.layer = nn.Conv2d(24, 24, 3, padding=1, groups=24)
+        self.strided = nn.Conv2d(24, 24, 1, stride=2)
+
+    def forward(self, x):
+        x = self.layer(self.first(x))
+        return self.strided(x) * x.mean((2, 3), keepdim=True)
+
+
+def test_every_row_is_totalled_though_its_reader_leaves_some_out():
+    torch.manual_seed(0)
+    graph = graph_of(AveragedBeside(), 1, 3, 16, 16)
+    x = np.random.default_rng(0).standard_normal((1, 3, 16, 16), np.float32)
+    expected = run(make_plan(graph, NATIVE, optimize=None), x)
+    streamed = make_plan(graph, NATIVE, optimize="memory")
+    assert kernels(streamed).count("f32_depthwise") > 1
+    np.testing.assert_array_equal(run(streamed, x), expected)
+
+
 def kernels(plan: Plan) -> list[str]:
     return [step.kernel for step in plan.steps]
 
