@@ -23,7 +23,7 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
 )
-from depthwise.cli.screen import progress, screen
+from depthwise.cli.screen import progress, screen, waiting
 from depthwise.cli.source import (
     default_directory,
     is_untrained,
@@ -66,7 +66,7 @@ def ship(
     name, chosen = network or NETWORK, weights or (None if network else WEIGHTS)
     options = parse_settings(settings)
     console = progress()
-    with console.status(Text(f"opening {name}")):
+    with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
         from depthwise.compiler.pipeline import check_options  # noqa: PLC0415
