@@ -5,6 +5,7 @@
     python bench/claims.py start        first output after opening, spread of runs, machine code
     python bench/claims.py memory       arenas: nothing streamed, for speed, for memory; a peer's
     python bench/claims.py predicted    predicted latency against measured
+    python bench/claims.py compilers    net.c by each C compiler here, against the shipped library
 
 Times that are compared take turns, medians over rounds; on a machine that does nothing else.
 """
@@ -32,8 +33,8 @@ from depthwise import machine
 from depthwise.bench.case import Question, write_case
 from depthwise.bench.peak import measure_peak
 from depthwise.compiler.algorithms import direct_only
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.emit import emit_units
+from depthwise.compiler.build import compile_c, find_compiler
+from depthwise.compiler.emit import emit, emit_units
 from depthwise.compiler.library import Code, Library, align_copy, aligned_bytes
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import Plan, make_plan
@@ -44,6 +45,7 @@ from depthwise.graph import Graph, capture
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
 RUNS, COPIES = 1000, 20
+COMPILERS = ("gcc", "clang", "gcc-12", "gcc-13", "gcc-14", "clang-14", "clang-16", "clang-19")
 RUNS_OF_PEER = 5  # its second run plans memory anew
 
 Run = Callable[[], object]
@@ -71,9 +73,9 @@ def image(network: str) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape_of(network), np.float32)
 
 
-def runner(plan: Plan, network: str) -> Run:
-    """Return what runs a plan once."""
-    code = Code(compile_c(emit_units(plan, UNITS), plan.target))
+def runner(plan: Plan, network: str, built: Path | None = None) -> Run:
+    """Return what runs a plan once, as it was built, else as our libraries are."""
+    code = Code(built or compile_c(emit_units(plan, UNITS), plan.target))
     (output,) = plan.graph.outputs
     y = np.empty(plan.graph.type(output.value).shape, np.float32)
     x, weights, arena = image(network), align_copy(plan.weights), aligned_bytes(code.arena_bytes)
@@ -250,8 +252,23 @@ def predicted() -> None:
     print(f"off by {100 * np.mean(errors):.1f} % on average, {100 * max(errors):.1f} % at most")
 
 
+def compilers() -> None:
+    """Print how long net.c takes, compiled as net.h says, of what the shipped library takes."""
+    target = find_target("native")
+    there = [name for name in COMPILERS if shutil.which(name)]
+    for name in MOBILE:
+        plan = make_plan(graph_of(name), target)
+        runs = {"shipped": runner(plan, name)}
+        runs |= {cc: runner(plan, name, compile_c(emit(plan), target, cc)) for cc in there}
+        taken = by_turns(runs)
+        ratios = (f"{cc} {np.median(taken[cc] / taken['shipped']):.2f}" for cc in there)
+        print(f"{name:20} {1e3 * np.median(taken['shipped']):6.3f} ms;", *ratios, flush=True)
+    for cc in there:
+        print(f"{cc}: {find_compiler(cc).identity}")
+
+
 ALONE = {"open": open_and_run, "grow": grow}  # in processes that we start
-CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted)}
+CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted, compilers)}
 
 
 def main() -> None:

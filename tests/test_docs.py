@@ -66,7 +66,7 @@ def test_examples_run(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_blocks_name_their_language(page):
-    known = {"python", "sh", "text", "c", "toml", "json"}
+    known = {"python", "sh", "text", "c", "toml", "json", "html"}
     for block in blocks(page.read_text()):
         assert block.language in known, f"{page.name}:{block.line}"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from depthwise.compiler.target import find_target
 
 SOURCE, WEIGHTS = "net.c", "net.weights"
 TEMPLATES = ("net.h", "example.c", "example.cpp")
+WEB = ("net.js", "example.mjs", "example.html")  # of a WebAssembly library
 SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".wasm": "net.wasm"}
 REPORT, FIGURES = "report.html", "report.json"
-OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *SHARED.values()}
+OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *WEB, *SHARED.values()}
 STATE = ".depthwise"  # what unfinished work keeps there: it stays when a library is replaced
 
 
@@ -53,6 +55,8 @@ def write_artefact(artefact: Artefact, directory: Path) -> None:
         for name in TEMPLATES:
             text = render_template(name, artefact.manifest)
             (folder / name).write_text(text, encoding="utf-8")
+        for name in WEB if artefact.shared.suffix == ".wasm" else ():
+            (folder / name).write_bytes((_templates() / "web" / name).read_bytes())
 
 
 def add_report(directory: Path, page: str, figures: str) -> None:
@@ -92,7 +96,7 @@ def render_template(name: str, manifest: Manifest) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters["comment"] = lambda text: str(text).replace("*/", "* /").replace("\n", " ")
-    template = (files("depthwise") / "compiler" / "templates" / f"{name}.jinja").read_text("utf-8")
+    template = (_templates() / f"{name}.jinja").read_text("utf-8")
     bytes_ = any(tensor.dtype == "uint8" for tensor in manifest.network.inputs)
     return environment.from_string(template).render(
         bytes=bytes_, number="unsigned char" if bytes_ else "float", network=manifest.network,
@@ -100,6 +104,10 @@ def render_template(name: str, manifest: Manifest) -> str:
         target=target, threads=manifest.build.threads,
         command=" ".join(("cc", *OPTIMISE, *march, *thread_flags(manifest.build.threads))),
     )  # fmt: skip
+
+
+def _templates() -> Traversable:
+    return files("depthwise") / "compiler" / "templates"
 
 
 def hash_weights(weights: np.ndarray) -> str:

@@ -24,6 +24,7 @@ Arguments = tuple[str, ...]
 OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
 EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
+WASM_STACK = 64 * 1024  # bytes: no kernel's frame has 2 KiB, and what is not used is memory lost
 PATIENCE = 2.0  # seconds without a progress bar
 FIRST_LINES = 12  # of a compiler's errors
 
@@ -198,7 +199,8 @@ def _link_flags(target: Target) -> Arguments:
     if target.system == "linux":
         return ("-shared", "-Wl,-z,defs")  # a missing function is found now, not when opened
     exports = [f"-Wl,--export={name}" for name in (*EXPORTS, "__heap_base")]
-    return ("-mexec-model=reactor", "-Wl,--no-entry", *exports)
+    stack = f"-Wl,-z,stack-size={WASM_STACK}"  # it lies first: overflowing, it stops the program
+    return ("-mexec-model=reactor", "-Wl,--no-entry", stack, *exports)
 
 
 def _run(command: Arguments, source: Path) -> None:
