@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from depthwise.compiler import manifest as manifests
 from depthwise.compiler.build import OPTIMISE, replace_text, thread_flags
-from depthwise.compiler.manifest import Manifest, read_manifest
+from depthwise.compiler.manifest import Manifest, Record, read_manifest
 from depthwise.compiler.target import find_target
+from depthwise.spelling import check_c, in_c_comment, in_json
 
 SOURCE, WEIGHTS = "net.c", "net.weights"
 TEMPLATES = ("net.h", "example.c", "example.cpp")
@@ -95,15 +97,28 @@ def render_template(name: str, manifest: Manifest) -> str:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters["comment"] = lambda text: str(text).replace("*/", "* /").replace("\n", " ")
     template = (_templates() / f"{name}.jinja").read_text("utf-8")
     bytes_ = any(tensor.dtype == "uint8" for tensor in manifest.network.inputs)
-    return environment.from_string(template).render(
+    manifest = _spelled(manifest)
+    text = environment.from_string(template).render(
         bytes=bytes_, number="unsigned char" if bytes_ else "float", network=manifest.network,
         memory=manifest.memory, version=manifest.depthwise,
         target=target, threads=manifest.build.threads,
         command=" ".join(("cc", *OPTIMISE, *march, *thread_flags(manifest.build.threads))),
     )  # fmt: skip
+    return check_c(text)
+
+
+def _spelled(value: Any) -> Any:
+    """Return a part of a manifest with its texts as a comment of C may hold them."""
+    match value:
+        case str():
+            return in_c_comment(value)
+        case tuple():
+            return tuple(map(_spelled, value))
+        case Record():
+            return value.model_copy(update={name: _spelled(part) for name, part in value})
+    return value
 
 
 def _templates() -> Traversable:

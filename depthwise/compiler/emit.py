@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
+from math import isinf, isnan
 
 from depthwise.compiler.fused import Epilogue
 from depthwise.compiler.places import FLOAT, Argument, Place, Step, Table
@@ -14,6 +15,7 @@ from depthwise.graph import Node
 from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 from depthwise.kernels import source
+from depthwise.spelling import check_c, in_c_comment
 
 # Kernel headers in the order in which they build on each other, with the headers they need.
 HEADERS: dict[str, tuple[str, ...]] = {
@@ -92,7 +94,7 @@ def emit(plan: Plan) -> str:
         for call in text.calls.values()
     ]
     run = [*_threads(plan), *_run(plan, text)]
-    return "\n".join([*_head(plan, plan.steps), *_tables(text), *calls, "", *run, ""])
+    return _join([*_head(plan, plan.steps), *_tables(text), *calls, "", *run, ""])
 
 
 def emit_units(plan: Plan, count: int, note: str | None = None) -> tuple[str, ...]:
@@ -119,7 +121,7 @@ def emit_together(
     declared = [f"{hidden} {call.signature};" for call in calls]
     declared += [f"void {note}(int steps);"] if note else []
     mains = [
-        "\n".join([*_head(plan, ()), *declared, "", *_threads(plan), *_run(plan, text), ""])
+        _join([*_head(plan, ()), *declared, "", *_threads(plan), *_run(plan, text), ""])
         for plan, text in zip(plans, texts, strict=True)
     ]
     steps = tuple(step for plan in plans for step in plan.steps)
@@ -131,8 +133,12 @@ def emit_together(
         bodies = [f"{call.signature};\n{hidden} {call.signature} {{\n    {call.body};\n}}"
                   for call in mine]  # fmt: skip
         if mine:
-            units.append("\n".join([*_head(plans[0], steps), *tables, *bodies, ""]))
+            units.append(_join([*_head(plans[0], steps), *tables, *bodies, ""]))
     return [(main, *units) for main in mains]
+
+
+def _join(lines: Sequence[str]) -> str:
+    return check_c("\n".join(lines))
 
 
 def _lower_to_text(plan: Plan, note: str | None = None, shared: _Text | None = None) -> _Text:
@@ -153,9 +159,9 @@ def _lines(steps: Iterable[Step], plan: Plan, text: _Text, note: str | None = No
     last = ""
     for done, step in enumerate(steps, 1):
         if step.name != last and step.name in nodes:
-            lines.append(f"    /* {_comment(nodes[step.name], plan)} */")
+            lines.append(f"    {_remark(_describe(nodes[step.name], plan))}")
         last = step.name
-        comment = f" /* {step.comment} */" if step.comment else ""
+        comment = f" {_remark(step.comment)}" if step.comment else ""
         lines.append(f"    {_call(step, plan, text)};{comment}")
         lines += [f"    {note}({done});"] if note else []
     return lines
@@ -212,11 +218,16 @@ def _tables(text: _Text) -> list[str]:
     ]
 
 
-def _comment(node: Node, plan: Plan) -> str:
+def _remark(text: str) -> str:
+    """Return a comment; every text that is not ours alone comes into C by this one way."""
+    return f"/* {in_c_comment(text)} */"
+
+
+def _describe(node: Node, plan: Plan) -> str:
     read = plan.graph.activations(node)
     sizes = ", ".join(str(plan.graph.type(name)) for name in read)
     where = f"{node.path}: " if node.path else ""
-    return f"{where}{describe(node.op)}   {sizes} -> {node.type}".replace("*/", "* /")
+    return f"{where}{describe(node.op)}   {sizes} -> {node.type}"
 
 
 def _call(step: Step, plan: Plan, text: _Text) -> str:
@@ -291,7 +302,9 @@ def _act(activation: Activation | None) -> str:
 
 def number(value: float) -> str:
     """Return a float as C writes it, with every digit it needs."""
-    if value in (float("inf"), -float("inf")):
+    if isnan(value):
+        return "NAN"
+    if isinf(value):
         return "INFINITY" if value > 0 else "-INFINITY"
     return f"{float(value)!r}f"
 

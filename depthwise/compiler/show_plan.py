@@ -3,13 +3,14 @@
 from depthwise.compiler.partition import Group
 from depthwise.compiler.places import Argument, Place, Table
 from depthwise.compiler.plan import Plan
+from depthwise.spelling import in_line
 
 
 def show_plan(plan: Plan) -> str:
     """Return the kernel calls in order, with their literals and places, and the sizes of memory."""
     lines = [
         f"{step.kernel:<20} {' '.join(_show(a, plan) for a in step.arguments)}"
-        f"{'  ' + step.comment if step.comment else ''}  # {step.path}"
+        f"{'  ' + in_line(step.comment) if step.comment else ''}  # {in_line(step.path)}"
         for step in plan.steps
     ]
     lines += [_show_group(group, plan) for group in plan.groups if group.height or group.remark]
@@ -19,9 +20,9 @@ def show_plan(plan: Plan) -> str:
 
 
 def _show_group(group: Group, plan: Plan) -> str:
-    first, last = (plan.whole.steps[at] for at in (group.first, group.last))
+    first, last = (in_line(plan.whole.steps[at].path) for at in (group.first, group.last))
     streamed = f"in bands of {group.height} rows" if group.height else "not streamed"
-    return f"{first.path} to {last.path} {streamed}{group.remark}"
+    return f"{first} to {last} {streamed}{group.remark}"
 
 
 def _show(argument: Argument, plan: Plan) -> str:

@@ -5,28 +5,31 @@ from typing import Any, cast
 
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Op
+from depthwise.spelling import in_line
 
 
 def show(graph: Graph) -> str:
     """Return the graph as aligned text: value, type, operator with attributes, inputs, module."""
-    rows = [(name, str(type), "input", "", "") for name, type in graph.inputs.items()]
+    rows = [(in_line(name), str(type), "input", "", "") for name, type in graph.inputs.items()]
     rows += [_row(node) for node in graph]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
         for row in rows
     ]
-    returned = ", ".join(f"{o.name}={o.value}" if o.name else o.value for o in graph.outputs)
+    returned = ", ".join(
+        in_line(f"{o.name}={o.value}" if o.name else o.value) for o in graph.outputs
+    )
     return "\n".join([*lines, f"return {returned}"])
 
 
 def _row(node: Node) -> tuple[str, str, str, str, str]:
     return (
-        node.name,
+        in_line(node.name),
         str(node.type),
-        describe(node.op),
-        ", ".join(_relative(name, node) for name in node.inputs),
-        f"# {node.path}",
+        in_line(describe(node.op)),
+        ", ".join(in_line(_relative(name, node)) for name in node.inputs),
+        f"# {in_line(node.path)}",
     )
 
 
