@@ -10,8 +10,8 @@ import depthwise
 ROOT = Path(depthwise.__file__).parent
 
 FLOORS = (
-    "layers", "families", "weights", "graph", "accounting", "kernels", "compiler", "machine",
-    "bench", "report", "shipping", "cli",
+    "spelling", "layers", "families", "weights", "graph", "accounting", "kernels", "compiler",
+    "machine", "bench", "report", "shipping", "cli",
 )  # fmt: skip
 
 MODULES = sorted(ROOT.rglob("*.py"))

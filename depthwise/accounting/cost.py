@@ -14,6 +14,7 @@ from depthwise.accounting.memory import peak_activations
 from depthwise.accounting.receptive import receptive_fields
 from depthwise.accounting.tables import cost_table, render
 from depthwise.graph import Graph, Node, Shape, TensorType, ops, trace
+from depthwise.spelling import in_cell
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Cost:
 
 
 def _cell(value: object) -> object:
-    return "x".join(map(str, value)) if isinstance(value, tuple | list) else value
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else in_cell(value)
 
 
 def cost(net: nn.Module | ExportedProgram, *shapes: Shape) -> Cost:

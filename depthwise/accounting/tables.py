@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from depthwise.accounting.count import CONVENTION
 from depthwise.graph import Shape
+from depthwise.spelling import Screen
 
 if TYPE_CHECKING:
     from depthwise.accounting.cost import Cost, Layer
@@ -19,7 +20,7 @@ UNBOUNDED = 10_000
 
 def render(table: RenderableType, width: int = COLUMNS) -> str:
     """Return what would be printed, without colours."""
-    console = Console(width=width, color_system=None, force_terminal=False, highlight=False)
+    console = Screen(width=width, color_system=None, force_terminal=False, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
@@ -49,7 +50,7 @@ def cost_table(cost: "Cost", all_layers: bool = False, columns: int = COLUMNS) -
         titles.append("ms")
     table = _layers_table(cost, shown, titles)
     for spared in SPARED:
-        if Console(width=UNBOUNDED).measure(table).maximum <= columns:
+        if Screen(width=UNBOUNDED).measure(table).maximum <= columns:
             break
         titles = [title for title in titles if title not in spared]
         table = _layers_table(cost, shown, titles)

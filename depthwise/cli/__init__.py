@@ -7,7 +7,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from depthwise import __version__
@@ -21,6 +20,7 @@ from depthwise.cli.lint import lint
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 from depthwise.cli.ship import ship
+from depthwise.spelling import Screen
 
 BAD_INPUT = 2
 
@@ -69,5 +69,5 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if not _is_users(error):
             raise
-        Console(stderr=True).print(Text(f"depthwise: {error}", style="red"), soft_wrap=True)
+        Screen(stderr=True).print(Text(f"depthwise: {error}", style="red"), soft_wrap=True)
         sys.exit(BAD_INPUT)

@@ -1,7 +1,6 @@
 """`depthwise draw`: a network, or one convolution with its windows, as a picture."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import NETWORK_HELP, Settings, Shapes
 from depthwise.cli.screen import waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes
+from depthwise.spelling import in_file_name, in_line
 
 OF_CONV = "For `draw conv`: "
 
@@ -68,12 +68,12 @@ def draw(
             svg = _draw_network(spec, options, shapes)
     with writing("--out", path):
         path.write_text(svg, encoding="utf-8")
-    print(json.dumps({"picture": str(path)}) if as_json else f"drawn: {path}")
+    print(json.dumps({"picture": str(path)}) if as_json else f"drawn: {in_line(str(path))}")
 
 
 def _path(out: Path | None, spec: str) -> Path:
     """Return where the picture goes. Raises ValueError where it cannot."""
-    path = out or Path(re.sub(r"[^\w.-]+", "_", f"{Path(spec).name}.svg"))
+    path = out or Path(f"{in_file_name(Path(spec).name, '_')}.svg")
     if path.suffix != ".svg":
         raise ValueError(f"--out {path}: a picture ends in .svg")
     check_folder("--out", path)

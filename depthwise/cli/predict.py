@@ -11,6 +11,7 @@ import typer
 from depthwise.cli.options import NETWORK, WEIGHTS, AsJson, Settings
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import parse_settings
+from depthwise.spelling import in_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,8 +126,8 @@ def _recorded(directory: Path, library: "Library") -> "Preprocessing":
         return recorded
     scaled = recorded.for_side(side)
     print(
-        f"depthwise: {directory} is compiled for {side} pixels, and its weights are for "
-        f"{recorded.crop}: photographs are resized to {scaled.resize}, the middle {side}",
+        f"depthwise: {in_line(str(directory))} is compiled for {side} pixels, and its weights are "
+        f"for {recorded.crop}: photographs are resized to {scaled.resize}, the middle {side}",
         file=sys.stderr,
     )
     return scaled
@@ -151,8 +152,8 @@ def _assume(source: str, side: int) -> "Preprocessing":
 
     assumed = imagenet_preprocessing(side)
     print(
-        f"depthwise: {source} does not record its preprocessing; ImageNet's usual is assumed: "
-        f"{assumed.resize} pixels, the middle {assumed.crop}",
+        f"depthwise: {in_line(source)} does not record its preprocessing; ImageNet's usual is "
+        f"assumed: {assumed.resize} pixels, the middle {assumed.crop}",
         file=sys.stderr,
     )
     return assumed

@@ -6,17 +6,19 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from depthwise.spelling import Screen
+
 WIDE = 140  # characters, where nobody's window sets the width: in a pipe or a file
 
 
 def screen() -> Console:
     """Return the console of standard output, as wide as its window."""
-    return Console(width=None if sys.stdout.isatty() else WIDE)
+    return Screen(width=None if sys.stdout.isatty() else WIDE)
 
 
 def progress() -> Console:
     """Return the console of standard error for what is under way, silent where nobody looks on."""
-    return Console(stderr=True, quiet=not sys.stderr.isatty())
+    return Screen(stderr=True, quiet=not sys.stderr.isatty())
 
 
 def waiting(doing: str) -> Status:

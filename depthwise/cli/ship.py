@@ -31,6 +31,7 @@ from depthwise.cli.source import (
     parse_settings,
     parse_shapes,
 )
+from depthwise.spelling import Screen, in_json
 
 if TYPE_CHECKING:
     from depthwise.report.record import Report
@@ -90,7 +91,7 @@ def ship(
     with _keeping(order):
         report = _run(order, console)
     if as_json:
-        print(report.model_dump_json(indent=2))
+        print(in_json(report.model_dump_json(indent=2)))
     else:
         from depthwise.shipping.summary import summary  # noqa: PLC0415
 
@@ -160,7 +161,7 @@ def _keeping(order: "Order") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        Console(stderr=True).print(Text(f"depthwise: interrupted; {advice}"), soft_wrap=True)
+        Screen(stderr=True).print(Text(f"depthwise: interrupted; {advice}"), soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
         where = error.filename or order.directory

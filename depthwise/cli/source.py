@@ -11,6 +11,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthwise.spelling import in_file_name
+
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
@@ -48,7 +50,7 @@ def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
 
 def default_directory(network: str, target: str) -> Path:
     """Return where a network's library is saved if nobody says where."""
-    return Path(f"{network.replace(':', '-').replace('/', '-')}-{target}")
+    return Path(f"{in_file_name(network)}-{target}")
 
 
 def is_untrained(network: str, options: dict[str, str], weights: str | None) -> bool:

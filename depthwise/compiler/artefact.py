@@ -52,7 +52,7 @@ def write_artefact(artefact: Artefact, directory: Path) -> None:
         artefact.weights.tofile(folder / WEIGHTS)
         shutil.copyfile(artefact.shared, folder / SHARED[artefact.shared.suffix])
         (folder / manifests.NAME).write_text(
-            artefact.manifest.model_dump_json(indent=2) + "\n", encoding="utf-8"
+            in_json(artefact.manifest.model_dump_json(indent=2)) + "\n", encoding="utf-8"
         )
         for name in TEMPLATES:
             text = render_template(name, artefact.manifest)
@@ -68,9 +68,9 @@ def add_report(directory: Path, page: str, figures: str) -> None:
     library, OSError where it cannot be written.
     """
     manifest = read_manifest(directory).model_copy(update={"report": FIGURES})
-    replace_text(directory / FIGURES, figures)
+    replace_text(directory / FIGURES, in_json(figures))
     replace_text(directory / REPORT, page)
-    replace_text(directory / manifests.NAME, manifest.model_dump_json(indent=2) + "\n")
+    replace_text(directory / manifests.NAME, in_json(manifest.model_dump_json(indent=2)) + "\n")
 
 
 def read_artefact(directory: Path) -> Artefact:

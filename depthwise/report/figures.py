@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from depthwise.accounting.tables import in_units
+from depthwise.spelling import in_line
 
 
 def number(value: float, digits: int = 0, unit: str = "") -> Markup:
@@ -39,7 +40,7 @@ def sizes(values: Sequence[float]) -> Markup:
 
 def path(text: str) -> Markup:
     """Return a module's path that may break behind its dots."""
-    return Markup(".<wbr>").join(text.split("."))
+    return Markup(".<wbr>").join(in_line(text).split("."))
 
 
 FILTERS = {f.__name__: f for f in (number, units, percent, times, tiny, sizes, path)}

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shlex
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
@@ -12,6 +13,7 @@ from depthwise.report.charts import field_chart, roofline_chart
 from depthwise.report.colours import COLOURS, DARK, colour_name
 from depthwise.report.figures import FILTERS
 from depthwise.report.record import LayerTimeRecord, Report
+from depthwise.spelling import in_text, string_literal
 
 SHOWN = 0.01  # of the time: layers below are left to report.json
 WORST = 8  # layers of the verification
@@ -21,9 +23,13 @@ def render_page(report: Report) -> str:
     """Return the page as HTML: texts, tables, charts and pictures all in it."""
     folder = files("depthwise") / "report" / "templates"
     environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True
-    )
-    environment.filters |= {**FILTERS, "colour": colour_name, "svg_uri": _svg_uri}
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True,
+        finalize=_spelled,
+    )  # fmt: skip
+    environment.filters |= {
+        **FILTERS, "colour": colour_name, "svg_uri": _svg_uri, "literal": string_literal,
+        "word": shlex.quote,
+    }  # fmt: skip
     template = environment.from_string((folder / "report.html.jinja").read_text("utf-8"))
     profiled, counted = report.profiled, report.counted
     side, rows = report.asked.input_shapes[0][-1], _rows(report)
@@ -39,6 +45,11 @@ def render_page(report: Report) -> str:
         worst=_worst(report),
         example=_example(report),
     )
+
+
+def _spelled(value: object) -> object:
+    """Return what a page shows of a value: jinja escapes it, and this takes what is not seen."""
+    return in_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _example(report: Report) -> str:

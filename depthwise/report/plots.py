@@ -14,7 +14,11 @@ def save_figure(draw: Callable[[], Figure], path: Path) -> None:
     """
     if path.suffix not in (".svg", ".png"):
         raise ValueError(f"{path}: a picture ends in .svg or .png")
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthwise", "font.size": 8}):
+    # without parse_math a $ in a name begins no formula
+    with rc_context({
+        "svg.fonttype": "none", "svg.hashsalt": "depthwise", "font.size": 8,
+        "text.parse_math": False,
+    }):  # fmt: skip
         figure = draw()
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         figure.savefig(path, dpi=150, metadata=metadata)

@@ -6,6 +6,7 @@ Classes carry the colours, so that one file is light or dark as the reader's scr
 from xml.sax.saxutils import escape
 
 from depthwise.report.colours import BLUE, COLOURS, DARK, SKY
+from depthwise.spelling import in_line
 
 FONT = "Verdana, 'DejaVu Sans', Helvetica, Arial, sans-serif"
 
@@ -52,9 +53,8 @@ def shorten(text: str, width: float, size: float, bold: bool = False) -> str:
 
 def words(x: float, y: float, text: str, size: float, style: str = "ink") -> str:
     """Return text whose line stands on `y`; `style` are classes: ink or dim, middle, end, bold."""
-    return (
-        f'<text x="{x:.5g}" y="{y:.5g}" font-size="{size:g}" class="{style}">{escape(text)}</text>'
-    )
+    place = f'x="{x:.5g}" y="{y:.5g}" font-size="{size:g}"'
+    return f'<text {place} class="{style}">{escape(in_line(text))}</text>'
 
 
 def rectangle(
@@ -77,7 +77,7 @@ def document(width: float, height: float, title: str, shapes: list[str], css: st
     size = f'width="{width:g}" height="{height:.5g}" viewBox="0 0 {width:g} {height:.5g}"'
     return "\n".join((
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{escape(in_line(title))}</title>",
         f"<style>\n{_css()}{css}</style>",
         rectangle(0, 0, width, height, "page"),
         *shapes,
