@@ -250,21 +250,11 @@ def _literal(text: str) -> Any:
 
 
 def _exported(path: Path, options: dict[str, str]) -> "tuple[Net, Shape]":
-    from torch import export  # noqa: PLC0415
+    from depthwise.graph.archive import load_program  # noqa: PLC0415
 
-    from depthwise.graph.failure import quiet  # noqa: PLC0415
-
-    if not path.is_file():
-        raise ValueError(f"no file at {path}")
     if options:
         raise ValueError(f"{path} is built already: it takes no --set {next(iter(options))}")
-    with quiet():
-        try:
-            program = export.load(path)
-        except Exception:  # damaged bytes make the reader raise nearly anything
-            raise ValueError(
-                f"{path} is no exported program (torch.export.save), or a truncated one"
-            ) from None
+    program = load_program(path)
     arguments = program.example_inputs[0] if program.example_inputs else ()
     if not arguments:
         raise ValueError(f"{path} holds no example input, so its shape is not known")

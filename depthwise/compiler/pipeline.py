@@ -45,7 +45,7 @@ from depthwise.compiler.tune import fastest_algorithms
 from depthwise.compiler.tune_streams import fastest_groups
 from depthwise.compiler.verify import trace_plan, verify
 from depthwise.graph import Graph, Shape, capture, check, export, show
-from depthwise.graph.failure import quiet
+from depthwise.graph.archive import load_program
 from depthwise.weights import Pretrained, find_pretrained
 
 Network = nn.Module | ExportedProgram | str | PathLike[str]
@@ -133,14 +133,7 @@ def open_program(net: Network, shapes: Sequence[Shape]) -> ExportedProgram:
         return export(net, shapes)
     if isinstance(net, ExportedProgram):
         return net
-    path = Path(net)
-    if not path.is_file():
-        raise ValueError(f"no file at {path}: give a .pt2 file that torch.export.save wrote")
-    with quiet():
-        try:
-            return torch.export.load(path)
-        except Exception:  # damaged bytes make the reader raise nearly anything
-            raise ValueError(f"{path} is no exported program, or a truncated one") from None
+    return load_program(Path(net))
 
 
 def verified(
