@@ -44,8 +44,9 @@ from depthwise.compiler.target import Target, find_target
 from depthwise.compiler.tune import fastest_algorithms
 from depthwise.compiler.tune_streams import fastest_groups
 from depthwise.compiler.verify import trace_plan, verify
-from depthwise.graph import Graph, Shape, capture, check, export, show
+from depthwise.graph import Graph, Shape, Unsupported, capture, check, export, show
 from depthwise.graph.archive import load_program
+from depthwise.spelling import in_line
 from depthwise.weights import Pretrained, find_pretrained
 
 Network = nn.Module | ExportedProgram | str | PathLike[str]
@@ -76,6 +77,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     check_options(threads, optimize, chosen)
     program = open_program(net, shapes)
     captured = capture(program)
+    check_keys(captured)
     graph = rewrite(captured, preparation)
     plan = choose_plan(graph, chosen, cc, threads, optimize, tune)
     cost = cost_of_graph(captured, network_name(net))
@@ -98,6 +100,19 @@ def check_options(threads: int, optimize: Optimize, target: Target) -> None:
     if optimize not in get_args(Optimize):
         accepted = " or ".join(get_args(Optimize))
         raise ValueError(f"optimize={optimize!r}: optimize for {accepted}")
+
+
+def check_keys(graph: Graph) -> None:
+    """Raise Unsupported for an output whose key no manifest can hold as it is."""
+    for output in graph.outputs:
+        try:
+            output.name.encode()
+        except UnicodeEncodeError:
+            raise Unsupported(
+                f"the network returns an output under the key {output.name!r}, which holds half "
+                "of a character (a lone surrogate) and cannot be written to a file: name it "
+                "otherwise"
+            ) from None
 
 
 def rewrite(graph: Graph, preparation: Preparation | None = None) -> Graph:
@@ -166,7 +181,7 @@ def make_manifest(
     if preprocessing and preparation:  # what is left to be done outside
         preprocessing |= {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
     network = NetworkRecord(
-        name=cost.network,
+        name=in_line(cost.network),
         inputs=tuple(
             TensorRecord.model_validate({"name": name, "shape": type_.shape, "dtype": type_.dtype})
             for name, type_ in graph.inputs.items()

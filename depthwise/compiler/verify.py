@@ -16,6 +16,7 @@ from depthwise.compiler.manifest import LayerError, Verification
 from depthwise.compiler.places import Place
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.preparation import Preparation
+from depthwise.spelling import in_line
 
 TOLERANCE = 1e-4  # of the largest element
 SENSITIVE = 10  # times PyTorch's own rounding error: deep untrained networks amplify any rounding
@@ -65,7 +66,7 @@ def verify(
     if not errors:
         raise ValueError(_explain_no_numbers("random inputs", "samples that the network is for"))
     layers = tuple(
-        LayerError(path=reference.paths[name], value=name, error=error)
+        LayerError(path=in_line(reference.paths[name]), value=name, error=error)
         for name, error in worst.items()
     )
     return Verification(inputs=len(errors), error=max(errors), own_error=own_error, layers=layers)

@@ -17,6 +17,7 @@ from depthwise.compiler.library import Library, load
 from depthwise.compiler.verify import relative_error
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Looked, Report
 from depthwise.shipping.order import Order, Source
+from depthwise.spelling import in_line
 from depthwise.weights import Preprocessing
 from depthwise.weights.classes import best_classes, class_names
 
@@ -67,7 +68,7 @@ def _look(source: Source, library: Library, path: Path, prepare: Preprocessing) 
         names = class_names(source.pretrained, scores[0].shape[1])
         guesses = best_classes(scores[0][0], names)[:TOP]
     return ImageRecord(
-        file=path.name, picture=_photograph(pixels, prepare), error=error,
+        file=in_line(path.name), picture=_photograph(pixels, prepare), error=error,
         guesses=tuple(GuessRecord(name=name, probability=p) for name, p in guesses),
     )  # fmt: skip
 
@@ -98,7 +99,11 @@ def _features(source: Source, path: Path, prepare: Preprocessing) -> Iterator[Fe
         shown = y[: SIDE * SIDE]
         shape = (y.shape[0], y.shape[1], y.shape[2])
         yield FeatureRecord(
-            layer=name, file=path.name, shape=shape, channels=len(shown), picture=_grid(shown)
+            layer=in_line(name),
+            file=in_line(path.name),
+            shape=shape,
+            channels=len(shown),
+            picture=_grid(shown),
         )
 
 

@@ -47,7 +47,7 @@ class Source:
         """A hash of the network's operators, shapes and weights."""
         found = hashlib.sha256(show(self.graph).encode())
         for name, constant in self.graph.constants.items():
-            found.update(f"{name} {constant.type}".encode())
+            found.update(f"{name} {constant.type}".encode(errors="surrogatepass"))
             if constant.data is not None:
                 found.update(constant.data.tobytes())
         return found.hexdigest()

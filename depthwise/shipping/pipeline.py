@@ -31,6 +31,7 @@ from depthwise.shipping.order import Order
 from depthwise.shipping.profiling import profile_layers
 from depthwise.shipping.referring import refer
 from depthwise.shipping.state import hash_files, keep_stage, make_key, read_stage
+from depthwise.spelling import in_line, in_text
 
 Inputs = Callable[[Order], list[Any]]  # what a stage depends on beside the stages before it
 
@@ -113,12 +114,13 @@ def begin(order: Order) -> Report:
     """Return a report that holds only what was asked, of whom."""
     source = order.source
     asked = Asked(
-        network=source.network, settings=source.settings, weights=source.weights,
+        network=in_line(source.network), weights=in_line(source.weights),
+        settings={name: in_line(value) for name, value in source.settings.items()},
         untrained=source.untrained, input_shapes=source.shapes,
-        images=tuple(path.name for path in order.images), images_left_out=order.left_out,
+        images=tuple(in_line(path.name) for path in order.images), images_left_out=order.left_out,
         target=order.build.chosen.name, threads=order.build.threads,
-        optimize=order.build.optimize, command=order.command,
-        directory=str(order.directory),
+        optimize=order.build.optimize, command=in_text(order.command),
+        directory=in_text(str(order.directory)),
     )  # fmt: skip
     return Report(
         depthwise=__version__, asked=asked, machine=describe_machine(),
