@@ -20,7 +20,7 @@ from depthwise.graph.failure import quiet
 from depthwise.spelling import in_line
 
 MEMBERS = re.compile(
-    r"archive_format|archive_version|byteorder|\.data/\w+|version|\.format_version|models/model\.json"
+    r"archive_format|archive_version|byteorder|\.data/\w+|models/model\.json"
     r"|data/weights/(weight_\d+|model_weights_config\.json)"
     r"|data/constants/(tensor_\d+|model_constants_config\.json)"
     r"|data/(weights|constants|sample_inputs)/model\.pt|extra/[^/]*"
