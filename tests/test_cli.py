@@ -233,7 +233,11 @@ def test_exported_programs(tmp_path, capfd):
             "nets_of_a_user.py:three returned int: expected a torch.nn.Module",
         ),
         ("timm:", {}, "'timm:': a word is missing beside the colon, as in timm:resnet18"),
-        ("no.pt2", {}, "no file at no.pt2"),
+        (
+            "no.pt2",
+            {},
+            "no file at no.pt2: give a .pt2 file that torch.export.save wrote",
+        ),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("nets_py")
