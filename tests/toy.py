@@ -4,8 +4,9 @@ import subprocess
 
 import numpy as np
 
-from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
+from depthwise.compiler.artefact import Artefact, hash_weights
 from depthwise.compiler.build import compile_c, find_compiler
+from depthwise.compiler.cache import hash_bytes
 from depthwise.compiler.library import Library
 from depthwise.compiler.manifest import (
     BuildRecord,
@@ -57,7 +58,7 @@ def make_library(body=ONE, names=("",), target="native", cc=None):
     arena = 0 if several else 4 * SIZE
     source = f"#define SIZE {SIZE}\n#define ARENA {arena}\n" + HEAD + body
     shapes = (SHAPE, HALF)[: 2 if several else 1]
-    shared = compile_c(source, chosen, cc)
+    shared = compile_c(source, chosen, cc).read_bytes()
     manifest = Manifest(
         depthwise="1.2.3",
         network=NetworkRecord(
@@ -72,7 +73,7 @@ def make_library(body=ONE, names=("",), target="native", cc=None):
             target=chosen.name,
             compiler=compiler.identity,
             flags=compiler.flags(chosen),
-            library_sha256=hash_file(shared),
+            library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(
             arena_bytes=arena, weights_bytes=8, weights_sha256=hash_weights(WEIGHTS)

@@ -117,7 +117,8 @@ def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -
     graph = pipeline.rewrite(captured)
     direct = direct_only(make_plan(graph, target).algorithms, target)
     plan = make_plan(graph, target, algorithms=direct, threads=threads)
-    shared = compile_c(emit_units(plan, pipeline.UNITS), target, extra=thread_flags(threads))
+    units = emit_units(plan, pipeline.UNITS)
+    shared = compile_c(units, target, extra=thread_flags(threads)).read_bytes()
     manifest = pipeline.make_manifest(
         plan, cost_of_graph(captured), shared, find_compiler(), None, None
     )

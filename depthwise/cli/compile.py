@@ -54,7 +54,8 @@ def compile(
         name = find_target(target).name
         directory = out or default_directory(network, name)
         if not show:
-            check_replaceable(directory.resolve())  # before the wait, not after it
+            with writing("--out", directory):  # before the wait, not after it
+                check_replaceable(directory)
         net, shapes = open_network(network, parse_settings(settings), weights, parse_shapes(shape))
         if show:
             made = pipeline.show_stage(net, shapes, target, show, threads, optimize, tune)

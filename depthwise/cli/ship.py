@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from depthwise.cli.files import writing
 from depthwise.cli.options import (
     NETWORK,
     NETWORK_HELP,
@@ -75,7 +76,8 @@ def ship(
         build = shipping.Build(target, threads, optimize)
         check_options(threads, optimize, build.chosen)
         directory = out or default_directory(name, build.chosen.name)
-        check_replaceable(directory.resolve())
+        with writing("--out", directory):
+            check_replaceable(directory)
         source = _open(name, options, chosen, shape)
         found, left_out = _find_images(images, source)
         command = _command(

@@ -1,10 +1,10 @@
 """A library on disk: C, weights, shared library, manifest, examples; written all or not at all."""
 
-import hashlib
+import errno
+import os
 import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -15,8 +15,18 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from depthwise.compiler import manifest as manifests
-from depthwise.compiler.build import OPTIMISE, replace_text, thread_flags
-from depthwise.compiler.manifest import Manifest, Record, read_manifest
+from depthwise.compiler.build import OPTIMISE, thread_flags
+from depthwise.compiler.cache import hash_bytes, hash_file
+from depthwise.compiler.disk import abandoned, exchange, flush, workspace
+from depthwise.compiler.manifest import (
+    FIGURES,
+    REPORT,
+    Manifest,
+    Record,
+    Saved,
+    read_saved,
+    sealed_text,
+)
 from depthwise.compiler.target import find_target
 from depthwise.spelling import check_c, in_c_comment, in_json
 
@@ -24,70 +34,106 @@ SOURCE, WEIGHTS = "net.c", "net.weights"
 TEMPLATES = ("net.h", "example.c", "example.cpp")
 WEB = ("net.js", "example.mjs", "example.html")  # of a WebAssembly library
 SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".wasm": "net.wasm"}
-REPORT, FIGURES = "report.html", "report.json"
 OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *WEB, *SHARED.values()}
 STATE = ".depthwise"  # what unfinished work keeps there: it stays when a library is replaced
+ALIGNMENT = 64  # bytes, of the arena and of the weights
+NEW, OLD = "new", "old"  # in a workspace: what is to stand at the directory, what stood there
 
 
 @dataclass(frozen=True, eq=False)
 class Artefact:
-    """All parts of a library: its C text, its weights as bytes, and the path of what was built."""
+    """All parts of a library: its manifest, C text, weights and shared library."""
 
     manifest: Manifest
     source: str
     weights: np.ndarray
-    shared: Path
+    shared: bytes
 
 
 def write_artefact(artefact: Artefact, directory: Path) -> None:
     """Write every file of a library to `directory`, in place of one that was saved there before.
 
-    Raises ValueError where the directory holds anything else, OSError where it cannot be
-    written; both leave what was there.
+    Raises ValueError where the directory holds anything else, or files of ours that were edited,
+    OSError where it cannot be written; all leave what was there.
     """
-    directory = directory.resolve()
-    check_replaceable(directory)
-    with _replacing(directory) as folder:
-        (folder / SOURCE).write_text(artefact.source, encoding="utf-8")
+    with _replacing(directory, check_replaceable) as folder:
+        target = find_target(artefact.manifest.build.target)
         artefact.weights.tofile(folder / WEIGHTS)
-        shutil.copyfile(artefact.shared, folder / SHARED[artefact.shared.suffix])
-        (folder / manifests.NAME).write_text(
-            in_json(artefact.manifest.model_dump_json(indent=2)) + "\n", encoding="utf-8"
-        )
-        for name in TEMPLATES:
-            text = render_template(name, artefact.manifest)
+        (folder / SHARED[target.suffix]).write_bytes(artefact.shared)
+        texts = {name: render_template(name, artefact.manifest) for name in TEMPLATES}
+        for name, text in {SOURCE: artefact.source, **texts}.items():
             (folder / name).write_text(text, encoding="utf-8")
-        for name in WEB if artefact.shared.suffix == ".wasm" else ():
+        for name in WEB if target.suffix == ".wasm" else ():
             (folder / name).write_bytes((_templates() / "web" / name).read_bytes())
+        hashes = {path.name: hash_file(path) for path in folder.iterdir()}
+        text = sealed_text(artefact.manifest, hashes)
+        (folder / manifests.NAME).write_text(text, encoding="utf-8")
+        _carry(directory / STATE, folder / STATE)
 
 
 def add_report(directory: Path, page: str, figures: str) -> None:
     """Write report.html and report.json beside a saved library, and name them in its manifest.
 
-    Each file is written whole or not at all. Raises ValueError for a directory that is no saved
-    library, OSError where it cannot be written.
+    All of it is written or nothing, and every other file stays. Raises ValueError for a directory
+    that is no saved library, or a report in it that was edited, OSError where it cannot be written.
     """
-    manifest = read_manifest(directory).model_copy(update={"report": FIGURES})
-    replace_text(directory / FIGURES, in_json(figures))
-    replace_text(directory / REPORT, page)
-    replace_text(directory / manifests.NAME, in_json(manifest.model_dump_json(indent=2)) + "\n")
+
+    def check(place: Path) -> None:
+        saved = _check_sealed(place, read_saved(place))
+        for name in (REPORT, FIGURES, manifests.NAME):
+            if os.path.lexists(place / name):
+                _check_ours(place / name, saved)
+
+    with _replacing(directory, check) as folder:
+        manifest, seal, _ = read_saved(directory)
+        assert seal
+        for path in directory.iterdir():
+            if path.name not in (REPORT, FIGURES, manifests.NAME):
+                _carry(path, folder / path.name)
+        hashes = dict(seal.files)
+        for name, text in ((FIGURES, in_json(figures)), (REPORT, page)):
+            (folder / name).write_text(text, encoding="utf-8")
+            hashes[name] = hash_file(folder / name)
+        text = sealed_text(manifest.model_copy(update={"report": FIGURES}), hashes)
+        (folder / manifests.NAME).write_text(text, encoding="utf-8")
 
 
 def read_artefact(directory: Path) -> Artefact:
-    """Read a saved library; its weights are mapped, read-only.
+    """Read a saved library, whole, into memory: what happens to its files then is of no matter.
 
-    Raises ValueError for a directory that is no saved library, or weights that are not those
-    that were saved.
+    Raises ValueError for a directory that is no saved library, or files that are not those that
+    were saved.
     """
-    manifest = read_manifest(directory)
-    target = find_target(manifest.build.target)
-    shared = directory / SHARED[target.suffix]
+    _recover(directory)
+    while True:
+        before = _identity(directory)
+        try:
+            return _read(directory)
+        except ValueError:
+            if _identity(directory) == before:  # else another was saved there meanwhile
+                raise
+
+
+def _read(directory: Path) -> Artefact:
+    saved = read_saved(directory)
+    manifest, sealed = saved.manifest, saved.seal.files if saved.seal else {}
+    shared = directory / SHARED[find_target(manifest.build.target).suffix]
     for path in (shared, directory / SOURCE, directory / WEIGHTS):
         if not path.is_file():
             raise ValueError(f"{directory} is no whole library: {path.name} is missing from it")
-    _check_hash(shared, hash_file(shared), manifest.build.library_sha256)  # else opening may crash
-    weights = _map_weights(directory / WEIGHTS, manifest)
-    return Artefact(manifest, (directory / SOURCE).read_text(encoding="utf-8"), weights, shared)
+    try:
+        code, source = shared.read_bytes(), (directory / SOURCE).read_bytes()
+        weights = _read_weights(directory / WEIGHTS, manifest.memory.weights_bytes)
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from None
+    _check_hash(shared, hash_bytes(code), manifest.build.library_sha256)  # else opening may crash
+    _check_hash(directory / WEIGHTS, hash_weights(weights), manifest.memory.weights_sha256)
+    if SOURCE in sealed:
+        _check_hash(directory / SOURCE, hash_bytes(source), sealed[SOURCE])
+    try:
+        return Artefact(manifest, source.decode(), weights, code)
+    except UnicodeDecodeError:
+        raise ValueError(f"{directory / SOURCE} is no UTF-8: save the library again") from None
 
 
 def render_template(name: str, manifest: Manifest) -> str:
@@ -127,27 +173,109 @@ def _templates() -> Traversable:
 
 def hash_weights(weights: np.ndarray) -> str:
     """Return the SHA-256 of weights, as the manifest holds it."""
-    return hashlib.sha256(weights.data).hexdigest()
+    return hash_bytes(weights.data)
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file, as the manifest holds it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def aligned_bytes(size: int) -> np.ndarray:
+    """Return `size` bytes, not set to anything, that start where a vector may."""
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]
 
 
-def _map_weights(path: Path, manifest: Manifest) -> np.ndarray:
-    expected, found = manifest.memory.weights_bytes, path.stat().st_size
-    if found != expected:
+def check_replaceable(directory: Path) -> None:
+    """Raise ValueError where a directory holds what we did not write, or what was edited since.
+
+    Raises OSError where nothing can be written to the folder that it is to lie in.
+    """
+    directory = find_place(directory)
+    if not directory.exists():
+        above = next(path for path in directory.parents if path.exists())
+    elif not directory.is_dir():
+        raise ValueError(f"{directory} is a file: give the name of a directory to save to")
+    else:
+        above = directory.parent
+        _check_movable(directory)
+        found = _entries(directory)
+        saved = _check_sealed(directory, _read_own(directory)) if found else None
+        for path in found:
+            _check_ours(path, saved)
+    if above.is_dir() and not os.access(above, os.W_OK):
+        raise PermissionError(errno.EACCES, "nothing can be written there", str(above))
+
+
+def _check_movable(directory: Path) -> None:
+    """Raise ValueError for a directory in whose place nothing else can be put."""
+    with suppress(OSError):  # where we are was removed
+        if directory.samefile(os.curdir):
+            raise ValueError(
+                f"{directory} is the current directory, which cannot be replaced while it is in "
+                "use: give the name of a directory in it"
+            )
+    if directory.is_mount():
         raise ValueError(
-            f"{path} has {found} bytes where {manifests.NAME} says {expected}: the file was cut "
-            "or belongs to another library; copy or save it again"
+            f"{directory} is a mount point, which cannot be replaced: give the name of a "
+            "directory in it"
         )
-    if not expected:
-        return np.empty(0, np.uint8)  # nothing can be mapped of an empty file
-    weights = np.memmap(path, np.uint8, mode="r")
-    _check_hash(path, hash_weights(weights), manifest.memory.weights_sha256)
-    return weights
+
+
+def _check_sealed(directory: Path, saved: Saved | None) -> Saved | None:
+    """Raise ValueError for a library whose files we cannot tell from others."""
+    if saved and not saved.seal:
+        raise ValueError(
+            f"{directory} was saved by an earlier version, which left no record of what it wrote: "
+            "move it away, or choose another directory"
+        )
+    return saved
+
+
+def find_place(directory: Path) -> Path:
+    """Return a directory's own path, without links. Raises ValueError where they lead nowhere."""
+    try:
+        return directory.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{directory} is no place to save to: {error}") from None
+
+
+def _entries(directory: Path) -> list[Path]:
+    """Return what lies in a directory beside our state."""
+    try:
+        found = sorted(directory.iterdir())
+    except OSError as error:
+        raise ValueError(f"{directory} cannot be read: {error.strerror}") from None
+    state = directory / STATE
+    return [path for path in found if path != state or state.is_symlink() or not state.is_dir()]
+
+
+def _read_own(directory: Path) -> Saved | None:
+    try:
+        return read_saved(directory)
+    except ValueError:
+        return None
+
+
+def _check_ours(path: Path, saved: Saved | None) -> None:
+    """Raise ValueError for anything but a file that we wrote, as we wrote it."""
+    known = saved.seal.files if saved and saved.seal else {}
+    is_manifest = path.name == manifests.NAME and bool(known)
+    if path.name not in known and not is_manifest:
+        raise ValueError(
+            f"{path.parent} holds {path.name}, which is no part of a saved library: choose another "
+            "directory, or empty this one"
+        )
+    assert saved
+    if path.is_symlink() or not path.is_file():
+        same = False
+    elif is_manifest:
+        same = not saved.edited
+    elif path.name == WEIGHTS and path.stat().st_size < saved.manifest.memory.weights_bytes:
+        same = True  # cut short: nobody's work
+    else:
+        same = hash_file(path) == known[path.name]
+    if not same:
+        raise ValueError(
+            f"{path} was changed since it was saved: move it elsewhere, or choose another directory"
+        )
 
 
 def _check_hash(path: Path, found: str, expected: str) -> None:
@@ -158,44 +286,102 @@ def _check_hash(path: Path, found: str, expected: str) -> None:
         )
 
 
-def check_replaceable(directory: Path) -> None:
-    """Raise ValueError where a directory holds what we did not write."""
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise ValueError(f"{directory} is a file: give the name of a directory to save to")
-    found = {path.name for path in directory.iterdir()} - {STATE}
-    foreign = found - OURS - {REPORT, FIGURES}
-    strange = sorted(foreign) or sorted(found if manifests.NAME not in found else ())
-    if strange:
+def _read_weights(path: Path, size: int) -> np.ndarray:
+    """Read weights, aligned; not mapped, for a file may be cut after it was checked."""
+    found = path.stat().st_size
+    if found != size:
         raise ValueError(
-            f"{directory} holds {strange[0]}, which is no part of a saved library: choose another "
-            "directory, or empty this one"
+            f"{path} has {found} bytes where {manifests.NAME} says {size}: the file was cut "
+            "or belongs to another library; copy or save it again"
         )
+    weights = aligned_bytes(size)
+    with path.open("rb") as file:
+        if file.readinto(weights.data) != size:
+            raise ValueError(f"{path} was cut while it was read; copy or save the library again")
+    return weights
+
+
+def _carry(source: Path, to: Path) -> None:
+    """Bring a file, link or folder along; files get one more name where that is possible."""
+    if source.is_symlink():
+        to.symlink_to(source.readlink())
+    elif source.is_dir():
+        to.mkdir()
+        shutil.copystat(source, to)
+        for path in source.iterdir():
+            _carry(path, to / path.name)
+    elif source.exists():
+        try:
+            to.hardlink_to(source)
+        except OSError:  # not on this file system
+            shutil.copy2(source, to)
 
 
 @contextmanager
-def _replacing(directory: Path) -> Iterator[Path]:
-    """Give a new folder to write to; then it stands at `directory`, or nothing has changed."""
-    mark = uuid.uuid4().hex[:12]
-    new, old = (directory.with_name(f".{directory.name}.{kind}{mark}") for kind in ("new", "old"))
+def _replacing(directory: Path, check: Callable[[Path], None]) -> Iterator[Path]:
+    """Give a new folder to write to; then it stands at `directory`, or nothing has changed.
+
+    `check` raises ValueError for a directory that must not be replaced: before the work, and once
+    more for what was replaced, which then comes back.
+    """
+    directory = find_place(directory)
+    _recover(directory)
+    check(directory)
     try:
-        new.mkdir(parents=True)
-        yield new
-        if (directory / STATE).is_dir():
-            shutil.copytree(directory / STATE, new / STATE)
-        try:
-            if directory.exists():
-                directory.rename(old)
-            new.rename(directory)
-        except BaseException:  # an interrupt, too, must not take both away
-            if old.exists() and not directory.exists():
-                old.rename(directory)
-            raise
+        with workspace(directory.parent, _prefix(directory)) as folder:
+            new, old = folder / NEW, folder / OLD
+            new.mkdir()
+            yield new
+            for path in new.iterdir():
+                flush(path)
+            if not directory.exists():
+                new.rename(directory)
+            else:
+                shutil.copymode(directory, new)
+                _put_in_place(new, directory, old, check)
+            flush(directory.parent)
     except OSError as error:
         raise OSError(
             error.errno, f"cannot save there, and nothing was: {error.strerror}", str(directory)
         ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_in_place(new: Path, directory: Path, old: Path, check: Callable[[Path], None]) -> None:
+    """Put `new` in the place of `directory`, at once where the system can."""
+    if exchange(new, directory):
+        try:
+            check(new)
+        except BaseException:
+            exchange(new, directory)
+            check(directory)  # which says the same of its own path
+            raise
+        return
+    try:
+        directory.rename(old)
+        check(old)
+        new.rename(directory)
+    except BaseException:  # an interrupt, too, must not take both away
+        if old.exists() and not directory.exists():
+            old.rename(directory)
+        raise
+
+
+def _prefix(directory: Path) -> str:
+    return f".{directory.name}.depthwise-"
+
+
+def _recover(directory: Path) -> None:
+    """Remove what killed processes left of saving there, and put back what they took away."""
+    with suppress(ValueError, OSError):
+        directory = find_place(directory)
+        for folder in abandoned(directory.parent, _prefix(directory)):
+            if (folder / OLD).is_dir() and not directory.exists():
+                (folder / OLD).rename(directory)
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        found = directory.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

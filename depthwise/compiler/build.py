@@ -4,19 +4,31 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
-import uuid
+import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 from rich.progress import Progress
 
+from depthwise.compiler.cache import (
+    BuildError,
+    cache_directory,
+    find_built,
+    hash_file,
+    in_workspace,
+    keep_built,
+    units_directory,
+)
+from depthwise.compiler.disk import replace_text
 from depthwise.compiler.target import Target
 
 Arguments = tuple[str, ...]
@@ -27,10 +39,6 @@ EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
 WASM_STACK = 64 * 1024  # bytes: no kernel's frame has 2 KiB, and what is not used is memory lost
 PATIENCE = 2.0  # seconds without a progress bar
 FIRST_LINES = 12  # of a compiler's errors
-
-
-class BuildError(Exception):
-    """A C compiler that is not there, or that failed: the message holds its first errors."""
 
 
 @dataclass(frozen=True)
@@ -69,60 +77,22 @@ def compile_c(
     flags = (*compiler.flags(target), *extra)
     link_flags = (*flags, *_link_flags(target))
     key = _digest([units, target.name, compiler.identity, flags, link_flags])
-    library = cache_directory() / f"{key}{target.suffix}"
-    if library.is_file():
-        return library
-    try:
-        units_directory().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            objects = _compile_units(units, compiler, flags, Path(folder))
-            # several processes may get here with the same text: whoever renames last wins
-            linked = _link(objects, Path(folder), compiler, link_flags)
-            os.replace(linked, library)
-    except OSError as error:
-        raise _unwritable("the cache of built libraries", error) from error
-    return library
+    found = find_built(cache_directory(), key, target.suffix)
+    if found is not None:
+        return found
+
+    def build(folder: Path) -> Path:
+        with Running() as running:
+            objects = _compile_units(units, compiler, flags, folder, running)
+            linked = _link(objects, folder, compiler, link_flags, running)
+        # several processes may get here with the same text: whoever renames last wins
+        return keep_built(cache_directory(), key, target.suffix, linked)
+
+    return in_workspace(build)
 
 
 def _digest(parts: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def units_directory() -> Path:
-    """Return the directory of compiled units, that libraries share."""
-    return cache_directory() / "units"
-
-
-def cache_directory() -> Path:
-    """Return the directory of built libraries: XDG's, or ~/.cache/depthwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "depthwise"
-
-
-def keep_text(path: Path, text: str) -> None:
-    """Write a file of the cache, whole or not at all. Raises BuildError where that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, text)
-    except OSError as error:
-        raise _unwritable("the cache", error) from error
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole, or leave what was there. Raises OSError where it cannot be written."""
-    new = path.with_name(f".{path.name}.new{uuid.uuid4().hex[:12]}")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _unwritable(what: str, error: OSError) -> BuildError:
-    return BuildError(
-        f"cannot write to {what}: {error}; make room there, or set XDG_CACHE_HOME to a directory "
-        "that you may write to"
-    )
 
 
 def thread_flags(threads: int) -> Arguments:
@@ -159,37 +129,85 @@ def _architecture(machine: str) -> str:
     return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
 
 
+class Running:
+    """The compilers that run: killed where their work is given up, for whatever reason."""
+
+    def __init__(self) -> None:
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._given_up = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.give_up()
+
+    def run(self, command: Arguments) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, and return what it printed."""
+        with self._lock:
+            if self._given_up:
+                raise CancelledError
+            # a group of its own: a compiler that started others is killed with them
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, errors="replace", process_group=0,
+                env={"ZIG_GLOBAL_CACHE_DIR": str(cache_directory().parent / "zig"), **os.environ},
+            )  # fmt: skip
+            self._processes.add(process)
+        out, err = process.communicate()
+        with self._lock:
+            self._processes.discard(process)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def give_up(self) -> None:
+        """Kill what runs; nothing runs after that."""
+        with self._lock:
+            self._given_up = True
+            for process in self._processes:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
 def _compile_units(
-    units: Arguments, compiler: Compiler, flags: Arguments, folder: Path
+    units: Arguments, compiler: Compiler, flags: Arguments, folder: Path, running: Running
 ) -> list[Path]:
     """Compile each text to an object file, as many at once as there are cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         futures = []
-        for i, unit in enumerate(units):
-            source = folder / f"net{i}.c"
-            source.write_text(unit, encoding="utf-8")
-            kept = units_directory() / f"{_digest([unit, compiler.identity, flags])}.o"
-            futures.append(pool.submit(_compile_unit, source, kept, compiler, flags))
         try:
+            for i, unit in enumerate(units):
+                source = folder / f"net{i}.c"
+                source.write_text(unit, encoding="utf-8")
+                key = _digest([unit, compiler.identity, flags])
+                command = (*compiler.command, *flags, "-c", str(source))
+                futures.append(pool.submit(_compile_unit, source, key, command, running))
             _show_progress(futures)
             return [future.result() for future in futures]
+        except BaseException:
+            running.give_up()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _compile_unit(source: Path, kept: Path, compiler: Compiler, flags: Arguments) -> Path:
+def _compile_unit(source: Path, key: str, command: Arguments, running: Running) -> Path:
     """Compile a unit, once for all libraries that hold the same: networks share their kernels."""
-    if not kept.is_file():
-        objects = source.with_suffix(".o")
-        _run((*compiler.command, *flags, "-c", str(source), "-o", str(objects)), source)
-        os.replace(objects, kept)
-    return kept
+    found = find_built(units_directory(), key, ".o")
+    if found is not None:
+        return found
+    built = source.with_suffix(".o")
+    _check(running.run((*command, "-o", str(built))), source)
+    return keep_built(units_directory(), key, ".o", built)
 
 
-def _link(objects: Sequence[Path], folder: Path, compiler: Compiler, flags: Arguments) -> Path:
+def _link(
+    objects: Sequence[Path], folder: Path, compiler: Compiler, flags: Arguments, running: Running
+) -> Path:
     library = folder / "net.linked"
     command = (*compiler.command, *flags, *map(str, objects), "-lm", "-o", str(library))
-    _run(command, folder / "net0.c")
+    _check(running.run(command), folder / "net0.c")
     return library
 
 
@@ -203,17 +221,20 @@ def _link_flags(target: Target) -> Arguments:
     return ("-mexec-model=reactor", "-Wl,--no-entry", stack, *exports)
 
 
-def _run(command: Arguments, source: Path) -> None:
-    """Run a compiler; where it fails, keep its source and raise BuildError with its errors."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _check(done: subprocess.CompletedProcess[str], source: Path) -> None:
+    """Where a compiler failed, keep its source and raise BuildError with its errors."""
     if done.returncode == 0:
         return
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    kept = source.parent.parent / f"failed-{digest}.c"
-    shutil.copyfile(source, kept)
+    if done.returncode < 0:
+        raise BuildError(
+            f"the C compiler was killed by {signal.Signals(-done.returncode).name}: where memory "
+            "ran out, close other programs and compile again"
+        )
+    kept = cache_directory() / f"failed-{hash_file(source)[:16]}.c"
+    replace_text(kept, source.read_text(encoding="utf-8"))
     lines = (done.stderr or done.stdout).replace(str(source), str(kept)).splitlines()
     at = next((i for i, line in enumerate(lines) if "error" in line), 0)
-    words = " ".join(command).replace(str(source), str(kept))
+    words = " ".join(done.args).replace(str(source), str(kept))
     raise BuildError(
         "\n".join([f"the C compiler failed on {kept}:", *lines[at : at + FIRST_LINES], words])
     )

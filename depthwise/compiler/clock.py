@@ -26,10 +26,10 @@ class Clocked:
 
     def __init__(self, plan: Plan, path: Path):
         self.plan = plan
-        self._code, library = Code(path), ctypes.CDLL(str(path))
-        times = (ctypes.c_longlong * (len(plan.steps) + 1)).in_dll(library, "net_times")
+        self._code = Code(path)
+        times = (ctypes.c_longlong * (len(plan.steps) + 1)).in_dll(self._code.opened, "net_times")
         self._times = np.ctypeslib.as_array(times)
-        self._note_all = library.net_note_all
+        self._note_all = self._code.opened.net_note_all
         self._inputs = [_draw(type.shape, type.dtype) for type in plan.graph.inputs.values()]
         outputs = (plan.graph.type(output.value) for output in plan.graph.outputs)
         self._outputs = [np.empty(type.shape, np.float32) for type in outputs]

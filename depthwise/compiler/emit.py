@@ -8,6 +8,7 @@ from functools import cache
 from itertools import groupby
 from math import isinf, isnan
 
+from depthwise.compiler.exports import checked_runs, tensor_sizes
 from depthwise.compiler.fused import Epilogue
 from depthwise.compiler.places import FLOAT, Argument, Place, Step, Table
 from depthwise.compiler.plan import Plan
@@ -334,10 +335,11 @@ def _run(plan: Plan, text: _Text) -> list[str]:
         "",
         f"size_t net_arena_bytes(void) {{ return {plan.arena.bytes}; }}",
         f"size_t net_weights_bytes(void) {{ return {plan.weights.nbytes}; }}",
-        "",
+        *tensor_sizes(plan),
     ]
+    checked = checked_runs(plan, in_, out)
     if text.regions:
-        return [*sizes, *_run_regions(in_, out, text)]
+        return [*sizes, *_run_regions(in_, out, text), *checked]
     return [
         *sizes,
         f"{run} {{",
@@ -347,6 +349,7 @@ def _run(plan: Plan, text: _Text) -> list[str]:
         *text.body,
         "    return 0;",
         "}",
+        *checked,
     ]
 
 

@@ -10,33 +10,40 @@ from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from depthwise.compiler.artefact import Artefact, read_artefact, write_artefact
+from depthwise.compiler.artefact import (
+    ALIGNMENT,
+    Artefact,
+    aligned_bytes,
+    read_artefact,
+    write_artefact,
+)
 from depthwise.compiler.manifest import Manifest, TensorRecord
+from depthwise.compiler.opening import open_content
 from depthwise.compiler.target import check_runs_here, find_target
-
-ALIGNMENT = 64  # bytes, of the arena and of the weights
 
 Arrays = Sequence[np.ndarray]
 
 
 class Code:
-    """An opened shared library. Raises ValueError where it is not one of ours."""
+    """An opened shared library, from its file or its bytes. Raises ValueError for one not ours."""
 
-    def __init__(self, path: Path):
+    def __init__(self, shared: Path | bytes):
+        name = "the shared library" if isinstance(shared, bytes) else str(shared)
         try:
-            self._library = ctypes.CDLL(str(path))
-            self._run = self._library.net_run
+            content = shared if isinstance(shared, bytes) else shared.read_bytes()
+            self.opened = open_content(content)
+            self._run = self.opened.net_run
             self.arena_bytes, self.weights_bytes = (
                 self._ask(name) for name in ("net_arena_bytes", "net_weights_bytes")
             )
         except (OSError, AttributeError) as error:
-            raise ValueError(f"{path} cannot be opened as a compiled network: {error}") from None
+            raise ValueError(f"{name} cannot be opened as a compiled network: {error}") from None
         self._run.argtypes = (ctypes.c_void_p,) * 4
-        self._pool = Pool(self._library) if hasattr(self._library, "net_pool_start") else None
+        self._pool = Pool(self.opened) if hasattr(self.opened, "net_pool_start") else None
 
     def run(self, weights: np.ndarray, inputs: Arrays, outputs: Arrays, arena: np.ndarray) -> None:
         """Call net_run: contiguous arrays of the compiled types, weights and arena aligned."""
@@ -45,10 +52,40 @@ class Code:
         if status:
             raise RuntimeError(f"net_run failed with status {status}")
 
-    def _ask(self, name: str) -> int:
-        function = getattr(self._library, name)
-        function.restype = ctypes.c_size_t
-        return function()
+    def check(self, manifest: Manifest) -> None:
+        """Raise ValueError where a manifest says other sizes than the code was compiled for."""
+        memory, network = manifest.memory, manifest.network
+        found: dict[str, object] = {"arena": self.arena_bytes, "weights": self.weights_bytes}
+        said: dict[str, object] = {"arena": memory.arena_bytes, "weights": memory.weights_bytes}
+        if hasattr(self.opened, "net_inputs"):  # those of earlier versions say no more
+            found |= {"threads": self._ask("net_threads", ctypes.c_int)}
+            said |= {"threads": manifest.build.threads}
+            for kind, tensors in (("input", network.inputs), ("output", network.outputs)):
+                found[f"{kind}s"] = self._tensors(kind)
+                said[f"{kind}s"] = [(e.element_bytes, e.element_bytes * e.size) for e in tensors]
+        for what in found:
+            if found[what] != said[what]:
+                raise ValueError(
+                    f"the shared library has {what} {found[what]} where its manifest says "
+                    f"{said[what]}: one of them was altered or belongs to another library; save "
+                    "it again"
+                )
+
+    def _tensors(self, kind: str) -> list[tuple[int, int]]:
+        """Return the bytes of an element and of the whole of each input or output."""
+        count = self._ask(f"net_{kind}s", ctypes.c_int)
+        return [
+            (
+                self._ask(f"net_{kind}_type", ctypes.c_int, index),
+                self._ask(f"net_{kind}_bytes", ctypes.c_size_t, index),
+            )
+            for index in range(count)
+        ]
+
+    def _ask(self, name: str, returned: Any = ctypes.c_size_t, *arguments: int) -> int:
+        function = getattr(self.opened, name)
+        function.restype = returned
+        return function(*arguments)
 
 
 class Pool:
@@ -99,6 +136,10 @@ class Library:
         self._weights = align_copy(artefact.weights)
         self._arenas: deque[np.ndarray] = deque()  # those that no call is using
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Artefact]]:
+        """Pickle and copy a library as its parts: what was opened stays with its process."""
+        return type(self), (self._artefact,)
+
     @property
     def manifest(self) -> Manifest:
         """Shapes, target, compiler, cost, memory and verification."""
@@ -137,23 +178,16 @@ class Library:
         """Write net.c, net.h, net.weights, the shared library, manifest.json and two examples.
 
         All files or none. Raises ValueError where the directory holds anything but a library that
-        was saved there before, OSError where it cannot be written.
+        was saved there before, as it was saved, OSError where it cannot be written.
         """
         write_artefact(self._artefact, Path(directory))
 
     @cached_property
     def _code(self) -> Code:
         """The shared library, opened; raises ValueError where this CPU cannot run it."""
-        memory = self.manifest.memory
         check_runs_here(find_target(self.manifest.build.target))
-        code = Code(self._artefact.shared.resolve())
-        expected = memory.arena_bytes, memory.weights_bytes
-        if (code.arena_bytes, code.weights_bytes) != expected:
-            raise ValueError(
-                f"{self._artefact.shared} wants {code.arena_bytes} bytes of arena and "
-                f"{code.weights_bytes} of weights, its manifest says {expected[0]} and "
-                f"{expected[1]}: it belongs to another library; save it again"
-            )
+        code = Code(self._artefact.shared)
+        code.check(self.manifest)
         return code
 
 
@@ -166,13 +200,6 @@ def load(directory: str | PathLike[str]) -> Library:
     library = Library(read_artefact(Path(directory)))
     _ = library._code
     return library
-
-
-def aligned_bytes(size: int) -> np.ndarray:
-    """Return `size` bytes, not set to anything, that start where a vector may."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]
 
 
 def align_copy(weights: np.ndarray) -> np.ndarray:

@@ -1,13 +1,30 @@
-"""What a saved library says of itself: manifest.json."""
+"""What a saved library says of itself: manifest.json, and how we know that we wrote it."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, JsonValue, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 
 FORMAT = 1
 NAME = "manifest.json"
+REPORT, FIGURES = "report.html", "report.json"
+MOST_BYTES = 64 * 2**20  # of a manifest: the largest ones have 100 KB
+MOST_AXES = 64  # that an array of NumPy has
+ELEMENT_BYTES = {"float32": 4, "uint8": 1}  # as net.h tells types, NET_FLOAT32 and NET_UINT8
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
@@ -20,13 +37,18 @@ class TensorRecord(Record):
     """An input or output; an output's name is its key or position, empty where it is alone."""
 
     name: str
-    shape: tuple[NonNegativeInt, ...]
+    shape: Annotated[tuple[NonNegativeInt, ...], Field(max_length=MOST_AXES)]
     dtype: Literal["float32", "uint8"] = "float32"
 
     @property
     def size(self) -> int:
         """The number of elements."""
         return prod(self.shape)
+
+    @property
+    def element_bytes(self) -> int:
+        """The bytes of an element."""
+        return ELEMENT_BYTES[self.dtype]
 
 
 class PreparationRecord(Record):
@@ -63,7 +85,7 @@ class BuildRecord(Record):
     compiler: str
     flags: tuple[str, ...]
     threads: PositiveInt = 1
-    library_sha256: str
+    library_sha256: Sha256
 
 
 class MemoryRecord(Record):
@@ -71,7 +93,7 @@ class MemoryRecord(Record):
 
     arena_bytes: NonNegativeInt
     weights_bytes: NonNegativeInt
-    weights_sha256: str
+    weights_sha256: Sha256
 
 
 class LayerError(Record):
@@ -107,11 +129,40 @@ class Manifest(Record):
     build: BuildRecord
     memory: MemoryRecord
     verification: Verification | None = None
-    report: str | None = None
+    report: Literal["report.json"] | None = None
+
+
+class Seal(Record):
+    """By what a directory is known as ours: SHA-256 of each file that we wrote to it.
+
+    `manifest` is that of the rest of manifest.json.
+    """
+
+    manifest: Sha256
+    files: dict[str, Sha256]
+
+
+class Sealed(Manifest):
+    """The whole of manifest.json; earlier versions wrote no seal."""
+
+    seal: Seal | None = None
+
+
+class Saved(NamedTuple):
+    """A manifest.json that was read; `edited` tells that it is not as we wrote it."""
+
+    manifest: Manifest
+    seal: Seal | None
+    edited: bool = False
 
 
 def read_manifest(directory: Path) -> Manifest:
     """Read manifest.json. Raises ValueError where there is none, or one that we do not know."""
+    return read_saved(directory).manifest
+
+
+def read_saved(directory: Path) -> Saved:
+    """Read manifest.json with its seal. Raises ValueError as `read_manifest` does."""
     path = directory / NAME
     if not path.is_file():
         raise ValueError(
@@ -119,7 +170,14 @@ def read_manifest(directory: Path) -> Manifest:
             "Library.save(directory) writes"
         )
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path} has over {MOST_BYTES} bytes: no manifest of ours has as many")
+    try:
+        sealed = Sealed.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -127,3 +185,22 @@ def read_manifest(directory: Path) -> Manifest:
             f"{path}: {where}: {first['msg']}; save the library again with this version of "
             "depthwise"
         ) from None
+    manifest = Manifest.model_validate(sealed.model_dump(exclude={"seal"}))
+    if sealed.seal is None:
+        return Saved(manifest, None)
+    body = json.loads(content)
+    del body["seal"]
+    edited = _digest(body) != sealed.seal.manifest
+    return Saved(manifest, sealed.seal, edited)
+
+
+def sealed_text(manifest: Manifest, files: Mapping[str, str]) -> str:
+    """Return manifest.json of a directory that holds these `files`, by the SHA-256 of each."""
+    body = json.loads(manifest.model_dump_json())
+    seal = Seal(manifest=_digest(body), files=dict(sorted(files.items())))
+    return json.dumps({**body, "seal": seal.model_dump()}, indent=2) + "\n"
+
+
+def _digest(body: dict[str, Any]) -> str:
+    """Return a hash of a manifest's values, however they are laid out in its file."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -13,8 +13,9 @@ from torch.export import ExportedProgram
 
 from depthwise import __version__
 from depthwise.accounting import Cost, cost_of_graph, network_name
-from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
+from depthwise.compiler.artefact import Artefact, hash_weights
 from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
+from depthwise.compiler.cache import hash_bytes
 from depthwise.compiler.emit import emit, emit_units
 from depthwise.compiler.library import Code, Library
 from depthwise.compiler.lowering import (  # noqa: F401  (they register themselves)
@@ -81,7 +82,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     graph = rewrite(captured, preparation)
     plan = choose_plan(graph, chosen, cc, threads, optimize, tune)
     cost = cost_of_graph(captured, network_name(net))
-    shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
+    shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads)).read_bytes()
     manifest = make_manifest(
         plan, cost, shared, find_compiler(cc), find_pretrained(net), preparation
     )
@@ -172,7 +173,7 @@ def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
 
 
 def make_manifest(
-    plan: Plan, cost: Cost, shared: Path, compiler: Compiler, pretrained: Pretrained | None,
+    plan: Plan, cost: Cost, shared: bytes, compiler: Compiler, pretrained: Pretrained | None,
     preparation: Preparation | None,
 ) -> Manifest:  # fmt: skip
     """Return what the library says of itself; `pretrained` is the record of bundled weights."""
@@ -201,7 +202,7 @@ def make_manifest(
         network=network,
         build=BuildRecord(
             target=plan.target.name, compiler=compiler.identity, flags=compiler.flags(plan.target),
-            threads=plan.threads, library_sha256=hash_file(shared),
+            threads=plan.threads, library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(
             arena_bytes=plan.arena.bytes, weights_bytes=weights.size,

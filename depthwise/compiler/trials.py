@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from depthwise.compiler.algorithms import Algorithm, Layer
-from depthwise.compiler.build import cache_directory, find_compiler, keep_text
+from depthwise.compiler.build import find_compiler
+from depthwise.compiler.cache import cache_directory, keep_text
 from depthwise.compiler.emit import HEADERS, header_text
 from depthwise.compiler.partition import Bands
 from depthwise.compiler.target import Target, cpu_features, cpu_name

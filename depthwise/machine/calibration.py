@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from depthwise.compiler.build import cache_directory, find_compiler, keep_text
+from depthwise.compiler.build import find_compiler
+from depthwise.compiler.cache import cache_directory, keep_text
 from depthwise.compiler.target import Target, cpu_features, cpu_name, find_target
 from depthwise.machine.caches import SWEEP, caches_in_sweep, system_caches
 from depthwise.machine.probes import Probes, fma_rate
@@ -44,7 +45,7 @@ def find() -> Machine | None:
     path = machine_path()
     try:
         return Machine.model_validate_json(path.read_bytes()) if path.is_file() else None
-    except ValidationError:  # of another version
+    except (ValidationError, OSError):  # of another version, cut short, or not to be read
         return None
 
 

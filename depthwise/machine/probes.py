@@ -9,6 +9,7 @@ import numpy as np
 
 from depthwise.compiler.build import compile_c
 from depthwise.compiler.library import aligned_bytes
+from depthwise.compiler.opening import open_content
 from depthwise.compiler.target import Target
 from depthwise.kernels import source
 
@@ -37,7 +38,7 @@ class Probes:
                 (files("depthwise.machine") / "probes.h").read_text(encoding="utf-8"),
             )
         )
-        self._library = ctypes.CDLL(str(compile_c(text, target)))
+        self._library = open_content(compile_c(text, target).read_bytes())
         for name in ("probe_fma", "probe_read", "probe_barrier"):
             getattr(self._library, name).restype = ctypes.c_double
 

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from depthwise.compiler.artefact import STATE, hash_file
-from depthwise.compiler.build import replace_text
+from depthwise.compiler.artefact import STATE
+from depthwise.compiler.cache import hash_file
+from depthwise.compiler.disk import replace_text
 from depthwise.report.record import Record
 
 Part = TypeVar("Part", bound=BaseModel)
@@ -37,7 +38,7 @@ def read_stage(directory: Path, stage: str, key: str, kind: type[Part]) -> Part 
     try:
         kept = Kept.model_validate_json(path.read_bytes())
         return kind.model_validate_json(kept.found) if kept.key == key else None
-    except (FileNotFoundError, ValidationError):  # never done, or by another version
+    except (OSError, ValidationError):  # never done, or by another version
         return None
 
 
