@@ -1,16 +1,19 @@
 """Targets, and C compiled for them: the cache, several texts at once, compilers that fail."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from depthwise.compiler import build, target
+from depthwise.compiler import build, disk, target
 from depthwise.compiler.build import BuildError, compile_c, find_compiler
+from depthwise.compiler.cache import cache_directory
 from depthwise.compiler.target import TARGETS, V2, V3, V4, check_runs_here, find_target
 
 NET = """#include <math.h>
@@ -40,8 +43,9 @@ def libraries(cache):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """Give an empty cache of ours; zig's own stays, with the C libraries it has built."""
-    monkeypatch.setattr(build, "cache_directory", lambda: tmp_path / "cache")
-    return tmp_path / "cache"
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(cache_directory().parent / "zig"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "depthwise"
 
 
 @pytest.fixture
@@ -189,21 +193,21 @@ def test_another_compiler_or_flag_builds_anew(cache, monkeypatch, part):
 
 def test_the_cache_lies_where_the_desktop_says(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert build.cache_directory() == tmp_path / "depthwise"
-    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_directory() == tmp_path / "depthwise"
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert build.cache_directory() == tmp_path / ".cache" / "depthwise"
+    for unset in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", unset)
+        assert cache_directory() == tmp_path / ".cache" / "depthwise"
 
 
 def test_many_may_build_the_same_at_once(cache):
     program = (
-        "import sys, pathlib; from depthwise.compiler import build, target\n"
-        "build.cache_directory = lambda: pathlib.Path(sys.argv[1])\n"
+        "import sys; from depthwise.compiler import build, target\n"
         "print(build.compile_c(sys.stdin.read(), target.find_target('native')))"
     )
 
     def compile_apart(_):
-        command = [sys.executable, "-c", program, str(cache)]
+        command = [sys.executable, "-c", program]
         return subprocess.run(command, input=NET, capture_output=True, text=True, check=True).stdout
 
     with ThreadPoolExecutor(4) as pool:
@@ -281,8 +285,18 @@ def test_a_compiler_for_another_machine_is_refused(cc):
 
 def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(build, "cache_directory", lambda: tmp_path / "file" / "depthwise")
-    with pytest.raises(BuildError, match=r"cannot write to the cache.*set XDG_CACHE_HOME"):
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(cache_directory().parent / "zig"))
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+        with pytest.raises(BuildError, match=r"cannot write to the cache.*set XDG_CACHE_HOME"):
+            compile_c(NET, NATIVE)
+
+
+def test_without_a_home_it_is_said_what_to_set(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 987_654)  # whom the system does not know
+    with pytest.raises(BuildError, match=r"no home directory for the cache .* set XDG_CACHE_HOME"):
         compile_c(NET, NATIVE)
 
 
@@ -305,3 +319,99 @@ def test_libraries_share_the_units_that_they_have_in_common(cache):
     second = compile_c((NET.replace("return 0;", "return 1;"), shared), target)
     assert first != second
     assert len(list((cache / "units").iterdir())) == 3
+
+
+# ------------------------------------------------------------------- what is damaged or left over
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [halve, flip, empty])
+@pytest.mark.parametrize("kind", ["library", "units"])
+def test_what_was_damaged_in_the_cache_is_built_again(cache, harm, kind):
+    whole = compile_c(NET, NATIVE)
+    before = whole.read_bytes()
+    units = list((cache / "units").iterdir())
+    for path in units if kind == "units" else [whole]:
+        harm(path)
+    if kind == "units":
+        whole.unlink()
+    program = (
+        "import sys; from depthwise.compiler import build, library, target\n"
+        "path = build.compile_c(sys.stdin.read(), target.find_target('native'))\n"
+        "print(library.Code(path).weights_bytes)"
+    )
+    command = [sys.executable, "-c", program]  # apart: opening a damaged library ends the process
+    done = subprocess.run(command, input=NET, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n")
+    (path,) = libraries(cache)
+    assert path.read_bytes() == before
+    assert list((cache / "units").iterdir()) == units
+
+
+def test_what_killed_compilers_left_is_removed_and_what_others_do_is_not(cache):
+    compile_c(NET, NATIVE)
+    killed = (
+        "import os, sys; from depthwise.compiler import build, target\n"
+        "build._check = lambda *_: os._exit(9)\n"  # as soon as the first compiler is done
+        "build.compile_c(sys.stdin.read(), target.find_target('native'))"
+    )
+    other = NET.replace("return 0;", "return 7;")
+    command = [sys.executable, "-c", killed]
+    assert subprocess.run(command, input=other, text=True, check=False).returncode == 9
+    before = set(cache.iterdir())
+    left = {path for path in before if path.is_dir()} - {cache / "units"}
+    assert len(left) == 1  # or there is nothing to be removed
+    theirs = cache / ".building-0123456789ab"
+    theirs.mkdir()
+    (theirs / "notes").write_text("mine")
+    with disk.workspace(cache, ".building-") as running:
+        compile_c(other, NATIVE)
+        assert running.is_dir()
+    assert (theirs / "notes").read_text() == "mine"
+    assert {path for path in cache.iterdir() if path.is_dir()} == {cache / "units", theirs}
+
+
+def test_an_interrupt_ends_the_compilers_and_leaves_nothing(cache, monkeypatch):
+    started = []
+
+    def interrupt(_):
+        while not started[0]._processes:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    class Spied(build.Running):
+        def __enter__(self):
+            started.append(self)
+            return self
+
+    monkeypatch.setattr(build, "Running", Spied)
+    monkeypatch.setattr(build, "_show_progress", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compile_c(NET.replace("return 0;", "return 8;"), NATIVE)
+    assert not started[0]._processes
+    assert [path.name for path in cache.iterdir()] == ["units"]
+    assert not list((cache / "units").iterdir())
+
+
+def test_the_c_of_a_failed_build_is_forgotten_after_a_day(cache):
+    cache.mkdir()
+    old, new = cache / "failed-1.c", cache / "failed-2.c"
+    old.write_text("")
+    new.write_text("")
+    os.utime(old, (time.time() - 100_000,) * 2)
+    compile_c(NET, NATIVE)
+    assert not old.exists()
+    assert new.exists()

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +15,9 @@ from toy import HALF, NATIVE, ONE, SHAPE, SIZE, TWO, WEIGHTS, draw, make_library
 
 from depthwise.compiler import artefact, library
 from depthwise.compiler import target as targets
-from depthwise.compiler.artefact import OURS, hash_file
+from depthwise.compiler.artefact import OURS
 from depthwise.compiler.build import compile_c
+from depthwise.compiler.cache import hash_bytes
 from depthwise.compiler.library import Code, aligned_bytes, load
 from depthwise.compiler.manifest import read_manifest
 from depthwise.compiler.target import find_target
@@ -190,7 +190,8 @@ def test_opening_and_running_do_not_import_torch(saved):
 
 
 def test_saving_again_replaces_a_library(one, saved):
-    (saved / "net.c").write_text("old")
+    make_library(ONE.replace("40", "41")).save(saved)
+    assert load(saved)._artefact.source != one._artefact.source
     one.save(saved)
     assert load(saved)._artefact.source == one._artefact.source
     assert [path.name for path in saved.parent.iterdir()] == ["out"]
@@ -225,7 +226,7 @@ def test_a_full_disk_leaves_what_was_there(one, tmp_path, monkeypatch, before):
     def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(artefact.shutil, "copyfile", fail)
+    monkeypatch.setattr(artefact.Path, "write_bytes", fail)
     with pytest.raises(
         OSError, match="cannot save there, and nothing was: No space left"
     ) as caught:
@@ -293,26 +294,25 @@ def test_a_damaged_library_is_refused(saved, name, harm, message):
 
 def replace_code(saved, shared):
     """Put other code into a saved library, as if it had been saved with it."""
-    shutil.copyfile(shared, saved / artefact.SHARED[shared.suffix])
+    (saved / artefact.SHARED[NATIVE.suffix]).write_bytes(shared)
     record = json.loads((saved / "manifest.json").read_text())
-    record["build"]["library_sha256"] = hash_file(shared)
+    record["build"]["library_sha256"] = hash_bytes(shared)
     (saved / "manifest.json").write_text(json.dumps(record))
 
 
-def test_what_is_no_code_is_refused(saved, tmp_path):
-    text = tmp_path / f"text{NATIVE.suffix}"
-    text.write_bytes(b"not a library")
-    replace_code(saved, text)
+def test_what_is_no_code_is_refused(saved):
+    replace_code(saved, b"not a library")
     with pytest.raises(ValueError, match="cannot be opened as a compiled network"):
         load(saved)
-    replace_code(saved, compile_c("int other(void); int other(void) { return 1; }", NATIVE))
+    other = compile_c("int other(void); int other(void) { return 1; }", NATIVE)
+    replace_code(saved, other.read_bytes())
     with pytest.raises(ValueError, match=r"cannot be opened as a compiled network: .*net_run"):
         load(saved)
 
 
 def test_the_code_of_another_network_is_refused(saved):
     replace_code(saved, make_library(TWO, ("0", "1"))._artefact.shared)
-    with pytest.raises(ValueError, match=r"wants 0 bytes of arena and 8 of weights, its manifest "):
+    with pytest.raises(ValueError, match=r"has arena 0 where its manifest says 24000: one of them"):
         load(saved)
 
 

@@ -25,6 +25,23 @@ size_t net_arena_bytes(void);
 size_t net_weights_bytes(void);
 size_t net_arena_bytes(void) { return ARENA; }
 size_t net_weights_bytes(void) { return 8; }
+int net_threads(void), net_inputs(void), net_outputs(void);
+int net_input_type(int), net_output_type(int);
+size_t net_input_bytes(int), net_output_bytes(int);
+int net_threads(void) { return 1; }
+int net_inputs(void) { return COUNT; }
+int net_outputs(void) { return COUNT; }
+int net_input_type(int i) { return i < COUNT ? 4 : 0; }
+int net_output_type(int i) { return i < COUNT ? 4 : 0; }
+size_t net_input_bytes(int i) { return i < COUNT ? 4 * (i ? SIZE / 2 : SIZE) : 0; }
+size_t net_output_bytes(int i) { return net_input_bytes(i); }
+"""
+TAIL = """
+#define ARGUMENTS const void *weights, size_t weights_bytes, IN, OUT, void *arena, size_t bytes
+int net_run_checked(ARGUMENTS);
+int net_run_checked(ARGUMENTS) {
+    return weights_bytes < 8 || bytes < ARENA ? 1 : net_run(weights, in, out, arena);
+}
 """
 # One input, one output: 40 rounds of x = w0 sin(x) + w1, kept in the arena from round to round.
 ONE = """int net_run(const void *weights, const float *in, float *out, void *arena);
@@ -56,7 +73,11 @@ def make_library(body=ONE, names=("",), target="native", cc=None):
     chosen, compiler = find_target(target), find_compiler(cc)
     several = "*const *in" in body
     arena = 0 if several else 4 * SIZE
-    source = f"#define SIZE {SIZE}\n#define ARENA {arena}\n" + HEAD + body
+    star = "*const *" if several else "*"
+    sizes = {"SIZE": SIZE, "ARENA": f"{arena}u", "COUNT": 2 if several else 1}
+    defined = {**sizes, "IN": f"const float {star}in", "OUT": f"float {star}out"}
+    head = "".join(f"#define {name} {value}\n" for name, value in defined.items())
+    source = head + HEAD + body + TAIL
     shapes = (SHAPE, HALF)[: 2 if several else 1]
     shared = compile_c(source, chosen, cc).read_bytes()
     manifest = Manifest(

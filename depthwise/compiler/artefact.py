@@ -56,6 +56,11 @@ def write_artefact(artefact: Artefact, directory: Path) -> None:
     Raises ValueError where the directory holds anything else, or files of ours that were edited,
     OSError where it cannot be written; all leave what was there.
     """
+    if "net_run_checked" not in artefact.source:
+        raise ValueError(
+            f"{directory}: this library was compiled by an earlier version, without the functions "
+            "that net.h would name; compile it again"
+        )
     with _replacing(directory, check_replaceable) as folder:
         target = find_target(artefact.manifest.build.target)
         artefact.weights.tofile(folder / WEIGHTS)
