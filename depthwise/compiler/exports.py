@@ -39,6 +39,8 @@ def checked_runs(plan: Plan, in_: str, out: str) -> list[str]:
         for name, count in (("in", len(plan.graph.inputs)), ("out", len(plan.graph.outputs)))
         if count > 1
     ]
+    lengths = {"weights": plan.weights.nbytes, "arena": plan.arena.bytes}
+    aligned = " | ".join(f"(size_t){name}" for name, length in lengths.items() if length) or "0"
     wrong = "const int wrong = net_check(weights, weights_bytes, in, out, arena, arena_bytes);"
     lines = [
         "",
@@ -48,7 +50,7 @@ def checked_runs(plan: Plan, in_: str, out: str) -> list[str]:
         *several,
         "    if (weights_bytes < net_weights_bytes()) return 2;",
         "    if (arena_bytes < net_arena_bytes()) return 3;",
-        f"    return ((size_t)weights | (size_t)arena) % {ALIGNMENT} ? 4 : 0;",
+        f"    return ({aligned}) % {ALIGNMENT} ? 4 : 0;",
         "}",
         *_exported(
             plan, f"int net_run_checked({given})", wrong,

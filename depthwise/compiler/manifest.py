@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    NonNegativeInt,
     PositiveInt,
     ValidationError,
 )
@@ -24,6 +23,7 @@ MOST_BYTES = 64 * 2**20  # of a manifest: the largest ones have 100 KB
 MOST_AXES = 64  # that an array of NumPy has
 ELEMENT_BYTES = {"float32": 4, "uint8": 1}  # as net.h tells types, NET_FLOAT32 and NET_UINT8
 
+Size = Annotated[int, Field(ge=0, le=2**48)]  # more than any memory holds
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -37,7 +37,7 @@ class TensorRecord(Record):
     """An input or output; an output's name is its key or position, empty where it is alone."""
 
     name: str
-    shape: Annotated[tuple[NonNegativeInt, ...], Field(max_length=MOST_AXES)]
+    shape: Annotated[tuple[Size, ...], Field(max_length=MOST_AXES)]
     dtype: Literal["float32", "uint8"] = "float32"
 
     @property
@@ -91,8 +91,8 @@ class BuildRecord(Record):
 class MemoryRecord(Record):
     """Bytes of the arena that a caller brings, and of the weights with their SHA-256."""
 
-    arena_bytes: NonNegativeInt
-    weights_bytes: NonNegativeInt
+    arena_bytes: Size
+    weights_bytes: Size
     weights_sha256: Sha256
 
 
