@@ -61,7 +61,9 @@ def test_names_like_ours_make_no_directory_ours(one, tmp_path):
     assert contents(web) == before
 
 
-@pytest.mark.parametrize("name", sorted(artefact.OURS - {"libnet.dylib", "net.wasm"}))
+@pytest.mark.parametrize(
+    "name", sorted(artefact.OURS - {"libnet.dylib", "net.wasm", *artefact.WEB})
+)
 @pytest.mark.parametrize("harm", ["edited", "folder", "link"])
 def test_a_file_of_ours_that_was_changed_is_kept(one, saved, tmp_path, name, harm):
     path = saved / name

@@ -169,7 +169,8 @@ def test_a_failing_run_says_so():
 def test_what_was_saved_opens_and_agrees(one, saved):
     suffix = NATIVE.suffix
     assert {p.name for p in saved.iterdir()} == OURS - {
-        name for ending, name in artefact.SHARED.items() if ending != suffix
+        *(name for ending, name in artefact.SHARED.items() if ending != suffix),
+        *artefact.WEB,
     }
     again, x = load(saved), draw(SHAPE)
     np.testing.assert_array_equal(again(x), one(x))
