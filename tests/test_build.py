@@ -14,6 +14,7 @@ import pytest
 from depthwise.compiler import build, disk, target
 from depthwise.compiler.build import BuildError, compile_c, find_compiler
 from depthwise.compiler.cache import cache_directory
+from depthwise.compiler.children import Children
 from depthwise.compiler.target import TARGETS, V2, V3, V4, check_runs_here, find_target
 
 NET = """#include <math.h>
@@ -388,20 +389,20 @@ def test_an_interrupt_ends_the_compilers_and_leaves_nothing(cache, monkeypatch):
     started = []
 
     def interrupt(_):
-        while not started[0]._processes:
+        while not started[0]._running:
             time.sleep(0.01)
         raise KeyboardInterrupt
 
-    class Spied(build.Running):
+    class Spied(Children):
         def __enter__(self):
             started.append(self)
-            return self
+            return super().__enter__()
 
-    monkeypatch.setattr(build, "Running", Spied)
+    monkeypatch.setattr(build, "Children", Spied)
     monkeypatch.setattr(build, "_show_progress", interrupt)
     with pytest.raises(KeyboardInterrupt):
         compile_c(NET.replace("return 0;", "return 8;"), NATIVE)
-    assert not started[0]._processes
+    assert not started[0]._running
     assert [path.name for path in cache.iterdir()] == ["units"]
     assert not list((cache / "units").iterdir())
 

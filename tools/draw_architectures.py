@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from depthwise.cli import app
+from depthwise.cli.app import app
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 

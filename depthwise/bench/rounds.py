@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,7 @@ from depthwise.bench.case import Case, Question, write_case
 from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.compiler import children
 
 TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5
@@ -34,14 +35,14 @@ class Worker:
     def __init__(self, runtime: Runtime, case: Case, threads: int):
         self._errors: IO[str] = TemporaryFile("w+")  # noqa: SIM115  (close does)
         arguments = (runtime.module, str(case.folder), str(threads))
-        self._process = subprocess.Popen(
+        self._process = children.start(
             (sys.executable, "-m", "depthwise.bench.worker", *arguments),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+            stdin=subprocess.PIPE, stderr=self._errors,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )  # fmt: skip
         try:
             opened = self._answer()
-        except CannotRun:
+        except BaseException:  # an interrupt, too
             self.close()
             raise
         self.opened: float = opened["opened"]
@@ -50,13 +51,13 @@ class Worker:
     def run(self, count: int) -> list[float]:
         """Return the seconds of each of `count` runs."""
         assert self._process.stdin
-        print(count, file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # it has ended: then it answers with the reason
+            print(count, file=self._process.stdin, flush=True)
         return self._answer()["times"]
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
+        children.end(self._process)
         self._errors.close()
 
     def _answer(self) -> dict:

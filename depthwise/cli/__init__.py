@@ -1,73 +1,31 @@
-"""The command `depthwise`: one file a verb. Nothing heavy is imported before a verb runs.
+"""The command `depthwise`: one file a verb (app.py lists them), nothing heavy before a verb runs.
 
-Exit codes: 0 done, 1 findings, 2 an input or an option that cannot be used.
+Exit codes: 0 done, 1 findings, 2 an input, an option or a place to write that cannot be used, 70 a
+fault of depthwise itself; 130 and 143 interrupted and terminated, 141 its reader has gone.
 """
 
 import sys
-from typing import Annotated
 
-import typer
-from rich.text import Text
-
-from depthwise import __version__
-from depthwise.cli.bench import bench
-from depthwise.cli.calibrate import calibrate
-from depthwise.cli.compare import compare
-from depthwise.cli.compile import compile
-from depthwise.cli.cost import cost
-from depthwise.cli.draw import draw
-from depthwise.cli.lint import lint
-from depthwise.cli.networks import networks
-from depthwise.cli.predict import predict
-from depthwise.cli.ship import ship
-from depthwise.spelling import Screen
-
-BAD_INPUT = 2
-
-# Errors that are no ValueError, by name, for their modules import PyTorch: networks that cannot be
-# lowered, C compilers that fail, libraries that compute something else than PyTorch or do not run.
-EXPECTED = {"Unsupported", "BuildError", "Mismatch", "CannotRun"}
-
-app = typer.Typer(
-    name="depthwise",
-    help="Small convolutional networks, from idea to device.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for verb in (ship, networks, cost, compare, draw, lint, predict, compile, bench, calibrate):
-    app.command()(verb)
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        print(f"depthwise {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
-    pass
-
-
-def _is_users(error: Exception) -> bool:
-    """Tell whether an error is about what the user gave: the message says what to do about it."""
-    return isinstance(error, ValueError) or type(error).__name__ in EXPECTED
+from depthwise.cli import stopping
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line (sys.argv without `arguments`); always ends in SystemExit."""
+    """Run the command line; always ends in SystemExit.
+
+    Without `arguments` the process is the command's own (sys.argv), so that it answers signals.
+    """
     try:
-        app(arguments, prog_name="depthwise")
-    except Exception as error:
-        if not _is_users(error):
+        if arguments is None:
+            stopping.answer_signals()
+            arguments = sys.argv[1:]
+        from depthwise.cli.command import run  # noqa: PLC0415  (signals are answered by now)
+
+        code = run(arguments)
+        stopping.ignore_signals()
+    except BaseException as error:
+        number = stopping.received()
+        if number is None:
             raise
-        Screen(stderr=True).print(Text(f"depthwise: {error}", style="red"), soft_wrap=True)
-        sys.exit(BAD_INPUT)
+        code = stopping.say_stopped(number, getattr(error, "__notes__", ()))
+        stopping.ignore_signals()
+    sys.exit(code)

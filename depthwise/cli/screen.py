@@ -1,6 +1,8 @@
 """Where the verbs print."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console
 from rich.status import Status
@@ -21,6 +23,12 @@ def progress() -> Console:
     return Screen(stderr=True, quiet=not sys.stderr.isatty())
 
 
-def waiting(doing: str) -> Status:
-    """Return what turns on standard error, with what is done, while a verb is at work."""
-    return progress().status(Text(doing))
+@contextmanager
+def waiting(doing: str) -> Iterator[Status]:
+    """Show on standard error, with what is done, that a verb is at work.
+
+    What the network's own code prints meanwhile goes there, too: results alone are on standard
+    output.
+    """
+    with redirect_stdout(sys.stderr), progress().status(Text(doing)) as status:
+        yield status

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-from rich.text import Text
 
 from depthwise.cli.files import writing
 from depthwise.cli.options import (
@@ -32,13 +31,12 @@ from depthwise.cli.source import (
     parse_settings,
     parse_shapes,
 )
-from depthwise.spelling import Screen, in_json
+from depthwise.cli.stopping import Stopped
+from depthwise.spelling import in_json
 
 if TYPE_CHECKING:
     from depthwise.report.record import Report
     from depthwise.shipping import Order, Source, Stage
-
-INTERRUPTED = 130  # as shells say of Ctrl-C
 
 
 def ship(
@@ -162,9 +160,10 @@ def _keeping(order: "Order") -> Iterator[None]:
     advice = f"what was finished is kept in {order.directory}: the same command again goes on there"
     try:
         yield
-    except KeyboardInterrupt:
-        Screen(stderr=True).print(Text(f"depthwise: interrupted; {advice}"), soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
+    except (Stopped, KeyboardInterrupt) as stop:
+        if order.directory.is_dir():
+            stop.add_note(advice)
+        raise
     except OSError as error:
         where = error.filename or order.directory
         kept = f"; {advice}" if order.directory.is_dir() else ""

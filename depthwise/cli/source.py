@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthwise.cli.users_code import running
 from depthwise.spelling import in_file_name
 
 if TYPE_CHECKING:
@@ -197,19 +198,30 @@ def _factory(place: str, name: str) -> Any:
         assert module_spec is not None
         assert module_spec.loader is not None
         module = sys.modules[module_spec.name] = importlib.util.module_from_spec(module_spec)
-        module_spec.loader.exec_module(module)
+        with running(f"{place}:{name}"):
+            module_spec.loader.exec_module(module)
     else:
-        try:
-            module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"{place}:{name}: no module named {error.name!r}; a factory is "
-                "package.module:factory or path/file.py:factory"
-            ) from None
+        module = _import_module(place, name)
     if not hasattr(module, name):
         found = [key for key, value in vars(module).items() if callable(value)]
         raise ValueError(f"{place} has no {name!r}: {nearest(name, found)}")
     return getattr(module, name)
+
+
+def _import_module(place: str, name: str) -> Any:
+    try:
+        with running(f"{place}:{name}"):
+            return importlib.import_module(place)
+    except ValueError as error:
+        missing = getattr(error.__cause__, "name", None)
+        if not (missing and isinstance(error.__cause__, ModuleNotFoundError)):
+            raise
+        if not f"{place}.".startswith(f"{missing}."):
+            raise  # the module is there, and imports one that is not
+        raise ValueError(
+            f"{place}:{name}: no module named {missing!r}; a factory is "
+            "package.module:factory or path/file.py:factory"
+        ) from None
 
 
 def _call(spec: str, factory: Callable[..., Any], options: dict[str, str], *arguments: str) -> Any:
@@ -228,13 +240,9 @@ def _call(spec: str, factory: Callable[..., Any], options: dict[str, str], *argu
         inspect.signature(factory).bind(*arguments, **values)
     except TypeError as error:
         raise ValueError(f"{spec}: {error}") from None
-    try:
+    given = ", ".join(f"{name}={value}" for name, value in options.items())
+    with running(f"{spec} cannot be built{' with ' if given else ''}{given}"):
         net = factory(*arguments, **values)
-    except TypeError as error:  # **kwargs hides what a network takes until it is built
-        if not options:
-            raise
-        given = ", ".join(f"{name}={value}" for name, value in options.items())
-        raise ValueError(f"{spec} cannot be built with {given}: {error}") from None
     if not isinstance(net, nn.Module):
         raise ValueError(f"{spec} returned {type(net).__name__}: expected a torch.nn.Module")
     return net
@@ -245,7 +253,7 @@ def _literal(text: str) -> Any:
         return text == "true"
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: very deep
         return text
 
 

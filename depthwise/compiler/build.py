@@ -7,14 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self
 
 from rich.console import Console
 from rich.progress import Progress
@@ -28,6 +25,7 @@ from depthwise.compiler.cache import (
     keep_built,
     units_directory,
 )
+from depthwise.compiler.children import Children
 from depthwise.compiler.disk import replace_text
 from depthwise.compiler.target import Target
 
@@ -82,9 +80,8 @@ def compile_c(
         return found
 
     def build(folder: Path) -> Path:
-        with Running() as running:
-            objects = _compile_units(units, compiler, flags, folder, running)
-            linked = _link(objects, folder, compiler, link_flags, running)
+        objects = _compile_units(units, compiler, flags, folder)
+        linked = _link(objects, folder, compiler, link_flags)
         # several processes may get here with the same text: whoever renames last wins
         return keep_built(cache_directory(), key, target.suffix, linked)
 
@@ -129,85 +126,37 @@ def _architecture(machine: str) -> str:
     return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
 
 
-class Running:
-    """The compilers that run: killed where their work is given up, for whatever reason."""
-
-    def __init__(self) -> None:
-        self._processes: set[subprocess.Popen[str]] = set()
-        self._lock = threading.Lock()
-        self._given_up = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.give_up()
-
-    def run(self, command: Arguments) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, and return what it printed."""
-        with self._lock:
-            if self._given_up:
-                raise CancelledError
-            # a group of its own: a compiler that started others is killed with them
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True, errors="replace", process_group=0,
-                env={"ZIG_GLOBAL_CACHE_DIR": str(cache_directory().parent / "zig"), **os.environ},
-            )  # fmt: skip
-            self._processes.add(process)
-        out, err = process.communicate()
-        with self._lock:
-            self._processes.discard(process)
-        return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-    def give_up(self) -> None:
-        """Kill what runs; nothing runs after that."""
-        with self._lock:
-            self._given_up = True
-            for process in self._processes:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-
-
 def _compile_units(
-    units: Arguments, compiler: Compiler, flags: Arguments, folder: Path, running: Running
+    units: Arguments, compiler: Compiler, flags: Arguments, folder: Path
 ) -> list[Path]:
     """Compile each text to an object file, as many at once as there are cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, Children() as children:
         futures = []
-        try:
-            for i, unit in enumerate(units):
-                source = folder / f"net{i}.c"
-                source.write_text(unit, encoding="utf-8")
-                key = _digest([unit, compiler.identity, flags])
-                command = (*compiler.command, *flags, "-c", str(source))
-                futures.append(pool.submit(_compile_unit, source, key, command, running))
-            _show_progress(futures)
-            return [future.result() for future in futures]
-        except BaseException:
-            running.give_up()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for i, unit in enumerate(units):
+            source = folder / f"net{i}.c"
+            source.write_text(unit, encoding="utf-8")
+            key = _digest([unit, compiler.identity, flags])
+            command = (*compiler.command, *flags, "-c", str(source))
+            futures.append(pool.submit(_compile_unit, source, key, command, children))
+        _show_progress(futures)
+        return [future.result() for future in futures]
 
 
-def _compile_unit(source: Path, key: str, command: Arguments, running: Running) -> Path:
+def _compile_unit(source: Path, key: str, command: Arguments, children: Children) -> Path:
     """Compile a unit, once for all libraries that hold the same: networks share their kernels."""
     found = find_built(units_directory(), key, ".o")
     if found is not None:
         return found
     built = source.with_suffix(".o")
-    _check(running.run((*command, "-o", str(built))), source)
+    _run((*command, "-o", str(built)), source, children)
     return keep_built(units_directory(), key, ".o", built)
 
 
-def _link(
-    objects: Sequence[Path], folder: Path, compiler: Compiler, flags: Arguments, running: Running
-) -> Path:
+def _link(objects: Sequence[Path], folder: Path, compiler: Compiler, flags: Arguments) -> Path:
     library = folder / "net.linked"
     command = (*compiler.command, *flags, *map(str, objects), "-lm", "-o", str(library))
-    _check(running.run(command), folder / "net0.c")
+    with Children() as children:
+        _run(command, folder / "net0.c", children)
     return library
 
 
@@ -221,8 +170,12 @@ def _link_flags(target: Target) -> Arguments:
     return ("-mexec-model=reactor", "-Wl,--no-entry", stack, *exports)
 
 
-def _check(done: subprocess.CompletedProcess[str], source: Path) -> None:
-    """Where a compiler failed, keep its source and raise BuildError with its errors."""
+def _run(command: Arguments, source: Path, children: Children) -> None:
+    """Run a compiler; where it fails, keep its source and raise BuildError with its errors."""
+    # zig wants a place for its own cache, and without HOME it has none
+    done = children.run(
+        command, {"ZIG_GLOBAL_CACHE_DIR": str(cache_directory().parent / "zig"), **os.environ}
+    )
     if done.returncode == 0:
         return
     if done.returncode < 0:

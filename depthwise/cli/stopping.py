@@ -1,0 +1,104 @@
+"""Ctrl-C and its like: one line, the exit code that shells expect, nothing left over.
+
+Imported before all else, so it needs only what is in memory when Python starts, or nearly. The
+first signal is raised in the main thread as Stopped, so that every `with` and `finally` on the way
+cleans up; all later ones are ignored, for they would break that off. Where nothing has come of it
+after GRACE seconds, a thread ends the process.
+"""
+
+import _thread
+import atexit
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+
+TYPE_CHECKING = False  # as typing's
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType
+    from typing import Any
+
+GRACE = 3.0  # seconds to clean up in, or to come back from a long call into C
+
+WORDS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "ended, for its terminal was closed",
+}
+
+
+class Stopped(BaseException):
+    """A signal that ends the command; its notes are said after "interrupted"."""
+
+    def __init__(self, number: int = signal.SIGINT):
+        super().__init__(number)
+        self.number = number
+
+
+_received: list[int] = []  # the signals that were raised: the first one decides
+
+
+def received() -> int | None:
+    """Return the signal that ends the command; None where there was none."""
+    return _received[0] if _received else None
+
+
+def answer_signals() -> None:
+    """Have SIGINT, SIGTERM and SIGHUP raise Stopped, but those that our parent had us ignore."""
+    for number in WORDS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
+    sys.unraisablehook = _raise_again
+
+
+def ignore_signals() -> None:
+    """Let no signal be seen while Python itself ends."""
+    for number in WORDS:
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def say_stopped(number: int, notes: "Iterable[str]" = ()) -> int:
+    """Say in a line that the command was stopped; return its exit code."""
+    with suppress(OSError, ValueError):
+        print(_line(number, notes), file=sys.stderr, flush=True)
+    return 128 + number
+
+
+def _line(number: int, notes: "Iterable[str]" = ()) -> str:
+    clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # what was drawn there; the cursor
+    return clear + "; ".join((f"depthwise: {WORDS[signal.Signals(number)]}", *notes))
+
+
+def _stop(number: int, _frame: "FrameType | None") -> None:
+    if _received:
+        return
+    _received.append(number)
+    with suppress(RuntimeError):  # no thread to be had: then there is nobody to insist
+        _thread.start_new_thread(_insist, (number,))
+    raise Stopped(number)
+
+
+def _raise_again(lost: "Any") -> None:
+    """Raise a signal once more that came where Python cannot raise, as in a __del__."""
+    if isinstance(lost.exc_value, Stopped):
+        _received.clear()
+        _thread.interrupt_main(signal.Signals(lost.exc_value.number))
+    elif not _received:
+        sys.__unraisablehook__(lost)
+
+
+def _insist(number: int) -> None:
+    time.sleep(GRACE)
+    with suppress(OSError):
+        os.write(2, f"{_line(number)}\n".encode())
+    _thread.start_new_thread(_end, (1.0, number))
+    atexit._run_exitfuncs()  # temporary folders, children: whatever asked to be told
+    _end(0, number)
+
+
+def _end(seconds: float, number: int) -> None:
+    time.sleep(seconds)
+    os._exit(128 + number)
