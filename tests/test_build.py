@@ -366,7 +366,7 @@ def test_what_killed_compilers_left_is_removed_and_what_others_do_is_not(cache):
     compile_c(NET, NATIVE)
     killed = (
         "import os, sys; from depthwise.compiler import build, target\n"
-        "build._check = lambda *_: os._exit(9)\n"  # as soon as the first compiler is done
+        "build.keep_built = lambda *_: os._exit(9)\n"  # as soon as the first compiler is done
         "build.compile_c(sys.stdin.read(), target.find_target('native'))"
     )
     other = NET.replace("return 0;", "return 7;")

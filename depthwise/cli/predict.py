@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthwise.cli.options import NETWORK, WEIGHTS, AsJson, Settings
-from depthwise.cli.screen import screen, waiting
+from depthwise.cli.screen import name_left_out, screen, waiting
 from depthwise.cli.source import parse_settings
 from depthwise.spelling import in_line
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+    from torch import Tensor, nn
 
     from depthwise.compiler.library import Library
     from depthwise.compiler.manifest import PreparationRecord
     from depthwise.weights import Preprocessing
     from depthwise.weights.classes import Guess
 
-Guesser = Callable[[Path], "list[Guess]"]  # of a photograph, the best first
+Guesser = Callable[["Tensor"], "list[Guess]"]  # of a prepared photograph, the best first
 
 
 def predict(
@@ -50,18 +50,27 @@ def predict(
         from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
 
         if library:
-            guess = _library(library)
+            prepare, guess = _library(library)
         else:
-            guess = _network(network or NETWORK, weights or WEIGHTS, parse_settings(settings))
-        guesses = {str(photo): guess(photo)[:top] for photo in photos or PHOTOGRAPHS}
+            chosen = network or NETWORK
+            prepare, guess = _network(chosen, weights or WEIGHTS, parse_settings(settings))
+        guesses, broken = {}, []
+        for photo, pixels in prepare.apply_each(photos or PHOTOGRAPHS):
+            if isinstance(pixels, ValueError):
+                broken.append(str(pixels))
+            else:
+                guesses[str(photo)] = guess(pixels)[:top]
+    name_left_out(broken, len(guesses))
     if as_json:
         print(json.dumps({photo: _as_rows(best) for photo, best in guesses.items()}, indent=2))
     else:
         _print_table(guesses)
 
 
-def _network(network: str, weights: str, options: dict[str, str]) -> Guesser:
-    """Return what guesses with PyTorch."""
+def _network(
+    network: str, weights: str, options: dict[str, str]
+) -> "tuple[Preprocessing, Guesser]":
+    """Return what guesses with PyTorch, and how photographs are prepared for it."""
     import torch  # noqa: PLC0415
 
     from depthwise.weights import build, find_pretrained  # noqa: PLC0415
@@ -70,16 +79,19 @@ def _network(network: str, weights: str, options: dict[str, str]) -> Guesser:
     net = build(network, weights=weights, **options).eval()
     preprocessing = _preprocessing(network, weights, net)
 
-    def guess(photo: Path) -> "list[Guess]":
+    def guess(pixels: "Tensor") -> "list[Guess]":
         with torch.inference_mode():
-            scores = net(preprocessing.apply(photo))[0].numpy()
+            scores = net(pixels)[0].numpy()
         return best_classes(scores, class_names(find_pretrained(net), len(scores)))
 
-    return guess
+    return preprocessing, guess
 
 
-def _library(directory: Path) -> Guesser:
-    """Return what guesses with a saved library. Raises ValueError where it is no classifier."""
+def _library(directory: Path) -> "tuple[Preprocessing, Guesser]":
+    """Return what guesses with a saved library, and how photographs are prepared for it.
+
+    Raises ValueError where it is no classifier.
+    """
     from depthwise.compiler.library import load  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, usual_names  # noqa: PLC0415
 
@@ -89,12 +101,12 @@ def _library(directory: Path) -> Guesser:
     if preparation:  # the library normalises images itself
         preprocessing = preprocessing.model_copy(update={"mean": (0,) * 3, "std": (1,) * 3})
 
-    def guess(photo: Path) -> "list[Guess]":
-        pixels = preprocessing.apply(photo).numpy()
-        scores = library(_raw(pixels, preparation) if preparation else pixels)[0]
+    def guess(pixels: "Tensor") -> "list[Guess]":
+        given = pixels.numpy()
+        scores = library(_raw(given, preparation) if preparation else given)[0]
         return best_classes(scores, labels or usual_names(len(scores)))
 
-    return guess
+    return preprocessing, guess
 
 
 def _raw(pixels: "np.ndarray", preparation: "PreparationRecord") -> "np.ndarray":

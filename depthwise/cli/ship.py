@@ -23,7 +23,7 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
 )
-from depthwise.cli.screen import progress, screen, waiting
+from depthwise.cli.screen import name_left_out, progress, screen, waiting
 from depthwise.cli.source import (
     default_directory,
     is_untrained,
@@ -78,6 +78,7 @@ def ship(
             check_replaceable(directory)
         source = _open(name, options, chosen, shape)
         found, left_out = _find_images(images, source)
+        usable, broken = _sort_out(found, source)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
@@ -87,7 +88,7 @@ def ship(
             [("--threads", threads if threads > 1 else None)],
             [("--optimize", optimize if optimize != "speed" else None)],
         )
-        order = shipping.Order(source, build, directory, command, found, left_out)
+        order = shipping.Order(source, build, directory, command, usable, left_out, broken)
     with _keeping(order):
         report = _run(order, console)
     if as_json:
@@ -137,6 +138,19 @@ def _find_images(folder: Path | None, source: "Source") -> tuple[tuple[Path, ...
             )
         return (), 0
     return find_images(folder) if folder else (PHOTOGRAPHS, 0)
+
+
+def _sort_out(
+    found: tuple[Path, ...], source: "Source"
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return the images that can be read, and of each other one why it cannot; say so."""
+    if source.preprocessing is None:
+        return (), ()
+    opened = list(source.preprocessing.apply_each(found))
+    broken = tuple(str(found) for _, found in opened if isinstance(found, ValueError))
+    usable = tuple(path for path, found in opened if not isinstance(found, ValueError))
+    name_left_out(broken, len(usable))
+    return usable, broken
 
 
 def _run(order: "Order", console: Console) -> "Report":

@@ -37,7 +37,8 @@ class Stopped(BaseException):
         self.number = number
 
 
-_received: list[int] = []  # the signals that were raised: the first one decides
+_received: list[int] = []  # the signal that was raised
+_said = _thread.allocate_lock()  # taken by who says so, the main thread or the one that insists
 
 
 def received() -> int | None:
@@ -62,8 +63,9 @@ def ignore_signals() -> None:
 
 def say_stopped(number: int, notes: "Iterable[str]" = ()) -> int:
     """Say in a line that the command was stopped; return its exit code."""
-    with suppress(OSError, ValueError):
-        print(_line(number, notes), file=sys.stderr, flush=True)
+    if received() is None or _said.acquire(blocking=False):
+        with suppress(OSError, ValueError):
+            print(_line(number, notes), file=sys.stderr, flush=True)
     return 128 + number
 
 
@@ -92,8 +94,9 @@ def _raise_again(lost: "Any") -> None:
 
 def _insist(number: int) -> None:
     time.sleep(GRACE)
-    with suppress(OSError):
-        os.write(2, f"{_line(number)}\n".encode())
+    if _said.acquire(blocking=False):
+        with suppress(OSError):
+            os.write(2, f"{_line(number)}\n".encode())
     _thread.start_new_thread(_end, (1.0, number))
     atexit._run_exitfuncs()  # temporary folders, children: whatever asked to be told
     _end(0, number)

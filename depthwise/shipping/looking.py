@@ -54,6 +54,8 @@ def _remarks(order: Order) -> Iterator[str]:
         )
     if order.left_out:
         yield f"Of the folder's images {order.left_out} more were left out."
+    for reason in order.broken:
+        yield f"Left out: {reason}."
     if isinstance(source.net, ExportedProgram):
         yield "An exported program has no modules to watch: there are no feature maps."
 

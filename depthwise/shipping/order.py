@@ -96,8 +96,8 @@ class Build:
 class Order:
     """One call of `depthwise ship`: everything that a stage may ask for.
 
-    `images` are those that are looked at, of which `left_out` more were found; `command` is how a
-    person would ask for the same again.
+    `images` are those that are looked at, of which `left_out` more were found; `broken` says of each
+    that cannot be read why; `command` is how a person would ask for the same again.
     """
 
     source: Source
@@ -106,6 +106,7 @@ class Order:
     command: str
     images: tuple[Path, ...] = ()
     left_out: int = 0
+    broken: tuple[str, ...] = ()
     rounds: int = 5
 
 
@@ -116,7 +117,9 @@ def find_images(folder: Path) -> tuple[tuple[Path, ...], int]:
     """
     if not folder.is_dir():
         raise ValueError(f"--images {folder}: no such folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.is_dir()
+    )
     if not found:
         raise ValueError(f"--images {folder}: no image in it, of {', '.join(SUFFIXES)}")
     return tuple(found[:MOST_IMAGES]), max(0, len(found) - MOST_IMAGES)

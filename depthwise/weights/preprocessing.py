@@ -1,14 +1,17 @@
 """From a photograph to the tensor that a network was trained on."""
 
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
+
+from depthwise.weights.pictures import open_picture, upright_rgb
 
 Channels = tuple[float, float, float]  # red, green, blue
 
@@ -29,8 +32,22 @@ class Preprocessing(BaseModel):
 
     def apply(self, image: str | PathLike[str] | Image.Image) -> Tensor:
         """Return (1, 3, crop, crop) in float32. Raises ValueError for what is no whole image."""
-        pixels = _upright_rgb(image) if isinstance(image, Image.Image) else _read(Path(image))
+        filter = Image.Resampling[self.interpolation.upper()]
+        if isinstance(image, Image.Image):
+            pixels = upright_rgb(image, self.resize, filter)
+        else:
+            pixels = open_picture(Path(image), self.resize, filter)
         return self._transform(pixels).unsqueeze(0)
+
+    def apply_each(
+        self, images: Iterable[str | PathLike[str]]
+    ) -> Iterator[tuple[Path, Tensor | ValueError]]:
+        """Yield each path with what `apply` returns, or with the error of one that is no image."""
+        for path in map(Path, images):
+            try:
+                yield path, self.apply(path)
+            except ValueError as error:
+                yield path, error
 
     def for_side(self, side: int) -> "Preprocessing":
         """Return the same for a network that takes `side` pixels: both sizes are scaled."""
@@ -60,28 +77,3 @@ def imagenet_preprocessing(resolution: int = 224) -> Preprocessing:
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )
-
-
-def _read(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise ValueError(f"no image file at {path}")
-    try:
-        with Image.open(path) as image:
-            return _upright_rgb(image)
-    except UnidentifiedImageError:
-        raise ValueError(
-            f"{path} is no image that Pillow can read (JPEG, PNG, WebP, ...)"
-        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is damaged or truncated: {error}") from None
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn as the EXIF orientation says, lay transparency over white, make 8 bits of 16."""
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if image.mode.startswith("I"):  # Pillow would clip 16-bit greys at 255
-        image = image.convert("I").point(lambda grey: grey / 257).convert("L")
-    return image.convert("RGB")
