@@ -205,8 +205,8 @@ def test_exported_programs(tmp_path, capfd):
         (
             "torchvision:alexnet",
             {"width": "2"},
-            "torchvision:alexnet cannot be built with width=2: AlexNet.__init__() got an "
-            "unexpected keyword argument 'width'",
+            "torchvision:alexnet cannot be built with width=2: TypeError: AlexNet.__init__() got "
+            "an unexpected keyword argument 'width'",
         ),
         ("no_such:net", {}, "no_such:net: no module named 'no_such'; a factory is "
          "package.module:factory or path/file.py:factory"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthwise.cli.files import check_folder, writing
+from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, SHAPE_HELP, Settings, Weights
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import open_network, parse_settings, parse_shapes
@@ -102,5 +102,5 @@ def _compare(
             machine=describe_machine(), software=describe_software(), threads=threads,
             tolerance=TOLERANCE, networks=tuple(found),
         )  # fmt: skip
-        with writing("--json", path):
-            path.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        with writing_file("--json", path) as new:
+            new.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthwise.cli.files import check_folder, writing
+from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes, resolve
@@ -57,8 +57,8 @@ def cost(
         if picture:
             from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
 
-            with writing("--picture", picture):
-                cost_picture(found, picture)
+            with writing_file("--picture", picture) as new:
+                cost_picture(found, new)
         explanation = explain(graph) if explained else None
     if as_json:
         extra = {"explanation": explanation.to_dict()} if explanation else {}

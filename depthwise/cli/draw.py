@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from depthwise.cli.files import check_folder, writing
+from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, Settings, Shapes
 from depthwise.cli.screen import waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes
@@ -66,8 +66,8 @@ def draw(
             svg = _draw_conv(spec, {**options, **given}, size, shapes, at)
         else:
             svg = _draw_network(spec, options, shapes)
-    with writing("--out", path):
-        path.write_text(svg, encoding="utf-8")
+    with writing_file("--out", path) as new:
+        new.write_text(svg, encoding="utf-8")
     print(json.dumps({"picture": str(path)}) if as_json else f"drawn: {in_line(str(path))}")
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from depthwise.compiler.disk import workspace
+
 
 def check_folder(option: str, path: Path) -> None:
     """Raise ValueError where the folder that `path` is to lie in does not exist."""
@@ -18,3 +20,19 @@ def writing(option: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ValueError(f"{option} {path}: {error.strerror}") from None
+
+
+@contextmanager
+def writing_file(option: str, path: Path) -> Iterator[Path]:
+    """Give a path to write to; what was written stands at `path` at the end, whole, or not at all.
+
+    Raises ValueError as `writing` does.
+    """
+    with writing(option, path):
+        if path.exists() and not path.is_file():  # a terminal, a pipe: nothing may take its place
+            yield path
+            return
+        target = path.resolve()
+        with workspace(target.parent, ".writing-") as folder:
+            yield folder / target.name
+            (folder / target.name).replace(target)

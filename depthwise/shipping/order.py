@@ -96,8 +96,8 @@ class Build:
 class Order:
     """One call of `depthwise ship`: everything that a stage may ask for.
 
-    `images` are those that are looked at, of which `left_out` more were found; `broken` says of each
-    that cannot be read why; `command` is how a person would ask for the same again.
+    `images` are those that are looked at, of which `left_out` more were found; `broken` says why
+    others cannot be read; `command` is how a person would ask for the same again.
     """
 
     source: Source

@@ -69,7 +69,10 @@ STAGES = (
                        hash_files(order.images)],
         stands,
     ),
-    Stage("looked", "looking at the images", Looked, look, lambda order: [order.left_out, order.broken]),
+    Stage(
+        "looked", "looking at the images", Looked, look,
+        lambda order: [order.left_out, order.broken],
+    ),
     Stage(
         "compared", "timing beside other runtimes", Compared, compare,
         lambda order: [installed_versions(), describe_machine().model_dump(), order.rounds],

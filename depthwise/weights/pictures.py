@@ -5,6 +5,7 @@ is made smaller as it is decoded; of a very long one only the middle is kept. Bu
 network sees what it would have seen, within rounding.
 """
 
+import os
 import warnings
 from pathlib import Path
 
@@ -25,14 +26,17 @@ def open_picture(path: Path, side: int, filter: Image.Resampling) -> Image.Image
 
     Raises ValueError for what is no whole picture, or has too many pixels.
     """
+    _check_file(path)
     try:
-        _check_file(path)
-        with warnings.catch_warnings(action="ignore"):  # of many pixels, of odd metadata
-            with Image.open(path, formats=_formats()) as image:
-                if _pixels(image) > WHOLE:
-                    image.draft(None, (SPARE * side, SPARE * side))
-                return upright_rgb(image, side, filter)
-    except (NotAPicture, MemoryError):
+        # warnings: of many pixels, of odd metadata
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(path, formats=_formats()) as image,
+        ):
+            if _pixels(image) > WHOLE:
+                image.draft(None, (SPARE * side, SPARE * side))
+            return upright_rgb(image, side, filter)
+    except MemoryError:
         raise
     except UnidentifiedImageError:
         raise ValueError(f"{path} {_what_it_is(path)}") from None
@@ -62,20 +66,16 @@ def upright_rgb(image: Image.Image, side: int, filter: Image.Resampling) -> Imag
     return ImageOps.exif_transpose(rgb)
 
 
-class NotAPicture(ValueError):
-    """A path at which there is no file with a picture in it."""
-
-
 def _check_file(path: Path) -> None:
-    if path.is_file():
-        if path.stat().st_size == 0:
-            raise NotAPicture(f"{path} is empty")
-    elif path.is_dir():
-        raise NotAPicture(f"{path} is a directory, and no image file")
-    elif path.exists():  # a pipe: opening it would wait for somebody to write
-        raise NotAPicture(f"{path} is no plain file")
+    if os.path.isfile(path):
+        if not os.path.getsize(path):
+            raise ValueError(f"{path} is empty")
+    elif os.path.isdir(path):
+        raise ValueError(f"{path} is a directory, and no image file")
+    elif os.path.exists(path):  # a pipe: opening it would wait for somebody to write
+        raise ValueError(f"{path} is no plain file")
     else:
-        raise NotAPicture(f"no image file at {path}")
+        raise ValueError(f"no image file at {path}")
 
 
 def _formats() -> list[str]:
