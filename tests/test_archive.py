@@ -13,6 +13,7 @@ from torch import nn
 import depthwise as dw
 from depthwise.cli.source import resolve
 from depthwise.graph.archive import load_program
+from depthwise.graph.exported import as_module, renamed
 
 CANARY = "CANARY"
 TOUCH = f"__import__('os').system('touch {CANARY}')"
@@ -97,6 +98,15 @@ def key(program):
     signature["out_spec"] = json.dumps([protocol, spec])
 
 
+def argument(program):
+    signature = program["graph_module"]["module_call_graph"][0]["signature"]
+    protocol, spec = json.loads(signature["in_spec"])
+    spec["children_spec"][1]["context"] = json.dumps([f"y={TOUCH}"])
+    spec["children_spec"][1]["children_spec"] = [spec["children_spec"][0]["children_spec"].pop()]
+    signature["in_spec"] = json.dumps([protocol, spec])
+    signature["forward_arg_names"] = None
+
+
 def container(program):
     signature = program["graph_module"]["module_call_graph"][0]["signature"]
     protocol, spec = json.loads(signature["out_spec"])
@@ -118,7 +128,7 @@ def other_file(config):
     config["config"]["conv.bias"]["path_name"] = "../sample_inputs/model.pt"
 
 
-def renamed(members):
+def argument_of_code(members):
     program = members[PROGRAM].replace(b'"x"', json.dumps(f"x={TOUCH}").encode())
     return {**members, PROGRAM: program}
 
@@ -131,7 +141,7 @@ def opaque(members):
 
 HOSTILE = {
     "a size that is evaluated": (lambda m: edited(m, PROGRAM, size), "the expr_str"),
-    "a name that is code": (renamed, "the name"),
+    "a name that is code": (argument_of_code, "the name"),
     "a function of Python": (
         lambda m: edited(m, PROGRAM, call("torch.os.system", "true")),
         "the target",
@@ -145,6 +155,7 @@ HOSTILE = {
         "the target",
     ),
     "a key that is imported": (lambda m: edited(m, PROGRAM, key), "the keys"),
+    "an argument that is code": (lambda m: edited(m, PROGRAM, argument), "the keys"),
     "a container that imports": (lambda m: edited(m, PROGRAM, container), "the container"),
     "a pickled example": (lambda m: {**m, SAMPLE: saved(((Touch(),), {}))}, "a pickle of more"),
     "a pickled weight": (
@@ -184,6 +195,20 @@ def test_guards_of_a_file_are_never_run(members, tmp_path, monkeypatch):
     made = dw.compile(path)
     load_program(path).module()
     assert made.manifest.verification
+    assert os.listdir() == ["net.pt2"]
+
+
+def test_names_of_tensors_are_no_code_where_pytorch_makes_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = nn.Sequential()
+    net.add_module('a" + exit(3) + "', nn.Conv2d(3, 4, 3))
+    net.add_module("class", nn.BatchNorm2d(4))
+    x = torch.randn(1, 3, 8, 8)
+    torch.export.save(torch.export.export(net.eval(), (x,)), tmp_path / "net.pt2")
+    program = load_program(tmp_path / "net.pt2")
+    assert torch.equal(as_module(program)(x), net(x))
+    torch.export.save(renamed(program), tmp_path / "net.pt2")
+    assert torch.equal(load_program(tmp_path / "net.pt2").module()(x), net(x))
     assert os.listdir() == ["net.pt2"]
 
 

@@ -45,6 +45,7 @@ from depthwise.report.record import (
     Profiled,
     Reference,
 )
+from depthwise.report.svg import document, words
 from depthwise.shipping.counting import count
 from depthwise.shipping.pipeline import begin
 from depthwise.spelling import Screen, check_c, in_c_comment, in_file_name, in_json, in_line
@@ -60,7 +61,7 @@ class Hostile(nn.Module):
     def __init__(self, names):
         super().__init__()
         self.network = names[0]
-        self.steps = nn.ModuleDict({name.replace(".", ":"): nn.PReLU() for name in names})
+        self.steps = nn.ModuleDict({f":{name}".replace(".", ":"): nn.PReLU() for name in names})
         self.names = names
 
     def forward(self, x):
@@ -133,11 +134,18 @@ def check_tables(graph, name, tmp_path):
     shown = show(graph)
     assert printable(shown)
     assert len(shown.splitlines()) == len(graph.inputs) + len(graph.nodes) + 1
-    drawn = ET.fromstring(network_picture(graph, name))
-    tags = {element.tag.rpartition("}")[2] for element in drawn.iter()}
-    assert tags <= {"svg", "title", "style", "rect", "text", "polyline", "path", "circle", "g"}
+    ET.fromstring(network_picture(graph, name))
     cost_picture(found, tmp_path / "cost.svg")
     ET.parse(tmp_path / "cost.svg")
+
+
+def check_picture(name):
+    """Hold an SVG file to its own elements, with the name as text."""
+    drawn = ET.fromstring(document(100, 100, name, [words(0, 0, name, 11)]))
+    found = {element.tag.rpartition("}")[2]: element.text for element in drawn}
+    assert set(found) == {"title", "style", "rect", "text"}
+    assert found["title"] == found["text"] == in_line(name)
+    assert in_line(name).isprintable()
 
 
 def printable(text):
@@ -165,6 +173,25 @@ def test_the_plan_of_a_network_of_hostile_names_has_a_line_a_call(net):
     assert all(line.split()[0].startswith(("f32_", "arena", "steps")) for line in plan.splitlines())
 
 
+@pytest.mark.parametrize("name", FEW)
+def test_a_picture_holds_a_name_as_text(name):
+    check_picture(name)
+
+
+def test_blocks_of_hostile_names_are_drawn(tmp_path):
+    names = ["$\\frac{", "<b>", "\x1b[31m\x00", "$x$ & ]]>", "\u202e", "x" * 10_000]
+    net = nn.Sequential()
+    for index, name in enumerate(names):  # different ones, so that each has a card
+        net.add_module(name, nn.Sequential(nn.Conv2d(2 + index, 3 + index, 1), nn.ReLU()))
+    graph = capture(net, (1, 2, 3, 3))
+    drawn = ET.fromstring(network_picture(graph, "<script>"))
+    texts = [element.text for element in drawn.iter() if element.tag.endswith("text")]
+    assert {"<script>", *map(in_line, names[:5])} <= set(texts)
+    cost_picture(cost_of_graph(graph, "$\\frac{<b>"), tmp_path / "cost.svg")
+    drawn = "".join(ET.parse(tmp_path / "cost.svg").getroot().itertext())
+    assert all(in_line(name) in drawn for name in [*names, "$\\frac{<b>"])
+
+
 @pytest.mark.slow
 def test_a_thousand_hostile_names(report, tmp_path, monkeypatch):
     names = hostile_names(1100)
@@ -176,6 +203,7 @@ def test_a_thousand_hostile_names(report, tmp_path, monkeypatch):
         check_tables(capture(net, (1, 2, 3, 3)), net.network, tmp_path)
         for name in net.names:
             check_page(report, name)
+            check_picture(name)
     assert at == 1000
 
 

@@ -21,6 +21,7 @@ from depthwise.compiler.library import Library
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import Target, find_target
 from depthwise.graph import Shape, capture
+from depthwise.graph.exported import as_module, renamed
 from depthwise.graph.failure import quiet
 
 SETTLING = 4  # images of noise
@@ -64,7 +65,7 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     program = pipeline.open_program(question.net, (question.shape,))
     x = torch.randn(question.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        y = program.module(check_guards=False)(x)
+        y = as_module(program)(x)
     if not isinstance(y, torch.Tensor):
         raise ValueError(f"{question.network} returns several values: the runtimes are asked one")
     np.save(folder / INPUT, x.numpy())
@@ -126,7 +127,7 @@ def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -
 
 
 def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
-    torch.export.save(program, path)
+    torch.export.save(renamed(program), path)
 
 
 def _write_onnx(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
@@ -137,7 +138,7 @@ def _write_onnx(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Pat
 
 def _write_torchscript(net: Net, program: ExportedProgram, x: torch.Tensor, path: Path) -> None:
     """Trace the module itself where there is one: pnnx knows some modules by their class."""
-    module = net if isinstance(net, nn.Module) else program.module(check_guards=False)
+    module = net if isinstance(net, nn.Module) else as_module(program)
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # it is to go, one day
         torch.jit.trace(module, x).save(path)  # type: ignore[union-attr]
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
 
 from depthwise.compiler.fused import FlattenChannelsLast
 from depthwise.compiler.library import Code, align_copy, aligned_bytes
@@ -16,6 +15,7 @@ from depthwise.compiler.manifest import LayerError, Verification
 from depthwise.compiler.places import Place
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.preparation import Preparation
+from depthwise.graph.exported import as_module
 from depthwise.spelling import in_line
 
 TOLERANCE = 1e-4  # of the largest element
@@ -149,17 +149,14 @@ class _Recorder(fx.Interpreter):
     """
 
     def __init__(self, program: ExportedProgram, preparation: Preparation | None):
-        # not program.module(): that writes Python from the names of modules, and from the file
-        super().__init__(program.graph_module)
-        self._program = program
-        specs = program.graph_signature.input_specs
-        taken = zip(program.graph.find_nodes(op="placeholder"), specs, strict=True)
-        inputs = [node for node, spec in taken if spec.kind == InputKind.USER_INPUT]
+        module = as_module(program)
+        super().__init__(module)
+        inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
         self.preparation = preparation
         self.shapes = [tuple(node.meta["val"].shape) for node in inputs]
         if preparation:
             self.shapes = [preparation.raw_shape(shape) for shape in self.shapes]
-        self.paths = {node.name: _path(node) for node in program.graph.nodes}
+        self.paths = {node.name: _path(node) for node in module.graph.nodes}
         self.values: dict[str, np.ndarray] = {}
 
     def outputs(self, inputs: Arrays, forgiving: bool = False) -> list[np.ndarray]:
@@ -170,38 +167,27 @@ class _Recorder(fx.Interpreter):
         self.values = {}
         try:
             with torch.no_grad():
-                result = self.run(*self._given(inputs, torch.float32))
+                result = self.run(*(torch.from_numpy(x) for x in self._prepared(inputs)))
         except (RuntimeError, ValueError):
             if not forgiving:
                 raise
             return [np.array(np.nan)]
-        return self._returned(result)
+        return _flat(result)
 
     def in_double(self, inputs: Arrays) -> list[np.ndarray]:
         """Return what the network returns when it computes in float64; NaN where it cannot."""
         try:
             with torch.no_grad():
                 module = copy.deepcopy(self.module).double()
-                return self._returned(
-                    fx.Interpreter(module).run(*self._given(inputs, torch.float64))
-                )
+                given = (torch.from_numpy(x.astype(np.float64)) for x in self._prepared(inputs))
+                return _flat(module(*given))
         except RuntimeError:  # the network itself asks for float32
             return [np.full_like(y, np.nan) for y in self.outputs(inputs)]
 
-    def _given(self, inputs: Arrays, dtype: torch.dtype) -> Iterator[torch.Tensor]:
-        """Yield what the exported graph takes: its weights, and copies of the inputs."""
+    def _prepared(self, inputs: Arrays) -> Arrays:
+        """Return copies of inputs, as the network takes them."""
         apply = self.preparation.apply if self.preparation else np.array
-        left = iter(inputs)
-        state = {**self._program.constants, **self._program.state_dict}
-        for spec in self._program.graph_signature.input_specs:
-            own = spec.kind == InputKind.USER_INPUT
-            tensor = torch.from_numpy(apply(next(left))) if own else state[spec.target or ""]
-            yield tensor.to(dtype) if tensor.dtype == torch.float32 else tensor
-
-    def _returned(self, values: Sequence[torch.Tensor]) -> list[np.ndarray]:
-        """Return the outputs among what the exported graph returns: buffers' updates come too."""
-        kinds = zip(values, self._program.graph_signature.output_specs, strict=True)
-        return [y.numpy() for y, spec in kinds if spec.kind == OutputKind.USER_OUTPUT]
+        return [apply(x) for x in inputs]
 
     def run_node(self, n: fx.Node) -> Any:
         """Compute a node; what it returns is copied, for an in-place operator may follow."""
@@ -209,6 +195,11 @@ class _Recorder(fx.Interpreter):
         if n.op == "call_function" and isinstance(result, torch.Tensor):
             self.values[n.name] = result.numpy().copy()
         return result
+
+
+def _flat(result: Any) -> list[np.ndarray]:
+    parts = tuple(result.values()) if isinstance(result, Mapping) else result
+    return [y.numpy() for y in (parts if isinstance(parts, tuple | list) else (parts,))]
 
 
 def _path(node: fx.Node) -> str:

@@ -106,7 +106,7 @@ def _strange(value: Any, key: str = "") -> str:
     if key in FORBIDDEN and value:
         return f"an object of Python ({key})"
     if key in ("in_spec", "out_spec") and value:
-        return _strange_structure(json.loads(value)[1])
+        return _strange_structure(json.loads(value)[1], arguments=key == "in_spec")
     if isinstance(value, dict | list):
         parts = list(value.items()) if isinstance(value, dict) else [(key, x) for x in value]
         parts += [("as_name", name) for name in value if key in NAMES]
@@ -116,14 +116,20 @@ def _strange(value: Any, key: str = "") -> str:
     return "" if fits else f"the {key} {value!r}"
 
 
-def _strange_structure(spec: dict[str, Any]) -> str:
-    """Return the first strange container of inputs or outputs; their keys are plain values."""
+def _strange_structure(spec: dict[str, Any], arguments: bool) -> str:
+    """Return the first strange container of inputs or outputs.
+
+    Keys of outputs are plain values, keys of arguments may be names of Python's.
+    """
     known_by_name = spec["type"] == "collections.namedtuple"
     if not known_by_name and spec["type"] not in KEYED:
         return f"the container {spec['type']!r}"
     objects: list[Any] = []
+    keys = None
     if not known_by_name:
-        json.loads(spec["context"] or "null", object_hook=objects.append)
-    if objects:  # PyTorch would import what they name
+        keys = json.loads(spec["context"] or "null", object_hook=objects.append)
+    names = [key for key in keys or () if arguments and isinstance(key, str)]
+    if objects or not all(map(IDENTIFIER.fullmatch, names)):  # would be imported, or made code
         return f"the keys {spec['context']!r}"
-    return next(filter(None, map(_strange_structure, spec["children_spec"])), "")
+    parts = (_strange_structure(part, arguments) for part in spec["children_spec"])
+    return next(filter(None, parts), "")

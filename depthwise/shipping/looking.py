@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 
 from depthwise.compiler.library import Library, load
 from depthwise.compiler.verify import relative_error
+from depthwise.graph.exported import as_module
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Looked, Report
 from depthwise.shipping.order import Order, Source
 from depthwise.spelling import in_line
@@ -77,7 +78,7 @@ def _look(source: Source, library: Library, path: Path, prepare: Preprocessing) 
 
 def _call(source: Source, pixels: Tensor) -> Any:
     net = source.net
-    module = net if isinstance(net, nn.Module) else net.module(check_guards=False)
+    module = net if isinstance(net, nn.Module) else as_module(net)
     with torch.inference_mode():
         return module(pixels)
 
