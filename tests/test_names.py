@@ -178,18 +178,15 @@ def test_a_picture_holds_a_name_as_text(name):
     check_picture(name)
 
 
-def test_blocks_of_hostile_names_are_drawn(tmp_path):
+def test_layers_of_hostile_names_are_drawn(tmp_path):
     names = ["$\\frac{", "<b>", "\x1b[31m\x00", "$x$ & ]]>", "\u202e", "x" * 10_000]
     net = nn.Sequential()
-    for index, name in enumerate(names):  # different ones, so that each has a card
-        net.add_module(name, nn.Sequential(nn.Conv2d(2 + index, 3 + index, 1), nn.ReLU()))
+    for name in names:
+        net.add_module(name, nn.Conv2d(2, 2, 1))
     graph = capture(net, (1, 2, 3, 3))
-    drawn = ET.fromstring(network_picture(graph, "<script>"))
-    texts = [element.text for element in drawn.iter() if element.tag.endswith("text")]
-    assert {"<script>", *map(in_line, names[:5])} <= set(texts)
-    cost_picture(cost_of_graph(graph, "$\\frac{<b>"), tmp_path / "cost.svg")
+    cost_picture(cost_of_graph(graph, "$\\frac{<i>"), tmp_path / "cost.svg")
     drawn = "".join(ET.parse(tmp_path / "cost.svg").getroot().itertext())
-    assert all(in_line(name) in drawn for name in [*names, "$\\frac{<b>"])
+    assert all(in_line(name) in drawn for name in [*names, "$\\frac{<i>"])
 
 
 @pytest.mark.slow
