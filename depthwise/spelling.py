@@ -42,9 +42,9 @@ def check_c(text: str) -> str:
     return text
 
 
-def in_line(text: str) -> str:
+def in_line(text: str, longest: int = LONGEST) -> str:
     """Return a name for a line that people read: no line breaks, nothing unseen, not too long."""
-    return _visible(_cut(text), "")
+    return _visible(_cut(text, longest), "")
 
 
 def in_text(text: str) -> str:
@@ -90,11 +90,10 @@ class Screen(Console):
             yield segment if segment.control else segment._replace(text=in_text(segment.text))
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, longest: int = LONGEST) -> str:
     """Return a text without its middle where it is too long."""
-    text = str(text)
-    half = LONGEST // 2
-    return text if len(text) <= LONGEST else f"{text[:half]}...{text[-half:]}"
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 def _visible(text: str, kept: str) -> str:

@@ -186,7 +186,7 @@ def test_layers_of_hostile_names_are_drawn(tmp_path):
     graph = capture(net, (1, 2, 3, 3))
     cost_picture(cost_of_graph(graph, "$\\frac{<i>"), tmp_path / "cost.svg")
     drawn = "".join(ET.parse(tmp_path / "cost.svg").getroot().itertext())
-    assert all(in_line(name) in drawn for name in [*names, "$\\frac{<i>"])
+    assert all(in_line(name, 80) in drawn for name in [*names, "$\\frac{<i>"])
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from depthwise.spelling import in_line
 
 GOOD_ROWS = 30  # these fill a page and can be read
 ROW_HEIGHT = 0.19  # inches
+LONGEST = 80  # characters of a name: beside longer ones there is no room for bars
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,11 @@ def _draw(cost: Cost, rows: tuple[Row, ...]) -> Figure:
     axes = figure.subplots(1, len(COLUMNS), sharey=True)
     for axis, column in zip(axes, COLUMNS, strict=True):
         _draw_column(axis, column, rows)
-    axes[0].set_yticks(range(len(rows)), [in_line(row.label) for row in rows])
+    axes[0].set_yticks(range(len(rows)), [in_line(row.label, LONGEST) for row in rows])
     axes[0].set_ylim(len(rows) - 0.4, -0.6)  # the first layer on top
     shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
     figure.suptitle(
-        f"{in_line(cost.network or 'network')} on {shapes}\n"
+        f"{in_line(cost.network or 'network', LONGEST)} on {shapes}\n"
         f"{in_units(cost.macs)} MACs, {in_units(cost.params)} parameters "
         f"({in_units(cost.weight_bytes, 'B')}), "
         f"{in_units(cost.bytes_read + cost.bytes_written, 'B')} read and written\n"
