@@ -1,5 +1,6 @@
 """Matplotlib's figures as files."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,4 +22,6 @@ def save_figure(draw: Callable[[], Figure], path: Path) -> None:
     }):  # fmt: skip
         figure = draw()
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=150, metadata=metadata)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a name may be in any script
+            figure.savefig(path, dpi=150, metadata=metadata)
