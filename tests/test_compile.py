@@ -265,9 +265,10 @@ def test_c_passes_every_warning(tmp_path):
             assert done.returncode == 0, done.stderr[:2000]
 
 
-def test_the_library_needs_nothing_but_string_and_math(compiled):
+def test_the_library_needs_nothing_but_string_and_math(compiled, tmp_path):
+    (tmp_path / "net").write_bytes(compiled._artefact.shared)
     listed = subprocess.run(
-        ["nm", "-D", "--undefined-only", str(compiled._artefact.shared)],
+        ["nm", "-D", "--undefined-only", str(tmp_path / "net")],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     needed = {re.sub(r"@.*", "", line.split()[-1]) for line in listed.splitlines()}

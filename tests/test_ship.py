@@ -226,14 +226,11 @@ def test_saving_a_library_keeps_the_state_and_an_interrupt_keeps_both(copied, mo
     library = dw.load(copied.directory)
     library.save(copied.directory)
     assert (copied.directory / STATE / "counted.json").is_file()
-    real = Path.rename
 
-    def interrupt(self, target):
-        if ".new" in self.name:
-            raise KeyboardInterrupt
-        return real(self, target)
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "rename", interrupt)
+    monkeypatch.setattr(artefact, "exchange", interrupt)
     with pytest.raises(KeyboardInterrupt):
         library.save(copied.directory)
     assert (copied.directory / STATE / "counted.json").is_file()

@@ -56,16 +56,17 @@ def _example(report: Report) -> str:
     """Return how a C program calls the library, and how it is compiled."""
     assert report.compiled
     text = render_template("example.c", report.compiled.manifest)
-    call = re.search(r"int status = (net_run.*?);", text)
+    call = re.search(r"int status = (net_run.*?);", text, re.DOTALL)
     command = re.search(r"^ +(cc .*?) net\.c", text, re.MULTILINE)
     assert call
     assert command
+    lines = re.sub(r"\n +", "\n    ", call[1])
     return f"""\
 #include "net.h"
 
 /* weights: the bytes of net.weights; arena: net_arena_bytes() bytes; both start at a
    multiple of NET_ALIGNMENT. example.c is a whole program. */
-int status = {call[1]};
+int status = {lines};
 
 $ {command[1]} net.c yours.c -lm"""
 
