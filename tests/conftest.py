@@ -13,3 +13,8 @@ torch.set_num_threads(1)  # small tensors are slower on many
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=50, help="that the slow tests make")
+    parser.addoption("--calls", type=int, default=1_000_000, help="that the slow tests make")
