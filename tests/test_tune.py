@@ -127,7 +127,12 @@ def test_damaged_and_foreign_trials_are_measured_again(cache, monkeypatch):
     layer = next(layer for layer in found if len(candidates(layer, NATIVE)) > 2)
     ways = candidates(layer, NATIVE)
     kept = TrialCache(NATIVE, None)
-    assert kept.find(layer, ways)
+    whole = kept.find(layer, ways)
+    assert whole
+    for wrong in ((), whole.ratios[1:], (0.0,) * len(ways), (float("nan"),) * len(ways)):
+        kept.keep(layer, whole.model_copy(update={"ratios": wrong}))
+        assert kept.find(layer, ways) is None
+    kept.keep(layer, whole)
     assert kept.find(layer, ways[:-1]) is None  # other ways than were tried
     monkeypatch.setattr(trials, "cpu_name", lambda: "another")
     assert kept.find(layer, ways) is None

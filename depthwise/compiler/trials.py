@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -50,6 +51,12 @@ class Trial(BaseModel):
         seconds, ratios = np.median(rounds, axis=0), np.median(rounds / rounds[:, :1], axis=0)
         return cls(tried=tuple(tried), seconds=seconds.tolist(), ratios=ratios.tolist())
 
+    def is_of(self, tried: Sequence[Way]) -> bool:
+        """Tell whether it is of these very ways, with numbers that can be decided on."""
+        numbers = (self.seconds, self.ratios)
+        whole = all(len(each) == len(tried) for each in numbers)
+        return whole and self.tried == tuple(tried) and all(0 < x < math.inf for x in self.ratios)
+
     def decide(self) -> Way:
         """Return the fastest, or the default where it is within noise, and the next as a remark."""
         ratios = dict(zip(self.tried, self.ratios, strict=True))
@@ -87,7 +94,7 @@ class TrialCache:
             trial = Trial.model_validate_json(path.read_bytes()) if path.is_file() else None
         except (ValidationError, OSError):
             return None
-        return trial if trial and trial.tried == tuple(tried) else None
+        return trial if trial and trial.is_of(tried) else None
 
     def keep(self, part: Part, trial: Trial) -> None:
         """Write the trial of a part. Raises BuildError where that fails."""
