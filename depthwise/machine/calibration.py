@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from depthwise.compiler.build import cache_directory, find_compiler, keep_text
 from depthwise.compiler.target import Target, cpu_features, cpu_name, find_target
 from depthwise.machine.caches import SWEEP, caches_in_sweep, system_caches
+from depthwise.machine.passes import Trial, take_passes
 from depthwise.machine.probes import Probes, fma_rate
 from depthwise.machine.record import LEVELS, Level, Machine, Peak, Reading, Second, Spread
 
-ROUNDS = 9
 SECONDS = 0.01  # that a probe takes: much longer than a clock's tick, shorter than a time slice
 MEETINGS = 2000
 MEMORY = 64 * 2**20  # bytes that are read from memory, at least
@@ -25,17 +25,20 @@ WIDTHS = (4, 8, 16)  # floats a vector
 def calibrate() -> Machine:
     """Measure this machine, keep what was found in the cache, and return it. Takes seconds.
 
-    Raises BuildError where there is no C compiler or the cache cannot be written, ValueError where
-    this CPU is none of our targets.
+    What was measured while other programs ran is not kept: `disturbed` says so, and what was kept
+    before stays. Raises BuildError where there is no C compiler or the cache cannot be written,
+    ValueError where this CPU is none of our targets.
     """
     target = find_target("native")
     machine = measure({n: Probes(target, n) for n in WIDTHS if n <= target.lanes}, target)
-    keep(machine)
+    if not machine.disturbed:
+        keep(machine)
     return machine
 
 
 def keep(machine: Machine) -> None:
     """Write what is known of this machine to the cache. Raises BuildError where that fails."""
+    assert not machine.disturbed
     keep_text(machine_path(), machine.model_dump_json(indent=2) + "\n")
 
 
@@ -57,28 +60,26 @@ def machine_path() -> Path:
 def measure(probes: dict[int, Probes], target: Target) -> Machine:
     """Run all probes in turn, round after round: what is compared shares its minute.
 
-    `probes` has one for each width of vector.
+    `probes` has one for each width of vector. Passes of rounds are made until two that nothing
+    disturbed agree, or until there were enough of them.
     """
     widest = probes[max(probes)]
     caches, source = system_caches(), "system"
     if not caches:
         caches, source = sweep(widest), "sweep"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    trials = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
+    alone = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
     spans = spans_of_levels(caches)
-    trials |= {f"read {level}": _reading(widest, size, 1) for level, size in spans.items()}
-    if (cores or 1) > 1:
-        trials |= {
-            "fma twice": _arithmetic(widest, 2),
-            "memory twice": _reading(widest, spans["memory"], 2),
-            "barrier": lambda: widest.barrier(MEETINGS, 2) / MEETINGS * 1e9,
-        }
-    found = run_rounds(trials)
+    alone |= {f"read {level}": _reading(widest, size, 1) for level, size in spans.items()}
+    together = _two_threads(widest, spans["memory"]) if (cores or 1) > 1 else {}
+    passes = take_passes(alone, together)
+    found = passes.values
     return Machine.model_validate(
         {
             "cpu": cpu_name(), "features": sorted(cpu_features()), "cores": cores or 1,
             "target": target.name, "compiler": find_compiler().identity,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"), "rounds": ROUNDS,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"), "rounds": passes.rounds,
+            "apart": passes.apart, "disturbed": passes.disturbed,
             "caches": caches, "cache_source": source,
             "peaks": [Peak(lanes=lanes, gflops=Spread.of_rates(found[f"fma {lanes}"]))
                       for lanes in probes],
@@ -91,10 +92,12 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
     )  # fmt: skip
 
 
-def run_rounds(trials: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Return what each trial returned in each round; the first round warms up and is left out."""
-    rounds = [{name: trial() for name, trial in trials.items()} for _ in range(ROUNDS + 1)]
-    return {name: [found[name] for found in rounds[1:]] for name in trials}
+def _two_threads(probes: Probes, size: int) -> dict[str, Trial]:
+    return {
+        "fma twice": _arithmetic(probes, 2),
+        "memory twice": _reading(probes, size, 2),
+        "barrier": lambda: probes.barrier(MEETINGS, 2) / MEETINGS * 1e9,
+    }
 
 
 def spans_of_levels(caches: tuple[int, ...]) -> dict[Level, int]:
@@ -118,13 +121,13 @@ def sweep(probes: Probes) -> tuple[int, ...]:
     return caches_in_sweep(SWEEP, rates)
 
 
-def _arithmetic(probes: Probes, threads: int) -> Callable[[], float]:
+def _arithmetic(probes: Probes, threads: int) -> Trial:
     """Return a trial: the GFLOP/s of all threads together."""
     steps = _times_in(SECONDS, lambda times: probes.fma(times, 1))
     return lambda: fma_rate(probes, steps, threads) / 1e9
 
 
-def _reading(probes: Probes, size: int, threads: int) -> Callable[[], float]:
+def _reading(probes: Probes, size: int, threads: int) -> Trial:
     """Return a trial: the GB/s of all threads together, each over memory of its own."""
     spans: list[np.ndarray] = [probes.span(size) for _ in range(threads)]
     passes = _times_in(SECONDS, lambda times: probes.read(spans[:1], times))
@@ -140,7 +143,7 @@ def _times_in(seconds: float, run: Callable[[int], float]) -> int:
     return max(1, round(times * seconds / taken))
 
 
-def _second(found: dict[str, list[float]], lanes: int) -> Second:
+def _second(found: Mapping[str, list[float]], lanes: int) -> Second:
     """Compare two threads with one, round by round."""
 
     def ratios(two: str, one: str) -> Spread:
