@@ -89,7 +89,7 @@ def results_table(folder: Path) -> Table:
 def _share(record: NetworkRecord | None) -> tuple[str, str]:
     if record is None or record.ours.seconds is None:
         return "", ""
-    return f"{1e3 * record.ours.seconds:.3f}", f"{record.share_of_peak(record.ours):.2f}"
+    return f"{1e3 * record.ours.seconds:.3f}", f"{record.times_peak(record.ours):.2f}"
 
 
 def _gain(record: NetworkRecord | None) -> tuple[float | None, str]:

@@ -306,7 +306,7 @@ def test_an_old_calibration_is_made_again_before_kernels_are_timed(monkeypatch):
 def test_kernels_timed_while_others_ran_are_not_kept(monkeypatch):
     kept, tries = [], []
     here = MACHINE.model_copy(update={"date": datetime.now(UTC).isoformat()})
-    monkeypatch.setattr(Load, "disturbed", "other programs took 60% of its cores' time")
+    monkeypatch.setattr(Load, "disturbed", "other programs took 60% of the cores' time")
     monkeypatch.setattr(module, "keep", kept.append)
     monkeypatch.setattr(module, "SAMPLES", [s for s in SAMPLES if s.name == "small"])
     monkeypatch.setattr(module, "build_clocked", lambda _: (None,))

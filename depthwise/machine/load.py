@@ -30,7 +30,7 @@ class Load:
         """What disturbed it, in words; empty where nothing did."""
         reasons = []
         if self.foreign is not None and self.foreign > FOREIGN:
-            reasons.append(f"other programs took {self.foreign:.0%} of its cores' time")
+            reasons.append(f"other programs took {self.foreign:.0%} of the cores' time")
         if self.waited is not None and self.waited > WAITED:
             reasons.append(f"what was measured waited {self.waited:.0%} of its time for a core")
         return " and ".join(reasons)

@@ -4,7 +4,15 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 FORMAT = 2  # 1 did not look at what else ran
 
@@ -125,6 +133,13 @@ class Machine(Record):
     readings: tuple[Reading, ...]
     second: Second | None
     kernels: KernelTable | None = None
+
+    @field_validator("date")
+    @classmethod
+    def _date_has_a_zone(cls, date: str) -> str:
+        if datetime.fromisoformat(date).tzinfo is None:
+            raise ValueError(f"{date} names no time zone")
+        return date
 
     @property
     def lanes(self) -> int:

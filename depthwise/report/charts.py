@@ -37,8 +37,8 @@ class Frame:
 
 def roofline_chart(found: Profiled) -> str:
     """Return every layer with multiply-adds at its FLOPs a byte and GFLOP/s, below the roofs."""
-    layers = [layer for layer in found.layers if layer.rate > 0]
-    if not layers or found.machine is None:
+    layers = [layer for layer in found.layers if layer.rate > 0 and layer.of_ideal is not None]
+    if not layers or found.machine is None or found.contradicted:  # no roof that could be drawn
         return ""
     low, high = _decades([layer.intensity for layer in layers])
     bottom, top = _decades([layer.rate for layer in layers] + [found.peak * 1.3])

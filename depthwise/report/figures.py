@@ -22,6 +22,11 @@ def percent(value: float, digits: int = 0) -> Markup:
     return _mark(value, f"{100 * value:.{digits}f} %")
 
 
+def share(value: float | None) -> Markup:
+    """Return a share as percent; a dash where there is none."""
+    return Markup("–") if value is None else percent(value)
+
+
 def times(value: float, digits: int = 2) -> Markup:
     """Return a ratio."""
     return _mark(value, f"{value:.{digits}f}×")
@@ -42,7 +47,7 @@ def path(text: str) -> Markup:
     return Markup(".<wbr>").join(text.split("."))
 
 
-FILTERS = {f.__name__: f for f in (number, units, percent, times, tiny, sizes, path)}
+FILTERS = {f.__name__: f for f in (number, units, percent, share, times, tiny, sizes, path)}
 
 
 def _mark(value: float, text: str) -> Markup:
