@@ -6,14 +6,20 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from random import Random
 
+import numpy as np
 import pytest
 from orders import measured_elsewhere, ordered  # noqa: F401  (a fixture, used by all)
 
 from depthwise.compiler.manifest import read_manifest
-from depthwise.report.charts import LETTERS, field_chart
+from depthwise.machine import Spread
+from depthwise.machine.record import Reading
+from depthwise.report.charts import LETTERS, field_chart, roofline_chart
+from depthwise.report.colours import COLOURS
 from depthwise.report.figures import number, percent, sizes, times, tiny, units
 from depthwise.report.record import Report
+from depthwise.report.roofs import Box, Roof, place_names, text_box
 from depthwise.shipping import Build, ship
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2}
@@ -161,6 +167,72 @@ def test_the_titles_of_a_chart_stay_apart(figures):
             for title in ("the whole image", "pixels seen")
         )
         assert abs(image - axis) > LETTERS
+
+
+TEXT = re.compile(r'<text x="([^"]+)" y="([^"]+)" font-size="([^"]+)" class="([^"]*)">([^<]*)<')
+
+
+def texts_of(svg):
+    """Return each text of a chart with the box that it covers."""
+    found = []
+    for x, y, size, style, text in TEXT.findall(svg):
+        box = text_box(float(x), float(y), text, float(size))
+        width = box.right - box.left
+        back = {"end": width, "middle": width / 2}.get(style.split()[-1], 0)
+        found.append((text, box._replace(left=box.left - back, right=box.right - back)))
+    return found
+
+
+def drawn(found, random):
+    """Return the chart of a random machine and layers, below its roofs, of that profile."""
+    peak = 10 ** random.uniform(0, 3.5)
+    slowest = 10 ** random.uniform(-0.5, 2)
+    steps = random.choice([(1, 1, 1), (1.01, 1.02, 1.01), (1.5, 3, 2), (20, 5, 8), (1, 40, 1.1)])
+    rates = [slowest, *np.cumprod(steps) * slowest]
+    levels = ("memory", "L3", "L2", "L1")[: random.randint(1, 4)]
+    machine = found.machine.model_copy(update={"readings": tuple(
+        Reading(level=level, span=1, gigabytes=Spread.of_rates([rate]))
+        for level, rate in zip(levels, rates, strict=False))})  # fmt: skip
+    layers = []
+    kinds = random.sample(list(COLOURS), random.randint(1, len(COLOURS)))
+    for _ in range(random.randint(1, 40)):
+        intensity = 10 ** random.uniform(-1.5, 2.5)
+        rate = min(peak, intensity * rates[len(levels) - 1]) * random.uniform(0.01, 1)
+        layers.append(found.layers[0].model_copy(update={
+            "intensity": intensity, "rate": rate, "of_ideal": 0.5, "kind": random.choice(kinds),
+            "share": random.random() ** 4}))  # fmt: skip
+    changed = {"machine": machine, "peak": peak, "layers": tuple(layers), "contradicted": ()}
+    return roofline_chart(found.model_copy(update=changed))
+
+
+def test_no_text_of_a_roofline_chart_overprints_another(figures):
+    found = Report.model_validate(figures).profiled
+    random = Random(0)
+    beside = 0
+    for case in range(400):
+        svg = drawn(found, random)
+        width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups())
+        texts = texts_of(svg)
+        names = [text for text, _ in texts]
+        for i, (text, box) in enumerate(texts):
+            assert box.within(Box(0, 0, width + 1, height)), (case, text)
+            for other, second in texts[:i]:
+                assert not box.meets(second), (case, text, other)
+        beside += sum("GB/s" in name for name in names)
+        assert sum("peak" in name for name in names) == 1
+    assert beside > 600  # they are all there
+
+
+def test_a_roof_without_a_place_is_named_below():
+    roofs = [Roof((0.0, 100.0), (100.0, 0.0), f"L{i} 1 GB/s") for i in range(40)]
+    room = Box(0, 0, 100, 100)
+    found = place_names(roofs, room, [], [], 9)
+    boxes = [
+        text_box(*place, roof.name, 9) for place, roof in zip(found, roofs, strict=True) if place
+    ]
+    assert 2 <= len(boxes) < 40
+    assert all(box.within(room) for box in boxes)
+    assert not any(a.meets(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_a_library_that_cannot_run_here_has_a_report_too(tmp_path):
