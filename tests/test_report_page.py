@@ -17,7 +17,8 @@ from depthwise.machine import Spread
 from depthwise.machine.record import Reading
 from depthwise.report.charts import LETTERS, field_chart, roofline_chart
 from depthwise.report.colours import COLOURS
-from depthwise.report.figures import number, percent, sizes, times, tiny, units
+from depthwise.report.figures import number, path, percent, share, sizes, times, tiny, units
+from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.record import Report
 from depthwise.report.roofs import Box, Roof, place_names, text_box
 from depthwise.shipping import Build, ship
@@ -129,6 +130,8 @@ def test_the_picture_of_the_network_is_the_recorded_one(page, figures):
         (number(1234.567, 1, "ms"), '<data value="1234.567">1,234.6 ms</data>'),
         (units(300_774_272), '<data value="300774272">300.77 M</data>'),
         (percent(0.876, 1), '<data value="0.876">87.6 %</data>'),
+        (share(0.876), '<data value="0.876">88 %</data>'),
+        (share(None), "–"),
         (times(7.756), '<data value="7.756">7.76×</data>'),
         (tiny(2.04e-6), '<data value="2.04e-06">2.0e-06</data>'),
         (sizes([3, 5]), '<data value="3">3</data>×<data value="5">5</data>'),
@@ -152,7 +155,7 @@ def test_a_wrong_digit_would_be_noticed():
 
 
 def test_nothing_is_fetched(page):
-    assert all(source.startswith("data:") for source in read(page).sources)
+    assert all(source.startswith(("data:", "#")) for source in read(page).sources)
     assert "url(" not in page
     assert "<script" not in page
 
@@ -160,8 +163,11 @@ def test_nothing_is_fetched(page):
 def test_the_titles_of_a_chart_stay_apart(figures):
     counted = Report.model_validate(figures).counted
     field = counted.receptive_field[0]
-    for side in (field // 2, 0.97 * field, 10 * field):  # sees more than the image, ..., and less
+    sides = (field // 2, 0.97 * field, 10 * field)  # it sees more than the image, ..., and less
+    for side in (*sides, 1, 99, 501, 999, 1001, 2000, 5001):
         drawn = field_chart(counted, side)
+        boxes = [box for text, box in texts_of(drawn) if "whole" not in text]
+        assert not any(a.meets(b) for i, a in enumerate(boxes) for b in boxes[:i])
         image, axis = (
             float(re.search(rf' y="([\d.]+)"[^>]*>{title}<', drawn)[1])
             for title in ("the whole image", "pixels seen")
@@ -221,6 +227,33 @@ def test_no_text_of_a_roofline_chart_overprints_another(figures):
         beside += sum("GB/s" in name for name in names)
         assert sum("peak" in name for name in names) == 1
     assert beside > 600  # they are all there
+
+
+def test_the_cards_of_the_picture_cover_it_and_cut_none(figures):
+    svg = figures["counted"]["picture"]
+    cards = [list(map(float, box.split())) for box in cut_into_cards(svg)]
+    width, height = map(float, re.search(r'viewBox="0 0 (\S+) ([0-9.]+)', svg).groups())
+    assert sum(tall for *_, tall in cards) == pytest.approx(height)
+    assert {(x, wide) for x, _, wide, _ in cards} == {(0.0, width)}
+    tops = [top for _, top, _, _ in cards]
+    drawn = re.findall(r'y="([\d.]+)" width="[\d.]+" height="([\d.]+)"[^>]*class="card"', svg)
+    assert 1 <= len(cards) <= len(drawn)
+    for y, tall in drawn:
+        assert not any(float(y) < top < float(y) + float(tall) for top in tops)
+    assert cut_into_cards("<svg></svg>") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("blocks.0.expand.conv", "blocks.<wbr>0.<wbr>expand.<wbr>conv"),
+        ("separable_convolution", "separable_<wbr>convolution"),
+        ("depthwiseBlock2", "depthwise<wbr>Block2"),
+        ("a<b", "a&lt;b"),
+    ],
+)
+def test_names_break_where_a_reader_would_break_them(name, printed):
+    assert str(path(name)) == printed
 
 
 def test_a_roof_without_a_place_is_named_below():

@@ -18,6 +18,7 @@ WIDTH, HEIGHT = 440, 330  # pixels: letters of 10 stay readable on a phone 360 p
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 20, 40
 LETTERS, SMALL = 10, 9
 MOST_DECADES = 5  # with ticks at 2 and 5, too
+MOST_TICKS = 8  # up a chart of this height
 LINE = 14  # pixels, of one more line of text
 
 MARKERS = {
@@ -74,8 +75,9 @@ def field_chart(counted: Counted, side: int) -> str:
     corners = [points[0]]
     for before, after in pairwise(points):
         corners += [(after[0], before[1]), after]
-    step = 10 ** floor(log10(most))
-    ticks = [i * step / 2 for i in range(1, ceil(2 * most / step))]
+    power = 10 ** floor(log10(most))
+    step = next(power * part for part in (0.1, 0.2, 0.5, 1, 2) if most <= MOST_TICKS * power * part)
+    ticks = [i * step for i in range(1, ceil(most / step))]
     grid = [wire((LEFT, frame.y(t)), (WIDTH - RIGHT, frame.y(t)), style="grid") for t in ticks]
     scale = [words(LEFT - 6, frame.y(t) + 3, f"{t:g}", LETTERS, "dim end") for t in ticks]
     image = frame.y(side)

@@ -1,5 +1,6 @@
 """Numbers and paths in a page: each number carries its value as report.json has it."""
 
+import re
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
@@ -8,7 +9,7 @@ from depthwise.accounting.tables import in_units
 
 
 def number(value: float, digits: int = 0, unit: str = "") -> Markup:
-    """Return a number with so many digits behind the point."""
+    """Return a number with so many digits after the point."""
     return _mark(value, f"{value:,.{digits}f} {unit}".strip())
 
 
@@ -43,8 +44,11 @@ def sizes(values: Sequence[float]) -> Markup:
 
 
 def path(text: str) -> Markup:
-    """Return a module's path that may break behind its dots."""
-    return Markup(".<wbr>").join(text.split("."))
+    """Return a module's path that may break after its dots and underscores, and in camelCase."""
+    return Markup("<wbr>").join(filter(None, BREAKS.split(text)))
+
+
+BREAKS = re.compile(r"(?<=[._])|(?<=[a-z0-9])(?=[A-Z])")
 
 
 FILTERS = {f.__name__: f for f in (number, units, percent, share, times, tiny, sizes, path)}
