@@ -74,7 +74,9 @@ def results_table(folder: Path) -> Table:
     one, two = read(folder, 1), read(folder, 2)
     gains: dict[int, list[float]] = {1: [], 2: []}
     for network, (share, gain) in GOALS.items():
-        row = [short(network), *_share(one.get(network)), f"{share:.2f}"]
+        busy = any(record.disturbed for record in (one.get(network), two.get(network)) if record)
+        name = f"{short(network)} (no measurement: busy machine)" if busy else short(network)
+        row = [name, *_share(one.get(network)), f"{share:.2f}"]
         for threads, found in ((1, one), (2, two)):
             ratio, peer = _gain(found.get(network))
             row += [f"{ratio:.2f}x" if ratio else "", peer]
