@@ -224,6 +224,9 @@ def test_no_text_of_a_roofline_chart_overprints_another(figures):
             assert box.within(Box(0, 0, width + 1, height)), (case, text)
             for other, second in texts[:i]:
                 assert not box.meets(second), (case, text, other)
+        (peak,) = re.findall(r'points="\S+,(\S+) \S+" class="roof"', svg)
+        for text, box in texts:
+            assert "GB/s" not in text or not box.top < float(peak) < box.bottom, (case, text)
         beside += sum("GB/s" in name for name in names)
         assert sum("peak" in name for name in names) == 1
     assert beside > 600  # they are all there

@@ -122,7 +122,10 @@ def _roofs(
             rates[Roof(ends[0], ends[1], f"{reading.level} {rate:.0f} GB/s")] = rate
     names = place_names(
         tuple(rates), Box(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
-        [text_box(right - text_width(title, LETTERS), above, title, LETTERS)],
+        [
+            text_box(right - text_width(title, LETTERS), above, title, LETTERS),
+            Box(LEFT, frame.y(peak) - 1, WIDTH - RIGHT, frame.y(peak) + 1),
+        ],
         [_around(frame, layer) for layer in layers], SMALL,
     )  # fmt: skip
     left_over = {}
