@@ -74,7 +74,9 @@ def results_table(folder: Path) -> Table:
     one, two = read(folder, 1), read(folder, 2)
     gains: dict[int, list[float]] = {1: [], 2: []}
     for network, (share, gain) in GOALS.items():
-        row = [short(network), *_share(one.get(network)), f"{share:.2f}"]
+        busy = any(record.disturbed for record in (one.get(network), two.get(network)) if record)
+        name = f"{short(network)} (no measurement: busy machine)" if busy else short(network)
+        row = [name, *_share(one.get(network)), f"{share:.2f}"]
         for threads, found in ((1, one), (2, two)):
             ratio, peer = _gain(found.get(network))
             row += [f"{ratio:.2f}x" if ratio else "", peer]
@@ -89,7 +91,7 @@ def results_table(folder: Path) -> Table:
 def _share(record: NetworkRecord | None) -> tuple[str, str]:
     if record is None or record.ours.seconds is None:
         return "", ""
-    return f"{1e3 * record.ours.seconds:.3f}", f"{record.share_of_peak(record.ours):.2f}"
+    return f"{1e3 * record.ours.seconds:.3f}", f"{record.times_peak(record.ours):.2f}"
 
 
 def _gain(record: NetworkRecord | None) -> tuple[float | None, str]:

@@ -10,7 +10,7 @@ def spread(value: float) -> Spread:
 
 MACHINE = Machine(
     cpu="Round Numbers 3000", features=("fma",), cores=2, target="x86-64-v3", compiler="cc 1.0",
-    date="2026-01-01T00:00:00+00:00", rounds=9, caches=(32768, 1048576), cache_source="system",
+    date="2026-01-01T00:00:00+00:00", rounds=18, caches=(32768, 1048576), cache_source="system",
     peaks=(Peak(lanes=4, gflops=spread(50)), Peak(lanes=8, gflops=spread(100))),
     readings=(
         Reading(level="L1", span=16384, gigabytes=spread(400)),

@@ -1,18 +1,22 @@
 """The comparison: who takes which turn, who is left out and why, and what the file says."""
 
 import json
+import os
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from machines import MACHINE
 from torch import nn
 
 from depthwise.accounting.tables import render
 from depthwise.bench import case as cases
+from depthwise.bench import peak
 from depthwise.bench.case import Question, settle
 from depthwise.bench.peers import PEERS, Runtime, find_peers
 from depthwise.bench.record import BenchRecord, NetworkRecord, RuntimeRecord
@@ -57,6 +61,7 @@ class Fake:
 
     def __init__(self, name, seconds, log, last=None):
         self.name, self.seconds, self.log, self.last = name, seconds, log, last
+        self.pid = os.getpid()
 
     def run(self, count):
         self.log.append((self.name, count))
@@ -74,14 +79,15 @@ def entries(log, **last):
 
 
 def test_everyone_gets_a_turn_in_every_round_and_the_order_turns():
-    log, peak = [], []
+    log, measured = [], []
     found = entries(log)
-    peaks = take_turns(found, 4, lambda: peak.append(len(log)) or 1e9)
+    turns = take_turns(found, 4, lambda: measured.append(len(log)) or 1e9)
     assert [name for name, _ in log[:3]] == ["a", "b", "c"]  # how long each takes
     order = "".join(name for name, _ in log[3:])
     assert order == "abc" + "bca" + "cab" + "abc"
-    assert [peak[i] for i in range(4)] == [3, 6, 9, 12]  # before each round
-    assert peaks == [1e9] * 4
+    assert measured == [3, 6, 9, 12]  # before each round
+    assert [turn.peak for turn in turns] == [1e9] * 4
+    assert all(0 <= (turn.foreign or 0) <= 1 for turn in turns)
     assert all(len(entry.rounds) == 4 for entry in found)
 
 
@@ -262,6 +268,58 @@ def test_ratios_are_taken_within_rounds():
 def test_the_share_of_the_peak_is_taken_within_rounds():
     found = record()
     assert found.share_of_peak(found.ours) == 0.5  # 200 of 2 x 400, 4 x 100, 1 x 200
+
+
+def test_no_share_of_the_peak_is_above_all_of_it():
+    found = record()
+    within = found.model_copy(update={"macs": 205})  # 1.025 times the peak
+    over = found.model_copy(update={"macs": 482})
+    assert within.share_of_peak(found.ours) == 1.0
+    assert over.share_of_peak(found.ours) is None
+    assert over.times_peak(found.ours) == pytest.approx(2.41)
+    assert over.is_over(found.ours)
+    assert not within.is_over(found.ours)
+    text = render(network_table(over, 1), 140)
+    assert "241" not in text
+    assert "–: faster than the multiply-adds counted allow" in text
+    assert "–:" not in render(network_table(within, 1), 140)
+
+
+EVEN = record(a=[(6.0,), (4.0,), (4.0,)]).model_copy(
+    update={"runtimes": (runtime("depthwise", (2.0,), (4.0,), (3.9,)), runtime("a", *[(6.0,)] * 3))}
+)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "words"),
+    [
+        ((0.01, 0.02, None), ""), ((), ""), ((None, None, None), ""),
+        ((0.01, 0.9, 0.02), ""),  # one round of three: medians leave it out
+        ((0.3, 0.5, 0.9), "other programs took 50% of the cores' time"),
+    ],
+)  # fmt: skip
+def test_a_comparison_on_a_busy_machine_is_none(foreign, words):
+    found = EVEN.model_copy(update={"foreign": foreign})
+    assert found.disturbed == words
+    text = render(network_table(found, 1), 140)
+    assert (f"NOT A MEASUREMENT: {words}" in text) == bool(words)
+    assert ("best peer: a, " in text) == (not words)
+
+
+def test_runs_that_differ_widely_are_no_measurement():
+    assert record().disturbed == "the runs of one runtime differ widely in time"  # 1, 2, 4, 8
+
+
+def test_a_peak_above_the_calibrated_one_has_the_machine_calibrated_again(monkeypatch):
+    now = MACHINE.model_copy(update={"date": datetime.now(UTC).isoformat()})
+    monkeypatch.setattr(peak, "find", lambda: MACHINE)  # 100 GFLOP/s
+    monkeypatch.setattr(peak, "calibrate", lambda: now)
+    assert peak.known_machine([99e9, 102e9], 1) is MACHINE
+    assert peak.known_machine([99e9, 104e9], 1) is now
+    assert peak.known_machine([204e9], 2) is MACHINE
+    monkeypatch.setattr(peak, "find", lambda: None)
+    assert peak.known_machine([99e9], 1) is None
+    assert "calibrated just now at 200" in render(network_table(EVEN, 2, now), 140)
 
 
 def test_the_file_says_all_and_is_read_again(tmp_path, capsys, monkeypatch):

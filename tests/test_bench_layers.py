@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.accounting.tables import render
-from depthwise.bench.layers import LayerTime, Profile, bound, profile
-from depthwise.bench.peak import measure_peak
+from depthwise.bench import layers as layers_module
+from depthwise.bench.layers import LayerTime, Profile, agreed, profile, usual
+from depthwise.bench.least import bound, bytes_moved, products, seconds_to_move
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
 from depthwise.compiler import pipeline
@@ -19,7 +21,7 @@ from depthwise.compiler.clock import time_steps
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import capture
-from depthwise.machine import Machine
+from depthwise.machine import Machine, Spread
 
 NATIVE = find_target("native")
 
@@ -84,11 +86,11 @@ def test_the_layers_take_as_long_as_the_whole():
 
 
 def test_a_peak_is_above_what_a_network_reaches(found):
-    peak = measure_peak()
-    assert peak > found.flops
-    text = render(layers_table("small", found, peak, None), 140)
-    assert text.startswith(f"small, median of {found.runs} runs")
-    assert f"{peak / 1e9:.1f} GFLOP/s" in text
+    assert found.peak > found.flops
+    text = render(layers_table("small", found, None), 140)
+    assert text.startswith(f"small, {found.runs} runs")
+    assert f"{found.peak / 1e9:.1f} GFLOP/s" in text
+    assert "`depthwise calibrate` once" in text
 
 
 def machine():
@@ -97,7 +99,8 @@ def machine():
     return Machine.model_validate(
         {
             "cpu": "paper", "features": (), "cores": 1, "target": "x86-64-v4", "compiler": "none",
-            "date": "2026", "rounds": 1, "caches": (32768,), "cache_source": "system",
+            "date": "2026-01-01T00:00:00+00:00", "rounds": 1,
+            "caches": (32768,), "cache_source": "system",
             "peaks": [{"lanes": 16, "gflops": spread(100.0)}], "second": None,
             "readings": [
                 {"level": level, "span": 1, "gigabytes": spread(rate)}
@@ -117,23 +120,152 @@ def spread(value):
         (5_000_000, 10_000, 1, 1.0, 1e-4, "arithmetic"),
         (5_000_000, 10_000, 1, 0.5, 1e-4, "tail"),
         (0, 10_000, 1, 1.0, 1e-7, "bandwidth, L1"),
-        (5_000_000, 2_000_000, 1, 1.0, 2e-4, "bandwidth, memory"),
+        # 32768 bytes from L1, the others from memory
+        (5_000_000, 2_000_000, 1, 1.0, 1.9705088e-4, "bandwidth, memory"),
         (5_000_000, 2_000_000, 100, 1.0, 1e-4, "arithmetic"),  # streamed: a window stays near
     ],
 )
 def test_a_layer_is_bound_by_what_takes_longest(macs, size, calls, filled, seconds, reason):
-    layer = LayerTime("a", "a", "f32_conv", (1, 8, 9, 9), "", calls, 1e-3, macs, size, filled)
-    found = bound(layer, machine(), peak=100e9)
+    found = bound(macs, size, calls, filled, machine(), peak=100e9)
     assert found.seconds == pytest.approx(seconds)
     assert found.reason == reason
 
 
+def test_only_what_a_cache_has_no_room_for_comes_from_the_next():
+    assert seconds_to_move(32768, machine()) == pytest.approx(32768 / 100e9)
+    one_more = seconds_to_move(32769, machine()) - seconds_to_move(32768, machine())
+    assert one_more == pytest.approx(1 / 10e9)
+
+
+# ---------------------------------------------------------------------------- the least there is
+
+
+def least(net, shape, path):
+    """Return what the longest kernel of a layer has to do: multiply-adds, bytes."""
+    layers = profile(plan_of(net, shape), seconds=0.0).layers
+    (row,) = [row for row in layers if row.path == path and row.bytes]
+    return row
+
+
+def test_winograd_has_to_do_what_lies_between_its_transforms():
+    row = least(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1)), (1, 64, 28, 28), "0")
+    assert row.kernel == "f32_winograd"
+    assert row.macs == 28 * 28 * 64 * 64 * 9
+    assert row.needed == 7 * 7 * 36 * 64 * 64  # tiles of 4 x 4 outputs at 6 x 6 points
+    assert row.flops == 2 * row.needed / row.seconds
+
+
+def test_padding_of_tiles_is_no_work():
+    row = least(nn.Sequential(nn.Conv2d(3, 5, 3, padding=1)), (1, 3, 9, 9), "0")
+    assert row.needed == row.macs == 81 * 5 * 27
+    (step,) = [s for s in plan_of(nn.Conv2d(6, 6, 3, groups=6), (1, 6, 9, 9)).steps if s.layer
+               or s.kernel == "f32_depthwise"]  # fmt: skip
+    assert products(step) == 49 * 9 * 6
+
+
+@pytest.mark.parametrize(
+    ("conv", "seen"),
+    [
+        (nn.Conv2d(8, 8, 1, 2), 16 * 16),  # every other pixel of every other row
+        (nn.Conv2d(8, 8, 3, 2, 1), 32 * 32),
+        (nn.Conv2d(8, 8, 2, 4), 16 * 16),
+        (nn.MaxPool2d(2, 3), 22 * 22),  # 11 windows of 2 rows, and as many columns
+    ],
+)
+def test_what_a_window_steps_over_is_not_read(conv, seen):
+    net = nn.Sequential(nn.Identity(), conv)
+    plan = plan_of(net, (1, 8, 32, 32))
+    (node,) = [node for node in plan.graph if node.path == "1"]
+    steps = [step for step in plan.steps if step.name == node.name]
+    weights = sum(p.numel() for p in conv.parameters())
+    assert bytes_moved(plan.graph, node, steps) == 4 * (seen * 8 + weights)
+
+
+def test_a_mean_of_totals_does_not_read_the_image():
+    net = nn.Sequential(nn.Conv2d(32, 32, 3, 1, 1, groups=32), nn.AdaptiveAvgPool2d(1))
+    row = least(net, (1, 32, 56, 56), "1")
+    assert row.bytes < 4 * 32 * 56 * 56 / 8  # the convolution left the totals of its rows
+
+
+# ------------------------------------------------------------------------- nothing above the roofs
+
+
+def timed(seconds, macs=1_000_000, size=1000):
+    layer = LayerTime("a", "a", "f32_conv", (1, 8, 9, 9), "", 1, seconds, macs, macs, size)
+    return Profile((layer,), 9, peak=100e9)
+
+
+def test_a_layer_faster_than_its_roof_proves_the_machine_wrong():
+    assert not timed(2e-5).contradicts(machine())  # at its roof
+    assert not timed(1.95e-5).contradicts(machine())
+    assert timed(0.83e-5).contradicts(machine())  # "reached 241 %"
+    assert timed(1e-5, macs=0, size=2_000_000).contradicts(machine())
+    assert not timed(1e-9, macs=100).contradicts(machine())  # too short for the clock
+
+
+def test_what_is_contradicted_is_calibrated_again_and_only_that(monkeypatch):
+    made = []
+    faster = machine().model_copy(update={"date": "2026-02-02T00:00:00+00:00", "peaks": (
+        machine().peaks[0].model_copy(update={"gflops": Spread.of_rates([250.0])}),)})  # fmt: skip
+    monkeypatch.setattr(layers_module, "calibrate", lambda: made.append(1) or faster)
+    monkeypatch.setattr(layers_module, "measure_peak", lambda: 120e9)
+    good = timed(2e-5)
+    assert agreed(good, machine()) == (good, machine())
+    assert made == []
+    found, here = agreed(timed(0.83e-5), machine())
+    assert here is faster
+    assert found.peak == 250e9  # the best of what was measured
+    assert not found.contradicts(here)
+    wrong, _ = agreed(timed(0.1e-5), machine())  # and still: no second time
+    assert wrong.contradicts(here)
+    assert made == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shares"),
+    [(2e-5, ["100.0", "100"]), (1.95e-5, ["100.0", "100"]), (4e-5, ["50.0", "50"]),
+     (0.83e-5, ["–", "–"]), (1e-7, ["–", "–"])],
+)  # fmt: skip
+def test_the_table_has_no_share_above_all(seconds, shares):
+    text = render(layers_table("small", timed(seconds), machine()), 160)
+    (row,) = [line for line in text.splitlines() if line.startswith("a ")]
+    assert row.split()[-3:] == [*shares, "arithmetic"]
+    said = "–: the peak measured was lower than what this layer reached" in text
+    assert said == (shares[0] == "–")
+    assert "calibrated " in text
+
+
+def test_a_disturbed_profile_says_so_first():
+    found = replace(timed(2e-5), disturbed="other programs took 50% of the cores' time")
+    lines = render(layers_table("small", found, machine()), 160).splitlines()
+    assert lines[1].startswith("NOT A MEASUREMENT: other programs took 50%")
+
+
+def test_layers_add_up_to_the_whole(found):
+    runs = np.array([[1.0, 2.0], [1.2, 2.4], [9.0, 1.0], [0.5, 0.5], [1.1, 2.2]])
+    assert usual(runs).tolist() == pytest.approx([1.1, 2.2])  # the fastest and the slowest left out
+    medians = np.median(runs, axis=0).sum(), np.median(runs.sum(axis=1))
+    assert medians[0] != medians[1]
+    assert found.seconds == sum(layer.seconds for layer in found.layers)
+
+
+def test_what_runs_by_turns_is_timed_in_the_same_minute():
+    asked = []
+    found = profile(
+        plan_of(small(), (1, 3, 16, 16)),
+        seconds=0.0,
+        library=lambda n: asked.append(n) or [2.0] * n,
+    )
+    assert len(asked) > 1
+    assert found.library == 2.0
+
+
 def test_the_table_says_what_a_layer_is_bound_by(found):
-    text = render(layers_table("small", found, 1e12, machine()), 160)
+    text = render(layers_table("small", found, machine()), 160)
     (row,) = [line for line in text.splitlines() if line.startswith("7 ") and "conv" in line]
     assert "bandwidth, L1" in row  # 16 x 10 weights for each of 10 sums
     layer = next(layer for layer in found.layers if layer.path == "7" and layer.macs)
-    assert layer.bytes == 4 * (16 + 160 + 10 + 10)
+    assert layer.bytes == 4 * (16 + 160 + 10)  # read: more than the 10 that are written
     assert layer.filled == 10 / (-(-10 // NATIVE.lanes) * NATIVE.lanes)
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,7 @@ from depthwise.layers import InvertedResidual
 from depthwise.machine import kernels as module
 from depthwise.machine.kernels import by_layer, code_digest, is_current, make_table, sample_plan
 from depthwise.machine.least_squares import bounded_least_squares
+from depthwise.machine.load import Load
 from depthwise.machine.prediction import attribute, predict
 from depthwise.machine.quantities import COUNTS, quantities
 from depthwise.machine.record import OTHERS, KernelPrices, KernelTable
@@ -41,7 +43,9 @@ def plan_of(net, shape, optimize=None):
 
 def table(**prices):
     kernels = [KernelPrices(kernel=k, steps=1, prices=p, error=0) for k, p in prices.items()]
-    return KernelTable(code=code_digest(), gflops=100, kernels=tuple(kernels))
+    return KernelTable(
+        code=code_digest(), calibrated=MACHINE.date, gflops=100, kernels=tuple(kernels)
+    )
 
 
 KNOWN = MACHINE.model_copy(update={"kernels": table(**{"f32_conv": PRICES, OTHERS: PRICES})})
@@ -161,9 +165,12 @@ def test_a_table_prices_each_kernel_and_the_unknown_ones():
     assert found.prices("f32_unary")["windows"] == pytest.approx(2e-9, rel=1e-3)
     assert found.prices("f32_never_seen")["windows"] == pytest.approx(2e-9, rel=1e-3)
     assert all(each.error < 1e-3 for each in found.kernels)
-    assert is_current(found)
-    assert not is_current(found.model_copy(update={"code": "other"}))
-    assert not is_current(None)
+    timed = MACHINE.model_copy(update={"kernels": found})
+    assert is_current(timed)
+    assert not is_current(MACHINE)
+    assert not is_current(timed.model_copy(update={"date": "2026-01-02T00:00:00+00:00"}))
+    other = found.model_copy(update={"code": "other"})
+    assert not is_current(timed.model_copy(update={"kernels": other}))
 
 
 def test_bands_of_a_layer_are_one_row():
@@ -274,13 +281,54 @@ def test_kernels_are_timed_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("depthwise.machine.calibration.machine_path", lambda: place)
     monkeypatch.setattr(module, "SAMPLES", [s for s in SAMPLES if s.name == "small"])
     monkeypatch.setattr(module, "SECONDS", 0.01)
-    here = MACHINE.model_copy(update={"target": find_target("native").name})
+    monkeypatch.setattr(Load, "disturbed", "")
+    now = datetime.now(UTC).isoformat()
+    here = MACHINE.model_copy(update={"target": find_target("native").name, "date": now})
     found = module.time_kernels(here)
     assert machines.find() == found
-    assert is_current(found.kernels)
+    assert is_current(found)
     cost = dw.cost(find_network("resnet56_cifar").construct(), (1, 3, 32, 32), machine=found)
     assert cost.milliseconds is not None
     assert 0.01 < cost.milliseconds < 1000
+
+
+def test_an_old_calibration_is_made_again_before_kernels_are_timed(monkeypatch):
+    now = MACHINE.model_copy(update={"date": datetime.now(UTC).isoformat()})
+    monkeypatch.setattr(module, "calibrate", lambda: now)
+    monkeypatch.setattr(module, "keep", lambda _: None)
+    monkeypatch.setattr(module, "SAMPLES", [])
+    monkeypatch.setattr(module, "make_table", lambda here, _: table().model_copy(
+        update={"calibrated": here.date}))  # fmt: skip
+    assert module.time_kernels(MACHINE).date == now.date  # MACHINE is months old
+    assert is_current(module.time_kernels(now))
+
+
+def test_kernels_timed_while_others_ran_are_not_kept(monkeypatch):
+    kept, tries = [], []
+    here = MACHINE.model_copy(update={"date": datetime.now(UTC).isoformat()})
+    monkeypatch.setattr(Load, "disturbed", "other programs took 60% of the cores' time")
+    monkeypatch.setattr(module, "keep", kept.append)
+    monkeypatch.setattr(module, "SAMPLES", [s for s in SAMPLES if s.name == "small"])
+    monkeypatch.setattr(module, "build_clocked", lambda _: (None,))
+    row = ("f32_unary", {"calls": 1.0}, 1e-6)
+    monkeypatch.setattr(module, "timed", lambda *_: tries.append(1) or [row])
+    found = module.time_kernels(here)
+    assert found.disturbed.startswith("other programs took")
+    assert kept == []
+    assert len(tries) == module.TRIES
+
+
+def test_a_whole_is_the_sum_of_its_layers_and_its_copies():
+    net = nn.Sequential(InvertedResidual(16, 96, 24), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = dw.cost(net, (1, 16, 40, 40), machine=KNOWN)
+    plan = plan_of(net, (1, 16, 40, 40), "speed")
+    assert KNOWN.kernels is not None
+    steps = zip(plan.steps, predict(plan, KNOWN, KNOWN.kernels), strict=True)
+    names = {layer.name for layer in found.layers}
+    copies = 1e3 * sum(seconds for step, seconds in steps if step.name not in names)
+    assert copies > 0
+    layers = sum(layer.milliseconds or 0 for layer in found.layers)
+    assert found.milliseconds == pytest.approx(layers + copies, rel=1e-12)
 
 
 def test_cost_prints_milliseconds(capsys, monkeypatch):

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -11,10 +14,13 @@ from test_cli import run
 from depthwise import machine
 from depthwise.compiler.target import find_target
 from depthwise.machine import calibration as module
-from depthwise.machine import kernels, roofline
+from depthwise.machine import kernels, load, passes, roofline
 from depthwise.machine.caches import caches_in_sweep, system_caches
-from depthwise.machine.calibration import machine_path, measure, spans_of_levels
+from depthwise.machine.calibration import keep, machine_path, measure, spans_of_levels
+from depthwise.machine.load import Load, Waiting, Watch
+from depthwise.machine.passes import MOST_DISTURBED, MOST_PASSES, ROUNDS, take_passes
 from depthwise.machine.probes import Probes
+from depthwise.machine.record import in_words, share_of
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +33,17 @@ def path(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hurry(monkeypatch):
-    """Two short rounds: the numbers are of no use, but for being there."""
-    monkeypatch.setattr(module, "ROUNDS", 2)
+    """Two short rounds a pass: the numbers are of no use, but for being there."""
+    monkeypatch.setattr(passes, "ROUNDS", 2)
     monkeypatch.setattr(module, "SECONDS", 1e-4)
     monkeypatch.setattr(module, "MEMORY", 2**20)
+    monkeypatch.setattr(module, "system_caches", lambda: (32768, 2**20))
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """No measurement is disturbed, whatever else runs."""
+    monkeypatch.setattr(Load, "disturbed", "")
 
 
 class Clockwork:
@@ -58,6 +71,7 @@ class Clockwork:
         return {1: 1.0, 2: 1.5}[threads]
 
 
+@pytest.mark.usefixtures("quiet")
 def test_rates_are_of_all_threads_together(monkeypatch):
     monkeypatch.setattr(module, "system_caches", lambda: (32768, 2**20))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
@@ -69,7 +83,7 @@ def test_rates_are_of_all_threads_together(monkeypatch):
     assert round(found.second.arithmetic.best, 9) == round(found.second.memory.best, 9) == 1.5
     assert round(found.second.barrier.best, 9) == 50
     assert found.cache_source == "system"
-    assert found.rounds == 9
+    assert (found.rounds, found.apart, found.disturbed) == (2 * ROUNDS, 0, "")
 
 
 def test_one_core_has_no_second(monkeypatch):
@@ -129,7 +143,7 @@ def test_what_fits_lies_near():
     assert (MACHINE.lanes, MACHINE.gflops) == (8, 100)
 
 
-@pytest.mark.usefixtures("hurry")
+@pytest.mark.usefixtures("hurry", "quiet")
 def test_this_machine_is_measured_and_kept(path):
     assert machine.find() is None
     found = machine.calibrate()
@@ -139,8 +153,9 @@ def test_this_machine_is_measured_and_kept(path):
     ]
     assert found.gflops > 1  # any machine of this century
     assert found.target == find_target("native").name
-    path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
-    assert machine.find() is None
+    for before, after in (('"format":2', '"format":1'), (found.date, "yesterday")):
+        path.write_text(found.model_dump_json().replace(before, after))
+        assert machine.find() is None
 
 
 def test_probes_do_all_that_they_are_asked():
@@ -192,3 +207,197 @@ def test_calibrate_prints_what_is_known_and_measures_when_told(capsys, monkeypat
     assert code == 0
     assert "Newer" in out
     assert "two threads" not in out
+
+
+# -------------------------------------------------------------------------------- what else runs
+
+
+class Seen(Watch):
+    """A watch that found so much of the cores in others' hands."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.share = share
+
+    def load(self):
+        return Load(self.share)
+
+
+def others(*shares):
+    """Return what makes the watch of one round after the other."""
+    rounds = iter((0.0, *shares))  # the first warms up
+    return lambda: Seen(next(rounds))
+
+
+def trials(*rates):
+    """Return a trial of these rates, after one that warms up, and those that were taken."""
+    taken = []
+
+    def trial():
+        taken.append(1)
+        return rates[min(len(taken), len(rates)) - 1]
+
+    return {"fma": trial}, taken
+
+
+@pytest.fixture
+def at_work(monkeypatch):
+    """Fake trials take no time: they always have their core."""
+    monkeypatch.setattr(Waiting, "share", 0.0)
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_quiet_machine_makes_two_passes():
+    trial, taken = trials(100.0)
+    found = take_passes(trial, {}, others(*[0.02] * 2 * ROUNDS))
+    assert (found.disturbed, found.apart, found.rounds) == ("", 0, 2 * ROUNDS)
+    assert len(taken) == 1 + 2 * ROUNDS
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_busy_machine_is_noticed_though_its_rounds_agree():
+    trial, taken = trials(50.0)  # always half of what it could do
+    found = take_passes(trial, {}, others(*[0.5] * 99))
+    assert found.disturbed == "other programs took 50% of the cores' time"
+    assert len(taken) == 1 + MOST_DISTURBED * ROUNDS  # and it does not go on for ever
+    assert found.values == {"fma": [50.0] * (len(taken) - 1)}
+
+
+@pytest.mark.usefixtures("at_work")
+def test_rounds_in_which_others_worked_do_not_count():
+    one = [0.0] * (ROUNDS - 2) + [0.9] * 2
+    trial, _ = trials(1.0, *[100.0] * (ROUNDS - 2), *[300.0] * 2, *[100.0] * ROUNDS)
+    found = take_passes(trial, {}, others(*one, *[0.0] * ROUNDS))
+    assert (found.disturbed, found.rounds) == ("", 2 * ROUNDS - 2)
+    assert set(found.values["fma"]) == {100.0}
+
+
+@pytest.mark.usefixtures("at_work")
+def test_what_was_busy_for_one_pass_is_measured_again():
+    trial, taken = trials(1.0, *[100.0] * ROUNDS, *[40.0] * ROUNDS, *[104.0] * ROUNDS)
+    shares = [0.0] * ROUNDS + [0.6] * ROUNDS + [0.0] * ROUNDS
+    found = take_passes(trial, {}, others(*shares))
+    assert (found.disturbed, found.rounds) == ("", 2 * ROUNDS)
+    assert min(found.values["fma"]) == 100.0
+    assert found.apart == pytest.approx(1 - 100 / 104)
+    assert len(taken) == 1 + 3 * ROUNDS
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_machine_that_changes_its_speed_is_kept_in_the_end():
+    trial, taken = trials(1.0, *([200.0] * ROUNDS + [100.0] * ROUNDS) * 9)
+    found = take_passes(trial, {}, others(*[0.0] * 99))
+    assert (found.disturbed, found.apart) == ("", 0.5)  # said, but nothing else ran
+    assert len(taken) == 1 + MOST_PASSES * ROUNDS
+    assert max(found.values["fma"]) == 200.0
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_second_core_may_come_and_go():
+    alone, _ = trials(100.0)
+    twice, _ = trials(1.0, *([2.0] * ROUNDS + [1.0] * ROUNDS) * 2)
+    found = take_passes(alone, {"fma twice": twice["fma"]}, others(*[0.0] * 99))
+    assert (found.apart, found.rounds) == (0, 2 * ROUNDS)
+
+
+def test_a_thread_that_waits_for_its_core_was_disturbed(monkeypatch):
+    clock = {"wall": 0.0, "own": 0.0}
+    monkeypatch.setattr(load.time, "perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr(load.time, "process_time", lambda: clock["own"])
+
+    def half():
+        clock["wall"] += 2
+        clock["own"] += 1
+        return 50.0
+
+    found = take_passes({"fma": half}, {}, others(*[None] * 99))
+    assert found.disturbed == "what was measured waited 50% of its time for a core"
+
+
+PIDS = (os.getpid(), 7)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "ours", "foreign"), [(0, 0, 0.0), (90, 0, 0.45), (90, 60, 0.15), (90, 95, 0.0)]
+)
+def test_what_others_took_is_what_all_took_less_ours(ticks, ours, foreign, tmp_path, monkeypatch):
+    def say(every, own):
+        # user nice system idle iowait irq softirq steal guest guest_nice
+        line = f"cpu  {100 + every // 3} {every // 3} 0 5000 700 0 0 {every // 3} 40 0"
+        (tmp_path / "stat").write_text(f"{line}\ncpu0 1\ncpu1 1\nintr 9\n")
+        for pid, used in zip(PIDS, (own // 2, own - own // 2), strict=True):
+            (tmp_path / str(pid)).mkdir(exist_ok=True)
+            rest = f"S 1 1 1 0 -1 0 0 0 0 0 {used} 0 0 0 20"
+            (tmp_path / str(pid) / "stat").write_text(f"{pid} (a b) c) {rest}")
+
+    monkeypatch.setattr(load, "PROC", tmp_path)
+    monkeypatch.setattr(load.os, "sysconf", lambda _: 100)
+    times = iter((10.0, 11.0))
+    monkeypatch.setattr(load.time, "perf_counter", lambda: next(times))
+    say(0, 0)
+    watch = Watch(PIDS[1:])
+    say(ticks, ours)
+    assert watch.load().foreign == pytest.approx(foreign)
+
+
+def test_where_the_system_tells_nothing_nobody_is_blamed(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "PROC", tmp_path)
+    assert Watch().load() == Load(None)
+    assert Load(None).disturbed == ""
+
+
+def test_what_is_disturbed_is_not_kept_and_what_was_kept_stays(path, monkeypatch, capsys):
+    keep(MACHINE)
+    before = path.read_text()
+    found = MACHINE.model_copy(update={"disturbed": "other programs took 90% of the cores' time"})
+    monkeypatch.setattr(module, "measure", lambda *_: found)
+    assert machine.calibrate() == found  # for this run
+    assert path.read_text() == before
+    code, out, err = run("calibrate", "--again", capsys=capsys)
+    assert code == 0
+    assert "Round Numbers 3000" in out
+    assert "NOT KEPT: other programs took 90% of the cores' time while" in err
+    assert path.read_text() == before
+    with pytest.raises(AssertionError):
+        keep(found)
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.skipif(sys.platform != "linux", reason="others are seen in /proc/stat")
+def test_busy_loops_beside_a_calibration_are_noticed(path):
+    loops = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(os.cpu_count() or 1)
+    ]
+    try:
+        found = machine.calibrate()
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert "other programs took" in found.disturbed
+    assert not path.exists()
+
+
+# ------------------------------------------------------------------------------- ages and shares
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "just now"), (59, "just now"), (60, "1 minute ago"), (7199, "1 hour ago"),
+        (3 * 86400, "3 days ago"), (65 * 86400, "2 months ago"), (800 * 86400, "2 years ago"),
+    ],
+)  # fmt: skip
+def test_ages_are_said_in_words(seconds, words):
+    assert in_words(seconds) == words
+    date = datetime.now(UTC) - timedelta(seconds=seconds)
+    assert MACHINE.model_copy(update={"date": date.isoformat()}).age == f"calibrated {words}"
+
+
+def test_nothing_reaches_more_than_all():
+    assert share_of(50, 100) == 0.5
+    assert share_of(102.9, 100) == 1.0  # what clocks and cores do between two moments
+    assert share_of(103.1, 100) is None
+    assert share_of(241, 100) is None
+    assert share_of(1, 0) is None

@@ -6,14 +6,21 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from random import Random
 
+import numpy as np
 import pytest
 from orders import measured_elsewhere, ordered  # noqa: F401  (a fixture, used by all)
 
 from depthwise.compiler.manifest import read_manifest
-from depthwise.report.charts import LETTERS, field_chart
-from depthwise.report.figures import number, percent, sizes, times, tiny, units
+from depthwise.machine import Spread
+from depthwise.machine.record import Reading
+from depthwise.report.charts import LETTERS, field_chart, roofline_chart
+from depthwise.report.colours import COLOURS
+from depthwise.report.figures import number, path, percent, share, sizes, times, tiny, units
+from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.record import Report
+from depthwise.report.roofs import Box, Roof, place_names, text_box
 from depthwise.shipping import Build, ship
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2}
@@ -123,6 +130,8 @@ def test_the_picture_of_the_network_is_the_recorded_one(page, figures):
         (number(1234.567, 1, "ms"), '<data value="1234.567">1,234.6 ms</data>'),
         (units(300_774_272), '<data value="300774272">300.77 M</data>'),
         (percent(0.876, 1), '<data value="0.876">87.6 %</data>'),
+        (share(0.876), '<data value="0.876">88 %</data>'),
+        (share(None), "–"),
         (times(7.756), '<data value="7.756">7.76×</data>'),
         (tiny(2.04e-6), '<data value="2.04e-06">2.0e-06</data>'),
         (sizes([3, 5]), '<data value="3">3</data>×<data value="5">5</data>'),
@@ -146,7 +155,7 @@ def test_a_wrong_digit_would_be_noticed():
 
 
 def test_nothing_is_fetched(page):
-    assert all(source.startswith("data:") for source in read(page).sources)
+    assert all(source.startswith(("data:", "#")) for source in read(page).sources)
     assert "url(" not in page
     assert "<script" not in page
 
@@ -154,13 +163,112 @@ def test_nothing_is_fetched(page):
 def test_the_titles_of_a_chart_stay_apart(figures):
     counted = Report.model_validate(figures).counted
     field = counted.receptive_field[0]
-    for side in (field // 2, 0.97 * field, 10 * field):  # sees more than the image, ..., and less
+    sides = (field // 2, 0.97 * field, 10 * field)  # it sees more than the image, ..., and less
+    for side in (*sides, 1, 99, 501, 999, 1001, 2000, 5001):
         drawn = field_chart(counted, side)
+        boxes = [box for text, box in texts_of(drawn) if "whole" not in text]
+        assert not any(a.meets(b) for i, a in enumerate(boxes) for b in boxes[:i])
         image, axis = (
             float(re.search(rf' y="([\d.]+)"[^>]*>{title}<', drawn)[1])
             for title in ("the whole image", "pixels seen")
         )
         assert abs(image - axis) > LETTERS
+
+
+TEXT = re.compile(r'<text x="([^"]+)" y="([^"]+)" font-size="([^"]+)" class="([^"]*)">([^<]*)<')
+
+
+def texts_of(svg):
+    """Return each text of a chart with the box that it covers."""
+    found = []
+    for x, y, size, style, text in TEXT.findall(svg):
+        box = text_box(float(x), float(y), text, float(size))
+        width = box.right - box.left
+        back = {"end": width, "middle": width / 2}.get(style.split()[-1], 0)
+        found.append((text, box._replace(left=box.left - back, right=box.right - back)))
+    return found
+
+
+def drawn(found, random):
+    """Return the chart of a random machine and layers, below its roofs, of that profile."""
+    peak = 10 ** random.uniform(0, 3.5)
+    slowest = 10 ** random.uniform(-0.5, 2)
+    steps = random.choice([(1, 1, 1), (1.01, 1.02, 1.01), (1.5, 3, 2), (20, 5, 8), (1, 40, 1.1)])
+    rates = [slowest, *np.cumprod(steps) * slowest]
+    levels = ("memory", "L3", "L2", "L1")[: random.randint(1, 4)]
+    machine = found.machine.model_copy(update={"readings": tuple(
+        Reading(level=level, span=1, gigabytes=Spread.of_rates([rate]))
+        for level, rate in zip(levels, rates, strict=False))})  # fmt: skip
+    layers = []
+    kinds = random.sample(list(COLOURS), random.randint(1, len(COLOURS)))
+    for _ in range(random.randint(1, 40)):
+        intensity = 10 ** random.uniform(-1.5, 2.5)
+        rate = min(peak, intensity * rates[len(levels) - 1]) * random.uniform(0.01, 1)
+        layers.append(found.layers[0].model_copy(update={
+            "intensity": intensity, "rate": rate, "of_ideal": 0.5, "kind": random.choice(kinds),
+            "share": random.random() ** 4}))  # fmt: skip
+    changed = {"machine": machine, "peak": peak, "layers": tuple(layers), "contradicted": ()}
+    return roofline_chart(found.model_copy(update=changed))
+
+
+def test_no_text_of_a_roofline_chart_overprints_another(figures):
+    found = Report.model_validate(figures).profiled
+    random = Random(0)
+    beside = 0
+    for case in range(400):
+        svg = drawn(found, random)
+        width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups())
+        texts = texts_of(svg)
+        names = [text for text, _ in texts]
+        for i, (text, box) in enumerate(texts):
+            assert box.within(Box(0, 0, width + 1, height)), (case, text)
+            for other, second in texts[:i]:
+                assert not box.meets(second), (case, text, other)
+        (peak,) = re.findall(r'points="\S+,(\S+) \S+" class="roof"', svg)
+        for text, box in texts:
+            assert "GB/s" not in text or not box.top < float(peak) < box.bottom, (case, text)
+        beside += sum("GB/s" in name for name in names)
+        assert sum("peak" in name for name in names) == 1
+    assert beside > 600  # they are all there
+
+
+def test_the_cards_of_the_picture_cover_it_and_cut_none(figures):
+    svg = figures["counted"]["picture"]
+    cards = [list(map(float, box.split())) for box in cut_into_cards(svg)]
+    width, height = map(float, re.search(r'viewBox="0 0 (\S+) ([0-9.]+)', svg).groups())
+    assert sum(tall for *_, tall in cards) == pytest.approx(height)
+    assert {(x, wide) for x, _, wide, _ in cards} == {(0.0, width)}
+    tops = [top for _, top, _, _ in cards]
+    drawn = re.findall(r'y="([\d.]+)" width="[\d.]+" height="([\d.]+)"[^>]*class="card"', svg)
+    assert 1 <= len(cards) <= len(drawn)
+    for y, tall in drawn:
+        assert not any(float(y) < top < float(y) + float(tall) for top in tops)
+    assert cut_into_cards("<svg></svg>") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("blocks.0.expand.conv", "blocks.<wbr>0.<wbr>expand.<wbr>conv"),
+        ("separable_convolution", "separable_<wbr>convolution"),
+        ("depthwiseBlock2", "depthwise<wbr>Block2"),
+        ("a<b", "a&lt;b"),
+    ],
+)
+def test_names_break_where_a_reader_would_break_them(name, printed):
+    assert str(path(name)) == printed
+
+
+def test_a_roof_without_a_place_is_named_below():
+    roofs = [Roof((0.0, 100.0), (100.0, 0.0), f"L{i} 1 GB/s") for i in range(40)]
+    room = Box(0, 0, 100, 100)
+    found = place_names(roofs, room, [], [], 9)
+    boxes = [
+        text_box(*place, roof.name, 9) for place, roof in zip(found, roofs, strict=True) if place
+    ]
+    assert 2 <= len(boxes) < 40
+    assert all(box.within(room) for box in boxes)
+    assert not any(a.meets(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_a_library_that_cannot_run_here_has_a_report_too(tmp_path):

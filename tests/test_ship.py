@@ -2,26 +2,33 @@
 
 import errno
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from orders import measured_elsewhere, ordered, paint, tiny  # noqa: F401  (a fixture, used by all)
+from pydantic import ValidationError
 from terminal import run
 
 import depthwise as dw
 from depthwise.accounting.tables import render
+from depthwise.bench import layers
+from depthwise.bench import record as bench_record
 from depthwise.bench.record import RuntimeRecord
 from depthwise.compiler import artefact
 from depthwise.compiler.artefact import STATE
-from depthwise.report.record import FindingRecord, Report
+from depthwise.machine import Spread, calibration
+from depthwise.report.record import Compared, FindingRecord, LayerTimeRecord, Profiled, Report
 from depthwise.shipping import STAGES, Build, pipeline, ship
-from depthwise.shipping.comparing import BUSY, summarise
+from depthwise.shipping.comparing import summarise
 from depthwise.shipping.order import MOST_IMAGES, find_images
 from depthwise.shipping.pipeline import run_stages
+from depthwise.shipping.state import Kept
 from depthwise.shipping.summary import summary
 
 PARTS = [stage.part for stage in STAGES]
@@ -71,6 +78,10 @@ def test_every_stage_finds_what_the_library_and_the_machine_say(shipped):
     assert [image.file for image in report.looked.images] == ["a.jpg", "b.png"]
     assert all(image.error < 1e-4 for image in report.looked.images)
     assert sum(row.share for row in report.profiled.layers) == pytest.approx(1)
+    whole = sum(row.microseconds for row in report.profiled.layers) / 1e3
+    assert report.profiled.milliseconds == pytest.approx(whole, rel=1e-12)
+    assert report.profiled.library > 0
+    assert report.profiled.calibrated.startswith("calibrated ")
     assert sum(kind.macs_share for kind in report.profiled.kinds) == pytest.approx(1)
 
 
@@ -137,17 +148,102 @@ def test_the_summary_counts_one_as_one(shipped):
 @pytest.mark.parametrize(
     ("ours", "theirs", "busy"), [(1.4e-3, 1.4e-3, False), (3e-3, 1e-3, True), (1e-3, 3e-3, True)]
 )
-def test_a_busy_machine_is_told_of(ours, theirs, busy, shipped):
+def test_a_busy_machine_is_told_of_first(ours, theirs, busy, shipped, monkeypatch):
+    monkeypatch.setattr(bench_record, "UNEVEN", 2.0)
     order, report = shipped
     runtimes = (
         RuntimeRecord(name="depthwise", versions={}, rounds=((1e-3, ours, ours),)),
-        RuntimeRecord(name="pytorch", versions={}, rounds=((1e-3, theirs, theirs),)),
+        RuntimeRecord(name="pytorch", versions={"torch": "2"}, rounds=((1e-3, theirs, theirs),)),
     )
     record = report.compared.found.model_copy(update={"peaks": (1e11,), "runtimes": runtimes})
     compared = summarise(record, ())
-    assert compared.remarks == ((BUSY,) if busy else ())
+    assert bool(compared.disturbed) == busy
     text = render(summary(report.model_copy(update={"compared": compared}), order.directory), 500)
-    assert (BUSY in text) == busy
+    assert text.splitlines()[1].startswith("NOT A MEASUREMENT, timed beside other runtimes") == busy
+    assert ("times as fast as" in text) != busy
+    assert ("speed     not measured: runs took from 1.00 to" in text) == busy
+
+
+def test_what_was_disturbed_is_timed_again_and_only_that(copied):
+    path = copied.directory / STATE / "compared.json"
+    kept = Kept.model_validate_json(path.read_text())
+    found = Compared.model_validate_json(kept.found).model_copy(update={"disturbed": "a compiler"})
+    path.write_text(kept.model_copy(update={"found": found.model_dump_json()}).model_dump_json())
+    done, report = stages_run(copied)
+    assert done == ["compared"]
+    assert report.compared.disturbed == ""
+
+
+# -------------------------------------------------------------------------------- above no roof
+
+
+def slow_machine(of):
+    """Return a machine that was calibrated while others had most of it."""
+    third = [
+        peak.model_copy(update={"gflops": Spread.of_rates([peak.gflops.best / 300])})
+        for peak in of.peaks
+    ]
+    slow = [
+        each.model_copy(update={"gigabytes": Spread.of_rates([each.gigabytes.best / 300])})
+        for each in of.readings
+    ]
+    date = (datetime.now(UTC) - timedelta(days=3)).isoformat()
+    return of.model_copy(update={"peaks": tuple(third), "readings": tuple(slow), "date": date})
+
+
+def test_a_calibration_of_a_busy_machine_is_renewed_when_a_layer_is_faster(copied):
+    good = calibration.find()
+    assert good is not None
+    calibration.keep(slow_machine(good))
+    (copied.directory / STATE / "profiled.json").unlink()
+    found = run_stages(copied).profiled
+    assert found.calibrated.startswith(
+        "calibrated just now: what was calibrated 3 days ago allowed"
+    )
+    assert found.machine.gigabytes("L1") > 10 * slow_machine(good).gigabytes("L1")
+    assert calibration.find() == found.machine
+    assert found.contradicted == ()
+    assert all((row.of_ideal or 0) <= 1 and (row.of_peak or 0) <= 1 for row in found.layers)
+
+
+def test_where_it_is_faster_still_there_is_no_share(copied, monkeypatch):
+    good = calibration.find()
+    assert good is not None
+    slow = slow_machine(good)
+    calibration.keep(slow)
+    monkeypatch.setattr(layers, "calibrate", lambda: slow)
+    (copied.directory / STATE / "profiled.json").unlink()
+    report = ship(copied)
+    calibration.keep(good)
+    found = report.profiled
+    assert found.contradicted
+    assert found.ideal is None
+    rows = {row.path: row for row in found.layers}
+    assert all(rows[path].of_ideal is rows[path].ideal is None for path in found.contradicted)
+    assert all((row.of_ideal or 0) <= 1 for row in found.layers)
+    text = render(summary(report, copied.directory), 200)
+    assert f"the peak measured was lower than what {found.contradicted[0]}" in text
+    assert "the rooflines of its layers add up to" not in text
+    page = (copied.directory / "report.html").read_text()
+    assert "are not usable" in page
+    assert "Each layer below the roofs" not in page  # no chart of roofs that are none
+    shares = [float(x) for x in re.findall(r">([\d.]+) %<", page)]
+    assert max(shares) <= 100
+
+
+@pytest.mark.parametrize("name", ["of_peak", "of_ideal", "share"])
+def test_a_record_above_a_roof_cannot_be_made(name, shipped):
+    row = shipped[1].profiled.layers[0].model_dump()
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        LayerTimeRecord(**{**row, name: 2.41})
+    with pytest.raises(ValidationError, match="faster than its ideal"):
+        LayerTimeRecord(**{**row, "ideal": 2.41 * row["microseconds"]})
+
+
+def test_layers_that_are_not_the_whole_cannot_be_recorded(shipped):
+    found = shipped[1].profiled.model_dump()
+    with pytest.raises(ValidationError, match="do not add up"):
+        Profiled(**{**found, "milliseconds": 1.1 * found["milliseconds"]})
 
 
 def test_random_weights_name_nothing_and_say_so(copied):

@@ -65,6 +65,24 @@ def test_the_picture_names_runtimes_networks_and_theory(tmp_path):
     assert "float32, batch 1, one thread, CPU of 2026" in words
 
 
+def test_what_was_timed_on_a_busy_machine_is_no_result(tmp_path):
+    busy = MIDDLE.model_copy(update={"foreign": (0.6, 0.7)})
+    found = savings([RESNET, SMALL, busy])
+    assert [(s.network, s.disturbed) for s in found["depthwise"]] == [
+        ("mobilenet_v1", True), ("nets.py:tiny_net", False)
+    ]  # fmt: skip
+    spoilt = RESNET.model_copy(update={"foreign": (0.6, 0.7)})
+    assert all(s.disturbed for s in savings([spoilt, SMALL])["depthwise"])
+    path, quiet = tmp_path / "a.svg", tmp_path / "b.svg"
+    speed_picture([bench(spoilt, SMALL)], path)
+    speed_picture([bench(RESNET, SMALL)], quiet)
+    assert "NOT A MEASUREMENT, the machine was busy" in path.read_text()
+    assert "NOT A MEASUREMENT" not in quiet.read_text()
+    colour = STYLES[OURS.name][0].lower()
+    assert colour in quiet.read_text()
+    assert colour not in path.read_text()  # nothing looks like a result
+
+
 @pytest.mark.parametrize(
     ("records", "name", "message"),
     [

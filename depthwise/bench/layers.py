@@ -1,27 +1,34 @@
 """Where the time of a compiled network goes, layer by layer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 
 from depthwise.accounting.count import count_macs
-from depthwise.compiler.clock import time_steps
+from depthwise.bench.least import Bound, bound, bytes_moved, products
+from depthwise.bench.peak import measure_peak
+from depthwise.compiler.clock import LEAST_RUNS, build_clocked
 from depthwise.compiler.fused import Fused
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan
 from depthwise.graph import Node, Shape
-from depthwise.machine import Machine
+from depthwise.machine import Machine, calibrate
+from depthwise.machine.load import Watch
+from depthwise.machine.record import TOLERANCE
 
-FILLED = 0.9  # of the lanes
+TURNS = 5  # of a profile: the peak is measured before each and after the last
+TICK = 5e-8  # seconds that the clock may be off at each call: no roof is wrong for so little
 
 
 @dataclass(frozen=True)
 class LayerTime:
-    """The steps of one node that call one kernel: seconds are the median over many runs.
+    """The steps of one node that call one kernel, and the seconds that they take together.
 
-    A node's multiply-adds, and the bytes that it reads and writes, are told of the kernel that
-    takes most of its time, 0 of the others. `filled` is the share of its vectors' lanes that hold
-    a channel of the output.
+    A node's multiply-adds, those of them that have to be done (`needed`: Winograd's are fewer), and
+    the bytes that have to move, are told of the kernel that takes most of its time, 0 of the
+    others. `filled` is the share of its vectors' lanes that hold a channel of the output.
     """
 
     path: str
@@ -32,57 +39,103 @@ class LayerTime:
     calls: int
     seconds: float
     macs: int = 0
+    needed: int = 0
     bytes: int = 0
     filled: float = 1.0
 
     @property
     def flops(self) -> float:
-        """Floating-point operations, 2 a multiply-add, in a second."""
-        return 2 * self.macs / self.seconds if self.seconds else 0.0
+        """Floating-point operations done, 2 a multiply-add, in a second."""
+        return 2 * self.needed / self.seconds if self.seconds else 0.0
 
+    def least(self, machine: Machine, peak: float) -> Bound:
+        """Return its roofline, with a core's arithmetic at `peak` FLOP/s."""
+        return bound(self.needed, self.bytes, self.calls, self.filled, machine, peak)
 
-@dataclass(frozen=True)
-class Bound:
-    """What a layer cannot be faster than, in seconds, and why."""
-
-    seconds: float
-    reason: str
-
-
-def bound(layer: LayerTime, machine: Machine, peak: float) -> Bound:
-    """Return the roofline of a layer: arithmetic at `peak` FLOP/s, or reading and writing.
-
-    Bytes come from the nearest cache that holds those of one call. The reason is "tail" where it
-    is arithmetic of which a tenth or more is done on lanes that hold nothing.
-    """
-    level = machine.level(layer.bytes // layer.calls)
-    moving = layer.bytes / (1e9 * machine.gigabytes(level))
-    arithmetic = 2 * layer.macs / peak
-    if moving > arithmetic / layer.filled:
-        return Bound(max(moving, arithmetic), f"bandwidth, {level}")
-    return Bound(max(moving, arithmetic), "tail" if layer.filled < FILLED else "arithmetic")
+    def contradicts(self, machine: Machine, peak: float) -> bool:
+        """Tell whether it was faster than its roofline allows, so that this is wrong."""
+        slack = self.calls * TICK
+        least = self.least(machine, peak).seconds if self.bytes else 0.0
+        return least > TOLERANCE * self.seconds + slack
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The layers of a network in order; `seconds` is the median of its whole runs."""
+    """The layers of a network in order, from the same runs, so that they add up to the whole.
+
+    `peak` is the FLOP/s that one core reached beside them, `library` the median seconds of what was
+    run by turns with them, `disturbed` what else was at work, in words: empty for nothing.
+    """
 
     layers: tuple[LayerTime, ...]
-    seconds: float
     runs: int
+    peak: float
+    library: float | None = None
+    disturbed: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """The whole: all layers one after the other."""
+        return sum(layer.seconds for layer in self.layers)
 
     @property
     def flops(self) -> float:
-        """Floating-point operations, 2 a multiply-add, in a second."""
-        return 2 * sum(layer.macs for layer in self.layers) / self.seconds
+        """Floating-point operations done, 2 a multiply-add, in a second."""
+        return 2 * sum(layer.needed for layer in self.layers) / self.seconds
+
+    def contradicts(self, machine: Machine) -> bool:
+        """Tell whether any layer was faster than the machine allows."""
+        return any(layer.contradicts(machine, self.peak) for layer in self.layers)
 
 
-def profile(plan: Plan, cc: str | None = None, seconds: float = 1.0) -> Profile:
-    """Return where the time of a plan goes, layer by layer, from runs of about `seconds`."""
-    runs = time_steps(plan, cc, seconds)
-    medians = np.median(runs, axis=0)
+def profile(
+    plan: Plan,
+    cc: str | None = None,
+    seconds: float = 1.0,
+    library: Callable[[int], list[float]] | None = None,
+) -> Profile:
+    """Return where the time of a plan goes, layer by layer, from runs of about `seconds`.
+
+    By turns with them the peak is measured, and `library` asked for the seconds of so many runs.
+    """
+    (clocked,) = build_clocked((plan,), cc)
+    watch, peaks, turns, others = Watch(), [measure_peak()], [], []
+    for _ in range(TURNS):
+        turns.append(clocked.runs(seconds / TURNS, -(-LEAST_RUNS // TURNS)))
+        others += library(len(turns[-1])) if library else []
+        peaks.append(measure_peak())
+    load, runs = watch.load(), np.concatenate(turns)
+    rows = _rows(plan, usual(runs))
+    return Profile(
+        tuple(rows), len(runs), max(peaks), median(others) if others else None, load.disturbed
+    )
+
+
+def agreed(found: Profile, here: Machine) -> tuple[Profile, Machine]:
+    """Return a profile and a machine that do not contradict each other, as far as can be.
+
+    Where a layer was faster than the machine allows, the machine is calibrated again, once, and the
+    peak is the best of all that was measured. What then is left over has no share of any roof.
+    """
+    if not found.contradicts(here):
+        return found, here
+    here = calibrate()
+    return replace(found, peak=max(found.peak, measure_peak(), 1e9 * here.gflops)), here
+
+
+def usual(runs: np.ndarray) -> np.ndarray:
+    """Return the seconds of each step, the mean of the runs whose whole is in the middle half.
+
+    (runs, steps) -> (steps): medians of each step would not add up to the time of any whole.
+    """
+    order = np.argsort(runs.sum(axis=1), kind="stable")
+    quarter = len(runs) // 4
+    return runs[order[quarter : len(runs) - quarter]].mean(axis=0)
+
+
+def _rows(plan: Plan, seconds: np.ndarray) -> list[LayerTime]:
     groups: dict[tuple[str, str], list[tuple[Step, float]]] = {}
-    for step, time in zip(plan.steps, medians.tolist(), strict=True):
+    for step, time in zip(plan.steps, seconds.tolist(), strict=True):
         # a streamed layer has a step a window, and other layers' between them
         groups.setdefault((step.name, step.kernel), []).append((step, time))
     rows = [_row(plan, group) for group in groups.values()]
@@ -91,13 +144,16 @@ def profile(plan: Plan, cc: str | None = None, seconds: float = 1.0) -> Profile:
         if row.name not in longest or row.seconds > rows[longest[row.name]].seconds:
             longest[row.name] = i
     for node, macs in _macs_by_step(plan).items():
+        row = rows[longest[node.name]]
+        steps = [step for step, _ in groups[row.name, row.kernel]]
         rows[longest[node.name]] = replace(
-            rows[longest[node.name]],
+            row,
             macs=macs,
-            bytes=_bytes(plan, node),
+            needed=_needed(macs, steps),
+            bytes=bytes_moved(plan.graph, node, steps),
             filled=_filled(plan, node),
         )
-    return Profile(tuple(rows), float(np.median(runs.sum(axis=1))), len(runs))
+    return rows
 
 
 def _row(plan: Plan, timed: list[tuple[Step, float]]) -> LayerTime:
@@ -107,6 +163,12 @@ def _row(plan: Plan, timed: list[tuple[Step, float]]) -> LayerTime:
     comment = " ".join([*comments, *([f"x{len(timed)}"] if len(timed) > 1 else [])])
     seconds = sum(time for _, time in timed)
     return LayerTime(first.path, first.name, first.kernel, shape, comment, len(timed), seconds)
+
+
+def _needed(macs: int, steps: list[Step]) -> int:
+    """Return the multiply-adds that steps do, none counted that only fills up tiles or borders."""
+    done = [products(step) for step in steps]
+    return macs if None in done else min(macs, sum(filter(None, done)))
 
 
 def _macs_by_step(plan: Plan) -> dict[Node, int]:
@@ -119,11 +181,6 @@ def _macs_by_step(plan: Plan) -> dict[Node, int]:
         if node.name in stepped:
             macs[node], carried = carried, 0
     return macs
-
-
-def _bytes(plan: Plan, node: Node) -> int:
-    """Return the bytes of a node's inputs, weights among them, and of its output."""
-    return sum(plan.graph.type(name).bytes for name in {*node.inputs, node.name})
 
 
 def _filled(plan: Plan, node: Node) -> float:

@@ -1,9 +1,12 @@
 """The arithmetic peak of the cores in use, measured beside whatever is compared with it."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from depthwise.compiler.target import find_target
+from depthwise.machine import Machine, calibrate, find
 from depthwise.machine.probes import Probes, fma_rate
+from depthwise.machine.record import TOLERANCE
 
 STEPS = (
     500_000  # about 2 ms: longer than cores take to change their clocks back, shorter than a slice
@@ -18,6 +21,16 @@ def measure_peak(threads: int = 1) -> float:
     """
     probes = _probes()
     return max(fma_rate(probes, STEPS, threads) for _ in range(REPEATS))
+
+
+def known_machine(peaks: Sequence[float], threads: int) -> Machine | None:
+    """Return the machine as it was calibrated, None where it never was.
+
+    It is calibrated again where `peaks`, measured since on so many threads, are above its own.
+    """
+    here = find()
+    above = here and max(peaks) > TOLERANCE * threads * 1e9 * here.gflops
+    return calibrate() if above else here
 
 
 @cache

@@ -7,6 +7,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from depthwise.bench.peers import DIRECT, OURS
+from depthwise.machine.load import Load
+from depthwise.machine.record import share_of
+
+UNEVEN = 2.0  # a runtime's slow runs to its fast ones: idle, ours 1.04 and PyTorch's up to 1.4
 
 
 class Record(BaseModel):
@@ -69,7 +73,8 @@ class RuntimeRecord(Record):
 class NetworkRecord(Record):
     """One network in every runtime; `weights` is empty for random ones.
 
-    `peaks` is the FMA peak of the cores in use, in FLOP/s, measured in each round.
+    `peaks` is the FMA peak of the cores in use, in FLOP/s, measured in each round; `foreign` the
+    share of all cores that programs beside the runtimes took in it, None where nothing tells.
     """
 
     network: str
@@ -79,6 +84,7 @@ class NetworkRecord(Record):
     macs: int
     params: int
     peaks: tuple[float, ...]
+    foreign: tuple[float | None, ...] = ()
     runtimes: tuple[RuntimeRecord, ...]
 
     @property
@@ -111,12 +117,38 @@ class NetworkRecord(Record):
         ran = [peer for peer in self.peers if peer.rounds]
         return min(ran, key=lambda peer: self.ratio(peer) or peer.seconds or inf, default=None)
 
-    def share_of_peak(self, runtime: RuntimeRecord) -> float | None:
-        """Return the arithmetic done, 2 a multiply-add, of what the cores could do meanwhile."""
+    def times_peak(self, runtime: RuntimeRecord) -> float | None:
+        """Return the arithmetic counted, 2 a multiply-add, for what the cores could do meanwhile.
+
+        It may be above 1: Winograd does less than is counted.
+        """
         if not runtime.rounds:
             return None
         pairs = zip(runtime.medians, self.peaks, strict=True)
         return median(2 * self.macs / (seconds * peak) for seconds, peak in pairs)
+
+    def share_of_peak(self, runtime: RuntimeRecord) -> float | None:
+        """Return how much of the cores' arithmetic it used; None where it did not run, or is over.
+
+        Over is what took less time than the multiply-adds counted would at the peak.
+        """
+        times = self.times_peak(runtime)
+        return None if times is None else share_of(times, 1.0)
+
+    def is_over(self, runtime: RuntimeRecord) -> bool:
+        """Tell whether a runtime did more than the peak, as its multiply-adds are counted."""
+        return bool(runtime.rounds) and self.share_of_peak(runtime) is None
+
+    @property
+    def disturbed(self) -> str:
+        """What disturbed most rounds, in words; empty where the times can be trusted."""
+        foreign = [share for share in self.foreign if share is not None]
+        if foreign and (words := Load(median(foreign)).disturbed):
+            return words
+        ran = [runtime for runtime in self.runtimes if runtime.rounds]
+        if any(each.percentile(90) > UNEVEN * each.percentile(10) for each in ran):
+            return "the runs of one runtime differ widely in time"
+        return ""
 
 
 class BenchRecord(Record):

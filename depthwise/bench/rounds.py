@@ -17,6 +17,7 @@ from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.compiler import children
+from depthwise.machine.load import Watch
 
 TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5
@@ -45,6 +46,7 @@ class Worker:
         except BaseException:  # an interrupt, too
             self.close()
             raise
+        self.pid = self._process.pid
         self.opened: float = opened["opened"]
         self.error: float = opened["error"]
 
@@ -139,30 +141,41 @@ def compare(
                 open_workers.callback(entry.worker.close)
         if entries[0].failed:
             raise CannotRun(f"our own library of {question.network}: {entries[0].failed}")
-        peaks = take_turns(entries, rounds, lambda: measure_peak(threads))
+        turns = take_turns(entries, rounds, lambda: measure_peak(threads))
     return NetworkRecord(
         network=question.network, settings=question.settings, weights=question.weights,
-        input_shape=question.shape, macs=case.macs, params=case.params, peaks=tuple(peaks),
+        input_shape=question.shape, macs=case.macs, params=case.params,
+        peaks=tuple(turn.peak for turn in turns), foreign=tuple(turn.foreign for turn in turns),
         runtimes=tuple(entry.record for entry in entries),
     )  # fmt: skip
 
 
-def take_turns(entries: Sequence[Entry], rounds: int, peak: Callable[[], float]) -> list[float]:
+@dataclass(frozen=True)
+class Turn:
+    """One round: the peak beside it in FLOP/s, and the share of all cores that others took."""
+
+    peak: float
+    foreign: float | None
+
+
+def take_turns(entries: Sequence[Entry], rounds: int, peak: Callable[[], float]) -> list[Turn]:
     """Give each runtime that works a turn in every round, and measure the peak before each round.
 
     The order turns by one from round to round, so that nobody always follows the same neighbour.
-    A turn lasts about TURN seconds. Returns the peaks.
+    A turn lasts about TURN seconds.
     """
     working = [entry for entry in entries if entry.worker]
     counts = {entry.runtime.name: _runs_in_a_turn(entry) for entry in working}
-    peaks = []
+    processes = [entry.worker.pid for entry in working if entry.worker]
+    turns = []
     for number in range(rounds):
-        peaks.append(peak())
+        watch, reached = Watch(processes), peak()
         start = number % len(working)
         for entry in (*working[start:], *working[:start]):
             times = _turn(entry, counts[entry.runtime.name])
             entry.rounds.append(times)
-    return peaks
+        turns.append(Turn(reached, watch.load().foreign))
+    return turns
 
 
 def _runs_in_a_turn(entry: Entry) -> int:

@@ -64,8 +64,7 @@ def _open(
 
 
 def _print_layers(questions: "list[Question]") -> None:
-    from depthwise.bench.layers import profile  # noqa: PLC0415
-    from depthwise.bench.peak import measure_peak  # noqa: PLC0415
+    from depthwise.bench.layers import agreed, profile  # noqa: PLC0415
     from depthwise.bench.tables import layers_table  # noqa: PLC0415
     from depthwise.compiler import pipeline  # noqa: PLC0415
     from depthwise.compiler.plan import make_plan  # noqa: PLC0415
@@ -77,13 +76,16 @@ def _print_layers(questions: "list[Question]") -> None:
         with waiting(f"timing the layers of {question.network}"):
             program = pipeline.open_program(question.net, (question.shape,))
             plan = make_plan(pipeline.rewrite(capture(program)), find_target("native"))
-            found, peak = profile(plan), measure_peak()
-        screen().print(layers_table(question.network, found, peak, find()))
+            found, here = profile(plan), find()
+            if here:
+                found, here = agreed(found, here)
+        screen().print(layers_table(question.network, found, here))
 
 
 def _compare(
     questions: "list[Question]", peers: str | None, threads: int, rounds: int, path: Path | None
 ) -> None:
+    from depthwise.bench.peak import known_machine  # noqa: PLC0415
     from depthwise.bench.peers import find_peers  # noqa: PLC0415
     from depthwise.bench.record import BenchRecord  # noqa: PLC0415
     from depthwise.bench.rounds import TOLERANCE, compare  # noqa: PLC0415
@@ -95,7 +97,8 @@ def _compare(
     for question in questions:
         with waiting(f"comparing {question.network}"):
             found.append(compare(question, chosen, threads, rounds))
-        screen().print(network_table(found[-1], threads))
+            here = known_machine(found[-1].peaks, threads)
+        screen().print(network_table(found[-1], threads, here))
         screen().print()
     if path:
         record = BenchRecord(

@@ -3,6 +3,8 @@
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from depthwise.cli.options import AsJson
 from depthwise.cli.screen import screen, waiting
@@ -14,17 +16,22 @@ def calibrate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine once: arithmetic, caches, memory, threads, and our kernels: a minute."""
+    """Measure this machine once: arithmetic, caches, memory, threads, and our kernels: a minute.
+
+    What was measured while other programs ran is printed and not kept.
+    """
     with waiting("measuring this machine: let nothing else run on it") as status:
         from depthwise import machine  # noqa: PLC0415
         from depthwise.machine.kernels import is_current, time_kernels  # noqa: PLC0415
-        from depthwise.machine.tables import machine_table  # noqa: PLC0415
+        from depthwise.machine.tables import machine_table, not_kept  # noqa: PLC0415
 
         found = (None if again else machine.find()) or machine.calibrate()
-        if not is_current(found.kernels):
+        if not found.disturbed and not is_current(found):
             status.update("timing our kernels in eight networks, a minute: let nothing else run")
             found = time_kernels(found)
     if as_json:
         print(found.model_dump_json(indent=2))
     else:
         screen().print(machine_table(found))
+    if found.disturbed:
+        Console(stderr=True).print(Text(not_kept(found), style="bold red"), soft_wrap=True)

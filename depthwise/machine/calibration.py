@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,12 +13,15 @@ from depthwise.compiler.build import find_compiler
 from depthwise.compiler.cache import cache_directory, keep_text
 from depthwise.compiler.target import Target, cpu_features, cpu_name, find_target
 from depthwise.machine.caches import SWEEP, caches_in_sweep, system_caches
+from depthwise.machine.passes import Trial, take_passes
 from depthwise.machine.probes import Probes, fma_rate
 from depthwise.machine.record import LEVELS, Level, Machine, Peak, Reading, Second, Spread
 
-ROUNDS = 9
 SECONDS = 0.01  # that a probe takes: much longer than a clock's tick, shorter than a time slice
 MEETINGS = 2000
+NEAR = (
+    8 * 2**20
+)  # bytes that are read from L3, at most: a virtual machine has a share of what it is told
 MEMORY = 64 * 2**20  # bytes that are read from memory, at least
 WIDTHS = (4, 8, 16)  # floats a vector
 
@@ -26,17 +29,20 @@ WIDTHS = (4, 8, 16)  # floats a vector
 def calibrate() -> Machine:
     """Measure this machine, keep what was found in the cache, and return it. Takes seconds.
 
-    Raises BuildError where there is no C compiler or the cache cannot be written, ValueError where
-    this CPU is none of our targets.
+    What was measured while other programs ran is not kept: `disturbed` says so, and what was kept
+    before stays. Raises BuildError where there is no C compiler or the cache cannot be written,
+    ValueError where this CPU is none of our targets.
     """
     target = find_target("native")
     machine = measure({n: Probes(target, n) for n in WIDTHS if n <= target.lanes}, target)
-    keep(machine)
+    if not machine.disturbed:
+        keep(machine)
     return machine
 
 
 def keep(machine: Machine) -> None:
     """Write what is known of this machine to the cache. Raises BuildError where that fails."""
+    assert not machine.disturbed
     keep_text(machine_path(), machine.model_dump_json(indent=2) + "\n")
 
 
@@ -58,28 +64,26 @@ def machine_path() -> Path:
 def measure(probes: dict[int, Probes], target: Target) -> Machine:
     """Run all probes in turn, round after round: what is compared shares its minute.
 
-    `probes` has one for each width of vector.
+    `probes` has one for each width of vector. Passes of rounds are made until two that nothing
+    disturbed agree, or until there were enough of them.
     """
     widest = probes[max(probes)]
     caches, source = system_caches(), "system"
     if not caches:
         caches, source = sweep(widest), "sweep"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    trials = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
+    alone = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
     spans = spans_of_levels(caches)
-    trials |= {f"read {level}": _reading(widest, size, 1) for level, size in spans.items()}
-    if (cores or 1) > 1:
-        trials |= {
-            "fma twice": _arithmetic(widest, 2),
-            "memory twice": _reading(widest, spans["memory"], 2),
-            "barrier": lambda: widest.barrier(MEETINGS, 2) / MEETINGS * 1e9,
-        }
-    found = run_rounds(trials)
+    alone |= {f"read {level}": _reading(widest, size, 1) for level, size in spans.items()}
+    together = _two_threads(widest, spans["memory"]) if (cores or 1) > 1 else {}
+    passes = take_passes(alone, together)
+    found = passes.values
     return Machine.model_validate(
         {
             "cpu": cpu_name(), "features": sorted(cpu_features()), "cores": cores or 1,
             "target": target.name, "compiler": find_compiler().identity,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"), "rounds": ROUNDS,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"), "rounds": passes.rounds,
+            "apart": passes.apart, "disturbed": passes.disturbed,
             "caches": caches, "cache_source": source,
             "peaks": [Peak(lanes=lanes, gflops=Spread.of_rates(found[f"fma {lanes}"]))
                       for lanes in probes],
@@ -92,20 +96,23 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
     )  # fmt: skip
 
 
-def run_rounds(trials: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Return what each trial returned in each round; the first round warms up and is left out."""
-    rounds = [{name: trial() for name, trial in trials.items()} for _ in range(ROUNDS + 1)]
-    return {name: [found[name] for found in rounds[1:]] for name in trials}
+def _two_threads(probes: Probes, size: int) -> dict[str, Trial]:
+    return {
+        "fma twice": _arithmetic(probes, 2),
+        "memory twice": _reading(probes, size, 2),
+        "barrier": lambda: probes.barrier(MEETINGS, 2) / MEETINGS * 1e9,
+    }
 
 
 def spans_of_levels(caches: tuple[int, ...]) -> dict[Level, int]:
     """Return the bytes to read from each level: half of it, but clearly more than the level within.
 
-    Of L3, which the cores share, a quarter.
+    Of L3, which cores share, a quarter, but no more than NEAR where that is beyond L2: of the 480
+    MiB that a virtual machine was told of, 120 MiB came no faster than from memory.
     """
     spans: dict[Level, int] = {"L1": caches[0] // 2} if caches else {}
     for level, inner, own in zip(LEVELS[1:3], caches, caches[1:], strict=False):
-        share = own // 2 if level == "L2" else own // 4
+        share = own // 2 if level == "L2" else min(own // 4, NEAR)
         spans[level] = min(max(share, 2 * inner), own)
     return {**spans, "memory": max(MEMORY, 4 * max(caches, default=0))}
 
@@ -119,13 +126,13 @@ def sweep(probes: Probes) -> tuple[int, ...]:
     return caches_in_sweep(SWEEP, rates)
 
 
-def _arithmetic(probes: Probes, threads: int) -> Callable[[], float]:
+def _arithmetic(probes: Probes, threads: int) -> Trial:
     """Return a trial: the GFLOP/s of all threads together."""
     steps = _times_in(SECONDS, lambda times: probes.fma(times, 1))
     return lambda: fma_rate(probes, steps, threads) / 1e9
 
 
-def _reading(probes: Probes, size: int, threads: int) -> Callable[[], float]:
+def _reading(probes: Probes, size: int, threads: int) -> Trial:
     """Return a trial: the GB/s of all threads together, each over memory of its own."""
     spans: list[np.ndarray] = [probes.span(size) for _ in range(threads)]
     passes = _times_in(SECONDS, lambda times: probes.read(spans[:1], times))
@@ -141,7 +148,7 @@ def _times_in(seconds: float, run: Callable[[int], float]) -> int:
     return max(1, round(times * seconds / taken))
 
 
-def _second(found: dict[str, list[float]], lanes: int) -> Second:
+def _second(found: Mapping[str, list[float]], lanes: int) -> Second:
     """Compare two threads with one, round by round."""
 
     def ratios(two: str, one: str) -> Spread:

@@ -10,14 +10,15 @@ from statistics import median
 import numpy as np
 import torch
 
-from depthwise.compiler.clock import time_steps
+from depthwise.compiler.clock import Clocked, build_clocked
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.target import Target, find_target
 from depthwise.graph import capture
-from depthwise.machine.calibration import keep
+from depthwise.machine.calibration import calibrate, keep
 from depthwise.machine.least_squares import bounded_least_squares
+from depthwise.machine.load import Watch
 from depthwise.machine.probes import Probes, fma_rate
 from depthwise.machine.quantities import COUNTS, Quantities, plain, quantities
 from depthwise.machine.record import LEVELS, OTHERS, KernelPrices, KernelTable, Machine
@@ -27,6 +28,8 @@ SECONDS = 1.2  # that each sample runs
 # Times that its weights and arena are given memory anew: where they lie in it decides what stays in
 # a shared cache. The same layer took 145 us in one place and 181 us in another.
 PLACES = 3
+FRESH = 3600  # seconds, of a calibration
+TRIES = 3  # of a sample's times, where others are at work
 STEPS = 200_000  # of the loop that measures the peak beside them: 7 ms at 280 GFLOP/s
 TICK = 3e-7  # seconds: errors of shorter steps count as if they were so long
 TIGHT = 24  # times as long as the machine reads a byte: what a price of one may be
@@ -38,15 +41,37 @@ Timed = tuple[str, Quantities, float]  # kernel, quantities, seconds
 def time_kernels(machine: Machine) -> Machine:
     """Time the steps of sample networks, and keep the machine with a kernel table; a minute.
 
-    Raises BuildError where there is no C compiler or the cache cannot be written.
+    A calibration that is not of this hour is made again first, for prices are told beside its
+    rates. What was timed while other programs ran is not kept: `disturbed` says so. Raises
+    BuildError where there is no C compiler or the cache cannot be written.
     """
+    here = machine if machine.seconds_old < FRESH else calibrate()
     target = find_target("native")
-    plans = [sample_plan(sample, target) for sample in SAMPLES]
     probes = Probes(target, target.lanes)
-    table = make_table(machine, [row for plan in plans for row in timed(plan, machine, probes)])
-    found = machine.model_copy(update={"kernels": table})
-    keep(found)
+    rows: list[Timed] = []
+    reasons = [here.disturbed]
+    for sample in SAMPLES:
+        found, disturbed = _time_quietly(sample_plan(sample, target), here, probes)
+        rows += found
+        reasons.append(disturbed)
+    disturbed = next(filter(None, reasons), "")
+    found = here.model_copy(update={"kernels": make_table(here, rows), "disturbed": disturbed})
+    if not disturbed:
+        keep(found)
     return found
+
+
+def _time_quietly(plan: Plan, machine: Machine, probes: Probes) -> tuple[list[Timed], str]:
+    """Return each step of a plan with its time, and what disturbed it, after TRIES at most."""
+    (clocked,) = build_clocked((plan,))
+    disturbed = ""
+    found: list[Timed] = []
+    for _ in range(TRIES):
+        watch = Watch()
+        found = timed(clocked, machine, probes)
+        if not (disturbed := watch.load().disturbed):
+            break
+    return found, disturbed
 
 
 def sample_plan(sample: Sample, target: Target) -> Plan:
@@ -57,16 +82,17 @@ def sample_plan(sample: Sample, target: Target) -> Plan:
     return make_plan(rewrite(capture(net, sample.shape)), target)
 
 
-def timed(plan: Plan, machine: Machine, probes: Probes) -> Iterable[Timed]:
+def timed(clocked: Clocked, machine: Machine, probes: Probes) -> list[Timed]:
     """Return each step of a plan with its time, as it were at the machine's best GFLOP/s.
 
     The peak is measured before and after: clocks drift, and other programs come and go. Of several
     places in memory the best counts.
     """
     before = _gflops(probes)
-    trials = [time_steps(plan, seconds=SECONDS / PLACES) for _ in range(PLACES)]
+    trials = [clocked.runs(SECONDS / PLACES) for _ in range(PLACES)]
     medians = np.min([np.median(runs, axis=0) for runs in trials], axis=0)
     share = (before + _gflops(probes)) / 2 / machine.gflops
+    plan = clocked.plan
     return by_layer(plan.steps, quantities(plan, machine), (medians * share).tolist())
 
 
@@ -93,7 +119,9 @@ def make_table(machine: Machine, rows: Sequence[Timed]) -> KernelTable:
     kernels = {kernel: [row for row in rows if row[0] == kernel] for kernel, *_ in rows}
     others = [(OTHERS, plain(found), time) for name, found, time in rows if name not in COUNTS]
     found = [_prices(machine, name, own) for name, own in (*kernels.items(), (OTHERS, others))]
-    return KernelTable(code=code_digest(), gflops=machine.gflops, kernels=tuple(found))
+    return KernelTable(
+        code=code_digest(), calibrated=machine.date, gflops=machine.gflops, kernels=tuple(found)
+    )
 
 
 def _prices(machine: Machine, kernel: str, rows: Sequence[Timed]) -> KernelPrices:
@@ -127,9 +155,12 @@ def _usual(machine: Machine, name: str) -> float:
     return np.inf
 
 
-def is_current(table: KernelTable | None) -> bool:
-    """Tell whether a table is there, and of the kernels that plans call today."""
-    return table is not None and table.code == code_digest()
+def is_current(machine: Machine) -> bool:
+    """Tell whether the kernels that plans call today were timed, beside the same calibration."""
+    table = machine.kernels
+    if table is None:
+        return False
+    return table.code == code_digest() and table.calibrated == machine.date
 
 
 @cache

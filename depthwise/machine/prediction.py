@@ -13,7 +13,7 @@ from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import Graph, Shape, supported, trace
-from depthwise.machine.kernels import code_digest
+from depthwise.machine.kernels import is_current
 from depthwise.machine.quantities import quantities
 from depthwise.machine.record import KernelTable, Machine
 
@@ -45,7 +45,7 @@ def known_kernels(machine: Machine) -> KernelTable:
     advice = "run `depthwise calibrate`, which takes a minute, or machine.time_kernels"
     if machine.kernels is None:
         raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")
-    if machine.kernels.code != code_digest():
+    if not is_current(machine):
         raise ValueError(f"the kernels timed on {machine.cpu} were of another version: {advice}")
     return machine.kernels
 

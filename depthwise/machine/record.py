@@ -1,11 +1,25 @@
 """What was measured of a machine: rates and times with their spread, kept as JSON."""
 
+from datetime import UTC, datetime
 from statistics import median
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
-FORMAT = 1
+FORMAT = 2  # 1 did not look at what else ran
+
+# More than this of a roof, and the roof is wrong; what lies between is the clock's and the core's.
+TOLERANCE = 1.03
+
+Share = Annotated[float, Field(ge=0, le=1)]  # of a peak or of a roof: nothing is above it
 
 Level = Literal["L1", "L2", "L3", "memory"]
 LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "memory")
@@ -78,9 +92,13 @@ class KernelPrices(Record):
 
 
 class KernelTable(Record):
-    """Kernels timed at `gflops`, what one core did beside them; `code` says which kernels."""
+    """Kernels timed at `gflops`, what one core did beside them; `code` says which kernels.
+
+    `calibrated` is the date of the calibration that the times were taken with.
+    """
 
     code: str
+    calibrated: str
     gflops: PositiveFloat
     kernels: tuple[KernelPrices, ...]
 
@@ -93,11 +111,13 @@ class KernelTable(Record):
 class Machine(Record):
     """One CPU, measured: `cpu` and `features` say which, `caches` the bytes of L1, L2 and L3.
 
-    `cache_source` tells whether the system named their sizes or a sweep found them. `second` is
-    None on a machine of one core, `kernels` where they were not timed.
+    `cache_source` tells whether the system named their sizes or a sweep found them. `apart` is by
+    how much the last two passes of rounds differ in the best of what one core does; `disturbed`
+    says what else ran meanwhile, and is empty for what is kept. `second` is None on a machine of
+    one core, `kernels` where they were not timed.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     cpu: str
     features: tuple[str, ...]
     cores: PositiveInt
@@ -105,12 +125,21 @@ class Machine(Record):
     compiler: str
     date: str
     rounds: PositiveInt
+    apart: NonNegativeFloat = 0.0
+    disturbed: str = ""
     caches: tuple[PositiveInt, ...]
     cache_source: Literal["system", "sweep"]
     peaks: tuple[Peak, ...]
     readings: tuple[Reading, ...]
     second: Second | None
     kernels: KernelTable | None = None
+
+    @field_validator("date")
+    @classmethod
+    def _date_has_a_zone(cls, date: str) -> str:
+        if datetime.fromisoformat(date).tzinfo is None:
+            raise ValueError(f"{date} names no time zone")
+        return date
 
     @property
     def lanes(self) -> int:
@@ -130,12 +159,43 @@ class Machine(Record):
         known = {reading.level: reading.gigabytes.best for reading in self.readings}
         return next(known[each] for each in LEVELS[LEVELS.index(level) :] if each in known)
 
+    @property
+    def seconds_old(self) -> float:
+        """How long ago it was calibrated."""
+        return (datetime.now(UTC) - datetime.fromisoformat(self.date)).total_seconds()
+
+    @property
+    def age(self) -> str:
+        """When it was calibrated, in words: "calibrated 3 days ago"."""
+        return f"calibrated {in_words(self.seconds_old)}"
+
     def level(self, size: int) -> Level:
         """Return the nearest level that holds `size` bytes at once."""
         for level, cache in zip(LEVELS, self.caches, strict=False):
             if size <= cache:
                 return level
         return "memory"
+
+
+AGES = {"year": 365 * 86400, "month": 30 * 86400, "day": 86400, "hour": 3600, "minute": 60}
+
+
+def in_words(seconds: float) -> str:
+    """Return how long ago something was: "just now", "5 minutes ago", "1 day ago"."""
+    for name, span in AGES.items():
+        if count := int(max(0.0, seconds) // span):
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def share_of(reached: float, most: float) -> float | None:
+    """Return the share of the most that can be; None where more was reached: then that was wrong.
+
+    What is above it by no more than TOLERANCE is all of it.
+    """
+    if most <= 0 or reached > TOLERANCE * most:
+        return None
+    return min(1.0, reached / most)
 
 
 def roofline(machine: Machine, macs: int, size: int, level: Level) -> float:

@@ -4,7 +4,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from depthwise.machine.passes import AGREE
 from depthwise.machine.record import Machine, Spread
+
+
+def not_kept(machine: Machine) -> str:
+    """Return why a disturbed calibration was not kept, and what to do."""
+    return (
+        f"NOT KEPT: {machine.disturbed} while this machine was measured. It can do more than these "
+        "figures say. Let nothing else run, and calibrate again."
+    )
 
 
 def machine_table(machine: Machine) -> RenderableType:
@@ -31,7 +40,12 @@ def machine_table(machine: Machine) -> RenderableType:
             table.add_row(f"two threads, {label}", *row, "x one", "2 is a whole core more")
         table.add_row("two threads meet", *_numbers(second.barrier, "{:.0f}"), "ns", "spin barrier")
     title = Text.assemble((machine.cpu, "bold"), f", {machine.cores} cores, {machine.target}")
-    notes = [f"{machine.rounds} rounds on {machine.date}, {machine.compiler}"]
+    notes = [f"{machine.rounds} rounds on {machine.date}, {machine.age}, {machine.compiler}"]
+    if machine.apart > AGREE:
+        notes.append(
+            f"two passes differ by {machine.apart:.0%} though nothing else ran: this machine "
+            "changes its speed; the best is what it can do"
+        )
     if machine.kernels:
         steps = sum(each.steps for each in machine.kernels.kernels)
         names = ", ".join(

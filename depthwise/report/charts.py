@@ -11,11 +11,15 @@ from math import ceil, floor, log10
 from depthwise.machine.record import Machine
 from depthwise.report.colours import COLOURS, colour_name
 from depthwise.report.record import Counted, LayerTimeRecord, Profiled
+from depthwise.report.roofs import Box, Roof, place_names, text_box
 from depthwise.report.svg import text_width, wire, words
 
 WIDTH, HEIGHT = 440, 330  # pixels: letters of 10 stay readable on a phone 360 pixels wide
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 40
-LETTERS = 10
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 20, 40
+LETTERS, SMALL = 10, 9
+MOST_DECADES = 5  # with ticks at 2 and 5, too
+MOST_TICKS = 8  # up a chart of this height
+LINE = 14  # pixels, of one more line of text
 
 MARKERS = {
     "pointwise": "circle",
@@ -37,8 +41,8 @@ class Frame:
 
 def roofline_chart(found: Profiled) -> str:
     """Return every layer with multiply-adds at its FLOPs a byte and GFLOP/s, below the roofs."""
-    layers = [layer for layer in found.layers if layer.rate > 0]
-    if not layers or found.machine is None:
+    layers = [layer for layer in found.layers if layer.rate > 0 and layer.of_ideal is not None]
+    if not layers or found.machine is None or found.contradicted:  # no roof that could be drawn
         return ""
     low, high = _decades([layer.intensity for layer in layers])
     bottom, top = _decades([layer.rate for layer in layers] + [found.peak * 1.3])
@@ -46,13 +50,16 @@ def roofline_chart(found: Profiled) -> str:
         _logarithmic(low, high, LEFT, WIDTH - RIGHT),
         _logarithmic(bottom, top, HEIGHT - BOTTOM, TOP),
     )
+    roofs, left_over = _roofs(frame, found.machine, found.peak, (low, high, bottom), layers)
     shapes = [
         *_axes(frame, (low, high), (bottom, top), "FLOPs for each byte", "GFLOP/s"),
-        *_roofs(frame, found.machine, found.peak, (low, high, bottom)),
+        *roofs,
         *(_point(frame, layer) for layer in sorted(layers, key=lambda each: -each.share)),
-        *_key(sorted({colour_name(layer.kind) for layer in layers}, key=list(COLOURS).index)),
     ]
-    return _svg("Each layer below the roofs of this machine", HEIGHT, shapes)
+    kinds = sorted({colour_name(layer.kind) for layer in layers}, key=list(COLOURS).index)
+    key, lines = _foot(kinds, left_over)
+    height = HEIGHT + LINE * (lines - 1)
+    return _svg("Each layer below the roofs of this machine", height, [*shapes, *key])
 
 
 def field_chart(counted: Counted, side: int) -> str:
@@ -68,8 +75,9 @@ def field_chart(counted: Counted, side: int) -> str:
     corners = [points[0]]
     for before, after in pairwise(points):
         corners += [(after[0], before[1]), after]
-    step = 10 ** floor(log10(most))
-    ticks = [i * step / 2 for i in range(1, ceil(2 * most / step))]
+    power = 10 ** floor(log10(most))
+    step = next(power * part for part in (0.1, 0.2, 0.5, 1, 2) if most <= MOST_TICKS * power * part)
+    ticks = [i * step for i in range(1, ceil(most / step))]
     grid = [wire((LEFT, frame.y(t)), (WIDTH - RIGHT, frame.y(t)), style="grid") for t in ticks]
     scale = [words(LEFT - 6, frame.y(t) + 3, f"{t:g}", LETTERS, "dim end") for t in ticks]
     image = frame.y(side)
@@ -88,34 +96,63 @@ def field_chart(counted: Counted, side: int) -> str:
 
 
 def _roofs(
-    frame: Frame, machine: Machine, peak: float, edges: tuple[float, float, float]
-) -> list[str]:
-    """Return the line of the arithmetic and one a level of memory, each with its number."""
+    frame: Frame,
+    machine: Machine,
+    peak: float,
+    edges: tuple[float, float, float],
+    layers: list[LayerTimeRecord],
+) -> tuple[list[str], dict[str, float]]:
+    """Return the line of the arithmetic and one a level of memory, each with its number.
+
+    The second are the names for which there is no place beside their lines, with their numbers.
+    """
     low, high, bottom = edges
+    title, right = f"peak {peak:.0f} GFLOP/s", WIDTH - RIGHT - 2
+    above = frame.y(peak) - 5
     shapes = [
         wire((frame.x(low), frame.y(peak)), (frame.x(high), frame.y(peak)), style="roof"),
-        _told(peak, words(WIDTH - RIGHT - 2, frame.y(peak) - 5, f"peak {peak:.0f} GFLOP/s", LETTERS,
-                          "ink end")),
+        _told(peak, words(right, above, title, LETTERS, "ink end")),
     ]  # fmt: skip
+    rates: dict[Roof, float] = {}
     for reading in machine.readings:
         rate = reading.gigabytes.best
         first, last = max(low, bottom / rate), min(high, peak / rate)
-        if first >= last:
-            continue
-        start, end = (frame.x(first), frame.y(first * rate)), (frame.x(last), frame.y(last * rate))
-        shapes.append(wire(start, end, style="roof dashed"))
-        at = first * (last / first) ** 0.12
-        label = f"{reading.level} {rate:.0f} GB/s"
-        place = words(frame.x(at) + 7, frame.y(at * rate) + 6, label, 9, "dim")
-        shapes.append(_told(rate, place))
-    return shapes
+        if first < last:
+            ends = [(frame.x(x), frame.y(x * rate)) for x in (first, last)]
+            rates[Roof(ends[0], ends[1], f"{reading.level} {rate:.0f} GB/s")] = rate
+    names = place_names(
+        tuple(rates), Box(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
+        [
+            text_box(right - text_width(title, LETTERS), above, title, LETTERS),
+            Box(LEFT, frame.y(peak) - 1, WIDTH - RIGHT, frame.y(peak) + 1),
+        ],
+        [_around(frame, layer) for layer in layers], SMALL,
+    )  # fmt: skip
+    left_over = {}
+    for (roof, rate), place in zip(rates.items(), names, strict=True):
+        shapes.append(wire(roof.start, roof.end, style="roof dashed"))
+        if place:
+            shapes.append(_told(rate, words(*place, roof.name, SMALL, "dim")))
+        else:
+            left_over[roof.name] = rate
+    return shapes, left_over
+
+
+def _around(frame: Frame, layer: LayerTimeRecord) -> Box:
+    """Return what a layer's mark covers."""
+    x, y, r = frame.x(layer.intensity), frame.y(layer.rate), _radius(layer)
+    return Box(x - r, y - r, x + r, y + r)
+
+
+def _radius(layer: LayerTimeRecord) -> float:
+    return 3 + 22 * layer.share**0.5 / 2
 
 
 def _point(frame: Frame, layer: LayerTimeRecord) -> str:
     """Return a layer's mark: its shape and colour tell the kind, its size the share of time."""
     kind = colour_name(layer.kind)
     x, y = frame.x(layer.intensity), frame.y(layer.rate)
-    return f'<g class="mark k-{kind}">{_mark(kind, x, y, 3 + 22 * layer.share**0.5 / 2)}</g>'
+    return f'<g class="mark k-{kind}">{_mark(kind, x, y, _radius(layer))}</g>'
 
 
 def _mark(kind: str, x: float, y: float, r: float) -> str:
@@ -135,13 +172,23 @@ def _mark(kind: str, x: float, y: float, r: float) -> str:
     return f'<polygon points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in corners)}"/>'
 
 
-def _key(kinds: list[str]) -> list[str]:
-    shapes, x = [], float(LEFT)
-    for kind in kinds:
-        shapes.append(f'<g class="mark k-{kind}">{_mark(kind, x + 5, HEIGHT - 6, 4)}</g>')
-        shapes.append(words(x + 13, HEIGHT - 3, kind, LETTERS, "ink"))
-        x += 13 + text_width(kind, LETTERS) + 10
-    return shapes
+def _foot(kinds: list[str], left_over: dict[str, float]) -> tuple[list[str], int]:
+    """Return the key of the marks, then the roofs without a place for their names, in lines."""
+    shapes: list[str] = []
+    x, line = float(LEFT), 0
+    entries = [(kind, 13, LETTERS) for kind in kinds] + [(name, 0, SMALL) for name in left_over]
+    for text, room, size in entries:
+        width = room + text_width(text, size)
+        if x > LEFT and x + width > WIDTH:
+            x, line = float(LEFT), line + 1
+        y = HEIGHT - 3 + LINE * line
+        label = words(x + room, y, text, size, "dim" if text in left_over else "ink")
+        if text in left_over:
+            shapes.append(_told(left_over[text], label))
+        else:
+            shapes += [f'<g class="mark k-{text}">{_mark(text, x + 5, y - 3, 4)}</g>', label]
+        x += width + 10
+    return shapes, line + 1
 
 
 def _axes(
@@ -152,20 +199,21 @@ def _axes(
     lines, scale = [], []
     for tick in _ticks(*across):
         lines.append(wire((frame.x(tick), floor_), (frame.x(tick), top), style="grid"))
-        scale.append(words(frame.x(tick), floor_ + 12, f"{tick:g}", LETTERS, "dim middle"))
+        scale.append(words(frame.x(tick), floor_ + 14, f"{tick:g}", LETTERS, "dim middle"))
     for tick in _ticks(*up):
         lines.append(wire((left, frame.y(tick)), (right, frame.y(tick)), style="grid"))
         scale.append(words(left - 5, frame.y(tick) + 3, f"{tick:g}", LETTERS, "dim end"))
     names = [
-        words(right, floor_ + 23, x_name, LETTERS, "dim end"),
-        words(4, top - 4, y_name, LETTERS, "dim"),
+        words(right, floor_ + 25, x_name, LETTERS, "dim end"),
+        words(4, LETTERS - 1, y_name, LETTERS, "dim"),  # above all ticks,
     ]
     return [*lines, _axis(scale), *names]
 
 
 def _ticks(low: float, high: float) -> list[float]:
     powers = range(floor(log10(low)), ceil(log10(high)) + 1)
-    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    many = len(powers) > MOST_DECADES
+    ticks = [digit * 10.0**power for power in powers for digit in ((1,) if many else (1, 2, 5))]
     return [tick for tick in ticks if low <= tick <= high]
 
 

@@ -1,5 +1,6 @@
 """Numbers and paths in a page: each number carries its value as report.json has it."""
 
+import re
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
@@ -9,7 +10,7 @@ from depthwise.spelling import in_line
 
 
 def number(value: float, digits: int = 0, unit: str = "") -> Markup:
-    """Return a number with so many digits behind the point."""
+    """Return a number with so many digits after the point."""
     return _mark(value, f"{value:,.{digits}f} {unit}".strip())
 
 
@@ -21,6 +22,11 @@ def units(value: float, unit: str = "") -> Markup:
 def percent(value: float, digits: int = 0) -> Markup:
     """Return a share as percent."""
     return _mark(value, f"{100 * value:.{digits}f} %")
+
+
+def share(value: float | None) -> Markup:
+    """Return a share as percent; a dash where there is none."""
+    return Markup("–") if value is None else percent(value)
 
 
 def times(value: float, digits: int = 2) -> Markup:
@@ -39,11 +45,14 @@ def sizes(values: Sequence[float]) -> Markup:
 
 
 def path(text: str) -> Markup:
-    """Return a module's path that may break behind its dots."""
-    return Markup(".<wbr>").join(in_line(text).split("."))
+    """Return a module's path that may break after its dots and underscores, and in camelCase."""
+    return Markup("<wbr>").join(filter(None, BREAKS.split(in_line(text))))
 
 
-FILTERS = {f.__name__: f for f in (number, units, percent, times, tiny, sizes, path)}
+BREAKS = re.compile(r"(?<=[._])|(?<=[a-z0-9])(?=[A-Z])")
+
+
+FILTERS = {f.__name__: f for f in (number, units, percent, share, times, tiny, sizes, path)}
 
 
 def _mark(value: float, text: str) -> Markup:

@@ -1,6 +1,8 @@
 """A network as a picture: a card a block, from the image to the answer."""
 
+import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from depthwise.accounting.cost import Cost, cost_of_graph
 from depthwise.accounting.tables import in_shape, in_units
@@ -17,6 +19,7 @@ WIDTH = 440  # pixels: letters of 11 stay readable on a phone 360 pixels wide
 MARGIN, INSIDE = 12, 12
 HEAD = 46  # pixels of a card's heading
 BETWEEN = 26  # pixels from a card to the next, where the shape stands
+EDGE = 2  # pixels above a card that its edge may take
 BEHIND = 4  # pixels by which the cards behind a card show
 
 
@@ -53,6 +56,24 @@ def draw_network(graph: Graph, network: str) -> Picture:
         boxes += drawn.boxes
     title = f"{cost.network}: its blocks, multiply-adds and parameters"
     return Picture(document(WIDTH, bottom + MARGIN, title, shapes), tuple(boxes))
+
+
+CARD = re.compile(rf'<rect x="{MARGIN:g}" y="([0-9.]+)" [^>]*class="card"/>')
+SIZE = re.compile(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"')
+
+
+def cut_into_cards(svg: str) -> list[str]:
+    """Return the view boxes of a picture's cards, one below the other, that cover all of it.
+
+    For paper, which would cut it anywhere: the head is with the first card, an arrow with the card
+    that it leaves. None where it is no picture of ours.
+    """
+    size = SIZE.search(svg)
+    if not size:
+        return []
+    width, height = map(float, size.groups())
+    tops = [0.0, *(float(top) - EDGE for top in CARD.findall(svg)[1:]), height]
+    return [f"0 {top:g} {width:g} {below - top:g}" for top, below in pairwise(tops)]
 
 
 @dataclass(frozen=True)

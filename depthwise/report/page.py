@@ -12,6 +12,7 @@ from depthwise.compiler.artefact import render_template
 from depthwise.report.charts import field_chart, roofline_chart
 from depthwise.report.colours import COLOURS, DARK, colour_name
 from depthwise.report.figures import FILTERS
+from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.record import LayerTimeRecord, Report
 from depthwise.spelling import in_text, string_literal
 
@@ -44,6 +45,7 @@ def render_page(report: Report) -> str:
         longest=max((row.microseconds for row in rows), default=1.0),
         worst=_worst(report),
         example=_example(report),
+        cards=cut_into_cards(counted.picture) if counted else [],
     )
 
 

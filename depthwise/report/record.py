@@ -3,13 +3,16 @@
 All numbers that report.html prints stand in these records, and so in report.json.
 """
 
+from math import isclose
 from typing import Literal
+
+from pydantic import model_validator
 
 from depthwise.bench.record import MachineRecord, NetworkRecord, SoftwareRecord
 from depthwise.compiler.manifest import Manifest, Record
-from depthwise.machine.record import Machine
+from depthwise.machine.record import Machine, Share
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Asked(Record):
@@ -153,6 +156,7 @@ class RuntimeLine(Record):
     """One runtime's times in milliseconds: median, and those that 10 and 90 % of runs are below.
 
     `ratio` is how many times longer than ours it takes, pair by pair; None for our own.
+    `share_of_peak` is None where it took less time than its multiply-adds would at the peak.
     """
 
     name: str
@@ -160,7 +164,7 @@ class RuntimeLine(Record):
     median: float
     p10: float
     p90: float
-    share_of_peak: float
+    share_of_peak: Share | None
     ratio: float | None
     error: float
 
@@ -169,6 +173,7 @@ class Compared(Record):
     """Our library beside other runtimes, in turns, on the same threads; `found` has every run.
 
     `missing` names the peers that are not installed, `failed` those that were and could not.
+    `disturbed` says why its times are no measurement; it is empty where they are.
     """
 
     found: NetworkRecord | None
@@ -177,6 +182,7 @@ class Compared(Record):
     missing: tuple[str, ...]
     failed: dict[str, str]
     remarks: tuple[str, ...]
+    disturbed: str
 
     @property
     def ours(self) -> RuntimeLine | None:
@@ -193,7 +199,9 @@ class LayerTimeRecord(Record):
 
     `share` is that of the whole's time, `rate` in GFLOP/s, `of_peak` its share of the FMA peak,
     `of_ideal` that of the ideal; `intensity` is in FLOPs a byte. `bound` says what the ideal is
-    made of.
+    made of. Rate and intensity count the multiply-adds that are done: Winograd's are fewer than the
+    layer's. Nothing is above what the machine can do: what seems to be proves a roof wrong, or is
+    too short for the clock, and has no share and no ideal.
     """
 
     path: str
@@ -201,13 +209,19 @@ class LayerTimeRecord(Record):
     kernel: str
     shape: tuple[int, ...]
     microseconds: float
-    ideal: float
+    ideal: float | None
     bound: str
-    share: float
+    share: Share
     rate: float
-    of_peak: float
-    of_ideal: float
+    of_peak: Share | None
+    of_ideal: Share | None
     intensity: float
+
+    @model_validator(mode="after")
+    def _no_ideal_is_beaten(self) -> "LayerTimeRecord":
+        if self.ideal is not None and self.ideal > self.microseconds:
+            raise ValueError(f"{self.path}: faster than its ideal, so that this is none")
+        return self
 
 
 class KindTimeRecord(Record):
@@ -215,33 +229,47 @@ class KindTimeRecord(Record):
 
     kind: str
     microseconds: float
-    ideal: float
-    share: float
-    macs_share: float
+    share: Share
+    macs_share: Share
 
 
 class Profiled(Record):
     """Where the time goes on one thread, in milliseconds; `peak` in GFLOP/s of one core, measured.
 
-    `ideal` is the sum of what each layer would need at best, `machine` what that is known from.
+    `milliseconds` is the sum of the layers, from the same runs, and `library` what the saved one
+    took by turns with them, where it has one thread: that has no clock in it. `ideal` is the sum of
+    what each layer would need at best, `machine` what that is known from, `calibrated` when that
+    was; `contradicted` names the layers that were faster than it allows. `disturbed` says why the
+    times are no measurement.
     """
 
     milliseconds: float
-    ideal: float
+    library: float | None
+    ideal: float | None
     rate: float
     peak: float
-    of_peak: float
+    of_peak: Share | None
     layers: tuple[LayerTimeRecord, ...]
     kinds: tuple[KindTimeRecord, ...]
     machine: Machine | None
+    calibrated: str
+    contradicted: tuple[str, ...]
+    disturbed: str
     remarks: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _layers_are_the_whole(self) -> "Profiled":
+        whole = sum(layer.microseconds for layer in self.layers) / 1e3
+        if not isclose(whole, self.milliseconds, rel_tol=1e-9):
+            raise ValueError(f"layers of {whole} ms do not add up to {self.milliseconds} ms")
+        return self
 
 
 class Referenced(Record):
     """The library beside ResNet-50 on images of the same size, by turns, in milliseconds.
 
     `time_saved` is how many times longer ResNet-50 takes, pair by pair; `kept` is that of
-    `macs_saved`.
+    `macs_saved`. `disturbed` says why the times are no measurement.
     """
 
     milliseconds: float
@@ -250,6 +278,7 @@ class Referenced(Record):
     macs_saved: float
     time_saved: float
     kept: float
+    disturbed: str
 
 
 class Reference(Record):
@@ -257,11 +286,16 @@ class Reference(Record):
 
     found: Referenced | None
 
+    @property
+    def disturbed(self) -> str:
+        """Why the times are no measurement."""
+        return self.found.disturbed if self.found else ""
+
 
 class Report(Record):
     """All that was found on the way; a part is None until its stage is done."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     depthwise: str
     asked: Asked
     machine: MachineRecord
@@ -272,3 +306,13 @@ class Report(Record):
     compared: Compared | None = None
     profiled: Profiled | None = None
     referenced: Reference | None = None
+
+    @property
+    def disturbed(self) -> dict[str, str]:
+        """What was timed on a busy machine, so that it is no measurement: {what: the reason}."""
+        reasons = {
+            "beside other runtimes": self.compared.disturbed if self.compared else "",
+            "layer by layer": self.profiled.disturbed if self.profiled else "",
+            "beside a larger network": self.referenced.disturbed if self.referenced else "",
+        }
+        return {what: reason for what, reason in reasons.items() if reason}

@@ -16,6 +16,7 @@ from depthwise.report.plots import save_figure
 
 REFERENCE = "resnet50"
 TICKS = (1, 2, 5, 10, 20, 50, 100)
+GREY = "#9A9A9A"  # of what is no measurement
 SLANT = 35  # degrees, of the names of networks
 APART, LONG = 11, 70  # points: from one of their lines to the next; their length
 
@@ -34,11 +35,15 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Saving:
-    """A network in a runtime, against ResNet-50 in the same: MACs and time, as ratios."""
+    """A network in a runtime, against ResNet-50 in the same: MACs and time, as ratios.
+
+    `disturbed` tells that one of the two was timed on a busy machine: then it is no measurement.
+    """
 
     network: str
     macs: float
     time: float
+    disturbed: bool = False
 
 
 def savings(records: Sequence[NetworkRecord]) -> dict[str, tuple[Saving, ...]]:
@@ -70,7 +75,8 @@ def _savings_of(
         runtime = _find(record, name)
         if runtime and runtime.seconds:
             time = base.seconds / runtime.seconds
-            found.append(Saving(record.network, reference.macs / record.macs, time))
+            busy = bool(record.disturbed or reference.disturbed)
+            found.append(Saving(record.network, reference.macs / record.macs, time, busy))
     return tuple(sorted(found, key=lambda saving: saving.macs))
 
 
@@ -102,14 +108,19 @@ def _draw(found: dict[str, tuple[Saving, ...]], record: BenchRecord) -> Figure:
     _name_diagonal(axis)
     for name, kept in found.items():
         colour, marker = STYLES[name]
+        good, spoilt = ([p for p in kept if p.disturbed == busy] for busy in (False, True))
+        order = 3 if name == OURS.name else 2
         axis.plot(
-            [p.macs for p in kept], [p.time for p in kept], color=colour, marker=marker,
-            markersize=5, linewidth=2.2 if name == OURS.name else 1.1,
-            zorder=3 if name == OURS.name else 2,
+            [p.macs for p in good], [p.time for p in good], color=colour, marker=marker,
+            markersize=5, linewidth=2.2 if name == OURS.name else 1.1, zorder=order,
+        )  # fmt: skip
+        axis.plot(
+            [p.macs for p in spoilt], [p.time for p in spoilt], color=GREY, marker=marker,
+            markersize=5, fillstyle="none", linestyle="none", zorder=order,
         )  # fmt: skip
     _name_runtimes(axis, found)
     _name_networks(axis, found)
-    _label_axes(axis, record)
+    _label_axes(axis, record, any(point.disturbed for point in points))
     return figure
 
 
@@ -135,7 +146,8 @@ def _name_runtimes(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
         lowest = y
         axis.annotate(
             name, (kept[-1].macs, y), (7, 0), textcoords="offset points", va="center",
-            color=STYLES[name][0], fontweight="bold" if name == OURS.name else "normal",
+            color=GREY if all(p.disturbed for p in kept) else STYLES[name][0],
+            fontweight="bold" if name == OURS.name else "normal",
         )  # fmt: skip
 
 
@@ -162,7 +174,7 @@ def _name_networks(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
         )  # fmt: skip
 
 
-def _label_axes(axis: Axes, record: BenchRecord) -> None:
+def _label_axes(axis: Axes, record: BenchRecord, busy: bool) -> None:
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_locator(FixedLocator(TICKS))
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
@@ -170,7 +182,9 @@ def _label_axes(axis: Axes, record: BenchRecord) -> None:
     axis.set_xlabel("fewer multiply-adds than ResNet-50")
     axis.set_ylabel("faster than ResNet-50 in the same runtime, ours without Winograd")
     threads = "one thread" if record.threads == 1 else f"{record.threads} threads"
-    axis.set_title(f"float32, batch 1, {threads}, {record.machine.processor}", fontsize=8)
+    title = f"float32, batch 1, {threads}, {record.machine.processor}"
+    head = "GREY AND HOLLOW: NOT A MEASUREMENT, the machine was busy\n" if busy else ""
+    axis.set_title(f"{head}{title}", fontsize=8)
     axis.grid(color="#E8E8E8", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(length=0)

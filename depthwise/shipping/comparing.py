@@ -11,12 +11,6 @@ from depthwise.report.record import Compared, Report, RuntimeLine
 from depthwise.shipping.order import Order
 
 SLOW = ("torch.compile",)  # to open: minutes; `depthwise bench` has it
-UNEVEN = 2.0  # a runtime's slow runs to its fast ones: idle, ours 1.04 and PyTorch's up to 1.4
-BUSY = (
-    "The runs of one runtime differ widely in time, so that something else was at work on this "
-    "machine: trust none of the times. Let nothing else run, remove .depthwise from the directory, "
-    "and ship again."
-)
 
 
 def compare(order: Order, report: Report) -> Compared:
@@ -28,7 +22,13 @@ def compare(order: Order, report: Report) -> Compared:
     reason = _why_not(order, report)
     if reason:
         return Compared(
-            found=None, rounds=0, lines=(), missing=missing, failed={}, remarks=(reason,)
+            found=None,
+            rounds=0,
+            lines=(),
+            missing=missing,
+            failed={},
+            remarks=(reason,),
+            disturbed="",
         )
     source = order.source
     question = Question(
@@ -48,10 +48,9 @@ def summarise(record: NetworkRecord, missing: tuple[str, ...]) -> Compared:
         if runtime.failed and runtime.name != DIRECT.name
     }
     lines = sorted((_line(record, runtime) for runtime in ran), key=lambda line: line.median)
-    uneven = any(line.p90 > UNEVEN * line.p10 for line in lines)
     return Compared(
         found=record, rounds=len(record.peaks), lines=tuple(lines), missing=missing, failed=failed,
-        remarks=(BUSY,) if uneven else (),
+        remarks=(), disturbed=record.disturbed,
     )  # fmt: skip
 
 
@@ -82,6 +81,6 @@ def _line(record: NetworkRecord, runtime: RuntimeRecord) -> RuntimeLine:
     return RuntimeLine(
         name=runtime.name, version=next(iter(runtime.versions.values()), ""),
         median=1e3 * (runtime.seconds or 0), p10=1e3 * runtime.percentile(10),
-        p90=1e3 * runtime.percentile(90), share_of_peak=record.share_of_peak(runtime) or 0.0,
+        p90=1e3 * runtime.percentile(90), share_of_peak=record.share_of_peak(runtime),
         ratio=None if own else record.ratio(runtime), error=runtime.error or 0.0,
     )  # fmt: skip

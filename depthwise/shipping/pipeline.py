@@ -44,10 +44,16 @@ def _still(_order: Order, _found: Any) -> bool:
     return True
 
 
+def _undisturbed(_order: Order, found: Compared | Profiled | Reference) -> bool:
+    """Tell whether times can be trusted: those of a busy machine are taken again."""
+    return not found.disturbed
+
+
 class Stage(NamedTuple):
     """One stage: the part of the report that it fills, what it does in words, how it does it.
 
-    `stands` tells whether what it left outside of its record is still there.
+    `stands` tells whether what it found can be taken again: what it left outside of its record is
+    still there, what it timed was not disturbed.
     """
 
     part: str
@@ -76,9 +82,14 @@ STAGES = (
     Stage(
         "compared", "timing beside other runtimes", Compared, compare,
         lambda order: [installed_versions(), describe_machine().model_dump(), order.rounds],
+        _undisturbed,
     ),
-    Stage("profiled", "timing layer by layer", Profiled, profile_layers),
-    Stage("referenced", "timing beside ResNet-50", Reference, refer),
+    Stage(
+        "profiled", "timing layer by layer", Profiled, profile_layers, stands=_undisturbed
+    ),
+    Stage(
+        "referenced", "timing beside ResNet-50", Reference, refer, stands=_undisturbed
+    ),
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from depthwise.bench.worker import time_runs
 from depthwise.compiler.library import Library, load
 from depthwise.compiler.pipeline import open_program
 from depthwise.families.registry import construct
+from depthwise.machine.load import Watch
 from depthwise.report.record import Reference, Referenced, Report
 from depthwise.shipping import counting
 from depthwise.shipping.order import Order
@@ -30,11 +31,13 @@ def refer(order: Order, report: Report) -> Reference:
     if side is None or not saved or not order.build.chosen.runs_here:
         return Reference(found=None)
     reference = _build_reference(side, order)
+    watch = Watch()
     own, other = _time_by_turns(load(order.directory), reference, order.rounds)
+    disturbed = watch.load().disturbed
     ratio = median(theirs / ours for ours, theirs in zip(own, other, strict=True))
     found = Referenced(
         milliseconds=1e3 * median(other), ours=1e3 * median(own), rounds=order.rounds,
-        macs_saved=saved, time_saved=ratio, kept=ratio / saved,
+        macs_saved=saved, time_saved=ratio, kept=ratio / saved, disturbed=disturbed,
     )  # fmt: skip
     return Reference(found=found)
 
@@ -49,7 +52,7 @@ def _build_reference(side: int, order: Order) -> Library:
 
 def _time_by_turns(own: Library, other: Library, rounds: int) -> tuple[list[float], list[float]]:
     """Return the median seconds of each library in each round."""
-    pair = [(library, _draw(library)) for library in (own, other)]
+    pair = [(library, draw_inputs(library)) for library in (own, other)]
     found: tuple[list[float], list[float]] = ([], [])
     counts = [_runs_in_a_turn(library, inputs) for library, inputs in pair]
     for _ in range(rounds):
@@ -64,7 +67,8 @@ def _runs_in_a_turn(library: Library, inputs: list[np.ndarray]) -> int:
     return min(MOST, max(FEWEST, round(TURN / fastest)))
 
 
-def _draw(library: Library) -> list[np.ndarray]:
+def draw_inputs(library: Library) -> list[np.ndarray]:
+    """Return random inputs of a library, always the same."""
     random = np.random.default_rng(0)
     return [
         random.standard_normal(tensor.shape, np.float32)

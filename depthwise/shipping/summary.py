@@ -12,6 +12,7 @@ from depthwise.report.record import Compared, Compiled, Counted, Looked, Profile
 
 PYTORCH = "pytorch"
 SHOWN = 2  # guesses an image
+AGAIN = "Let nothing else run, and ship again: only what was disturbed is timed again."
 
 
 def summary(report: Report, directory: Path) -> RenderableType:
@@ -33,7 +34,18 @@ def summary(report: Report, directory: Path) -> RenderableType:
     shapes = " and ".join("x".join(map(str, shape)) for shape in asked.input_shapes)
     weights = "random weights" if asked.untrained else asked.weights or "its own weights"
     head = Text(f"{asked.network} on {shapes}, {weights}", style="bold")
-    return Group(head, table, Text.assemble(("written", "bold"), f"   {directory}/report.html"))
+    alarm = [Text(line, style="bold red") for line in _disturbed(report)]
+    return Group(
+        head, *alarm, table, Text.assemble(("written", "bold"), f"   {directory}/report.html")
+    )
+
+
+def _disturbed(report: Report) -> list[str]:
+    """Return what was timed on a busy machine, before any figure."""
+    lines = [
+        f"NOT A MEASUREMENT, timed {what}: {reason}" for what, reason in report.disturbed.items()
+    ]
+    return [*lines, AGAIN] if lines else []
 
 
 def _counted(found: Counted | None) -> list[str]:
@@ -82,7 +94,11 @@ def _compared(found: Compared | None, threads: int) -> list[str]:
     if not found or not found.ours:
         return list(found.remarks) if found else []
     lines = []
-    if eager := found.line(PYTORCH):
+    eager = found.line(PYTORCH)
+    if found.disturbed:
+        low, high = min(line.p10 for line in found.lines), max(line.p90 for line in found.lines)
+        lines.append(f"not measured: runs took from {low:.2f} to {high:.2f} ms on a busy machine")
+    elif eager:
         lines.append(
             f"{eager.ratio:.2f} times as fast as PyTorch {eager.version}: "
             f"{found.ours.median:.2f} ms for {eager.median:.2f} ms, on {counted(threads, 'thread')}"
@@ -90,7 +106,7 @@ def _compared(found: Compared | None, threads: int) -> list[str]:
     lines += [
         f"{line.ratio:.2f} times as fast as {line.name} {line.version}: {line.median:.2f} ms"
         for line in found.lines
-        if line.ratio and line.name != PYTORCH
+        if line.ratio and line.name != PYTORCH and not found.disturbed
     ]
     lines += found.remarks
     lines += [f"{name} cannot run it: {reason}" for name, reason in found.failed.items()]
@@ -107,11 +123,30 @@ def _profiled(found: Profiled | None) -> list[str]:
     if not found or not found.layers:
         return list(found.remarks) if found else []
     kinds = ", ".join(f"{kind.kind} {kind.share:.0%}" for kind in found.kinds if kind.share >= 0.02)
-    return [
+    if found.disturbed:
+        return [f"not measured: {found.milliseconds:.2f} ms on a busy machine", found.calibrated]
+    peak = f"{found.of_peak:.0%} of this core's peak" if found.of_peak else "no share of the peak"
+    ideal = (
+        ""
+        if found.ideal is None
+        else (f"; the rooflines of its layers add up to {found.ideal:.2f} ms")
+    )
+    lines = [
         f"{found.milliseconds:.2f} ms on one thread: {kinds}",
-        f"{found.rate:.0f} GFLOP/s, {found.of_peak:.0%} of this core's peak; "
-        f"the rooflines of its layers add up to {found.ideal:.2f} ms",
+        f"{found.rate:.0f} GFLOP/s, {peak}{ideal}",
+        found.calibrated,
     ]
+    if found.contradicted or found.of_peak is None:
+        lines.append(
+            f"not usable: the peak measured was lower than what {_several(found.contradicted)} "
+            "reached: the machine changed speed meanwhile"
+        )
+    return lines
+
+
+def _several(layers: tuple[str, ...]) -> str:
+    more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+    return f"{layers[0]}{more}" if layers else "the whole"
 
 
 def _referenced(report: Report) -> list[str]:
@@ -120,6 +155,8 @@ def _referenced(report: Report) -> list[str]:
     found = report.referenced.found
     if found.macs_saved <= 1:
         return []
+    if found.disturbed:
+        return [f"{found.macs_saved:.1f} times fewer MACs than {report.counted.reference}"]
     return [
         f"{found.macs_saved:.1f} times fewer MACs than {report.counted.reference}, and "
         f"{found.time_saved:.1f} times faster: {found.kept:.0%} of the promise"
