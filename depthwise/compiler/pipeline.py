@@ -16,7 +16,7 @@ from depthwise.accounting import Cost, cost_of_graph, network_name
 from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
 from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
 from depthwise.compiler.emit import emit, emit_units
-from depthwise.compiler.library import Code, Library
+from depthwise.compiler.library import Library
 from depthwise.compiler.lowering import (  # noqa: F401  (they register themselves)
     conv,
     deform,
@@ -41,9 +41,10 @@ from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import Target, find_target
+from depthwise.compiler.trace import Trace
 from depthwise.compiler.tune import fastest_algorithms
 from depthwise.compiler.tune_streams import fastest_groups
-from depthwise.compiler.verify import trace_plan, verify
+from depthwise.compiler.verify import verify
 from depthwise.graph import Graph, Shape, capture, check, export, show
 from depthwise.graph.failure import quiet
 from depthwise.weights import Pretrained, find_pretrained
@@ -147,12 +148,14 @@ def verified(
     artefact: Artefact, plan: Plan, program: ExportedProgram, cc: str | None,
     samples: Sequence[Any], preparation: Preparation | None = None,
 ) -> Artefact:  # fmt: skip
-    """Compare with PyTorch, and record it; a build that keeps all values tells the layers."""
-    keeping = make_plan(plan.graph, plan.target, keep_all=True, algorithms=plan.algorithms)
-    kept = Code(compile_c(emit_units(keeping, UNITS), plan.target, cc))
+    """Compare with PyTorch, and record it; a build that stops at each step tells the layers."""
     dtype = None if preparation else np.float32  # raw images keep their own
     tried = [as_arrays(sample, dtype) for sample in samples]
-    found = verify(Library(artefact).run, trace_plan(keeping, kept), program, tried, preparation)
+
+    def run(inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return Library(artefact).run(inputs)  # whose arena goes with it
+
+    found = verify(run, Trace(plan, UNITS, cc), program, tried, preparation)
     manifest = artefact.manifest.model_copy(update={"verification": found})
     return replace(artefact, manifest=manifest)
 
