@@ -20,7 +20,8 @@ class Interpreted:
         self.program, self.graph = export(net.eval(), shapes), capture(net, *shapes)
         self.change = change or {}
 
-        self.values = frozenset(node.name for node in self.graph)
+        names = {node.name for node in self.graph}
+        self.values = frozenset(name for name in names if f"{name}.1" not in names)
 
     def interpret(self, inputs):
         values = interpret(self.graph, *inputs)

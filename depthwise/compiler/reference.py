@@ -1,6 +1,7 @@
 """The judge of a library: the exported program, run in PyTorch, node after node."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from depthwise.compiler.difference import relative_error
 from depthwise.compiler.preparation import Preparation
 from depthwise.graph.purity import written
 
@@ -44,11 +46,35 @@ class Reference(fx.Interpreter):
 
     def outputs_in_double(self, inputs: Arrays) -> list[np.ndarray]:
         """Return what the network returns when it computes in float64; NaN where it cannot."""
+        with self._in_double():
+            try:
+                return self.outputs(inputs)
+            except RuntimeError:  # the network itself asks for float32
+                return [np.array(np.nan)]
+
+    def own_errors(self, inputs: Arrays, names: Collection[str]) -> dict[str, float]:
+        """Return how far values in float32 are from those in float64, where that can be had."""
+        with self._in_double():
+            try:
+                exact = self._values(inputs, names)
+            except RuntimeError:
+                return {}
+        single = self._values(inputs, names)
+        return {name: relative_error(single[name], exact[name]) for name in single}
+
+    def _values(self, inputs: Arrays, names: Collection[str]) -> dict[str, np.ndarray]:
+        """Return copies of some values of the network, all tensors."""
+        return {
+            node.name: _flat(result)[0].copy()
+            for node, result in self.steps(inputs)
+            if node.name in names
+        }
+
+    @contextmanager
+    def _in_double(self) -> Iterator[None]:
         self._dtype = torch.float64
         try:
-            return self.outputs(inputs)
-        except RuntimeError:  # the network itself asks for float32
-            return [np.array(np.nan)]
+            yield
         finally:
             self._dtype = torch.float32
 
@@ -95,7 +121,8 @@ class Following:
     def __init__(self, reference: Reference, inputs: Arrays, wanted: Collection[str]):
         self._reference = reference
         self._steps = reference.steps(inputs)
-        self._wanted = set(wanted) & set(reference.paths)
+        computed = {node.name for node in reference.nodes if node.op == "call_function"}
+        self._wanted = set(wanted) & computed
         self._kept: dict[str, torch.Tensor] = {}
         self._position = 0
         self._result: Any = None

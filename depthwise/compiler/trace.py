@@ -6,7 +6,7 @@ arena of its own size.
 """
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -54,11 +54,17 @@ Look = Callable[[Piece, np.ndarray], None]
 
 
 class Trace:
-    """A plan built so that what it writes can be looked at; `values` names what that is."""
+    """A plan built so that what it writes can be looked at; `values` names what that is.
 
-    def __init__(self, plan: Plan, units: int, cc: str | None):
+    Of values that are not among `known`, nothing is looked at.
+    """
+
+    def __init__(self, plan: Plan, known: Collection[str], units: int, cc: str | None):
         self._plan = plan
-        self._pieces = find_pieces(plan)
+        self._pieces = {
+            number: [(piece, place) for piece, place in pieces if piece.value in known]
+            for number, pieces in find_pieces(plan).items()
+        }
         self.values = frozenset(p.value for pieces in self._pieces.values() for p, _ in pieces)
         alone = replace(plan, threads=1)  # all parts in turn; the kernels stay the same
         sources = (*emit_units(alone, units, "net_note"), NOTE)

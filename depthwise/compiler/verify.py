@@ -16,6 +16,7 @@ from depthwise.graph import Unsupported
 
 TOLERANCE = 1e-4  # of the largest element
 SENSITIVE = 10  # times PyTorch's own rounding error: deep untrained networks amplify any rounding
+HIDDEN = 1e-2  # of a value inside, where outputs agree: a fault that these inputs do not show
 NOISE = 1e-6  # between two runs of PyTorch: sums in another order, never what was drawn
 RANDOM = 2  # sets of inputs that we draw ourselves
 
@@ -46,10 +47,12 @@ def verify(
     both take raw images, and PyTorch gets them prepared. Errors are relative to
     the largest element of what PyTorch computes. PyTorch runs each input twice, the second time
     in step with the trace, so that no more is kept than either has at hand.
-    Raises Mismatch, naming the first value that
-    differs, where an output is off by more than TOLERANCE and by more than SENSITIVE times what
-    PyTorch's own float32 is off its float64, ValueError for a sample that does not fit, or that
-    PyTorch itself makes no numbers of, Unsupported where PyTorch's two runs differ.
+
+    Raises Mismatch, naming the first value that differs, where an output is off by more than
+    TOLERANCE and by more than SENSITIVE times what PyTorch's own float32 is off its float64, or
+    where a value inside is off by more than HIDDEN and by as many times; Unsupported where
+    PyTorch's two runs differ; ValueError for a sample that does not fit, or that PyTorch itself
+    makes no numbers of.
     """
     reference = Reference(program, preparation)
     _check_samples(samples, reference)
@@ -71,6 +74,8 @@ def verify(
             if not (np.isfinite(own) and errors[-1] <= SENSITIVE * own):
                 raise Mismatch(_explain(number, errors[-1], by_value, reference.paths))
             own_error = max(own, own_error or 0.0)
+        if hidden := _hidden_fault(by_value, reference, inputs):
+            raise Mismatch(_explain_hidden(number, hidden, by_value, reference.paths))
         worst = {name: max(error, worst.get(name, 0.0)) for name, error in by_value.items()}
     if not errors:
         raise ValueError(_explain_no_numbers("random inputs", "samples that the network is for"))
@@ -130,16 +135,24 @@ def _random_inputs(reference: Reference) -> Iterator[Arrays]:
         ]
 
 
+def _hidden_fault(
+    by_value: Mapping[str, float], reference: Reference, inputs: Arrays
+) -> str | None:
+    """Return the first value inside that is wrong though the outputs agree, None where none is.
+
+    An activation may make up for it, or a factor of nearly 0. Of a value that should be 0 all over
+    there is no telling what of it is rounding: its error is infinite, and so no proof.
+    """
+    doubtful = [name for name, error in by_value.items() if HIDDEN < error < np.inf]
+    own = reference.own_errors(inputs, doubtful) if doubtful else {}
+    return next((n for n in doubtful if not by_value[n] <= SENSITIVE * own.get(n, 0.0)), None)
+
+
 def _compare_values(
     trace: Trace, reference: Reference, inputs: Arrays
 ) -> tuple[dict[str, float], list[np.ndarray]]:
-    """Return the error of each value that both have, in PyTorch's order, and PyTorch's outputs.
-
-    An operator that became several of ours is left out: capture numbers those after the first,
-    and only the last computes what the operator does.
-    """
-    wanted = {name for name in trace.values if f"{name}.1" not in trace.values}
-    following = Following(reference, inputs, wanted)
+    """Return the error of each value that both have, in PyTorch's order, and PyTorch's outputs."""
+    following = Following(reference, inputs, trace.values)
     found: dict[str, Difference] = {}
 
     def look(piece: Piece, values: np.ndarray) -> None:
@@ -168,6 +181,16 @@ def _explain(
         return f"{message}; every value inside agrees, so that the outputs are at fault"
     return (
         f"{message}; the first to differ is {first} of {paths[first]!r}, by {by_value[first]:.2g}"
+    )
+
+
+def _explain_hidden(
+    number: int, value: str, by_value: Mapping[str, float], paths: Mapping[str, str]
+) -> str:
+    return (
+        f"{_describe(number)}: the library's outputs agree with PyTorch's, but inside, {value} of "
+        f"{paths[value]!r} differs by {by_value[value]:.2g} of its largest: other inputs would "
+        "show it"
     )
 
 

@@ -108,11 +108,16 @@ def _check_built(net: nn.Module) -> None:
 
 def _example(shape: Shape, like: torch.Tensor) -> torch.Tensor:
     """Return an input to export with; it is never read, so that no memory may back it."""
+    kind = {"device": like.device, "dtype": like.dtype}
     try:
-        return torch.empty(shape, device=like.device, dtype=like.dtype)
-    except (RuntimeError, TypeError):  # more bytes than there are, or than can be counted
+        return torch.empty(shape, **kind)
+    except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything
         with FakeTensorMode():
-            return torch.empty(shape, device=like.device, dtype=like.dtype)
+            try:
+                return torch.empty(shape, **kind)
+            except (RuntimeError, TypeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"input shape {tuple(shape)}: {reason}") from None
 
 
 def _input_shapes(program: ExportedProgram) -> tuple[Shape, ...]:
