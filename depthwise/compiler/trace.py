@@ -191,3 +191,15 @@ def _share(one: slice, two: slice) -> bool:
     if one.step == two.step and (one.start - two.start) % one.step:
         return False
     return one.start < two.stop and two.start < one.stop
+
+
+def without_sources(plan: Plan) -> Plan:
+    """Return a plan without what it was made of: constants, and ways to do steps in parts."""
+    regions = tuple(tuple(tuple(map(_alone, part)) for part in region) for region in plan.regions)
+    whole = replace(plan.whole, steps=tuple(map(_alone, plan.whole.steps)))
+    return replace(plan, graph=plan.graph.without_data(), regions=regions, whole=whole)
+
+
+def _alone(step: Step) -> Step:
+    origin = step.origin and replace(step.origin, whole=_alone(step.origin.whole))
+    return replace(step, splits=(), origin=origin)

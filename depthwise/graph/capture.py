@@ -4,6 +4,7 @@ import operator
 import re
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -19,7 +20,7 @@ from depthwise.graph.check import check
 from depthwise.graph.failure import explain, quiet
 from depthwise.graph.graph import Constant, Graph, Output, Shape, TensorType, Unsupported
 from depthwise.graph.ops import Opaque
-from depthwise.graph.preserve import evaluating
+from depthwise.graph.preserve import changes_with_mode, evaluating
 from depthwise.graph.purity import draws, explain_draw, explain_write, takes_what_is_there, written
 
 Network = nn.Module | ExportedProgram
@@ -89,10 +90,23 @@ def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
     try:
         with evaluating(net), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
-            return torch.export.export(net, inputs)
+            program = torch.export.export(net, inputs)
+            if changes_with_mode(net):
+                _give_own_tensors(program)
+            return program
     except Exception as error:
         with evaluating(net), quiet():  # as it was before, whatever export left in it
             raise explain(error, net, inputs) from error
+
+
+def _give_own_tensors(program: ExportedProgram) -> None:
+    """Let a program keep the weights of evaluation when the network's own are put back."""
+    copies: dict[int, torch.Tensor] = {}  # a tensor with two names stays one
+    for tensors in (program.state_dict, program.constants):
+        for name, tensor in tensors.items():
+            if isinstance(tensor, torch.Tensor):
+                copies.setdefault(id(tensor), deepcopy(tensor))
+                tensors[name] = copies[id(tensor)]
 
 
 def _check_built(net: nn.Module) -> None:
