@@ -42,12 +42,13 @@ class Elements:
 class Piece:
     """What a step has written of a value of the network: all of it, or some rows or channels.
 
-    After the `last` one nothing of that value comes.
+    After the `last` one nothing of that value comes; then comes something of the value `next`.
     """
 
     value: str
     elements: Elements
     last: bool = True
+    next: str = ""
 
 
 Look = Callable[[Piece, np.ndarray], None]
@@ -118,8 +119,9 @@ def find_pieces(plan: Plan) -> dict[int, list[tuple[Piece, Place]]]:
         found += [(number, Piece(step.name, elements), at) for elements, at in pieces]
     last = {piece.value: position for position, (_, piece, _) in enumerate(found)}
     by_step: dict[int, list[tuple[Piece, Place]]] = {}
+    following = [piece.value for _, piece, _ in found[1:]] + [""]
     for position, (number, piece, at) in enumerate(found):
-        ended = replace(piece, last=position == last[piece.value])
+        ended = replace(piece, last=position == last[piece.value], next=following[position])
         by_step.setdefault(number, []).append((ended, at))
     return by_step
 
