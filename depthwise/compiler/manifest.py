@@ -30,7 +30,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class Record(BaseModel):
     """A part of a file that we write: never changed, and nothing in it that we do not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no infinity: it is written as text, which is read back as the number
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class TensorRecord(Record):

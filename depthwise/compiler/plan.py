@@ -16,6 +16,7 @@ from depthwise.compiler.algorithms import (
     direct_default,
 )
 from depthwise.compiler.fused import Fused, Images, takes_plane_mean
+from depthwise.compiler.library import aligned_bytes
 from depthwise.compiler.lowering.axes import copy_numbers
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
@@ -216,11 +217,15 @@ class PlanBuilder:
     @cached_property
     def packed(self) -> np.ndarray:
         """All weights, once every node is lowered."""
-        weights = np.zeros(self._weight_floats, np.float32)
+        weights = aligned_bytes(self._weight_floats * FLOAT).view(np.float32)
         at = 0
-        for array in self._weights:
+        self._weights.reverse()
+        while self._weights:  # each is freed when it is there: all may be half of a gigabyte
+            array = self._weights.pop()
             weights[at : at + array.size] = array
-            at += align(array.nbytes) // FLOAT
+            end = at + align(array.nbytes) // FLOAT
+            weights[at + array.size : end] = 0
+            at = end
         return weights
 
     def _place_constant(self, name: str) -> Place:
@@ -349,7 +354,7 @@ def make_plan(
         groups = single
     elif groups is None:
         groups = partial(partition, optimize=optimize)
-    return builder.finish(groups, threads)
+    return replace(builder.finish(groups, threads), graph=graph)
 
 
 def make_plans(
@@ -357,7 +362,7 @@ def make_plans(
 ) -> list[Plan]:
     """Return a plan for one thread for each way to stream the same steps; weights are shared."""
     builder = lower_graph(PlanBuilder(graph, target, False, algorithms, choose))
-    return [builder.finish(groups, threads=1) for groups in partitions]
+    return [replace(builder.finish(groups, threads=1), graph=graph) for groups in partitions]
 
 
 def lower_graph(builder: PlanBuilder) -> PlanBuilder:
@@ -380,4 +385,5 @@ def lower_graph(builder: PlanBuilder) -> PlanBuilder:
         type_ = graph.type(output.value)
         external = builder.add_external("output", index, type_)
         builder.copy(builder.read(output.value), external, comment=f"output {output.name}".strip())
+    builder.graph = graph.without_data()  # its steps keep the builder
     return builder

@@ -3,14 +3,15 @@
 import operator
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from depthwise.graph import aten, aten_compound, aten_shape  # noqa: F401  (they register rules)
 from depthwise.graph.aten import RULES
@@ -19,6 +20,8 @@ from depthwise.graph.check import check
 from depthwise.graph.failure import explain, quiet
 from depthwise.graph.graph import Constant, Graph, Output, Shape, TensorType, Unsupported
 from depthwise.graph.ops import Opaque
+from depthwise.graph.preserve import changes_with_mode, evaluating
+from depthwise.graph.purity import draws, explain_draw, explain_write, takes_what_is_there, written
 
 Network = nn.Module | ExportedProgram
 
@@ -42,7 +45,10 @@ def capture(net: Network, *shapes: Shape) -> Graph:
     shapes. The network is not changed.
     Raises Unsupported for an operator that we do not know, ValueError for shapes that do not fit.
     """
-    return supported(trace(net, *shapes))
+    importer = _import(net, shapes)
+    if importer.impure:
+        raise Unsupported(importer.impure[0])
+    return supported(importer.graph)
 
 
 def supported(graph: Graph) -> Graph:
@@ -59,41 +65,73 @@ def supported(graph: Graph) -> Graph:
 
 
 def trace(net: Network, *shapes: Shape) -> Graph:
-    """Return the graph as `capture` does, with operators that we do not know as Opaque nodes."""
+    """Return the graph as `capture` does, with operators that we do not know as Opaque nodes.
+
+    It may be no function of its inputs: random draws are Opaque, dropout passes its input on.
+    """
+    return _import(net, shapes).graph
+
+
+def _import(net: Network, shapes: Sequence[Shape]) -> "_Importer":
     program = net if isinstance(net, ExportedProgram) else export(net, shapes)
     given = _input_shapes(program)
     if shapes and tuple(map(tuple, shapes)) != given:
         raise ValueError(f"shapes {shapes}: this program was exported for inputs of {given}")
-    return check(_Importer(program).run())
+    return _Importer(program)
 
 
 def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
     """Export `net` in evaluation mode; raises ValueError or Unsupported naming the module."""
     if not shapes:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
+    _check_built(net)
     first = next(net.parameters(), torch.empty(0))
-    inputs = tuple(
-        torch.empty(shape, device=first.device, dtype=first.dtype, requires_grad=False)
-        for shape in shapes
-    )
-    with evaluating(net), quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # export's advice on its own internals
-        try:
-            return torch.export.export(net, inputs)
-        except Exception as error:
+    inputs = tuple(_example(shape, first) for shape in shapes)
+    try:
+        with evaluating(net), quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # export's advice on its own internals
+            program = torch.export.export(net, inputs)
+            if changes_with_mode(net):
+                _give_own_tensors(program)
+            return program
+    except Exception as error:
+        with evaluating(net), quiet():  # as it was before, whatever export left in it
             raise explain(error, net, inputs) from error
 
 
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put every module of `net` in evaluation mode, and back as each was."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
+def _give_own_tensors(program: ExportedProgram) -> None:
+    """Let a program keep the weights of evaluation when the network's own are put back."""
+    copies: dict[int, torch.Tensor] = {}  # a tensor with two names stays one
+    for tensors in (program.state_dict, program.constants):
+        for name, tensor in tensors.items():
+            if isinstance(tensor, torch.Tensor):
+                copies.setdefault(id(tensor), deepcopy(tensor))
+                tensors[name] = copies[id(tensor)]
+
+
+def _check_built(net: nn.Module) -> None:
+    """Raise ValueError where a module waits for its first input to know its weights' shapes."""
+    tensors = (*net.named_parameters(), *net.named_buffers())
+    lazy = next((name for name, tensor in tensors if nn.parameter.is_lazy(tensor)), None)
+    if lazy:
+        raise ValueError(
+            f"{lazy} has no shape yet, for its module is built at its first input: run the network "
+            "once on an input of the shape that it is for"
+        )
+
+
+def _example(shape: Shape, like: torch.Tensor) -> torch.Tensor:
+    """Return an input to export with; it is never read, so that no memory may back it."""
+    kind = {"device": like.device, "dtype": like.dtype}
     try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+        return torch.empty(shape, **kind)
+    except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything
+        with FakeTensorMode():
+            try:
+                return torch.empty(shape, **kind)
+            except (RuntimeError, TypeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"input shape {tuple(shape)}: {reason}") from None
 
 
 def _input_shapes(program: ExportedProgram) -> tuple[Shape, ...]:
@@ -141,7 +179,10 @@ class Memory(NamedTuple):
 
 
 class _Importer:
-    """Walks an exported program once, in order; `values` maps what it computes to our values."""
+    """Walks an exported program once, in order; `values` maps what it computes to our values.
+
+    `impure` says what makes the network no function of its inputs.
+    """
 
     def __init__(self, program: ExportedProgram):
         self.program = program
@@ -150,8 +191,11 @@ class _Importer:
         self.values: dict[fx.Node, Any] = {}
         self.memory: dict[fx.Node, Any] = {}  # node -> Memory, for a region one for each result
         self.tensors: dict[str, torch.Tensor] = {}  # what constants are computed from
+        self.targets: dict[str, str] = {}  # placeholder -> the network's own tensor
+        self.impure: list[str] = []
+        self.graph = check(self._run())
 
-    def run(self) -> Graph:
+    def _run(self) -> Graph:
         signature = self.program.graph_signature
         specs = {spec.arg.name: spec for spec in signature.input_specs}
         outputs: tuple[Output, ...] = ()
@@ -163,6 +207,7 @@ class _Importer:
                 case "call_function":
                     self._call(node)
                 case "output":
+                    self._note_mutations(node)
                     outputs = self._outputs(node)
         builder = self.builder
         read = {name for node in builder.nodes for name in node.inputs}
@@ -185,6 +230,7 @@ class _Importer:
                 f"input {node.name} is a {spec.kind.name}: only tensors are supported"
             )
         assert target is not None
+        self.targets[node.name] = target
         tensor = self.program.state_dict.get(target)
         if tensor is None:
             tensor = self.program.constants[target]
@@ -214,10 +260,41 @@ class _Importer:
         packet = ".".join(name.split(".")[:2])
         in_place = packet.endswith("_") and not packet.endswith("__")
         self.builder.name, self.builder.path = node.name, _path(node)
+        self._note_impure(node)
+        own = self._writes_own(node)
+        if own and not node.users:
+            return  # what it leaves there is for the next call
         self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
         self.memory[node] = self.memory.get(_viewed(node, packet), Memory(node))
-        if in_place:
+        if in_place and not own:
             self._overwrite(node)
+
+    def _note_impure(self, node: fx.Node) -> None:
+        """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
+        where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
+        where += f" ({_line(node)})" if _line(node) else ""
+        if draws(node):
+            self.impure.append(f"{where} {explain_draw(node)}")
+        self.impure += [f"{where} {explain_write(node, name)}" for name in self._writes_own(node)]
+
+    def _note_mutations(self, node: fx.Node) -> None:
+        """Keep in `impure` the outputs of a decomposed program that are to replace its tensors."""
+        kinds = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION)
+        values = cast("tuple[fx.Node, ...]", node.args[0])
+        for value, spec in zip(values, self.program.graph_signature.output_specs, strict=True):
+            if spec.kind in kinds:
+                where = f"operator {value.target} in module {_path(value)!r}"
+                self.impure.append(f"{where} {explain_write(value, str(spec.target))}")
+
+    def _writes_own(self, node: fx.Node) -> list[str]:
+        """Return the names of the network's own tensors that an operator writes into."""
+        return [name for name in map(self._own, written(node)) if name]
+
+    def _own(self, node: fx.Node) -> str:
+        """Return the name of the network's own tensor in whose memory a result lies, else ""."""
+        memory = self.memory.get(node)
+        owner = memory.owner.name if isinstance(memory, Memory) else ""
+        return self.targets.get(owner, "")
 
     def _enter(self, node: fx.Node) -> None:
         """Import the operators that a network runs in a mode of its own, as if they stood here."""
@@ -247,11 +324,14 @@ class _Importer:
     def _lower(self, node: fx.Node, packet: str) -> Any:
         read = [v for v in map(self.values.get, node.all_input_nodes) if v is not None]
         constants = [v.name for v in read if isinstance(v, Value) and v.name in self.tensors]
-        if len(constants) == len(read) and isinstance(node.meta.get("val"), torch.Tensor):
+        pure = not draws(node) and not self._writes_own(node)
+        known = len(constants) == len(read) and isinstance(node.meta.get("val"), torch.Tensor)
+        if pure and known:
             return self._compute(node, constants)
         arguments = fx.map_arg(node.args, self.values.__getitem__)
         named = fx.map_arg(node.kwargs, self.values.__getitem__)
-        lower = RULES.get(packet)
+        dropout = "dropout" in packet  # counted as in evaluation, where it passes its input on
+        lower = RULES.get(packet) if dropout or not draws(node) else None
         try:
             result = lower(self.builder, *arguments, **named) if lower else None
         except TypeError as error:
@@ -271,6 +351,8 @@ class _Importer:
                 *fx.map_arg(node.args, tensors.__getitem__),
                 **fx.map_arg(node.kwargs, tensors.__getitem__),
             )
+        if takes_what_is_there(node) and result.is_floating_point():
+            result = torch.full_like(result, torch.nan)  # so that what is never set is seen
         known = self.builder.constants
         sources = dict.fromkeys(s for c in constants for s in (known[c].sources or (c,)))
         return self._add_tensor(node.name, result, sources=tuple(sources))

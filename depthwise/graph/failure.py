@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
 )
 
@@ -38,7 +39,7 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
     running: list[str] = [""]
     try:
         with _following(net, running), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            net(*(mode.from_tensor(x) for x in inputs))
+            net(*(_stand_in(x, mode) for x in inputs))
     except (DataDependentOutputException, DynamicOutputShapeException) as failure:
         return Unsupported(
             f"module {running[-1] or '(the network itself)'!r} decides by the values of tensors, "
@@ -59,6 +60,13 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
         f"the network runs for input {shapes} but torch.export cannot trace it: {reason}; "
         "remove what depends on Python objects from its forward"
     )
+
+
+def _stand_in(x: Tensor, mode: FakeTensorMode) -> Tensor:
+    """Return a tensor of x's shape for a mode; x may be one itself, of another mode."""
+    if isinstance(x, FakeTensor):
+        return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return mode.from_tensor(x)
 
 
 @contextmanager
