@@ -19,7 +19,8 @@ from depthwise.report.charts import LETTERS, field_chart, roofline_chart
 from depthwise.report.colours import COLOURS
 from depthwise.report.figures import number, path, percent, share, sizes, times, tiny, units
 from depthwise.report.network_picture import cut_into_cards
-from depthwise.report.record import Report
+from depthwise.report.page import render_page
+from depthwise.report.record import Reference, Report
 from depthwise.report.roofs import Box, Roof, place_names, text_box
 from depthwise.shipping import Build, ship
 
@@ -230,6 +231,35 @@ def test_no_text_of_a_roofline_chart_overprints_another(figures):
         beside += sum("GB/s" in name for name in names)
         assert sum("peak" in name for name in names) == 1
     assert beside > 600  # they are all there
+
+
+def test_a_busy_machine_is_in_the_headline_and_no_ratio_is_shown_as_a_result(figures):
+    report = Report.model_validate(figures)
+    calm = {"disturbed": ""}
+    beside = Reference(found=report.referenced.found.model_copy(update=calm))
+    quiet = report.model_copy(update={
+        "compared": report.compared.model_copy(update=calm),
+        "profiled": report.profiled.model_copy(update=calm), "referenced": beside})  # fmt: skip
+    busy = {"disturbed": "other programs took 64% of the cores' time"}
+    one = quiet.model_copy(update={"compared": quiet.compared.model_copy(update=busy)})
+    page, calm_page = render_page(one), render_page(quiet)
+    head = page[: page.index("What was asked")]
+    assert "(busy machine: times are no measurement)</title>" in page
+    assert head.index("its times are not a measurement") < head.index('class="tiles"')
+    assert "Timed beside other runtimes: other programs took 64%" in head
+    assert "as fast as PyTorch" not in head
+    assert 'class="tile first"' not in page
+    assert "<h2>How fast it is: not measured, the machine was busy</h2>" in page
+    assert "<h2>Where the time goes</h2>" in page  # that was a quiet minute
+    assert "as fast as PyTorch" in calm_page
+    assert "busy" not in calm_page
+    layers = quiet.model_copy(update={"profiled": quiet.profiled.model_copy(update=busy)})
+    assert "<h2>Where the time goes: not measured, the machine was busy</h2>" in render_page(layers)
+    assert "its times are not a measurement" in render_page(layers)
+
+
+def test_words_name_shapes_that_are_alike_in_the_dark(page):
+    assert "black" not in page[page.index("<body>") :].replace("its own black to its own white", "")
 
 
 def test_the_cards_of_the_picture_cover_it_and_cut_none(figures):
