@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def saved(one, tmp_path):
 @pytest.fixture(params=["memory", "folder"])
 def _way(request, monkeypatch):
     """Open libraries in memory, and as systems do that have no memfd_create."""
-    monkeypatch.setattr(opening, "_opened", {})
+    monkeypatch.setattr(opening, "_opened", WeakValueDictionary())
     if request.param == "folder":
         monkeypatch.delattr(os, "memfd_create", raising=False)
 
@@ -63,8 +65,16 @@ def test_hundreds_of_libraries_leave_no_file_open(one):
     before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     opened = [opening.open_content(with_remark(number)) for number in range(300)]
     assert len({library._handle for library in opened}) == 300
-    if sys.platform == "linux":
-        assert len(os.listdir("/proc/self/fd")) == before
+    if sys.platform != "linux":
+        return
+    assert len(os.listdir("/proc/self/fd")) == before
+
+    def mapped():
+        return Path("/proc/self/maps").read_text().count("\n")
+
+    many = mapped()
+    del opened
+    assert mapped() < many - 600  # nobody refers to them: they were closed
 
 
 def test_the_same_code_with_other_weights_is_opened_once(one):
@@ -114,7 +124,7 @@ def test_processes_that_save_and_open_at_once_see_whole_libraries(one, other, sa
 
 
 def test_threads_may_open_at_once(one, other, tmp_path, monkeypatch):
-    monkeypatch.setattr(opening, "_opened", {})
+    monkeypatch.setattr(opening, "_opened", WeakValueDictionary())
     one.save(tmp_path / "0")
     other.save(tmp_path / "1")
     start, x = Barrier(8), draw(SHAPE)

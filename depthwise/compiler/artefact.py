@@ -384,9 +384,10 @@ def _recover(directory: Path) -> None:
                 (folder / OLD).rename(directory)
 
 
-def _identity(directory: Path) -> tuple[int, int] | None:
+def _identity(directory: Path) -> tuple[int, ...] | None:
+    """Return what differs once something else stands at the directory: numbers come again."""
     try:
         found = directory.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_ctime_ns

@@ -10,21 +10,32 @@ import hashlib
 import itertools
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_opened: dict[str, ctypes.CDLL] = {}  # by SHA-256; nothing that was opened is ever closed
+_opened: weakref.WeakValueDictionary[str, ctypes.CDLL] = weakref.WeakValueDictionary()  # by SHA-256
 _count = itertools.count(1)
 
 
 def open_content(content: bytes) -> ctypes.CDLL:
-    """Open the bytes of a shared library; the same bytes are opened once. Raises OSError."""
+    """Open the bytes of a shared library; the same bytes are opened once. Raises OSError.
+
+    It is closed when nobody refers to it any more; each of its functions does.
+    """
     digest = hashlib.sha256(content).hexdigest()
-    if digest not in _opened:
+    found = _opened.get(digest)
+    if found is None:
         with _new_name(content) as name:
-            _opened.setdefault(digest, ctypes.CDLL(name))
-    return _opened[digest]
+            found = _opened[digest] = ctypes.CDLL(name)
+        # not at the end of the process: threads of a pool may still be in it
+        weakref.finalize(found, _close, found._handle).atexit = False
+    return found
+
+
+def _close(handle: int) -> None:
+    ctypes.CDLL(None).dlclose(ctypes.c_void_p(handle))
 
 
 @contextmanager
