@@ -191,9 +191,11 @@ def test_layers_of_hostile_names_are_drawn(tmp_path):
 
 @pytest.mark.slow
 def test_a_thousand_hostile_names(report, elements, tmp_path, monkeypatch):
-    names = hostile_names(1100)
-    for at in range(0, 1100, 100):
+    names = hostile_names(1100)  # some become alike: no module's name has a dot
+    tried = 0
+    for at in range(0, len(names), 100):
         net = build(names[at : at + 100])
+        tried += len(net.names)
         made = dw.compile(net, (1, 2, 3, 3))
         made.save(tmp_path / f"{at}")
         check_library(made, tmp_path / f"{at}", net.names, tmp_path, monkeypatch)
@@ -201,7 +203,7 @@ def test_a_thousand_hostile_names(report, elements, tmp_path, monkeypatch):
         for name in net.names:
             check_page(report, elements, name)
             check_picture(name)
-    assert at == 1000
+    assert tried >= 1000
 
 
 # ------------------------------------------------------------------------------ through a file
