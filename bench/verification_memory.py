@@ -1,7 +1,7 @@
 """The peak memory of compiling a network: `python bench/verification_memory.py vgg16 1024`.
 
-It prints bytes in GB (10^9), and how much of them the arena is. Long: VGG-16 at 1024 x 1024
-computes four times in PyTorch and as often in the library.
+It prints bytes in GB (10^9), and how much of them the arena is. Long: VGG-16 at 1024 x 1024 runs
+four times in PyTorch and as often in the library.
 """
 
 import resource

@@ -1,5 +1,7 @@
 """The library against PyTorch: what is recorded, and what is found where something differs."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.difference import BLOCK, relative_error
+from depthwise.compiler.manifest import LayerError, Verification
 from depthwise.compiler.trace import Elements, Piece
-from depthwise.compiler.verify import RANDOM, SENSITIVE, TOLERANCE, Mismatch, verify
+from depthwise.compiler.verify import HIDDEN, RANDOM, SENSITIVE, TOLERANCE, Mismatch, verify
 from depthwise.graph import Unsupported, capture, interpret
 from depthwise.graph.capture import export
 
@@ -251,6 +254,68 @@ class Masked(nn.Module):
     def forward(self, x):
         later = torch.full((4, 4), -torch.inf).triu(1)
         return x + later
+
+
+class Threshold(nn.Module):
+    """Lets nothing through that random inputs make."""
+
+    def forward(self, x):
+        return torch.relu(x - 1000) + 1
+
+
+class Rounding(nn.Module):
+    """Loses its digits in a branch that counts for little."""
+
+    def forward(self, x):
+        return x + 1e-6 * ((x + 1e5) - 1e5)
+
+
+class Attending(nn.Module):
+    """Masks its scores with -infinity, as causal attention does."""
+
+    def forward(self, x):
+        later = torch.full((4, 4), -torch.inf).triu(1)
+        scores = x @ x.transpose(1, 2) + later
+        return scores.softmax(-1) @ x
+
+
+def test_a_fault_inside_that_the_outputs_do_not_show_is_found():
+    dead = Interpreted(nn.Sequential(nn.Conv2d(3, 4, 1), Threshold()), (1, 3, 4, 4))
+    dead.verify()
+    with pytest.raises(Mismatch, match=r"outputs agree .* inside, conv2d of '0' differs by"):
+        Interpreted(
+            nn.Sequential(nn.Conv2d(3, 4, 1), Threshold()), (1, 3, 4, 4),
+            change={"conv2d": lambda y: 2 * y},
+        ).verify()  # fmt: skip
+
+
+def test_what_pytorch_itself_rounds_away_inside_is_no_fault():
+    """A difference of nearly equal numbers, of which the outputs show next to nothing."""
+    found = Interpreted(
+        Rounding(), (2, 5), change={"sub": lambda y: y + np.float32(0.03)}
+    ).verify()  # fmt: skip
+    assert max(layer.error for layer in found.layers) > HIDDEN
+    assert found.error <= TOLERANCE
+
+
+def test_a_library_with_infinities_inside_can_be_saved_and_loaded(tmp_path):
+    net = Attending().eval()
+    library = dw.compile(net, (1, 4, 8))
+    library.save(tmp_path / "saved")
+    again = dw.load(tmp_path / "saved")
+    assert again.manifest == library.manifest
+    assert all(layer.error <= TOLERANCE for layer in again.manifest.verification.layers)
+    x = np.random.default_rng(3).standard_normal((1, 4, 8), np.float32)
+    np.testing.assert_allclose(again(x), net(torch.from_numpy(x)).numpy(), atol=1e-6)
+
+
+def test_an_infinite_error_is_written_so_that_it_can_be_read():
+    check = Verification(
+        inputs=1, error=0.0, layers=(LayerError(path="", value="y", error=float("inf")),)
+    )
+    text = check.model_dump_json()
+    assert json.loads(text, parse_constant=pytest.fail)["layers"][0]["error"] == "Infinity"
+    assert Verification.model_validate_json(text) == check
 
 
 def test_infinities_are_compared_by_sign_and_place():

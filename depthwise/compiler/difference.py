@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-BLOCK = 1 << 20  # elements that are looked at together
+BLOCK = 1 << 16  # elements that are looked at together: they stay in the cache
 
 Arrays = Sequence[np.ndarray]
 

@@ -1,11 +1,13 @@
 """The hub: one small graph that cost, lint, slimming and the compiler all read.
 
 ops (what there is) - graph (how it hangs together) - shapes, check - builder, aten, aten_shape,
-capture (from PyTorch) - interpret (what it means, in NumPy) - show (as text).
+export, preserve, purity, capture (from PyTorch) - interpret (what it means, in NumPy) - show (as
+text).
 """
 
-from depthwise.graph.capture import capture, export, supported, trace
+from depthwise.graph.capture import capture, supported, trace
 from depthwise.graph.check import check
+from depthwise.graph.export import export
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType, Unsupported
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show

@@ -2,14 +2,11 @@
 
 import operator
 import re
-import warnings
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
@@ -17,10 +14,9 @@ from depthwise.graph import aten, aten_compound, aten_shape  # noqa: F401  (they
 from depthwise.graph.aten import RULES
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
-from depthwise.graph.failure import explain, quiet
+from depthwise.graph.export import export
 from depthwise.graph.graph import Constant, Graph, Output, Shape, TensorType, Unsupported
 from depthwise.graph.ops import Opaque
-from depthwise.graph.preserve import changes_with_mode, evaluating
 from depthwise.graph.purity import draws, explain_draw, explain_write, takes_what_is_there, written
 
 Network = nn.Module | ExportedProgram
@@ -78,60 +74,6 @@ def _import(net: Network, shapes: Sequence[Shape]) -> "_Importer":
     if shapes and tuple(map(tuple, shapes)) != given:
         raise ValueError(f"shapes {shapes}: this program was exported for inputs of {given}")
     return _Importer(program)
-
-
-def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
-    """Export `net` in evaluation mode; raises ValueError or Unsupported naming the module."""
-    if not shapes:
-        raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
-    _check_built(net)
-    first = next(net.parameters(), torch.empty(0))
-    inputs = tuple(_example(shape, first) for shape in shapes)
-    try:
-        with evaluating(net), quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # export's advice on its own internals
-            program = torch.export.export(net, inputs)
-            if changes_with_mode(net):
-                _give_own_tensors(program)
-            return program
-    except Exception as error:
-        with evaluating(net), quiet():  # as it was before, whatever export left in it
-            raise explain(error, net, inputs) from error
-
-
-def _give_own_tensors(program: ExportedProgram) -> None:
-    """Let a program keep the weights of evaluation when the network's own are put back."""
-    copies: dict[int, torch.Tensor] = {}  # a tensor with two names stays one
-    for tensors in (program.state_dict, program.constants):
-        for name, tensor in tensors.items():
-            if isinstance(tensor, torch.Tensor):
-                copies.setdefault(id(tensor), deepcopy(tensor))
-                tensors[name] = copies[id(tensor)]
-
-
-def _check_built(net: nn.Module) -> None:
-    """Raise ValueError where a module waits for its first input to know its weights' shapes."""
-    tensors = (*net.named_parameters(), *net.named_buffers())
-    lazy = next((name for name, tensor in tensors if nn.parameter.is_lazy(tensor)), None)
-    if lazy:
-        raise ValueError(
-            f"{lazy} has no shape yet, for its module is built at its first input: run the network "
-            "once on an input of the shape that it is for"
-        )
-
-
-def _example(shape: Shape, like: torch.Tensor) -> torch.Tensor:
-    """Return an input to export with; it is never read, so that no memory may back it."""
-    kind = {"device": like.device, "dtype": like.dtype}
-    try:
-        return torch.empty(shape, **kind)
-    except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything
-        with FakeTensorMode():
-            try:
-                return torch.empty(shape, **kind)
-            except (RuntimeError, TypeError) as error:
-                reason = str(error).partition("\n")[0]
-                raise ValueError(f"input shape {tuple(shape)}: {reason}") from None
 
 
 def _input_shapes(program: ExportedProgram) -> tuple[Shape, ...]:
