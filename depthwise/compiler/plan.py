@@ -1,5 +1,6 @@
 """The plan: which kernels run in which order on which places. It decides; emit prints."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,7 +17,7 @@ from depthwise.compiler.algorithms import (
     direct_default,
 )
 from depthwise.compiler.fused import Fused, Images, takes_plane_mean
-from depthwise.compiler.lowering.axes import copy_numbers
+from depthwise.compiler.lowering.axes import COPY_AXES, TooManyAxes, copy_numbers, portions
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.memory import Arena, Live, align, plan_arena
 from depthwise.compiler.partition import Group, Optimize, Partition, Steps, partition, single
@@ -88,6 +89,7 @@ class PlanBuilder:
         self._readers = graph.readers()
         self._weights: list[np.ndarray] = []
         self._weight_floats = 0
+        self._stored: dict[bytes, int] = {}  # by content -> where among the weights
 
     # ------------------------------------------------------------------------------ values
 
@@ -206,12 +208,14 @@ class PlanBuilder:
         return data
 
     def weights(self, array: np.ndarray) -> Place:
-        """Append an array to the weights, as it lies, and return its place."""
+        """Return the place of an array among the weights; equal ones are stored once."""
         packed = np.asarray(array, np.float32, order="C")  # keeps rank 0
-        place = Place(0, self._weight_floats, packed.shape, row_major(packed.shape))
-        self._weights.append(packed.reshape(-1))
-        self._weight_floats += align(packed.nbytes) // FLOAT
-        return place
+        content = hashlib.sha256(packed.reshape(-1).data).digest()
+        if content not in self._stored:
+            self._stored[content] = self._weight_floats
+            self._weights.append(packed.reshape(-1))
+            self._weight_floats += align(packed.nbytes) // FLOAT
+        return Place(0, self._stored[content], packed.shape, row_major(packed.shape))
 
     @cached_property
     def packed(self) -> np.ndarray:
@@ -263,7 +267,8 @@ class PlanBuilder:
             numbers = copy_numbers(x.shape, x.strides, y.strides)
             return self.step("f32_copy", *numbers, x, y, comment=comment)
 
-        self.append(part(source, target), by_rows(part, source, target))
+        for places in portions(COPY_AXES, source, target):
+            self.append(part(*places), by_rows(part, *places))
 
     def finish(self, groups: Partition, threads: int) -> Plan:
         """Return a plan with every buffer placed in the arena; others can be finished after it."""
@@ -374,7 +379,14 @@ def lower_graph(builder: PlanBuilder) -> PlanBuilder:
             builder.places[name] = place
     for node in graph:
         builder.node = node
-        lower(node.op, node, builder)
+        try:
+            lower(node.op, node, builder)
+        except TooManyAxes as error:
+            raise Unsupported(
+                f"operator {type(node.op).__name__} in module "
+                f"{node.path or '(the network itself)'!r} runs over {error}: join axes with "
+                "reshape() before it"
+            ) from None
     builder.node = None
     for index, output in enumerate(graph.outputs):
         type_ = graph.type(output.value)
