@@ -3,8 +3,9 @@
 import operator
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,20 +17,31 @@ from depthwise.graph import aten, aten_compound, aten_shape  # noqa: F401  (they
 from depthwise.graph.aten import RULES
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
-from depthwise.graph.failure import explain, quiet
-from depthwise.graph.graph import Constant, Graph, Output, Shape, TensorType, Unsupported
+from depthwise.graph.failure import explain, quiet, supported
+from depthwise.graph.graph import Graph, Output, Shape, TensorType, Unsupported
 from depthwise.graph.ops import Opaque
+from depthwise.graph.outputs import check_structure, outputs_of
+from depthwise.graph.tensors import (
+    agrees,
+    constant_of,
+    dtype_of,
+    identity_of,
+    is_empty,
+    type_of,
+)
 
 Network = nn.Module | ExportedProgram
 
-SUPPORTED = (
-    "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
-    "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
-    "slicing, padding, resizing and reshaping"
-)
-
 # operators that in evaluation return their input itself, though their schema does not say so
 PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
+
+# operators of tensors of several types, which PyTorch converts to that of the result
+PROMOTING = tuple(
+    f"aten.{name}" for name in (
+        "add", "sub", "rsub", "mul", "multiply", "div", "true_divide", "maximum", "minimum",
+        "addcmul", "addcdiv", "cat", "concat", "stack",
+    )
+)  # fmt: skip
 
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
@@ -42,20 +54,9 @@ def capture(net: Network, *shapes: Shape) -> Graph:
     shapes. The network is not changed.
     Raises Unsupported for an operator that we do not know, ValueError for shapes that do not fit.
     """
-    return supported(trace(net, *shapes))
-
-
-def supported(graph: Graph) -> Graph:
-    """Return the graph, or raise Unsupported naming the first operator without a meaning to us."""
-    for node in graph:
-        if isinstance(node.op, Opaque):
-            where = f" ({node.op.line})" if node.op.line else ""
-            raise Unsupported(
-                f"operator {node.op.operator} in module {node.path or '(the network itself)'!r}"
-                f"{where} is not supported: build that module from {SUPPORTED}, or keep it outside "
-                "of the network"
-            )
-    return graph
+    program = net if isinstance(net, ExportedProgram) else export(net, shapes)
+    check_structure(program)
+    return supported(trace(program, *shapes))
 
 
 def trace(net: Network, *shapes: Shape) -> Graph:
@@ -100,25 +101,7 @@ def _input_shapes(program: ExportedProgram) -> tuple[Shape, ...]:
     named = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
     specs = program.graph_signature.input_specs
     users = [named[s.arg.name] for s in specs if s.kind == InputKind.USER_INPUT]
-    return tuple(_type(node.meta["val"], node.name).shape for node in users)
-
-
-def _type(tensor: Any, name: str) -> TensorType:
-    if not isinstance(tensor, torch.Tensor):
-        raise Unsupported(f"value {name} is {tensor!r}: only tensors are supported")
-    if any(not isinstance(size, int) for size in tensor.shape):
-        raise Unsupported(
-            f"value {name} has the shape {tuple(tensor.shape)}: export with static shapes"
-        )
-    return TensorType(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-
-
-def _constant(tensor: torch.Tensor, name: str, **facts: Any) -> Constant:
-    """Return a constant that shares the tensor's memory; bfloat16, not in NumPy, has no data."""
-    tensor = tensor.detach()
-    hidden = tensor.is_meta or tensor.dtype == torch.bfloat16
-    data = None if hidden else tensor.cpu().contiguous().numpy()
-    return Constant(_type(tensor, name), data, **facts)
+    return tuple(type_of(node.meta["val"], node.name).shape for node in users)
 
 
 class Memory(NamedTuple):
@@ -150,10 +133,14 @@ class _Importer:
         self.values: dict[fx.Node, Any] = {}
         self.memory: dict[fx.Node, Any] = {}  # node -> Memory, for a region one for each result
         self.tensors: dict[str, torch.Tensor] = {}  # what constants are computed from
+        self.known: dict[Hashable, Value] = {}  # a tensor under several names is one constant
 
     def run(self) -> Graph:
         signature = self.program.graph_signature
         specs = {spec.arg.name: spec for spec in signature.input_specs}
+        for name, spec in specs.items():
+            if spec.kind == InputKind.USER_INPUT:
+                self.builder.take_name(name)  # inputs keep their names, whatever else bears them
         outputs: tuple[Output, ...] = ()
         for node in self.program.graph.nodes:
             match node.op:
@@ -163,7 +150,7 @@ class _Importer:
                 case "call_function":
                     self._call(node)
                 case "output":
-                    outputs = self._outputs(node)
+                    outputs = outputs_of(self.program, node, self.values)
         builder = self.builder
         read = {name for node in builder.nodes for name in node.inputs}
         read |= {output.value for output in outputs}
@@ -177,7 +164,7 @@ class _Importer:
 
     def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
         if spec.kind == InputKind.USER_INPUT:
-            self.inputs[node.name] = _type(node.meta.get("val"), node.name)
+            self.inputs[node.name] = type_of(node.meta.get("val"), node.name)
             return Value(node.name, self.inputs[node.name])
         target = spec.target
         if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
@@ -189,11 +176,17 @@ class _Importer:
         if tensor is None:
             tensor = self.program.constants[target]
         assert isinstance(tensor, torch.Tensor)
-        return self._add_tensor(target, tensor, trainable=spec.kind == InputKind.PARAMETER)
+        value = self.known.get(identity_of(tensor)) or self._add_tensor(target, tensor)
+        self.known[identity_of(tensor)] = value
+        if spec.kind == InputKind.PARAMETER:
+            constants = self.builder.constants
+            constants[value.name] = replace(constants[value.name], trainable=True)
+        return value
 
     def _add_tensor(self, name: str, tensor: torch.Tensor, **facts: Any) -> Value:
-        self.tensors[name] = tensor
-        return self.builder.add_constant(name, _constant(tensor, name, **facts))
+        value = self.builder.add_constant(name, constant_of(tensor, name, **facts))
+        self.tensors[value.name] = tensor
+        return value
 
     def _call(self, node: fx.Node) -> None:
         if node.meta.get("val") is None and not node.users:
@@ -202,7 +195,7 @@ class _Importer:
             source, index = node.args
             assert isinstance(source, fx.Node)
             assert isinstance(index, int)
-            self.values[node] = self.values[source][index]
+            self.values[node] = self._part(node, source, index)
             memory = self.memory[source]
             known = isinstance(memory, Memory)
             self.memory[node] = memory.piece(source, index) if known else memory[index]
@@ -245,25 +238,58 @@ class _Importer:
                 self.memory[node] = fx.map_arg(inner.args[0], self.memory.__getitem__)
 
     def _lower(self, node: fx.Node, packet: str) -> Any:
-        read = [v for v in map(self.values.get, node.all_input_nodes) if v is not None]
-        constants = [v.name for v in read if isinstance(v, Value) and v.name in self.tensors]
-        if len(constants) == len(read) and isinstance(node.meta.get("val"), torch.Tensor):
-            return self._compute(node, constants)
-        arguments = fx.map_arg(node.args, self.values.__getitem__)
-        named = fx.map_arg(node.kwargs, self.values.__getitem__)
-        lower = RULES.get(packet)
-        try:
-            result = lower(self.builder, *arguments, **named) if lower else None
-        except TypeError as error:
-            # an overload with arguments that the rule does not take
-            raise Unsupported(
-                f"operator {node.target} in module {_path(node)!r}: {error}"
-            ) from error
-        if result is None:
-            return self._opaque(node, read)
-        return result
+        result = node.meta.get("val")
+        if is_empty(result):
+            return self._add_empty(node)
+        values = map(self.values.get, node.all_input_nodes)
+        read = [value for value in values if isinstance(value, Value)]
+        dtype = dtype_of(result)
+        if dtype and all(value.name in self.tensors for value in read):
+            return self._compute(node, [value.name for value in read])
+        computed = (value.type.dtype for value in read if value.name not in self.tensors)
+        count = len(self.builder.nodes)
+        found = self._apply(node, packet, dtype) if set(computed) == {dtype} else None
+        if found is None or not agrees(found, result, node.name):
+            del self.builder.nodes[count:]
+            return self._opaque(node, node)
+        return found
 
-    def _compute(self, node: fx.Node, constants: list[str]) -> Value:
+    def _apply(self, node: fx.Node, packet: str, dtype: str) -> Any:
+        """Return what the rule of an operator makes of it, None where none takes it."""
+
+        def operand(n: fx.Node) -> Any:
+            value = self.values[n]
+            other = isinstance(value, Value) and value.type.dtype != dtype
+            if not other or packet not in PROMOTING or value.name not in self.tensors:
+                return value
+            tensor = self.tensors[value.name].to(getattr(torch, dtype))
+            return self._add_tensor(value.name, tensor, sources=self._sources([value.name]))
+
+        if packet not in RULES:
+            return None
+        arguments, named = fx.map_arg(node.args, operand), fx.map_arg(node.kwargs, operand)
+        try:
+            return RULES[packet](self.builder, *arguments, **named)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return None  # an overload, or sizes, that the rule does not take
+
+    def _part(self, node: fx.Node, source: fx.Node, index: int) -> Any:
+        """Return one result of an operator that has several."""
+        if is_empty(node.meta.get("val")):
+            return self._add_empty(node)
+        part = self.values[source][index]
+        if part is None and node.users:  # ours does not give it, such as the indices of a maximum
+            self.builder.name, self.builder.path = node.name, _path(source)
+            return self._opaque(node, source)
+        return part
+
+    def _add_empty(self, node: fx.Node) -> Value:
+        """Add what has no elements as a constant: there is nothing to compute."""
+        like = node.meta["val"]
+        empty = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        return self._add_tensor(node.name, empty)
+
+    def _compute(self, node: fx.Node, constants: list[str]) -> Any:
         """Compute what depends on constants alone, such as a standardised weight, once and now."""
         tensors = {n: self.tensors[self.values[n].name] for n in node.all_input_nodes}
         with torch.no_grad():
@@ -271,16 +297,26 @@ class _Importer:
                 *fx.map_arg(node.args, tensors.__getitem__),
                 **fx.map_arg(node.kwargs, tensors.__getitem__),
             )
-        known = self.builder.constants
-        sources = dict.fromkeys(s for c in constants for s in (known[c].sources or (c,)))
-        return self._add_tensor(node.name, result, sources=tuple(sources))
+        sources = self._sources(constants)
+        if isinstance(result, torch.Tensor):
+            return self._add_tensor(node.name, result, sources=sources)
+        return [self._add_tensor(node.name, part, sources=sources) for part in result]
 
-    def _opaque(self, node: fx.Node, read: list[Any]) -> Any:
-        inputs = tuple(value for value in read if isinstance(value, Value))
-        result, op = node.meta.get("val"), Opaque(str(node.target), _line(node))
+    def _sources(self, constants: list[str]) -> tuple[str, ...]:
+        """Return the parameters and buffers that constants were computed from."""
+        known = self.builder.constants
+        return tuple(dict.fromkeys(s for c in constants for s in (known[c].sources or (c,))))
+
+    def _opaque(self, node: fx.Node, operator: fx.Node) -> Any:
+        """Return the results of an operator that we do not know; `node` is it or one of them."""
+        values = map(self.values.get, operator.all_input_nodes)
+        inputs = tuple(value for value in values if isinstance(value, Value))
+        result, op = node.meta.get("val"), Opaque(str(operator.target), _line(operator))
         if isinstance(result, tuple | list):
-            return [self.builder.emit_opaque(op, inputs, _type(part, node.name)) for part in result]
-        return self.builder.emit_opaque(op, inputs, _type(result, node.name))
+            return [
+                self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
+            ]
+        return self.builder.emit_opaque(op, inputs, type_of(result, node.name))
 
     def _overwrite(self, node: fx.Node) -> None:
         """Let later readers of what an in-place operator wrote to see its result.
@@ -291,6 +327,8 @@ class _Importer:
         target = node.args[0]
         assert isinstance(target, fx.Node)
         old, new, memory = self.values[target], self.values[node], self.memory[target]
+        if is_empty(node.meta["val"]):
+            return
         if old.name in self.tensors and new.name in self.tensors:
             return  # computed now, in PyTorch's own memory
         for other, place in self.memory.items():
@@ -306,25 +344,6 @@ class _Importer:
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"
                 )
-
-    def _outputs(self, node: fx.Node) -> tuple[Output, ...]:
-        spec = self.program.call_spec.out_spec
-        assert spec is not None
-        kinds = self.program.graph_signature.output_specs
-        values = [self.values[n] for n in node.args[0] if isinstance(n, fx.Node)]  # type: ignore[union-attr]
-        results = [
-            v for v, kind in zip(values, kinds, strict=True) if kind.kind.name == "USER_OUTPUT"
-        ]
-        skeleton = spec.unflatten(list(range(len(results))))
-        if isinstance(skeleton, int):
-            return (Output("", results[0].name),)
-        items = skeleton.items() if hasattr(skeleton, "items") else enumerate(skeleton)
-        named = {position: str(key) for key, position in items if isinstance(position, int)}
-        if len(named) != len(results):
-            raise Unsupported(
-                "the network returns nested structures: return a tensor, tuple or dict"
-            )
-        return tuple(Output(named[i], value.name) for i, value in enumerate(results))
 
 
 def _viewed(node: fx.Node, packet: str) -> Any:
