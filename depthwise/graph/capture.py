@@ -165,6 +165,11 @@ class _Importer:
     def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
         if spec.kind == InputKind.USER_INPUT:
             self.inputs[node.name] = type_of(node.meta.get("val"), node.name)
+            if is_empty(node.meta["val"]):
+                raise ValueError(
+                    f"input {node.name} has the shape {self.inputs[node.name].shape}: each axis "
+                    "needs one element or more"
+                )
             return Value(node.name, self.inputs[node.name])
         target = spec.target
         if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
