@@ -14,7 +14,8 @@ def type_of(tensor: Any, name: str) -> TensorType:
         raise Unsupported(f"value {name} is {tensor!r}: only tensors are supported")
     if any(not isinstance(size, int) for size in tensor.shape):
         raise Unsupported(
-            f"value {name} has the shape {tuple(tensor.shape)}: export with static shapes"
+            f"value {name} has the shape {tuple(tensor.shape)}: export with static shapes, and let "
+            "no shape depend on the values of tensors"
         )
     if tensor.layout != torch.strided:
         raise Unsupported(f"value {name} is {tensor.layout}: make it dense with .to_dense()")
@@ -29,7 +30,9 @@ def dtype_of(result: Any) -> str:
 
 def is_empty(tensor: Any) -> bool:
     """Tell whether a tensor has no elements."""
-    return isinstance(tensor, torch.Tensor) and any(size == 0 for size in tensor.shape)
+    return isinstance(tensor, torch.Tensor) and any(
+        isinstance(size, int) and size == 0 for size in tensor.shape
+    )
 
 
 def constant_of(tensor: torch.Tensor, name: str, **facts: Any) -> Constant:

@@ -33,13 +33,13 @@ INLINE void store_part(float *p, vf v, const int count) {
 /* mask lanes are 0 or -1, as comparisons give them */
 INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-#if defined(__has_builtin) && !defined(__x86_64__)
+#if defined(__has_builtin) && defined(__aarch64__)
 #if __has_builtin(__builtin_elementwise_maximum)
 #define HAS_MAXIMUM
 #endif
 #endif
-/* The larger and the smaller of two numbers, NaN where one is, as PyTorch has them. ARM and WebAssembly have an
-   instruction for each. maxps is a > b ? a : b, which passes on the NaN of b, so that a alone is looked at: one more
+/* The larger and the smaller of two numbers, NaN where one is, as PyTorch has them. ARM has an instruction for each.
+   maxps and WebAssembly's pmax are a > b ? a : b, which passes on the NaN of b, so that a alone is looked at: one more
    instruction where a mask can say which lanes are computed (VL 16), two elsewhere, and none where a is a literal. */
 #if defined(HAS_MAXIMUM)
 INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_maximum(a, b); }
