@@ -13,7 +13,8 @@ NAME = "manifest.json"
 class Record(BaseModel):
     """A part of a file that we write: never changed, and nothing in it that we do not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no infinity: it is written as text, which is read back as the number
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class TensorRecord(Record):

@@ -26,17 +26,22 @@ def pack_conv(weight: Array, groups: int, lanes: int, vectors: int, depth: int =
         raise ValueError(f"{K} output channels in {groups} groups: groups must divide them")
     if channels % depth:
         raise ValueError(f"{channels} input channels, {depth} at once: that must divide them")
-    wide = lanes // depth
-    padded = np.zeros((groups, round_up(K // groups, wide), channels, R * S), np.float32)
-    padded[:, : K // groups] = weight.reshape(groups, K // groups, channels, R * S)
-    # as [group][tap][c / depth][k][c % depth]
-    steps = padded.reshape(groups, -1, channels // depth, depth, R * S).transpose(0, 4, 2, 1, 3)
-    blocks = [
-        steps[g, :, :, first : first + vectors * wide]
-        for g in range(groups)
-        for first in range(0, padded.shape[1], vectors * wide)
-    ]
-    return np.concatenate([_in_vectors(block, lanes).ravel() for block in blocks])
+    wide, outs = lanes // depth, K // groups
+    rows = round_up(outs, wide)
+    grouped = weight.reshape(groups, outs, channels // depth, depth, R * S)
+    packed = np.empty(groups * rows * channels * R * S, np.float32)
+    at = 0
+    # block by block, for the weights of one layer may be half of a gigabyte
+    for g in range(groups):
+        for first in range(0, rows, vectors * wide):
+            real = grouped[g, first : first + vectors * wide]
+            block = np.zeros((min(vectors * wide, rows - first), *real.shape[1:]), np.float32)
+            block[: len(real)] = real
+            # as [tap][c / depth][k][c % depth]
+            laid = _in_vectors(block.transpose(3, 1, 0, 2), lanes)
+            packed[at : at + laid.size] = laid.reshape(-1)
+            at += laid.size
+    return packed
 
 
 def _in_vectors(block: Array, lanes: int) -> Array:

@@ -15,8 +15,9 @@ from depthwise import __version__
 from depthwise.accounting import Cost, cost_of_graph, network_name
 from depthwise.compiler.artefact import Artefact, hash_file, hash_weights
 from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
+from depthwise.compiler.capacity import check_arena, check_inputs, check_run
 from depthwise.compiler.emit import emit, emit_units
-from depthwise.compiler.library import Code, Library
+from depthwise.compiler.library import Library
 from depthwise.compiler.lowering import (  # noqa: F401  (they register themselves)
     conv,
     deform,
@@ -37,13 +38,14 @@ from depthwise.compiler.manifest import (
 from depthwise.compiler.partition import Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan, make_plan, without_data
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import Target, find_target
+from depthwise.compiler.trace import Trace
 from depthwise.compiler.tune import fastest_algorithms
 from depthwise.compiler.tune_streams import fastest_groups
-from depthwise.compiler.verify import trace_plan, verify
+from depthwise.compiler.verify import verify
 from depthwise.graph import Graph, Shape, capture, check, export, show
 from depthwise.graph.failure import quiet
 from depthwise.weights import Pretrained, find_pretrained
@@ -74,18 +76,24 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     """
     chosen = find_target(target)
     check_options(threads, optimize, chosen)
+    if chosen.runs_here:
+        check_inputs(shapes)
     program = open_program(net, shapes)
     captured = capture(program)
-    graph = rewrite(captured, preparation)
-    plan = choose_plan(graph, chosen, cc, threads, optimize, tune)
     cost = cost_of_graph(captured, network_name(net))
+    if chosen.runs_here:
+        check_run(cost.input_shapes, cost.peak_bytes)
+    plan = choose_plan(rewrite(captured, preparation), chosen, cc, threads, optimize, tune)
+    if chosen.runs_here:
+        check_arena(plan)
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
     manifest = make_manifest(
         plan, cost, shared, find_compiler(cc), find_pretrained(net), preparation
     )
     artefact = Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
     if chosen.runs_here:
-        artefact = verified(artefact, plan, program, cc, samples, preparation)
+        plan = replace(plan, graph=without_data(plan.graph))  # verifying takes memory enough
+        artefact = verified(artefact, plan, program, captured, cc, samples, preparation)
     return Library(artefact)
 
 
@@ -144,15 +152,23 @@ def open_program(net: Network, shapes: Sequence[Shape]) -> ExportedProgram:
 
 
 def verified(
-    artefact: Artefact, plan: Plan, program: ExportedProgram, cc: str | None,
+    artefact: Artefact, plan: Plan, program: ExportedProgram, captured: Graph, cc: str | None,
     samples: Sequence[Any], preparation: Preparation | None = None,
 ) -> Artefact:  # fmt: skip
-    """Compare with PyTorch, and record it; a build that keeps all values tells the layers."""
-    keeping = make_plan(plan.graph, plan.target, keep_all=True, algorithms=plan.algorithms)
-    kept = Code(compile_c(emit_units(keeping, UNITS), plan.target, cc))
+    """Compare with PyTorch, and record it; a build that stops at each step tells the layers.
+
+    An operator that became several of ours is left out of these: capture numbers those after the
+    first, and only the last computes what the operator does.
+    """
+    names = {node.name for node in captured}
+    known = {name for name in names if f"{name}.1" not in names}
     dtype = None if preparation else np.float32  # raw images keep their own
     tried = [as_arrays(sample, dtype) for sample in samples]
-    found = verify(Library(artefact).run, trace_plan(keeping, kept), program, tried, preparation)
+
+    def run(inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return Library(artefact).run(inputs)  # whose arena goes with it
+
+    found = verify(run, Trace(plan, known, UNITS, cc), program, tried, preparation)
     manifest = artefact.manifest.model_copy(update={"verification": found})
     return replace(artefact, manifest=manifest)
 

@@ -114,6 +114,7 @@ class Step:
     layer: Layer | None = None
     outputs: int = 1
     splits: "tuple[Split, ...]" = field(default=(), compare=False, repr=False)
+    origin: "Origin | None" = field(default=None, compare=False, repr=False)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -132,7 +133,19 @@ class Step:
     def part(self, split: "Split", start: int, count: int) -> "Step":
         """Return the step for `count` of a split's units from `start` on."""
         part = split.part(start, count)
-        return replace(part, name=self.name, path=self.path, comment=self.comment)
+        origin = Origin(self, part.written)
+        return replace(part, name=self.name, path=self.path, comment=self.comment, origin=origin)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The whole step of which another is a part, and where in what it writes the part's own lies.
+
+    A part that is streamed writes into a window, and so somewhere else.
+    """
+
+    whole: Step
+    written: tuple[Place, ...]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """The plan: which kernels run in which order on which places. It decides; emit prints."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from math import prod
 from types import MappingProxyType
 
@@ -19,7 +18,7 @@ from depthwise.compiler.algorithms import (
 from depthwise.compiler.fused import Fused, Images, takes_plane_mean
 from depthwise.compiler.lowering.axes import COPY_AXES, TooManyAxes, copy_numbers, portions
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.memory import Arena, Live, align, plan_arena
+from depthwise.compiler.memory import Arena, Live, plan_arena
 from depthwise.compiler.partition import Group, Optimize, Partition, Steps, partition, single
 from depthwise.compiler.places import (
     FLOAT,
@@ -37,6 +36,7 @@ from depthwise.compiler.places import (
 from depthwise.compiler.storage import NO_BORDER, Home, find_borders, find_homes, pixel_stride
 from depthwise.compiler.target import Target
 from depthwise.compiler.threads import Divider, Parts, Shares, divide, stream_parts
+from depthwise.compiler.weight_pool import WeightPool
 from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
 
 Default = Callable[[Layer, Target], Algorithm]
@@ -87,9 +87,7 @@ class PlanBuilder:
         self._borders = find_borders(graph, self._homes)
         self._roots: dict[str, Place] = {}
         self._readers = graph.readers()
-        self._weights: list[np.ndarray] = []
-        self._weight_floats = 0
-        self._stored: dict[bytes, int] = {}  # by content -> where among the weights
+        self._pool = WeightPool()
 
     # ------------------------------------------------------------------------------ values
 
@@ -210,22 +208,7 @@ class PlanBuilder:
     def weights(self, array: np.ndarray) -> Place:
         """Return the place of an array among the weights; equal ones are stored once."""
         packed = np.asarray(array, np.float32, order="C")  # keeps rank 0
-        content = hashlib.sha256(packed.reshape(-1).data).digest()
-        if content not in self._stored:
-            self._stored[content] = self._weight_floats
-            self._weights.append(packed.reshape(-1))
-            self._weight_floats += align(packed.nbytes) // FLOAT
-        return Place(0, self._stored[content], packed.shape, row_major(packed.shape))
-
-    @cached_property
-    def packed(self) -> np.ndarray:
-        """All weights, once every node is lowered."""
-        weights = np.zeros(self._weight_floats, np.float32)
-        at = 0
-        for array in self._weights:
-            weights[at : at + array.size] = array
-            at += align(array.nbytes) // FLOAT
-        return weights
+        return Place(0, self._pool.add(packed), packed.shape, row_major(packed.shape))
 
     def _place_constant(self, name: str) -> Place:
         data = self.constant(name)
@@ -284,10 +267,10 @@ class PlanBuilder:
                     first = lives[place.buffer].first if place.buffer in lives else position
                     last = end if self.keep_all else position
                     lives[place.buffer] = Live(buffer.floats * FLOAT, first, last)
-        buffers = (replace(self.buffers[0], floats=self._weight_floats), *self.buffers[1:])
+        buffers = (replace(self.buffers[0], floats=self._pool.floats), *self.buffers[1:])
         del self.buffers[len(whole.buffers) :]  # windows, and scratch of parts: this plan's own
         return Plan(
-            self.graph, self.target, tuple(regions), buffers, plan_arena(lives), self.packed,
+            self.graph, self.target, tuple(regions), buffers, plan_arena(lives), self._pool.packed,
             self.places, threads, self.algorithms, whole, tuple(chosen),
         )  # fmt: skip
 
@@ -354,7 +337,7 @@ def make_plan(
         groups = single
     elif groups is None:
         groups = partial(partition, optimize=optimize)
-    return builder.finish(groups, threads)
+    return replace(builder.finish(groups, threads), graph=graph)
 
 
 def make_plans(
@@ -362,7 +345,7 @@ def make_plans(
 ) -> list[Plan]:
     """Return a plan for one thread for each way to stream the same steps; weights are shared."""
     builder = lower_graph(PlanBuilder(graph, target, False, algorithms, choose))
-    return [builder.finish(groups, threads=1) for groups in partitions]
+    return [replace(builder.finish(groups, threads=1), graph=graph) for groups in partitions]
 
 
 def lower_graph(builder: PlanBuilder) -> PlanBuilder:
@@ -392,4 +375,11 @@ def lower_graph(builder: PlanBuilder) -> PlanBuilder:
         type_ = graph.type(output.value)
         external = builder.add_external("output", index, type_)
         builder.copy(builder.read(output.value), external, comment=f"output {output.name}".strip())
+    builder.graph = without_data(graph)  # its steps keep the builder
     return builder
+
+
+def without_data(graph: Graph) -> Graph:
+    """Return a graph whose constants are known by their types alone: packed weights are enough."""
+    constants = {name: replace(known, data=None) for name, known in graph.constants.items()}
+    return replace(graph, constants=constants)

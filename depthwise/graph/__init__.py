@@ -4,7 +4,7 @@ ops (what there is) - graph (how it hangs together) - shapes, check - builder, a
 capture (from PyTorch) - interpret (what it means, in NumPy) - show (as text).
 """
 
-from depthwise.graph.capture import capture, evaluating, export, trace
+from depthwise.graph.capture import capture, export, trace
 from depthwise.graph.check import check
 from depthwise.graph.failure import supported
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType, Unsupported
@@ -21,7 +21,6 @@ __all__ = [
     "Unsupported",
     "capture",
     "check",
-    "evaluating",
     "export",
     "interpret",
     "show",

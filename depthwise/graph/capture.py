@@ -1,50 +1,22 @@
 """From a PyTorch network to a graph, by torch.export."""
 
-import operator
-import re
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import torch
-from torch import fx, nn
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec
+from torch.export.graph_signature import InputKind
 
-from depthwise.graph import aten, aten_compound, aten_shape  # noqa: F401  (they register rules)
-from depthwise.graph.aten import RULES
-from depthwise.graph.builder import Builder, Value
-from depthwise.graph.check import check
 from depthwise.graph.failure import explain, quiet, supported
-from depthwise.graph.graph import Graph, Output, Shape, TensorType, Unsupported
-from depthwise.graph.ops import Opaque
-from depthwise.graph.outputs import check_structure, outputs_of
-from depthwise.graph.tensors import (
-    agrees,
-    constant_of,
-    dtype_of,
-    identity_of,
-    is_empty,
-    type_of,
-)
+from depthwise.graph.graph import Graph, Shape, Unsupported
+from depthwise.graph.importer import Importer
+from depthwise.graph.outputs import check_structure
+from depthwise.graph.preserve import evaluating
+from depthwise.graph.tensors import type_of
 
 Network = nn.Module | ExportedProgram
-
-# operators that in evaluation return their input itself, though their schema does not say so
-PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
-
-# operators of tensors of several types, which PyTorch converts to that of the result
-PROMOTING = tuple(
-    f"aten.{name}" for name in (
-        "add", "sub", "rsub", "mul", "multiply", "div", "true_divide", "maximum", "minimum",
-        "addcmul", "addcdiv", "cat", "concat", "stack",
-    )
-)  # fmt: skip
-
-# a region of the network in a mode of its own -> which argument holds its operators
-MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 
 
 def capture(net: Network, *shapes: Shape) -> Graph:
@@ -54,47 +26,68 @@ def capture(net: Network, *shapes: Shape) -> Graph:
     shapes. The network is not changed.
     Raises Unsupported for an operator that we do not know, ValueError for shapes that do not fit.
     """
-    program = net if isinstance(net, ExportedProgram) else export(net, shapes)
-    check_structure(program)
-    return supported(trace(program, *shapes))
+    importer = _import(net, shapes)
+    if importer.impure:
+        raise Unsupported(importer.impure[0])
+    check_structure(importer.program)
+    return supported(importer.graph)
 
 
 def trace(net: Network, *shapes: Shape) -> Graph:
-    """Return the graph as `capture` does, with operators that we do not know as Opaque nodes."""
+    """Return the graph as `capture` does, with operators that we do not know as Opaque nodes.
+
+    It may be no function of its inputs: random draws are Opaque, dropout passes its input on.
+    """
+    return _import(net, shapes).graph
+
+
+def _import(net: Network, shapes: Sequence[Shape]) -> Importer:
     program = net if isinstance(net, ExportedProgram) else export(net, shapes)
     given = _input_shapes(program)
     if shapes and tuple(map(tuple, shapes)) != given:
         raise ValueError(f"shapes {shapes}: this program was exported for inputs of {given}")
-    return check(_Importer(program).run())
+    return Importer(program)
 
 
 def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
     """Export `net` in evaluation mode; raises ValueError or Unsupported naming the module."""
     if not shapes:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
+    _check_built(net)
     first = next(net.parameters(), torch.empty(0))
-    inputs = tuple(
-        torch.empty(shape, device=first.device, dtype=first.dtype, requires_grad=False)
-        for shape in shapes
-    )
-    with evaluating(net), quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # export's advice on its own internals
-        try:
+    inputs = tuple(_example(shape, first) for shape in shapes)
+    try:
+        with evaluating(net), quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # export's advice on its own internals
             return torch.export.export(net, inputs)
-        except Exception as error:
+    except Exception as error:
+        with evaluating(net), quiet():  # as it was before, whatever export left in it
             raise explain(error, net, inputs) from error
 
 
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Put every module of `net` in evaluation mode, and back as each was."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
+def _check_built(net: nn.Module) -> None:
+    """Raise ValueError where a module waits for its first input to know its weights' shapes."""
+    tensors = (*net.named_parameters(), *net.named_buffers())
+    lazy = next((name for name, tensor in tensors if nn.parameter.is_lazy(tensor)), None)
+    if lazy:
+        raise ValueError(
+            f"{lazy} has no shape yet, for its module is built at its first input: run the network "
+            "once on an input of the shape that it is for"
+        )
+
+
+def _example(shape: Shape, like: torch.Tensor) -> torch.Tensor:
+    """Return an input to export with; it is never read, so that no memory may back it."""
+    kind = {"device": like.device, "dtype": like.dtype}
     try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+        return torch.empty(shape, **kind)
+    except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything
+        with FakeTensorMode():
+            try:
+                return torch.empty(shape, **kind)
+            except (RuntimeError, TypeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"input shape {tuple(shape)}: {reason}") from None
 
 
 def _input_shapes(program: ExportedProgram) -> tuple[Shape, ...]:
@@ -102,269 +95,3 @@ def _input_shapes(program: ExportedProgram) -> tuple[Shape, ...]:
     specs = program.graph_signature.input_specs
     users = [named[s.arg.name] for s in specs if s.kind == InputKind.USER_INPUT]
     return tuple(type_of(node.meta["val"], node.name).shape for node in users)
-
-
-class Memory(NamedTuple):
-    """Where a result lies: in memory that `owner` got, in which pieces of which splits of it."""
-
-    owner: fx.Node
-    pieces: tuple[tuple[fx.Node, int], ...] = ()
-
-    def piece(self, split: fx.Node, index: int) -> "Memory":
-        """Return where one of the results of `split` lies."""
-        return Memory(self.owner, (*self.pieces, (split, index)))
-
-    def overlaps(self, other: "Memory") -> bool:
-        """Tell whether two results may share elements; pieces of one split do not."""
-        if self.owner is not other.owner:
-            return False
-        pairs = zip(self.pieces, other.pieces, strict=False)
-        first = next(((mine, its) for mine, its in pairs if mine != its), None)
-        return first is None or first[0][0] is not first[1][0]
-
-
-class _Importer:
-    """Walks an exported program once, in order; `values` maps what it computes to our values."""
-
-    def __init__(self, program: ExportedProgram):
-        self.program = program
-        self.builder = Builder()
-        self.inputs: dict[str, TensorType] = {}
-        self.values: dict[fx.Node, Any] = {}
-        self.memory: dict[fx.Node, Any] = {}  # node -> Memory, for a region one for each result
-        self.tensors: dict[str, torch.Tensor] = {}  # what constants are computed from
-        self.known: dict[Hashable, Value] = {}  # a tensor under several names is one constant
-
-    def run(self) -> Graph:
-        signature = self.program.graph_signature
-        specs = {spec.arg.name: spec for spec in signature.input_specs}
-        for name, spec in specs.items():
-            if spec.kind == InputKind.USER_INPUT:
-                self.builder.take_name(name)  # inputs keep their names, whatever else bears them
-        outputs: tuple[Output, ...] = ()
-        for node in self.program.graph.nodes:
-            match node.op:
-                case "placeholder":
-                    self.values[node] = self._placeholder(node, specs[node.name])
-                    self.memory[node] = Memory(node)
-                case "call_function":
-                    self._call(node)
-                case "output":
-                    outputs = outputs_of(self.program, node, self.values)
-        builder = self.builder
-        read = {name for node in builder.nodes for name in node.inputs}
-        read |= {output.value for output in outputs}
-        read |= {source for name in read & set(builder.constants)
-                 for source in builder.constants[name].sources}  # fmt: skip
-        constants = {
-            name: constant for name, constant in builder.constants.items()
-            if constant.trainable or name in read
-        }  # fmt: skip
-        return Graph(self.inputs, constants, tuple(builder.nodes), outputs)
-
-    def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
-        if spec.kind == InputKind.USER_INPUT:
-            self.inputs[node.name] = type_of(node.meta.get("val"), node.name)
-            if is_empty(node.meta["val"]):
-                raise ValueError(
-                    f"input {node.name} has the shape {self.inputs[node.name].shape}: each axis "
-                    "needs one element or more"
-                )
-            return Value(node.name, self.inputs[node.name])
-        target = spec.target
-        if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-            raise Unsupported(
-                f"input {node.name} is a {spec.kind.name}: only tensors are supported"
-            )
-        assert target is not None
-        tensor = self.program.state_dict.get(target)
-        if tensor is None:
-            tensor = self.program.constants[target]
-        assert isinstance(tensor, torch.Tensor)
-        value = self.known.get(identity_of(tensor)) or self._add_tensor(target, tensor)
-        self.known[identity_of(tensor)] = value
-        if spec.kind == InputKind.PARAMETER:
-            constants = self.builder.constants
-            constants[value.name] = replace(constants[value.name], trainable=True)
-        return value
-
-    def _add_tensor(self, name: str, tensor: torch.Tensor, **facts: Any) -> Value:
-        value = self.builder.add_constant(name, constant_of(tensor, name, **facts))
-        self.tensors[value.name] = tensor
-        return value
-
-    def _call(self, node: fx.Node) -> None:
-        if node.meta.get("val") is None and not node.users:
-            return  # an assertion: it computes nothing
-        if node.target is operator.getitem:
-            source, index = node.args
-            assert isinstance(source, fx.Node)
-            assert isinstance(index, int)
-            self.values[node] = self._part(node, source, index)
-            memory = self.memory[source]
-            known = isinstance(memory, Memory)
-            self.memory[node] = memory.piece(source, index) if known else memory[index]
-            return
-        name = str(node.target)
-        if name in MODES:
-            self._enter(node)
-            return
-        packet = ".".join(name.split(".")[:2])
-        in_place = packet.endswith("_") and not packet.endswith("__")
-        self.builder.name, self.builder.path = node.name, _path(node)
-        self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
-        self.memory[node] = self.memory.get(_viewed(node, packet), Memory(node))
-        if in_place:
-            self._overwrite(node)
-
-    def _enter(self, node: fx.Node) -> None:
-        """Import the operators that a network runs in a mode of its own, as if they stood here."""
-        at = MODES[str(node.target)]
-        region, inputs = node.args[at], node.args[at + 1 :]
-        assert isinstance(region, fx.Node)
-        if node.target is torch.ops.higher_order.wrap_with_autocast and node.args[2]:
-            raise Unsupported(
-                f"module {_path(node)!r} computes in {node.args[1]} under autocast: networks are "
-                "compiled in float32, disable it there"
-            )
-        owner = node.graph.owning_module
-        assert owner is not None
-        body = owner.get_submodule(str(region.target))
-        assert isinstance(body, fx.GraphModule)
-        placeholders = [n for n in body.graph.nodes if n.op == "placeholder"]
-        for inner, outer in zip(placeholders, inputs, strict=True):
-            self.values[inner] = self.values[outer]  # type: ignore[index]
-            self.memory[inner] = self.memory[outer]  # type: ignore[index]
-        for inner in body.graph.nodes:
-            if inner.op == "call_function":
-                self._call(inner)
-            elif inner.op == "output":
-                self.values[node] = fx.map_arg(inner.args[0], self.values.__getitem__)
-                self.memory[node] = fx.map_arg(inner.args[0], self.memory.__getitem__)
-
-    def _lower(self, node: fx.Node, packet: str) -> Any:
-        result = node.meta.get("val")
-        if is_empty(result):
-            return self._add_empty(node)
-        values = map(self.values.get, node.all_input_nodes)
-        read = [value for value in values if isinstance(value, Value)]
-        dtype = dtype_of(result)
-        if dtype and all(value.name in self.tensors for value in read):
-            return self._compute(node, [value.name for value in read])
-        computed = (value.type.dtype for value in read if value.name not in self.tensors)
-        count = len(self.builder.nodes)
-        found = self._apply(node, packet, dtype) if set(computed) == {dtype} else None
-        if found is None or not agrees(found, result, node.name):
-            del self.builder.nodes[count:]
-            return self._opaque(node, node)
-        return found
-
-    def _apply(self, node: fx.Node, packet: str, dtype: str) -> Any:
-        """Return what the rule of an operator makes of it, None where none takes it."""
-
-        def operand(n: fx.Node) -> Any:
-            value = self.values[n]
-            other = isinstance(value, Value) and value.type.dtype != dtype
-            if not other or packet not in PROMOTING or value.name not in self.tensors:
-                return value
-            tensor = self.tensors[value.name].to(getattr(torch, dtype))
-            return self._add_tensor(value.name, tensor, sources=self._sources([value.name]))
-
-        if packet not in RULES:
-            return None
-        arguments, named = fx.map_arg(node.args, operand), fx.map_arg(node.kwargs, operand)
-        try:
-            return RULES[packet](self.builder, *arguments, **named)
-        except (ArithmeticError, LookupError, TypeError, ValueError):
-            return None  # an overload, or sizes, that the rule does not take
-
-    def _part(self, node: fx.Node, source: fx.Node, index: int) -> Any:
-        """Return one result of an operator that has several."""
-        if is_empty(node.meta.get("val")):
-            return self._add_empty(node)
-        part = self.values[source][index]
-        if part is None and node.users:  # ours does not give it, such as the indices of a maximum
-            self.builder.name, self.builder.path = node.name, _path(source)
-            return self._opaque(node, source)
-        return part
-
-    def _add_empty(self, node: fx.Node) -> Value:
-        """Add what has no elements as a constant: there is nothing to compute."""
-        like = node.meta["val"]
-        empty = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-        return self._add_tensor(node.name, empty)
-
-    def _compute(self, node: fx.Node, constants: list[str]) -> Any:
-        """Compute what depends on constants alone, such as a standardised weight, once and now."""
-        tensors = {n: self.tensors[self.values[n].name] for n in node.all_input_nodes}
-        with torch.no_grad():
-            result = node.target(  # type: ignore[operator]
-                *fx.map_arg(node.args, tensors.__getitem__),
-                **fx.map_arg(node.kwargs, tensors.__getitem__),
-            )
-        sources = self._sources(constants)
-        if isinstance(result, torch.Tensor):
-            return self._add_tensor(node.name, result, sources=sources)
-        return [self._add_tensor(node.name, part, sources=sources) for part in result]
-
-    def _sources(self, constants: list[str]) -> tuple[str, ...]:
-        """Return the parameters and buffers that constants were computed from."""
-        known = self.builder.constants
-        return tuple(dict.fromkeys(s for c in constants for s in (known[c].sources or (c,))))
-
-    def _opaque(self, node: fx.Node, operator: fx.Node) -> Any:
-        """Return the results of an operator that we do not know; `node` is it or one of them."""
-        values = map(self.values.get, operator.all_input_nodes)
-        inputs = tuple(value for value in values if isinstance(value, Value))
-        result, op = node.meta.get("val"), Opaque(str(operator.target), _line(operator))
-        if isinstance(result, tuple | list):
-            return [
-                self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
-            ]
-        return self.builder.emit_opaque(op, inputs, type_of(result, node.name))
-
-    def _overwrite(self, node: fx.Node) -> None:
-        """Let later readers of what an in-place operator wrote to see its result.
-
-        They read the same elements. A reader of others in that memory would have to see a part
-        of them change, which the graph has no operator for.
-        """
-        target = node.args[0]
-        assert isinstance(target, fx.Node)
-        old, new, memory = self.values[target], self.values[node], self.memory[target]
-        if is_empty(node.meta["val"]):
-            return
-        if old.name in self.tensors and new.name in self.tensors:
-            return  # computed now, in PyTorch's own memory
-        for other, place in self.memory.items():
-            if other is node or not isinstance(place, Memory) or not place.overlaps(memory):
-                continue
-            if self.values[other] == old:
-                self.values[other] = new
-                continue
-            later = next((reader for reader in other.users if reader not in self.values), None)
-            if later:
-                raise Unsupported(
-                    f"operator {node.target} in module {_path(node) or '(the network itself)'!r} "
-                    f"writes into a tensor of which {later.name} reads another view afterwards: "
-                    "write out of place there"
-                )
-
-
-def _viewed(node: fx.Node, packet: str) -> Any:
-    """Return the node in whose memory the result of an operator may lie, None for memory anew."""
-    schema = getattr(node.target, "_schema", None)
-    returned = schema is not None and any(value.alias_info for value in schema.returns)
-    return node.args[0] if returned or packet in PASSING else None
-
-
-def _line(node: fx.Node) -> str:
-    """Return the file and line of the network's code that called a node, if export kept them."""
-    frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
-    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
-
-
-def _path(node: fx.Node) -> str:
-    """Return the innermost module's path; a module called twice has one path."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return next(reversed(stack.values()))[0].split("@")[0] if stack else ""

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
 )
 
 from depthwise.graph.aten import RULES
 from depthwise.graph.graph import Graph, Node, Unsupported
 from depthwise.graph.ops import Opaque
+from depthwise.graph.preserve import evaluating
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
@@ -100,37 +102,39 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
     """
     running: list[str] = [""]
     try:
-        with _following(net, running), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            net(*(mode.from_tensor(x) for x in inputs))
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with evaluating(net), _following(net, running), fake as mode:
+            net(*(_stand_in(x, mode) for x in inputs))
     except (DataDependentOutputException, DynamicOutputShapeException) as failure:
         return Unsupported(
             f"module {running[-1] or '(the network itself)'!r} decides by the values of tensors"
             f"{_line(failure)}: a library runs the same steps for every input; compute both "
             "and combine them with arithmetic, or decide outside of the network"
         )
-    except Exception:
-        misfit = _misfit(net, inputs, running[-1])
+    except Exception as failure:
+        real = not any(isinstance(x, FakeTensor) for x in inputs)
+        misfit = _failure_on_zeros(net, inputs) if real else failure
         if misfit:
-            return misfit
+            advice = "take a larger input, or the number of channels that the network was built for"
+            if any(x.ndim == 3 for x in inputs):
+                advice = "images come in batches, one image too: (1, 3, 224, 224)"
+            return ValueError(
+                f"input {_shapes(inputs)} does not fit the network: module {running[-1]!r} says: "
+                f"{_reason(misfit)}; {advice}"
+            )
     return Unsupported(
         f"the network runs for input {_shapes(inputs)} but torch.export cannot trace it: "
         f"{_reason(error)}; {_advice(net)}"
     )
 
 
-def _misfit(net: nn.Module, inputs: tuple[Tensor, ...], path: str) -> Exception | None:
-    """Return what to raise where the network fails on zeros too, in the module `path`."""
+def _failure_on_zeros(net: nn.Module, inputs: tuple[Tensor, ...]) -> Exception | None:
+    """Run the network as it is, and return what it raises."""
     try:
-        with torch.no_grad():
+        with evaluating(net), torch.no_grad():
             net(*map(torch.zeros_like, inputs))
     except Exception as failure:
-        advice = "take a larger input, or the number of channels that the network was built for"
-        if any(x.ndim == 3 for x in inputs):
-            advice = "images come in batches, one image too: (1, 3, 224, 224)"
-        return ValueError(
-            f"input {_shapes(inputs)} does not fit the network: module {path!r} says: "
-            f"{_reason(failure)}; {advice}"
-        )
+        return failure
     return None
 
 
@@ -153,6 +157,13 @@ def _advice(net: nn.Module) -> str:
         "remove from its forward what depends on Python objects or assigns to the module's own "
         "tensors"
     )
+
+
+def _stand_in(x: Tensor, mode: FakeTensorMode) -> Tensor:
+    """Return a tensor of x's shape for a mode; x may be one itself, of another mode."""
+    if isinstance(x, FakeTensor):
+        return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return mode.from_tensor(x)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from depthwise.compiler.difference import relative_error
 from depthwise.compiler.library import Library, load
-from depthwise.compiler.verify import relative_error
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Looked, Report
 from depthwise.shipping.order import Order, Source
 from depthwise.weights import Preprocessing

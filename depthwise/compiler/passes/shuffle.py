@@ -34,8 +34,7 @@ def fold_shuffle(graph: Graph) -> Graph:
         conv = edit.private(shuffle.source)
         readers = edit.readers(node.name)
         if conv and _gives_any_order(edit, conv):
-            _reorder(edit, conv, shuffle.order)
-            edit.bypass(node, conv.name)
+            _reorder(edit, node, conv, shuffle.order)
         elif not edit.is_output(node.name) and all(_takes(edit, r, node) for r in readers):
             for reader in readers:
                 _read_unshuffled(edit, reader, shuffle)
@@ -73,12 +72,13 @@ def _takes(edit: Rewrite, reader: Node, node: Node) -> bool:
     return whole and once and edit.data(reader.inputs[1]) is not None
 
 
-def _reorder(edit: Rewrite, conv: Node, order: np.ndarray) -> None:
+def _reorder(edit: Rewrite, node: Node, conv: Node, order: np.ndarray) -> None:
+    """Let a convolution compute what `node` does, under its name: the one before is no more."""
     source, weight, *others = conv.inputs
     axis = 1 if isinstance(convolution(conv.op), ops.ConvTranspose2d) else 0
     moved = [edit.add_constant(weight, np.take(_known(edit, weight), order, axis))]
     moved += [edit.add_constant(name, _known(edit, name)[order]) for name in others[:1]]
-    edit.replace(conv, conv.op, source, *moved, *others[1:])
+    edit.replace(node, conv.op, source, *moved, *others[1:], path=conv.path)
 
 
 def _read_unshuffled(edit: Rewrite, conv: Node, shuffle: Shuffle) -> None:
