@@ -1,7 +1,9 @@
 """The hub: one small graph that cost, lint, slimming and the compiler all read.
 
 ops (what there is) - graph (how it hangs together) - shapes, check - builder, aten, aten_shape,
-capture (from PyTorch) - interpret (what it means, in NumPy) - show (as text).
+aten_compound (the rules) - tensors, outputs, purity, importer, capture (from PyTorch) - preserve,
+failure (what is put back, and said, around it) - interpret (what it means, in NumPy) - show (as
+text).
 """
 
 from depthwise.graph.capture import capture, export, trace
