@@ -1,5 +1,6 @@
 """capture -> passes -> plan -> emit -> build -> verify -> library, on one screen."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from os import PathLike
@@ -38,11 +39,11 @@ from depthwise.compiler.manifest import (
 from depthwise.compiler.partition import Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
-from depthwise.compiler.plan import Plan, make_plan, without_data
+from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import Target, find_target
-from depthwise.compiler.trace import Trace
+from depthwise.compiler.trace import Trace, without_sources
 from depthwise.compiler.tune import fastest_algorithms
 from depthwise.compiler.tune_streams import fastest_groups
 from depthwise.compiler.verify import verify
@@ -92,7 +93,8 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     )
     artefact = Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
     if chosen.runs_here:
-        plan = replace(plan, graph=without_data(plan.graph))  # verifying takes memory enough
+        plan = without_sources(plan)  # which may be half of a gigabyte,
+        gc.collect()  # and which what searched for the plan refers to in circles
         artefact = verified(artefact, plan, program, captured, cc, samples, preparation)
     return Library(artefact)
 

@@ -375,11 +375,5 @@ def lower_graph(builder: PlanBuilder) -> PlanBuilder:
         type_ = graph.type(output.value)
         external = builder.add_external("output", index, type_)
         builder.copy(builder.read(output.value), external, comment=f"output {output.name}".strip())
-    builder.graph = without_data(graph)  # its steps keep the builder
+    builder.graph = graph.without_data()  # its steps keep the builder
     return builder
-
-
-def without_data(graph: Graph) -> Graph:
-    """Return a graph whose constants are known by their types alone: packed weights are enough."""
-    constants = {name: replace(known, data=None) for name, known in graph.constants.items()}
-    return replace(graph, constants=constants)

@@ -42,12 +42,13 @@ class Elements:
 class Piece:
     """What a step has written of a value of the network: all of it, or some rows or channels.
 
-    After the `last` one nothing of that value comes.
+    After the `last` one nothing of that value comes; then comes something of the value `next`.
     """
 
     value: str
     elements: Elements
     last: bool = True
+    next: str = ""
 
 
 Look = Callable[[Piece, np.ndarray], None]
@@ -118,8 +119,9 @@ def find_pieces(plan: Plan) -> dict[int, list[tuple[Piece, Place]]]:
         found += [(number, Piece(step.name, elements), at) for elements, at in pieces]
     last = {piece.value: position for position, (_, piece, _) in enumerate(found)}
     by_step: dict[int, list[tuple[Piece, Place]]] = {}
+    following = [piece.value for _, piece, _ in found[1:]] + [""]
     for position, (number, piece, at) in enumerate(found):
-        ended = replace(piece, last=position == last[piece.value])
+        ended = replace(piece, last=position == last[piece.value], next=following[position])
         by_step.setdefault(number, []).append((ended, at))
     return by_step
 
@@ -191,3 +193,15 @@ def _share(one: slice, two: slice) -> bool:
     if one.step == two.step and (one.start - two.start) % one.step:
         return False
     return one.start < two.stop and two.start < one.stop
+
+
+def without_sources(plan: Plan) -> Plan:
+    """Return a plan without what it was made of: constants, and ways to do steps in parts."""
+    regions = tuple(tuple(tuple(map(_alone, part)) for part in region) for region in plan.regions)
+    whole = replace(plan.whole, steps=tuple(map(_alone, plan.whole.steps)))
+    return replace(plan, graph=plan.graph.without_data(), regions=regions, whole=whole)
+
+
+def _alone(step: Step) -> Step:
+    origin = step.origin and replace(step.origin, whole=_alone(step.origin.whole))
+    return replace(step, splits=(), origin=origin)

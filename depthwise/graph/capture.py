@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from depthwise.graph.failure import explain, quiet, supported
 from depthwise.graph.graph import Graph, Shape, Unsupported
 from depthwise.graph.importer import Importer
 from depthwise.graph.outputs import check_structure
-from depthwise.graph.preserve import evaluating
+from depthwise.graph.preserve import changes_with_mode, evaluating
 from depthwise.graph.tensors import type_of
 
 Network = nn.Module | ExportedProgram
@@ -59,10 +61,22 @@ def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
     try:
         with evaluating(net), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
-            return torch.export.export(net, inputs)
+            program = torch.export.export(net, inputs)
+            if changes_with_mode(net):
+                _give_own_tensors(program)
+            return program
     except Exception as error:
         with evaluating(net), quiet():  # as it was before, whatever export left in it
             raise explain(error, net, inputs) from error
+
+
+def _give_own_tensors(program: ExportedProgram) -> None:
+    """Let a program keep the weights of evaluation when the network's own are put back."""
+    copies: dict[int, Any] = {}  # by which what was one tensor, or one memory, stays one
+    for tensors in (program.state_dict, program.constants):
+        for name, tensor in tensors.items():
+            if isinstance(tensor, torch.Tensor):
+                tensors[name] = deepcopy(tensor, copies)
 
 
 def _check_built(net: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """The graph: values by name, in the order in which they are computed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -89,6 +89,11 @@ class Graph:
     def type(self, value: str) -> TensorType:
         """Return the type of an input, constant or node."""
         return self._types[value]
+
+    def without_data(self) -> "Graph":
+        """Return the same network, of whose constants the types alone are known."""
+        constants = {name: replace(known, data=None) for name, known in self.constants.items()}
+        return replace(self, constants=constants)
 
     def activations(self, node: Node) -> tuple[str, ...]:
         """Return the inputs of a node that are not constants, each once."""

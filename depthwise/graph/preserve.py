@@ -39,6 +39,12 @@ def preserving(net: nn.Module) -> Iterator[None]:
             restore()
 
 
+def changes_with_mode(net: nn.Module) -> bool:
+    """Tell whether eval() is the network's own code, which folds weights into others, say."""
+    plain = nn.Module.train, nn.Module.eval
+    return any((type(module).train, type(module).eval) != plain for module in net.modules())
+
+
 class _Memory:
     """Remembers objects, each once, as functions that put them back."""
 
@@ -47,10 +53,7 @@ class _Memory:
 
     def of_network(self, net: nn.Module) -> Iterator[Restore]:
         modules = list(net.modules())
-        # eval() may be the network's own code, which folds weights into others, say
-        own = any(type(m).train is not nn.Module.train or type(m).eval is not nn.Module.eval
-                  for m in modules)  # fmt: skip
-        parameters = {id(p) for p in net.parameters()} if not own else set()
+        parameters = {id(p) for p in net.parameters()} if not changes_with_mode(net) else set()
         for module in modules:
             yield from self._of(vars(module), parameters)
             yield _restore_kind(module)
