@@ -65,20 +65,29 @@ def make_graph(cases: Sequence[Case], arrays: list[list[np.ndarray]]) -> Graph:
 
 def run(graph: Graph, inputs: Sequence[np.ndarray], *, vector: int, naive: bool):
     """Return the outputs of a graph, computed in C; `naive` replaces each kernel by its twin."""
+    return build(graph, vector=vector, naive=naive)(inputs)
+
+
+def build(graph: Graph, *, vector: int, naive: bool):
+    """Return the function that `run` calls, compiled once for several inputs."""
     plan = make_plan(graph, find_target(TARGETS[vector]))
     text = re.sub(r"(\{\n    )(f32_\w+)\(", r"\1KERNEL(\2)(", emit(plan))
     assert "KERNEL(" in text
     text = re.sub(r"^#include <.*>$", "", text, flags=re.M)
     net = compile_kernel("#include <stddef.h>\n" + text, vector=vector, naive=naive)
-    outputs = [at_page_end(np.full(graph.type(o.value).shape, np.nan, np.float32))
-               for o in graph.outputs]  # fmt: skip
-    arena = np.full(plan.arena.bytes // 4 + 16, np.nan, np.float32)
-    arena = arena[-arena.ctypes.data // 4 % 16 :]
-    inputs = [at_page_end(x) for x in inputs]
     weights = at_page_end(plan.weights)
-    result = net.net_run(pointer(weights), pointers(inputs), pointers(outputs), pointer(arena))
-    assert result == 0
-    return outputs
+
+    def call(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        outputs = [at_page_end(np.full(graph.type(o.value).shape, np.nan, np.float32))
+                   for o in graph.outputs]  # fmt: skip
+        arena = np.full(plan.arena.bytes // 4 + 16, np.nan, np.float32)
+        arena = arena[-arena.ctypes.data // 4 % 16 :]
+        inputs = [at_page_end(x) for x in inputs]
+        result = net.net_run(pointer(weights), pointers(inputs), pointers(outputs), pointer(arena))
+        assert result == 0
+        return outputs
+
+    return call
 
 
 def pointer(array: np.ndarray):
@@ -119,3 +128,36 @@ def check_close(cases: tuple[Case, ...], vector: int, bound: float) -> None:
         for name, found in (("naive twin", naive), ("kernel", fast)):
             error = np.abs(found - expected).max()
             assert error <= bound * scale, f"{case}: {name} is {error / scale:.2e} off"
+
+
+def check_nan(cases: tuple[Case, ...], vector: int, bound: float = 1e-6) -> None:
+    """Hold kernels and twins to the interpreter where an input holds a NaN and an infinity.
+
+    Other results may differ by `bound` of the largest.
+    Round after round they stand in other channels, so in each lane of a vector and in its tail.
+    """
+    arrays = random_arrays(cases, whole=True)
+    graph = make_graph(cases, arrays)
+    nets = [build(graph, vector=vector, naive=naive) for naive in (False, True)]
+    draw = np.random.default_rng(1)
+    for turn in range(2 * vector + 8):
+        inputs = [[x.copy() for x in values] for values in arrays]
+        for values, case in zip(inputs, cases, strict=True):
+            x = values[draw.integers(min(len(values), case.constants))]
+            for number in (draw.choice([np.inf, -np.inf]), np.nan):
+                at = [int(draw.integers(size)) for size in x.shape]
+                at[1:2] = [turn % size for size in x.shape[1:2]]
+                x[tuple(at)] = number
+        given = [x for case, values in zip(cases, inputs, strict=True)
+                 for x in values[: case.constants]]  # fmt: skip
+        results = [net(given) for net in nets]
+        for case, values, fast, naive in zip(cases, inputs, *results, strict=True):
+            with np.errstate(all="ignore"):
+                expected = evaluate(case.op, *values)
+            scale = float(
+                np.abs(expected, where=np.isfinite(expected), out=np.ones_like(expected)).max()
+            )
+            for name, found in (("naive twin", naive), ("kernel", fast)):
+                np.testing.assert_allclose(
+                    found, expected, 0, bound * scale, err_msg=f"{case}: {name}"
+                )

@@ -57,6 +57,10 @@ CASES = {
     "matmul": (Function(lambda a, b: a @ b), [(2, 3, 4), (2, 4, 5)]),
     "batch norm": (scrambled(nn.BatchNorm2d(6, 1e-3)), [X]),
     "batch norm without affine": (nn.BatchNorm2d(6, affine=False), [X]),
+    "batch norm by the batch": (
+        nn.Sequential(nn.BatchNorm2d(6, track_running_stats=False), nn.Conv2d(6, 4, 1),
+                      nn.BatchNorm2d(4, affine=False, track_running_stats=False)), [X],
+    ),
     "batch norm 1d": (scrambled(nn.BatchNorm1d(6)), [(2, 6)]),
     "group norm": (scrambled(nn.GroupNorm(3, 6)), [X]),
     "group norm without affine": (nn.GroupNorm(3, 6, affine=False), [X]),

@@ -3,17 +3,20 @@
 import logging
 import re
 import typing
+import warnings
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from operator_cases import CASES, LAYERS, Function, X, conv, scrambled
 from torch import nn
 
 from depthwise import layers
 from depthwise.families import construct, networks
 from depthwise.graph import Unsupported, capture, interpret, ops, trace
+from depthwise.graph.failure import _line
 
 
 def agree(net: nn.Module, *shapes: tuple[int, ...], tolerance: float = 1e-5):
@@ -287,6 +290,38 @@ def test_an_unknown_operator_is_named_with_its_module():
     assert "convolutions (plain, transposed, deformable)" in message
 
 
+def scripted(channels: int) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.jit.script(conv(channels, 4, 3))
+
+
+class Folded(nn.Module):
+    """A convolution whose weight is made in each forward, and assigned to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.folded = conv(3, 3, 1, bias=False), conv(3, 4, 3)
+
+    def forward(self, x):
+        self.folded.weight.data = torch.einsum(
+            "omhw,mi->oihw", self.folded.weight.data, self.first.weight.data[:, :, 0, 0]
+        )
+        return self.folded(x)
+
+
+class Hooked(nn.Module):
+    """A network that takes numbers out of tensors, which those on shapes alone do not have."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(3, 4, 3)
+        self.conv.register_forward_hook(lambda _module, _inputs, y: y * float(y.numpy().shape[1]))
+
+    def forward(self, x):
+        return self.conv(x)
+
+
 def test_trace_keeps_unknown_operators():
     graph = trace(Spectral(), X)
     assert [type(node.op).__name__ for node in graph] == ["Opaque", "Opaque", "Conv2d"]
@@ -302,12 +337,38 @@ def test_trace_keeps_unknown_operators():
         (conv(6, 4, 3), [], ValueError, "no input shape: give one such as (1, 3, 224, 224)"),
         (Function(lambda x: x if x.sum() > 0 else -x), [X], Unsupported,
          "module '(the network itself)' decides by the values of tensors, at /"),
+        (scripted(3), [(1, 3, 8, 8)], Unsupported,
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+        (nn.Sequential(scripted(3)), [(1, 3, 8, 8)], Unsupported,
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+        (Folded(), [(1, 3, 8, 8)], Unsupported,
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+        (Hooked(), [(1, 3, 8, 8)], Unsupported,
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
     ],
 )  # fmt: skip
 def test_refusals_say_where_and_why(net, shapes, kind, message):
     with pytest.raises(kind) as error:
         capture(net, *shapes)
     assert str(error.value).startswith(message)
+
+
+def test_a_scripted_module_is_named():
+    net = nn.Sequential(conv(3, 4, 3), scripted(4))
+    with pytest.raises(Unsupported, match="module '1' is scripted: give the module that it was"):
+        capture(net, (1, 3, 8, 8))
+
+
+def test_a_decision_is_found_within_torchvision():
+    class Kept(nn.Module):
+        def forward(self, x):
+            return torchvision.ops.clip_boxes_to_image(x, (4, 4))[x.sum(1) > 0]
+
+    with pytest.raises(Unsupported, match=r"let no shape depend on the values of tensors"):
+        capture(Kept(), (6, 4))
+    with pytest.raises(AttributeError) as error:
+        torchvision.ops.box_area("no tensor")
+    assert "torchvision" in _line(error.value).split(", called at")[0]
 
 
 def test_an_image_without_a_batch_is_told_of_it():

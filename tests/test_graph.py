@@ -93,3 +93,9 @@ def test_readers_and_weights(graph):
 def test_ops_are_values():
     assert ops.Linear() == ops.Linear()
     assert hash(ops.Activation("clamp", (0.0, 1.0))) == hash(ops.Activation("clamp", (0.0, 1.0)))
+
+
+def test_a_node_without_elements_is_refused():
+    node = Node("y", ops.Slice(1, 2, 2, 1), ("x",), TensorType((2, 0)), "")
+    with pytest.raises(AssertionError, match=r"y has the shape \(2, 0\), no elements"):
+        check(Graph({"x": TensorType((2, 3))}, {}, (node,), (Output("", "y"),)))

@@ -5,7 +5,9 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from kernel_cases import Case, check_close, check_equal
+import torch
+import torch.nn.functional as F
+from kernel_cases import Case, check_close, check_equal, check_nan
 from kernel_harness import VECTORS, check_gcc, compile_kernel, pointer
 
 from depthwise.compiler.fused import Epilogue, Fused
@@ -82,8 +84,42 @@ def test_vectors_agree_with_libm_at_the_ends(name, vector):
     ends = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, 3e38, -3e38, 88.72, 88.73, -87.5, -103.0,
             -104.5, 1000.0, -1000.0, 1e-38]  # fmt: skip
     x = np.array(ends, np.float32)
-    one, many = (apply(library, name, x, width) for width in (1, vector))
-    np.testing.assert_allclose(many, one, rtol=3e-7, atol=3e-45)
+    for _ in range(vector):  # each in each lane
+        one, many = (apply(library, name, x, width) for width in (1, vector))
+        np.testing.assert_allclose(many, one, rtol=3e-7, atol=3e-45)
+        x = np.roll(x, 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_take_nan_and_infinity_as_pytorch_does(name):
+    functions = {
+        "relu": F.relu, "relu6": F.relu6, "leaky_relu": F.leaky_relu, "hard_swish": F.hardswish,
+        "hard_sigmoid": F.hardsigmoid, "gelu": F.gelu, "elu": F.elu, "silu": F.silu,
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "softplus": F.softplus,
+        "mish": F.mish, "power": lambda x, a: x**a, "negative": torch.neg,
+        "reciprocal_sqrt": torch.rsqrt,
+    }  # fmt: skip
+    library = compile_kernel(source(), vector=4, naive=False)
+    x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 7, -7, 1000, -1000, 0.5, 3, -3], np.float32)
+    f = functions.get(name) or getattr(torch, name)
+    expected = f(torch.from_numpy(x).double(), *PARAMETERS.get(name, ())).numpy()
+    for width in (1, 4):
+        found = apply(library, name, x, width)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(
+            FUNCTIONS[name](x, *PARAMETERS.get(name, ())), expected, 1e-5, 1e-6
+        )
+
+
+@pytest.mark.parametrize("vector", [1, 4])
+def test_clamp_to_bounds_that_cross_gives_the_upper_one(vector):
+    f = "(struct act){ACT_CLAMP, 3.0f, -2.0f}"
+    text = f"{INCLUDE}void one_c(const float *x, float *y) {{ *y = act({f}, *x); }}\n"
+    text += f"void many_c(const float *x, float *y) {{ store(y, vact({f}, load(x))); }}"
+    x = np.array([-9, 0, 1, 9], np.float32)
+    found = apply(compile_kernel(text, vector=4, naive=False), "c", x, vector)
+    np.testing.assert_array_equal(found, torch.from_numpy(x).clamp(3, -2).numpy())
 
 
 def test_every_function_has_its_kind():
@@ -187,6 +223,13 @@ DIVIDE = (
                          ids=["unary", "binary", "fused", "prelu"])  # fmt: skip
 def test_elementwise_is_exact_on_integers(cases, vector):
     check_equal(cases, vector)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("cases", [UNARY, BINARY, FUSED, PRELU],
+                         ids=["unary", "binary", "fused", "prelu"])  # fmt: skip
+def test_elementwise_passes_nan_on(cases, vector):
+    check_nan(cases, vector)
 
 
 @pytest.mark.parametrize("vector", VECTORS)

@@ -11,7 +11,7 @@ from depthwise.compiler.lowering.axes import Axis, axes_of, copy_numbers, merged
 from depthwise.compiler.lowering.movement import common_axes
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
-from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops
+from depthwise.graph import Graph, Node, Output, TensorType, Unsupported, capture, check, ops
 from depthwise.graph.interpret import interpret
 from depthwise.graph.shapes import infer
 
@@ -29,6 +29,15 @@ PARTS = (
     Case(ops.Slice(0, 1, 3, 1), ((3, 2, 5, 4),)),
     Case(ops.Slice(1, 2, 5, 1), ((4, 6),)),
     Case(ops.Slice(2, 0, 5, 2), ((2, 3, 5, 2, 2),)),
+)
+
+# of seven axes that do not merge, and four of batches: cut into several calls
+MANY = (
+    Case(ops.Permute((0, 5, 3, 1, 6, 4, 2)), ((2, 2, 3, 4, 2, 3, 2),)),
+    Case(ops.Expand((2, 3, 2, 3, 2, 3, 2, 3)), ((2, 1, 2, 1, 2, 1, 2, 1),)),
+    Case(ops.Binary("add"), ((2, 2, 3, 2, 2, 3, 2), (2, 1, 3, 1, 2, 1, 2))),
+    Case(ops.MatMul(), ((2, 3, 2, 3, 4, 5), (2, 1, 2, 1, 5, 4))),
+    Case(ops.MatMul(), ((1, 3, 2, 3, 2, 4, 5), (5, 1, 2, 1, 2, 5, 4))),
 )
 
 SHAPES = (
@@ -209,3 +218,25 @@ def test_common_axes():
     assert common_axes((6, 15), (10, 9)) is None
     assert common_axes((2, 3, 4), (24,)) == (2, 3, 4)
     assert common_axes((2,) * 7, (128,)) is None
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_calls_of_more_axes_than_loops_are_cut(vector):
+    check_equal(MANY, vector)
+
+
+def test_reductions_of_more_axes_than_loops_are_refused_by_name():
+    class Scattered(nn.Module):
+        def forward(self, x):
+            return x.sum((1, 3, 5))
+
+    net = nn.Sequential(Scattered())
+    with pytest.raises(
+        Unsupported, match=r"operator Reduce in module '0' runs over 4 axes that do"
+    ):
+        make_plan(capture(net, (2,) * 7), find_target("x86-64-v3"))
+
+
+def test_an_axis_of_no_elements_stays_an_axis():
+    assert axes_of((2, 0, 3), (9, 3, 1)) == [Axis(2, (9,)), Axis(0, (3,)), Axis(3, (1,))]
+    assert copy_numbers((2, 0, 3), (9, 3, 1), (9, 3, 1))[:6].count(0) == 1

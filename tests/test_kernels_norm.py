@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_cases import Case, check_close, check_equal, make_graph, run
+from kernel_cases import Case, check_close, check_equal, check_nan, make_graph, run
 from kernel_harness import VECTORS
 
 from depthwise.graph import ops
@@ -62,6 +62,13 @@ NORM = (
 @pytest.mark.parametrize("vector", VECTORS)
 def test_reductions_are_exact_on_integers(vector):
     check_equal(REDUCE, vector)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("cases", [REDUCE, MEAN, SOFTMAX, NORM],
+                         ids=["reduce", "mean", "softmax", "norm"])  # fmt: skip
+def test_reductions_pass_nan_on(cases, vector):
+    check_nan(cases, vector, bound=1e-4)
 
 
 @pytest.mark.parametrize("vector", VECTORS)

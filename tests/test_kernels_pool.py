@@ -1,7 +1,7 @@
 """Pooling in C against the interpreter: every rule of padding, every tail of channels."""
 
 import pytest
-from kernel_cases import Case, check_close, check_equal
+from kernel_cases import Case, check_close, check_equal, check_nan
 from kernel_harness import VECTORS
 
 from depthwise.graph import ops
@@ -61,6 +61,12 @@ ADAPTIVE = tuple(
 @pytest.mark.parametrize("cases", [MAX, AVERAGE, ADAPTIVE], ids=["max", "average", "adaptive"])
 def test_pooling_is_exact_on_integers(cases, vector):
     check_equal(cases, vector)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("cases", [MAX, AVERAGE, ADAPTIVE], ids=["max", "average", "adaptive"])
+def test_pooling_passes_nan_on(cases, vector):
+    check_nan(cases, vector)
 
 
 @pytest.mark.parametrize("vector", VECTORS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from math import prod
 from types import MappingProxyType
 
@@ -16,10 +16,9 @@ from depthwise.compiler.algorithms import (
     direct_default,
 )
 from depthwise.compiler.fused import Fused, Images, takes_plane_mean
-from depthwise.compiler.library import aligned_bytes
-from depthwise.compiler.lowering.axes import copy_numbers
+from depthwise.compiler.lowering.axes import COPY_AXES, TooManyAxes, copy_numbers, portions
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.memory import Arena, Live, align, plan_arena
+from depthwise.compiler.memory import Arena, Live, plan_arena
 from depthwise.compiler.partition import Group, Optimize, Partition, Steps, partition, single
 from depthwise.compiler.places import (
     FLOAT,
@@ -37,6 +36,7 @@ from depthwise.compiler.places import (
 from depthwise.compiler.storage import NO_BORDER, Home, find_borders, find_homes, pixel_stride
 from depthwise.compiler.target import Target
 from depthwise.compiler.threads import Divider, Parts, Shares, divide, stream_parts
+from depthwise.compiler.weight_pool import WeightPool
 from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
 
 Default = Callable[[Layer, Target], Algorithm]
@@ -87,8 +87,7 @@ class PlanBuilder:
         self._borders = find_borders(graph, self._homes)
         self._roots: dict[str, Place] = {}
         self._readers = graph.readers()
-        self._weights: list[np.ndarray] = []
-        self._weight_floats = 0
+        self._pool = WeightPool()
 
     # ------------------------------------------------------------------------------ values
 
@@ -207,26 +206,9 @@ class PlanBuilder:
         return data
 
     def weights(self, array: np.ndarray) -> Place:
-        """Append an array to the weights, as it lies, and return its place."""
+        """Return the place of an array among the weights; equal ones are stored once."""
         packed = np.asarray(array, np.float32, order="C")  # keeps rank 0
-        place = Place(0, self._weight_floats, packed.shape, row_major(packed.shape))
-        self._weights.append(packed.reshape(-1))
-        self._weight_floats += align(packed.nbytes) // FLOAT
-        return place
-
-    @cached_property
-    def packed(self) -> np.ndarray:
-        """All weights, once every node is lowered."""
-        weights = aligned_bytes(self._weight_floats * FLOAT).view(np.float32)
-        at = 0
-        self._weights.reverse()
-        while self._weights:  # each is freed when it is there: all may be half of a gigabyte
-            array = self._weights.pop()
-            weights[at : at + array.size] = array
-            end = at + align(array.nbytes) // FLOAT
-            weights[at + array.size : end] = 0
-            at = end
-        return weights
+        return Place(0, self._pool.add(packed), packed.shape, row_major(packed.shape))
 
     def _place_constant(self, name: str) -> Place:
         data = self.constant(name)
@@ -268,7 +250,8 @@ class PlanBuilder:
             numbers = copy_numbers(x.shape, x.strides, y.strides)
             return self.step("f32_copy", *numbers, x, y, comment=comment)
 
-        self.append(part(source, target), by_rows(part, source, target))
+        for places in portions(COPY_AXES, source, target):
+            self.append(part(*places), by_rows(part, *places))
 
     def finish(self, groups: Partition, threads: int) -> Plan:
         """Return a plan with every buffer placed in the arena; others can be finished after it."""
@@ -284,10 +267,10 @@ class PlanBuilder:
                     first = lives[place.buffer].first if place.buffer in lives else position
                     last = end if self.keep_all else position
                     lives[place.buffer] = Live(buffer.floats * FLOAT, first, last)
-        buffers = (replace(self.buffers[0], floats=self._weight_floats), *self.buffers[1:])
+        buffers = (replace(self.buffers[0], floats=self._pool.floats), *self.buffers[1:])
         del self.buffers[len(whole.buffers) :]  # windows, and scratch of parts: this plan's own
         return Plan(
-            self.graph, self.target, tuple(regions), buffers, plan_arena(lives), self.packed,
+            self.graph, self.target, tuple(regions), buffers, plan_arena(lives), self._pool.packed,
             self.places, threads, self.algorithms, whole, tuple(chosen),
         )  # fmt: skip
 
@@ -379,7 +362,14 @@ def lower_graph(builder: PlanBuilder) -> PlanBuilder:
             builder.places[name] = place
     for node in graph:
         builder.node = node
-        lower(node.op, node, builder)
+        try:
+            lower(node.op, node, builder)
+        except TooManyAxes as error:
+            raise Unsupported(
+                f"operator {type(node.op).__name__} in module "
+                f"{node.path or '(the network itself)'!r} runs over {error}: join axes with "
+                "reshape() before it"
+            ) from None
     builder.node = None
     for index, output in enumerate(graph.outputs):
         type_ = graph.type(output.value)

@@ -1,13 +1,15 @@
 """The hub: one small graph that cost, lint, slimming and the compiler all read.
 
 ops (what there is) - graph (how it hangs together) - shapes, check - builder, aten, aten_shape,
-export, preserve, purity, capture (from PyTorch) - interpret (what it means, in NumPy) - show (as
-text).
+aten_compound (the rules) - tensors, outputs, purity, importer, export, capture (from PyTorch) -
+preserve, failure (what is put back, and said, around it) - interpret (what it means, in NumPy) -
+show (as text).
 """
 
-from depthwise.graph.capture import capture, supported, trace
+from depthwise.graph.capture import capture, trace
 from depthwise.graph.check import check
 from depthwise.graph.export import export
+from depthwise.graph.failure import supported
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType, Unsupported
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show

@@ -43,6 +43,24 @@ def even_padding(value: Ints) -> Padding:
     return Padding(vertical, vertical, horizontal, horizontal)
 
 
+def image_rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule of images (N, C, H, W); one without a batch becomes a batch of one."""
+
+    def register(function: Rule) -> Rule:
+        def lowered(b: Builder, x: Value, *arguments, **named) -> Any:
+            if x.rank != 3:
+                return function(b, x, *arguments, **named)
+            batch = b.emit(ops.Reshape((1, *x.shape)), x)
+            result = function(b, batch, *arguments, **named)
+            y, *others = result if isinstance(result, list) else [result]
+            single = b.emit(ops.Reshape(y.shape[1:]), y)
+            return [single, *others] if isinstance(result, list) else single
+
+        return rule(*names)(lowered)
+
+    return register
+
+
 # ------------------------------------------------------------------------- convolution, linear
 
 
@@ -51,7 +69,7 @@ def present(*values: Value | None) -> list[Value]:
     return [value for value in values if value is not None]
 
 
-@rule("aten.conv2d")
+@image_rule("aten.conv2d")
 def _(b: Builder, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     if isinstance(padding, str):
         spans = [pair(dilation)[i] * (weight.shape[2 + i] - 1) for i in (0, 1)]
@@ -73,7 +91,7 @@ def _(b: Builder, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
     return b.emit(ops.Reshape((*y.shape[:2], y.shape[3])), y)
 
 
-@rule("aten.conv_transpose2d")
+@image_rule("aten.conv_transpose2d")
 def _(
     b: Builder, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
 ):  # fmt: skip
@@ -129,11 +147,28 @@ def _(b: Builder, bias, x, y):
 @rule("aten.batch_norm")
 def _(b: Builder, x, weight, bias, mean, variance, training, momentum, eps, cudnn_enabled=False):
     if training or mean is None:
-        return None  # statistics of the batch: not a function of one image
+        return (
+            None if training and mean is not None else batch_norm_by_batch(b, x, weight, bias, eps)
+        )
     dtype, channels = x.type.dtype, x.shape[1]
     weight = weight or b.literal([1.0] * channels, dtype)
     bias = bias or b.literal([0.0] * channels, dtype)
     return b.emit(ops.BatchNorm(eps), x, weight, bias, mean, variance)
+
+
+def batch_norm_by_batch(b: Builder, x: Value, weight, bias, eps: float) -> Value:
+    """Normalise by the statistics of the batch itself: a group a channel, images side by side."""
+    dtype, channels = x.type.dtype, x.shape[1]
+    weight = weight or b.literal([1.0] * channels, dtype)
+    bias = bias or b.literal([0.0] * channels, dtype)
+    op = ops.GroupNorm(channels, eps)
+    if x.shape[0] == 1:
+        return b.emit(op, x, weight, bias)
+    swap = ops.Permute((1, 0, *range(2, x.rank)))
+    swapped = b.emit(swap, x)
+    beside = b.emit(ops.Reshape((1, channels, x.type.size // channels)), swapped)
+    y = b.emit(ops.Reshape(swapped.shape), b.emit(op, beside, weight, bias))
+    return b.emit(swap, y)
 
 
 @rule("aten._native_batch_norm_legit_no_training")
@@ -172,7 +207,7 @@ def _(b: Builder, x, weight, bias, n, c, pixels, groups, eps):
 # ---------------------------------------------------------------------------------- pooling
 
 
-@rule("aten.max_pool2d")
+@image_rule("aten.max_pool2d")
 def _(b: Builder, x, kernel_size, stride=(), padding=0, dilation=1, ceil_mode=False):
     op = ops.MaxPool2d(
         pair(kernel_size), pair(stride or kernel_size), even_padding(padding), pair(dilation),
@@ -186,7 +221,7 @@ def _(b: Builder, *arguments, **named):
     return [RULES["aten.max_pool2d"](b, *arguments, **named), None]
 
 
-@rule("aten.avg_pool2d")
+@image_rule("aten.avg_pool2d")
 def _(
     b: Builder, x, kernel_size, stride=(), padding=0, ceil_mode=False, count_include_pad=True,
     divisor_override=None,
@@ -213,12 +248,12 @@ def _(b: Builder, x, kernel_size, stride=(), padding=(0, 0, 0), *rest):
     return b.emit(ops.Reshape((n, one, pooled.shape[2], height, width)), pooled)
 
 
-@rule("aten.adaptive_avg_pool2d", "aten._adaptive_avg_pool2d")
+@image_rule("aten.adaptive_avg_pool2d", "aten._adaptive_avg_pool2d")
 def _(b: Builder, x, output_size):
     return b.emit(ops.AdaptivePool2d("mean", pair(output_size)), x)
 
 
-@rule("aten.adaptive_max_pool2d")
+@image_rule("aten.adaptive_max_pool2d")
 def _(b: Builder, x, output_size):
     return [b.emit(ops.AdaptivePool2d("max", pair(output_size)), x), None]
 

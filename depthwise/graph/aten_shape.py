@@ -12,7 +12,8 @@ from depthwise.graph.builder import Builder, Value
 
 @rule("aten.cat", "aten.concat")
 def _(b: Builder, tensors, dim=0):
-    return b.emit(ops.Concat(tensors[0].axis(dim)), *tensors)
+    parts = [part for part in tensors if part.type.size]  # of those without elements nothing stays
+    return b.emit(ops.Concat(parts[0].axis(dim)), *parts)
 
 
 @rule("aten.stack")
@@ -28,6 +29,8 @@ def insert_axis(b: Builder, x: Value, axis: int) -> Value:
 
 def cut(b: Builder, x: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
     """Return x[start:stop:step] along an axis, x itself where that is all of it."""
+    if start >= stop:
+        return filled(b, (*x.shape[:axis], 0, *x.shape[axis + 1 :]), 0.0, x.type.dtype)
     whole = start == 0 and stop == x.shape[axis] and step == 1
     return x if whole else b.emit(ops.Slice(axis, start, stop, step), x)
 
@@ -233,14 +236,7 @@ def _(b: Builder, x, groups):
 @rule(
     "aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.native_dropout",
     "aten.contiguous", "aten.clone", "aten.detach", "aten.alias", "aten.lift_fresh_copy",
-    "aten.identity", "aten.positive",
+    "aten.identity", "aten.positive", "aten.to", "aten._to_copy", "aten.type_as",
 )  # fmt: skip
 def _(b: Builder, x, *_unused, **_named):
-    return x
-
-
-@rule("aten.to", "aten._to_copy", "aten.type_as")
-def _(b: Builder, x, *arguments, **named):
-    dtypes = [a for a in (*arguments, *named.values()) if str(a).startswith("torch.float")]
-    same = all(str(dtype) == f"torch.{x.type.dtype}" for dtype in dtypes)
-    return x if same else None
+    return x  # a conversion to another type does not come here: capture looks at its result

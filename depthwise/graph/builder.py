@@ -31,13 +31,25 @@ class Value(NamedTuple):
 
 
 class Builder:
-    """Collects nodes and constants; `name` and `path` are those of the operator being lowered."""
+    """Collects nodes and constants; `name` and `path` are those of the operator being lowered.
+
+    Inputs, constants and nodes share one namespace: whoever comes later to a name is numbered.
+    """
 
     def __init__(self):
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
         self.name = self.path = ""
         self._names: set[str] = set()
+        self._numbers: dict[str, Value] = {}
+
+    def take_name(self, name: str) -> str:
+        """Return `name`, numbered where another value has it: "add", "add.1", "add.2"."""
+        free, count = name, 1
+        while free in self._names:
+            free, count = f"{name}.{count}", count + 1
+        self._names.add(free)
+        return free
 
     def emit(self, op: Op, *inputs: Value) -> Value:
         """Append op(inputs) and return its value."""
@@ -49,21 +61,24 @@ class Builder:
         return self._append(op, inputs, type)
 
     def add_constant(self, name: str, constant: Constant) -> Value:
-        """Add a named weight, buffer or literal."""
+        """Add a weight, buffer or literal under a name, or a name like it."""
+        name = self.take_name(name)
         self.constants[name] = constant
         return Value(name, constant.type)
 
     def literal(self, number: float | list[float] | np.ndarray, dtype: str) -> Value:
         """Return the constant for a number (a scalar) or an array written in the network's code."""
-        data = np.asarray(number, dtype)
-        name = f"literal.{len(self.constants)}" if data.ndim else f"literal.{dtype}.{number!r}"
-        return self.add_constant(name, Constant(TensorType(data.shape, dtype), data))
+        known = dtype != "bfloat16"  # which NumPy does not have
+        data = np.asarray(number, dtype if known else "float32")
+        constant = Constant(TensorType(data.shape, dtype), data if known else None)
+        if data.ndim:
+            return self.add_constant(f"literal.{len(self.constants)}", constant)
+        name = f"literal.{dtype}.{number!r}"
+        if name not in self._numbers:
+            self._numbers[name] = self.add_constant(name, constant)
+        return self._numbers[name]
 
     def _append(self, op: Op, inputs: tuple[Value, ...], type: TensorType) -> Value:
-        # an operator of the network may take several of ours: the later ones are numbered
-        name, count = self.name, 1
-        while name in self._names:
-            name, count = f"{self.name}.{count}", count + 1
-        self._names.add(name)
+        name = self.take_name(self.name)  # several of ours may stand for one of the network's
         self.nodes.append(Node(name, op, tuple(v.name for v in inputs), type, self.path))
         return Value(name, type)

@@ -9,7 +9,7 @@ def check(graph: Graph) -> Graph:
     """Return the graph, or raise AssertionError naming the first node that breaks a rule.
 
     Names are unique; a value is computed before it is read; each shape is the one its operator
-    gives; constants have the shape of their data; outputs exist.
+    gives, and has elements; constants have the shape of their data; outputs exist.
     """
     known: dict[str, TensorType] = dict(graph.inputs)
     for name, constant in graph.constants.items():
@@ -23,6 +23,7 @@ def check(graph: Graph) -> Graph:
         missing = [name for name in node.inputs if name not in known]
         assert not missing, f"{node.name} reads {missing[0]}, which is not computed before it"
         _check_shape(node, [known[name] for name in node.inputs])
+        assert node.type.size, f"{node.name} has the shape {node.type.shape}, no elements"
         known[node.name] = node.type
     for output in graph.outputs:
         assert output.value in known, (

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,12 +36,11 @@ def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
 
 def _give_own_tensors(program: ExportedProgram) -> None:
     """Let a program keep the weights of evaluation when the network's own are put back."""
-    copies: dict[int, torch.Tensor] = {}  # a tensor with two names stays one
+    copies: dict[int, Any] = {}  # by which what was one tensor, or one memory, stays one
     for tensors in (program.state_dict, program.constants):
         for name, tensor in tensors.items():
             if isinstance(tensor, torch.Tensor):
-                copies.setdefault(id(tensor), deepcopy(tensor))
-                tensors[name] = copies[id(tensor)]
+                tensors[name] = deepcopy(tensor, copies)
 
 
 def _check_built(net: nn.Module) -> None:

@@ -22,7 +22,10 @@ struct epilogue { struct act before; int add; struct act after; };
 
 /* ------------------------------------------------------------------------------------- one element */
 
-INLINE float clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+INLINE float clamp(float x, float low, float high) {
+    const float raised = x < low ? low : x;
+    return raised > high ? high : raised;
+}
 INLINE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
 /* mish(x) = x tanh(log(1 + e^x)) = x n / (n + 2), n = e^x (e^x + 2); above 20 the fraction is 1 */
@@ -66,9 +69,9 @@ INLINE float epilogue(const struct epilogue e, float acc, float sum) {
 
 /* ----------------------------------------------------------------------------------------- vectors */
 
-/* unlike vmax and vmin these keep NaN: the comparison fails and v is taken */
-INLINE vf at_least(vf v, float low) { return blend((vi)(v < low), splat(low), v); }
-INLINE vf at_most(vf v, float high) { return blend((vi)(v > high), splat(high), v); }
+/* the bounds are literals and come first: then these are one instruction each */
+INLINE vf at_least(vf v, float low) { return vmax(splat(low), v); }
+INLINE vf at_most(vf v, float high) { return vmin(splat(high), v); }
 INLINE vf vclamp(vf v, float low, float high) { return at_most(at_least(v, low), high); }
 INLINE vf vabs(vf v) { return (vf)((vi)v & 0x7fffffff); }
 

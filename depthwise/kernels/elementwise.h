@@ -39,8 +39,8 @@ INLINE float binary(const int function, float a, float b) {
     case BINARY_SUBTRACT: return a - b;
     case BINARY_MULTIPLY: return a * b;
     case BINARY_DIVIDE: return a / b;
-    case BINARY_MAXIMUM: return a > b ? a : b;
-    case BINARY_MINIMUM: return a < b ? a : b;
+    case BINARY_MAXIMUM: return a > b || a != a ? a : b;
+    case BINARY_MINIMUM: return a < b || a != a ? a : b;
     default: return a > 0 ? a : a * b;
     }
 }

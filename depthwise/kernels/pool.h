@@ -4,9 +4,7 @@
      height, width              the input's; windows are cut where they hang over its edges, so that no border is read
      out_height, out_width      the output's
      in_image, in_row, in_pixel, out_image, out_row, out_pixel
-                                floats from one image, row and pixel to the next
-
-   A NaN in a window of a maximum may be lost. */
+                                floats from one image, row and pixel to the next */
 
 enum { POOL_MEAN, POOL_MAX }; /* compiler/lower_pool.py numbers them the same */
 
@@ -141,7 +139,7 @@ INLINE void f32_max_pool_naive(
             const int yy = y * stride_y - top + r * dilation_y, xx = x * stride_x - left + s * dilation_x;
             if (yy < 0 || yy >= height || xx < 0 || xx >= width) continue;
             const float v = in[(size_t)n * in_image + (size_t)yy * in_row + (size_t)xx * in_pixel + c];
-            if (v > largest) largest = v;
+            if (v > largest || v != v) largest = v;
         }
         out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] = largest;
     }
@@ -272,7 +270,7 @@ INLINE void f32_adaptive_pool_naive(
         for (int s = bin_start(x, width, out_width); s < bin_end(x, width, out_width); s++, pixels++) {
             const float v = in[(size_t)n * in_image + (size_t)r * in_row + (size_t)s * in_pixel + c];
             sum += v;
-            if (v > largest) largest = v;
+            if (v > largest || v != v) largest = v;
         }
         out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] =
             function == POOL_MAX ? largest : sum / (float)pixels;

@@ -6,8 +6,8 @@ INLINE float reduce_start(const int function) {
     return function == REDUCE_MAX ? -INFINITY : function == REDUCE_MIN ? INFINITY : 0;
 }
 INLINE float reduce(const int function, float a, float b) {
-    if (function == REDUCE_MAX) return a > b ? a : b;
-    if (function == REDUCE_MIN) return a < b ? a : b;
+    if (function == REDUCE_MAX) return a > b || a != a ? a : b;
+    if (function == REDUCE_MIN) return a < b || a != a ? a : b;
     return a + b;
 }
 INLINE vf vreduce(const int function, vf a, vf b) {
@@ -38,7 +38,7 @@ INLINE vf load_or(const float *p, const int count, const float other) {
    n0 n1 n2          the axes that are kept, with strides x0 x1 x2 and y0 y1 y2
    m0 m1 m2 m3       those that are reduced, with strides r0 r1 r2 r3
 
-   Sums are taken axis by axis, which keeps the error of long ones small. A NaN may be lost by max and min. */
+   Sums are taken axis by axis, which keeps the error of long ones small. */
 INLINE void f32_reduce_naive(
     const int function, const int n0, const int n1, const int n2, const int m0, const int m1, const int m2,
     const int m3, const int x0, const int x1, const int x2, const int r0, const int r1, const int r2,

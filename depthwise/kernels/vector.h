@@ -33,18 +33,23 @@ INLINE void store_part(float *p, vf v, const int count) {
 /* mask lanes are 0 or -1, as comparisons give them */
 INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_elementwise_max)
-#define HAS_ELEMENTWISE
+#if defined(__has_builtin) && defined(__aarch64__)
+#if __has_builtin(__builtin_elementwise_maximum)
+#define HAS_MAXIMUM
 #endif
 #endif
-/* maxps and minps are the comparisons below; the builtins, which must not lose a NaN, take three instructions there */
-#if defined(HAS_ELEMENTWISE) && !defined(__x86_64__)
-INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
-INLINE vf vmin(vf a, vf b) { return __builtin_elementwise_min(a, b); }
+/* The larger and the smaller of two numbers, NaN where one is, as PyTorch has them. ARM has an instruction for each.
+   maxps and WebAssembly's pmax are a > b ? a : b, which passes on the NaN of b, so that a alone is looked at: one more
+   instruction where a mask can say which lanes are computed (VL 16), two elsewhere, and none where a is a literal. */
+#if defined(HAS_MAXIMUM)
+INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_maximum(a, b); }
+INLINE vf vmin(vf a, vf b) { return __builtin_elementwise_minimum(a, b); }
+#elif VL == 16
+INLINE vf vmax(vf a, vf b) { return blend((vi)(a != a), a, blend((vi)(a > b), a, b)); }
+INLINE vf vmin(vf a, vf b) { return blend((vi)(a != a), a, blend((vi)(a < b), a, b)); }
 #else
-INLINE vf vmax(vf a, vf b) { return blend((vi)(a > b), a, b); }
-INLINE vf vmin(vf a, vf b) { return blend((vi)(a < b), a, b); }
+INLINE vf vmax(vf a, vf b) { return (vf)((vi)(a != a) | (vi)blend((vi)(a > b), a, b)); }
+INLINE vf vmin(vf a, vf b) { return (vf)((vi)(a != a) | (vi)blend((vi)(a < b), a, b)); }
 #endif
 
 INLINE float vsum(vf v) {

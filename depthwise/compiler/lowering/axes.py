@@ -1,9 +1,14 @@
 """The axes that a kernel's nest of loops runs over: dropped, ordered and merged from places."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from depthwise.compiler.places import Place
 from depthwise.graph import Shape
+
+
+class TooManyAxes(Exception):  # noqa: N818  (lowering makes it Unsupported, with the module's name)
+    """A kernel has fewer loops than a call would need."""
 
 
 @dataclass(frozen=True)
@@ -16,13 +21,15 @@ class Axis:
 
 Axes = list[Axis]
 
+COPY_AXES = 6  # of f32_copy
+
 
 def axes_of(shape: Shape, *operands: Shape) -> Axes:
-    """Return the axes of more than one element, from each operand's strides along `shape`."""
+    """Return the axes of other than one element, from each operand's strides along `shape`."""
     return [
         Axis(size, strides)
         for size, *strides in zip(shape, *operands, strict=True)
-        if size > 1
+        if size != 1
         for strides in [tuple(strides)]
     ]
 
@@ -44,9 +51,28 @@ def merged(axes: Axes) -> Axes:
     return result
 
 
+def portions(rank: int, *places: Place) -> Iterator[tuple[Place, ...]]:
+    """Yield places of one shape in parts that `rank` loops run over, in most cases as they are.
+
+    They are cut along the shortest axis, one element at a time.
+    """
+    shape = places[-1].shape
+    axes = axes_of(shape, *(place.strides for place in places))
+    if len(merged(ordered(axes, operand=len(places) - 1))) <= rank:
+        yield places
+        return
+    _, cut = min((size, axis) for axis, size in enumerate(shape) if size != 1)
+    for i in range(shape[cut]):
+        yield from portions(rank, *(place.part(cut, i, 1) for place in places))
+
+
 def numbers(axes: Axes, rank: int, operands: int) -> tuple[int, ...]:
-    """Return `rank` sizes, then each operand's `rank` strides, with axes of one element before."""
-    assert len(axes) <= rank, f"{len(axes)} axes where the kernel has {rank}: {axes}"
+    """Return `rank` sizes, then each operand's `rank` strides, with axes of one element before.
+
+    Raises TooManyAxes where there are more.
+    """
+    if len(axes) > rank:
+        raise TooManyAxes(f"{len(axes)} axes that do not merge, where its kernel has {rank}")
     full = [Axis(1, (0,) * operands)] * (rank - len(axes)) + axes
     sizes = [axis.size for axis in full]
     return (*sizes, *(axis.strides[i] for i in range(operands) for axis in full))
@@ -74,7 +100,7 @@ def copy_numbers(shape: Shape, source: Shape, target: Shape) -> tuple[int, ...]:
         packed = [axis for axis in axes[:-1] if axis.strides[0] == 1]
         rest = [axis for axis in axes[:-1] if axis not in packed]
         axes = [*rest, *packed, axes[-1]]
-    return numbers(axes, 6, 2)
+    return numbers(axes, COPY_AXES, 2)
 
 
 def broadcast(shape: Shape, strides: Shape, target: Shape) -> Shape:

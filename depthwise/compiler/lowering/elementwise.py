@@ -10,6 +10,7 @@ from depthwise.compiler.lowering.axes import (
     merged,
     numbers,
     ordered,
+    portions,
     run_numbers,
     strides_in_order,
 )
@@ -21,6 +22,7 @@ from depthwise.graph import Node, Shape, ops
 # numbered as in kernels/elementwise.h, where prelu is one more
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 PRELU = len(BINARY)
+BINARY_AXES = 6  # of f32_binary
 
 NO_ACTIVATION = ops.Activation(cast(ops.Function, "none"))  # ACT_NONE of kernels/activation.h
 
@@ -54,13 +56,14 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: PlanBuilder)
         axes = merged(ordered(axes_of(y.shape, *strides, y.strides), operand=3))
         residual = read[2] if epilogue.add else None
         return b.step(
-            "f32_binary", function, *numbers(axes, 6, 4), epilogue, *read[:2], residual, y
+            "f32_binary", function, *numbers(axes, BINARY_AXES, 4), epilogue, *read[:2], residual, y
         )
 
     read = [place_operand(name, shape, b) for name in node.inputs]
     y = b.write(node)
     places = (*read, y)
-    b.append(part(*places), by_rows(part, *places), by_channels(part, b.target.lanes, *places))
+    for some in portions(BINARY_AXES, *places):
+        b.append(part(*some), by_rows(part, *some), by_channels(part, b.target.lanes, *some))
 
 
 @lower.register
@@ -69,7 +72,7 @@ def _(op: ops.PRelu, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
     along = tuple(int(axis == 1 and slope.shape[0] > 1) for axis in range(len(x.shape)))
     nowhere = (0,) * len(x.shape)
     axes = merged(ordered(axes_of(x.shape, x.strides, along, nowhere, y.strides), operand=3))
-    b.call("f32_binary", PRELU, *numbers(axes, 6, 4), Epilogue(), x, slope, None, y)
+    b.call("f32_binary", PRELU, *numbers(axes, BINARY_AXES, 4), Epilogue(), x, slope, None, y)
 
 
 def place_operand(name: str, shape: Shape, b: PlanBuilder) -> Place:

@@ -8,11 +8,13 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.lowering.axes import (
+    COPY_AXES,
     axes_of,
     broadcast,
     merged,
     numbers,
     ordered,
+    portions,
     run_numbers,
 )
 from depthwise.compiler.lowering.lower import lower
@@ -22,7 +24,7 @@ from depthwise.graph import Node, Shape, ops
 
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
 
-COPY_AXES = 6  # of f32_copy
+MATMUL_AXES = 3  # of f32_matmul's batches
 
 
 def show_or_copy(node: Node, source: Place, b: PlanBuilder) -> None:
@@ -220,13 +222,21 @@ def _(op: ops.MatMul, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
     y = b.write(node)
     product = y if y.strides[-1] == 1 or y.shape[-1] == 1 else b.scratch(y.shape)
     batch = y.shape[:-2]
-    strides = (broadcast(p.shape[:-2], p.strides[:-2], batch) for p in (left, right, product))
-    n = numbers(merged(axes_of(batch, *strides)), 3, 3)
-    b.call(
-        "f32_matmul", *n[:3], left.shape[-2], left.shape[-1], right.shape[-1], *n[3:6],
-        *left.strides[-2:], *n[6:9], right.strides[-2], *n[9:], product.strides[-2], left, right,
-        product,
-    )  # fmt: skip
+    first = [
+        replace(p, shape=batch, strides=broadcast(p.shape[:-2], p.strides[:-2], batch))
+        for p in (left, right, product)
+    ]  # of each matrix
+    for corners in portions(MATMUL_AXES, *first):
+        axes = axes_of(corners[-1].shape, *(corner.strides for corner in corners))
+        n = numbers(merged(ordered(axes, operand=2)), MATMUL_AXES, 3)
+        matrices = (
+            replace(p, offset=corner.offset)
+            for p, corner in zip((left, right, product), corners, strict=True)
+        )
+        b.call(
+            "f32_matmul", *n[:3], left.shape[-2], left.shape[-1], right.shape[-1], *n[3:6],
+            *left.strides[-2:], *n[6:9], right.strides[-2], *n[9:], product.strides[-2], *matrices,
+        )  # fmt: skip
     if product is not y:
         b.copy(product, y)
 

@@ -1,0 +1,63 @@
+"""PyTorch's tensors as the graph has them: their types, their data, and which of them are one."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+
+from depthwise.graph.graph import Constant, TensorType, Unsupported
+
+
+def type_of(tensor: Any, name: str) -> TensorType:
+    """Return the type of the value `name`; raises Unsupported for what is no dense tensor."""
+    if not isinstance(tensor, torch.Tensor):
+        raise Unsupported(f"value {name} is {tensor!r}: only tensors are supported")
+    if any(not isinstance(size, int) for size in tensor.shape):
+        raise Unsupported(
+            f"value {name} has the shape {tuple(tensor.shape)}: export with static shapes, and let "
+            "no shape depend on the values of tensors"
+        )
+    if tensor.layout != torch.strided:
+        raise Unsupported(f"value {name} is {tensor.layout}: make it dense with .to_dense()")
+    return TensorType(tuple(tensor.shape), dtype_of(tensor))
+
+
+def dtype_of(result: Any) -> str:
+    """Return a tensor's element type, as in float32, the first one's of several; else nothing."""
+    first = result[0] if isinstance(result, tuple | list) and result else result
+    return str(first.dtype).removeprefix("torch.") if isinstance(first, torch.Tensor) else ""
+
+
+def is_empty(tensor: Any) -> bool:
+    """Tell whether a tensor has no elements."""
+    return isinstance(tensor, torch.Tensor) and any(
+        isinstance(size, int) and size == 0 for size in tensor.shape
+    )
+
+
+def constant_of(tensor: torch.Tensor, name: str, **facts: Any) -> Constant:
+    """Return a constant that shares the tensor's memory; bfloat16, not in NumPy, has no data."""
+    tensor = tensor.detach()
+    hidden = tensor.is_meta or tensor.dtype == torch.bfloat16
+    data = None if hidden else tensor.cpu().contiguous().numpy()
+    return Constant(type_of(tensor, name), data, **facts)
+
+
+def identity_of(tensor: torch.Tensor) -> Hashable:
+    """Return what two names of the same elements have in common, on the meta device too."""
+    storage = tensor.untyped_storage()._cdata
+    return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def agrees(value: Any, tensor: Any, name: str) -> bool:
+    """Tell whether a value, or a list of them, has the types that PyTorch says it has.
+
+    None stands for a result that we do not compute.
+    """
+    if isinstance(tensor, tuple | list):
+        return isinstance(value, tuple | list) and all(
+            agrees(one, part, name) for one, part in zip(value, tensor, strict=False)
+        )
+    if value is None or tensor is None:
+        return True
+    return hasattr(value, "type") and value.type == type_of(tensor, name)
