@@ -1,13 +1,34 @@
 """Measurements as tables for a person to read."""
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from depthwise.accounting.tables import in_shape, in_units
+from depthwise.accounting.finding import counted
+from depthwise.accounting.fitted import Column, FittedTable
+from depthwise.accounting.tables import in_shape
+from depthwise.accounting.units import TimeUnit, in_percent, in_units, time_unit
 from depthwise.bench.layers import LayerTime, Profile, bound
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.machine import Machine
+
+MICROSECONDS = TimeUnit("us", 1e6)
+LAYER_COLUMNS = (
+    Column("layer", kind="name", most=36),
+    Column("kernel", 5, "name", most=14, least=8),
+    Column("out", 6, "word"),
+    Column("how", 8, "name", most=24),
+    Column("us"),
+    Column("%", 1),
+    Column("GFLOP/s", 4),
+    Column("% peak", 3),
+)
+ROOF_COLUMNS = (Column("% roof", 2), Column("bound by", 7, "word"))
+RUNTIME_COLUMNS = (
+    Column("p10 to p90", 4),
+    Column("% of peak", 2),
+    Column("ours is", 1),
+    Column("error", 3),
+)
 
 
 def layers_table(
@@ -17,27 +38,21 @@ def layers_table(
 
     With a calibrated `machine` a row says how near its roofline it is, and what that is made of.
     """
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, width in (("layer", 36), ("kernel", 14), ("out", 12), ("how", 24)):
-        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=width)
-    for title in ("us", "%", "GFLOP/s", "% peak"):
-        table.add_column(title, justify="right", no_wrap=True)
-    if machine:
-        table.add_column("% roof", justify="right", no_wrap=True)
-        table.add_column("bound by", no_wrap=True)
     total = sum(layer.seconds for layer in profile.layers)
+    columns = (*LAYER_COLUMNS, *(ROOF_COLUMNS if machine else ()))
+    rows = []
     for layer in profile.layers:
-        roof = _roof(layer, machine, peak) if machine and layer.bytes else ()
-        table.add_row(*_layer(layer, total, peak), *roof)
-    table.add_section()
-    table.add_row(
-        "total", "", "", "", f"{profile.seconds * 1e6:.1f}", "100", f"{profile.flops / 1e9:.1f}",
-        f"{100 * profile.flops / peak:.1f}", style="bold",
+        roof = _roof(layer, machine, peak) if machine and layer.bytes else ("", "")
+        rows.append((*_layer(layer, total, peak), *roof)[: len(columns)])
+    whole = (
+        "total", "", "", "", MICROSECONDS.show(profile.seconds), "100",
+        f"{profile.flops / 1e9:.1f}", f"{100 * profile.flops / peak:.1f}", "", "",
     )  # fmt: skip
     title = Text(f"{network}, median of {profile.runs} runs on one thread", style="bold")
     notes = [f"one core's FMA peak: {peak / 1e9:.1f} GFLOP/s"]
     notes += [] if machine else ["`depthwise calibrate` once, and this table has rooflines"]
-    return Group(title, "", table, "", *notes)
+    table = FittedTable(columns, rows, whole[: len(columns)])
+    return Group(title, "", table, "", *map(Text, notes))
 
 
 def _roof(layer: LayerTime, machine: Machine, peak: float) -> tuple[str, str]:
@@ -49,47 +64,44 @@ def _layer(layer: LayerTime, total: float, peak: float) -> tuple[str, ...]:
     rates = (f"{layer.flops / 1e9:.1f}", f"{100 * layer.flops / peak:.1f}")
     return (
         layer.path or layer.name, layer.kernel.removeprefix("f32_"), in_shape(layer.shape),
-        layer.comment, f"{layer.seconds * 1e6:.1f}", f"{100 * layer.seconds / total:.2f}",
+        layer.comment, MICROSECONDS.show(layer.seconds), in_percent(layer.seconds / total),
         *(rates if layer.macs else ("", "")),
     )  # fmt: skip
 
 
 def network_table(found: NetworkRecord, threads: int) -> RenderableType:
     """Return a row a runtime, ours first, then the others from the fastest to those that failed."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for title in ("ms", "p10 to p90", "% of peak", "ours is", "error"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
     peers = sorted(found.peers, key=lambda peer: peer.seconds or float("inf"))
     own = (found.ours,) if found.direct is found.ours else (found.ours, found.direct)
-    for runtime in (*own, *peers):
-        table.add_row(*_runtime(runtime, found))
+    runtimes = (*own, *peers)
+    unit = time_unit(runtime.seconds or 0 for runtime in runtimes)
+    columns = (Column("", kind="name"), Column(unit.name), *RUNTIME_COLUMNS)
+    rows = [_runtime(runtime, found, unit) for runtime in runtimes if runtime.rounds]
     shape = "x".join(map(str, found.input_shape))
     title = (
         f"{found.network} on {shape}, {in_units(found.macs)} MACs, "
-        f"{_several(threads, 'thread')}, {_several(len(found.peaks), 'round')}"
+        f"{counted(threads, 'thread')}, {counted(len(found.peaks), 'round')}"
     )
     low, high = (f"{peak / 1e9:.0f}" for peak in (min(found.peaks), max(found.peaks)))
-    note = f"FMA peak of the cores used: {low if low == high else f'{low} to {high}'} GFLOP/s"
-    return Group(Text(title, style="bold"), "", table, "", *_summary(found), note)
+    notes = [
+        *(f"{_name(each)} cannot run it: {each.failed}" for each in runtimes if not each.rounds),
+        *_summary(found),
+        f"FMA peak of the cores used: {low if low == high else f'{low} to {high}'} GFLOP/s",
+    ]
+    return Group(Text(title, style="bold"), "", FittedTable(columns, rows), "", *map(Text, notes))
 
 
-def _several(count: int, name: str) -> str:
-    return f"{count} {name}{'s' if count > 1 else ''}"
+def _name(runtime: RuntimeRecord) -> str:
+    return " ".join([runtime.name, *list(runtime.versions.values())[:1]])
 
 
-def _runtime(runtime: RuntimeRecord, found: NetworkRecord) -> tuple[str, ...]:
-    name = " ".join([runtime.name, *list(runtime.versions.values())[:1]])
-    error = "" if runtime.error is None else f"{runtime.error:.0e}"
-    if not runtime.rounds:
-        return (name, "", "", "", "", error, runtime.failed or "")
+def _runtime(runtime: RuntimeRecord, found: NetworkRecord, unit: TimeUnit) -> tuple[str, ...]:
     ratio = None if runtime is found.ours else found.ratio(runtime)
-    low, high = (1e3 * runtime.percentile(percent) for percent in (10, 90))
+    low, high = (unit.show(runtime.percentile(percent)) for percent in (10, 90))
     return (
-        name, f"{1e3 * (runtime.seconds or 0):.3f}", f"{low:.3f} to {high:.3f}",
-        f"{100 * (found.share_of_peak(runtime) or 0):.1f}",
-        f"{ratio:.2f}x" if ratio else "", error, "",
+        _name(runtime), unit.show(runtime.seconds or 0), f"{low} to {high}",
+        f"{100 * (found.share_of_peak(runtime) or 0):.1f}", f"{ratio:.2f}x" if ratio else "",
+        "" if runtime.error is None else f"{runtime.error:.0e}",
     )  # fmt: skip
 
 

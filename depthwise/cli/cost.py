@@ -66,9 +66,8 @@ def cost(
     elif as_csv:
         print(found.to_csv(), end="")
     else:
-        out = screen()
-        table = cost_table(found, all_layers, columns=out.width)
-        out.print(explanation_table(explanation) if explanation else table)
+        table = explanation_table(explanation) if explanation else cost_table(found, all_layers)
+        screen().print(table)
 
 
 def _find_machine() -> "Machine":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from depthwise.cli.options import NETWORK, WEIGHTS, AsJson, Settings
 from depthwise.cli.screen import screen, waiting
@@ -163,11 +164,13 @@ def _as_rows(best: "list[Guess]") -> list[dict]:
 
 
 def _print_table(guesses: "dict[str, list[Guess]]") -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from depthwise.accounting.fitted import Column, FittedTable  # noqa: PLC0415
 
+    columns = (Column(""), Column("", kind="name"))
     for photo, best in guesses.items():
-        table = Table(box=None, title=Path(photo).name, title_justify="left", show_header=False)
-        table.add_column(justify="right")
-        for name, probability in best:
-            table.add_row(f"{probability:.1%}", name)
-        screen().print(table)
+        screen().print(Text(Path(photo).name, style="italic"))
+        screen().print(FittedTable(columns, [(_percent(share), name) for name, share in best]))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.0005 else "<0.1%"

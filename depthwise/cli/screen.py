@@ -1,17 +1,19 @@
 """Where the verbs print."""
 
+import os
 import sys
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-WIDE = 140  # characters, where nobody's window sets the width: in a pipe or a file
+WIDE = 140  # characters, where neither a window nor COLUMNS sets the width: in a pipe or a file
 
 
 def screen() -> Console:
-    """Return the console of standard output, as wide as its window."""
-    return Console(width=None if sys.stdout.isatty() else WIDE)
+    """Return the console of standard output, as wide as its window or as COLUMNS says."""
+    known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return Console(width=None if known else WIDE)
 
 
 def progress() -> Console:

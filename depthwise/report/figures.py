@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from depthwise.accounting.tables import in_units
+from depthwise.accounting.units import in_units
 
 
 def number(value: float, digits: int = 0, unit: str = "") -> Markup:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from depthwise.accounting.finding import counted
-from depthwise.accounting.tables import in_units
+from depthwise.accounting.units import in_units
 from depthwise.report.record import Compared, Compiled, Counted, Looked, Profiled, Report
 
 PYTORCH = "pytorch"
