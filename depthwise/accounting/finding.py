@@ -15,9 +15,8 @@ from depthwise.accounting.fitted import Column, FittedTable
 # limit that the task may not mind.
 Severity = Literal["warning", "note"]
 
-INDENT = Column("", kind="word")  # of empty cells
-FOUND_COLUMNS = (INDENT, Column("", kind="name", most=40), Column("", kind="text", least=20))
-REASON_COLUMNS = (INDENT, Column("", kind="word"), Column("", kind="text"))
+FOUND_COLUMNS = (Column("", kind="name", most=40), Column("", kind="text", least=20))
+REASON_COLUMNS = (Column("", kind="word"), Column("", kind="text"))
 FLOOD = 3  # of more findings by one rule, those that say the same become one
 
 
@@ -64,8 +63,8 @@ def lint_table(findings: Sequence[Finding]) -> RenderableType:
         findings, key=lambda f: (f.severity, f.rule, f.why, f.advice)
     ):
         style = "bold yellow" if severity == "warning" else "bold"
-        rows = [("", _where(finding), finding.what) for finding in group]
-        reasons = [("", "why", why), ("", "do", advice)]
+        rows = [(finding.layer, _what(finding)) for finding in group]
+        reasons = [("why", why), ("do", advice)]
         parts += [
             Text(f"{severity}: {rule}", style=style),
             FittedTable(FOUND_COLUMNS, rows),
@@ -77,8 +76,11 @@ def lint_table(findings: Sequence[Finding]) -> RenderableType:
     return Group(*parts, Text(f"{counted(warnings, 'warning')}, {counted(notes, 'note')}"))
 
 
-def _where(finding: Finding) -> str:
-    return " ".join([finding.layer, *([f"and {len(finding.also)} more"] if finding.also else [])])
+def _what(finding: Finding) -> str:
+    more = len(finding.also)
+    return (
+        f"{finding.what}; so {'is' if more == 1 else 'are'} {more} more" if more else finding.what
+    )
 
 
 def counted(number: int, noun: str) -> str:

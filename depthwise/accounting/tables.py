@@ -148,9 +148,9 @@ COMPARE_COLUMNS = (
     Column("", kind="name", least=12),
     Column("first"),
     Column("second"),
-    Column("ratio"),
-    Column("first exactly", 1),
-    Column("second exactly", 1),
+    Column("ratio", 1),
+    Column("first exactly", 2),
+    Column("second exactly", 2),
 )
 
 
