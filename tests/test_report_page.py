@@ -12,7 +12,7 @@ from orders import measured_elsewhere, ordered  # noqa: F401  (a fixture, used b
 
 from depthwise.compiler.manifest import read_manifest
 from depthwise.report.charts import LETTERS, field_chart
-from depthwise.report.figures import number, percent, sizes, times, tiny, units
+from depthwise.report.figures import duration, number, percent, sizes, times, tiny, units
 from depthwise.report.record import Report
 from depthwise.shipping import Build, ship
 
@@ -121,6 +121,10 @@ def test_the_picture_of_the_network_is_the_recorded_one(page, figures):
     ("printed", "text"),
     [
         (number(1234.567, 1, "ms"), '<data value="1234.567">1,234.6 ms</data>'),
+        (number(0.004, 2), '<data value="0.004">&lt;0.01</data>'),
+        (number(0.0, 2), '<data value="0.0">0.00</data>'),
+        (duration(0.0145), '<data value="0.0145">14.50 µs</data>'),
+        (duration(14.5), '<data value="14.5">14.50 ms</data>'),
         (units(300_774_272), '<data value="300774272">300.77 M</data>'),
         (percent(0.876, 1), '<data value="0.876">87.6 %</data>'),
         (times(7.756), '<data value="7.756">7.76×</data>'),

@@ -74,12 +74,14 @@ def compile(
 
 
 def _summary(manifest: "Manifest") -> str:
+    from depthwise.accounting.units import in_units  # noqa: PLC0415
+
     memory, verification = manifest.memory, manifest.verification
     if verification is None:
         proven = "not verified, for this machine cannot run it"
     else:
         proven = f"equal to PyTorch within {verification.error:.1e} of the largest output"
     return (
-        f"for {manifest.build.target}, {memory.weights_bytes / 1e6:.2f} MB of weights, "
-        f"{memory.arena_bytes / 1e6:.2f} MB of memory; {proven}"
+        f"for {manifest.build.target}, {in_units(memory.weights_bytes, 'B')} of weights, "
+        f"{in_units(memory.arena_bytes, 'B')} of memory; {proven}"
     )
