@@ -21,6 +21,7 @@ from depthwise.cli.lint import lint
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 from depthwise.cli.ship import ship
+from depthwise.cli.verb import Verb
 
 BAD_INPUT = 2
 
@@ -34,9 +35,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (ship, networks, cost, compare, draw, lint, predict, compile, bench, calibrate):
-    app.command()(verb)
+    app.command(cls=Verb)(verb)
 
 
 def _show_version(asked: bool) -> None:

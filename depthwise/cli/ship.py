@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,16 +13,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
     NETWORK,
     NETWORK_HELP,
     WEIGHTS,
+    AsJson,
     Directory,
     Optimize,
     Settings,
     Shapes,
     TargetName,
     Threads,
+    Weights,
 )
 from depthwise.cli.screen import progress, screen, waiting
 from depthwise.cli.source import (
@@ -50,14 +54,13 @@ def ship(
     ] = None,
     shape: Shapes = None,
     settings: Settings = None,
-    weights: Annotated[
-        str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else the network's.")
-    ] = None,
+    weights: Weights = None,
+    labels: LabelFile = None,
     target: TargetName = "native",
     threads: Threads = 1,
     optimize: Optimize = "speed",
     out: Directory = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count, compile, verify and time a network: a directory with its library and a report.
 
@@ -76,12 +79,14 @@ def ship(
         directory = out or default_directory(name, build.chosen.name)
         check_replaceable(directory.resolve())
         source = _open(name, options, chosen, shape)
+        names = find_labels(labels, chosen, images, source.net, source.shapes)
+        source = replace(source, labels=names)
         found, left_out = _find_images(images, source)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
             [("--set", text) for text in settings or ()],
-            [("--images", images), ("--weights", weights), ("--out", out)],
+            [("--images", images), ("--weights", weights), ("--labels", labels), ("--out", out)],
             [("--target", target if target != "native" else None)],
             [("--threads", threads if threads > 1 else None)],
             [("--optimize", optimize if optimize != "speed" else None)],

@@ -47,9 +47,10 @@ def _remarks(order: Order) -> Iterator[str]:
     if source.untrained:
         yield "The weights are random: what the network would take the photographs for is not said."
     elif source.pretrained is None:
+        nor = "" if source.labels else ", nor the names of their classes"
         yield (
-            "The weights do not record how photographs are prepared, nor the names of their "
-            "classes: ImageNet's usual way is assumed."
+            f"The weights do not record how photographs are prepared{nor}: ImageNet's usual way is "
+            "assumed."
         )
     if order.left_out:
         yield f"Of the folder's images {order.left_out} more were left out."
@@ -64,7 +65,7 @@ def _look(source: Source, library: Library, path: Path, prepare: Preprocessing) 
     error = max(relative_error(y, e) for y, e in zip(scores, _flat(expected), strict=True))
     guesses: list[tuple[str, float]] = []
     if not source.untrained and [y.ndim for y in scores] == [2] and scores[0].shape[1] > 1:
-        names = class_names(source.pretrained, scores[0].shape[1])
+        names = source.labels or class_names(source.pretrained, scores[0].shape[1])
         guesses = best_classes(scores[0][0], names)[:TOP]
     return ImageRecord(
         file=path.name, picture=_photograph(pixels, prepare), error=error,

@@ -65,7 +65,7 @@ STAGES = (
     Stage(
         "compiled", "compiling and verifying", Compiled, build,
         lambda order: [order.build.chosen.name, order.build.threads, order.build.optimize,
-                       hash_files(order.images)],
+                       hash_files(order.images), order.source.labels],
         stands,
     ),
     Stage("looked", "looking at the images", Looked, look, lambda order: [order.left_out]),
