@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from depthwise.compiler import build, target
+from depthwise.compiler import build, progress, target
 from depthwise.compiler.build import BuildError, compile_c, find_compiler
 from depthwise.compiler.target import TARGETS, V2, V3, V4, check_runs_here, find_target
 
@@ -290,10 +290,11 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_long_wait_shows_a_bar_at_the_terminal(monkeypatch, terminal):
     shown = []
-    advance = build.Progress.advance
-    monkeypatch.setattr(build, "PATIENCE", 0.0)
+    advance = progress.Progress.advance
+    monkeypatch.setattr(build, "MOMENT", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-    monkeypatch.setattr(build.Progress, "advance", lambda *a: shown.append(a) or advance(*a))
+    monkeypatch.setattr(progress.Progress, "advance", lambda *a: shown.append(a) or advance(*a))
     compile_c((NET, "int other(void); int other(void) { return 1; }"), NATIVE)
     assert len(shown) == (2 if terminal else 0)
 

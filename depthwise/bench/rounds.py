@@ -16,6 +16,7 @@ from depthwise.bench.case import Case, Question, write_case
 from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.compiler.progress import track
 
 TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5
@@ -132,7 +133,7 @@ def compare(
     entries = [Entry(runtime) for runtime in runtimes]
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
         case = write_case(question, Path(folder), forms, threads)
-        for entry in entries:
+        for entry in track(entries, f"opening {len(entries)} runtimes", pace="opening"):
             entry.open(case, threads)
             if entry.worker:
                 open_workers.callback(entry.worker.close)
@@ -155,7 +156,8 @@ def take_turns(entries: Sequence[Entry], rounds: int, peak: Callable[[], float])
     working = [entry for entry in entries if entry.worker]
     counts = {entry.runtime.name: _runs_in_a_turn(entry) for entry in working}
     peaks = []
-    for number in range(rounds):
+    doing = f"timing {len(working)} runtimes in {rounds} rounds"
+    for number in track(range(rounds), doing, rounds * len(working) * TURN):
         peaks.append(peak())
         start = number % len(working)
         for entry in (*working[start:], *working[:start]):

@@ -1,10 +1,11 @@
 """`--labels`: what a network's classes are called, and where that is looked up."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from depthwise.cli.screen import say
 
 if TYPE_CHECKING:
     from depthwise.cli.source import Net, Shape
@@ -48,11 +49,6 @@ def find_labels(
         say(f"classes are named as the folders in {folder} are")
         return labels
     return ()
-
-
-def say(text: str) -> None:
-    """Say something of the input that is no error, on standard error."""
-    print(f"depthwise: {text}", file=sys.stderr)
 
 
 def _output_shapes(net: "Net", shapes: "tuple[Shape, ...]") -> list[tuple[int, ...]]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from depthwise.cli.labels import LabelFile, find_labels, say
+from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import NETWORK, NETWORK_HELP, WEIGHTS, AsJson, Settings, Shapes, Weights
-from depthwise.cli.screen import screen, waiting
+from depthwise.cli.screen import say, screen, waiting
 from depthwise.cli.source import is_untrained, open_network, parse_settings, parse_shapes
 
 if TYPE_CHECKING:

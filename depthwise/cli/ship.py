@@ -1,6 +1,7 @@
 """`depthwise ship`: from a network to a verified library and a report, in one command."""
 
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from depthwise.cli.labels import LabelFile, find_labels
@@ -27,7 +27,7 @@ from depthwise.cli.options import (
     Threads,
     Weights,
 )
-from depthwise.cli.screen import progress, screen, waiting
+from depthwise.cli.screen import say, screen, waiting
 from depthwise.cli.source import (
     default_directory,
     is_untrained,
@@ -68,7 +68,6 @@ def ship(
     """
     name, chosen = network or NETWORK, weights or (None if network else WEIGHTS)
     options = parse_settings(settings)
-    console = progress()
     with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
@@ -93,7 +92,7 @@ def ship(
         )
         order = shipping.Order(source, build, directory, command, found, left_out)
     with _keeping(order):
-        report = _run(order, console)
+        report = _run(order)
     if as_json:
         print(report.model_dump_json(indent=2))
     else:
@@ -143,17 +142,17 @@ def _find_images(folder: Path | None, source: "Source") -> tuple[tuple[Path, ...
     return find_images(folder) if folder else (PHOTOGRAPHS, 0)
 
 
-def _run(order: "Order", console: Console) -> "Report":
+def _run(order: "Order") -> "Report":
     from depthwise.shipping import STAGES, ship  # noqa: PLC0415
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=len(STAGES))
+    with waiting("shipping", total=len(STAGES)) as display:
 
         def told(stage: "Stage", kept: bool) -> None:
-            again = " (as it was kept)" if kept else ""
             number = [each.part for each in STAGES].index(stage.part)
-            bar.update(task, description=f"{stage.doing}{again}", completed=number)
+            doing = f"{stage.doing}{' (as it was kept)' if kept else ''}"
+            display.update(doing, done=number)
+            if not sys.stderr.isatty():
+                say(f"{number + 1} of {len(STAGES)}: {doing}")
 
         return ship(order, told)
 

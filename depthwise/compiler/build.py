@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
+from depthwise.accounting.finding import counted
+from depthwise.compiler.cache import cache_directory
+from depthwise.compiler.progress import stage
 from depthwise.compiler.target import Target
 
 Arguments = tuple[str, ...]
@@ -24,7 +25,8 @@ Arguments = tuple[str, ...]
 OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
 EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
-PATIENCE = 2.0  # seconds without a progress bar
+MOMENT = 0.3  # seconds in which what was compiled before is found
+KERNEL = re.compile(r"visibility\(\"hidden\"\)\)\) .*\{$", re.MULTILINE)  # as emit defines each
 FIRST_LINES = 12  # of a compiler's errors
 
 
@@ -90,12 +92,6 @@ def _digest(parts: Sequence[object]) -> str:
 def units_directory() -> Path:
     """Return the directory of compiled units, that libraries share."""
     return cache_directory() / "units"
-
-
-def cache_directory() -> Path:
-    """Return the directory of built libraries: XDG's, or ~/.cache/depthwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "depthwise"
 
 
 def keep_text(path: Path, text: str) -> None:
@@ -170,7 +166,7 @@ def _compile_units(
             kept = units_directory() / f"{_digest([unit, compiler.identity, flags])}.o"
             futures.append(pool.submit(_compile_unit, source, kept, compiler, flags))
         try:
-            _show_progress(futures)
+            _show_progress(futures, units)
             return [future.result() for future in futures]
         finally:
             pool.shutdown(cancel_futures=True)
@@ -217,17 +213,17 @@ def _run(command: Arguments, source: Path) -> None:
     )
 
 
-def may_draw() -> bool:
-    """Tell whether there is a terminal for a bar, on whose line no other display draws."""
-    return sys.stderr.isatty() and not hasattr(sys.stderr, "rich_proxied_file")
-
-
-def _show_progress(futures: Sequence[Future[Path]]) -> None:
-    """Show a bar at the terminal, once the wait has taken `PATIENCE`."""
-    done, waiting = wait(futures, timeout=PATIENCE)
-    if not waiting or not may_draw():
+def _show_progress(futures: Sequence[Future[Path]], units: Arguments) -> None:
+    """Show how far the units are that were not compiled before, by the kernels in each."""
+    _, waiting = wait(futures, timeout=MOMENT)
+    if not waiting:
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("compiling C", total=len(futures), completed=len(done))
-        for _ in as_completed(waiting):
-            bar.advance(task)
+    kernels = {
+        future: len(KERNEL.findall(unit)) or 1
+        for future, unit in zip(futures, units, strict=True)
+        if future in waiting
+    }
+    total = sum(kernels.values())
+    with stage(f"compiling {counted(total, 'kernel')}", total, pace="compiling") as advance:
+        for future in as_completed(waiting):
+            advance(kernels[future])

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from depthwise.compiler.build import cache_directory, find_compiler, keep_text
+from depthwise.compiler.progress import track
 from depthwise.compiler.target import Target, cpu_features, cpu_name, find_target
 from depthwise.machine.caches import SWEEP, caches_in_sweep, system_caches
 from depthwise.machine.probes import Probes, fma_rate
@@ -93,7 +94,8 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
 
 def run_rounds(trials: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
     """Return what each trial returned in each round; the first round warms up and is left out."""
-    rounds = [{name: trial() for name, trial in trials.items()} for _ in range(ROUNDS + 1)]
+    times = track(range(ROUNDS + 1), "measuring this machine", pace="machine")
+    rounds = [{name: trial() for name, trial in trials.items()} for _ in times]
     return {name: [found[name] for found in rounds[1:]] for name in trials}
 
 

@@ -14,6 +14,7 @@ from depthwise.compiler.clock import time_steps
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.progress import track
 from depthwise.compiler.target import Target, find_target
 from depthwise.graph import capture
 from depthwise.machine.calibration import keep
@@ -43,7 +44,11 @@ def time_kernels(machine: Machine) -> Machine:
     target = find_target("native")
     plans = [sample_plan(sample, target) for sample in SAMPLES]
     probes = Probes(target, target.lanes)
-    table = make_table(machine, [row for plan in plans for row in timed(plan, machine, probes)])
+    doing = f"timing our kernels in {len(plans)} networks"
+    rows = [
+        row for plan in track(plans, doing, pace="kernels") for row in timed(plan, machine, probes)
+    ]
+    table = make_table(machine, rows)
     found = machine.model_copy(update={"kernels": table})
     keep(found)
     return found

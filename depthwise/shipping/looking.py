@@ -13,7 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from depthwise.accounting.finding import counted
 from depthwise.compiler.library import Library, load
+from depthwise.compiler.progress import track
 from depthwise.compiler.verify import relative_error
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Looked, Report
 from depthwise.shipping.order import Order, Source
@@ -37,7 +39,10 @@ def look(order: Order, _: Report) -> Looked:
         remark = f"This machine cannot run a library for {order.build.chosen.name}."
         return Looked(images=(), features=(), remarks=(remark,))
     library = load(order.directory)
-    found = [_look(source, library, image, prepare) for image in order.images]
+    images = track(
+        order.images, f"looking at {counted(len(order.images), 'image')}", pace="looking"
+    )
+    found = [_look(source, library, image, prepare) for image in images]
     features = [f for image in order.images[:WATCHED] for f in _features(source, image, prepare)]
     return Looked(images=tuple(found), features=tuple(features), remarks=tuple(_remarks(order)))
 
