@@ -57,7 +57,7 @@ def test_networks_lists_all(capsys):
     code, out, _ = run("networks", capsys=capsys)
     assert code == 0
     assert "3.50 M" in out
-    assert all(f" {name} " in out for name in rows)
+    assert all(f"\n{name} " in out for name in rows)
 
 
 @pytest.mark.parametrize(

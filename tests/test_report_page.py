@@ -16,7 +16,7 @@ from depthwise.report.figures import duration, number, percent, sizes, times, ti
 from depthwise.report.record import Report
 from depthwise.shipping import Build, ship
 
-FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2}
+FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2, "s": 1e3, "µs": 1e-3, "ns": 1e-6}
 SILENT = {"style", "title", "pre", "code", "script"}  # not prose, or code
 EMPTY = {"meta", "link", "img", "br", "wbr", "i", "u"} - {"i", "u"}
 
@@ -86,7 +86,11 @@ def leaves(value):
 
 def is_rounded(value, text):
     """Tell whether a text has a value's digits, as many as it prints."""
-    found = re.search(r"(?<!\w)(-?[\d,]+)(?:\.(\d+))?(?:e([-+]\d+))?\s*([kMG%](?=B?$))?", text)
+    found = re.search(
+        r"(?<!\w)(-?[\d,]+)(?:\.(\d+))?(?:e([-+]\d+))?\s*([kMG%](?=B?$)|[µn]?s$)?", text
+    )
+    if text.startswith("<"):
+        return 0 < value < float(found[0].rstrip(" %"))
     digits = f"{found[1].replace(',', '')}.{found[2] or ''}"
     scale = 10.0 ** int(found[3] or 0) * FACTORS.get(found[4], 1)
     return abs(float(digits) * scale - value) <= 0.501 * scale * 10 ** -len(found[2] or "")
@@ -144,6 +148,10 @@ def test_a_wrong_digit_would_be_noticed():
     assert is_rounded(0.876, "87.6 %")
     assert not is_rounded(0.876, "0.876 %")
     assert is_rounded(212.4, "212 GFLOP/s")
+    assert is_rounded(0.014504, "14.50 µs")
+    assert not is_rounded(0.014504, "14.50 ms")
+    assert is_rounded(0.004, "<0.01")
+    assert not is_rounded(0.04, "<0.01")
 
 
 # ------------------------------------------------------------------------------------ one file

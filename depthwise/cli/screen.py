@@ -13,7 +13,7 @@ from rich.text import Text
 
 from depthwise.compiler.progress import COLUMNS, Stage, watching
 
-WORTH_A_LINE = 10.0  # seconds
+WORTH_A_LINE = 60.0  # seconds
 WIDE = 140  # characters, where neither a window nor COLUMNS sets the width: in a pipe or a file
 
 
