@@ -14,7 +14,7 @@ from depthwise.bench import rounds
 from depthwise.cli import screen
 from depthwise.compiler import build, progress, tune
 from depthwise.compiler.build import compile_c
-from depthwise.compiler.progress import Stage, say_duration, stage, track, watching
+from depthwise.compiler.progress import PACES, Stage, say_duration, stage, track, watching
 from depthwise.compiler.target import find_target
 
 NATIVE = find_target("native")
@@ -53,7 +53,7 @@ def seen():
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "depthwise").mkdir()
+    (tmp_path / "depthwise" / PACES).parent.mkdir(parents=True)
     return tmp_path / "depthwise"
 
 
@@ -75,19 +75,19 @@ def test_every_unit_of_c_moves_the_bar_by_its_kernels(cache, seen, monkeypatch):
     compile_c((NET, kernels), NATIVE)
     assert [each.doing for each in seen.stages] == ["compiling 4 kernels"]
     assert sorted(map(str, seen.events)) == ["1", "3", "begin", "end"]
-    assert json.loads((cache / "paces.json").read_text())["compiling"] > 0
+    assert json.loads((cache / PACES).read_text())["compiling"] > 0
     compile_c((NET, kernels), NATIVE)
     assert len(seen.stages) == 1  # it is there: nothing takes long
 
 
 def test_what_was_done_here_before_says_how_long_the_next_takes(cache, seen):
     assert [*track("ab", "working", pace="work")] == ["a", "b"]
-    (cache / "paces.json").write_text('{"work": 2.5, "odd": "x"}')
+    (cache / PACES).write_text('{"work": 2.5, "odd": "x"}')
     with stage("working", 8, pace="work") as advance:
         advance(8)
     assert [each.seconds for each in seen.stages] == [None, 20.0]
-    assert json.loads((cache / "paces.json").read_text())["work"] == pytest.approx(1.25, abs=0.01)
-    (cache / "paces.json").write_text("[broken")
+    assert json.loads((cache / PACES).read_text())["work"] == pytest.approx(1.25, abs=0.01)
+    (cache / PACES).write_text("[broken")
     assert [*track("ab", "working", pace="work")] == ["a", "b"]
     assert seen.stages[-1].seconds is None
 
@@ -96,7 +96,7 @@ def test_a_failure_ends_the_stage_and_is_no_measure(cache, seen):
     with pytest.raises(RuntimeError), stage("working", 3, pace="work"):
         raise RuntimeError
     assert seen.events == ["begin", "end"]
-    assert not (cache / "paces.json").exists()
+    assert not (cache / PACES).exists()
 
 
 def test_each_turn_of_tuning_and_of_comparing_is_a_step(seen, monkeypatch):

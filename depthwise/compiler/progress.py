@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from rich.console import Console
@@ -21,7 +22,7 @@ from rich.text import Text
 from depthwise.compiler.cache import cache_directory
 
 PATIENCE = 2.0  # seconds without a bar
-PACES = "paces.json"  # in the cache: seconds a step of each kind of work took here
+PACES = Path("paces") / "seconds.json"  # in the cache: what a step of each kind of work took
 USUAL = {"compiling": 0.4}  # seconds a step, where it was never done here
 
 Item = TypeVar("Item")
@@ -166,6 +167,7 @@ def _keep_pace(pace: str, seconds: float) -> None:
         paces = _read_paces()
         paces[pace] = (paces.get(pace, seconds) + seconds) / 2
         path = cache_directory() / PACES
-        new = path.with_name(f".{PACES}.{os.getpid()}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.{os.getpid()}")
         new.write_text(json.dumps(paces))
         new.replace(path)
