@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from test_bench_layers import machine
 
 import depthwise as dw
+from depthwise.accounting.explain import explain, explanation_table
 from depthwise.accounting.finding import lint_table
 from depthwise.accounting.fitted import Column, FittedTable, shorten
 from depthwise.accounting.tables import compare_table, cost_table, render
@@ -16,6 +17,7 @@ from depthwise.accounting.units import in_percent, in_ratio, in_seconds, in_unit
 from depthwise.bench.layers import LayerTime, Profile
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.bench.tables import layers_table, network_table
+from depthwise.graph import trace
 from depthwise.machine.tables import machine_table
 
 # the packages show the verbs themselves under these names
@@ -67,6 +69,7 @@ def tables(costs):
     assert findings
     return {
         "cost": cost_table(costs[0]),
+        "explain": explanation_table(explain(trace(dw.build("ghostnet"), (1, 3, 64, 64)))),
         "compare": compare_table(*costs),
         "lint": lint_table(findings),
         "bench": network_table(bench_of(1e-3), 1),
@@ -76,7 +79,9 @@ def tables(costs):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["cost", "compare", "lint", "bench", "layers", "calibrate"])
+@pytest.mark.parametrize(
+    "name", ["cost", "explain", "compare", "lint", "bench", "layers", "calibrate"]
+)
 def test_a_narrow_table_has_whole_numbers_and_names_what_it_lacks(tables, name, width):
     table = tables[name]
     whole, text = render(table, 400), render(table, width)
