@@ -1,5 +1,6 @@
 """Tables that fit where they are printed: numbers stay whole, names get short, columns go."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -115,11 +116,14 @@ def shorten(name: str, width: int) -> str:
     if cell_len(name) <= width:
         return name
     end = (width - 1) // 2
-    tail = name[::-1]
-    return (
-        set_cell_size(name, width - 1 - end).rstrip() + ELLIPSIS
-        + set_cell_size(tail, end).rstrip()[::-1]
-    )  # fmt: skip
+    return _start(name, width - 1 - end) + ELLIPSIS + _start(name[::-1], end)[::-1]
+
+
+def _start(name: str, width: int) -> str:
+    """Return what of a name fits a width from its start on, without a number that does not."""
+    start = set_cell_size(name, width).rstrip()
+    inside = re.match(r"[.,]?\d", name[len(start) :])
+    return re.sub(r"\d[\d.,]*$", "", start) if inside else start
 
 
 def _wrap(text: str, width: int) -> list[str]:
