@@ -174,7 +174,7 @@ def _recorded(directory: Path, library: "Library") -> "Preprocessing":
     inputs, outputs = ([t.shape for t in side] for side in (network.inputs, network.outputs))
     last = network.preparation is not None and network.preparation.layout == "nhwc"
     shapes = [(n, c, h, w) for n, h, w, c in inputs] if last else inputs
-    side = _check_classifier(f"{directory} holds {network.name}, which", shapes, outputs)
+    side = _check_classifier(f"{directory} holds {network.name}", shapes, outputs)
     if network.preprocessing is None:
         return _assume(str(directory), side)
     recorded = Preprocessing.model_validate(network.preprocessing)
@@ -194,7 +194,7 @@ def _check_classifier(what: str, inputs: "Sequence[Shape]", outputs: "Sequence[S
         case [(1, 3, height, width)], [(1, _)] if height == width:
             return height
     raise ValueError(
-        f"{what} is from {_join(inputs)} to {_join(outputs)}: to name what is in a photograph it "
+        f"{what}, from {_join(inputs)} to {_join(outputs)}: to name what is in a photograph it "
         "must be from (1, 3, SIDE, SIDE) to (1, CLASSES)"
     )
 
