@@ -44,7 +44,7 @@ SHAPES = {GENERATOR: "1,100,1,1"}
 def measure(network: str, threads: int, rounds: int, folder: Path) -> bool:
     """Write NETWORK-THREADS.json; return whether it was measured."""
     command = ["bench", network, "--threads", threads, "--rounds", rounds]
-    command += ["--json", folder / f"{short(network)}-{threads}.json"]
+    command += ["--out", folder / f"{short(network)}-{threads}.json"]
     command += ["--shape", SHAPES[network]] if network in SHAPES else []
     whole = [sys.executable, "-m", "depthwise", *map(str, command)]
     return subprocess.run(whole, check=False).returncode == 0

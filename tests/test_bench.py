@@ -328,7 +328,7 @@ def test_the_file_says_all_and_is_read_again(tmp_path, capsys, monkeypatch):
     Path("nets.py").write_text("from torch import nn\ndef one(n=2): return nn.Conv2d(3, n, 3)\n")
     arguments = ["bench", "nets.py:one", "--shape", "1,3,20,20", "--set", "n=8", "--rounds", "2"]
     with pytest.raises(SystemExit) as end:
-        main([*arguments, "--peers", "pytorch", "--json", "found.json"])
+        main([*arguments, "--peers", "pytorch", "--out", "found.json"])
     assert end.value.code == 0
     out = capsys.readouterr().out
     assert "nets.py:one on 1x3x20x20" in out
@@ -360,7 +360,7 @@ def test_peers_are_found_by_name_in_the_order_asked():
     ("arguments", "message"),
     [
         (["--layers", "--threads", "2"], "--layers looks at our library alone"),
-        (["--json", "no/such/place.json"], "--json no/such/place.json: there is no folder no/such"),
+        (["--out", "no/such/place.json"], "--out no/such/place.json: there is no folder no/such"),
         (["--shape", "1,3,8,8", "--shape", "1,3,8,8"], "compared on one input, 2 given"),
     ],
 )

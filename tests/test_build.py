@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from depthwise.compiler import build, disk, target
+from depthwise.compiler import build, disk, progress, target
 from depthwise.compiler.build import BuildError, compile_c, find_compiler
 from depthwise.compiler.cache import cache_directory
 from depthwise.compiler.children import Children
@@ -305,10 +305,11 @@ def test_without_a_home_it_is_said_what_to_set(monkeypatch):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_long_wait_shows_a_bar_at_the_terminal(monkeypatch, terminal):
     shown = []
-    advance = build.Progress.advance
-    monkeypatch.setattr(build, "PATIENCE", 0.0)
+    advance = progress.Progress.advance
+    monkeypatch.setattr(build, "MOMENT", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-    monkeypatch.setattr(build.Progress, "advance", lambda *a: shown.append(a) or advance(*a))
+    monkeypatch.setattr(progress.Progress, "advance", lambda *a: shown.append(a) or advance(*a))
     compile_c((NET, "int other(void); int other(void) { return 1; }"), NATIVE)
     assert len(shown) == (2 if terminal else 0)
 

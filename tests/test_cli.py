@@ -57,7 +57,7 @@ def test_networks_lists_all(capsys):
     code, out, _ = run("networks", capsys=capsys)
     assert code == 0
     assert "3.50 M" in out
-    assert all(f" {name} " in out for name in rows)
+    assert all(f"\n{name} " in out for name in rows)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments, message, capsys):
     ("verb", "option", "place"),
     [
         (["draw"], "--out", "taken.svg"),
-        (["cost"], "--picture", "taken.svg"),
-        (["cost"], "--picture", "no/a.svg"),
-        (["bench", "--peers", "", "--rounds", "1"], "--json", "taken.json"),
+        (["cost"], "--out", "taken.svg"),
+        (["cost"], "--out", "no/a.svg"),
+        (["bench", "--peers", "", "--rounds", "1"], "--out", "taken.json"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_one_message(

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision import models
 
 from depthwise.accounting import cost_of_graph
-from depthwise.accounting.tables import in_units
+from depthwise.accounting.units import in_units
 from depthwise.cli.source import describe
 from depthwise.graph import trace
 from depthwise.report.branches import Fork, Tangle, find_chain, steps_of

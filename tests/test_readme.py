@@ -34,6 +34,7 @@ def users_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.chdir(tmp_path)
     torch.save(dw.build("mobilenet_v2", num_classes=10).state_dict(), "trained.pth")
+    Path("names.txt").write_text("".join(f"class number {i}\n" for i in range(10)))
     Path("photos").mkdir()
     for photo in PHOTOGRAPHS:
         shutil.copy(photo, "photos")

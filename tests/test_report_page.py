@@ -17,14 +17,24 @@ from depthwise.machine import Spread
 from depthwise.machine.record import Reading
 from depthwise.report.charts import LETTERS, field_chart, roofline_chart
 from depthwise.report.colours import COLOURS
-from depthwise.report.figures import number, path, percent, share, sizes, times, tiny, units
+from depthwise.report.figures import (
+    duration,
+    number,
+    path,
+    percent,
+    share,
+    sizes,
+    times,
+    tiny,
+    units,
+)
 from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.page import render_page
 from depthwise.report.record import Reference, Report
 from depthwise.report.roofs import Box, Roof, place_names, text_box
 from depthwise.shipping import Build, ship
 
-FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2}
+FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2, "s": 1e3, "µs": 1e-3, "ns": 1e-6}
 SILENT = {"style", "title", "pre", "code", "script"}  # not prose, or code
 EMPTY = {"meta", "link", "img", "br", "wbr", "i", "u"} - {"i", "u"}
 
@@ -94,7 +104,11 @@ def leaves(value):
 
 def is_rounded(value, text):
     """Tell whether a text has a value's digits, as many as it prints."""
-    found = re.search(r"(?<!\w)(-?[\d,]+)(?:\.(\d+))?(?:e([-+]\d+))?\s*([kMG%](?=B?$))?", text)
+    found = re.search(
+        r"(?<!\w)(-?[\d,]+)(?:\.(\d+))?(?:e([-+]\d+))?\s*([kMG%](?=B?$)|[µn]?s$)?", text
+    )
+    if text.startswith("<"):
+        return 0 < value < float(found[0].rstrip(" %"))
     digits = f"{found[1].replace(',', '')}.{found[2] or ''}"
     scale = 10.0 ** int(found[3] or 0) * FACTORS.get(found[4], 1)
     return abs(float(digits) * scale - value) <= 0.501 * scale * 10 ** -len(found[2] or "")
@@ -129,6 +143,10 @@ def test_the_picture_of_the_network_is_the_recorded_one(page, figures):
     ("printed", "text"),
     [
         (number(1234.567, 1, "ms"), '<data value="1234.567">1,234.6 ms</data>'),
+        (number(0.004, 2), '<data value="0.004">&lt;0.01</data>'),
+        (number(0.0, 2), '<data value="0.0">0.00</data>'),
+        (duration(0.0145), '<data value="0.0145">14.50 µs</data>'),
+        (duration(14.5), '<data value="14.5">14.50 ms</data>'),
         (units(300_774_272), '<data value="300774272">300.77 M</data>'),
         (percent(0.876, 1), '<data value="0.876">87.6 %</data>'),
         (share(0.876), '<data value="0.876">88 %</data>'),
@@ -150,6 +168,10 @@ def test_a_wrong_digit_would_be_noticed():
     assert is_rounded(0.876, "87.6 %")
     assert not is_rounded(0.876, "0.876 %")
     assert is_rounded(212.4, "212 GFLOP/s")
+    assert is_rounded(0.014504, "14.50 µs")
+    assert not is_rounded(0.014504, "14.50 ms")
+    assert is_rounded(0.004, "<0.01")
+    assert not is_rounded(0.04, "<0.01")
 
 
 # ------------------------------------------------------------------------------------ one file

@@ -377,7 +377,10 @@ def test_a_users_own_file_end_to_end(tmp_path, capsys):
     arguments = ["ship", "nets.py:tiny", "--shape", "1,3,32,32", "--images", "images"]
     arguments += ["--weights", "trained.pth", "--out", "here/tiny"]
     code, out, err = run(*arguments, capsys=capsys)
-    assert (code, err) == (0, "")
+    assert code == 0
+    stages = [line for line in err.splitlines() if " of 6: " in line]
+    assert stages[0] == "depthwise: 1 of 6: counting and linting"
+    assert len(stages) == 6
     assert "nets.py:tiny on 1x3x32x32, trained.pth" in out
     assert "times as fast as PyTorch" in out
     code, out, _ = run(*arguments, "--json", capsys=capsys)

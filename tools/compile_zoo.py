@@ -2,7 +2,7 @@
 
     python tools/compile_zoo.py                       all of them, a quarter of an hour on two cores
     python tools/compile_zoo.py --only dla34 fcn_resnet50
-    python tools/compile_zoo.py --json results.json   the same rows, to compute with
+    python tools/compile_zoo.py --out results.json   the same rows, to compute with
     python tools/compile_zoo.py --markdown            the table of docs/compatibility.md
 
 Each network is compiled for a small image and held against PyTorch, as `depthwise.compile` does.
@@ -186,7 +186,7 @@ def main() -> None:
     """Compile, say how each went, and show the table."""
     parser = argparse.ArgumentParser(description="Compile networks of timm and torchvision.")
     parser.add_argument("--only", nargs="+", choices=list(names()), metavar="NAME", default=None)
-    parser.add_argument("--json", type=Path, help="file to write the rows to")
+    parser.add_argument("--out", type=Path, help="file to write the rows to")
     parser.add_argument("--markdown", action="store_true", help="show the table in Markdown")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # advice of the networks' own libraries
@@ -196,8 +196,8 @@ def main() -> None:
     for name in arguments.only or names():
         rows.append(attempt(name))
         progress.print(*cells(rows[-1]), highlight=False, soft_wrap=True)
-        if arguments.json:
-            arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        if arguments.out:
+            arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     if arguments.markdown:
         print(markdown(rows))
         return

@@ -3,7 +3,7 @@
     python tools/kernel_gates.py                          every layer, worst last
     python tools/kernel_gates.py --only mobilenet_v2
     python tools/kernel_gates.py --tiles --only xception  every candidate tile of each layer
-    python tools/kernel_gates.py --json gates.json
+    python tools/kernel_gates.py --out gates.json
 
 A layer runs as its network's plan calls it: same tile, strides, places and epilogue. Rows are cut
 to a band whose input and output fit the second cache. Percentages are of a multiply-add loop, or
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--kind", default="", help="layers whose kind starts so")
     parser.add_argument("--tiles", action="store_true", help="every candidate tile of each layer")
     parser.add_argument("--build", action="store_true", help="compile and stop")
-    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--out", type=Path, help="write the rows there")
     options = parser.parse_args()
     chosen = [layer for layer in layers(options.only) if layer.kind.startswith(options.kind)]
     if options.tiles:
@@ -272,8 +272,8 @@ def main() -> None:
     fma_rate(bench.probes, 100 * STEPS)  # warm
     rows = [bench.measure(number, layer) for number, layer in enumerate(chosen)]
     show(rows)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows]))
+    if options.out:
+        options.out.write_text(json.dumps([asdict(row) for row in rows]))
 
 
 if __name__ == "__main__":

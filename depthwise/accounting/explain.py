@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from depthwise.accounting.count import CONVENTION, count_macs
 from depthwise.accounting.counters import COUNTERS, Counter
+from depthwise.accounting.fitted import Column, FittedTable
 from depthwise.graph import Graph, Shape, ops
 
 
@@ -109,24 +109,25 @@ def _sizes(graph: Graph) -> tuple[Figure, ...]:
     )  # fmt: skip
 
 
+COLUMNS = (
+    Column("counter", kind="name", least=20),
+    Column("calls it", 2, "word"),
+    Column("prints"),
+    Column("which is", 1, "text", least=24),
+)
+
+
 def explanation_table(explanation: Explanation) -> RenderableType:
     """Return a row a counter: what it prints and how it comes there from our number."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("counter")
-    table.add_column("calls it", no_wrap=True)
-    table.add_column("prints", justify="right", no_wrap=True)
-    table.add_column("which is")
-    table.add_row("depthwise, most papers, torchvision", "MACs", f"{explanation.macs:,}", "")
+    rows = [("depthwise, most papers, torchvision", "MACs", f"{explanation.macs:,}", "")]
     notes: list[Text] = []
     for figure in explanation.figures:
         mark = ""
         if figure.caveat:
             mark = f" [{len(notes) + 1}]"
             notes.append(Text(f"[{len(notes) + 1}] {figure.caveat}"))
-        table.add_row(
-            Text(figure.tool + mark), figure.word, f"{figure.value:,}",
-            "\n".join((figure.start, *(f"{t.amount:+,} {t.reason}" for t in figure.terms))),
-        )  # fmt: skip
+        terms = (figure.start, *(f"{term.amount:+,} {term.reason}" for term in figure.terms))
+        rows.append((figure.tool + mark, figure.word, f"{figure.value:,}", "\n".join(terms)))
     if explanation.arithmetic:
         count = f"{explanation.arithmetic:,}"
         notes.append(Text(f"none counts tensors added or multiplied with + and *: {count} values"))
@@ -135,4 +136,4 @@ def explanation_table(explanation: Explanation) -> RenderableType:
         notes.append(Text(f"NOT COUNTED, so every line may be too low: {names}"))
     shapes = ", ".join("x".join(map(str, shape)) for shape in explanation.input_shapes)
     title = Text(f"what other counters print for this network on {shapes}", style="bold")
-    return Group(title, "", table, "", *notes)
+    return Group(title, "", FittedTable(COLUMNS, rows), "", *notes)

@@ -7,13 +7,16 @@ from itertools import groupby
 from typing import Literal
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from depthwise.accounting.fitted import Column, FittedTable
 
 # A warning: the results are likely to suffer. A note: time or memory is spent for nothing, or a
 # limit that the task may not mind.
 Severity = Literal["warning", "note"]
 
+FOUND_COLUMNS = (Column("", kind="name", most=40), Column("", kind="text", least=20))
+REASON_COLUMNS = (Column("", kind="word"), Column("", kind="text"))
 FLOOD = 3  # of more findings by one rule, those that say the same become one
 
 
@@ -60,17 +63,24 @@ def lint_table(findings: Sequence[Finding]) -> RenderableType:
         findings, key=lambda f: (f.severity, f.rule, f.why, f.advice)
     ):
         style = "bold yellow" if severity == "warning" else "bold"
-        found, reasons = Table.grid(padding=(0, 2)), Table.grid(padding=(0, 2))
-        found.add_column(overflow="fold", max_width=40)
-        for finding in group:
-            more = f"\n  and {len(finding.also)} more" if finding.also else ""
-            found.add_row(Text(finding.layer + more), Text(finding.what))
-        reasons.add_row("why", Text(why))
-        reasons.add_row("do", Text(advice))
-        parts += [Text(f"{severity}: {rule}", style=style), found, reasons, ""]
+        rows = [(finding.layer, _what(finding)) for finding in group]
+        reasons = [("why", why), ("do", advice)]
+        parts += [
+            Text(f"{severity}: {rule}", style=style),
+            FittedTable(FOUND_COLUMNS, rows),
+            FittedTable(REASON_COLUMNS, reasons),
+            "",
+        ]
     warnings = sum(finding.severity == "warning" for finding in findings)
     notes = len(findings) - warnings
     return Group(*parts, Text(f"{counted(warnings, 'warning')}, {counted(notes, 'note')}"))
+
+
+def _what(finding: Finding) -> str:
+    more = len(finding.also)
+    return (
+        f"{finding.what}; so {'is' if more == 1 else 'are'} {more} more" if more else finding.what
+    )
 
 
 def counted(number: int, noun: str) -> str:

@@ -17,6 +17,7 @@ from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.compiler import children
+from depthwise.compiler.progress import track
 from depthwise.machine.load import Watch
 
 TOLERANCE = (
@@ -135,7 +136,7 @@ def compare(
     entries = [Entry(runtime) for runtime in runtimes]
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
         case = write_case(question, Path(folder), forms, threads)
-        for entry in entries:
+        for entry in track(entries, f"opening {len(entries)} runtimes", pace="opening"):
             entry.open(case, threads)
             if entry.worker:
                 open_workers.callback(entry.worker.close)
@@ -168,7 +169,8 @@ def take_turns(entries: Sequence[Entry], rounds: int, peak: Callable[[], float])
     counts = {entry.runtime.name: _runs_in_a_turn(entry) for entry in working}
     processes = [entry.worker.pid for entry in working if entry.worker]
     turns = []
-    for number in range(rounds):
+    doing = f"timing {len(working)} runtimes in {rounds} rounds"
+    for number in track(range(rounds), doing, rounds * len(working) * TURN):
         watch, reached = Watch(processes), peak()
         start = number % len(working)
         for entry in (*working[start:], *working[:start]):

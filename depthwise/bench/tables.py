@@ -1,16 +1,37 @@
 """Measurements as tables for a person to read."""
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from depthwise.accounting.tables import in_shape, in_units
+from depthwise.accounting.finding import counted
+from depthwise.accounting.fitted import Column, FittedTable
+from depthwise.accounting.tables import in_shape
+from depthwise.accounting.units import TimeUnit, in_percent, in_units, time_unit
 from depthwise.bench.layers import LayerTime, Profile
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.machine import Machine
 from depthwise.machine.record import share_of
 
 NONE = "–"  # where there is no share, for more was reached than there should be
+
+MICROSECONDS = TimeUnit("us", 1e6)
+LAYER_COLUMNS = (
+    Column("layer", kind="name", most=36),
+    Column("kernel", 5, "name", most=14, least=8),
+    Column("out", 6, "word"),
+    Column("how", 8, "name", most=24),
+    Column("us"),
+    Column("%", 1),
+    Column("GFLOP/s", 4),
+    Column("% peak", 3),
+)
+ROOF_COLUMNS = (Column("% roof", 2), Column("bound by", 7, "word"))
+RUNTIME_COLUMNS = (
+    Column("p10 to p90", 4),
+    Column("% of peak", 2),
+    Column("ours is", 1),
+    Column("error", 3),
+)
 
 
 def layers_table(network: str, profile: Profile, machine: Machine | None) -> RenderableType:
@@ -19,21 +40,14 @@ def layers_table(network: str, profile: Profile, machine: Machine | None) -> Ren
     With a calibrated `machine` a row says how near its roofline it is, and what that is made of. No
     share is above 100 %: what was faster than the roof proves the roof wrong, and has none.
     """
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, width in (("layer", 36), ("kernel", 14), ("out", 12), ("how", 24)):
-        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=width)
-    for title in ("us", "%", "GFLOP/s", "% peak"):
-        table.add_column(title, justify="right", no_wrap=True)
-    if machine:
-        table.add_column("% roof", justify="right", no_wrap=True)
-        table.add_column("bound by", no_wrap=True)
+    columns = (*LAYER_COLUMNS, *(ROOF_COLUMNS if machine else ()))
+    rows = []
     for layer in profile.layers:
-        roof = _roof(layer, machine, profile.peak) if machine and layer.bytes else ()
-        table.add_row(*_layer(layer, profile), *roof)
-    table.add_section()
-    table.add_row(
-        "total", "", "", "", f"{profile.seconds * 1e6:.1f}", "100", f"{profile.flops / 1e9:.1f}",
-        _percent(share_of(profile.flops, profile.peak)), style="bold",
+        roof = _roof(layer, machine, profile.peak) if machine and layer.bytes else ("", "")
+        rows.append((*_layer(layer, profile), *roof)[: len(columns)])
+    whole = (
+        "total", "", "", "", MICROSECONDS.show(profile.seconds), "100",
+        f"{profile.flops / 1e9:.1f}", _percent(share_of(profile.flops, profile.peak)), "", "",
     )  # fmt: skip
     title = Text(f"{network}, {profile.runs} runs on one thread", style="bold")
     notes = [f"one core's FMA peak: {profile.peak / 1e9:.1f} GFLOP/s; multiply-adds are those done"]
@@ -42,7 +56,8 @@ def layers_table(network: str, profile: Profile, machine: Machine | None) -> Ren
         notes.append(CONTRADICTED)
     spoilt = profile.disturbed or (machine.disturbed if machine else "")
     head = [Text(f"NOT A MEASUREMENT: {spoilt}", style="bold red")] if spoilt else []
-    return Group(title, *head, "", table, "", *notes)
+    table = FittedTable(columns, rows, whole[: len(columns)])
+    return Group(title, *head, "", table, "", *map(Text, notes))
 
 
 CALIBRATE = "`depthwise calibrate` once, and this table has rooflines"
@@ -65,8 +80,8 @@ def _layer(layer: LayerTime, profile: Profile) -> tuple[str, ...]:
     rates = (f"{layer.flops / 1e9:.1f}", _percent(share_of(layer.flops, profile.peak)))
     return (
         layer.path or layer.name, layer.kernel.removeprefix("f32_"), in_shape(layer.shape),
-        layer.comment, f"{layer.seconds * 1e6:.1f}",
-        f"{100 * layer.seconds / profile.seconds:.2f}", *(rates if layer.macs else ("", "")),
+        layer.comment, MICROSECONDS.show(layer.seconds),
+        in_percent(layer.seconds / profile.seconds), *(rates if layer.macs else ("", "")),
     )  # fmt: skip
 
 
@@ -77,26 +92,28 @@ def network_table(
 
     `machine` is how this one was calibrated.
     """
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for title in ("ms", "p10 to p90", "% of peak", "ours is", "error"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
     peers = sorted(found.peers, key=lambda peer: peer.seconds or float("inf"))
     own = (found.ours,) if found.direct is found.ours else (found.ours, found.direct)
-    for runtime in (*own, *peers):
-        table.add_row(*_runtime(runtime, found))
+    runtimes = (*own, *peers)
+    unit = time_unit(runtime.seconds or 0 for runtime in runtimes)
+    columns = (Column("", kind="name"), Column(unit.name), *RUNTIME_COLUMNS)
+    rows = [_runtime(runtime, found, unit) for runtime in runtimes if runtime.rounds]
     shape = "x".join(map(str, found.input_shape))
     title = (
         f"{found.network} on {shape}, {in_units(found.macs)} MACs, "
-        f"{_several(threads, 'thread')}, {_several(len(found.peaks), 'round')}"
+        f"{counted(threads, 'thread')}, {counted(len(found.peaks), 'round')}"
     )
     low, high = (f"{peak / 1e9:.0f}" for peak in (min(found.peaks), max(found.peaks)))
-    note = f"FMA peak of the cores used: {low if low == high else f'{low} to {high}'} GFLOP/s"
+    notes = [
+        *(f"{_name(each)} cannot run it: {each.failed}" for each in runtimes if not each.rounds),
+        *_summary(found),
+        f"FMA peak of the cores used: {low if low == high else f'{low} to {high}'} GFLOP/s"
+        + (f"; {machine.age} at {threads * machine.gflops:.0f}" if machine else ""),
+    ]
+    notes += [OVER] if any(map(found.is_over, found.runtimes)) else []
     head = [Text(f"NOT A MEASUREMENT: {found.disturbed}", style="bold red")] * bool(found.disturbed)
-    note += f"; {machine.age} at {threads * machine.gflops:.0f}" if machine else ""
-    over = [OVER] if any(map(found.is_over, found.runtimes)) else []
-    return Group(Text(title, style="bold"), *head, "", table, "", *_summary(found), note, *over)
+    table = FittedTable(columns, rows)
+    return Group(Text(title, style="bold"), *head, "", table, "", *map(Text, notes))
 
 
 OVER = (
@@ -105,21 +122,17 @@ OVER = (
 )
 
 
-def _several(count: int, name: str) -> str:
-    return f"{count} {name}{'s' if count > 1 else ''}"
+def _name(runtime: RuntimeRecord) -> str:
+    return " ".join([runtime.name, *list(runtime.versions.values())[:1]])
 
 
-def _runtime(runtime: RuntimeRecord, found: NetworkRecord) -> tuple[str, ...]:
-    name = " ".join([runtime.name, *list(runtime.versions.values())[:1]])
-    error = "" if runtime.error is None else f"{runtime.error:.0e}"
-    if not runtime.rounds:
-        return (name, "", "", "", "", error, runtime.failed or "")
+def _runtime(runtime: RuntimeRecord, found: NetworkRecord, unit: TimeUnit) -> tuple[str, ...]:
     ratio = None if runtime is found.ours else found.ratio(runtime)
-    low, high = (1e3 * runtime.percentile(percent) for percent in (10, 90))
+    low, high = (unit.show(runtime.percentile(percent)) for percent in (10, 90))
     return (
-        name, f"{1e3 * (runtime.seconds or 0):.3f}", f"{low:.3f} to {high:.3f}",
-        _percent(found.share_of_peak(runtime)),
-        f"{ratio:.2f}x" if ratio else "", error, "",
+        _name(runtime), unit.show(runtime.seconds or 0), f"{low} to {high}",
+        _percent(found.share_of_peak(runtime)), f"{ratio:.2f}x" if ratio else "",
+        "" if runtime.error is None else f"{runtime.error:.0e}",
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 from depthwise.cli.ship import ship
 from depthwise.cli.users_code import returning
+from depthwise.cli.verb import Verb
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 findings (lint), 2 an input or an option that cannot be used, "
@@ -29,9 +30,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (ship, networks, cost, compare, draw, lint, predict, compile, bench, calibrate):
-    app.command(epilog=EXIT_CODES)(returning(verb))
+    app.command(cls=Verb, epilog=EXIT_CODES)(returning(verb))
 
 
 def _show_version(asked: bool) -> None:

@@ -1,25 +1,29 @@
 """`depthwise bench`: how fast networks are, beside other runtimes and layer by layer."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from depthwise.cli.files import check_folder, writing_file
-from depthwise.cli.options import NETWORK_HELP, SHAPE_HELP, Settings, Weights
+from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Threads, Weights
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import open_network, parse_settings, parse_shapes
+from depthwise.spelling import in_json
 
 if TYPE_CHECKING:
     from depthwise.bench.case import Question
+    from depthwise.bench.record import BenchRecord
 
 
 def bench(
-    networks: Annotated[list[str], typer.Argument(help=NETWORK_HELP, metavar="NETWORK...")],
-    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP + " For all networks.")] = None,
+    networks: Annotated[list[str], typer.Argument(help=NETWORK_HELP, metavar="NETWORK")],
+    shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of every runtime.")] = 1,
+    threads: Threads = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each runtime gets.")] = 7,
     peers: Annotated[
         str | None,
@@ -28,25 +32,30 @@ def bench(
     layers: Annotated[
         bool, typer.Option("--layers", help="Print where the time goes, layer by layer, instead.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all rounds to this file.")
+    out: Annotated[
+        Path | None, typer.Option(help="Write every run of every round to this .json, too.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure compiled networks beside other runtimes, or layer by layer."""
-    if layers and (json_file or peers or threads > 1):
-        raise ValueError(
-            "--layers looks at our library alone: leave out --json, --peers, --threads"
-        )
-    if json_file:
-        check_folder("--json", json_file)
+    if layers and (out or peers or threads > 1):
+        raise ValueError("--layers looks at our library alone: leave out --out, --peers, --threads")
+    if out:
+        check_folder("--out", out)
     questions = []
     for network in networks:
         with waiting(f"opening {network}"):
             questions.append(_open(network, parse_settings(settings), weights, shape))
     if layers:
-        _print_layers(questions)
-    else:
-        _compare(questions, peers, threads, rounds, json_file)
+        _profile(questions, as_json)
+        return
+    record = _compare(questions, peers, threads, rounds, as_json)
+    text = in_json(record.model_dump_json(indent=1))
+    if out:
+        with writing_file("--out", out) as new:
+            new.write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        print(text)
 
 
 def _open(
@@ -63,7 +72,7 @@ def _open(
     return Question(network, options, weights or "", net, *shapes)
 
 
-def _print_layers(questions: "list[Question]") -> None:
+def _profile(questions: "list[Question]", as_json: bool) -> None:
     from depthwise.bench.layers import agreed, profile  # noqa: PLC0415
     from depthwise.bench.tables import layers_table  # noqa: PLC0415
     from depthwise.compiler import pipeline  # noqa: PLC0415
@@ -72,6 +81,7 @@ def _print_layers(questions: "list[Question]") -> None:
     from depthwise.graph import capture  # noqa: PLC0415
     from depthwise.machine import find  # noqa: PLC0415
 
+    rows = []
     for question in questions:
         with waiting(f"timing the layers of {question.network}"):
             program = pipeline.open_program(question.net, (question.shape,))
@@ -79,12 +89,16 @@ def _print_layers(questions: "list[Question]") -> None:
             found, here = profile(plan), find()
             if here:
                 found, here = agreed(found, here)
-        screen().print(layers_table(question.network, found, here))
+        if not as_json:
+            screen().print(layers_table(question.network, found, here))
+        rows.append({"network": question.network, **asdict(found)})
+    if as_json:
+        print(in_json(json.dumps(rows, indent=2)))
 
 
 def _compare(
-    questions: "list[Question]", peers: str | None, threads: int, rounds: int, path: Path | None
-) -> None:
+    questions: "list[Question]", peers: str | None, threads: int, rounds: int, silent: bool
+) -> "BenchRecord":
     from depthwise.bench.peak import known_machine  # noqa: PLC0415
     from depthwise.bench.peers import find_peers  # noqa: PLC0415
     from depthwise.bench.record import BenchRecord  # noqa: PLC0415
@@ -98,12 +112,10 @@ def _compare(
         with waiting(f"comparing {question.network}"):
             found.append(compare(question, chosen, threads, rounds))
             here = known_machine(found[-1].peaks, threads)
-        screen().print(network_table(found[-1], threads, here))
-        screen().print()
-    if path:
-        record = BenchRecord(
-            machine=describe_machine(), software=describe_software(), threads=threads,
-            tolerance=TOLERANCE, networks=tuple(found),
-        )  # fmt: skip
-        with writing_file("--json", path) as new:
-            new.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        if not silent:
+            screen().print(network_table(found[-1], threads, here))
+            screen().print()
+    return BenchRecord(
+        machine=describe_machine(), software=describe_software(), threads=threads,
+        tolerance=TOLERANCE, networks=tuple(found),
+    )  # fmt: skip

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from depthwise.cli.options import AsJson
 from depthwise.cli.screen import screen, waiting
+from depthwise.spelling import Screen
 
 
 def calibrate(
@@ -34,4 +34,4 @@ def calibrate(
     else:
         screen().print(machine_table(found))
     if found.disturbed:
-        Console(stderr=True).print(Text(not_kept(found), style="bold red"), soft_wrap=True)
+        Screen(stderr=True).print(Text(not_kept(found), style="bold red"), soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from depthwise.cli.options import NETWORK_HELP, SHAPE_HELP, AsJson
+from depthwise.cli.options import NETWORK_HELP, AsJson, Shapes
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes
 
@@ -14,7 +14,7 @@ from depthwise.cli.source import describe, parse_settings, parse_shapes
 def compare(
     first: Annotated[str, typer.Argument(help=NETWORK_HELP)],
     second: Annotated[str, typer.Argument(help="Likewise.")],
-    shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP + " For both.")] = None,
+    shape: Shapes = None,
     first_settings: Annotated[
         list[str] | None, typer.Option("--set-first", help="An option of the first, name=value.")
     ] = None,

@@ -7,7 +7,9 @@ import typer
 from rich.text import Text
 
 from depthwise.cli.files import writing
+from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
+    AsJson,
     Directory,
     NetworkName,
     Optimize,
@@ -29,6 +31,7 @@ def compile(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    labels: LabelFile = None,
     target: TargetName = "native",
     cc: Annotated[
         str | None, typer.Option(help="A C compiler in place of the one that is installed with us.")
@@ -43,7 +46,7 @@ def compile(
         Literal["graph", "plan", "c"] | None,
         typer.Option(help="Print the rewritten graph, the plan or the C, and make no library."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compile a network to C and a shared library, and verify it against PyTorch."""
     with waiting(f"compiling {network} for {target}"):
@@ -60,9 +63,11 @@ def compile(
         if show:
             made = pipeline.show_stage(net, shapes, target, show, threads, optimize, tune)
         else:
+            names = find_labels(labels, weights, None, net, shapes)
             made = pipeline.compile(
-                net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize, tune=tune
-            )
+                net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize, tune=tune,
+                labels=names,
+            )  # fmt: skip
     if isinstance(made, str):
         print(made)
         return
@@ -75,12 +80,14 @@ def compile(
 
 
 def _summary(manifest: "Manifest") -> str:
+    from depthwise.accounting.units import in_units  # noqa: PLC0415
+
     memory, verification = manifest.memory, manifest.verification
     if verification is None:
         proven = "not verified, for this machine cannot run it"
     else:
         proven = f"equal to PyTorch within {verification.error:.1e} of the largest output"
     return (
-        f"for {manifest.build.target}, {memory.weights_bytes / 1e6:.2f} MB of weights, "
-        f"{memory.arena_bytes / 1e6:.2f} MB of memory; {proven}"
+        f"for {manifest.build.target}, {in_units(memory.weights_bytes, 'B')} of weights, "
+        f"{in_units(memory.arena_bytes, 'B')} of memory; {proven}"
     )

@@ -25,8 +25,8 @@ def cost(
     explained: Annotated[
         bool, typer.Option("--explain", help="Say what other counters print, and why.")
     ] = False,
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw the cost by layer into this .svg or .png.")
+    out: Annotated[
+        Path | None, typer.Option(help="Draw the cost by layer into this .svg or .png, too.")
     ] = None,
     timed: Annotated[
         bool, typer.Option("--machine", help="Predict the milliseconds of each layer here.")
@@ -37,8 +37,8 @@ def cost(
     """Count parameters, multiply-adds, bytes, memory and what each layer sees."""
     if as_csv and (as_json or explained):
         raise ValueError("--csv prints the layers alone: leave out --json and --explain")
-    if picture:
-        check_folder("--picture", picture)
+    if out:
+        check_folder("--out", out)
     with waiting(f"counting {network}"):
         from depthwise.accounting import cost_of_graph, explain  # noqa: PLC0415
         from depthwise.accounting.explain import explanation_table  # noqa: PLC0415
@@ -54,10 +54,10 @@ def cost(
             from depthwise.machine.prediction import with_latency  # noqa: PLC0415
 
             found = with_latency(found, graph, here)
-        if picture:
+        if out:
             from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
 
-            with writing_file("--picture", picture) as new:
+            with writing_file("--out", out) as new:
                 cost_picture(found, new)
         explanation = explain(graph) if explained else None
     if as_json:
@@ -66,9 +66,8 @@ def cost(
     elif as_csv:
         print(found.to_csv(), end="")
     else:
-        out = screen()
-        table = cost_table(found, all_layers, columns=out.width)
-        out.print(explanation_table(explanation) if explanation else table)
+        table = explanation_table(explanation) if explanation else cost_table(found, all_layers)
+        screen().print(table)
 
 
 def _find_machine() -> "Machine":

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from depthwise.cli.files import check_folder, writing_file
-from depthwise.cli.options import NETWORK_HELP, Settings, Shapes
+from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes
 from depthwise.cli.screen import waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes
 from depthwise.spelling import in_file_name, in_line
@@ -44,7 +44,7 @@ def draw(
     out: Annotated[
         Path | None, typer.Option(help="The .svg to write; NETWORK.svg where left out.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw a network's blocks, or how a convolution slides its window, as SVG."""
     options = parse_settings(settings)

@@ -38,16 +38,20 @@ def _describe_all() -> list[dict]:
 
 
 def _print_table(rows: list[dict]) -> None:
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from depthwise.accounting.fitted import Column, FittedTable  # noqa: PLC0415
+    from depthwise.accounting.units import in_units  # noqa: PLC0415
 
-    table = Table(box=None)
-    table.add_column("network", no_wrap=True)
-    table.add_column("parameters", no_wrap=True, justify="right")
-    table.add_column("pixels", no_wrap=True, justify="right")
-    table.add_column("what it is, and its options (--set)")
-    for row in rows:
-        millions, options = f"{row['parameters'] / 1e6:.2f} M", ", ".join(row["options"])
-        about = Text.assemble(row["summary"], "\n", (options, "dim"))
-        table.add_row(row["name"], millions, str(row["resolution"]), about)
-    screen().print(table)
+    columns = (
+        Column("network", kind="name", least=20),
+        Column("parameters"),
+        Column("pixels", 1),
+        Column("what it is, and its options (--set)", 2, "text", least=30),
+    )
+    cells = [
+        (
+            row["name"], in_units(row["parameters"]), str(row["resolution"]),
+            "\n".join([row["summary"], ", ".join(row["options"])]),
+        )
+        for row in rows
+    ]  # fmt: skip
+    screen().print(FittedTable(columns, cells))

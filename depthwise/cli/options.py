@@ -11,25 +11,29 @@ NETWORK_HELP = (
     "A name of `depthwise networks`, timm:NAME, torchvision:NAME, package.module:factory, "
     "path/file.py:factory, conv:KIND, or a .pt2 file."
 )
-SHAPE_HELP = "The input's shape, as in 1,3,224,224; repeat for each input."
-
 NetworkName = Annotated[str, typer.Argument(help=NETWORK_HELP)]
-Shapes = Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", help="The input's shape, as in 1,3,224,224; repeat where there are several."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option of the network, name=value; repeat for more."),
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else random.")
+    str | None,
+    typer.Option(help="imagenet (bundled), or a checkpoint; else the network's own, or random."),
 ]
 TargetName = Annotated[
     str, typer.Option(help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32.")
 ]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that share each run of the library.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that share each run.")]
 Optimize = Annotated[
     Literal["speed", "memory"], typer.Option(help="What for: speed, or the smallest arena.")
 ]
 Directory = Annotated[
     Path | None, typer.Option(help="The directory to save to; NETWORK-TARGET where left out.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

@@ -1,22 +1,23 @@
 """`depthwise predict`: what is in a photograph."""
 
 import json
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from depthwise.cli.options import NETWORK, WEIGHTS, AsJson, Settings
-from depthwise.cli.screen import name_left_out, screen, waiting
-from depthwise.cli.source import parse_settings
-from depthwise.spelling import in_line
+from depthwise.cli.labels import LabelFile, find_labels
+from depthwise.cli.options import NETWORK, NETWORK_HELP, WEIGHTS, AsJson, Settings, Shapes, Weights
+from depthwise.cli.screen import name_left_out, say, screen, waiting
+from depthwise.cli.source import is_untrained, open_network, parse_settings, parse_shapes
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from depthwise.cli.source import Net, Shape
     from depthwise.compiler.library import Library
     from depthwise.compiler.manifest import PreparationRecord
     from depthwise.weights import Preprocessing
@@ -26,17 +27,15 @@ Guesser = Callable[["Tensor"], "list[Guess]"]  # of a prepared photograph, the b
 
 
 def predict(
-    photos: Annotated[
-        list[Path] | None, typer.Argument(help="Images; without any, two that are bundled.")
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Images, and folders of them; without any, two that are bundled."),
     ] = None,
-    network: Annotated[
-        str | None, typer.Option(help="A name of `depthwise networks`.", show_default=NETWORK)
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="imagenet (bundled), or the path of a checkpoint.", show_default=WEIGHTS),
-    ] = None,
+    network: Annotated[str, typer.Option(help=NETWORK_HELP)] = NETWORK,
+    shape: Shapes = None,
     settings: Settings = None,
+    weights: Weights = None,
+    labels: LabelFile = None,
     library: Annotated[
         Path | None, typer.Option(help="Run what `depthwise compile` saved there, in place of it.")
     ] = None,
@@ -44,60 +43,106 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Name what is in photographs, with probabilities."""
-    if library and (network or weights or settings):
-        raise ValueError(f"{library} is a whole network: leave out --network, --weights and --set")
-    with waiting(f"looking with {library or network or NETWORK}"):
+    if library and (network != NETWORK or weights or settings or shape):
+        raise ValueError(
+            f"{library} is a whole network: leave out --network, --weights, --set and --shape"
+        )
+    with waiting(f"looking with {library or network}"):
         from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
 
+        found = _find_images(images) if images else [*PHOTOGRAPHS]
+        folder = next((place for place in images or () if place.is_dir()), None)
         if library:
-            prepare, guess = _library(library)
+            prepare, guess = _library(library, labels)
         else:
-            chosen = network or NETWORK
-            prepare, guess = _network(chosen, weights or WEIGHTS, parse_settings(settings))
+            options, shapes = parse_settings(settings), parse_shapes(shape)
+            source = _open(network, options, weights, shapes)
+            prepare, guess = _network(
+                *source, weights or network, find_labels(labels, weights, folder, *source)
+            )
         guesses, broken = {}, []
-        for photo, pixels in prepare.apply_each(photos or PHOTOGRAPHS):
+        for photo, pixels in prepare.apply_each(found):
             if isinstance(pixels, ValueError):
                 broken.append(str(pixels))
             else:
                 guesses[str(photo)] = guess(pixels)[:top]
     name_left_out(broken, len(guesses))
     if as_json:
-        print(json.dumps({photo: _as_rows(best) for photo, best in guesses.items()}, indent=2))
+        print(json.dumps({photo: _as_rows(rows) for photo, rows in guesses.items()}, indent=2))
     else:
         _print_table(guesses)
 
 
-def _network(
-    network: str, weights: str, options: dict[str, str]
-) -> "tuple[Preprocessing, Guesser]":
-    """Return what guesses with PyTorch, and how photographs are prepared for it."""
-    import torch  # noqa: PLC0415
+def _find_images(places: list[Path]) -> list[Path]:
+    """Return the images that are named, and those in the folders that are."""
+    from depthwise.shipping.order import SUFFIXES, list_images  # noqa: PLC0415
 
-    from depthwise.weights import build, find_pretrained  # noqa: PLC0415
+    found: list[Path] = []
+    for place in places:
+        inside = list_images(place) if place.is_dir() else [place]
+        if not inside:
+            raise ValueError(f"{place}: no image in it, of {', '.join(SUFFIXES)}")
+        found += inside
+    return found
+
+
+def _open(
+    network: str, options: dict[str, str], weights: str | None, shapes: "tuple[Shape, ...]"
+) -> "tuple[Net, tuple[Shape, ...]]":
+    """Return the network and its shapes; ours come with their ImageNet weights."""
+    if not weights and is_untrained(network, options, None) and ":" not in network:
+        weights = WEIGHTS
+    if is_untrained(network, options, weights):
+        raise ValueError(f"{network} has random weights, which name nothing: give --weights")
+    return open_network(network, options, weights, shapes)
+
+
+def _network(
+    net: "Net", shapes: "tuple[Shape, ...]", source: str, labels: tuple[str, ...]
+) -> "tuple[Preprocessing, Guesser]":
+    """Return what guesses with PyTorch, and how photographs are prepared for it.
+
+    Raises ValueError where the network is no classifier.
+    """
+    import torch  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415
+
+    from depthwise.graph.exported import as_module  # noqa: PLC0415
+    from depthwise.weights import find_pretrained  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, class_names  # noqa: PLC0415
 
-    net = build(network, weights=weights, **options).eval()
-    preprocessing = _preprocessing(network, weights, net)
+    module = net if isinstance(net, nn.Module) else as_module(net)
+    with torch.inference_mode():
+        scores = module(*(torch.zeros(shape) for shape in shapes))
+    outputs = [tuple(scores.shape)] if isinstance(scores, torch.Tensor) else []
+    side = _check_classifier(source, shapes, outputs)
+    pretrained = find_pretrained(net)
+    prepare = pretrained.preprocessing.for_side(side) if pretrained else _assume(source, side)
 
     def guess(pixels: "Tensor") -> "list[Guess]":
         with torch.inference_mode():
-            scores = net(pixels)[0].numpy()
-        return best_classes(scores, class_names(find_pretrained(net), len(scores)))
+            scores = module(pixels)[0].numpy()
+        return best_classes(scores, labels or class_names(pretrained, len(scores)))
 
-    return preprocessing, guess
+    return prepare, guess
 
 
-def _library(directory: Path) -> "tuple[Preprocessing, Guesser]":
+def _library(directory: Path, file: Path | None) -> "tuple[Preprocessing, Guesser]":
     """Return what guesses with a saved library, and how photographs are prepared for it.
 
     Raises ValueError where it is no classifier.
     """
     from depthwise.compiler.library import load  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, usual_names  # noqa: PLC0415
+    from depthwise.weights.labels import check_labels, read_label_file  # noqa: PLC0415
 
     library = load(directory)
     preprocessing = _recorded(directory, library)
-    labels, preparation = library.manifest.network.labels, library.manifest.network.preparation
+    network = library.manifest.network
+    labels, preparation = network.labels, network.preparation
+    if file:
+        labels = read_label_file(file)
+        check_labels(labels, [output.shape for output in network.outputs], f"--labels {file}")
     if preparation:  # the library normalises images itself
         preprocessing = preprocessing.model_copy(update={"mean": (0,) * 3, "std": (1,) * 3})
 
@@ -123,39 +168,34 @@ def _recorded(directory: Path, library: "Library") -> "Preprocessing":
     network = library.manifest.network
     inputs, outputs = ([t.shape for t in side] for side in (network.inputs, network.outputs))
     last = network.preparation is not None and network.preparation.layout == "nhwc"
-    match [(n, c, h, w) for n, h, w, c in inputs] if last else inputs, outputs:
-        case [(1, 3, height, width)], [(1, _)] if height == width:
-            side = height
-        case _:
-            raise ValueError(
-                f"{directory} holds {network.name}, from {_join(inputs)} to {_join(outputs)}: to "
-                "name what is in a photograph it must be from (1, 3, SIDE, SIDE) to (1, CLASSES)"
-            )
+    shapes = [(n, c, h, w) for n, h, w, c in inputs] if last else inputs
+    side = _check_classifier(f"{directory} holds {network.name}", shapes, outputs)
     if network.preprocessing is None:
         return _assume(str(directory), side)
     recorded = Preprocessing.model_validate(network.preprocessing)
     if recorded.crop == side:
         return recorded
     scaled = recorded.for_side(side)
-    print(
-        f"depthwise: {in_line(str(directory))} is compiled for {side} pixels, and its weights are "
-        f"for {recorded.crop}: photographs are resized to {scaled.resize}, the middle {side}",
-        file=sys.stderr,
+    say(
+        f"{directory} is compiled for {side} pixels, and its weights are for "
+        f"{recorded.crop}: photographs are resized to {scaled.resize}, the middle {side}"
     )
     return scaled
 
 
-def _join(shapes: list[tuple[int, ...]]) -> str:
-    return " and ".join(map(str, shapes))
+def _check_classifier(what: str, inputs: "Sequence[Shape]", outputs: "Sequence[Shape]") -> int:
+    """Return the pixels of a side of what it takes. Raises ValueError where it is no classifier."""
+    match list(inputs), list(outputs):
+        case [(1, 3, height, width)], [(1, _)] if height == width:
+            return height
+    raise ValueError(
+        f"{what}, from {_join(inputs)} to {_join(outputs)}: to name what is in a photograph it "
+        "must be from (1, 3, SIDE, SIDE) to (1, CLASSES)"
+    )
 
 
-def _preprocessing(network: str, weights: str, net: "nn.Module") -> "Preprocessing":
-    from depthwise.families import find_network  # noqa: PLC0415
-    from depthwise.weights import find_pretrained  # noqa: PLC0415
-
-    if recorded := find_pretrained(net):
-        return recorded.preprocessing
-    return _assume(weights, find_network(network).resolution)
+def _join(shapes: "Sequence[Shape]") -> str:
+    return " and ".join(map(str, shapes)) or "nothing"
 
 
 def _assume(source: str, side: int) -> "Preprocessing":
@@ -163,10 +203,9 @@ def _assume(source: str, side: int) -> "Preprocessing":
     from depthwise.weights import imagenet_preprocessing  # noqa: PLC0415
 
     assumed = imagenet_preprocessing(side)
-    print(
-        f"depthwise: {in_line(source)} does not record its preprocessing; ImageNet's usual is "
-        f"assumed: {assumed.resize} pixels, the middle {assumed.crop}",
-        file=sys.stderr,
+    say(
+        f"{source} does not record its preprocessing; ImageNet's usual is assumed: "
+        f"{assumed.resize} pixels, the middle {assumed.crop}"
     )
     return assumed
 
@@ -176,11 +215,13 @@ def _as_rows(best: "list[Guess]") -> list[dict]:
 
 
 def _print_table(guesses: "dict[str, list[Guess]]") -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from depthwise.accounting.fitted import Column, FittedTable  # noqa: PLC0415
 
+    columns = (Column(""), Column("", kind="name"))
     for photo, best in guesses.items():
-        table = Table(box=None, title=Path(photo).name, title_justify="left", show_header=False)
-        table.add_column(justify="right")
-        for name, probability in best:
-            table.add_row(f"{probability:.1%}", name)
-        screen().print(table)
+        screen().print(Text(Path(photo).name, style="italic"))
+        screen().print(FittedTable(columns, [(_percent(share), name) for name, share in best]))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.0005 else "<0.1%"

@@ -1,29 +1,32 @@
 """`depthwise ship`: from a network to a verified library and a report, in one command."""
 
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from depthwise.cli.files import writing
+from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
     NETWORK,
     NETWORK_HELP,
     WEIGHTS,
+    AsJson,
     Directory,
     Optimize,
     Settings,
     Shapes,
     TargetName,
     Threads,
+    Weights,
 )
-from depthwise.cli.screen import name_left_out, progress, screen, waiting
+from depthwise.cli.screen import name_left_out, say, screen, waiting
 from depthwise.cli.source import (
     default_directory,
     is_untrained,
@@ -50,14 +53,13 @@ def ship(
     ] = None,
     shape: Shapes = None,
     settings: Settings = None,
-    weights: Annotated[
-        str | None, typer.Option(help="imagenet (bundled), or a checkpoint; else the network's.")
-    ] = None,
+    weights: Weights = None,
+    labels: LabelFile = None,
     target: TargetName = "native",
     threads: Threads = 1,
     optimize: Optimize = "speed",
     out: Directory = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count, compile, verify and time a network: a directory with its library and a report.
 
@@ -65,7 +67,6 @@ def ship(
     """
     name, chosen = network or NETWORK, weights or (None if network else WEIGHTS)
     options = parse_settings(settings)
-    console = progress()
     with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
@@ -77,20 +78,22 @@ def ship(
         with writing("--out", directory):
             check_replaceable(directory)
         source = _open(name, options, chosen, shape)
+        names = find_labels(labels, chosen, images, source.net, source.shapes)
+        source = replace(source, labels=names)
         found, left_out = _find_images(images, source)
         usable, broken = _sort_out(found, source)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
             [("--set", text) for text in settings or ()],
-            [("--images", images), ("--weights", weights), ("--out", out)],
+            [("--images", images), ("--weights", weights), ("--labels", labels), ("--out", out)],
             [("--target", target if target != "native" else None)],
             [("--threads", threads if threads > 1 else None)],
             [("--optimize", optimize if optimize != "speed" else None)],
         )
         order = shipping.Order(source, build, directory, command, usable, left_out, broken)
     with _keeping(order):
-        report = _run(order, console)
+        report = _run(order)
     if as_json:
         print(in_json(report.model_dump_json(indent=2)))
     else:
@@ -153,17 +156,17 @@ def _sort_out(
     return usable, broken
 
 
-def _run(order: "Order", console: Console) -> "Report":
+def _run(order: "Order") -> "Report":
     from depthwise.shipping import STAGES, ship  # noqa: PLC0415
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=len(STAGES))
+    with waiting("shipping", total=len(STAGES)) as display:
 
         def told(stage: "Stage", kept: bool) -> None:
-            again = " (as it was kept)" if kept else ""
             number = [each.part for each in STAGES].index(stage.part)
-            bar.update(task, description=f"{stage.doing}{again}", completed=number)
+            doing = f"{stage.doing}{' (as it was kept)' if kept else ''}"
+            display.update(doing, done=number)
+            if not sys.stderr.isatty():
+                say(f"{number + 1} of {len(STAGES)}: {doing}")
 
         return ship(order, told)
 

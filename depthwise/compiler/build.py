@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
+from depthwise.accounting.finding import counted
 from depthwise.compiler.cache import (
     BuildError,
     cache_directory,
@@ -27,6 +26,7 @@ from depthwise.compiler.cache import (
 )
 from depthwise.compiler.children import Children
 from depthwise.compiler.disk import replace_text
+from depthwise.compiler.progress import stage
 from depthwise.compiler.target import Target
 
 Arguments = tuple[str, ...]
@@ -35,7 +35,8 @@ OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
 EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
 WASM_STACK = 64 * 1024  # bytes: no kernel's frame has 2 KiB, and what is not used is memory lost
-PATIENCE = 2.0  # seconds without a progress bar
+MOMENT = 0.3  # seconds in which what was compiled before is found
+KERNEL = re.compile(r"visibility\(\"hidden\"\)\)\) .*\{$", re.MULTILINE)  # as emit defines each
 FIRST_LINES = 12  # of a compiler's errors
 
 
@@ -138,7 +139,7 @@ def _compile_units(
             key = _digest([unit, compiler.identity, flags])
             command = (*compiler.command, *flags, "-c", str(source))
             futures.append(pool.submit(_compile_unit, source, key, command, children))
-        _show_progress(futures)
+        _show_progress(futures, units)
         return [future.result() for future in futures]
 
 
@@ -193,17 +194,17 @@ def _run(command: Arguments, source: Path, children: Children) -> None:
     )
 
 
-def may_draw() -> bool:
-    """Tell whether there is a terminal for a bar, on whose line no other display draws."""
-    return sys.stderr.isatty() and not hasattr(sys.stderr, "rich_proxied_file")
-
-
-def _show_progress(futures: Sequence[Future[Path]]) -> None:
-    """Show a bar at the terminal, once the wait has taken `PATIENCE`."""
-    done, waiting = wait(futures, timeout=PATIENCE)
-    if not waiting or not may_draw():
+def _show_progress(futures: Sequence[Future[Path]], units: Arguments) -> None:
+    """Show how far the units are that were not compiled before, by the kernels in each."""
+    _, waiting = wait(futures, timeout=MOMENT)
+    if not waiting:
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("compiling C", total=len(futures), completed=len(done))
-        for _ in as_completed(waiting):
-            bar.advance(task)
+    kernels = {
+        future: len(KERNEL.findall(unit)) or 1
+        for future, unit in zip(futures, units, strict=True)
+        if future in waiting
+    }
+    total = sum(kernels.values())
+    with stage(f"compiling {counted(total, 'kernel')}", total, pace="compiling") as advance:
+        for future in as_completed(waiting):
+            advance(kernels[future])

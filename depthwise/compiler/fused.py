@@ -21,6 +21,7 @@ from depthwise.graph.ops import (
     Reduce,
 )
 from depthwise.graph.shapes import infer
+from depthwise.graph.show import describe
 
 Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear
 Arithmetic = Binary | BatchNorm
@@ -34,6 +35,19 @@ class Epilogue:
     add: bool = False
     after: Activation | None = None
 
+    def __str__(self) -> str:
+        """What is done, in words: relu, plus the residual, relu."""
+        residual = "plus the residual" if self.add else ""
+        return ", ".join(filter(None, (in_words(self.before), residual, in_words(self.after))))
+
+
+def in_words(activation: Activation | None) -> str:
+    """Return what an activation is, with its numbers: relu, clamp 0 6; "" for none."""
+    if activation is None:
+        return ""
+    numbers = " ".join(f"{number:g}" for number in activation.parameters)
+    return f"{activation.function} {numbers}".strip()
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -44,6 +58,11 @@ class Fused:
 
     op: Convolution | Arithmetic
     epilogue: Epilogue
+
+    def __str__(self) -> str:
+        """The operator, and what is done to its result."""
+        then = str(self.epilogue)
+        return describe(self.op) + (f", then {then}" if then else "")
 
 
 @dataclass(frozen=True)

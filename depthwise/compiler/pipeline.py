@@ -52,6 +52,7 @@ from depthwise.graph import Graph, Shape, Unsupported, capture, check, export, s
 from depthwise.graph.archive import load_program
 from depthwise.spelling import in_line
 from depthwise.weights import Pretrained, find_pretrained
+from depthwise.weights.labels import check_labels
 
 Network = nn.Module | ExportedProgram | str | PathLike[str]
 
@@ -62,7 +63,7 @@ UNITS = 4  # translation units that are compiled at once
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     net: Network, *shapes: Shape, threads: int = 1, target: str = "native", cc: str | None = None,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
-    optimize: Optimize = "speed", tune: bool = False,
+    optimize: Optimize = "speed", tune: bool = False, labels: Sequence[str] = (),
 ) -> Library:  # fmt: skip
     """Lower `net`, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
@@ -73,7 +74,8 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     arena; `tune` tries a few ways to compute each convolution, where the target is this machine and
     speed is asked for: seconds at the first time, none after it. With a `preparation` it takes raw
     images, samples too, and normalises them itself: in the weights of the first convolution, where
-    the network starts with one.
+    the network starts with one. `labels` are names of a classifier's classes, in the order of its
+    outputs: they are kept in the manifest.
     Raises Unsupported, naming the operator and its module, where the network cannot be lowered,
     ValueError for shapes, options or samples that do not fit.
     """
@@ -84,6 +86,8 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     program = open_program(net, shapes)
     captured = capture(program)
     check_keys(captured)
+    if labels:
+        check_labels(labels, [captured.type(o.value).shape for o in captured.outputs], "labels")
     cost = cost_of_graph(captured, network_name(net))
     if chosen.runs_here:
         check_run(cost.input_shapes, cost.peak_bytes)
@@ -92,7 +96,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         check_arena(plan)
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads)).read_bytes()
     manifest = make_manifest(
-        plan, cost, shared, find_compiler(cc), find_pretrained(net), preparation
+        plan, cost, shared, find_compiler(cc), find_pretrained(net), preparation, tuple(labels)
     )
     artefact = Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
     if chosen.runs_here:
@@ -192,9 +196,12 @@ def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
 
 def make_manifest(
     plan: Plan, cost: Cost, shared: bytes, compiler: Compiler, pretrained: Pretrained | None,
-    preparation: Preparation | None,
+    preparation: Preparation | None, labels: tuple[str, ...] = (),
 ) -> Manifest:  # fmt: skip
-    """Return what the library says of itself; `pretrained` is the record of bundled weights."""
+    """Return what the library says of itself; `pretrained` is the record of bundled weights.
+
+    Classes are named by `labels`, else as that record does.
+    """
     graph = plan.graph
     preprocessing = pretrained.preprocessing.model_dump(mode="json") if pretrained else None
     if preprocessing and preparation:  # what is left to be done outside
@@ -210,7 +217,7 @@ def make_manifest(
         ),
         params=cost.params,
         macs=None if cost.not_counted else cost.macs,
-        labels=pretrained.class_names if pretrained else (),
+        labels=labels or (pretrained.class_names if pretrained else ()),
         preprocessing=preprocessing,
         preparation=PreparationRecord(**asdict(preparation)) if preparation else None,
     )

@@ -1,41 +1,121 @@
-"""The plan as text: a line a call, then the arena."""
+"""The plan as text: a line a call, a line a buffer, and the sizes of memory."""
 
+from collections.abc import Iterable
+from math import prod
+
+from depthwise.accounting.finding import counted
+from depthwise.accounting.fitted import Column, FittedTable
+from depthwise.accounting.tables import in_shape, render
+from depthwise.accounting.units import in_units
+from depthwise.compiler.fused import Epilogue, in_words
 from depthwise.compiler.partition import Group
-from depthwise.compiler.places import Argument, Place, Table
+from depthwise.compiler.places import FLOAT, Argument, Place, Step
 from depthwise.compiler.plan import Plan
+from depthwise.graph.ops import Activation
 from depthwise.spelling import in_line
+
+WIDE = 1000  # characters: a plan is read in an editor, or with `less -S`
+STEPS = (
+    Column("step"), Column("module", kind="word"), Column("kernel", kind="word"),
+    Column("in", kind="word"), Column("out", kind="word"), Column("rows", kind="word"),
+    Column("weights"), Column("reads", kind="word"), Column("writes", kind="word"),
+    Column("how", kind="word"),
+)  # fmt: skip
+BUFFERS = (
+    Column("buffer", kind="word"), Column("size"), Column("at"), Column("from step"),
+    Column("to step"), Column("holds", kind="word"),
+)  # fmt: skip
+SHOWN = 3  # values of a buffer that are named
 
 
 def show_plan(plan: Plan) -> str:
-    """Return the kernel calls in order, with their literals and places, and the sizes of memory."""
-    lines = [
-        f"{step.kernel:<20} {' '.join(_show(a, plan) for a in step.arguments)}"
-        f"{'  ' + in_line(step.comment) if step.comment else ''}  # {in_line(step.path)}"
-        for step in plan.steps
-    ]
-    lines += [_show_group(group, plan) for group in plan.groups if group.height or group.remark]
-    weights = plan.weights.nbytes
-    lines.append(f"arena {plan.arena.bytes} bytes, weights {weights} bytes, {plan.target.name}")
-    return "\n".join(lines)
+    """Return the kernel calls in order with sizes and places, the buffers, and sizes of memory."""
+    title = f"{len(plan.steps)} steps for {plan.target.name}, on {counted(plan.threads, 'thread')}"
+    steps = FittedTable(STEPS, [_step(i, s, plan) for i, s in enumerate(plan.steps, 1)])
+    groups = [_show_group(group, plan) for group in plan.groups if group.height or group.remark]
+    last = (
+        f"arena {_bytes(plan.arena.bytes)}, weights {_bytes(plan.weights.nbytes)}, "
+        f"{plan.target.name}"
+    )
+    parts = [title, render(steps, WIDE), *groups, "", render(_buffers(plan), WIDE), "", last]
+    return "\n".join(parts)
+
+
+def _step(number: int, step: Step, plan: Plan) -> tuple[str, ...]:
+    read = [place for place in step.places if place not in step.written]
+    values = [place for place in read if plan.buffers[place.buffer].space != "weights"]
+    weights = FLOAT * sum(prod(p.shape) for p in read if p not in values)
+    how = [in_line(step.comment), *map(_say, step.arguments)]
+    return (
+        str(number), in_line(step.path or step.name), step.kernel.removeprefix("f32_"),
+        in_shape(values[0].shape) if values else "", in_shape(step.written[0].shape),
+        _rows(step, plan), in_units(weights, "B") if weights else "", _names(values, plan),
+        _names(step.written, plan), ", ".join(filter(None, how)),
+    )  # fmt: skip
+
+
+def _say(argument: Argument) -> str:
+    """Return what an argument does to each element, in words; "" for all others."""
+    match argument:
+        case Activation():
+            return in_words(argument)
+        case Epilogue() if str(argument):
+            return f"then {argument}"
+    return ""
+
+
+def _rows(step: Step, plan: Plan) -> str:
+    """Return how many rows of its value a step makes, where it is a band of them."""
+    whole = plan.graph.type(step.name).shape if step.name else ()
+    made = step.written[0].shape
+    if len(whole) != 4 or len(made) != 4 or step.outputs > 1:
+        return ""
+    rows = made[2] * made[3] // whole[3]  # pixels may lie in one row for the kernel
+    return f"{rows} of {whole[2]}" if 0 < rows < whole[2] else ""
+
+
+def _names(places: Iterable[Place], plan: Plan) -> str:
+    return " ".join(dict.fromkeys(_name(place.buffer, plan) for place in places))
+
+
+def _name(number: int, plan: Plan) -> str:
+    buffer = plan.buffers[number]
+    return f"b{number}" if buffer.space == "arena" else f"{buffer.space} {buffer.index}"
+
+
+def _buffers(plan: Plan) -> FittedTable:
+    """Return a row a buffer of the arena: where it lies, and from when to when it is needed."""
+    needed: dict[int, list[int]] = {}
+    for number, step in enumerate(plan.steps, 1):
+        for place in step.places:
+            needed.setdefault(place.buffer, []).append(number)
+    held: dict[int, list[str]] = {}
+    for value, place in plan.places.items():
+        held.setdefault(place.buffer, []).append(value)
+    rows = [
+        (
+            f"b{buffer}", in_units(FLOAT * plan.buffers[buffer].floats, "B"),
+            f"{plan.arena.offsets[buffer]:,}", str(numbers[0]), str(numbers[-1]),
+            _say_held(held.get(buffer, [])),
+        )
+        for buffer, numbers in sorted(needed.items())
+        if buffer in plan.arena.offsets
+    ]  # fmt: skip
+    return FittedTable(BUFFERS, rows)
+
+
+def _say_held(values: list[str]) -> str:
+    more = len(values) - SHOWN
+    names = in_line(", ".join(values[:SHOWN])) or "a band of rows, or what a step works in"
+    return f"{names} and {more} more" if more > 0 else names
 
 
 def _show_group(group: Group, plan: Plan) -> str:
-    first, last = (in_line(plan.whole.steps[at].path) for at in (group.first, group.last))
+    first, last = (plan.whole.steps[at] for at in (group.first, group.last))
     streamed = f"in bands of {group.height} rows" if group.height else "not streamed"
-    return f"{first} to {last} {streamed}{group.remark}"
+    names = (in_line(step.path or step.name or "the input") for step in (first, last))
+    return f"{' to '.join(names)} {streamed}{group.remark}"
 
 
-def _show(argument: Argument, plan: Plan) -> str:
-    match argument:
-        case Place(buffer, offset):
-            space = plan.buffers[buffer].space
-            start = plan.arena.offsets.get(buffer, 0) // 4
-            return f"{space}[{start + offset}]"
-        case Table(values):
-            return "{" + ",".join(map(str, values)) + "}"
-        case int() | float():
-            return f"{argument:g}"
-        case None:
-            return "-"
-        case _:
-            return str(argument)
+def _bytes(count: int) -> str:
+    return f"{in_units(count, 'B')} ({count:,} bytes)" if count >= 1000 else f"{count} bytes"

@@ -7,14 +7,12 @@ by step: so each way finds the caches, borders and weights as they are in the ne
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from depthwise.compiler.algorithms import Algorithm, Algorithms, Layer, candidates
-from depthwise.compiler.build import may_draw
 from depthwise.compiler.clock import build_clocked
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.progress import track
 from depthwise.compiler.target import Target
 from depthwise.compiler.trials import Trial, TrialCache
 from depthwise.graph import Graph
@@ -37,8 +35,8 @@ def measure_parts(plans: Sequence[Plan], cc: str | None, part_of: PartOf) -> Rou
     members = [_members(plan, part_of) for plan in plans]
     found = {part: np.zeros((ROUNDS, len(plans))) for part in members[0]}
     turns = [(r, n) for r in range(ROUNDS) for n in range(len(plans))]
-    console = Console(stderr=True, quiet=not may_draw())
-    for r, n in track(turns, "timing layers", console=console, transient=True):
+    doing = f"timing {len(members[0])} layers in {len(plans)} ways"
+    for r, n in track(turns, doing, len(turns) * SECONDS):
         runs = trials[n].runs(SECONDS, LEAST_RUNS)
         for part, steps in members[n].items():
             found[part][r, n] = np.median(runs[:, steps].sum(axis=1))

@@ -39,7 +39,12 @@ def _relative(name: str, node: Node) -> str:
 
 
 def describe(op: Op) -> str:
-    """Return an operator and the attributes that are not at their usual value."""
+    """Return an operator and the attributes that are not at their usual value.
+
+    One that says itself what it is, is asked.
+    """
+    if type(op).__str__ is not object.__str__:
+        return str(op)
     usual = {
         "stride": (1, 1), "dilation": (1, 1), "padding": (0, 0, 0, 0), "groups": 1, "ceil": False,
         "parameters": (), "offset_groups": 1, "divisor": None,

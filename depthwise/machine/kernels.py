@@ -14,6 +14,7 @@ from depthwise.compiler.clock import Clocked, build_clocked
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.progress import track
 from depthwise.compiler.target import Target, find_target
 from depthwise.graph import capture
 from depthwise.machine.calibration import calibrate, keep
@@ -50,7 +51,8 @@ def time_kernels(machine: Machine) -> Machine:
     probes = Probes(target, target.lanes)
     rows: list[Timed] = []
     reasons = [here.disturbed]
-    for sample in SAMPLES:
+    doing = f"timing our kernels in {len(SAMPLES)} networks"
+    for sample in track(SAMPLES, doing, pace="kernels"):
         found, disturbed = _time_quietly(sample_plan(sample, target), here, probes)
         rows += found
         reasons.append(disturbed)

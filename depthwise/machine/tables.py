@@ -1,11 +1,20 @@
 """A measured machine as a table for a person to read."""
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from depthwise.accounting.fitted import Column, FittedTable
 from depthwise.machine.passes import AGREE
 from depthwise.machine.record import Machine, Spread
+
+MACHINE_COLUMNS = (
+    Column("", kind="word"),
+    Column("best"),
+    Column("median", 2),
+    Column("worst", 3),
+    Column("", kind="word"),
+    Column("measured", 1, "word"),
+)
 
 
 def not_kept(machine: Machine) -> str:
@@ -18,27 +27,21 @@ def not_kept(machine: Machine) -> str:
 
 def machine_table(machine: Machine) -> RenderableType:
     """Return a row a quantity: the best, the median and the worst round."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for title in ("best", "median", "worst"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("", style="dim")
-
+    rows = []
     for peak in machine.peaks:
-        label = f"multiply-adds, {peak.lanes} floats a vector"
-        table.add_row(label, *_numbers(peak.gflops, "{:.1f}"), "GFLOP/s", "one core")
-    table.add_section()
+        label = f"multiply-adds, {peak.lanes} lanes"
+        rows.append((label, *_numbers(peak.gflops, "{:.1f}"), "GFLOP/s", "one core"))
     for reading in machine.readings:
-        row = _numbers(reading.gigabytes, "{:.1f}")
+        numbers = _numbers(reading.gigabytes, "{:.1f}")
         span = f"one core, over {_bytes(reading.span)}{_cache(machine, reading.level)}"
-        table.add_row(f"reading from {reading.level}", *row, "GB/s", span)
+        rows.append((f"reading from {reading.level}", *numbers, "GB/s", span))
     if second := machine.second:
-        table.add_section()
         for label, spread in (("arithmetic", second.arithmetic), ("memory", second.memory)):
-            row = _numbers(spread, "{:.2f}")
-            table.add_row(f"two threads, {label}", *row, "x one", "2 is a whole core more")
-        table.add_row("two threads meet", *_numbers(second.barrier, "{:.0f}"), "ns", "spin barrier")
+            numbers = _numbers(spread, "{:.2f}")
+            rows.append((f"two threads, {label}", *numbers, "x one", "2 is a whole core more"))
+        meeting = _numbers(second.barrier, "{:.0f}")
+        rows.append(("two threads meet", *meeting, "ns", "spin barrier"))
+    table = FittedTable(MACHINE_COLUMNS, rows)
     title = Text.assemble((machine.cpu, "bold"), f", {machine.cores} cores, {machine.target}")
     notes = [f"{machine.rounds} rounds on {machine.date}, {machine.age}, {machine.compiler}"]
     if machine.apart > AGREE:

@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from depthwise.accounting.cost import Cost, Layer
 from depthwise.accounting.count import CONVENTION
-from depthwise.accounting.tables import in_units
+from depthwise.accounting.units import in_units
 from depthwise.report.colours import COLOURS, colour_name
 from depthwise.report.plots import save_figure
 from depthwise.spelling import in_line

@@ -5,13 +5,18 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from depthwise.accounting.tables import in_units
+from depthwise.accounting.units import in_seconds, in_units
 from depthwise.spelling import in_line
 
 
 def number(value: float, digits: int = 0, unit: str = "") -> Markup:
-    """Return a number with so many digits after the point."""
-    return _mark(value, f"{value:,.{digits}f} {unit}".strip())
+    """Return a number with so many digits after the point; one that is not zero is not shown so."""
+    return _mark(value, f"{_rounded(value, digits)} {unit}".strip())
+
+
+def duration(milliseconds: float) -> Markup:
+    """Return a time in the unit that suits it."""
+    return _mark(milliseconds, in_seconds(1e-3 * milliseconds).replace("us", "µs"))
 
 
 def units(value: float, unit: str = "") -> Markup:
@@ -21,7 +26,7 @@ def units(value: float, unit: str = "") -> Markup:
 
 def percent(value: float, digits: int = 0) -> Markup:
     """Return a share as percent."""
-    return _mark(value, f"{100 * value:.{digits}f} %")
+    return _mark(value, f"{_rounded(100 * value, digits)} %")
 
 
 def share(value: float | None) -> Markup:
@@ -52,7 +57,14 @@ def path(text: str) -> Markup:
 BREAKS = re.compile(r"(?<=[._])|(?<=[a-z0-9])(?=[A-Z])")
 
 
-FILTERS = {f.__name__: f for f in (number, units, percent, share, times, tiny, sizes, path)}
+FILTERS = {
+    f.__name__: f for f in (number, duration, units, percent, share, times, tiny, sizes, path)
+}
+
+
+def _rounded(value: float, digits: int) -> str:
+    text = f"{value:,.{digits}f}"
+    return f"<{10**-digits:.{digits}f}" if value > 0 and not float(text.replace(",", "")) else text
 
 
 def _mark(value: float, text: str) -> Markup:

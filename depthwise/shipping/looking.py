@@ -13,8 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from depthwise.accounting.finding import counted
 from depthwise.compiler.difference import relative_error
 from depthwise.compiler.library import Library, load
+from depthwise.compiler.progress import track
 from depthwise.graph.exported import as_module
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Looked, Report
 from depthwise.shipping.order import Order, Source
@@ -39,7 +41,10 @@ def look(order: Order, _: Report) -> Looked:
         remark = f"This machine cannot run a library for {order.build.chosen.name}."
         return Looked(images=(), features=(), remarks=(remark,))
     library = load(order.directory)
-    found = [_look(source, library, image, prepare) for image in order.images]
+    images = track(
+        order.images, f"looking at {counted(len(order.images), 'image')}", pace="looking"
+    )
+    found = [_look(source, library, image, prepare) for image in images]
     features = [f for image in order.images[:WATCHED] for f in _features(source, image, prepare)]
     return Looked(images=tuple(found), features=tuple(features), remarks=tuple(_remarks(order)))
 
@@ -49,9 +54,10 @@ def _remarks(order: Order) -> Iterator[str]:
     if source.untrained:
         yield "The weights are random: what the network would take the photographs for is not said."
     elif source.pretrained is None:
+        nor = "" if source.labels else ", nor the names of their classes"
         yield (
-            "The weights do not record how photographs are prepared, nor the names of their "
-            "classes: ImageNet's usual way is assumed."
+            f"The weights do not record how photographs are prepared{nor}: ImageNet's usual way is "
+            "assumed."
         )
     if order.left_out:
         yield f"Of the folder's images {order.left_out} more were left out."
@@ -68,7 +74,7 @@ def _look(source: Source, library: Library, path: Path, prepare: Preprocessing) 
     error = max(relative_error(y, e) for y, e in zip(scores, _flat(expected), strict=True))
     guesses: list[tuple[str, float]] = []
     if not source.untrained and [y.ndim for y in scores] == [2] and scores[0].shape[1] > 1:
-        names = class_names(source.pretrained, scores[0].shape[1])
+        names = source.labels or class_names(source.pretrained, scores[0].shape[1])
         guesses = best_classes(scores[0][0], names)[:TOP]
     return ImageRecord(
         file=in_line(path.name), picture=_photograph(pixels, prepare), error=error,

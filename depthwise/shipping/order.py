@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 from torch import nn
@@ -22,7 +23,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 class Source:
     """A network as it is called, its options and weights, and what they build.
 
-    `weights` is empty for the network's own, `untrained` tells that these are random.
+    `weights` is empty for the network's own, `untrained` tells that these are random; `labels`
+    are names of its classes that the user gave, where there are any.
     """
 
     network: str
@@ -31,6 +33,7 @@ class Source:
     untrained: bool
     net: nn.Module | ExportedProgram
     shapes: tuple[Shape, ...]
+    labels: tuple[str, ...] = ()
 
     @cached_property
     def program(self) -> ExportedProgram:
@@ -110,16 +113,24 @@ class Order:
     rounds: int = 5
 
 
+def list_images(folder: Path) -> list[Path]:
+    """Return the images in a folder and in its folders, by name: one of each folder by turns."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    groups = (
+        sorted(each for each in place.iterdir() if each.suffix.lower() in SUFFIXES)
+        for place in (folder, *inside)
+    )
+    return [path for turn in zip_longest(*groups) for path in turn if path and not path.is_dir()]
+
+
 def find_images(folder: Path) -> tuple[tuple[Path, ...], int]:
-    """Return the first images of a folder by name, and how many more there are.
+    """Return the first images of a folder, as `list_images` orders them, and how many more.
 
     Raises ValueError where there is no folder or no image in it.
     """
     if not folder.is_dir():
         raise ValueError(f"--images {folder}: no such folder")
-    found = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.is_dir()
-    )
+    found = list_images(folder)
     if not found:
         raise ValueError(f"--images {folder}: no image in it, of {', '.join(SUFFIXES)}")
     return tuple(found[:MOST_IMAGES]), max(0, len(found) - MOST_IMAGES)

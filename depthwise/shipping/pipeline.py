@@ -72,7 +72,7 @@ STAGES = (
     Stage(
         "compiled", "compiling and verifying", Compiled, build,
         lambda order: [order.build.chosen.name, order.build.threads, order.build.optimize,
-                       hash_files(order.images)],
+                       hash_files(order.images), order.source.labels],
         stands,
     ),
     Stage(

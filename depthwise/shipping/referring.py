@@ -9,6 +9,7 @@ from depthwise.bench.case import direct_library
 from depthwise.bench.worker import time_runs
 from depthwise.compiler.library import Library, load
 from depthwise.compiler.pipeline import open_program
+from depthwise.compiler.progress import track
 from depthwise.families.registry import construct
 from depthwise.machine.load import Watch
 from depthwise.report.record import Reference, Referenced, Report
@@ -55,7 +56,8 @@ def _time_by_turns(own: Library, other: Library, rounds: int) -> tuple[list[floa
     pair = [(library, draw_inputs(library)) for library in (own, other)]
     found: tuple[list[float], list[float]] = ([], [])
     counts = [_runs_in_a_turn(library, inputs) for library, inputs in pair]
-    for _ in range(rounds):
+    doing = f"timing beside {counting.REFERENCE} in {rounds} rounds"
+    for _ in track(range(rounds), doing, 2 * rounds * TURN):
         for (library, inputs), count, times in zip(pair, counts, found, strict=True):
             runs = time_runs(lambda one=library, x=inputs: one.run(x)[0], count)
             times.append(median(runs))

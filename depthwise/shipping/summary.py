@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from depthwise.accounting.finding import counted
-from depthwise.accounting.tables import in_units
+from depthwise.accounting.units import in_seconds, in_units
 from depthwise.report.record import Compared, Compiled, Counted, Looked, Profiled, Report
 
 PYTORCH = "pytorch"
@@ -97,14 +97,16 @@ def _compared(found: Compared | None, threads: int) -> list[str]:
     eager = found.line(PYTORCH)
     if found.disturbed:
         low, high = min(line.p10 for line in found.lines), max(line.p90 for line in found.lines)
-        lines.append(f"not measured: runs took from {low:.2f} to {high:.2f} ms on a busy machine")
+        lines.append(
+            f"not measured: runs took from {_time(low)} to {_time(high)} on a busy machine"
+        )
     elif eager:
         lines.append(
             f"{eager.ratio:.2f} times as fast as PyTorch {eager.version}: "
-            f"{found.ours.median:.2f} ms for {eager.median:.2f} ms, on {counted(threads, 'thread')}"
+            f"{_time(found.ours.median)} for {_time(eager.median)}, on {counted(threads, 'thread')}"
         )
     lines += [
-        f"{line.ratio:.2f} times as fast as {line.name} {line.version}: {line.median:.2f} ms"
+        f"{line.ratio:.2f} times as fast as {line.name} {line.version}: {_time(line.median)}"
         for line in found.lines
         if line.ratio and line.name != PYTORCH and not found.disturbed
     ]
@@ -124,15 +126,15 @@ def _profiled(found: Profiled | None) -> list[str]:
         return list(found.remarks) if found else []
     kinds = ", ".join(f"{kind.kind} {kind.share:.0%}" for kind in found.kinds if kind.share >= 0.02)
     if found.disturbed:
-        return [f"not measured: {found.milliseconds:.2f} ms on a busy machine", found.calibrated]
+        return [f"not measured: {_time(found.milliseconds)} on a busy machine", found.calibrated]
     peak = f"{found.of_peak:.0%} of this core's peak" if found.of_peak else "no share of the peak"
     ideal = (
         ""
         if found.ideal is None
-        else (f"; the rooflines of its layers add up to {found.ideal:.2f} ms")
+        else (f"; the rooflines of its layers add up to {_time(found.ideal)}")
     )
     lines = [
-        f"{found.milliseconds:.2f} ms on one thread: {kinds}",
+        f"{_time(found.milliseconds)} on one thread: {kinds}",
         f"{found.rate:.0f} GFLOP/s, {peak}{ideal}",
         found.calibrated,
     ]
@@ -161,3 +163,7 @@ def _referenced(report: Report) -> list[str]:
         f"{found.macs_saved:.1f} times fewer MACs than {report.counted.reference}, and "
         f"{found.time_saved:.1f} times faster: {found.kept:.0%} of the promise"
     ]
+
+
+def _time(milliseconds: float) -> str:
+    return in_seconds(1e-3 * milliseconds)

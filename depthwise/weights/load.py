@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from depthwise.weights.labels import KEYS
 from depthwise.weights.layouts import LAYOUTS
 from depthwise.weights.layouts.layout import Layout
 from depthwise.weights.read import read_checkpoint, unwrap
@@ -50,7 +51,7 @@ def load_weights(net: nn.Module, source: Source) -> None:
         origin, checkpoint = str(source), read_checkpoint(Path(source))
     else:
         raise ValueError(f"weights from {type(source).__name__}: give a path or a state_dict")
-    tensors = unwrap(checkpoint, set(targets))
+    tensors = unwrap(_without_labels(checkpoint), set(targets))
     _check_entries(origin, tensors)
     if meta := next((name for name, tensor in targets.items() if tensor.is_meta), None):
         raise ValueError(f"{meta} is on the meta device: call net.to_empty(device='cpu') first")
@@ -66,6 +67,14 @@ def load_weights(net: nn.Module, source: Source) -> None:
     if best.layout.batchnorm_eps is not None:
         _shift_variances(net, values, best.layout.batchnorm_eps)
     net.load_state_dict({**{name: targets[name] for name in targets if COUNTER in name}, **values})
+
+
+def _without_labels(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a checkpoint without the names of classes that may stand beside its tensors."""
+    return {
+        key: value for key, value in checkpoint.items()
+        if str(key).lower() not in KEYS or isinstance(value, Tensor)
+    }  # fmt: skip
 
 
 def _check_entries(origin: str, tensors: Mapping[str, Any]) -> None:
