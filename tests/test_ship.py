@@ -462,3 +462,25 @@ def test_images_are_taken_by_name_and_not_too_many(tmp_path):
     found, left_out = find_images(tmp_path)
     assert [path.name for path in found] == [f"{i:02}.JPG" for i in range(MOST_IMAGES)]
     assert left_out == 3
+
+
+@pytest.mark.usefixtures("nets_py")
+def test_a_broken_image_is_left_out_and_named(monkeypatch, capsys):
+    folder = paint(Path("images"))
+    (folder / "bad.jpg").touch()
+    (folder / "dir.jpg").mkdir()
+    monkeypatch.setattr(pipeline, "STAGES", STAGES[:3])
+    monkeypatch.setattr(pipeline, "render_page", lambda _: "")  # it shows all stages, or none
+    arguments = ("nets.py:tiny", "--shape", "1,3,32,32", "--images", folder, "--out", "out")
+    code, out, err = run("ship", *arguments, "--json", capsys=capsys)
+    assert code == 0
+    assert err == "depthwise: left out: images/bad.jpg is empty\n"
+    report = json.loads(out)
+    assert report["asked"]["images"] == ["a.jpg", "b.png"]
+    assert [image["file"] for image in report["looked"]["images"]] == ["a.jpg", "b.png"]
+    assert "Left out: images/bad.jpg is empty." in report["looked"]["remarks"]
+    for name in ("a.jpg", "b.png"):
+        (folder / name).write_text("")
+    code, out, err = run("ship", *arguments, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert "images/a.jpg is empty; images/b.png is empty; images/bad.jpg is empty" in err

@@ -24,7 +24,7 @@ def bench(
     settings: Settings = None,
     weights: Weights = None,
     threads: Threads = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each runtime gets.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns that each runtime gets.")] = 7,
     peers: Annotated[
         str | None,
         typer.Option(help="The runtimes to compare with, as in openvino,ncnn; else all."),

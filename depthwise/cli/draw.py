@@ -9,7 +9,7 @@ import typer
 from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes
 from depthwise.cli.screen import waiting
-from depthwise.cli.source import describe, parse_settings, parse_shapes
+from depthwise.cli.source import check_elements, describe, parse_settings, parse_shapes
 from depthwise.spelling import in_file_name, in_line
 
 OF_CONV = "For `draw conv`: "
@@ -100,7 +100,9 @@ def _draw_conv(
     net, usual = describe(spec, options)
     if size and shapes:
         raise ValueError("--size and --shape both say how large the image is: leave one out")
-    usual = (*usual[:2], size, size) if size else usual
+    if size:
+        usual = (*usual[:2], size, size)
+        check_elements(f"--size {size}", usual)
     title = f"{kind.replace('_', ' ').capitalize()} convolution"
     about = CONVOLUTIONS.find(kind).summary.replace("`", "")
     return conv_picture(trace(net, *(shapes or (usual,))), title, about, _parse_place(at))

@@ -4,13 +4,16 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthwise.cli.users_code import describe as describe_error
 from depthwise.cli.users_code import running
 from depthwise.spelling import in_file_name
 
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     Net = nn.Module | ExportedProgram
 
 Shape = tuple[int, ...]  # N, C, H, W
+
+DESCRIBED = ("", "conv", "timm")  # where networks come from that can be built without memory
+MOST_ELEMENTS = 2**40  # of an input: 4 TB, so that 64 bits count what layers make of it
+DIGITS = 20  # of a number that is read: more say no more than that it is too large
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, str]:
@@ -42,11 +49,22 @@ def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
     """Return the shapes of repeated `--shape 1,3,224,224`."""
     shapes = []
     for text in texts or []:
-        sizes = text.split(",")
-        if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+        sizes = [size.strip().lstrip("0") for size in text.split(",")]
+        if not all(size.isdecimal() for size in sizes):
             raise ValueError(f"--shape {text}: expected whole numbers, as in --shape 1,3,224,224")
-        shapes.append(tuple(int(size) for size in sizes))
+        shape = tuple(int(size[:DIGITS]) for size in sizes)
+        check_elements(f"--shape {text}", shape)
+        shapes.append(shape)
     return tuple(shapes)
+
+
+def check_elements(option: str, shape: Shape) -> None:
+    """Raise ValueError for a shape of more elements than can be counted with."""
+    if prod(shape) > MOST_ELEMENTS:
+        raise ValueError(
+            f"{option}: more elements than any machine holds, of which at most {MOST_ELEMENTS:,} "
+            "are counted with"
+        )
 
 
 def default_directory(network: str, target: str) -> Path:
@@ -82,7 +100,7 @@ def open_network(
         return _with_checkpoint(network, options, weights, shapes)
     from depthwise.weights import build  # noqa: PLC0415
 
-    _, usual = describe(network, options)
+    _, usual = check_memory(network, options)
     return build(network, weights=weights, **options).eval(), shapes or (usual,)
 
 
@@ -103,8 +121,7 @@ def describe(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
     """Return what `resolve` does, our own networks and timm's without memory for their weights."""
     import torch  # noqa: PLC0415
 
-    place = spec.rpartition(":")[0]
-    with torch.device("meta") if place in ("", "conv", "timm") else nullcontext():
+    with torch.device("meta") if spec.rpartition(":")[0] in DESCRIBED else nullcontext():
         return resolve(spec, options)
 
 
@@ -114,9 +131,13 @@ def resolve(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
     Networks come in eval mode with random weights (a .pt2 file with its own). Raises ValueError
     for a name, an option or a file that cannot be used.
     """
+    import torch  # noqa: PLC0415
+
     if spec.endswith(".pt2"):
         return _exported(Path(spec), options)
     kind, colon, name = spec.rpartition(":")
+    if options and kind in DESCRIBED and torch.get_default_device().type != "meta":
+        check_memory(spec, options)
     if not colon:
         return _registered(spec, options)
     if not (kind and name):
@@ -146,11 +167,41 @@ def _registered(name: str, options: dict[str, str]) -> "tuple[Net, Shape]":
 
 
 def _construct(entry: "Entry", options: dict[str, str]) -> "tuple[Net, Shape]":
-    net = entry.construct(**options).eval()
+    with _settable(entry.name, options):
+        net = entry.construct(**options).eval()
     channels = entry.options["in_channels"].default
     if "in_channels" in options:
         channels = entry.parse("in_channels", options["in_channels"])
     return net, (1, channels, entry.resolution, entry.resolution)
+
+
+@contextmanager
+def _settable(name: str, options: dict[str, str]) -> Iterator[None]:
+    """Raise ValueError where options, with large numbers above all, make what cannot be built."""
+    try:
+        yield
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError) as error:
+        if not options:
+            raise
+        reason = describe_error(error)
+        raise ValueError(f"{name} cannot be built with {_join(options)}: {reason}") from error
+
+
+def check_memory(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
+    """Return what `describe` does; raise ValueError where its weights do not fit this machine."""
+    net, usual = describe(spec, options)
+    needed = sum(p.numel() * p.element_size() for p in net.parameters())  # type: ignore[union-attr]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise ValueError(
+            f"{spec} with {_join(options)} has {needed / 1e9:,.1f} GB of weights, and this machine "
+            f"{memory / 1e9:,.1f} GB of memory: ask for less"
+        )
+    return net, usual
+
+
+def _join(options: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def _timm(name: str, options: dict[str, str]) -> "tuple[Net, Shape]":
@@ -240,8 +291,7 @@ def _call(spec: str, factory: Callable[..., Any], options: dict[str, str], *argu
         inspect.signature(factory).bind(*arguments, **values)
     except TypeError as error:
         raise ValueError(f"{spec}: {error}") from None
-    given = ", ".join(f"{name}={value}" for name, value in options.items())
-    with running(f"{spec} cannot be built{' with ' if given else ''}{given}"):
+    with running(f"{spec} cannot be built{' with ' if options else ''}{_join(options)}"):
         net = factory(*arguments, **values)
     if not isinstance(net, nn.Module):
         raise ValueError(f"{spec} returned {type(net).__name__}: expected a torch.nn.Module")

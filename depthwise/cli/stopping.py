@@ -86,22 +86,28 @@ def _stop(number: int, _frame: "FrameType | None") -> None:
 def _raise_again(lost: "Any") -> None:
     """Raise a signal once more that came where Python cannot raise, as in a __del__."""
     if isinstance(lost.exc_value, Stopped):
-        _received.clear()
-        _thread.interrupt_main(signal.Signals(lost.exc_value.number))
+        _thread.start_new_thread(_send_again, (lost.exc_value.number,))
     elif not _received:
         sys.__unraisablehook__(lost)
 
 
+def _send_again(number: int) -> None:
+    time.sleep(0.02)  # until what called the hook has returned
+    _received.clear()
+    _thread.interrupt_main(signal.Signals(number))
+
+
 def _insist(number: int) -> None:
     time.sleep(GRACE)
+    _thread.start_new_thread(_end, (number, 1.0))
+    atexit._run_exitfuncs()  # temporary folders, children: whatever asked to be told
+    _end(number, 0)
+
+
+def _end(number: int, seconds: float) -> None:
+    """End the process after some seconds, with the line where it was not said: nobody draws now."""
+    time.sleep(seconds)
     if _said.acquire(blocking=False):
         with suppress(OSError):
             os.write(2, f"{_line(number)}\n".encode())
-    _thread.start_new_thread(_end, (1.0, number))
-    atexit._run_exitfuncs()  # temporary folders, children: whatever asked to be told
-    _end(0, number)
-
-
-def _end(seconds: float, number: int) -> None:
-    time.sleep(seconds)
     os._exit(128 + number)

@@ -33,6 +33,7 @@ WIDTH, MARGIN = 440, 14
 GAP = 9  # pixels between planes
 LARGEST, SMALLEST = 13.0, 2.5  # pixels of an element
 MOST = 8  # channels
+TALLEST = 200  # elements of a column, with the zeros around them
 LETTERS = 62  # characters of a line
 
 
@@ -83,9 +84,9 @@ def conv_picture(graph: Graph, title: str, about: str, at: tuple[int, int] | Non
     """
     cost = cost_of_graph(graph, title)
     stages = find_stages(graph, cost.layers)
+    unit = min(_unit(stage) for stage in stages)
     last = stages[-1].output
     masks = trace_back(stages, last[0] // 2, at or (last[1] // 2, last[2] // 2))
-    unit = min(_unit(stage) for stage in stages)
     shapes = [words(MARGIN, 28, title, 16, "ink bold")]
     y = 46.0
     for line in wrap(about, LETTERS):
@@ -116,7 +117,8 @@ def _unit(stage: Stage) -> float:
     room = WIDTH - 2 * MARGIN - (columns + 2) * GAP
     beside = (room - text_width(_input(stage), 11)) / cells
     unit = min(LARGEST, beside, room / (cells + spread_of(stage).cells[1]))
-    if unit < SMALLEST or max(channels, columns) > MOST:
+    rows = max(stage.output[1], reach(stage)[0], spread_of(stage).cells[0])
+    if unit < SMALLEST or max(channels, columns) > MOST or rows > TALLEST:
         raise ValueError(
             f"{channels} to {columns} channels of {stage.input[1]}×{stage.input[2]} elements are "
             f"more than can be seen: at most {MOST} channels, and a few small ones read best"
