@@ -67,15 +67,14 @@ class Work:
 class Walk:
     """How a convolution walks over its input: taps, and an output row and pixel, in floats.
 
-    `reach` are the rows of the input that are read; output rows lie `apart` rows from each other.
-    `window` is (R, S) where the taps are so many neighbours of stride 1, the lowest first.
+    `reach` are the rows of the input that are read. `window` is (R, S) where the taps are so many
+    neighbours of stride 1, the lowest first.
     """
 
     taps: tuple[int, ...]
     row: int
     pixel: int
     reach: Reach
-    apart: int = 1
     window: ops.Pair | None = None
 
     def split(self, work: Work, part: Callable[[Work], Step]) -> Split | None:
@@ -83,10 +82,10 @@ class Walk:
         rows = work.y.shape[2]
         if rows == 1:
             return None
-        residual = [Reach(work.residual, self.apart)] if work.residual else []
+        residual = [Reach(work.residual)] if work.residual else []
         return Split(
             "rows", rows, lambda start, count: part(work.rows(start, count, self.row)),
-            reads=(self.reach, *residual), writes=Reach(work.y, self.apart),
+            reads=(self.reach, *residual), writes=Reach(work.y),
         )  # fmt: skip
 
 
@@ -268,7 +267,7 @@ def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
             )
             reach = Reach(x, 1, min(rows.values(), default=0), max(rows.values(), default=0))
             walk = Walk(
-                taps or (0,), x.row, x.pixel, reach, op.stride[0],
+                taps or (0,), x.row, x.pixel, reach,
                 window if _follow(rows) and _follow(columns) else None,
             )  # fmt: skip
             _convolve(phase, walk, groups, b)
