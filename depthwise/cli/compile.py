@@ -8,6 +8,7 @@ from rich.text import Text
 
 from depthwise.cli.files import writing
 from depthwise.cli.options import (
+    CheckPlan,
     Directory,
     NetworkName,
     Optimize,
@@ -38,6 +39,7 @@ def compile(
     tune: Annotated[
         bool, typer.Option(help="Try a few ways to compute each layer, if the target is native.")
     ] = True,
+    check_plan: CheckPlan = True,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -60,8 +62,9 @@ def compile(
             made = pipeline.show_stage(net, shapes, target, show, threads, optimize, tune)
         else:
             made = pipeline.compile(
-                net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize, tune=tune
-            )
+                net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize, tune=tune,
+                check_plan=check_plan,
+            )  # fmt: skip
     if isinstance(made, str):
         print(made)
         return
@@ -76,7 +79,7 @@ def compile(
 def _summary(manifest: "Manifest") -> str:
     memory, verification = manifest.memory, manifest.verification
     if verification is None:
-        proven = "not verified, for this machine cannot run it"
+        proven = manifest.unproven
     else:
         proven = f"equal to PyTorch within {verification.error:.1e} of the largest output"
     return (

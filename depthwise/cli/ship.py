@@ -16,6 +16,7 @@ from depthwise.cli.options import (
     NETWORK,
     NETWORK_HELP,
     WEIGHTS,
+    CheckPlan,
     Directory,
     Optimize,
     Settings,
@@ -56,6 +57,7 @@ def ship(
     target: TargetName = "native",
     threads: Threads = 1,
     optimize: Optimize = "speed",
+    check_plan: CheckPlan = True,
     out: Directory = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -71,7 +73,7 @@ def ship(
         from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
         from depthwise.compiler.pipeline import check_options  # noqa: PLC0415
 
-        build = shipping.Build(target, threads, optimize)
+        build = shipping.Build(target, threads, optimize, check_plan)
         check_options(threads, optimize, build.chosen)
         directory = out or default_directory(name, build.chosen.name)
         check_replaceable(directory.resolve())
@@ -86,6 +88,7 @@ def ship(
             [("--threads", threads if threads > 1 else None)],
             [("--optimize", optimize if optimize != "speed" else None)],
         )
+        command += "" if check_plan else " --no-check-plan"
         order = shipping.Order(source, build, directory, command, found, left_out)
     with _keeping(order):
         report = _run(order, console)

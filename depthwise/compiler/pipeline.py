@@ -34,6 +34,7 @@ from depthwise.compiler.manifest import (
     PreparationRecord,
     TensorRecord,
 )
+from depthwise.compiler.oracle import check_plan as check_steps
 from depthwise.compiler.partition import Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
@@ -57,20 +58,22 @@ UNITS = 4  # translation units that are compiled at once
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     net: Network, *shapes: Shape, threads: int = 1, target: str = "native", cc: str | None = None,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
-    optimize: Optimize = "speed", tune: bool = False,
+    optimize: Optimize = "speed", tune: bool = False, check_plan: bool = True,
 ) -> Library:  # fmt: skip
     """Lower `net`, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
     A network comes as a module, an ExportedProgram or the path of a .pt2 file; the last two bring
     their own shapes. `cc` names a C compiler, else the one installed with us. The library is
     verified against PyTorch on random inputs and on `samples`, arrays or tuples of arrays, where
-    this machine can run it. `threads` share each call; `optimize` for "memory" makes the smallest
-    arena; `tune` tries a few ways to compute each convolution, where the target is this machine and
-    speed is asked for: seconds at the first time, none after it. With a `preparation` it takes raw
-    images, samples too, and normalises them itself: in the weights of the first convolution, where
-    the network starts with one.
+    this machine can run it; for another, `check_plan` has its plan done in Python, step by step, on
+    the first sample or random inputs, and compared with the network. `threads` share each call;
+    `optimize` for "memory" makes the smallest arena; `tune` tries a few ways to compute each
+    convolution, where the target is this machine and speed is asked for: seconds at the first time,
+    none after it. With a `preparation` it takes raw images, samples too, and normalises them
+    itself: in the weights of the first convolution, where the network starts with one.
     Raises Unsupported, naming the operator and its module, where the network cannot be lowered,
-    ValueError for shapes, options or samples that do not fit.
+    ValueError for shapes, options or samples that do not fit, Mismatch for a plan or a library that
+    computes something else.
     """
     chosen = find_target(target)
     check_options(threads, optimize, chosen)
@@ -78,11 +81,15 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     captured = capture(program)
     graph = rewrite(captured, preparation)
     plan = choose_plan(graph, chosen, cc, threads, optimize, tune)
+    by_steps = None
+    if check_plan and not chosen.runs_here:
+        first = as_arrays(samples[0], None if preparation else np.float32) if samples else ()
+        by_steps = check_steps(plan, first, preparation)
     cost = cost_of_graph(captured, network_name(net))
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads))
     manifest = make_manifest(
         plan, cost, shared, find_compiler(cc), find_pretrained(net), preparation
-    )
+    ).model_copy(update={"plan_check": by_steps})
     artefact = Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
     if chosen.runs_here:
         artefact = verified(artefact, plan, program, cc, samples, preparation)

@@ -85,9 +85,7 @@ def binary(a: Arguments) -> None:
     left, right = (a.pointer(p).read(shape, a.numbers(p, 6), in_place=True) for p in "ab")
     residual = a.sum.read(shape, a.numbers("sum", 6), in_place=True) if a.e.add else None
     known = a.function < len(BINARY)
-    result = (
-        BINARY[a.function](left, right) if known else np.where(left > 0, left, left * right)
-    )
+    result = BINARY[a.function](left, right) if known else np.where(left > 0, left, left * right)
     result = finish(a.e, result, residual)
     a.y.write(shape, a.numbers("y", 6))[...] = result
 

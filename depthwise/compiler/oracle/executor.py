@@ -136,12 +136,12 @@ class Execution:
         place = step.places[-1]
         if place.buffer in self._outputs:
             value = self._outputs[place.buffer]
-            self._hold_all(step, place, Place(place.buffer, 0, *_packed(self._shape(value))), value)
+            self._hold_all(place, Place(place.buffer, 0, *_packed(self._shape(value))), value)
         elif step.name:
             home = self.plan.places[step.name]
             if step.kernel not in FILLS and 0 not in place.shape:
                 if home.buffer == place.buffer:
-                    self._hold_all(step, place, home, step.name)
+                    self._hold_all(place, home, step.name)
                 elif self._is_streamed(home) and len(place.shape) == 4:
                     self._hold_rows(turn, place, home)
             self.values.get(step.name)
@@ -159,7 +159,7 @@ class Execution:
         region = Region(place.buffer, place.offset, place.shape, place.strides)
         return region.of(cells.values, base)
 
-    def _hold_all(self, step: Step, place: Place, home: Place, name: str) -> None:
+    def _hold_all(self, place: Place, home: Place, name: str) -> None:
         """Compare what a step wrote with the same elements of a value that lies at `home`."""
         value, found = self.values.peek(name), self._found(place)
         if (place.offset, place.shape, place.strides) == (home.offset, home.shape, home.strides):
@@ -173,7 +173,7 @@ class Execution:
             if (where < 0).any():
                 raise Fault("writes beside its own value")
             expected = value.reshape(-1)[where]
-        self._hold(step, name, found, expected, value)
+        self._hold(name, found, expected, value)
 
     def _hold_rows(self, turn: Turn, place: Place, home: Place) -> None:
         """Compare what a step wrote into a window with rows of its value, wherever they lie."""
@@ -206,7 +206,7 @@ class Execution:
         stop = min(likely + count * apart, height)
         raise Fault(f"gives other numbers than the network in rows {likely} to {stop - 1}")
 
-    def _hold(self, step: Step, name: str, found: Array, expected: Array, value: Array) -> None:
+    def _hold(self, name: str, found: Array, expected: Array, value: Array) -> None:
         if not _agree(found, expected, _scale(value)):
             error = np.abs(found - expected)
             if not _agree(found, expected, 1.0, self._sensitivity(name)):
@@ -224,7 +224,7 @@ class Execution:
         """Return how far a value may be off that is computed in another order."""
         graph = self.plan.graph
         node = next(n for n in graph if n.name == name)
-        again = Values(graph, self._inputs, {x: 1 for x in node.inputs})
+        again = Values(graph, self._inputs, dict.fromkeys(node.inputs, 1))
         exact = [np.asarray(again.peek(x), np.float64) for x in node.inputs]
         random = np.random.default_rng(0)
         moved = [x * (1 + 2.0**-23 * random.choice((-1, 1), x.shape)) for x in exact]

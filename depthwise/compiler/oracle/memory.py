@@ -1,9 +1,9 @@
 """Memory in which every element knows whose it is, so that what nobody wrote cannot be read.
 
-The arena lies byte for byte as the plan has it. An element belongs to the buffer that wrote it last;
-it belongs to nobody, and is NaN, before the first use of its buffer and after the last. So a read of
-another buffer's element tells of overlaps, and one of nobody's of what is missing, whatever numbers
-are in it: a network may have NaN and infinity of its own.
+The arena lies byte for byte as the plan has it. An element belongs to the buffer that wrote it
+last; it belongs to nobody, and is NaN, before the first use of its buffer and after the last. To
+read another buffer's element shows an overlap, to read nobody's shows that something is missing. The
+numbers themselves are no sign, for a network may have NaN and infinity of its own.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -125,7 +125,7 @@ def _in_other_channels(a: Region, b: Region) -> bool:
 
 @dataclass
 class Cells:
-    """Numbers that steps write, whose each is, and which thread read and wrote it since they met."""
+    """Numbers that steps write, whose each is, and which threads used it since they met."""
 
     values: Array
     owner: Array
@@ -136,9 +136,7 @@ class Cells:
     def of(cls, floats: int, buffers: int, threads: int) -> "Cells":
         """Return cells that are nobody's."""
         owner = np.full(floats, NOBODY, np.int16 if buffers < 2**15 else np.int32)
-        readers, writers = (
-            np.zeros(floats, np.uint8) if threads > 1 else None for _ in range(2)
-        )
+        readers, writers = (np.zeros(floats, np.uint8) if threads > 1 else None for _ in range(2))
         return cls(np.full(floats, np.nan, np.float32), owner, readers, writers)
 
 
@@ -152,8 +150,12 @@ class Memory:
     given: Mapping[int, Array]  # weights and inputs
     thread: int | None = None
     touched: set[int] = field(default_factory=set)  # since threads met
-    reads: list[tuple[Region | Scattered, bool]] = field(default_factory=list)  # of the step being done
-    kept: dict[Hashable, Array] = field(default_factory=dict)  # unpacked weights, the last used last
+    reads: list[tuple[Region | Scattered, bool]] = field(
+        default_factory=list
+    )  # of the step being done
+    kept: dict[Hashable, Array] = field(
+        default_factory=dict
+    )  # unpacked weights, the last used last
 
     @classmethod
     def of(
@@ -223,7 +225,10 @@ class Memory:
         self._check_inside(region, "writes")
         cells, base = self.cells[region.buffer], self.bases[region.buffer]
         for read, in_place in self.reads:
-            same = isinstance(read, Region) and (read.first, read.axes) == (region.first, region.axes)
+            same = isinstance(read, Region) and (read.first, read.axes) == (
+                region.first,
+                region.axes,
+            )
             if not (in_place and same) and meet(read, region):
                 raise Fault(f"writes over elements of buffer {region.buffer} that it reads")
         if self.thread is not None and cells.readers is not None and cells.writers is not None:
@@ -232,7 +237,9 @@ class Memory:
             for seen, does in ((cells.writers, "writing"), (cells.readers, "reading")):
                 others = region.of(seen, base)
                 if ((others != 0) & (others != me)).any():
-                    raise Fault(f"writes into buffer {region.buffer} where another thread is {does}")
+                    raise Fault(
+                        f"writes into buffer {region.buffer} where another thread is {does}"
+                    )
             region.set(cells.writers, base, me)
         region.set(cells.owner, base, region.buffer)
         return region.of(cells.values, base)
@@ -249,7 +256,7 @@ class Memory:
         if 0 in span.shape:
             return
         (low, high), floats = span.ends, self.buffers[span.buffer].floats
-        if not (0 <= low and high < floats):
+        if low < 0 or high >= floats:
             raise Fault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {floats}")
 
 

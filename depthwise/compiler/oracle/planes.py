@@ -109,7 +109,7 @@ def deform_roi_pool(a: Arguments) -> None:
         if not 0 <= image < a.images:
             out[i] = np.nan
             continue
-        left, top, right, bottom = np.float32(corners) * np.float32(a.scale)
+        left, top, right, bottom = np.asarray(corners) * np.float32(a.scale)
         axes = ((top, bottom - top, a.in_rows), (left, right - left, a.in_width))
         for p in range(a.bins):
             for q in range(a.bins):

@@ -1,7 +1,7 @@
 """What every value of a network is, one after another: no more of them are kept than are needed.
 
-Convolutions, linear layers and GELU are PyTorch's, for the interpreter would take minutes and
-gigabytes for those of large images; all else is the interpreter's.
+They are the interpreter's, but for convolutions and GELU of large images, for which it would take
+minutes and gigabytes: these are PyTorch's.
 """
 
 from collections import Counter
@@ -15,6 +15,8 @@ from depthwise.compiler.fused import Fused
 from depthwise.compiler.oracle.memory import Array
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.interpret import evaluate
+
+LARGE = 2**21  # products of a convolution's output and taps, or elements
 
 
 class Values:
@@ -78,18 +80,21 @@ def _evaluate(op: object, inputs: Sequence[Array]) -> Array:
             y = _evaluate(epilogue.before, [y]) if epilogue.before else y
             y = y + residual if residual is not None else y
             return _evaluate(epilogue.after, [y]) if epilogue.after else y
-        case ops.Conv2d(stride, padding, dilation, groups):
-            x, weight, *bias = map(_tensor, inputs)
+        case ops.Conv2d(stride, padding, dilation, groups) if _columns(*inputs[:2]) > LARGE:
+            x, weight, *biases = map(_tensor, inputs)
+            bias = biases[0] if biases else None
             around = (padding.top, padding.left)
             if (padding.bottom, padding.right) != around or min(around) < 0:
                 x, around = functional.pad(x, (*padding[2:], *padding[:2])), (0, 0)
-            more = (*bias, *(None,) * (1 - len(bias)), stride, around, dilation, groups)
-            return functional.conv2d(x, weight, *more).numpy()
-        case ops.Linear():
-            return functional.linear(*map(_tensor, inputs)).numpy()
-        case ops.Activation("gelu"):
+            return functional.conv2d(x, weight, bias, stride, around, dilation, groups).numpy()
+        case ops.Activation("gelu") if inputs[0].size > LARGE // 64:
             return functional.gelu(_tensor(inputs[0])).numpy()
     return np.asarray(evaluate(op, *inputs))  # type: ignore[arg-type]
+
+
+def _columns(x: Array, weight: Array) -> int:
+    """Return about how many elements the interpreter would gather."""
+    return x.size * weight[0, 0].size
 
 
 def _tensor(x: Array) -> torch.Tensor:
