@@ -142,16 +142,16 @@ class Execution:
             if step.kernel not in FILLS and 0 not in place.shape:
                 if home.buffer == place.buffer:
                     self._hold_all(place, home, step.name)
-                elif self._is_streamed(home) and len(place.shape) == 4:
+                elif self._is_window(place.buffer) and len(place.shape) == 4:
                     self._hold_rows(turn, place, home)
             self.values.get(step.name)
 
     def _shape(self, value: str) -> tuple[int, ...]:
         return self.plan.graph.type(value).shape
 
-    def _is_streamed(self, home: Place) -> bool:
-        inside = self.plan.buffers[home.buffer].space == "arena"
-        return inside and home.buffer not in self.plan.arena.offsets
+    def _is_window(self, buffer: int) -> bool:
+        """Tell whether streaming brought a buffer along, for some rows of another."""
+        return buffer >= len(self.plan.whole.buffers)
 
     def _found(self, place: Place) -> Array:
         """Return what lies at a place."""

@@ -2,8 +2,8 @@
 
 The arena lies byte for byte as the plan has it. An element belongs to the buffer that wrote it
 last; it belongs to nobody, and is NaN, before the first use of its buffer and after the last. To
-read another buffer's element shows an overlap, to read nobody's shows that something is missing. The
-numbers themselves are no sign, for a network may have NaN and infinity of its own.
+read an element of another buffer shows an overlap, one of nobody that something is missing. Numbers
+themselves are no sign: a network may have NaN and infinity of its own.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
