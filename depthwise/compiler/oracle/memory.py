@@ -197,15 +197,18 @@ class Memory:
                     seen[part] = 0
         self.touched.clear()
 
-    def read(self, span: Region | Scattered, in_place: bool) -> Array:
-        """Return elements of a buffer; Fault where they are not what was written into it."""
+    def read(self, span: Region | Scattered, in_place: bool, known: bool = True) -> Array:
+        """Return elements of a buffer; Fault where they are not what was written into it.
+
+        Where they need not be `known`, they are not to be computed with.
+        """
         self._check_inside(span, "reads")
         if span.buffer in self.given:
             return span.of(self.given[span.buffer])
         once, cells, base = span.each_once(), self.cells[span.buffer], self.bases[span.buffer]
         owner = once.of(cells.owner, base)
         wrong = owner != span.buffer
-        if wrong.any():
+        if known and wrong.any():
             raise Fault(_not_written(span.buffer, owner[wrong]))
         self.reads.append((span, in_place))
         if self.thread is not None and cells.readers is not None and cells.writers is not None:
@@ -243,6 +246,14 @@ class Memory:
             region.set(cells.writers, base, me)
         region.set(cells.owner, base, region.buffer)
         return region.of(cells.values, base)
+
+    def move(self, source: Region, target: Region) -> None:
+        """Copy elements inside of a buffer; those of nobody stay so."""
+        cells, base = self.cells[source.buffer], self.bases[source.buffer]
+        values = self.read(source, in_place=False, known=False).copy()
+        owner = source.of(cells.owner, base).copy()
+        self.write(target)[...] = values
+        target.set(cells.owner, base, owner)
 
     def keep(self, key: Hashable, make: Callable[[], Array]) -> Array:
         """Return what `make` makes, from earlier where the key was among the last ones."""
@@ -290,6 +301,12 @@ class Pointer:
         """Return runs of `count` neighbours that start where `offsets` say."""
         numbers = self.offset + offsets[..., None] + np.arange(count)
         return self.memory.read(Scattered(self.buffer, numbers), in_place=False)
+
+    def move(
+        self, target: "Pointer", shape: Sequence[int], strides: Sequence[int], to: Sequence[int]
+    ) -> None:
+        """Copy elements to another place in the same buffer, where they have the strides `to`."""
+        self.memory.move(self._region(0, shape, strides), target._region(0, shape, to))
 
     def write(self, shape: Sequence[int], strides: Sequence[int], at: int = 0) -> Array:
         """Return elements that the kernel writes, all of them."""
