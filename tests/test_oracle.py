@@ -170,6 +170,12 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "transposed": lambda: nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ConvTranspose2d(8, 8, 3, 2, 1), nn.Conv2d(8, 8, 3)
     ),
+    "phases without a tap": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ConvTranspose2d(8, 8, (2, 1), (3, 2), 0, (2, 1)),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+    ),
 }
 
 
@@ -189,6 +195,12 @@ def test_views_of_every_kind_are_streamed_right(name: str):
         for optimize in ("speed", "memory"):
             for threads in (1, 3) if target != "wasm32" else (1,):
                 check_plan(make_plan(graph, find_target(target), False, optimize, threads))
+
+
+def test_where_no_tap_falls_nothing_is_read():
+    net = nn.ConvTranspose2d(2, 3, 1, 2, 0, 1)
+    sample = np.full((1, 2, 4, 4), np.inf, np.float32)
+    check_plan(make_plan(graph_of(net, 1, 2, 4, 4), AARCH64), [sample])
 
 
 def test_several_images_pass():
