@@ -170,9 +170,12 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "transposed": lambda: nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ConvTranspose2d(8, 8, 3, 2, 1), nn.Conv2d(8, 8, 3)
     ),
+    "more border above than rows": lambda: nn.Sequential(
+        nn.AvgPool2d(4), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1, 3, 5), nn.ReLU()
+    ),
     "phases without a tap": lambda: nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
-        nn.ConvTranspose2d(8, 8, (2, 1), (3, 2), 0, (2, 1)),
+        nn.ConvTranspose2d(8, 8, (2, 1), (3, 2), (2, 1)),
         nn.ReLU(),
         nn.Conv2d(8, 8, 3),
     ),

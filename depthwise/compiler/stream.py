@@ -216,7 +216,7 @@ def _open_window(chain: Chain, buffer: int, window: int, base: int, rows: int) -
     frame = chain.buffers[buffer].frame
     assert frame is not None
     top, _, left, right = frame.border
-    above = max(0, top - base)
+    above = min(max(0, top - base), rows)
     if not above and not left and not right:
         return []
     first = chain.steps[0]

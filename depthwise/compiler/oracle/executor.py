@@ -208,7 +208,8 @@ class Execution:
 
     def _hold(self, name: str, found: Array, expected: Array, value: Array) -> None:
         if not _agree(found, expected, _scale(value)):
-            error = np.abs(found - expected)
+            with np.errstate(all="ignore"):
+                error = np.abs(found - expected)
             if not _agree(found, expected, 1.0, self._sensitivity(name)):
                 wrong = np.argwhere(~(error <= TOLERANCE * _scale(value)))
                 rows = ""
