@@ -276,6 +276,8 @@ def gate(d: Sketch, x: Value) -> Value:
 
 
 def concat(d: Sketch, x: Value) -> Value:
+    if not x.rank:
+        raise Unfit
     axis = 1 if x.rank == 4 and d.chance(0.8) else d.whole(0, x.rank - 1)
 
     def beside(v: Value) -> tuple[int, ...]:
@@ -292,6 +294,8 @@ def concat(d: Sketch, x: Value) -> Value:
 
 
 def slice_(d: Sketch, x: Value) -> Value:
+    if not x.rank:
+        raise Unfit
     axis = 1 if x.rank == 4 and d.chance(0.7) else d.whole(0, x.rank - 1)
     start = d.whole(0, x.shape[axis] - 1)
     stop = d.whole(start + 1, x.shape[axis])
