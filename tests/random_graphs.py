@@ -276,6 +276,8 @@ def gate(d: Sketch, x: Value) -> Value:
 
 
 def concat(d: Sketch, x: Value) -> Value:
+    if not x.rank:
+        raise Unfit
     axis = 1 if x.rank == 4 and d.chance(0.8) else d.whole(0, x.rank - 1)
 
     def beside(v: Value) -> tuple[int, ...]:
@@ -292,6 +294,8 @@ def concat(d: Sketch, x: Value) -> Value:
 
 
 def slice_(d: Sketch, x: Value) -> Value:
+    if not x.rank:
+        raise Unfit
     axis = 1 if x.rank == 4 and d.chance(0.7) else d.whole(0, x.rank - 1)
     start = d.whole(0, x.shape[axis] - 1)
     stop = d.whole(start + 1, x.shape[axis])
@@ -395,6 +399,95 @@ def expand(d: Sketch, x: Value) -> Value:
     return d.emit(ops.Expand(shape), x)
 
 
+# ------------------------------------------------------------------------------- views of planes
+
+
+def strided(d: Sketch, x: Value) -> Value:
+    """Take every second or third row, column or channel, from anywhere on."""
+    images(x)
+    for axis in {d.pick((2, 2, 2, 3, 3, 1)), d.pick((2, 3))}:
+        start = d.whole(0, min(2, x.shape[axis] - 1))
+        stop = x.shape[axis] - d.whole(0, min(2, x.shape[axis] - 1 - start))
+        x = d.emit(ops.Slice(axis, start, stop, d.pick((1, 2, 2, 3))), x)
+    return x
+
+
+def cropped(d: Sketch, x: Value) -> Value:
+    """Join two parts of a plane that lie apart."""
+    _, _, h, w = images(x)
+    rows, columns = d.whole(1, h), d.whole(1, w)
+
+    def part() -> Value:
+        top, left = d.whole(0, h - rows), d.whole(0, w - columns)
+        y = d.emit(ops.Slice(2, top, top + rows, 1), x)
+        return d.emit(ops.Slice(3, left, left + columns, 1), y)
+
+    a, b = part(), part()
+    return d.emit(ops.Concat(1), a, b) if d.chance(0.6) else d.binary("add", a, b)
+
+
+def focus(d: Sketch, x: Value) -> Value:
+    """Gather pixels 2 x 2 into channels."""
+    _, _, h, w = images(x)
+    if h < 2 or w < 2:
+        raise Unfit
+    corners = []
+    for i, j in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        rows = d.emit(ops.Slice(2, i, h - h % 2, 2), x)
+        corners.append(d.emit(ops.Slice(3, j, w - w % 2, 2), rows))
+    return d.emit(ops.Concat(1), *corners)
+
+
+def subsampled(d: Sketch, x: Value) -> Value:
+    """Add every second pixel to a convolution of stride 2."""
+    _, c, h, w = images(x)
+    op = ops.Conv2d((2, 2), Padding(1, 1, 1, 1), (1, 1), d.pick((1, c)))
+    y = d.emit(op, x, d.filters(c, c // op.groups, 3, 3), *d.bias(c))
+    shortcut = d.emit(ops.Slice(3, 0, w, 2), d.emit(ops.Slice(2, 0, h, 2), x))
+    return d.binary("add", y, shortcut)
+
+
+def turned(d: Sketch, x: Value) -> Value:
+    """Turn planes, or turn channels and rows; work there or not."""
+    images(x)
+    axes = d.pick(((0, 1, 3, 2), (0, 1, 3, 2), (0, 2, 1, 3), (0, 3, 2, 1)))
+    y = d.emit(ops.Permute(axes), x)
+    y = d.pick((activation, pointwise, arithmetic))(d, y) if d.chance(0.6) else y
+    return d.emit(ops.Permute(axes), y) if d.chance(0.5) else y
+
+
+def channels_last(d: Sketch, x: Value) -> Value:
+    """Work on the channels as the last axis, as ConvNeXt does."""
+    images(x)
+    y = d.emit(ops.Permute((0, 2, 3, 1)), x)
+    for _ in range(d.whole(1, 3)):
+        y = d.pick((activation, linear, layer_norm, arithmetic))(d, y)
+    y = d.emit(ops.Permute((0, 3, 1, 2)), y)
+    return d.binary("add", x, y) if y.shape == x.shape and d.chance(0.6) else y
+
+
+def one_row(d: Sketch, x: Value) -> Value:
+    """Meet one row, column or pixel of the same value."""
+    images(x)
+    y = x
+    for axis in d.pick(((2,), (2,), (3,), (2, 3))):
+        at = d.whole(0, x.shape[axis] - 1)
+        y = d.emit(ops.Slice(axis, at, at + 1, 1), y)
+    return d.binary(d.pick(("add", "multiply", "maximum")), x, y)
+
+
+def folded(d: Sketch, x: Value) -> Value:
+    """Lay rows beside each other, or break them."""
+    n, c, h, w = images(x)
+    factor = d.pick(f for f in (2, 3) if h % f == 0 or w % f == 0)
+    shapes = []
+    if h % factor == 0:
+        shapes += [(n, c, h // factor, w * factor), (n, c * factor, h // factor, w)]
+    if w % factor == 0:
+        shapes += [(n, c, h * factor, w // factor)]
+    return d.emit(ops.Reshape(d.pick(shapes)), x)
+
+
 Rule = Callable[[Sketch, Value], Value]
 
 RULES: dict[Rule, int] = {  # how often each is drawn
@@ -415,15 +508,35 @@ MEETING: dict[Rule, int] = {
 }  # fmt: skip
 
 
+# Views of planes, between layers that can be streamed.
+VIEWS: dict[Rule, int] = {
+    padded_conv: 4, pointwise: 4, conv: 2, depthwise: 3, transposed: 2, activation: 3, chain: 2,
+    batch_norm: 1, residual: 2, gate: 1, meet: 3, concat: 4, max_pool: 1, strided: 6, cropped: 2,
+    focus: 2, subsampled: 2, turned: 3, channels_last: 3, one_row: 3, folded: 3, halves: 1,
+    slice_: 2, there_and_back: 1, dense: 1, pad: 1, resize: 1,
+}  # fmt: skip
+
+
+def draw_views(seed: int) -> Drawn:
+    """Return a deep graph of a seed that shows parts of one image again and again."""
+    d = Sketch(seed)
+    d.values.append(d.input(d.normal(1, d.whole(1, 9), d.whole(6, 26), d.whole(4, 18))))
+    return draw(d, VIEWS, d.whole(4, 22))
+
+
 def draw_graph(seed: int) -> Drawn:
     """Return the graph of a seed and its inputs; the same in every run."""
     d = Sketch(seed)
     for _ in range(d.whole(1, 2)):
         shape = (d.whole(1, 3), d.channels(), d.whole(1, 11), d.whole(1, 11))
         d.values.append(d.input(d.normal(*shape)))
-    frequent = d.pick((RULES, RULES, MEETING))
+    return draw(d, d.pick((RULES, RULES, MEETING)), d.whole(3, 14))
+
+
+def draw(d: Sketch, frequent: dict[Rule, int], count: int) -> Drawn:
+    """Return what comes of so many rules, each drawn as often as it is frequent."""
     rules = [rule for rule, times in frequent.items() for _ in range(times)]
-    for _ in range(d.whole(3, 14)):
+    for _ in range(count):
         x = d.values[-1] if d.chance(0.6) else d.pick(d.values)
         try:
             d.values.append(d.tame(d.pick(rules)(d, x)))

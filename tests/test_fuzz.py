@@ -1,13 +1,14 @@
 """Random graphs through the whole compiler, against what the graph means."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+from fuzz_plans import failure
 from onnx_adapter import join
 from random_graphs import batch_norm, draw_graph
-from sketch import Drawn, Sketch, without_dead_code
+from shrink import error, is_sound, outputs, shrink
+from sketch import Drawn, Sketch
 
 from depthwise.compiler.build import compile_c
 from depthwise.compiler.emit import emit_units
@@ -15,17 +16,15 @@ from depthwise.compiler.library import ALIGNMENT, Code
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
-from depthwise.graph import Graph, Node, Output, TensorType, ops, show
-from depthwise.graph.interpret import evaluate, interpret
+from depthwise.graph import Graph, ops, show
 
 TOLERANCE = 1e-4  # of an output's largest element
-ROUNDING = 1e-5  # float32 against float64: a graph beyond it says nothing of the compiler
-LEAST = 1e-3  # smaller outputs are measured as if this were their largest
 GUARD = 64  # floats before and behind each array that C may touch
 FAST = range(40)
 SLOW = range(1000, 1400)
 TOGETHER = 40  # graphs in one library
-TRIALS = 60  # of the shrinker: each one compiles
+PLANNED = range(24)  # by the oracle; `python tests/fuzz_plans.py --graphs 10000` takes more
+PLANNED_SLOWLY = range(24, 1224)
 
 
 def guarded(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,29 +59,6 @@ def run(graph: Graph, inputs: Sequence[np.ndarray], keep_all: bool) -> list[np.n
     return [y.reshape(shape) for y, shape in zip(parts[read:-1], shapes, strict=True)]
 
 
-def error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference over the largest element; infinity for NaN."""
-    difference = np.abs(found.astype(np.float64) - expected).max()
-    relative = float(difference / max(np.abs(expected).max(), LEAST))
-    return relative if np.isfinite(relative) else float("inf")
-
-
-def outputs(drawn: Drawn) -> list[np.ndarray]:
-    """Return what the graph means."""
-    values = interpret(drawn.graph, *drawn.inputs)
-    return [values[o.value] for o in drawn.graph.outputs]
-
-
-def is_sound(drawn: Drawn) -> bool:
-    """Tell whether float32 and float64 give the same."""
-    values = {name: np.asarray(c.data, float) for name, c in drawn.graph.constants.items()}
-    values |= {n: x.astype(float) for n, x in zip(drawn.graph.inputs, drawn.inputs, strict=True)}
-    for node in drawn.graph:
-        values[node.name] = evaluate(node.op, *(values[name] for name in node.inputs))
-    exact = (values[o.value] for o in drawn.graph.outputs)
-    return all(error(y, e) <= ROUNDING for y, e in zip(outputs(drawn), exact, strict=True))
-
-
 def failures(drawn: Mapping[str, Drawn]) -> dict[str, str]:
     """Return what is wrong with each graph that fails; all are compiled as one library."""
     found: dict[str, str] = {}
@@ -109,73 +85,14 @@ def failures(drawn: Mapping[str, Drawn]) -> dict[str, str]:
     return found
 
 
-def smaller(drawn: Drawn) -> Iterator[Drawn]:
-    """Return graphs with less in them: one output, an earlier output, an input for a value."""
-    graph = drawn.graph
-    values = interpret(graph, *drawn.inputs)
-    if len(graph.outputs) > 1:
-        for o in graph.outputs:
-            yield replace(drawn, graph=replace(graph, outputs=(o,)))
-        for o in graph.outputs:
-            others = tuple(other for other in graph.outputs if other is not o)
-            yield replace(drawn, graph=replace(graph, outputs=others))
-    for node in graph.nodes:
-        yield replace(drawn, graph=replace(graph, outputs=(Output("", node.name),)))
-    for node in reversed(graph.nodes):
-        yield cut(drawn, node, values[node.name])
-    for node in reversed(graph.nodes):
-        for name in graph.activations(node):
-            if graph.type(name) == node.type:
-                yield bypass(drawn, node, name)
-
-
-def cut(drawn: Drawn, node: Node, value: np.ndarray) -> Drawn:
-    """Return the graph with an input in place of a node."""
-    graph = drawn.graph
-    inputs = {**graph.inputs, node.name: TensorType(value.shape)}
-    nodes = tuple(n for n in graph if n is not node)
-    return Drawn(replace(graph, inputs=inputs, nodes=nodes), (*drawn.inputs, value))
-
-
-def bypass(drawn: Drawn, node: Node, name: str) -> Drawn:
-    """Return the graph whose readers of a node read another value."""
-
-    def instead(other: str) -> str:
-        return name if other == node.name else other
-
-    graph = drawn.graph
-    nodes = tuple(replace(n, inputs=tuple(map(instead, n.inputs))) for n in graph if n is not node)
-    shown = tuple(replace(o, value=instead(o.value)) for o in graph.outputs)
-    return replace(drawn, graph=replace(graph, nodes=nodes, outputs=shown))
-
-
-def shrink(drawn: Drawn) -> Drawn:
-    """Return a graph that still fails, with less in it for as long as TRIALS last."""
-    trials = 0
-    again = True
-    while again:
-        again = False
-        for one in map(without_dead_code, smaller(drawn)):
-            if len(one.graph.nodes) >= len(drawn.graph.nodes) and (
-                len(one.graph.outputs) >= len(drawn.graph.outputs)
-            ):
-                continue
-            trials += 1
-            if trials > TRIALS:
-                return drawn
-            if is_sound(one) and failures({"": one}):
-                drawn, again = one, True
-                break
-    return drawn
-
-
 def check_graphs(drawn: Mapping[str, Drawn]) -> None:
     """Fail with the first graph that does, shrunk, and the names of all others."""
     sound = {name: one for name, one in drawn.items() if is_sound(one)}
     assert len(sound) > 0.8 * len(drawn), "the generator makes too many graphs that say nothing"
     found = failures(sound)
     if found:
-        first = shrink(sound[min(found, key=lambda name: len(sound[name].graph.nodes))])
+        smallest = min(found, key=lambda name: len(sound[name].graph.nodes))
+        first = shrink(sound[smallest], lambda one: failures({"": one}))
         said = "\n".join(f"{name}: {reason}" for name, reason in found.items())
         pytest.fail(f"{said}\n{failures({'shrunk': first})}\n{show(first.graph)}", pytrace=False)
 
@@ -213,3 +130,17 @@ def test_random_graphs():
 @pytest.mark.parametrize("start", SLOW[::TOGETHER])
 def test_more_random_graphs(start):
     check_graphs({f"seed {s}": draw_graph(s) for s in range(start, start + TOGETHER)})
+
+
+def test_plans_of_random_graphs():
+    for seed in PLANNED:
+        found = failure(seed)
+        assert not found, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", PLANNED_SLOWLY[::100])
+def test_plans_of_more_random_graphs(start):
+    for seed in range(start, start + 100):
+        found = failure(seed)
+        assert not found, found

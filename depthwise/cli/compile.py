@@ -10,6 +10,7 @@ from depthwise.cli.files import writing
 from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
     AsJson,
+    CheckPlan,
     Directory,
     NetworkName,
     Optimize,
@@ -41,6 +42,7 @@ def compile(
     tune: Annotated[
         bool, typer.Option(help="Try a few ways to compute each layer, if the target is native.")
     ] = True,
+    check_plan: CheckPlan = True,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -67,6 +69,7 @@ def compile(
             made = pipeline.compile(
                 net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize, tune=tune,
                 labels=names,
+                check_plan=check_plan,
             )  # fmt: skip
     if isinstance(made, str):
         print(made)
@@ -84,7 +87,7 @@ def _summary(manifest: "Manifest") -> str:
 
     memory, verification = manifest.memory, manifest.verification
     if verification is None:
-        proven = "not verified, for this machine cannot run it"
+        proven = manifest.unproven
     else:
         proven = f"equal to PyTorch within {verification.error:.1e} of the largest output"
     return (

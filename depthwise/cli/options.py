@@ -33,6 +33,13 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads that share each run."
 Optimize = Annotated[
     Literal["speed", "memory"], typer.Option(help="What for: speed, or the smallest arena.")
 ]
+CheckPlan = Annotated[
+    bool,
+    typer.Option(
+        "--check-plan/--no-check-plan",
+        help="Check each step in Python where this machine cannot run the library.",
+    ),
+]
 Directory = Annotated[
     Path | None, typer.Option(help="The directory to save to; NETWORK-TARGET where left out.")
 ]

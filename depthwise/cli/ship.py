@@ -18,6 +18,7 @@ from depthwise.cli.options import (
     NETWORK_HELP,
     WEIGHTS,
     AsJson,
+    CheckPlan,
     Directory,
     Optimize,
     Settings,
@@ -58,6 +59,7 @@ def ship(
     target: TargetName = "native",
     threads: Threads = 1,
     optimize: Optimize = "speed",
+    check_plan: CheckPlan = True,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +74,7 @@ def ship(
         from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
         from depthwise.compiler.pipeline import check_options  # noqa: PLC0415
 
-        build = shipping.Build(target, threads, optimize)
+        build = shipping.Build(target, threads, optimize, check_plan)
         check_options(threads, optimize, build.chosen)
         directory = out or default_directory(name, build.chosen.name)
         with writing("--out", directory):
@@ -91,6 +93,7 @@ def ship(
             [("--threads", threads if threads > 1 else None)],
             [("--optimize", optimize if optimize != "speed" else None)],
         )
+        command += "" if check_plan else " --no-check-plan"
         order = shipping.Order(source, build, directory, command, usable, left_out, broken)
     with _keeping(order):
         report = _run(order)

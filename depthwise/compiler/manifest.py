@@ -118,9 +118,17 @@ class Verification(Record):
     layers: tuple[LayerError, ...] = ()
 
 
+class PlanCheck(Record):
+    """The plan of a library that its maker could not run: `steps` done in Python, each compared."""
+
+    steps: int
+
+
 class Manifest(Record):
     """All that a program needs to know to run a saved library, and where it comes from.
 
+    `verification` is what the library computed itself; where it could not be run, `plan_check` says
+    that its plan was done in Python, and compared with the network.
     `report` names the file beside it that holds what was measured, where anything was.
     """
 
@@ -130,7 +138,15 @@ class Manifest(Record):
     build: BuildRecord
     memory: MemoryRecord
     verification: Verification | None = None
+    plan_check: PlanCheck | None = None
     report: Literal["report.json"] | None = None
+
+    @property
+    def unproven(self) -> str:
+        """What to say of a library that this machine cannot run."""
+        if self.plan_check:
+            return "not run, for this machine cannot; its plan checked step by step in Python"
+        return "not verified, for this machine cannot run it"
 
 
 class Seal(Record):

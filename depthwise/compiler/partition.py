@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import prod
 from typing import Literal
 
-from depthwise.compiler.places import FLOAT, Buffer, Place, Split, Step
+from depthwise.compiler.places import FLOAT, Buffer, Place, Split, Step, find_touch
 from depthwise.compiler.stream import Band, Chain, moves_apart
 
 Optimize = Literal["speed", "memory"]
@@ -75,20 +75,27 @@ class Steps:
     buffers: Sequence[Buffer]
 
     @cached_property
+    def touched(self) -> Sequence[Mapping[int, bool]]:
+        """Return the buffers of the arena that each step touches, and if it knows which rows."""
+        return [
+            {
+                buffer: _knows_rows(step, buffer, self.buffers[buffer])
+                for buffer in sorted({place.buffer for place in step.places})
+                if self.buffers[buffer].space == "arena"
+            }
+            for step in self.steps
+        ]
+
+    @cached_property
     def uses(self) -> Mapping[int, Use]:
         """Return how each buffer of the arena is used."""
         uses: dict[int, Use] = {}
-        for position, step in enumerate(self.steps):
-            split = row_split(step)
-            reaches = (*split.reads, split.writes) if split else ()
-            known = {reach.place.buffer for reach in reaches if reach}
-            if split and step.outputs > 1:  # all rows must be done, each once, for their totals
-                known.discard(step.places[-1].buffer)
-            for buffer in {place.buffer for place in step.places}:
-                if self.buffers[buffer].space != "arena":
-                    continue
+        for position, (step, touched) in enumerate(zip(self.steps, self.touched, strict=True)):
+            for buffer, known in touched.items():
                 frame = self.buffers[buffer].frame
-                by_rows = buffer in known and frame is not None and frame.shape[0] == 1
+                by_rows = known and frame is not None and frame.shape[0] == 1
+                if step.outputs > 1 and buffer == step.places[-1].buffer:
+                    by_rows = False  # all rows must be done, each once, for their totals
                 first, before = position, True
                 if buffer in uses:
                     first, before = uses[buffer].first, uses[buffer].by_rows
@@ -98,7 +105,7 @@ class Steps:
     def chain(self, first: int, last: int) -> Chain | None:
         """Return the steps as a chain to stream, None where they cannot be."""
         steps = tuple(self.steps[first : last + 1])
-        if any(row_split(step) is None for step in steps):
+        if any(row_split(step) is None for step in steps) or not self._follow(first, last):
             return None
         inner = frozenset(
             buffer
@@ -107,6 +114,20 @@ class Steps:
         )
         return Chain(steps, inner, self.buffers) if inner else None
 
+    def _follow(self, first: int, last: int) -> bool:
+        """Tell whether all steps know the rows of what one of them writes and another touches."""
+        written: set[int] = set()
+        unknown: set[int] = set()
+        several: set[int] = set()
+        seen: set[int] = set()
+        for position in range(first, last + 1):
+            touched = self.touched[position]
+            several |= seen & touched.keys()
+            seen |= touched.keys()
+            unknown |= {buffer for buffer, known in touched.items() if not known}
+            written |= {place.buffer for place in self.steps[position].written}
+        return not (written & unknown & several)
+
     def bytes(self, buffer: int) -> int:
         """Return the size of a buffer."""
         return FLOAT * self.buffers[buffer].floats
@@ -114,6 +135,17 @@ class Steps:
     def alive(self, first: int, last: int) -> set[int]:
         """Return the buffers that hold a value during some of the steps."""
         return {b for b, use in self.uses.items() if use.first <= last and use.last >= first}
+
+
+def _knows_rows(step: Step, number: int, buffer: Buffer) -> bool:
+    """Tell whether a step knows which rows of a buffer it touches, at every place of it."""
+    split = row_split(step)
+    if split is None:
+        return False
+    reaches = [reach for reach in (*split.reads, split.writes) if reach]
+    reaches = [reach for reach in reaches if reach.place.buffer == number]
+    places = [place for place in step.places if place.buffer == number]
+    return len(places) == len(reaches) and all(find_touch(reach, buffer) for reach in reaches)
 
 
 def row_split(step: Step) -> Split | None:

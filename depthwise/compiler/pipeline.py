@@ -37,6 +37,7 @@ from depthwise.compiler.manifest import (
     PreparationRecord,
     TensorRecord,
 )
+from depthwise.compiler.oracle import check_plan as check_steps
 from depthwise.compiler.partition import Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
@@ -64,20 +65,23 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     net: Network, *shapes: Shape, threads: int = 1, target: str = "native", cc: str | None = None,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
     optimize: Optimize = "speed", tune: bool = False, labels: Sequence[str] = (),
+    check_plan: bool = True,
 ) -> Library:  # fmt: skip
     """Lower `net`, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
     A network comes as a module, an ExportedProgram or the path of a .pt2 file; the last two bring
     their own shapes. `cc` names a C compiler, else the one installed with us. The library is
     verified against PyTorch on random inputs and on `samples`, arrays or tuples of arrays, where
-    this machine can run it. `threads` share each call; `optimize` for "memory" makes the smallest
-    arena; `tune` tries a few ways to compute each convolution, where the target is this machine and
-    speed is asked for: seconds at the first time, none after it. With a `preparation` it takes raw
-    images, samples too, and normalises them itself: in the weights of the first convolution, where
-    the network starts with one. `labels` are names of a classifier's classes, in the order of its
-    outputs: they are kept in the manifest.
+    this machine can run it; for another, `check_plan` has its plan done in Python, step by step, on
+    the first sample or random inputs, and compared with the network. `threads` share each call;
+    `optimize` for "memory" makes the smallest arena; `tune` tries a few ways to compute each
+    convolution, where the target is this machine and speed is asked for: seconds at the first time,
+    none after it. With a `preparation` it takes raw images, samples too, and normalises them
+    itself: in the weights of the first convolution, where the network starts with one. `labels` are
+    names of a classifier's classes, in the order of its outputs: they are kept in the manifest.
     Raises Unsupported, naming the operator and its module, where the network cannot be lowered,
-    ValueError for shapes, options or samples that do not fit.
+    ValueError for shapes, options or samples that do not fit, Mismatch for a plan or a library that
+    computes something else.
     """
     chosen = find_target(target)
     check_options(threads, optimize, chosen)
@@ -92,12 +96,16 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     if chosen.runs_here:
         check_run(cost.input_shapes, cost.peak_bytes)
     plan = choose_plan(rewrite(captured, preparation), chosen, cc, threads, optimize, tune)
+    checked = None
     if chosen.runs_here:
         check_arena(plan)
+    elif check_plan:
+        first = as_arrays(samples[0], None if preparation else np.float32) if samples else ()
+        checked = check_steps(plan, first, preparation)
     shared = compile_c(emit_units(plan, UNITS), chosen, cc, thread_flags(threads)).read_bytes()
     manifest = make_manifest(
         plan, cost, shared, find_compiler(cc), find_pretrained(net), preparation, tuple(labels)
-    )
+    ).model_copy(update={"plan_check": checked})
     artefact = Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
     if chosen.runs_here:
         plan = without_sources(plan)  # which may be half of a gigabyte,

@@ -153,12 +153,50 @@ class Reach:
     """Rows of an image that a step touches for rows a to b of its output, b not included.
 
     They are a * step + first to (b - 1) * step + last; those outside of the image are its border.
+    The image is what `place` shows: its rows need not be rows of the buffer.
     """
 
     place: Place
     step: int = 1
     first: int = 0
     last: int = 0
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Rows of a buffer, its border's included, that a step touches for one row of its output."""
+
+    first: int
+    last: int
+    step: int
+
+    def low(self, row: int) -> int:
+        """Return the first row touched for a row of the output."""
+        return self.first + row * self.step
+
+    def high(self, row: int) -> int:
+        """Return the last row touched for a row of the output."""
+        return self.last + row * self.step
+
+
+def find_touch(reach: Reach, buffer: Buffer) -> Touch | None:
+    """Return which rows of its buffer a reach touches; None where it does not go row by row.
+
+    A row of the image may be every second row of the buffer, several of them, or always the same
+    one; where planes are transposed it is a column.
+    """
+    place, frame = reach.place, buffer.frame
+    if frame is None or len(place.shape) != 4 or place.shape[0] != 1:
+        return None
+    if place.row % frame.row or min(place.strides) < 0:
+        return None
+    first, column = divmod(place.offset, frame.row)
+    last = column + (place.shape[1] - 1) * place.strides[1] + (place.shape[3] - 1) * place.pixel
+    apart = place.row // frame.row
+    return Touch(
+        first + reach.first * apart, first + reach.last * apart + last // frame.row,
+        reach.step * apart,
+    )  # fmt: skip
 
 
 Axis = Literal["rows", "channels"]
@@ -169,7 +207,7 @@ class Split:
     """An axis of `length`, along which a step is done in parts that start at multiples of `grain`.
 
     `part(start, count)` is the step for a part. A split in rows of one image may know which rows it
-    touches of all images that it reads and writes: then it can be streamed in bands of rows.
+    touches of the images that it reads and writes: then it can be streamed in bands of rows.
     """
 
     axis: Axis
@@ -230,7 +268,7 @@ def by_rows(part: Callable[..., Step], *places: Place) -> Split | None:
     def rows(start: int, count: int) -> Step:
         return part(*(place.part(2, start, count) for place in places))
 
-    reads = tuple(Reach(place) for place in places[:-1] if place.row)  # else it is repeated
+    reads = tuple(map(Reach, places[:-1]))
     return Split("rows", written.shape[2], rows, reads=reads, writes=Reach(written))
 
 

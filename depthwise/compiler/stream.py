@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from depthwise.compiler.lowering.axes import copy_numbers
-from depthwise.compiler.places import FLOAT, Buffer, Place, Reach, Split, Step
+from depthwise.compiler.places import FLOAT, Buffer, Place, Reach, Split, Step, Touch, find_touch
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,6 @@ class Band:
 
     parts: tuple[tuple[int, int], ...]
     windows: Mapping[int, Window]
-
-
-@dataclass(frozen=True)
-class Touch:
-    """Rows of a buffer, its border's included, that a step touches for one row of its output."""
-
-    first: int
-    last: int
-    step: int
-
-    def low(self, row: int) -> int:
-        """Return the first row touched for a row of the output."""
-        return self.first + row * self.step
-
-    def high(self, row: int) -> int:
-        """Return the last row touched for a row of the output."""
-        return self.last + row * self.step
 
 
 @dataclass(frozen=True)
@@ -76,8 +59,12 @@ class Chain:
 
     @cached_property
     def writes(self) -> list[Touch]:
-        """Where each step writes."""
-        return [self._touch(_writes(split)) for split in self.splits]
+        """Where each step writes; what does not lie in rows is read by none of them."""
+        reaches = map(_writes, self.splits)
+        return [
+            find_touch(reach, self.buffers[reach.place.buffer]) or Touch(0, 0, 1)
+            for reach in reaches
+        ]
 
     @cached_property
     def readers(self) -> list[list[tuple[int, Touch]]]:
@@ -106,9 +93,9 @@ class Chain:
         }
 
     def _touch(self, reach: Reach) -> Touch:
-        frame = self.buffers[reach.place.buffer].frame
-        start = reach.place.offset // frame.row if frame else 0
-        return Touch(start + reach.first, start + reach.last, reach.step)
+        touch = find_touch(reach, self.buffers[reach.place.buffer])
+        assert touch, f"{reach.place} is not touched row by row"
+        return touch
 
     def bands(self, start: int, stop: int, height: int) -> list[Band]:
         """Return the bands that give rows start ... stop of the last output, `height` at a time."""
@@ -132,7 +119,7 @@ class Chain:
             rows, writes = lengths[s], self.writes[s]
             if self.readers[s]:
                 tops = [read.high(targets[t] - 1) for t, read in self.readers[s] if targets[t]]
-                rows = (max(tops) - writes.last) // writes.step + 1 if tops else 0
+                rows = (max(tops) - writes.first) // writes.step + 1 if tops else 0
             elif end < self.rows:
                 rows = -(-lengths[s] * end // self.rows)
             if end == self.rows and self.written[s] not in self.inner:
@@ -147,7 +134,7 @@ class Chain:
         for s in range(len(self.splits) - 2, -1, -1):
             lows = [read.low(firsts[t]) for t, read in self.readers[s]]
             if start and lows:
-                first = -((self.writes[s].first - min(lows)) // self.writes[s].step)
+                first = -((self.writes[s].last - min(lows)) // self.writes[s].step)
                 firsts[s] = min(max(first, 0), self.splits[s].length)
         return firsts
 
@@ -229,7 +216,7 @@ def _open_window(chain: Chain, buffer: int, window: int, base: int, rows: int) -
     frame = chain.buffers[buffer].frame
     assert frame is not None
     top, _, left, right = frame.border
-    above = max(0, top - base)
+    above = min(max(0, top - base), rows)
     if not above and not left and not right:
         return []
     first = chain.steps[0]

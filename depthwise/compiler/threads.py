@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.places import FLOAT, Buffer, Place, Reach, Split, Step
+from depthwise.compiler.places import FLOAT, Buffer, Place, Reach, Split, Step, find_touch
 from depthwise.compiler.stream import Chain, moves_apart, stream
 
 Parts = tuple[tuple[Step, ...], ...]  # what each thread does, at the same time
@@ -215,14 +215,12 @@ class Divider:
         return boxes
 
     def _reached(self, reach: Reach, ends: tuple[int, int]) -> tuple[Box, ...]:
-        frame = self.buffers[reach.place.buffer].frame
-        boxes = self._box(reach.place)
-        if frame is None or frame.shape[0] > 1:
+        boxes, buffer = self._box(reach.place), self.buffers[reach.place.buffer]
+        touch = find_touch(reach, buffer)
+        if touch is None:
             return boxes
-        row = reach.place.offset // frame.row
-        first = row + ends[0] * reach.step + reach.first
-        last = row + (ends[1] - 1) * reach.step + reach.last
-        return tuple(replace(box, rows=(first, last + 1)) for box in boxes)
+        rows = (touch.low(ends[0]), touch.high(ends[1] - 1) + 1)
+        return tuple(replace(box, rows=rows) for box in boxes)
 
     def _box(self, place: Place) -> tuple[Box, ...]:
         """Return all rows of a place's buffer, and its own channels; nothing outside the arena."""
@@ -234,9 +232,11 @@ class Divider:
             end = place.offset + 1 + sum((n - 1) * stride for n, stride in steps)
             return (Box(place.buffer, (0, 1), (place.offset, end), 1),)
         frame, channels = buffer.frame, (0, buffer.frame.pixel)
-        if len(place.shape) == 4 and place.strides[1] == 1:
+        if len(place.shape) == 4 and (place.strides[1] == 1 or place.shape[1] == 1):
             channel = place.offset % frame.row % frame.pixel
-            channels = (channel, channel + place.shape[1])
+            of_pixels = all(place.strides[axis] % frame.pixel == 0 for axis in (0, 2, 3))
+            if of_pixels and channel + place.shape[1] <= frame.pixel:
+                channels = (channel, channel + place.shape[1])
         rows = (0, frame.rows * frame.shape[0])
         return (Box(place.buffer, rows, channels, frame.shape[3]),)
 

@@ -15,7 +15,7 @@ def build(order: Order, _: Report) -> Compiled:
     prepare = source.preprocessing
     library = pipeline.compile(
         source.net, *source.shapes, target=order.build.target, threads=order.build.threads,
-        optimize=order.build.optimize, labels=source.labels,
+        optimize=order.build.optimize, labels=source.labels, check_plan=order.build.check_plan,
         samples=[prepare.apply(image) for image in order.images] if prepare else (),
     )  # fmt: skip
     library.save(order.directory)

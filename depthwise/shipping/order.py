@@ -88,6 +88,7 @@ class Build:
     target: str = "native"
     threads: int = 1
     optimize: Optimize = "speed"
+    check_plan: bool = True  # where the target is not this machine
 
     @property
     def chosen(self) -> Target:

@@ -74,7 +74,7 @@ def _compiled(found: Compiled | None) -> list[str]:
             f"{counted(check.inputs, 'input')}"
         )
     else:
-        lines.append("not verified, for this machine cannot run it")
+        lines.append(manifest.unproven)
     return lines
 
 

@@ -67,15 +67,14 @@ class Work:
 class Walk:
     """How a convolution walks over its input: taps, and an output row and pixel, in floats.
 
-    `reach` are the rows of the input that are read; output rows lie `apart` rows from each other.
-    `window` is (R, S) where the taps are so many neighbours of stride 1, the lowest first.
+    `reach` are the rows of the input that are read. `window` is (R, S) where the taps are so many
+    neighbours of stride 1, the lowest first.
     """
 
     taps: tuple[int, ...]
     row: int
     pixel: int
     reach: Reach
-    apart: int = 1
     window: ops.Pair | None = None
 
     def split(self, work: Work, part: Callable[[Work], Step]) -> Split | None:
@@ -83,10 +82,10 @@ class Walk:
         rows = work.y.shape[2]
         if rows == 1:
             return None
-        residual = [Reach(work.residual, self.apart)] if work.residual else []
+        residual = [Reach(work.residual)] if work.residual else []
         return Split(
             "rows", rows, lambda start, count: part(work.rows(start, count, self.row)),
-            reads=(self.reach, *residual), writes=Reach(work.y, self.apart),
+            reads=(self.reach, *residual), writes=Reach(work.y),
         )  # fmt: skip
 
 
@@ -256,22 +255,31 @@ def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
         for q in range(min(op.stride[1], y.shape[3])):
             columns = _phase(q + op.padding.left, op.stride[1], op.dilation[1], S)
             pairs = [(r, s) for r in rows for s in columns]
-            taps = tuple(rows[r] * x.row + columns[s] * x.pixel for r, s in pairs)
-            # where no tap falls, the bias alone remains: one tap of zeros
-            window = (len(rows), len(columns)) if pairs else (1, 1)
-            taken = [kernels[:, :, r, s] for r, s in pairs] or [np.zeros_like(kernels[:, :, 0, 0])]
             phase = replace(
-                work,
-                weight=np.stack(taken, 2).reshape(*kernels.shape[:2], *window),
-                y=_every(y, p, q, op.stride),
+                work, y=_every(y, p, q, op.stride),
                 residual=_every(work.residual, p, q, op.stride) if work.residual else None,
-            )
-            reach = Reach(x, 1, min(rows.values(), default=0), max(rows.values(), default=0))
-            walk = Walk(
-                taps or (0,), x.row, x.pixel, reach, op.stride[0],
-                window if _follow(rows) and _follow(columns) else None,
             )  # fmt: skip
-            _convolve(phase, walk, groups, b)
+            if pairs:
+                weight = np.stack([kernels[:, :, r, s] for r, s in pairs], 2)
+                weight = weight.reshape(*kernels.shape[:2], len(rows), len(columns))
+                walk = Walk(
+                    tuple(rows[r] * x.row + columns[s] * x.pixel for r, s in pairs),
+                    x.row, x.pixel, Reach(x, 1, min(rows.values()), max(rows.values())),
+                    (len(rows), len(columns)) if _follow(rows) and _follow(columns) else None,
+                )  # fmt: skip
+                _convolve(replace(phase, weight=weight), walk, groups, b)
+            else:
+                _bias_alone(replace(phase, weight=np.zeros_like(kernels[:, :, :1, :1])), groups, b)
+
+
+def _bias_alone(work: Work, groups: int, b: PlanBuilder) -> None:
+    """Append the phase on which no tap falls: a tap of zeros on a pixel of zeros, not on x.
+
+    There may be no pixel of x, and zero times what is no number is no number.
+    """
+    zeros = b.weights(np.zeros(work.x.shape[1]))
+    x = replace(zeros, shape=work.x.shape, strides=(0, 1, 0, 0))
+    _convolve(replace(work, x=x), Walk((0,), 0, 0, Reach(x)), groups, b)
 
 
 def _phase(position: int, stride: int, dilation: int, kernel: int) -> dict[int, int]:

@@ -1,0 +1,169 @@
+"""The oracle's kernels in NumPy: none is missing, and each gives what the C kernel gives."""
+
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+from kernel_cases import TARGETS, Case, make_graph, random_arrays
+
+from depthwise.compiler.algorithms import Algorithms, candidates
+from depthwise.compiler.build import compile_c
+from depthwise.compiler.emit import HEADERS, emit_units, header_text
+from depthwise.compiler.fused import LocalResponseNorm
+from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.oracle.executor import KERNELS, call
+from depthwise.compiler.oracle.memory import Memory
+from depthwise.compiler.pipeline import UNITS, rewrite
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.target import Target, find_target
+from depthwise.graph import Graph, ops
+from depthwise.graph.ops import Padding
+
+BOUND = 1e-5  # of an output's largest element
+FLAT, ONE = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1)
+X = (2, 6, 9, 11)
+
+
+def conv(shape, weight, stride=(1, 1), padding=FLAT, dilation=(1, 1), groups=1) -> Case:
+    return Case(ops.Conv2d(stride, padding, dilation, groups), (shape, weight, weight[:1]), 1)
+
+
+CASES = (
+    conv((1, 3, 9, 8), (12, 3, 3, 3), padding=ONE),
+    conv((2, 16, 13, 12), (40, 16, 3, 3), padding=ONE),
+    conv((1, 32, 14, 15), (33, 32, 3, 3), padding=ONE),
+    conv((1, 24, 12, 12), (20, 24, 5, 5), padding=Padding(2, 2, 2, 2)),
+    conv((1, 24, 5, 17), (20, 24, 1, 7), padding=Padding(0, 0, 3, 3)),
+    conv((1, 16, 11, 10), (8, 16, 1, 1)),
+    conv((1, 72, 5, 6), (12, 72, 1, 1)),
+    conv(X, (9, 2, 3, 2), (2, 1), ONE, (1, 2), 3),
+    conv((2, 20, 9, 8), (20, 1, 3, 3), (2, 1), ONE, groups=20),
+    Case(ops.ConvTranspose2d((2, 3), ONE, (1, 1), 1), (X, (6, 5, 4, 3), (5,)), 1),
+    Case(ops.Linear(), ((3, 4, 19), (21, 19), (21,)), 1),
+    Case(
+        ops.DeformConv2d((1, 2), ONE, (1, 1), 2, 2),
+        ((1, 8, 6, 7), (6, 4, 3, 3), (6,), (1, 36, 6, 4), (1, 18, 6, 4)), 0,
+    ),
+    Case(ops.MatMul(), ((2, 3, 4, 5), (2, 3, 5, 19))),
+    Case(ops.BatchNorm(10.0), (X, (6,), (6,), (6,), (6,)), 1),
+    Case(ops.GroupNorm(3, 1e-3), (X, (6,), (6,))),
+    Case(ops.LayerNorm(2, 1e-3), (X, (9, 11), (9, 11)), 1),
+    Case(ops.MaxPool2d((3, 2), (2, 1), Padding(1, 1, 1, 1), (1, 2), True), (X,)),
+    Case(ops.AvgPool2d((3, 3), (2, 2), ONE, True, True, None), (X,)),
+    Case(ops.AvgPool2d((3, 3), (2, 2), ONE, False, False, None), (X,)),
+    Case(ops.AvgPool2d((2, 3), (2, 1), FLAT, False, False, 5), (X,)),
+    Case(ops.AdaptivePool2d("max", (4, 5)), (X,)),
+    Case(ops.AdaptivePool2d("mean", (1, 1)), (X,)),
+    Case(ops.Reduce("min", (1, 3), False), (X,)),
+    Case(ops.Reduce("sum", (2,), True), (X,)),
+    Case(ops.Softmax(1), (X,)),
+    Case(ops.Softmax(3), (X,)),
+    Case(ops.PRelu(), (X, (6,)), 1),
+    Case(ops.Binary("maximum"), (X, (1, 6, 1, 11))),
+    Case(ops.Binary("divide"), (X, X)),
+    Case(ops.Pad(((0, 0), (1, 0), (2, 1), (-1, 3)), "constant", 0.5), (X,)),
+    Case(ops.Pad(((0, 0), (0, 0), (2, 1), (1, 3)), "reflect", 0.0), (X,)),
+    Case(ops.Resize("bilinear", (5, 22), (9 / 5, 0.5), False), (X,)),
+    Case(ops.Resize("nearest", (18, 7), (0.5, 11 / 7), False), (X,)),
+    Case(ops.Permute((0, 3, 1, 2)), (X,)),
+    Case(ops.DeformRoIPool(2, 0.5, 3, 0.1), ((1, 5, 8, 9), (2, 5), (2, 2, 2, 2))),
+    *(Case(ops.Activation(name), (X,)) for name in (
+        "relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu", "gelu_tanh",
+        "tanh", "softplus", "mish", "exp", "abs", "negative",
+    )),
+    Case(ops.Activation("leaky_relu", (0.2,)), (X,)),
+    Case(ops.Activation("elu", (0.7,)), (X,)),
+    Case(ops.Activation("clamp", (-0.5, 0.8)), (X,)),
+)  # fmt: skip
+
+
+def response_norm() -> tuple[Graph, list[np.ndarray]]:
+    """Return the only operator that a pass makes and no case can have."""
+    case = Case(LocalResponseNorm(4, 0.5, 0.75, 1.0), (X,))  # type: ignore[arg-type]
+    arrays = random_arrays([case], whole=False)
+    return make_graph([case], arrays), arrays[0]
+
+
+def prepared() -> tuple[Graph, list[np.ndarray]]:
+    """Return a network that takes raw images of bytes, which are read with a border."""
+    case = conv((1, 3, 9, 8), (12, 3, 3, 3), padding=ONE)
+    arrays = random_arrays([case], whole=False)
+    way = Preparation((0.4, 0.5, 0.6), (0.2, 0.3, 0.25), "uint8", "nhwc")
+    graph = rewrite(make_graph([case], arrays), way)
+    return graph, [way.draw(np.random.default_rng(0), (1, 9, 8, 3))]
+
+
+def cases() -> tuple[Graph, list[np.ndarray]]:
+    arrays = random_arrays(CASES, whole=False)
+    for case, values in zip(CASES, arrays, strict=True):
+        if isinstance(case.op, ops.DeformRoIPool):
+            values[1] = np.array([[0, 1, 2, 13, 14], [0, -3, 0, 9, 5]], np.float32)
+        if isinstance(case.op, ops.BatchNorm):
+            values[4] = np.abs(values[4])
+    inputs = [
+        x for case, values in zip(CASES, arrays, strict=True) for x in values[: case.constants]
+    ]
+    return make_graph(CASES, arrays), inputs
+
+
+def ways(graph: Graph, target: Target, every: bool) -> list[Algorithms]:
+    """Return maps of algorithms: one that mixes the candidates, or together all of them."""
+    layers = make_plan(graph, target, optimize=None).algorithms
+    found = {layer: candidates(layer, target) for layer in layers}
+    most = max(map(len, found.values()), default=1) if every else 1
+    return [
+        {layer: tried[(at + turn) % len(tried)] for at, (layer, tried) in enumerate(found.items())}
+        for turn in range(most)
+    ]
+
+
+def in_c(plan: Plan, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    code = Code(compile_c(emit_units(plan, UNITS), plan.target, extra=("-O1",)))
+    outputs = [np.empty(b.floats, np.float32) for b in plan.buffers if b.space == "output"]
+    arena = aligned_bytes(code.arena_bytes)
+    code.run(align_copy(plan.weights), [np.ascontiguousarray(x) for x in inputs], outputs, arena)
+    return outputs
+
+
+def in_numpy(plan: Plan, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    memory = Memory.of(plan.buffers, plan.arena, plan.weights, inputs, plan.threads)
+    for step in plan.steps:
+        call(step, memory, plan.target.lanes)
+    outputs = (n for n, buffer in enumerate(plan.buffers) if buffer.space == "output")
+    return [memory.cells[number].values for number in outputs]
+
+
+@cache
+def plans(vector: int, every: bool) -> list[tuple[Plan, list[np.ndarray]]]:
+    target = find_target(TARGETS[vector])
+    graph, inputs = cases()
+    mixed = ways(graph, target, every)
+    found = [(make_plan(graph, target, optimize=None, algorithms=way), inputs) for way in mixed]
+    for graph, inputs in (response_norm(), prepared()):
+        found.append((make_plan(graph, target), inputs))
+    return found
+
+
+def test_no_kernel_is_missing():
+    texts = map(header_text, HEADERS)
+    twins = {name for text in texts for name in re.findall(r"INLINE void (\w+)_naive\(", text)}
+    assert twins == set(KERNELS)
+    steps = [step for vector in TARGETS for plan, _ in plans(vector, False) for step in plan.steps]
+    assert {step.kernel for step in steps} == set(KERNELS)
+    assert {step.arguments[9] for step in steps if step.kernel == "f32_conv"} == {1, 2, 4}  # depths
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("vector", TARGETS)
+def test_each_kernel_gives_what_c_gives(vector: int, every: bool):
+    if not find_target(TARGETS[vector]).runs_here:
+        pytest.skip(f"this CPU has no vectors of {vector} floats")
+    for number, (plan, inputs) in enumerate(plans(vector, every)):
+        names = [output.name for output in plan.graph.outputs]
+        found = zip(names, in_numpy(plan, inputs), in_c(plan, inputs), strict=True)
+        for name, ours, theirs in found:
+            said = str(CASES[int(name)]) if len(names) == len(CASES) else name
+            error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+            assert error <= BOUND, f"plan {number}, {said}: {error:.2e} off"
