@@ -1,5 +1,6 @@
 """Whether there is memory for what is to be done, asked before any of it is taken."""
 
+import ctypes
 import os
 import resource
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,12 @@ def _check(needed: int, what: str) -> None:
             f"{what} {needed / GIGABYTE:,.1f} GB, and {available / GIGABYTE:,.1f} GB of memory are "
             "available: take smaller inputs, or fewer at once"
         )
+
+
+def return_free_memory() -> None:
+    """Let the C library return to the system what it keeps for later, where it can (glibc)."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def available_bytes() -> int:

@@ -70,7 +70,7 @@ class Trace:
         alone = replace(plan, threads=1)  # all parts in turn; the kernels stay the same
         sources = (*emit_units(alone, units, "net_note"), NOTE)
         path = compile_c(sources, plan.target, cc, thread_flags(plan.threads))
-        self._code, self._library = Code(path), ctypes.CDLL(str(path))
+        self._code = Code(path)
 
     def __call__(self, inputs: Sequence[np.ndarray], look: Look) -> None:
         """Run the plan on inputs and call `look` with each piece as soon as it is written."""
@@ -86,7 +86,7 @@ class Trace:
             except BaseException as failure:  # C cannot pass it on, an interrupt neither
                 failures.append(failure)
 
-        self._library.net_listen(listen)
+        self._code.opened.net_listen(listen)
         outputs = [np.empty(size, np.float32) for size in sizes]
         self._code.run(weights, [np.ascontiguousarray(x) for x in inputs], outputs, arena)
         if failures:

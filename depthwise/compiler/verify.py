@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from torch.export import ExportedProgram
 
+from depthwise.compiler.capacity import return_free_memory
 from depthwise.compiler.difference import Difference, largest_error
 from depthwise.compiler.manifest import LayerError, Verification
 from depthwise.compiler.preparation import Preparation
@@ -68,6 +69,7 @@ def verify(
                 continue  # a logarithm, say: the network is not meant for such inputs
             raise ValueError(_explain_no_numbers(_describe(number), "other samples"))
         errors.append(largest_error(run(inputs), expected))
+        return_free_memory()  # tenths of a gigabyte, left by PyTorch's run
         by_value, again = _compare_values(trace, reference, inputs)
         if not largest_error(again, expected) <= NOISE:
             raise Unsupported(_explain_no_function(_describe(number), reference, inputs))
