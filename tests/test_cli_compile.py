@@ -71,7 +71,7 @@ def test_a_network_of_ours_as_json(capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "; not run, for this machine cannot; its plan checked step by step in Python\n"),
+        ((), "; not run here; its plan checked step by step in Python\n"),
         (("--no-check-plan",), "; not verified, for this machine cannot run it\n"),
     ],
 )
