@@ -70,11 +70,19 @@ def test_a_network_of_ours_as_json(capsys):
     assert library.manifest.model_dump(mode="json") == manifest
 
 
-def test_what_this_machine_cannot_run_is_not_verified_and_says_so(capsys):
-    code, out, _ = run("compile", "--no-tune", "nets.py:tiny", "--target", "wasm32", capsys=capsys)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "; not run here; its plan checked step by step in Python\n"),
+        (("--no-check-plan",), "; not verified, for this machine cannot run it\n"),
+    ],
+)
+def test_what_this_machine_cannot_run_is_not_verified_and_says_so(options, said, capsys):
+    command = ("compile", "--no-tune", "nets.py:tiny", "--target", "wasm32", *options)
+    code, out, _ = run(*command, capsys=capsys)
     assert code == 0
     assert out.startswith("nets.py-tiny-wasm32: for wasm32, ")
-    assert out.endswith("; not verified, for this machine cannot run it\n")
+    assert out.endswith(said)
     assert Path("nets.py-tiny-wasm32/net.wasm").is_file()
 
 

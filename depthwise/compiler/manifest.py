@@ -145,7 +145,7 @@ class Manifest(Record):
     def unproven(self) -> str:
         """What to say of a library that this machine cannot run."""
         if self.plan_check:
-            return "not run, for this machine cannot; its plan checked step by step in Python"
+            return "not run here; its plan checked step by step in Python"
         return "not verified, for this machine cannot run it"
 
 

@@ -21,7 +21,7 @@ Array = np.ndarray
 
 NOBODY = -1
 SEVERAL = 255  # threads that read an element; 0 is none, else the thread's number and one
-KEPT = 16  # unpacked weights that a step of the next band takes again
+KEPT, SMALL = 16, 2**20  # unpacked weights that a step of the next band takes again; floats of each
 
 
 class Fault(Exception):  # noqa: N818  (what is wrong is the plan)
@@ -256,9 +256,10 @@ class Memory:
         target.set(cells.owner, base, owner)
 
     def keep(self, key: Hashable, make: Callable[[], Array]) -> Array:
-        """Return what `make` makes, from earlier where the key was among the last ones."""
+        """Return what `make` makes, from earlier where it is small and among the last ones."""
         found = self.kept.pop(key) if key in self.kept else make()
-        self.kept[key] = found
+        if found.size <= SMALL:
+            self.kept[key] = found
         if len(self.kept) > KEPT:
             self.kept.pop(next(iter(self.kept)))
         return found
