@@ -389,7 +389,7 @@ def test_what_killed_compilers_left_is_removed_and_what_others_do_is_not(cache):
 def test_an_interrupt_ends_the_compilers_and_leaves_nothing(cache, monkeypatch):
     started = []
 
-    def interrupt(_):
+    def interrupt(*_):
         while not started[0]._running:
             time.sleep(0.01)
         raise KeyboardInterrupt

@@ -79,7 +79,7 @@ def compile(
     if as_json:
         print(json.dumps(made.manifest.model_dump(mode="json"), indent=2))
     else:
-        screen().print(Text(f"{directory}: {_summary(made.manifest)}"))
+        screen().print(Text(f"{directory}: {_summary(made.manifest)}"), soft_wrap=True)
 
 
 def _summary(manifest: "Manifest") -> str:

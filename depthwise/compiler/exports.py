@@ -46,7 +46,7 @@ def checked_runs(plan: Plan, in_: str, out: str) -> list[str]:
         "",
         f"static int net_check({given}) {{",
         "    if ((!weights && net_weights_bytes()) || (!arena && net_arena_bytes())) return 1;",
-        "    if ((!in && net_in[0].bytes) || (!out && net_out[0].bytes)) return 1;",
+        "    if ((!in && net_in[0].bytes != 0) || (!out && net_out[0].bytes != 0)) return 1;",
         *several,
         "    if (weights_bytes < net_weights_bytes()) return 2;",
         "    if (arena_bytes < net_arena_bytes()) return 3;",
