@@ -65,6 +65,11 @@ def in_cell(value: object) -> object:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 note, 2 notes."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def string_literal(text: str) -> str:
     """Return a string as Python and C write it, in double quotes."""
     return json.dumps(text)

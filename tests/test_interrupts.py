@@ -77,7 +77,7 @@ class Terminal:
         """Return temporary files and folders, and processes, that are still there."""
         temporary = (self.folder / "tmp").iterdir()
         found = [path for path in temporary if "torchinductor" not in path.name]  # PyTorch's cache
-        found += [*self.folder.glob("cache/depthwise/tmp*")]
+        found += [*self.folder.glob("cache/depthwise/.building-*")]
         found += [*self.folder.glob("cache/depthwise/failed-*")]
         found += [*self.folder.glob(".*.new*")]
         return found + [process for process in sessions() if process[1] == self.process.pid]
@@ -124,7 +124,7 @@ def test_while_compilers_run(number, group, line, code, tmp_path):
     terminal = Terminal(
         "compile", "conv:separable", "--target", "wasm32", "--out", "k", folder=tmp_path
     )
-    terminal.wait_for(lambda: [*tmp_path.glob("cache/depthwise/tmp*/net0.c")])
+    terminal.wait_for(lambda: [*tmp_path.glob("cache/depthwise/.building-*/net0.c")])
     terminal.press(number=number, group=group)
     assert_interrupted(terminal, line, code)
     assert not (tmp_path / "k").exists()

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from depthwise.accounting.fitted import Column, FittedTable
+from depthwise.spelling import counted
 
 # A warning: the results are likely to suffer. A note: time or memory is spent for nothing, or a
 # limit that the task may not mind.
@@ -81,8 +82,3 @@ def _what(finding: Finding) -> str:
     return (
         f"{finding.what}; so {'is' if more == 1 else 'are'} {more} more" if more else finding.what
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: 1 note, 2 notes."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -3,7 +3,6 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from depthwise.accounting.finding import counted
 from depthwise.accounting.fitted import Column, FittedTable
 from depthwise.accounting.tables import in_shape
 from depthwise.accounting.units import TimeUnit, in_percent, in_units, time_unit
@@ -11,6 +10,7 @@ from depthwise.bench.layers import LayerTime, Profile
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.machine import Machine
 from depthwise.machine.record import share_of
+from depthwise.spelling import counted
 
 NONE = "–"  # where there is no share, for more was reached than there should be
 

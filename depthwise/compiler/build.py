@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from depthwise.accounting.finding import counted
 from depthwise.compiler.cache import (
     BuildError,
     cache_directory,
@@ -28,6 +27,7 @@ from depthwise.compiler.children import Children
 from depthwise.compiler.disk import replace_text
 from depthwise.compiler.progress import stage
 from depthwise.compiler.target import Target
+from depthwise.spelling import counted
 
 Arguments = tuple[str, ...]
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from math import prod
 
-from depthwise.accounting.finding import counted
 from depthwise.accounting.fitted import Column, FittedTable
 from depthwise.accounting.tables import in_shape, render
 from depthwise.accounting.units import in_units
@@ -12,7 +11,7 @@ from depthwise.compiler.partition import Group
 from depthwise.compiler.places import FLOAT, Argument, Place, Step
 from depthwise.compiler.plan import Plan
 from depthwise.graph.ops import Activation
-from depthwise.spelling import in_line
+from depthwise.spelling import counted, in_line
 
 WIDE = 1000  # characters: a plan is read in an editor, or with `less -S`
 STEPS = (

@@ -13,14 +13,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from depthwise.accounting.finding import counted
 from depthwise.compiler.difference import relative_error
 from depthwise.compiler.library import Library, load
 from depthwise.compiler.progress import track
 from depthwise.graph.exported import as_module
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Looked, Report
 from depthwise.shipping.order import Order, Source
-from depthwise.spelling import in_line
+from depthwise.spelling import counted, in_line
 from depthwise.weights import Preprocessing
 from depthwise.weights.classes import best_classes, class_names
 
