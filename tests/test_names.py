@@ -359,7 +359,7 @@ def report(tmp_path_factory):
         ),
         "looked": Looked(images=(image,), features=(feature,), remarks=("a",)),
         "profiled": Profiled(
-            milliseconds=1,
+            milliseconds=1e-3,
             ideal=1,
             rate=1,
             peak=1,
@@ -368,10 +368,20 @@ def report(tmp_path_factory):
             kinds=(kind,),
             machine=None,
             remarks=("a",),
+            library=1,
+            calibrated="a",
+            contradicted=(),
+            disturbed="",
         ),
         "referenced": Reference(found=None),
         "compared": Compared(
-            found=None, rounds=1, lines=(), missing=("a",), failed={"a": "b"}, remarks=("a",)
+            found=None,
+            rounds=1,
+            lines=(),
+            missing=("a",),
+            failed={"a": "b"},
+            remarks=("a",),
+            disturbed="",
         ),
     }
     told = asked.asked.model_copy(update={"settings": {"a": "b"}})
