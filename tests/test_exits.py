@@ -34,6 +34,11 @@ class Chatty(nn.Module):
     def forward(self, x):
         print("from forward")
         return self.conv(x)
+class Raising(nn.Module):
+    def forward(self, x): raise ValueError("in forward")
+class Mute(Exception):
+    def __str__(self): raise self
+def mute(): raise Mute
 """
 FILES = {
     "syntax.py": "def x(:",
@@ -68,6 +73,8 @@ def nets(tmp_path, monkeypatch):
         ("nets.py:own", "the network's own code: Own: odd, at *nets.py:9 (def own"),
         ("nets.py:Late", "its code ends the program, with exit code 0, at *nets.py:11 (def"),
         ("nets.py:Evil", "the network's own code: KeyError: 'evil', at *nets.py:14 (def eval"),
+        ("nets.py:Raising", "the network's forward raises ValueError: in forward, at *nets.py:"),
+        ("nets.py:mute", "nets.py:mute cannot be built: Mute, at *nets.py:"),
         ("syntax.py:x", "syntax.py:x: SyntaxError: invalid syntax, at *syntax.py:1 (def x(:)"),
         ("zero.py:x", "zero.py:x: ZeroDivisionError: division by zero, at *zero.py:1 (1 / 0)"),
         ("leave.py:x", "leave.py:x: its code ends the program, with exit code 0, at *leave.py:2"),

@@ -1,6 +1,7 @@
 """The caller's network after each verb: as it was, whatever its own code did, or how it failed."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -187,3 +188,36 @@ def test_modules_that_are_built_at_their_first_input_are_refused_as_they_are():
         dw.cost(net, SHAPE)
     assert isinstance(net[0], nn.LazyConv2d)
     assert net(torch.zeros(SHAPE)).shape == (1, 4, 8, 8)
+
+
+class Statistics:
+    """A plain object that a network keeps."""
+
+    def __init__(self):
+        self.count, self.total, self.history = 0, torch.zeros(1), Counter()
+
+
+class Keeping(nn.Module):
+    """Writes to an object of its own, and to arrays that are no tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept, self.array, self.bytes = Statistics(), np.zeros(2), bytearray(b"a")
+
+    def forward(self, x):
+        self.kept.count += 1
+        self.kept.history.update(["call"])
+        self.array += 1
+        self.bytes.append(1)
+        return x * 2
+
+
+@pytest.mark.parametrize("verb", [dw.cost, dw.lint, dw.compile])
+def test_plain_objects_and_arrays_come_back(verb):
+    net = Keeping().eval()
+    kept = net.kept
+    verb(net, (1, 3, 8, 8))
+    assert net.kept is kept
+    assert (kept.count, kept.history, bytes(net.bytes)) == (0, Counter(), b"a")
+    assert kept.total.item() == 0
+    np.testing.assert_array_equal(net.array, 0)

@@ -1,6 +1,8 @@
 """The library against PyTorch: what is recorded, and what is found where something differs."""
 
 import json
+import random
+import time
 
 import numpy as np
 import pytest
@@ -330,3 +332,50 @@ def test_outputs_that_are_infinite_alone_prove_nothing():
     x = np.full((1, 3, 8, 8), np.inf, np.float32)
     with pytest.raises(ValueError, match="sample 0: PyTorch's own outputs hold NaN, or infinities"):
         Interpreted(nn.Flatten(), (1, 3, 8, 8)).verify([x])
+
+
+class Remembering(nn.Module):
+    """Returns what depends on more than its input: `state` says on what."""
+
+    def __init__(self, state):
+        super().__init__()
+        self.conv, self.state, self.calls, self.seen = nn.Conv2d(3, 4, 3), state, 0, []
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen.append(1)
+        return (
+            self.conv(x)
+            * {
+                "counter": lambda: self.calls,
+                "list": lambda: len(self.seen),
+                "random": random.random,
+                "numpy": lambda: float(np.random.rand()),
+                "time": lambda: time.perf_counter_ns() % 10**6,
+            }[self.state]()
+        )
+
+
+@pytest.mark.parametrize("state", ["counter", "list", "random", "numpy", "time"])
+def test_what_python_keeps_or_draws_is_no_function(state):
+    net = Remembering(state).eval()
+    with pytest.raises(dw.Unsupported, match="called again on the same ones"):
+        dw.compile(net, (1, 3, 8, 8))
+    assert (net.calls, net.seen) == (0, [])
+
+
+class Chaotic(nn.Module):
+    """What is left of two large numbers is their rounding."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        y = self.conv(x) * 1e12
+        return torch.relu(y + 1e12) - torch.relu(y + 1e12 * (1 + 1e-7))
+
+
+def test_what_rounding_decides_cannot_be_verified():
+    with pytest.raises(dw.Unsupported, match="rounding alone decides"):
+        dw.compile(Chaotic().eval(), (1, 3, 8, 8))

@@ -22,6 +22,7 @@ from depthwise.cli.options import (
 )
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import default_directory, open_network, parse_settings, parse_shapes
+from depthwise.spelling import in_line
 
 if TYPE_CHECKING:
     from depthwise.compiler.manifest import Manifest
@@ -79,7 +80,7 @@ def compile(
     if as_json:
         print(json.dumps(made.manifest.model_dump(mode="json"), indent=2))
     else:
-        screen().print(Text(f"{directory}: {_summary(made.manifest)}"), soft_wrap=True)
+        screen().print(Text(in_line(f"{directory}: {_summary(made.manifest)}")), soft_wrap=True)
 
 
 def _summary(manifest: "Manifest") -> str:

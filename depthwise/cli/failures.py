@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from depthwise import __version__
 from depthwise.cli.users_code import describe, users_line
+from depthwise.spelling import in_line
 
 BAD_INPUT = 2
 OUR_FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -60,10 +61,11 @@ def _explain(error: BaseException) -> str | None:
     if line is not None:
         return f"the network's own code: {describe(error)}"
     if isinstance(error, ValueError) or type(error).__name__ in EXPECTED:
-        return str(error)
+        # what a compiler printed has lines; a name in any other message must not make one
+        return str(error) if type(error).__name__ == "BuildError" else in_line(str(error))
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror or error}"
+        return in_line(f"{place}{error.strerror or error}")
     if isinstance(error, ImportError) and not (error.name or "").startswith("depthwise"):
         return f"a package that depthwise needs cannot be imported: {error}; install it again"
     return None
@@ -72,7 +74,10 @@ def _explain(error: BaseException) -> str | None:
 def _is_short_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    said = str(error).lower()
+    try:
+        said = str(error).lower()
+    except Exception:  # its own code fails
+        return False
     return isinstance(error, RuntimeError | ImportError) and any(
         sign in said for sign in SHORT_OF_MEMORY
     )

@@ -12,6 +12,7 @@ from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import NETWORK, NETWORK_HELP, WEIGHTS, AsJson, Settings, Shapes, Weights
 from depthwise.cli.screen import name_left_out, say, screen, waiting
 from depthwise.cli.source import is_untrained, open_network, parse_settings, parse_shapes
+from depthwise.spelling import in_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,7 +220,7 @@ def _print_table(guesses: "dict[str, list[Guess]]") -> None:
 
     columns = (Column(""), Column("", kind="name"))
     for photo, best in guesses.items():
-        screen().print(Text(Path(photo).name, style="italic"))
+        screen().print(Text(in_line(Path(photo).name), style="italic"))
         screen().print(FittedTable(columns, [(_percent(share), name) for name, share in best]))
 
 

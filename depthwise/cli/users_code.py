@@ -46,10 +46,18 @@ def describe(error: BaseException) -> str:
             f"its code ends the program, with exit code {_code(error)}{where}: what is to run as a "
             'program alone belongs under `if __name__ == "__main__":`'
         )
-    reason = error.msg if isinstance(error, SyntaxError) else str(error).strip()
+    reason = error.msg if isinstance(error, SyntaxError) else _said(error)
     first, *more = reason.split("\n") if reason else [""]
     said = ": ".join(filter(None, (type(error).__name__, first)))
     return f"{said}{' ...' if more else ''}{where}"
+
+
+def _said(error: BaseException) -> str:
+    """Return an error's text; nothing where its own code fails to give it."""
+    try:
+        return str(error).strip()
+    except Exception:
+        return ""
 
 
 def returning(verb: Callable[..., None]) -> Callable[..., None]:

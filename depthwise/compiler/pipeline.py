@@ -43,6 +43,7 @@ from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.reference import check_repeats
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.target import Target, find_target
 from depthwise.compiler.trace import Trace, without_sources
@@ -95,6 +96,8 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     cost = cost_of_graph(captured, network_name(net))
     if chosen.runs_here:
         check_run(cost.input_shapes, cost.peak_bytes)
+    if isinstance(net, nn.Module):
+        check_repeats(net, shapes)
     plan = choose_plan(rewrite(captured, preparation), chosen, cc, threads, optimize, tune)
     checked = None
     if chosen.runs_here:

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from depthwise.compiler.difference import relative_error
+from depthwise.compiler.difference import largest_error, relative_error
 from depthwise.compiler.preparation import Preparation
+from depthwise.graph import Shape, Unsupported
 from depthwise.graph.exported import as_module
+from depthwise.graph.preserve import evaluating
 from depthwise.graph.purity import written
+
+NOISE = 1e-6  # between two runs of PyTorch: sums in another order, never what was drawn
 
 Arrays = Sequence[np.ndarray]
 
@@ -111,6 +115,31 @@ class Reference(fx.Interpreter):
 
     def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._dtype) if tensor.dtype == torch.float32 else tensor
+
+
+def check_repeats(net: nn.Module, shapes: Sequence[Shape]) -> None:
+    """Raise Unsupported for a network that returns something else when it is called again.
+
+    An exported program holds what Python computed in one call: a counter, the time, a number that
+    Python or NumPy drew. Its own two runs always agree, so that the network itself is called.
+    """
+    random = np.random.default_rng(0)
+    inputs = [random.standard_normal(shape, np.float32) for shape in shapes]
+    try:
+        with evaluating(net), torch.no_grad():
+            first, second = (
+                [y.copy() for y in _flat(net(*map(torch.tensor, inputs)))] for _ in range(2)
+            )
+    except (RuntimeError, ValueError):  # not meant for such inputs: boxes, say
+        return
+    error = np.inf if len(first) != len(second) else largest_error(second, first)
+    if not error <= NOISE:
+        raise Unsupported(
+            "the network is no function of its inputs: called again on the same ones, it returns "
+            f"something else, by {error:.2g} of the largest. A counter, the time, or numbers that "
+            "Python or NumPy draw would be kept as they were in one call: make them inputs, or "
+            "take them out of its forward"
+        )
 
 
 class Following:

@@ -12,7 +12,7 @@ from depthwise.compiler.capacity import return_free_memory
 from depthwise.compiler.difference import Difference, largest_error
 from depthwise.compiler.manifest import LayerError, Verification
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.reference import Following, Reference
+from depthwise.compiler.reference import NOISE, Following, Reference
 from depthwise.compiler.trace import Look, Piece
 from depthwise.graph import Unsupported
 from depthwise.spelling import in_line
@@ -20,7 +20,7 @@ from depthwise.spelling import in_line
 TOLERANCE = 1e-4  # of the largest element
 SENSITIVE = 10  # times PyTorch's own rounding error: deep untrained networks amplify any rounding
 HIDDEN = 1e-2  # of a value inside, where outputs agree: a fault that these inputs do not show
-NOISE = 1e-6  # between two runs of PyTorch: sums in another order, never what was drawn
+CHAOTIC = 0.1  # of the outputs: where PyTorch's rounding moves them so far, nothing is proven
 RANDOM = 2  # sets of inputs that we draw ourselves
 
 Arrays = Sequence[np.ndarray]
@@ -75,6 +75,8 @@ def verify(
             raise Unsupported(_explain_no_function(_describe(number), reference, inputs))
         if not errors[-1] <= TOLERANCE:
             own = largest_error(expected, reference.outputs_in_double(inputs))
+            if np.isfinite(own) and own > CHAOTIC:
+                raise Unsupported(_explain_chaos(_describe(number), own))
             if not (np.isfinite(own) and errors[-1] <= SENSITIVE * own):
                 raise Mismatch(_explain(number, errors[-1], by_value, reference.paths))
             own_error = max(own, own_error or 0.0)
@@ -209,6 +211,14 @@ def _explain_no_function(inputs: str, reference: Reference, values: Arrays) -> s
     if first:
         message += f"; the first to differ is {first} of {reference.paths[first]!r}"
     return f"{message}: take what is random or remembers earlier calls out of its forward"
+
+
+def _explain_chaos(inputs: str, own: float) -> str:
+    return (
+        f"{inputs}: rounding alone decides what the network returns, for PyTorch's float32 is off "
+        f"its float64 by {own:.2g} of the largest output, so that no library can be verified: "
+        "scale what it subtracts or divides, or give it trained weights"
+    )
 
 
 def _explain_no_numbers(inputs: str, advice: str) -> str:

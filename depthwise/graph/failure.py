@@ -114,17 +114,34 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
     except Exception as failure:
         real = not any(isinstance(x, FakeTensor) for x in inputs)
         misfit = _failure_on_zeros(net, inputs) if real else failure
+        if misfit and not _blames_the_input(misfit):
+            return ValueError(
+                f"the network's forward raises {type(misfit).__name__}"
+                f"{': ' if str(misfit) else ''}{_reason(misfit) if str(misfit) else ''}"
+                f"{_line(misfit)}: mend it, or give an input that it is for, where "
+                f"{_shapes(inputs)} is not"
+            )
         if misfit:
             advice = "take a larger input, or the number of channels that the network was built for"
             if any(x.ndim == 3 for x in inputs):
                 advice = "images come in batches, one image too: (1, 3, 224, 224)"
             return ValueError(
-                f"input {_shapes(inputs)} does not fit the network: module {running[-1]!r} says: "
-                f"{_reason(misfit)}; {advice}"
+                f"input {_shapes(inputs)} does not fit the network: module "
+                f"{running[-1] or '(the network itself)'!r} says: {_reason(misfit)}; {advice}"
             )
     return Unsupported(
         f"the network runs for input {_shapes(inputs)} but torch.export cannot trace it: "
         f"{_reason(error)}; {_advice(net)}"
+    )
+
+
+def _blames_the_input(failure: Exception) -> bool:
+    """Tell whether PyTorch raised it, or a check of the network's own, as of the size of images."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    inner = bool(frames) and Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent)
+    return inner or (
+        isinstance(failure, RuntimeError | AssertionError | IndexError)
+        and not (isinstance(failure, RecursionError))
     )
 
 

@@ -1,9 +1,10 @@
 """A caller's network, left as it was found whatever is done with it in between."""
 
 import random
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,7 @@ import torch
 from torch import nn
 
 Restore = Callable[[], None]
-MAPPINGS = (dict, OrderedDict, defaultdict)
-SEQUENCES = (list, deque)
+FOREIGN = ("torch", "numpy")  # whose objects look after themselves
 
 
 @contextmanager
@@ -67,19 +67,23 @@ class _Memory:
         self._seen[id(value)] = value
         if isinstance(value, torch.Tensor):
             yield from _remember_tensor(value, copied=id(value) not in unwritten)
-        elif type(value) in MAPPINGS:
+        elif isinstance(value, np.ndarray | bytearray):
+            yield _restore_elements(value)
+        elif isinstance(value, dict):
             yield _restore_mapping(value)
             for part in value.values():
                 yield from self._of(part, unwritten)
-        elif type(value) in SEQUENCES:
+        elif isinstance(value, list | deque):
             yield _restore_sequence(value)
             for part in value:
                 yield from self._of(part, unwritten)
-        elif type(value) is set:
+        elif isinstance(value, set):
             yield _restore_set(value)
-        elif type(value) is tuple:
+        elif isinstance(value, tuple):
             for part in value:
                 yield from self._of(part, unwritten)
+        if _is_plain_object(value):
+            yield from self._of(vars(value), unwritten)
 
 
 def _restore_kind(module: nn.Module) -> Restore:
@@ -95,16 +99,41 @@ def _restore_kind(module: nn.Module) -> Restore:
     return restore
 
 
+def _is_plain_object(value: Any) -> bool:
+    """Tell whether an object holds attributes of its own: what a network counts, say."""
+    kind = type(value)
+    return (
+        isinstance(getattr(value, "__dict__", None), dict)
+        and not isinstance(value, torch.Tensor | nn.Module | ModuleType)
+        and not callable(value)
+        and kind.__module__.partition(".")[0] not in FOREIGN
+    )
+
+
+def _restore_elements(value: np.ndarray | bytearray) -> Restore:
+    before = value.copy()
+
+    def restore() -> None:
+        if bytes(value) != bytes(before):
+            value[... if isinstance(value, np.ndarray) else slice(None)] = before  # type: ignore[index]
+
+    return restore
+
+
 def _restore_mapping(value: dict) -> Restore:
     before = list(value.items())
+    kind: Any = (
+        OrderedDict if isinstance(value, OrderedDict) else dict
+    )  # a Counter's update would add
 
     def restore() -> None:
         if len(value) != len(before) or any(
             key is not old or part is not kept
             for (key, part), (old, kept) in zip(value.items(), before, strict=True)
         ):
-            value.clear()
-            value.update(before)
+            kind.clear(value)
+            for key, part in before:
+                kind.__setitem__(value, key, part)
 
     return restore
 

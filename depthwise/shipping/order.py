@@ -16,7 +16,10 @@ from depthwise.graph import Graph, Shape, capture, show
 from depthwise.weights import Preprocessing, Pretrained, find_pretrained, imagenet_preprocessing
 
 MOST_IMAGES = 16  # that are looked at: each is verified layer by layer, which takes a second
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif", ".avif", ".jp2",
+    ".j2k", ".mpo",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
