@@ -109,7 +109,9 @@ def test_each_turn_of_tuning_and_of_comparing_is_a_step(seen, monkeypatch):
 
     monkeypatch.setattr(tune, "build_clocked", lambda plans, _: [Clocked() for _ in plans])
     tune.measure_parts([Plan(), Plan()], None, lambda step: step)
-    entry = rounds.Entry(rounds.OURS, worker=type("W", (), {"run": lambda _, n: [1e-3] * n})())
+    entry = rounds.Entry(
+        rounds.OURS, worker=type("W", (), {"pid": 0, "run": lambda _, n: [1e-3] * n})()
+    )
     rounds.take_turns([entry], 4, lambda: 1.0)
     tuned, compared = seen.stages
     assert (tuned.total, compared.total) == (2 * tune.ROUNDS, 4)

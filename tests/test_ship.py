@@ -161,7 +161,7 @@ def test_a_busy_machine_is_told_of_first(ours, theirs, busy, shipped, monkeypatc
     text = render(summary(report.model_copy(update={"compared": compared}), order.directory), 500)
     assert text.splitlines()[1].startswith("NOT A MEASUREMENT, timed beside other runtimes") == busy
     assert ("times as fast as" in text) != busy
-    assert ("speed     not measured: runs took from 1.00 to" in text) == busy
+    assert ("speed     not measured: runs took from 1.00 ms to 3.00 ms" in text) == busy
 
 
 def test_what_was_disturbed_is_timed_again_and_only_that(copied):
