@@ -164,8 +164,10 @@ def test_code_that_swallows_the_interrupt(name, tmp_path):
 
 
 def test_a_signal_that_our_parent_ignores_is_ignored(tmp_path):
-    command = f"trap '' INT; exec {sys.executable} -m depthwise --help"
+    command = f"trap '' INT; echo ready; exec {sys.executable} -m depthwise --help"
     process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"  # a signal before the trap would end the shell
     for _ in range(10):
         process.send_signal(signal.SIGINT)
         time.sleep(0.02)
