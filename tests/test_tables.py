@@ -56,10 +56,10 @@ def bench_of(factor):
 def layer_times(count):
     layers = [
         LayerTime(f"features.{i}.block.0.conv_dw", f"n{i}", "f32_depthwise", (1, 96, 112, 112),
-                  "tile 16x1 and more words", 1, 123.4e-6 * (i + 1), 12345678, 98765)
+                  "tile 16x1 and more words", 1, 123.4e-6 * (i + 1), 12345678, 12345678, 98765)
         for i in range(count)
     ]  # fmt: skip
-    return Profile(tuple(layers), 1234.5e-6, 99)
+    return Profile(tuple(layers), 99, 1e11)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def tables(costs):
         "compare": compare_table(*costs),
         "lint": lint_table(findings),
         "bench": network_table(bench_of(1e-3), 1),
-        "layers": layers_table("n", layer_times(3), 1e11, machine()),
+        "layers": layers_table("n", layer_times(3), machine()),
         "calibrate": machine_table(machine()),
     }
 
