@@ -153,6 +153,7 @@ def render_template(name: str, manifest: Manifest) -> str:
     manifest = _spelled(manifest)
     text = environment.from_string(template).render(
         bytes=bytes_, number="unsigned char" if bytes_ else "float", network=manifest.network,
+        compiler=manifest.build.compiler,
         memory=manifest.memory, version=manifest.depthwise,
         target=target, threads=manifest.build.threads,
         command=" ".join(("cc", *OPTIMISE, *march, *thread_flags(manifest.build.threads))),
