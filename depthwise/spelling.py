@@ -65,6 +65,14 @@ def in_cell(value: object) -> object:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
+def text_of(error: BaseException) -> str:
+    """Return what an error says; nothing where its own code fails to."""
+    try:
+        return str(error).strip()
+    except Exception:
+        return ""
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: 1 note, 2 notes."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from depthwise import __version__
 from depthwise.cli.users_code import describe, users_line
-from depthwise.spelling import in_line
+from depthwise.spelling import in_line, text_of
 
 BAD_INPUT = 2
 OUR_FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -74,10 +74,7 @@ def _explain(error: BaseException) -> str | None:
 def _is_short_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    try:
-        said = str(error).lower()
-    except Exception:  # its own code fails
-        return False
+    said = text_of(error).lower()
     return isinstance(error, RuntimeError | ImportError) and any(
         sign in said for sign in SHORT_OF_MEMORY
     )

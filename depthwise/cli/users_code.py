@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from depthwise.cli.stopping import Stopped
+from depthwise.spelling import text_of
 
 
 def users_line(error: BaseException) -> str | None:
@@ -46,18 +47,10 @@ def describe(error: BaseException) -> str:
             f"its code ends the program, with exit code {_code(error)}{where}: what is to run as a "
             'program alone belongs under `if __name__ == "__main__":`'
         )
-    reason = error.msg if isinstance(error, SyntaxError) else _said(error)
+    reason = error.msg if isinstance(error, SyntaxError) else text_of(error)
     first, *more = reason.split("\n") if reason else [""]
     said = ": ".join(filter(None, (type(error).__name__, first)))
     return f"{said}{' ...' if more else ''}{where}"
-
-
-def _said(error: BaseException) -> str:
-    """Return an error's text; nothing where its own code fails to give it."""
-    try:
-        return str(error).strip()
-    except Exception:
-        return ""
 
 
 def returning(verb: Callable[..., None]) -> Callable[..., None]:

@@ -19,6 +19,7 @@ from depthwise.graph.aten import RULES
 from depthwise.graph.graph import Graph, Node, Unsupported
 from depthwise.graph.ops import Opaque
 from depthwise.graph.preserve import evaluating
+from depthwise.spelling import text_of
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
@@ -115,11 +116,10 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
         real = not any(isinstance(x, FakeTensor) for x in inputs)
         misfit = _failure_on_zeros(net, inputs) if real else failure
         if misfit and not _blames_the_input(misfit):
+            raised = ": ".join(filter(None, (type(misfit).__name__, _first_line(misfit))))
             return ValueError(
-                f"the network's forward raises {type(misfit).__name__}"
-                f"{': ' if str(misfit) else ''}{_reason(misfit) if str(misfit) else ''}"
-                f"{_line(misfit)}: mend it, or give an input that it is for, where "
-                f"{_shapes(inputs)} is not"
+                f"the network's forward raises {raised}{_line(misfit)}: mend it, or give an input "
+                f"that it is for, where {_shapes(inputs)} is not"
             )
         if misfit:
             advice = "take a larger input, or the number of channels that the network was built for"
@@ -138,11 +138,10 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
 def _blames_the_input(failure: Exception) -> bool:
     """Tell whether PyTorch raised it, or a check of the network's own, as of the size of images."""
     frames = traceback.extract_tb(failure.__traceback__)
-    inner = bool(frames) and Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent)
-    return inner or (
-        isinstance(failure, RuntimeError | AssertionError | IndexError)
-        and not (isinstance(failure, RecursionError))
-    )
+    if frames and Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent):
+        return True
+    checks = (RuntimeError, AssertionError, IndexError)
+    return isinstance(failure, checks) and not isinstance(failure, RecursionError)
 
 
 def _failure_on_zeros(net: nn.Module, inputs: tuple[Tensor, ...]) -> Exception | None:
@@ -161,7 +160,11 @@ def _shapes(inputs: tuple[Tensor, ...]) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the first line of an error's text, or its kind where it has none."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+    return _first_line(error) or type(error).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return text_of(error).partition("\n")[0]
 
 
 def _advice(net: nn.Module) -> str:

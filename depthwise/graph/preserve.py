@@ -67,13 +67,13 @@ class _Memory:
         self._seen[id(value)] = value
         if isinstance(value, torch.Tensor):
             yield from _remember_tensor(value, copied=id(value) not in unwritten)
-        elif isinstance(value, np.ndarray | bytearray):
+        elif isinstance(value, np.ndarray):
             yield _restore_elements(value)
         elif isinstance(value, dict):
             yield _restore_mapping(value)
             for part in value.values():
                 yield from self._of(part, unwritten)
-        elif isinstance(value, list | deque):
+        elif isinstance(value, list | deque | bytearray):
             yield _restore_sequence(value)
             for part in value:
                 yield from self._of(part, unwritten)
@@ -110,12 +110,12 @@ def _is_plain_object(value: Any) -> bool:
     )
 
 
-def _restore_elements(value: np.ndarray | bytearray) -> Restore:
+def _restore_elements(value: np.ndarray) -> Restore:
     before = value.copy()
 
     def restore() -> None:
         if bytes(value) != bytes(before):
-            value[... if isinstance(value, np.ndarray) else slice(None)] = before  # type: ignore[index]
+            value[...] = before
 
     return restore
 
@@ -138,7 +138,7 @@ def _restore_mapping(value: dict) -> Restore:
     return restore
 
 
-def _restore_sequence(value: list | deque) -> Restore:
+def _restore_sequence(value: list | deque | bytearray) -> Restore:
     before = list(value)
 
     def restore() -> None:
