@@ -94,7 +94,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     if labels:
         check_labels(labels, [captured.type(o.value).shape for o in captured.outputs], "labels")
     cost = cost_of_graph(captured, network_name(net))
-    if chosen.runs_here:
+    if chosen.runs_here or isinstance(net, nn.Module):  # then PyTorch runs it
         check_run(cost.input_shapes, cost.peak_bytes)
     if isinstance(net, nn.Module):
         check_repeats(net, shapes)
