@@ -4,7 +4,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -189,13 +188,15 @@ def _settable(name: str, options: dict[str, str]) -> Iterator[None]:
 
 def check_memory(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
     """Return what `describe` does; raise ValueError where its weights do not fit this machine."""
+    from depthwise.compiler.capacity import available_bytes  # noqa: PLC0415
+
     net, usual = describe(spec, options)
     needed = sum(p.numel() * p.element_size() for p in net.parameters())  # type: ignore[union-attr]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = available_bytes()
     if needed > memory:
         raise ValueError(
             f"{spec} with {_join(options)} has {needed / 1e9:,.1f} GB of weights, and this machine "
-            f"{memory / 1e9:,.1f} GB of memory: ask for less"
+            f"{memory / 1e9:,.1f} GB of memory left: ask for less"
         )
     return net, usual
 
