@@ -1,0 +1,215 @@
+"""The output shape of each operator, from its attributes and the shapes it reads."""
+
+from functools import singledispatch
+from math import ceil, prod
+
+import numpy as np
+
+from depthwise.graph import ops
+from depthwise.graph.graph import Shape
+from depthwise.graph.ops import Op, Padding, Pair
+
+
+@singledispatch
+def infer(op: Op, *inputs: Shape) -> Shape:
+    """Return the shape of op(inputs). Raises ValueError where the inputs do not fit op."""
+    raise NotImplementedError(type(op))
+
+
+def pooled(size: Pair, kernel: Pair, stride: Pair, padding: Padding, ceil_mode: bool) -> Pair:
+    """Return the output size of a pooling (H, W), by PyTorch's rules.
+
+    With `ceil_mode` a last window may hang over the end, but must start inside the input or its
+    left padding.
+    """
+    result = []
+    sides = ((padding.top, padding.bottom), (padding.left, padding.right))
+    for length, k, s, (before, after) in zip(size, kernel, stride, sides, strict=True):
+        span = length + before + after - k
+        count = (ceil(span / s) if ceil_mode else span // s) + 1
+        if ceil_mode and (count - 1) * s >= length + before:
+            count -= 1
+        result.append(count)
+    return result[0], result[1]
+
+
+def convolved(size: Pair, weight: Shape, op: ops.Conv2d | ops.DeformConv2d) -> Pair:
+    """Return the output size (H, W) of a convolution whose weight ends in (R, S)."""
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(op.dilation, weight[2:], strict=True))
+    return pooled(size, (reach[0], reach[1]), op.stride, op.padding, ceil_mode=False)
+
+
+def _expect(fits: bool, message: str) -> None:
+    if not fits:
+        raise ValueError(message)
+
+
+@infer.register
+def _(op: ops.Conv2d, x, weight, bias=None):
+    _expect(
+        len(x) == 4 and len(weight) == 4 and x[1] == weight[1] * op.groups,
+        f"convolution with groups={op.groups}: input {x} does not fit weight {weight}",
+    )
+    _expect(weight[0] % op.groups == 0, f"groups={op.groups} does not divide {weight[0]} outputs")
+    _expect(bias in (None, (weight[0],)), f"bias {bias} does not fit weight {weight}")
+    return (x[0], weight[0], *convolved(x[2:], weight, op))
+
+
+@infer.register
+def _(op: ops.ConvTranspose2d, x, weight, bias=None):
+    _expect(
+        len(x) == 4 and x[1] == weight[0] and x[1] % op.groups == 0,
+        f"transposed convolution with groups={op.groups}: input {x} does not fit weight {weight}",
+    )
+    channels = weight[1] * op.groups
+    _expect(bias in (None, (channels,)), f"bias {bias} does not fit weight {weight}")
+    pad = op.padding
+    sizes = (
+        (length - 1) * s + d * (k - 1) + 1 - cut
+        for length, s, d, k, cut in zip(
+            x[2:], op.stride, op.dilation, weight[2:],
+            (pad.top + pad.bottom, pad.left + pad.right), strict=True,
+        )
+    )  # fmt: skip
+    return (x[0], channels, *sizes)
+
+
+@infer.register
+def _(op: ops.DeformConv2d, x, weight, bias, offsets, mask=None):
+    _expect(bias == (weight[0],), f"bias {bias} does not fit weight {weight}")
+    _expect(x[1] == weight[1] * op.groups, f"input {x} does not fit weight {weight}")
+    size = convolved(x[2:], weight, op)
+    taps = op.offset_groups * weight[2] * weight[3]
+    _expect(offsets == (x[0], 2 * taps, *size), f"offsets {offsets}: need {2 * taps} channels")
+    _expect(mask in (None, (x[0], taps, *size)), f"mask {mask}: need {taps} channels")
+    return (x[0], weight[0], *size)
+
+
+@infer.register
+def _(op: ops.DeformRoIPool, x, boxes, offsets):
+    bins = (op.output_size, op.output_size)
+    _expect(len(boxes) == 2 and boxes[1] == 5, f"boxes {boxes}: need (R, 5)")
+    _expect(offsets == (boxes[0], 2, *bins), f"offsets {offsets}: need (R, 2, P, P)")
+    return (boxes[0], x[1], *bins)
+
+
+@infer.register
+def _(op: ops.Linear, x, weight, bias=None):
+    _expect(x[-1] == weight[1], f"input {x} does not fit weight {weight}")
+    _expect(bias in (None, (weight[0],)), f"bias {bias} does not fit weight {weight}")
+    return (*x[:-1], weight[0])
+
+
+@infer.register
+def _(op: ops.MatMul, a, b):
+    _expect(len(a) >= 2 and len(b) >= 2 and a[-1] == b[-2], f"{a} does not multiply {b}")
+    return (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
+
+
+@infer.register
+def _(op: ops.BatchNorm, x, *statistics):
+    _expect(
+        len(statistics) == 4, f"{len(statistics)} statistics: need weight, bias, mean, variance"
+    )
+    _expect(all(s == (x[1],) for s in statistics), f"input {x} does not fit {statistics}")
+    return x
+
+
+@infer.register
+def _(op: ops.GroupNorm, x, weight=None, bias=None):
+    _expect(x[1] % op.groups == 0, f"groups={op.groups} does not divide {x[1]} channels")
+    _expect({weight, bias} <= {None, (x[1],)}, f"input {x} does not fit weight {weight}")
+    return x
+
+
+@infer.register
+def _(op: ops.LayerNorm, x, weight=None, bias=None):
+    _expect({weight, bias} <= {None, x[-op.axes :]}, f"input {x} does not fit weight {weight}")
+    return x
+
+
+@infer.register
+def _(op: ops.MaxPool2d, x):
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(op.dilation, op.kernel, strict=True))
+    return (*x[:-2], *pooled(x[-2:], (reach[0], reach[1]), op.stride, op.padding, op.ceil))
+
+
+@infer.register
+def _(op: ops.AvgPool2d, x):
+    return (*x[:-2], *pooled(x[-2:], op.kernel, op.stride, op.padding, op.ceil))
+
+
+@infer.register
+def _(op: ops.AdaptivePool2d | ops.Resize, x):
+    return (*x[:-2], *op.size)
+
+
+@infer.register
+def _(op: ops.Reduce, x):
+    return tuple(
+        1 if axis in op.axes else size
+        for axis, size in enumerate(x)
+        if op.keep or axis not in op.axes
+    )
+
+
+@infer.register
+def _(op: ops.Activation | ops.Softmax, x):
+    return x
+
+
+@infer.register
+def _(op: ops.PRelu, x, slope):
+    _expect(slope in ((1,), (x[1],)), f"slope {slope} does not fit input {x}")
+    return x
+
+
+@infer.register
+def _(op: ops.Binary, a, b):
+    return np.broadcast_shapes(a, b)
+
+
+@infer.register
+def _(op: ops.Concat, *inputs):
+    others = {(*x[: op.axis], *x[op.axis + 1 :]) for x in inputs}
+    _expect(len(others) == 1, f"inputs {inputs} differ beside axis {op.axis}")
+    first = inputs[0]
+    total = sum(x[op.axis] for x in inputs)
+    return (*first[: op.axis], total, *first[op.axis + 1 :])
+
+
+@infer.register
+def _(op: ops.Slice, x):
+    length = len(range(op.start, op.stop, op.step))
+    _expect(op.start >= 0 and op.stop <= x[op.axis], f"{op} is outside of {x}")
+    return (*x[: op.axis], length, *x[op.axis + 1 :])
+
+
+@infer.register
+def _(op: ops.Pad, x):
+    _expect(len(op.pads) == len(x), f"{len(op.pads)} pads for {len(x)} axes")
+    return tuple(size + before + after for size, (before, after) in zip(x, op.pads, strict=True))
+
+
+@infer.register
+def _(op: ops.Reshape, x):
+    _expect(prod(op.shape) == prod(x), f"{x} has other elements than {op.shape}")
+    return op.shape
+
+
+@infer.register
+def _(op: ops.Permute, x):
+    _expect(sorted(op.axes) == list(range(len(x))), f"axes {op.axes} do not permute {x}")
+    return tuple(x[axis] for axis in op.axes)
+
+
+@infer.register
+def _(op: ops.Expand, x):
+    _expect(np.broadcast_shapes(x, op.shape) == op.shape, f"{x} does not expand to {op.shape}")
+    return op.shape
+
+
+@infer.register
+def _(op: ops.LocalResponseNorm, x):
+    _expect(len(x) == 4, f"input {x}: need (N, C, H, W)")
+    return x
