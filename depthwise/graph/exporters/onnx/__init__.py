@@ -1,1 +1,1 @@
-"""ONNX: writer (names, nodes) - rules, layers, tensors, deform (a rule an operator) - export, file."""
+"""ONNX: a rule an operator (layers, tensors, deform), nodes and their names (writer), the file."""

@@ -9,10 +9,9 @@ from depthwise.graph import ops
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.tensors import REDUCE
 from depthwise.graph.exporters.onnx.writer import NodeWriter
-from depthwise.graph.graph import Shape
-from depthwise.graph.shapes import pooled
 from depthwise.graph.interpret import pixels_counted
 from depthwise.graph.ops import Padding, Pair
+from depthwise.graph.shapes import pooled
 
 # ----------------------------------------------------------------------- convolution and linear
 
@@ -93,7 +92,7 @@ def _(op: ops.LayerNorm, node, x, weight=None, bias=None):
 # -------------------------------------------------------------------------------------- pooling
 
 
-def covering(x: Shape, op: ops.MaxPool2d | ops.AvgPool2d, dilation: Pair) -> Padding:
+def covering(planes: Pair, op: ops.MaxPool2d | ops.AvgPool2d, dilation: Pair) -> Padding:
     """Return a padding with which the windows are the same without ceil mode.
 
     That mode's rule for the last window is PyTorch's here, another one in ONNX.
@@ -102,8 +101,8 @@ def covering(x: Shape, op: ops.MaxPool2d | ops.AvgPool2d, dilation: Pair) -> Pad
     pairs = op.padding[:2], op.padding[2:]
     found = []
     for axis, (before, after) in enumerate(pairs):
-        size, stride, length = x[axis - 2], op.stride[axis], reach[axis]
-        count = pooled(x[-2:], (reach[0], reach[1]), op.stride, op.padding, op.ceil)[axis]
+        size, stride, length = planes[axis], op.stride[axis], reach[axis]
+        count = pooled(planes, (reach[0], reach[1]), op.stride, op.padding, op.ceil)[axis]
         same = (size + before + after - length) // stride + 1 == count
         needed = (count - 1) * stride + length - size - before
         found += [before, after if same else max(0, needed)]
@@ -124,7 +123,7 @@ def allowed(padding: Padding, kernel: Pair) -> bool:
 
 @write.register
 def _(op: ops.MaxPool2d, node, x):
-    padding = covering(node.shape(x), op, op.dilation)
+    padding = covering(node.shape(x)[2:], op, op.dilation)
     if not allowed(padding, op.kernel):
         x, padding = padded(node, x, padding, -np.inf), Padding(0, 0, 0, 0)
     return node.add(
@@ -136,7 +135,7 @@ def _(op: ops.MaxPool2d, node, x):
 @write.register
 def _(op: ops.AvgPool2d, node, x):
     """Write one AveragePool where ONNX divides by the same number, else correct its result."""
-    padding = covering(node.shape(x), op, (1, 1))
+    padding = covering(node.shape(x)[2:], op, (1, 1))
     window = {"kernel_shape": op.kernel, "strides": op.stride}
     counted = op.count_padding and any(op.padding)
     alike = op.divisor is None and (padding == op.padding or not counted)
@@ -155,13 +154,13 @@ POOL = {"mean": "AveragePool", "max": "MaxPool"}
 @write.register
 def _(op: ops.AdaptivePool2d, node, x):
     """Write an ordinary pooling where all bins have one size, else reduce them one by one."""
-    planes, rank = node.shape(x)[-2:], len(node.shape(x))
-    if rank == 4 and op.size == (1, 1):
+    planes = node.shape(x)[2:]
+    if op.size == (1, 1):
         return node.add(f"Global{POOL[op.function]}", x)
-    if rank == 4 and all(n % m == 0 for n, m in zip(planes, op.size, strict=True)):
+    if all(n % m == 0 for n, m in zip(planes, op.size, strict=True)):
         kernel = [n // m for n, m in zip(planes, op.size, strict=True)]
         return node.add(POOL[op.function], x, kernel_shape=kernel, strides=kernel)
-    for axis, (n, m) in enumerate(zip(planes, op.size, strict=True), rank - 2):
+    for axis, (n, m) in enumerate(zip(planes, op.size, strict=True), 2):
         bins = [(floor(i * n / m), ceil((i + 1) * n / m)) for i in range(m)]
         axes = node.constant([axis], "axes")
         reduced = [node.add(REDUCE[op.function], node.slice(x, axis, *bin), axes) for bin in bins]

@@ -17,5 +17,5 @@ def write(op: Op, node: NodeWriter, *inputs: str) -> str:
 
 
 @write.register
-def _(op: Opaque, node, *inputs):  # noqa: ARG001
+def _(op: Opaque, node, *inputs):
     raise Unsupported(f"operator {op.operator} is not known to depthwise: it cannot be exported")

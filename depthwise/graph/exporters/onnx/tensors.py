@@ -1,6 +1,7 @@
 """Functions of elements, reductions and the moving of elements in ONNX."""
 
 from math import isinf
+from typing import Any
 
 import numpy as np
 
@@ -12,32 +13,37 @@ from depthwise.graph.interpret import resize_axis
 
 # ------------------------------------------------------------------ functions of each element
 
-ALIKE = {
-    "relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid", "gelu": "Gelu", "tanh": "Tanh",
-    "softplus": "Softplus", "mish": "Mish", "sqrt": "Sqrt", "exp": "Exp", "log": "Log",
-    "abs": "Abs", "negative": "Neg",
-}  # fmt: skip
+ALIKE: dict[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("Relu", {}),
+    "hard_swish": ("HardSwish", {}),
+    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
+    "sigmoid": ("Sigmoid", {}),
+    "gelu": ("Gelu", {}),
+    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
+    "tanh": ("Tanh", {}),
+    "softplus": ("Softplus", {}),
+    "mish": ("Mish", {}),
+    "sqrt": ("Sqrt", {}),
+    "exp": ("Exp", {}),
+    "log": ("Log", {}),
+    "abs": ("Abs", {}),
+    "negative": ("Neg", {}),
+}
 
 
 @write.register
 def _(op: ops.Activation, node, x):
     if op.function in ALIKE:
-        return node.add(ALIKE[op.function], x)
+        operator, attributes = ALIKE[op.function]
+        return node.add(operator, x, **attributes)
     match op.function, op.parameters:
-        case "relu6", ():
-            return clip(node, x, 0.0, 6.0)
-        case "clamp", (low, high):
-            return clip(node, x, low, high)
-        case "leaky_relu", (slope,):
-            return node.add("LeakyRelu", x, alpha=slope)
-        case "elu", (alpha,):
-            return node.add("Elu", x, alpha=alpha)
-        case "hard_sigmoid", ():
-            return node.add("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+        case (("leaky_relu" | "elu"), (alpha,)):
+            operator = {"leaky_relu": "LeakyRelu", "elu": "Elu"}[op.function]
+            return node.add(operator, x, alpha=alpha)
+        case (("relu6" | "clamp"), bounds):
+            return clip(node, x, *(bounds or (0.0, 6.0)))
         case "silu", ():
             return node.add("Mul", x, node.add("Sigmoid", x))
-        case "gelu_tanh", ():
-            return node.add("Gelu", x, approximate="tanh")
         case "power", (exponent,):
             return node.add("Pow", x, node.constant(float(exponent), "exponent"))
         case "reciprocal_sqrt", ():
