@@ -2,8 +2,8 @@
 
 from depthwise.graph.attributes import check_attributes
 from depthwise.graph.graph import Graph, Node, TensorType
+from depthwise.graph.infer import infer
 from depthwise.graph.ops import Opaque
-from depthwise.graph.shapes import infer
 
 
 def check(graph: Graph) -> Graph:

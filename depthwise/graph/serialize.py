@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from depthwise import __version__
-from depthwise.compiler.disk import workspace
+from depthwise.files.atomic import workspace
 from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, TensorType
 from depthwise.graph.ops import Op

@@ -7,7 +7,7 @@ import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from depthwise import __version__
-from depthwise.compiler.disk import workspace
+from depthwise.files.atomic import workspace
 from depthwise.graph.exporters.onnx.writer import OnnxGraph
 from depthwise.graph.graph import TensorType
 

@@ -4,14 +4,14 @@ from math import ceil, floor, prod
 
 import numpy as np
 
-from depthwise.compiler.fused import LocalResponseNorm
+from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.graph import ops
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.tensors import REDUCE
 from depthwise.graph.exporters.onnx.writer import NodeWriter
+from depthwise.graph.infer import pooled
 from depthwise.graph.interpret import pixels_counted
 from depthwise.graph.ops import Padding, Pair
-from depthwise.graph.shapes import pooled
 
 # ----------------------------------------------------------------------- convolution and linear
 
