@@ -82,7 +82,7 @@ def _(op: ops.MaxPool2d | ops.AvgPool2d, x):
 
 
 @_check.register
-def _(op: ops.AdaptivePool2d, x):
+def _(op: ops.AdaptivePool2d | ops.LocalResponseNorm, x):
     _expect_rank(x, 4)
 
 

@@ -45,7 +45,7 @@ def _check_shape(node: Node, inputs: list[TensorType]) -> None:
         shape = infer(node.op, *shapes)
     except (ValueError, OverflowError) as error:
         raise AssertionError(f"{where}: {error}") from error
-    except (TypeError, IndexError):  # too many inputs or too few, or with too few axes
+    except (TypeError, IndexError) as error:  # too many inputs or too few, or with too few axes
         operator = type(node.op).__name__
-        raise AssertionError(f"{where}: {operator} does not take inputs of {shapes}") from None
+        raise AssertionError(f"{where}: {operator} does not take inputs of {shapes}") from error
     assert shape == node.type.shape, f"{where}: {node.op} gives {shape}, not {node.type.shape}"

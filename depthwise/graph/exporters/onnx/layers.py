@@ -4,7 +4,6 @@ from math import ceil, floor, prod
 
 import numpy as np
 
-from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.graph import ops
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.tensors import REDUCE
@@ -169,7 +168,7 @@ def _(op: ops.AdaptivePool2d, node, x):
 
 
 @write.register
-def _(op: LocalResponseNorm, node, x):
+def _(op: ops.LocalResponseNorm, node, x):
     """Write LRN for an odd window; the middle of an even one lies elsewhere in ONNX."""
     if op.size % 2:
         return node.add("LRN", x, size=op.size, alpha=op.alpha, beta=op.power, bias=op.bias)
