@@ -14,7 +14,8 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
-    aten_shape,  # noqa: F401  (they register rules)
+    aten_compound,  # noqa: F401  (they register rules)
+    aten_shape,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.outputs import outputs_of
