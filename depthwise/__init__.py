@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from depthwise.compiler.pipeline import compile
     from depthwise.compiler.preparation import Preparation
     from depthwise.families.registry import list_models
-    from depthwise.graph import Unsupported
+    from depthwise.graph import Unsupported, open_graph, save_graph
+    from depthwise.graph.exporters.onnx import export_onnx
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import load
     from depthwise.weights import create_model, load_weights
@@ -21,10 +22,13 @@ __all__ = [
     "compile",
     "cost",
     "create_model",
+    "export_onnx",
     "lint",
     "list_models",
     "load",
     "load_weights",
+    "open_graph",
+    "save_graph",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
@@ -35,9 +39,12 @@ _HOMES = {
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
+    "export_onnx": "depthwise.graph.exporters.onnx",
     "lint": "depthwise.analysis",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
+    "open_graph": "depthwise.graph",
+    "save_graph": "depthwise.graph",
     "list_models": "depthwise.families",
 }
 

@@ -154,6 +154,8 @@ POOL = {"mean": "AveragePool", "max": "MaxPool"}
 def _(op: ops.AdaptivePool2d, node, x):
     """Write an ordinary pooling where all bins have one size, else reduce them one by one."""
     planes = node.shape(x)[2:]
+    if op.size == planes:
+        return x
     if op.size == (1, 1):
         return node.add(f"Global{POOL[op.function]}", x)
     if all(n % m == 0 for n, m in zip(planes, op.size, strict=True)):

@@ -26,7 +26,7 @@ class OnnxGraph:
         self._taken: set[str] = set()
         self.values = {name: self.take_name(name) for name in (*graph.inputs, *graph.constants)}
         self.outputs = [self.take_name(output.name or "output") for output in graph.outputs]
-        self._paths = Counter(node.path for node in graph)
+        self._paths = Counter(path for node in graph for path in enclosing(node.path))
 
     def take_name(self, name: str) -> str:
         """Return a name that no value has yet: `name`, else numbered as in add.1, add.2."""
@@ -39,9 +39,9 @@ class OnnxGraph:
         return free
 
     def name_node(self, node: Node) -> str:
-        """Return a readable name: the module's path, if the module has one operator only.
+        """Return a readable name: the module's path, if there is one operator only in all of it.
 
-        Several in one module are told apart by what they compute, as in blocks.3.add.
+        Others in a module are told apart by what they compute, as in blocks.3.add.
         """
         alone = node.path and self._paths[node.path] == 1
         return self.take_name(node.path if alone else f"{node.path}.{kind(node.op)}".lstrip("."))
@@ -107,6 +107,12 @@ class NodeWriter:
 
     def _own_name(self, name: str) -> str:
         return self._written.take_name(f"{self.name}/{name}")
+
+
+def enclosing(path: str) -> list[str]:
+    """Return the path of a module and of each that it lies in: a.b.c, a.b, a."""
+    parts = path.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def kind(op: Op) -> str:
