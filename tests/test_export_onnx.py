@@ -197,7 +197,7 @@ def test_names_are_those_of_modules_and_of_the_state_dict(path):
     names = {node.name for node in graph.node}
     assert weights <= {tensor.name for tensor in graph.initializer}
     assert {"stem.conv", "blocks.3.expand.conv", "blocks.4.add", "head.1"} <= names
-    assert [value.name for value in graph.input] == ["input"]
+    assert [value.name for value in graph.input] == ["x"]
     assert [value.name for value in graph.output] == ["output"]
     paths = {name for name, _ in net.named_modules()}
     assert {name.split("/")[0].rpartition(".")[0] for name in names} <= paths
