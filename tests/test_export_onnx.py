@@ -16,6 +16,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.cli import main
+from depthwise.errors import Unsupported
 from depthwise.families import find_network, list_models
 from depthwise.graph import (
     Constant,
@@ -23,7 +24,6 @@ from depthwise.graph import (
     Node,
     Output,
     TensorType,
-    Unsupported,
     capture,
     export,
     interpret,

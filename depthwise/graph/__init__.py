@@ -11,7 +11,7 @@ graph is opened, checked, computed and compiled without it.
 from typing import TYPE_CHECKING, Any
 
 from depthwise.graph.check import check
-from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType, Unsupported
+from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
 from depthwise.graph.interpret import interpret
 from depthwise.graph.serialize import open_graph, save_graph
 from depthwise.graph.show import show
@@ -28,7 +28,6 @@ __all__ = [
     "Output",
     "Shape",
     "TensorType",
-    "Unsupported",
     "capture",
     "check",
     "export",

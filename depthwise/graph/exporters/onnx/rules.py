@@ -2,8 +2,8 @@
 
 from functools import singledispatch
 
+from depthwise.errors import Unsupported
 from depthwise.graph.exporters.onnx.writer import NodeWriter
-from depthwise.graph.graph import Unsupported
 from depthwise.graph.ops import Op, Opaque
 
 
