@@ -30,7 +30,7 @@ def convert(graph: Graph) -> OnnxGraph:
                 f"are {constant.type.dtype}; build it with weights of a type that NumPy has"
             )
         if name in read:
-            written.tensors[written.values[name]] = constant.data
+            written.tensors[written.values[name]] = constant
     for node in graph:
         writer = NodeWriter(written, node)
         result = write(node.op, writer, *(written.values[name] for name in node.inputs))

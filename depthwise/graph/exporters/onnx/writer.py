@@ -8,7 +8,7 @@ from onnx import NodeProto
 from onnx.helper import make_node
 
 from depthwise.graph import ops
-from depthwise.graph.graph import Graph, Node, Shape
+from depthwise.graph.graph import Constant, Graph, Node, Shape, TensorType
 from depthwise.graph.ops import Op
 
 
@@ -22,7 +22,7 @@ class OnnxGraph:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.nodes: list[NodeProto] = []
-        self.tensors: dict[str, np.ndarray] = {}
+        self.tensors: dict[str, Constant] = {}
         self._taken: set[str] = set()
         self.values = {name: self.take_name(name) for name in (*graph.inputs, *graph.constants)}
         self.outputs = [self.take_name(output.name or "output") for output in graph.outputs]
@@ -84,7 +84,8 @@ class NodeWriter:
         array = np.asarray(data)
         usual = "int64" if array.dtype.kind in "iu" else next(iter(self._types.values())).dtype
         name = self._own_name(name)
-        self._written.tensors[name] = array.astype(dtype or usual)
+        array = array.astype(dtype or usual)
+        self._written.tensors[name] = Constant(TensorType(array.shape, array.dtype.name), array)
         return name
 
     def reshape(self, value: str, *shape: int) -> str:
