@@ -1,0 +1,1 @@
+"""Front ends: each reads networks of one format into the graph."""
