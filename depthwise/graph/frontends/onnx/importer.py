@@ -7,6 +7,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, defs, numpy_helper
 from onnx.helper import get_attribute_value
 
+from depthwise.escaping import in_line
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
 from depthwise.graph.frontends.onnx.known import Known, compute, is_computed_now
@@ -15,7 +16,6 @@ from depthwise.graph.frontends.onnx.names import path_of
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import RULES, Refusal, refuse
 from depthwise.graph.graph import Constant, Graph, Output, TensorType, Unsupported
-from depthwise.spelling import in_line
 
 
 class Importer:

@@ -2,13 +2,12 @@
 
 import numpy as np
 
+from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
-from depthwise.compiler.fused import LocalResponseNorm
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.products import reduced
 from depthwise.graph.frontends.onnx.rules import EVALUATE, refuse, rule
-
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # what has the norm 0 stays 0
 

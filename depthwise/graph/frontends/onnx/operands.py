@@ -11,7 +11,6 @@ from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.onnx.known import Known
 from depthwise.graph.frontends.onnx.rules import refuse
 
-
 REAL = ("float16", "float32", "float64")
 MOVING = (ops.Concat, ops.Slice, ops.Pad, ops.Reshape, ops.Permute, ops.Expand)  # of any type
 

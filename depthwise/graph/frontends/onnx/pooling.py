@@ -7,8 +7,8 @@ from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.planes import as_given, as_images, padding_of, pair, reach
 from depthwise.graph.frontends.onnx.rules import refuse, rule
+from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Padding, Pair
-from depthwise.graph.shapes import pooled
 
 
 @rule("MaxPool")
