@@ -1,1 +1,1 @@
-"""Front ends: each reads networks of one format into the graph."""
+"""Front ends: what brings a network into the graph."""

@@ -1,8 +1,8 @@
 """What is known when a model is read: weights, sizes, and all that is computed from them alone.
 
-Exporters compute the sizes of a Reshape or a Resize from the shape of a tensor, in a chain of Shape,
-Gather, Unsqueeze and Concat. With the inputs' shapes fixed such a chain is a number: ONNX's own
-reference computes it, by its definition of each operator.
+Exporters compute the sizes of a Reshape or a Resize from the shape of a tensor, in a chain of
+Shape, Gather, Unsqueeze and Concat. With the inputs' shapes fixed such a chain gives numbers:
+ONNX's own reference computes them, by its definition of each operator.
 """
 
 from collections.abc import Mapping

@@ -97,7 +97,7 @@ def _(n: Operands, *, mode="constant", pads=None, value=0.0):
     """The sizes are attributes before opset 11, operands since."""
     x, number = n[0], n.number(2) if n.has(2) else value
     refuse(number is None, "what it pads with is computed when the network runs")
-    sizes = pads if pads is not None else n.ints(1)
+    sizes = (pads if pads is not None else n.ints(1)) or []
     axes = [x.axis(axis) for axis in n.ints(3) or range(x.rank)]
     if len(sizes) != 2 * len(axes):
         raise ValueError(f"its pads {list(sizes)} are not two for each of {len(axes)} axes")

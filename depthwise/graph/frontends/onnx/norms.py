@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.operands import Operands
@@ -98,7 +97,7 @@ def _(n: Operands, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     x = n[0]
     refuse(x.rank != 4, "it normalises other than images (N, C, H, W)")
     if size % 2:
-        return n.emit(LocalResponseNorm(size, alpha, beta, bias), x)
+        return n.emit(ops.LocalResponseNorm(size, alpha, beta, bias), x)
     c = np.arange(x.shape[1])
     apart = c[None] - c[:, None]
     window = (apart >= -((size - 1) // 2)) & (apart <= size // 2)

@@ -39,7 +39,7 @@ def _(
 def dilated_mean(n: Operands, op: ops.AvgPool2d, dilation: Pair, x: Value) -> Value:
     """Return means of pixels that are apart: sums by a convolution with ones, over their counts."""
     kernel, channels, span = op.kernel, x.shape[1], reach(op.kernel, dilation)
-    top, bottom, left, right = op.padding
+    top, left = op.padding.top, op.padding.left
     height, width = pooled((x.shape[2], x.shape[3]), span, op.stride, op.padding, op.ceil)
     needed = [(height - 1) * op.stride[0] + span[0], (width - 1) * op.stride[1] + span[1]]
     padding = Padding(top, max(needed[0] - x.shape[2] - top, 0),

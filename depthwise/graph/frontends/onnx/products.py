@@ -185,7 +185,7 @@ def _contract(
         shape = [int(np.prod([sizes[c] for c in group])) for group in groups[-2:]]
         return n.reshape(n.permute(value, *order), *(sizes[c] for c in groups[0]), *shape)
 
-    first, second = (
+    factors = (
         matrices(x, left, batch, rows, inner),
         matrices(y, right, batch, inner, columns),
     )
