@@ -21,10 +21,11 @@ FIXED = {
     "DeformConv": (1, 3), "Dropout": (1, 2), "Gemm": (1, 2), "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2), "PRelu": (1,), "Pad": (1, 2, 3),
     "Pow": (1,), "Resize": (1, 2), "RMSNormalization": (1,), "Trilu": (1,), "Upsample": (1,),
-    "Where": (0,),
+    "Where": (0,), "ReduceMax": (1,), "ReduceMin": (1,),
 }  # fmt: skip
 
 
+REAL = (np.float32, np.float64)
 IN_FLOAT32 = {"Einsum", "EyeLike", "Pad", "ReduceLogSumExp", "Trilu"}  # cases have other types
 
 
@@ -75,7 +76,7 @@ def convert(model: ModelProto, inputs: list[np.ndarray], path: Path) -> Converte
         model, arrays = in_float32(model, arrays)
     fixed = {node.input[i] for node in model.graph.node for i in FIXED.get(node.op_type, ())
              if i < len(node.input)}  # fmt: skip
-    if any(getattr(array, "dtype", None) == np.float32 for array in arrays.values()):
+    if any(getattr(array, "dtype", None) in REAL for array in arrays.values()):
         fixed |= {name for name, array in arrays.items() if np.asarray(array).dtype.kind == "i"}
     baked = ModelProto()
     baked.CopyFrom(model)

@@ -1,6 +1,7 @@
 """Pooling of ONNX, of images and of sequences."""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
@@ -37,30 +38,40 @@ def _(
 
 
 def dilated_mean(n: Operands, op: ops.AvgPool2d, dilation: Pair, x: Value) -> Value:
-    """Return means of pixels that are apart: sums by a convolution with ones, over their counts."""
-    kernel, channels, span = op.kernel, x.shape[1], reach(op.kernel, dilation)
-    top, left = op.padding.top, op.padding.left
+    """Return means of pixels that are apart: their sums over their counts."""
+    padding = _covering(x, op, dilation)
+    counts = n.constant(_counts(x, op, dilation, padding))
+    return n.binary("divide", dilated_sum(n, op, dilation, x), counts)
+
+
+def dilated_sum(n: Operands, op: ops.AvgPool2d, dilation: Pair, x: Value) -> Value:
+    """Return sums of pixels that are apart, by a convolution with ones."""
+    channels = x.shape[1]
+    ones = n.constant(np.ones((channels, 1, *op.kernel)))
+    convolution = ops.Conv2d(op.stride, _covering(x, op, dilation), dilation, channels)
+    return n.emit(convolution, x, ones)
+
+
+def _covering(x: Value, op: ops.AvgPool2d, dilation: Pair) -> Padding:
+    """Return the padding with which the last windows of ceil mode are whole."""
+    span, (top, bottom, left, right) = reach(op.kernel, dilation), op.padding
     height, width = pooled((x.shape[2], x.shape[3]), span, op.stride, op.padding, op.ceil)
-    needed = [(height - 1) * op.stride[0] + span[0], (width - 1) * op.stride[1] + span[1]]
-    padding = Padding(top, max(needed[0] - x.shape[2] - top, 0),
-                      left, max(needed[1] - x.shape[3] - left, 0))  # fmt: skip
-    ones = n.constant(np.ones((channels, 1, *kernel), np.float32))
-    total = n.emit(ops.Conv2d(op.stride, padding, dilation, channels), x, ones)
-    return n.binary("divide", total, n.constant(_counts(x, op, dilation, padding)))
+    down = (height - 1) * op.stride[0] + span[0] - x.shape[2] - top
+    across = (width - 1) * op.stride[1] + span[1] - x.shape[3] - left
+    return Padding(top, max(bottom, down), left, max(right, across))
 
 
 def _counts(x: Value, op: ops.AvgPool2d, dilation: Pair, padding: Padding) -> np.ndarray:
     """Return (1, 1, H', W'): how many pixels of x, or of x and its padding, each window holds."""
     axes = []
-    ends = ((op.padding.top, op.padding.bottom), (op.padding.left, op.padding.right))
-    spread = ((padding.top, padding.bottom), (padding.left, padding.right))
-    for axis, (length, own, around) in enumerate(zip(x.shape[2:], ends, spread, strict=True)):
-        inside = np.pad(np.ones(length), own, constant_values=float(op.count_padding))
-        inside = np.pad(inside, (0, max(around[1] - own[1], 0)))
-        last = len(inside) - (op.kernel[axis] - 1) * dilation[axis]
-        axes.append(sum(inside[k * dilation[axis] : k * dilation[axis] + last]
-                        for k in range(op.kernel[axis]))[:: op.stride[axis]])  # fmt: skip
-    return np.outer(*axes).astype(np.float32)[None, None]
+    own = ((op.padding.top, op.padding.bottom), (op.padding.left, op.padding.right))
+    after = (padding.bottom - op.padding.bottom, padding.right - op.padding.right)
+    for axis, span in enumerate(reach(op.kernel, dilation)):
+        line = np.ones(x.shape[2 + axis])
+        line = np.pad(line, own[axis], constant_values=float(op.count_padding))
+        windows = sliding_window_view(np.pad(line, (0, after[axis])), span)
+        axes.append(windows[:: op.stride[axis], :: dilation[axis]].sum(1))
+    return np.outer(*axes)[None, None]
 
 
 @rule("LpPool")
@@ -70,10 +81,11 @@ def _(
 ):  # fmt: skip
     """The p-th root of the sum of the p-th powers."""
     x, kernel, stride, dilation = as_images(n, n[0]), *map(pair, (kernel_shape, strides, dilations))
-    refuse(dilation != (1, 1), "it pools pixels that are apart")
-    padding = padding_of(x, kernel, stride, pads, auto_pad)
+    padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
     powers = n.unary("power", n.unary("abs", x), p)
-    total = n.emit(ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), True, 1), powers)
+    op = ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), True, 1)
+    apart = dilation != (1, 1)
+    total = dilated_sum(n, op, dilation, powers) if apart else n.emit(op, powers)
     return as_given(n, n.unary("power", total, 1 / p), n[0])
 
 

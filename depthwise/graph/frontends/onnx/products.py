@@ -189,6 +189,6 @@ def _contract(
         matrices(x, left, batch, rows, inner),
         matrices(y, right, batch, inner, columns),
     )
-    product = n.emit(ops.MatMul(), first, second)
+    product = n.emit(ops.MatMul(), *factors)
     labels = "".join([*batch, *rows, *columns])
     return n.reshape(product, *(sizes[c] for c in labels)), labels
