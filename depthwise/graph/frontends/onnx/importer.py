@@ -7,6 +7,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, defs, numpy_helper
 from onnx.helper import get_attribute_value
 
+from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
@@ -15,7 +16,7 @@ from depthwise.graph.frontends.onnx.load import STANDARD
 from depthwise.graph.frontends.onnx.names import path_of
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import RULES, Refusal, refuse
-from depthwise.graph.graph import Constant, Graph, Output, TensorType, Unsupported
+from depthwise.graph.graph import Constant, Graph, Output, TensorType
 
 
 class Importer:

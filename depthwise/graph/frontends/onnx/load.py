@@ -13,8 +13,8 @@ from onnx.external_data_helper import (
     uses_external_data,
 )
 
+from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
-from depthwise.graph.graph import Unsupported
 
 OLDEST, NEWEST = 7, 28  # opsets that the rules are written for
 STANDARD = ("", "ai.onnx")  # two spellings of one domain

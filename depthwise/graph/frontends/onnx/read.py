@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from depthwise.graph.check import check
 from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their rules)
     convolution,
     elementwise,
@@ -14,6 +15,7 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
 )
 from depthwise.graph.frontends.onnx.importer import Importer
 from depthwise.graph.frontends.onnx.load import load, opset_of
+from depthwise.graph.frontends.onnx.recompose import recompose
 from depthwise.graph.frontends.onnx.sizes import Shapes, input_types
 from depthwise.graph.graph import Graph
 
@@ -21,4 +23,5 @@ from depthwise.graph.graph import Graph
 def read(path: Path, shapes: Shapes) -> Graph:
     """Return the graph of the model in a file; see `read_onnx`."""
     model = load(path)
-    return Importer(model, opset_of(model, path), input_types(model.graph, shapes)).graph
+    types = input_types(model.graph, shapes)
+    return check(recompose(Importer(model, opset_of(model, path), types).graph))

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from onnx import GraphProto, TypeProto, ValueInfoProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
-from depthwise.graph.graph import Shape, TensorType, Unsupported
+from depthwise.graph.graph import Shape, TensorType
 
 Sizes = Sequence[int | str | None]  # of an input's axes; a name or None where it is left open
 Shapes = Sequence[Shape] | Mapping[str, Shape]
