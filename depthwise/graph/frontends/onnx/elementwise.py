@@ -144,13 +144,12 @@ def _(n: Operands):
     What is known is masked now: it may be infinite, as in the masks of attention.
     """
     condition = n.array(0)
-    assert condition is not None
     shape = np.broadcast_shapes(condition.shape, n.shape(1), n.shape(2))
     computed = next(n[index] for index in (1, 2) if not n.is_known(index))
     parts: list[Value] = []
     for index, mask in ((1, condition), (2, ~condition)):
         if n.is_known(index):
-            parts.append(n.constant(np.where(mask, cast(np.ndarray, n.array(index)), 0), computed))
+            parts.append(n.constant(np.where(mask, n.array(index), 0), computed))
         else:
             factor = n.constant(mask.astype(np.float32), computed)
             parts.append(n.binary("multiply", n[index], factor))
@@ -190,7 +189,7 @@ def _(n: Operands, *, saturate=1, round_mode="up"):
 def _converted(n: Operands, dtype: str) -> Value | Known:
     """Return the first operand, which must be known, or of the type already."""
     if n.is_known(0):
-        return Known(cast(np.ndarray, n.array(0)).astype(dtype))
+        return Known(n.array(0).astype(dtype))
     made = n[0].type.dtype
     refuse(made != dtype, f"it makes {dtype} of {made}, where the graph computes in one type")
     return n[0]

@@ -11,7 +11,7 @@ from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
-from depthwise.graph.frontends.onnx.known import Known, compute, is_computed_now
+from depthwise.graph.frontends.onnx.known import CONTROL, RANDOM, Known, compute, is_computed_now
 from depthwise.graph.frontends.onnx.load import STANDARD
 from depthwise.graph.frontends.onnx.names import path_of
 from depthwise.graph.frontends.onnx.operands import Operands
@@ -46,7 +46,7 @@ class Importer:
         """Return an input, a computed value, or a known array as a constant of the graph."""
         if name not in self._values:
             if name not in self.known:
-                raise ValueError(f"it reads {name!r}, which nothing before it gives")
+                raise ValueError(f"it reads {in_line(name)!r}, which nothing before it gives")
             self._values[name] = self.add_derived(name, self.known[name].data)
         return self._values[name]
 
@@ -157,7 +157,7 @@ class Importer:
         return Value(name, type_)
 
     def _finish(self, graph: GraphProto, inputs: Mapping[str, TensorType]) -> Graph:
-        values = [self.value(output.name) for output in graph.output]
+        values = [self._output(output.name) for output in graph.output]
         several = len(values) > 1
         outputs = tuple(Output(o.name if several else "", value.name)
                         for o, value in zip(graph.output, values, strict=True))  # fmt: skip
@@ -170,6 +170,14 @@ class Importer:
             for name, constant in constants.items()
         }
         return Graph(dict(inputs), marked, tuple(self.builder.nodes), outputs)
+
+    def _output(self, name: str) -> Value:
+        try:
+            return self.value(name)
+        except ValueError:
+            raise ValueError(
+                f"output {in_line(name)!r}, which nothing in the model gives"
+            ) from None
 
     def _is_parameter(self, name: str, constant: Constant) -> bool:
         """Tell whether a constant counts as a parameter: the file does not say which are trained.
@@ -219,8 +227,12 @@ def _why_not(node: NodeProto) -> str:
     """Return why a node without a rule is not read."""
     if not defs.has(node.op_type):
         return "ONNX has no such operator"
-    if node.op_type in ("Loop", "Scan", "If", "SequenceMap"):
-        return "a library runs the same steps for every input, this decides which by values"
+    if node.op_type in CONTROL:
+        return (
+            "it decides by values which steps to run, and a library runs the same for every input"
+        )
+    if node.op_type in RANDOM:
+        return "it draws random numbers"
     if "Sequence" in node.op_type or "Optional" in node.op_type:
         return "it works on sequences of tensors, the graph on tensors"
     return "the graph has no such operator"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, inliner, load_model
 from onnx.external_data_helper import (
-    ExternalDataInfo,
     load_external_data_for_tensor,
     uses_external_data,
 )
@@ -89,22 +88,24 @@ def _attribute_tensors(attribute: AttributeProto) -> Iterator[TensorProto]:
 
 def _load_external(tensor: TensorProto, path: Path) -> None:
     """Read a tensor's data from the file that it names, within the model's own folder."""
-    info, folder, name = ExternalDataInfo(tensor), path.parent.resolve(), in_line(tensor.name)
-    where = f"{path} keeps the data of {name} in {in_line(info.location)!r}"
-    file = (folder / info.location).resolve()
-    if not info.location or not file.is_relative_to(folder):
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location, folder = entries.get("location", ""), path.parent.resolve()
+    where = f"{path} keeps the data of {in_line(tensor.name)} in {in_line(location)!r}"
+    file = (folder / location).resolve()
+    if not location or not file.is_relative_to(folder):
         raise ValueError(
             f"{where}, outside of its own folder, where nothing is read: move that file beside the "
             "model and save it with that location"
         )
     if not file.is_file():
         raise ValueError(f"{where}, and there is no such file: put it beside the model")
-    begin, length = info.offset or 0, info.length
-    end = begin + length if length is not None else begin
-    if begin < 0 or (length or 0) < 0 or end > file.stat().st_size:
+    size = file.stat().st_size
+    begin, length = (entries.get(key) or "0" for key in ("offset", "length"))
+    whole = begin.isdecimal() and length.isdecimal()
+    if not whole or int(begin) + int(length) > size:
         raise ValueError(
-            f"{where}, bytes {begin} to {end}, and that file has {file.stat().st_size}: it is "
-            "truncated, or of another model"
+            f"{where}, {in_line(length)} bytes from {in_line(begin)} on, and that file has {size}: "
+            "it is truncated, or of another model"
         )
     try:
         load_external_data_for_tensor(tensor, str(folder))

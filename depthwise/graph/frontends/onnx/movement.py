@@ -18,7 +18,7 @@ from depthwise.graph.frontends.onnx.rules import refuse, rule
 def _(n: Operands, *, axis):
     full = [i for i in range(len(n)) if np.prod(n.shape(i))]  # of empty ones nothing stays
     values = [n[i] for i in full]
-    return values[0] if len(values) == 1 else n.emit(ops.Concat(values[0].axis(axis)), *values)
+    return values[0] if len(values) == 1 else n.emit(ops.Concat(n.axis(values[0], axis)), *values)
 
 
 @rule("Slice")
@@ -26,16 +26,15 @@ def _(n: Operands, *, starts=None, ends=None, axes=None):
     """Bounds are attributes before opset 10, operands since."""
     x = n[0]
     if starts is None:
-        starts, ends, axes = n.ints(1), n.ints(2), n.ints(3)
-    assert starts is not None
-    assert ends is not None
-    steps = n.ints(4) or [1] * len(starts)
+        starts, ends = n.ints(1), n.ints(2)
+        axes = n.ints(3) if n.has(3) else None
+    steps = n.ints(4) if n.has(4) else [1] * len(starts)
     axes = axes or range(len(starts))
     for axis, start, stop, step in zip(axes, starts, ends, steps, strict=True):
         places = range(*slice(start, stop, step).indices(x.shape[axis]))
         if not places:
-            return empty(x, x.axis(axis))
-        x = taken(n, x, x.axis(axis), places)
+            return empty(x, n.axis(x, axis))
+        x = taken(n, x, n.axis(x, axis), places)
     return x
 
 
@@ -68,8 +67,7 @@ def runs(places: Sequence[int]) -> Iterator[range]:
 @rule("Gather")
 def _(n: Operands, *, axis=0):
     x, places = n[0], n.array(1)
-    assert places is not None
-    axis = x.axis(axis)
+    axis = n.axis(x, axis)
     if places.size == 0:
         return empty(x, axis)
     flat = [int(i) % x.shape[axis] for i in np.ravel(places)]
@@ -79,7 +77,7 @@ def _(n: Operands, *, axis=0):
 
 @rule("Split")
 def _(n: Operands, *, axis=0, split=None, num_outputs=None):
-    x, axis, count = n[0], n[0].axis(axis), len(n.node.output)
+    x, axis, count = n[0], n.axis(n[0], axis), len(n.node.output)
     if num_outputs not in (None, count):
         raise ValueError(f"num_outputs is {num_outputs}, where it has {count}")
     part = ceil(x.shape[axis] / count)
@@ -97,8 +95,8 @@ def _(n: Operands, *, mode="constant", pads=None, value=0.0):
     """The sizes are attributes before opset 11, operands since."""
     x, number = n[0], n.number(2) if n.has(2) else value
     refuse(number is None, "what it pads with is computed when the network runs")
-    sizes = (pads if pads is not None else n.ints(1)) or []
-    axes = [x.axis(axis) for axis in n.ints(3) or range(x.rank)]
+    sizes = pads if pads is not None else n.ints(1)
+    axes = [n.axis(x, axis) for axis in (n.ints(3) if n.has(3) else range(x.rank))]
     if len(sizes) != 2 * len(axes):
         raise ValueError(f"its pads {list(sizes)} are not two for each of {len(axes)} axes")
     around = [(0, 0)] * x.rank

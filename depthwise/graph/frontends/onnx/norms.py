@@ -41,7 +41,7 @@ def _(n: Operands, *, num_groups, epsilon=1e-5, stash_type=1):
 def _(n: Operands, *, axis=-1, epsilon=1e-5, stash_type=1):
     """The mean and the inverse of the deviation are outputs too: both from our reductions."""
     del stash_type
-    x, axes = n[0], tuple(range(n[0].axis(axis), n[0].rank))
+    x, axes = n[0], tuple(range(n.axis(n[0], axis), n[0].rank))
     shape = x.shape[axes[0] :]
     parameters = [_of_shape(n, index, shape) for index in (1, 2) if n.has(index)]
     y = n.emit(ops.LayerNorm(len(axes), epsilon), x, *parameters)
@@ -64,7 +64,7 @@ def _of_shape(n: Operands, index: int, shape: tuple[int, ...]) -> Value:
 def _(n: Operands, *, axis=-1, epsilon=1e-5, stash_type=1):
     """x over the root of the mean of its squares. arXiv:1910.07467, equation 4."""
     del stash_type
-    x, axes = n[0], tuple(range(n[0].axis(axis), n[0].rank))
+    x, axes = n[0], tuple(range(n.axis(n[0], axis), n[0].rank))
     mean = reduced(n, "mean", n.binary("multiply", x, x), axes)
     factor = n.unary("reciprocal_sqrt", n.binary("add", mean, epsilon))
     return n.binary("multiply", n.binary("multiply", x, factor), n[1])
@@ -72,7 +72,7 @@ def _(n: Operands, *, axis=-1, epsilon=1e-5, stash_type=1):
 
 @rule("MeanVarianceNormalization")
 def _(n: Operands, *, axes=(0, 2, 3)):
-    x, over = n[0], tuple(sorted(n[0].axis(axis) for axis in axes))
+    x, over = n[0], tuple(sorted(n.axis(n[0], axis) for axis in axes))
     apart = n.binary("subtract", x, reduced(n, "mean", x, over))
     variance = reduced(n, "mean", n.binary("multiply", apart, apart), over)
     return n.binary("divide", apart, n.binary("add", n.unary("sqrt", variance), 1e-9))
@@ -80,7 +80,7 @@ def _(n: Operands, *, axes=(0, 2, 3)):
 
 @rule("LpNormalization")
 def _(n: Operands, *, axis=-1, p=2):
-    x, over = n[0], (n[0].axis(axis),)
+    x, over = n[0], (n.axis(n[0], axis),)
     if p == 1:
         total = reduced(n, "sum", n.unary("abs", x), over)
         return n.binary("divide", x, n.binary("maximum", total, SMALLEST))

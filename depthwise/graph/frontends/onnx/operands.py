@@ -45,7 +45,7 @@ class Operands:
 
     def __getitem__(self, index: int) -> Value:
         """Return an operand as a value of the graph."""
-        return self.source.value(self.node.input[index])
+        return self.source.value(self._name(index))
 
     def __len__(self) -> int:
         """Return the number of operands that are written, absent ones between them too."""
@@ -59,6 +59,11 @@ class Operands:
         """Return an operand in a list, which is empty if it is absent."""
         return [self[index]] if self.has(index) else []
 
+    def _name(self, index: int) -> str:
+        if not self.has(index):
+            raise ValueError(f"its operand {index} is missing")
+        return self.node.input[index]
+
     def all(self) -> list[Value]:
         """Return every operand."""
         return [self[i] for i in range(len(self.node.input))]
@@ -67,11 +72,9 @@ class Operands:
         """Tell whether an operand's elements are known."""
         return self.has(index) and self.node.input[index] in self.source.known
 
-    def array(self, index: int) -> np.ndarray | None:
-        """Return the elements of an operand that must be known, None if it is absent."""
-        if not self.has(index):
-            return None
-        name = self.node.input[index]
+    def array(self, index: int) -> np.ndarray:
+        """Return the elements of an operand, which must be known."""
+        name = self._name(index)
         refuse(
             name not in self.source.known,
             f"its operand {name!r} is computed when the network runs, where a library needs it "
@@ -79,21 +82,25 @@ class Operands:
         )
         return self.source.known[name].data
 
-    def ints(self, index: int) -> list[int] | None:
-        """Return the whole numbers of a known operand, None if it is absent."""
-        data = self.array(index)
-        return None if data is None else [int(i) for i in np.ravel(data)]
+    def ints(self, index: int) -> list[int]:
+        """Return the whole numbers of a known operand."""
+        return [int(i) for i in np.ravel(self.array(index))]
 
     def number(self, index: int) -> float | None:
         """Return the one number of a known operand, None if it is absent or has several."""
-        data = self.array(index) if self.is_known(index) else None
-        return float(data.reshape(())) if data is not None and data.size == 1 else None
+        data = self.array(index) if self.is_known(index) else np.empty(0)
+        return float(data.reshape(())) if data.size == 1 else None
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Return an operand's shape, known or not, without making a constant of it."""
-        name = self.node.input[index]
-        known = self.source.known.get(name)
+        known = self.source.known.get(self._name(index))
         return known.data.shape if known else self[index].shape
+
+    def axis(self, x: Value, axis: int) -> int:
+        """Return an axis of x counted from the front."""
+        if not -x.rank <= axis < x.rank:
+            raise ValueError(f"there is no axis {axis} of a tensor of {x.rank} axes")
+        return x.axis(axis)
 
     def wants(self, output: int) -> bool:
         """Tell whether anything reads an output of the node."""
@@ -102,9 +109,7 @@ class Operands:
 
     def derived(self, index: int, change: Callable[[np.ndarray], np.ndarray]) -> Value:
         """Return the constant that `change` makes of a known operand: a weight in our layout."""
-        data = self.array(index)
-        assert data is not None
-        return self.source.add_derived(self.node.input[index], change(data))
+        return self.source.add_derived(self.node.input[index], change(self.array(index)))
 
     def mark_untrained(self, *indices: int) -> None:
         """Note that operands are statistics, not parameters that training finds."""

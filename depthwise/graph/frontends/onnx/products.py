@@ -62,7 +62,7 @@ def axes_of(n: Operands, x: Value, axes: Any, noop: int) -> tuple[int, ...]:
     numbers = n.ints(1) if axes is None and n.has(1) else axes
     if not numbers:
         return () if noop else tuple(range(x.rank))
-    return tuple(sorted(x.axis(axis) for axis in numbers))
+    return tuple(sorted(n.axis(x, axis) for axis in numbers))
 
 
 @rule(*REDUCTIONS)
@@ -111,7 +111,7 @@ def _powers(n: Operands, x: Value, most: Value) -> Value:
 def _(n: Operands, *, axis=None):
     """Over one axis; before opset 13 over all from `axis` on, which was 1 if not given."""
     x = n[0]
-    first = x.axis(axis if axis is not None else -1 if n.opset >= 13 else 1)
+    first = n.axis(x, axis if axis is not None else -1 if n.opset >= 13 else 1)
     over = first
     if n.opset < 13 and x.shape[first + 1 :].count(1) != x.rank - first - 1:
         before = int(np.prod(x.shape[:first]))

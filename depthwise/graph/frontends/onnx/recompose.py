@@ -63,7 +63,14 @@ PATTERNS: dict[ops.Function, tuple[Pattern, ...]] = {
     "gelu_tanh": tuple(_gelu_tanh()),
 }
 
-BOUNDS: dict[str, tuple[float, float]] = {"relu6": (0.0, 6.0), "relu": (0.0, inf)}  # that a clamp may have been written as
+BOUNDS: dict[str, tuple[float, float]] = {
+    "relu6": (0.0, 6.0),
+    "relu": (0.0, inf),
+}  # that a clamp may have been written as
+
+
+def _all_patterns() -> Iterable[tuple[ops.Function, Pattern]]:
+    return ((function, one) for function, each in PATTERNS.items() for one in each)
 
 
 def recompose(graph: Graph) -> Graph:
@@ -72,7 +79,7 @@ def recompose(graph: Graph) -> Graph:
     for node in edit:
         if not isinstance(node.op, ops.Binary | ops.Activation):
             continue
-        for function, pattern in ((f, p) for f, each in PATTERNS.items() for p in each):
+        for function, pattern in _all_patterns():
             bound: dict[str, str] = {}
             if _matches(edit, node.name, pattern, bound) and edit.type(bound[X]) == node.type:
                 edit.replace(node, ops.Activation(function), bound[X])

@@ -26,20 +26,18 @@ def _(
     x = n[0]
     if n.opset == 10:  # which has no such attributes: as Upsample
         return resize(n, Sampling(mode, "asymmetric", "floor"), scaled(x, _floats(n, 1)))
-    numbers = [x.axis(axis) for axis in axes] if axes else list(range(x.rank))
-    scales, sizes = (n.array(i) for i in (2, 3))
-    if scales is not None and scales.size:
-        found = scaled(x, scales.tolist(), numbers)
+    numbers = [n.axis(x, axis) for axis in axes] if axes else list(range(x.rank))
+    if n.has(2) and n.array(2).size:
+        found = scaled(x, _floats(n, 2), numbers)
     else:
-        refuse(sizes is None, "it has neither scales nor sizes")
-        found = sized(x, [int(i) for i in sizes], numbers, keep_aspect_ratio_policy)  # type: ignore[union-attr]
+        found = sized(x, n.ints(3), numbers, keep_aspect_ratio_policy)
     sampling = Sampling(
         mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, bool(antialias),
         bool(exclude_outside),
     )  # fmt: skip
     if coordinate_transformation_mode == "tf_crop_and_resize":
         refuse(extrapolation_value, "it fills what lies outside of the image with other than 0")
-        found = cropped(found, np.ravel(n.array(1)).tolist(), numbers)  # type: ignore[arg-type]
+        found = cropped(found, _floats(n, 1), numbers)
     return resize(n, sampling, found)
 
 
@@ -49,9 +47,7 @@ def _(n: Operands, *, mode="nearest", scales=None):
 
 
 def _floats(n: Operands, index: int) -> list[float]:
-    data = n.array(index)
-    assert data is not None
-    return [float(number) for number in data]
+    return [float(number) for number in n.array(index)]
 
 
 def scaled(x: Value, scales: list[float], numbers: list[int] | None = None) -> Axes:

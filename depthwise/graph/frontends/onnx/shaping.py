@@ -29,13 +29,12 @@ def _(n: Operands, *, k=0, dtype=1):
 @rule("Transpose")
 def _(n: Operands, *, perm=None):
     x = n[0]
-    return n.permute(x, *(x.axis(axis) for axis in perm or reversed(range(x.rank))))
+    return n.permute(x, *(n.axis(x, axis) for axis in perm or reversed(range(x.rank))))
 
 
 @rule("Reshape")
 def _(n: Operands, *, allowzero=0):
     x, shape = n[0], n.ints(1)
-    assert shape is not None
     if not allowzero:
         shape = [x.shape[i] if size == 0 else size for i, size in enumerate(shape)]
     refuse(0 in shape, "its result has no elements")
@@ -46,7 +45,7 @@ def _(n: Operands, *, allowzero=0):
 @rule("Flatten")
 def _(n: Operands, *, axis=1):
     x = n[0]
-    split = axis if axis == x.rank else x.axis(axis)
+    split = axis if axis == x.rank else n.axis(x, axis)
     return n.reshape(x, prod(x.shape[:split]), prod(x.shape[split:]))
 
 
@@ -55,15 +54,16 @@ def _(n: Operands, *, axes=None):
     """The axes are an attribute before opset 13, an operand since; all of one element if none."""
     x = n[0]
     axes = n.ints(1) if n.has(1) else axes
-    gone = {x.axis(a) for a in axes} if axes else {a for a, size in enumerate(x.shape) if size == 1}
+    gone = (
+        {n.axis(x, a) for a in axes} if axes else {a for a, size in enumerate(x.shape) if size == 1}
+    )
     return n.reshape(x, *(size for axis, size in enumerate(x.shape) if axis not in gone))
 
 
 @rule("Unsqueeze")
 def _(n: Operands, *, axes=None):
     x = n[0]
-    axes = n.ints(1) if n.has(1) else axes
-    assert axes is not None
+    axes = n.ints(1) if axes is None else axes
     rank = x.rank + len(axes)
     new, sizes = {axis % rank for axis in axes}, iter(x.shape)
     return n.reshape(x, *(1 if axis in new else next(sizes) for axis in range(rank)))
@@ -71,7 +71,7 @@ def _(n: Operands, *, axes=None):
 
 @rule("Expand")
 def _(n: Operands):
-    shape = np.broadcast_shapes(n[0].shape, tuple(n.ints(1) or ()))
+    shape = np.broadcast_shapes(n[0].shape, tuple(n.ints(1)))
     return n[0] if shape == n[0].shape else n.emit(ops.Expand(shape), n[0])
 
 
@@ -79,7 +79,6 @@ def _(n: Operands):
 def _(n: Operands):
     """An axis before each, repeated, then joined with it."""
     x, repeats = n[0], n.ints(1)
-    assert repeats is not None
     refuse(0 in repeats, "its result has no elements")
     apart = n.reshape(x, *(part for size in x.shape for part in (1, size)))
     wide = tuple(part for pair in zip(repeats, x.shape, strict=True) for part in pair)
