@@ -12,7 +12,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a dependency's making
     from onnx.backend.test.loader import load_model_tests
 
-from depthwise.graph import Graph, Node, Output, Unsupported, supported
+from depthwise.errors import Unsupported
+from depthwise.graph import Graph, Node, Output, supported
 from depthwise.graph.frontends.onnx import read_onnx
 
 # operands that a library knows when it is made; the cases give them as inputs, as all others

@@ -22,15 +22,16 @@ def _(n: Operands, *, axis):
 
 
 @rule("Slice")
-def _(n: Operands, *, starts=None, ends=None, axes=None):
+def _(n: Operands, *, starts=None, ends=(), axes=None):
     """Bounds are attributes before opset 10, operands since."""
     x = n[0]
     if starts is None:
         starts, ends = n.ints(1), n.ints(2)
         axes = n.ints(3) if n.has(3) else None
     steps = n.ints(4) if n.has(4) else [1] * len(starts)
-    axes = axes or range(len(starts))
-    for axis, start, stop, step in zip(axes, starts, ends, steps, strict=True):
+    for axis, start, stop, step in zip(
+        axes or range(len(starts)), starts, ends, steps, strict=True
+    ):
         places = range(*slice(start, stop, step).indices(x.shape[axis]))
         if not places:
             return empty(x, n.axis(x, axis))
