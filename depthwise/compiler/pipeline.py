@@ -35,7 +35,7 @@ from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.toolchain.build import Compiler, compile_c, find_compiler
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
 from depthwise.compiler.verification.oracle import check_plan as check_steps
-from depthwise.compiler.verification.reference import check_repeats
+from depthwise.compiler.verification.references.pytorch import PyTorchReference, check_repeats
 from depthwise.compiler.verification.trace import Trace, without_sources
 from depthwise.compiler.verification.verify import verify
 from depthwise.escaping import in_line
@@ -181,20 +181,15 @@ def verified(
     artifact: Artifact, plan: Plan, program: ExportedProgram, captured: Graph, cc: str | None,
     samples: Sequence[Any], preparation: Preparation | None = None,
 ) -> Artifact:  # fmt: skip
-    """Compare with PyTorch, and record it; a build that stops at each step tells the layers.
-
-    An operator that became several of ours is left out of these: capture numbers those after the
-    first, and only the last computes what the operator does.
-    """
-    names = {node.name for node in captured}
-    known = {name for name in names if f"{name}.1" not in names}
+    """Compare with PyTorch, and record it; a build that stops at each step tells the layers."""
+    reference = PyTorchReference(program, captured)
     dtype = None if preparation else np.float32  # raw images keep their own
     tried = [as_arrays(sample, dtype) for sample in samples]
 
     def run(inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         return Library(artifact).run(inputs)  # whose arena goes with it
 
-    found = verify(run, Trace(plan, known, UNITS, cc), program, tried, preparation)
+    found = verify(run, Trace(plan, reference.paths, UNITS, cc), reference, tried, preparation)
     manifest = artifact.manifest.model_copy(update={"verification": found})
     return replace(artifact, manifest=manifest)
 
