@@ -5,7 +5,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from depthwise.analysis import lint
-    from depthwise.compiler.pipeline import compile
+    from depthwise.compiler.options import CompileOptions
+    from depthwise.compiler.pipeline import compile, compile_graph
     from depthwise.compiler.preparation import Preparation
     from depthwise.families.registry import list_models
     from depthwise.graph import Unsupported
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CompileOptions",
     "Preparation",
     "Unsupported",
     "compile",
+    "compile_graph",
     "cost",
     "create_model",
     "lint",
@@ -30,10 +33,12 @@ __all__ = [
 # Public name -> the module that holds it, imported at first use: the command line must not wait
 # for torch to print its help.
 _HOMES = {
+    "CompileOptions": "depthwise.compiler.options",
     "Preparation": "depthwise.compiler.preparation",
     "Unsupported": "depthwise.graph",
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
+    "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
     "lint": "depthwise.analysis",
     "load": "depthwise.runtime.library",

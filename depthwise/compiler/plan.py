@@ -32,10 +32,10 @@ from depthwise.compiler.lowering.views import (
     row_major,
 )
 from depthwise.compiler.lowering.weight_pool import WeightPool
+from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.arena import Arena, Live, plan_arena
 from depthwise.compiler.schedule.partition import (
     Group,
-    Optimize,
     Partition,
     Steps,
     partition,
