@@ -12,7 +12,7 @@ from depthwise.cli import compile as compile_verb
 from depthwise.cli import ship as ship_verb
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.verification.references.interpreter import InterpreterReference
-from depthwise.compiler.verification.verify import Mismatch
+from depthwise.errors import Mismatch
 from depthwise.graph import capture, interpret
 from depthwise.runtime.target import find_target
 

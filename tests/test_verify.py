@@ -14,15 +14,9 @@ from depthwise.compiler.verification.difference import BLOCK, relative_error
 from depthwise.compiler.verification.references.interpreter import InterpreterReference
 from depthwise.compiler.verification.references.pytorch import PyTorchReference
 from depthwise.compiler.verification.trace import Elements, Piece
-from depthwise.compiler.verification.verify import (
-    HIDDEN,
-    RANDOM,
-    SENSITIVE,
-    TOLERANCE,
-    Mismatch,
-    verify,
-)
-from depthwise.graph import Unsupported, capture, interpret
+from depthwise.compiler.verification.verify import HIDDEN, RANDOM, SENSITIVE, TOLERANCE, verify
+from depthwise.errors import Mismatch, Unsupported
+from depthwise.graph import capture, interpret
 from depthwise.graph.frontends.torch.capture import export
 from depthwise.runtime.manifest import LayerError, Verification
 

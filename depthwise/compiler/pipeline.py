@@ -38,7 +38,8 @@ from depthwise.compiler.verification.oracle import check_plan as check_steps
 from depthwise.compiler.verification.references import Reference
 from depthwise.compiler.verification.trace import Trace, without_sources
 from depthwise.compiler.verification.verify import verify
-from depthwise.graph import Graph, Shape, Unsupported, check, show
+from depthwise.errors import Unsupported
+from depthwise.graph import Graph, Shape, check, show
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library

@@ -10,10 +10,11 @@ import numpy as np
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.capacity import return_free_memory
 from depthwise.compiler.verification.difference import Difference, largest_error, relative_error
-from depthwise.compiler.verification.references import NOISE, Arrays, CannotCompute, Reference
+from depthwise.compiler.verification.references import NOISE, Arrays, Reference
 from depthwise.compiler.verification.trace import Look, Piece
+from depthwise.errors import CannotRun, Mismatch, Unsupported
 from depthwise.escaping import in_line
-from depthwise.graph import Shape, Unsupported
+from depthwise.graph import Shape
 from depthwise.runtime.manifest import LayerError, Verification
 
 TOLERANCE = 1e-4  # of the largest element
@@ -32,10 +33,6 @@ class Trace(Protocol):
 
     def __call__(self, inputs: Arrays, look: Look) -> None:
         """Run on inputs and call `look` with each piece of a value as it is computed."""
-
-
-class Mismatch(Exception):  # noqa: N818  (what is wrong is the library, and it says where)
-    """A library computes something else than its reference: the message names the first layer."""
 
 
 def verify(
@@ -62,7 +59,7 @@ def verify(
     own_error: float | None = None
     for number, given in enumerate(chain(_random_inputs(shapes, preparation), samples)):
         inputs = [preparation.apply(x) for x in given] if preparation else given
-        expected = _judge(reference, inputs, forgiving=number < RANDOM)
+        expected = _judge(reference, inputs, number)
         if not _are_numbers(expected):
             if number < RANDOM:
                 continue  # a logarithm, say: the network is not meant for such inputs
@@ -92,24 +89,21 @@ def verify(
     return Verification(inputs=len(errors), error=max(errors), own_error=own_error, layers=layers)
 
 
-def _judge(reference: Reference, inputs: Arrays, forgiving: bool) -> list[np.ndarray]:
-    """Return the reference's outputs.
-
-    `forgiving` gives NaN where it refuses the values of the inputs, as of boxes.
-    """
+def _judge(reference: Reference, inputs: Arrays, number: int) -> list[np.ndarray]:
+    """Return the reference's outputs; NaN where it refuses random values, as of boxes."""
     try:
         return reference.start(inputs).outputs()
-    except CannotCompute:
-        if not forgiving:
-            raise
-        return [np.array(np.nan)]
+    except CannotRun as error:
+        if number < RANDOM:
+            return [np.array(np.nan)]
+        raise ValueError(f"{_describe(number)}: {error}") from error
 
 
 def _outputs_in_double(reference: Reference, inputs: Arrays) -> list[np.ndarray]:
     """Return the reference's outputs, computed in float64; NaN where it cannot."""
     try:
         return reference.start(inputs, double=True).outputs()
-    except CannotCompute:
+    except CannotRun:
         return [np.array(np.nan)]
 
 
@@ -124,7 +118,7 @@ def _own_errors(reference: Reference, inputs: Arrays, names: Collection[str]) ->
                 found[name] = relative_error(value, exact)
             for each in (single, double):
                 each.drop(name)
-    except CannotCompute:
+    except CannotRun:
         return {}
     return found
 

@@ -16,10 +16,6 @@ Arrays = Sequence[np.ndarray]
 NOISE = 1e-6  # between two runs of one reference: sums in another order, never what was drawn
 
 
-class CannotCompute(ValueError):  # noqa: N818  (of these inputs, or in this precision)
-    """A reference has no answer: it refuses the inputs' values, or cannot compute in float64."""
-
-
 class Run(Protocol):
     """One run of a reference on one set of inputs, which goes only as far as it was asked to.
 
@@ -30,7 +26,7 @@ class Run(Protocol):
         """Return a wanted value of the graph as it was when it was computed, until it is dropped.
 
         None for a name that the reference does not know, or no longer has.
-        Raises CannotCompute.
+        Raises CannotRun.
         """
         ...
 
@@ -40,7 +36,7 @@ class Run(Protocol):
     def outputs(self) -> list[np.ndarray]:
         """Finish the run, and return what the network returns, in the order of the graph.
 
-        Raises CannotCompute.
+        Raises CannotRun.
         """
         ...
 
@@ -80,8 +76,8 @@ class Reference(Protocol):
             double: Compute in float64 whatever is float32, weights and inputs included.
 
         Raises:
-            CannotCompute: It refuses these inputs, or cannot compute in float64. A run may raise
-                it later, too.
+            CannotRun: It refuses the values of these inputs, or cannot compute in float64. A run
+                may raise it later, too.
         """
         ...
 

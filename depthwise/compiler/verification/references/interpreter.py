@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from depthwise.compiler.verification.references import Arrays, CannotCompute
+from depthwise.compiler.verification.references import Arrays
+from depthwise.errors import CannotRun
 from depthwise.graph import Constant, Graph, TensorType
 from depthwise.graph.interpret import evaluate
 
@@ -76,7 +77,7 @@ class Interpretation:
                 with np.errstate(all="ignore"):
                     result = evaluate(node.op, *map(self._read, node.inputs))
             except FAILURES as error:
-                raise CannotCompute(f"{node.name} of {node.path!r}: {error}") from error
+                raise CannotRun(f"{node.name} of {node.path!r}: {error}") from error
             self._values[node.name] = result.astype(node.type.dtype, copy=False)
             for name in dict.fromkeys(node.inputs):
                 self._use(name)

@@ -10,8 +10,9 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from depthwise.compiler.verification.difference import largest_error
-from depthwise.compiler.verification.references import NOISE, Arrays, CannotCompute
-from depthwise.graph import Graph, Shape, Unsupported
+from depthwise.compiler.verification.references import NOISE, Arrays
+from depthwise.errors import CannotRun, Unsupported
+from depthwise.graph import Graph, Shape
 from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.purity import written
@@ -123,7 +124,7 @@ class ProgramRun:
         try:
             result = next(self._results)
         except (RuntimeError, ValueError) as error:
-            raise CannotCompute(f"PyTorch does not compute {node.name}: {error}") from error
+            raise CannotRun(f"PyTorch does not compute {node.name}: {error}") from error
         if node.op == "output":
             self._outputs = _flat(result)
             next(self._results, None)  # which frees what is left
