@@ -6,10 +6,10 @@ preserve, failure (what is put back, and said, around it) - interpret (what it m
 show (as text).
 """
 
-from depthwise.graph.capture import capture, trace
 from depthwise.graph.check import check
-from depthwise.graph.export import export
-from depthwise.graph.failure import supported
+from depthwise.graph.frontends.torch.capture import capture, trace
+from depthwise.graph.frontends.torch.export import export
+from depthwise.graph.frontends.torch.failure import supported
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType, Unsupported
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from depthwise.graph.graph import Constant, Node, TensorType
+from depthwise.graph.infer import infer
 from depthwise.graph.ops import Op, Opaque
-from depthwise.graph.shapes import infer
 
 
 class Value(NamedTuple):

@@ -1,8 +1,8 @@
 """What every graph must satisfy; run between all passes."""
 
 from depthwise.graph.graph import Graph, Node, TensorType
+from depthwise.graph.infer import infer
 from depthwise.graph.ops import Opaque
-from depthwise.graph.shapes import infer
 
 
 def check(graph: Graph) -> Graph:
