@@ -207,3 +207,9 @@ def _(op: ops.Permute, x):
 def _(op: ops.Expand, x):
     _expect(np.broadcast_shapes(x, op.shape) == op.shape, f"{x} does not expand to {op.shape}")
     return op.shape
+
+
+@infer.register
+def _(op: ops.LocalResponseNorm, x):
+    _expect(len(x) == 4, f"input {x}: need (N, C, H, W)")
+    return x
