@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 SITES = [path for path in sys.path if path.endswith("site-packages")]
-RUNTIME = ("numpy", "pydantic", "jinja2", "rich")  # README.md: what running a library takes
+RUNTIME = ("numpy", "pydantic")  # docs/compile.md: what running a library takes
 NET = (
     "from torch import nn\ndef net(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6()).eval()\n"
 )
