@@ -4,7 +4,7 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 if TYPE_CHECKING:
     from typing import Any
 
-    from depthwise.analysis import lint
+    from depthwise.analysis.lint import lint
     from depthwise.compiler.pipeline import compile
     from depthwise.compiler.preparation import Preparation
     from depthwise.families.registry import list_models

@@ -31,6 +31,7 @@ def site(tmp_path_factory):
 def test_the_reference_has_the_public_names_and_no_others(site):
     pages = "".join(path.read_text() for path in sorted((site / "reference").glob("*.html")))
     assert sorted(re.findall(r'<h2 id="depthwise\.(\w+)"', pages)) == sorted(dw.__all__)
+    assert "doc-symbol-module" not in pages  # a function of its module's name
 
 
 def test_pages_fetch_nothing_from_elsewhere(site):
