@@ -18,8 +18,8 @@ from depthwise.compiler.schedule.threads import Parts
 from depthwise.compiler.verification import oracle
 from depthwise.compiler.verification.oracle import check_plan
 from depthwise.compiler.verification.oracle.executor import Execution
-from depthwise.compiler.verification.oracle.memory import Fault, Region, meet
-from depthwise.compiler.verification.verify import Mismatch
+from depthwise.compiler.verification.oracle.memory import Region, meet
+from depthwise.errors import Mismatch, PlanFault
 from depthwise.graph import Graph, capture, export
 from depthwise.runtime.manifest import read_manifest
 from depthwise.runtime.target import find_target
@@ -283,9 +283,9 @@ def test_a_thread_that_reads_what_another_writes(graph: Graph):
     regions = (*plan.regions[: at - 1], (writer, reader), *plan.regions[at + 1 :])
     together = replace(plan, threads=2, regions=regions)
     inputs = oracle.random_inputs(plan)
-    with pytest.raises(Fault, match=r"reads of buffer .* what another thread is writing"):
+    with pytest.raises(PlanFault, match=r"reads of buffer .* what another thread is writing"):
         list(Execution(together, inputs).run())
-    with pytest.raises(Fault, match="nobody has written"):
+    with pytest.raises(PlanFault, match="nobody has written"):
         list(Execution(together, inputs, backwards=True).run())
 
 

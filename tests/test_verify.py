@@ -12,15 +12,9 @@ from torch import nn
 import depthwise as dw
 from depthwise.compiler.verification.difference import BLOCK, relative_error
 from depthwise.compiler.verification.trace import Elements, Piece
-from depthwise.compiler.verification.verify import (
-    HIDDEN,
-    RANDOM,
-    SENSITIVE,
-    TOLERANCE,
-    Mismatch,
-    verify,
-)
-from depthwise.graph import Unsupported, capture, interpret
+from depthwise.compiler.verification.verify import HIDDEN, RANDOM, SENSITIVE, TOLERANCE, verify
+from depthwise.errors import Mismatch, Unsupported
+from depthwise.graph import capture, interpret
 from depthwise.graph.frontends.torch.capture import export
 from depthwise.runtime.manifest import LayerError, Verification
 

@@ -38,9 +38,10 @@ from depthwise.compiler.verification.oracle import check_plan as check_steps
 from depthwise.compiler.verification.reference import check_repeats
 from depthwise.compiler.verification.trace import Trace, without_sources
 from depthwise.compiler.verification.verify import verify
+from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
 from depthwise.files.cache import hash_bytes
-from depthwise.graph import Graph, Shape, Unsupported, capture, check, export, show
+from depthwise.graph import Graph, Shape, capture, check, export, show
 from depthwise.graph.frontends.torch.pt2 import load_program
 from depthwise.runtime.artifact import Artifact, hash_weights
 from depthwise.runtime.library import Library

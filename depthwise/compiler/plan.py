@@ -49,7 +49,8 @@ from depthwise.compiler.schedule.storage import (
     pixel_stride,
 )
 from depthwise.compiler.schedule.threads import Divider, Parts, Shares, divide, stream_parts
-from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
+from depthwise.errors import Unsupported
+from depthwise.graph import Graph, Node, TensorType, ops
 from depthwise.runtime.target import Target
 
 Default = Callable[[ConvWorkload, Target], Algorithm]

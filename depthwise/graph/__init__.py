@@ -10,7 +10,7 @@ from depthwise.graph.check import check
 from depthwise.graph.frontends.torch.capture import capture, trace
 from depthwise.graph.frontends.torch.export import export
 from depthwise.graph.frontends.torch.failure import supported
-from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType, Unsupported
+from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show
 
@@ -21,7 +21,6 @@ __all__ = [
     "Output",
     "Shape",
     "TensorType",
-    "Unsupported",
     "capture",
     "check",
     "export",

@@ -11,10 +11,6 @@ from depthwise.graph.ops import Op
 Shape = tuple[int, ...]
 
 
-class Unsupported(Exception):  # noqa: N818  (the name of the public surface)
-    """A network cannot be lowered: the message names the operator, its module and what to do."""
-
-
 @dataclass(frozen=True)
 class TensorType:
     """A value's shape and element type, named as NumPy names it."""

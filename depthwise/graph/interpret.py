@@ -6,8 +6,9 @@ from math import ceil, erf, floor, prod, sqrt
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from depthwise.errors import Unsupported
 from depthwise.graph import ops
-from depthwise.graph.graph import Graph, Unsupported
+from depthwise.graph.graph import Graph
 from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Op, Padding, Pair
 

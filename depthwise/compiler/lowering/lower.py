@@ -3,7 +3,8 @@
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
-from depthwise.graph import Node, Unsupported
+from depthwise.errors import Unsupported
+from depthwise.graph import Node
 from depthwise.graph.ops import Op
 
 if TYPE_CHECKING:

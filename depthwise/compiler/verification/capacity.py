@@ -9,7 +9,8 @@ from pathlib import Path
 
 from depthwise.compiler.lowering.views import FLOAT
 from depthwise.compiler.plan import Plan
-from depthwise.graph import Shape, Unsupported
+from depthwise.errors import Unsupported
+from depthwise.graph import Shape
 
 GIGABYTE = 1e9
 MOST_ELEMENTS = 2**31 - 1  # that kernels count: they do so with int

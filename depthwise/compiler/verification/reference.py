@@ -14,7 +14,8 @@ from torch.utils import _pytree as pytree
 
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.difference import largest_error, relative_error
-from depthwise.graph import Shape, Unsupported
+from depthwise.errors import Unsupported
+from depthwise.graph import Shape
 from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.purity import written

@@ -13,8 +13,8 @@ from depthwise.compiler.verification.capacity import return_free_memory
 from depthwise.compiler.verification.difference import Difference, largest_error
 from depthwise.compiler.verification.reference import NOISE, Following, Reference
 from depthwise.compiler.verification.trace import Look, Piece
+from depthwise.errors import Mismatch, Unsupported
 from depthwise.escaping import in_line
-from depthwise.graph import Unsupported
 from depthwise.runtime.manifest import LayerError, Verification
 
 TOLERANCE = 1e-4  # of the largest element
@@ -34,10 +34,6 @@ class Trace(Protocol):
 
     def __call__(self, inputs: Arrays, look: Look) -> None:
         """Run on inputs and call `look` with each piece of a value as it is computed."""
-
-
-class Mismatch(Exception):  # noqa: N818  (what is wrong is the library, and it says where)
-    """A library computes something else than PyTorch: the message names the first layer."""
 
 
 def verify(
