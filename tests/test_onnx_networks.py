@@ -38,7 +38,12 @@ TIMM = (
     "resnet10t", "rexnet_100", "tf_efficientnet_b0", "tinynet_e", "vit_tiny_patch16_224",
     "xcit_nano_12_p16_224",
 )  # fmt: skip
-FIXED_SIZE = {"levit_128s": 224, "vit_tiny_patch16_224": 224, "inception_v3": 96}
+FIXED_SIZE = {
+    "alexnet_torchvision": 224,
+    "levit_128s": 224,
+    "vit_tiny_patch16_224": 224,
+    "inception_v3": 96,
+}
 ALL = [*(f"ours:{n}" for n in OURS), *(f"torchvision:{n}" for n in TORCHVISION),
        *(f"timm:{n}" for n in TIMM)]  # fmt: skip
 QUICK = [("ours:mobilenet_v3_small", False), ("torchvision:shufflenet_v2_x0_5", False),
