@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.text import Text
 
-from depthwise.escaping import Screen, in_line
+from depthwise.console import Screen
+from depthwise.escaping import in_line
 from depthwise.progress import COLUMNS, Stage, watching
 
 MOST_NAMED = 4  # images, in one message
