@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
+    from depthwise.sources.opening import open
+    from depthwise.sources.source import Source
     from depthwise.weights import create_model, load_weights
 
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ __all__ = [
     "PlanFault",
     "Preparation",
     "RunError",
+    "Source",
     "Unsupported",
     "compile",
     "compile_graph",
@@ -47,6 +50,7 @@ __all__ = [
     "list_models",
     "load",
     "load_weights",
+    "open",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
@@ -64,6 +68,7 @@ _HOMES = {
     "PlanFault": "depthwise.errors",
     "Preparation": "depthwise.compiler.preparation",
     "RunError": "depthwise.errors",
+    "Source": "depthwise.sources.source",
     "Unsupported": "depthwise.errors",
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
@@ -73,6 +78,7 @@ _HOMES = {
     "list_models": "depthwise.families",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
+    "open": "depthwise.sources.opening",
 }
 
 
