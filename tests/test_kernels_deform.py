@@ -340,12 +340,12 @@ def test_lowered_deform_conv_is_exact(case, target):
 def test_strips_fill_their_scratch_and_little_more(case):
     plan = make_plan(deform_graph(case, deform_data(case, integers=True)), find_target("aarch64"))
     (step,) = (step for step in plan.steps if step.kernel == "f32_deform_conv")
-    numbers = [n for n in step.arguments if isinstance(n, int)]
-    rows, width = numbers[1:3]
-    strip_rows, strip_width, pixels = numbers[17:20]
-    column = numbers[-1]
+    names = ("rows", "width", "strip_rows", "strip_width", "tile_pixels", "column")
+    rows, width, strip_rows, strip_width, pixels, column = map(step.arguments.get, names)
     assert column % 512
-    assert plan.buffers[step.places[-2].buffer].floats == strip_rows * strip_width * column
+    assert (
+        plan.buffers[step.arguments["columns"].buffer].floats == strip_rows * strip_width * column
+    )
     if strip_rows * width * column <= STRIP_FLOATS:
         assert strip_width == width
         assert strip_rows == rows or (strip_rows + 1) * width * column > STRIP_FLOATS

@@ -4,6 +4,8 @@
    exp, expm1, log and erf on vectors are polynomials of our own fit (largest relative error 2e-7, against 6e-8 of
    a correctly rounded float). NaN stays NaN, overflow becomes infinity. */
 
+#include "vector.h"
+
 enum {
     ACT_NONE, ACT_RELU, ACT_RELU6,
     ACT_LEAKY_RELU, /* a: the slope */

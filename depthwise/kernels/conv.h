@@ -31,6 +31,8 @@
    added across into one of VL outputs. Output o of these lies in vector o % D, group o / D; where a block leaves only
    n < D vectors, in vector o % n, group o / n, and D / n pixels share the sum. */
 
+#include "activation.h"
+
 enum { CONV_PIXELS = 16, CONV_VECTORS = 16 }; /* the largest tile either way */
 enum { LINE = 16 };                          /* floats of a cache line */
 

@@ -1,5 +1,7 @@
 /* Moving elements about: copies between layouts, borders, padding. After vector.h. */
 
+#include "vector.h"
+
 /* y[i0]...[i5] = x[i0]...[i5], over six axes with strides in floats; x repeats along an axis of stride 0. x and y do
    not overlap. compiler/lowering/axes.py drops and merges axes, puts last the one along which y is packed and, where x is packed
    along another, puts that one next to it. */

@@ -21,6 +21,8 @@
    The input needs no border: nothing outside of the plane is read, wherever an offset points. Offsets that are not
    a number point outside. */
 
+#include "conv.h"
+
 struct f32_deform {
     int in_rows, in_width, in_row, in_pixel, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, dilation_y,
         dilation_x;

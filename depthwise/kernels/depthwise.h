@@ -16,6 +16,8 @@
                                     total[n][y][c] = sum over x of out[n][y][x][c], a tile's pixels from left to right,
                                     then the tiles, so that parts of the layer give the same sums as the whole */
 
+#include "activation.h"
+
 /* The register tile: 2 x 7 outputs (8 where 8 divides the width and 7 does not) with 32 registers, 1 x 7 with 16, which
    keeps as many accumulators, one row or two of weights and an input in registers. */
 enum { DEPTHWISE_ROWS = 2, DEPTHWISE_PIXELS = 8 }; /* the largest tile either way */

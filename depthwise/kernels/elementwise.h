@@ -1,5 +1,7 @@
 /* Element by element, over strided axes. After activation.h. */
 
+#include "activation.h"
+
 /* y = f(x), over n0 x n1 x n2 runs of `count` neighbouring floats; y may be x.
    x0 x1 x2, y0 y1 y2: floats from one run to the next along each axis. */
 INLINE void f32_unary_naive(

@@ -1,5 +1,7 @@
 /* Raw images: bytes to floats, in any layout to channels last. After vector.h. */
 
+#include "vector.h"
+
 typedef unsigned char vb __attribute__((vector_size(VL), aligned(1), may_alias));
 
 /* y[n][y][x][c] = x[n][c][y][x], 0 to 255, with all strides in elements; pixels of y are packed. */

@@ -7,6 +7,8 @@
    out may be in. `squares` is scratch for the squares of `strip` pixels: each channels rounded up to VL, and size - 1
    more. */
 
+#include "activation.h"
+
 INLINE void f32_local_response_norm_naive(
     const int images, const int rows, const int width, const int channels, const int size, const int strip,
     const float alpha, const float power, const float bias, const int in_image, const int in_row, const int in_pixel,

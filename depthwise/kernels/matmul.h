@@ -3,6 +3,9 @@
    n0 n1 n2     batches; a0 ..., b0 ..., y0 ... their strides, 0 where a or b is repeated
    a_row, a_inner, b_inner, y_row
                 floats between neighbours; b and y are packed along their columns, a need not be */
+
+#include "vector.h"
+
 INLINE void f32_matmul_naive(
     const int n0, const int n1, const int n2, const int rows, const int inner, const int columns, const int a0,
     const int a1, const int a2, const int a_row, const int a_inner, const int b0, const int b1, const int b2,

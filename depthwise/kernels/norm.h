@@ -1,5 +1,7 @@
 /* Normalisation over strided axes. After vector.h and activation.h. */
 
+#include "activation.h"
+
 /* y = f(x * scale + shift) over n0 x n1 x n2 x n3: BatchNorm where it could not be folded into a convolution.
    p0 ... p3: strides of scale and shift, 0 except along the channels; n3 is packed in y. y may be x. */
 INLINE void f32_batch_norm_naive(

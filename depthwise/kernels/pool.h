@@ -6,6 +6,8 @@
      in_image, in_row, in_pixel, out_image, out_row, out_pixel
                                 floats from one image, row and pixel to the next */
 
+#include "vector.h"
+
 enum { POOL_MEAN, POOL_MAX }; /* compiler/lower_pool.py numbers them the same */
 
 /* The taps start + i * step, i from `first` to `end`, are those of `count` that lie in [0, length). */

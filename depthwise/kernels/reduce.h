@@ -1,5 +1,7 @@
 /* Reductions and softmax over strided axes. After vector.h and activation.h. */
 
+#include "activation.h"
+
 enum { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN }; /* compiler/lower_norm.py numbers them the same */
 
 INLINE float reduce_start(const int function) {

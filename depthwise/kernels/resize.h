@@ -3,6 +3,9 @@
    out[n][y][x][c] is between the input rows low_rows[y] and high_rows[y], given as offsets in floats, `down[y]` of the
    way; and so for columns. The tables hold what align_corners, the given scale and the edges ask for
    (compiler/lower_movement.py). */
+
+#include "vector.h"
+
 INLINE void f32_resize_bilinear_naive(
     const int images, const int channels, const int out_height, const int out_width, const int in_image,
     const int out_image, const int out_row, const int out_pixel, const int *low_rows, const int *high_rows,

@@ -11,6 +11,8 @@
    A point up to one pixel outside takes the value at the border, one farther out or not a number is 0. A box of an
    image that is not there pools to NaN, and reads nothing. */
 
+#include "vector.h"
+
 /* a box in pixels of the features; image is -1 if there is none of that number */
 struct roi_box { int image; float y, x, height, width; };
 

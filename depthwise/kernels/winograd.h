@@ -29,6 +29,8 @@
      sum                          read only where e.add is set, else null; may be `out` itself
      scratch                      winograd_scratch floats: V and M of a batch */
 
+#include "activation.h"
+
 enum { WINOGRAD_POINTS = 10 }; /* the most along an axis */
 
 /* n - 2 of the points are pairs +-a. These lose least in float32 of the simple fractions that we tried: 6e-7 of the

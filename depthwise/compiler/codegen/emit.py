@@ -1,8 +1,7 @@
 """C text from a plan. It decides nothing: each step is one commented call."""
 
-import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -10,6 +9,7 @@ from math import isinf, isnan
 
 from depthwise.compiler.codegen.exports import checked_runs, tensor_sizes
 from depthwise.compiler.fused_ops import Epilogue
+from depthwise.compiler.kernels import C_TYPES, KERNELS
 from depthwise.compiler.lowering.views import FLOAT, Argument, KernelCall, Table, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.escaping import check_c, in_c_comment
@@ -18,48 +18,38 @@ from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 from depthwise.kernels import source
 
-# Kernel headers in the order in which they build on each other, with the headers they need.
-HEADERS: dict[str, tuple[str, ...]] = {
-    "vector": (),
-    "activation": ("vector",),
-    "conv": ("activation",),
-    "winograd": ("activation",),
-    "depthwise": ("activation",),
-    "deform": ("conv",),
-    "roi": ("activation",),
-    "lrn": ("activation",),
-    "elementwise": ("activation",),
-    "pool": ("activation",),
-    "norm": ("activation",),
-    "reduce": ("activation",),
-    "copy": ("activation",),
-    "images": ("vector",),
-    "resize": ("activation",),
-    "matmul": ("activation",),
-}
-
-
-C_TYPES = {"float32": "float", "uint8": "unsigned char"}
+INCLUDE = '#include "'  # how a kernel header names another
 
 
 @cache
 def header_text(name: str) -> str:
-    """Return the C of a kernel header."""
-    return source(f"{name}.h")
+    """Return the C of a kernel header, without the headers that it needs."""
+    lines = source(f"{name}.h").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(INCLUDE))
 
 
-def needed_headers(kernels: set[str]) -> list[str]:
-    """Return the headers that define `kernels`, after those that they need."""
-    found: set[str] = set()
+@cache
+def headers_below(name: str) -> tuple[str, ...]:
+    """Return the headers that a kernel header includes."""
+    lines = source(f"{name}.h").splitlines()
+    return tuple(line.removeprefix(INCLUDE).rstrip('"').removesuffix(".h")
+                 for line in lines if line.startswith(INCLUDE))  # fmt: skip
+
+
+def needed_headers(kernels: Collection[str]) -> list[str]:
+    """Return the headers that define `kernels`, each after those that it needs."""
+    found: list[str] = []
 
     def add(name: str) -> None:
-        found.add(name)
-        for below in HEADERS[name]:
+        for below in headers_below(name):
             add(below)
+        if name not in found:
+            found.append(name)
 
-    for kernel in kernels:
-        add(next(name for name in HEADERS if f" {kernel}(" in header_text(name)))
-    return [name for name in HEADERS if name in found]
+    for row in KERNELS.values():
+        if row.c_name in kernels:
+            add(row.header)
+    return found
 
 
 @dataclass
@@ -239,7 +229,10 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
     declared: list[str] = []
     arguments: list[str] = []
     tables: list[str] = []
-    for argument in step.arguments:
+    flat = []
+    for argument in step.arguments.values():
+        flat += argument if isinstance(argument, tuple) else [argument]
+    for argument in flat:
         if isinstance(argument, TensorView):
             buffer = plan.buffers[argument.buffer]
             constant = buffer.space in ("weights", "input")
@@ -254,30 +247,14 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
     key = (step.kernel, *declared, *arguments)
     if key not in text.calls:
         name = f"{step.kernel}_{len(text.calls)}"
-        body = _named(step.kernel, arguments)
+        body = textwrap.fill(
+            f"{step.kernel}({', '.join(arguments)})",
+            100,
+            subsequent_indent=" " * 8,
+            break_long_words=False,
+        )
         text.calls[key] = Call(name, tuple(declared), tuple(tables), body)
     return f"{text.calls[key].name}({', '.join(pointers)})"
-
-
-def _named(kernel: str, arguments: list[str]) -> str:
-    """Return a call with the parameter's name before each number, on lines that fit a screen."""
-    parameters = parameter_names(kernel)
-    assert len(parameters) == len(arguments), f"{kernel}: {parameters} for {arguments}"
-    said = [
-        f"/*{name}*/{value}" if value.lstrip("-").isdigit() else value
-        for name, value in zip(parameters, arguments, strict=True)
-    ]
-    call = f"{kernel}({', '.join(said)})"
-    return textwrap.fill(call, 100, subsequent_indent=" " * 8, break_long_words=False)
-
-
-@cache
-def parameter_names(kernel: str) -> tuple[str, ...]:
-    """Return the names of a kernel's parameters, as its header has them."""
-    (header,) = needed_headers({kernel})[-1:]
-    found = re.search(rf" {kernel}\(([^)]*)\)", header_text(header))
-    assert found, f"{header}.h does not define {kernel}"
-    return tuple(parameter.split()[-1].lstrip("*") for parameter in found[1].split(","))
 
 
 def _literal(argument: Argument, text: _Text) -> str:
