@@ -208,8 +208,8 @@ ROWS = (
     ),
     Kernel(
         "binary", "elementwise",
-        ints("function") + ints("n a_stride b_stride sum_stride y_stride", 6) + EPILOGUE
-        + pointers("read", "a b sum") + pointers("written", "y"),
+        ints("function") + ints("n left_stride right_stride sum_stride y_stride", 6) + EPILOGUE
+        + pointers("read", "left right sum") + pointers("written", "y"),
     ),
     Kernel(
         "max_pool", "pool",
@@ -282,9 +282,10 @@ ROWS = (
     ),
     Kernel(
         "matmul", "matmul",
-        ints("n", 3) + ints("rows inner columns") + ints("a_stride", 3) + ints("a_row a_inner")
-        + ints("b_stride", 3) + ints("b_inner") + ints("y_stride", 3) + ints("y_row")
-        + pointers("read", "a b") + pointers("written", "y"),
+        ints("n", 3) + ints("rows inner columns") + ints("left_stride", 3)
+        + ints("left_row left_inner") + ints("right_stride", 3) + ints("right_inner")
+        + ints("y_stride", 3) + ints("y_row")
+        + pointers("read", "left right") + pointers("written", "y"),
     ),
 )  # fmt: skip
 

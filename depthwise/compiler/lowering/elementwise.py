@@ -23,7 +23,7 @@ from depthwise.graph import Node, Shape, ops
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 PRELU = len(BINARY)
 BINARY_AXES = 6  # of f32_binary
-BINARY_OPERANDS = ("a", "b", "sum", "y")
+BINARY_OPERANDS = ("left", "right", "sum", "y")
 
 NO_ACTIVATION = ops.Activation(cast(ops.Function, "none"))  # ACT_NONE of kernels/activation.h
 
@@ -57,7 +57,8 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: PlanBuilder)
         axes = merged(ordered(axes_of(y.shape, *strides, y.strides), operand=3))
         return b.step(
             "f32_binary", function=function, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
-            epilogue=epilogue, a=read[0], b=read[1], sum=read[2] if epilogue.add else None, y=y,
+            epilogue=epilogue, left=read[0], right=read[1],
+            sum=read[2] if epilogue.add else None, y=y,
         )  # fmt: skip
 
     read = [place_operand(name, shape, b) for name in node.inputs]
@@ -75,7 +76,7 @@ def _(op: ops.PRelu, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
     axes = merged(ordered(axes_of(x.shape, x.strides, along, nowhere, y.strides), operand=3))
     b.call(
         "f32_binary", function=PRELU, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
-        epilogue=Epilogue(), a=x, b=slope, sum=None, y=y,
+        epilogue=Epilogue(), left=x, right=slope, sum=None, y=y,
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from depthwise.graph import Node, Shape, ops
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
 
 MATMUL_AXES = 3  # of f32_matmul's batches
+MATMUL_OPERANDS = ("left", "right", "y")
 
 
 def show_or_copy(node: Node, source: TensorView, b: PlanBuilder) -> None:
@@ -241,15 +242,18 @@ def _(op: ops.MatMul, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
     ]  # of each matrix
     for corners in portions(MATMUL_AXES, *first):
         axes = axes_of(corners[-1].shape, *(corner.strides for corner in corners))
-        batches = loops(merged(ordered(axes, operand=2)), MATMUL_AXES, "a", "b", "y")
+        batches = loops(merged(ordered(axes, operand=2)), MATMUL_AXES, *MATMUL_OPERANDS)
         matrices = {
             name: replace(p, offset=corner.offset)
-            for name, p, corner in zip("aby", (left, right, product), corners, strict=True)
+            for name, p, corner in zip(
+                MATMUL_OPERANDS, (left, right, product), corners, strict=True
+            )
         }
         b.call(
             "f32_matmul", **batches, rows=left.shape[-2], inner=left.shape[-1],
-            columns=right.shape[-1], a_row=left.strides[-2], a_inner=left.strides[-1],
-            b_inner=right.strides[-2], y_row=product.strides[-2], **matrices,
+            columns=right.shape[-1], left_row=left.strides[-2],
+            left_inner=left.strides[-1], right_inner=right.strides[-2],
+            y_row=product.strides[-2], **matrices,
         )  # fmt: skip
     if product is not y:
         b.copy(product, y)

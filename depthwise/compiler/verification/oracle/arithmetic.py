@@ -83,11 +83,11 @@ def unary(a: Arguments) -> None:
 
 @means("f32_binary")
 def binary(a: Arguments) -> None:
-    """Write y = epilogue(function(a, b), sum), over six axes."""
+    """Write y = epilogue(function(left, right), sum), over six axes."""
     shape = a.n
     left, right = (
         p.read(shape, strides, in_place=True)
-        for p, strides in ((a.a, a.a_stride), (a.b, a.b_stride))
+        for p, strides in ((a.left, a.left_stride), (a.right, a.right_stride))
     )
     residual = a.sum.read(shape, a.sum_stride, in_place=True) if a.epilogue.add else None
     known = a.function < len(BINARY)
@@ -144,6 +144,6 @@ def softmax(a: Arguments) -> None:
 def matmul(a: Arguments) -> None:
     """Products of matrices."""
     batch = a.n
-    left = a.a.read((*batch, a.rows, a.inner), (*a.a_stride, a.a_row, a.a_inner))
-    right = a.b.read((*batch, a.inner, a.columns), (*a.b_stride, a.b_inner, 1))
+    left = a.left.read((*batch, a.rows, a.inner), (*a.left_stride, a.left_row, a.left_inner))
+    right = a.right.read((*batch, a.inner, a.columns), (*a.right_stride, a.right_inner, 1))
     a.y.write((*batch, a.rows, a.columns), (*a.y_stride, a.y_row, 1))[...] = left @ right
