@@ -11,6 +11,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from depthwise.compiler.kernels import KERNELS
 from depthwise.kernels import source
 
 VECTORS = (16, 8, 4)  # floats a vector
-# the least CPU with vectors of so many floats, and the flags of /proc/cpuinfo that it has
+# the least CPU with vectors of that many floats, and the flags of /proc/cpuinfo that it has
 X86 = {
     16: ("x86_64_v4", {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}),
     8: ("x86_64_v3", {"avx2", "fma", "bmi2", "f16c", "movbe"}),
@@ -46,7 +47,7 @@ def cpu_flags() -> set[str]:
 
 
 def vector_flags(vector: int) -> list[str]:
-    """Return the compiler's flags for vectors of so many floats; skips if this CPU has none."""
+    """Return the compiler's flags for vectors of that many floats; skips if this CPU has none."""
     if platform.machine() != "x86_64":
         if vector != 4:
             pytest.skip(f"{platform.machine()} has no vectors of {vector} floats")
@@ -72,7 +73,7 @@ def with_headers(text: str) -> str:
     return re.sub(r'#include "(.+?)"', header, text)
 
 
-def call(kernel: str, *pointers: str, **members: object) -> str:
+def call(kernel: str, *pointers: str, **members: Any) -> str:
     """Return the call of KERNEL(kernel), from what its pointers are in C and its other arguments.
 
     A tuple is an array; a text is C as it is. NAME=(image, row, pixel) is NAME_image and so on;

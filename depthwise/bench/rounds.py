@@ -17,6 +17,7 @@ from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.compiler.toolchain import children
+from depthwise.errors import CannotRun
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
 
@@ -25,10 +26,6 @@ TOLERANCE = (
 )
 TURN = 0.25  # seconds of runs that a runtime gets in a round
 FEWEST, MOST = 3, 300  # runs in a turn
-
-
-class CannotRun(Exception):  # noqa: N818  (of a peer; the others go on)
-    """A runtime cannot run a network; the message is its reason."""
 
 
 class Worker:
@@ -125,7 +122,7 @@ class Entry:
 def compare(
     question: Question, peers: Sequence[Runtime], threads: int, rounds: int
 ) -> NetworkRecord:
-    """Run a network in our library and in each peer, by turns, and return all that was measured.
+    """Run a network in our library and in each peer, interleaved, and return all that was measured.
 
     On one thread our library takes part without Winograd, too, where it has any.
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
@@ -162,7 +159,7 @@ class Turn:
 def take_turns(entries: Sequence[Entry], rounds: int, peak: Callable[[], float]) -> list[Turn]:
     """Give each runtime that works a turn in every round, and measure the peak before each round.
 
-    The order turns by one from round to round, so that nobody always follows the same neighbour.
+    The order turns by one from round to round, so that no runtime always follows the same one.
     A turn lasts about TURN seconds.
     """
     working = [entry for entry in entries if entry.worker]

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from depthwise.errors import RunError
 from depthwise.runtime.artifact import (
     ALIGNMENT,
     Artifact,
@@ -50,7 +51,7 @@ class Code:
         tensors = weights.ctypes.data, _address(inputs), _address(outputs), arena.ctypes.data
         status = self._pool.run(*tensors) if self._pool else self._run(*tensors)
         if status:
-            raise RuntimeError(f"net_run failed with status {status}")
+            raise RunError(f"net_run failed with status {status}")
 
     def check(self, manifest: Manifest) -> None:
         """Raise ValueError where a manifest says other sizes than the code was compiled for."""
@@ -113,7 +114,7 @@ class Pool:
             if os.getpid() not in self._started:
                 memory = aligned_bytes(self._library.net_pool_bytes())
                 if status := self._library.net_pool_start(memory.ctypes.data):
-                    raise RuntimeError(f"the threads cannot be started: {os.strerror(status)}")
+                    raise RunError(f"the threads cannot be started: {os.strerror(status)}")
                 weakref.finalize(self, _stop, self._library, memory, os.getpid()).atexit = False
                 self._started[os.getpid()] = memory
             return self._started[os.getpid()]
@@ -221,7 +222,7 @@ def _address(arrays: Arrays) -> Any:
 
 
 def _is_tensor(x: Any) -> bool:
-    torch = sys.modules.get("torch")  # nobody has a tensor who has not imported it
+    torch = sys.modules.get("torch")  # a caller with a tensor has imported it
     return torch is not None and isinstance(x, torch.Tensor)
 
 

@@ -1,7 +1,10 @@
 """Deformable convolution and pooling, and local response normalisation."""
 
+from dataclasses import replace
+
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.algorithms import LARGE
+from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
 from depthwise.compiler.lowering.views import (
@@ -12,7 +15,6 @@ from depthwise.compiler.lowering.views import (
     TensorView,
     pixel_strides,
 )
-from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 from depthwise.graph.ops import LocalResponseNorm
 
@@ -24,11 +26,13 @@ RESPONSE_PIXELS = 8
 
 
 @lower.register
-def _(op: ops.DeformConv2d, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.DeformConv2d, node: Node, b: LoweringBuilder) -> None:
     lower_deform_conv(op, Epilogue(), node, b)
 
 
-def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: PlanBuilder) -> None:
+def lower_deform_conv(
+    op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: LoweringBuilder
+) -> None:
     """Append one call, whole or by rows: samples of a strip into scratch, then their convolution.
 
     Reads x, weight, bias, offsets, [mask], and the residual last if the epilogue adds.
@@ -52,10 +56,14 @@ def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: P
     w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))
 
+    strip_rows = max(strip_rows, 1)
+    scratch = b.scratch(strip_rows * strip_width * column)
+
     def step(start: int, rows: int) -> KernelCall:
         """Return the call for rows of the output; an offset may point anywhere in x."""
         own = [place and place.part(2, start, rows) for place in (offsets, mask, residual, y)]
-        high, wide = min(max(strip_rows, 1), rows), strip_width
+        high, wide = min(strip_rows, rows), strip_width
+        samples = replace(scratch, shape=(high * wide * column,))
         return b.step(
             "f32_deform_conv", f"strip {high}x{wide}", images=y.shape[0], rows=rows, width=width,
             in_rows=x.shape[2], in_width=x.shape[3], kernel_y=weight.shape[2],
@@ -66,7 +74,7 @@ def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: P
             strip_width=wide, tile_pixels=pixels, tile_vectors=vectors, panel_outer=panel_outer,
             **pixel_strides(in_=x, offset=offsets, mask=mask, out=y, sum=residual), column=column,
             epilogue=epilogue, taps=table, in_=x, w=w, bias=packed_bias, offsets=own[0],
-            mask=own[1], sum=own[2], columns=b.scratch(high * wide * column), out=own[3],
+            mask=own[1], sum=own[2], columns=samples, out=own[3],
         )  # fmt: skip
 
     rows = y.shape[2]
@@ -88,7 +96,7 @@ def _is_gapless(y: TensorView, residual: TensorView | None) -> bool:
 
 
 @lower.register
-def _(op: ops.DeformRoIPool, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.DeformRoIPool, node: Node, b: LoweringBuilder) -> None:
     x, boxes, offsets = (b.read(name) for name in node.inputs)
     y = b.write(node)
     images, channels, rows, width = x.shape
@@ -101,7 +109,7 @@ def _(op: ops.DeformRoIPool, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: LocalResponseNorm, node: Node, b: PlanBuilder) -> None:
+def _(op: LocalResponseNorm, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     y = b.write(node)
     images, channels, rows, width = x.shape

@@ -1,9 +1,9 @@
-"""Memory in which every element knows whose it is, so that what nobody wrote cannot be read.
+"""Memory in which every element knows whose it is, so that what was never written cannot be read.
 
 The arena lies byte for byte as the plan has it. An element belongs to the buffer that wrote it
-last; it belongs to nobody, and is NaN, before the first use of its buffer and after the last. To
-read an element of another buffer shows an overlap, one of nobody that something is missing. Numbers
-themselves are no sign: a network may have NaN and infinity of its own.
+last; it belongs to no buffer, and is NaN, before the first use of its buffer and after the last.
+Reading an element of another buffer shows an overlap; reading one of no buffer shows that something
+was not written. Numbers alone prove nothing: a network may have NaN and infinity of its own.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -16,16 +16,13 @@ from numpy.lib.stride_tricks import as_strided
 
 from depthwise.compiler.lowering.views import FLOAT, Buffer
 from depthwise.compiler.schedule.arena import Arena
+from depthwise.errors import PlanFault
 
 Array = np.ndarray
 
-NOBODY = -1
+NO_BUFFER = -1
 SEVERAL = 255  # threads that read an element; 0 is none, else the thread's number and one
 KEPT, SMALL = 16, 2**20  # unpacked weights that a step of the next band takes again; floats of each
-
-
-class Fault(Exception):  # noqa: N818  (what is wrong is the plan)
-    """A step does what no step may: the message says what, not where."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +131,8 @@ class Cells:
 
     @classmethod
     def of(cls, floats: int, buffers: int, threads: int) -> "Cells":
-        """Return cells that are nobody's."""
-        owner = np.full(floats, NOBODY, np.int16 if buffers < 2**15 else np.int32)
+        """Return cells that belong to no buffer."""
+        owner = np.full(floats, NO_BUFFER, np.int16 if buffers < 2**15 else np.int32)
         readers, writers = (np.zeros(floats, np.uint8) if threads > 1 else None for _ in range(2))
         return cls(np.full(floats, np.nan, np.float32), owner, readers, writers)
 
@@ -171,7 +168,7 @@ class Memory:
                     cells[number], bases[number] = inside, arena.offsets[number] // FLOAT
                     end = bases[number] + buffer.floats
                     if not 0 <= bases[number] <= end <= inside.values.size:
-                        raise Fault(f"buffer {number} does not lie inside the arena")
+                        raise PlanFault(f"buffer {number} does not lie inside the arena")
                 case "output":
                     cells[number] = Cells.of(buffer.floats, len(buffers), threads)
                     bases[number] = 0
@@ -182,10 +179,10 @@ class Memory:
         return cls(buffers, cells, bases, given)
 
     def forget(self, buffer: int) -> None:
-        """Let a buffer's elements be nobody's: its life begins or ends."""
+        """Let a buffer's elements belong to no buffer: its life begins or ends."""
         cells, base = self.cells[buffer], self.bases[buffer]
         part = slice(base, base + self.buffers[buffer].floats)
-        cells.values[part], cells.owner[part] = np.nan, NOBODY
+        cells.values[part], cells.owner[part] = np.nan, NO_BUFFER
 
     def meet(self) -> None:
         """Let all threads wait for each other."""
@@ -198,7 +195,7 @@ class Memory:
         self.touched.clear()
 
     def read(self, span: Region | Scattered, in_place: bool, known: bool = True) -> Array:
-        """Return elements of a buffer; Fault where they are not what was written into it.
+        """Return elements of a buffer; PlanFault where they are not what was written into it.
 
         Where they need not be `known`, they are not to be computed with.
         """
@@ -209,13 +206,13 @@ class Memory:
         owner = once.of(cells.owner, base)
         wrong = owner != span.buffer
         if known and wrong.any():
-            raise Fault(_not_written(span.buffer, owner[wrong]))
+            raise PlanFault(_not_written(span.buffer, owner[wrong]))
         self.reads.append((span, in_place))
         if self.thread is not None and cells.readers is not None and cells.writers is not None:
             self.touched.add(span.buffer)
             me, writers = self.thread + 1, once.of(cells.writers, base)
             if ((writers != 0) & (writers != me)).any():
-                raise Fault(f"reads of buffer {span.buffer} what another thread is writing")
+                raise PlanFault(f"reads of buffer {span.buffer} what another thread is writing")
             readers = once.of(cells.readers, base)
             alone = (readers == 0) | (readers == me)
             once.set(cells.readers, base, np.where(alone, me, SEVERAL))
@@ -224,7 +221,7 @@ class Memory:
     def write(self, region: Region) -> Array:
         """Return the elements of a region to be set, which are its buffer's from now on."""
         if region.buffer in self.given:
-            raise Fault(f"writes into {self.buffers[region.buffer].space}")
+            raise PlanFault(f"writes into {self.buffers[region.buffer].space}")
         self._check_inside(region, "writes")
         cells, base = self.cells[region.buffer], self.bases[region.buffer]
         for read, in_place in self.reads:
@@ -233,14 +230,14 @@ class Memory:
                 region.axes,
             )
             if not (in_place and same) and meet(read, region):
-                raise Fault(f"writes over elements of buffer {region.buffer} that it reads")
+                raise PlanFault(f"writes over elements of buffer {region.buffer} that it reads")
         if self.thread is not None and cells.readers is not None and cells.writers is not None:
             self.touched.add(region.buffer)
             me = self.thread + 1
             for seen, does in ((cells.writers, "writing"), (cells.readers, "reading")):
                 others = region.of(seen, base)
                 if ((others != 0) & (others != me)).any():
-                    raise Fault(
+                    raise PlanFault(
                         f"writes into buffer {region.buffer} where another thread is {does}"
                     )
             region.set(cells.writers, base, me)
@@ -248,7 +245,7 @@ class Memory:
         return region.of(cells.values, base)
 
     def move(self, source: Region, target: Region) -> None:
-        """Copy elements inside of a buffer; those of nobody stay so."""
+        """Copy elements inside of a buffer; those that belong to none stay so."""
         cells, base = self.cells[source.buffer], self.bases[source.buffer]
         values = self.read(source, in_place=False, known=False).copy()
         owner = source.of(cells.owner, base).copy()
@@ -269,12 +266,12 @@ class Memory:
             return
         (low, high), floats = span.ends, self.buffers[span.buffer].floats
         if low < 0 or high >= floats:
-            raise Fault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {floats}")
+            raise PlanFault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {floats}")
 
 
 def _not_written(buffer: int, owners: Array) -> str:
-    others = sorted({int(b) for b in np.unique(owners)} - {NOBODY})
-    by = f"that buffers {others} lie over" if others else "that nobody has written"
+    others = sorted({int(b) for b in np.unique(owners)} - {NO_BUFFER})
+    by = f"that buffers {others} lie over" if others else "that was never written"
     return f"reads {owners.size} elements of buffer {buffer} {by}"
 
 

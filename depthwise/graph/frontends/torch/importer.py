@@ -11,10 +11,12 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
+from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
-    aten_shape,  # noqa: F401  (they register rules)
+    aten_compound,  # noqa: F401  (they register rules)
+    aten_shape,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.outputs import outputs_of
@@ -33,7 +35,7 @@ from depthwise.graph.frontends.torch.tensors import (
     is_empty,
     type_of,
 )
-from depthwise.graph.graph import Graph, Output, TensorType, Unsupported
+from depthwise.graph.graph import Graph, Output, TensorType
 from depthwise.graph.ops import Opaque
 
 # operators that in evaluation return their input itself, though their schema does not say so
@@ -341,7 +343,7 @@ class Importer:
 
 
 def _viewed(node: fx.Node, packet: str) -> Any:
-    """Return the node in whose memory the result of an operator may lie, None for memory anew."""
+    """Return the node whose memory an operator's result may share, None where it has its own."""
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None
