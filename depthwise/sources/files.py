@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depthwise.graph import Shape
+from depthwise.sources.onnx_file import onnx_source
 from depthwise.sources.source import Source, torch_source
 
 ZIP = b"PK\x03\x04"  # what a zip archive begins with, as torch.export.save writes one
@@ -78,5 +79,8 @@ def _open_program(path: Path, _: Sequence[Shape]) -> Source:
 
 FORMATS = {
     each.suffix: each
-    for each in (FileFormat(".pt2", "torch.export.save", _open_program, is_fixed=True),)
+    for each in (
+        FileFormat(".pt2", "torch.export.save", _open_program, is_fixed=True),
+        FileFormat(".onnx", "an exporter to ONNX", onnx_source, is_fixed=False),
+    )
 }
