@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import depthwise as dw
+from depthwise.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +34,14 @@ def test_the_reference_has_the_public_names_and_no_others(site):
     pages = "".join(path.read_text() for path in sorted((site / "reference").glob("*.html")))
     assert sorted(re.findall(r'<h2 id="depthwise\.(\w+)"', pages)) == sorted(dw.__all__)
     assert "doc-symbol-module" not in pages  # a function of its module's name
+
+
+def test_the_command_line_has_every_verb(site):
+    page = (site / "reference" / "command-line.html").read_text()
+    verbs = get_command(app).commands
+    assert re.findall(r'<h2 id="depthwise-(\w+)"', page) == list(verbs)
+    for option in ("--weights", "--no-tune", "--shape"):
+        assert f"<code>{option}</code>" in page
 
 
 def test_pages_fetch_nothing_from_elsewhere(site):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from depthwise.analysis.cost import Cost, Layer
 
 
-COLUMNS = 120  # characters in a line, where nobody says how many
+COLUMNS = 120  # characters in a line, where the width is not known
 
 
 def render(table: RenderableType, width: int = COLUMNS) -> str:

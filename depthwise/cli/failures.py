@@ -38,7 +38,7 @@ def answer(error: BaseException, arguments: Sequence[str]) -> int:
 
 
 def say(message: str) -> None:
-    """Say something on standard error, in red; nobody hears of it where that cannot be written."""
+    """Say something on standard error, in red; silent where that cannot be written."""
     from rich.text import Text  # noqa: PLC0415
 
     from depthwise.console import Screen  # noqa: PLC0415

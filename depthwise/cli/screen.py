@@ -27,7 +27,7 @@ def screen() -> Console:
 
 
 def progress() -> Console:
-    """Return the console of standard error for what is under way, silent where nobody looks on."""
+    """Return the console for progress on standard error, silent where it is no terminal."""
     return Screen(stderr=True, quiet=not sys.stderr.isatty())
 
 
@@ -46,7 +46,7 @@ class OfKnownLength(ProgressColumn):
 class Display:
     """What a verb is doing: a line that turns, and the long stage within it as a bar.
 
-    Where nobody looks on, a line says what takes longer than `WORTH_A_LINE`.
+    Where no person is watching, a line says what takes longer than `WORTH_A_LINE`.
     """
 
     def __init__(self, doing: str, total: int | None = None):

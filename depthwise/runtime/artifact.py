@@ -276,7 +276,7 @@ def _check_ours(path: Path, saved: Saved | None) -> None:
     elif is_manifest:
         same = not saved.edited
     elif path.name == WEIGHTS and path.stat().st_size < saved.manifest.memory.weights_bytes:
-        same = True  # cut short: nobody's work
+        same = True  # cut short: no finished work
     else:
         same = hash_file(path) == known[path.name]
     if not same:
