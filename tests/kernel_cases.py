@@ -16,7 +16,7 @@ from depthwise.compiler.target import find_target
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, check
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Op
-from depthwise.graph.shapes import infer
+from depthwise.graph.shapes import infer_shape
 
 TARGETS = {16: "x86-64-v4", 8: "x86-64-v3", 4: "x86-64-v2"}
 
@@ -57,7 +57,7 @@ def make_graph(cases: Sequence[Case], arrays: list[list[np.ndarray]]) -> Graph:
                 inputs[name] = type_
             else:
                 constants[name] = Constant(type_, value)
-        type_ = TensorType(infer(case.op, *case.inputs))
+        type_ = TensorType(infer_shape(case.op, *case.inputs))
         nodes.append(Node(f"y{i}", case.op, names, type_, f"case.{i}"))
     outputs = tuple(Output(f"{i}", node.name) for i, node in enumerate(nodes))
     return check(Graph(inputs, constants, tuple(nodes), outputs))

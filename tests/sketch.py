@@ -10,7 +10,7 @@ from depthwise.graph import Constant, Graph, Node, Output, TensorType, check, op
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
-from depthwise.graph.shapes import infer
+from depthwise.graph.shapes import infer_shape
 
 LARGEST = 6000  # elements of a value
 FLAT = Padding(0, 0, 0, 0)
@@ -68,7 +68,7 @@ class Sketch:
 
     def emit(self, op: ops.Op, *inputs: Value) -> Value:
         try:
-            shape = infer(op, *(value.shape for value in inputs))
+            shape = infer_shape(op, *(value.shape for value in inputs))
         except ValueError as error:
             raise Unfit from error
         if min(shape, default=1) < 1 or prod(shape) > LARGEST or len(shape) > 5:

@@ -22,7 +22,7 @@ from depthwise.graph import Graph, Node, Output, TensorType, ops
 from depthwise.graph.graph import Constant
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
-from depthwise.graph.shapes import infer
+from depthwise.graph.shapes import infer_shape
 
 EPS = 2.0**-24  # of a rounding to float32
 HEADERS = "".join(f'#include "{name}.h"\n' for name in ("vector", "activation", "conv", "deform"))
@@ -298,7 +298,7 @@ def one_node(op, inputs, constants=()):
     """Return the graph of an operator on named arrays; those in `constants` it holds itself."""
     held = {name: Constant(TensorType(inputs[name].shape), inputs[name]) for name in constants}
     outer = {name: TensorType(v.shape) for name, v in inputs.items() if name not in held}
-    shape = infer(op, *(v.shape for v in inputs.values()))
+    shape = infer_shape(op, *(v.shape for v in inputs.values()))
     node = Node("y", op, tuple(inputs), TensorType(shape), "")
     return Graph(outer, held, (node,), (Output("", "y"),))
 

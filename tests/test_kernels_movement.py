@@ -13,7 +13,7 @@ from depthwise.compiler.plan import make_plan
 from depthwise.compiler.target import find_target
 from depthwise.graph import Graph, Node, Output, TensorType, Unsupported, capture, check, ops
 from depthwise.graph.interpret import interpret
-from depthwise.graph.shapes import infer
+from depthwise.graph.shapes import infer_shape
 
 PARTS = (
     Case(ops.Concat(1), ((2, 3, 4, 5), (2, 17, 4, 5), (2, 1, 4, 5))),
@@ -139,7 +139,7 @@ def chain(shape: tuple[int, ...], *steps: ops.Op) -> Graph:
     """Return a graph of one operator after the other."""
     nodes, name, sizes = [], "x", shape
     for i, op in enumerate(steps):
-        sizes = infer(op, sizes)
+        sizes = infer_shape(op, sizes)
         nodes.append(Node(f"y{i}", op, (name,), TensorType(sizes), f"step.{i}"))
         name = f"y{i}"
     return check(Graph({"x": TensorType(shape)}, {}, tuple(nodes), (Output("", name),)))

@@ -86,5 +86,8 @@ KINDS: dict[type, str] = {
     ops.Reshape: "view",
     ops.Permute: "movement",
     ops.Expand: "movement",
+    ops.Cast: "conversion",
+    ops.Quantize: "conversion",
+    ops.Dequantize: "conversion",
     ops.Opaque: "unknown",
 }

@@ -1,9 +1,10 @@
-"""A graph under construction: values are emitted one by one, their shapes inferred."""
+"""A graph under construction: values are emitted one by one, their types inferred."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.graph import Constant, Node, TensorType
 from depthwise.graph.ops import Op, Opaque
 from depthwise.graph.shapes import infer
@@ -53,8 +54,7 @@ class Builder:
 
     def emit(self, op: Op, *inputs: Value) -> Value:
         """Append op(inputs) and return its value."""
-        shape = infer(op, *(value.shape for value in inputs))
-        return self._append(op, inputs, TensorType(shape, inputs[0].type.dtype))
+        return self._append(op, inputs, infer(op, *(value.type for value in inputs)))
 
     def emit_opaque(self, op: Opaque, inputs: tuple[Value, ...], type: TensorType) -> Value:
         """Append an operator that we do not know, whose result has the given type."""
@@ -68,9 +68,8 @@ class Builder:
 
     def literal(self, number: float | list[float] | np.ndarray, dtype: str) -> Value:
         """Return the constant for a number (a scalar) or an array written in the network's code."""
-        known = dtype != "bfloat16"  # which NumPy does not have
-        data = np.asarray(number, dtype if known else "float32")
-        constant = Constant(TensorType(data.shape, dtype), data if known else None)
+        data = find_dtype(dtype).encode(np.asarray(number))
+        constant = Constant(TensorType(data.shape, dtype), data)
         if data.ndim:
             return self.add_constant(f"literal.{len(self.constants)}", constant)
         name = f"literal.{dtype}.{number!r}"

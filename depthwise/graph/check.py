@@ -1,5 +1,7 @@
 """What every graph must satisfy; run between all passes."""
 
+import numpy as np
+
 from depthwise.graph.graph import Graph, Node, TensorType
 from depthwise.graph.ops import Opaque
 from depthwise.graph.shapes import infer
@@ -8,21 +10,20 @@ from depthwise.graph.shapes import infer
 def check(graph: Graph) -> Graph:
     """Return the graph, or raise AssertionError naming the first node that breaks a rule.
 
-    Names are unique; a value is computed before it is read; each shape is the one its operator
-    gives, and has elements; constants have the shape of their data; outputs exist.
+    Names are unique; a value is computed before it is read; each type is the one its operator
+    gives, and has elements; constants have the type of their data; outputs exist.
     """
     known: dict[str, TensorType] = dict(graph.inputs)
     for name, constant in graph.constants.items():
         assert name not in known, f"two values are named {name}"
         if constant.data is not None:
-            found = constant.data.shape
-            assert found == constant.type.shape, f"{name}: data {found}, type {constant.type}"
+            _check_data(name, constant.type, constant.data)
         known[name] = constant.type
     for node in graph:
         assert node.name not in known, f"two values are named {node.name}"
         missing = [name for name in node.inputs if name not in known]
         assert not missing, f"{node.name} reads {missing[0]}, which is not computed before it"
-        _check_shape(node, [known[name] for name in node.inputs])
+        _check_type(node, [known[name] for name in node.inputs])
         assert node.type.size, f"{node.name} has the shape {node.type.shape}, no elements"
         known[node.name] = node.type
     for output in graph.outputs:
@@ -32,12 +33,20 @@ def check(graph: Graph) -> Graph:
     return graph
 
 
-def _check_shape(node: Node, inputs: list[TensorType]) -> None:
+def _check_data(name: str, type: TensorType, data: np.ndarray) -> None:
+    shape, stored = data.shape, type.element.storage
+    assert shape == type.shape, f"{name}: data {shape}, type {type}"
+    assert data.dtype == stored, f"{name}: data in {data.dtype}, type {type} is kept in {stored}"
+
+
+def _check_type(node: Node, inputs: list[TensorType]) -> None:
     if isinstance(node.op, Opaque):
         return
     where = f"{node.name} at {node.path or 'the top'}"
     try:
-        shape = infer(node.op, *(type.shape for type in inputs))
+        found = infer(node.op, *inputs)
     except ValueError as error:
         raise AssertionError(f"{where}: {error}") from error
-    assert shape == node.type.shape, f"{where}: {node.op} gives {shape}, not {node.type.shape}"
+    given = node.type
+    assert found.shape == given.shape, f"{where}: {node.op} gives {found.shape}, not {given.shape}"
+    assert found.dtype == given.dtype, f"{where}: {node.op} gives {found.dtype}, not {given.dtype}"

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from depthwise.graph import ops
-from depthwise.graph.graph import Graph, Unsupported
+from depthwise.graph.dtypes import find_dtype
+from depthwise.graph.graph import Graph, TensorType, Unsupported
 from depthwise.graph.ops import Op, Padding, Pair
 from depthwise.graph.shapes import pooled
 
@@ -17,26 +18,49 @@ Array = np.ndarray
 def interpret(graph: Graph, *inputs: Array) -> dict[str, Array]:
     """Return every value of the graph by name, for inputs in the order of graph.inputs.
 
+    Each is in its own type, as `DType.numpy` says: bfloat16 numbers come in float32.
     Raises ValueError for inputs that do not fit, Unsupported where constants have no data.
     """
     values: dict[str, Array] = {}
     for (name, type_), x in zip(graph.inputs.items(), inputs, strict=True):
-        if x.shape != type_.shape:
-            raise ValueError(f"input {name} has shape {x.shape}: the graph takes {type_.shape}")
-        values[name] = x.astype(type_.dtype, copy=False)
+        values[name] = _given(name, type_, x)
     for name, constant in graph.constants.items():
-        if constant.data is None:
+        if constant.numbers is None:
             raise Unsupported(f"{name} has no data: the network was captured on the meta device")
-        values[name] = constant.data
+        values[name] = constant.numbers
     for node in graph:
-        result = evaluate(node.op, *(values[name] for name in node.inputs))
-        values[node.name] = result.astype(node.type.dtype, copy=False)
+        values[node.name] = compute(node.op, node.type, *(values[name] for name in node.inputs))
     return values
+
+
+def _given(name: str, type_: TensorType, x: Array) -> Array:
+    """Return an input in the graph's type. Raises ValueError for one of another shape or type."""
+    if x.shape != type_.shape:
+        raise ValueError(f"input {name} has shape {x.shape}: the graph takes {type_.shape}")
+    if x.dtype != type_.element.numpy:
+        taken = type_.dtype + (
+            "" if type_.dtype == str(type_.element.numpy) else f", held in {type_.element.numpy}"
+        )
+        raise ValueError(f"input {name} is {x.dtype}: the graph takes {taken}, convert it")
+    return type_.element.round(x)
+
+
+def compute(op: Op, type_: TensorType, *inputs: Array) -> Array:
+    """Return op(inputs) in the type that it has.
+
+    Of floating numbers everything inside an operator is in float32 or wider, as PyTorch's and ONNX
+    Runtime's kernels do it, and the result is rounded once.
+    """
+    half = np.dtype(np.float16)
+    y = evaluate(op, *(x.astype(np.float32) if x.dtype == half else x for x in inputs))
+    found, wanted = y.dtype, type_.element.numpy
+    assert found.kind == wanted.kind, f"{op} gives {found}, its type is {type_}"
+    return type_.element.round(y)
 
 
 @singledispatch
 def evaluate(op: Op, *inputs: Array) -> Array:
-    """Return op(inputs)."""
+    """Return op(inputs), computed in the inputs' own type or a wider one."""
     raise NotImplementedError(type(op))
 
 
@@ -211,7 +235,8 @@ def pool_windows(x: Array, op: ops.MaxPool2d | ops.AvgPool2d, outside: float) ->
 
 @evaluate.register
 def _(op: ops.MaxPool2d, x):
-    return pool_windows(x, op, -np.inf).max((4, 5))
+    lowest = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf
+    return pool_windows(x, op, lowest).max((4, 5))
 
 
 @evaluate.register
@@ -306,7 +331,11 @@ FUNCTIONS = {
 
 @evaluate.register
 def _(op: ops.Activation, x):
-    return FUNCTIONS[op.function](x, *op.parameters)
+    if x.dtype.kind not in "iu":
+        return FUNCTIONS[op.function](x, *op.parameters)
+    limits = np.iinfo(x.dtype)
+    whole = (int(np.clip(number, limits.min, limits.max)) for number in op.parameters)
+    return FUNCTIONS[op.function](x, *whole)
 
 
 @evaluate.register
@@ -316,7 +345,15 @@ def _(op: ops.PRelu, x, slope):
 
 @evaluate.register
 def _(op: ops.Binary, a, b):
+    if op.function == "divide" and a.dtype.kind in "iu":
+        return divide_integers(a, b)
     return getattr(np, op.function)(a, b)
+
+
+def divide_integers(a: Array, b: Array) -> Array:
+    """Return quotients cut off towards zero, as C and ONNX have it."""
+    down = a // b
+    return down + ((down < 0) & (down * b != a)).astype(down.dtype)
 
 
 @evaluate.register
@@ -386,3 +423,36 @@ def _(op: ops.Permute, x):
 @evaluate.register
 def _(op: ops.Expand, x):
     return np.broadcast_to(x, op.shape)
+
+
+# ------------------------------------------------------------------------------- element types
+
+
+@evaluate.register
+def _(op: ops.Cast, x):
+    return find_dtype(op.dtype).round(x)
+
+
+@evaluate.register
+def _(op: ops.Quantize, x, scale, zero_point=None):
+    to = find_dtype(op.dtype).numpy
+    whole = np.rint(x / along(op.axis, scale, x.ndim))  # rounds ties to even
+    if zero_point is not None:
+        whole = whole + along(op.axis, zero_point, x.ndim)
+    limits = np.iinfo(to)
+    return whole.clip(limits.min, limits.max).astype(to)
+
+
+@evaluate.register
+def _(op: ops.Dequantize, x, scale, zero_point=None):
+    if zero_point is not None:
+        x = x.astype(np.int64) - along(op.axis, zero_point, x.ndim)
+    return x.astype(scale.dtype) * along(op.axis, scale, x.ndim)
+
+
+def along(axis: int | None, parameter: Array, rank: int) -> Array:
+    """Return one number, or one for each position of an axis, so that it broadcasts."""
+    shape = [1] * rank
+    if axis is not None:
+        shape[axis] = -1
+    return parameter.reshape(shape)

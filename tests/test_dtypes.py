@@ -1,0 +1,135 @@
+"""Element types: what each operator gives, and how its numbers are rounded in each type."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from depthwise.graph import Graph, Node, Output, TensorType, check, interpret, ops, show
+from depthwise.graph.dtypes import DTYPES, find_dtype
+from depthwise.graph.shapes import infer
+
+HALVES = ("float16", "bfloat16")
+
+
+def graph_of(op: ops.Op, *inputs: TensorType) -> Graph:
+    """Return the graph of one operator."""
+    named = {f"x{i}": type_ for i, type_ in enumerate(inputs)}
+    node = Node("y", op, tuple(named), infer(op, *inputs), "")
+    return check(Graph(named, {}, (node,), (Output("", "y"),)))
+
+
+def of(dtype: str, *arrays: np.ndarray) -> list[TensorType]:
+    return [TensorType(x.shape, dtype) for x in arrays]
+
+
+def apply(op: ops.Op, *inputs: np.ndarray) -> np.ndarray:
+    """Return what the interpreter makes of one operator of arrays."""
+    types = [TensorType(x.shape, str(x.dtype)) for x in inputs]
+    return interpret(graph_of(op, *types), *inputs)["y"]
+
+
+# ---------------------------------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_each_type_is_pytorchs_of_that_name(name):
+    row, known = DTYPES[name], getattr(torch, name)
+    assert row.bits == 8 * known.itemsize
+    assert row.is_floating == known.is_floating_point
+    assert torch.zeros(1, dtype=known).view(getattr(torch, str(row.storage))).numel() == 1
+
+
+def test_an_unknown_type_is_refused():
+    with pytest.raises(ValueError, match="element type 'float8' is not known: there are float32, "):
+        TensorType((1,), "float8")
+    with pytest.raises(ValueError, match="element type 'half' is not known"):
+        find_dtype("half")
+
+
+def test_bfloat16_is_rounded_as_in_pytorch():
+    random = np.random.default_rng(0)
+    numbers = np.frombuffer(random.bytes(400_000), np.float32)
+    ties = (np.arange(1000, dtype=np.uint32) << 16 | 0x8000).view(np.float32)
+    numbers = np.concatenate(
+        (numbers, ties, np.float32([np.inf, -np.inf, np.nan, 0, -0.0, 3.4e38]))
+    )
+    expected = torch.from_numpy(numbers).bfloat16()
+    row = DTYPES["bfloat16"]
+    stored, known = row.encode(numbers), ~np.isnan(numbers)
+    np.testing.assert_array_equal(stored[known], expected.view(torch.uint16).numpy()[known])
+    np.testing.assert_array_equal(row.decode(stored), expected.float().numpy())
+
+
+# -------------------------------------------------------------------------------------- conversions
+
+
+def test_a_cast_is_pytorchs():
+    x = np.float32([[-3.7, -0.5, 0, 0.1, 2.5, 1e-8, 70000.0]])
+    for dtype in ("float16", "float64", "int32", "int64", "bool"):
+        expected = torch.from_numpy(x).to(getattr(torch, dtype)).numpy()
+        found = apply(ops.Cast(dtype), x)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        apply(ops.Cast("bfloat16"), x), torch.from_numpy(x).bfloat16().float().numpy()
+    )
+    np.testing.assert_array_equal(apply(ops.Cast("float32"), np.int8([-3, 7])), np.float32([-3, 7]))
+
+
+def in_onnx(kind: str, *inputs: np.ndarray, **attributes: int) -> np.ndarray:
+    """Return what ONNX's reference makes of an operator."""
+    names = ["x", "scale", "zero_point"][: len(inputs)]
+    types = [helper.np_dtype_to_tensor_dtype(x.dtype) for x in inputs]
+    made = helper.make_graph(
+        [helper.make_node(kind, names, ["y"], **attributes)], "one",
+        [helper.make_tensor_value_info(n, t, x.shape)
+         for n, t, x in zip(names, types, inputs, strict=True)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.UNDEFINED, None)],
+    )  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)])
+    return ReferenceEvaluator(model).run(None, dict(zip(names, inputs, strict=True)))[0]
+
+
+PER_AXIS = np.float32([0.5, 0.01, 2])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+@pytest.mark.parametrize("axis", [None, 0, 2])
+def test_quantize_and_dequantize_are_onnxs(dtype, axis):
+    random = np.random.default_rng(0)
+    x = (random.standard_normal((3, 4, 3)) * 60).astype(np.float32)
+    x[0, 0], x[1, 0] = (0.25, 0.75, 1.25), (1e6, -1e6, 0)  # ties, and what lies out of range
+    scale = np.float32(0.5) if axis is None else PER_AXIS
+    points = {"uint8": (3, 128, 255), "int8": (-5, 0, 100)}.get(dtype, (1, 300, 30000))
+    zero_point = np.array(points, dtype)[0 if axis is None else slice(None)]
+    named = {} if axis is None else {"axis": axis}
+    found = apply(ops.Quantize(dtype, axis), x, np.asarray(scale), np.asarray(zero_point))
+    expected = in_onnx("QuantizeLinear", x, np.asarray(scale), np.asarray(zero_point), **named)
+    assert found.dtype == expected.dtype == dtype
+    np.testing.assert_array_equal(found, expected)
+    back = apply(ops.Dequantize("float32", axis), found, np.asarray(scale), np.asarray(zero_point))
+    expected = in_onnx(
+        "DequantizeLinear", found, np.asarray(scale), np.asarray(zero_point), **named
+    )
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(back, expected)
+
+
+def test_a_zero_point_may_be_left_out():
+    x, scale = np.float32([-1000, -0.5, 0.5, 1.5]), np.float32(1)
+    found = apply(ops.Quantize("int8"), x, np.asarray(scale))
+    np.testing.assert_array_equal(found, np.int8([-128, 0, 0, 2]))
+    total = np.int32([5, -(2**30)])
+    back = apply(ops.Dequantize("float32"), total, np.float32([0.5]))
+    np.testing.assert_array_equal(back, np.float32([2.5, -(2**29)]))
+
+
+def test_conversions_print_their_types():
+    x, scale = np.zeros((1, 3), np.float32), np.ones((3,), np.float32)
+    graph = graph_of(ops.Quantize("int8", 1), *of("float32", x, scale))
+    assert show(graph).splitlines()[-2] == "y   1x3 int8  Quantize dtype=int8 axis=1  x0, x1  #"
+    graph = graph_of(ops.Cast("float16"), *of("float32", x))
+    assert show(graph).splitlines()[-2] == "y   1x3 float16  Cast dtype=float16  x0  #"
