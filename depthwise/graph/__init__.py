@@ -1,11 +1,12 @@
 """The hub: one small graph that cost, lint, slimming and the compiler all read.
 
-ops (what there is) - graph (how it hangs together) - shapes, check - builder, aten, aten_shape,
-aten_compound (the rules) - tensors, outputs, purity, importer, export, capture (from PyTorch) -
-preserve, failure (what is put back, and said, around it) - interpret (what it means, in NumPy) -
-show (as text).
+dtypes (element types) - ops (what there is) - graph (how it hangs together) - shapes, check -
+builder, aten, aten_shape, aten_compound (the rules) - tensors, outputs, purity, importer, export,
+capture (from PyTorch) - preserve, failure (what is put back, and said, around it) - interpret,
+interpret_sampling (what it means, in NumPy) - show (as text).
 """
 
+from depthwise.graph import interpret_sampling  # noqa: F401  (it registers operators' meanings)
 from depthwise.graph.capture import capture, trace
 from depthwise.graph.check import check
 from depthwise.graph.export import export
