@@ -1,13 +1,30 @@
 """Element types: what each operator gives, and how its numbers are rounded in each type."""
 
+from copy import deepcopy
+
 import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from operator_cases import CASES, Function
 
-from depthwise.graph import Graph, Node, Output, TensorType, check, interpret, ops, show
+from depthwise.accounting import cost
+from depthwise.graph import (
+    Graph,
+    Node,
+    Output,
+    TensorType,
+    Unsupported,
+    capture,
+    check,
+    interpret,
+    ops,
+    show,
+    trace,
+)
 from depthwise.graph.dtypes import DTYPES, find_dtype
 from depthwise.graph.shapes import infer
 
@@ -133,3 +150,111 @@ def test_conversions_print_their_types():
     assert show(graph).splitlines()[-2] == "y   1x3 int8  Quantize dtype=int8 axis=1  x0, x1  #"
     graph = graph_of(ops.Cast("float16"), *of("float32", x))
     assert show(graph).splitlines()[-2] == "y   1x3 float16  Cast dtype=float16  x0  #"
+
+
+# ------------------------------------------------------------------------- what capture makes of them
+
+
+def test_conversions_are_captured():
+    net = Function(
+        lambda x: x.half().exp().to(torch.int32).float() + x.to(torch.bfloat16).type_as(x)
+    )
+    graph = trace(net, (2, 3))
+    assert [node.op for node in graph] == [
+        ops.Cast("float16"), ops.Activation("exp"), ops.Cast("int32"), ops.Cast("float32"),
+        ops.Cast("bfloat16"), ops.Cast("float32"), ops.Binary("add"),
+    ]  # fmt: skip
+    print([node.line for node in graph])
+    x = np.float32([[0.3, 1.7, -2], [5.5, 3.14159, 0]])
+    found = interpret(graph, x)[graph.outputs[0].value]
+    np.testing.assert_array_equal(found, net(torch.from_numpy(x)).numpy())
+    assert all(
+        layer.kind == "conversion" for layer in cost(net, (2, 3)).layers if layer.operator == "Cast"
+    )
+
+
+def test_a_library_does_not_compute_other_types_yet():
+    with pytest.raises(
+        Unsupported, match=r"operator Cast in .*makes int8 of float32: int8 is not computed yet"
+    ):
+        capture(Function(lambda x: x.to(torch.int8).float()), (2, 3))
+
+
+# what has integers for inputs, and of which PyTorch makes the same type
+ON_INTEGERS = {
+    "relu": lambda x: x.relu(),
+    "clamp": lambda x: x.clamp(-3, 5),
+    "clamp below": lambda x: x.clamp(min=-3),
+    "absolute": lambda x: x.abs(),
+    "negative": lambda x: -x,
+    "cube": lambda x: x**3,
+    "sum and difference": lambda x: (x + x - 3 * x),
+    "quotient": lambda x: torch.div(x, torch.flip(x, (0,)), rounding_mode="trunc"),
+    "largest": lambda x: torch.maximum(x.amax(1, keepdim=True), x),
+    "smallest": lambda x: x.amin((1, 2)),
+    "moved": lambda x: torch.cat((x.permute(2, 0, 1)[1:], x.permute(2, 0, 1)), 0).reshape(-1),
+    "padded": lambda x: F.pad(x, (1, 2), value=7),
+    "product": lambda x: x @ x.transpose(1, 2),
+    "pooled": lambda x: F.max_pool2d(x[None], 3, 2, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64"])
+@pytest.mark.parametrize("name", ON_INTEGERS)
+def test_integers_stay_integers(name, dtype):
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return ON_INTEGERS[name](x.to(getattr(torch, dtype)))
+
+    x = torch.tensor([9.0, -7, 5, 4, -3, 2, 1, -1, 11, -120, 3, 6]).reshape(2, 3, 2)
+    graph = trace(Net(), (2, 3, 2))
+    if name == "quotient":
+        assert any(isinstance(node.op, ops.Opaque) for node in graph)
+        return
+    output = graph.outputs[0].value
+    assert graph.type(output).dtype == dtype
+    found, expected = interpret(graph, x.numpy())[output], Net()(x).numpy()
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+# several operators, between which PyTorch does not round, or one in which it rounds more often
+SEVERAL = {
+    "batch norm by the batch", "instance norm", "instance norm without affine", "arithmetic",
+    "roots and powers", "products and quotients added", "variance", "Euclidean norm",
+    "log softmax", "gates", "deformable", "deformable, modulated, grouped",
+}  # fmt: skip
+NOT_IN_PYTORCH = {  # for lack of a kernel
+    ("local response norm", "float16"), ("local response norm", "bfloat16"),
+    ("conv same", "float16"), ("deformable", "bfloat16"),
+    ("deformable, modulated, grouped", "bfloat16"),
+}  # fmt: skip
+DIGITS = {"float16": 10, "bfloat16": 7}  # bits after the leading one
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", CASES)
+def test_each_operator_has_pytorchs_type_and_rounding(name, dtype):
+    if (name, dtype) in NOT_IN_PYTORCH:
+        pytest.skip("PyTorch has no kernel for it")
+    net, shapes = CASES[name]
+    net = deepcopy(net).eval().to(getattr(torch, dtype))
+    inputs = [torch.randn(s, generator=torch.Generator().manual_seed(7)) for s in shapes]
+    inputs = [x.to(getattr(torch, dtype)) for x in inputs]
+    graph = trace(torch.export.export(net, tuple(inputs)))
+    with torch.no_grad():
+        expected = net(*(x.clone() for x in inputs))
+    expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+    held = torch.float32 if dtype == "bfloat16" else torch.float16
+    values = interpret(graph, *(x.to(held).numpy() for x in inputs))
+    for output, y in zip(graph.outputs, expected, strict=True):
+        assert graph.type(output.value) == TensorType(tuple(y.shape), dtype)
+        wanted = y.double().numpy()
+        off = np.abs(values[output.value] - wanted)
+        if name in SEVERAL:
+            assert off.max() <= 2 * 2.0 ** -DIGITS[dtype] * np.abs(wanted).max()
+            continue
+        with np.errstate(divide="ignore"):
+            last = 2.0 ** (np.floor(np.log2(np.abs(wanted))) - DIGITS[dtype])
+        assert (off <= last).all()  # a sum in another order may end beyond the tie
+        assert (off > 0).mean() <= 0.01

@@ -32,15 +32,16 @@ class Value(NamedTuple):
 
 
 class Builder:
-    """Collects nodes and constants; `name` and `path` are those of the operator being lowered.
+    """Collects nodes and constants.
 
+    `name`, `path`, `line` and `dtype` are those of the operator being lowered and of its result.
     Inputs, constants and nodes share one namespace: whoever comes later to a name is numbered.
     """
 
     def __init__(self):
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
-        self.name = self.path = ""
+        self.name = self.path = self.line = self.dtype = ""
         self._names: set[str] = set()
         self._numbers: dict[str, Value] = {}
 
@@ -79,5 +80,5 @@ class Builder:
 
     def _append(self, op: Op, inputs: tuple[Value, ...], type: TensorType) -> Value:
         name = self.take_name(self.name)  # several of ours may stand for one of the network's
-        self.nodes.append(Node(name, op, tuple(v.name for v in inputs), type, self.path))
+        self.nodes.append(Node(name, op, tuple(v.name for v in inputs), type, self.path, self.line))
         return Value(name, type)

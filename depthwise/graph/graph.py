@@ -68,13 +68,17 @@ class Constant:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator at work: the value `name` of type `type`, computed inside the module `path`."""
+    """One operator at work: the value `name` of type `type`, computed inside the module `path`.
+
+    `line` is where the network's own code calls it, empty where that is not known.
+    """
 
     name: str
     op: Op
     inputs: tuple[str, ...]
     type: TensorType
     path: str
+    line: str = ""
 
 
 @dataclass(frozen=True)

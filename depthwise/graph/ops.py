@@ -285,13 +285,9 @@ class Dequantize:
 
 @dataclass(frozen=True)
 class Opaque:
-    """An operator that we do not know: it has a shape, but no meaning and no count.
-
-    `line` is where the network's own code calls it, empty where that is not known.
-    """
+    """An operator that we do not know: it has a type, but no meaning and no count."""
 
     operator: str
-    line: str = ""
 
 
 Op = (
