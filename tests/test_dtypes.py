@@ -1,5 +1,6 @@
 """Element types: what each operator gives, and how its numbers are rounded in each type."""
 
+import re
 from copy import deepcopy
 
 import numpy as np
@@ -152,7 +153,7 @@ def test_conversions_print_their_types():
     assert show(graph).splitlines()[-2] == "y   1x3 float16  Cast dtype=float16  x0  #"
 
 
-# ------------------------------------------------------------------------- what capture makes of them
+# ------------------------------------------------------------------ what capture makes of them
 
 
 def test_conversions_are_captured():
@@ -164,7 +165,7 @@ def test_conversions_are_captured():
         ops.Cast("float16"), ops.Activation("exp"), ops.Cast("int32"), ops.Cast("float32"),
         ops.Cast("bfloat16"), ops.Cast("float32"), ops.Binary("add"),
     ]  # fmt: skip
-    print([node.line for node in graph])
+    assert all(re.search(r"operator_cases.py:\d", node.line) for node in graph)
     x = np.float32([[0.3, 1.7, -2], [5.5, 3.14159, 0]])
     found = interpret(graph, x)[graph.outputs[0].value]
     np.testing.assert_array_equal(found, net(torch.from_numpy(x)).numpy())
@@ -222,12 +223,11 @@ def test_integers_stay_integers(name, dtype):
 SEVERAL = {
     "batch norm by the batch", "instance norm", "instance norm without affine", "arithmetic",
     "roots and powers", "products and quotients added", "variance", "Euclidean norm",
-    "log softmax", "gates", "deformable", "deformable, modulated, grouped",
+    "log softmax", "gates",
 }  # fmt: skip
-NOT_IN_PYTORCH = {  # for lack of a kernel
-    ("local response norm", "float16"), ("local response norm", "bfloat16"),
-    ("conv same", "float16"), ("deformable", "bfloat16"),
-    ("deformable, modulated, grouped", "bfloat16"),
+NOT_IN_PYTORCH = {  # there is no kernel, or one that sums in the narrow type
+    "local response norm": HALVES, "conv same": HALVES, "deformable": HALVES,
+    "deformable, modulated, grouped": HALVES,
 }  # fmt: skip
 DIGITS = {"float16": 10, "bfloat16": 7}  # bits after the leading one
 
@@ -235,8 +235,8 @@ DIGITS = {"float16": 10, "bfloat16": 7}  # bits after the leading one
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", CASES)
 def test_each_operator_has_pytorchs_type_and_rounding(name, dtype):
-    if (name, dtype) in NOT_IN_PYTORCH:
-        pytest.skip("PyTorch has no kernel for it")
+    if dtype in NOT_IN_PYTORCH.get(name, ()):
+        pytest.skip("PyTorch has nothing to compare with")
     net, shapes = CASES[name]
     net = deepcopy(net).eval().to(getattr(torch, dtype))
     inputs = [torch.randn(s, generator=torch.Generator().manual_seed(7)) for s in shapes]
@@ -256,5 +256,6 @@ def test_each_operator_has_pytorchs_type_and_rounding(name, dtype):
             continue
         with np.errstate(divide="ignore"):
             last = 2.0 ** (np.floor(np.log2(np.abs(wanted))) - DIGITS[dtype])
-        assert (off <= last).all()  # a sum in another order may end beyond the tie
+        # a sum in another order may end on the other side of a tie
+        assert (off <= last + 1e-6 * np.abs(wanted).max()).all()
         assert (off > 0).mean() <= 0.01
