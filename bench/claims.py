@@ -30,17 +30,17 @@ from torch import nn
 
 import depthwise as dw
 from depthwise import machine
-from depthwise.bench.case import Question, write_case
+from depthwise.bench.exported_model import Question, write_case
 from depthwise.bench.peak import measure_peak
-from depthwise.compiler.algorithms import direct_only
-from depthwise.compiler.build import compile_c, find_compiler
-from depthwise.compiler.emit import emit, emit_units
-from depthwise.compiler.library import Code, Library, align_copy, aligned_bytes
+from depthwise.compiler.codegen.emit import emit, emit_units
+from depthwise.compiler.lowering.algorithms import direct_only
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
+from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
+from depthwise.runtime.target import find_target
 
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
@@ -54,7 +54,7 @@ Run = Callable[[], object]
 def build(network: str) -> nn.Module:
     """Return a network with the same random weights every time."""
     torch.manual_seed(0)
-    return dw.build(network).eval()
+    return dw.create_model(network).eval()
 
 
 def shape_of(network: str) -> tuple[int, int, int, int]:
@@ -240,7 +240,7 @@ def predicted() -> None:
     here = machine.find() or machine.calibrate()
     here = machine.time_kernels(here)
     errors = []
-    for name in dw.networks():
+    for name in dw.list_models():
         said = dw.cost(build(name), shape_of(name), machine=here).milliseconds
         assert said is not None
         run = partial(dw.compile(build(name), shape_of(name)), image(name))

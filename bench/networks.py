@@ -61,7 +61,7 @@ def deformable() -> nn.Module:
 
     (N, 3, H, W) -> (N, 1000); Zhu et al., arXiv:1811.11168, section 3.1.
     """
-    net = dw.build("resnet50")
+    net = dw.create_model("resnet50")
     for block in list(net.get_submodule("blocks").children())[3:]:
         spatial = block.get_submodule("body.spatial")
         conv = spatial.get_submodule("conv")

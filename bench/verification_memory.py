@@ -17,7 +17,7 @@ def main(name: str, size: int) -> None:
     """Compile a network for one image and print what that took."""
     torch.manual_seed(0)
     start = time.perf_counter()
-    library = dw.compile(dw.build(name), (1, 3, size, size))
+    library = dw.compile(dw.create_model(name), (1, 3, size, size))
     seconds = time.perf_counter() - start
     scale = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9

@@ -4,13 +4,13 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 if TYPE_CHECKING:
     from typing import Any
 
-    from depthwise.accounting import lint
-    from depthwise.compiler.library import load
+    from depthwise.analysis import lint
     from depthwise.compiler.pipeline import compile
     from depthwise.compiler.preparation import Preparation
     from depthwise.families.registry import networks
     from depthwise.graph import Unsupported
-    from depthwise.machine.prediction import cost
+    from depthwise.latency.predict import cost
+    from depthwise.runtime.library import load
     from depthwise.weights import build, load_weights
 
 __version__ = "0.1.0"
@@ -34,9 +34,9 @@ _HOMES = {
     "Unsupported": "depthwise.graph",
     "build": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
-    "cost": "depthwise.machine.prediction",
-    "lint": "depthwise.accounting",
-    "load": "depthwise.compiler.library",
+    "cost": "depthwise.latency.predict",
+    "lint": "depthwise.analysis",
+    "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
     "networks": "depthwise.families",
 }

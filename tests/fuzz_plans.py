@@ -17,13 +17,13 @@ from random_graphs import draw_graph, draw_views
 from shrink import is_sound, shrink
 from sketch import Drawn
 
-from depthwise.compiler.algorithms import Algorithms, candidates
-from depthwise.compiler.oracle import check_plan
-from depthwise.compiler.partition import Optimize
+from depthwise.compiler.lowering.algorithms import Algorithms, candidates
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import TARGETS
+from depthwise.compiler.schedule.partition import Optimize
+from depthwise.compiler.verification.oracle import check_plan
 from depthwise.graph import Graph, show
+from depthwise.runtime.target import TARGETS
 
 DRAW: tuple[Callable[[int], Drawn], ...] = (draw_views, draw_views, draw_graph)
 WINDOWS = (500, 2_000, 6_000, 20_000)  # bytes of a chain's windows
@@ -41,9 +41,9 @@ class Way:
     def check(self, drawn: Drawn) -> None:
         """Plan a graph and do the plan; raises whatever is wrong."""
         with (
-            patch("depthwise.compiler.partition.COLD", 0),
-            patch("depthwise.compiler.partition.WINDOWS", self.windows),
-            patch("depthwise.compiler.threads.MEETING", 1.0),
+            patch("depthwise.compiler.schedule.partition.COLD", 0),
+            patch("depthwise.compiler.schedule.partition.WINDOWS", self.windows),
+            patch("depthwise.compiler.schedule.threads.MEETING", 1.0),
         ):
             graph = rewrite(drawn.graph)
             target = TARGETS[self.target]

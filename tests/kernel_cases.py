@@ -10,13 +10,13 @@ import numpy as np
 from kernel_harness import at_page_end, compile_kernel
 
 import depthwise.compiler.pipeline  # noqa: F401  (registers the lowerings)
-from depthwise.compiler.emit import emit
+from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, check
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Op
-from depthwise.graph.shapes import infer_shape
+from depthwise.runtime.target import find_target
 
 TARGETS = {16: "x86-64-v4", 8: "x86-64-v3", 4: "x86-64-v2"}
 

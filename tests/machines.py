@@ -1,7 +1,7 @@
 """A machine that was never measured, of round numbers, for tests of what is computed from one."""
 
-from depthwise.machine import Machine, Spread
-from depthwise.machine.record import Peak, Reading, Second
+from depthwise.hardware import Machine, Spread
+from depthwise.hardware.record import Peak, Reading, Second
 
 
 def spread(value: float) -> Spread:

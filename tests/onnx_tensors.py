@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from onnx_adapter import Operands, refuse, rule
 
-from depthwise.compiler.fused import LocalResponseNorm
+from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.graph import ops
 
 # ------------------------------------------------------------------- products and reductions

@@ -191,7 +191,7 @@ LAYERS = {
     "ResizeConv": (layers.ResizeConv(6, 4), [X]),
     "transposed": (layers.transposed(6, 4), [X]),
     "SqueezeExcite": (layers.SqueezeExcite(6, 3), [X]),
-    "SqueezeExcite hard": (layers.SqueezeExcite(6, 3, gate=layers.h_sigmoid), [X]),
+    "SqueezeExcite hard": (layers.SqueezeExcite(6, 3, gate=layers.hardsigmoid), [X]),
     "SqueezeExcite clamped": (layers.SqueezeExcite(6, 3, gate=layers.Clamp), [X]),
     "GhostModule": (layers.GhostModule(6, 7), [X]),
     "GhostBottleneck": (layers.GhostBottleneck(6, 12, 8, stride=2), [X]),

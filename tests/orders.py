@@ -9,10 +9,11 @@ from PIL import Image
 from torch import nn
 
 from depthwise.bench import record
-from depthwise.machine import calibration, passes
-from depthwise.machine.load import Load
-from depthwise.shipping import Build, Order, Source, counting
-from depthwise.shipping.order import find_images
+from depthwise.hardware import calibration, passes
+from depthwise.hardware.load import Load
+from depthwise.shipping import Build, Order, Source
+from depthwise.shipping.request import find_images
+from depthwise.shipping.stages import counting
 
 
 def tiny():

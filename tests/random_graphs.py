@@ -457,7 +457,7 @@ def turned(d: Sketch, x: Value) -> Value:
 
 
 def channels_last(d: Sketch, x: Value) -> Value:
-    """Work on the channels as the last axis, as ConvNeXt does."""
+    """ConvOperands on the channels as the last axis, as ConvNeXt does."""
     images(x)
     y = d.emit(ops.Permute((0, 2, 3, 1)), x)
     for _ in range(d.whole(1, 3)):

@@ -8,9 +8,9 @@ import numpy as np
 
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, check, ops
 from depthwise.graph.builder import Builder, Value
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
-from depthwise.graph.shapes import infer_shape
 
 LARGEST = 6000  # elements of a value
 FLAT = Padding(0, 0, 0, 0)

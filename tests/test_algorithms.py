@@ -6,10 +6,10 @@ import torch
 from test_stream import graph_of, run
 from torch import nn
 
-from depthwise.compiler.algorithms import (
+from depthwise.compiler.lowering.algorithms import (
     Algorithm,
+    ConvWorkload,
     Direct,
-    Layer,
     Winograd,
     choose,
     direct_only,
@@ -17,16 +17,16 @@ from depthwise.compiler.algorithms import (
     winograd_candidates,
 )
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.target import find_target
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
+from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
 V4 = find_target("x86-64-v4")
 
 
-def layer(side: int, channels: int, outs: int, window: tuple[int, int] = (3, 3)) -> Layer:
-    return Layer(1, side, side, side, window[0] * window[1], window, channels, outs, 1)
+def layer(side: int, channels: int, outs: int, window: tuple[int, int] = (3, 3)) -> ConvWorkload:
+    return ConvWorkload(1, side, side, side, window[0] * window[1], window, channels, outs, 1)
 
 
 # the fastest on a Zen 5 with weights from memory, of direct and all candidates
@@ -51,11 +51,11 @@ def test_the_default_is_what_was_fastest(shape, points):
 
 
 @pytest.mark.parametrize("other", [
-    Layer(1, 56, 56, 3136, 1, (1, 1), 64, 64, 1),  # pointwise
-    Layer(1, 56, 56, 56, 9, None, 64, 64, 1),  # strided or dilated
-    Layer(1, 56, 56, 56, 9, (3, 3), 4, 4, 32),  # groups
-    Layer(1, 1, 1, 1, 9, (3, 3), 512, 512, 1),  # one pixel
-    Layer(1, 112, 112, 112, 9, (3, 3), 3, 8, 1),  # few channels
+    ConvWorkload(1, 56, 56, 3136, 1, (1, 1), 64, 64, 1),  # pointwise
+    ConvWorkload(1, 56, 56, 56, 9, None, 64, 64, 1),  # strided or dilated
+    ConvWorkload(1, 56, 56, 56, 9, (3, 3), 4, 4, 32),  # groups
+    ConvWorkload(1, 1, 1, 1, 9, (3, 3), 512, 512, 1),  # one pixel
+    ConvWorkload(1, 112, 112, 112, 9, (3, 3), 3, 8, 1),  # few channels
 ], ids=str)  # fmt: skip
 def test_others_are_direct(other):
     assert isinstance(choose(other, V4), Direct)
@@ -64,13 +64,25 @@ def test_others_are_direct(other):
 @pytest.mark.parametrize(
     ("layer", "tile", "lines"),
     [
-        (Layer(1, 14, 14, 196, 1, (1, 1), 16, 672, 1), (14, 2), 3),  # 14 * 2 * 16 / 128
-        (Layer(1, 14, 14, 196, 1, (1, 1), 112, 672, 1), (14, 2), 13),  # 4096 lines, 14 * 21 tiles
-        (Layer(1, 14, 14, 14, 1, (1, 1), 112, 672, 1), (14, 2), 13),  # as many tiles, row by row
-        (Layer(2, 14, 14, 196, 1, (1, 1), 112, 672, 1), (14, 2), 6),  # two images
-        (Layer(1, 112, 112, 112, 9, None, 3, 16, 1), (16, 1), 3),
-        (Layer(1, 112, 112, 12544, 1, (1, 1), 16, 64, 1), (3, 2), 0),  # more tiles than lines
-        (Layer(1, 1, 1, 1, 1, (1, 1), 1280, 1000, 1), (1, 8), 0),  # one pixel
+        (ConvWorkload(1, 14, 14, 196, 1, (1, 1), 16, 672, 1), (14, 2), 3),  # 14 * 2 * 16 / 128
+        (
+            ConvWorkload(1, 14, 14, 196, 1, (1, 1), 112, 672, 1),
+            (14, 2),
+            13,
+        ),  # 4096 lines, 14 * 21 tiles
+        (
+            ConvWorkload(1, 14, 14, 14, 1, (1, 1), 112, 672, 1),
+            (14, 2),
+            13,
+        ),  # as many tiles, row by row
+        (ConvWorkload(2, 14, 14, 196, 1, (1, 1), 112, 672, 1), (14, 2), 6),  # two images
+        (ConvWorkload(1, 112, 112, 112, 9, None, 3, 16, 1), (16, 1), 3),
+        (
+            ConvWorkload(1, 112, 112, 12544, 1, (1, 1), 16, 64, 1),
+            (3, 2),
+            0,
+        ),  # more tiles than lines
+        (ConvWorkload(1, 1, 1, 1, 1, (1, 1), 1280, 1000, 1), (1, 8), 0),  # one pixel
     ],
 )
 def test_weights_to_come_are_asked_for_where_there_is_time(layer, tile, lines):
@@ -117,13 +129,13 @@ def forms() -> tuple[Graph, np.ndarray, np.ndarray]:
     return graph, x, values[graph.outputs[0].value]
 
 
-def plan_with(graph: Graph, chosen: dict[Layer, Algorithm], threads: int = 1) -> Plan:
+def plan_with(graph: Graph, chosen: dict[ConvWorkload, Algorithm], threads: int = 1) -> Plan:
     plan = make_plan(graph, NATIVE, threads=threads, algorithms=chosen)
     assert plan.algorithms == chosen
     return plan
 
 
-def candidates(number: int, graph: Graph) -> dict[Layer, Algorithm]:
+def candidates(number: int, graph: Graph) -> dict[ConvWorkload, Algorithm]:
     """Return the candidate of that number for each layer, counted round."""
     found = {}
     for known in make_plan(graph, NATIVE).algorithms:
@@ -155,7 +167,9 @@ def test_direct_convolutions_alone():
 
 
 def test_parts_for_threads_compute_the_same_bits(monkeypatch):
-    monkeypatch.setattr("depthwise.compiler.threads.MEETING", 1.0)  # divides what is small as well
+    monkeypatch.setattr(
+        "depthwise.compiler.schedule.threads.MEETING", 1.0
+    )  # divides what is small as well
     graph, x, _ = forms()
     chosen = candidates(0, graph)
     whole = plan_with(graph, chosen)
@@ -170,7 +184,7 @@ def test_channels_are_divided_where_there_is_one_row_of_tiles():
     graph = graph_of(nn.Conv2d(6, 200, 3, padding=1), 1, 6, 4, 9)
     x = np.random.default_rng(0).standard_normal((1, 6, 4, 9), np.float32)
     (known,) = make_plan(graph, NATIVE).algorithms
-    chosen: dict[Layer, Algorithm] = {known: Winograd((6, 6), 3, 2, 3)}
+    chosen: dict[ConvWorkload, Algorithm] = {known: Winograd((6, 6), 3, 2, 3)}
     whole, parts = (plan_with(graph, chosen, threads) for threads in (1, 2))
     calls = [step for step in parts.steps if step.kernel == "f32_winograd"]
     assert [step.places[-1].shape[2] for step in calls] == [4, 4]

@@ -12,8 +12,8 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.cli.source import resolve
-from depthwise.graph.archive import load_program
-from depthwise.graph.exported import as_module, renamed
+from depthwise.graph.frontends.torch.exported import as_module, renamed
+from depthwise.graph.frontends.torch.pt2 import load_program
 
 CANARY = "CANARY"
 TOUCH = f"__import__('os').system('touch {CANARY}')"
@@ -34,7 +34,7 @@ class Net(nn.Module):
         return {"a": y, "b": y.relu()}
 
 
-class Touch:
+class RowSpan:
     def __reduce__(self):
         return os.system, (f"touch {CANARY}",)
 
@@ -136,7 +136,7 @@ def argument_of_code(members):
 def opaque(members):
     meta = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
     config = json.dumps({"config": {"k": meta}}).encode()
-    return {**members, CONSTANTS: config, "data/constants/opaque_obj_0": pickle.dumps(Touch())}
+    return {**members, CONSTANTS: config, "data/constants/opaque_obj_0": pickle.dumps(RowSpan())}
 
 
 HOSTILE = {
@@ -157,13 +157,13 @@ HOSTILE = {
     "a key that is imported": (lambda m: edited(m, PROGRAM, key), "the keys"),
     "an argument that is code": (lambda m: edited(m, PROGRAM, argument), "the keys"),
     "a container that imports": (lambda m: edited(m, PROGRAM, container), "the container"),
-    "a pickled example": (lambda m: {**m, SAMPLE: saved(((Touch(),), {}))}, "a pickle of more"),
+    "a pickled example": (lambda m: {**m, SAMPLE: saved(((RowSpan(),), {}))}, "a pickle of more"),
     "a pickled weight": (
-        lambda m: {**edited(m, WEIGHTS, pickled_weight), "data/weights/weight_1": saved(Touch())},
+        lambda m: {**edited(m, WEIGHTS, pickled_weight), "data/weights/weight_1": saved(RowSpan())},
         "the use_pickle",
     ),
     "pickled weights of old": (
-        lambda m: {**m, "data/weights/model.pt": saved(Touch())},
+        lambda m: {**m, "data/weights/model.pt": saved(RowSpan())},
         "a pickle of more",
     ),
     "a weight elsewhere": (lambda m: edited(m, WEIGHTS, other_file), "the path_name"),

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import depthwise as dw
-from depthwise.compiler.algorithms import direct_only
-from depthwise.compiler.build import find_compiler
-from depthwise.compiler.emit import emit, parameter_names
+from depthwise.compiler.codegen.emit import emit, parameter_names
+from depthwise.compiler.lowering.algorithms import direct_only
+from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.graph import Graph, capture, export
+from depthwise.runtime.target import find_target
 
 TARGETS = ("x86-64-v4", "x86-64-v3", "aarch64")
 KERNELS = ("f32_conv", "f32_depthwise")  # transforms of Winograd keep theirs in arrays on purpose
@@ -64,7 +64,7 @@ def spills(assembly: str) -> list[str]:
 @cache
 def graph_of(network: str) -> Graph:
     torch.manual_seed(0)
-    return rewrite(capture(export(dw.build(network).eval(), [(1, 3, 224, 224)])))
+    return rewrite(capture(export(dw.create_model(network).eval(), [(1, 3, 224, 224)])))
 
 
 @cache
@@ -75,7 +75,7 @@ def plan_of(network: str, target: str) -> Plan:
     return make_plan(graph, cpu, optimize=None, algorithms=direct_only(plan.algorithms, cpu))
 
 
-def assemble(plan: Plan, steps: Sequence[Step], directory: Path) -> str:
+def assemble(plan: Plan, steps: Sequence[KernelCall], directory: Path) -> str:
     """Return the assembly of the steps' kernels, specialised as the plan's network has them."""
     code, made = directory / "net.c", directory / "net.s"
     code.write_text(emit(replace(plan, regions=((tuple(steps),),))))
@@ -85,12 +85,12 @@ def assemble(plan: Plan, steps: Sequence[Step], directory: Path) -> str:
     return made.read_text()
 
 
-def named(step: Step) -> dict:
+def named(step: KernelCall) -> dict:
     """Return a call's arguments by their parameters' names."""
     return dict(zip(parameter_names(step.kernel), step.arguments, strict=True))
 
 
-def shape_of(step: Step) -> tuple:
+def shape_of(step: KernelCall) -> tuple:
     """Return what decides a kernel's registers: its tile, its taps and what is left over."""
     a = named(step)
     if step.kernel == "f32_conv":
@@ -99,7 +99,7 @@ def shape_of(step: Step) -> tuple:
     return a["R"], a["stride_y"], a["width"] % 7, a["channels"] % 16
 
 
-def check_steps(plan: Plan, steps: Sequence[Step], directory: Path) -> None:
+def check_steps(plan: Plan, steps: Sequence[KernelCall], directory: Path) -> None:
     assembly = assemble(plan, steps, directory)
     looping = {function.rsplit("_", 1)[0] for function, _ in inner_loops(assembly)}
     assert looping == {step.kernel for step in steps}

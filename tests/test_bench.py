@@ -14,10 +14,10 @@ import torch
 from machines import MACHINE
 from torch import nn
 
-from depthwise.accounting.tables import render
-from depthwise.bench import case as cases
+from depthwise.analysis.tables import render
+from depthwise.bench import exported_model as cases
 from depthwise.bench import peak
-from depthwise.bench.case import Question, settle
+from depthwise.bench.exported_model import Question, settle
 from depthwise.bench.peers import PEERS, Runtime, find_peers
 from depthwise.bench.record import BenchRecord, NetworkRecord, RuntimeRecord
 from depthwise.bench.rounds import TOLERANCE, CannotRun, Entry, compare, take_turns
@@ -25,10 +25,10 @@ from depthwise.bench.tables import network_table
 from depthwise.bench.worker import relative_error
 from depthwise.cli import main
 from depthwise.compiler import pipeline
-from depthwise.compiler.algorithms import Winograd
+from depthwise.compiler.lowering.algorithms import Winograd
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
 from depthwise.graph import capture
+from depthwise.runtime.target import find_target
 
 
 def tiny():

@@ -10,18 +10,18 @@ import pytest
 from torch import nn
 
 import depthwise as dw
-from depthwise.accounting.tables import render
+from depthwise.analysis.tables import render
 from depthwise.bench import layers as layers_module
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile, usual
 from depthwise.bench.least import bound, bytes_moved, products, seconds_to_move
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
 from depthwise.compiler import pipeline
-from depthwise.compiler.clock import time_steps
+from depthwise.compiler.autotune.step_timer import time_steps
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
 from depthwise.graph import capture
-from depthwise.machine import Machine, Spread
+from depthwise.hardware import Machine, Spread
+from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
 
@@ -72,7 +72,7 @@ def test_each_run_times_each_step():
 
 
 def test_the_layers_take_as_long_as_the_whole():
-    net, shape = dw.build("mobilenet_v3_small"), (1, 3, 96, 96)
+    net, shape = dw.create_model("mobilenet_v3_small"), (1, 3, 96, 96)
     plan = plan_of(net, shape)
     library, x = dw.compile(net, shape), np.zeros(shape, np.float32)
     whole, layers = [], []

@@ -11,11 +11,14 @@ from dataclasses import replace
 
 import pytest
 
-from depthwise.compiler import build, disk, progress, target
-from depthwise.compiler.build import BuildError, compile_c, find_compiler
-from depthwise.compiler.cache import cache_directory
-from depthwise.compiler.children import Children
-from depthwise.compiler.target import TARGETS, V2, V3, V4, check_runs_here, find_target
+from depthwise import progress
+from depthwise.compiler.toolchain import build
+from depthwise.compiler.toolchain.build import BuildError, compile_c, find_compiler
+from depthwise.compiler.toolchain.children import Children
+from depthwise.files import atomic as disk
+from depthwise.files.cache import cache_directory
+from depthwise.runtime import target
+from depthwise.runtime.target import TARGETS, V2, V3, V4, check_runs_here, find_target
 
 NET = """#include <math.h>
 #include <stddef.h>

@@ -7,11 +7,11 @@ import pytest
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler import capacity
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.verification import capacity
 from depthwise.graph import Unsupported, capture
+from depthwise.runtime.target import find_target
 
 HUGE = (1, 3, 100_000, 100_000)
 
@@ -55,7 +55,7 @@ def test_sizes_that_no_tensor_has_are_refused(size):
 
 def test_a_limit_of_the_process_counts():
     code = (
-        "import resource; from depthwise.compiler.capacity import available_bytes;"
+        "import resource; from depthwise.compiler.verification.capacity import available_bytes;"
         "resource.setrlimit(resource.RLIMIT_AS, (10 ** 9, resource.RLIM_INFINITY));"
         "print(available_bytes())"
     )

@@ -16,7 +16,7 @@ from torch import nn
 from depthwise import layers
 from depthwise.families import construct, networks
 from depthwise.graph import Unsupported, capture, interpret, ops, trace
-from depthwise.graph.failure import _line
+from depthwise.graph.frontends.torch.failure import _line
 
 
 def agree(net: nn.Module, *shapes: tuple[int, ...], tolerance: float = 1e-5):

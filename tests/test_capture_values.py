@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from operator_cases import Function, conv
 from torch import nn
 
-from depthwise.accounting import cost
+from depthwise.analysis import cost
 from depthwise.compiler.pipeline import compile, rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
 from depthwise.graph import Unsupported, capture, interpret, trace
+from depthwise.runtime.target import find_target
 
 X = (2, 4, 6, 6)
 

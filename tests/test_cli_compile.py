@@ -14,7 +14,7 @@ from PIL import Image
 from terminal import run
 
 import depthwise as dw
-from depthwise.compiler.target import find_target
+from depthwise.runtime.target import find_target
 from depthwise.weights import PHOTOGRAPHS
 
 NATIVE = find_target("native").name
@@ -218,7 +218,7 @@ def test_a_library_without_record_counts_classes_and_says_what_it_assumes(capsys
 
 
 def test_a_library_for_smaller_images_gets_smaller_images(capsys):
-    net = dw.build("mobilenet_v2", weights="imagenet").eval()
+    net = dw.create_model("mobilenet_v2", weights="imagenet").eval()
     dw.compile(net, (1, 3, 112, 112)).save("out")
     code, out, err = run("predict", PHOTOGRAPHS[1], "--library", "out", "--json", capsys=capsys)
     assert code == 0
@@ -237,7 +237,7 @@ def test_a_library_for_smaller_images_gets_smaller_images(capsys):
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_a_library_that_normalises_itself_gets_raw_images(dtype, layout, capsys):
-    net = dw.build("mobilenet_v2", weights="imagenet").eval()
+    net = dw.create_model("mobilenet_v2", weights="imagenet").eval()
     recorded = net.pretrained.preprocessing
     raw = dw.Preparation(recorded.mean, recorded.std, dtype, layout)
     dw.compile(net, (1, 3, 224, 224), preparation=raw).save("out")

@@ -13,15 +13,15 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 import depthwise as dw
-from depthwise.compiler.build import find_compiler
-from depthwise.compiler.emit import emit
-from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.families import construct, find_network, networks
 from depthwise.graph import capture
 from depthwise.layers import DeformRoIPool
+from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.target import find_target
 from depthwise.weights import PHOTOGRAPHS
 
 TOLERANCE = 1e-4  # of the largest output
@@ -132,7 +132,7 @@ def test_networks_at_full_size(name, odd):
 
 @pytest.fixture(scope="module")
 def pretrained():
-    return dw.build("mobilenet_v2", weights="imagenet").eval()
+    return dw.create_model("mobilenet_v2", weights="imagenet").eval()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from operator_cases import Function
 from torch import nn
 
 import depthwise as dw
-from depthwise.accounting.receptive import receptive_fields
+from depthwise.analysis.receptive_field import receptive_fields
 from depthwise.families import construct
 from depthwise.graph import trace
 from depthwise.layers import DeformConv, PlainSeparableConv, standard

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from depthwise.machine import calibration
+from depthwise.hardware import calibration
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,8 +12,8 @@ from matplotlib.font_manager import get_font
 from torch import nn
 from torchvision import models
 
-from depthwise.accounting import cost_of_graph
-from depthwise.accounting.units import in_units
+from depthwise.analysis import cost_of_graph
+from depthwise.analysis.units import in_units
 from depthwise.cli.source import describe
 from depthwise.graph import trace
 from depthwise.report.branches import Fork, Tangle, find_chain, steps_of

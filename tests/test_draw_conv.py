@@ -8,7 +8,7 @@ import pytest
 import torch
 from terminal import run
 
-from depthwise.accounting import cost, cost_of_graph
+from depthwise.analysis import cost, cost_of_graph
 from depthwise.families.single import CONVOLUTIONS
 from depthwise.graph import ops, trace
 from depthwise.graph.interpret import evaluate

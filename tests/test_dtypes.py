@@ -12,7 +12,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from operator_cases import CASES, Function
 
-from depthwise.accounting import cost
+from depthwise.analysis import cost
 from depthwise.graph import (
     Graph,
     Node,
@@ -27,7 +27,7 @@ from depthwise.graph import (
     trace,
 )
 from depthwise.graph.dtypes import DTYPES, find_dtype
-from depthwise.graph.shapes import infer
+from depthwise.graph.infer import infer
 
 HALVES = ("float16", "bfloat16")
 

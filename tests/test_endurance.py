@@ -16,9 +16,9 @@ import torch
 from orders import measured_elsewhere, ordered, tiny  # noqa: F401  (a fixture, used by all)
 
 import depthwise as dw
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.cache import cache_directory, hash_file
-from depthwise.compiler.disk import LOCK
+from depthwise.compiler.toolchain.build import compile_c
+from depthwise.files.atomic import LOCK
+from depthwise.files.cache import cache_directory, hash_file
 from depthwise.shipping import ship
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]

@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import deform_conv2d
 
-from depthwise.accounting.count import CONVENTION
-from depthwise.accounting.explain import explain, explanation_table
-from depthwise.accounting.tables import render
+from depthwise.analysis.count import CONVENTION
+from depthwise.analysis.explain import explain, explanation_table
+from depthwise.analysis.tables import render
 from depthwise.families import construct
 from depthwise.graph import trace
 from depthwise.layers.deform import DeformConv

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler.library import Code, aligned_bytes
+from depthwise.runtime.library import Code, aligned_bytes
 
 NULL, WEIGHTS_SHORT, ARENA_SHORT, MISALIGNED = 1, 2, 3, 4  # as net.h has them
 

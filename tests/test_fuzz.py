@@ -10,13 +10,13 @@ from random_graphs import batch_norm, draw_graph
 from shrink import error, is_sound, outputs, shrink
 from sketch import Drawn, Sketch
 
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.emit import emit_units
-from depthwise.compiler.library import ALIGNMENT, Code
+from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, ops, show
+from depthwise.runtime.library import ALIGNMENT, Code
+from depthwise.runtime.target import find_target
 
 TOLERANCE = 1e-4  # of an output's largest element
 GUARD = 64  # floats before and behind each array that C may touch

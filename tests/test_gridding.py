@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from depthwise.accounting.gridding import coverage
-from depthwise.accounting.lint import lint
+from depthwise.analysis.gridding import coverage
+from depthwise.analysis.lint import lint
 from depthwise.layers import SqueezeExcite, pointwise, standard
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from kernel_harness import VECTORS, at_page_end, check_gcc, compile_kernel, pointer
 
-from depthwise.compiler.pack import (
+from depthwise.compiler.lowering.packing import (
     conv_tile,
     default_tile,
     pack_bias,

@@ -9,20 +9,20 @@ import torch
 from kernel_harness import VECTORS, at_page_end, check_gcc, compile_kernel, pointer
 from torchvision.ops import deform_conv2d
 
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.emit import emit
-from depthwise.compiler.fused import Epilogue, Fused
-from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.fused_ops import Epilogue, Fused
 from depthwise.compiler.lowering import conv  # noqa: F401  (it registers itself)
 from depthwise.compiler.lowering.deform import STRIP_FLOATS
-from depthwise.compiler.pack import pack_bias, pack_conv
+from depthwise.compiler.lowering.packing import pack_bias, pack_conv
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import check_runs_here, find_target
+from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, Node, Output, TensorType, ops
 from depthwise.graph.graph import Constant
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
-from depthwise.graph.shapes import infer_shape
+from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.target import check_runs_here, find_target
 
 EPS = 2.0**-24  # of a rounding to float32
 HEADERS = "".join(f'#include "{name}.h"\n' for name in ("vector", "activation", "conv", "deform"))

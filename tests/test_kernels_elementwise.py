@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from kernel_cases import Case, check_close, check_equal, check_nan
 from kernel_harness import VECTORS, check_gcc, compile_kernel, pointer
 
-from depthwise.compiler.fused import Epilogue, Fused
+from depthwise.compiler.fused_ops import Epilogue, Fused
 from depthwise.graph import ops
 from depthwise.graph.interpret import FUNCTIONS
 

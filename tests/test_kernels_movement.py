@@ -10,10 +10,10 @@ from torch import nn
 from depthwise.compiler.lowering.axes import Axis, axes_of, copy_numbers, merged
 from depthwise.compiler.lowering.movement import common_axes
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
 from depthwise.graph import Graph, Node, Output, TensorType, Unsupported, capture, check, ops
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import interpret
-from depthwise.graph.shapes import infer_shape
+from depthwise.runtime.target import find_target
 
 PARTS = (
     Case(ops.Concat(1), ((2, 3, 4, 5), (2, 17, 4, 5), (2, 1, 4, 5))),

@@ -16,7 +16,7 @@ from test_kernels_conv import (
     lay_out,
 )
 
-from depthwise.compiler.pack import pack_bias, pack_depthwise
+from depthwise.compiler.lowering.packing import pack_bias, pack_depthwise
 
 SIGNATURE = (
     "const float *in, const float *w, const float *b, const float *sum, float *t, float *out"

@@ -20,8 +20,8 @@ from test_kernels_conv import (
 )
 from test_kernels_conv import Case as Convolution
 
-from depthwise.compiler.pack import pack_bias, pack_conv, round_up
-from depthwise.compiler.winograd import (
+from depthwise.compiler.lowering.packing import pack_bias, pack_conv, round_up
+from depthwise.compiler.lowering.winograd_weights import (
     PAIRS,
     pack_winograd,
     scratch_floats,

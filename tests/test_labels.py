@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from terminal import run
 
 import depthwise as dw
-from depthwise.shipping.order import list_images
+from depthwise.shipping.request import list_images
 from depthwise.weights import load_weights
 from depthwise.weights.labels import labels_of_checkpoint, labels_of_folders, read_label_file
 

@@ -18,19 +18,19 @@ import depthwise as dw
 from depthwise import machine as machines
 from depthwise.compiler import pipeline
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
 from depthwise.families import find_network
 from depthwise.graph import capture
+from depthwise.hardware import kernels as module
+from depthwise.hardware.load import Load
+from depthwise.hardware.record import OTHERS, KernelPrices, KernelTable
+from depthwise.latency.cache_model import sources, touches
+from depthwise.latency.calibration_networks import SAMPLES
+from depthwise.latency.features import COUNTS, quantities
+from depthwise.latency.fit import by_layer, code_digest, is_current, make_table, sample_plan
+from depthwise.latency.least_squares import bounded_least_squares
+from depthwise.latency.predict import attribute, predict
 from depthwise.layers import InvertedResidual
-from depthwise.machine import kernels as module
-from depthwise.machine.kernels import by_layer, code_digest, is_current, make_table, sample_plan
-from depthwise.machine.least_squares import bounded_least_squares
-from depthwise.machine.load import Load
-from depthwise.machine.prediction import attribute, predict
-from depthwise.machine.quantities import COUNTS, quantities
-from depthwise.machine.record import OTHERS, KernelPrices, KernelTable
-from depthwise.machine.reuse import sources, touches
-from depthwise.machine.samples import SAMPLES
+from depthwise.runtime.target import find_target
 
 TARGET = find_target(MACHINE.target)
 
@@ -278,7 +278,7 @@ def test_samples_call_the_kernels_that_our_networks_call():
 
 def test_kernels_are_timed_and_kept(tmp_path, monkeypatch):
     place = tmp_path / "this.json"
-    monkeypatch.setattr("depthwise.machine.calibration.machine_path", lambda: place)
+    monkeypatch.setattr("depthwise.hardware.calibration.machine_path", lambda: place)
     monkeypatch.setattr(module, "SAMPLES", [s for s in SAMPLES if s.name == "small"])
     monkeypatch.setattr(module, "SECONDS", 0.01)
     monkeypatch.setattr(Load, "disturbed", "")

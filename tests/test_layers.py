@@ -26,8 +26,8 @@ from depthwise.layers import (
     SqueezeExcite,
     conv_norm_act,
     depthwise,
-    h_sigmoid,
-    h_swish,
+    hardsigmoid,
+    hardswish,
     initialize,
     norm,
     pointwise,
@@ -242,7 +242,7 @@ def test_same_convolution_of_stride_2_is_not_the_symmetric_one():
 
 GATES = {
     nn.Sigmoid: lambda x: 1 / (1 + torch.exp(-x)),
-    h_sigmoid: lambda x: (x + 3).clamp(0, 6) / 6,
+    hardsigmoid: lambda x: (x + 3).clamp(0, 6) / 6,
     Clamp: lambda x: x.clamp(0, 1),
 }
 
@@ -261,8 +261,8 @@ def test_squeeze_excite_weighs_channels_by_their_means(gate):
     [
         (relu, lambda x: x.clamp(min=0)),
         (relu6, lambda x: x.clamp(0, 6)),
-        (h_sigmoid, lambda x: (x + 3).clamp(0, 6) / 6),
-        (h_swish, lambda x: x * (x + 3).clamp(0, 6) / 6),
+        (hardsigmoid, lambda x: (x + 3).clamp(0, 6) / 6),
+        (hardswish, lambda x: x * (x + 3).clamp(0, 6) / 6),
         (Clamp, lambda x: x.clamp(0, 1)),
         (partial(Clamp, -2, 2), lambda x: x.clamp(-2, 2)),
     ],
@@ -299,7 +299,7 @@ def test_ghosts_come_each_from_one_intrinsic_map():
 
 
 @pytest.mark.parametrize(("stride", "out_channels"), [(1, 6), (1, 7), (2, 6), (2, 7)])
-@pytest.mark.parametrize("gate", [None, SqueezeExcite(10, 4, gate=h_sigmoid)])
+@pytest.mark.parametrize("gate", [None, SqueezeExcite(10, 4, gate=hardsigmoid)])
 def test_ghost_bottleneck_is_body_plus_shortcut(stride, out_channels, gate):
     block = GhostBottleneck(6, 10, out_channels, 3, stride, gate).double().eval()
     x = normal(2, 6, 8, 6)

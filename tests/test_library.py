@@ -13,14 +13,15 @@ import pytest
 import torch
 from toy import HALF, NATIVE, ONE, SHAPE, SIZE, TWO, WEIGHTS, draw, make_library, run
 
-from depthwise.compiler import artefact, library
-from depthwise.compiler import target as targets
-from depthwise.compiler.artefact import OURS
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.cache import hash_bytes
-from depthwise.compiler.library import Code, aligned_bytes, load
-from depthwise.compiler.manifest import read_manifest
-from depthwise.compiler.target import find_target
+from depthwise.compiler.toolchain.build import compile_c
+from depthwise.files.cache import hash_bytes
+from depthwise.runtime import artifact as artifact
+from depthwise.runtime import library
+from depthwise.runtime import target as targets
+from depthwise.runtime.artifact import OURS
+from depthwise.runtime.library import Code, aligned_bytes, load
+from depthwise.runtime.manifest import read_manifest
+from depthwise.runtime.target import find_target
 
 
 def expected_one(x):
@@ -169,8 +170,8 @@ def test_a_failing_run_says_so():
 def test_what_was_saved_opens_and_agrees(one, saved):
     suffix = NATIVE.suffix
     assert {p.name for p in saved.iterdir()} == OURS - {
-        *(name for ending, name in artefact.SHARED.items() if ending != suffix),
-        *artefact.WEB,
+        *(name for ending, name in artifact.SHARED.items() if ending != suffix),
+        *artifact.WEB,
     }
     again, x = load(saved), draw(SHAPE)
     np.testing.assert_array_equal(again(x), one(x))
@@ -183,7 +184,7 @@ def test_what_was_saved_opens_and_agrees(one, saved):
 def test_opening_and_running_do_not_import_torch(saved):
     program = (
         "import sys, numpy as np\n"
-        "from depthwise.compiler.library import load\n"
+        "from depthwise.runtime.library import load\n"
         f"y = load({str(saved)!r})(np.zeros({SHAPE}, np.float32))\n"
         "print(y.shape, [m for m in sys.modules if m.split('.')[0] in ('torch', 'torchvision')])"
     )
@@ -227,7 +228,7 @@ def test_a_full_disk_leaves_what_was_there(one, tmp_path, monkeypatch, before):
     def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(artefact.Path, "write_bytes", fail)
+    monkeypatch.setattr(artifact.Path, "write_bytes", fail)
     with pytest.raises(
         OSError, match="cannot save there, and nothing was: No space left"
     ) as caught:
@@ -287,7 +288,7 @@ def flip(path):
 )
 def test_a_damaged_library_is_refused(saved, name, harm, message):
     if name == "libnet.so":
-        name = artefact.SHARED[NATIVE.suffix]
+        name = artifact.SHARED[NATIVE.suffix]
     harm(saved / name)
     with pytest.raises(ValueError, match=message):
         load(saved)
@@ -295,7 +296,7 @@ def test_a_damaged_library_is_refused(saved, name, harm, message):
 
 def replace_code(saved, shared):
     """Put other code into a saved library, as if it had been saved with it."""
-    (saved / artefact.SHARED[NATIVE.suffix]).write_bytes(shared)
+    (saved / artifact.SHARED[NATIVE.suffix]).write_bytes(shared)
     record = json.loads((saved / "manifest.json").read_text())
     record["build"]["library_sha256"] = hash_bytes(shared)
     (saved / "manifest.json").write_text(json.dumps(record))

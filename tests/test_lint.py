@@ -13,10 +13,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from depthwise.accounting.finding import FLOOD, Finding, lint_table, merge_equal
-from depthwise.accounting.lint import RULES, lint, lint_graph
-from depthwise.accounting.overlap import as_text, interior, overlap_counts
-from depthwise.accounting.tables import render
+from depthwise.analysis.finding import FLOOD, Finding, lint_table, merge_equal
+from depthwise.analysis.lint import RULES, lint, lint_graph
+from depthwise.analysis.overlap import as_text, interior, overlap_counts
+from depthwise.analysis.tables import render
 from depthwise.families import construct
 from depthwise.graph import trace
 from depthwise.layers import (

@@ -12,15 +12,15 @@ from machines import MACHINE
 from test_cli import run
 
 from depthwise import machine
-from depthwise.compiler.target import find_target
-from depthwise.machine import calibration as module
-from depthwise.machine import kernels, load, passes, roofline
-from depthwise.machine.caches import caches_in_sweep, system_caches
-from depthwise.machine.calibration import keep, machine_path, measure, spans_of_levels
-from depthwise.machine.load import Load, Waiting, Watch
-from depthwise.machine.passes import MOST_DISTURBED, MOST_PASSES, ROUNDS, take_passes
-from depthwise.machine.probes import Probes
-from depthwise.machine.record import in_words, share_of
+from depthwise.hardware import calibration as module
+from depthwise.hardware import kernels, load, passes, roofline
+from depthwise.hardware.caches import caches_in_sweep, system_caches
+from depthwise.hardware.calibration import keep, machine_path, measure, spans_of_levels
+from depthwise.hardware.load import Load, Waiting, Watch
+from depthwise.hardware.passes import MOST_DISTURBED, MOST_PASSES, ROUNDS, take_passes
+from depthwise.hardware.probes import Probes
+from depthwise.hardware.record import in_words, share_of
+from depthwise.runtime.target import find_target
 
 
 @pytest.fixture(autouse=True)

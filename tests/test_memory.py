@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depthwise.compiler.memory import ALIGNMENT, Arena, Live, align, plan_arena, verify_arena
+from depthwise.compiler.schedule.arena import (
+    ALIGNMENT,
+    Arena,
+    Live,
+    align,
+    plan_arena,
+    verify_arena,
+)
 
 lives = st.lists(
     st.tuples(st.integers(1, 5000), st.integers(0, 12), st.integers(0, 6)), max_size=25

@@ -22,13 +22,12 @@ from pydantic import BaseModel
 from torch import nn
 
 import depthwise as dw
-from depthwise.accounting import cost_of_graph
+from depthwise.analysis import cost_of_graph
 from depthwise.cli.source import default_directory
-from depthwise.compiler.artefact import render_template
-from depthwise.compiler.emit import number
+from depthwise.compiler.codegen.emit import number
 from depthwise.compiler.pipeline import show_stage
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
+from depthwise.escaping import Screen, check_c, in_c_comment, in_file_name, in_json, in_line
 from depthwise.graph import capture, show
 from depthwise.report.cost_picture import cost_picture
 from depthwise.report.network_picture import network_picture
@@ -46,9 +45,10 @@ from depthwise.report.record import (
     Reference,
 )
 from depthwise.report.svg import document, words
-from depthwise.shipping.counting import count
+from depthwise.runtime.artifact import render_template
+from depthwise.runtime.target import find_target
 from depthwise.shipping.pipeline import begin
-from depthwise.spelling import Screen, check_c, in_c_comment, in_file_name, in_json, in_line
+from depthwise.shipping.stages.counting import count
 
 ZIG = (sys.executable, "-m", "ziglang")
 STRICT = ("-O0", "-Wall", "-Wextra", "-Werror", "-trigraphs", "-Wno-unused-function")

@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from depthwise.accounting import cost
+from depthwise.analysis import cost
 from depthwise.families import construct, networks
 from depthwise.families.dense import OutputStride
 from depthwise.layers import SqueezeExcite

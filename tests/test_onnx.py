@@ -20,13 +20,13 @@ import onnx_images  # noqa: F401  (registers its rules)
 import onnx_tensors  # noqa: F401  (registers its rules)
 from onnx_adapter import RULES, Converted, Refused, convert, join
 
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.emit import emit_units
-from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import interpret
+from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.target import find_target
 
 RTOL, ATOL = 1e-5, 1e-6  # ONNX asks for 1e-3 and 1e-7
 ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad": 1e-3}  # written with four decimals

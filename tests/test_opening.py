@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from toy import HALF, NATIVE, ONE, SHAPE, SIZE, TWO, draw, make_library
 
-from depthwise.compiler import opening
-from depthwise.compiler.artefact import SHARED
-from depthwise.compiler.library import load
+from depthwise.runtime import opening
+from depthwise.runtime.artifact import SHARED
+from depthwise.runtime.library import load
 
 OTHER = ONE.replace("sinf(a[i])", "cosf(a[i])")  # other code, of the same sizes
 
@@ -103,7 +103,7 @@ def test_an_open_library_does_not_mind_what_happens_to_its_files(one, other, sav
 def test_processes_that_save_and_open_at_once_see_whole_libraries(one, other, saved):
     program = (
         "import sys, numpy as np\n"
-        "from depthwise.compiler.library import load\n"
+        "from depthwise.runtime.library import load\n"
         "x = np.load(sys.argv[1])\n"
         "found = set()\n"
         "while not sys.stdin.isatty() and len(found) < 2:\n"

@@ -9,19 +9,20 @@ import torch
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler import oracle, pipeline
-from depthwise.compiler.manifest import read_manifest
-from depthwise.compiler.memory import Arena
-from depthwise.compiler.oracle import check_plan
-from depthwise.compiler.oracle.executor import Execution
-from depthwise.compiler.oracle.memory import Fault, Region, meet
+from depthwise.compiler import pipeline
+from depthwise.compiler.lowering.views import FLOAT, Buffer, KernelCall, RowAccess, RowSpan
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.places import FLOAT, Buffer, Reach, Step, Touch
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.target import find_target
-from depthwise.compiler.threads import Parts
-from depthwise.compiler.verify import Mismatch
+from depthwise.compiler.schedule.arena import Arena
+from depthwise.compiler.schedule.threads import Parts
+from depthwise.compiler.verification import oracle
+from depthwise.compiler.verification.oracle import check_plan
+from depthwise.compiler.verification.oracle.executor import Execution
+from depthwise.compiler.verification.oracle.memory import Fault, Region, meet
+from depthwise.compiler.verification.verify import Mismatch
 from depthwise.graph import Graph, capture, export
+from depthwise.runtime.manifest import read_manifest
+from depthwise.runtime.target import find_target
 
 AARCH64 = find_target("aarch64")
 
@@ -185,9 +186,9 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 @pytest.fixture
 def everything_is_streamed(monkeypatch):
     """Let small networks be streamed for speed, and divided among threads."""
-    monkeypatch.setattr("depthwise.compiler.partition.COLD", 0)
-    monkeypatch.setattr("depthwise.compiler.partition.WINDOWS", 6_000)
-    monkeypatch.setattr("depthwise.compiler.threads.MEETING", 1.0)
+    monkeypatch.setattr("depthwise.compiler.schedule.partition.COLD", 0)
+    monkeypatch.setattr("depthwise.compiler.schedule.partition.WINDOWS", 6_000)
+    monkeypatch.setattr("depthwise.compiler.schedule.threads.MEETING", 1.0)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -229,14 +230,16 @@ def test_threads_may_come_in_any_order(graph: Graph, everything_is_streamed):  #
 # ------------------------------------------------------------------------ what is wrong is found
 
 
-def without(plan: Plan, wrong: Callable[[Step], bool]) -> Plan:
+def without(plan: Plan, wrong: Callable[[KernelCall], bool]) -> Plan:
     """Return a plan without the first step of a kind."""
     left = list(plan.steps)
     left.remove(next(step for step in left if wrong(step)))
     return replace(plan, regions=tuple(((step,),) for step in left))
 
 
-def instead(plan: Plan, wrong: Callable[[Step], bool], other: Callable[[Step], Step]) -> Plan:
+def instead(
+    plan: Plan, wrong: Callable[[KernelCall], bool], other: Callable[[KernelCall], KernelCall]
+) -> Plan:
     """Return a plan with another step for the first of a kind."""
     steps = list(plan.steps)
     at = next(i for i, step in enumerate(steps) if wrong(step))
@@ -244,30 +247,30 @@ def instead(plan: Plan, wrong: Callable[[Step], bool], other: Callable[[Step], S
     return replace(plan, regions=tuple(((step,),) for step in steps))
 
 
-def moved(step: Step, place: int, floats: int) -> Step:
+def moved(step: KernelCall, place: int, floats: int) -> KernelCall:
     """Return a step with one of its places moved."""
     there = step.places[place]
     beside = replace(there, offset=there.offset + floats)
     return replace(step, arguments=tuple(beside if a is there else a for a in step.arguments))
 
 
-def old_touch(reach: Reach, buffer: Buffer) -> Touch:
+def old_touch(reach: RowAccess, buffer: Buffer) -> RowSpan:
     """Take a view's row for its buffer's row, as streaming once did."""
     start = reach.place.offset // buffer.frame.row if buffer.frame else 0
-    return Touch(start + reach.first, start + reach.last, reach.step)
+    return RowSpan(start + reach.first, start + reach.last, reach.step)
 
 
 @pytest.mark.parametrize("name", ["focus", "thinned", "channels beside"])
 def test_rows_of_views_taken_for_rows_of_buffers(name: str, monkeypatch):
     for module in ("stream", "partition", "threads"):
-        monkeypatch.setattr(f"depthwise.compiler.{module}.find_touch", old_touch)
+        monkeypatch.setattr(f"depthwise.compiler.{module}.find_row_span", old_touch)
     plan = make_plan(graph_of(NETS[name](), 1, 3, 32, 32), AARCH64, optimize="memory")
     with pytest.raises(Mismatch, match=r"the plan for aarch64 is not .* reads .* of buffer"):
         check_plan(plan)
 
 
 def test_threads_that_do_not_meet(graph: Graph, monkeypatch, everything_is_streamed):  # noqa: ARG001
-    monkeypatch.setattr("depthwise.compiler.threads.conflict", lambda *_: False)
+    monkeypatch.setattr("depthwise.compiler.schedule.threads.conflict", lambda *_: False)
     with pytest.raises(Mismatch, match="nobody has written"):  # the last thread comes first
         check_plan(make_plan(graph, AARCH64, threads=2, optimize=None))
 
@@ -346,7 +349,7 @@ def test_faults_are_found(fault: str, graph: Graph):
     optimize, kind, other, said = FAULTS[fault]
     plan = make_plan(graph, AARCH64, optimize=optimize)
 
-    def wrong(step: Step) -> bool:
+    def wrong(step: KernelCall) -> bool:
         return kind in (step.kernel, step.comment)
 
     check_plan(plan)
@@ -359,7 +362,7 @@ def test_memory_of_a_buffer_whose_life_is_over(graph: Graph):
     first = next(step for step in plan.steps if step.kernel == "f32_conv")
     again = replace(first, name="", path="late")
     steps = [step for step in plan.steps if step is not first]
-    late: list[Step] = [first, *steps[steps.index(steps[2]) :]]
+    late: list[KernelCall] = [first, *steps[steps.index(steps[2]) :]]
     regions = tuple(((step,),) for step in (*steps[:2], *late, again))
     with pytest.raises(Mismatch, match=r"reads .* nobody has written"):
         check_plan(replace(plan, regions=regions))

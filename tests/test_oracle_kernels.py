@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from kernel_cases import TARGETS, Case, make_graph, random_arrays
 
-from depthwise.compiler.algorithms import Algorithms, candidates
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.emit import HEADERS, emit_units, header_text
-from depthwise.compiler.fused import LocalResponseNorm
-from depthwise.compiler.library import Code, align_copy, aligned_bytes
-from depthwise.compiler.oracle.executor import KERNELS, call
-from depthwise.compiler.oracle.memory import Memory
+from depthwise.compiler.codegen.emit import HEADERS, emit_units, header_text
+from depthwise.compiler.fused_ops import LocalResponseNorm
+from depthwise.compiler.lowering.algorithms import Algorithms, candidates
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.target import Target, find_target
+from depthwise.compiler.toolchain.build import compile_c
+from depthwise.compiler.verification.oracle.executor import KERNELS, call
+from depthwise.compiler.verification.oracle.memory import Memory
 from depthwise.graph import Graph, ops
 from depthwise.graph.ops import Padding
+from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.target import Target, find_target
 
 BOUND = 1e-5  # of an output's largest element
 FLAT, ONE = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1)

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import depthwise as dw
-from depthwise.compiler.oracle import check_plan
-from depthwise.compiler.partition import Optimize
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.schedule.partition import Optimize
+from depthwise.compiler.verification.oracle import check_plan
 from depthwise.graph import Graph, capture, export
+from depthwise.runtime.target import find_target
 
-NETWORKS = sorted(dw.networks())
+NETWORKS = sorted(dw.list_models())
 LEAST = {"alexnet": 67, "alexnet_torchvision": 67, "inception_v3": 75, "inception_v4": 75,
          "inception_resnet_v2": 75, "vgg16": 32}  # fmt: skip
 
@@ -32,7 +32,7 @@ CHANNELS_LAST = (
 
 
 def graph_of(name: str, size: int) -> Graph:
-    return rewrite(capture(export(dw.build(name).eval(), [(1, 3, size, size)])))
+    return rewrite(capture(export(dw.create_model(name).eval(), [(1, 3, size, size)])))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

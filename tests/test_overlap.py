@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depthwise.accounting.overlap import as_text, interior, overlap_counts, overlap_map
+from depthwise.analysis.overlap import as_text, interior, overlap_counts, overlap_map
 
 
 @pytest.mark.parametrize(

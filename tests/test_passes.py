@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.ops import DeformConv2d
 
 import depthwise as dw
-from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused, LocalResponseNorm
+from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, LocalResponseNorm
 from depthwise.compiler.passes import (
     PASSES,
     drop_identity,
@@ -32,7 +32,7 @@ from depthwise.compiler.passes import (
 )
 from depthwise.families import find_network, networks
 from depthwise.graph import Graph, capture, check, interpret, ops
-from depthwise.graph.shapes import infer_shape
+from depthwise.graph.infer import infer_shape
 
 
 def kinds(graph: Graph) -> Counter[str]:
@@ -342,7 +342,7 @@ LARGE = {
 def test_every_network_stays_itself(name):
     large = name.startswith(("alexnet", "inception", "xception"))
     size = 96 if large else min(64, find_network(name).resolution)
-    before = prepare(dw.build(name, num_classes=10), shape=(1, 3, size, size))
+    before = prepare(dw.create_model(name, num_classes=10), shape=(1, 3, size, size))
     after = before
     for rewrite in PASSES:
         after = check(rewrite(after))
@@ -366,5 +366,5 @@ LEFT = {
 
 @pytest.mark.parametrize("name", LEFT)
 def test_what_is_left_of_a_network(name):
-    graph = prepare(dw.build(name, num_classes=10), *PASSES, shape=(1, 3, 96, 96))
+    graph = prepare(dw.create_model(name, num_classes=10), *PASSES, shape=(1, 3, 96, 96))
     assert kinds(graph) == Counter(LEFT[name])

@@ -13,15 +13,15 @@ from torchvision.transforms import functional
 
 import depthwise as dw
 from depthwise.compiler import pipeline
-from depthwise.compiler.fused import Images
-from depthwise.compiler.library import Code, align_copy, aligned_bytes
+from depthwise.compiler.fused_ops import Images
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.target import find_target
-from depthwise.compiler.verify import Mismatch
+from depthwise.compiler.verification.verify import Mismatch
 from depthwise.graph import capture, interpret
 from depthwise.graph.ops import Padding
+from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.target import find_target
 from depthwise.weights import PHOTOGRAPHS
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -192,7 +192,7 @@ def test_other_networks_are_planned_as_before():
 
 @pytest.fixture(scope="module")
 def pretrained():
-    return dw.build("mobilenet_v2", weights="imagenet").eval()
+    return dw.create_model("mobilenet_v2", weights="imagenet").eval()
 
 
 @every_kind

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import depthwise as dw
-from depthwise.accounting.explain import explain
+from depthwise.analysis.explain import explain
 from depthwise.graph import trace
 from depthwise.report import network_picture
 

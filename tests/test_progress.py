@@ -10,12 +10,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from depthwise import progress
 from depthwise.bench import rounds
 from depthwise.cli import screen
-from depthwise.compiler import build, progress, tune
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.progress import PACES, Stage, say_duration, stage, track, watching
-from depthwise.compiler.target import find_target
+from depthwise.compiler.autotune import tune_algorithms as tune
+from depthwise.compiler.toolchain import build
+from depthwise.compiler.toolchain.build import compile_c
+from depthwise.progress import PACES, Stage, say_duration, stage, track, watching
+from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
 NET = """#include <stddef.h>
@@ -131,7 +133,7 @@ def test_plain_output_has_a_line_for_what_is_long_alone(capsys):
 TERMINAL = """
 import time
 from depthwise.cli.screen import waiting
-from depthwise.compiler.progress import stage, track
+from depthwise.progress import stage, track
 with waiting("tuning"):
     with stage("outer", 2, 30) as advance:
         for _ in track(range(4), "timing 4 ways", 12):

@@ -7,7 +7,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.graph import Unsupported, capture, trace
-from depthwise.graph.capture import export
+from depthwise.graph.frontends.torch.capture import export
 
 SHAPE = (1, 3, 4, 4)
 

@@ -33,7 +33,7 @@ def users_folder(tmp_path, monkeypatch):
     """Stand where the README's reader stands: with a checkpoint and a folder of photographs."""
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.chdir(tmp_path)
-    torch.save(dw.build("mobilenet_v2", num_classes=10).state_dict(), "trained.pth")
+    torch.save(dw.create_model("mobilenet_v2", num_classes=10).state_dict(), "trained.pth")
     Path("names.txt").write_text("".join(f"class number {i}\n" for i in range(10)))
     Path("photos").mkdir()
     for photo in PHOTOGRAPHS:

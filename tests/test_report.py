@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from depthwise.accounting import cost
+from depthwise.analysis import cost
 from depthwise.families import construct
 from depthwise.report import cost_picture
 from depthwise.report.cost_picture import GOOD_ROWS, group_layers

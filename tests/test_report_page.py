@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from orders import measured_elsewhere, ordered  # noqa: F401  (a fixture, used by all)
 
-from depthwise.compiler.manifest import read_manifest
-from depthwise.machine import Spread
-from depthwise.machine.record import Reading
+from depthwise.hardware import Spread
+from depthwise.hardware.record import Reading
 from depthwise.report.charts import LETTERS, field_chart, roofline_chart
 from depthwise.report.colours import COLOURS
 from depthwise.report.figures import (
@@ -32,6 +31,7 @@ from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.page import render_page
 from depthwise.report.record import Reference, Report
 from depthwise.report.roofs import Box, Roof, place_names, text_box
+from depthwise.runtime.manifest import read_manifest
 from depthwise.shipping import Build, ship
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2, "s": 1e3, "µs": 1e-3, "ns": 1e-6}

@@ -14,14 +14,14 @@ from test_compile import GIVEN, TOLERANCE, draw, flat, settle
 from test_networks import side
 from torch import nn
 
-from depthwise.compiler.build import OPTIMISE
-from depthwise.compiler.emit import emit
-from depthwise.compiler.library import ALIGNMENT
+from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.toolchain.build import OPTIMISE
 from depthwise.families import construct, networks
 from depthwise.graph import capture
+from depthwise.runtime.library import ALIGNMENT
+from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
 FLAGS = (

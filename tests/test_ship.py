@@ -16,18 +16,18 @@ from pydantic import ValidationError
 from terminal import run
 
 import depthwise as dw
-from depthwise.accounting.tables import render
+from depthwise.analysis.tables import render
 from depthwise.bench import layers
 from depthwise.bench import record as bench_record
 from depthwise.bench.record import RuntimeRecord
-from depthwise.compiler import artefact
-from depthwise.compiler.artefact import STATE
-from depthwise.machine import Spread, calibration
+from depthwise.hardware import Spread, calibration
 from depthwise.report.record import Compared, FindingRecord, LayerTimeRecord, Profiled, Report
+from depthwise.runtime import artifact as artifact
+from depthwise.runtime.artifact import STATE
 from depthwise.shipping import STAGES, Build, pipeline, ship
-from depthwise.shipping.comparing import summarise
-from depthwise.shipping.order import MOST_IMAGES, find_images
 from depthwise.shipping.pipeline import run_stages
+from depthwise.shipping.request import MOST_IMAGES, find_images
+from depthwise.shipping.stages.comparing import summarise
 from depthwise.shipping.state import Kept
 from depthwise.shipping.summary import summary
 
@@ -326,11 +326,11 @@ def test_saving_a_library_keeps_the_state_and_an_interrupt_keeps_both(copied, mo
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artefact, "exchange", interrupt)
+    monkeypatch.setattr(artifact, "exchange", interrupt)
     with pytest.raises(KeyboardInterrupt):
         library.save(copied.directory)
     assert (copied.directory / STATE / "counted.json").is_file()
-    assert (copied.directory / artefact.SOURCE).is_file()
+    assert (copied.directory / artifact.SOURCE).is_file()
     assert [p.name for p in copied.directory.parent.iterdir()] == ["out"]
 
 
@@ -344,7 +344,7 @@ def test_what_changed_is_done_again_and_what_follows_from_it(copied, monkeypatch
     shipped_before = ship(copied)
     monkeypatch.setattr(pipeline, "STAGES", quick)
 
-    (copied.directory / artefact.WEIGHTS).write_bytes(b"cut")
+    (copied.directory / artifact.WEIGHTS).write_bytes(b"cut")
     assert stages_run(copied)[0] == ["compiled"]
     assert stages_run(replace(copied, images=copied.images[:1]))[0] == PARTS[1:]
     other = tiny()

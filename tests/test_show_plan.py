@@ -8,8 +8,8 @@ from torch import nn
 from depthwise.compiler.pipeline import rewrite, show_stage
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.show_plan import show_plan
-from depthwise.compiler.target import find_target
 from depthwise.graph import capture
+from depthwise.runtime.target import find_target
 
 SHAPE = (1, 3, 32, 32)
 

@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.emit import emit
-from depthwise.compiler.library import Code, align_copy, aligned_bytes
-from depthwise.compiler.partition import Optimize
+from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.schedule.partition import Optimize
+from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.layers import GhostModule, SqueezeExcite
+from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
 
@@ -166,8 +166,8 @@ def test_streamed_networks_compute_the_same_bits(name: str, size: tuple[int, int
 
 @pytest.mark.parametrize("windows", [6_000, 12_000, 30_000])
 def test_bands_for_speed_compute_the_same_bits(windows: int, monkeypatch):
-    monkeypatch.setattr("depthwise.compiler.partition.COLD", 0)
-    monkeypatch.setattr("depthwise.compiler.partition.WINDOWS", windows)
+    monkeypatch.setattr("depthwise.compiler.schedule.partition.COLD", 0)
+    monkeypatch.setattr("depthwise.compiler.schedule.partition.WINDOWS", windows)
     torch.manual_seed(0)
     graph = graph_of(separable(2, 5), 1, 3, 40, 24)
     x = np.random.default_rng(0).standard_normal((1, 3, 40, 24), np.float32)
@@ -190,5 +190,5 @@ def test_several_images_are_not_streamed():
 
 @pytest.mark.parametrize(("optimize", "limit"), [("speed", 2.5e6), ("memory", 1.7e6)])
 def test_the_arena_of_mobilenet_v2(optimize: Optimize, limit: float):
-    graph = graph_of(dw.build("mobilenet_v2"), 1, 3, 224, 224)
+    graph = graph_of(dw.create_model("mobilenet_v2"), 1, 3, 224, 224)
     assert make_plan(graph, NATIVE, optimize=optimize).arena.bytes < limit

@@ -9,16 +9,16 @@ from rich.cells import cell_len
 from test_bench_layers import machine
 
 import depthwise as dw
-from depthwise.accounting.explain import explain, explanation_table
-from depthwise.accounting.finding import lint_table
-from depthwise.accounting.fitted import Column, FittedTable, shorten
-from depthwise.accounting.tables import compare_table, cost_table, render
-from depthwise.accounting.units import in_percent, in_ratio, in_seconds, in_units, time_unit
+from depthwise.analysis.explain import explain, explanation_table
+from depthwise.analysis.finding import lint_table
+from depthwise.analysis.fitted import Column, FittedTable, shorten
+from depthwise.analysis.tables import compare_table, cost_table, render
+from depthwise.analysis.units import in_percent, in_ratio, in_seconds, in_units, time_unit
 from depthwise.bench.layers import LayerTime, Profile
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.bench.tables import layers_table, network_table
 from depthwise.graph import trace
-from depthwise.machine.tables import machine_table
+from depthwise.hardware.tables import machine_table
 
 # the packages show the verbs themselves under these names
 NETWORKS, PREDICT = (import_module(f"depthwise.cli.{verb}") for verb in ("networks", "predict"))
@@ -29,7 +29,7 @@ NUMBER = re.compile(r"(?<![\w.,])<?\d[\d,]*(?:\.\d+)?(?:e-\d+)?x?(?![\w.,…])")
 @pytest.fixture(scope="module")
 def costs():
     names = ("mobilenet_v3_small", "resnet56_cifar")
-    return [dw.cost(dw.build(name), (1, 3, 64, 64)) for name in names]
+    return [dw.cost(dw.create_model(name), (1, 3, 64, 64)) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,11 @@ def layer_times(count):
 @pytest.fixture(scope="module")
 def tables(costs):
     """Return every table of a verb as what prints it."""
-    findings = dw.lint(dw.build("ghostnet", width=0.5), (1, 3, 64, 64))
+    findings = dw.lint(dw.create_model("ghostnet", width=0.5), (1, 3, 64, 64))
     assert findings
     return {
         "cost": cost_table(costs[0]),
-        "explain": explanation_table(explain(trace(dw.build("ghostnet"), (1, 3, 64, 64)))),
+        "explain": explanation_table(explain(trace(dw.create_model("ghostnet"), (1, 3, 64, 64)))),
         "compare": compare_table(*costs),
         "lint": lint_table(findings),
         "bench": network_table(bench_of(1e-3), 1),

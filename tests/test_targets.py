@@ -8,8 +8,8 @@ from generator import Generator
 from test_compile import TOLERANCE, draw, settle
 
 import depthwise as dw
-from depthwise.compiler.target import cpu_features, find_target
 from depthwise.families import construct
+from depthwise.runtime.target import cpu_features, find_target
 
 NETWORKS = {
     "mobilenet_v3_small": (lambda: construct("mobilenet_v3_small", num_classes=10), (1, 3, 64, 64)),

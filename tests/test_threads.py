@@ -12,15 +12,15 @@ from torch import nn
 from torchvision.ops import DeformConv2d
 
 import depthwise as dw
-from depthwise.compiler.build import compile_c, thread_flags
-from depthwise.compiler.emit import emit
-from depthwise.compiler.library import Code, Library, align_copy, aligned_bytes
+from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.places import Step
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.target import find_target
-from depthwise.compiler.threads import Box, Divider, Share, conflict, cut, divide
+from depthwise.compiler.schedule.threads import Box, Divider, Share, conflict, cut, divide
+from depthwise.compiler.toolchain.build import compile_c, thread_flags
 from depthwise.graph import Graph, capture, export
+from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
+from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
 
@@ -41,9 +41,9 @@ class Deformed(nn.Module):
 
 NETS = {
     "deformed": Deformed,
-    "mobilenet_v3_small": lambda: dw.build("mobilenet_v3_small", num_classes=10),
-    "ghostnet": lambda: dw.build("ghostnet", num_classes=10),
-    "googlenet": lambda: dw.build("googlenet", num_classes=10),
+    "mobilenet_v3_small": lambda: dw.create_model("mobilenet_v3_small", num_classes=10),
+    "ghostnet": lambda: dw.create_model("ghostnet", num_classes=10),
+    "googlenet": lambda: dw.create_model("googlenet", num_classes=10),
     "grouped and transposed": lambda: nn.Sequential(
         nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1, groups=2),
         nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.MaxPool2d(2), nn.Conv2d(32, 10, 3),
@@ -75,7 +75,9 @@ def run(plan: Plan, x: np.ndarray, times: int = 1) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_compute_the_same_bits(name: str, threads: int, graphs, monkeypatch):
-    monkeypatch.setattr("depthwise.compiler.threads.MEETING", 1.0)  # divides what is small as well
+    monkeypatch.setattr(
+        "depthwise.compiler.schedule.threads.MEETING", 1.0
+    )  # divides what is small as well
     x = np.random.default_rng(0).standard_normal((1, 3, 96, 80), np.float32)
     alone, shared = (make_plan(graphs[name], NATIVE, threads=n) for n in (1, threads))
     assert any(len(region) == threads for region in shared.regions)
@@ -165,7 +167,9 @@ def test_boxes_overlap_in_rows_and_channels():
 
 
 def half(writes: Box, reads: Box | None = None) -> Share:
-    return Share((Step("f32_copy", (), "", ""),), (reads,) if reads else (), (writes,), 5000.0)
+    return Share(
+        (KernelCall("f32_copy", (), "", ""),), (reads,) if reads else (), (writes,), 5000.0
+    )
 
 
 def test_threads_meet_only_where_one_needs_what_another_wrote():

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from depthwise.compiler.emit import emit_units
+from depthwise.compiler.codegen.emit import emit_units
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.pipeline import UNITS, rewrite
-from depthwise.compiler.places import Place
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.target import find_target
-from depthwise.compiler.trace import Trace, find_index, find_pieces, without_sources
+from depthwise.compiler.verification.trace import Trace, find_index, find_pieces, without_sources
 from depthwise.graph import capture, interpret
+from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
 # an image of 2 x 3 pixels of 4 floats, 2 channels of it, in rows of 5 pixels
-IMAGE = Place(2, 5, (1, 2, 2, 3), (40, 1, 20, 4))
+IMAGE = TensorView(2, 5, (1, 2, 2, 3), (40, 1, 20, 4))
 
 
 class Mixed(nn.Module):
@@ -104,17 +104,17 @@ def test_the_librarys_own_kernels_are_looked_at_and_not_compiled_again(graph, th
         (IMAGE.part(2, 1, 1), (slice(0, 1, 1), slice(0, 2, 1), slice(1, 2, 1), slice(0, 3, 1))),
         (IMAGE.part(1, 1, 1), (slice(0, 1, 1), slice(1, 2, 1), slice(0, 2, 1), slice(0, 3, 1))),
         (  # every other pixel, from the second on
-            Place(2, 9, (1, 2, 2, 1), (40, 1, 20, 8)),
+            TensorView(2, 9, (1, 2, 2, 1), (40, 1, 20, 8)),
             (slice(0, 1, 1), slice(0, 2, 1), slice(0, 2, 1), slice(1, 2, 1)),
         ),
         (
-            Place(2, 5, (1, 2, 2, 2), (40, 1, 20, 8)),
+            TensorView(2, 5, (1, 2, 2, 2), (40, 1, 20, 8)),
             (slice(0, 1, 1), slice(0, 2, 1), slice(0, 2, 1), slice(0, 3, 2)),
         ),
-        (Place(2, 0, (1, 2, 2, 3), (40, 1, 20, 4)), None),  # in the border
-        (Place(2, 17, (1, 2, 2, 3), (40, 1, 20, 4)), None),  # beyond the row
-        (Place(2, 5, (2, 2, 3), (1, 20, 4)), None),  # of another rank
-        (Place(2, 5, (1, 2, 3, 2), (40, 1, 4, 20)), None),  # turned
+        (TensorView(2, 0, (1, 2, 2, 3), (40, 1, 20, 4)), None),  # in the border
+        (TensorView(2, 17, (1, 2, 2, 3), (40, 1, 20, 4)), None),  # beyond the row
+        (TensorView(2, 5, (2, 2, 3), (1, 20, 4)), None),  # of another rank
+        (TensorView(2, 5, (1, 2, 3, 2), (40, 1, 4, 20)), None),  # turned
     ],
 )
 def test_what_lies_in_a_part_of_a_place(part, index):

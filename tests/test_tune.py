@@ -11,27 +11,34 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.cli import main
-from depthwise.compiler import pipeline, trials
-from depthwise.compiler.algorithms import (
+from depthwise.compiler import pipeline
+from depthwise.compiler.autotune import measurements as trials
+from depthwise.compiler.autotune.measurements import Measurement, MeasurementCache
+from depthwise.compiler.autotune.step_timer import build_clocked
+from depthwise.compiler.autotune.tune_algorithms import (
+    PartOf,
+    Rounds,
+    _turn,
+    fastest_algorithms,
+    measure_parts,
+)
+from depthwise.compiler.autotune.tune_streams import WINDOWS, fastest_groups
+from depthwise.compiler.codegen.emit import emit, emit_together, emit_units
+from depthwise.compiler.lowering.algorithms import (
     MOST,
     Algorithm,
+    ConvWorkload,
     Direct,
-    Layer,
     Winograd,
     candidates,
     choose,
 )
-from depthwise.compiler.clock import build_clocked
-from depthwise.compiler.emit import emit, emit_together, emit_units
-from depthwise.compiler.partition import Group, fastest, single
 from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.schedule.partition import Group, fastest, single
 from depthwise.compiler.show_plan import show_plan
-from depthwise.compiler.target import TARGETS, find_target
-from depthwise.compiler.trials import Trial, TrialCache
-from depthwise.compiler.tune import PartOf, Rounds, _turn, fastest_algorithms, measure_parts
-from depthwise.compiler.tune_streams import WINDOWS, fastest_groups
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
+from depthwise.runtime.target import TARGETS, find_target
 
 NATIVE = find_target("native")
 V4 = find_target("x86-64-v4")
@@ -67,9 +74,9 @@ def cache(monkeypatch, tmp_path):
     return tmp_path / "trials"
 
 
-def trial(*ratios: float) -> Trial:
+def trial(*ratios: float) -> Measurement:
     tried = [Direct(7, n + 1, False) for n in range(len(ratios))]
-    return Trial.of_rounds(tried, np.array([[2e-3], [1e-3]]) * np.array(ratios))
+    return Measurement.of_rounds(tried, np.array([[2e-3], [1e-3]]) * np.array(ratios))
 
 
 @pytest.mark.parametrize(("ratios", "vectors", "remark"), [
@@ -89,7 +96,7 @@ def test_rounds_are_compared_one_by_one():
     # the second is faster in two rounds of three, yet slower in the median of all
     rounds = np.array([[1.0, 0.9], [2.0, 2.4], [9.0, 8.1]])
     ways = [Direct(7, 1, False), Direct(7, 2, False)]
-    assert Trial.of_rounds(ways, rounds).ratios == pytest.approx((1.0, 0.9))
+    assert Measurement.of_rounds(ways, rounds).ratios == pytest.approx((1.0, 0.9))
 
 
 def test_the_plan_and_the_c_say_what_was_chosen():
@@ -126,7 +133,7 @@ def test_damaged_and_foreign_trials_are_measured_again(cache, monkeypatch):
     assert timer.calls == 2
     layer = next(layer for layer in found if len(candidates(layer, NATIVE)) > 2)
     ways = candidates(layer, NATIVE)
-    kept = TrialCache(NATIVE, None)
+    kept = MeasurementCache(NATIVE, None)
     whole = kept.find(layer, ways)
     assert whole
     for wrong in ((), whole.ratios[1:], (0.0,) * len(ways), (float("nan"),) * len(ways)):
@@ -140,9 +147,9 @@ def test_damaged_and_foreign_trials_are_measured_again(cache, monkeypatch):
 
 def test_trials_differ_by_target_compiler_and_kernels(monkeypatch):
     layer = next(iter(make_plan(graph(), NATIVE).algorithms))
-    paths = {TrialCache(target, None).path(layer) for target in TARGETS}
+    paths = {MeasurementCache(target, None).path(layer) for target in TARGETS}
     monkeypatch.setattr(trials, "header_text", lambda name: f"another {name}")
-    paths.add(TrialCache(NATIVE, None).path(layer))
+    paths.add(MeasurementCache(NATIVE, None).path(layer))
     assert len(paths) == len(TARGETS) + 1
 
 
@@ -160,12 +167,12 @@ def test_other_targets_and_the_smallest_arena_take_the_defaults(monkeypatch):
 
 
 LAYERS = [
-    Layer(1, 14, 14, 14, 1, (1, 1), 80, 480, 1),
-    Layer(1, 7, 7, 49, 1, (1, 1), 960, 160, 1),
-    Layer(1, 1, 1, 1, 1, None, 1280, 1000, 1),
-    Layer(1, 14, 14, 14, 9, (3, 3), 256, 256, 1),
-    Layer(2, 9, 5, 5, 9, None, 4, 4, 8),
-    Layer(1, 1, 1, 1, 1, (1, 1), 1, 1, 1),
+    ConvWorkload(1, 14, 14, 14, 1, (1, 1), 80, 480, 1),
+    ConvWorkload(1, 7, 7, 49, 1, (1, 1), 960, 160, 1),
+    ConvWorkload(1, 1, 1, 1, 1, None, 1280, 1000, 1),
+    ConvWorkload(1, 14, 14, 14, 9, (3, 3), 256, 256, 1),
+    ConvWorkload(2, 9, 5, 5, 9, None, 4, 4, 8),
+    ConvWorkload(1, 1, 1, 1, 1, (1, 1), 1, 1, 1),
 ]
 
 
@@ -181,7 +188,7 @@ def test_candidates_are_few_and_start_with_the_default(layer, target):
 
 
 def test_winograd_and_direct_are_tried_where_they_are_close():
-    ways = candidates(Layer(1, 56, 56, 56, 9, (3, 3), 8, 8, 1), V4)
+    ways = candidates(ConvWorkload(1, 56, 56, 56, 9, (3, 3), 8, 8, 1), V4)
     assert {type(way) for way in ways} == {Winograd, Direct}
 
 
@@ -192,7 +199,7 @@ def test_every_way_computes_the_same():
     expected = interpret(made, x.astype(np.float64))[made.outputs[0].value]
     tried = {layer: candidates(layer, NATIVE) for layer in make_plan(made, NATIVE).algorithms}
     for turn in range(MOST):
-        chosen: dict[Layer, Algorithm] = dict(_turn(tried, turn))
+        chosen: dict[ConvWorkload, Algorithm] = dict(_turn(tried, turn))
         found = run(make_plan(made, NATIVE, algorithms=chosen), x)
         assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
 

@@ -10,12 +10,19 @@ import torch
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler.difference import BLOCK, relative_error
-from depthwise.compiler.manifest import LayerError, Verification
-from depthwise.compiler.trace import Elements, Piece
-from depthwise.compiler.verify import HIDDEN, RANDOM, SENSITIVE, TOLERANCE, Mismatch, verify
+from depthwise.compiler.verification.difference import BLOCK, relative_error
+from depthwise.compiler.verification.trace import Elements, Piece
+from depthwise.compiler.verification.verify import (
+    HIDDEN,
+    RANDOM,
+    SENSITIVE,
+    TOLERANCE,
+    Mismatch,
+    verify,
+)
 from depthwise.graph import Unsupported, capture, interpret
-from depthwise.graph.capture import export
+from depthwise.graph.frontends.torch.capture import export
+from depthwise.runtime.manifest import LayerError, Verification
 
 
 class Interpreted:
@@ -64,7 +71,7 @@ def small():
 
 
 def test_a_right_library_passes_with_every_value_compared():
-    net = dw.build("mobilenet_v2", width=0.35)
+    net = dw.create_model("mobilenet_v2", width=0.35)
     found = Interpreted(net, (1, 3, 32, 32)).verify([np.ones((1, 3, 32, 32), np.float32)])
     assert found.inputs == RANDOM + 1
     assert 0 < found.error < 1e-5

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler.artefact import WEB
-from depthwise.compiler.library import Library
+from depthwise.runtime.artifact import WEB
+from depthwise.runtime.library import Library
 from depthwise.weights.preprocessing import Preprocessing
 
 SIDE = 32
@@ -60,10 +60,10 @@ class Sums(nn.Module):
 def with_labels(library, preprocessing=PREPROCESSING):
     """Return the library with class names, and with what it takes images through."""
     update = {"labels": LABELS, "preprocessing": preprocessing.model_dump(mode="json")}
-    artefact = library._artefact
-    network = artefact.manifest.network.model_copy(update=update)
-    manifest = artefact.manifest.model_copy(update={"network": network})
-    return Library(type(artefact)(manifest, artefact.source, artefact.weights, artefact.shared))
+    artifact = library._artefact
+    network = artifact.manifest.network.model_copy(update=update)
+    manifest = artifact.manifest.model_copy(update={"network": network})
+    return Library(type(artifact)(manifest, artifact.source, artifact.weights, artifact.shared))
 
 
 @pytest.fixture(scope="module")

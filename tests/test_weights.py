@@ -283,7 +283,7 @@ def test_refuses_a_file_of_something_else(tiny, tmp_path):
 
 
 def test_bundled_weights_carry_their_record():
-    net = dw.build("mobilenet_v2", weights="imagenet")
+    net = dw.create_model("mobilenet_v2", weights="imagenet")
     record = net.pretrained
     assert sum(p.numel() for p in net.parameters()) == 3_504_872
     assert record.sha256.startswith("b0353104")
@@ -339,10 +339,10 @@ def test_a_bad_record_is_refused(tmp_path):
 
 def test_the_public_names_are_there_in_any_order_of_import():
     assert set(dw.__all__) <= set(dir(dw))
-    first = "import depthwise.families, depthwise; print(*depthwise.networks())"
+    first = "import depthwise.families, depthwise; print(*depthwise.list_models())"
     done = subprocess.run(
         [sys.executable, "-c", first], capture_output=True, text=True, check=True
     )  # fmt: skip
-    assert done.stdout.split() == dw.networks()
+    assert done.stdout.split() == dw.list_models()
     with pytest.raises(AttributeError, match="module 'depthwise' has no attribute 'biuld'"):
         dw.biuld  # noqa: B018

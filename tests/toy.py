@@ -4,18 +4,18 @@ import subprocess
 
 import numpy as np
 
-from depthwise.compiler.artefact import Artefact, hash_weights
-from depthwise.compiler.build import compile_c, find_compiler
-from depthwise.compiler.cache import hash_bytes
-from depthwise.compiler.library import Library
-from depthwise.compiler.manifest import (
+from depthwise.compiler.toolchain.build import compile_c, find_compiler
+from depthwise.files.cache import hash_bytes
+from depthwise.runtime.artifact import Artifact, hash_weights
+from depthwise.runtime.library import Library
+from depthwise.runtime.manifest import (
     BuildRecord,
     Manifest,
     MemoryRecord,
     NetworkRecord,
     TensorRecord,
 )
-from depthwise.compiler.target import find_target
+from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
 SIZE = 6000
@@ -100,7 +100,7 @@ def make_library(body=ONE, names=("",), target="native", cc=None):
             arena_bytes=arena, weights_bytes=8, weights_sha256=hash_weights(WEIGHTS)
         ),
     )
-    return Library(Artefact(manifest, source, WEIGHTS.view(np.uint8), shared))
+    return Library(Artifact(manifest, source, WEIGHTS.view(np.uint8), shared))
 
 
 def draw(shape, seed=0):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from depthwise.accounting import cost
+from depthwise.analysis import cost
 from depthwise.families import construct
 from depthwise.report import cost_picture
 

@@ -24,17 +24,17 @@ import numpy as np
 import torch
 
 import depthwise as dw
-from depthwise.compiler.algorithms import direct_only
-from depthwise.compiler.build import compile_c
-from depthwise.compiler.emit import emit
-from depthwise.compiler.pack import Tile, best_tiles
+from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.lowering.algorithms import direct_only
+from depthwise.compiler.lowering.packing import Tile, best_tiles
+from depthwise.compiler.lowering.views import KernelCall, TensorView
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.places import Place, Step
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.target import find_target
+from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
-from depthwise.machine.probes import READ_VECTORS, Probes, fma_rate
-from depthwise.machine.reuse import numbers_of
+from depthwise.hardware.probes import READ_VECTORS, Probes, fma_rate
+from depthwise.latency.cache_model import numbers_of
+from depthwise.runtime.target import find_target
 
 SIDES = {"xception": 299}
 NETWORKS = (
@@ -61,7 +61,7 @@ class Layer:
     shape: str
     network: str
     plan: Plan
-    step: Step
+    step: KernelCall
     macs: int
     weight_floats: int
     tile: str
@@ -99,7 +99,7 @@ def layers(networks: Sequence[str]) -> Iterator[Layer]:
         for step in plan.steps:
             if step.kernel not in ("f32_conv", "f32_depthwise"):
                 continue
-            key = (step.kernel, *(a for a in step.arguments if not isinstance(a, Place)))
+            key = (step.kernel, *(a for a in step.arguments if not isinstance(a, TensorView)))
             if key not in seen:
                 seen.add(key)
                 yield make_layer(network, plan, step)
@@ -109,10 +109,10 @@ def read_graph(network: str) -> Graph:
     """Return a network's graph as its plan is made from."""
     torch.manual_seed(0)
     side = SIDES.get(network, 224)
-    return rewrite(capture(export(dw.build(network).eval(), [(1, 3, side, side)])))
+    return rewrite(capture(export(dw.create_model(network).eval(), [(1, 3, side, side)])))
 
 
-def make_layer(network: str, plan: Plan, step: Step) -> Layer:
+def make_layer(network: str, plan: Plan, step: KernelCall) -> Layer:
     """Return a call cut to a band of rows, described."""
     a = numbers_of(step)
     height, width = (1, 1, *plan.places[step.name].shape)[-2:]

@@ -6,17 +6,17 @@ from statistics import median
 
 import numpy as np
 
-from depthwise.accounting.count import count_macs
+from depthwise.analysis.count import count_macs
 from depthwise.bench.least import Bound, bound, bytes_moved, products
 from depthwise.bench.peak import measure_peak
-from depthwise.compiler.clock import LEAST_RUNS, build_clocked
-from depthwise.compiler.fused import Fused
-from depthwise.compiler.places import Step
+from depthwise.compiler.autotune.step_timer import LEAST_RUNS, build_clocked
+from depthwise.compiler.fused_ops import Fused
+from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.graph import Node, Shape
-from depthwise.machine import Machine, calibrate
-from depthwise.machine.load import Watch
-from depthwise.machine.record import TOLERANCE
+from depthwise.hardware import Machine, calibrate
+from depthwise.hardware.load import Watch
+from depthwise.hardware.record import TOLERANCE
 
 TURNS = 5  # of a profile: the peak is measured before each and after the last
 TICK = 5e-8  # seconds that the clock may be off at each call: no roof is wrong for so little
@@ -134,7 +134,7 @@ def usual(runs: np.ndarray) -> np.ndarray:
 
 
 def _rows(plan: Plan, seconds: np.ndarray) -> list[LayerTime]:
-    groups: dict[tuple[str, str], list[tuple[Step, float]]] = {}
+    groups: dict[tuple[str, str], list[tuple[KernelCall, float]]] = {}
     for step, time in zip(plan.steps, seconds.tolist(), strict=True):
         # a streamed layer has a step a window, and other layers' between them
         groups.setdefault((step.name, step.kernel), []).append((step, time))
@@ -156,7 +156,7 @@ def _rows(plan: Plan, seconds: np.ndarray) -> list[LayerTime]:
     return rows
 
 
-def _row(plan: Plan, timed: list[tuple[Step, float]]) -> LayerTime:
+def _row(plan: Plan, timed: list[tuple[KernelCall, float]]) -> LayerTime:
     first = timed[0][0]
     comments = list(dict.fromkeys(step.comment for step, _ in timed if step.comment))
     shape = plan.graph.type(first.name).shape if first.name else ()
@@ -165,7 +165,7 @@ def _row(plan: Plan, timed: list[tuple[Step, float]]) -> LayerTime:
     return LayerTime(first.path, first.name, first.kernel, shape, comment, len(timed), seconds)
 
 
-def _needed(macs: int, steps: list[Step]) -> int:
+def _needed(macs: int, steps: list[KernelCall]) -> int:
     """Return the multiply-adds that steps do, none counted that only fills up tiles or borders."""
     done = [products(step) for step in steps]
     return macs if None in done else min(macs, sum(filter(None, done)))

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
-from depthwise.compiler.fused import Fused
-from depthwise.compiler.places import FLOAT, Step
+from depthwise.compiler.fused_ops import Fused
+from depthwise.compiler.lowering.views import FLOAT, KernelCall
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.ops import Op, Pair
-from depthwise.machine import Machine
-from depthwise.machine.record import LEVELS
-from depthwise.machine.reuse import numbers_of
+from depthwise.hardware import Machine
+from depthwise.hardware.record import LEVELS
+from depthwise.latency.cache_model import numbers_of
 
 FILLED = 0.9  # of the lanes
 
@@ -51,7 +51,7 @@ def seconds_to_move(size: float, machine: Machine) -> float:
     return seconds + size / (1e9 * machine.gigabytes("memory"))
 
 
-def products(step: Step) -> int | None:
+def products(step: KernelCall) -> int | None:
     """Return the multiply-adds of one call, outputs of whole lanes aside; None of other kernels.
 
     Winograd's are those between its transforms, fewer than the layer is counted with.
@@ -72,7 +72,7 @@ def products(step: Step) -> int | None:
     return prod(a[name] for name in names)
 
 
-def bytes_moved(graph: Graph, node: Node, steps: Sequence[Step]) -> int:
+def bytes_moved(graph: Graph, node: Node, steps: Sequence[KernelCall]) -> int:
     """Return the bytes that a node reads, weights among them, or writes: the more of the two.
 
     A core reads and writes at once, so that no more is certain. `steps` are the calls that compute

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from functools import cache
 
-from depthwise.compiler.target import find_target
-from depthwise.machine import Machine, calibrate, find
-from depthwise.machine.probes import Probes, fma_rate
-from depthwise.machine.record import TOLERANCE
+from depthwise.hardware import Machine, calibrate, find
+from depthwise.hardware.probes import Probes, fma_rate
+from depthwise.hardware.record import TOLERANCE
+from depthwise.runtime.target import find_target
 
 STEPS = (
     500_000  # about 2 ms: longer than cores take to change their clocks back, shorter than a slice

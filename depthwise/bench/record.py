@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from depthwise.bench.peers import DIRECT, OURS
-from depthwise.machine.load import Load
-from depthwise.machine.record import share_of
+from depthwise.hardware.load import Load
+from depthwise.hardware.record import share_of
 
 UNEVEN = 2.0  # a runtime's slow runs to its fast ones: idle, ours 1.04 and PyTorch's up to 1.4
 

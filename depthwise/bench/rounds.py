@@ -12,13 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
-from depthwise.bench.case import Case, Question, write_case
+from depthwise.bench.exported_model import Case, Question, write_case
 from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
-from depthwise.compiler import children
-from depthwise.compiler.progress import track
-from depthwise.machine.load import Watch
+from depthwise.compiler.toolchain import children
+from depthwise.hardware.load import Watch
+from depthwise.progress import track
 
 TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5

@@ -3,14 +3,14 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from depthwise.accounting.fitted import Column, FittedTable
-from depthwise.accounting.tables import in_shape
-from depthwise.accounting.units import TimeUnit, in_percent, in_units, time_unit
+from depthwise.analysis.fitted import Column, FittedTable
+from depthwise.analysis.tables import in_shape
+from depthwise.analysis.units import TimeUnit, in_percent, in_units, time_unit
 from depthwise.bench.layers import LayerTime, Profile
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
-from depthwise.machine import Machine
-from depthwise.machine.record import share_of
-from depthwise.spelling import counted
+from depthwise.escaping import counted
+from depthwise.hardware import Machine
+from depthwise.hardware.record import share_of
 
 NONE = "–"  # where there is no share, for more was reached than there should be
 

@@ -11,10 +11,10 @@ from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Threads, Weights
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import open_network, parse_settings, parse_shapes
-from depthwise.spelling import in_json
+from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
-    from depthwise.bench.case import Question
+    from depthwise.bench.exported_model import Question
     from depthwise.bench.record import BenchRecord
 
 
@@ -63,7 +63,7 @@ def _open(
 ) -> "Question":
     import torch  # noqa: PLC0415
 
-    from depthwise.bench.case import Question  # noqa: PLC0415
+    from depthwise.bench.exported_model import Question  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
     net, shapes = open_network(network, options, weights, parse_shapes(shape))
@@ -77,9 +77,9 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
     from depthwise.bench.tables import layers_table  # noqa: PLC0415
     from depthwise.compiler import pipeline  # noqa: PLC0415
     from depthwise.compiler.plan import make_plan  # noqa: PLC0415
-    from depthwise.compiler.target import find_target  # noqa: PLC0415
     from depthwise.graph import capture  # noqa: PLC0415
-    from depthwise.machine import find  # noqa: PLC0415
+    from depthwise.hardware import find  # noqa: PLC0415
+    from depthwise.runtime.target import find_target  # noqa: PLC0415
 
     rows = []
     for question in questions:
@@ -99,11 +99,11 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
 def _compare(
     questions: "list[Question]", peers: str | None, threads: int, rounds: int, silent: bool
 ) -> "BenchRecord":
+    from depthwise.bench.environment import describe_machine, describe_software  # noqa: PLC0415
     from depthwise.bench.peak import known_machine  # noqa: PLC0415
     from depthwise.bench.peers import find_peers  # noqa: PLC0415
     from depthwise.bench.record import BenchRecord  # noqa: PLC0415
     from depthwise.bench.rounds import TOLERANCE, compare  # noqa: PLC0415
-    from depthwise.bench.surroundings import describe_machine, describe_software  # noqa: PLC0415
     from depthwise.bench.tables import network_table  # noqa: PLC0415
 
     chosen = find_peers(peers)

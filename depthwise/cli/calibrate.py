@@ -7,7 +7,7 @@ from rich.text import Text
 
 from depthwise.cli.options import AsJson
 from depthwise.cli.screen import screen, waiting
-from depthwise.spelling import Screen
+from depthwise.escaping import Screen
 
 
 def calibrate(
@@ -22,8 +22,8 @@ def calibrate(
     """
     with waiting("measuring this machine: let nothing else run on it") as status:
         from depthwise import machine  # noqa: PLC0415
-        from depthwise.machine.kernels import is_current, time_kernels  # noqa: PLC0415
-        from depthwise.machine.tables import machine_table, not_kept  # noqa: PLC0415
+        from depthwise.hardware.tables import machine_table, not_kept  # noqa: PLC0415
+        from depthwise.latency.fit import is_current, time_kernels  # noqa: PLC0415
 
         found = (None if again else machine.find()) or machine.calibrate()
         if not found.disturbed and not is_current(found):

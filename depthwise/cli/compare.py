@@ -25,8 +25,8 @@ def compare(
 ) -> None:
     """Compare the costs of two networks: conv:standard and conv:separable, say."""
     with waiting(f"counting {first} and {second}"):
-        from depthwise.accounting import cost as count  # noqa: PLC0415
-        from depthwise.accounting.tables import compare_table  # noqa: PLC0415
+        from depthwise.analysis import cost as count  # noqa: PLC0415
+        from depthwise.analysis.tables import compare_table  # noqa: PLC0415
 
         costs = []
         for spec, settings in ((first, first_settings), (second, second_settings)):

@@ -22,10 +22,10 @@ from depthwise.cli.options import (
 )
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import default_directory, open_network, parse_settings, parse_shapes
-from depthwise.spelling import in_line
+from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
-    from depthwise.compiler.manifest import Manifest
+    from depthwise.runtime.manifest import Manifest
 
 
 def compile(
@@ -54,8 +54,8 @@ def compile(
     """Compile a network to C and a shared library, and verify it against PyTorch."""
     with waiting(f"compiling {network} for {target}"):
         from depthwise.compiler import pipeline  # noqa: PLC0415
-        from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
-        from depthwise.compiler.target import find_target  # noqa: PLC0415
+        from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
+        from depthwise.runtime.target import find_target  # noqa: PLC0415
 
         name = find_target(target).name
         directory = out or default_directory(network, name)
@@ -84,7 +84,7 @@ def compile(
 
 
 def _summary(manifest: "Manifest") -> str:
-    from depthwise.accounting.units import in_units  # noqa: PLC0415
+    from depthwise.analysis.units import in_units  # noqa: PLC0415
 
     memory, verification = manifest.memory, manifest.verification
     if verification is None:

@@ -12,7 +12,7 @@ from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import describe, parse_settings, parse_shapes, resolve
 
 if TYPE_CHECKING:
-    from depthwise.machine import Machine
+    from depthwise.hardware import Machine
 
 
 def cost(
@@ -40,9 +40,9 @@ def cost(
     if out:
         check_folder("--out", out)
     with waiting(f"counting {network}"):
-        from depthwise.accounting import cost_of_graph, explain  # noqa: PLC0415
-        from depthwise.accounting.explain import explanation_table  # noqa: PLC0415
-        from depthwise.accounting.tables import cost_table  # noqa: PLC0415
+        from depthwise.analysis import cost_of_graph, explain  # noqa: PLC0415
+        from depthwise.analysis.explain import explanation_table  # noqa: PLC0415
+        from depthwise.analysis.tables import cost_table  # noqa: PLC0415
         from depthwise.graph import trace  # noqa: PLC0415
 
         here = _find_machine() if timed else None
@@ -51,7 +51,7 @@ def cost(
         graph = trace(net, *(parse_shapes(shape) or (usual,)))
         found = cost_of_graph(graph, network)
         if here:
-            from depthwise.machine.prediction import with_latency  # noqa: PLC0415
+            from depthwise.latency.predict import with_latency  # noqa: PLC0415
 
             found = with_latency(found, graph, here)
         if out:
@@ -71,7 +71,7 @@ def cost(
 
 
 def _find_machine() -> "Machine":
-    from depthwise.machine import find  # noqa: PLC0415
+    from depthwise.hardware import find  # noqa: PLC0415
 
     here = find()
     if here is None:

@@ -10,7 +10,7 @@ from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes
 from depthwise.cli.screen import waiting
 from depthwise.cli.source import check_elements, describe, parse_settings, parse_shapes
-from depthwise.spelling import in_file_name, in_line
+from depthwise.escaping import in_file_name, in_line
 
 OF_CONV = "For `draw conv`: "
 

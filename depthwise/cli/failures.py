@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from depthwise import __version__
 from depthwise.cli.users_code import describe, users_line
-from depthwise.spelling import in_line, text_of
+from depthwise.escaping import in_line, text_of
 
 BAD_INPUT = 2
 OUR_FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -44,7 +44,7 @@ def say(message: str) -> None:
     """Say something on standard error, in red; nobody hears of it where that cannot be written."""
     from rich.text import Text  # noqa: PLC0415
 
-    from depthwise.spelling import Screen  # noqa: PLC0415
+    from depthwise.escaping import Screen  # noqa: PLC0415
 
     with suppress(OSError, ValueError):
         Screen(stderr=True).print(Text(f"depthwise: {message}", style="red"), soft_wrap=True)

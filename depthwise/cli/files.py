@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from depthwise.compiler.disk import workspace
+from depthwise.files.atomic import workspace
 
 
 def check_folder(option: str, path: Path) -> None:

@@ -24,8 +24,8 @@ def lint(
 ) -> None:
     """Warn of a bad design: where, what, why, what to do. Exits with 1 where it warns."""
     with waiting(f"looking at {network}"):
-        from depthwise.accounting import lint as find  # noqa: PLC0415
-        from depthwise.accounting.finding import lint_table  # noqa: PLC0415
+        from depthwise.analysis import lint as find  # noqa: PLC0415
+        from depthwise.analysis.finding import lint_table  # noqa: PLC0415
 
         net, usual = describe(network, parse_settings(settings))
         findings = find(net, *(parse_shapes(shape) or (usual,)), object_size=object_size)

@@ -38,8 +38,8 @@ def _describe_all() -> list[dict]:
 
 
 def _print_table(rows: list[dict]) -> None:
-    from depthwise.accounting.fitted import Column, FittedTable  # noqa: PLC0415
-    from depthwise.accounting.units import in_units  # noqa: PLC0415
+    from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
+    from depthwise.analysis.units import in_units  # noqa: PLC0415
 
     columns = (
         Column("network", kind="name", least=20),

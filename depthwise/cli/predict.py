@@ -12,15 +12,15 @@ from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import NETWORK, NETWORK_HELP, WEIGHTS, AsJson, Settings, Shapes, Weights
 from depthwise.cli.screen import name_left_out, say, screen, waiting
 from depthwise.cli.source import is_untrained, open_network, parse_settings, parse_shapes
-from depthwise.spelling import in_line
+from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from depthwise.cli.source import Net, Shape
-    from depthwise.compiler.library import Library
-    from depthwise.compiler.manifest import PreparationRecord
+    from depthwise.runtime.library import Library
+    from depthwise.runtime.manifest import PreparationRecord
     from depthwise.weights import Preprocessing
     from depthwise.weights.classes import Guess
 
@@ -76,7 +76,7 @@ def predict(
 
 def _find_images(places: list[Path]) -> list[Path]:
     """Return the images that are named, and those in the folders that are."""
-    from depthwise.shipping.order import SUFFIXES, list_images  # noqa: PLC0415
+    from depthwise.shipping.request import SUFFIXES, list_images  # noqa: PLC0415
 
     found: list[Path] = []
     for place in places:
@@ -108,7 +108,7 @@ def _network(
     import torch  # noqa: PLC0415
     from torch import nn  # noqa: PLC0415
 
-    from depthwise.graph.exported import as_module  # noqa: PLC0415
+    from depthwise.graph.frontends.torch.exported import as_module  # noqa: PLC0415
     from depthwise.weights import find_pretrained  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, class_names  # noqa: PLC0415
 
@@ -133,7 +133,7 @@ def _library(directory: Path, file: Path | None) -> "tuple[Preprocessing, Guesse
 
     Raises ValueError where it is no classifier.
     """
-    from depthwise.compiler.library import load  # noqa: PLC0415
+    from depthwise.runtime.library import load  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, usual_names  # noqa: PLC0415
     from depthwise.weights.labels import check_labels, read_label_file  # noqa: PLC0415
 
@@ -216,7 +216,7 @@ def _as_rows(best: "list[Guess]") -> list[dict]:
 
 
 def _print_table(guesses: "dict[str, list[Guess]]") -> None:
-    from depthwise.accounting.fitted import Column, FittedTable  # noqa: PLC0415
+    from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
 
     columns = (Column(""), Column("", kind="name"))
     for photo, best in guesses.items():

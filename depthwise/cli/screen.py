@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.text import Text
 
-from depthwise.compiler.progress import COLUMNS, Stage, watching
-from depthwise.spelling import Screen, in_line
+from depthwise.escaping import Screen, in_line
+from depthwise.progress import COLUMNS, Stage, watching
 
 MOST_NAMED = 4  # images, in one message
 WORTH_A_LINE = 60.0  # seconds

@@ -36,7 +36,7 @@ from depthwise.cli.source import (
     parse_shapes,
 )
 from depthwise.cli.stopping import Stopped
-from depthwise.spelling import in_json
+from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
     from depthwise.report.record import Report
@@ -71,8 +71,8 @@ def ship(
     options = parse_settings(settings)
     with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
-        from depthwise.compiler.artefact import check_replaceable  # noqa: PLC0415
         from depthwise.compiler.pipeline import check_options  # noqa: PLC0415
+        from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
         build = shipping.Build(target, threads, optimize, check_plan)
         check_options(threads, optimize, build.chosen)
@@ -117,7 +117,7 @@ def _open(
     import torch  # noqa: PLC0415
     from torch import nn  # noqa: PLC0415
 
-    from depthwise.bench.case import settle  # noqa: PLC0415
+    from depthwise.bench.exported_model import settle  # noqa: PLC0415
     from depthwise.graph import capture  # noqa: PLC0415
     from depthwise.shipping import Source  # noqa: PLC0415
 
@@ -133,7 +133,7 @@ def _open(
 
 def _find_images(folder: Path | None, source: "Source") -> tuple[tuple[Path, ...], int]:
     """Return the images to look at, and how many more there are."""
-    from depthwise.shipping.order import find_images  # noqa: PLC0415
+    from depthwise.shipping.request import find_images  # noqa: PLC0415
     from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
 
     if source.side is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthwise.cli.users_code import describe as describe_error
 from depthwise.cli.users_code import running
-from depthwise.spelling import in_file_name
+from depthwise.escaping import in_file_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -188,7 +188,7 @@ def _settable(name: str, options: dict[str, str]) -> Iterator[None]:
 
 def check_memory(spec: str, options: dict[str, str]) -> "tuple[Net, Shape]":
     """Return what `describe` does; raise ValueError where its weights do not fit this machine."""
-    from depthwise.compiler.capacity import available_bytes  # noqa: PLC0415
+    from depthwise.compiler.verification.capacity import available_bytes  # noqa: PLC0415
 
     net, usual = describe(spec, options)
     needed = sum(p.numel() * p.element_size() for p in net.parameters())  # type: ignore[union-attr]
@@ -309,7 +309,7 @@ def _literal(text: str) -> Any:
 
 
 def _exported(path: Path, options: dict[str, str]) -> "tuple[Net, Shape]":
-    from depthwise.graph.archive import load_program  # noqa: PLC0415
+    from depthwise.graph.frontends.torch.pt2 import load_program  # noqa: PLC0415
 
     if options:
         raise ValueError(f"{path} is built already: it takes no --set {next(iter(options))}")

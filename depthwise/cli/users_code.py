@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from depthwise.cli.stopping import Stopped
-from depthwise.spelling import text_of
+from depthwise.escaping import text_of
 
 
 def users_line(error: BaseException) -> str | None:

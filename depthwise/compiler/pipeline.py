@@ -13,13 +13,10 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from depthwise import __version__
-from depthwise.accounting import Cost, cost_of_graph, network_name
-from depthwise.compiler.artefact import Artefact, hash_weights
-from depthwise.compiler.build import Compiler, compile_c, find_compiler, thread_flags
-from depthwise.compiler.cache import hash_bytes
-from depthwise.compiler.capacity import check_arena, check_inputs, check_run
-from depthwise.compiler.emit import emit, emit_units
-from depthwise.compiler.library import Library
+from depthwise.analysis import Cost, cost_of_graph, network_name
+from depthwise.compiler.autotune.tune_algorithms import fastest_algorithms
+from depthwise.compiler.autotune.tune_streams import fastest_groups
+from depthwise.compiler.codegen.emit import emit, emit_units
 from depthwise.compiler.lowering import (  # noqa: F401  (they register themselves)
     conv,
     deform,
@@ -29,7 +26,25 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register themselv
     norm,
     pool,
 )
-from depthwise.compiler.manifest import (
+from depthwise.compiler.passes import PASSES
+from depthwise.compiler.passes.input import fold_input
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.schedule.partition import Optimize
+from depthwise.compiler.show_plan import show_plan
+from depthwise.compiler.toolchain.build import Compiler, compile_c, find_compiler, thread_flags
+from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
+from depthwise.compiler.verification.oracle import check_plan as check_steps
+from depthwise.compiler.verification.reference import check_repeats
+from depthwise.compiler.verification.trace import Trace, without_sources
+from depthwise.compiler.verification.verify import verify
+from depthwise.escaping import in_line
+from depthwise.files.cache import hash_bytes
+from depthwise.graph import Graph, Shape, Unsupported, capture, check, export, show
+from depthwise.graph.frontends.torch.pt2 import load_program
+from depthwise.runtime.artifact import Artifact, hash_weights
+from depthwise.runtime.library import Library
+from depthwise.runtime.manifest import (
     BuildRecord,
     Manifest,
     MemoryRecord,
@@ -37,22 +52,7 @@ from depthwise.compiler.manifest import (
     PreparationRecord,
     TensorRecord,
 )
-from depthwise.compiler.oracle import check_plan as check_steps
-from depthwise.compiler.partition import Optimize
-from depthwise.compiler.passes import PASSES
-from depthwise.compiler.passes.input import fold_input
-from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.reference import check_repeats
-from depthwise.compiler.show_plan import show_plan
-from depthwise.compiler.target import Target, find_target
-from depthwise.compiler.trace import Trace, without_sources
-from depthwise.compiler.tune import fastest_algorithms
-from depthwise.compiler.tune_streams import fastest_groups
-from depthwise.compiler.verify import verify
-from depthwise.graph import Graph, Shape, Unsupported, capture, check, export, show
-from depthwise.graph.archive import load_program
-from depthwise.spelling import in_line
+from depthwise.runtime.target import Target, find_target
 from depthwise.weights import Pretrained, find_pretrained
 from depthwise.weights.labels import check_labels
 
@@ -109,12 +109,12 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     manifest = make_manifest(
         plan, cost, shared, find_compiler(cc), find_pretrained(net), preparation, tuple(labels)
     ).model_copy(update={"plan_check": checked})
-    artefact = Artefact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
+    artifact = Artifact(manifest, emit(plan), plan.weights.view(np.uint8), shared)
     if chosen.runs_here:
         plan = without_sources(plan)  # which may be half of a gigabyte,
         gc.collect()  # and which what searched for the plan refers to in circles
-        artefact = verified(artefact, plan, program, captured, cc, samples, preparation)
-    return Library(artefact)
+        artifact = verified(artifact, plan, program, captured, cc, samples, preparation)
+    return Library(artifact)
 
 
 def check_options(threads: int, optimize: Optimize, target: Target) -> None:
@@ -178,9 +178,9 @@ def open_program(net: Network, shapes: Sequence[Shape]) -> ExportedProgram:
 
 
 def verified(
-    artefact: Artefact, plan: Plan, program: ExportedProgram, captured: Graph, cc: str | None,
+    artifact: Artifact, plan: Plan, program: ExportedProgram, captured: Graph, cc: str | None,
     samples: Sequence[Any], preparation: Preparation | None = None,
-) -> Artefact:  # fmt: skip
+) -> Artifact:  # fmt: skip
     """Compare with PyTorch, and record it; a build that stops at each step tells the layers.
 
     An operator that became several of ours is left out of these: capture numbers those after the
@@ -192,11 +192,11 @@ def verified(
     tried = [as_arrays(sample, dtype) for sample in samples]
 
     def run(inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        return Library(artefact).run(inputs)  # whose arena goes with it
+        return Library(artifact).run(inputs)  # whose arena goes with it
 
     found = verify(run, Trace(plan, known, UNITS, cc), program, tried, preparation)
-    manifest = artefact.manifest.model_copy(update={"verification": found})
-    return replace(artefact, manifest=manifest)
+    manifest = artifact.manifest.model_copy(update={"verification": found})
+    return replace(artifact, manifest=manifest)
 
 
 def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:

@@ -8,38 +8,51 @@ from types import MappingProxyType
 
 import numpy as np
 
-from depthwise.compiler.algorithms import (
+from depthwise.compiler.fused_ops import Fused, Images, takes_plane_mean
+from depthwise.compiler.lowering.algorithms import (
     Algorithm,
     Algorithms,
-    Layer,
+    ConvWorkload,
     choose,
     direct_default,
 )
-from depthwise.compiler.fused import Fused, Images, takes_plane_mean
 from depthwise.compiler.lowering.axes import COPY_AXES, TooManyAxes, copy_numbers, portions
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.memory import Arena, Live, plan_arena
-from depthwise.compiler.partition import Group, Optimize, Partition, Steps, partition, single
-from depthwise.compiler.places import (
+from depthwise.compiler.lowering.views import (
     FLOAT,
     Argument,
     Buffer,
-    Frame,
-    Place,
+    KernelCall,
+    PaddedLayout,
     Space,
     Split,
-    Step,
+    TensorView,
     by_rows,
     is_canonical,
     row_major,
 )
-from depthwise.compiler.storage import NO_BORDER, Home, find_borders, find_homes, pixel_stride
-from depthwise.compiler.target import Target
-from depthwise.compiler.threads import Divider, Parts, Shares, divide, stream_parts
-from depthwise.compiler.weight_pool import WeightPool
+from depthwise.compiler.lowering.weight_pool import WeightPool
+from depthwise.compiler.schedule.arena import Arena, Live, plan_arena
+from depthwise.compiler.schedule.partition import (
+    Group,
+    Optimize,
+    Partition,
+    Steps,
+    partition,
+    single,
+)
+from depthwise.compiler.schedule.storage import (
+    NO_BORDER,
+    Alias,
+    find_aliases,
+    find_borders,
+    pixel_stride,
+)
+from depthwise.compiler.schedule.threads import Divider, Parts, Shares, divide, stream_parts
 from depthwise.graph import Graph, Node, TensorType, Unsupported, ops
+from depthwise.runtime.target import Target
 
-Default = Callable[[Layer, Target], Algorithm]
+Default = Callable[[ConvWorkload, Target], Algorithm]
 NONE_ASKED: Algorithms = MappingProxyType({})
 IN_PLACE = (ops.Activation, ops.Binary, ops.BatchNorm, ops.PRelu)
 
@@ -57,14 +70,14 @@ class Plan:
     buffers: tuple[Buffer, ...]
     arena: Arena
     weights: np.ndarray
-    places: Mapping[str, Place]  # where each value of the graph lies
+    places: Mapping[str, TensorView]  # where each value of the graph lies
     threads: int = 1
     algorithms: Algorithms = field(default_factory=dict)  # how each convolution is computed
     whole: Steps = field(default_factory=lambda: Steps((), ()))  # before any was streamed
     groups: tuple[Group, ...] = ()  # of these: what was streamed
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[KernelCall, ...]:
         """The steps in the order in which one thread does all of them."""
         return tuple(step for region in self.regions for part in region for step in part)
 
@@ -77,33 +90,33 @@ class PlanBuilder:
     ):  # fmt: skip
         self.graph, self.target, self.keep_all = graph, target, keep_all
         self._asked, self._default = asked, default
-        self.steps: list[Step] = []
+        self.steps: list[KernelCall] = []
         self.buffers: list[Buffer] = [Buffer("weights", 0)]
-        self.places: dict[str, Place] = {}
-        self.row_totals: dict[str, Place] = {}  # (N, C, H, 1), of values that are averaged
+        self.places: dict[str, TensorView] = {}
+        self.row_totals: dict[str, TensorView] = {}  # (N, C, H, 1), of values that are averaged
         self.node: Node | None = None
-        self.algorithms: dict[Layer, Algorithm] = {}
-        self._homes = find_homes(graph)
+        self.algorithms: dict[ConvWorkload, Algorithm] = {}
+        self._homes = find_aliases(graph)
         self._borders = find_borders(graph, self._homes)
-        self._roots: dict[str, Place] = {}
+        self._roots: dict[str, TensorView] = {}
         self._readers = graph.readers()
         self._pool = WeightPool()
 
     # ------------------------------------------------------------------------------ values
 
-    def read(self, name: str) -> Place:
+    def read(self, name: str) -> TensorView:
         """Return where an input, constant or computed value lies."""
         if name in self.graph.constants and name not in self.places:
             self.places[name] = self._place_constant(name)
         return self.places[name]
 
-    def write(self, node: Node) -> Place:
+    def write(self, node: Node) -> TensorView:
         """Return where the value of `node` is to be written, as values of its rank lie."""
         place = self._in_place(node) or self.allocate(node.name, node.type)
         self.places[node.name] = place
         return place
 
-    def view(self, node: Node, place: Place) -> None:
+    def view(self, node: Node, place: TensorView) -> None:
         """Let the value of `node` be where another lies: nothing is written."""
         self.places[node.name] = place
 
@@ -116,7 +129,7 @@ class PlanBuilder:
         home = self._homes.get(name)
         return home is None or (home.root == name and not any(self._borders.get(name, NO_BORDER)))
 
-    def allocate(self, name: str, type: TensorType) -> Place:
+    def allocate(self, name: str, type: TensorType) -> TensorView:
         """Return a place for a value: in the buffer of its root, or in one of its own."""
         if len(type.shape) != 4:
             return self.scratch(type.shape)
@@ -125,25 +138,25 @@ class PlanBuilder:
         shape = type.shape
         return replace(root.part(1, home.channel, shape[1]), shape=shape)
 
-    def total_rows(self, name: str) -> Place:
+    def total_rows(self, name: str) -> TensorView:
         """Return where the writer of a value of rank 4 puts each row's total, (N, C, H, 1)."""
         n, channels, rows, _ = self.graph.type(name).shape
-        frame = Frame((n, channels, rows, 1), channels, NO_BORDER)
+        frame = PaddedLayout((n, channels, rows, 1), channels, NO_BORDER)
         buffer = self._add_buffer("arena", n * rows * channels, frame)
         self.row_totals[name] = frame.place(buffer)
         return self.row_totals[name]
 
-    def _root(self, home: Home) -> Place:
+    def _root(self, home: Alias) -> TensorView:
         if home.root not in self._roots:
             shape = self.graph.type(home.root).shape
             border = self._borders.get(home.root, NO_BORDER)
             pixel = pixel_stride(shape[1], shape[2] * shape[3])
-            frame = Frame(shape, pixel, border)
+            frame = PaddedLayout(shape, pixel, border)
             buffer = self._add_buffer("arena", shape[0] * frame.rows * frame.row, frame)
             self._roots[home.root] = frame.place(buffer)
         return self._roots[home.root]
 
-    def _in_place(self, node: Node) -> Place | None:
+    def _in_place(self, node: Node) -> TensorView | None:
         """Return the place of the first input where `node` may write over it.
 
         Means of its planes may have read it before: they are not streamed, so that no band of rows
@@ -163,8 +176,8 @@ class PlanBuilder:
         others = [reader for reader in self._readers[name] if reader not in means]
         last = others == [node] and all(mean.name in self.places for mean in means)
         kept = any(output.value in (name, node.name) for output in self.graph.outputs)
-        own = self._homes.get(node.name, Home(node.name, 0)).root == node.name
-        first = self._homes.get(name, Home(name, 0)).root == name
+        own = self._homes.get(node.name, Alias(node.name, 0)).root == node.name
+        first = self._homes.get(name, Alias(name, 0)).root == name
         border = self._borders.get(node.name, NO_BORDER) == self._borders.get(name, NO_BORDER)
         once = node.inputs.count(name) == 1
         if alone and last and not kept and own and first and border and once:
@@ -175,19 +188,19 @@ class PlanBuilder:
 
     # ----------------------------------------------------------------------- memory, weights
 
-    def _add_buffer(self, space: Space, floats: int, frame: Frame | None = None) -> int:
+    def _add_buffer(self, space: Space, floats: int, frame: PaddedLayout | None = None) -> int:
         self.buffers.append(Buffer(space, floats, frame=frame))
         return len(self.buffers) - 1
 
-    def add_external(self, space: Space, index: int, type: TensorType) -> Place:
+    def add_external(self, space: Space, index: int, type: TensorType) -> TensorView:
         """Return the place of a whole input or output of the network, packed row-major."""
         self.buffers.append(Buffer(space, type.size, index, type.dtype))
-        return Place(len(self.buffers) - 1, 0, type.shape, row_major(type.shape))
+        return TensorView(len(self.buffers) - 1, 0, type.shape, row_major(type.shape))
 
-    def scratch(self, shape: tuple[int, ...] | int) -> Place:
+    def scratch(self, shape: tuple[int, ...] | int) -> TensorView:
         """Return a packed place in a buffer of its own."""
         shape = (shape,) if isinstance(shape, int) else shape
-        return Place(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
+        return TensorView(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
 
     def constant(self, name: str) -> np.ndarray:
         """Return the data of a constant; raises Unsupported where there is none."""
@@ -205,12 +218,12 @@ class PlanBuilder:
             )
         return data
 
-    def weights(self, array: np.ndarray) -> Place:
+    def weights(self, array: np.ndarray) -> TensorView:
         """Return the place of an array among the weights; equal ones are stored once."""
         packed = np.asarray(array, np.float32, order="C")  # keeps rank 0
-        return Place(0, self._pool.add(packed), packed.shape, row_major(packed.shape))
+        return TensorView(0, self._pool.add(packed), packed.shape, row_major(packed.shape))
 
-    def _place_constant(self, name: str) -> Place:
+    def _place_constant(self, name: str) -> TensorView:
         data = self.constant(name)
         if data.ndim != 4:
             return self.weights(data)
@@ -220,21 +233,21 @@ class PlanBuilder:
 
     # ------------------------------------------------------------------------------- steps
 
-    def algorithm(self, layer: Layer) -> Algorithm:
+    def algorithm(self, layer: ConvWorkload) -> Algorithm:
         """Return how to compute a layer: as was asked, or by default."""
         if layer not in self.algorithms:
             self.algorithms[layer] = self._asked.get(layer) or self._default(layer, self.target)
         return self.algorithms[layer]
 
     def step(
-        self, kernel: str, *arguments: Argument, comment: str = "", layer: Layer | None = None,
+        self, kernel: str, *arguments: Argument, comment: str = "", layer: ConvWorkload | None = None,
         outputs: int = 1,
-    ) -> Step:  # fmt: skip
+    ) -> KernelCall:  # fmt: skip
         """Return a call of a kernel with literals and places, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")
-        return Step(kernel, arguments, name, path, comment, layer, outputs)
+        return KernelCall(kernel, arguments, name, path, comment, layer, outputs)
 
-    def append(self, step: Step, *splits: Split | None) -> None:
+    def append(self, step: KernelCall, *splits: Split | None) -> None:
         """Append a step, and the ways to do it in parts; None where a way is not open."""
         self.steps.append(replace(step, splits=tuple(split for split in splits if split)))
 
@@ -242,11 +255,11 @@ class PlanBuilder:
         """Append a call of a kernel that is done in one."""
         self.append(self.step(kernel, *arguments, comment=comment))
 
-    def copy(self, source: Place, target: Place, comment: str = "") -> None:
+    def copy(self, source: TensorView, target: TensorView, comment: str = "") -> None:
         """Append a copy of a place into another of the same shape."""
         assert source.shape == target.shape
 
-        def part(x: Place, y: Place) -> Step:
+        def part(x: TensorView, y: TensorView) -> KernelCall:
             numbers = copy_numbers(x.shape, x.strides, y.strides)
             return self.step("f32_copy", *numbers, x, y, comment=comment)
 
@@ -305,7 +318,7 @@ class PlanBuilder:
             result.append(region)
         return result
 
-    def _fill_borders(self, region: Parts, filled: set[int]) -> list[Step]:
+    def _fill_borders(self, region: Parts, filled: set[int]) -> list[KernelCall]:
         """Return the steps that zero the borders of buffers that a region is the first to touch."""
         fills = []
         for step in (step for part in region for step in part):
@@ -316,7 +329,9 @@ class PlanBuilder:
                     n, _, height, width = frame.shape
                     numbers = (n, height, width, frame.pixel, *frame.border)
                     start = replace(frame.place(buffer), offset=0)
-                    fills.append(Step("f32_fill_border", (*numbers, start), step.name, step.path))
+                    fills.append(
+                        KernelCall("f32_fill_border", (*numbers, start), step.name, step.path)
+                    )
         return fills
 
 

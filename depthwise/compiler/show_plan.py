@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from math import prod
 
-from depthwise.accounting.fitted import Column, FittedTable
-from depthwise.accounting.tables import in_shape, render
-from depthwise.accounting.units import in_units
-from depthwise.compiler.fused import Epilogue, in_words
-from depthwise.compiler.partition import Group
-from depthwise.compiler.places import FLOAT, Argument, Place, Step
+from depthwise.analysis.fitted import Column, FittedTable
+from depthwise.analysis.tables import in_shape, render
+from depthwise.analysis.units import in_units
+from depthwise.compiler.fused_ops import Epilogue, in_words
+from depthwise.compiler.lowering.views import FLOAT, Argument, KernelCall, TensorView
 from depthwise.compiler.plan import Plan
+from depthwise.compiler.schedule.partition import Group
+from depthwise.escaping import counted, in_line
 from depthwise.graph.ops import Activation
-from depthwise.spelling import counted, in_line
 
 WIDE = 1000  # characters: a plan is read in an editor, or with `less -S`
 STEPS = (
@@ -40,7 +40,7 @@ def show_plan(plan: Plan) -> str:
     return "\n".join(parts)
 
 
-def _step(number: int, step: Step, plan: Plan) -> tuple[str, ...]:
+def _step(number: int, step: KernelCall, plan: Plan) -> tuple[str, ...]:
     read = [place for place in step.places if place not in step.written]
     values = [place for place in read if plan.buffers[place.buffer].space != "weights"]
     weights = FLOAT * sum(prod(p.shape) for p in read if p not in values)
@@ -63,7 +63,7 @@ def _say(argument: Argument) -> str:
     return ""
 
 
-def _rows(step: Step, plan: Plan) -> str:
+def _rows(step: KernelCall, plan: Plan) -> str:
     """Return how many rows of its value a step makes, where it is a band of them."""
     whole = plan.graph.type(step.name).shape if step.name else ()
     made = step.written[0].shape
@@ -73,7 +73,7 @@ def _rows(step: Step, plan: Plan) -> str:
     return f"{rows} of {whole[2]}" if 0 < rows < whole[2] else ""
 
 
-def _names(places: Iterable[Place], plan: Plan) -> str:
+def _names(places: Iterable[TensorView], plan: Plan) -> str:
     return " ".join(dict.fromkeys(_name(place.buffer, plan) for place in places))
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from depthwise.families.classifier import Classifier, scale_channels
 from depthwise.families.dense import OutputStride, dilate_blocks
 from depthwise.families.registry import network
-from depthwise.layers import GhostBottleneck, SqueezeExcite, conv_norm_act, h_sigmoid, relu
+from depthwise.layers import GhostBottleneck, SqueezeExcite, conv_norm_act, hardsigmoid, relu
 
 
 class GhostBneck(NamedTuple):
@@ -60,7 +60,7 @@ def ghostnet(
         expanded, out = scale(row.expanded), scale(row.out)
         gate = None
         if row.gate:
-            gate = SqueezeExcite(expanded, scale_channels(expanded, 1 / 4, 4), gate=h_sigmoid)
+            gate = SqueezeExcite(expanded, scale_channels(expanded, 1 / 4, 4), gate=hardsigmoid)
         blocks.append(GhostBottleneck(channels, expanded, out, row.kernel, row.stride, gate))
         channels = out
     dilate_blocks(blocks, stem_stride, output_stride)

@@ -16,8 +16,8 @@ from depthwise.layers import (
     SeparableConv,
     SqueezeExcite,
     conv_norm_act,
-    h_sigmoid,
-    h_swish,
+    hardsigmoid,
+    hardswish,
     relu,
     relu6,
 )
@@ -143,15 +143,15 @@ LARGE = (
     Bneck(5,     72,      40,  True,  relu,    2),
     Bneck(5,     120,     40,  True,  relu,    1),
     Bneck(5,     120,     40,  True,  relu,    1),
-    Bneck(3,     240,     80,  False, h_swish, 2),
-    Bneck(3,     200,     80,  False, h_swish, 1),
-    Bneck(3,     184,     80,  False, h_swish, 1),
-    Bneck(3,     184,     80,  False, h_swish, 1),
-    Bneck(3,     480,     112, True,  h_swish, 1),
-    Bneck(3,     672,     112, True,  h_swish, 1),
-    Bneck(5,     672,     160, True,  h_swish, 2),
-    Bneck(5,     960,     160, True,  h_swish, 1),
-    Bneck(5,     960,     160, True,  h_swish, 1),
+    Bneck(3,     240,     80,  False, hardswish, 2),
+    Bneck(3,     200,     80,  False, hardswish, 1),
+    Bneck(3,     184,     80,  False, hardswish, 1),
+    Bneck(3,     184,     80,  False, hardswish, 1),
+    Bneck(3,     480,     112, True,  hardswish, 1),
+    Bneck(3,     672,     112, True,  hardswish, 1),
+    Bneck(5,     672,     160, True,  hardswish, 2),
+    Bneck(5,     960,     160, True,  hardswish, 1),
+    Bneck(5,     960,     160, True,  hardswish, 1),
 )  # fmt: skip
 
 SMALL = (
@@ -159,14 +159,14 @@ SMALL = (
     Bneck(3,     16,      16,  True,  relu,    2),
     Bneck(3,     72,      24,  False, relu,    2),
     Bneck(3,     88,      24,  False, relu,    1),
-    Bneck(5,     96,      40,  True,  h_swish, 2),
-    Bneck(5,     240,     40,  True,  h_swish, 1),
-    Bneck(5,     240,     40,  True,  h_swish, 1),
-    Bneck(5,     120,     48,  True,  h_swish, 1),
-    Bneck(5,     144,     48,  True,  h_swish, 1),
-    Bneck(5,     288,     96,  True,  h_swish, 2),
-    Bneck(5,     576,     96,  True,  h_swish, 1),
-    Bneck(5,     576,     96,  True,  h_swish, 1),
+    Bneck(5,     96,      40,  True,  hardswish, 2),
+    Bneck(5,     240,     40,  True,  hardswish, 1),
+    Bneck(5,     240,     40,  True,  hardswish, 1),
+    Bneck(5,     120,     48,  True,  hardswish, 1),
+    Bneck(5,     144,     48,  True,  hardswish, 1),
+    Bneck(5,     288,     96,  True,  hardswish, 2),
+    Bneck(5,     576,     96,  True,  hardswish, 1),
+    Bneck(5,     576,     96,  True,  hardswish, 1),
 )  # fmt: skip
 
 # How width scales a row. "paper": the ratio expanded / in stays and the head keeps its width, as
@@ -194,14 +194,14 @@ def mobilenet_v3(
     scale = partial(scale_channels, width=width)
     cell = partial(conv_norm_act, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01))
     channels = scale(16)
-    stem = cell(in_channels, channels, 3, stem_stride, act=h_swish)
+    stem = cell(in_channels, channels, 3, stem_stride, act=hardswish)
     blocks, table_channels = nn.Sequential(), 16
     for row in rows:
         by_ratio = scale_channels(channels, row.expanded / table_channels)
         expanded = by_ratio if scaling == "paper" else scale(row.expanded)
         gate = None
         if row.gate:
-            gate = SqueezeExcite(expanded, scale_channels(expanded, 1 / 4), gate=h_sigmoid)
+            gate = SqueezeExcite(expanded, scale_channels(expanded, 1 / 4), gate=hardsigmoid)
         out, act_cell = scale(row.out), partial(cell, act=row.act)
         blocks.append(
             InvertedResidual(channels, expanded, out, row.kernel, row.stride, gate, act_cell)
@@ -213,9 +213,9 @@ def mobilenet_v3(
     head = nn.Sequential(
         OrderedDict(
             hidden=nn.Linear(last, hidden),
-            act=h_swish(),
+            act=hardswish(),
             dropout=nn.Dropout(0.2),
             linear=nn.Linear(hidden, num_classes),
         )
     )
-    return Classifier(stem, blocks, head, cell(channels, last, act=h_swish))
+    return Classifier(stem, blocks, head, cell(channels, last, act=hardswish))

@@ -7,10 +7,10 @@ interpret_sampling (what it means, in NumPy) - show (as text).
 """
 
 from depthwise.graph import interpret_sampling  # noqa: F401  (it registers operators' meanings)
-from depthwise.graph.capture import capture, trace
 from depthwise.graph.check import check
-from depthwise.graph.export import export
-from depthwise.graph.failure import supported
+from depthwise.graph.frontends.torch.capture import capture, trace
+from depthwise.graph.frontends.torch.export import export
+from depthwise.graph.frontends.torch.failure import supported
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType, Unsupported
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show

@@ -6,8 +6,8 @@ import numpy as np
 
 from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.graph import Constant, Node, TensorType
+from depthwise.graph.infer import infer
 from depthwise.graph.ops import Op, Opaque
-from depthwise.graph.shapes import infer
 
 
 class Value(NamedTuple):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from depthwise.graph.graph import Graph, Node, TensorType
+from depthwise.graph.infer import infer
 from depthwise.graph.ops import Opaque
-from depthwise.graph.shapes import infer
 
 
 def check(graph: Graph) -> Graph:

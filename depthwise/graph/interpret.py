@@ -9,8 +9,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from depthwise.graph import ops
 from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.graph import Graph, TensorType, Unsupported
+from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Op, Padding, Pair
-from depthwise.graph.shapes import pooled
 
 Array = np.ndarray
 

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any, cast
 
+from depthwise.escaping import in_line
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Op
-from depthwise.spelling import in_line
 
 
 def show(graph: Graph) -> str:

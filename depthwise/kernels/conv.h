@@ -19,7 +19,7 @@
      out_..., sum_...             floats between neighbours of out and sum
      offsets                      where each tap lies, in floats from `in`: may be negative
      w                            [group][block][tap][c / tile_depth][tile_vectors][VL], the last block only of as
-                                  many vectors as its channels need; zeros beyond `outs` (compiler/pack.py)
+                                  many vectors as its channels need; zeros beyond `outs` (compiler/lowering/packing.py)
      bias                         [group][block][tile_vectors][VL]: each beside the zeros of its other lanes
      sum                          read only where e.add is set, else null; may be `out` itself
 

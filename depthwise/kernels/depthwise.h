@@ -9,7 +9,7 @@
      out_..., sum_...               floats between neighbours of out and sum
      in                             what output pixel (0, 0) reads at tap (0, 0): the input carries its padding
      w                              [r][s][w_tap floats], of which `channels` rounded up to VL are read; bias likewise
-                                    (compiler/pack.py)
+                                    (compiler/lowering/packing.py)
      sum                            read only where e.add is set, else null; may be `out` itself
      total                          where each row's sum goes, for whoever averages over the plane; null and
                                     total_row 0 where nobody does:

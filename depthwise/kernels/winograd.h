@@ -4,7 +4,7 @@
 
      out[y][x][k] = epilogue(bias[k] + sum over r, s, c of in[y + r][x + s][c] * g[r][s][c][k], sum[y][x][k])
 
-   A tile of my x mx outputs reads ny x nx pixels d and is, with w = G g G' from compiler/winograd.py,
+   A tile of my x mx outputs reads ny x nx pixels d and is, with w = G g G' from compiler/lowering/winograd_weights.py,
 
      M[i][j][k] = sum over c of V[i][j][c] * w[i][j][c][k]        V = B d B'        out = A' M A
 

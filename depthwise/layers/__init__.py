@@ -1,6 +1,6 @@
 """What networks are made of. Each layer maps (N, C, H, W) to (N, K, H', W') unless it says more."""
 
-from depthwise.layers.act import Act, Clamp, h_sigmoid, h_swish, relu, relu6
+from depthwise.layers.act import Act, Clamp, hardsigmoid, hardswish, relu, relu6
 from depthwise.layers.conv import (
     Conv2dSame,
     ConvFactory,
@@ -18,12 +18,12 @@ from depthwise.layers.conv import (
     transposed,
 )
 from depthwise.layers.deform import DeformConv
-from depthwise.layers.gate import SqueezeExcite
 from depthwise.layers.ghost import GhostBottleneck, GhostModule
 from depthwise.layers.init import initialize
 from depthwise.layers.inverted import Cell, InvertedResidual, LinearBottleneck
 from depthwise.layers.norm import Norm, NormKind, norm, normalize
 from depthwise.layers.roi import DeformRoIPool, deform_roi_pool
+from depthwise.layers.squeeze_excite import SqueezeExcite
 
 __all__ = [
     "Act",
@@ -48,8 +48,8 @@ __all__ = [
     "conv_norm_act",
     "deform_roi_pool",
     "depthwise",
-    "h_sigmoid",
-    "h_swish",
+    "hardsigmoid",
+    "hardswish",
     "initialize",
     "norm",
     "normalize",

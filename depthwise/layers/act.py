@@ -8,8 +8,8 @@ Act = Callable[[], nn.Module]
 
 relu = nn.ReLU
 relu6 = nn.ReLU6  # min(max(x, 0), 6), MobileNetV1: keeps low-precision range, arXiv:1704.04861
-h_swish = nn.Hardswish  # x * relu6(x + 3) / 6, arXiv:1905.02244 section 5.2
-h_sigmoid = nn.Hardsigmoid  # relu6(x + 3) / 6, arXiv:1905.02244 section 5.2
+hardswish = nn.Hardswish  # x * relu6(x + 3) / 6, arXiv:1905.02244 section 5.2
+hardsigmoid = nn.Hardsigmoid  # relu6(x + 3) / 6, arXiv:1905.02244 section 5.2
 
 
 class Clamp(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from depthwise.layers.act import Act
 from depthwise.layers.conv import ConvNormAct, conv_norm_act, depthwise
-from depthwise.layers.gate import SqueezeExcite
+from depthwise.layers.squeeze_excite import SqueezeExcite
 
 
 class GhostModule(nn.Module):

@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from depthwise.layers.conv import ConvNormAct, conv_norm_act
-from depthwise.layers.gate import SqueezeExcite
+from depthwise.layers.squeeze_excite import SqueezeExcite
 
 Cell = Callable[..., ConvNormAct]  # conv_norm_act, with a network's own norm and act bound to it
 

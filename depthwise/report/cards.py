@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 
-from depthwise.accounting.cost import Layer
+from depthwise.analysis.cost import Layer
 from depthwise.graph import Graph, ops
 from depthwise.report.branches import Chain, Item, steps_of
 from depthwise.report.steps import Step

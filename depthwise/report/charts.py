@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
 
-from depthwise.machine.record import Machine
+from depthwise.hardware.record import Machine
 from depthwise.report.colours import COLOURS, colour_name
 from depthwise.report.record import Counted, LayerTimeRecord, Profiled
 from depthwise.report.roofs import Box, Roof, place_names, text_box

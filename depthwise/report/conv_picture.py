@@ -11,8 +11,8 @@ from textwrap import wrap
 import numpy as np
 from torch import nn
 
-from depthwise.accounting.cost import Cost, cost_of_graph
-from depthwise.accounting.cost import cost as cost_of
+from depthwise.analysis.cost import Cost, cost_of_graph
+from depthwise.analysis.cost import cost as cost_of
 from depthwise.graph import Graph, ops
 from depthwise.report.planes import (
     CSS,

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from depthwise.accounting.cost import Cost, Layer
-from depthwise.accounting.count import CONVENTION
-from depthwise.accounting.units import in_units
+from depthwise.analysis.cost import Cost, Layer
+from depthwise.analysis.count import CONVENTION
+from depthwise.analysis.units import in_units
+from depthwise.escaping import in_line
 from depthwise.report.colours import COLOURS, colour_name
 from depthwise.report.plots import save_figure
-from depthwise.spelling import in_line
 
 GOOD_ROWS = 30  # these fill a page and can be read
 ROW_HEIGHT = 0.19  # inches

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from depthwise.accounting.units import in_seconds, in_units
-from depthwise.spelling import in_line
+from depthwise.analysis.units import in_seconds, in_units
+from depthwise.escaping import in_line
 
 
 def number(value: float, digits: int = 0, unit: str = "") -> Markup:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from depthwise.accounting.units import in_units
+from depthwise.analysis.units import in_units
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.ops import Pair
 from depthwise.report.steps import Step

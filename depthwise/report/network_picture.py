@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from depthwise.accounting.cost import Cost, cost_of_graph
-from depthwise.accounting.tables import in_shape
-from depthwise.accounting.units import in_units
+from depthwise.analysis.cost import Cost, cost_of_graph
+from depthwise.analysis.tables import in_shape
+from depthwise.analysis.units import in_units
 from depthwise.graph import Graph
 from depthwise.report.branches import find_chain, steps_of
 from depthwise.report.cards import Card, find_cards

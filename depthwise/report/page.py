@@ -8,13 +8,13 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from depthwise.compiler.artefact import render_template
+from depthwise.escaping import in_text, string_literal
 from depthwise.report.charts import field_chart, roofline_chart
 from depthwise.report.colours import COLOURS, DARK, colour_name
 from depthwise.report.figures import FILTERS
 from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.record import LayerTimeRecord, Report
-from depthwise.spelling import in_text, string_literal
+from depthwise.runtime.artifact import render_template
 
 SHOWN = 0.01  # of the time: layers below are left to report.json
 WORST = 8  # layers of the verification

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import model_validator
 
 from depthwise.bench.record import MachineRecord, NetworkRecord, SoftwareRecord
-from depthwise.compiler.manifest import Manifest, Record
-from depthwise.machine.record import Machine, Share
+from depthwise.hardware.record import Machine, Share
+from depthwise.runtime.manifest import Manifest, Record
 
 FORMAT = 2
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from depthwise.accounting.cost import Layer
+from depthwise.analysis.cost import Layer
 from depthwise.graph import Graph, Node, ops
 
 QUIET = (

@@ -5,8 +5,8 @@ Classes carry the colours, so that one file is light or dark as the reader's scr
 
 from xml.sax.saxutils import escape
 
+from depthwise.escaping import in_line
 from depthwise.report.colours import BLUE, COLOURS, DARK, SKY
-from depthwise.spelling import in_line
 
 FONT = "Verdana, 'DejaVu Sans', Helvetica, Arial, sans-serif"
 

@@ -7,7 +7,7 @@ from math import floor
 
 import numpy as np
 
-from depthwise.accounting.cost import Layer
+from depthwise.analysis.cost import Layer
 from depthwise.graph import Graph, Node, Shape, ops
 
 CONVOLUTIONS = (ops.Conv2d, ops.ConvTranspose2d, ops.DeformConv2d)

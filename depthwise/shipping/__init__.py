@@ -4,7 +4,7 @@ order (what is asked) - counting, building, looking, comparing, profiling, refer
 each) - state (what is kept between them) - pipeline (their order).
 """
 
-from depthwise.shipping.order import Build, Order, Source
 from depthwise.shipping.pipeline import STAGES, Stage, ship
+from depthwise.shipping.request import Build, Order, Source
 
 __all__ = ["STAGES", "Build", "Order", "Source", "Stage", "ship"]

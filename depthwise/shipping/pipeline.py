@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from depthwise import __version__
-from depthwise.bench.surroundings import describe_machine, describe_software
-from depthwise.compiler.artefact import add_report
+from depthwise.bench.environment import describe_machine, describe_software
+from depthwise.escaping import in_line, in_text
 from depthwise.report.page import render_page
 from depthwise.report.record import (
     FORMAT,
@@ -23,15 +23,15 @@ from depthwise.report.record import (
     Reference,
     Report,
 )
-from depthwise.shipping.building import build, stands
-from depthwise.shipping.comparing import compare, installed_versions
-from depthwise.shipping.counting import count
-from depthwise.shipping.looking import look
-from depthwise.shipping.order import Order
-from depthwise.shipping.profiling import profile_layers
-from depthwise.shipping.referring import refer
+from depthwise.runtime.artifact import add_report
+from depthwise.shipping.request import Order
+from depthwise.shipping.stages.baseline import refer
+from depthwise.shipping.stages.building import build, stands
+from depthwise.shipping.stages.classifying import look
+from depthwise.shipping.stages.comparing import compare, installed_versions
+from depthwise.shipping.stages.counting import count
+from depthwise.shipping.stages.profiling import profile_layers
 from depthwise.shipping.state import hash_files, keep_stage, make_key, read_stage
-from depthwise.spelling import in_line, in_text
 
 Inputs = Callable[[Order], list[Any]]  # what a stage depends on beside the stages before it
 

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from depthwise.compiler.artefact import STATE
-from depthwise.compiler.cache import hash_file
-from depthwise.compiler.disk import replace_text
+from depthwise.files.atomic import replace_text
+from depthwise.files.cache import hash_file
 from depthwise.report.record import Record
+from depthwise.runtime.artifact import STATE
 
 Part = TypeVar("Part", bound=BaseModel)
 

@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from depthwise.accounting.units import in_seconds, in_units
+from depthwise.analysis.units import in_seconds, in_units
+from depthwise.escaping import counted
 from depthwise.report.record import Compared, Compiled, Counted, Looked, Profiled, Report
-from depthwise.spelling import counted
 
 PYTORCH = "pytorch"
 SHOWN = 2  # guesses an image

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from depthwise.bench.peers import FILES, INPUT, Form, Run
-from depthwise.compiler.library import load
+from depthwise.runtime.library import load
 
 
 def open_network(case: Path, threads: int) -> Run:  # noqa: ARG001  (compiled in)

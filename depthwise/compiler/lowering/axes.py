@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from depthwise.compiler.places import Place
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Shape
 
 
@@ -51,7 +51,7 @@ def merged(axes: Axes) -> Axes:
     return result
 
 
-def portions(rank: int, *places: Place) -> Iterator[tuple[Place, ...]]:
+def portions(rank: int, *places: TensorView) -> Iterator[tuple[TensorView, ...]]:
     """Yield places of one shape in parts that `rank` loops run over, in most cases as they are.
 
     They are cut along the shortest axis, one element at a time.

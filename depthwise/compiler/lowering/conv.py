@@ -7,42 +7,48 @@ from math import prod
 
 import numpy as np
 
-from depthwise.compiler.algorithms import Layer, Winograd, lines_ahead
-from depthwise.compiler.fused import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
+from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
+from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd, lines_ahead
 from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.norm import lower_batch_norm
-from depthwise.compiler.lowering.winograd import lower_winograd
-from depthwise.compiler.pack import pack_bias, pack_conv, pack_conv_bias, pack_depthwise, round_up
-from depthwise.compiler.places import (
-    Place,
-    Reach,
+from depthwise.compiler.lowering.packing import (
+    pack_bias,
+    pack_conv,
+    pack_conv_bias,
+    pack_depthwise,
+    round_up,
+)
+from depthwise.compiler.lowering.views import (
+    KernelCall,
+    RowAccess,
     Split,
-    Step,
     Table,
+    TensorView,
     is_canonical,
     reshaped,
     row_major,
 )
+from depthwise.compiler.lowering.winograd import lower_winograd
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 
 
 @dataclass(frozen=True)
-class Work:
+class ConvOperands:
     """What one convolution reads and writes; residual and epilogue as Fused has them.
 
     `row_totals` is where it leaves the total of each row of its output, if it is asked for.
     """
 
-    x: Place
+    x: TensorView
     weight: np.ndarray
     bias: np.ndarray
-    y: Place
-    residual: Place | None
+    y: TensorView
+    residual: TensorView | None
     epilogue: Epilogue
-    row_totals: Place | None = None
+    row_totals: TensorView | None = None
 
     @property
     def sum_strides(self) -> tuple[int, int, int]:
@@ -50,12 +56,12 @@ class Work:
         r = self.residual
         return (r.image, r.row, r.pixel) if r else (0, 0, 0)
 
-    def rows(self, start: int, count: int, step: int) -> "Work":
+    def rows(self, start: int, count: int, step: int) -> "ConvOperands":
         """Return the work on `count` rows of the output; each moves `step` floats in x."""
         x = replace(self.x, offset=self.x.offset + start * step)
         return replace(self.outputs(2, start, count), x=x)
 
-    def outputs(self, axis: int, start: int, count: int) -> "Work":
+    def outputs(self, axis: int, start: int, count: int) -> "ConvOperands":
         """Return the work with a part of the output and of the residual alone."""
         residual = self.residual.part(axis, start, count) if self.residual else None
         row_totals = self.row_totals.part(axis, start, count) if self.row_totals else None
@@ -64,7 +70,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Walk:
+class TapPattern:
     """How a convolution walks over its input: taps, and an output row and pixel, in floats.
 
     `reach` are the rows of the input that are read. `window` is (R, S) where the taps are so many
@@ -74,18 +80,18 @@ class Walk:
     taps: tuple[int, ...]
     row: int
     pixel: int
-    reach: Reach
+    reach: RowAccess
     window: ops.Pair | None = None
 
-    def split(self, work: Work, part: Callable[[Work], Step]) -> Split | None:
+    def split(self, work: ConvOperands, part: Callable[[ConvOperands], KernelCall]) -> Split | None:
         """Return the split in rows of the output; None where there is but one."""
         rows = work.y.shape[2]
         if rows == 1:
             return None
-        residual = [Reach(work.residual)] if work.residual else []
+        residual = [RowAccess(work.residual)] if work.residual else []
         return Split(
             "rows", rows, lambda start, count: part(work.rows(start, count, self.row)),
-            reads=(self.reach, *residual), writes=Reach(work.y),
+            reads=(self.reach, *residual), writes=RowAccess(work.y),
         )  # fmt: skip
 
 
@@ -107,17 +113,17 @@ def _(op: Fused, node: Node, b: PlanBuilder) -> None:
             LOWERINGS[type(op.op)](op.op, _work(op.epilogue, node, b), b)
 
 
-def _work(epilogue: Epilogue, node: Node, b: PlanBuilder) -> Work:
+def _work(epilogue: Epilogue, node: Node, b: PlanBuilder) -> ConvOperands:
     inputs = list(node.inputs)
     residual = b.read(inputs.pop()) if epilogue.add else None
     x, weight = b.read(inputs[0]), b.constant(inputs[1])
     op = node.op.op if isinstance(node.op, Fused) else node.op
     outs = node.type.shape[-1] if isinstance(op, ops.Linear) else node.type.shape[1]
     bias = b.constant(inputs[2]) if len(inputs) > 2 else np.zeros(outs, np.float32)
-    return Work(x, weight, bias, b.write(node), residual, epilogue)
+    return ConvOperands(x, weight, bias, b.write(node), residual, epilogue)
 
 
-def _conv2d(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
+def _conv2d(op: ops.Conv2d, work: ConvOperands, b: PlanBuilder) -> None:
     x, weight = work.x, work.weight
     if op.groups == weight.shape[0] == x.shape[1]:
         _depthwise(op, work, b)
@@ -131,16 +137,18 @@ def _conv2d(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
     )
     step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
     window = (R, S) if op.stride == op.dilation == (1, 1) else None
-    _convolve(work, Walk(taps, *step, _reach(op, work), window=window), op.groups, b)
+    _convolve(work, TapPattern(taps, *step, _reach(op, work), window=window), op.groups, b)
 
 
-def _reach(op: ops.Conv2d, work: Work) -> Reach:
+def _reach(op: ops.Conv2d, work: ConvOperands) -> RowAccess:
     """Return the rows of its input that a convolution reads."""
     first = -op.padding.top
-    return Reach(work.x, op.stride[0], first, first + (work.weight.shape[2] - 1) * op.dilation[0])
+    return RowAccess(
+        work.x, op.stride[0], first, first + (work.weight.shape[2] - 1) * op.dilation[0]
+    )
 
 
-def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
+def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: PlanBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
     layer = _layer(work, walk, groups)
@@ -155,7 +163,7 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
     floats = work.weight[0].size  # a packed output channel's weights
     ahead = lines_ahead(layer, chosen, lanes)
 
-    def step(part: Work, groups: int, outs: int, first: int = 0) -> Step:
+    def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
         part, moves = _collapse(part, walk)
         images, _, rows, width = part.y.shape
@@ -169,7 +177,7 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
             comment=str(chosen), layer=layer,
         )  # fmt: skip
 
-    def channels(start: int, count: int) -> Step:
+    def channels(start: int, count: int) -> KernelCall:
         return step(work.outputs(1, start, count), 1, count, start)
 
     b.append(
@@ -181,16 +189,16 @@ def _convolve(work: Work, walk: Walk, groups: int, b: PlanBuilder) -> None:
     )
 
 
-def _layer(work: Work, walk: Walk, groups: int) -> Layer:
+def _layer(work: ConvOperands, walk: TapPattern, groups: int) -> ConvWorkload:
     images, outs, rows, width = work.y.shape
     run = _collapse(work, walk)[0].y.shape[3]
-    return Layer(
+    return ConvWorkload(
         images, rows, width, run, len(walk.taps), walk.window, work.weight.shape[1],
         outs // groups, groups,
     )  # fmt: skip
 
 
-def _collapse(work: Work, walk: Walk) -> tuple[Work, tuple[int, int]]:
+def _collapse(work: ConvOperands, walk: TapPattern) -> tuple[ConvOperands, tuple[int, int]]:
     """Make one long row of rows that follow each other without a gap: it fills more tiles.
 
     Returns the work, and what an output row and pixel move in x.
@@ -201,7 +209,7 @@ def _collapse(work: Work, walk: Walk) -> tuple[Work, tuple[int, int]]:
     if rows == 1 or not gapless:
         return work, (walk.row, walk.pixel)
 
-    def flat(place: Place) -> Place:
+    def flat(place: TensorView) -> TensorView:
         shape = (*place.shape[:2], 1, rows * width)
         return replace(place, shape=shape, strides=(place.image, 1, 0, place.pixel))
 
@@ -209,7 +217,7 @@ def _collapse(work: Work, walk: Walk) -> tuple[Work, tuple[int, int]]:
     return replace(work, y=flat(work.y), residual=residual), (0, walk.pixel)
 
 
-def _depthwise(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
+def _depthwise(op: ops.Conv2d, work: ConvOperands, b: PlanBuilder) -> None:
     x, lanes = work.x, b.target.lanes
     assert b.node
     if any(map(takes_plane_mean, b.readers(b.node.name))):
@@ -218,7 +226,7 @@ def _depthwise(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
     bias = b.weights(pack_bias(work.bias, 1, lanes))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
 
-    def step(part: Work, first: int = 0) -> Step:
+    def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from channel `first` on."""
         images, channels, rows, width = part.y.shape
         offset, totals = part.x.offset - corner + first, part.row_totals
@@ -227,20 +235,20 @@ def _depthwise(op: ops.Conv2d, work: Work, b: PlanBuilder) -> None:
             x.pixel, *op.stride, *op.dilation, part.y.image, part.y.row, part.y.pixel,
             *part.sum_strides, round_up(work.weight.shape[0], lanes),
             *((totals.image, totals.row) if totals else (0, 0)), part.epilogue,
-            Place(x.buffer, offset, (*x.shape[:1], channels, *x.shape[2:]), x.strides),
+            TensorView(x.buffer, offset, (*x.shape[:1], channels, *x.shape[2:]), x.strides),
             replace(w, offset=w.offset + first), replace(bias, offset=bias.offset + first),
             part.residual, totals, part.y, outputs=2 if totals else 1,
         )  # fmt: skip
 
-    def channels(start: int, count: int) -> Step:
+    def channels(start: int, count: int) -> KernelCall:
         return step(work.outputs(1, start, count), start)
 
-    walk = Walk((), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work))
+    walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work))
     by_channels = Split("channels", x.shape[1], channels, grain=lanes)
     b.append(step(work), walk.split(work, step), by_channels)
 
 
-def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
+def _transposed(op: ops.ConvTranspose2d, work: ConvOperands, b: PlanBuilder) -> None:
     """One convolution for each phase of the output: no zeros are inserted.
 
     Output row s·q + p reads the taps r with (p + padding - r·dilation) divisible by the stride s,
@@ -262,9 +270,9 @@ def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
             if pairs:
                 weight = np.stack([kernels[:, :, r, s] for r, s in pairs], 2)
                 weight = weight.reshape(*kernels.shape[:2], len(rows), len(columns))
-                walk = Walk(
+                walk = TapPattern(
                     tuple(rows[r] * x.row + columns[s] * x.pixel for r, s in pairs),
-                    x.row, x.pixel, Reach(x, 1, min(rows.values()), max(rows.values())),
+                    x.row, x.pixel, RowAccess(x, 1, min(rows.values()), max(rows.values())),
                     (len(rows), len(columns)) if _follow(rows) and _follow(columns) else None,
                 )  # fmt: skip
                 _convolve(replace(phase, weight=weight), walk, groups, b)
@@ -272,14 +280,14 @@ def _transposed(op: ops.ConvTranspose2d, work: Work, b: PlanBuilder) -> None:
                 _bias_alone(replace(phase, weight=np.zeros_like(kernels[:, :, :1, :1])), groups, b)
 
 
-def _bias_alone(work: Work, groups: int, b: PlanBuilder) -> None:
+def _bias_alone(work: ConvOperands, groups: int, b: PlanBuilder) -> None:
     """Append the phase on which no tap falls: a tap of zeros on a pixel of zeros, not on x.
 
     There may be no pixel of x, and zero times what is no number is no number.
     """
     zeros = b.weights(np.zeros(work.x.shape[1]))
     x = replace(zeros, shape=work.x.shape, strides=(0, 1, 0, 0))
-    _convolve(replace(work, x=x), Walk((0,), 0, 0, Reach(x)), groups, b)
+    _convolve(replace(work, x=x), TapPattern((0,), 0, 0, RowAccess(x)), groups, b)
 
 
 def _phase(position: int, stride: int, dilation: int, kernel: int) -> dict[int, int]:
@@ -293,7 +301,7 @@ def _follow(reads: Mapping[int, int]) -> bool:
     return all(after - before == 1 for before, after in pairwise(reads.values()))
 
 
-def _every(place: Place, p: int, q: int, stride: ops.Pair) -> Place:
+def _every(place: TensorView, p: int, q: int, stride: ops.Pair) -> TensorView:
     """Return each stride-th row and column of a place, from row p and column q on."""
     n, c, height, width = place.shape
     shape = (n, c, -(-(height - p) // stride[0]), -(-(width - q) // stride[1]))
@@ -302,7 +310,7 @@ def _every(place: Place, p: int, q: int, stride: ops.Pair) -> Place:
     return replace(place, offset=first, shape=shape, strides=strides)
 
 
-def _linear(op: ops.Linear, work: Work, b: PlanBuilder) -> None:  # noqa: ARG001
+def _linear(op: ops.Linear, work: ConvOperands, b: PlanBuilder) -> None:  # noqa: ARG001
     """A linear layer is a pointwise convolution of a row with one pixel for each input vector."""
     rows = replace(
         work,
@@ -321,12 +329,12 @@ def _linear(op: ops.Linear, work: Work, b: PlanBuilder) -> None:  # noqa: ARG001
     b.copy(packed, y)
 
 
-def _along(x: Place) -> Walk:
+def _along(x: TensorView) -> TapPattern:
     """Return the walk along one row of pixels."""
-    return Walk((0,), 0, x.pixel, Reach(x))
+    return TapPattern((0,), 0, x.pixel, RowAccess(x))
 
 
-def _vectors(place: Place, b: PlanBuilder) -> Place:
+def _vectors(place: TensorView, b: PlanBuilder) -> TensorView:
     """Return (..., C) as one row of pixels; what does not lie so is copied first."""
     flat = _as_row(place) if place.strides[-1] == 1 else None
     if flat is None:
@@ -337,7 +345,7 @@ def _vectors(place: Place, b: PlanBuilder) -> Place:
     return flat
 
 
-def _as_row(place: Place) -> Place | None:
+def _as_row(place: TensorView) -> TensorView | None:
     """Return (..., C) as (1, C, 1, pixels) where the vectors lie evenly apart, else None."""
     count, channels = prod(place.shape[:-1]), place.shape[-1]
     flat = reshaped(place, (1, 1, count, channels))

@@ -1,10 +1,10 @@
 """Deformable convolution and pooling, and local response normalisation."""
 
-from depthwise.compiler.algorithms import LARGE
-from depthwise.compiler.fused import Epilogue, LocalResponseNorm
+from depthwise.compiler.fused_ops import Epilogue, LocalResponseNorm
+from depthwise.compiler.lowering.algorithms import LARGE
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.pack import default_tile, pack_bias, pack_conv, round_up
-from depthwise.compiler.places import FLOAT, Place, Split, Step, Table
+from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
+from depthwise.compiler.lowering.views import FLOAT, KernelCall, Split, Table, TensorView
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 
@@ -45,7 +45,7 @@ def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: P
     w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))
 
-    def step(start: int, rows: int) -> Step:
+    def step(start: int, rows: int) -> KernelCall:
         """Return the call for rows of the output; an offset may point anywhere in x."""
         own = [place and place.part(2, start, rows) for place in (offsets, mask, residual, y)]
         top = op.padding.top - start * op.stride[0]
@@ -63,7 +63,7 @@ def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: P
     b.append(step(0, rows), Split("rows", rows, step) if rows > 1 else None)
 
 
-def _strides(place: Place | None) -> tuple[int, int, int]:
+def _strides(place: TensorView | None) -> tuple[int, int, int]:
     return (place.image, place.row, place.pixel) if place else NOWHERE
 
 
@@ -75,7 +75,7 @@ def _column(samples: int) -> int:
     return samples if samples % 512 else samples + 16
 
 
-def _is_gapless(y: Place, residual: Place | None) -> bool:
+def _is_gapless(y: TensorView, residual: TensorView | None) -> bool:
     """Tell whether rows follow each other without a gap: the kernel then runs them as one."""
     places = [y, residual] if residual else [y]
     return all(place.row == place.shape[3] * place.pixel for place in places)

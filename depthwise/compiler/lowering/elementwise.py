@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import cast
 
-from depthwise.compiler.fused import Epilogue
+from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.axes import (
     axes_of,
     broadcast,
@@ -15,7 +15,7 @@ from depthwise.compiler.lowering.axes import (
     strides_in_order,
 )
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.places import Place, Step, by_channels, by_rows
+from depthwise.compiler.lowering.views import KernelCall, TensorView, by_channels, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
@@ -31,7 +31,7 @@ CHANNELS_LAST = (0, 2, 3, 1)
 
 @lower.register
 def _(op: ops.Activation, node: Node, b: PlanBuilder) -> None:
-    def part(x: Place, y: Place) -> Step:
+    def part(x: TensorView, y: TensorView) -> KernelCall:
         axes = merged(ordered(axes_of(x.shape, x.strides, y.strides), operand=1))
         return b.step("f32_unary", *run_numbers(axes, 2), op, x, y)
 
@@ -50,7 +50,7 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: PlanBuilder)
     function = BINARY.index(op.function)
     nowhere = (0,) * len(shape)
 
-    def part(*places: Place) -> Step:
+    def part(*places: TensorView) -> KernelCall:
         *read, y = places
         strides = [p.strides for p in read] + [nowhere] * (3 - len(read))
         axes = merged(ordered(axes_of(y.shape, *strides, y.strides), operand=3))
@@ -75,7 +75,7 @@ def _(op: ops.PRelu, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
     b.call("f32_binary", PRELU, *numbers(axes, BINARY_AXES, 4), Epilogue(), x, slope, None, y)
 
 
-def place_operand(name: str, shape: Shape, b: PlanBuilder) -> Place:
+def place_operand(name: str, shape: Shape, b: PlanBuilder) -> TensorView:
     """Return where an operand lies, seen as `shape`, to which it is broadcast.
 
     A constant of rank below 4 that meets images is laid channels last, as they are.

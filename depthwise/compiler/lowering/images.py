@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from depthwise.compiler.fused import Images
+from depthwise.compiler.fused_ops import Images
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.movement import show_or_copy
-from depthwise.compiler.places import Place
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node
 
@@ -34,7 +34,7 @@ def _(op: Images, node: Node, b: PlanBuilder) -> None:
         b.copy(x, middle)
 
 
-def _fill_border(op: Images, y: Place, b: PlanBuilder) -> None:
+def _fill_border(op: Images, y: TensorView, b: PlanBuilder) -> None:
     """Repeat one pixel over the four sides of the images, corners with those above and below."""
     pixel = b.weights(np.array(op.border))
     top, bottom, left, right = op.padding

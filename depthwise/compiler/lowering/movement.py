@@ -18,7 +18,7 @@ from depthwise.compiler.lowering.axes import (
     run_numbers,
 )
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.places import Place, Table, is_canonical, reshaped
+from depthwise.compiler.lowering.views import Table, TensorView, is_canonical, reshaped
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
@@ -27,7 +27,7 @@ ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.
 MATMUL_AXES = 3  # of f32_matmul's batches
 
 
-def show_or_copy(node: Node, source: Place, b: PlanBuilder) -> None:
+def show_or_copy(node: Node, source: TensorView, b: PlanBuilder) -> None:
     """Let `node` be a view of `source`, which has its shape, or copy it where that cannot be."""
     if may_lie(node, source, b):
         b.view(node, source)
@@ -35,7 +35,7 @@ def show_or_copy(node: Node, source: Place, b: PlanBuilder) -> None:
         b.copy(source, b.write(node))
 
 
-def may_lie(node: Node, source: Place, b: PlanBuilder) -> bool:
+def may_lie(node: Node, source: TensorView, b: PlanBuilder) -> bool:
     """Tell whether the readers of `node` can take it from `source`.
 
     Images must lie as images do, without a border and in no other value's buffer. Other values are
@@ -74,7 +74,7 @@ def _(op: ops.Slice, node: Node, b: PlanBuilder) -> None:
         and op.step == 1
         and node.inputs[0] not in b.graph.constants
     ):
-        b.view(node, source)  # compiler/storage.py counts on it
+        b.view(node, source)  # compiler/schedule/storage.py counts on it
     else:
         show_or_copy(node, source, b)
 
@@ -92,7 +92,7 @@ def _(op: ops.Reshape, node: Node, b: PlanBuilder) -> None:
         copy_reshaped(x, b.write(node), b)
 
 
-def copy_reshaped(x: Place, y: Place, b: PlanBuilder) -> None:
+def copy_reshaped(x: TensorView, y: TensorView, b: PlanBuilder) -> None:
     """Copy x to y, of as many elements, in row-major order; once packed where no axes fit both."""
     shape = common_axes(x.shape, y.shape)
     source, target = (reshaped(place, shape) if shape else None for place in (x, y))
@@ -149,7 +149,7 @@ def _(op: ops.Pad, node: Node, b: PlanBuilder) -> None:
     gather(b, x, y, indices)
 
 
-def _pad_with_constant(op: ops.Pad, x: Place, y: Place, b: PlanBuilder) -> None:
+def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: PlanBuilder) -> None:
     if any(side > 0 for pad in op.pads for side in pad):
         axes = merged(ordered(axes_of(y.shape, y.strides), operand=0))
         b.call("f32_fill", *run_numbers(axes, 1), float(op.value), y)
@@ -160,7 +160,7 @@ def _pad_with_constant(op: ops.Pad, x: Place, y: Place, b: PlanBuilder) -> None:
     b.copy(x, y)
 
 
-def gather(b: PlanBuilder, x: Place, y: Place, indices: Sequence[np.ndarray]) -> None:
+def gather(b: PlanBuilder, x: TensorView, y: TensorView, indices: Sequence[np.ndarray]) -> None:
     """Call f32_gather: position i along an axis of y is position indices[axis][i] of x."""
     axes = sorted(range(len(y.shape)), key=lambda axis: -y.strides[axis])
     axes = [axis for axis in axes if y.shape[axis] > 1] or axes[:1]
@@ -241,7 +241,7 @@ def _(op: ops.MatMul, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
         b.copy(product, y)
 
 
-def packed_rows(place: Place, b: PlanBuilder) -> Place:
+def packed_rows(place: TensorView, b: PlanBuilder) -> TensorView:
     """Return a place whose last axis is packed: the same, or a copy in scratch memory."""
     if place.strides[-1] == 1 or place.shape[-1] == 1:
         return place

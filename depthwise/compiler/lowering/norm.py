@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from depthwise.compiler.fused import takes_plane_mean
+from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.axes import (
     Axes,
     axes_of,
@@ -14,7 +14,7 @@ from depthwise.compiler.lowering.axes import (
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.pool import lower_plane_mean
-from depthwise.compiler.places import Place, Step, by_rows
+from depthwise.compiler.lowering.views import KernelCall, TensorView, by_rows
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
@@ -45,7 +45,7 @@ def lower_batch_norm(
     scales, shifts = b.weights(scale), b.weights(bias - mean * scale)
     along = tuple(int(axis == 1) for axis in range(len(x.shape)))
 
-    def part(x: Place, y: Place) -> Step:
+    def part(x: TensorView, y: TensorView) -> KernelCall:
         axes = merged(ordered(axes_of(x.shape, x.strides, along, y.strides), operand=2))
         return b.step("f32_batch_norm", *numbers(axes, 4, 3), activation, x, scales, shifts, y)
 
@@ -87,7 +87,11 @@ def _(op: ops.LayerNorm, node: Node, b: PlanBuilder) -> None:
 
 
 def normalize(
-    b: PlanBuilder, kept: Axes, inside: Axes, eps: float, places: tuple[Place, Place, Place, Place]
+    b: PlanBuilder,
+    kept: Axes,
+    inside: Axes,
+    eps: float,
+    places: tuple[TensorView, TensorView, TensorView, TensorView],
 ) -> None:
     """Call f32_normalize: one mean for each place along `kept`, over the elements along `inside`.
 

@@ -5,17 +5,17 @@ The mean of a whole plane starts from the totals of its rows where the step befo
 
 from math import prod
 
-from depthwise.compiler.fused import takes_plane_mean
+from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.places import Place, Step, by_channels, reshaped
+from depthwise.compiler.lowering.views import KernelCall, TensorView, by_channels, reshaped
 from depthwise.compiler.plan import PlanBuilder
-from depthwise.compiler.storage import NO_BORDER
+from depthwise.compiler.schedule.storage import NO_BORDER
 from depthwise.graph import Node, ops
 
 POOL = ("mean", "max")  # numbered as in kernels/pool.h
 
 
-def planes(place: Place) -> Place:
+def planes(place: TensorView) -> TensorView:
     """Return a place as images (N, C, H, W); of another rank as single planes (N, 1, H, W)."""
     if len(place.shape) == 4:
         return place
@@ -24,12 +24,12 @@ def planes(place: Place) -> Place:
     return images
 
 
-def sizes(x: Place, y: Place) -> tuple[int, ...]:
+def sizes(x: TensorView, y: TensorView) -> tuple[int, ...]:
     """Return images, channels, input and output height and width."""
     return (*x.shape, *y.shape[2:])
 
 
-def strides(x: Place, y: Place) -> tuple[int, ...]:
+def strides(x: TensorView, y: TensorView) -> tuple[int, ...]:
     """Return floats between images, rows and pixels, of the input and of the output."""
     return (x.image, x.row, x.pixel, y.image, y.row, y.pixel)
 
@@ -39,7 +39,7 @@ def _(op: ops.MaxPool2d, node: Node, b: PlanBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
     corner = (op.padding.top, op.padding.left)
 
-    def part(x: Place, y: Place) -> Step:
+    def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
             "f32_max_pool", *sizes(x, y), *op.kernel, *op.stride, *corner, *op.dilation,
             *strides(x, y), x, y,
@@ -52,7 +52,7 @@ def _(op: ops.MaxPool2d, node: Node, b: PlanBuilder) -> None:
 def _(op: ops.AvgPool2d, node: Node, b: PlanBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
 
-    def part(x: Place, y: Place) -> Step:
+    def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
             "f32_avg_pool", *sizes(x, y), *op.kernel, *op.stride, *op.padding,
             int(op.count_padding), op.divisor or 0, *strides(x, y), x, y,
@@ -68,7 +68,7 @@ def _(op: ops.AdaptivePool2d, node: Node, b: PlanBuilder) -> None:
         return
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
 
-    def part(x: Place, y: Place) -> Step:
+    def part(x: TensorView, y: TensorView) -> KernelCall:
         function = POOL.index(op.function)
         return b.step("f32_adaptive_pool", function, *sizes(x, y), *strides(x, y), x, y)
 
@@ -83,7 +83,7 @@ def lower_plane_mean(node: Node, b: PlanBuilder) -> None:
     x = b.row_totals.get(value, read)
     window, pixels = x.shape[2:], height * width
 
-    def part(x: Place, y: Place) -> Step:
+    def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
             "f32_avg_pool", *sizes(x, y), *window, 1, 1, *NO_BORDER, 0, pixels, *strides(x, y), x, y
         )

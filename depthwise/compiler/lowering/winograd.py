@@ -4,17 +4,19 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from depthwise.compiler.algorithms import Layer, Winograd
-from depthwise.compiler.pack import pack_bias
-from depthwise.compiler.places import Split, Step
-from depthwise.compiler.winograd import pack_winograd, scratch_floats
+from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
+from depthwise.compiler.lowering.packing import pack_bias
+from depthwise.compiler.lowering.views import KernelCall, Split
+from depthwise.compiler.lowering.winograd_weights import pack_winograd, scratch_floats
 
 if TYPE_CHECKING:
-    from depthwise.compiler.lowering.conv import Walk, Work
+    from depthwise.compiler.lowering.conv import ConvOperands, TapPattern
     from depthwise.compiler.plan import PlanBuilder
 
 
-def lower_winograd(work: "Work", walk: "Walk", layer: Layer, b: "PlanBuilder") -> None:
+def lower_winograd(
+    work: "ConvOperands", walk: "TapPattern", layer: ConvWorkload, b: "PlanBuilder"
+) -> None:
     """Append the call, by rows of tiles or by channels; each part has its own scratch."""
     chosen = b.algorithm(layer)
     assert isinstance(chosen, Winograd)
@@ -24,7 +26,7 @@ def lower_winograd(work: "Work", walk: "Walk", layer: Layer, b: "PlanBuilder") -
     bias = b.weights(pack_bias(work.bias, 1, lanes))
     floats = scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch)
 
-    def step(part: "Work", first: int = 0) -> Step:
+    def step(part: "ConvOperands", first: int = 0) -> KernelCall:
         """Return the call from output channel `first` on."""
         images, outs, rows, width = part.y.shape
         corner = replace(part.x, offset=part.x.offset + walk.taps[0])

@@ -6,19 +6,19 @@ A pass returns the graph itself where it finds nothing to do. `rewrite` is how t
 from collections.abc import Callable
 
 from depthwise.compiler.passes.activation import fuse_activation
-from depthwise.compiler.passes.affine import fold_affine
 from depthwise.compiler.passes.arithmetic import fuse_arithmetic
-from depthwise.compiler.passes.batchnorm import fold_batchnorm
-from depthwise.compiler.passes.concat import nest_concat
-from depthwise.compiler.passes.constants import fold_constants
-from depthwise.compiler.passes.dead_code import remove_dead_code
 from depthwise.compiler.passes.flatten import fold_flatten
-from depthwise.compiler.passes.identity import drop_identity
-from depthwise.compiler.passes.local_response_norm import recompose_local_response_norm
-from depthwise.compiler.passes.padding import fold_padding
 from depthwise.compiler.passes.residual import fuse_residual
 from depthwise.compiler.passes.shuffle import fold_shuffle
 from depthwise.graph import Graph
+from depthwise.graph.passes.affine import fold_affine
+from depthwise.graph.passes.batchnorm import fold_batchnorm
+from depthwise.graph.passes.concat import nest_concat
+from depthwise.graph.passes.constants import fold_constants
+from depthwise.graph.passes.dead_code import remove_dead_code
+from depthwise.graph.passes.identity import drop_identity
+from depthwise.graph.passes.local_response_norm import recompose_local_response_norm
+from depthwise.graph.passes.padding import fold_padding
 
 Pass = Callable[[Graph], Graph]
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from depthwise.compiler.fused import Convolution, Epilogue, Fused
-from depthwise.compiler.passes.rewrite import Rewrite, with_bias
+from depthwise.compiler.fused_ops import Convolution, Epilogue, Fused
 from depthwise.graph import Graph
 from depthwise.graph.ops import Activation
+from depthwise.graph.rewrite import GraphRewriter, with_bias
 
 
 def fuse_activation(graph: Graph) -> Graph:
@@ -17,7 +17,7 @@ def fuse_activation(graph: Graph) -> Graph:
     The second where fuse_residual has taken the sum. Only where nobody else reads what the
     convolution gives, and it has no activation at that place yet.
     """
-    edit = Rewrite(graph)
+    edit = GraphRewriter(graph)
     for node in edit:
         conv = edit.private(node.inputs[0]) if isinstance(node.op, Activation) else None
         if conv is None or not isinstance(node.op, Activation):

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from depthwise.compiler.fused import Arithmetic, Epilogue, Fused
-from depthwise.compiler.passes.rewrite import Rewrite
+from depthwise.compiler.fused_ops import Arithmetic, Epilogue, Fused
 from depthwise.graph import Graph, Node
 from depthwise.graph.ops import Activation, Binary
+from depthwise.graph.rewrite import GraphRewriter
 
 
 def fuse_arithmetic(graph: Graph) -> Graph:
@@ -19,7 +19,7 @@ def fuse_arithmetic(graph: Graph) -> Graph:
     folded. Only where nobody else reads what lies between; the sum, where both its terms have its
     shape. After the passes that give sums and activations to convolutions.
     """
-    edit = Rewrite(graph)
+    edit = GraphRewriter(graph)
     for node in edit:
         if isinstance(node.op, Activation):
             _take_activation(edit, node, node.op)
@@ -28,7 +28,7 @@ def fuse_arithmetic(graph: Graph) -> Graph:
     return edit.result()
 
 
-def _take_activation(edit: Rewrite, node: Node, activation: Activation) -> None:
+def _take_activation(edit: GraphRewriter, node: Node, activation: Activation) -> None:
     first = edit.private(node.inputs[0])
     if first is None:
         return
@@ -39,7 +39,7 @@ def _take_activation(edit: Rewrite, node: Node, activation: Activation) -> None:
         edit.replace(node, Fused(op, replace(epilogue, after=activation)), *first.inputs)
 
 
-def _take_sum(edit: Rewrite, node: Node) -> None:
+def _take_sum(edit: GraphRewriter, node: Node) -> None:
     if any(edit.type(term).shape != node.type.shape for term in node.inputs):
         return
     for term, other in (node.inputs, node.inputs[::-1]):

@@ -1,8 +1,8 @@
 """Flattening before a linear layer."""
 
-from depthwise.compiler.fused import FlattenChannelsLast, convolution
-from depthwise.compiler.passes.rewrite import Rewrite
+from depthwise.compiler.fused_ops import FlattenChannelsLast, convolution
 from depthwise.graph import Graph, Node, ops
+from depthwise.graph.rewrite import GraphRewriter
 
 
 def fold_flatten(graph: Graph) -> Graph:
@@ -15,7 +15,7 @@ def fold_flatten(graph: Graph) -> Graph:
     Only where linear layers alone read the flattened value. Planes of one pixel, and single
     channels, lie in the right order as they are.
     """
-    edit = Rewrite(graph)
+    edit = GraphRewriter(graph)
     for node in edit:
         shape = edit.type(node.inputs[0]).shape
         if not isinstance(node.op, ops.Reshape) or len(shape) != 4:
@@ -30,7 +30,7 @@ def fold_flatten(graph: Graph) -> Graph:
     return edit.result()
 
 
-def _reads(edit: Rewrite, reader: Node, node: Node) -> bool:
+def _reads(edit: GraphRewriter, reader: Node, node: Node) -> bool:
     """Return whether the reader is a linear layer whose weight we know and x is the node."""
     linear = isinstance(convolution(reader.op), ops.Linear)
     once = reader.inputs[0] == node.name and reader.inputs.count(node.name) == 1
@@ -42,7 +42,7 @@ def _reads(edit: Rewrite, reader: Node, node: Node) -> bool:
     )
 
 
-def _permute(edit: Rewrite, linear: Node, planes: tuple[int, int, int]) -> None:
+def _permute(edit: GraphRewriter, linear: Node, planes: tuple[int, int, int]) -> None:
     source, old, *rest = linear.inputs
     weight = edit.data(old)
     assert weight is not None

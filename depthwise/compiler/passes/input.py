@@ -5,12 +5,12 @@ from typing import cast
 
 import numpy as np
 
-from depthwise.compiler.fused import Fused, Images
-from depthwise.compiler.passes.rewrite import Rewrite
-from depthwise.compiler.passes.scale import Scale, scale_inputs
+from depthwise.compiler.fused_ops import Fused, Images
 from depthwise.compiler.preparation import Preparation
 from depthwise.graph import Constant, Graph, Node, TensorType, ops
 from depthwise.graph.ops import Op, Padding
+from depthwise.graph.passes.scale import Scale, scale_inputs
+from depthwise.graph.rewrite import GraphRewriter
 
 NO_PADDING = Padding(0, 0, 0, 0)
 
@@ -68,7 +68,7 @@ def _fold(graph: Graph, name: str, conv: Node, preparation: Preparation) -> Grap
     raw = _with_images(graph, name, preparation, inner.padding)
     raw = replace(raw, nodes=tuple(replace(node, op=op) if node.name == conv.name else node
                                    for node in raw))  # fmt: skip
-    edit = Rewrite(raw)
+    edit = GraphRewriter(raw)
     node = edit.node(conv.name)
     assert node is not None
     mean, std = (np.array(values) for values in (preparation.mean, preparation.std))

@@ -1,9 +1,9 @@
 """Sums behind a convolution."""
 
-from depthwise.compiler.fused import Convolution, Epilogue, Fused, convolution
-from depthwise.compiler.passes.rewrite import Rewrite, with_bias
+from depthwise.compiler.fused_ops import Convolution, Epilogue, Fused, convolution
 from depthwise.graph import Graph, Node
 from depthwise.graph.ops import Binary
+from depthwise.graph.rewrite import GraphRewriter, with_bias
 
 
 def fuse_residual(graph: Graph) -> Graph:
@@ -15,7 +15,7 @@ def fuse_residual(graph: Graph) -> Graph:
     Only where nobody else reads the left term and r has its shape. Of two convolutions the one
     computed last takes the sum, since the other's result is then there.
     """
-    edit = Rewrite(graph)
+    edit = GraphRewriter(graph)
     order = {node.name: position for position, node in enumerate(graph)}
     for node in edit:
         if node.op != Binary("add"):
@@ -35,7 +35,7 @@ def fuse_residual(graph: Graph) -> Graph:
     return edit.result()
 
 
-def _taker(edit: Rewrite, add: Node, value: str) -> Node | None:
+def _taker(edit: GraphRewriter, add: Node, value: str) -> Node | None:
     """Return the convolution that gives this term of the sum, if it can take the other in."""
     conv = edit.private(value)
     if conv is None or not convolution(conv.op):

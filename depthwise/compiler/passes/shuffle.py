@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from depthwise.compiler.fused import Fused, convolution
-from depthwise.compiler.passes.rewrite import Rewrite
+from depthwise.compiler.fused_ops import Fused, convolution
 from depthwise.graph import Graph, Node, ops
+from depthwise.graph.rewrite import GraphRewriter
 
 
 class Shuffle(NamedTuple):
@@ -26,7 +26,7 @@ def fold_shuffle(graph: Graph) -> Graph:
     alone read the shuffled value. A grouped convolution reads and writes channels that stand
     side by side: a shuffle between two of them stays.
     """
-    edit = Rewrite(graph)
+    edit = GraphRewriter(graph)
     for node in edit:
         shuffle = _find(edit, node)
         if shuffle is None:
@@ -41,7 +41,7 @@ def fold_shuffle(graph: Graph) -> Graph:
     return edit.result()
 
 
-def _find(edit: Rewrite, node: Node) -> Shuffle | None:
+def _find(edit: GraphRewriter, node: Node) -> Shuffle | None:
     """Return the shuffle that ends in `node`: reshape, permute, reshape."""
     permute = edit.private(node.inputs[0]) if isinstance(node.op, ops.Reshape) else None
     if permute is None or permute.op != ops.Permute((0, 2, 1, 3, 4)):
@@ -56,7 +56,7 @@ def _find(edit: Rewrite, node: Node) -> Shuffle | None:
     return Shuffle(source, np.arange(groups * each).reshape(groups, each).T.reshape(-1))
 
 
-def _gives_any_order(edit: Rewrite, conv: Node) -> bool:
+def _gives_any_order(edit: GraphRewriter, conv: Node) -> bool:
     """Return whether the outputs of a convolution may be reordered by its weights alone."""
     op = convolution(conv.op)
     alone = not (isinstance(conv.op, Fused) and conv.op.epilogue.add)
@@ -64,7 +64,7 @@ def _gives_any_order(edit: Rewrite, conv: Node) -> bool:
     return op is not None and getattr(op, "groups", 0) == 1 and alone and known
 
 
-def _takes(edit: Rewrite, reader: Node, node: Node) -> bool:
+def _takes(edit: GraphRewriter, reader: Node, node: Node) -> bool:
     """Return whether a reader is a convolution that can take the channels in any order."""
     op = convolution(reader.op)
     whole = getattr(op, "groups", 0) == 1 and getattr(op, "offset_groups", 1) == 1
@@ -72,7 +72,7 @@ def _takes(edit: Rewrite, reader: Node, node: Node) -> bool:
     return whole and once and edit.data(reader.inputs[1]) is not None
 
 
-def _reorder(edit: Rewrite, node: Node, conv: Node, order: np.ndarray) -> None:
+def _reorder(edit: GraphRewriter, node: Node, conv: Node, order: np.ndarray) -> None:
     """Let a convolution compute what `node` does, under its name: the one before is no more."""
     source, weight, *others = conv.inputs
     axis = 1 if isinstance(convolution(conv.op), ops.ConvTranspose2d) else 0
@@ -81,14 +81,14 @@ def _reorder(edit: Rewrite, node: Node, conv: Node, order: np.ndarray) -> None:
     edit.replace(node, conv.op, source, *moved, *others[1:], path=conv.path)
 
 
-def _read_unshuffled(edit: Rewrite, conv: Node, shuffle: Shuffle) -> None:
+def _read_unshuffled(edit: GraphRewriter, conv: Node, shuffle: Shuffle) -> None:
     _, weight, *others = conv.inputs
     axis = 0 if isinstance(convolution(conv.op), ops.ConvTranspose2d) else 1
     moved = np.take(_known(edit, weight), np.argsort(shuffle.order), axis)
     edit.replace(conv, conv.op, shuffle.source, edit.add_constant(weight, moved), *others)
 
 
-def _known(edit: Rewrite, name: str) -> np.ndarray:
+def _known(edit: GraphRewriter, name: str) -> np.ndarray:
     data = edit.data(name)
     assert data is not None
     return data

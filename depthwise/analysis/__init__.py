@@ -1,0 +1,25 @@
+"""What a network costs and where its design goes wrong, read from the graph.
+
+count (multiply-adds of each operator) - receptive (what each pixel sees) - memory (the peak of
+activations) - cost (all of it, layer by layer) - tables (for a person to read) - counters, explain
+(what other tools print, and why) - overlap, gridding, lint_planes, lint_channels, lint, finding
+(what is wrong, and what to do).
+"""
+
+from depthwise.analysis.cost import Cost, Layer, cost, cost_of_graph, network_name
+from depthwise.analysis.explain import Explanation, explain
+from depthwise.analysis.finding import Finding
+from depthwise.analysis.lint import lint, lint_graph
+
+__all__ = [
+    "Cost",
+    "Explanation",
+    "Finding",
+    "Layer",
+    "cost",
+    "cost_of_graph",
+    "explain",
+    "lint",
+    "lint_graph",
+    "network_name",
+]

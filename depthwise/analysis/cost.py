@@ -1,0 +1,228 @@
+"""What a network costs, layer by layer and in total, before it has run once."""
+
+import csv
+import io
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from torch import nn
+from torch.export import ExportedProgram
+
+from depthwise.analysis.count import CONVENTION, count_macs, kind
+from depthwise.analysis.memory import peak_activations
+from depthwise.analysis.receptive_field import receptive_fields
+from depthwise.analysis.tables import cost_table, render
+from depthwise.escaping import in_cell
+from depthwise.graph import Graph, Node, Shape, TensorType, ops, trace
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator: sizes in elements, bytes as read and written when it runs on its own.
+
+    `weight_bytes` are its parameters as stored; a weight that several layers read counts once.
+    `macs` is None where they cannot be counted. `receptive_field` and `step` are input pixels,
+    down and across, None behind a pooling of the whole image. `milliseconds` are predicted for one
+    machine, None where none was named.
+    """
+
+    path: str
+    name: str
+    kind: str
+    operator: str
+    input_shape: Shape
+    output_shape: Shape
+    params: int
+    macs: int | None
+    weight_bytes: int
+    bytes_read: int
+    bytes_written: int
+    receptive_field: tuple[int, int] | None
+    step: tuple[float, float] | None
+    milliseconds: float | None = None
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs (2 x MACs) for each byte read or written; few of them mean memory-bound."""
+        moved = self.bytes_read + self.bytes_written
+        return 2 * (self.macs or 0) / moved if moved else 0.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a network at fixed input shapes.
+
+    `params` are all the network's, those in `unused_params` are not read in evaluation. `macs` are
+    multiply-adds of convolutions and linear layers; `not_counted` lists the layers left out of it.
+    Bytes: `weight_bytes` the parameters as stored, `bytes_read` and `bytes_written` with every
+    operator run on its own, `peak_bytes` the most that activations take at once, in `peak_layer`.
+    `milliseconds` are predicted for the compiled network on one machine, None where none was named.
+    """
+
+    network: str
+    input_shapes: tuple[Shape, ...]
+    layers: tuple[Layer, ...]
+    params: int
+    unused_params: int
+    weight_bytes: int
+    peak_bytes: int
+    peak_layer: str
+    milliseconds: float | None = None
+
+    @cached_property
+    def macs(self) -> int:
+        """The multiply-adds of all layers that can be counted."""
+        return sum(layer.macs or 0 for layer in self.layers)
+
+    @property
+    def flops(self) -> int:
+        """2 x MACs."""
+        return 2 * self.macs
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that all operators read, weights included."""
+        return sum(layer.bytes_read for layer in self.layers)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes that all operators write."""
+        return sum(layer.bytes_written for layer in self.layers)
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs for each byte read or written."""
+        moved = self.bytes_read + self.bytes_written
+        return self.flops / moved if moved else 0.0
+
+    @property
+    def receptive_field(self) -> tuple[int, int]:
+        """The largest receptive field of a layer that still has a plane, in input pixels."""
+        fields = [layer.receptive_field for layer in self.layers if layer.receptive_field]
+        return max(fields, default=(1, 1))
+
+    @property
+    def not_counted(self) -> tuple[Layer, ...]:
+        """The layers whose MACs are not known: the total leaves them out."""
+        return tuple(layer for layer in self.layers if layer.macs is None)
+
+    def by_kind(self) -> dict[str, tuple[int, int, int]]:
+        """Return kind -> (number of layers, parameters, MACs), most MACs first."""
+        sums: dict[str, tuple[int, int, int]] = {}
+        for layer in self.layers:
+            count, params, macs = sums.get(layer.kind, (0, 0, 0))
+            sums[layer.kind] = count + 1, params + layer.params, macs + (layer.macs or 0)
+        return dict(sorted(sums.items(), key=lambda item: (-item[1][2], -item[1][1])))
+
+    def table(self, all_layers: bool = False) -> str:
+        """Return the cost as a text table; `all_layers` also lists those without MACs."""
+        return render(cost_table(self, all_layers))
+
+    def to_dict(self) -> dict:
+        """Return everything, with the convention, in types that JSON has."""
+        totals = {
+            name: getattr(self, name)
+            for name in (
+                "network", "input_shapes", "params", "unused_params", "macs", "flops",
+                "weight_bytes", "bytes_read", "bytes_written", "peak_bytes", "peak_layer",
+                "intensity", "receptive_field", "milliseconds",
+            )
+        }  # fmt: skip
+        layers = [{**asdict(layer), "intensity": layer.intensity} for layer in self.layers]
+        not_counted = [layer.name for layer in self.not_counted]
+        return {"convention": CONVENTION, **totals, "not_counted": not_counted, "layers": layers}
+
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_csv(self) -> str:
+        """Return the layers as CSV, one line each; empty where a number is not known."""
+        text = io.StringIO()
+        rows = self.to_dict()["layers"]
+        writer = csv.DictWriter(text, rows[0].keys() if rows else ["path"], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: _cell(v) for k, v in row.items()})
+        return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else in_cell(value)
+
+
+def cost(net: nn.Module | ExportedProgram, *shapes: Shape) -> Cost:
+    """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
+
+    The network may be on the meta device and is not changed; operators that we do not know are
+    listed in `not_counted`. Raises ValueError for shapes that do not fit.
+    """
+    return cost_of_graph(trace(net, *shapes), network_name(net))
+
+
+def network_name(net: object) -> str:
+    """Return what a network of ours is called, or the class of another."""
+    return str(getattr(net, "network", None) or type(net).__name__)
+
+
+def cost_of_graph(graph: Graph, network: str = "") -> Cost:
+    """Count a graph."""
+    fields = receptive_fields(graph)
+    counted: set[str] = set()
+    layers = []
+    for node in graph:
+        parameters = _parameters(graph, node, counted)
+        field = fields[node.name]
+        shown = None if field.whole or len(node.type.shape) != 4 else field
+        activations = graph.activations(node)
+        layers.append(
+            Layer(
+                path=node.path,
+                name=node.name,
+                kind=kind(graph, node),
+                operator=node.op.operator
+                if isinstance(node.op, ops.Opaque)
+                else type(node.op).__name__,
+                input_shape=graph.type(activations[0]).shape if activations else (),
+                output_shape=node.type.shape,
+                params=sum(type_.size for type_ in parameters),
+                macs=count_macs(graph, node),
+                weight_bytes=sum(type_.bytes for type_ in parameters),
+                bytes_read=_bytes_read(graph, node),
+                bytes_written=0 if isinstance(node.op, ops.Reshape) else node.type.bytes,
+                receptive_field=shown.size if shown else None,
+                step=shown.step if shown else None,
+            )
+        )
+    trainable = {name: c.type for name, c in graph.constants.items() if c.trainable}
+    peak = peak_activations(graph)
+    at = next((node.path or node.name for node in graph if node.name == peak.node), "the input")
+    return Cost(
+        network=network,
+        input_shapes=tuple(type_.shape for type_ in graph.inputs.values()),
+        layers=tuple(layers),
+        params=sum(type_.size for type_ in trainable.values()),
+        unused_params=sum(t.size for name, t in trainable.items() if name not in counted),
+        weight_bytes=sum(type_.bytes for type_ in trainable.values()),
+        peak_bytes=peak.bytes,
+        peak_layer=at,
+    )
+
+
+def _parameters(graph: Graph, node: Node, counted: set[str]) -> list[TensorType]:
+    """Return the parameters that a node is the first to read, and mark them as counted."""
+    found = []
+    for name in graph.weights(node):
+        constant = graph.constants[name]
+        for source in constant.sources or (name,):
+            if graph.constants[source].trainable and source not in counted:
+                counted.add(source)
+                found.append(graph.constants[source].type)
+    return found
+
+
+def _bytes_read(graph: Graph, node: Node) -> int:
+    if isinstance(node.op, ops.Reshape):
+        return 0  # another view of the same bytes
+    return sum(graph.type(name).bytes for name in dict.fromkeys(node.inputs))

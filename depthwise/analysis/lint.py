@@ -1,0 +1,58 @@
+"""Where a network's design goes wrong, read from its graph before it is trained."""
+
+from collections.abc import Callable, Iterator
+
+from torch import nn
+from torch.export import ExportedProgram
+
+from depthwise.analysis.finding import Finding, merge_equal
+from depthwise.analysis.lint_channels import (
+    bias_before_norm,
+    bottleneck_activation,
+    channel_multiple,
+    gate_without_plane,
+    group_size,
+)
+from depthwise.analysis.lint_planes import (
+    asymmetric_padding,
+    checkerboard,
+    gridding,
+    small_field,
+    small_field_for_object,
+)
+from depthwise.graph import Graph, Shape, trace
+
+Rule = Callable[[Graph], Iterator[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    checkerboard,
+    gridding,
+    small_field,
+    gate_without_plane,
+    bottleneck_activation,
+    channel_multiple,
+    group_size,
+    bias_before_norm,
+    asymmetric_padding,
+)
+
+
+def lint(
+    net: nn.Module | ExportedProgram, *shapes: Shape, object_size: int | None = None
+) -> list[Finding]:
+    """Return what every rule finds in `net` for inputs of `shapes`, warnings first.
+
+    `object_size` in pixels of the input also asks whether that much is seen at once. The network
+    may be on the meta device and is not changed. Raises ValueError for shapes that do not fit.
+    """
+    return lint_graph(trace(net, *shapes), object_size)
+
+
+def lint_graph(graph: Graph, object_size: int | None = None) -> list[Finding]:
+    """Return what every rule finds in a graph, warnings first; equal findings are put together."""
+    if object_size is not None and object_size < 1:
+        raise ValueError(f"object_size={object_size}: give the object's size in pixels, 1 or more")
+    findings = [finding for rule in RULES for finding in rule(graph)]
+    if object_size is not None:
+        findings += small_field_for_object(graph, object_size)
+    return merge_equal(findings)

@@ -1,0 +1,156 @@
+"""A network in every form that a runtime reads, with its input and what PyTorch makes of it."""
+
+import warnings
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from depthwise.analysis import cost_of_graph
+from depthwise.bench.peers import EXPECTED, FILES, INPUT, Form
+from depthwise.compiler import pipeline
+from depthwise.compiler.codegen.emit import emit, emit_units
+from depthwise.compiler.lowering.algorithms import Winograd, direct_only
+from depthwise.compiler.plan import make_plan
+from depthwise.compiler.toolchain.build import compile_c, find_compiler, thread_flags
+from depthwise.graph import Shape, capture
+from depthwise.graph.frontends.torch.exported import as_module, renamed
+from depthwise.graph.frontends.torch.failure import quiet
+from depthwise.runtime.artifact import Artifact
+from depthwise.runtime.library import Library
+from depthwise.runtime.target import Target, find_target
+
+SETTLING = 4  # images of noise
+
+Net = nn.Module | ExportedProgram
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is compared: a network as it is called, its options, its weights, and its module.
+
+    `library` is what was compiled of it before; None has it compiled, optimised for speed.
+    """
+
+    network: str
+    settings: dict[str, str]
+    weights: str
+    net: Net
+    shape: Shape
+    library: Library | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A folder that holds a network in several forms; `failed` says why it lacks some."""
+
+    folder: Path
+    macs: int
+    params: int
+    failed: dict[Form, str]
+
+
+def write_case(question: Question, folder: Path, forms: Collection[Form], threads: int) -> Case:
+    """Write a network in each of the forms, its input and PyTorch's output, to a folder.
+
+    A form that cannot be made is named in the case, with its reason. Raises Unsupported, Mismatch
+    or BuildError where we cannot compile it, ValueError for several inputs or outputs.
+    """
+    if isinstance(question.net, nn.Module) and not question.weights:
+        settle(question.net, question.shape)
+    program = pipeline.open_program(question.net, (question.shape,))
+    x = torch.randn(question.shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        y = as_module(program)(x)
+    if not isinstance(y, torch.Tensor):
+        raise ValueError(f"{question.network} returns several values: the runtimes are asked one")
+    np.save(folder / INPUT, x.numpy())
+    np.save(folder / EXPECTED, y.numpy())
+    cost = cost_of_graph(capture(program), question.network)
+    library = question.library or pipeline.compile(program, threads=threads)
+    library.save(folder / FILES["library"])
+    failed: dict[Form, str] = {}
+    for form, write in WRITERS.items():
+        if form not in forms:
+            continue
+        try:
+            with quiet():
+                write(question.net, program, x, folder / FILES[form])
+        except Exception as error:  # exporters raise nearly anything
+            failed[form] = f"cannot be exported as {form}: {_first_line(error)}"
+    return Case(folder, cost.macs, cost.params, failed)
+
+
+def settle(net: nn.Module, shape: Shape) -> None:
+    """Give the BatchNorms of an untrained network the statistics of a few images of noise.
+
+    Else values shrink from layer to layer, and no runtime's error can be told from the output's.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    images = torch.randn(SETTLING, *shape[1:], generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        net(images)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.eval()
+        norm.momentum = momentum
+
+
+def _write_direct(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+    """Save a library on one thread without Winograd; raises ValueError where ours has none."""
+    target = find_target("native")
+    chosen = make_plan(pipeline.rewrite(capture(program)), target).algorithms
+    if not any(isinstance(algorithm, Winograd) for algorithm in chosen.values()):
+        raise ValueError("all its convolutions are direct as it is")
+    direct_library(program, target).save(path)
+
+
+def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -> Library:
+    """Compile a program without Winograd, and without verifying it."""
+    captured = capture(program)
+    graph = pipeline.rewrite(captured)
+    direct = direct_only(make_plan(graph, target).algorithms, target)
+    plan = make_plan(graph, target, algorithms=direct, threads=threads)
+    units = emit_units(plan, pipeline.UNITS)
+    shared = compile_c(units, target, extra=thread_flags(threads)).read_bytes()
+    manifest = pipeline.make_manifest(
+        plan, cost_of_graph(captured), shared, find_compiler(), None, None
+    )
+    return Library(Artifact(manifest, emit(plan), plan.weights.view(np.uint8), shared))
+
+
+def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+    torch.export.save(renamed(program), path)
+
+
+def _write_onnx(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+    made = torch.onnx.export(program, dynamo=True, verbose=False)
+    assert made is not None
+    made.save(path, external_data=False)
+
+
+def _write_torchscript(net: Net, program: ExportedProgram, x: torch.Tensor, path: Path) -> None:
+    """Trace the module itself where there is one: pnnx knows some modules by their class."""
+    module = net if isinstance(net, nn.Module) else as_module(program)
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # it is to go, one day
+        torch.jit.trace(module, x).save(path)  # type: ignore[union-attr]
+
+
+WRITERS: dict[Form, Callable[[Net, ExportedProgram, torch.Tensor, Path], None]] = {
+    "direct": _write_direct,
+    "program": _write_program,
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"

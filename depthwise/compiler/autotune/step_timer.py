@@ -1,0 +1,91 @@
+"""Plans timed step by step.
+
+An instrumented build of the same calls notes the time after each, so that every step finds the
+caches as the one before it left them.
+"""
+
+import ctypes
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from depthwise.compiler.codegen.emit import emit_together
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.toolchain.build import compile_c
+from depthwise.graph import Shape
+from depthwise.runtime.library import Code, align_copy, aligned_bytes
+
+UNITS = 4  # for each plan, as in a library, so that both share compiled units
+LEAST_RUNS = 15
+
+
+class Clocked:
+    """A library whose net_run notes the time around each step of its plan."""
+
+    def __init__(self, plan: Plan, path: Path):
+        self.plan = plan
+        self._code = Code(path)
+        times = (ctypes.c_longlong * (len(plan.steps) + 1)).in_dll(self._code.opened, "net_times")
+        self._times = np.ctypeslib.as_array(times)
+        self._note_all = self._code.opened.net_note_all
+        self._inputs = [_draw(type.shape, type.dtype) for type in plan.graph.inputs.values()]
+        outputs = (plan.graph.type(output.value) for output in plan.graph.outputs)
+        self._outputs = [np.empty(type.shape, np.float32) for type in outputs]
+
+    def runs(self, seconds: float, least: int = LEAST_RUNS) -> np.ndarray:
+        """Return the time of each step in each of many runs, in seconds: (runs, steps).
+
+        It runs on random inputs, in memory of its own, for about `seconds` and at least `least`
+        times. The clock's own cost is taken off.
+        """
+        weights, arena = align_copy(self.plan.weights), aligned_bytes(self._code.arena_bytes)
+
+        def run() -> np.ndarray:
+            self._code.run(weights, self._inputs, self._outputs, arena)
+            return np.diff(self._times) * 1e-9
+
+        run()  # maps the pages, wakes the core
+        cost = self._cost()
+        runs: list[np.ndarray] = []
+        end = time.perf_counter() + seconds
+        while len(runs) < least or time.perf_counter() < end:
+            runs.append(np.maximum(run() - cost, 0.0))
+        return np.array(runs)
+
+    def _cost(self) -> float:
+        """Return the median seconds that one note of the time takes."""
+        noted = []
+        for _ in range(LEAST_RUNS):
+            self._note_all()
+            noted.append(np.diff(self._times) * 1e-9)
+        return float(np.median(np.concatenate(noted)))
+
+
+def build_clocked(plans: Sequence[Plan], cc: str | None = None) -> list[Clocked]:
+    """Return plans of one target ready to be timed; a kernel that several call is compiled once."""
+    clock = Path(__file__).with_suffix(".c").read_text()
+    built = []
+    for plan, units in zip(
+        plans, emit_together(plans, UNITS * len(plans), "net_note"), strict=True
+    ):
+        sized = f"#define STEPS {len(plan.steps)}\n{clock}"
+        built.append(Clocked(plan, compile_c((*units, sized), plan.target, cc)))
+    return built
+
+
+def time_steps(plan: Plan, cc: str | None = None, seconds: float = 1.0) -> np.ndarray:
+    """Return the time of each step of a plan in each of many runs, in seconds: (runs, steps).
+
+    It runs for about `seconds`, and at least 15 times.
+    """
+    (clocked,) = build_clocked((plan,), cc)
+    return clocked.runs(seconds)
+
+
+def _draw(shape: Shape, dtype: str) -> np.ndarray:
+    random = np.random.default_rng(0)
+    if dtype == "uint8":
+        return random.integers(0, 256, shape, np.uint8)
+    return random.standard_normal(shape, np.float32)

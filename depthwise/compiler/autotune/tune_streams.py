@@ -1,0 +1,101 @@
+"""Streaming by measurement: what is done in bands of rows, and how high they are.
+
+A few partitions of the whole network are timed step by step, cut where all of them part, and of
+each piece the fastest is taken.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+
+from depthwise.compiler.autotune.measurements import Measurement, MeasurementCache, Segment
+from depthwise.compiler.autotune.tune_algorithms import Measure, measure_parts
+from depthwise.compiler.lowering.algorithms import Algorithms
+from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.plan import Plan, make_plans
+from depthwise.compiler.schedule.partition import Bands, Group, Partition, fastest, single
+from depthwise.graph import Graph
+from depthwise.runtime.target import Target
+
+KIB = 1024
+WINDOWS = (128 * KIB, 256 * KIB, 640 * KIB, 1024 * KIB)  # bytes that are tried beside the default
+
+
+def fastest_groups(
+    graph: Graph, target: Target, algorithms: Algorithms, cc: str | None = None,
+    measure: Measure = measure_parts,
+) -> list[Group]:  # fmt: skip
+    """Return what to stream of a rewritten graph whose layers are computed by `algorithms`.
+
+    What was measured before, for this network or another, is read from the cache. Raises
+    BuildError as compile_c does.
+    """
+    partitions: list[Partition] = [
+        fastest, *(partial(fastest, windows=windows) for windows in WINDOWS), single
+    ]  # fmt: skip
+    plans = make_plans(graph, target, algorithms, partitions)
+    cache = MeasurementCache(target, cc)
+    steps = plans[0].whole.steps
+    pieces = _pieces(plans)
+    trials: dict[tuple[int, int], Measurement] = {}
+    missing = []
+    for first, last in pieces:
+        trial = cache.find(_piece(steps[first:last]), _ways(plans, first, last))
+        if trial:
+            trials[first, last] = trial
+        else:
+            missing.append((first, last))
+    if missing:
+        piece_of = {s.name: piece for piece in missing for s in steps[slice(*piece)]}
+        found = measure(plans, cc, lambda step: piece_of.get(step.name))
+        for first, last in missing:
+            ways = _ways(plans, first, last)
+            columns = [_all_ways(plans, first, last).index(way) for way in ways]
+            trial = Measurement.of_rounds(ways, found[first, last][:, columns])
+            cache.keep(_piece(steps[first:last]), trial)
+            trials[first, last] = trial
+    return _joined(plans[0], trials)
+
+
+def _pieces(plans: Sequence[Plan]) -> list[tuple[int, int]]:
+    """Return where pieces start and end that differ between plans, whole nodes in each."""
+    steps = plans[0].whole.steps
+    common = set.intersection(*({group.first for group in plan.groups} for plan in plans))
+    cuts = [at for at in sorted(common) if at == 0 or steps[at - 1].name != steps[at].name]
+    pieces = pairwise([*cuts, len(steps)])
+    return [piece for piece in pieces if len(_ways(plans, *piece)) > 1]
+
+
+def _all_ways(plans: Sequence[Plan], first: int, last: int) -> list[Bands]:
+    """Return how each plan streams the steps from `first` up to `last`."""
+    return [
+        Bands(tuple(
+            Group(g.first - first, g.last - first, g.height)
+            for g in plan.groups if first <= g.first < last
+        ))
+        for plan in plans
+    ]  # fmt: skip
+
+
+def _ways(plans: Sequence[Plan], first: int, last: int) -> list[Bands]:
+    """Return the same, each way once, the default first."""
+    return list(dict.fromkeys(_all_ways(plans, first, last)))
+
+
+def _piece(steps: Sequence[KernelCall]) -> Segment:
+    return Segment(tuple(f"{step.kernel} {[_shown(a) for a in step.arguments]}" for step in steps))
+
+
+def _shown(argument: object) -> str:
+    return str((argument.shape, argument.strides) if isinstance(argument, TensorView) else argument)
+
+
+def _joined(plan: Plan, trials: dict[tuple[int, int], Measurement]) -> list[Group]:
+    """Return the groups of a plan with those of each piece as decided."""
+    inside = {at for first, last in trials for at in range(first, last)}
+    groups = [group for group in plan.groups if group.first not in inside]
+    for (first, _), trial in trials.items():
+        bands = trial.decide()
+        assert isinstance(bands, Bands)
+        groups += bands.start(first)
+    return sorted(groups, key=lambda group: group.first)

@@ -1,0 +1,397 @@
+"""C text from a plan. It decides nothing: each step is one commented call."""
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from math import isinf, isnan
+
+from depthwise.compiler.codegen.exports import checked_runs, tensor_sizes
+from depthwise.compiler.fused_ops import Epilogue
+from depthwise.compiler.lowering.views import FLOAT, Argument, KernelCall, Table, TensorView
+from depthwise.compiler.plan import Plan
+from depthwise.escaping import check_c, in_c_comment
+from depthwise.graph import Node
+from depthwise.graph.ops import Activation
+from depthwise.graph.show import describe
+from depthwise.kernels import source
+
+# Kernel headers in the order in which they build on each other, with the headers they need.
+HEADERS: dict[str, tuple[str, ...]] = {
+    "vector": (),
+    "activation": ("vector",),
+    "conv": ("activation",),
+    "winograd": ("activation",),
+    "depthwise": ("activation",),
+    "deform": ("conv",),
+    "roi": ("activation",),
+    "lrn": ("activation",),
+    "elementwise": ("activation",),
+    "pool": ("activation",),
+    "norm": ("activation",),
+    "reduce": ("activation",),
+    "copy": ("activation",),
+    "images": ("vector",),
+    "resize": ("activation",),
+    "matmul": ("activation",),
+}
+
+
+C_TYPES = {"float32": "float", "uint8": "unsigned char"}
+
+
+@cache
+def header_text(name: str) -> str:
+    """Return the C of a kernel header."""
+    return source(f"{name}.h")
+
+
+def needed_headers(kernels: set[str]) -> list[str]:
+    """Return the headers that define `kernels`, after those that they need."""
+    found: set[str] = set()
+
+    def add(name: str) -> None:
+        found.add(name)
+        for below in HEADERS[name]:
+            add(below)
+
+    for kernel in kernels:
+        add(next(name for name in HEADERS if f" {kernel}(" in header_text(name)))
+    return [name for name in HEADERS if name in found]
+
+
+@dataclass
+class Call:
+    """A kernel specialised by literals: its name, pointers as declared, tables, and call."""
+
+    name: str
+    pointers: tuple[str, ...]
+    tables: tuple[str, ...]
+    body: str
+
+    @property
+    def signature(self) -> str:
+        """The function's head, without linkage."""
+        return f"void {self.name}({', '.join(self.pointers)})"
+
+
+@dataclass
+class _Text:
+    """What net_run needs: each distinct table and specialised kernel once, and the calls."""
+
+    tables: dict[Table, str] = field(default_factory=dict)
+    calls: dict[tuple, Call] = field(default_factory=dict)
+    body: list[str] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list)
+
+
+def emit(plan: Plan) -> str:
+    """Return net.c, complete in itself: kernels, their specialised calls, net_run and its sizes."""
+    text = _lower_to_text(plan)
+    calls = [
+        f"static __attribute__((noinline)) {call.signature} {{\n    {call.body};\n}}"
+        for call in text.calls.values()
+    ]
+    run = [*_threads(plan), *_run(plan, text)]
+    return _join([*_head(plan, plan.steps), *_tables(text), *calls, "", *run, ""])
+
+
+def emit_units(plan: Plan, count: int, note: str | None = None) -> tuple[str, ...]:
+    """Return the same as translation units to be compiled at once; the first has net_run.
+
+    `note` names a C function, void(int steps done), that net_run calls before the first step and
+    after each: a clock, to see where time goes, on one thread. It comes along as another unit.
+    """
+    (units,) = emit_together((plan,), count, note)
+    return units
+
+
+def emit_together(
+    plans: Sequence[Plan], count: int, note: str | None = None
+) -> list[tuple[str, ...]]:
+    """Return the translation units of several plans for one target; all but the first are shared.
+
+    So a kernel that several plans call is compiled once.
+    """
+    shared = _Text()
+    texts = [_lower_to_text(plan, note, shared) for plan in plans]
+    calls = list(shared.calls.values())
+    hidden = '__attribute__((noinline, visibility("hidden")))'
+    declared = [f"{hidden} {call.signature};" for call in calls]
+    declared += [f"void {note}(int steps);"] if note else []
+    mains = [
+        _join([*_head(plan, ()), *declared, "", *_threads(plan), *_run(plan, text), ""])
+        for plan, text in zip(plans, texts, strict=True)
+    ]
+    steps = tuple(step for plan in plans for step in plan.steps)
+    units: list[str] = []
+    for part in range(count):
+        mine = calls[part::count]
+        names = {table for call in mine for table in call.tables}
+        tables = [line for line in _tables(shared) if line.split("[")[0].split()[-1] in names]
+        bodies = [f"{call.signature};\n{hidden} {call.signature} {{\n    {call.body};\n}}"
+                  for call in mine]  # fmt: skip
+        if mine:
+            units.append(_join([*_head(plans[0], steps), *tables, *bodies, ""]))
+    return [(main, *units) for main in mains]
+
+
+def _join(lines: Sequence[str]) -> str:
+    return check_c("\n".join(lines))
+
+
+def _lower_to_text(plan: Plan, note: str | None = None, shared: _Text | None = None) -> _Text:
+    """Return the text of a plan; tables and kernels are added to those of `shared`."""
+    text = _Text(shared.tables, shared.calls) if shared else _Text()
+    if plan.threads > 1:
+        _regions(plan, text)
+        return text
+    text.body += [f"    {note}(0);"] if note else []
+    text.body += _lines(plan.steps, plan, text, note)
+    return text
+
+
+def _lines(
+    steps: Iterable[KernelCall], plan: Plan, text: _Text, note: str | None = None
+) -> list[str]:
+    """Return the calls of steps, one a line, under a comment for each node."""
+    nodes = {node.name: node for node in plan.graph}
+    lines: list[str] = []
+    last = ""
+    for done, step in enumerate(steps, 1):
+        if step.name != last and step.name in nodes:
+            lines.append(f"    {_remark(_describe(nodes[step.name], plan))}")
+        last = step.name
+        comment = f" {_remark(step.comment)}" if step.comment else ""
+        lines.append(f"    {_call(step, plan, text)};{comment}")
+        lines += [f"    {note}({done});"] if note else []
+    return lines
+
+
+def _regions(plan: Plan, text: _Text) -> None:
+    """Write a function for each region, and the table of them; neighbours of one part are one."""
+    parted = groupby(plan.regions, len)
+    regions: list[tuple[list[str], ...]] = []
+    for count, group in parted:
+        if count == 1:
+            steps = [step for (part,) in group for step in part]
+            regions.append((_lines(steps, plan, text),))
+        else:
+            regions += [tuple(_lines(part, plan, text) for part in region) for region in group]
+    for index, parts in enumerate(regions):
+        text.regions += [f"static void region_{index}(const void *network, int part) {{", *UNPACK]
+        for number, lines in enumerate(parts):
+            indented = [f"    {line}" for line in lines]
+            text.regions += [f"    if (part == {number}) {{", *indented, "    }"]
+        text.regions += ["}", ""]
+    rows = [f"    {{region_{index}, {len(parts)}}}," for index, parts in enumerate(regions)]
+    text.regions += ["static const struct {", "    net_task task;", "    int parts;"]
+    text.regions += ["} regions[] = {", *rows, "};", ""]
+
+
+def _head(plan: Plan, steps: tuple[KernelCall, ...]) -> list[str]:
+    kernels = [header_text(name) for name in needed_headers({step.kernel for step in steps})]
+    return [
+        "/* One network at fixed input shapes, in C11 with GCC's and clang's vector extensions.",
+        f"   Compile with -O3 -ffp-contract=fast -fno-math-errno for {plan.target.name}; the",
+        "   functions are described in net.h. */",
+        "#include <math.h>",
+        "#include <stddef.h>",
+        "#include <string.h>",
+        "",
+        f"#define VL {plan.target.lanes}",
+        "",
+        *kernels,
+    ]
+
+
+def _threads(plan: Plan) -> list[str]:
+    """Return the pool of threads that net_run_parallel takes, for more threads than one."""
+    if plan.threads == 1:
+        return []
+    return ["#include <pthread.h>", f"#define NET_THREADS {plan.threads}", header_text("threads")]
+
+
+def _tables(text: _Text) -> list[str]:
+    return [
+        f"static const int {name}[{len(table.values)}] = {{{', '.join(map(str, table.values))}}};"
+        for table, name in text.tables.items()
+    ]
+
+
+def _remark(text: str) -> str:
+    """Return a comment; every text that is not ours alone comes into C by this one way."""
+    return f"/* {in_c_comment(text)} */"
+
+
+def _describe(node: Node, plan: Plan) -> str:
+    read = plan.graph.activations(node)
+    sizes = ", ".join(str(plan.graph.type(name)) for name in read)
+    where = f"{node.path}: " if node.path else ""
+    return f"{where}{describe(node.op)}   {sizes} -> {node.type}"
+
+
+def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
+    """Return the call of a step's specialised kernel, which is kept at its first use."""
+    pointers: list[str] = []
+    declared: list[str] = []
+    arguments: list[str] = []
+    tables: list[str] = []
+    for argument in step.arguments:
+        if isinstance(argument, TensorView):
+            buffer = plan.buffers[argument.buffer]
+            constant = buffer.space in ("weights", "input")
+            name = f"p{len(pointers)}"
+            arguments.append(name)
+            declared.append(f"{'const ' if constant else ''}{C_TYPES[buffer.dtype]} *{name}")
+            pointers.append(_pointer(argument, plan))
+        else:
+            arguments.append(_literal(argument, text))
+            if isinstance(argument, Table):
+                tables.append(arguments[-1])
+    key = (step.kernel, *declared, *arguments)
+    if key not in text.calls:
+        name = f"{step.kernel}_{len(text.calls)}"
+        body = _named(step.kernel, arguments)
+        text.calls[key] = Call(name, tuple(declared), tuple(tables), body)
+    return f"{text.calls[key].name}({', '.join(pointers)})"
+
+
+def _named(kernel: str, arguments: list[str]) -> str:
+    """Return a call with the parameter's name before each number, on lines that fit a screen."""
+    parameters = parameter_names(kernel)
+    assert len(parameters) == len(arguments), f"{kernel}: {parameters} for {arguments}"
+    said = [
+        f"/*{name}*/{value}" if value.lstrip("-").isdigit() else value
+        for name, value in zip(parameters, arguments, strict=True)
+    ]
+    call = f"{kernel}({', '.join(said)})"
+    return textwrap.fill(call, 100, subsequent_indent=" " * 8, break_long_words=False)
+
+
+@cache
+def parameter_names(kernel: str) -> tuple[str, ...]:
+    """Return the names of a kernel's parameters, as its header has them."""
+    (header,) = needed_headers({kernel})[-1:]
+    found = re.search(rf" {kernel}\(([^)]*)\)", header_text(header))
+    assert found, f"{header}.h does not define {kernel}"
+    return tuple(parameter.split()[-1].lstrip("*") for parameter in found[1].split(","))
+
+
+def _literal(argument: Argument, text: _Text) -> str:
+    match argument:
+        case None:
+            return "NULL"
+        case Table():
+            return text.tables.setdefault(argument, f"table_{len(text.tables)}")
+        case Epilogue(before, add, after):
+            return f"(struct epilogue){{{_act(before)}, {int(add)}, {_act(after)}}}"
+        case Activation():
+            return f"(struct act){_act(argument)}"
+        case float():
+            return number(argument)
+        case _:
+            return str(int(argument))  # type: ignore[arg-type]
+
+
+def _act(activation: Activation | None) -> str:
+    if activation is None:
+        return "{ACT_NONE, 0.0f, 0.0f}"
+    a, b = (*activation.parameters, 0.0, 0.0)[:2]
+    return f"{{ACT_{activation.function.upper()}, {number(a)}, {number(b)}}}"
+
+
+def number(value: float) -> str:
+    """Return a float as C writes it, with every digit it needs."""
+    if isnan(value):
+        return "NAN"
+    if isinf(value):
+        return "INFINITY" if value > 0 else "-INFINITY"
+    return f"{float(value)!r}f"
+
+
+def _pointer(place: TensorView, plan: Plan) -> str:
+    buffer, offset = plan.buffers[place.buffer], place.offset
+    if buffer.space == "arena":
+        return f"a + {offset + plan.arena.offsets[place.buffer] // FLOAT}"
+    if buffer.space == "weights":
+        return f"w + {offset}"
+    values = plan.graph.inputs if buffer.space == "input" else plan.graph.outputs
+    base = {"input": "in", "output": "out"}[buffer.space]
+    base = f"net->{base}" if plan.threads > 1 else base
+    base = base if len(values) == 1 else f"{base}[{buffer.index}]"
+    return f"{base} + {offset}" if offset else base
+
+
+def _run(plan: Plan, text: _Text) -> list[str]:
+    types = [C_TYPES[type.dtype] for type in plan.graph.inputs.values()]
+    in_ = f"const {types[0]} *in" if len(types) == 1 else "const float *const *in"
+    out = "float *out" if len(plan.graph.outputs) == 1 else "float *const *out"
+    run = f"int net_run(const void *weights, {in_}, {out}, void *arena)"
+    sizes = [
+        "size_t net_arena_bytes(void);",
+        "size_t net_weights_bytes(void);",
+        f"{run};",
+        "",
+        f"size_t net_arena_bytes(void) {{ return {plan.arena.bytes}; }}",
+        f"size_t net_weights_bytes(void) {{ return {plan.weights.nbytes}; }}",
+        *tensor_sizes(plan),
+    ]
+    checked = checked_runs(plan, in_, out)
+    if text.regions:
+        return [*sizes, *_run_regions(in_, out, text), *checked]
+    return [
+        *sizes,
+        f"{run} {{",
+        "    const float *w = (const float *)weights;",
+        "    float *a = (float *)arena;",
+        "    (void)w, (void)a;",
+        *text.body,
+        "    return 0;",
+        "}",
+        *checked,
+    ]
+
+
+UNPACK = (
+    "    const struct net *net = (const struct net *)network;",
+    "    const float *w = net->w;",
+    "    float *a = net->a;",
+    "    (void)w, (void)a, (void)part;",
+)
+
+
+def _run_regions(in_: str, out: str, text: _Text) -> list[str]:
+    """Return net_run_parallel, and net_run, which does all parts in turn."""
+    arguments = f"const void *weights, {in_}, {out}, void *arena"
+    parallel = f"int net_run_parallel({arguments}, net_parallel_for parallel, void *context)"
+    return [
+        f"{parallel};",
+        "",
+        "struct net {",
+        "    const float *w;",
+        f"    {in_};",
+        f"    {out};",
+        "    float *a;",
+        "};",
+        "",
+        *text.regions,
+        f"{parallel} {{",
+        "    const struct net net = {(const float *)weights, in, out, (float *)arena};",
+        "    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)",
+        "        if (regions[i].parts == 1) regions[i].task(&net, 0);",
+        "        else parallel(context, regions[i].task, &net, regions[i].parts);",
+        "    return 0;",
+        "}",
+        "",
+        "static void in_turn(void *context, net_task task, const void *network, int parts) {",
+        "    (void)context;",
+        "    for (int part = 0; part < parts; part++) task(network, part);",
+        "}",
+        "",
+        f"int net_run({arguments}) {{",
+        "    return net_run_parallel(weights, in, out, arena, in_turn, NULL);",
+        "}",
+    ]

@@ -1,0 +1,97 @@
+"""What a library tells of its tensors, in C, and the calls that check what they are given.
+
+net.h describes all of it. The sizes are those that the code was compiled for: whoever opens a
+library compares them with what its manifest says.
+"""
+
+from collections.abc import Iterable
+
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.schedule.arena import ALIGNMENT
+from depthwise.graph import TensorType
+from depthwise.runtime.manifest import ELEMENT_BYTES
+
+
+def tensor_sizes(plan: Plan) -> list[str]:
+    """Return the functions that tell how many tensors there are, their types and their bytes."""
+    inputs = plan.graph.inputs.values()
+    outputs = [plan.graph.type(output.value) for output in plan.graph.outputs]
+    return [
+        f"static const struct {{ int type; size_t bytes; }} net_in[] = {{{_rows(inputs)}}},",
+        f"    net_out[] = {{{_rows(outputs)}}};",
+        *_exported(plan, "int net_threads(void)", f"return {plan.threads};"),
+        *_tensors(plan, "input", "net_in", len(inputs)),
+        *_tensors(plan, "output", "net_out", len(outputs)),
+        "",
+    ]
+
+
+def checked_runs(plan: Plan, in_: str, out: str) -> list[str]:
+    """Return net_run_checked, and of several threads net_run_parallel_checked.
+
+    `in_` and `out` are the declarations of the tensors' parameters.
+    """
+    given = (
+        f"const void *weights, size_t weights_bytes, {in_}, {out}, void *arena, size_t arena_bytes"
+    )
+    several = [
+        f"    for (int i = 0; i < {count}; i++) if (!{name}[i] && net_{name}[i].bytes) return 1;"
+        for name, count in (("in", len(plan.graph.inputs)), ("out", len(plan.graph.outputs)))
+        if count > 1
+    ]
+    lengths = {"weights": plan.weights.nbytes, "arena": plan.arena.bytes}
+    aligned = " | ".join(f"(size_t){name}" for name, length in lengths.items() if length) or "0"
+    wrong = "const int wrong = net_check(weights, weights_bytes, in, out, arena, arena_bytes);"
+    lines = [
+        "",
+        f"static int net_check({given}) {{",
+        "    if ((!weights && net_weights_bytes()) || (!arena && net_arena_bytes())) return 1;",
+        "    if ((!in && net_in[0].bytes != 0) || (!out && net_out[0].bytes != 0)) return 1;",
+        *several,
+        "    if (weights_bytes < net_weights_bytes()) return 2;",
+        "    if (arena_bytes < net_arena_bytes()) return 3;",
+        f"    return ({aligned}) % {ALIGNMENT} ? 4 : 0;",
+        "}",
+        *_exported(
+            plan, f"int net_run_checked({given})", wrong,
+            "return wrong ? wrong : net_run(weights, in, out, arena);",
+        ),
+    ]  # fmt: skip
+    if plan.threads > 1:
+        lines += _exported(
+            plan,
+            f"int net_run_parallel_checked({given}, net_parallel_for parallel, void *context)",
+            wrong,
+            "if (wrong || !parallel) return wrong ? wrong : 1;",
+            "return net_run_parallel(weights, in, out, arena, parallel, context);",
+        )
+    return lines
+
+
+def _exported(plan: Plan, signature: str, *body: str) -> list[str]:
+    """Return a function with its declaration, which WebAssembly needs to be told to export."""
+    name = signature.partition("(")[0].split()[-1]
+    wasm = plan.target.architecture == "wasm32"
+    export = f'__attribute__((export_name("{name}"))) ' if wasm else ""
+    return [f"{export}{signature};", f"{signature} {{", *(f"    {line}" for line in body), "}"]
+
+
+def _rows(types: Iterable[TensorType]) -> str:
+    """Return a row for each tensor, and one that ends them."""
+    sizes = [(ELEMENT_BYTES[type.dtype], ELEMENT_BYTES[type.dtype] * type.size) for type in types]
+    return ", ".join(f"{{{element}, {whole}}}" for element, whole in [*sizes, (0, 0)])
+
+
+def _tensors(plan: Plan, kind: str, table: str, count: int) -> list[str]:
+    known = f"0 <= index && index < {count}"
+    return [
+        *_exported(plan, f"int net_{kind}s(void)", f"return {count};"),
+        *_exported(
+            plan, f"int net_{kind}_type(int index)", f"return {known} ? {table}[index].type : 0;"
+        ),
+        *_exported(
+            plan,
+            f"size_t net_{kind}_bytes(int index)",
+            f"return {known} ? {table}[index].bytes : 0;",
+        ),
+    ]

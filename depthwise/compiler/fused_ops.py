@@ -1,0 +1,200 @@
+"""The operators that only rewritten graphs hold: what they read, their shapes, their meaning."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from depthwise.graph import Node
+from depthwise.graph.infer import infer_dtype, infer_shape
+from depthwise.graph.interpret import evaluate
+from depthwise.graph.ops import (
+    Activation,
+    AdaptivePool2d,
+    BatchNorm,
+    Binary,
+    Conv2d,
+    ConvTranspose2d,
+    DeformConv2d,
+    Linear,
+    Op,
+    Padding,
+    Reduce,
+)
+from depthwise.graph.show import describe
+
+Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear
+Arithmetic = Binary | BatchNorm
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to a result before it is stored: after(before(result) + residual)."""
+
+    before: Activation | None = None
+    add: bool = False
+    after: Activation | None = None
+
+    def __str__(self) -> str:
+        """What is done, in words: relu, plus the residual, relu."""
+        residual = "plus the residual" if self.add else ""
+        return ", ".join(filter(None, (in_words(self.before), residual, in_words(self.after))))
+
+
+def in_words(activation: Activation | None) -> str:
+    """Return what an activation is, with its numbers: relu, clamp 0 6; "" for none."""
+    if activation is None:
+        return ""
+    numbers = " ".join(f"{number:g}" for number in activation.parameters)
+    return f"{activation.function} {numbers}".strip()
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Inputs as `op` reads them, then, if the epilogue adds, the residual.
+
+    A convolution always has a bias. The residual has the shape of the output.
+    """
+
+    op: Convolution | Arithmetic
+    epilogue: Epilogue
+
+    def __str__(self) -> str:
+        """The operator, and what is done to its result."""
+        then = str(self.epilogue)
+        return describe(self.op) + (f", then {then}" if then else "")
+
+
+@dataclass(frozen=True)
+class FlattenChannelsLast:
+    """Input x (N, C, H, W) -> (N, H · W · C): the elements in the order that they are stored in."""
+
+
+@dataclass(frozen=True)
+class LocalResponseNorm:
+    """Input x (N, C, H, W): x / (bias + alpha / size · sum of x² over `size` channels) ** power.
+
+    The window of channel c is c - size // 2 to c + (size - 1) // 2, without what lies outside.
+    Krizhevsky et al., 2012, section 3.3; PyTorch divides alpha by size, the paper does not.
+    """
+
+    size: int
+    alpha: float
+    power: float
+    bias: float
+
+
+@dataclass(frozen=True)
+class Images:
+    """Input raw images, (N, C, H, W) or (N, H, W, C) by `layout`, of any type of element.
+
+    The output is (N, C, H, W) in float32, with `padding` pixels around each that have the numbers
+    of `border`, one a channel: what a preparation turns to zeros.
+    """
+
+    layout: Literal["nchw", "nhwc"]
+    padding: Padding
+    border: tuple[float, ...]
+
+
+RewrittenOp = Op | Fused | FlattenChannelsLast | LocalResponseNorm | Images
+
+
+def convolution(op: RewrittenOp) -> Convolution | None:
+    """Return the convolution or linear layer that `op` is or holds, else None."""
+    op = op.op if isinstance(op, Fused) else op
+    return op if isinstance(op, Convolution) else None
+
+
+def takes_plane_mean(node: Node) -> bool:
+    """Tell whether a node gives one mean for each image and channel."""
+    match node.op:
+        case AdaptivePool2d("mean", (1, 1)):
+            return True
+        case Reduce("mean", (2, 3), keep=True):
+            return len(node.type.shape) == 4
+    return False
+
+
+@infer_shape.register
+def _(op: Fused, *inputs):
+    *operands, residual = inputs if op.epilogue.add else (*inputs, None)
+    biased = len(operands) >= 3  # DeformConv2d always has a bias, the others take it last
+    if isinstance(op.op, Convolution) and not biased:
+        raise ValueError(f"inputs {operands}: a fused convolution always has a bias")
+    shape = infer_shape(op.op, *operands)
+    if residual not in (None, shape):
+        raise ValueError(f"residual {residual} is not of the output's shape {shape}")
+    return shape
+
+
+@infer_shape.register
+def _(op: FlattenChannelsLast, x):  # noqa: ARG001
+    if len(x) != 4:
+        raise ValueError(f"input {x}: need (N, C, H, W)")
+    return (x[0], x[1] * x[2] * x[3])
+
+
+@infer_shape.register
+def _(op: LocalResponseNorm, x):  # noqa: ARG001
+    if len(x) != 4:
+        raise ValueError(f"input {x}: need (N, C, H, W)")
+    return x
+
+
+@infer_shape.register
+def _(op: Images, x):
+    if len(x) != 4:
+        raise ValueError(f"input {x}: images have four axes")
+    n, c, h, w = (x[0], x[3], *x[1:3]) if op.layout == "nhwc" else x
+    if c != len(op.border):
+        raise ValueError(f"input {x} has {c} channels, its border {len(op.border)}")
+    top, bottom, left, right = op.padding
+    return (n, c, top + h + bottom, left + w + right)
+
+
+@infer_dtype.register
+def _(op: Fused, *inputs):
+    *operands, residual = inputs if op.epilogue.add else (*inputs, None)
+    dtype = infer_dtype(op.op, *operands)
+    if residual not in (None, dtype):
+        raise ValueError(f"residual of {residual}, output of {dtype}: they need one type")
+    return dtype
+
+
+@infer_dtype.register
+def _(op: Images, x):  # noqa: ARG001
+    return "float32"
+
+
+@evaluate.register
+def _(op: Fused, *inputs):
+    before, add, after = op.epilogue.before, op.epilogue.add, op.epilogue.after
+    y = evaluate(op.op, *(inputs[:-1] if add else inputs))
+    y = evaluate(before, y) if before else y
+    y = y + inputs[-1] if add else y
+    return evaluate(after, y) if after else y
+
+
+@evaluate.register
+def _(op: FlattenChannelsLast, x):  # noqa: ARG001
+    return x.transpose(0, 2, 3, 1).reshape(x.shape[0], -1)
+
+
+@evaluate.register
+def _(op: LocalResponseNorm, x):
+    below, above = op.size // 2, (op.size - 1) // 2
+    squares = np.pad(x**2, ((0, 0), (below, above), (0, 0), (0, 0)))
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(op.size))
+    return x / (op.bias + op.alpha / op.size * total) ** op.power
+
+
+@evaluate.register
+def _(op: Images, x):
+    planes = x.transpose(0, 3, 1, 2) if op.layout == "nhwc" else x
+    top, _, left, _ = op.padding
+    height, width = planes.shape[2:]
+    y = np.empty(infer_shape(op, x.shape), np.float32)
+    y[:] = np.reshape(op.border, (1, -1, 1, 1))
+    y[:, :, top : top + height, left : left + width] = planes
+    return y

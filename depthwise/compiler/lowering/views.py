@@ -1,0 +1,289 @@
+"""Where values lie: buffers, strided places in them, and what a call to a kernel is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Literal
+
+from depthwise.compiler.fused_ops import Epilogue
+from depthwise.compiler.lowering.algorithms import ConvWorkload
+from depthwise.graph import Shape
+from depthwise.graph.ops import Activation, Padding
+
+FLOAT = 4  # bytes
+
+Space = Literal["arena", "weights", "input", "output"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory of `floats` elements; `index` numbers the inputs and outputs.
+
+    An input may be of bytes, "uint8"; sizes and offsets in it are then in bytes. `frame` tells how
+    images lie in the arena.
+    """
+
+    space: Space
+    floats: int
+    index: int = 0
+    dtype: str = "float32"
+    frame: "PaddedLayout | None" = None
+
+
+@dataclass(frozen=True)
+class TensorView:
+    """A value in a buffer: `offset` of its first element and `strides` along its axes, in floats.
+
+    A value of rank 4 is (N, C, H, W) by shape and lies channels last: its channel stride is 1.
+    """
+
+    buffer: int
+    offset: int
+    shape: Shape
+    strides: Shape
+
+    @property
+    def image(self) -> int:
+        """Floats from one image to the next."""
+        return self.strides[0]
+
+    @property
+    def row(self) -> int:
+        """Floats from one row of pixels to the next."""
+        return self.strides[2]
+
+    @property
+    def pixel(self) -> int:
+        """Floats from one pixel to the next."""
+        return self.strides[3]
+
+    def part(self, axis: int, start: int, length: int) -> "TensorView":
+        """Return the places start ... start + length along one axis."""
+        shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
+        return replace(self, offset=self.offset + start * self.strides[axis], shape=shape)
+
+
+@dataclass(frozen=True)
+class PaddedLayout:
+    """How images (N, C, H, W) lie in a buffer: pixels `pixel` floats apart, zeros around each."""
+
+    shape: Shape
+    pixel: int
+    border: Padding
+
+    @property
+    def row(self) -> int:
+        """Floats from one row to the next."""
+        return (self.border.left + self.shape[3] + self.border.right) * self.pixel
+
+    @property
+    def rows(self) -> int:
+        """Rows of an image, its border's included."""
+        return self.border.top + self.shape[2] + self.border.bottom
+
+    def place(self, buffer: int) -> TensorView:
+        """Return where the images lie in a buffer that starts with the first one's border."""
+        first = self.border.top * self.row + self.border.left * self.pixel
+        return TensorView(
+            buffer, first, self.shape, (self.rows * self.row, 1, self.row, self.pixel)
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Integers that the C code holds as a static array."""
+
+    values: tuple[int, ...]
+
+
+Argument = int | float | TensorView | Table | Activation | Epilogue | None
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel, for the node `name` of the module `path`.
+
+    The last `outputs` of its places are what it writes, but for scratch of its own. `splits` are
+    the ways to do it in parts; a step without any is done in one. `layer` is what it computes where
+    there were several ways.
+    """
+
+    kernel: str
+    arguments: tuple[Argument, ...]
+    name: str
+    path: str
+    comment: str = ""
+    layer: ConvWorkload | None = None
+    outputs: int = 1
+    splits: "tuple[Split, ...]" = field(default=(), compare=False, repr=False)
+    origin: "Origin | None" = field(default=None, compare=False, repr=False)
+
+    @property
+    def places(self) -> tuple[TensorView, ...]:
+        """What the call reads and writes."""
+        return tuple(a for a in self.arguments if isinstance(a, TensorView))
+
+    @property
+    def written(self) -> tuple[TensorView, ...]:
+        """What the call writes."""
+        return self.places[-self.outputs :]
+
+    def split(self, axis: "Axis") -> "Split | None":
+        """Return the way to do the step in parts along an axis, None where there is none."""
+        return next((split for split in self.splits if split.axis == axis), None)
+
+    def part(self, split: "Split", start: int, count: int) -> "KernelCall":
+        """Return the step for `count` of a split's units from `start` on."""
+        part = split.part(start, count)
+        origin = Origin(self, part.written)
+        return replace(part, name=self.name, path=self.path, comment=self.comment, origin=origin)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The whole step of which another is a part, and where in what it writes the part's own lies.
+
+    A part that is streamed writes into a window, and so somewhere else.
+    """
+
+    whole: KernelCall
+    written: tuple[TensorView, ...]
+
+
+@dataclass(frozen=True)
+class RowAccess:
+    """Rows of an image that a step touches for rows a to b of its output, b not included.
+
+    They are a * step + first to (b - 1) * step + last; those outside of the image are its border.
+    The image is what `place` shows: its rows need not be rows of the buffer.
+    """
+
+    place: TensorView
+    step: int = 1
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class RowSpan:
+    """Rows of a buffer, its border's included, that a step touches for one row of its output."""
+
+    first: int
+    last: int
+    step: int
+
+    def low(self, row: int) -> int:
+        """Return the first row touched for a row of the output."""
+        return self.first + row * self.step
+
+    def high(self, row: int) -> int:
+        """Return the last row touched for a row of the output."""
+        return self.last + row * self.step
+
+
+def find_row_span(reach: RowAccess, buffer: Buffer) -> RowSpan | None:
+    """Return which rows of its buffer a reach touches; None where it does not go row by row.
+
+    A row of the image may be every second row of the buffer, several of them, or always the same
+    one; where planes are transposed it is a column.
+    """
+    place, frame = reach.place, buffer.frame
+    if frame is None or len(place.shape) != 4 or place.shape[0] != 1:
+        return None
+    if place.row % frame.row or min(place.strides) < 0:
+        return None
+    first, column = divmod(place.offset, frame.row)
+    last = column + (place.shape[1] - 1) * place.strides[1] + (place.shape[3] - 1) * place.pixel
+    apart = place.row // frame.row
+    return RowSpan(
+        first + reach.first * apart, first + reach.last * apart + last // frame.row,
+        reach.step * apart,
+    )  # fmt: skip
+
+
+Axis = Literal["rows", "channels"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """An axis of `length`, along which a step is done in parts that start at multiples of `grain`.
+
+    `part(start, count)` is the step for a part. A split in rows of one image may know which rows it
+    touches of the images that it reads and writes: then it can be streamed in bands of rows.
+    """
+
+    axis: Axis
+    length: int
+    part: Callable[[int, int], KernelCall]
+    grain: int = 1
+    reads: tuple[RowAccess, ...] = ()
+    writes: RowAccess | None = None
+
+
+def row_major(shape: Shape) -> Shape:
+    """Return the strides of a packed tensor, the last axis innermost."""
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def is_canonical(place: TensorView) -> bool:
+    """Tell whether a place lies as values of its rank do: channels last, or packed row-major."""
+    shape, strides = place.shape, place.strides
+    if len(shape) == 4:
+        return shape[1] == 1 or strides[1] == 1
+    packed = row_major(shape)
+    return all(n == 1 or s == p for n, s, p in zip(shape, strides, packed, strict=True))
+
+
+def reshaped(place: TensorView, shape: Shape) -> TensorView | None:
+    """Return the same elements, in the same row-major order, seen as `shape`; None if they move."""
+    old = [(n, s) for n, s in zip(place.shape, place.strides, strict=True) if n > 1]
+    merged: list[tuple[int, int]] = []  # runs of axes that step evenly through memory
+    for size, stride in old:
+        if merged and merged[-1][1] == size * stride:
+            merged[-1] = (merged[-1][0] * size, stride)
+        else:
+            merged.append((size, stride))
+    strides, left = [], list(reversed(merged))
+    for size in reversed(shape):
+        if size == 1:
+            strides.append(strides[-1] if strides else 1)
+            continue
+        if not left or left[0][0] % size:
+            return None
+        run, stride = left[0]
+        strides.append(stride)
+        left[0] = (run // size, stride * size)
+        if left[0][0] == 1:
+            left.pop(0)
+    return replace(place, shape=shape, strides=tuple(reversed(strides)))
+
+
+def by_rows(part: Callable[..., KernelCall], *places: TensorView) -> Split | None:
+    """Return the split of a step whose every place, the last one written, has a row for each row.
+
+    `part(*places)` is the step on the same rows of each. None where there are no rows to part.
+    """
+    written = places[-1]
+    if len(written.shape) != 4 or written.shape[2] == 1:
+        return None
+
+    def rows(start: int, count: int) -> KernelCall:
+        return part(*(place.part(2, start, count) for place in places))
+
+    reads = tuple(map(RowAccess, places[:-1]))
+    return Split("rows", written.shape[2], rows, reads=reads, writes=RowAccess(written))
+
+
+def by_channels(part: Callable[..., KernelCall], grain: int, *places: TensorView) -> Split | None:
+    """Return the split of a step whose every place, the last one written, has a channel for each.
+
+    None where there are no images, or not more channels than `grain`.
+    """
+    written = places[-1]
+    if len(written.shape) != 4 or written.shape[1] <= grain:
+        return None
+
+    def channels(start: int, count: int) -> KernelCall:
+        return part(*(place.part(1, start, count) for place in places))
+
+    return Split("channels", written.shape[1], channels, grain)

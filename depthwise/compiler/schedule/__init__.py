@@ -1,0 +1,1 @@
+"""Where values lie and when kernels run: storage, streaming, threads, the arena."""

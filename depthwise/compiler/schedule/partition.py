@@ -1,0 +1,277 @@
+"""Which steps are streamed together, and in how high bands: for speed, or for the least memory."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from math import prod
+from typing import Literal
+
+from depthwise.compiler.lowering.views import (
+    FLOAT,
+    Buffer,
+    KernelCall,
+    Split,
+    TensorView,
+    find_row_span,
+)
+from depthwise.compiler.schedule.streaming import Band, Chain, moves_apart
+
+Optimize = Literal["speed", "memory"]
+
+LONGEST = 16  # steps that are looked at together
+
+# Speed: what is larger leaves the second cache before it is read again; windows of a chain stay in
+# it, and so do weights, which every band reads.
+COLD = 512 * 1024  # bytes
+WINDOWS = 640 * 1024
+WEIGHTS = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Use:
+    """The first and last step that touch a buffer; `by_rows` if all know the rows they touch."""
+
+    first: int
+    last: int
+    by_rows: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Steps `first` to `last`, streamed in bands of `height` rows; 0 where they are not.
+
+    `remark` says why.
+    """
+
+    first: int
+    last: int
+    height: int = 0
+    remark: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """How neighbouring steps are streamed: groups of them, the first step being 0.
+
+    `remark` says why.
+    """
+
+    groups: tuple[Group, ...]
+    remark: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        heights = ", ".join(str(group.height) for group in self.groups if group.height)
+        return f"bands of {heights} rows" if heights else "no bands"
+
+    def start(self, at: int) -> list[Group]:
+        """Return the groups from step `at` on; the first has the remark."""
+        moved = [replace(g, first=g.first + at, last=g.last + at) for g in self.groups]
+        return [replace(moved[0], remark=self.remark), *moved[1:]]
+
+
+Partition = Callable[["Steps"], list[Group]]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """All steps of a plan before any is streamed, and the buffers that they work on."""
+
+    steps: Sequence[KernelCall]
+    buffers: Sequence[Buffer]
+
+    @cached_property
+    def touched(self) -> Sequence[Mapping[int, bool]]:
+        """Return the buffers of the arena that each step touches, and if it knows which rows."""
+        return [
+            {
+                buffer: _knows_rows(step, buffer, self.buffers[buffer])
+                for buffer in sorted({place.buffer for place in step.places})
+                if self.buffers[buffer].space == "arena"
+            }
+            for step in self.steps
+        ]
+
+    @cached_property
+    def uses(self) -> Mapping[int, Use]:
+        """Return how each buffer of the arena is used."""
+        uses: dict[int, Use] = {}
+        for position, (step, touched) in enumerate(zip(self.steps, self.touched, strict=True)):
+            for buffer, known in touched.items():
+                frame = self.buffers[buffer].frame
+                by_rows = known and frame is not None and frame.shape[0] == 1
+                if step.outputs > 1 and buffer == step.places[-1].buffer:
+                    by_rows = False  # all rows must be done, each once, for their totals
+                first, before = position, True
+                if buffer in uses:
+                    first, before = uses[buffer].first, uses[buffer].by_rows
+                uses[buffer] = Use(first, position, by_rows and before)
+        return uses
+
+    def chain(self, first: int, last: int) -> Chain | None:
+        """Return the steps as a chain to stream, None where they cannot be."""
+        steps = tuple(self.steps[first : last + 1])
+        if any(row_split(step) is None for step in steps) or not self._follow(first, last):
+            return None
+        inner = frozenset(
+            buffer
+            for buffer, use in self.uses.items()
+            if use.by_rows and first <= use.first < use.last <= last
+        )
+        return Chain(steps, inner, self.buffers) if inner else None
+
+    def _follow(self, first: int, last: int) -> bool:
+        """Tell whether all steps know the rows of what one of them writes and another touches."""
+        written: set[int] = set()
+        unknown: set[int] = set()
+        several: set[int] = set()
+        seen: set[int] = set()
+        for position in range(first, last + 1):
+            touched = self.touched[position]
+            several |= seen & touched.keys()
+            seen |= touched.keys()
+            unknown |= {buffer for buffer, known in touched.items() if not known}
+            written |= {place.buffer for place in self.steps[position].written}
+        return not (written & unknown & several)
+
+    def bytes(self, buffer: int) -> int:
+        """Return the size of a buffer."""
+        return FLOAT * self.buffers[buffer].floats
+
+    def alive(self, first: int, last: int) -> set[int]:
+        """Return the buffers that hold a value during some of the steps."""
+        return {b for b, use in self.uses.items() if use.first <= last and use.last >= first}
+
+
+def _knows_rows(step: KernelCall, number: int, buffer: Buffer) -> bool:
+    """Tell whether a step knows which rows of a buffer it touches, at every place of it."""
+    split = row_split(step)
+    if split is None:
+        return False
+    reaches = [reach for reach in (*split.reads, split.writes) if reach]
+    reaches = [reach for reach in reaches if reach.place.buffer == number]
+    places = [place for place in step.places if place.buffer == number]
+    return len(places) == len(reaches) and all(find_row_span(reach, buffer) for reach in reaches)
+
+
+def row_split(step: KernelCall) -> Split | None:
+    """Return a step's split in rows, if it knows what rows it touches, of one image, else None."""
+    split = step.split("rows")
+    if split is None or split.writes is None or split.writes.place.shape[0] != 1:
+        return None
+    return split
+
+
+def partition(whole: Steps, optimize: Optimize) -> list[Group]:
+    """Return all steps in groups, in their order: those that are streamed, and single ones."""
+    return fastest(whole) if optimize == "speed" else _smallest(whole)
+
+
+def single(whole: Steps) -> list[Group]:
+    """Return every step as a group of its own: nothing is streamed."""
+    return [Group(i, i) for i in range(len(whole.steps))]
+
+
+def fastest(whole: Steps, windows: int | None = None) -> list[Group]:
+    """Choose the groups that save the most traffic beyond the second cache.
+
+    The windows of a chain take at most `windows` bytes, WINDOWS where left out.
+    """
+    best: list[tuple[int, list[Group]]] = [(0, [])]
+    for end in range(len(whole.steps)):
+        score, groups = best[end]
+        options = [(score, [*groups, Group(end, end)])]
+        for first in range(max(0, end - LONGEST + 1), end):
+            chain = whole.chain(first, end)
+            if chain is None:
+                continue
+            saved = sum(2 * whole.bytes(b) for b in chain.inner if whole.bytes(b) > COLD)
+            if not saved or _weight_bytes(chain.steps) > WEIGHTS:
+                continue
+            height, bands = _highest(chain, WINDOWS if windows is None else windows)
+            if bands:
+                gain = saved - _moved_bytes(chain, bands)
+                options.append(
+                    (best[first][0] + gain, [*best[first][1], Group(first, end, height)])
+                )
+        best.append(max(options, key=lambda option: option[0]))
+    return best[-1][1]
+
+
+def _smallest(whole: Steps) -> list[Group]:
+    """Choose the groups whose largest need of memory is the least; among equals, less moving."""
+    best: list[tuple[tuple[int, int], list[Group]]] = [((0, 0), [])]
+    for end in range(len(whole.steps)):
+        options = []
+        for first in range(max(0, end - LONGEST + 1), end + 1):
+            need, moved, height = _need(whole, first, end)
+            if height is None:
+                continue
+            (most, all_moved), groups = best[first]
+            cost = (max(most, need), all_moved + moved)
+            options.append((cost, [*groups, Group(first, end, height)]))
+        best.append(min(options, key=lambda option: option[0]))
+    return best[-1][1]
+
+
+def _need(whole: Steps, first: int, last: int) -> tuple[int, int, int | None]:
+    """Return the bytes alive in a group, those that its windows move, and its bands' height."""
+    alive = whole.alive(first, last)
+    if first == last:
+        return sum(map(whole.bytes, alive)), 0, 0
+    chain = whole.chain(first, last)
+    if chain is None:
+        return 0, 0, None
+    height, bands = _lowest(chain)
+    if not bands:
+        return 0, 0, None
+    outer = sum(whole.bytes(b) for b in alive - chain.inner)
+    return outer + chain.window_bytes(bands), _moved_bytes(chain, bands), height
+
+
+def _highest(chain: Chain, limit: int) -> tuple[int, list[Band]]:
+    """Return the highest bands, all alike, whose windows fit in `limit` bytes; none if none do."""
+    counts = range(1, 1 + chain.rows)
+
+    def fits(count: int) -> bool:
+        return chain.window_bytes(_alike(chain, count)[1]) <= limit
+
+    at = bisect_left(counts, True, key=fits)
+    if at == len(counts):
+        return 0, []
+    height, bands = _alike(chain, counts[at])
+    return (height, bands) if moves_apart(bands) else (0, [])
+
+
+def _lowest(chain: Chain) -> tuple[int, list[Band]]:
+    """Return the lowest bands, of two rows or more, whose windows can move."""
+    for count in range(max(1, chain.rows // 2), 0, -1):
+        height, bands = _alike(chain, count)
+        if moves_apart(bands):
+            return height, bands
+    return 0, []
+
+
+def _alike(chain: Chain, count: int) -> tuple[int, list[Band]]:
+    """Return the height of `count` bands, and the bands: the last may be lower."""
+    height = -(-chain.rows // count)
+    return height, chain.bands(0, chain.rows, height)
+
+
+def _moved_bytes(chain: Chain, bands: Sequence[Band]) -> int:
+    """Return the bytes of the rows that windows keep from band to band."""
+    return sum(
+        FLOAT * chain.row(b) * max(0, before.windows[b].written - after.windows[b].base + 1)
+        for before, after in pairwise(bands)
+        for b in after.windows
+    )
+
+
+def _weight_bytes(steps: Sequence[KernelCall]) -> int:
+    return sum(
+        FLOAT * prod(a.shape)
+        for step in steps
+        for a in step.arguments
+        if isinstance(a, TensorView) and a.buffer == 0
+    )

@@ -1,0 +1,291 @@
+"""Dividing the work of a plan among threads: which rows or channels of each step they compute.
+
+Threads meet between regions. A step joins the region before it where no thread needs what another
+computes there: a depthwise convolution by channels follows its expansion by channels at once.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import prod
+
+from depthwise.compiler.lowering.views import (
+    FLOAT,
+    Buffer,
+    KernelCall,
+    RowAccess,
+    Split,
+    TensorView,
+    find_row_span,
+)
+from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
+
+Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time
+
+# Estimates in nanoseconds; they only have to rank the ways to divide a step. Two cores that share
+# no cache meet in 400 ns, and hand data over at about 8 bytes a nanosecond.
+MEETING = 400.0
+FOREIGN = 1 / 8  # a byte that another core has written
+ELEMENT = 1 / 10  # an element read or written by a step without multiply-adds
+MAC, DEPTHWISE_MAC = 1 / 8, 1 / 4  # a multiply-add, for one lane
+
+BEAM = 8  # divisions of the steps so far that are kept
+
+
+@dataclass(frozen=True)
+class Box:
+    """Rows and channels of a buffer, the ends not included; `width` floats for one of each."""
+
+    buffer: int
+    rows: tuple[int, int]
+    channels: tuple[int, int]
+    width: int
+
+    def overlap(self, other: "Box") -> int:
+        """Return the floats that are in both."""
+        if self.buffer != other.buffer:
+            return 0
+        rows = min(self.rows[1], other.rows[1]) - max(self.rows[0], other.rows[0])
+        channels = min(self.channels[1], other.channels[1]) - max(
+            self.channels[0], other.channels[0]
+        )
+        return max(rows, 0) * max(channels, 0) * self.width
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one thread does of a step or a chain: what it reads and writes, and about how long."""
+
+    steps: tuple[KernelCall, ...] = ()
+    reads: tuple[Box, ...] = ()
+    writes: tuple[Box, ...] = ()
+    time: float = 0.0
+
+    def with_more(self, other: "Share", foreign: float) -> "Share":
+        """Return this share followed by another, which waits for `foreign` bytes."""
+        return Share(
+            self.steps + other.steps, self.reads + other.reads, self.writes + other.writes,
+            self.time + other.time + foreign * FOREIGN,
+        )  # fmt: skip
+
+
+Shares = tuple[Share, ...]  # one a thread
+
+
+@dataclass(frozen=True)
+class Division:
+    """All steps so far: regions that are done, and the shares of the last, which is still open."""
+
+    regions: tuple[Parts, ...] = ()
+    open: Shares = ()
+    cost: float = 0.0
+    owners: Mapping[int, tuple[tuple[Box, int], ...]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        """The estimated time until all threads have met."""
+        meeting = MEETING if len(self.open) > 1 else 0.0
+        return self.cost + max((share.time for share in self.open), default=0.0) + meeting
+
+    def closed(self) -> "Division":
+        """Return the division after a meeting."""
+        if not self.open:
+            return self
+        parts = tuple(share.steps for share in self.open)
+        return replace(self, regions=(*self.regions, parts), open=(), cost=self.total)
+
+    def then(self, shares: Shares) -> "Division":
+        """Return the division with one more step, in the open region where that can be."""
+        before = self if self.open and not conflict(self.open, shares) else self.closed()
+        count = max(len(before.open), len(shares))
+        opened = [
+            _at(before.open, thread).with_more(
+                _at(shares, thread), self._foreign(_at(shares, thread), thread)
+            )
+            for thread in range(count)
+        ]
+        return replace(before, open=tuple(opened), owners=self._with_owners(shares))
+
+    def _foreign(self, share: Share, thread: int) -> float:
+        """Return the bytes that a share reads and another thread was the last to write."""
+        return FLOAT * sum(
+            box.overlap(written)
+            for box in share.reads
+            for written, owner in self.owners.get(box.buffer, ())
+            if owner != thread
+        )
+
+    def _with_owners(self, shares: Shares) -> Mapping[int, tuple[tuple[Box, int], ...]]:
+        written = [(box, thread) for thread, share in enumerate(shares) for box in share.writes]
+        owners = dict(self.owners)
+        for box, thread in written:
+            kept = (
+                pair
+                for pair in owners.get(box.buffer, ())
+                if pair in written or not box.overlap(pair[0])
+            )
+            owners[box.buffer] = (*kept, (box, thread))
+        return owners
+
+
+def _at(shares: Shares, thread: int) -> Share:
+    return shares[thread] if thread < len(shares) else Share()
+
+
+def conflict(before: Shares, after: Shares) -> bool:
+    """Tell whether a thread would need, or overwrite, what another does in the same region."""
+    return any(
+        _meet(first.writes, second.reads + second.writes) or _meet(first.reads, second.writes)
+        for one, first in enumerate(before)
+        for two, second in enumerate(after)
+        if one != two
+    )
+
+
+def _meet(boxes: Sequence[Box], others: Sequence[Box]) -> bool:
+    return any(box.overlap(other) for box in boxes for other in others)
+
+
+# ----------------------------------------------------------------------------- dividing one step
+
+
+@dataclass(frozen=True)
+class Divider:
+    """Divides steps that work on `buffers` among `threads`; vectors have `lanes` floats."""
+
+    buffers: Sequence[Buffer]
+    threads: int
+    lanes: int
+
+    def options(self, step: KernelCall) -> Iterator[Shares]:
+        """Return the ways to do a step: by one thread, or along each of its splits by all."""
+        time = self._time(step)
+        yield (Share((step,), self._boxes(step.places), self._boxes(step.written), time),)
+        if time < 2 * MEETING / self.threads:
+            return
+        for split in step.splits:
+            if len(cuts := cut(split, self.threads)) > 1:
+                yield tuple(self._share(step, split, *ends, time) for ends in cuts)
+
+    def _share(self, step: KernelCall, split: Split, start: int, stop: int, time: float) -> Share:
+        part = step.part(split, start, stop - start)
+        boxes = self._part_boxes(step, split, part, (start, stop))
+        touched, written = (
+            tuple(box for group in groups for box in group)
+            for groups in (boxes, boxes[-step.outputs :])
+        )
+        return Share((part,), touched, written, time * (stop - start) / split.length)
+
+    def chain(self, chain: Chain, parts: Parts) -> Shares:
+        """Return the shares of a chain that is streamed in `parts`, each of some rows."""
+        rows = chain.splits[-1]
+        *before, last = chain.steps
+        touched = tuple(box for step in chain.steps for box in self._boxes(step.places[:-1]))
+        on_the_way = tuple(box for step in before for box in self._boxes(step.written))
+        on_the_way += self._boxes(last.written[:-1])
+        time = sum(map(self._time, chain.steps))
+        shares = []
+        for steps, (start, stop) in zip(parts, cut(rows, len(parts)), strict=True):
+            written = self._reached(rows.writes, (start, stop)) if rows.writes else ()
+            written += on_the_way
+            share = (stop - start) / rows.length
+            shares.append(Share(steps, touched + written, written, time * share))
+        return tuple(shares)
+
+    def _time(self, step: KernelCall) -> float:
+        """Return about how many nanoseconds a step takes."""
+        written = step.places[-1]
+        weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
+        if step.kernel in ("f32_conv", "f32_depthwise", "f32_deform_conv", "f32_winograd"):
+            each = DEPTHWISE_MAC if step.kernel == "f32_depthwise" else MAC
+            return weights * prod(written.shape) / written.shape[1] * each / self.lanes
+        return ELEMENT * sum(prod(place.shape) for place in step.places)
+
+    def _boxes(self, places: Sequence[TensorView]) -> tuple[Box, ...]:
+        """Return what of the arena is in any of the places."""
+        return tuple(box for place in places for box in self._box(place))
+
+    def _part_boxes(
+        self, step: KernelCall, split: Split, part: KernelCall, ends: tuple[int, int]
+    ) -> list[tuple[Box, ...]]:
+        """Return what a part touches of each place; more, where that is not known."""
+        boxes = []
+        for whole, own in zip(step.places, part.places, strict=True):
+            reaches = [reach for reach in split.reads if reach.place.buffer == whole.buffer]
+            if split.axis == "rows" and reaches:
+                boxes.append(tuple(box for r in reaches for box in self._reached(r, ends)))
+            elif split.axis == "channels" and own.shape[1:2] == (ends[1] - ends[0],):
+                boxes.append(self._box(own))
+            else:
+                boxes.append(self._box(whole))
+        if split.axis == "rows" and split.writes:
+            boxes[-1] = self._reached(split.writes, ends)
+        return boxes
+
+    def _reached(self, reach: RowAccess, ends: tuple[int, int]) -> tuple[Box, ...]:
+        boxes, buffer = self._box(reach.place), self.buffers[reach.place.buffer]
+        touch = find_row_span(reach, buffer)
+        if touch is None:
+            return boxes
+        rows = (touch.low(ends[0]), touch.high(ends[1] - 1) + 1)
+        return tuple(replace(box, rows=rows) for box in boxes)
+
+    def _box(self, place: TensorView) -> tuple[Box, ...]:
+        """Return all rows of a place's buffer, and its own channels; nothing outside the arena."""
+        buffer = self.buffers[place.buffer]
+        if buffer.space != "arena":
+            return ()
+        if buffer.frame is None:
+            steps = zip(place.shape, place.strides, strict=True)
+            end = place.offset + 1 + sum((n - 1) * stride for n, stride in steps)
+            return (Box(place.buffer, (0, 1), (place.offset, end), 1),)
+        frame, channels = buffer.frame, (0, buffer.frame.pixel)
+        if len(place.shape) == 4 and (place.strides[1] == 1 or place.shape[1] == 1):
+            channel = place.offset % frame.row % frame.pixel
+            of_pixels = all(place.strides[axis] % frame.pixel == 0 for axis in (0, 2, 3))
+            if of_pixels and channel + place.shape[1] <= frame.pixel:
+                channels = (channel, channel + place.shape[1])
+        rows = (0, frame.rows * frame.shape[0])
+        return (Box(place.buffer, rows, channels, frame.shape[3]),)
+
+
+def cut(split: Split, threads: int) -> list[tuple[int, int]]:
+    """Return up to `threads` ranges that make up a split's axis, each of whole grains."""
+    grains = -(-split.length // split.grain)
+    count = min(threads, grains)
+    edges = [split.grain * (grains * i // count) for i in range(count)] + [split.length]
+    return list(pairwise(edges))
+
+
+def stream_parts(
+    chain: Chain, height: int, threads: int, add_buffer: Callable[[int], int]
+) -> Parts | None:
+    """Return a streamed chain, each thread with rows and windows of its own.
+
+    At the edges between threads both compute the rows that both need. None where threads would
+    write the same rows of a buffer that others read.
+    """
+    rows = chain.splits[-1]
+    cuts = cut(rows, min(threads, max(1, rows.length // 2)))
+    outer = [split.writes for split in chain.splits[:-1]]
+    if len(cuts) > 1 and any(r and r.place.buffer not in chain.inner for r in outer):
+        return None
+    parts = []
+    for start, stop in cuts:
+        bands = chain.bands(start, stop, height)
+        if not moves_apart(bands):
+            return None
+        parts.append(tuple(stream(chain, bands, add_buffer)))
+    return tuple(parts)
+
+
+def divide(items: Sequence[Sequence[Shares]], threads: int) -> list[Parts]:
+    """Return the regions of the cheapest division found; `items` are the ways to do each step."""
+    if threads == 1:  # a step is a region, so that buffers live no longer than they must
+        return [(share.steps,) for ((share,), *_) in items]
+    beam = [Division()]
+    for options in items:
+        tried = [division.then(shares) for division in beam for shares in options]
+        beam = sorted(tried, key=lambda division: division.total)[:BEAM]
+    best = beam[0].closed()
+    return list(best.regions)

@@ -1,0 +1,1 @@
+"""Whether a library computes what its network does."""

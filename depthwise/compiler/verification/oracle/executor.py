@@ -1,0 +1,269 @@
+"""Runs the steps of a plan in Python, and holds each to what its node means.
+
+A step gets what the plan says of it: its kernel's name, numbers and places. Nothing here asks how
+the plan came about; the rows that a band computes are found by what is in them.
+
+What a step wrote is compared at once with the interpreter's value of its node, and then replaced by
+it: rounding of one layer is not handed to the next, so that what differs is the fault of this step,
+or of what it read, in networks that amplify every rounding, too. Rows in a window are compared with
+those that follow the ones before, else with any: a step that skips rows is right, unless another
+reads them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from depthwise.compiler.codegen.emit import parameter_names
+from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.verification.oracle import arithmetic, convolution, movement, planes
+from depthwise.compiler.verification.oracle.memory import (
+    Arguments,
+    Array,
+    Fault,
+    Memory,
+    Pointer,
+    Region,
+)
+from depthwise.compiler.verification.oracle.values import Values, value_of
+
+TOLERANCE = 1e-4  # of a value's largest element
+SENSITIVE = 100  # times what the last digit of its inputs changes a value
+
+KERNELS: dict[str, Callable[[Arguments], None]] = {
+    "f32_conv": convolution.conv,
+    "f32_depthwise": convolution.depthwise,
+    "f32_winograd": convolution.winograd,
+    "f32_deform_conv": convolution.deform_conv,
+    "f32_unary": arithmetic.unary,
+    "f32_binary": arithmetic.binary,
+    "f32_batch_norm": arithmetic.batch_norm,
+    "f32_normalize": arithmetic.normalize,
+    "f32_reduce": arithmetic.reduce,
+    "f32_softmax": arithmetic.softmax,
+    "f32_matmul": arithmetic.matmul,
+    "f32_copy": movement.copy,
+    "f32_fill": movement.fill,
+    "f32_fill_border": movement.fill_border,
+    "f32_gather": movement.gather,
+    "f32_resize_bilinear": movement.resize_bilinear,
+    "u8_to_f32": movement.bytes_to_floats,
+    "f32_max_pool": planes.max_pool,
+    "f32_avg_pool": planes.avg_pool,
+    "f32_adaptive_pool": planes.adaptive_pool,
+    "f32_local_response_norm": planes.response_norm,
+    "f32_deform_roi_pool": planes.deform_roi_pool,
+}
+FILLS = ("f32_fill", "f32_fill_border")  # of what others write over, or of no value
+
+
+def call(step: KernelCall, memory: Memory, lanes: int) -> None:
+    """Do what a step's kernel does."""
+    values = {
+        name: Pointer(memory, a.buffer, a.offset) if isinstance(a, TensorView) else a
+        for name, a in zip(parameter_names(step.kernel), step.arguments, strict=True)
+    }
+    memory.reads.clear()
+    with np.errstate(all="ignore"):
+        KERNELS[step.kernel](Arguments(lanes, values))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A step that a thread does in a region."""
+
+    region: int
+    thread: int
+    step: KernelCall
+
+
+class Execution:
+    """One run of a plan; `backwards` lets the last thread of each region be the first."""
+
+    def __init__(self, plan: Plan, inputs: Sequence[Array], backwards: bool = False):
+        self.plan, self.backwards = plan, backwards
+        buffers = plan.buffers
+        self.memory = Memory.of(buffers, plan.arena, plan.weights, inputs, plan.threads)
+        asked = Counter(step.name for step in plan.steps if step.name)
+        asked.update(output.value for output in plan.graph.outputs)
+        self.values = Values(plan.graph, inputs, asked)
+        self._inputs = inputs
+        self._outputs = {
+            number: plan.graph.outputs[buffer.index].value
+            for number, buffer in enumerate(buffers)
+            if buffer.space == "output"
+        }
+        self._next: dict[tuple, int] = {}  # the row of a value that a band is to start with
+
+    def run(self) -> Iterator[int]:
+        """Do every step; yields how many are done. Raises Fault, which says where."""
+        lives = self._lives()
+        done = 0
+        for number, region in enumerate(self.plan.regions):
+            for buffer, (first, _) in lives.items():
+                if first == number:
+                    self.memory.forget(buffer)
+            threads = list(enumerate(region))
+            for thread, part in reversed(threads) if self.backwards else threads:
+                self.memory.thread = thread if len(region) > 1 else None
+                for step in part:
+                    try:
+                        self._do(Turn(number, thread, step))
+                    except Fault as fault:
+                        where = f" of {step.path!r}" if step.path else ""
+                        value = f" for {step.name}" if step.name else ""
+                        raise Fault(f"{step.kernel}{where}{value} {fault}") from None
+                    done += 1
+                    yield done
+            self.memory.meet()
+            for buffer, (_, last) in lives.items():
+                if last == number:
+                    self.memory.forget(buffer)
+        for buffer, value in self._outputs.items():
+            missing = int((self.memory.cells[buffer].owner != buffer).sum())
+            if missing:
+                raise Fault(f"{missing} elements of the output {value} are never written")
+
+    def _lives(self) -> dict[int, tuple[int, int]]:
+        """Return the first and the last region to touch each buffer of the arena."""
+        lives: dict[int, tuple[int, int]] = {}
+        for number, region in enumerate(self.plan.regions):
+            for place in (p for part in region for step in part for p in step.places):
+                if self.plan.buffers[place.buffer].space == "arena":
+                    lives[place.buffer] = (lives.get(place.buffer, (number,))[0], number)
+        return lives
+
+    def _do(self, turn: Turn) -> None:
+        step = turn.step
+        call(step, self.memory, self.plan.target.lanes)
+        place = step.places[-1]
+        if place.buffer in self._outputs:
+            value = self._outputs[place.buffer]
+            self._hold_all(place, TensorView(place.buffer, 0, *_packed(self._shape(value))), value)
+        elif step.name:
+            home = self.plan.places[step.name]
+            if step.kernel not in FILLS and 0 not in place.shape:
+                if home.buffer == place.buffer:
+                    self._hold_all(place, home, step.name)
+                elif self._is_window(place.buffer) and len(place.shape) == 4:
+                    self._hold_rows(turn, place, home)
+            self.values.get(step.name)
+
+    def _shape(self, value: str) -> tuple[int, ...]:
+        return self.plan.graph.type(value).shape
+
+    def _is_window(self, buffer: int) -> bool:
+        """Tell whether streaming brought a buffer along, for some rows of another."""
+        return buffer >= len(self.plan.whole.buffers)
+
+    def _found(self, place: TensorView) -> Array:
+        """Return what lies at a place."""
+        cells, base = self.memory.cells[place.buffer], self.memory.bases[place.buffer]
+        region = Region(place.buffer, place.offset, place.shape, place.strides)
+        return region.of(cells.values, base)
+
+    def _hold_all(self, place: TensorView, home: TensorView, name: str) -> None:
+        """Compare what a step wrote with the same elements of a value that lies at `home`."""
+        value, found = self.values.peek(name), self._found(place)
+        if (place.offset, place.shape, place.strides) == (home.offset, home.shape, home.strides):
+            expected = value
+        else:
+            number = np.full(self.plan.buffers[home.buffer].floats, -1, np.int32)
+            Region(home.buffer, home.offset, home.shape, home.strides).set(
+                number, 0, np.arange(value.size, dtype=np.int32).reshape(value.shape)
+            )
+            where = Region(place.buffer, place.offset, place.shape, place.strides).of(number)
+            if (where < 0).any():
+                raise Fault("writes beside its own value")
+            expected = value.reshape(-1)[where]
+        self._hold(name, found, expected, value)
+
+    def _hold_rows(self, turn: Turn, place: TensorView, home: TensorView) -> None:
+        """Compare what a step wrote into a window with rows of its value, wherever they lie."""
+        step, value = turn.step, self.values.peek(turn.step.name)
+        frame = self.plan.buffers[home.buffer].frame
+        line = frame.row if frame else home.row
+        column, channel = divmod((place.offset - home.offset) % line, home.pixel)
+        every = max(1, place.pixel // home.pixel)
+        if not place.row:  # rows that follow each other without a gap, as one
+            width = -(-(value.shape[3] - column) // every)
+            rows = place.shape[3] // width
+            unfolded = (width * place.pixel, place.pixel)
+            place = TensorView(place.buffer, place.offset, (*place.shape[:2], rows, width),
+                          (*place.strides[:2], *unfolded))  # fmt: skip
+        found = self._found(place)
+        height, count, apart = value.shape[2], place.shape[2], max(1, place.row // home.row)
+        columns = slice(column, column + (place.shape[3] - 1) * every + 1, every)
+        part = value[:, channel : channel + place.shape[1], :, columns]
+        weights = tuple(p.offset for p in step.places if p.buffer == 0)
+        key = (turn.region, turn.thread, step.name, weights, column, channel)
+        likely = self._next.get(key, 0)
+        last = height - (count - 1) * apart - 1
+        others = [row for row in range(last + 1) if row != likely]
+        for bound in self._bounds(step.name, value):
+            for row in (likely, *others) if likely <= last else others:
+                expected = part[:, :, row : row + (count - 1) * apart + 1 : apart]
+                if expected.shape == found.shape and _agree(found, expected, bound):
+                    found[...] = expected
+                    self._next[key] = row + count * apart
+                    return
+        stop = min(likely + count * apart, height)
+        raise Fault(f"gives other numbers than the network in rows {likely} to {stop - 1}")
+
+    def _hold(self, name: str, found: Array, expected: Array, value: Array) -> None:
+        if not any(_agree(found, expected, bound) for bound in self._bounds(name, value)):
+            with np.errstate(all="ignore"):
+                error = np.abs(found - expected)
+                wrong = np.argwhere(~(error <= TOLERANCE * _scale(value)))
+            rows = ""
+            if found.ndim == 4:
+                rows = f" in rows {wrong[:, 2].min()} to {wrong[:, 2].max()} of what it writes"
+            raise Fault(
+                f"gives {len(wrong)} other numbers than the network{rows}, "
+                f"off by up to {np.nanmax(error, initial=0):.2g}"
+            )
+        found[...] = expected
+
+    def _bounds(self, name: str, value: Array) -> Iterator[float]:
+        """Yield how far a number may be off; the second, looked at where the first is not held."""
+        yield TOLERANCE * _scale(value)
+        yield self._sensitivity(name)
+
+    def _sensitivity(self, name: str) -> float:
+        """Return how far a value may be off that is computed in another order."""
+        graph = self.plan.graph
+        node = next((n for n in graph if n.name == name), None)
+        if node is None:  # an input that is an output, too
+            return 0.0
+        again = Values(graph, self._inputs, dict.fromkeys(node.inputs, 1))
+        exact = [np.asarray(again.peek(x), np.float64) for x in node.inputs]
+        random = np.random.default_rng(0)
+        moved = [x * (1 + 2.0**-23 * random.choice((-1, 1), x.shape)) for x in exact]
+        apart = np.abs(value_of(node, moved) - value_of(node, exact))
+        return SENSITIVE * float(np.nanmax(apart, initial=0))
+
+
+def _packed(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return shape, tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _scale(value: Array) -> float:
+    """Return the largest finite element."""
+    low, high = value.min(initial=0), value.max(initial=0)
+    largest = max(-low, high)
+    if np.isfinite(largest):
+        return float(largest)
+    return float(np.abs(value[np.isfinite(value)]).max(initial=0))
+
+
+def _agree(found: Array, expected: Array, bound: float) -> bool:
+    """Tell whether numbers are at most `bound` apart, or both are NaN or infinite."""
+    with np.errstate(all="ignore"):
+        close = np.abs(found - expected) <= bound
+    if close.all():
+        return True
+    return bool((close | (found == expected) | (np.isnan(found) & np.isnan(expected))).all())

@@ -1,0 +1,1 @@
+"""Files that survive kills, and the cache that is made of them."""

@@ -1,0 +1,1 @@
+"""Front ends: what brings a network into the graph."""

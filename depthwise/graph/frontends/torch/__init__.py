@@ -1,0 +1,1 @@
+"""From PyTorch: torch.export's program, rule by rule, into the graph."""

@@ -1,0 +1,371 @@
+"""From an exported program to a graph: each operator is looked at once, in order."""
+
+import operator
+import re
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+
+from depthwise.graph.builder import Builder, Value
+from depthwise.graph.check import check
+from depthwise.graph.frontends.torch import (
+    aten,
+    aten_compound,
+    aten_shape,  # noqa: F401  (they register rules)
+)
+from depthwise.graph.frontends.torch.aten import RULES
+from depthwise.graph.frontends.torch.outputs import outputs_of
+from depthwise.graph.frontends.torch.purity import (
+    draws,
+    explain_draw,
+    explain_write,
+    takes_what_is_there,
+    written,
+)
+from depthwise.graph.frontends.torch.tensors import (
+    agrees,
+    constant_of,
+    dtype_of,
+    identity_of,
+    is_empty,
+    type_of,
+)
+from depthwise.graph.graph import Graph, Output, TensorType, Unsupported
+from depthwise.graph.ops import Opaque
+
+# operators that in evaluation return their input itself, though their schema does not say so
+PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
+
+# operators of tensors of several types, which PyTorch converts to that of the result
+PROMOTING = tuple(
+    f"aten.{name}" for name in (
+        "add", "sub", "rsub", "mul", "multiply", "div", "true_divide", "maximum", "minimum",
+        "addcmul", "addcdiv", "cat", "concat", "stack",
+    )
+)  # fmt: skip
+
+# operators whose result may have another type than what they read
+CONVERTING = ("aten.to", "aten._to_copy", "aten.type_as")
+
+# a region of the network in a mode of its own -> which argument holds its operators
+MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
+
+
+class Memory(NamedTuple):
+    """Where a result lies: in memory that `owner` got, in which pieces of which splits of it."""
+
+    owner: fx.Node
+    pieces: tuple[tuple[fx.Node, int], ...] = ()
+
+    def piece(self, split: fx.Node, index: int) -> "Memory":
+        """Return where one of the results of `split` lies."""
+        return Memory(self.owner, (*self.pieces, (split, index)))
+
+    def overlaps(self, other: "Memory") -> bool:
+        """Tell whether two results may share elements; pieces of one split do not."""
+        if self.owner is not other.owner:
+            return False
+        pairs = zip(self.pieces, other.pieces, strict=False)
+        first = next(((mine, its) for mine, its in pairs if mine != its), None)
+        return first is None or first[0][0] is not first[1][0]
+
+
+class Importer:
+    """Walks an exported program once, in order; `values` maps what it computes to our values.
+
+    `impure` says what makes the network no function of its inputs.
+    """
+
+    def __init__(self, program: ExportedProgram):
+        self.program = program
+        self.builder = Builder()
+        self.inputs: dict[str, TensorType] = {}
+        self.values: dict[fx.Node, Any] = {}
+        self.memory: dict[fx.Node, Any] = {}  # node -> Memory, for a region one for each result
+        self.tensors: dict[str, torch.Tensor] = {}  # what constants are computed from
+        self.known: dict[Hashable, Value] = {}  # a tensor under several names is one constant
+        self.targets: dict[str, str] = {}  # placeholder -> the network's own tensor
+        self.impure: list[str] = []
+        self.graph = check(self._run())
+
+    def _run(self) -> Graph:
+        signature = self.program.graph_signature
+        specs = {spec.arg.name: spec for spec in signature.input_specs}
+        for name, spec in specs.items():
+            if spec.kind == InputKind.USER_INPUT:
+                self.builder.take_name(name)  # inputs keep their names, whatever else bears them
+        outputs: tuple[Output, ...] = ()
+        for node in self.program.graph.nodes:
+            match node.op:
+                case "placeholder":
+                    self.values[node] = self._placeholder(node, specs[node.name])
+                    self.memory[node] = Memory(node)
+                case "call_function":
+                    self._call(node)
+                case "output":
+                    self._note_mutations(node)
+                    outputs = outputs_of(self.program, node, self.values)
+        builder = self.builder
+        read = {name for node in builder.nodes for name in node.inputs}
+        read |= {output.value for output in outputs}
+        read |= {source for name in read & set(builder.constants)
+                 for source in builder.constants[name].sources}  # fmt: skip
+        constants = {
+            name: constant for name, constant in builder.constants.items()
+            if constant.trainable or name in read
+        }  # fmt: skip
+        return Graph(self.inputs, constants, tuple(builder.nodes), outputs)
+
+    def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
+        if spec.kind == InputKind.USER_INPUT:
+            self.inputs[node.name] = type_of(node.meta.get("val"), node.name)
+            if is_empty(node.meta["val"]):
+                raise ValueError(
+                    f"input {node.name} has the shape {self.inputs[node.name].shape}: each axis "
+                    "needs one element or more"
+                )
+            return Value(node.name, self.inputs[node.name])
+        target = spec.target
+        if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            raise Unsupported(
+                f"input {node.name} is a {spec.kind.name}: only tensors are supported"
+            )
+        assert target is not None
+        self.targets[node.name] = target
+        tensor = self.program.state_dict.get(target)
+        if tensor is None:
+            tensor = self.program.constants[target]
+        assert isinstance(tensor, torch.Tensor)
+        value = self.known.get(identity_of(tensor)) or self._add_tensor(target, tensor)
+        self.known[identity_of(tensor)] = value
+        if spec.kind == InputKind.PARAMETER:
+            constants = self.builder.constants
+            constants[value.name] = replace(constants[value.name], trainable=True)
+        return value
+
+    def _add_tensor(self, name: str, tensor: torch.Tensor, **facts: Any) -> Value:
+        value = self.builder.add_constant(name, constant_of(tensor, name, **facts))
+        self.tensors[value.name] = tensor
+        return value
+
+    def _call(self, node: fx.Node) -> None:
+        if node.meta.get("val") is None and not node.users:
+            return  # an assertion: it computes nothing
+        if node.target is operator.getitem:
+            source, index = node.args
+            assert isinstance(source, fx.Node)
+            assert isinstance(index, int)
+            self.values[node] = self._part(node, source, index)
+            memory = self.memory[source]
+            known = isinstance(memory, Memory)
+            self.memory[node] = memory.piece(source, index) if known else memory[index]
+            return
+        name = str(node.target)
+        if name in MODES:
+            self._enter(node)
+            return
+        packet = ".".join(name.split(".")[:2])
+        in_place = packet.endswith("_") and not packet.endswith("__")
+        self._announce(node, node)
+        self._note_impure(node)
+        own = self._writes_own(node)
+        if own and not node.users:
+            return  # what it leaves there is for the next call
+        self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
+        self.memory[node] = self.memory.get(_viewed(node, packet), Memory(node))
+        if in_place and not own:
+            self._overwrite(node)
+
+    def _announce(self, node: fx.Node, operator: fx.Node) -> None:
+        """Tell the builder what is lowered: `node` is the operator or one of its results."""
+        builder, result = self.builder, node.meta.get("val")
+        builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
+        builder.dtype = dtype_of(result)
+
+    def _note_impure(self, node: fx.Node) -> None:
+        """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
+        where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
+        where += f" ({_line(node)})" if _line(node) else ""
+        if draws(node):
+            self.impure.append(f"{where} {explain_draw(node)}")
+        self.impure += [f"{where} {explain_write(node, name)}" for name in self._writes_own(node)]
+
+    def _note_mutations(self, node: fx.Node) -> None:
+        """Keep in `impure` the outputs of a decomposed program that are to replace its tensors."""
+        kinds = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION)
+        values = cast("tuple[fx.Node, ...]", node.args[0])
+        for value, spec in zip(values, self.program.graph_signature.output_specs, strict=True):
+            if spec.kind in kinds:
+                where = f"operator {value.target} in module {_path(value)!r}"
+                self.impure.append(f"{where} {explain_write(value, str(spec.target))}")
+
+    def _writes_own(self, node: fx.Node) -> list[str]:
+        """Return the names of the network's own tensors that an operator writes into."""
+        return [name for name in map(self._own, written(node)) if name]
+
+    def _own(self, node: fx.Node) -> str:
+        """Return the name of the network's own tensor in whose memory a result lies, else ""."""
+        memory = self.memory.get(node)
+        owner = memory.owner.name if isinstance(memory, Memory) else ""
+        return self.targets.get(owner, "")
+
+    def _enter(self, node: fx.Node) -> None:
+        """Import the operators that a network runs in a mode of its own, as if they stood here."""
+        at = MODES[str(node.target)]
+        region, inputs = node.args[at], node.args[at + 1 :]
+        assert isinstance(region, fx.Node)
+        if node.target is torch.ops.higher_order.wrap_with_autocast and node.args[2]:
+            raise Unsupported(
+                f"module {_path(node)!r} computes in {node.args[1]} under autocast: networks are "
+                "compiled in float32, disable it there"
+            )
+        owner = node.graph.owning_module
+        assert owner is not None
+        body = owner.get_submodule(str(region.target))
+        assert isinstance(body, fx.GraphModule)
+        placeholders = [n for n in body.graph.nodes if n.op == "placeholder"]
+        for inner, outer in zip(placeholders, inputs, strict=True):
+            self.values[inner] = self.values[outer]  # type: ignore[index]
+            self.memory[inner] = self.memory[outer]  # type: ignore[index]
+        for inner in body.graph.nodes:
+            if inner.op == "call_function":
+                self._call(inner)
+            elif inner.op == "output":
+                self.values[node] = fx.map_arg(inner.args[0], self.values.__getitem__)
+                self.memory[node] = fx.map_arg(inner.args[0], self.memory.__getitem__)
+
+    def _lower(self, node: fx.Node, packet: str) -> Any:
+        result = node.meta.get("val")
+        if is_empty(result):
+            return self._add_empty(node)
+        values = map(self.values.get, node.all_input_nodes)
+        read = [value for value in values if isinstance(value, Value)]
+        dtype, pure = dtype_of(result), not draws(node) and not self._writes_own(node)
+        if dtype and pure and all(value.name in self.tensors for value in read):
+            return self._compute(node, [value.name for value in read])
+        computed = {value.type.dtype for value in read if value.name not in self.tensors}
+        count = len(self.builder.nodes)
+        known = computed <= {dtype} or packet in CONVERTING
+        found = self._apply(node, packet, dtype) if known else None
+        if found is None or not agrees(found, result, node.name):
+            del self.builder.nodes[count:]
+            return self._opaque(node, node)
+        return found
+
+    def _apply(self, node: fx.Node, packet: str, dtype: str) -> Any:
+        """Return what the rule of an operator makes of it, None where none takes it."""
+
+        def operand(n: fx.Node) -> Any:
+            value = self.values[n]
+            other = isinstance(value, Value) and value.type.dtype != dtype
+            if not other or packet not in PROMOTING or value.name not in self.tensors:
+                return value
+            tensor = self.tensors[value.name].to(getattr(torch, dtype))
+            return self._add_tensor(value.name, tensor, sources=self._sources([value.name]))
+
+        dropout = "dropout" in packet  # counted as in evaluation, where it passes its input on
+        if packet not in RULES or (draws(node) and not dropout):
+            return None
+        arguments, named = fx.map_arg(node.args, operand), fx.map_arg(node.kwargs, operand)
+        try:
+            return RULES[packet](self.builder, *arguments, **named)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            return None  # an overload, or sizes, that the rule does not take
+
+    def _part(self, node: fx.Node, source: fx.Node, index: int) -> Any:
+        """Return one result of an operator that has several."""
+        if is_empty(node.meta.get("val")):
+            return self._add_empty(node)
+        part = self.values[source][index]
+        if part is None and node.users:  # ours does not give it, such as the indices of a maximum
+            self._announce(node, source)
+            return self._opaque(node, source)
+        return part
+
+    def _add_empty(self, node: fx.Node) -> Value:
+        """Add what has no elements as a constant: there is nothing to compute."""
+        like = node.meta["val"]
+        empty = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        return self._add_tensor(node.name, empty)
+
+    def _compute(self, node: fx.Node, constants: list[str]) -> Any:
+        """Compute what depends on constants alone, such as a standardised weight, once and now."""
+        tensors = {n: self.tensors[self.values[n].name] for n in node.all_input_nodes}
+        with torch.no_grad():
+            result = node.target(  # type: ignore[operator]
+                *fx.map_arg(node.args, tensors.__getitem__),
+                **fx.map_arg(node.kwargs, tensors.__getitem__),
+            )
+        sources = self._sources(constants)
+        if not isinstance(result, torch.Tensor):
+            return [self._add_tensor(node.name, part, sources=sources) for part in result]
+        if takes_what_is_there(node) and result.is_floating_point():
+            result = torch.full_like(result, torch.nan)  # so that what is never set is seen
+        return self._add_tensor(node.name, result, sources=sources)
+
+    def _sources(self, constants: list[str]) -> tuple[str, ...]:
+        """Return the parameters and buffers that constants were computed from."""
+        known = self.builder.constants
+        return tuple(dict.fromkeys(s for c in constants for s in (known[c].sources or (c,))))
+
+    def _opaque(self, node: fx.Node, operator: fx.Node) -> Any:
+        """Return the results of an operator that we do not know; `node` is it or one of them."""
+        values = map(self.values.get, operator.all_input_nodes)
+        inputs = tuple(value for value in values if isinstance(value, Value))
+        result, op = node.meta.get("val"), Opaque(str(operator.target))
+        if isinstance(result, tuple | list):
+            return [
+                self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
+            ]
+        return self.builder.emit_opaque(op, inputs, type_of(result, node.name))
+
+    def _overwrite(self, node: fx.Node) -> None:
+        """Let later readers of what an in-place operator wrote to see its result.
+
+        They read the same elements. A reader of others in that memory would have to see a part
+        of them change, which the graph has no operator for.
+        """
+        target = node.args[0]
+        assert isinstance(target, fx.Node)
+        old, new, memory = self.values[target], self.values[node], self.memory[target]
+        if is_empty(node.meta["val"]):
+            return
+        if old.name in self.tensors and new.name in self.tensors:
+            return  # computed now, in PyTorch's own memory
+        for other, place in self.memory.items():
+            if other is node or not isinstance(place, Memory) or not place.overlaps(memory):
+                continue
+            if self.values[other] == old:
+                self.values[other] = new
+                continue
+            later = next((reader for reader in other.users if reader not in self.values), None)
+            if later:
+                raise Unsupported(
+                    f"operator {node.target} in module {_path(node) or '(the network itself)'!r} "
+                    f"writes into a tensor of which {later.name} reads another view afterwards: "
+                    "write out of place there"
+                )
+
+
+def _viewed(node: fx.Node, packet: str) -> Any:
+    """Return the node in whose memory the result of an operator may lie, None for memory anew."""
+    schema = getattr(node.target, "_schema", None)
+    returned = schema is not None and any(value.alias_info for value in schema.returns)
+    return node.args[0] if returned or packet in PASSING else None
+
+
+def _line(node: fx.Node) -> str:
+    """Return the file and line of the network's code that called a node, if export kept them."""
+    frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
+    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+
+
+def _path(node: fx.Node) -> str:
+    """Return the innermost module's path; a module called twice has one path."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return next(reversed(stack.values()))[0].split("@")[0] if stack else ""

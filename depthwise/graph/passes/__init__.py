@@ -1,0 +1,1 @@
+"""Neutral passes: from graph to graph, for whoever compiles, slims or quantises."""

@@ -1,0 +1,1 @@
+"""How long a compiled network will take on a measured machine."""

@@ -1,0 +1,135 @@
+"""Where the bytes of each step come from: the nearest cache that still holds them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthwise.compiler.codegen.emit import parameter_names
+from depthwise.compiler.lowering.views import FLOAT, KernelCall, Table, TensorView
+from depthwise.compiler.plan import Plan
+from depthwise.hardware.record import LEVELS, Level
+
+BLOCK = 1024  # bytes that are followed together
+
+
+@dataclass(frozen=True)
+class RowSpan:
+    """Bytes that a step touches: `size` of them, in the `span` bytes from `start` of a buffer.
+
+    `role` is "weights" for what a network keeps, "written" for a step's output, else "read".
+    """
+
+    role: str
+    buffer: int
+    start: int
+    span: int
+    size: int
+
+
+def numbers_of(step: KernelCall) -> dict:
+    """Return what a step passes, by the names of its kernel's parameters."""
+    return dict(zip(parameter_names(step.kernel), step.arguments, strict=True))
+
+
+def touches(step: KernelCall, plan: Plan) -> list[RowSpan]:
+    """Return the bytes that a step touches, an argument each; its outputs come last."""
+    named = {name: a for name, a in numbers_of(step).items() if isinstance(a, TensorView)}
+    outputs = list(named)[-step.outputs :]
+    found = []
+    for name, place in named.items():
+        role = "weights" if plan.buffers[place.buffer].space == "weights" else "read"
+        first, span = _window(step, place) if name == "in" else (0, _extent(place))
+        start = max(place.offset + first, 0)
+        span = min(span, plan.buffers[place.buffer].floats - start)
+        share = _share(place)
+        found.append(
+            RowSpan("written" if name in outputs else role, place.buffer, FLOAT * start, FLOAT * span,
+                  round(FLOAT * span * share))
+        )  # fmt: skip
+    return found
+
+
+def _extent(place: TensorView) -> int:
+    """Return the floats from a place's first element to its last."""
+    pairs = zip(place.shape, place.strides, strict=True)
+    return 1 + sum((size - 1) * stride for size, stride in pairs)
+
+
+def _share(place: TensorView) -> float:
+    """Return how much of a place's span its channels are: less than all beside others' channels."""
+    if len(place.shape) != 4 or not place.pixel:
+        return 1.0
+    return min(1.0, place.shape[1] / place.pixel)
+
+
+def _window(step: KernelCall, place: TensorView) -> tuple[int, int]:
+    """Return the first float, from its place, that a convolution reads, and how far it reads.
+
+    Its place is the whole image's; a band of rows reads a part of it.
+    """
+    a = numbers_of(step)
+    if step.kernel == "f32_conv":
+        offsets = a["offsets"].values if isinstance(a["offsets"], Table) else (0,)
+        first, reach = min(offsets), max(offsets) - min(offsets)
+        row, pixel, deep = a["in_row"], a["in_pixel"], a["channels"] * a["groups"]
+    elif step.kernel == "f32_winograd":
+        first, row, pixel, deep = 0, a["in_row"], a["in_pixel"], a["channels"]
+        reach = (a["taps_y"] - 1) * row + (a["taps_x"] - 1) * pixel
+    elif step.kernel == "f32_depthwise":
+        first, deep = 0, a["channels"]
+        row, pixel = a["stride_y"] * a["in_row"], a["stride_x"] * a["in_pixel"]
+        reach = (a["R"] - 1) * a["dilation_y"] * a["in_row"]
+        reach += (a["S"] - 1) * a["dilation_x"] * a["in_pixel"]
+    else:
+        return 0, _extent(place)
+    images = (a["images"] - 1) * a["in_image"]
+    return first, images + (a["rows"] - 1) * row + (a["width"] - 1) * pixel + reach + deep
+
+
+def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], int]]:
+    """Return for each step the bytes of each role that come from each level: {(role, level): n}.
+
+    A cache holds what was touched last. A block that comes again after others of so many bytes
+    comes from the nearest cache of at least that size; weights, and all else, count at most as
+    many bytes as there are of them. The network runs over and over: what its first step reads was
+    last touched in the run before.
+    """
+    starts, total = _addresses(plan)
+    kept = FLOAT * plan.buffers[0].floats
+    most = np.array([[kept], [total - kept]], float)
+    clocks = np.zeros((2, 1))  # bytes touched so far, of weights and of all else
+    last = np.full((2, total // BLOCK + 1), -np.inf)
+    names: list[Level] = [*LEVELS[: len(caches)], "memory"]
+    found: list[dict[tuple[str, Level], int]] = []
+    steps = [touches(step, plan) for step in plan.steps]
+    for touched in (*steps, *steps):
+        here: dict[tuple[str, Level], int] = {}
+        for touch in touched:
+            first = (starts[touch.buffer] + touch.start) // BLOCK
+            stop = (starts[touch.buffer] + touch.start + max(touch.span, 1) - 1) // BLOCK + 1
+            since = np.minimum(clocks - last[:, first:stop], most).sum(0)
+            levels = np.searchsorted(caches, since)
+            for level, blocks in enumerate(np.bincount(levels, minlength=len(names))):
+                if blocks:
+                    key = (touch.role, names[level])
+                    size = round(touch.size * int(blocks) / (stop - first))
+                    here[key] = here.get(key, 0) + size
+            last[:, first:stop] = clocks
+            clocks[int(touch.role != "weights")] += touch.size
+        found.append(here)
+    return found[len(steps) :]
+
+
+def _addresses(plan: Plan) -> tuple[dict[int, int], int]:
+    """Return where each buffer starts, in bytes, and the bytes of all; the arena's share theirs."""
+    starts = {0: 0}
+    arena = FLOAT * plan.buffers[0].floats
+    end = arena + plan.arena.bytes
+    for index, buffer in enumerate(plan.buffers[1:], 1):
+        if buffer.space == "arena":
+            starts[index] = arena + plan.arena.offsets.get(index, 0)
+        else:
+            starts[index] = end
+            end += FLOAT * buffer.floats
+    return starts, end

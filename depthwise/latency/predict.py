@@ -1,0 +1,85 @@
+"""How long a compiled network will take on a machine, layer by layer, before it has run once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+from torch.export import ExportedProgram
+
+from depthwise.analysis import Cost, Layer, cost_of_graph, network_name
+from depthwise.analysis import cost as count_cost
+from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.plan import Plan, make_plan
+from depthwise.graph import Graph, Shape, supported, trace
+from depthwise.hardware.record import KernelTable, Machine
+from depthwise.latency.features import quantities
+from depthwise.latency.fit import is_current
+from depthwise.runtime.target import find_target
+
+
+def cost(net: nn.Module | ExportedProgram, *shapes: Shape, machine: Machine | None = None) -> Cost:
+    """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
+
+    With a `machine` whose kernels were timed, every layer and the whole also have the milliseconds
+    that our compiled library will take there, on one thread. The network is not changed; without
+    a machine it may be on the meta device, and operators that we do not know are listed in
+    `not_counted`. Raises ValueError for shapes that do not fit, or for a machine that does not
+    know today's kernels, Unsupported where the network cannot be compiled.
+    """
+    if machine is None:
+        return count_cost(net, *shapes)
+    graph = trace(net, *shapes)
+    return with_latency(cost_of_graph(graph, network_name(net)), graph, machine)
+
+
+def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
+    """Return the cost of a traced graph with predicted milliseconds; raises as `cost` does."""
+    table = known_kernels(machine)
+    plan = make_plan(rewrite(supported(graph)), find_target(machine.target))
+    return attribute(cost, plan.steps, predict(plan, machine, table))
+
+
+def known_kernels(machine: Machine) -> KernelTable:
+    """Return the kernel table of a machine. Raises ValueError where it is not of these kernels."""
+    advice = "run `depthwise calibrate`, which takes a minute, or machine.time_kernels"
+    if machine.kernels is None:
+        raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")
+    if not is_current(machine):
+        raise ValueError(f"the kernels timed on {machine.cpu} were of another version: {advice}")
+    return machine.kernels
+
+
+def predict(plan: Plan, machine: Machine, table: KernelTable) -> list[float]:
+    """Return the seconds of each step: its quantities times their prices."""
+    found = quantities(plan, machine)
+    return [
+        sum(value * prices.get(name, 0.0) for name, value in own.items())
+        for step, own in zip(plan.steps, found, strict=True)
+        for prices in [table.prices(step.kernel)]
+    ]
+
+
+def attribute(cost: Cost, steps: Sequence[KernelCall], seconds: Sequence[float]) -> Cost:
+    """Return the cost with each step's time at its layer; 0 where others do a layer's work.
+
+    A step belongs to the last layer of its path before the node that it computes: what is fused
+    into a convolution bears the name of what comes last. The copies of input and output belong to
+    no layer, and are in the whole alone.
+    """
+    positions = {layer.name: i for i, layer in enumerate(cost.layers)}
+    times = [0.0] * len(cost.layers)
+    for step, time in zip(steps, seconds, strict=True):
+        if step.name in positions:
+            times[_owner(cost.layers, step.path, positions[step.name])] += time
+    layers = tuple(
+        replace(layer, milliseconds=1e3 * time)
+        for layer, time in zip(cost.layers, times, strict=True)
+    )
+    return replace(cost, layers=layers, milliseconds=1e3 * sum(seconds))
+
+
+def _owner(layers: Sequence[Layer], path: str, last: int) -> int:
+    """Return the layer with multiply-adds that a path's work belongs to, else the last itself."""
+    before = range(last, -1, -1)
+    return next((i for i in before if layers[i].path == path and layers[i].macs), last)

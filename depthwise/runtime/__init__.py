@@ -1,0 +1,1 @@
+"""What a program needs to run a compiled library: NumPy alone, no PyTorch."""

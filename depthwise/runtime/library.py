@@ -1,0 +1,255 @@
+"""A compiled network to call from Python, with NumPy alone: this module never imports PyTorch."""
+
+import ctypes
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from depthwise.runtime.artifact import (
+    ALIGNMENT,
+    Artifact,
+    aligned_bytes,
+    read_artefact,
+    write_artefact,
+)
+from depthwise.runtime.manifest import Manifest, TensorRecord
+from depthwise.runtime.opening import open_content
+from depthwise.runtime.target import check_runs_here, find_target
+
+Arrays = Sequence[np.ndarray]
+
+
+class Code:
+    """An opened shared library, from its file or its bytes. Raises ValueError for one not ours."""
+
+    def __init__(self, shared: Path | bytes):
+        name = "the shared library" if isinstance(shared, bytes) else str(shared)
+        try:
+            content = shared if isinstance(shared, bytes) else shared.read_bytes()
+            self.opened = open_content(content)
+            self._run = self.opened.net_run
+            self.arena_bytes, self.weights_bytes = (
+                self._ask(name) for name in ("net_arena_bytes", "net_weights_bytes")
+            )
+        except (OSError, AttributeError) as error:
+            raise ValueError(f"{name} cannot be opened as a compiled network: {error}") from None
+        self._run.argtypes = (ctypes.c_void_p,) * 4
+        self._pool = Pool(self.opened) if hasattr(self.opened, "net_pool_start") else None
+
+    def run(self, weights: np.ndarray, inputs: Arrays, outputs: Arrays, arena: np.ndarray) -> None:
+        """Call net_run: contiguous arrays of the compiled types, weights and arena aligned."""
+        tensors = weights.ctypes.data, _address(inputs), _address(outputs), arena.ctypes.data
+        status = self._pool.run(*tensors) if self._pool else self._run(*tensors)
+        if status:
+            raise RuntimeError(f"net_run failed with status {status}")
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise ValueError where a manifest says other sizes than the code was compiled for."""
+        memory, network = manifest.memory, manifest.network
+        found: dict[str, object] = {"arena": self.arena_bytes, "weights": self.weights_bytes}
+        said: dict[str, object] = {"arena": memory.arena_bytes, "weights": memory.weights_bytes}
+        if hasattr(self.opened, "net_inputs"):  # those of earlier versions say no more
+            found |= {"threads": self._ask("net_threads", ctypes.c_int)}
+            said |= {"threads": manifest.build.threads}
+            for kind, tensors in (("input", network.inputs), ("output", network.outputs)):
+                found[f"{kind}s"] = self._tensors(kind)
+                said[f"{kind}s"] = [(e.element_bytes, e.element_bytes * e.size) for e in tensors]
+        for what in found:
+            if found[what] != said[what]:
+                raise ValueError(
+                    f"the shared library has {what} {found[what]} where its manifest says "
+                    f"{said[what]}: one of them was altered or belongs to another library; save "
+                    "it again"
+                )
+
+    def _tensors(self, kind: str) -> list[tuple[int, int]]:
+        """Return the bytes of an element and of the whole of each input or output."""
+        count = self._ask(f"net_{kind}s", ctypes.c_int)
+        return [
+            (
+                self._ask(f"net_{kind}_type", ctypes.c_int, index),
+                self._ask(f"net_{kind}_bytes", ctypes.c_size_t, index),
+            )
+            for index in range(count)
+        ]
+
+    def _ask(self, name: str, returned: Any = ctypes.c_size_t, *arguments: int) -> int:
+        function = getattr(self.opened, name)
+        function.restype = returned
+        return function(*arguments)
+
+
+class Pool:
+    """The threads of an opened library: they start with its first run, and end with it."""
+
+    def __init__(self, library: ctypes.CDLL):
+        self._library = library
+        self._run = library.net_run_parallel
+        self._run.argtypes = (ctypes.c_void_p,) * 6
+        library.net_pool_start.argtypes = library.net_pool_stop.argtypes = (ctypes.c_void_p,)
+        library.net_pool_bytes.restype = ctypes.c_size_t
+        self._parallel_for = ctypes.cast(library.net_pool_run, ctypes.c_void_p).value
+        self._started: dict[int, np.ndarray] = {}  # by process: threads are not there after a fork
+        self._lock = threading.Lock()
+
+    def run(self, *tensors: Any) -> int:
+        """Call net_run_parallel with this pool and return its status."""
+        memory = self._started.get(os.getpid())
+        if memory is None:
+            memory = self._start()
+        return self._run(*tensors, self._parallel_for, memory.ctypes.data)
+
+    def _start(self) -> np.ndarray:
+        with self._lock:
+            if os.getpid() not in self._started:
+                memory = aligned_bytes(self._library.net_pool_bytes())
+                if status := self._library.net_pool_start(memory.ctypes.data):
+                    raise RuntimeError(f"the threads cannot be started: {os.strerror(status)}")
+                weakref.finalize(self, _stop, self._library, memory, os.getpid()).atexit = False
+                self._started[os.getpid()] = memory
+            return self._started[os.getpid()]
+
+
+def _stop(library: ctypes.CDLL, memory: np.ndarray, process: int) -> None:
+    """Stop the threads that live in `memory`, in the process that started them."""
+    if process == os.getpid():
+        library.net_pool_stop(memory.ctypes.data)
+
+
+class Library:
+    """A compiled network: call it with arrays or tensors, get what the network returns.
+
+    Threads may call one library at once. `save` writes all that a C program needs.
+    """
+
+    def __init__(self, artifact: Artifact):
+        self._artefact = artifact
+        self._weights = align_copy(artifact.weights)
+        self._arenas: deque[np.ndarray] = deque()  # those that no call is using
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Artifact]]:
+        """Pickle and copy a library as its parts: what was opened stays with its process."""
+        return type(self), (self._artefact,)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Shapes, target, compiler, cost, memory and verification."""
+        return self._artefact.manifest
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the network on NumPy arrays, or on PyTorch tensors, and return the same kind.
+
+        One input of the compiled shape and type (float32, but uint8 where a preparation says so)
+        for each of the network's; returns one output, a tuple or a dict as the network does.
+        Raises ValueError for inputs that do not fit.
+        """
+        network = self.manifest.network
+        if len(inputs) != len(network.inputs):
+            raise ValueError(
+                f"{network.name} takes {_count(len(network.inputs))}, found {len(inputs)}"
+            )
+        arrays = [_as_array(x, e) for x, e in zip(inputs, network.inputs, strict=True)]
+        results: list[Any] = list(self.run(arrays))
+        if any(_is_tensor(x) for x in inputs):
+            results = [sys.modules["torch"].from_numpy(y) for y in results]
+        return _structured(results, [output.name for output in network.outputs])
+
+    def run(self, inputs: Arrays) -> tuple[np.ndarray, ...]:
+        """Run on contiguous arrays of the right shapes and types; return the outputs in order."""
+        outputs = tuple(np.empty(e.shape, np.float32) for e in self.manifest.network.outputs)
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            arena = aligned_bytes(self._code.arena_bytes)
+        self._code.run(self._weights, inputs, outputs, arena)
+        self._arenas.append(arena)
+        return outputs
+
+    def save(self, directory: str | PathLike[str]) -> None:
+        """Write net.c, net.h, net.weights, the shared library, manifest.json and two examples.
+
+        All files or none. Raises ValueError where the directory holds anything but a library that
+        was saved there before, as it was saved, OSError where it cannot be written.
+        """
+        write_artefact(self._artefact, Path(directory))
+
+    @cached_property
+    def _code(self) -> Code:
+        """The shared library, opened; raises ValueError where this CPU cannot run it."""
+        check_runs_here(find_target(self.manifest.build.target))
+        code = Code(self._artefact.shared)
+        code.check(self.manifest)
+        return code
+
+
+def load(directory: str | PathLike[str]) -> Library:
+    """Open a library that `Library.save` wrote; PyTorch is not imported.
+
+    Raises ValueError for a directory that is no saved library, files that are not those that were
+    saved, or a library for another CPU than this machine's.
+    """
+    library = Library(read_artefact(Path(directory)))
+    _ = library._code
+    return library
+
+
+def align_copy(weights: np.ndarray) -> np.ndarray:
+    """Return the bytes of an array, read-only: its own memory where that is aligned."""
+    flat = weights.reshape(-1).view(np.uint8)
+    if flat.ctypes.data % ALIGNMENT:
+        copy = aligned_bytes(flat.size)
+        copy[:] = flat
+        flat = copy
+    flat.flags.writeable = False
+    return flat
+
+
+def _address(arrays: Arrays) -> Any:
+    """Return what net_run takes: one tensor's address, or the address of a list of several's."""
+    if len(arrays) == 1:
+        return arrays[0].ctypes.data
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+
+
+def _is_tensor(x: Any) -> bool:
+    torch = sys.modules.get("torch")  # nobody has a tensor who has not imported it
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def _as_array(x: Any, expected: TensorRecord) -> np.ndarray:
+    """Return a contiguous array, x's own memory where it can be. Raises ValueError."""
+    where = f"input {expected.name!r}"
+    if _is_tensor(x):
+        if x.device.type != "cpu":
+            raise ValueError(f"{where} is on {x.device}: a library takes tensors on the CPU")
+        x = x.detach()
+    elif not isinstance(x, np.ndarray):
+        raise ValueError(f"{where} is a {type(x).__name__}: give a NumPy array or a tensor")
+    shape, dtype = tuple(x.shape), str(x.dtype).removeprefix("torch.")
+    if shape != expected.shape:
+        raise ValueError(f"{where} has shape {shape}: the library takes {expected.shape} only")
+    if dtype != expected.dtype:
+        raise ValueError(f"{where} is {dtype}: the library takes {expected.dtype}, convert it")
+    return np.ascontiguousarray(x)
+
+
+def _structured(results: list[Any], names: list[str]) -> Any:
+    """Return one result, a tuple or a dict: outputs are named "", by position, or by key."""
+    if names == [""]:
+        return results[0]
+    if names == [str(i) for i in range(len(names))]:
+        return tuple(results)
+    return dict(zip(names, results, strict=True))
+
+
+def _count(inputs: int) -> str:
+    return "1 input" if inputs == 1 else f"{inputs} inputs"

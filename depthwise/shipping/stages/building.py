@@ -1,0 +1,37 @@
+"""The second stage: the library, compiled, verified on random inputs and on the images, saved."""
+
+from depthwise.compiler import pipeline
+from depthwise.report.record import Compiled, Report
+from depthwise.runtime.artifact import SHARED, SOURCE, read_artefact
+from depthwise.shipping.request import Order
+
+
+def build(order: Order, _: Report) -> Compiled:
+    """Compile the network, verify it against PyTorch and save it to the order's directory.
+
+    Raises Unsupported, Mismatch or BuildError as `dw.compile` does.
+    """
+    source, chosen = order.source, order.build.chosen
+    prepare = source.preprocessing
+    library = pipeline.compile(
+        source.net, *source.shapes, target=order.build.target, threads=order.build.threads,
+        optimize=order.build.optimize, labels=source.labels, check_plan=order.build.check_plan,
+        samples=[prepare.apply(image) for image in order.images] if prepare else (),
+    )  # fmt: skip
+    library.save(order.directory)
+    check = library.manifest.verification
+    return Compiled(
+        manifest=library.manifest,
+        values_compared=len(check.layers) if check else 0,
+        source_bytes=(order.directory / SOURCE).stat().st_size,
+        library_bytes=(order.directory / SHARED[chosen.suffix]).stat().st_size,
+    )
+
+
+def stands(order: Order, found: Compiled) -> bool:
+    """Tell whether the saved library is still the one that was built."""
+    try:
+        manifest = read_artefact(order.directory).manifest
+    except ValueError:
+        return False
+    return manifest.model_copy(update={"report": None}) == found.manifest

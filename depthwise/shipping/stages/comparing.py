@@ -1,0 +1,86 @@
+"""The fourth stage: the library beside PyTorch and whatever other runtimes are installed."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from depthwise.bench.exported_model import Question
+from depthwise.bench.peers import DIRECT, OURS, PEERS
+from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.bench.rounds import compare as take_turns
+from depthwise.report.record import Compared, Report, RuntimeLine
+from depthwise.runtime.library import load
+from depthwise.shipping.request import Order
+
+SLOW = ("torch.compile",)  # to open: minutes; `depthwise bench` has it
+
+
+def compare(order: Order, report: Report) -> Compared:
+    """Time the saved library and the installed peers by turns, each in a process of its own."""
+    packages = installed_versions().keys()
+    asked = [peer for peer in PEERS if peer.name not in SLOW]
+    peers = [peer for peer in asked if packages >= set(peer.packages)]
+    missing = tuple(peer.name for peer in asked if peer not in peers)
+    reason = _why_not(order, report)
+    if reason:
+        return Compared(
+            found=None,
+            rounds=0,
+            lines=(),
+            missing=missing,
+            failed={},
+            remarks=(reason,),
+            disturbed="",
+        )
+    source = order.source
+    question = Question(
+        source.network, source.settings, source.weights, source.program, source.shapes[0],
+        load(order.directory),
+    )  # fmt: skip
+    record = take_turns(question, peers, order.build.threads, order.rounds)
+    return summarise(record, missing)
+
+
+def summarise(record: NetworkRecord, missing: tuple[str, ...]) -> Compared:
+    """Return what was measured with a line a runtime, from the fastest to the slowest."""
+    ran = [runtime for runtime in record.runtimes if runtime.rounds]
+    failed = {
+        runtime.name: runtime.failed
+        for runtime in record.runtimes
+        if runtime.failed and runtime.name != DIRECT.name
+    }
+    lines = sorted((_line(record, runtime) for runtime in ran), key=lambda line: line.median)
+    return Compared(
+        found=record, rounds=len(record.peaks), lines=tuple(lines), missing=missing, failed=failed,
+        remarks=(), disturbed=record.disturbed,
+    )  # fmt: skip
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages of all peers that are installed."""
+    found = {}
+    for name in {name for peer in PEERS for name in peer.packages}:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return dict(sorted(found.items()))
+
+
+def _why_not(order: Order, report: Report) -> str:
+    """Return why nothing can be compared, in a sentence; empty where it can."""
+    assert report.compiled
+    network = report.compiled.manifest.network
+    if not order.build.chosen.runs_here:
+        return f"This machine cannot run a library for {order.build.chosen.name}: nothing is timed."
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        return "The network has several inputs or outputs: runtimes are compared on one of each."
+    return ""
+
+
+def _line(record: NetworkRecord, runtime: RuntimeRecord) -> RuntimeLine:
+    own = runtime.name == OURS.name
+    return RuntimeLine(
+        name=runtime.name, version=next(iter(runtime.versions.values()), ""),
+        median=1e3 * (runtime.seconds or 0), p10=1e3 * runtime.percentile(10),
+        p90=1e3 * runtime.percentile(90), share_of_peak=record.share_of_peak(runtime),
+        ratio=None if own else record.ratio(runtime), error=runtime.error or 0.0,
+    )  # fmt: skip
