@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 import depthwise as dw
-from depthwise import machine
+from depthwise import hardware
 from depthwise.bench.exported_model import Question, write_case
 from depthwise.bench.peak import measure_peak
 from depthwise.compiler.codegen.emit import emit, emit_units
@@ -39,6 +39,7 @@ from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
+from depthwise.latency.fit import time_kernels
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
 
@@ -237,8 +238,8 @@ def predicted() -> None:
 
     What is predicted is for the clock that was calibrated; it moves by a tenth within minutes.
     """
-    here = machine.find() or machine.calibrate()
-    here = machine.time_kernels(here)
+    here = hardware.find() or hardware.calibrate()
+    here = time_kernels(here)
     errors = []
     for name in dw.list_models():
         said = dw.cost(build(name), shape_of(name), machine=here).milliseconds

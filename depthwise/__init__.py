@@ -7,24 +7,24 @@ if TYPE_CHECKING:
     from depthwise.analysis import lint
     from depthwise.compiler.pipeline import compile
     from depthwise.compiler.preparation import Preparation
-    from depthwise.families.registry import networks
+    from depthwise.families.registry import list_models
     from depthwise.graph import Unsupported
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import load
-    from depthwise.weights import build, load_weights
+    from depthwise.weights import create_model, load_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Preparation",
     "Unsupported",
-    "build",
     "compile",
     "cost",
+    "create_model",
     "lint",
+    "list_models",
     "load",
     "load_weights",
-    "networks",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
@@ -32,13 +32,13 @@ __all__ = [
 _HOMES = {
     "Preparation": "depthwise.compiler.preparation",
     "Unsupported": "depthwise.graph",
-    "build": "depthwise.weights",
+    "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
     "lint": "depthwise.analysis",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
-    "networks": "depthwise.families",
+    "list_models": "depthwise.families",
 }
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import wasmtime
 
-from depthwise.compiler.toolchain.build import OPTIMISE, find_compiler
+from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.runtime.manifest import Manifest, read_manifest
-from depthwise.runtime.target import Target, find_target
+from depthwise.runtime.target import OPTIMISE, Target, find_target
 
 
 def run_foreign(directory: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:

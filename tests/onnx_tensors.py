@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 from onnx_adapter import Operands, refuse, rule
 
-from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.graph import ops
+from depthwise.graph.ops import LocalResponseNorm
 
 # ------------------------------------------------------------------- products and reductions
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toy import ONE, SHAPE, draw, make_library
 
-from depthwise.runtime import artifact as artifact
+from depthwise.runtime import artifact
 from depthwise.runtime.artifact import add_report, check_replaceable
 from depthwise.runtime.library import load
 from depthwise.runtime.manifest import read_manifest

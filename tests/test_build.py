@@ -206,7 +206,8 @@ def test_the_cache_lies_where_the_desktop_says(tmp_path, monkeypatch):
 
 def test_many_may_build_the_same_at_once(cache):
     program = (
-        "import sys; from depthwise.compiler import build, target\n"
+        "import sys; from depthwise.compiler.toolchain import build\n"
+        "from depthwise.runtime import target\n"
         "print(build.compile_c(sys.stdin.read(), target.find_target('native')))"
     )
 
@@ -354,7 +355,8 @@ def test_what_was_damaged_in_the_cache_is_built_again(cache, harm, kind):
     if kind == "units":
         whole.unlink()
     program = (
-        "import sys; from depthwise.compiler import build, library, target\n"
+        "import sys; from depthwise.compiler.toolchain import build\n"
+        "from depthwise.runtime import library, target\n"
         "path = build.compile_c(sys.stdin.read(), target.find_target('native'))\n"
         "print(library.Code(path).weights_bytes)"
     )
@@ -369,7 +371,8 @@ def test_what_was_damaged_in_the_cache_is_built_again(cache, harm, kind):
 def test_what_killed_compilers_left_is_removed_and_what_others_do_is_not(cache):
     compile_c(NET, NATIVE)
     killed = (
-        "import os, sys; from depthwise.compiler import build, target\n"
+        "import os, sys; from depthwise.compiler.toolchain import build\n"
+        "from depthwise.runtime import target\n"
         "build.keep_built = lambda *_: os._exit(9)\n"  # as soon as the first compiler is done
         "build.compile_c(sys.stdin.read(), target.find_target('native'))"
     )

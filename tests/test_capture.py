@@ -14,7 +14,7 @@ from operator_cases import CASES, LAYERS, Function, X, conv, scrambled
 from torch import nn
 
 from depthwise import layers
-from depthwise.families import construct, networks
+from depthwise.families import construct, list_models
 from depthwise.graph import Unsupported, capture, interpret, ops, trace
 from depthwise.graph.frontends.torch.failure import _line
 
@@ -64,7 +64,7 @@ def test_layers_equal_pytorch(name):
     agree(net, *shapes)
 
 
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", list_models())
 def test_networks_equal_pytorch(name):
     sizes = {"alexnet": 99, "inception_v3": 75, "inception_v4": 75, "inception_resnet_v2": 75}
     size = sizes.get(name, 64)

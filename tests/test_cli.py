@@ -14,7 +14,7 @@ from torch import nn
 
 from depthwise import __version__
 from depthwise.cli.source import parse_settings, resolve
-from depthwise.families import find_network, networks
+from depthwise.families import find_network, list_models
 
 
 def test_help_answers_in_half_a_second():
@@ -269,7 +269,7 @@ def test_settings():
 
 
 def test_every_default_is_a_value_that_its_option_takes():
-    for entry in map(find_network, networks()):
+    for entry in map(find_network, list_models()):
         for option, parameter in entry.options.items():
             assert entry.parse(option, parameter.default) == parameter.default
             if isinstance(parameter.default, int | float | str):
@@ -277,7 +277,7 @@ def test_every_default_is_a_value_that_its_option_takes():
 
 
 def test_networks_know_the_resolution_of_their_papers():
-    sizes = {entry.name: entry.resolution for entry in map(find_network, networks())}
+    sizes = {entry.name: entry.resolution for entry in map(find_network, list_models())}
     assert {name: size for name, size in sizes.items() if size != 224} == {
         "alexnet": 227,
         "inception_resnet_v2": 299,

@@ -17,7 +17,7 @@ from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.toolchain.build import find_compiler
-from depthwise.families import construct, find_network, networks
+from depthwise.families import construct, find_network, list_models
 from depthwise.graph import capture
 from depthwise.layers import DeformRoIPool
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
@@ -113,7 +113,7 @@ def test_regions():
 # ------------------------------------------------------------------------------------ networks
 
 
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", list_models())
 def test_networks(name):
     net = construct(name)
     settle(net)
@@ -122,7 +122,7 @@ def test_networks(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("odd", [False, True])
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", list_models())
 def test_networks_at_full_size(name, odd):
     net = construct(name)
     settle(net)

@@ -8,10 +8,9 @@ import pytest
 from foreign import run_foreign
 from toy import HALF, ONE, SHAPE, SIZE, TWO, draw, make_library, run
 
-from depthwise.compiler.toolchain.build import OPTIMISE
 from depthwise.runtime.artifact import render_template
 from depthwise.runtime.library import load
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import OPTIMISE, find_target
 
 
 @pytest.fixture(scope="module")

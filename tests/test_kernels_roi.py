@@ -8,10 +8,10 @@ import torch
 from kernel_harness import at_page_end, check_gcc, compile_kernel, pointer
 from test_kernels_deform import EPS, TARGETS, lay, numbers, one_node, run_plan, vectors
 
-from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.compiler.lowering.packing import round_up
 from depthwise.graph import ops
 from depthwise.graph.interpret import evaluate
+from depthwise.graph.ops import LocalResponseNorm
 from depthwise.layers import deform_roi_pool
 
 

@@ -15,14 +15,14 @@ from test_cli import run
 from torch import nn
 
 import depthwise as dw
-from depthwise import machine as machines
+from depthwise import hardware as machines
 from depthwise.compiler import pipeline
 from depthwise.compiler.plan import make_plan
 from depthwise.families import find_network
 from depthwise.graph import capture
-from depthwise.hardware import kernels as module
 from depthwise.hardware.load import Load
 from depthwise.hardware.record import OTHERS, KernelPrices, KernelTable
+from depthwise.latency import fit as module
 from depthwise.latency.cache_model import sources, touches
 from depthwise.latency.calibration_networks import SAMPLES
 from depthwise.latency.features import COUNTS, quantities

@@ -15,8 +15,7 @@ from toy import HALF, NATIVE, ONE, SHAPE, SIZE, TWO, WEIGHTS, draw, make_library
 
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.files.cache import hash_bytes
-from depthwise.runtime import artifact as artifact
-from depthwise.runtime import library
+from depthwise.runtime import artifact, library
 from depthwise.runtime import target as targets
 from depthwise.runtime.artifact import OURS
 from depthwise.runtime.library import Code, aligned_bytes, load

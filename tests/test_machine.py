@@ -11,15 +11,16 @@ import pytest
 from machines import MACHINE
 from test_cli import run
 
-from depthwise import machine
+from depthwise import hardware
 from depthwise.hardware import calibration as module
-from depthwise.hardware import kernels, load, passes, roofline
+from depthwise.hardware import load, passes, roofline
 from depthwise.hardware.caches import caches_in_sweep, system_caches
 from depthwise.hardware.calibration import keep, machine_path, measure, spans_of_levels
 from depthwise.hardware.load import Load, Waiting, Watch
 from depthwise.hardware.passes import MOST_DISTURBED, MOST_PASSES, ROUNDS, take_passes
 from depthwise.hardware.probes import Probes
 from depthwise.hardware.record import in_words, share_of
+from depthwise.latency import fit as kernels
 from depthwise.runtime.target import find_target
 
 
@@ -145,9 +146,9 @@ def test_what_fits_lies_near():
 
 @pytest.mark.usefixtures("hurry", "quiet")
 def test_this_machine_is_measured_and_kept(path):
-    assert machine.find() is None
-    found = machine.calibrate()
-    assert machine.find() == found
+    assert hardware.find() is None
+    found = hardware.calibrate()
+    assert hardware.find() == found
     assert [peak.lanes for peak in found.peaks] == [
         n for n in (4, 8, 16) if n <= find_target("native").lanes
     ]
@@ -155,7 +156,7 @@ def test_this_machine_is_measured_and_kept(path):
     assert found.target == find_target("native").name
     for before, after in (('"format":2', '"format":1'), (found.date, "yesterday")):
         path.write_text(found.model_dump_json().replace(before, after))
-        assert machine.find() is None
+        assert hardware.find() is None
 
 
 def test_probes_do_all_that_they_are_asked():
@@ -202,7 +203,7 @@ def test_calibrate_prints_what_is_known_and_measures_when_told(capsys, monkeypat
     code, out, _ = run("calibrate", "--json", capsys=capsys)
     assert json.loads(out) == MACHINE.model_dump(mode="json")
     newer = MACHINE.model_copy(update={"cpu": "Newer", "second": None})
-    monkeypatch.setattr(machine, "calibrate", lambda: newer)
+    monkeypatch.setattr(hardware, "calibrate", lambda: newer)
     code, out, _ = run("calibrate", "--again", capsys=capsys)
     assert code == 0
     assert "Newer" in out
@@ -351,7 +352,7 @@ def test_what_is_disturbed_is_not_kept_and_what_was_kept_stays(path, monkeypatch
     before = path.read_text()
     found = MACHINE.model_copy(update={"disturbed": "other programs took 90% of the cores' time"})
     monkeypatch.setattr(module, "measure", lambda *_: found)
-    assert machine.calibrate() == found  # for this run
+    assert hardware.calibrate() == found  # for this run
     assert path.read_text() == before
     code, out, err = run("calibrate", "--again", capsys=capsys)
     assert code == 0
@@ -370,7 +371,7 @@ def test_busy_loops_beside_a_calibration_are_noticed(path):
         for _ in range(os.cpu_count() or 1)
     ]
     try:
-        found = machine.calibrate()
+        found = hardware.calibrate()
     finally:
         for loop in loops:
             loop.kill()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from depthwise.analysis import cost
-from depthwise.families import construct, networks
+from depthwise.families import construct, list_models
 from depthwise.families.dense import OutputStride
 from depthwise.layers import SqueezeExcite
 from depthwise.weights import load_weights
@@ -68,7 +68,7 @@ def test_counts_published_in_millions(name, options, millions):
 
 def test_every_network_has_a_fact():
     # BN-Inception has no twin and no published exact count; its own test stands below
-    assert {row["network"] for row in FACTS} | {"bn_inception"} == set(networks())
+    assert {row["network"] for row in FACTS} | {"bn_inception"} == set(list_models())
 
 
 def test_bn_inception_is_figure_5_of_its_paper():
@@ -162,7 +162,7 @@ def test_twins_weights_give_the_twins_outputs(name, options, spec):
 # ---------------------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", list_models())
 def test_every_parameter_learns_and_round_trips(name, tmp_path):
     torch.manual_seed(0)
     net = construct(name, num_classes=7).train()
@@ -180,7 +180,7 @@ def test_every_parameter_learns_and_round_trips(name, tmp_path):
     assert all(torch.equal(loaded[key], tensor) for key, tensor in net.state_dict().items())
 
 
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", list_models())
 def test_channels_and_classes_are_options(name):
     with torch.device("meta"):
         net = construct(name, in_channels=1, num_classes=3).eval()
@@ -197,7 +197,7 @@ def takes(name: str, option: str) -> bool:
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-@pytest.mark.parametrize("name", [n for n in networks() if takes(n, "output_stride")])
+@pytest.mark.parametrize("name", [n for n in list_models() if takes(n, "output_stride")])
 def test_output_stride_computes_the_same_maps_more_densely(name, output_stride):
     """Every 32 / output_stride-th pixel of the dense features is the strided network's own."""
     torch.manual_seed(0)
@@ -215,7 +215,7 @@ def test_output_stride_computes_the_same_maps_more_densely(name, output_stride):
     assert (fine[..., ::rate, ::rate] - coarse).abs().max() <= 1e-5 * coarse.abs().max()
 
 
-@pytest.mark.parametrize("name", [n for n in networks() if takes(n, "stem_stride")])
+@pytest.mark.parametrize("name", [n for n in list_models() if takes(n, "stem_stride")])
 def test_a_smaller_stem_stride_keeps_more_pixels(name):
     with torch.device("meta"):
         x = torch.empty(1, 3, 97, 97)

@@ -8,7 +8,6 @@ import pytest
 from kernel_cases import TARGETS, Case, make_graph, random_arrays
 
 from depthwise.compiler.codegen.emit import HEADERS, emit_units, header_text
-from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.compiler.lowering.algorithms import Algorithms, candidates
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import Plan, make_plan
@@ -17,7 +16,7 @@ from depthwise.compiler.toolchain.build import compile_c
 from depthwise.compiler.verification.oracle.executor import KERNELS, call
 from depthwise.compiler.verification.oracle.memory import Memory
 from depthwise.graph import Graph, ops
-from depthwise.graph.ops import Padding
+from depthwise.graph.ops import LocalResponseNorm, Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import Target, find_target
 

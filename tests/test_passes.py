@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.ops import DeformConv2d
 
 import depthwise as dw
-from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, LocalResponseNorm
+from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused
 from depthwise.compiler.passes import (
     PASSES,
     drop_identity,
@@ -30,9 +30,10 @@ from depthwise.compiler.passes import (
     recompose_local_response_norm,
     remove_dead_code,
 )
-from depthwise.families import find_network, networks
+from depthwise.families import find_network, list_models
 from depthwise.graph import Graph, capture, check, interpret, ops
 from depthwise.graph.infer import infer_shape
+from depthwise.graph.ops import LocalResponseNorm
 
 
 def kinds(graph: Graph) -> Counter[str]:
@@ -337,7 +338,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in networks()]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in list_models()]
 )
 def test_every_network_stays_itself(name):
     large = name.startswith(("alexnet", "inception", "xception"))

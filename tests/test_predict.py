@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from terminal import run
 
-from depthwise.weights import PHOTOGRAPHS, Preprocessing, build, imagenet_preprocessing
+from depthwise.weights import PHOTOGRAPHS, Preprocessing, create_model, imagenet_preprocessing
 
 # torchvision's mobilenet_v2 with mobilenet_v2-b0353104.pth in float32 and its own transforms,
 # over the bundled photographs: the probability of the first class
@@ -50,7 +50,7 @@ def test_a_copy_of_the_bundled_weights_brings_its_record(tmp_path, capsys):
 
 def test_weights_without_a_record_get_the_usual_preprocessing_and_say_so(tmp_path, capsys):
     path = tmp_path / "own.safetensors"
-    save_file(build("mobilenet_v1", width=0.25, num_classes=3).state_dict(), path)
+    save_file(create_model("mobilenet_v1", width=0.25, num_classes=3).state_dict(), path)
     code, out, err = predict(
         PHOTOGRAPHS[0], "--network", "mobilenet_v1", "--weights", path,
         "--set", "width=0.25", "--set", "num_classes=3", "--json", capsys=capsys,

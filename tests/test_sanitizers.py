@@ -17,11 +17,10 @@ from torch import nn
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.toolchain.build import OPTIMISE
-from depthwise.families import construct, networks
+from depthwise.families import construct, list_models
 from depthwise.graph import capture
 from depthwise.runtime.library import ALIGNMENT
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import OPTIMISE, find_target
 
 NATIVE = find_target("native")
 FLAGS = (
@@ -139,7 +138,7 @@ def test_operators_are_clean(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", networks())
+@pytest.mark.parametrize("name", list_models())
 def test_networks_are_clean(name, tmp_path):
     net = construct(name)
     settle(net)

@@ -22,7 +22,7 @@ from depthwise.bench import record as bench_record
 from depthwise.bench.record import RuntimeRecord
 from depthwise.hardware import Spread, calibration
 from depthwise.report.record import Compared, FindingRecord, LayerTimeRecord, Profiled, Report
-from depthwise.runtime import artifact as artifact
+from depthwise.runtime import artifact
 from depthwise.runtime.artifact import STATE
 from depthwise.shipping import STAGES, Build, pipeline, ship
 from depthwise.shipping.pipeline import run_stages

@@ -17,10 +17,10 @@ from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.threads import Box, Divider, Share, conflict, cut, divide
-from depthwise.compiler.toolchain.build import compile_c, thread_flags
+from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import find_target, thread_flags
 
 NATIVE = find_target("native")
 

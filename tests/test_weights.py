@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import depthwise as dw
-from depthwise.weights import IMAGENET, build, load_weights
+from depthwise.weights import IMAGENET, create_model, load_weights
 from depthwise.weights.bundled import METADATA, read_record
 from depthwise.weights.layouts import LAYOUTS
 
@@ -57,28 +57,28 @@ def tiny():
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors", ".old.pth"])
 def test_own_names_round_trip_through_files(tmp_path, suffix):
-    net = randomised(build("mobilenet_v3_small", width=0.5))
+    net = randomised(create_model("mobilenet_v3_small", width=0.5))
     path = tmp_path / f"net{suffix}"
     if suffix == ".safetensors":
         save_file(net.state_dict(), path)
     else:
         new = suffix != ".old.pth"
         torch.save(net.state_dict(), path, _use_new_zipfile_serialization=new)
-    copy = build("mobilenet_v3_small", path, width=0.5)
+    copy = create_model("mobilenet_v3_small", path, width=0.5)
     assert list(copy.state_dict()) == list(net.state_dict())
     assert all(torch.equal(copy.state_dict()[k], v) for k, v in net.state_dict().items())
 
 
 def test_torchvision_names():
     twin = randomised(torchvision.models.mobilenet_v2())
-    net = build("mobilenet_v2")
+    net = create_model("mobilenet_v2")
     load_weights(net, twin.state_dict())
     assert_same_outputs(net, twin)
 
 
 def test_timm_names_where_batchnorm_eps_differs():
     twin = randomised(timm.create_model("mobilenetv3_small_100"))
-    net = build("mobilenet_v3_small")
+    net = create_model("mobilenet_v3_small")
     eps = {m.eps for m in net.modules() if isinstance(m, nn.BatchNorm2d)}
     theirs = {m.eps for m in twin.modules() if isinstance(m, nn.BatchNorm2d)}
     assert (eps, theirs) == ({1e-3}, {1e-5})
@@ -96,7 +96,10 @@ def test_timm_names_where_batchnorm_eps_differs():
     ],
 )
 def test_wrappings_are_taken_off(tmp_path, wrap):
-    net, copy = randomised(build("mobilenet_v1", width=0.25)), build("mobilenet_v1", width=0.25)
+    net, copy = (
+        randomised(create_model("mobilenet_v1", width=0.25)),
+        create_model("mobilenet_v1", width=0.25),
+    )
     torch.save(wrap(net.state_dict()), tmp_path / "wrapped.pth")
     load_weights(copy, tmp_path / "wrapped.pth")
     assert all(torch.equal(copy.state_dict()[k], v) for k, v in net.state_dict().items())
@@ -162,7 +165,7 @@ def test_refusal_names_the_nearest_layout_and_their_names():
     source["features.18.1.bias"] = torch.zeros(3)
     tried = ", ".join(["own", *(layout.name for layout in LAYOUTS["mobilenet_v2"])])
     assert_refused(
-        build("mobilenet_v2"),
+        create_model("mobilenet_v2"),
         source,
         "the state_dict does not fit mobilenet_v2, 1 tensor differs:\n"
         "  neck.norm.bias (there features.18.1.bias): expected 1280, found 3\n"
@@ -171,7 +174,7 @@ def test_refusal_names_the_nearest_layout_and_their_names():
 
 
 def test_refusal_shows_the_first_few_and_the_count():
-    net = build("mobilenet_v1")
+    net = create_model("mobilenet_v1")
     with pytest.raises(ValueError, match="the state_dict does not fit mobilenet_v1") as refusal:
         load_weights(net, {})
     count = sum("num_batches" not in key for key in net.state_dict())
@@ -182,9 +185,9 @@ def test_refusal_shows_the_first_few_and_the_count():
 
 
 def test_refusal_of_another_number_of_classes_says_what_to_build():
-    source = build("mobilenet_v1", width=0.25, num_classes=7).state_dict()
+    source = create_model("mobilenet_v1", width=0.25, num_classes=7).state_dict()
     assert_refused(
-        build("mobilenet_v1", width=0.25),
+        create_model("mobilenet_v1", width=0.25),
         source,
         "the state_dict does not fit mobilenet_v1, 2 tensors differ:\n"
         "  head.weight: expected 1000x256, found 7x256\n"
@@ -291,7 +294,7 @@ def test_bundled_weights_carry_their_record():
     assert (record.preprocessing.resize, record.preprocessing.crop) == (256, 224)
     assert record.class_names[285] == "Egyptian cat"
     assert IMAGENET["mobilenet_v2"].stat().st_size < 8e6
-    assert build("mobilenet_v2").pretrained is None
+    assert create_model("mobilenet_v2").pretrained is None
 
 
 def test_the_bundling_tool_takes_only_the_named_checkpoint_and_writes_the_same_bytes_again():
@@ -305,21 +308,21 @@ def test_the_bundling_tool_takes_only_the_named_checkpoint_and_writes_the_same_b
 
 
 def test_bundled_weights_fit_options_that_keep_the_shapes():
-    net = build("mobilenet_v2", weights="imagenet", output_stride=16, stem_stride=1)
+    net = create_model("mobilenet_v2", weights="imagenet", output_stride=16, stem_stride=1)
     assert net.pretrained is not None
 
 
 def test_build_says_which_networks_have_bundled_weights():
     with pytest.raises(ValueError, match=r"^no ImageNet weights of mobilenet_v1 are bundled") as e:
-        build("mobilenet_v1", weights="imagenet")
+        create_model("mobilenet_v1", weights="imagenet")
     assert str(e.value).endswith("only of mobilenet_v2: give weights the path of a checkpoint")
     with pytest.raises(ValueError, match=r"^no network is named 'mobilenet_v22': the nearest are"):
-        build("mobilenet_v22", weights="imagenet")
+        create_model("mobilenet_v22", weights="imagenet")
 
 
 def test_build_says_that_options_conflict_with_bundled_weights():
     with pytest.raises(ValueError, match=r'^weights="imagenet" fit') as refusal:
-        build("mobilenet_v2", weights="imagenet", num_classes=10)
+        create_model("mobilenet_v2", weights="imagenet", num_classes=10)
     assert str(refusal.value) == (
         'weights="imagenet" fit mobilenet_v2 with its default shapes, not with num_classes=10: '
         "leave out weights, or the options that change shapes\n"

@@ -16,13 +16,13 @@ from depthwise.compiler import pipeline
 from depthwise.compiler.codegen.emit import emit, emit_units
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.toolchain.build import compile_c, find_compiler, thread_flags
+from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.graph import Shape, capture
 from depthwise.graph.frontends.torch.exported import as_module, renamed
 from depthwise.graph.frontends.torch.failure import quiet
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.library import Library
-from depthwise.runtime.target import Target, find_target
+from depthwise.runtime.target import Target, find_target, thread_flags
 
 SETTLING = 4  # images of noise
 

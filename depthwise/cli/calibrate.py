@@ -21,11 +21,11 @@ def calibrate(
     What was measured while other programs ran is printed and not kept.
     """
     with waiting("measuring this machine: let nothing else run on it") as status:
-        from depthwise import machine  # noqa: PLC0415
+        from depthwise import hardware  # noqa: PLC0415
         from depthwise.hardware.tables import machine_table, not_kept  # noqa: PLC0415
         from depthwise.latency.fit import is_current, time_kernels  # noqa: PLC0415
 
-        found = (None if again else machine.find()) or machine.calibrate()
+        found = (None if again else hardware.find()) or hardware.calibrate()
         if not found.disturbed and not is_current(found):
             status.update("timing our kernels in eight networks, a minute: let nothing else run")
             found = time_kernels(found)

@@ -19,10 +19,10 @@ def networks(as_json: AsJson = False) -> None:
 def _describe_all() -> list[dict]:
     import torch  # noqa: PLC0415
 
-    from depthwise.families import find_network, networks  # noqa: PLC0415
+    from depthwise.families import find_network, list_models  # noqa: PLC0415
 
     rows = []
-    for entry in map(find_network, networks()):
+    for entry in map(find_network, list_models()):
         with torch.device("meta"):
             parameters = sum(p.numel() for p in entry.construct().parameters())
         rows.append(

@@ -97,10 +97,10 @@ def open_network(
         if weights == "imagenet":
             raise ValueError(f"{network}: no ImageNet weights of it are bundled: name a checkpoint")
         return _with_checkpoint(network, options, weights, shapes)
-    from depthwise.weights import build  # noqa: PLC0415
+    from depthwise.weights import create_model  # noqa: PLC0415
 
     _, usual = check_memory(network, options)
-    return build(network, weights=weights, **options).eval(), shapes or (usual,)
+    return create_model(network, weights=weights, **options).eval(), shapes or (usual,)
 
 
 def _with_checkpoint(

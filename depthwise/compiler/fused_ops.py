@@ -13,17 +13,13 @@ from depthwise.graph.ops import (
     AdaptivePool2d,
     BatchNorm,
     Binary,
-    Conv2d,
-    ConvTranspose2d,
-    DeformConv2d,
-    Linear,
+    Convolution,
     Op,
     Padding,
     Reduce,
 )
 from depthwise.graph.show import describe
 
-Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear
 Arithmetic = Binary | BatchNorm
 
 
@@ -71,20 +67,6 @@ class FlattenChannelsLast:
 
 
 @dataclass(frozen=True)
-class LocalResponseNorm:
-    """Input x (N, C, H, W): x / (bias + alpha / size · sum of x² over `size` channels) ** power.
-
-    The window of channel c is c - size // 2 to c + (size - 1) // 2, without what lies outside.
-    Krizhevsky et al., 2012, section 3.3; PyTorch divides alpha by size, the paper does not.
-    """
-
-    size: int
-    alpha: float
-    power: float
-    bias: float
-
-
-@dataclass(frozen=True)
 class Images:
     """Input raw images, (N, C, H, W) or (N, H, W, C) by `layout`, of any type of element.
 
@@ -97,7 +79,7 @@ class Images:
     border: tuple[float, ...]
 
 
-RewrittenOp = Op | Fused | FlattenChannelsLast | LocalResponseNorm | Images
+RewrittenOp = Op | Fused | FlattenChannelsLast | Images
 
 
 def convolution(op: RewrittenOp) -> Convolution | None:
@@ -133,13 +115,6 @@ def _(op: FlattenChannelsLast, x):  # noqa: ARG001
     if len(x) != 4:
         raise ValueError(f"input {x}: need (N, C, H, W)")
     return (x[0], x[1] * x[2] * x[3])
-
-
-@infer_shape.register
-def _(op: LocalResponseNorm, x):  # noqa: ARG001
-    if len(x) != 4:
-        raise ValueError(f"input {x}: need (N, C, H, W)")
-    return x
 
 
 @infer_shape.register
@@ -179,14 +154,6 @@ def _(op: Fused, *inputs):
 @evaluate.register
 def _(op: FlattenChannelsLast, x):  # noqa: ARG001
     return x.transpose(0, 2, 3, 1).reshape(x.shape[0], -1)
-
-
-@evaluate.register
-def _(op: LocalResponseNorm, x):
-    below, above = op.size // 2, (op.size - 1) // 2
-    squares = np.pad(x**2, ((0, 0), (below, above), (0, 0), (0, 0)))
-    total = sum(squares[:, i : i + x.shape[1]] for i in range(op.size))
-    return x / (op.bias + op.alpha / op.size * total) ** op.power
 
 
 @evaluate.register

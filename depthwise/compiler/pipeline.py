@@ -32,7 +32,7 @@ from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.schedule.partition import Optimize
 from depthwise.compiler.show_plan import show_plan
-from depthwise.compiler.toolchain.build import Compiler, compile_c, find_compiler, thread_flags
+from depthwise.compiler.toolchain.build import Compiler, compile_c, find_compiler
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
 from depthwise.compiler.verification.oracle import check_plan as check_steps
 from depthwise.compiler.verification.reference import check_repeats
@@ -52,7 +52,7 @@ from depthwise.runtime.manifest import (
     PreparationRecord,
     TensorRecord,
 )
-from depthwise.runtime.target import Target, find_target
+from depthwise.runtime.target import Target, find_target, thread_flags
 from depthwise.weights import Pretrained, find_pretrained
 from depthwise.weights.labels import check_labels
 

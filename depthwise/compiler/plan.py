@@ -240,8 +240,8 @@ class PlanBuilder:
         return self.algorithms[layer]
 
     def step(
-        self, kernel: str, *arguments: Argument, comment: str = "", layer: ConvWorkload | None = None,
-        outputs: int = 1,
+        self, kernel: str, *arguments: Argument, comment: str = "",
+        layer: ConvWorkload | None = None, outputs: int = 1,
     ) -> KernelCall:  # fmt: skip
         """Return a call of a kernel with literals and places, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")

@@ -15,9 +15,9 @@ from depthwise.families import (
     xception,
 )
 from depthwise.families.classifier import Classifier
-from depthwise.families.registry import Entry, construct, find_network, networks
+from depthwise.families.registry import Entry, construct, find_network, list_models
 
-__all__ = ["Classifier", "Entry", "construct", "find_network", "networks"]
+__all__ = ["Classifier", "Entry", "construct", "find_network", "list_models"]
 
 FAMILIES = (
     alexnet, vgg, googlenet, bn_inception, inception_v3, inception_v4, inception_resnet_v2, resnet,

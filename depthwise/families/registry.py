@@ -119,7 +119,7 @@ NETWORKS = Registry("network", listing="`depthwise networks`")
 network = NETWORKS.register
 
 
-def networks() -> list[str]:
+def list_models() -> list[str]:
     """Return the names that `build` takes, sorted."""
     return NETWORKS.names()
 

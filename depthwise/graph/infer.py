@@ -220,6 +220,12 @@ def _(op: ops.Expand, x):
 
 
 @infer_shape.register
+def _(op: ops.LocalResponseNorm, x):
+    _expect(len(x) == 4, f"input {x}: need (N, C, H, W)")
+    return x
+
+
+@infer_shape.register
 def _(op: ops.Quantize | ops.Dequantize, x, scale, zero_point=None):
     allowed = ((), (1,)) if op.axis is None else ((x[op.axis],),)
     _expect(scale in allowed, f"scale {scale} does not fit input {x} with axis={op.axis}")

@@ -178,6 +178,14 @@ def _(op: ops.LayerNorm, x, weight=None, bias=None):
     return y if bias is None else y + bias
 
 
+@evaluate.register
+def _(op: ops.LocalResponseNorm, x):
+    below, above = op.size // 2, (op.size - 1) // 2
+    squares = np.pad(x**2, ((0, 0), (below, above), (0, 0), (0, 0)))
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(op.size))
+    return x / (op.bias + op.alpha / op.size * total) ** op.power
+
+
 # -------------------------------------------------------------------------------------- pooling
 
 

@@ -248,6 +248,20 @@ class Expand:
 
 
 @dataclass(frozen=True)
+class LocalResponseNorm:
+    """Input x (N, C, H, W): x / (bias + alpha / size · sum of x² over `size` channels) ** power.
+
+    The window of channel c is c - size // 2 to c + (size - 1) // 2, without what lies outside.
+    Krizhevsky et al., 2012, section 3.3; PyTorch divides alpha by size, the paper does not.
+    """
+
+    size: int
+    alpha: float
+    power: float
+    bias: float
+
+
+@dataclass(frozen=True)
 class Cast:
     """Input x; the same numbers in the type `dtype`.
 
@@ -290,9 +304,11 @@ class Opaque:
     operator: str
 
 
+Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear
+
 Op = (
     Conv2d | ConvTranspose2d | DeformConv2d | DeformRoIPool | Linear | MatMul | BatchNorm
     | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
     | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Cast
-    | Quantize | Dequantize | Opaque
+    | Quantize | Dequantize | LocalResponseNorm | Opaque
 )  # fmt: skip

@@ -5,7 +5,6 @@ from typing import cast
 
 import numpy as np
 
-from depthwise.compiler.fused_ops import RewrittenOp
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
 from depthwise.graph.ops import Op
 
@@ -73,7 +72,7 @@ class GraphRewriter:
         self._constants[free] = Constant(TensorType(data.shape, str(data.dtype)), data)
         return free
 
-    def replace(self, node: Node, op: RewrittenOp, *inputs: str, path: str | None = None) -> None:
+    def replace(self, node: Node, op: object, *inputs: str, path: str | None = None) -> None:
         """Let the value of `node` be op(inputs), named after the module `path`, else as it was."""
         path = node.path if path is None else path
         # graph.ops.Op lists what capture makes; check and interpret find ours by dispatch

@@ -44,8 +44,10 @@ def touches(step: KernelCall, plan: Plan) -> list[RowSpan]:
         span = min(span, plan.buffers[place.buffer].floats - start)
         share = _share(place)
         found.append(
-            RowSpan("written" if name in outputs else role, place.buffer, FLOAT * start, FLOAT * span,
-                  round(FLOAT * span * share))
+            RowSpan(
+                "written" if name in outputs else role, place.buffer, FLOAT * start, FLOAT * span,
+                round(FLOAT * span * share),
+            )
         )  # fmt: skip
     return found
 

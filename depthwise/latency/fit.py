@@ -170,11 +170,11 @@ def code_digest() -> str:
     """Return a digest of all that decides what runs, and what is counted of it."""
     package = files("depthwise")
     texts = [text for folder in ("kernels", "compiler") for text in _texts(package / folder)]
-    texts += [(package / "machine" / f"{name}.py").read_text("utf-8") for name in OWN]
+    texts += [(package / "latency" / f"{name}.py").read_text("utf-8") for name in OWN]
     return hashlib.sha256("\0".join(sorted(texts)).encode()).hexdigest()[:32]
 
 
-OWN = ("samples", "quantities", "reuse", "kernels", "least_squares")
+OWN = ("calibration_networks", "features", "cache_model", "fit", "least_squares")
 
 
 def _texts(folder: Traversable) -> Iterable[str]:

@@ -42,7 +42,7 @@ def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
 
 def known_kernels(machine: Machine) -> KernelTable:
     """Return the kernel table of a machine. Raises ValueError where it is not of these kernels."""
-    advice = "run `depthwise calibrate`, which takes a minute, or machine.time_kernels"
+    advice = "run `depthwise calibrate`, which takes a minute, or latency.fit.time_kernels"
     if machine.kernels is None:
         raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")
     if not is_current(machine):

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from depthwise.compiler.toolchain.build import OPTIMISE, thread_flags
 from depthwise.escaping import check_c, in_c_comment, in_json
 from depthwise.files.atomic import abandoned, exchange, flush, workspace
 from depthwise.files.cache import hash_bytes, hash_file
@@ -28,7 +27,7 @@ from depthwise.runtime.manifest import (
     read_saved,
     sealed_text,
 )
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import OPTIMISE, find_target, thread_flags
 
 SOURCE, WEIGHTS = "net.c", "net.weights"
 TEMPLATES = ("net.h", "example.c", "example.cpp")
@@ -174,7 +173,7 @@ def _spelled(value: Any) -> Any:
 
 
 def _templates() -> Traversable:
-    return files("depthwise") / "compiler" / "templates"
+    return files("depthwise.runtime") / "templates"
 
 
 def hash_weights(weights: np.ndarray) -> str:

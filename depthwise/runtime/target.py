@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+Arguments = tuple[str, ...]
+
+OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
+
 
 @dataclass(frozen=True)
 class Target:
@@ -152,3 +156,8 @@ ARM_PARTS = ("CPU implementer", "CPU part", "CPU revision")  # where no model is
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.lower().replace(".", "_").split())  # SSE4.1 on macOS, sse4_1 on Linux
+
+
+def thread_flags(threads: int) -> Arguments:
+    """Return the flags of a program of several threads."""
+    return ("-pthread",) if threads > 1 else ()

@@ -4,7 +4,7 @@ from depthwise.weights.bundled import (
     IMAGENET,
     PHOTOGRAPHS,
     Pretrained,
-    build,
+    create_model,
     find_pretrained,
     read_labels,
 )
@@ -16,7 +16,7 @@ __all__ = [
     "PHOTOGRAPHS",
     "Preprocessing",
     "Pretrained",
-    "build",
+    "create_model",
     "find_pretrained",
     "imagenet_preprocessing",
     "load_weights",

@@ -75,7 +75,9 @@ def read_record(path: Path) -> Pretrained | None:
         raise ValueError(f"{path}: bad record of its weights, {where}: {first['msg']}") from None
 
 
-def build(name: str, weights: str | PathLike[str] | None = None, **options: Any) -> nn.Module:
+def create_model(
+    name: str, weights: str | PathLike[str] | None = None, **options: Any
+) -> nn.Module:
     """Build a network: random weights, the bundled ones with weights="imagenet", or a file's.
 
     The result's `pretrained` holds the Pretrained record of the weights, or None. Raises

@@ -1,12 +1,13 @@
 """Deformable convolution and pooling, and local response normalisation."""
 
-from depthwise.compiler.fused_ops import Epilogue, LocalResponseNorm
+from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.algorithms import LARGE
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
 from depthwise.compiler.lowering.views import FLOAT, KernelCall, Split, Table, TensorView
 from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
+from depthwise.graph.ops import LocalResponseNorm
 
 # Samples of one strip, before they are convolved: 128 KB. On a Zen 4 core the time does not depend
 # on it from 32 KB to 500 KB.

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from depthwise.compiler.fused_ops import Convolution, Epilogue, Fused
+from depthwise.compiler.fused_ops import Epilogue, Fused
 from depthwise.graph import Graph
-from depthwise.graph.ops import Activation
+from depthwise.graph.ops import Activation, Convolution
 from depthwise.graph.rewrite import GraphRewriter, with_bias
 
 

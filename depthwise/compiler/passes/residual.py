@@ -1,8 +1,8 @@
 """Sums behind a convolution."""
 
-from depthwise.compiler.fused_ops import Convolution, Epilogue, Fused, convolution
+from depthwise.compiler.fused_ops import Epilogue, Fused, convolution
 from depthwise.graph import Graph, Node
-from depthwise.graph.ops import Binary
+from depthwise.graph.ops import Binary, Convolution
 from depthwise.graph.rewrite import GraphRewriter, with_bias
 
 

@@ -27,11 +27,8 @@ from depthwise.files.cache import (
     units_directory,
 )
 from depthwise.progress import stage
-from depthwise.runtime.target import Target
+from depthwise.runtime.target import OPTIMISE, Arguments, Target
 
-Arguments = tuple[str, ...]
-
-OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
 EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
 WASM_STACK = 64 * 1024  # bytes: no kernel's frame has 2 KiB, and what is not used is memory lost
@@ -91,11 +88,6 @@ def compile_c(
 
 def _digest(parts: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def thread_flags(threads: int) -> Arguments:
-    """Return the flags of a program of several threads."""
-    return ("-pthread",) if threads > 1 else ()
 
 
 @cache

@@ -16,9 +16,10 @@ from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.fused_ops import FlattenChannelsLast
 from depthwise.compiler.lowering.views import FLOAT, KernelCall, TensorView, reshaped
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.toolchain.build import compile_c, thread_flags
+from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Shape
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.target import thread_flags
 
 Index = tuple[slice, ...]
 

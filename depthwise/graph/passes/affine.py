@@ -1,7 +1,7 @@
 """Arithmetic with constants around a convolution."""
 
-from depthwise.compiler.fused_ops import Convolution
 from depthwise.graph import Graph, Node
+from depthwise.graph.ops import Convolution
 from depthwise.graph.passes.scale import (
     find_arithmetic,
     find_batchnorm,

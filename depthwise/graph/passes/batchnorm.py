@@ -1,7 +1,7 @@
 """Batch normalisation behind a convolution."""
 
-from depthwise.compiler.fused_ops import Convolution
 from depthwise.graph import Graph
+from depthwise.graph.ops import Convolution
 from depthwise.graph.passes.scale import find_batchnorm, scale_outputs
 from depthwise.graph.rewrite import GraphRewriter
 

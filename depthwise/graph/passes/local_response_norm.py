@@ -1,7 +1,7 @@
 """Local response normalisation, which PyTorch writes as eleven operators."""
 
-from depthwise.compiler.fused_ops import LocalResponseNorm
 from depthwise.graph import Graph, Node, ops
+from depthwise.graph.ops import LocalResponseNorm
 from depthwise.graph.rewrite import GraphRewriter
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from depthwise import machine as machines
+from depthwise import hardware as machines
 from depthwise.analysis.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile
 from depthwise.bench.worker import time_runs

@@ -207,7 +207,7 @@ def _following(net: nn.Module, running: list[str]) -> Iterator[None]:
 
 def _line(failure: Exception) -> str:
     """Return ", at" the last line of code that is neither PyTorch's nor ours, and who called it."""
-    folders = [Path(torch.__file__).parent, Path(__file__).parent]
+    folders = [Path(torch.__file__).parent, Path(__file__).parents[2]]
     frames = [
         frame
         for frame in traceback.extract_tb(failure.__traceback__)

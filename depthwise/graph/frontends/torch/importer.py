@@ -13,11 +13,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
-from depthwise.graph.frontends.torch import (
-    aten,
-    aten_compound,
-    aten_shape,  # noqa: F401  (they register rules)
-)
+from depthwise.graph.frontends.torch import aten_compound, aten_shape  # noqa: F401  (rules)
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.outputs import outputs_of
 from depthwise.graph.frontends.torch.purity import (
