@@ -2,6 +2,7 @@
 
 import re
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,7 +14,10 @@ from onnx.reference import ReferenceEvaluator
 from operator_cases import CASES, Function
 
 from depthwise.analysis import cost
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.plan import make_plan
 from depthwise.graph import (
+    Constant,
     Graph,
     Node,
     Output,
@@ -28,6 +32,7 @@ from depthwise.graph import (
 )
 from depthwise.graph.dtypes import DTYPES, find_dtype
 from depthwise.graph.infer import infer
+from depthwise.runtime.target import find_target
 
 HALVES = ("float16", "bfloat16")
 
@@ -259,3 +264,143 @@ def test_each_operator_has_pytorchs_type_and_rounding(name, dtype):
         # a sum in another order may end on the other side of a tie
         assert (off <= last + 1e-6 * np.abs(wanted).max()).all()
         assert (off > 0).mean() <= 0.01
+
+
+# ------------------------------------------------------------------------------ what is refused
+
+X, W = TensorType((1, 4, 5, 5), "float16"), TensorType((2, 4, 1, 1), "float32")
+
+
+def conv_of(*types: TensorType) -> Graph:
+    return graph_of(ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1), *types)
+
+
+def test_types_that_do_not_mix_are_both_named():
+    with pytest.raises(
+        ValueError, match=r"Conv2d of float16 and float32: convert one to the other"
+    ):
+        conv_of(X, W)
+    with pytest.raises(ValueError, match=r"Binary \(add\) of int8 and uint8: convert"):
+        infer(ops.Binary("add"), TensorType((1,), "int8"), TensorType((1,), "uint8"))
+    with pytest.raises(ValueError, match=r"Concat of bfloat16 and float16"):
+        infer(ops.Concat(0), TensorType((1,), "bfloat16"), TensorType((1,), "float16"))
+    scale = TensorType((), "float16")
+    with pytest.raises(ValueError, match=r"Quantize of float32 by a scale of float16"):
+        infer(ops.Quantize("int8"), TensorType((3,)), scale)
+    with pytest.raises(ValueError, match=r"Dequantize to float32 with a scale of float16"):
+        infer(ops.Dequantize("float32"), TensorType((3,), "int8"), scale)
+    zero = TensorType((), "uint8")
+    with pytest.raises(ValueError, match=r"Quantize to int8 with a zero point of uint8"):
+        infer(ops.Quantize("int8"), TensorType((3,)), TensorType(()), zero)
+    with pytest.raises(ValueError, match=r"Dequantize of int8 with a zero point of uint8"):
+        infer(ops.Dequantize("float32"), TensorType((3,), "int8"), TensorType(()), zero)
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype", "message"),
+    [
+        (ops.Softmax(0), "int32", "Softmax of int32: it takes floating, convert it"),
+        (ops.Reduce("mean", (0,), False), "int64", r"Reduce \(mean\) of int64: it takes floating"),
+        (ops.Reduce("sum", (0,), False), "bool", r"Reduce \(sum\) of bool: it takes integers or"),
+        (ops.Activation("clamp", (0.0, 2.5)), "int8", r"Activation \(clamp\) of int8"),
+        (ops.Activation("power", (-1.0,)), "int8", r"Activation \(power\) of int8"),
+        (ops.Activation("gelu"), "complex64", r"Activation \(gelu\) of complex64"),
+        (ops.Cast("half"), "float32", "element type 'half' is not known"),
+    ],
+)
+def test_types_without_a_meaning_are_refused(op, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        infer(op, TensorType((3,), dtype))
+
+
+def test_quantization_goes_to_small_integers_by_scales_that_fit():
+    x, scale = TensorType((2, 3)), TensorType(())
+    with pytest.raises(ValueError, match="Quantize to int64: it gives integers of 8 or 16 bits"):
+        infer(ops.Quantize("int64"), x, scale)
+    with pytest.raises(ValueError, match="Dequantize of float32: it takes integers"):
+        infer(ops.Dequantize("float32"), x, scale)
+    with pytest.raises(ValueError, match=r"scale \(2,\) does not fit input \(2, 3\) with axis=1"):
+        infer(ops.Quantize("int8", 1), x, TensorType((2,)))
+    with pytest.raises(ValueError, match=r"zero point \(2,\) does not fit scale \(\)"):
+        infer(ops.Quantize("int8"), x, scale, TensorType((2,), "int8"))
+
+
+def test_check_refuses_another_type_than_the_operators():
+    graph = conv_of(X, replace(W, dtype="float16"))
+    wrong = replace(graph.nodes[0], type=replace(graph.nodes[0].type, dtype="float32"))
+    with pytest.raises(AssertionError, match=r"y at the top: Conv2d.* gives float16, not float32"):
+        check(Graph(graph.inputs, {}, (wrong,), graph.outputs))
+    with pytest.raises(AssertionError, match=r"y at the top: Conv2d of float16 and float32"):
+        check(Graph({"x0": X, "x1": W}, {}, graph.nodes, graph.outputs))
+
+
+def test_check_refuses_data_of_another_type():
+    data = {"float16": np.zeros(3, np.float32), "bfloat16": np.zeros(3, np.float32)}
+    for dtype, array in data.items():
+        constants = {"c": Constant(TensorType((3,), dtype), array)}
+        stored = "float16" if dtype == "float16" else "uint16"
+        with pytest.raises(
+            AssertionError, match=f"c: data in float32, type 3 {dtype} is kept in {stored}"
+        ):
+            check(Graph({}, constants, (), (Output("", "c"),)))
+
+
+def test_inputs_come_in_the_graphs_types():
+    graph = graph_of(ops.Activation("relu"), TensorType((3,)))
+    with pytest.raises(
+        ValueError, match="input x0 is float64: the graph takes float32, convert it"
+    ):
+        interpret(graph, np.zeros(3))
+    graph = graph_of(ops.Activation("relu"), TensorType((3,), "bfloat16"))
+    with pytest.raises(ValueError, match="x0 is uint16: the graph takes bfloat16, held in float32"):
+        interpret(graph, np.zeros(3, np.uint16))
+    found = interpret(graph, np.float32([1.001, -1, 3.14159]))
+    np.testing.assert_array_equal(found["x0"], np.float32([1, -1, 3.140625]))
+    np.testing.assert_array_equal(found["y"], np.float32([1, 0, 3.140625]))
+
+
+def test_constants_of_bfloat16_have_data():
+    net = torch.nn.Linear(3, 2).bfloat16()
+    graph = trace(net, (1, 3))
+    weight = graph.constants["weight"]
+    assert weight.data is not None
+    assert weight.data.dtype == np.uint16
+    np.testing.assert_array_equal(weight.numbers, net.weight.detach().float().numpy())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+def test_lowering_refuses_what_it_does_not_compute(dtype):
+    target = find_target("native")
+    graph = graph_of(ops.Activation("relu"), TensorType((1, 4, 5, 5), dtype))
+    with pytest.raises(Unsupported, match=f"input x0 is {dtype}: {dtype} is not computed yet"):
+        make_plan(graph, target)
+    graph = graph_of(ops.Cast(dtype), TensorType((1, 4, 5, 5)))
+    with pytest.raises(
+        Unsupported, match=f"operator Cast in .* makes {dtype}: {dtype} is not computed"
+    ):
+        make_plan(graph, target)
+    data = DTYPES[dtype].encode(np.ones(3))
+    constants = {"c": Constant(TensorType((3,), dtype), data)}
+    graph = check(Graph({}, constants, (), (Output("", "c"),)))
+    with pytest.raises(Unsupported, match=f"output c is a constant of {dtype}: {dtype} is not"):
+        make_plan(graph, target)
+
+
+def test_weights_that_are_dequantized_are_computed_once():
+    """A float32 network with weights in int8 is compiled: nothing of int8 is left in it."""
+    x, weight = TensorType((1, 3)), np.int8([[1, -2, 3], [4, 5, -6]])
+    constants = {
+        "w": Constant(TensorType((2, 3), "int8"), weight),
+        "scale": Constant(TensorType((2,)), np.float32([0.5, 2])),
+    }
+    types = [constants[name].type for name in constants]
+    real = infer(ops.Dequantize("float32", 0), *types)
+    nodes = (
+        Node("real", ops.Dequantize("float32", 0), ("w", "scale"), real, ""),
+        Node("y", ops.Linear(), ("x", "real"), infer(ops.Linear(), x, real), ""),
+    )
+    graph = rewrite(check(Graph({"x": x}, constants, nodes, (Output("", "y"),))))
+    assert len(graph.nodes) == 1
+    make_plan(graph, find_target("native"))
+    found = interpret(graph, np.float32([[1, 1, 1]]))["y"]
+    np.testing.assert_array_equal(found, np.float32([[1, 6]]))

@@ -17,7 +17,7 @@ from depthwise.compiler.lowering.algorithms import (
     direct_default,
 )
 from depthwise.compiler.lowering.axes import COPY_AXES, TooManyAxes, copy_numbers, portions
-from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.lower import check_computed, lower
 from depthwise.compiler.lowering.views import (
     FLOAT,
     Argument,
@@ -203,14 +203,14 @@ class PlanBuilder:
         return TensorView(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
 
     def constant(self, name: str) -> np.ndarray:
-        """Return the data of a constant; raises Unsupported where there is none."""
+        """Return the numbers of a constant; raises Unsupported where there is none."""
         if name not in self.graph.constants:
             where = self.node.path if self.node else ""
             raise Unsupported(
                 f"{name}, a weight in module {where!r}, is computed while the network runs: "
                 "weights must be parameters, buffers, or computed from these alone"
             )
-        data = self.graph.constants[name].data
+        data = self.graph.constants[name].numbers
         if data is None:
             raise Unsupported(
                 f"{name} has no data: the network is on the meta device; build it on the CPU and "
@@ -366,6 +366,7 @@ def make_plans(
 def lower_graph(builder: PlanBuilder) -> PlanBuilder:
     """Return the builder with the steps of every node, and those that bring inputs and outputs."""
     graph = builder.graph
+    check_computed(graph)
     for index, (name, type_) in enumerate(graph.inputs.items()):
         external = builder.add_external("input", index, type_)
         builder.places[name] = external
