@@ -14,12 +14,14 @@ class DType:
     """An element type.
 
     `storage` is the NumPy type of its bits in memory, `numpy` that of its numbers in arithmetic;
-    the two differ where NumPy lacks the type.
+    the two differ where NumPy lacks the type. `c` is what C calls it, `code` how net.h tells the
+    type of a library's tensor, 0 for those that no library takes or gives yet.
     """
 
     name: str
     bits: int
     c: str
+    code: int
     storage: np.dtype
     numpy: np.dtype
 
@@ -69,20 +71,20 @@ def _upper_half(numbers: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(numbers), quiet, rounded)
 
 
-def _row(name: str, c: str, storage: str = "", numpy: str = "") -> DType:
+def _row(name: str, c: str, code: int = 0, storage: str = "", numpy: str = "") -> DType:
     stored = np.dtype(storage or name)
-    return DType(name, 8 * stored.itemsize, c, stored, np.dtype(numpy or name))
+    return DType(name, 8 * stored.itemsize, c, code, stored, np.dtype(numpy or name))
 
 
 DTYPES: dict[str, DType] = {
     row.name: row
     for row in (
-        _row("float32", "float"),
+        _row("float32", "float", 4),
         _row("float64", "double"),
         _row("float16", "_Float16"),
-        _row("bfloat16", "unsigned short", "uint16", "float32"),
+        _row("bfloat16", "unsigned short", 0, "uint16", "float32"),
         _row("bool", "_Bool"),
-        _row("uint8", "unsigned char"),
+        _row("uint8", "unsigned char", 1),
         _row("uint16", "unsigned short"),
         _row("uint32", "unsigned int"),
         _row("uint64", "unsigned long long"),
@@ -94,6 +96,9 @@ DTYPES: dict[str, DType] = {
         _row("complex128", "double _Complex"),
     )
 }
+
+
+LIBRARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.code)
 
 
 def find_dtype(name: str) -> DType:
