@@ -345,7 +345,7 @@ def test_strips_fill_their_scratch_and_little_more(case):
     strip_rows, strip_width, pixels = numbers[17:20]
     column = numbers[-1]
     assert column % 512
-    assert plan.buffers[step.places[-2].buffer].floats == strip_rows * strip_width * column
+    assert plan.buffers[step.places[-2].buffer].elements == strip_rows * strip_width * column
     if strip_rows * width * column <= STRIP_FLOATS:
         assert strip_width == width
         assert strip_rows == rows or (strip_rows + 1) * width * column > STRIP_FLOATS

@@ -19,7 +19,6 @@ from depthwise.compiler.lowering.algorithms import (
 from depthwise.compiler.lowering.axes import COPY_AXES, TooManyAxes, copy_numbers, portions
 from depthwise.compiler.lowering.lower import check_computed, lower
 from depthwise.compiler.lowering.views import (
-    FLOAT,
     Argument,
     Buffer,
     KernelCall,
@@ -188,8 +187,8 @@ class PlanBuilder:
 
     # ----------------------------------------------------------------------- memory, weights
 
-    def _add_buffer(self, space: Space, floats: int, frame: PaddedLayout | None = None) -> int:
-        self.buffers.append(Buffer(space, floats, frame=frame))
+    def _add_buffer(self, space: Space, elements: int, frame: PaddedLayout | None = None) -> int:
+        self.buffers.append(Buffer(space, elements, frame=frame))
         return len(self.buffers) - 1
 
     def add_external(self, space: Space, index: int, type: TensorType) -> TensorView:
@@ -279,8 +278,8 @@ class PlanBuilder:
                 if buffer.space == "arena":
                     first = lives[place.buffer].first if place.buffer in lives else position
                     last = end if self.keep_all else position
-                    lives[place.buffer] = Live(buffer.floats * FLOAT, first, last)
-        buffers = (replace(self.buffers[0], floats=self._pool.floats), *self.buffers[1:])
+                    lives[place.buffer] = Live(buffer.bytes, first, last)
+        buffers = (replace(self.buffers[0], elements=self._pool.floats), *self.buffers[1:])
         del self.buffers[len(whole.buffers) :]  # windows, and scratch of parts: this plan's own
         return Plan(
             self.graph, self.target, tuple(regions), buffers, plan_arena(lives), self._pool.packed,

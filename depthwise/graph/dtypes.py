@@ -98,6 +98,7 @@ DTYPES: dict[str, DType] = {
 }
 
 
+FLOAT32 = DTYPES["float32"]  # what kernels compute in
 LIBRARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.code)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 
-from depthwise.compiler.lowering.views import FLOAT
 from depthwise.compiler.plan import Plan
 from depthwise.graph import Shape, Unsupported
+from depthwise.graph.dtypes import FLOAT32
 
 GIGABYTE = 1e9
 MOST_ELEMENTS = 2**31 - 1  # that kernels count: they do so with int
@@ -18,13 +18,13 @@ CONTROL_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 def check_inputs(shapes: Sequence[Shape]) -> None:
     """Raise ValueError where inputs of these shapes, all sizes positive, do not fit in memory."""
-    needed = FLOAT * sum(prod(shape) for shape in shapes)
+    needed = FLOAT32.bytes * sum(prod(shape) for shape in shapes)
     _check(needed, "inputs of " + ", ".join(str(tuple(shape)) for shape in shapes) + " take")
 
 
 def check_run(shapes: Sequence[Shape], peak: int) -> None:
     """Raise ValueError where PyTorch, with inputs and `peak` bytes of values, does not fit."""
-    needed = FLOAT * sum(prod(shape) for shape in shapes) + peak
+    needed = FLOAT32.bytes * sum(prod(shape) for shape in shapes) + peak
     _check(needed, "running this network, to verify its library against PyTorch, takes")
 
 
@@ -33,13 +33,13 @@ def check_arena(plan: Plan) -> None:
 
     ValueError where the library, to be verified on this machine, does not fit in memory.
     """
-    largest = max((buffer.floats for buffer in plan.buffers), default=0)
+    largest = max((buffer.elements for buffer in plan.buffers), default=0)
     if largest > MOST_ELEMENTS:
         raise Unsupported(
             f"a value or the weights of this network have {largest:,} elements, and kernels count "
             f"up to {MOST_ELEMENTS:,}: take smaller inputs, or fewer at once"
         )
-    outer = sum(b.floats * FLOAT for b in plan.buffers if b.space in ("input", "output"))
+    outer = sum(b.bytes for b in plan.buffers if b.space in ("input", "output"))
     _check(plan.arena.bytes + outer, "the library's arena, inputs and outputs take")
 
 
