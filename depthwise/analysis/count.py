@@ -71,6 +71,7 @@ KINDS: dict[type, str] = {
     ops.BatchNorm: "normalisation",
     ops.GroupNorm: "normalisation",
     ops.LayerNorm: "normalisation",
+    ops.LocalResponseNorm: "normalisation",
     ops.MaxPool2d: "pooling",
     ops.AvgPool2d: "pooling",
     ops.AdaptivePool2d: "pooling",
