@@ -4,41 +4,83 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 if TYPE_CHECKING:
     from typing import Any
 
-    from depthwise.analysis import lint
-    from depthwise.compiler.pipeline import compile
+    from depthwise.analysis import Cost, Finding, lint
+    from depthwise.compiler.options import CompileOptions
+    from depthwise.compiler.pipeline import compile, compile_graph
     from depthwise.compiler.preparation import Preparation
+    from depthwise.errors import (
+        BuildError,
+        CannotRun,
+        DepthwiseError,
+        Mismatch,
+        PlanFault,
+        RunError,
+        Unsupported,
+    )
     from depthwise.families.registry import list_models
-    from depthwise.graph import Unsupported
+    from depthwise.graph import open_graph, save_graph
+    from depthwise.graph.exporters.onnx import export_onnx
+    from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
-    from depthwise.runtime.library import load
+    from depthwise.runtime.library import Library, load
     from depthwise.weights import create_model, load_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BuildError",
+    "CannotRun",
+    "CompileOptions",
+    "Cost",
+    "DepthwiseError",
+    "Finding",
+    "Library",
+    "Machine",
+    "Mismatch",
+    "PlanFault",
     "Preparation",
+    "RunError",
     "Unsupported",
     "compile",
+    "compile_graph",
     "cost",
     "create_model",
+    "export_onnx",
     "lint",
     "list_models",
     "load",
     "load_weights",
+    "open_graph",
+    "save_graph",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
 # for torch to print its help.
 _HOMES = {
+    "BuildError": "depthwise.errors",
+    "CannotRun": "depthwise.errors",
+    "CompileOptions": "depthwise.compiler.options",
+    "Cost": "depthwise.analysis",
+    "DepthwiseError": "depthwise.errors",
+    "Finding": "depthwise.analysis",
+    "Library": "depthwise.runtime.library",
+    "Machine": "depthwise.hardware",
+    "Mismatch": "depthwise.errors",
+    "PlanFault": "depthwise.errors",
     "Preparation": "depthwise.compiler.preparation",
-    "Unsupported": "depthwise.graph",
+    "RunError": "depthwise.errors",
+    "Unsupported": "depthwise.errors",
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
+    "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
+    "export_onnx": "depthwise.graph.exporters.onnx",
     "lint": "depthwise.analysis",
+    "list_models": "depthwise.families",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
-    "list_models": "depthwise.families",
+    "open_graph": "depthwise.graph",
+    "save_graph": "depthwise.graph",
 }
 
 
@@ -51,4 +93,4 @@ def __getattr__(name: str) -> "Any":
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -20,13 +20,14 @@ from depthwise.bench import peak
 from depthwise.bench.exported_model import Question, settle
 from depthwise.bench.peers import PEERS, Runtime, find_peers
 from depthwise.bench.record import BenchRecord, NetworkRecord, RuntimeRecord
-from depthwise.bench.rounds import TOLERANCE, CannotRun, Entry, compare, take_turns
+from depthwise.bench.rounds import TOLERANCE, Entry, compare, take_turns
 from depthwise.bench.tables import network_table
 from depthwise.bench.worker import relative_error
 from depthwise.cli import main
 from depthwise.compiler import pipeline
 from depthwise.compiler.lowering.algorithms import Winograd
 from depthwise.compiler.plan import make_plan
+from depthwise.errors import CannotRun
 from depthwise.graph import capture
 from depthwise.runtime.target import find_target
 

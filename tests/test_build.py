@@ -13,8 +13,9 @@ import pytest
 
 from depthwise import progress
 from depthwise.compiler.toolchain import build
-from depthwise.compiler.toolchain.build import BuildError, compile_c, find_compiler
+from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.compiler.toolchain.children import Children
+from depthwise.errors import BuildError
 from depthwise.files import atomic as disk
 from depthwise.files.cache import cache_directory
 from depthwise.runtime import target

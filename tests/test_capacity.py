@@ -10,7 +10,8 @@ import depthwise as dw
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.verification import capacity
-from depthwise.graph import Unsupported, capture
+from depthwise.errors import Unsupported
+from depthwise.graph import capture
 from depthwise.runtime.target import find_target
 
 HUGE = (1, 3, 100_000, 100_000)

@@ -14,8 +14,9 @@ from operator_cases import CASES, LAYERS, Function, X, conv, scrambled
 from torch import nn
 
 from depthwise import layers
+from depthwise.errors import Unsupported
 from depthwise.families import construct, list_models
-from depthwise.graph import Unsupported, capture, interpret, ops, trace
+from depthwise.graph import capture, interpret, ops, trace
 from depthwise.graph.frontends.torch.failure import _line
 
 

@@ -10,7 +10,8 @@ from torch import nn
 from depthwise.analysis import cost
 from depthwise.compiler.pipeline import compile, rewrite
 from depthwise.compiler.plan import make_plan
-from depthwise.graph import Unsupported, capture, interpret, trace
+from depthwise.errors import Unsupported
+from depthwise.graph import capture, interpret, trace
 from depthwise.runtime.target import find_target
 
 X = (2, 4, 6, 6)

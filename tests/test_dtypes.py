@@ -16,13 +16,13 @@ from operator_cases import CASES, Function
 from depthwise.analysis import cost
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
+from depthwise.errors import Unsupported
 from depthwise.graph import (
     Constant,
     Graph,
     Node,
     Output,
     TensorType,
-    Unsupported,
     capture,
     check,
     interpret,
@@ -31,6 +31,7 @@ from depthwise.graph import (
     trace,
 )
 from depthwise.graph.dtypes import DTYPES, find_dtype
+from depthwise.graph.exporters.onnx.export import export_graph
 from depthwise.graph.infer import infer
 from depthwise.runtime.target import find_target
 
@@ -148,6 +149,35 @@ def test_a_zero_point_may_be_left_out():
     total = np.int32([5, -(2**30)])
     back = apply(ops.Dequantize("float32"), total, np.float32([0.5]))
     np.testing.assert_array_equal(back, np.float32([2.5, -(2**29)]))
+
+
+def test_conversions_go_to_onnx_and_mean_the_same_there(tmp_path):
+    """x -> float16 and back -> int8 -> float32, each scale and zero point inside."""
+    data = {
+        "scale": np.float32([0.5, 0.01, 2]), "zero": np.int8([-5, 0, 100]), "one": np.float32(0.25),
+    }  # fmt: skip
+    constants = {
+        n: Constant(TensorType(x.shape, str(x.dtype)), np.array(x)) for n, x in data.items()
+    }
+    known = {"x": TensorType((2, 3)), **{name: c.type for name, c in constants.items()}}
+    nodes = []
+    for name, op, *inputs in (
+        ("half", ops.Cast("float16"), "x"), ("back", ops.Cast("float32"), "half"),
+        ("q", ops.Quantize("int8", 1), "back", "scale", "zero"),
+        ("r", ops.Dequantize("float32", 1), "q", "scale", "zero"),
+        ("s", ops.Quantize("uint16"), "r", "one"), ("t", ops.Dequantize("float32"), "s", "one"),
+    ):  # fmt: skip
+        known[name] = infer(op, *(known[each] for each in inputs))
+        nodes.append(Node(name, op, tuple(inputs), known[name], ""))
+    outputs = tuple(Output(name, name) for name in ("half", "q", "s", "t"))
+    graph = check(Graph({"x": known["x"]}, constants, tuple(nodes), outputs))
+    export_graph(graph, tmp_path / "net.onnx")
+    x = np.float32([[0.3, 1.237, 250], [-7.75, 3e-5, -90]])
+    expected = ReferenceEvaluator(str(tmp_path / "net.onnx")).run(None, {"x": x})
+    values = interpret(graph, x)
+    for output, y in zip(outputs, expected, strict=True):
+        assert values[output.value].dtype == y.dtype
+        np.testing.assert_array_equal(values[output.value], y)
 
 
 def test_conversions_print_their_types():

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 from terminal import run
 
+import depthwise as dw
 from depthwise.cli import lint
 
 NETS = """import sys
@@ -152,6 +153,17 @@ def test_what_the_machine_lacks_is_no_fault_of_ours(error, said, monkeypatch, ca
     code, _, err = run("lint", "mobilenet_v2", capsys=capsys)
     assert code == 2
     assert said in err
+
+
+class Later(dw.DepthwiseError):
+    """An error that the command line has never seen."""
+
+
+@pytest.mark.parametrize("kind", [ValueError, dw.Unsupported, dw.BuildError, Later])
+def test_what_a_caller_can_mend_is_said_in_its_words(kind, monkeypatch, capsys):
+    fail(kind("what is wrong"), monkeypatch)
+    code, _, err = run("lint", "mobilenet_v2", "--shape", "1,3,8,8", capsys=capsys)
+    assert (code, err) == (2, "depthwise: what is wrong\n")
 
 
 # ------------------------------------------------------------------------- standard output

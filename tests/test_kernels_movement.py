@@ -10,7 +10,8 @@ from torch import nn
 from depthwise.compiler.lowering.axes import Axis, axes_of, copy_numbers, merged
 from depthwise.compiler.lowering.movement import common_axes
 from depthwise.compiler.plan import make_plan
-from depthwise.graph import Graph, Node, Output, TensorType, Unsupported, capture, check, ops
+from depthwise.errors import Unsupported
+from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops
 from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import interpret
 from depthwise.runtime.target import find_target

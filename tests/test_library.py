@@ -14,6 +14,7 @@ import torch
 from toy import HALF, NATIVE, ONE, SHAPE, SIZE, TWO, WEIGHTS, draw, make_library, run
 
 from depthwise.compiler.toolchain.build import compile_c
+from depthwise.errors import RunError
 from depthwise.files.cache import hash_bytes
 from depthwise.runtime import artifact, library
 from depthwise.runtime import target as targets
@@ -159,7 +160,7 @@ def test_weights_are_aligned_and_read_only(one, saved):
 
 def test_a_failing_run_says_so():
     failing = make_library(ONE.replace("return 0;", "return 3;"))
-    with pytest.raises(RuntimeError, match="net_run failed with status 3"):
+    with pytest.raises(RunError, match="net_run failed with status 3"):
         failing(draw(SHAPE))
 
 

@@ -166,7 +166,7 @@ def test_tables_and_pictures_of_a_network_of_hostile_names(net, tmp_path):
 
 def test_the_plan_of_a_network_of_hostile_names_has_a_line_a_call(net):
     graph = capture(net, (1, 2, 3, 3))
-    plan = show_stage(net, [(1, 2, 3, 3)], "native", "plan")
+    plan = show_stage(net, [(1, 2, 3, 3)], "plan")
     assert printable(plan)
     steps = make_plan(graph, find_target("native")).steps
     numbers = [line.split()[0] for line in plan.splitlines() if line.strip()]

@@ -17,7 +17,7 @@ from depthwise.compiler.fused_ops import Images
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import make_plan
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.verification.verify import Mismatch
+from depthwise.errors import Mismatch
 from depthwise.graph import capture, interpret
 from depthwise.graph.ops import Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import depthwise as dw
-from depthwise.graph import Unsupported, capture, trace
+from depthwise.errors import Unsupported
+from depthwise.graph import capture, trace
 from depthwise.graph.frontends.torch.capture import export
 
 SHAPE = (1, 3, 4, 4)

@@ -26,7 +26,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.pipeline import open_program
-from depthwise.compiler.verification.verify import Mismatch
+from depthwise.errors import Mismatch
 from depthwise.graph import trace
 
 SIDE = 96  # pixels, where a network takes any

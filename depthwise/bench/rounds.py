@@ -17,6 +17,7 @@ from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.compiler.toolchain import children
+from depthwise.errors import CannotRun
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
 
@@ -25,10 +26,6 @@ TOLERANCE = (
 )
 TURN = 0.25  # seconds of runs that a runtime gets in a round
 FEWEST, MOST = 3, 300  # runs in a turn
-
-
-class CannotRun(Exception):  # noqa: N818  (of a peer; the others go on)
-    """A runtime cannot run a network; the message is its reason."""
 
 
 class Worker:

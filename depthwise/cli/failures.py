@@ -11,14 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from depthwise import __version__
 from depthwise.cli.users_code import describe, users_line
+from depthwise.errors import BuildError, DepthwiseError
 from depthwise.escaping import in_line, text_of
 
 BAD_INPUT = 2
 OUR_FAULT = 70  # EX_SOFTWARE of sysexits.h
-
-# Errors that are no ValueError, by name, for their modules import PyTorch: networks that cannot be
-# lowered, C compilers that fail, libraries that compute something else than PyTorch or do not run.
-EXPECTED = {"Unsupported", "BuildError", "Mismatch", "CannotRun"}
 
 # What PyTorch, NumPy and the system say, in whatever class, where there is not memory enough.
 SHORT_OF_MEMORY = (
@@ -60,9 +57,9 @@ def _explain(error: BaseException) -> str | None:
     line = users_line(error)
     if line is not None:
         return f"the network's own code: {describe(error)}"
-    if isinstance(error, ValueError) or type(error).__name__ in EXPECTED:
+    if isinstance(error, ValueError | DepthwiseError):
         # what a compiler printed has lines; a name in any other message must not make one
-        return str(error) if type(error).__name__ == "BuildError" else in_line(str(error))
+        return str(error) if isinstance(error, BuildError) else in_line(str(error))
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return in_line(f"{place}{error.strerror or error}")

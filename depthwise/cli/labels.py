@@ -29,8 +29,8 @@ def find_labels(
     From `file`, which must fit; else from the checkpoint or the folders in a folder of images,
     where they are as many as the classes. Raises ValueError.
     """
+    from depthwise.runtime.labels import check_labels  # noqa: PLC0415
     from depthwise.weights.labels import (  # noqa: PLC0415
-        check_labels,
         labels_of_checkpoint,
         labels_of_folders,
         read_label_file,

@@ -9,7 +9,7 @@ from torch import nn
 from depthwise.families.branches import Branches, chain
 from depthwise.families.classifier import Classifier
 from depthwise.families.registry import network
-from depthwise.layers import Act, Cell, ConvNormAct, conv_norm_act, standard
+from depthwise.layers import Act, Cell, ConvNormAct, conv2d, conv_norm_act
 
 
 class Inception(NamedTuple):
@@ -43,10 +43,12 @@ V1 = (
 )  # fmt: skip
 
 
-def conv_relu(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> ConvNormAct:
+def conv_relu(
+    in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
+) -> ConvNormAct:
     """Return a 'same' convolution with bias and its ReLU: the cell of 2014, nothing normalised."""
     return ConvNormAct(
-        standard(in_channels, out_channels, kernel, stride, bias=True), act=nn.ReLU()
+        conv2d(in_channels, out_channels, kernel_size, stride, bias=True), act=nn.ReLU()
     )
 
 

@@ -127,7 +127,7 @@ def mobilenet_v2(
 class Bneck(NamedTuple):
     """One row of tables 1 and 2, arXiv:1905.02244."""
 
-    kernel: int
+    kernel_size: int
     expanded: int
     out: int
     gate: bool
@@ -204,7 +204,7 @@ def mobilenet_v3(
             gate = SqueezeExcite(expanded, scale_channels(expanded, 1 / 4), gate=hardsigmoid)
         out, act_cell = scale(row.out), partial(cell, act=row.act)
         blocks.append(
-            InvertedResidual(channels, expanded, out, row.kernel, row.stride, gate, act_cell)
+            InvertedResidual(channels, expanded, out, row.kernel_size, row.stride, gate, act_cell)
         )
         channels, table_channels = out, row.out
     dilate_blocks(blocks, stem_stride, output_stride)

@@ -7,13 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from depthwise.errors import BuildError
 from depthwise.files.atomic import replace_text, workspace
 
 KEEP_FAILED = 24 * 3600  # seconds that the C of a failed build stays to be looked at
-
-
-class BuildError(Exception):
-    """A C compiler that is not there, or that failed: the message holds its first errors."""
 
 
 def cache_directory() -> Path:

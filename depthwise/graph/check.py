@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from depthwise.graph.attributes import check_attributes
 from depthwise.graph.graph import Graph, Node, TensorType
 from depthwise.graph.infer import infer
 from depthwise.graph.ops import Opaque
@@ -24,7 +25,9 @@ def check(graph: Graph) -> Graph:
         missing = [name for name in node.inputs if name not in known]
         assert not missing, f"{node.name} reads {missing[0]}, which is not computed before it"
         _check_type(node, [known[name] for name in node.inputs])
-        assert node.type.size, f"{node.name} has the shape {node.type.shape}, no elements"
+        assert min(node.type.shape, default=1) > 0, (
+            f"{node.name} has the shape {node.type.shape}, no elements"
+        )
         known[node.name] = node.type
     for output in graph.outputs:
         assert output.value in known, (
@@ -43,10 +46,15 @@ def _check_type(node: Node, inputs: list[TensorType]) -> None:
     if isinstance(node.op, Opaque):
         return
     where = f"{node.name} at {node.path or 'the top'}"
+    shapes = [type.shape for type in inputs]
     try:
+        check_attributes(node.op, *shapes)
         found = infer(node.op, *inputs)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise AssertionError(f"{where}: {error}") from error
+    except (TypeError, IndexError) as error:  # too many inputs or too few, or with too few axes
+        operator = type(node.op).__name__
+        raise AssertionError(f"{where}: {operator} does not take inputs of {shapes}") from error
     given = node.type
     assert found.shape == given.shape, f"{where}: {node.op} gives {found.shape}, not {given.shape}"
     assert found.dtype == given.dtype, f"{where}: {node.op} gives {found.dtype}, not {given.dtype}"

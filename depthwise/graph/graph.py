@@ -12,10 +12,6 @@ from depthwise.graph.ops import Op
 Shape = tuple[int, ...]
 
 
-class Unsupported(Exception):  # noqa: N818  (the name of the public surface)
-    """A network cannot be lowered: the message names the operator, its module and what to do."""
-
-
 @dataclass(frozen=True)
 class TensorType:
     """A value's shape and the name of its element type. Raises ValueError for one not known."""
@@ -129,6 +125,12 @@ class Graph:
             for name in dict.fromkeys(node.inputs):
                 readers[name].append(node)
         return readers
+
+    def __str__(self) -> str:
+        """Return the graph as text, a line a node."""
+        from depthwise.graph.show import show  # noqa: PLC0415  (it imports this module)
+
+        return show(self)
 
     def __iter__(self) -> Iterator[Node]:
         """Iterate over the nodes in order."""

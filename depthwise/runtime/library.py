@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from depthwise.errors import RunError
 from depthwise.graph.dtypes import find_dtype
 from depthwise.runtime.artifact import (
     ALIGNMENT,
@@ -51,7 +52,7 @@ class Code:
         tensors = weights.ctypes.data, _address(inputs), _address(outputs), arena.ctypes.data
         status = self._pool.run(*tensors) if self._pool else self._run(*tensors)
         if status:
-            raise RuntimeError(f"net_run failed with status {status}")
+            raise RunError(f"net_run failed with status {status}")
 
     def check(self, manifest: Manifest) -> None:
         """Raise ValueError where a manifest says other sizes than the code was compiled for."""
@@ -114,7 +115,7 @@ class Pool:
             if os.getpid() not in self._started:
                 memory = aligned_bytes(self._library.net_pool_bytes())
                 if status := self._library.net_pool_start(memory.ctypes.data):
-                    raise RuntimeError(f"the threads cannot be started: {os.strerror(status)}")
+                    raise RunError(f"the threads cannot be started: {os.strerror(status)}")
                 weakref.finalize(self, _stop, self._library, memory, os.getpid()).atexit = False
                 self._started[os.getpid()] = memory
             return self._started[os.getpid()]

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from depthwise.compiler.lowering.views import TensorView
+from depthwise.errors import Unsupported
 from depthwise.graph import Shape
 
 
-class TooManyAxes(Exception):  # noqa: N818  (lowering makes it Unsupported, with the module's name)
-    """A kernel has fewer loops than a call would need."""
+class TooManyAxes(Unsupported):
+    """A kernel has fewer loops than a call would need; lowering adds the module's name."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 
 from depthwise.compiler.toolchain.children import Children
+from depthwise.errors import BuildError
 from depthwise.escaping import counted
 from depthwise.files.atomic import replace_text
 from depthwise.files.cache import (
-    BuildError,
     cache_directory,
     find_built,
     hash_file,

@@ -17,8 +17,7 @@ import numpy as np
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.oracle.executor import Execution
-from depthwise.compiler.verification.oracle.memory import Fault
-from depthwise.compiler.verification.verify import Mismatch
+from depthwise.errors import PlanFault
 from depthwise.graph import ops
 from depthwise.progress import stage
 from depthwise.runtime.manifest import PlanCheck
@@ -29,7 +28,7 @@ def check_plan(
 ) -> PlanCheck:
     """Run a plan in Python on a sample, or on random inputs, and hold it to its graph.
 
-    Raises Mismatch, naming the first step that reads, writes or computes something else, and
+    Raises PlanFault, naming the first step that reads, writes or computes something else, and
     ValueError for a sample that does not fit.
     """
     inputs = sample or random_inputs(plan, preparation)
@@ -43,8 +42,8 @@ def check_plan(
             for now in Execution(plan, inputs, backwards=plan.threads > 1).run():
                 advance(now - done)
                 done = now
-    except Fault as fault:
-        raise Mismatch(
+    except PlanFault as fault:
+        raise PlanFault(
             f"the plan for {plan.target.name} is not what the network means: {fault}. This is a "
             "fault of depthwise, not of your network: please report it; check_plan=False, "
             "--no-check-plan on the command line, compiles it unchecked"

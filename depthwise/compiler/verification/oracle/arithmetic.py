@@ -53,6 +53,7 @@ FUNCTIONS = {
     "abs": np.abs,
     "negative": np.negative,
     "reciprocal_sqrt": lambda x: 1 / np.sqrt(x),
+    "erf": erf,
 }
 
 

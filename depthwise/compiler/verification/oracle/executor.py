@@ -21,15 +21,9 @@ from depthwise.compiler.codegen.emit import parameter_names
 from depthwise.compiler.lowering.views import KernelCall, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.verification.oracle import arithmetic, convolution, movement, planes
-from depthwise.compiler.verification.oracle.memory import (
-    Arguments,
-    Array,
-    Fault,
-    Memory,
-    Pointer,
-    Region,
-)
+from depthwise.compiler.verification.oracle.memory import Arguments, Array, Memory, Pointer, Region
 from depthwise.compiler.verification.oracle.values import Values, value_of
+from depthwise.errors import PlanFault
 
 TOLERANCE = 1e-4  # of a value's largest element
 SENSITIVE = 100  # times what the last digit of its inputs changes a value
@@ -100,7 +94,7 @@ class Execution:
         self._next: dict[tuple, int] = {}  # the row of a value that a band is to start with
 
     def run(self) -> Iterator[int]:
-        """Do every step; yields how many are done. Raises Fault, which says where."""
+        """Do every step; yields how many are done. Raises PlanFault, which says where."""
         lives = self._lives()
         done = 0
         for number, region in enumerate(self.plan.regions):
@@ -113,10 +107,10 @@ class Execution:
                 for step in part:
                     try:
                         self._do(Turn(number, thread, step))
-                    except Fault as fault:
+                    except PlanFault as fault:
                         where = f" of {step.path!r}" if step.path else ""
                         value = f" for {step.name}" if step.name else ""
-                        raise Fault(f"{step.kernel}{where}{value} {fault}") from None
+                        raise PlanFault(f"{step.kernel}{where}{value} {fault}") from None
                     done += 1
                     yield done
             self.memory.meet()
@@ -126,7 +120,7 @@ class Execution:
         for buffer, value in self._outputs.items():
             missing = int((self.memory.cells[buffer].owner != buffer).sum())
             if missing:
-                raise Fault(f"{missing} elements of the output {value} are never written")
+                raise PlanFault(f"{missing} elements of the output {value} are never written")
 
     def _lives(self) -> dict[int, tuple[int, int]]:
         """Return the first and the last region to touch each buffer of the arena."""
@@ -178,7 +172,7 @@ class Execution:
             )
             where = Region(place.buffer, place.offset, place.shape, place.strides).of(number)
             if (where < 0).any():
-                raise Fault("writes beside its own value")
+                raise PlanFault("writes beside its own value")
             expected = value.reshape(-1)[where]
         self._hold(name, found, expected, value)
 
@@ -212,7 +206,7 @@ class Execution:
                     self._next[key] = row + count * apart
                     return
         stop = min(likely + count * apart, height)
-        raise Fault(f"gives other numbers than the network in rows {likely} to {stop - 1}")
+        raise PlanFault(f"gives other numbers than the network in rows {likely} to {stop - 1}")
 
     def _hold(self, name: str, found: Array, expected: Array, value: Array) -> None:
         if not any(_agree(found, expected, bound) for bound in self._bounds(name, value)):
@@ -222,7 +216,7 @@ class Execution:
             rows = ""
             if found.ndim == 4:
                 rows = f" in rows {wrong[:, 2].min()} to {wrong[:, 2].max()} of what it writes"
-            raise Fault(
+            raise PlanFault(
                 f"gives {len(wrong)} other numbers than the network{rows}, "
                 f"off by up to {np.nanmax(error, initial=0):.2g}"
             )

@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.schedule.arena import Arena
+from depthwise.errors import PlanFault
 from depthwise.graph.dtypes import FLOAT32
 
 Array = np.ndarray
@@ -23,10 +24,6 @@ Array = np.ndarray
 NOBODY = -1
 SEVERAL = 255  # threads that read an element; 0 is none, else the thread's number and one
 KEPT, SMALL = 16, 2**20  # unpacked weights that a step of the next band takes again; floats of each
-
-
-class Fault(Exception):  # noqa: N818  (what is wrong is the plan)
-    """A step does what no step may: the message says what, not where."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ class Memory:
                     cells[number], bases[number] = inside, arena.offsets[number] // FLOAT32.bytes
                     end = bases[number] + buffer.elements
                     if not 0 <= bases[number] <= end <= inside.values.size:
-                        raise Fault(f"buffer {number} does not lie inside the arena")
+                        raise PlanFault(f"buffer {number} does not lie inside the arena")
                 case "output":
                     cells[number] = Cells.of(buffer.elements, len(buffers), threads)
                     bases[number] = 0
@@ -199,7 +196,7 @@ class Memory:
         self.touched.clear()
 
     def read(self, span: Region | Scattered, in_place: bool, known: bool = True) -> Array:
-        """Return elements of a buffer; Fault where they are not what was written into it.
+        """Return elements of a buffer; PlanFault where they are not what was written into it.
 
         Where they need not be `known`, they are not to be computed with.
         """
@@ -210,13 +207,13 @@ class Memory:
         owner = once.of(cells.owner, base)
         wrong = owner != span.buffer
         if known and wrong.any():
-            raise Fault(_not_written(span.buffer, owner[wrong]))
+            raise PlanFault(_not_written(span.buffer, owner[wrong]))
         self.reads.append((span, in_place))
         if self.thread is not None and cells.readers is not None and cells.writers is not None:
             self.touched.add(span.buffer)
             me, writers = self.thread + 1, once.of(cells.writers, base)
             if ((writers != 0) & (writers != me)).any():
-                raise Fault(f"reads of buffer {span.buffer} what another thread is writing")
+                raise PlanFault(f"reads of buffer {span.buffer} what another thread is writing")
             readers = once.of(cells.readers, base)
             alone = (readers == 0) | (readers == me)
             once.set(cells.readers, base, np.where(alone, me, SEVERAL))
@@ -225,7 +222,7 @@ class Memory:
     def write(self, region: Region) -> Array:
         """Return the elements of a region to be set, which are its buffer's from now on."""
         if region.buffer in self.given:
-            raise Fault(f"writes into {self.buffers[region.buffer].space}")
+            raise PlanFault(f"writes into {self.buffers[region.buffer].space}")
         self._check_inside(region, "writes")
         cells, base = self.cells[region.buffer], self.bases[region.buffer]
         for read, in_place in self.reads:
@@ -234,14 +231,14 @@ class Memory:
                 region.axes,
             )
             if not (in_place and same) and meet(read, region):
-                raise Fault(f"writes over elements of buffer {region.buffer} that it reads")
+                raise PlanFault(f"writes over elements of buffer {region.buffer} that it reads")
         if self.thread is not None and cells.readers is not None and cells.writers is not None:
             self.touched.add(region.buffer)
             me = self.thread + 1
             for seen, does in ((cells.writers, "writing"), (cells.readers, "reading")):
                 others = region.of(seen, base)
                 if ((others != 0) & (others != me)).any():
-                    raise Fault(
+                    raise PlanFault(
                         f"writes into buffer {region.buffer} where another thread is {does}"
                     )
             region.set(cells.writers, base, me)
@@ -270,7 +267,7 @@ class Memory:
             return
         (low, high), count = span.ends, self.buffers[span.buffer].elements
         if low < 0 or high >= count:
-            raise Fault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {count}")
+            raise PlanFault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {count}")
 
 
 def _not_written(buffer: int, owners: Array) -> str:

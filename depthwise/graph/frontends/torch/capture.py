@@ -6,12 +6,13 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from depthwise.errors import Unsupported
 from depthwise.graph.frontends.torch.export import export
 from depthwise.graph.frontends.torch.failure import supported
 from depthwise.graph.frontends.torch.importer import Importer
 from depthwise.graph.frontends.torch.outputs import check_structure
 from depthwise.graph.frontends.torch.tensors import type_of
-from depthwise.graph.graph import Graph, Shape, Unsupported
+from depthwise.graph.graph import Graph, Shape
 
 Network = nn.Module | ExportedProgram
 

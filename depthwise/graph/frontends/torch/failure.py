@@ -15,10 +15,11 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
+from depthwise.errors import Unsupported
 from depthwise.escaping import text_of
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.preserve import evaluating
-from depthwise.graph.graph import Graph, Node, Unsupported
+from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Opaque
 
 SUPPORTED = (

@@ -11,9 +11,13 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
+from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
-from depthwise.graph.frontends.torch import aten_compound, aten_shape  # noqa: F401  (rules)
+from depthwise.graph.frontends.torch import (
+    aten_compound,  # noqa: F401  (they register rules)
+    aten_shape,  # noqa: F401
+)
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.outputs import outputs_of
 from depthwise.graph.frontends.torch.purity import (
@@ -31,7 +35,7 @@ from depthwise.graph.frontends.torch.tensors import (
     is_empty,
     type_of,
 )
-from depthwise.graph.graph import Graph, Output, TensorType, Unsupported
+from depthwise.graph.graph import Graph, Output, TensorType
 from depthwise.graph.ops import Opaque
 
 # operators that in evaluation return their input itself, though their schema does not say so

@@ -7,8 +7,9 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from depthwise.errors import Unsupported
 from depthwise.graph.builder import Value
-from depthwise.graph.graph import Output, Unsupported
+from depthwise.graph.graph import Output
 
 RETURN = "return a tensor, a tuple of tensors, or a dict of them by name"
 

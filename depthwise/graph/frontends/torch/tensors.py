@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from depthwise.graph.graph import Constant, TensorType, Unsupported
+from depthwise.errors import Unsupported
+from depthwise.graph.graph import Constant, TensorType
 
 
 def type_of(tensor: Any, name: str) -> TensorType:
