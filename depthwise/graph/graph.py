@@ -66,7 +66,8 @@ class Constant:
 class Node:
     """One operator at work: the value `name` of type `type`, computed inside the module `path`.
 
-    `line` is where the network's own code calls it, empty where that is not known.
+    `line` is where the network's own code calls it, empty where that is not known; it is no part of
+    what a node is.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Node:
     inputs: tuple[str, ...]
     type: TensorType
     path: str
-    line: str = ""
+    line: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
