@@ -4,7 +4,8 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 if TYPE_CHECKING:
     from typing import Any
 
-    from depthwise.analysis import Cost, Finding, lint
+    from depthwise.analysis import Cost, Finding
+    from depthwise.analysis.lint import lint
     from depthwise.compiler.options import CompileOptions
     from depthwise.compiler.pipeline import compile, compile_graph
     from depthwise.compiler.preparation import Preparation

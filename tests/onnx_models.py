@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from depthwise.graph import Graph, interpret
 from depthwise.graph.frontends.onnx import read_onnx
 
-Sizes = Sequence[int | str]
+Sizes = Sequence[int | str | None]
+Outputs = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 node = helper.make_node
 
@@ -48,9 +50,21 @@ def saved(made: ModelProto, folder: Path) -> Path:
     return path
 
 
+def in_onnxruntime(made: ModelProto) -> Outputs:
+    """Return a function that runs a model in ONNX Runtime, with none of its optimisations."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        made.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return lambda inputs: session.run(None, inputs)
+
+
 def compare(
     made: ModelProto, folder: Path, shapes: Any = (),
-    expected: Callable[[dict[str, np.ndarray]], list[np.ndarray]] | None = None,
+    expected: Outputs | None = None,
 ) -> Graph:  # fmt: skip
     """Read a model, compare its graph with ONNX's reference or `expected`, return the graph."""
     graph = read_onnx(saved(made, folder), shapes)

@@ -99,7 +99,7 @@ class Importer:
             arrays = {name: self.known[name].data for name in names}
             sources = tuple(dict.fromkeys(s for name in names for s in self._sources(name)))
             results = compute(node, arrays, self.opset)
-            for name, data in zip(node.output, results, strict=False):
+            for name, data in zip(filter(None, node.output), results, strict=False):
                 self.known[name] = Known(data, sources)
                 self._stored |= {name} if node.op_type == "Constant" else set()
         else:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import NodeProto
+from onnx import GraphProto, NodeProto, ValueInfoProto
 from onnx.reference import ReferenceEvaluator
 
 RANDOM = (
@@ -37,10 +37,17 @@ def compute(node: NodeProto, operands: Mapping[str, np.ndarray], opset: int) -> 
     """Return the outputs of a node of known operands. Raises ValueError where it has none."""
     try:
         with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(node, opsets={"": opset}).run(None, dict(operands))
+            results = ReferenceEvaluator(_graph(node), opsets={"": opset}).run(None, dict(operands))
     except Exception as error:
         raise ValueError(f"cannot be computed: {error}") from error
     assert isinstance(results, list)
     if not all(isinstance(result, np.ndarray | np.generic) for result in results):
         raise ValueError("gives a sequence or nothing at all: only tensors are read")
     return [np.asarray(result) for result in results]
+
+
+def _graph(node: NodeProto) -> GraphProto:
+    """Return a graph of one node: a node alone the reference takes to be of the newest opset."""
+    inputs, outputs = ([ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
+                       for names in (node.input, node.output))  # fmt: skip
+    return GraphProto(node=[node], input=inputs, output=outputs)

@@ -6,7 +6,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.operands import Operands
-from depthwise.graph.frontends.onnx.planes import as_given, as_images, padding_of, pair, reach
+from depthwise.graph.frontends.onnx.planes import (
+    Numbers,
+    as_given,
+    as_images,
+    padding_of,
+    pair,
+    reach,
+)
 from depthwise.graph.frontends.onnx.rules import refuse, rule
 from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Padding, Pair
@@ -30,11 +37,29 @@ def _(
     n: Operands, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
     auto_pad="NOTSET", count_include_pad=0,
 ):  # fmt: skip
+    if n[0].rank == 5:
+        return mean_along_depth(n, kernel_shape, strides, pads, count_include_pad)
     x, kernel, stride, dilation = as_images(n, n[0]), *map(pair, (kernel_shape, strides, dilations))
     padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
     op = ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), bool(count_include_pad), None)
     y = n.emit(op, x) if dilation == (1, 1) else dilated_mean(n, op, dilation, x)
     return as_given(n, y, n[0])
+
+
+def mean_along_depth(
+    n: Operands, kernel: Numbers, strides: Numbers, pads: Numbers, count_padding: int
+) -> Value:
+    """Pool (N, C, D, H, W) along D only, as PyTorch writes local response normalisation."""
+    (down, *across), (step, *steps) = kernel or (), strides or (1, 1, 1)
+    around = list(pads or [0] * 6)
+    flat = across == steps == [1, 1] and not any(around[1:3] + around[4:])
+    refuse(not flat, "it pools over three axes, where the graph knows images (N, C, H, W)")
+    images, channels, depth, height, width = n[0].shape
+    lines = n.reshape(n[0], images, channels, depth, height * width)
+    padding = Padding(around[0], around[3], 0, 0)
+    op = ops.AvgPool2d((down, 1), (step, 1), padding, False, bool(count_padding), None)
+    y = n.emit(op, lines)
+    return n.reshape(y, images, channels, y.shape[2], height, width)
 
 
 def dilated_mean(n: Operands, op: ops.AvgPool2d, dilation: Pair, x: Value) -> Value:
