@@ -6,8 +6,9 @@ A price in seconds for each quantity, found by measurement, times these is the s
 from collections.abc import Callable
 from math import ceil, prod
 
-from depthwise.compiler.lowering.views import FLOAT, KernelCall, TensorView
+from depthwise.compiler.lowering.views import KernelCall, TensorView
 from depthwise.compiler.plan import Plan
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.record import LEVELS, Level, Machine
 from depthwise.latency.cache_model import numbers_of, sources
 
@@ -41,7 +42,7 @@ def _again(step: KernelCall, lanes: int, machine: Machine) -> Quantities:
     tiles = a["images"] * a["rows"] * ceil(a["width"] / a["tile_pixels"])
     depth = a["tile_depth"]
     vectors = ceil(a["outs"] * depth / lanes)
-    weights = FLOAT * a["taps"] * a["channels"] // depth * vectors * lanes
+    weights = FLOAT32.bytes * a["taps"] * a["channels"] // depth * vectors * lanes
     panel = weights * min(a["tile_vectors"], vectors) // vectors
     level = machine.level(panel if a["panel_outer"] else weights)
     size = float((tiles - 1) * weights * a["groups"])
@@ -92,7 +93,9 @@ def _winograd(step: KernelCall, lanes: int) -> Quantities:
         "inputs": float(inputs),
         "outputs": float(tiles * points * vectors),
         "transforms": float((inputs + tiles * points * vectors) * sides),
-        "weights again": float(FLOAT * (batches - 1) * points * a["channels"] * vectors * lanes),
+        "weights again": float(
+            FLOAT32.bytes * (batches - 1) * points * a["channels"] * vectors * lanes
+        ),
     }
 
 

@@ -10,10 +10,11 @@ from math import isinf, isnan
 
 from depthwise.compiler.codegen.exports import checked_runs, tensor_sizes
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.lowering.views import FLOAT, Argument, KernelCall, Table, TensorView
+from depthwise.compiler.lowering.views import Argument, KernelCall, Table, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.escaping import check_c, in_c_comment
 from depthwise.graph import Node
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 from depthwise.kernels import source
@@ -37,9 +38,6 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "resize": ("activation",),
     "matmul": ("activation",),
 }
-
-
-C_TYPES = {"float32": "float", "uint8": "unsigned char"}
 
 
 @cache
@@ -245,7 +243,7 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
             constant = buffer.space in ("weights", "input")
             name = f"p{len(pointers)}"
             arguments.append(name)
-            declared.append(f"{'const ' if constant else ''}{C_TYPES[buffer.dtype]} *{name}")
+            declared.append(f"{'const ' if constant else ''}{buffer.element.c} *{name}")
             pointers.append(_pointer(argument, plan))
         else:
             arguments.append(_literal(argument, text))
@@ -315,7 +313,8 @@ def number(value: float) -> str:
 def _pointer(place: TensorView, plan: Plan) -> str:
     buffer, offset = plan.buffers[place.buffer], place.offset
     if buffer.space == "arena":
-        return f"a + {offset + plan.arena.offsets[place.buffer] // FLOAT}"
+        cast = "" if buffer.element == FLOAT32 else f"({buffer.element.c} *)"
+        return f"{cast}a + {offset + plan.arena.offsets[place.buffer] // buffer.element.bytes}"
     if buffer.space == "weights":
         return f"w + {offset}"
     values = plan.graph.inputs if buffer.space == "input" else plan.graph.outputs
@@ -326,7 +325,7 @@ def _pointer(place: TensorView, plan: Plan) -> str:
 
 
 def _run(plan: Plan, text: _Text) -> list[str]:
-    types = [C_TYPES[type.dtype] for type in plan.graph.inputs.values()]
+    types = [type.element.c for type in plan.graph.inputs.values()]
     in_ = f"const {types[0]} *in" if len(types) == 1 else "const float *const *in"
     out = "float *out" if len(plan.graph.outputs) == 1 else "float *const *out"
     run = f"int net_run(const void *weights, {in_}, {out}, void *arena)"
