@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from depthwise.graph import Shape
+from depthwise.graph.dtypes import LIBRARY_DTYPES
 
-Dtype = Literal["float32", "uint8"]
 Layout = Literal["nchw", "nhwc"]
 
 
@@ -24,7 +24,7 @@ class Preparation:
 
     mean: Sequence[float]
     std: Sequence[float]
-    dtype: Dtype = "float32"
+    dtype: str = "float32"
     layout: Layout = "nchw"
 
     def __post_init__(self):
@@ -42,7 +42,7 @@ class Preparation:
                 f"preparation: std={std}: each is divided by, and must be finite and above 0"
             )
         for name, value, known in (
-            ("dtype", self.dtype, get_args(Dtype)),
+            ("dtype", self.dtype, LIBRARY_DTYPES),
             ("layout", self.layout, get_args(Layout)),
         ):
             if value not in known:

@@ -7,7 +7,7 @@ safetensors: the weights bear the names of the state dict. The JSON is in the me
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
@@ -179,7 +179,7 @@ def _constant(
             raise ValueError(f"constant {record.name!r} has no tensor in the file")
         data = tensor(record.name)
         found = TensorType(data.shape, data.dtype.name)
-        if found != record.type:
+        if found != replace(record.type, dtype=record.type.element.storage.name):
             raise ValueError(f"constant {record.name!r} is {record.type}, its tensor {found}")
     return Constant(record.type, data, record.trainable, record.sources)
 

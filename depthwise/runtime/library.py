@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from depthwise.errors import RunError
+from depthwise.graph.dtypes import find_dtype
 from depthwise.runtime.artifact import (
     ALIGNMENT,
     Artifact,
@@ -63,7 +64,7 @@ class Code:
             said |= {"threads": manifest.build.threads}
             for kind, tensors in (("input", network.inputs), ("output", network.outputs)):
                 found[f"{kind}s"] = self._tensors(kind)
-                said[f"{kind}s"] = [(e.element_bytes, e.element_bytes * e.size) for e in tensors]
+                said[f"{kind}s"] = [(find_dtype(e.dtype).code, e.bytes) for e in tensors]
         for what in found:
             if found[what] != said[what]:
                 raise ValueError(
@@ -73,7 +74,7 @@ class Code:
                 )
 
     def _tensors(self, kind: str) -> list[tuple[int, int]]:
-        """Return the bytes of an element and of the whole of each input or output."""
+        """Return the type, as net.h tells it, and the bytes of each input or output."""
         count = self._ask(f"net_{kind}s", ctypes.c_int)
         return [
             (
