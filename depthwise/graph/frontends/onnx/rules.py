@@ -13,7 +13,7 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 
 
-class Refusal(Exception):  # noqa: N818  (the importer makes it Unsupported, with the node's name)
+class Refusal(Unsupported):
     """Our graph cannot say what a node says; the message is the reason."""
 
 
