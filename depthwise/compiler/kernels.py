@@ -1,8 +1,8 @@
-"""The table of kernels: of each its C name, its arguments, and what work a call of it is.
+"""The table of kernels: the C name of each, its arguments, and how much work a call of it is.
 
-Lowering builds calls from it, `emit` writes them, threads, streams and the estimates of time ask it
-what a call does; none of them knows a kernel by its name. The C is in depthwise/kernels/, and
-tests/test_kernel_table.py holds the two together.
+Lowering builds calls that are held to it and `emit` writes them. Threads, streaming and the
+estimates of time ask it what a call does: none of them knows a kernel by its name. The C is in
+depthwise/kernels/; tests/test_kernel_table.py compares it with the table.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,8 +29,8 @@ MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1 / 8, 1 / 4
 class Parameter:
     """One argument of a kernel: a member of its struct, or a pointer to values of a `dtype`.
 
-    A pointer is read, written, or scratch that is both and holds nothing after the call; one that
-    is read may be null. `length` is that of an array, 0 of a single number.
+    A pointer is read, written, or scratch: memory that the kernel works in, with nothing of use in
+    it before or after the call. `length` is that of an array, 0 for a single number.
     """
 
     name: str
@@ -60,15 +60,21 @@ Parameters = tuple[Parameter, ...]
 class Kernel:
     """A row of the table. In C, `<dtype>_<name>(const struct <name> a, <pointers>)`.
 
-    `multiply_add` estimates what one takes, where a call is made of them, one for each weight and
-    pixel. The functions look at the arguments of a call; None where a kernel has nothing of its
-    own to say:
-
-    count: the quantities that its time is made of, but for bytes, for vectors of so many lanes.
-    products: the multiply-adds, lanes that hold nothing left out.
-    reach: the first float that is read of `in`, and how many it is read over.
-    again: the floats of weights that are read again, and how many others come in between.
-    fills: whether it writes numbers that are no node's value, or that others write over.
+    Attributes:
+        name: that of the function without its type, and of its struct.
+        header: the file that defines it.
+        parameters: members of the struct first, then the pointers in the order of C.
+        dtype: the element type that its name starts with.
+        multiply_add: the estimated nanoseconds of one, for one lane, where a call is made of them,
+            one for each weight and output pixel; 0 for other kernels.
+        count: the quantities that the time of a call is made of, bytes aside, from its arguments
+            and the floats of a vector; None where elements say enough.
+        products: the multiply-adds of a call, idle lanes left out.
+        reach: the first float that a call reads of `in`, and over how many it reads; None where
+            it reads the elements of its view.
+        again: how many floats of weights a call reads more than once, and how many others it
+            reads before each comes again.
+        fills: whether it writes numbers that are no node's value, or that others write over.
     """
 
     name: str
@@ -103,8 +109,13 @@ class Kernel:
         return tuple(p for p in self.parameters if p.is_pointer)
 
     @cached_property
+    def scratch(self) -> tuple[str, ...]:
+        """The names of the pointers to memory that a call works in."""
+        return tuple(p.name for p in self.parameters if p.kind == "scratch")
+
+    @cached_property
     def written(self) -> tuple[str, ...]:
-        """The names of the pointers to what a call leaves behind."""
+        """The names of the pointers to what a call writes, scratch aside."""
         return tuple(p.name for p in self.parameters if p.kind == "written")
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
