@@ -8,6 +8,8 @@ https://onnx.ai/onnx/operators
 from collections.abc import Callable
 from typing import Any
 
+from depthwise.errors import Unsupported
+
 Rule = Callable[..., Any]
 
 RULES: dict[str, Rule] = {}
