@@ -31,6 +31,12 @@ class DType:
         return self.bits // 8
 
     @property
+    def short(self) -> str:
+        """What names of kernels begin with: f32, bf16, u8, s8."""
+        letter = {"i": "s"}.get(self.numpy.kind, self.numpy.kind)
+        return f"{'b' if self.storage != self.numpy else ''}{letter}{self.bits}"
+
+    @property
     def is_floating(self) -> bool:
         """Whether its numbers are real and have fractions."""
         return self.numpy.kind == "f"
