@@ -4,7 +4,8 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 if TYPE_CHECKING:
     from typing import Any
 
-    from depthwise.analysis import Cost, Finding, lint
+    from depthwise.analysis import Cost, Finding
+    from depthwise.analysis.lint import lint
     from depthwise.compiler.options import CompileOptions
     from depthwise.compiler.pipeline import compile, compile_graph
     from depthwise.compiler.preparation import Preparation
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from depthwise.families.registry import list_models
+    from depthwise.graph import open_graph, save_graph
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
+    from depthwise.sources.exporting import export_onnx
     from depthwise.sources.opening import open
     from depthwise.sources.source import Source
     from depthwise.weights import create_model, load_weights
@@ -46,11 +49,14 @@ __all__ = [
     "compile_graph",
     "cost",
     "create_model",
+    "export_onnx",
     "lint",
     "list_models",
     "load",
     "load_weights",
     "open",
+    "open_graph",
+    "save_graph",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
@@ -74,11 +80,14 @@ _HOMES = {
     "compile": "depthwise.compiler.pipeline",
     "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
+    "export_onnx": "depthwise.sources.exporting",
     "lint": "depthwise.analysis",
     "list_models": "depthwise.families",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
     "open": "depthwise.sources.opening",
+    "open_graph": "depthwise.graph",
+    "save_graph": "depthwise.graph",
 }
 
 

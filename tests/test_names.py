@@ -27,7 +27,8 @@ from depthwise.cli.arguments import default_directory
 from depthwise.compiler.codegen.emit import number
 from depthwise.compiler.pipeline import show_stage
 from depthwise.compiler.plan import make_plan
-from depthwise.escaping import Screen, check_c, in_c_comment, in_file_name, in_json, in_line
+from depthwise.console import Screen
+from depthwise.escaping import check_c, in_c_comment, in_file_name, in_json, in_line
 from depthwise.graph import capture, show
 from depthwise.report.cost_picture import cost_picture
 from depthwise.report.network_picture import network_picture

@@ -23,7 +23,7 @@ LabelFile = Annotated[
 def find_labels(
     file: Path | None, weights: str | None, folder: Path | None, source: "Source"
 ) -> tuple[str, ...]:
-    """Return the names of a network's classes, () where nobody gave any.
+    """Return the names of a network's classes, () where none were given.
 
     From `file`, which must fit; else from the checkpoint or the folders in a folder of images,
     where they are as many as the classes. Raises ValueError.

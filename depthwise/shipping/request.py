@@ -102,7 +102,7 @@ class Order:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the images in a folder and in its folders, by name: one of each folder by turns."""
+    """Return the images in a folder and in its folders, by name: one of each folder in turn."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     groups = (
         sorted(each for each in place.iterdir() if each.suffix.lower() in SUFFIXES)

@@ -27,7 +27,7 @@ Measure = Callable[[Sequence[Plan], str | None, PartOf], Rounds]
 
 
 def measure_parts(plans: Sequence[Plan], cc: str | None, part_of: PartOf) -> Rounds:
-    """Return the seconds of each part in each plan, round after round, in memory anew each time.
+    """Return the seconds of each part in each plan, in rounds, each with newly allocated buffers.
 
     The part of a step is what `part_of` says, None where its time is not asked for.
     """
