@@ -352,9 +352,8 @@ def test_strips_fill_their_scratch_and_little_more(case):
     names = ("rows", "width", "strip_rows", "strip_width", "tile_pixels", "column")
     rows, width, strip_rows, strip_width, pixels, column = map(step.arguments.get, names)
     assert column % 512
-    assert (
-        plan.buffers[step.arguments["columns"].buffer].elements == strip_rows * strip_width * column
-    )
+    buffer = plan.buffers[step.arguments["columns"].buffer]
+    assert buffer.elements == strip_rows * strip_width * column
     if strip_rows * width * column <= STRIP_FLOATS:
         assert strip_width == width
         assert strip_rows == rows or (strip_rows + 1) * width * column > STRIP_FLOATS

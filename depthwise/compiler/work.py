@@ -1,4 +1,4 @@
-"""What work one call of a kernel is, from its arguments: what its time is made of."""
+"""How much work one call of a kernel is, from its arguments: what its time is made of."""
 
 from collections.abc import Mapping
 from math import ceil, prod

@@ -233,7 +233,7 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
     members = {p.name: _literal(arguments[p.name], text) for p in row.members}
     places = {p: arguments[p.name] for p in row.pointers if arguments[p.name] is not None}
     for parameter, place in places.items():
-        assert plan.buffers[place.buffer].dtype == parameter.dtype
+        assert plan.buffers[place.buffer].element == parameter.dtype
     declared = tuple(parameter.declaration for parameter in places)
     given = [p.name if p in places else "NULL" for p in row.pointers]
     body = call_text(row, members, given)

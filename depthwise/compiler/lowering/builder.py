@@ -33,12 +33,11 @@ Default = Callable[[ConvWorkload, Target], Algorithm]
 class Lowered:
     """A graph as calls of kernels in order, none of them streamed or divided yet.
 
-    `places` has where each value lies, `scratch` the buffers that a single call works in.
+    `places` has where each value lies.
     """
 
     steps: tuple[KernelCall, ...]
     buffers: tuple[Buffer, ...]
-    scratch: frozenset[int]
     places: Mapping[str, TensorView]
     algorithms: Algorithms
     weights: np.ndarray
@@ -59,7 +58,6 @@ class LoweringBuilder:
         self.node: Node | None = None
         self._storage, self._requested, self._default = storage, requested, default
         self._roots: dict[str, TensorView] = {}
-        self._scratch: set[int] = set()
         self._algorithms: dict[ConvWorkload, Algorithm] = {}
         self._readers = graph.readers()
         self._pool = WeightPool()
@@ -118,12 +116,6 @@ class LoweringBuilder:
     def temporary(self, shape: tuple[int, ...]) -> TensorView:
         """Return a packed place in a buffer of its own."""
         return TensorView(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
-
-    def scratch(self, floats: int) -> TensorView:
-        """Return memory that one call works in; each part of the call gets its own later."""
-        place = self.temporary((floats,))
-        self._scratch.add(place.buffer)
-        return place
 
     def total_rows(self, name: str) -> TensorView:
         """Return where the writer of a value of rank 4 puts each row's total, (N, C, H, 1)."""
@@ -218,6 +210,5 @@ class LoweringBuilder:
         self.graph, self.node = self.graph.without_data(), None
         buffers = (replace(self.buffers[0], elements=self._pool.floats), *self.buffers[1:])
         return Lowered(
-            tuple(self.steps), buffers, frozenset(self._scratch), self.places, self._algorithms,
-            self._pool.packed,
+            tuple(self.steps), buffers, self.places, self._algorithms, self._pool.packed
         )  # fmt: skip

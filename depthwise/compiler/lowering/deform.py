@@ -57,7 +57,7 @@ def lower_deform_conv(
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))
 
     strip_rows = max(strip_rows, 1)
-    scratch = b.scratch(strip_rows * strip_width * column)
+    scratch = b.temporary((strip_rows * strip_width * column,))
 
     def step(start: int, rows: int) -> KernelCall:
         """Return the call for rows of the output; an offset may point anywhere in x."""
@@ -113,7 +113,8 @@ def _(op: LocalResponseNorm, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     y = b.write(node)
     images, channels, rows, width = x.shape
-    squares = b.scratch(RESPONSE_PIXELS * (round_up(channels, b.target.lanes) + op.size - 1))
+    line = round_up(channels, b.target.lanes) + op.size - 1
+    squares = b.temporary((RESPONSE_PIXELS * line,))
     b.call(
         "f32_local_response_norm", images=images, rows=rows, width=width, channels=channels,
         size=op.size, strip=RESPONSE_PIXELS, alpha=float(op.alpha), power=float(op.power),
