@@ -31,7 +31,7 @@ from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.page import render_page
 from depthwise.report.record import Reference, Report
 from depthwise.report.roofs import Box, Roof, place_names, text_box
-from depthwise.runtime.manifest import read_manifest
+from depthwise.runtime.manifest import read_saved
 from depthwise.shipping import Build, ship
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2, "s": 1e3, "µs": 1e-3, "ns": 1e-6}
@@ -118,7 +118,7 @@ def is_rounded(value, text):
 
 
 def test_every_number_stands_in_the_json_that_the_manifest_names(folder, page, figures):
-    assert read_manifest(folder).report == "report.json"
+    assert read_saved(folder).manifest.report == "report.json"
     known = {float(x) for x in leaves(figures) if isinstance(x, int | float)}
     marked = read(page).marked
     assert len(marked) > 60

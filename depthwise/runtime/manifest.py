@@ -173,13 +173,11 @@ class Saved(NamedTuple):
     edited: bool = False
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read manifest.json. Raises ValueError where there is none, or one that we do not know."""
-    return read_saved(directory).manifest
-
-
 def read_saved(directory: Path) -> Saved:
-    """Read manifest.json with its seal. Raises ValueError as `read_manifest` does."""
+    """Read manifest.json with its seal.
+
+    Raises ValueError where there is none, or one that we do not know.
+    """
     path = directory / NAME
     if not path.is_file():
         raise ValueError(
