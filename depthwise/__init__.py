@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from depthwise.families.registry import list_models
+    from depthwise.graph import open_graph, save_graph
+    from depthwise.graph.exporters.onnx import export_onnx
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
@@ -40,10 +42,13 @@ __all__ = [
     "compile",
     "cost",
     "create_model",
+    "export_onnx",
     "lint",
     "list_models",
     "load",
     "load_weights",
+    "open_graph",
+    "save_graph",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
@@ -64,10 +69,13 @@ _HOMES = {
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
+    "export_onnx": "depthwise.graph.exporters.onnx",
     "lint": "depthwise.analysis",
     "list_models": "depthwise.families",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
+    "open_graph": "depthwise.graph",
+    "save_graph": "depthwise.graph",
 }
 
 

@@ -22,7 +22,8 @@ from depthwise.compiler.lowering.views import (
 from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.compiler.schedule.storage import Storage
-from depthwise.graph import Graph, Node, TensorType, Unsupported
+from depthwise.errors import Unsupported
+from depthwise.graph import Graph, Node, TensorType
 from depthwise.runtime.target import Target
 
 Default = Callable[[ConvWorkload, Target], Algorithm]
