@@ -70,7 +70,7 @@ class RuntimeRecord(Record):
         return float(np.percentile(np.concatenate(self.rounds), percent))
 
 
-class NetworkRecord(Record):
+class NetworkResult(Record):
     """One network in every runtime; `weights` is empty for random ones.
 
     `peaks` is the FMA peak of the cores in use, in FLOP/s, measured in each round; `foreign` the
@@ -158,4 +158,4 @@ class BenchRecord(Record):
     software: SoftwareRecord
     threads: int
     tolerance: float
-    networks: tuple[NetworkRecord, ...]
+    networks: tuple[NetworkResult, ...]

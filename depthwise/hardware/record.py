@@ -19,7 +19,7 @@ FORMAT = 2  # 1 did not look at what else ran
 # More than this of a roof, and the roof is wrong; what lies between is the clock's and the core's.
 TOLERANCE = 1.03
 
-Share = Annotated[float, Field(ge=0, le=1)]  # of a peak or of a roof: nothing is above it
+Ratio = Annotated[float, Field(ge=0, le=1)]  # of a peak or of a roof: nothing is above it
 
 Level = Literal["L1", "L2", "L3", "memory"]
 LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "memory")

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from depthwise.bench.record import MachineRecord, NetworkRecord, SoftwareRecord
-from depthwise.hardware.record import Machine, Share
+from depthwise.bench.record import MachineRecord, NetworkResult, SoftwareRecord
+from depthwise.hardware.record import Machine, Ratio
 from depthwise.runtime.manifest import Manifest, Record
 
 FORMAT = 2
@@ -164,7 +164,7 @@ class RuntimeLine(Record):
     median: float
     p10: float
     p90: float
-    share_of_peak: Share | None
+    share_of_peak: Ratio | None
     ratio: float | None
     error: float
 
@@ -176,7 +176,7 @@ class Compared(Record):
     `disturbed` says why its times are no measurement; it is empty where they are.
     """
 
-    found: NetworkRecord | None
+    found: NetworkResult | None
     rounds: int
     lines: tuple[RuntimeLine, ...]
     missing: tuple[str, ...]
@@ -211,10 +211,10 @@ class LayerTimeRecord(Record):
     microseconds: float
     ideal: float | None
     bound: str
-    share: Share
+    share: Ratio
     rate: float
-    of_peak: Share | None
-    of_ideal: Share | None
+    of_peak: Ratio | None
+    of_ideal: Ratio | None
     intensity: float
 
     @model_validator(mode="after")
@@ -229,8 +229,8 @@ class KindTimeRecord(Record):
 
     kind: str
     microseconds: float
-    share: Share
-    macs_share: Share
+    share: Ratio
+    macs_share: Ratio
 
 
 class Profiled(Record):
@@ -248,7 +248,7 @@ class Profiled(Record):
     ideal: float | None
     rate: float
     peak: float
-    of_peak: Share | None
+    of_peak: Ratio | None
     layers: tuple[LayerTimeRecord, ...]
     kinds: tuple[KindTimeRecord, ...]
     machine: Machine | None
