@@ -133,9 +133,9 @@ def test_plain_output_has_a_line_for_what_is_long_alone(capsys):
 TERMINAL = """
 import time
 from depthwise.cli.screen import waiting
-from depthwise.progress import stage, track
+from depthwise.progress import report_progress, track
 with waiting("tuning"):
-    with stage("outer", 2, 30) as advance:
+    with report_progress("outer", 2, 30) as advance:
         for _ in track(range(4), "timing 4 ways", 12):
             time.sleep(0.3)
         advance(1)

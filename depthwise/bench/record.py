@@ -4,19 +4,14 @@ from math import inf
 from statistics import median
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import ConfigDict, computed_field
 
 from depthwise.bench.peers import DIRECT, OURS
+from depthwise.files.record import Record
 from depthwise.hardware.load import Load
 from depthwise.hardware.record import share_of
 
 UNEVEN = 2.0  # a runtime's slow runs to its fast ones: idle, ours 1.04 and PyTorch's up to 1.4
-
-
-class Record(BaseModel):
-    """A part of a file of results, which is never changed."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class MachineRecord(Record):
@@ -46,6 +41,9 @@ class RuntimeRecord(Record):
     `error` is the largest difference from PyTorch's output, of its largest element; `opened` the
     seconds that converting and loading took.
     """
+
+    # `seconds` is written for those who read the file, and not read back
+    model_config = ConfigDict(extra="ignore")
 
     name: str
     versions: dict[str, str]

@@ -5,14 +5,14 @@ from statistics import median
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     field_validator,
 )
+
+from depthwise.files.record import Record
 
 FORMAT = 2  # 1 did not look at what else ran
 
@@ -25,12 +25,6 @@ Level = Literal["L1", "L2", "L3", "memory"]
 LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "memory")
 
 OTHERS = "others"  # in a kernel table, what was found from all kernels without counts of their own
-
-
-class Record(BaseModel):
-    """A part of what was measured: never changed, and nothing in it that we do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Spread(Record):

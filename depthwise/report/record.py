@@ -9,8 +9,9 @@ from typing import Literal
 from pydantic import model_validator
 
 from depthwise.bench.record import MachineRecord, NetworkResult, SoftwareRecord
+from depthwise.files.record import Record
 from depthwise.hardware.record import Machine, Ratio
-from depthwise.runtime.manifest import Manifest, Record
+from depthwise.runtime.manifest import Manifest
 
 FORMAT = 2
 

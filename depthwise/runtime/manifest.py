@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     PositiveInt,
     ValidationError,
 )
+
+from depthwise.files.record import Record
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -25,13 +25,6 @@ ELEMENT_BYTES = {"float32": 4, "uint8": 1}  # as net.h tells types, NET_FLOAT32 
 
 Size = Annotated[int, Field(ge=0, le=2**48)]  # more than any memory holds
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """A part of a file that we write: never changed, and nothing in it that we do not know."""
-
-    # JSON has no infinity: it is written as text, which is read back as the number
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class TensorRecord(Record):
