@@ -4,8 +4,10 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 if TYPE_CHECKING:
     from typing import Any
 
-    from depthwise.analysis import Cost, Finding, lint
-    from depthwise.compiler.pipeline import compile
+    from depthwise.analysis import Cost, Finding
+    from depthwise.analysis.lint import lint
+    from depthwise.compiler.options import CompileOptions
+    from depthwise.compiler.pipeline import compile, compile_graph
     from depthwise.compiler.preparation import Preparation
     from depthwise.errors import (
         BuildError,
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BuildError",
     "CannotRun",
+    "CompileOptions",
     "Cost",
     "DepthwiseError",
     "Finding",
@@ -40,6 +43,7 @@ __all__ = [
     "RunError",
     "Unsupported",
     "compile",
+    "compile_graph",
     "cost",
     "create_model",
     "export_onnx",
@@ -56,6 +60,7 @@ __all__ = [
 _HOMES = {
     "BuildError": "depthwise.errors",
     "CannotRun": "depthwise.errors",
+    "CompileOptions": "depthwise.compiler.options",
     "Cost": "depthwise.analysis",
     "DepthwiseError": "depthwise.errors",
     "Finding": "depthwise.analysis",
@@ -68,6 +73,7 @@ _HOMES = {
     "Unsupported": "depthwise.errors",
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
+    "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
     "export_onnx": "depthwise.graph.exporters.onnx",
     "lint": "depthwise.analysis",

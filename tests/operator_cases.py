@@ -94,7 +94,10 @@ CASES = {
         [X],
     ),
     "roots and powers": (
-        Function(lambda x: (x.abs().sqrt(), (x * x + 1).log(), (x * x + 1).rsqrt(), x**3)), [X],
+        Function(
+            lambda x: (x.abs().sqrt(), (x * x + 1).log(), (x * x + 1).rsqrt(), x**3, x.erf())
+        ),
+        [X],
     ),
     "prelu": (nn.PReLU(6, 0.3), [X]),
     "arithmetic": (

@@ -9,9 +9,10 @@ from PIL import Image
 from torch import nn
 
 from depthwise.bench import record
+from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import calibration, passes
 from depthwise.hardware.load import Load
-from depthwise.shipping import Build, Order, Source
+from depthwise.shipping import Order, Source
 from depthwise.shipping.request import find_images
 from depthwise.shipping.stages import counting
 
@@ -36,7 +37,9 @@ def ordered(base, net=None, **changes):
     source = Source("tiny", {}, "", False, net or tiny(), ((1, 3, 32, 32),))
     images = base / "images"
     found, left_out = find_images(images if images.is_dir() else paint(images))
-    order = Order(source, Build(), base / "out", "depthwise ship", found, left_out, rounds=2)
+    order = Order(
+        source, CompileOptions(), base / "out", "depthwise ship", found, left_out, rounds=2
+    )
     return replace(order, **changes)
 
 

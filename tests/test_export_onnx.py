@@ -30,8 +30,10 @@ from depthwise.graph import (
     ops,
     save_graph,
 )
+from depthwise.graph.attributes import PARAMETERS
 from depthwise.graph.exporters.onnx import export_onnx, file
 from depthwise.graph.exporters.onnx.export import write
+from depthwise.graph.frontends.onnx import read_onnx
 
 TOLERANCE = 1e-5  # of the largest output
 
@@ -81,6 +83,13 @@ def operators(path: Path) -> list[str]:
 
 def test_every_operator_has_a_rule():
     assert set(get_args(ops.Op)) <= set(write.registry)
+
+
+def test_every_function_of_elements_is_equal(path):
+    for function in get_args(ops.Function):
+        op = ops.Activation(function, (0.5, 2.0)[: PARAMETERS.get(function, 0)])
+        positive = [np.abs(x) for x in draw((3, 4))]  # which all have a logarithm and a root
+        assert_equal_to_the_interpreter(one_operator(op, (3, 4), out=(3, 4)), positive, path)
 
 
 @pytest.mark.parametrize("name", [*CASES, *LAYERS])
@@ -159,6 +168,29 @@ def test_what_onnx_says_otherwise_is_equal(name, path):
 def test_local_response_norm_is_one_operator(path):
     export_onnx(nn.LocalResponseNorm(5), path, (1, 8, 4, 4))
     assert operators(path) == ["LRN"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_written_is_read_again(name, path):
+    torch.manual_seed(0)
+    net, shapes = CASES[name]
+    graph = capture(net.eval(), *shapes)
+    export_onnx(graph, path)
+    again, inputs = read_onnx(path), draw(*shapes)
+    assert list(again.inputs.items()) == list(graph.inputs.items())
+    expected, found = interpret(graph, *inputs), interpret(again, *inputs)
+    assert_equal(
+        [found[o.value] for o in again.outputs], [expected[o.value] for o in graph.outputs]
+    )
+
+
+def test_a_network_comes_back_as_it_was(path):
+    graph = capture(dw.create_model("ghostnet", num_classes=3).eval(), (1, 3, 64, 64))
+    export_onnx(graph, path)
+    again = read_onnx(path)
+    expected = [(type(node.op), node.path, node.type) for node in graph]
+    assert [(type(node.op), node.path, node.type) for node in again] == expected
+    assert set(again.constants) == set(graph.constants)
 
 
 # --------------------------------------------------------------------------------- networks

@@ -21,7 +21,7 @@ from depthwise.runtime.library import ALIGNMENT, Code
 from depthwise.runtime.target import find_target
 
 TOLERANCE = 1e-4  # of an output's largest element
-GUARD = 64  # floats before and behind each array that C may touch
+GUARD = 64  # floats before and after each array that C may touch
 FAST = range(40)
 SLOW = range(1000, 1400)
 TOGETHER = 40  # graphs in one library
@@ -115,7 +115,7 @@ def linear_on_rows(behind: str) -> Drawn:
 
 
 FOUND = {
-    **{f"{behind} behind a linear layer on rows": linear_on_rows(behind)
+    **{f"{behind} after a linear layer on rows": linear_on_rows(behind)
        for behind in ("activation", "batch norm", "product")},
 }  # fmt: skip
 

@@ -105,7 +105,7 @@ def test_gridding_is_followed_along_the_paths_of_the_graph():
         assert "7 of 13" in finding.what
     strided = nn.Sequential(dilated(2, 2, 2), conv2d(8, 8, 3, stride=2))
     assert not found(strided, PLANE)
-    # dense layers beside the dilated ones fill the holes, and are the remedy behind them
+    # dense layers beside the dilated ones fill the holes, and are the remedy after them
     assert found(Parallel(2, 4), PLANE)
     assert not found(Parallel(1, 2, 3), PLANE)
     assert not found(nn.Sequential(dilated(2, 2, 2, 1)), PLANE)

@@ -157,7 +157,7 @@ def test_channels_of_scores_gates_and_offsets_do_not_count():
                         conv2d(8, 21), nn.Upsample(scale_factor=2, mode="bilinear"))  # fmt: skip
     assert not found(net, (1, 3, 8, 8), rule="channels")
     assert not found(nn.Sequential(conv2d(3, 1), conv2d(1, 8)), (1, 3, 8, 8), rule="channels")
-    features = conv_norm_act(3, 12)  # behind a norm it is a feature map, though it is the output
+    features = conv_norm_act(3, 12)  # after a norm it is a feature map, though it is the output
     assert found(features, (1, 3, 8, 8), rule="channels")
 
 
@@ -271,7 +271,7 @@ def test_a_bias_that_something_else_reads_is_not_wasted():
 
 
 def bottleneck(in_channels, expanded, out_channels, act):
-    """Return an inverted residual with `act` behind its projection."""
+    """Return an inverted residual with `act` after its projection."""
     net = InvertedResidual(in_channels, expanded, out_channels)
     net.project.append(act)
     return net
@@ -312,7 +312,7 @@ class ActivatedShortcut(nn.Module):
 def test_activation_behind_the_shortcut_of_a_bottleneck():
     (finding,) = found(ActivatedShortcut(), (1, 16, 8, 8), rule="bottleneck-activation")
     assert finding.layer == "leave.conv"
-    assert "behind the shortcut" in finding.what
+    assert "after the shortcut" in finding.what
 
 
 @pytest.mark.parametrize(

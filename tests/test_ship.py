@@ -20,11 +20,12 @@ from depthwise.analysis.tables import render
 from depthwise.bench import layers
 from depthwise.bench import record as bench_record
 from depthwise.bench.record import RuntimeRecord
+from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import Spread, calibration
 from depthwise.report.record import Compared, FindingRecord, LayerTimeRecord, Profiled, Report
 from depthwise.runtime import artifact
 from depthwise.runtime.artifact import STATE
-from depthwise.shipping import STAGES, Build, pipeline, ship
+from depthwise.shipping import STAGES, pipeline, ship
 from depthwise.shipping.pipeline import run_stages
 from depthwise.shipping.request import MOST_IMAGES, find_images
 from depthwise.shipping.stages.comparing import summarise
@@ -254,7 +255,7 @@ def test_random_weights_name_nothing_and_say_so(copied):
 
 
 def test_a_library_for_another_cpu_is_neither_run_nor_timed(tmp_path):
-    order = ordered(tmp_path, build=Build(target="wasm32"))
+    order = ordered(tmp_path, build=CompileOptions(target="wasm32"))
     report = ship(order)
     assert (tmp_path / "out" / "net.wasm").is_file()
     assert report.compiled.manifest.verification is None

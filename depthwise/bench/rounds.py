@@ -122,7 +122,7 @@ class Participant:
 def compare(
     question: Question, peers: Sequence[Runtime], threads: int, rounds: int
 ) -> NetworkResult:
-    """Run a network in our library and in each peer, and return all that was measured.
+    """Run a network in our library and in each peer, interleaved, and return all that was measured.
 
     On one thread our library takes part without Winograd, too, where it has any.
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
@@ -164,7 +164,7 @@ def take_turns(
 ) -> list[RoundConditions]:
     """Give each runtime that works a turn in every round, and measure the peak before each round.
 
-    The order turns by one from round to round, so that none always follows the same neighbour.
+    The order turns by one from round to round, so that no runtime always follows the same one.
     A turn lasts about TURN seconds.
     """
     working = [participant for participant in participants if participant.worker]

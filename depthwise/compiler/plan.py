@@ -11,11 +11,11 @@ from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_de
 from depthwise.compiler.lowering.builder import Default, Lowered
 from depthwise.compiler.lowering.lower import lower_graph
 from depthwise.compiler.lowering.views import Buffer, KernelCall, TensorView
+from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.arena import Arena, find_lives, plan_arena
 from depthwise.compiler.schedule.borders import zero_borders
 from depthwise.compiler.schedule.partition import (
     Group,
-    Optimize,
     Partition,
     Steps,
     partition,

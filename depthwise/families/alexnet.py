@@ -79,7 +79,7 @@ def hidden_layers(in_features: int, num_classes: int) -> nn.Sequential:
 def _classifier(
     stem: nn.Sequential, rows: tuple[Conv, ...], groups: int, num_classes: int
 ) -> Classifier:
-    """Put the layers after the first, and the head, behind `stem`; pooling is exact at 6x6 maps."""
+    """Put the layers after the first, and the head, after `stem`; pooling is exact at 6x6 maps."""
     blocks = nn.Sequential()
     for before, row in pairwise(rows):
         split = groups if row.split else 1

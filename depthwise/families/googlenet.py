@@ -56,7 +56,7 @@ class Release(NamedTuple):
     """What the paper and torchvision do differently with the one table.
 
     `cell` is every convolution, `kernel5x5` what the column #5x5 really has, `pool_after` the
-    kernel of the max pooling behind a row, `response_norm` what stands around the second
+    kernel of the max pooling after a row, `response_norm` what stands around the second
     convolution, `dropout` the share of the last features that training drops.
     """
 
@@ -122,7 +122,7 @@ def googlenet(
 def inception(in_channels: int, row: Inception, cell: Cell, kernel5x5: int = 5) -> Branches:
     """Return an inception module with dimension reductions: figure 2(b), (N, C, H, W) -> row.out.
 
-    1x1 convolutions cut the channels in front of the large kernels and behind the pooling.
+    1x1 convolutions cut the channels in front of the large kernels and after the pooling.
     """
     return Branches(
         conv1x1=cell(in_channels, row.conv1x1),

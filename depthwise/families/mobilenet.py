@@ -175,7 +175,7 @@ Scaling = Literal["paper", "torchvision"]
 
 
 class Variant(NamedTuple):
-    """One of the two tables, and the channels of its hidden layer behind the pooling."""
+    """One of the two tables, and the channels of its hidden layer after the pooling."""
 
     rows: tuple[Bneck, ...]
     hidden: int
@@ -189,7 +189,7 @@ def mobilenet_v3(
     name: str, width: float = 1.0, num_classes: int = 1000, in_channels: int = 3,
     stem_stride: int = 2, output_stride: OutputStride = 32, scaling: Scaling = "paper",
 ) -> Classifier:  # fmt: skip
-    """MobileNetV3. The hidden layer stands behind the pooling (section 5.1, figure 5)."""
+    """MobileNetV3. The hidden layer stands after the pooling (section 5.1, figure 5)."""
     rows, hidden = V3[name]
     scale = partial(scale_channels, width=width)
     cell = partial(conv_norm_act, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01))

@@ -283,8 +283,8 @@ def _(op: ops.Reduce, x):
 
 
 def sigmoid(x: Array) -> Array:
-    """Return 1 / (1 + exp(-x)) without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    """Return 1 / (1 + exp(-x)) without overflow, to the last digits where it is near zero."""
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
 
 FUNCTIONS = {
@@ -309,6 +309,7 @@ FUNCTIONS = {
     "abs": np.abs,
     "negative": np.negative,
     "reciprocal_sqrt": lambda x: 1 / np.sqrt(x),
+    "erf": np.vectorize(erf, otypes=[float]),
 }
 
 

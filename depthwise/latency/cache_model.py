@@ -92,7 +92,7 @@ def _window(step: KernelCall, place: TensorView) -> tuple[int, int]:
 def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], int]]:
     """Return for each step the bytes of each role that come from each level: {(role, level): n}.
 
-    A cache holds what was touched last. A block that comes again after others of so many bytes
+    A cache holds what was touched last. A block that comes again after others of that many bytes
     comes from the nearest cache of at least that size; weights, and all else, count at most as
     many bytes as there are of them. The network runs over and over: what its first step reads was
     last touched in the run before.

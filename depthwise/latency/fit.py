@@ -26,7 +26,7 @@ from depthwise.progress import track
 from depthwise.runtime.target import Target, find_target
 
 SECONDS = 1.2  # that each sample runs
-# Times that its weights and arena are given memory anew: where they lie in it decides what stays in
+# Times that its weights and arena are allocated again: where they lie in it decides what stays in
 # a shared cache. The same layer took 145 us in one place and 181 us in another.
 PLACES = 3
 FRESH = 3600  # seconds, of a calibration

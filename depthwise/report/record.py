@@ -238,10 +238,10 @@ class Profiled(Record):
     """Where the time goes on one thread, in milliseconds; `peak` in GFLOP/s of one core, measured.
 
     `milliseconds` is the sum of the layers, from the same runs, and `library` what the saved one
-    took by turns with them, where it has one thread: that has no clock in it. `ideal` is the sum of
-    what each layer would need at best, `machine` what that is known from, `calibrated` when that
-    was; `contradicted` names the layers that were faster than it allows. `disturbed` says why the
-    times are no measurement.
+    took interleaved with them, where it has one thread: that has no clock in it. `ideal` is the
+    sum of what each layer would need at best, `machine` what that is known from, `calibrated` when
+    that was; `contradicted` names the layers that were faster than it allows. `disturbed` says why
+    the times are no measurement.
     """
 
     milliseconds: float
@@ -267,7 +267,7 @@ class Profiled(Record):
 
 
 class Referenced(Record):
-    """The library beside ResNet-50 on images of the same size, by turns, in milliseconds.
+    """The library beside ResNet-50 on images of the same size, interleaved, in milliseconds.
 
     `time_saved` is how many times longer ResNet-50 takes, pair by pair; `kept` is that of
     `macs_saved`. `disturbed` says why the times are no measurement.

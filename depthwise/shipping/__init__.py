@@ -5,6 +5,6 @@ each) - state (what is kept between them) - pipeline (their order).
 """
 
 from depthwise.shipping.pipeline import STAGES, Stage, ship
-from depthwise.shipping.request import Build, Order, Source
+from depthwise.shipping.request import Order, Source
 
-__all__ = ["STAGES", "Build", "Order", "Source", "Stage", "ship"]
+__all__ = ["STAGES", "Order", "Source", "Stage", "ship"]

@@ -72,6 +72,7 @@ STAGES = (
     Stage(
         "compiled", "compiling and verifying", Compiled, build,
         lambda order: [order.build.chosen.name, order.build.threads, order.build.optimize,
+                       order.build.tune, order.build.cc,
                        hash_files(order.images), order.source.labels],
         stands,
     ),

@@ -9,10 +9,9 @@ from pathlib import Path
 from torch import nn
 from torch.export import ExportedProgram
 
+from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import open_program
-from depthwise.compiler.schedule.partition import Optimize
 from depthwise.graph import Graph, Shape, capture, show
-from depthwise.runtime.target import Target, find_target
 from depthwise.weights import Preprocessing, Pretrained, find_pretrained, imagenet_preprocessing
 
 MOST_IMAGES = 16  # that are looked at: each is verified layer by layer, which takes a second
@@ -84,21 +83,6 @@ class Source:
         return self.pretrained.preprocessing.for_side(self.side)
 
 
-@dataclass(frozen=True)
-class Build:
-    """How the library is built."""
-
-    target: str = "native"
-    threads: int = 1
-    optimize: Optimize = "speed"
-    check_plan: bool = True  # where the target is not this machine
-
-    @property
-    def chosen(self) -> Target:
-        """The target itself."""
-        return find_target(self.target)
-
-
 @dataclass(frozen=True, eq=False)
 class Order:
     """One call of `depthwise ship`: everything that a stage may ask for.
@@ -108,7 +92,7 @@ class Order:
     """
 
     source: Source
-    build: Build
+    build: CompileOptions
     directory: Path
     command: str
     images: tuple[Path, ...] = ()
@@ -118,7 +102,7 @@ class Order:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return the images in a folder and in its folders, by name: one of each folder by turns."""
+    """Return the images in a folder and in its folders, by name: one of each folder in turn."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     groups = (
         sorted(each for each in place.iterdir() if each.suffix.lower() in SUFFIXES)

@@ -232,7 +232,7 @@ def _bias_alone(work: ConvOperands, groups: int, b: LoweringBuilder) -> None:
 
 
 def _phase(position: int, stride: int, dilation: int, kernel: int) -> dict[int, int]:
-    """Return tap -> how many pixels behind its own an output pixel reads, the lowest first."""
+    """Return tap -> how many pixels after its own an output pixel reads, the lowest first."""
     reads = {tap: position - tap * dilation for tap in reversed(range(kernel))}
     return {tap: at // stride for tap, at in reads.items() if at % stride == 0}
 

@@ -38,7 +38,7 @@ def _(op: ops.BatchNorm, node: Node, b: LoweringBuilder) -> None:
 def lower_batch_norm(
     op: ops.BatchNorm, activation: ops.Activation, node: Node, b: LoweringBuilder
 ) -> None:
-    """Append one call: a BatchNorm and the activation behind it."""
+    """Append one call: a BatchNorm and the activation after it."""
     weight, bias, mean, variance = (b.constant(name).astype(float) for name in node.inputs[1:])
     scale = weight / np.sqrt(variance + op.eps)
     x = b.read(node.inputs[0])

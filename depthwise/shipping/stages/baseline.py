@@ -21,7 +21,7 @@ FEWEST, MOST = 3, 200  # runs in a turn
 
 
 def refer(order: Order, report: Report) -> Reference:
-    """Time the library and ResNet-50 by turns, on images of the same size.
+    """Time the library and ResNet-50 interleaved, on images of the same size.
 
     ResNet-50 has random weights and direct convolutions alone: it does the multiply-adds that are
     counted, one for one, in the same kernels and on as many threads.

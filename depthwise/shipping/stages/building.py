@@ -1,6 +1,6 @@
 """The second stage: the library, compiled, verified on random inputs and on the images, saved."""
 
-from depthwise.compiler import pipeline
+from depthwise.compiler.pipeline import compile_network
 from depthwise.report.record import Compiled, Report
 from depthwise.runtime.artifact import SHARED, SOURCE, read_artefact
 from depthwise.shipping.request import Order
@@ -13,11 +13,10 @@ def build(order: Order, _: Report) -> Compiled:
     """
     source, chosen = order.source, order.build.chosen
     prepare = source.preprocessing
-    library = pipeline.compile(
-        source.net, *source.shapes, target=order.build.target, threads=order.build.threads,
-        optimize=order.build.optimize, labels=source.labels, check_plan=order.build.check_plan,
-        samples=[prepare.apply(image) for image in order.images] if prepare else (),
-    )  # fmt: skip
+    samples = [prepare.apply(image) for image in order.images] if prepare else ()
+    library = compile_network(
+        source.net, source.shapes, order.build, samples=samples, labels=source.labels
+    )
     library.save(order.directory)
     check = library.manifest.verification
     return Compiled(

@@ -14,7 +14,7 @@ SLOW = ("torch.compile",)  # to open: minutes; `depthwise bench` has it
 
 
 def compare(order: Order, report: Report) -> Compared:
-    """Time the saved library and the installed peers by turns, each in a process of its own."""
+    """Time the saved library and the installed peers interleaved, each in a process of its own."""
     packages = installed_versions().keys()
     asked = [peer for peer in PEERS if peer.name not in SLOW]
     peers = [peer for peer in asked if packages >= set(peer.packages)]

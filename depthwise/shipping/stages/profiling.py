@@ -1,13 +1,13 @@
 """The fifth stage: where the time goes on one thread, layer by layer, against the ideal."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from depthwise import hardware as machines
 from depthwise.analysis.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile
 from depthwise.bench.worker import time_runs
-from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.pipeline import choose_plan, rewrite
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
 from depthwise.report.record import (
@@ -40,7 +40,7 @@ def profile_layers(order: Order, report: Report) -> Profiled:
     assert report.counted
     known = machines.find() or machines.calibrate()
     graph = rewrite(order.source.graph)
-    plan = make_plan(graph, order.build.chosen, optimize=order.build.optimize)
+    plan = choose_plan(graph, replace(order.build, threads=1))
     found, here = agreed(profile(plan, library=_library(order)), known)
     kinds = _kinds_of_layers(report.counted, order)
     return _summarise(found, kinds, here, _age(known, here))

@@ -25,6 +25,7 @@ ALIKE: dict[str, tuple[str, dict[str, Any]]] = {
     "mish": ("Mish", {}),
     "sqrt": ("Sqrt", {}),
     "exp": ("Exp", {}),
+    "erf": ("Erf", {}),
     "log": ("Log", {}),
     "abs": ("Abs", {}),
     "negative": ("Neg", {}),
@@ -185,14 +186,20 @@ def follows_from_scales(op: ops.Resize, planes: Shape) -> bool:
 
 
 def takes_same_pixels(op: ops.Resize, planes: Shape) -> bool:
-    """Tell whether ONNX's nearest pixels, which lie at i / scale in float32, are those of `op`."""
+    """Tell whether ONNX's nearest pixels, which lie at i / scale, are those of `op`.
+
+    In whatever precision a runtime divides: where the quotient is close to a whole number, it
+    decides which pixel is taken.
+    """
     if op.mode != "nearest":
         return True
     for length, size, step in zip(planes, op.size, op.step, strict=True):
-        at = np.floor(np.arange(size, dtype=np.float32) / np.float32(1 / step)).astype(int)
         ours = resize_axis(np.arange(length), 0, size, step, op)
-        if not np.array_equal(at.clip(0, length - 1), ours):
-            return False
+        scale = np.float32(1 / step)
+        for precision in (np.float32, np.float64):
+            at = np.floor(np.arange(size, dtype=precision) / precision(scale)).astype(int)
+            if not np.array_equal(at.clip(0, length - 1), ours):
+                return False
     return True
 
 

@@ -343,7 +343,7 @@ class Importer:
 
 
 def _viewed(node: fx.Node, packet: str) -> Any:
-    """Return the node in whose memory the result of an operator may lie, None for memory anew."""
+    """Return the node whose memory an operator's result may share, None where it has its own."""
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None
