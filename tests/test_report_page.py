@@ -30,7 +30,7 @@ from depthwise.report.figures import (
 )
 from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.page import render_page
-from depthwise.report.record import Reference, Report
+from depthwise.report.record import BaselineRecord, Report
 from depthwise.report.roofs import Rectangle, Roof, place_names, text_box
 from depthwise.runtime.manifest import read_saved
 from depthwise.shipping import ship
@@ -259,7 +259,7 @@ def test_no_text_of_a_roofline_chart_overprints_another(figures):
 def test_a_busy_machine_is_in_the_headline_and_no_ratio_is_shown_as_a_result(figures):
     report = Report.model_validate(figures)
     calm = {"disturbed": ""}
-    beside = Reference(found=report.referenced.found.model_copy(update=calm))
+    beside = BaselineRecord(found=report.referenced.found.model_copy(update=calm))
     quiet = report.model_copy(update={
         "compared": report.compared.model_copy(update=calm),
         "profiled": report.profiled.model_copy(update=calm), "referenced": beside})  # fmt: skip

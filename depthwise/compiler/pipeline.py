@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 DEFAULT, NAMELESS = CompileOptions(), About()
 
-Stage = Literal["graph", "plan", "c"]
+CompilerStage = Literal["graph", "plan", "c"]
 
 
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
@@ -202,7 +202,7 @@ def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
 
 
 def show_stage(
-    net: "Network", shapes: Sequence[Shape], stage: Stage, options: CompileOptions = DEFAULT
+    net: "Network", shapes: Sequence[Shape], stage: CompilerStage, options: CompileOptions = DEFAULT
 ) -> str:
     """Return the rewritten graph, the plan or the C of a network as text; no library is made."""
     from depthwise.graph import capture  # noqa: PLC0415

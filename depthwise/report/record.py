@@ -282,7 +282,7 @@ class Referenced(Record):
     disturbed: str
 
 
-class Reference(Record):
+class BaselineRecord(Record):
     """What was found beside ResNet-50; None where nothing could be timed."""
 
     found: Referenced | None
@@ -306,7 +306,7 @@ class Report(Record):
     looked: Looked | None = None
     compared: Compared | None = None
     profiled: Profiled | None = None
-    referenced: Reference | None = None
+    referenced: BaselineRecord | None = None
 
     @property
     def disturbed(self) -> dict[str, str]:
