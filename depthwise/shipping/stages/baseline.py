@@ -7,7 +7,6 @@ import torch
 
 from depthwise.bench.exported_model import direct_library
 from depthwise.bench.worker import time_runs
-from depthwise.compiler.pipeline import open_program
 from depthwise.families.registry import construct
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
@@ -15,6 +14,7 @@ from depthwise.report.record import BaselineRecord, Referenced, Report
 from depthwise.runtime.library import Library, load
 from depthwise.shipping.request import Order
 from depthwise.shipping.stages import counting
+from depthwise.sources.source import torch_source
 
 TURN = 0.2  # seconds of runs that each of the two gets in a round
 FEWEST, MOST = 3, 200  # runs in a turn
@@ -47,7 +47,7 @@ def _build_reference(side: int, order: Order) -> Library:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         net = construct(counting.REFERENCE).eval()
-    program = open_program(net, ((1, 3, side, side),))
+    program = torch_source(net, [(1, 3, side, side)]).program
     return direct_library(program, order.build.chosen, order.build.threads)
 
 
