@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SHORT = {"bfloat": "bf", "int": "s"}  # others are known by their first letter
+
 
 @dataclass(frozen=True)
 class DType:
@@ -29,6 +31,12 @@ class DType:
     def bytes(self) -> int:
         """The bytes of one element."""
         return self.bits // 8
+
+    @property
+    def short(self) -> str:
+        """The name as kernels bear it: f32, bf16, s8, u8."""
+        kind = self.name.rstrip("0123456789")
+        return f"{SHORT.get(kind, kind[0])}{self.bits}"
 
     @property
     def is_floating(self) -> bool:
@@ -99,6 +107,7 @@ DTYPES: dict[str, DType] = {
 
 
 FLOAT32 = DTYPES["float32"]  # what kernels compute in
+UINT8 = DTYPES["uint8"]  # what raw images are made of
 LIBRARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.code)
 
 

@@ -7,13 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.lowering.views import (
-    Buffer,
-    KernelCall,
-    Split,
-    TensorView,
-    find_row_span,
-)
+from depthwise.compiler.lowering.views import Buffer, KernelCall, Split, find_row_span
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.streaming import Band, Chain, moves_apart
 
@@ -98,7 +92,7 @@ class Steps:
             for buffer, known in touched.items():
                 frame = self.buffers[buffer].frame
                 by_rows = known and frame is not None and frame.shape[0] == 1
-                if step.outputs > 1 and buffer == step.places[-1].buffer:
+                if len(step.written) > 1 and buffer == step.written[-1].buffer:
                     by_rows = False  # all rows must be done, each once, for their totals
                 first, before = position, True
                 if buffer in uses:
@@ -268,8 +262,8 @@ def _moved_bytes(chain: Chain, bands: Sequence[Band]) -> int:
 def _weight_bytes(chain: Chain) -> int:
     size = chain.buffers[0].element.bytes
     return sum(
-        size * prod(a.shape)
+        size * prod(place.shape)
         for step in chain.steps
-        for a in step.arguments
-        if isinstance(a, TensorView) and a.buffer == 0
+        for place in step.places
+        if place.buffer == 0
     )
