@@ -50,7 +50,7 @@ def mean_along_depth(
     n: Operands, kernel: Numbers, strides: Numbers, pads: Numbers, count_padding: int
 ) -> Value:
     """Pool (N, C, D, H, W) along D only, as PyTorch writes local response normalisation."""
-    down, *across = kernel
+    down, *across = kernel or (1,)
     step, *steps = strides or (1, 1, 1)
     around = list(pads or [0] * 6)
     flat = across == steps == [1, 1] and not any(around[1:3] + around[4:])
