@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 DEFAULT, NAMELESS = CompileOptions(), About()
 
-Stage = Literal["graph", "plan", "c"]
+CompilerStage = Literal["graph", "plan", "c"]
 
 
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
@@ -85,7 +85,6 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         BuildError: The C compiler is missing or fails.
     """
     options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
-    check_inputs(shapes)
     return compile_source(open(net, *shapes), options, samples, preparation, labels)
 
 
@@ -94,6 +93,7 @@ def compile_source(
     preparation: Preparation | None = None, labels: Sequence[str] = (),
 ) -> Library:  # fmt: skip
     """Compile a network that was opened, as `compile` does."""
+    check_inputs(source.shapes)
     about = describe_source(source, labels)
     return compile_graph(source.graph, reference_of(source), options, about, samples, preparation)
 
@@ -183,7 +183,7 @@ def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
     return [np.ascontiguousarray(part, dtype) for part in parts]
 
 
-def show_stage(graph: Graph, stage: Stage, options: CompileOptions = DEFAULT) -> str:
+def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:
     """Return the rewritten graph, the plan or the C of a graph as text; no library is made."""
     graph = rewrite(graph)
     if stage == "graph":
