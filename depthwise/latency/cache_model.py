@@ -13,7 +13,7 @@ BLOCK = 1024  # bytes that are followed together
 
 
 @dataclass(frozen=True)
-class RowSpan:
+class ByteSpan:
     """Bytes that a step touches: `size` of them, in the `span` bytes from `start` of a buffer.
 
     `role` is "weights" for what a network keeps, "written" for a step's output, else "read".
@@ -26,7 +26,7 @@ class RowSpan:
     size: int
 
 
-def touches(step: KernelCall, plan: Plan) -> list[RowSpan]:
+def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
     """Return the bytes that a step touches, an argument each; its outputs come last."""
     found = []
     for name, place in step.arguments.items():
@@ -40,7 +40,7 @@ def touches(step: KernelCall, plan: Plan) -> list[RowSpan]:
         span = min(span, plan.buffers[place.buffer].floats - start)
         share = _share(place)
         found.append(
-            RowSpan(role, place.buffer, FLOAT * start, FLOAT * span, round(FLOAT * span * share))
+            ByteSpan(role, place.buffer, FLOAT * start, FLOAT * span, round(FLOAT * span * share))
         )
     return found
 

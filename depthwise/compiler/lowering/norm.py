@@ -4,7 +4,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.axes import (
-    Axes,
+    Loops,
     axes_of,
     loops,
     merged,
@@ -21,7 +21,7 @@ from depthwise.graph import Node, Shape, ops
 REDUCE = ("mean", "sum", "max", "min")  # numbered as in kernels/reduce.h
 
 
-def reduced(axes: Axes) -> Axes:
+def reduced(axes: Loops) -> Loops:
     """Return the axes to reduce over, in order; merged only where that makes a longer packed run.
 
     Apart they keep a long sum in parts, which loses less of its last digits.
@@ -91,8 +91,8 @@ def _(op: ops.LayerNorm, node: Node, b: LoweringBuilder) -> None:
 
 def normalize(
     b: LoweringBuilder,
-    kept: Axes,
-    inside: Axes,
+    kept: Loops,
+    inside: Loops,
     eps: float,
     places: tuple[TensorView, TensorView, TensorView, TensorView],
 ) -> None:
@@ -108,7 +108,7 @@ def normalize(
     )  # fmt: skip
 
 
-def inner_loops(axes: Axes, *operands: str) -> dict[str, tuple[int, ...]]:
+def inner_loops(axes: Loops, *operands: str) -> dict[str, tuple[int, ...]]:
     """Return the four sizes "m" of what is reduced, and each operand's strides along it."""
     found = loops(axes, 4, *operands)
     return {"m": found["n"], **{f"{name}_inner": found[f"{name}_stride"] for name in operands}}

@@ -151,7 +151,7 @@ class KernelCall:
         """Return the call with other arguments in place of those of these names."""
         return replace(self, arguments=self.row.bind({**self.arguments, **arguments}))
 
-    def split(self, axis: "Axis") -> "Split | None":
+    def split(self, axis: "SplitAxis") -> "Split | None":
         """Return the way to do the step in parts along an axis, None where there is none."""
         return next((split for split in self.splits if split.axis == axis), None)
 
@@ -224,7 +224,7 @@ def find_row_span(reach: RowAccess, buffer: Buffer) -> RowSpan | None:
     )  # fmt: skip
 
 
-Axis = Literal["rows", "channels"]
+SplitAxis = Literal["rows", "channels"]
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class Split:
     touches of the images that it reads and writes: then it can be streamed in bands of rows.
     """
 
-    axis: Axis
+    axis: SplitAxis
     length: int
     part: Callable[[int, int], KernelCall]
     grain: int = 1
