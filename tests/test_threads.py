@@ -13,7 +13,7 @@ from torchvision.ops import DeformConv2d
 
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
-from depthwise.compiler.lowering.axes import copy_loops
+from depthwise.compiler.lowering.loops import copy_loops
 from depthwise.compiler.lowering.views import KernelCall, TensorView
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan

@@ -3,16 +3,16 @@
 import numpy as np
 
 from depthwise.compiler.fused_ops import takes_plane_mean
-from depthwise.compiler.lowering.axes import (
+from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
+from depthwise.compiler.lowering.loops import (
     Loops,
-    axes_of,
     loops,
+    loops_of,
     merged,
     ordered,
     strides_in_order,
 )
-from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.pool import lower_plane_mean
 from depthwise.compiler.lowering.views import KernelCall, TensorView, by_rows
@@ -46,7 +46,7 @@ def lower_batch_norm(
     along = tuple(int(axis == 1) for axis in range(len(x.shape)))
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
-        axes = merged(ordered(axes_of(x.shape, x.strides, along, y.strides), operand=2))
+        axes = merged(ordered(loops_of(x.shape, x.strides, along, y.strides), operand=2))
         return b.step(
             "f32_batch_norm", **loops(axes, 4, "x", "p", "y"), activation=activation, x=x,
             scale=scales, shift=shifts, y=y,
@@ -65,8 +65,8 @@ def _(op: ops.GroupNorm, node: Node, b: LoweringBuilder) -> None:
     y = b.write(node)
     # the channel axis in two: groups, and the channels of one
     (n, c, *pixels) = zip(x.shape, x.strides, y.strides, strict=True)
-    kept = axes_of((n[0], op.groups), (n[1], size * c[1]), (0, size), (n[2], size * c[2]))
-    inside = axes_of((size, *(p[0] for p in pixels)), (c[1], *(p[1] for p in pixels)),
+    kept = loops_of((n[0], op.groups), (n[1], size * c[1]), (0, size), (n[2], size * c[2]))
+    inside = loops_of((size, *(p[0] for p in pixels)), (c[1], *(p[1] for p in pixels)),
                      (1, *(0 for _ in pixels)), (c[2], *(p[2] for p in pixels)))  # fmt: skip
     normalize(b, kept, inside, op.eps, (x, weight, bias, y))
 
@@ -84,8 +84,8 @@ def _(op: ops.LayerNorm, node: Node, b: LoweringBuilder) -> None:
     weight, bias = (b.weights(data.transpose(order)) for data in filled)
     along = strides_in_order(shape, order)
     y = b.write(node)
-    kept = axes_of(x.shape[:split], x.strides[:split], (0,) * split, y.strides[:split])
-    inside = axes_of(shape, strides, along, y.strides[split:])
+    kept = loops_of(x.shape[:split], x.strides[:split], (0,) * split, y.strides[:split])
+    inside = loops_of(shape, strides, along, y.strides[split:])
     normalize(b, kept, inside, op.eps, (x, weight, bias, y))
 
 
@@ -122,8 +122,8 @@ def _(op: ops.Reduce, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     axes = [axis for axis in range(len(x.shape)) if axis not in op.axes]
     to = [y.strides[axis] for axis in axes] if op.keep else list(y.strides)
-    kept = axes_of(_take(x.shape, axes), _take(x.strides, axes), tuple(to))
-    inside = axes_of(_take(x.shape, op.axes), _take(x.strides, op.axes))
+    kept = loops_of(_take(x.shape, axes), _take(x.strides, axes), tuple(to))
+    inside = loops_of(_take(x.shape, op.axes), _take(x.strides, op.axes))
     b.call(
         "f32_reduce", function=REDUCE.index(op.function),
         **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
@@ -139,7 +139,7 @@ def _take(values: Shape, axes: list[int] | tuple[int, ...]) -> Shape:
 def _(op: ops.Softmax, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     others = [axis for axis in range(len(x.shape)) if axis != op.axis]
-    kept = axes_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))
+    kept = loops_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))
     b.call(
         "f32_softmax", **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
         count=x.shape[op.axis], x_step=x.strides[op.axis], y_step=y.strides[op.axis], x=x, y=y,

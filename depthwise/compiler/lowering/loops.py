@@ -25,7 +25,7 @@ Loops = list[Loop]
 COPY_AXES = 6  # of f32_copy
 
 
-def axes_of(shape: Shape, *operands: Shape) -> Loops:
+def loops_of(shape: Shape, *operands: Shape) -> Loops:
     """Return the axes of other than one element, from each operand's strides along `shape`."""
     return [
         Loop(size, strides)
@@ -58,7 +58,7 @@ def portions(rank: int, *places: TensorView) -> Iterator[tuple[TensorView, ...]]
     They are cut along the shortest axis, one element at a time.
     """
     shape = places[-1].shape
-    axes = axes_of(shape, *(place.strides for place in places))
+    axes = loops_of(shape, *(place.strides for place in places))
     if len(merged(ordered(axes, operand=len(places) - 1))) <= rank:
         yield places
         return
@@ -97,7 +97,7 @@ def copy_loops(shape: Shape, source: Shape, target: Shape) -> dict[str, tuple[in
     The axis along which the target is packed comes last, and next to it the one along which the
     source is: the kernel copies, or transposes, planes of these two.
     """
-    axes = merged(ordered(axes_of(shape, source, target), operand=1))
+    axes = merged(ordered(loops_of(shape, source, target), operand=1))
     if axes and axes[-1].strides[0] != 1:
         packed = [axis for axis in axes[:-1] if axis.strides[0] == 1]
         rest = [axis for axis in axes[:-1] if axis not in packed]
