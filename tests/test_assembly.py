@@ -13,7 +13,7 @@ import torch
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.lowering.algorithms import direct_only
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.toolchain.build import find_compiler

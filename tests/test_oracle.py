@@ -11,7 +11,8 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler import pipeline
-from depthwise.compiler.lowering.views import Buffer, KernelCall, RowAccess, RowSpan
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, RowSpan
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.arena import Arena, align
@@ -273,7 +274,7 @@ def test_threads_that_do_not_meet(graph: Graph, monkeypatch, everything_is_strea
 
 def without_sharing(plan: Plan) -> Plan:
     """Return a plan whose buffers share no bytes."""
-    sizes = {buffer: align(4 * plan.buffers[buffer].floats) for buffer in plan.arena.offsets}
+    sizes = {buffer: align(plan.buffers[buffer].bytes) for buffer in plan.arena.offsets}
     ends = dict(zip(sizes, accumulate(sizes.values()), strict=True))
     offsets = {buffer: ends[buffer] - sizes[buffer] for buffer in sizes}
     return replace(plan, arena=Arena(offsets, sum(sizes.values())))

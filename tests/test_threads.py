@@ -13,8 +13,9 @@ from torchvision.ops import DeformConv2d
 
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.loops import copy_loops
-from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.threads import BufferArea, Divider, Share, conflict, cut, divide

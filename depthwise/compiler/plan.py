@@ -9,8 +9,9 @@ import numpy as np
 
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
 from depthwise.compiler.lowering.builder import Default, Lowered
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.lower import lower_graph
-from depthwise.compiler.lowering.views import Buffer, KernelCall, TensorView
+from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.arena import Arena, find_lives, plan_arena
 from depthwise.compiler.schedule.borders import zero_borders

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.hardware.record import LEVELS, Level
 

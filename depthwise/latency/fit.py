@@ -12,7 +12,7 @@ import torch
 
 from depthwise.compiler.autotune.step_timer import Clocked, build_clocked
 from depthwise.compiler.kernels import KERNELS
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.work import Quantities

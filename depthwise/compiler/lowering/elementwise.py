@@ -5,6 +5,7 @@ from typing import cast
 
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, by_channels, by_rows
 from depthwise.compiler.lowering.loops import (
     broadcast,
     loops,
@@ -16,7 +17,7 @@ from depthwise.compiler.lowering.loops import (
     strides_in_order,
 )
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.views import KernelCall, TensorView, by_channels, by_rows
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, Shape, ops
 
 # numbered as in kernels/elementwise.h, where prelu is one more

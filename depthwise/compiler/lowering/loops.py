@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from depthwise.compiler.lowering.views import Number, TensorView
+from depthwise.compiler.lowering.calls import Number
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.errors import Unsupported
 from depthwise.graph import Shape
 

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import Table, pixel_strides
 from depthwise.compiler.lowering.loops import (
     COPY_AXES,
     broadcast,
@@ -19,13 +20,7 @@ from depthwise.compiler.lowering.loops import (
     run_loops,
 )
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.views import (
-    Table,
-    TensorView,
-    is_canonical,
-    pixel_strides,
-    reshaped,
-)
+from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
 from depthwise.graph import Node, Shape, ops
 
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)

@@ -4,6 +4,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, by_rows
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.loops import (
     Loops,
@@ -15,7 +16,7 @@ from depthwise.compiler.lowering.loops import (
 )
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.pool import lower_plane_mean
-from depthwise.compiler.lowering.views import KernelCall, TensorView, by_rows
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, Shape, ops
 
 REDUCE = ("mean", "sum", "max", "min")  # numbered as in kernels/reduce.h

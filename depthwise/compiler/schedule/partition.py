@@ -7,7 +7,8 @@ from functools import cached_property
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.lowering.views import Buffer, KernelCall, Split, find_row_span
+from depthwise.compiler.lowering.calls import KernelCall, Split, find_row_span
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.streaming import Band, Chain, moves_apart
 

@@ -9,14 +9,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.lowering.views import (
-    Buffer,
-    KernelCall,
-    RowAccess,
-    Split,
-    TensorView,
-    find_row_span,
-)
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, find_row_span
+from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
 
 Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time

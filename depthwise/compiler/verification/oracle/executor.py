@@ -17,7 +17,8 @@ from math import prod
 
 import numpy as np
 
-from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.verification.oracle import arithmetic, convolution, movement, planes  # noqa: F401
 from depthwise.compiler.verification.oracle.meanings import MEANINGS, CallArguments
