@@ -9,7 +9,7 @@ from torch import nn
 
 from depthwise.compiler.lowering.loops import Loop, copy_loops, loops_of, merged
 from depthwise.compiler.lowering.movement import common_axes
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops
 from depthwise.graph.infer import infer_shape

@@ -17,7 +17,8 @@ from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.loops import copy_loops
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.threads import BufferArea, Divider, Share, conflict, cut, divide
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
