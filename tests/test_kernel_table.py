@@ -12,7 +12,7 @@ from kernel_harness import PREAMBLE, with_headers
 
 from depthwise.compiler.codegen.emit import emit, needed_headers
 from depthwise.compiler.kernels import KERNELS, Kernel, Parameter
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import ops
 from depthwise.graph.ops import Padding
 from depthwise.kernels import source
