@@ -34,7 +34,7 @@ from depthwise.graph.attributes import PARAMETERS
 from depthwise.graph.exporters.onnx import file
 from depthwise.graph.exporters.onnx.export import write
 from depthwise.graph.frontends.onnx import read_onnx
-from depthwise.sources.exporting import export_onnx
+from depthwise.sources.export import export_onnx
 
 TOLERANCE = 1e-5  # of the largest output
 

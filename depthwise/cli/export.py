@@ -37,7 +37,7 @@ def export(
     check_folder("--out", path)
     with waiting(f"exporting {network}"):
         from depthwise.graph import save_graph  # noqa: PLC0415
-        from depthwise.graph.exporters.onnx import export_onnx  # noqa: PLC0415
+        from depthwise.sources.export import export_onnx  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
         shapes, asked = parse_shapes(shape), parse_settings(settings)

@@ -44,9 +44,9 @@ def _step(number: int, step: KernelCall, plan: Plan) -> tuple[str, ...]:
     read = [place for place in step.places if place not in step.written]
     values = [place for place in read if plan.buffers[place.buffer].space != "weights"]
     weights = FLOAT * sum(prod(p.shape) for p in read if p not in values)
-    how = [in_line(step.comment), *map(_say, step.arguments)]
+    how = [in_line(step.comment), *map(_say, step.arguments.values())]
     return (
-        str(number), in_line(step.path or step.name), step.kernel.removeprefix("f32_"),
+        str(number), in_line(step.path or step.name), step.row.name,
         in_shape(values[0].shape) if values else "", in_shape(step.written[0].shape),
         _rows(step, plan), in_units(weights, "B") if weights else "", _names(values, plan),
         _names(step.written, plan), ", ".join(filter(None, how)),
@@ -67,7 +67,7 @@ def _rows(step: KernelCall, plan: Plan) -> str:
     """Return how many rows of its value a step makes, where it is a band of them."""
     whole = plan.graph.type(step.name).shape if step.name else ()
     made = step.written[0].shape
-    if len(whole) != 4 or len(made) != 4 or step.outputs > 1:
+    if len(whole) != 4 or len(made) != 4 or len(step.written) > 1:
         return ""
     rows = made[2] * made[3] // whole[3]  # pixels may lie in one row for the kernel
     return f"{rows} of {whole[2]}" if 0 < rows < whole[2] else ""

@@ -11,16 +11,18 @@ import numpy as np
 import torch
 
 from depthwise.compiler.autotune.step_timer import Clocked, build_clocked
+from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.work import Quantities
 from depthwise.graph import capture
 from depthwise.hardware.calibration import calibrate, keep
 from depthwise.hardware.load import Watch
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import LEVELS, OTHERS, KernelPrices, KernelTable, Machine
 from depthwise.latency.calibration_networks import SAMPLES, Sample
-from depthwise.latency.features import COUNTS, Quantities, plain, quantities
+from depthwise.latency.features import plain, quantities
 from depthwise.latency.least_squares import bounded_least_squares
 from depthwise.progress import track
 from depthwise.runtime.target import Target, find_target
@@ -119,7 +121,9 @@ def _gflops(probes: Probes) -> float:
 def make_table(machine: Machine, rows: Sequence[Timed]) -> KernelTable:
     """Find the prices of each kernel, and those of others, from timed steps."""
     kernels = {kernel: [row for row in rows if row[0] == kernel] for kernel, *_ in rows}
-    others = [(OTHERS, plain(found), time) for name, found, time in rows if name not in COUNTS]
+    others = [
+        (OTHERS, plain(found), time) for name, found, time in rows if KERNELS[name].count is None
+    ]
     found = [_prices(machine, name, own) for name, own in (*kernels.items(), (OTHERS, others))]
     return KernelTable(
         code=code_digest(), calibrated=machine.date, gflops=machine.gflops, kernels=tuple(found)

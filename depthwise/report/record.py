@@ -238,8 +238,9 @@ class Profiled(Record):
 
     `milliseconds` is the sum of the layers, from the same runs, and `library` what the saved one
     took interleaved with them, where it has one thread: that has no clock in it. `ideal` is the
-    sum of what each layer would need at best, `machine` what that is known from, `calibrated` when that
-    was; `contradicted` names the layers that were faster than it allows. `disturbed` says why the
+    sum of what each layer would need at best, `machine` what that is known from, `calibrated`
+    when that was; `contradicted` names the layers that were faster than it allows. `disturbed`
+    says why the
     times are no measurement.
     """
 

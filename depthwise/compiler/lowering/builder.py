@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload
-from depthwise.compiler.lowering.axes import COPY_AXES, copy_numbers, portions
+from depthwise.compiler.lowering.axes import COPY_AXES, copy_loops, portions
 from depthwise.compiler.lowering.views import (
     Argument,
     Buffer,
@@ -187,28 +187,28 @@ class LoweringBuilder:
         return self._algorithms[layer]
 
     def step(
-        self, kernel: str, *arguments: Argument, comment: str = "",
-        layer: ConvWorkload | None = None, outputs: int = 1,
+        self, kernel: str, comment: str = "", layer: ConvWorkload | None = None, /,
+        **arguments: Argument,
     ) -> KernelCall:  # fmt: skip
         """Return a call of a kernel with literals and places, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")
-        return KernelCall(kernel, arguments, name, path, comment, layer, outputs)
+        return KernelCall(kernel, arguments, name, path, comment, layer)
 
     def append(self, step: KernelCall, *splits: Split | None) -> None:
         """Append a step, and the ways to do it in parts; None where a way is not open."""
         self.steps.append(replace(step, splits=tuple(split for split in splits if split)))
 
-    def call(self, kernel: str, *arguments: Argument, comment: str = "") -> None:
+    def call(self, kernel: str, /, **arguments: Argument) -> None:
         """Append a call of a kernel that is done in one."""
-        self.append(self.step(kernel, *arguments, comment=comment))
+        self.append(self.step(kernel, **arguments))
 
     def copy(self, source: TensorView, target: TensorView, comment: str = "") -> None:
         """Append a copy of a place into another of the same shape."""
         assert source.shape == target.shape
 
         def part(x: TensorView, y: TensorView) -> KernelCall:
-            numbers = copy_numbers(x.shape, x.strides, y.strides)
-            return self.step("f32_copy", *numbers, x, y, comment=comment)
+            loops = copy_loops(x.shape, x.strides, y.strides)
+            return self.step("f32_copy", comment, **loops, x=x, y=y)
 
         for places in portions(COPY_AXES, source, target):
             self.append(part(*places), by_rows(part, *places))

@@ -7,14 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.lowering.views import (
-    FLOAT,
-    Buffer,
-    KernelCall,
-    Split,
-    TensorView,
-    find_row_span,
-)
+from depthwise.compiler.lowering.views import FLOAT, Buffer, KernelCall, Split, find_row_span
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.streaming import Band, Chain, moves_apart
 
@@ -99,7 +92,7 @@ class Steps:
             for buffer, known in touched.items():
                 frame = self.buffers[buffer].frame
                 by_rows = known and frame is not None and frame.shape[0] == 1
-                if step.outputs > 1 and buffer == step.places[-1].buffer:
+                if len(step.written) > 1 and buffer == step.written[-1].buffer:
                     by_rows = False  # all rows must be done, each once, for their totals
                 first, before = position, True
                 if buffer in uses:
@@ -268,8 +261,5 @@ def _moved_bytes(chain: Chain, bands: Sequence[Band]) -> int:
 
 def _weight_bytes(steps: Sequence[KernelCall]) -> int:
     return sum(
-        FLOAT * prod(a.shape)
-        for step in steps
-        for a in step.arguments
-        if isinstance(a, TensorView) and a.buffer == 0
+        FLOAT * prod(place.shape) for step in steps for place in step.places if place.buffer == 0
     )

@@ -49,10 +49,7 @@ def separate_scratch(
     def with_own(step: KernelCall) -> KernelCall:
         if step.origin is None or not any(place.buffer in scratch for place in step.places):
             return step
-        arguments = tuple(
-            own(a) if isinstance(a, TensorView) and a.buffer in scratch else a
-            for a in step.arguments
-        )
-        return replace(step, arguments=arguments)
+        views = {n: a for n, a in step.arguments.items() if isinstance(a, TensorView)}
+        return step.with_arguments(**{n: own(a) for n, a in views.items() if a.buffer in scratch})
 
     return [tuple(tuple(map(with_own, part)) for part in region) for region in regions]

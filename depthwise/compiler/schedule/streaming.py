@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from depthwise.compiler.lowering.axes import copy_numbers
+from depthwise.compiler.lowering.axes import copy_loops
 from depthwise.compiler.lowering.views import (
     FLOAT,
     Buffer,
@@ -232,8 +232,11 @@ def _open_window(chain: Chain, buffer: int, window: int, base: int, rows: int) -
         return []
     first = chain.steps[0]
     place = TensorView(window, 0, (rows * frame.row,), (1,))
-    numbers = (1, rows - above, frame.shape[3], frame.pixel, above, 0, left, right)
-    return [KernelCall("f32_fill_border", (*numbers, place), first.name, first.path, "window")]
+    arguments = {
+        "images": 1, "rows": rows - above, "width": frame.shape[3], "channels": frame.pixel,
+        "top": above, "bottom": 0, "left": left, "right": right, "y": place,
+    }  # fmt: skip
+    return [KernelCall("f32_fill_border", arguments, first.name, first.path, "window")]
 
 
 def _advance(
@@ -251,16 +254,14 @@ def _advance(
     kept = before.windows[buffer].written - now.base + 1 if before else 0
     if shift and kept > 0:
         old, new = rows(shift, kept), rows(0, kept)
-        numbers = copy_numbers(old.shape, old.strides, new.strides)
-        steps.append(
-            KernelCall("f32_copy", (*numbers, old, new), first.name, first.path, "kept rows")
-        )
+        moved = {**copy_loops(old.shape, old.strides, new.strides), "x": old, "y": new}
+        steps.append(KernelCall("f32_copy", moved, first.name, first.path, "kept rows"))
     below = frame.border.top + frame.shape[2]
     if now.top >= below:
         start = max(below, now.base)
         place = rows(start - now.base, now.top - start + 1)
-        numbers = (1, 1, 1, place.shape[0], 0, 0, 0, 0.0)
-        steps.append(KernelCall("f32_fill", (*numbers, place), first.name, first.path, "border"))
+        once = {"n": (1, 1, 1), "count": place.shape[0], "y_stride": (0, 0, 0), "value": 0.0}
+        steps.append(KernelCall("f32_fill", {**once, "y": place}, first.name, first.path, "border"))
     return steps
 
 
@@ -273,5 +274,5 @@ def _seen(step: KernelCall, chain: Chain, windows: Mapping[int, int], band: Band
         skipped = band.windows[place.buffer].base * chain.row(place.buffer)
         return replace(place, buffer=windows[place.buffer], offset=place.offset - skipped)
 
-    arguments = tuple(moved(a) if isinstance(a, TensorView) else a for a in step.arguments)
-    return replace(step, arguments=arguments, splits=())
+    places = {n: moved(a) for n, a in step.arguments.items() if isinstance(a, TensorView)}
+    return replace(step.with_arguments(**places), splits=())

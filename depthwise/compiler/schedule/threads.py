@@ -22,12 +22,12 @@ from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
 
 Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time
 
-# Estimates in nanoseconds; they only have to rank the ways to divide a step. Two cores that share
-# no cache meet in 400 ns, and hand data over at about 8 bytes a nanosecond.
+# Estimates in nanoseconds; they only have to rank the ways to divide a step (that of a multiply-add
+# is in the table of kernels). Two cores that share no cache meet in 400 ns, and hand data over at
+# about 8 bytes a nanosecond.
 MEETING = 400.0
 FOREIGN = 1 / 8  # a byte that another core has written
 ELEMENT = 1 / 10  # an element read or written by a step without multiply-adds
-MAC, DEPTHWISE_MAC = 1 / 8, 1 / 4  # a multiply-add, for one lane
 
 BEAM = 8  # divisions of the steps so far that are kept
 
@@ -172,7 +172,7 @@ class Divider:
         boxes = self._part_boxes(step, split, part, (start, stop))
         touched, written = (
             tuple(box for group in groups for box in group)
-            for groups in (boxes, boxes[-step.outputs :])
+            for groups in (boxes, boxes[-len(step.written) :])
         )
         return Share((part,), touched, written, time * (stop - start) / split.length)
 
@@ -180,7 +180,8 @@ class Divider:
         """Return the shares of a chain that is streamed in `parts`, each of some rows."""
         rows = chain.splits[-1]
         *before, last = chain.steps
-        touched = tuple(box for step in chain.steps for box in self._boxes(step.places[:-1]))
+        places = (p for step in chain.steps for p in (*step.read, *step.written[:-1]))
+        touched = self._boxes(tuple(places))
         on_the_way = tuple(box for step in before for box in self._boxes(step.written))
         on_the_way += self._boxes(last.written[:-1])
         time = sum(map(self._time, chain.steps))
@@ -194,10 +195,9 @@ class Divider:
 
     def _time(self, step: KernelCall) -> float:
         """Return about how many nanoseconds a step takes."""
-        written = step.places[-1]
-        weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
-        if step.kernel in ("f32_conv", "f32_depthwise", "f32_deform_conv", "f32_winograd"):
-            each = DEPTHWISE_MAC if step.kernel == "f32_depthwise" else MAC
+        if each := step.row.multiply_add:
+            written = step.written[-1]
+            weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
             return weights * prod(written.shape) / written.shape[1] * each / self.lanes
         return ELEMENT * sum(prod(place.shape) for place in step.places)
 

@@ -313,31 +313,3 @@ class Pointer:
     def keep(self, make: Callable[[], Array], *key: int) -> Array:
         """Return what `make` makes of the weights here, from earlier where it was the same."""
         return self.memory.keep((self.offset, *key), make)
-
-
-class Arguments:
-    """The arguments of a call by their names in C; one that is a word of Python ends with _."""
-
-    def __init__(self, lanes: int, values: Mapping[str, Any]):
-        self.lanes = lanes
-        self._values = values
-
-    def __getattr__(self, name: str) -> Any:
-        return self._values[name.rstrip("_")]
-
-    def pointer(self, name: str) -> Pointer:
-        """Return the place that a name points to; for names that are those of numbers, too."""
-        return self._values[name]
-
-    def table(self, name: str) -> tuple[int, ...]:
-        """Return the numbers of a table."""
-        return self._values[name].values
-
-    def numbers(self, prefix: str, count: int) -> tuple[int, ...]:
-        """Return the arguments that are named with a prefix and a number: n0, n1, n2."""
-        return tuple(self._values[f"{prefix}{i}"] for i in range(count))
-
-    def strides(self, prefix: str) -> tuple[int, int, int, int]:
-        """Return what lies between images, rows, pixels and channels of `prefix`."""
-        image, row, pixel = (self._values[f"{prefix}_{axis}"] for axis in ("image", "row", "pixel"))
-        return image, row, pixel, 1

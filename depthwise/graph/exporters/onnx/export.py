@@ -38,5 +38,5 @@ def convert(graph: Graph) -> OnnxGraph:
         writer.finish(result, written.values[node.name])
     for output, name in zip(graph.outputs, written.outputs, strict=True):
         if written.values[output.value] != name:  # an input, a constant, or returned twice
-            written.add("Identity", [written.values[output.value]], name, f"{name}/Identity")
+            written.add("Identity", [written.values[output.value]], name)
     return written

@@ -1,10 +1,11 @@
-"""`dw.export_onnx`: whatever `dw.open` takes, as an ONNX file."""
+"""`dw.export_onnx`: whatever can be opened, as an ONNX file."""
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthwise.graph import Shape
-from depthwise.graph.exporters import onnx
+from depthwise.graph.passes.local_response_norm import recompose_local_response_norm
 from depthwise.sources.opening import open
 
 if TYPE_CHECKING:
@@ -19,12 +20,20 @@ def export_onnx(net: "Network", path: str | PathLike[str], *shapes: Shape) -> No
     file beside it, `path` with .data added. Needs the package onnx: pip install 'depthwise[onnx]'.
 
     Args:
-        net: A module, an ExportedProgram, a graph, or whatever else `dw.open` takes or returns.
+        net: Whatever `dw.open` takes: a module, an ExportedProgram, a graph, the name or the file
+            of a network.
         path: The file to write; one that is there is replaced.
-        *shapes: The shape of each input, (N, C, H, W); left out where the network brings its own.
+        shapes: The shape of each input, (N, C, H, W); only a module needs them.
 
     Raises:
         ValueError: Shapes or a file that do not fit, or onnx is not installed.
         Unsupported: The operator is named that cannot be captured, or that ONNX cannot say.
     """
-    onnx.export_onnx(open(net, *shapes).graph, path)
+    try:
+        from depthwise.graph.exporters.onnx.export import export_graph  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise ValueError("export to ONNX needs onnx: pip install 'depthwise[onnx]'") from None
+    graph = open(net, *shapes).graph
+    export_graph(recompose_local_response_norm(graph), Path(path))
