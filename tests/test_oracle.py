@@ -11,7 +11,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler import pipeline
-from depthwise.compiler.lowering.views import FLOAT, Buffer, KernelCall, RowAccess, RowSpan
+from depthwise.compiler.lowering.views import Buffer, KernelCall, RowAccess, RowSpan
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.arena import Arena, align
@@ -305,7 +305,7 @@ def test_buffers_that_lie_over_each_other(graph: Graph):
     step = next(step for step in plan.steps if step.kernel == "f32_depthwise")
     read, written = (step.arguments[name].buffer for name in ("in", "out"))
     offsets = {**plan.arena.offsets, written: plan.arena.offsets[read] + 64}
-    arena = Arena(offsets, max(offsets[b] + FLOAT * plan.buffers[b].floats for b in offsets))
+    arena = Arena(offsets, max(offsets[b] + plan.buffers[b].bytes for b in offsets))
     with pytest.raises(Mismatch, match=r"lie over|nobody has written"):
         check_plan(replace(plan, arena=arena))
 

@@ -1,8 +1,8 @@
-"""The table of kernels: of each its C name, its arguments, and what work a call of it is.
+"""The table of kernels: the C name of each, its arguments, and how much work a call of it is.
 
-Lowering builds calls from it, `emit` writes them, threads, streams and the estimates of time ask it
-what a call does; none of them knows a kernel by its name. The C is in depthwise/kernels/, and
-tests/test_kernel_table.py holds the two together.
+Lowering builds calls that are held to it and `emit` writes them. Threads, streaming and the
+estimates of time ask it what a call does: none of them knows a kernel by its name. The C is in
+depthwise/kernels/; tests/test_kernel_table.py compares it with the table.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,10 +12,7 @@ from typing import Any, Literal
 
 from depthwise.compiler import work
 from depthwise.compiler.work import Arguments, Quantities
-
-FLOAT32, UINT8 = "float32", "uint8"
-PREFIXES = {FLOAT32: "f32", UINT8: "u8"}  # of the names of kernels that compute with a type
-C_TYPES = {FLOAT32: "float", UINT8: "unsigned char"}
+from depthwise.graph.dtypes import FLOAT32, UINT8, DType
 
 Kind = Literal["int", "float", "table", "activation", "epilogue", "read", "scratch", "written"]
 POINTERS = ("read", "scratch", "written")
@@ -32,14 +29,14 @@ MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1 / 8, 1 / 4
 class Parameter:
     """One argument of a kernel: a member of its struct, or a pointer to values of a `dtype`.
 
-    A pointer is read, written, or scratch that is both and holds nothing after the call; one that
-    is read may be null. `length` is that of an array, 0 of a single number.
+    A pointer is read, written, or scratch: memory that the kernel works in, with nothing of use in
+    it before or after the call. `length` is that of an array, 0 for a single number.
     """
 
     name: str
     kind: Kind
     length: int = 0
-    dtype: str = FLOAT32
+    dtype: DType = FLOAT32
 
     @property
     def is_pointer(self) -> bool:
@@ -51,7 +48,7 @@ class Parameter:
         """What declares it in C."""
         if self.is_pointer:
             constant = "const " if self.kind == "read" else ""
-            return f"{constant}{C_TYPES[self.dtype]} *{self.name}"
+            return f"{constant}{self.dtype.c} *{self.name}"
         length = f"[{self.length}]" if self.length else ""
         return f"{MEMBERS[self.kind]}{self.name}{length}"
 
@@ -63,21 +60,27 @@ Parameters = tuple[Parameter, ...]
 class Kernel:
     """A row of the table. In C, `<dtype>_<name>(const struct <name> a, <pointers>)`.
 
-    `multiply_add` estimates what one takes, where a call is made of them, one for each weight and
-    pixel. The functions look at the arguments of a call; None where a kernel has nothing of its
-    own to say:
-
-    count: the quantities that its time is made of, but for bytes, for vectors of so many lanes.
-    products: the multiply-adds, lanes that hold nothing left out.
-    reach: the first float that is read of `in`, and how many it is read over.
-    again: the floats of weights that are read again, and how many others come in between.
-    fills: whether it writes numbers that are no node's value, or that others write over.
+    Attributes:
+        name: that of the function without its type, and of its struct.
+        header: the file that defines it.
+        parameters: members of the struct first, then the pointers in the order of C.
+        dtype: the element type that its name starts with.
+        multiply_add: the estimated nanoseconds of one, for one lane, where a call is made of them,
+            one for each weight and output pixel; 0 for other kernels.
+        count: the quantities that the time of a call is made of, bytes aside, from its arguments
+            and the floats of a vector; None where elements say enough.
+        products: the multiply-adds of a call, idle lanes left out.
+        reach: the first float that a call reads of `in`, and over how many it reads; None where
+            it reads the elements of its view.
+        again: how many floats of weights a call reads more than once, and how many others it
+            reads before each comes again.
+        fills: whether it writes numbers that are no node's value, or that others write over.
     """
 
     name: str
     header: str
     parameters: Parameters
-    dtype: str = FLOAT32
+    dtype: DType = FLOAT32
     multiply_add: float = 0.0
     count: Callable[[Arguments, int], Quantities] | None = None
     products: Callable[[Arguments], int] | None = None
@@ -88,7 +91,7 @@ class Kernel:
     @cached_property
     def c_name(self) -> str:
         """The name of the function in C."""
-        return f"{PREFIXES[self.dtype]}_{self.name}"
+        return f"{self.dtype.short}_{self.name}"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -106,8 +109,13 @@ class Kernel:
         return tuple(p for p in self.parameters if p.is_pointer)
 
     @cached_property
+    def scratch(self) -> tuple[str, ...]:
+        """The names of the pointers to memory that a call works in."""
+        return tuple(p.name for p in self.parameters if p.kind == "scratch")
+
+    @cached_property
     def written(self) -> tuple[str, ...]:
-        """The names of the pointers to what a call leaves behind."""
+        """The names of the pointers to what a call writes, scratch aside."""
         return tuple(p.name for p in self.parameters if p.kind == "written")
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +151,7 @@ def tables(names: str, length: int = 0) -> Parameters:
     return tuple(Parameter(name, "table", length) for name in names.split())
 
 
-def pointers(kind: Kind, names: str, dtype: str = FLOAT32) -> Parameters:
+def pointers(kind: Kind, names: str, dtype: DType = FLOAT32) -> Parameters:
     """Return parameters that point to values, in the order in which C takes them."""
     return tuple(Parameter(name, kind, dtype=dtype) for name in names.split())
 

@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 
 def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost:
-    """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
+    """Count what a network costs in evaluation mode, layer by layer.
 
-    With a `machine` whose kernels were timed, every layer and the whole also have the milliseconds
-    that our compiled library will take there, on one thread. The network is not changed; without
-    a machine it may be on the meta device, and operators that we do not know are listed in
-    `not_counted`. Raises ValueError for shapes that do not fit, or for a machine that does not
-    know today's kernels, Unsupported where the network cannot be compiled.
+    Args:
+        net: Whatever `dw.open` takes; it is not changed. Without a machine it may be on the meta
+            device, and operators that we do not know are listed in `not_counted`.
+        *shapes: The shape of each input, (N, C, H, W); left out, the network's usual ones.
+        machine: A machine whose kernels were timed: each layer, and the whole, also get the
+            milliseconds that the compiled library will take there on one thread.
+
+    Raises:
+        ValueError: A network or shapes that cannot be used, or a machine whose kernels are not
+            those of this version: calibrate it again.
+        Unsupported: With a machine: the network cannot be compiled.
     """
     if machine is None:
         return count_cost(net, *shapes)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depthwise.graph import Shape, open_graph
+from depthwise.sources.onnx_file import onnx_source
 from depthwise.sources.source import Source, graph_source, torch_source
 
 ZIP = b"PK\x03\x04"  # what a zip archive begins with, as torch.export.save writes one
@@ -85,5 +86,6 @@ FORMATS = {
     for each in (
         FileFormat(".pt2", "torch.export.save", _open_program, is_fixed=True),
         FileFormat(".safetensors", "dw.save_graph", _open_graph, is_fixed=True),
+        FileFormat(".onnx", "an exporter to ONNX", onnx_source, is_fixed=False),
     )
 }

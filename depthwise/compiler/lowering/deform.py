@@ -8,7 +8,6 @@ from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
 from depthwise.compiler.lowering.views import (
-    FLOAT,
     KernelCall,
     Split,
     Table,
@@ -16,6 +15,7 @@ from depthwise.compiler.lowering.views import (
     pixel_strides,
 )
 from depthwise.graph import Node, ops
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import LocalResponseNorm
 
 # Samples of one strip, before they are convolved: 128 KB. On a Zen 4 core the time does not depend
@@ -51,13 +51,13 @@ def lower_deform_conv(
     run = strip_rows * width if strip_rows and _is_gapless(y, residual) else width
     pixels, vectors = default_tile(lanes, b.target.registers, run, outs)
     strip_width = width if strip_rows else min(width, round_up(room, pixels))
-    panel_outer = int(weight[0].size * outs * FLOAT > LARGE)
+    panel_outer = int(weight[0].size * outs * FLOAT32.bytes > LARGE)
     table = Table(tuple(tap * x.shape[1] for tap in range(taps)))
     w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))
 
     strip_rows = max(strip_rows, 1)
-    scratch = b.scratch(strip_rows * strip_width * column)
+    scratch = b.temporary((strip_rows * strip_width * column,))
 
     def step(start: int, rows: int) -> KernelCall:
         """Return the call for rows of the output; an offset may point anywhere in x."""
@@ -113,7 +113,8 @@ def _(op: LocalResponseNorm, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     y = b.write(node)
     images, channels, rows, width = x.shape
-    squares = b.scratch(RESPONSE_PIXELS * (round_up(channels, b.target.lanes) + op.size - 1))
+    line = round_up(channels, b.target.lanes) + op.size - 1
+    squares = b.temporary((RESPONSE_PIXELS * line,))
     b.call(
         "f32_local_response_norm", images=images, rows=rows, width=width, channels=channels,
         size=op.size, strip=RESPONSE_PIXELS, alpha=float(op.alpha), power=float(op.power),

@@ -21,7 +21,8 @@ def lower_winograd(
     channels, *taps = work.weight.shape[1:]
     w = b.weights(pack_winograd(work.weight, points, lanes, chosen.vectors))
     bias = b.weights(pack_bias(work.bias, 1, lanes))
-    scratch = b.scratch(scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch))
+    floats = scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch)
+    scratch = b.temporary((floats,))
 
     def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from output channel `first` on."""

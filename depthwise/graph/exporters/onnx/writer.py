@@ -91,8 +91,8 @@ class NodeWriter:
         array = np.asarray(data)
         usual = "int64" if array.dtype.kind in "iu" else next(iter(self._types.values())).dtype
         name = self._own_name(name)
-        array = array.astype(dtype or usual)
-        self._written.tensors[name] = Constant(TensorType(array.shape, array.dtype.name), array)
+        type_ = TensorType(array.shape, dtype or usual)
+        self._written.tensors[name] = Constant(type_, type_.element.encode(array))
         return name
 
     def reshape(self, value: str, *shape: int) -> str:

@@ -1,18 +1,10 @@
 """From our graph to ONNX's, node by node."""
 
-from pathlib import Path
-
 from depthwise.errors import Unsupported
 from depthwise.graph.exporters.onnx import deform, layers, tensors  # noqa: F401  (they register)
-from depthwise.graph.exporters.onnx.file import write_model
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.writer import NodeWriter, OnnxGraph
 from depthwise.graph.graph import Graph
-
-
-def export_graph(graph: Graph, path: Path) -> None:
-    """Write `graph` to an ONNX file. Raises Unsupported for what ONNX cannot say."""
-    write_model(convert(graph), path)
 
 
 def convert(graph: Graph) -> OnnxGraph:
