@@ -13,7 +13,7 @@ from depthwise.graph.frontends.onnx.rules import refuse
 from depthwise.graph.infer import infer_dtype
 
 
-class Source(Protocol):
+class OperandSource(Protocol):
     """What operands are taken from: the model on its way into the graph."""
 
     builder: Builder
@@ -37,7 +37,7 @@ class Source(Protocol):
 class Operands:
     """The operands of one node; those at the end may be absent."""
 
-    def __init__(self, source: Source, node: NodeProto):
+    def __init__(self, source: OperandSource, node: NodeProto):
         self.source, self.node = source, node
         self.opset = source.opset
 
