@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     )
     from depthwise.families.registry import list_models
     from depthwise.graph import open_graph, save_graph
-    from depthwise.graph.exporters.onnx import export_onnx
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
+    from depthwise.sources.exporting import export_onnx
+    from depthwise.sources.opening import open
+    from depthwise.sources.source import Source
     from depthwise.weights import create_model, load_weights
 
 __version__ = "0.1.0"
@@ -41,6 +43,7 @@ __all__ = [
     "PlanFault",
     "Preparation",
     "RunError",
+    "Source",
     "Unsupported",
     "compile",
     "compile_graph",
@@ -51,6 +54,7 @@ __all__ = [
     "list_models",
     "load",
     "load_weights",
+    "open",
     "open_graph",
     "save_graph",
 ]
@@ -70,16 +74,18 @@ _HOMES = {
     "PlanFault": "depthwise.errors",
     "Preparation": "depthwise.compiler.preparation",
     "RunError": "depthwise.errors",
+    "Source": "depthwise.sources.source",
     "Unsupported": "depthwise.errors",
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
     "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
-    "export_onnx": "depthwise.graph.exporters.onnx",
+    "export_onnx": "depthwise.sources.exporting",
     "lint": "depthwise.analysis",
     "list_models": "depthwise.families",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
+    "open": "depthwise.sources.opening",
     "open_graph": "depthwise.graph",
     "save_graph": "depthwise.graph",
 }

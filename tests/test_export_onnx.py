@@ -1,7 +1,6 @@
 """Networks written as ONNX: sound by onnx.checker, equal in ONNX Runtime, with readable names."""
 
 import json
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -31,9 +30,10 @@ from depthwise.graph import (
     save_graph,
 )
 from depthwise.graph.attributes import PARAMETERS
-from depthwise.graph.exporters.onnx import export_onnx, file
-from depthwise.graph.exporters.onnx.export import write
+from depthwise.graph.exporters.onnx import file
+from depthwise.graph.exporters.onnx.convert import write
 from depthwise.graph.frontends.onnx import read_onnx
+from depthwise.sources.exporting import export_onnx
 
 TOLERANCE = 1e-5  # of the largest output
 
@@ -303,8 +303,8 @@ def test_every_form_of_a_network_gives_the_same_file(tmp_path):
         path.unlink()
         export_onnx(form, path)
         assert path.read_bytes() == expected
-    with pytest.raises(ValueError, match=r"net.onnx: a network's file is a .pt2 file .* or a grap"):
-        export_onnx(path, path)
+    with pytest.raises(ValueError, match=r"net.txt: no front end reads such a file"):
+        export_onnx(tmp_path / "net.txt", path)
     with pytest.raises(ValueError, match=r"this graph is for inputs of \(\(1, 3, 8, 8\),\)"):
         export_onnx(given[1], path, (1, 3, 9, 9))
 
@@ -319,8 +319,27 @@ def test_tensors_that_do_not_fit_lie_in_a_file_beside(path, monkeypatch):
             "net.onnx.data",
         ]
     model = onnx.load(path, load_external_data=False)
-    assert all(tensor.external_data for tensor in model.graph.initializer)
+    for tensor in model.graph.initializer:
+        places = {entry.key: entry.value for entry in tensor.external_data}
+        assert places["location"] == "net.onnx.data"
+        assert int(places["offset"]) % file.ALIGNMENT == 0
     assert path.stat().st_size < 2000
+
+
+def test_no_model_is_left_with_the_tensors_of_another(path, monkeypatch):
+    monkeypatch.setattr(file, "LARGEST", 100)
+    export_onnx(nn.Conv2d(3, 4, 3), path, (1, 3, 8, 8))
+    replace = Path.replace
+
+    def fail_at_the_model(self, target):
+        if target == path:
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_at_the_model)
+    with pytest.raises(OSError, match="Input/output"):
+        export_onnx(nn.Conv2d(3, 4, 3), path, (1, 3, 8, 8))
+    assert not path.exists()
 
 
 def test_what_was_there_stays_where_the_checker_objects(path, monkeypatch):
@@ -358,11 +377,7 @@ def test_weights_without_data_are_refused(path):
 
 
 def test_without_onnx_the_error_says_what_to_install(path, monkeypatch):
-    for name in [
-        name for name in sys.modules if name.startswith("depthwise.graph.exporters.onnx.")
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr("depthwise.graph.exporters.onnx.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"needs onnx: pip install 'depthwise\[onnx\]'"):
         export_onnx(nn.ReLU(), path, (1, 3, 8, 8))
 

@@ -18,7 +18,7 @@ from depthwise.compiler.plan import make_plan
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, Node, Output, TensorType, ops
 from depthwise.graph.graph import Constant
-from depthwise.graph.infer import infer
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
@@ -307,7 +307,7 @@ def one_node(op, inputs, constants=()):
     """Return the graph of an operator on named arrays; those in `constants` it holds itself."""
     held = {name: Constant(TensorType(inputs[name].shape), inputs[name]) for name in constants}
     outer = {name: TensorType(v.shape) for name, v in inputs.items() if name not in held}
-    shape = infer(op, *(v.shape for v in inputs.values()))
+    shape = infer_shape(op, *(v.shape for v in inputs.values()))
     node = Node("y", op, tuple(inputs), TensorType(shape), "")
     return Graph(outer, held, (node,), (Output("", "y"),))
 
@@ -352,9 +352,8 @@ def test_strips_fill_their_scratch_and_little_more(case):
     names = ("rows", "width", "strip_rows", "strip_width", "tile_pixels", "column")
     rows, width, strip_rows, strip_width, pixels, column = map(step.arguments.get, names)
     assert column % 512
-    assert (
-        plan.buffers[step.arguments["columns"].buffer].floats == strip_rows * strip_width * column
-    )
+    buffer = plan.buffers[step.arguments["columns"].buffer]
+    assert buffer.elements == strip_rows * strip_width * column
     if strip_rows * width * column <= STRIP_FLOATS:
         assert strip_width == width
         assert strip_rows == rows or (strip_rows + 1) * width * column > STRIP_FLOATS

@@ -12,7 +12,7 @@ from depthwise.compiler.lowering.movement import common_axes
 from depthwise.compiler.plan import make_plan
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops
-from depthwise.graph.infer import infer
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import interpret
 from depthwise.runtime.target import find_target
 
@@ -140,7 +140,7 @@ def chain(shape: tuple[int, ...], *steps: ops.Op) -> Graph:
     """Return a graph of one operator after the other."""
     nodes, name, sizes = [], "x", shape
     for i, op in enumerate(steps):
-        sizes = infer(op, sizes)
+        sizes = infer_shape(op, sizes)
         nodes.append(Node(f"y{i}", op, (name,), TensorType(sizes), f"step.{i}"))
         name = f"y{i}"
     return check(Graph({"x": TensorType(shape)}, {}, tuple(nodes), (Output("", name),)))

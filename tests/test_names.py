@@ -23,7 +23,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.analysis import cost_of_graph
-from depthwise.cli.source import default_directory
+from depthwise.cli.arguments import default_directory
 from depthwise.compiler.codegen.emit import number
 from depthwise.compiler.pipeline import show_stage
 from depthwise.compiler.plan import make_plan
@@ -34,6 +34,7 @@ from depthwise.report.cost_picture import cost_picture
 from depthwise.report.network_picture import network_picture
 from depthwise.report.page import render_page
 from depthwise.report.record import (
+    BaselineRecord,
     Compared,
     Compiled,
     FeatureRecord,
@@ -43,7 +44,6 @@ from depthwise.report.record import (
     LayerTimeRecord,
     Looked,
     Profiled,
-    Reference,
 )
 from depthwise.report.svg import document, words
 from depthwise.runtime.artifact import render_template
@@ -167,7 +167,7 @@ def test_tables_and_pictures_of_a_network_of_hostile_names(net, tmp_path):
 
 def test_the_plan_of_a_network_of_hostile_names_has_a_line_a_call(net):
     graph = capture(net, (1, 2, 3, 3))
-    plan = show_stage(net, [(1, 2, 3, 3)], "plan")
+    plan = show_stage(capture(net, (1, 2, 3, 3)), "plan")
     assert printable(plan)
     steps = make_plan(graph, find_target("native")).steps
     numbers = [line.split()[0] for line in plan.splitlines() if line.strip()]
@@ -374,7 +374,7 @@ def report(tmp_path_factory):
             contradicted=(),
             disturbed="",
         ),
-        "referenced": Reference(found=None),
+        "referenced": BaselineRecord(found=None),
         "compared": Compared(
             found=None,
             rounds=1,

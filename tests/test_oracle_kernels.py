@@ -121,7 +121,7 @@ def ways(graph: Graph, target: Target, every: bool) -> list[Algorithms]:
 
 def in_c(plan: Plan, inputs: list[np.ndarray]) -> list[np.ndarray]:
     code = Code(compile_c(emit_units(plan, UNITS), plan.target, extra=("-O1",)))
-    outputs = [np.empty(b.floats, np.float32) for b in plan.buffers if b.space == "output"]
+    outputs = [np.empty(b.elements, np.float32) for b in plan.buffers if b.space == "output"]
     arena = aligned_bytes(code.arena_bytes)
     code.run(align_copy(plan.weights), [np.ascontiguousarray(x) for x in inputs], outputs, arena)
     return outputs

@@ -37,7 +37,7 @@ from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.partition import Group, fastest, single
 from depthwise.compiler.show_plan import show_plan
-from depthwise.graph import Graph
+from depthwise.graph import Graph, capture
 from depthwise.graph.interpret import interpret
 from depthwise.runtime.target import TARGETS, find_target
 
@@ -165,9 +165,9 @@ def test_other_targets_and_the_smallest_arena_take_the_defaults(monkeypatch):
         CompileOptions(optimize="memory", tune=True),
         CompileOptions(),
     ):
-        pipeline.show_stage(net(), [SHAPE], "plan", options)
+        pipeline.show_stage(capture(net(), SHAPE), "plan", options)
     with pytest.raises(AssertionError, match="measured"):
-        pipeline.show_stage(net(), [SHAPE], "plan", CompileOptions(tune=True))
+        pipeline.show_stage(capture(net(), SHAPE), "plan", CompileOptions(tune=True))
 
 
 LAYERS = [
@@ -200,7 +200,7 @@ def test_every_way_computes_the_same():
     torch.manual_seed(0)
     made = graph()
     x = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
-    expected = interpret(made, x.astype(np.float64))[made.outputs[0].value]
+    expected = interpret(made, x)[made.outputs[0].value]
     tried = {layer: candidates(layer, NATIVE) for layer in make_plan(made, NATIVE).algorithms}
     for turn in range(MOST):
         chosen: dict[ConvWorkload, Algorithm] = dict(_turn(tried, turn))

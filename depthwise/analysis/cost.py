@@ -5,26 +5,29 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-
-from torch import nn
-from torch.export import ExportedProgram
+from typing import TYPE_CHECKING
 
 from depthwise.analysis.count import CONVENTION, count_macs, kind
 from depthwise.analysis.memory import peak_activations
 from depthwise.analysis.receptive_field import receptive_fields
-from depthwise.analysis.tables import cost_table, render
 from depthwise.escaping import in_cell
-from depthwise.graph import Graph, Node, Shape, TensorType, ops, trace
+from depthwise.graph import Graph, Node, Shape, TensorType, ops
+from depthwise.sources.opening import describe
+
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
 
 
 @dataclass(frozen=True)
 class Layer:
     """One operator: sizes in elements, bytes as read and written when it runs on its own.
 
-    `weight_bytes` are its parameters as stored; a weight that several layers read counts once.
-    `macs` is None where they cannot be counted. `receptive_field` and `step` are input pixels,
-    down and across, None after a pooling of the whole image. `milliseconds` are predicted for one
-    machine, None where none was named.
+    Attributes:
+        macs: None where they cannot be counted.
+        weight_bytes: Its parameters as stored; a weight that several layers read counts once.
+        receptive_field: In input pixels, down and across; None after a pooling of the whole image.
+        step: How far apart in the input neighbouring outputs look, in the same pixels.
+        milliseconds: Predicted for one machine; None where none was named.
     """
 
     path: str
@@ -53,11 +56,16 @@ class Layer:
 class Cost:
     """The cost of a network at fixed input shapes.
 
-    `params` are all the network's, those in `unused_params` are not read in evaluation. `macs` are
-    multiply-adds of convolutions and linear layers; `not_counted` lists the layers left out of it.
-    Bytes: `weight_bytes` the parameters as stored, `bytes_read` and `bytes_written` with every
-    operator run on its own, `peak_bytes` the most that activations take at once, in `peak_layer`.
-    `milliseconds` are predicted for the compiled network on one machine, None where none was named.
+    Attributes:
+        network: What the network calls itself.
+        input_shapes: One for each input.
+        layers: Each operator, with its own cost, in the order in which they run.
+        params: How many parameters the network has.
+        unused_params: How many of them are not read in evaluation.
+        weight_bytes: The parameters as stored.
+        peak_bytes: The most that activations take at once.
+        peak_layer: The path of the layer where they do.
+        milliseconds: Predicted for the compiled network on one machine; None where none was named.
     """
 
     network: str
@@ -72,7 +80,7 @@ class Cost:
 
     @cached_property
     def macs(self) -> int:
-        """The multiply-adds of all layers that can be counted."""
+        """Multiply-adds of convolutions, linear layers and matrix products that can be counted."""
         return sum(layer.macs or 0 for layer in self.layers)
 
     @property
@@ -82,12 +90,12 @@ class Cost:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes that all operators read, weights included."""
+        """Bytes that the operators read, each run on its own, weights included."""
         return sum(layer.bytes_read for layer in self.layers)
 
     @property
     def bytes_written(self) -> int:
-        """Bytes that all operators write."""
+        """Bytes that the operators write, each run on its own."""
         return sum(layer.bytes_written for layer in self.layers)
 
     @property
@@ -108,7 +116,7 @@ class Cost:
         return tuple(layer for layer in self.layers if layer.macs is None)
 
     def by_kind(self) -> dict[str, tuple[int, int, int]]:
-        """Return kind -> (number of layers, parameters, MACs), most MACs first."""
+        """Return the number of layers, parameters and MACs of each kind, most MACs first."""
         sums: dict[str, tuple[int, int, int]] = {}
         for layer in self.layers:
             count, params, macs = sums.get(layer.kind, (0, 0, 0))
@@ -117,6 +125,8 @@ class Cost:
 
     def table(self, all_layers: bool = False) -> str:
         """Return the cost as a text table; `all_layers` also lists those without MACs."""
+        from depthwise.analysis.tables import cost_table, render  # noqa: PLC0415  (of costs)
+
         return render(cost_table(self, all_layers))
 
     def to_dict(self) -> dict:
@@ -152,18 +162,14 @@ def _cell(value: object) -> object:
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else in_cell(value)
 
 
-def cost(net: nn.Module | ExportedProgram, *shapes: Shape) -> Cost:
+def cost(net: "Network", *shapes: Shape) -> Cost:
     """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
 
-    The network may be on the meta device and is not changed; operators that we do not know are
-    listed in `not_counted`. Raises ValueError for shapes that do not fit.
+    It is whatever `dw.open` takes. It may be on the meta device and is not changed; operators that
+    we do not know are listed in `not_counted`. Raises ValueError for shapes that do not fit.
     """
-    return cost_of_graph(trace(net, *shapes), network_name(net))
-
-
-def network_name(net: object) -> str:
-    """Return what a network of ours is called, or the class of another."""
-    return str(getattr(net, "network", None) or type(net).__name__)
+    source = describe(net, *shapes)
+    return cost_of_graph(source.traced, source.name)
 
 
 def cost_of_graph(graph: Graph, network: str = "") -> Cost:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 
 from depthwise.compiler.fused_ops import Fused
-from depthwise.compiler.lowering.views import FLOAT, KernelCall
+from depthwise.compiler.lowering.views import Buffer, KernelCall
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.ops import Op, Pair
 from depthwise.hardware import Machine
@@ -59,13 +59,20 @@ def products(step: KernelCall) -> int | None:
     return count(step.arguments) if count else None
 
 
-def bytes_moved(graph: Graph, node: Node, steps: Sequence[KernelCall]) -> int:
+def bytes_moved(
+    graph: Graph, node: Node, steps: Sequence[KernelCall], buffers: Sequence[Buffer]
+) -> int:
     """Return the bytes that a node reads, weights among them, or writes: the more of the two.
 
     A core reads and writes at once, so that no more is certain. `steps` are the calls that compute
-    it: one may read less than the node does, as a mean of totals that were left to it.
+    it, in a plan's `buffers`: one may read less than the node does, as a mean of totals that were
+    left to it.
     """
-    passed = sum(FLOAT * prod(place.shape) for step in steps for place in {*step.places})
+    passed = sum(
+        buffers[place.buffer].element.bytes * prod(place.shape)
+        for step in steps
+        for place in {*step.places}
+    )
     return min(passed, max(_bytes_read(graph, node), node.type.bytes))
 
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Weights
 from depthwise.cli.screen import screen, waiting
-from depthwise.cli.source import open_network, parse_settings, parse_shapes
 from depthwise.escaping import in_file_name, in_line
 
 FORMATS = {".onnx": "ONNX", ".safetensors": "a saved graph"}
@@ -31,22 +31,19 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a network as ONNX, or as a graph that is opened without PyTorch."""
-    path = out or Path(f"{in_file_name(network)}.onnx")
+    path = out or _default_path(network)
     if path.suffix not in FORMATS:
         raise ValueError(f"--out {path}: expected a file that ends in {' or '.join(FORMATS)}")
     check_folder("--out", path)
     with waiting(f"exporting {network}"):
         from depthwise.graph import save_graph  # noqa: PLC0415
-        from depthwise.graph.exporters.onnx import export_onnx  # noqa: PLC0415
-        from depthwise.graph.frontends.any import as_graph  # noqa: PLC0415
+        from depthwise.graph.exporters.onnx import write_onnx  # noqa: PLC0415
+        from depthwise.sources.opening import open  # noqa: PLC0415
 
-        net, shapes = open_network(network, parse_settings(settings), weights, parse_shapes(shape))
-        graph = as_graph(net, *shapes)
+        shapes, asked = parse_shapes(shape), parse_settings(settings)
+        graph = open(network, *shapes, settings=asked, weights=weights).graph
         with writing("--out", path):
-            if path.suffix == ".onnx":
-                export_onnx(graph, path)
-            else:
-                save_graph(graph, path)
+            (write_onnx if path.suffix == ".onnx" else save_graph)(graph, path)
     if as_json:
         print(json.dumps({"file": str(path), "format": path.suffix[1:], "nodes": len(graph.nodes)}))
         return
@@ -55,3 +52,11 @@ def export(
     size = in_units(path.stat().st_size, "B")
     text = f"{path}: {FORMATS[path.suffix]}, {size}"
     screen().print(Text(in_line(text)), soft_wrap=True)
+
+
+def _default_path(network: str) -> Path:
+    """Return where a network goes if nobody says where: here, under its name or its file's."""
+    from depthwise.sources.spec import parse_spec  # noqa: PLC0415
+
+    is_file = parse_spec(network).front_end == "file"
+    return Path(f"{Path(network).stem if is_file else in_file_name(network)}.onnx")

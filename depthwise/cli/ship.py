@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthwise.cli.arguments import default_directory, parse_settings, parse_shapes
 from depthwise.cli.files import writing
 from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
@@ -30,13 +31,6 @@ from depthwise.cli.options import (
     Weights,
 )
 from depthwise.cli.screen import name_left_out, say, screen, waiting
-from depthwise.cli.source import (
-    default_directory,
-    is_untrained,
-    open_network,
-    parse_settings,
-    parse_shapes,
-)
 from depthwise.cli.stopping import Stopped
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
@@ -77,13 +71,14 @@ def ship(
     with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
+        from depthwise.sources.source import torch_source  # noqa: PLC0415
 
         build = CompileOptions(target, threads, optimize, tune, cc, check_plan)
         directory = out or default_directory(name, build.chosen.name)
         with writing("--out", directory):
             check_replaceable(directory)
         source = _open(name, options, chosen, shape)
-        names = find_labels(labels, chosen, images, source.net, source.shapes)
+        names = find_labels(labels, chosen, images, torch_source(source.net, source.shapes))
         source = replace(source, labels=names)
         found, left_out = _find_images(images, source)
         usable, broken = _sort_out(found, source)
@@ -126,20 +121,20 @@ def _open(
     network: str, options: dict[str, str], weights: str | None, shape: list[str] | None
 ) -> "Source":
     import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
 
     from depthwise.bench.exported_model import settle  # noqa: PLC0415
-    from depthwise.graph import capture  # noqa: PLC0415
     from depthwise.shipping import Source  # noqa: PLC0415
+    from depthwise.sources.opening import open  # noqa: PLC0415
+    from depthwise.sources.source import TorchSource  # noqa: PLC0415
+    from depthwise.sources.spec import is_untrained  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
-    net, shapes = open_network(network, options, weights, parse_shapes(shape))
+    opened = open(network, *parse_shapes(shape), settings=options, weights=weights)
+    assert isinstance(opened, TorchSource)
     untrained = is_untrained(network, options, weights)
-    if not isinstance(net, nn.Module):
-        shapes = tuple(type.shape for type in capture(net).inputs.values())
-    elif untrained and len(shapes) == 1:
-        settle(net, shapes[0])
-    return Source(network, options, weights or "", untrained, net, shapes)
+    if untrained and opened.exported and len(opened.shapes) == 1:
+        settle(opened.exported, opened.shapes[0])
+    return Source(network, options, weights or "", untrained, opened.net, opened.shapes)
 
 
 def _find_images(folder: Path | None, source: "Source") -> tuple[tuple[Path, ...], int]:

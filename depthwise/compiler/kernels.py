@@ -12,10 +12,7 @@ from typing import Any, Literal
 
 from depthwise.compiler import work
 from depthwise.compiler.work import Arguments, Quantities
-
-FLOAT32, UINT8 = "float32", "uint8"
-PREFIXES = {FLOAT32: "f32", UINT8: "u8"}  # of the names of kernels that compute with a type
-C_TYPES = {FLOAT32: "float", UINT8: "unsigned char"}
+from depthwise.graph.dtypes import FLOAT32, UINT8, DType
 
 Kind = Literal["int", "float", "table", "activation", "epilogue", "read", "scratch", "written"]
 POINTERS = ("read", "scratch", "written")
@@ -39,7 +36,7 @@ class Parameter:
     name: str
     kind: Kind
     length: int = 0
-    dtype: str = FLOAT32
+    dtype: DType = FLOAT32
 
     @property
     def is_pointer(self) -> bool:
@@ -51,7 +48,7 @@ class Parameter:
         """What declares it in C."""
         if self.is_pointer:
             constant = "const " if self.kind == "read" else ""
-            return f"{constant}{C_TYPES[self.dtype]} *{self.name}"
+            return f"{constant}{self.dtype.c} *{self.name}"
         length = f"[{self.length}]" if self.length else ""
         return f"{MEMBERS[self.kind]}{self.name}{length}"
 
@@ -83,7 +80,7 @@ class Kernel:
     name: str
     header: str
     parameters: Parameters
-    dtype: str = FLOAT32
+    dtype: DType = FLOAT32
     multiply_add: float = 0.0
     count: Callable[[Arguments, int], Quantities] | None = None
     products: Callable[[Arguments], int] | None = None
@@ -94,7 +91,7 @@ class Kernel:
     @cached_property
     def c_name(self) -> str:
         """The name of the function in C."""
-        return f"{PREFIXES[self.dtype]}_{self.name}"
+        return f"{self.dtype.short}_{self.name}"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -154,7 +151,7 @@ def tables(names: str, length: int = 0) -> Parameters:
     return tuple(Parameter(name, "table", length) for name in names.split())
 
 
-def pointers(kind: Kind, names: str, dtype: str = FLOAT32) -> Parameters:
+def pointers(kind: Kind, names: str, dtype: DType = FLOAT32) -> Parameters:
     """Return parameters that point to values, in the order in which C takes them."""
     return tuple(Parameter(name, kind, dtype=dtype) for name in names.split())
 

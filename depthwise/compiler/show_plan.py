@@ -7,7 +7,7 @@ from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.analysis.tables import in_shape, render
 from depthwise.analysis.units import in_units
 from depthwise.compiler.fused_ops import Epilogue, in_words
-from depthwise.compiler.lowering.views import FLOAT, Argument, KernelCall, TensorView
+from depthwise.compiler.lowering.views import Argument, KernelCall, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.schedule.partition import Group
 from depthwise.escaping import counted, in_line
@@ -43,7 +43,9 @@ def show_plan(plan: Plan) -> str:
 def _step(number: int, step: KernelCall, plan: Plan) -> tuple[str, ...]:
     read = [place for place in step.places if place not in step.written]
     values = [place for place in read if plan.buffers[place.buffer].space != "weights"]
-    weights = FLOAT * sum(prod(p.shape) for p in read if p not in values)
+    weights = sum(
+        plan.buffers[p.buffer].element.bytes * prod(p.shape) for p in read if p not in values
+    )
     how = [in_line(step.comment), *map(_say, step.arguments.values())]
     return (
         str(number), in_line(step.path or step.name), step.row.name,
@@ -93,7 +95,7 @@ def _buffers(plan: Plan) -> FittedTable:
         held.setdefault(place.buffer, []).append(value)
     rows = [
         (
-            f"b{buffer}", in_units(FLOAT * plan.buffers[buffer].floats, "B"),
+            f"b{buffer}", in_units(plan.buffers[buffer].bytes, "B"),
             f"{plan.arena.offsets[buffer]:,}", str(numbers[0]), str(numbers[-1]),
             _say_held(held.get(buffer, [])),
         )

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from math import ceil, prod
 from typing import Any
 
-import numpy as np
-
-FLOAT = np.dtype(np.float32).itemsize
+from depthwise.graph.dtypes import FLOAT32
 
 Arguments = Mapping[str, Any]  # of a call, by their names
 Quantities = dict[str, float]  # how much there is of each thing that takes time
@@ -68,7 +66,9 @@ def count_winograd(a: Arguments, lanes: int) -> Quantities:
         "inputs": float(inputs),
         "outputs": float(tiles * points * vectors),
         "transforms": float((inputs + tiles * points * vectors) * sides),
-        "weights again": float(FLOAT * (batches - 1) * points * a["channels"] * vectors * lanes),
+        "weights again": float(
+            FLOAT32.bytes * (batches - 1) * points * a["channels"] * vectors * lanes
+        ),
     }
 
 

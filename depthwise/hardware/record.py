@@ -5,8 +5,6 @@ from statistics import median
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -14,23 +12,19 @@ from pydantic import (
     field_validator,
 )
 
+from depthwise.files.record import Record
+
 FORMAT = 2  # 1 did not look at what else ran
 
 # More than this of a roof, and the roof is wrong; what lies between is the clock's and the core's.
 TOLERANCE = 1.03
 
-Share = Annotated[float, Field(ge=0, le=1)]  # of a peak or of a roof: nothing is above it
+Ratio = Annotated[float, Field(ge=0, le=1)]  # of a peak or of a roof: nothing is above it
 
 Level = Literal["L1", "L2", "L3", "memory"]
 LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "memory")
 
 OTHERS = "others"  # in a kernel table, what was found from all kernels without counts of their own
-
-
-class Record(BaseModel):
-    """A part of what was measured: never changed, and nothing in it that we do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Spread(Record):
@@ -109,12 +103,17 @@ class KernelTable(Record):
 
 
 class Machine(Record):
-    """One CPU, measured: `cpu` and `features` say which, `caches` the bytes of L1, L2 and L3.
+    """One CPU, measured.
 
-    `cache_source` tells whether the system named their sizes or a sweep found them. `apart` is by
-    how much the last two passes of rounds differ in the best of what one core does; `disturbed`
-    says what else ran meanwhile, and is empty for what is kept. `second` is None on a machine of
-    one core, `kernels` where they were not timed.
+    Attributes:
+        cpu: Which it is, in its maker's words.
+        features: Its instruction sets.
+        caches: The bytes of L1, L2 and L3.
+        cache_source: Whether the system named their sizes or a sweep found them.
+        apart: By how much the last two passes of rounds differ in the best of what one core does.
+        disturbed: What else ran meanwhile; empty for what is kept.
+        second: What a second thread adds; None on a machine of one core.
+        kernels: The latency model of its kernels; None where they were not timed.
     """
 
     format: Literal[2] = FORMAT

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthwise.compiler.lowering.views import FLOAT, KernelCall, TensorView
+from depthwise.compiler.lowering.views import KernelCall, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.hardware.record import LEVELS, Level
 
@@ -37,16 +37,16 @@ def touches(step: KernelCall, plan: Plan) -> list[RowSpan]:
         reach = step.row.reach if name == "in" else None
         first, span = reach(step.arguments) if reach else (0, _extent(place))
         start = max(place.offset + first, 0)
-        span = min(span, plan.buffers[place.buffer].floats - start)
-        share = _share(place)
+        span = min(span, plan.buffers[place.buffer].elements - start)
+        share, size = _share(place), plan.buffers[place.buffer].element.bytes
         found.append(
-            RowSpan(role, place.buffer, FLOAT * start, FLOAT * span, round(FLOAT * span * share))
+            RowSpan(role, place.buffer, size * start, size * span, round(size * span * share))
         )
     return found
 
 
 def _extent(place: TensorView) -> int:
-    """Return the floats from a place's first element to its last."""
+    """Return the elements from a place's first element to its last."""
     pairs = zip(place.shape, place.strides, strict=True)
     return 1 + sum((size - 1) * stride for size, stride in pairs)
 
@@ -67,7 +67,7 @@ def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], i
     last touched in the run before.
     """
     starts, total = _addresses(plan)
-    kept = FLOAT * plan.buffers[0].floats
+    kept = plan.buffers[0].bytes
     most = np.array([[kept], [total - kept]], float)
     clocks = np.zeros((2, 1))  # bytes touched so far, of weights and of all else
     last = np.full((2, total // BLOCK + 1), -np.inf)
@@ -95,12 +95,12 @@ def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], i
 def _addresses(plan: Plan) -> tuple[dict[int, int], int]:
     """Return where each buffer starts, in bytes, and the bytes of all; the arena's share theirs."""
     starts = {0: 0}
-    arena = FLOAT * plan.buffers[0].floats
+    arena = plan.buffers[0].bytes
     end = arena + plan.arena.bytes
     for index, buffer in enumerate(plan.buffers[1:], 1):
         if buffer.space == "arena":
             starts[index] = arena + plan.arena.offsets.get(index, 0)
         else:
             starts[index] = end
-            end += FLOAT * buffer.floats
+            end += buffer.bytes
     return starts, end

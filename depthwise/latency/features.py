@@ -5,9 +5,10 @@ A price in seconds for each quantity, found by measurement, times these is the s
 
 from math import prod
 
-from depthwise.compiler.lowering.views import FLOAT, KernelCall
+from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Quantities
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.record import LEVELS, Level, Machine
 from depthwise.latency.cache_model import sources
 
@@ -36,8 +37,8 @@ def _again(step: KernelCall, lanes: int, machine: Machine) -> Quantities:
     if step.row.again is None:
         return {}
     again, between = step.row.again(step.arguments, lanes)
-    level = machine.level(FLOAT * between)
-    return {f"again {level}": float(FLOAT * again)} if again and level != "L1" else {}
+    level = machine.level(FLOAT32.bytes * between)
+    return {f"again {level}": float(FLOAT32.bytes * again)} if again and level != "L1" else {}
 
 
 def _waiting(own: Quantities, moved: Quantities, lanes: int, machine: Machine) -> float:

@@ -2,47 +2,56 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from torch import nn
-from torch.export import ExportedProgram
-
-from depthwise.analysis import Cost, Layer, cost_of_graph, network_name
+from depthwise.analysis import Cost, Layer, cost_of_graph
 from depthwise.analysis import cost as count_cost
 from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.graph import Graph, Shape, supported, trace
+from depthwise.graph import Graph, Shape
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import quantities
-from depthwise.latency.fit import is_current
 from depthwise.runtime.target import find_target
+from depthwise.sources.opening import open
+
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
 
 
-def cost(net: nn.Module | ExportedProgram, *shapes: Shape, machine: Machine | None = None) -> Cost:
-    """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
+def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost:
+    """Count what a network costs in evaluation mode, layer by layer.
 
-    With a `machine` whose kernels were timed, every layer and the whole also have the milliseconds
-    that our compiled library will take there, on one thread. The network is not changed; without
-    a machine it may be on the meta device, and operators that we do not know are listed in
-    `not_counted`. Raises ValueError for shapes that do not fit, or for a machine that does not
-    know today's kernels, Unsupported where the network cannot be compiled.
+    Args:
+        net: Whatever `dw.open` takes; it is not changed. Without a machine it may be on the meta
+            device, and operators that we do not know are listed in `not_counted`.
+        *shapes: The shape of each input, (N, C, H, W); left out, the network's usual ones.
+        machine: A machine whose kernels were timed: each layer, and the whole, also get the
+            milliseconds that the compiled library will take there on one thread.
+
+    Raises:
+        ValueError: A network or shapes that cannot be used, or a machine whose kernels are not
+            those of this version: calibrate it again.
+        Unsupported: With a machine: the network cannot be compiled.
     """
     if machine is None:
         return count_cost(net, *shapes)
-    graph = trace(net, *shapes)
-    return with_latency(cost_of_graph(graph, network_name(net)), graph, machine)
+    source = open(net, *shapes)
+    return with_latency(cost_of_graph(source.traced, source.name), source.graph, machine)
 
 
 def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
-    """Return the cost of a traced graph with predicted milliseconds; raises as `cost` does."""
+    """Return the cost of a graph with predicted milliseconds; raises as `cost` does."""
     table = known_kernels(machine)
-    plan = make_plan(rewrite(supported(graph)), find_target(machine.target))
+    plan = make_plan(rewrite(graph), find_target(machine.target))
     return attribute(cost, plan.steps, predict(plan, machine, table))
 
 
 def known_kernels(machine: Machine) -> KernelTable:
     """Return the kernel table of a machine. Raises ValueError where it is not of these kernels."""
     advice = "run `depthwise calibrate`, which takes a minute, or latency.fit.time_kernels"
+    from depthwise.latency.fit import is_current  # noqa: PLC0415  (which needs PyTorch)
+
     if machine.kernels is None:
         raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")
     if not is_current(machine):

@@ -10,8 +10,8 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from depthwise.compiler.options import CompileOptions
-from depthwise.compiler.pipeline import open_program
 from depthwise.graph import Graph, Shape, capture, show
+from depthwise.sources.source import torch_source
 from depthwise.weights import Preprocessing, Pretrained, find_pretrained, imagenet_preprocessing
 
 MOST_IMAGES = 16  # that are looked at: each is verified layer by layer, which takes a second
@@ -40,7 +40,7 @@ class Source:
     @cached_property
     def program(self) -> ExportedProgram:
         """The network as torch.export sees it."""
-        return open_program(self.net, self.shapes)
+        return torch_source(self.net, self.shapes).program
 
     @cached_property
     def graph(self) -> Graph:

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from depthwise.weights.labels import KEYS
 from depthwise.weights.layouts import LAYOUTS
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 from depthwise.weights.read import read_checkpoint, unwrap
 
-OWN = Layout("own", ())
+OWN = CheckpointLayout("own", ())
 SHOWN = 4  # problems that an error message spells out
 COUNTER = "num_batches_tracked"  # training's own counter: older checkpoints lack it
 
-Source = str | PathLike[str] | Mapping[str, Any]
+CheckpointSource = str | PathLike[str] | Mapping[str, Any]
 
 
 class Fit(NamedTuple):
     """How one layout's reading of a checkpoint meets a network: our name -> their name."""
 
-    layout: Layout
+    layout: CheckpointLayout
     names: dict[str, str]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -36,13 +36,19 @@ class Fit(NamedTuple):
         return (*self.wrong, *missing, *(f"{key}: no such tensor here" for key in self.unexpected))
 
 
-def load_weights(net: nn.Module, source: Source) -> None:
-    """Copy weights from a checkpoint file or a state_dict into `net`, keeping the net's dtype.
+def load_weights(net: nn.Module, source: CheckpointSource) -> None:
+    """Copy weights from a checkpoint into a network, which keeps its own element types.
 
-    Reads .safetensors and torch's own files, with our names or those of the network's LAYOUTS.
-    Where the checkpoint's BatchNorm eps is not ours, running_var is shifted by the difference:
-    var + eps, and so the output, stays as it was. Raises ValueError, and leaves `net` as it was,
-    where the file cannot be read or any tensor does not fit.
+    Where the checkpoint's BatchNorms have another epsilon than ours, the running variances are
+    shifted by the difference, so that variance + epsilon, and with it the output, stays the same.
+
+    Args:
+        net: The network to load into; it is left as it was where anything does not fit.
+        source: The path of a .safetensors file or of one that torch.save wrote, or a state dict;
+            tensors are named as ours, or as torchvision or timm names those of this network.
+
+    Raises:
+        ValueError: The file cannot be read, or a tensor is missing, unknown or of another shape.
     """
     targets = net.state_dict()
     if isinstance(source, Mapping):
@@ -90,7 +96,9 @@ def _check_entries(origin: str, tensors: Mapping[str, Any]) -> None:
             raise ValueError(f"{origin}: entry {key!r} is {kind} tensor: expected a dense one")
 
 
-def _fit(layout: Layout, tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Fit:
+def _fit(
+    layout: CheckpointLayout, tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> Fit:
     names: dict[str, str] = {}
     unexpected, wrong = [], []
     for theirs, ours in layout.translate(tensors).items():

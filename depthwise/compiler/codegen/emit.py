@@ -11,11 +11,12 @@ import numpy as np
 
 from depthwise.compiler.codegen.exports import checked_runs, tensor_sizes
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.kernels import C_TYPES, KERNELS, Kernel
-from depthwise.compiler.lowering.views import FLOAT, KernelCall, Table, TensorView
+from depthwise.compiler.kernels import KERNELS, Kernel
+from depthwise.compiler.lowering.views import KernelCall, Table, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.escaping import check_c, in_c_comment
 from depthwise.graph import Node
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 from depthwise.kernels import source
@@ -232,7 +233,7 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
     members = {p.name: _literal(arguments[p.name], text) for p in row.members}
     places = {p: arguments[p.name] for p in row.pointers if arguments[p.name] is not None}
     for parameter, place in places.items():
-        assert plan.buffers[place.buffer].dtype == parameter.dtype
+        assert plan.buffers[place.buffer].element == parameter.dtype
     declared = tuple(parameter.declaration for parameter in places)
     given = [p.name if p in places else "NULL" for p in row.pointers]
     body = call_text(row, members, given)
@@ -304,7 +305,8 @@ def number(value: float) -> str:
 def _pointer(place: TensorView, plan: Plan) -> str:
     buffer, offset = plan.buffers[place.buffer], place.offset
     if buffer.space == "arena":
-        return f"a + {offset + plan.arena.offsets[place.buffer] // FLOAT}"
+        cast = "" if buffer.element == FLOAT32 else f"({buffer.element.c} *)"
+        return f"{cast}a + {offset + plan.arena.offsets[place.buffer] // buffer.element.bytes}"
     if buffer.space == "weights":
         return f"w + {offset}"
     values = plan.graph.inputs if buffer.space == "input" else plan.graph.outputs
@@ -315,7 +317,7 @@ def _pointer(place: TensorView, plan: Plan) -> str:
 
 
 def _run(plan: Plan, text: _Text) -> list[str]:
-    types = [C_TYPES[type.dtype] for type in plan.graph.inputs.values()]
+    types = [type.element.c for type in plan.graph.inputs.values()]
     in_ = f"const {types[0]} *in" if len(types) == 1 else "const float *const *in"
     out = "float *out" if len(plan.graph.outputs) == 1 else "float *const *out"
     run = f"int net_run(const void *weights, {in_}, {out}, void *arena)"

@@ -12,6 +12,7 @@ from depthwise.compiler.lowering.packing import (
     depths,
     round_up,
 )
+from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.ops import Pair
 from depthwise.runtime.target import Target
 
@@ -22,7 +23,7 @@ class ConvWorkload:
 
     `run` is how many output pixels follow each other evenly: `width`, or all of a plane without
     gaps. `window` is (R, S) where the taps are R x S neighbours and the stride is 1, else None.
-    Channels are those of one group.
+    Channels are those of one group. `dtype` is the element type of inputs, weights and outputs.
     """
 
     images: int
@@ -34,6 +35,11 @@ class ConvWorkload:
     channels: int
     outs: int
     groups: int
+    dtype: str = FLOAT32.name
+
+    def weight_bytes(self, times: int = 1) -> int:
+        """Return the bytes of a group's weights, `times` for each pair of channels."""
+        return times * self.channels * self.outs * find_dtype(self.dtype).bytes
 
     @property
     def pixels(self) -> int:
@@ -83,7 +89,7 @@ LARGE = 256 * 1024  # bytes of weights that stay in the second cache while an im
 
 # The interpolation points for a number of taps along an axis. More points lose precision: against
 # float64, 128 channels of 3x3 are off by 5e-7 of their deviation directly, 1.3e-6 with 6x6
-# points, 4.5e-6 with 8x8; 5x5 by 4.4e-6 with 8x8, 1x7 by 2.9e-6 with 10, and 7x7 by 3e-5 with 10x10.
+# points, 4.5e-6 with 8x8; 5x5 by 4.4e-6 with 8x8, 1x7 by 2.9e-6 with 10, 7x7 by 3e-5 with 10x10.
 POINTS = {1: (1,), 2: (4, 6), 3: (4, 6), 4: (6, 8), 5: (6, 8), 6: (8, 10), 7: (8, 10)}
 MOST_POINTS = 64  # of both axes together
 
@@ -116,7 +122,7 @@ def direct_default(layer: ConvWorkload, target: Target) -> Direct:
     pixels, vectors, depth = conv_tile(
         lanes, registers, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD
     )
-    return Direct(pixels, vectors, layer.taps * layer.channels * layer.outs * 4 > LARGE, depth)
+    return Direct(pixels, vectors, layer.weight_bytes(layer.taps) > LARGE, depth)
 
 
 # Weights that follow a layer's own are brought closer while it computes: a cache line for each
@@ -201,9 +207,9 @@ def with_points(layer: ConvWorkload, points: Pair, target: Target) -> Winograd:
     """
     count = points[0] * points[1]
     tiles = tile_count(layer, points)
-    large = count * layer.channels * layer.outs * 4 > 4 * LARGE
+    large = layer.weight_bytes(count) > 4 * LARGE
     reread = REREAD * target.lanes / FULL if large else 0
-    most = (4 if large else 1) * LARGE // (count * layer.channels * 4)
+    most = (4 if large else 1) * LARGE // (count * layer.channels * find_dtype(layer.dtype).bytes)
     batches = ceil(tiles / max(most, min(tiles, 8)))
     pixels, vectors = default_tile(
         target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread

@@ -131,24 +131,24 @@ class LoweringBuilder:
         return TensorView(len(self.buffers) - 1, 0, type.shape, row_major(type.shape))
 
     def _add_images(self, layout: PaddedLayout) -> TensorView:
-        floats = layout.shape[0] * layout.rows * layout.row
-        return layout.place(self._add_buffer("arena", floats, layout))
+        elements = layout.shape[0] * layout.rows * layout.row
+        return layout.place(self._add_buffer("arena", elements, layout))
 
-    def _add_buffer(self, space: Space, floats: int, frame: PaddedLayout | None = None) -> int:
-        self.buffers.append(Buffer(space, floats, frame=frame))
+    def _add_buffer(self, space: Space, elements: int, frame: PaddedLayout | None = None) -> int:
+        self.buffers.append(Buffer(space, elements, frame=frame))
         return len(self.buffers) - 1
 
     # ----------------------------------------------------------------------------- weights
 
     def constant(self, name: str) -> np.ndarray:
-        """Return the data of a constant; raises Unsupported where there is none."""
+        """Return the numbers of a constant; raises Unsupported where there is none."""
         if name not in self.graph.constants:
             where = self.node.path if self.node else ""
             raise Unsupported(
                 f"{name}, a weight in module {where!r}, is computed while the network runs: "
                 "weights must be parameters, buffers, or computed from these alone"
             )
-        data = self.graph.constants[name].data
+        data = self.graph.constants[name].numbers
         if data is None:
             raise Unsupported(
                 f"{name} has no data: the network is on the meta device; build it on the CPU and "
@@ -208,7 +208,7 @@ class LoweringBuilder:
     def finish(self) -> Lowered:
         """Return all that was lowered, and let go of the constants: the steps keep the builder."""
         self.graph, self.node = self.graph.without_data(), None
-        buffers = (replace(self.buffers[0], floats=self._pool.floats), *self.buffers[1:])
+        buffers = (replace(self.buffers[0], elements=self._pool.floats), *self.buffers[1:])
         return Lowered(
             tuple(self.steps), buffers, self.places, self._algorithms, self._pool.packed
         )  # fmt: skip

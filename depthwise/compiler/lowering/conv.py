@@ -93,7 +93,7 @@ def _reach(op: ops.Conv2d, work: ConvOperands) -> RowAccess:
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
-    layer = _layer(work, walk, groups)
+    layer = _layer(work, walk, groups, b.buffers[work.x.buffer].dtype)
     chosen = b.algorithm(layer)
     if isinstance(chosen, Winograd):
         lower_winograd(work, walk, layer, b)
@@ -133,12 +133,12 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     )
 
 
-def _layer(work: ConvOperands, walk: TapPattern, groups: int) -> ConvWorkload:
+def _layer(work: ConvOperands, walk: TapPattern, groups: int, dtype: str) -> ConvWorkload:
     images, outs, rows, width = work.y.shape
     run = _collapse(work, walk)[0].y.shape[3]
     return ConvWorkload(
         images, rows, width, run, len(walk.taps), walk.window, work.weight.shape[1],
-        outs // groups, groups,
+        outs // groups, groups, dtype,
     )  # fmt: skip
 
 

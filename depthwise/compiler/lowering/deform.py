@@ -8,7 +8,6 @@ from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
 from depthwise.compiler.lowering.views import (
-    FLOAT,
     KernelCall,
     Split,
     Table,
@@ -16,6 +15,7 @@ from depthwise.compiler.lowering.views import (
     pixel_strides,
 )
 from depthwise.graph import Node, ops
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import LocalResponseNorm
 
 # Samples of one strip, before they are convolved: 128 KB. On a Zen 4 core the time does not depend
@@ -51,7 +51,7 @@ def lower_deform_conv(
     run = strip_rows * width if strip_rows and _is_gapless(y, residual) else width
     pixels, vectors = default_tile(lanes, b.target.registers, run, outs)
     strip_width = width if strip_rows else min(width, round_up(room, pixels))
-    panel_outer = int(weight[0].size * outs * FLOAT > LARGE)
+    panel_outer = int(weight[0].size * outs * FLOAT32.bytes > LARGE)
     table = Table(tuple(tap * x.shape[1] for tap in range(taps)))
     w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))

@@ -10,32 +10,41 @@ from depthwise.compiler.kernels import KERNELS, Kernel
 from depthwise.compiler.lowering.algorithms import ConvWorkload
 from depthwise.compiler.work import Arguments
 from depthwise.graph import Shape
+from depthwise.graph.dtypes import FLOAT32, DType, find_dtype
 from depthwise.graph.ops import Activation, Padding
-
-FLOAT = 4  # bytes
 
 Space = Literal["arena", "weights", "input", "output"]
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory of `floats` elements; `index` numbers the inputs and outputs.
+    """Memory of `elements` of one type; `index` numbers the inputs and outputs.
 
-    An input may be of bytes, "uint8"; sizes and offsets in it are then in bytes. `frame` tells how
-    images lie in the arena.
+    `frame` tells how images lie in the arena.
     """
 
     space: Space
-    floats: int
+    elements: int
     index: int = 0
-    dtype: str = "float32"
+    dtype: str = FLOAT32.name
     frame: "PaddedLayout | None" = None
+
+    @property
+    def element(self) -> DType:
+        """The element type, in whose elements all sizes and offsets in the buffer are."""
+        return find_dtype(self.dtype)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that it takes."""
+        return self.elements * self.element.bytes
 
 
 @dataclass(frozen=True)
 class TensorView:
-    """A value in a buffer: `offset` of its first element and `strides` along its axes, in floats.
+    """A value in a buffer: `offset` of its first element and `strides` along its axes.
 
+    Both are in elements of the buffer's type.
     A value of rank 4 is (N, C, H, W) by shape and lies channels last: its channel stride is 1.
     """
 
@@ -46,17 +55,17 @@ class TensorView:
 
     @property
     def image(self) -> int:
-        """Floats from one image to the next."""
+        """Elements from one image to the next."""
         return self.strides[0]
 
     @property
     def row(self) -> int:
-        """Floats from one row of pixels to the next."""
+        """Elements from one row of pixels to the next."""
         return self.strides[2]
 
     @property
     def pixel(self) -> int:
-        """Floats from one pixel to the next."""
+        """Elements from one pixel to the next."""
         return self.strides[3]
 
     def part(self, axis: int, start: int, length: int) -> "TensorView":
@@ -67,7 +76,7 @@ class TensorView:
 
 @dataclass(frozen=True)
 class PaddedLayout:
-    """How images (N, C, H, W) lie in a buffer: pixels `pixel` floats apart, zeros around each."""
+    """How images (N, C, H, W) lie in a buffer: pixels `pixel` elements apart, zeros around."""
 
     shape: Shape
     pixel: int
@@ -75,7 +84,7 @@ class PaddedLayout:
 
     @property
     def row(self) -> int:
-        """Floats from one row to the next."""
+        """Elements from one row to the next."""
         return (self.border.left + self.shape[3] + self.border.right) * self.pixel
 
     @property

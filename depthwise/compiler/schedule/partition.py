@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.lowering.views import FLOAT, Buffer, KernelCall, Split, find_row_span
+from depthwise.compiler.lowering.views import Buffer, KernelCall, Split, find_row_span
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.streaming import Band, Chain, moves_apart
 
@@ -128,7 +128,7 @@ class Steps:
 
     def bytes(self, buffer: int) -> int:
         """Return the size of a buffer."""
-        return FLOAT * self.buffers[buffer].floats
+        return self.buffers[buffer].bytes
 
     def alive(self, first: int, last: int) -> set[int]:
         """Return the buffers that hold a value during some of the steps."""
@@ -178,7 +178,7 @@ def fastest(whole: Steps, windows: int | None = None) -> list[Group]:
             if chain is None:
                 continue
             saved = sum(2 * whole.bytes(b) for b in chain.inner if whole.bytes(b) > COLD)
-            if not saved or _weight_bytes(chain.steps) > WEIGHTS:
+            if not saved or _weight_bytes(chain) > WEIGHTS:
                 continue
             height, bands = _highest(chain, WINDOWS if windows is None else windows)
             if bands:
@@ -253,13 +253,17 @@ def _alike(chain: Chain, count: int) -> tuple[int, list[Band]]:
 def _moved_bytes(chain: Chain, bands: Sequence[Band]) -> int:
     """Return the bytes of the rows that windows keep from band to band."""
     return sum(
-        FLOAT * chain.row(b) * max(0, before.windows[b].written - after.windows[b].base + 1)
+        chain.row_bytes(b) * max(0, before.windows[b].written - after.windows[b].base + 1)
         for before, after in pairwise(bands)
         for b in after.windows
     )
 
 
-def _weight_bytes(steps: Sequence[KernelCall]) -> int:
+def _weight_bytes(chain: Chain) -> int:
+    size = chain.buffers[0].element.bytes
     return sum(
-        FLOAT * prod(place.shape) for step in steps for place in step.places if place.buffer == 0
+        size * prod(place.shape)
+        for step in chain.steps
+        for place in step.places
+        if place.buffer == 0
     )

@@ -17,8 +17,8 @@ def make_regions(
     Windows of streamed groups are appended to `buffers`, which start with those of `whole`.
     """
 
-    def add_window(floats: int) -> int:
-        buffers.append(Buffer("arena", floats))
+    def add_window(elements: int) -> int:
+        buffers.append(Buffer("arena", elements))
         return len(buffers) - 1
 
     divider = Divider(buffers, threads, lanes)
@@ -41,7 +41,7 @@ def separate_scratch(regions: Sequence[Parts], buffers: list[Buffer]) -> list[Pa
     """
 
     def own(view: TensorView) -> TensorView:
-        buffers.append(replace(buffers[view.buffer], floats=prod(view.shape)))
+        buffers.append(replace(buffers[view.buffer], elements=prod(view.shape)))
         return replace(view, buffer=len(buffers) - 1)
 
     def with_own(step: KernelCall) -> KernelCall:

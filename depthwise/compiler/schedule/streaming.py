@@ -13,7 +13,6 @@ from itertools import pairwise
 
 from depthwise.compiler.lowering.axes import copy_loops
 from depthwise.compiler.lowering.views import (
-    FLOAT,
     Buffer,
     KernelCall,
     RowAccess,
@@ -172,10 +171,14 @@ class Chain:
     def window_bytes(self, bands: Sequence[Band]) -> int:
         """Return the bytes of all windows."""
         rows = self.capacities(bands)
-        return sum(FLOAT * count * self.row(buffer) for buffer, count in rows.items())
+        return sum(count * self.row_bytes(buffer) for buffer, count in rows.items())
+
+    def row_bytes(self, buffer: int) -> int:
+        """Return the bytes of a row of a buffer's image."""
+        return self.row(buffer) * self.buffers[buffer].element.bytes
 
     def row(self, buffer: int) -> int:
-        """Return the floats of a row of a buffer's image."""
+        """Return the elements of a row of a buffer's image."""
         frame = self.buffers[buffer].frame
         assert frame is not None
         return frame.row
@@ -203,7 +206,7 @@ def _shift(before: Band, after: Band, buffer: int) -> int:
 def stream(
     chain: Chain, bands: Sequence[Band], add_buffer: Callable[[int], int]
 ) -> list[KernelCall]:
-    """Return the steps of all bands; `add_buffer` gives memory of that many floats for a window."""
+    """Return the steps of all bands; `add_buffer` gives a window of that many elements."""
     capacities = chain.capacities(bands)
     windows = {b: add_buffer(rows * chain.row(b)) for b, rows in capacities.items()}
     steps = [

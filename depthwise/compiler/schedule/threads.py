@@ -10,7 +10,6 @@ from itertools import pairwise
 from math import prod
 
 from depthwise.compiler.lowering.views import (
-    FLOAT,
     Buffer,
     KernelCall,
     RowAccess,
@@ -34,7 +33,7 @@ BEAM = 8  # divisions of the steps so far that are kept
 
 @dataclass(frozen=True)
 class Box:
-    """Rows and channels of a buffer, the ends not included; `width` floats for one of each."""
+    """Rows and channels of a buffer, the ends not included; `width` bytes for one of each."""
 
     buffer: int
     rows: tuple[int, int]
@@ -42,7 +41,7 @@ class Box:
     width: int
 
     def overlap(self, other: "Box") -> int:
-        """Return the floats that are in both."""
+        """Return the bytes that are in both."""
         if self.buffer != other.buffer:
             return 0
         rows = min(self.rows[1], other.rows[1]) - max(self.rows[0], other.rows[0])
@@ -108,7 +107,7 @@ class Division:
 
     def _foreign(self, share: Share, thread: int) -> float:
         """Return the bytes that a share reads and another thread was the last to write."""
-        return FLOAT * sum(
+        return sum(
             box.overlap(written)
             for box in share.reads
             for written, owner in self.owners.get(box.buffer, ())
@@ -235,10 +234,11 @@ class Divider:
         buffer = self.buffers[place.buffer]
         if buffer.space != "arena":
             return ()
+        size = buffer.element.bytes
         if buffer.frame is None:
             steps = zip(place.shape, place.strides, strict=True)
             end = place.offset + 1 + sum((n - 1) * stride for n, stride in steps)
-            return (Box(place.buffer, (0, 1), (place.offset, end), 1),)
+            return (Box(place.buffer, (0, 1), (place.offset, end), size),)
         frame, channels = buffer.frame, (0, buffer.frame.pixel)
         if len(place.shape) == 4 and (place.strides[1] == 1 or place.shape[1] == 1):
             channel = place.offset % frame.row % frame.pixel
@@ -246,7 +246,7 @@ class Divider:
             if of_pixels and channel + place.shape[1] <= frame.pixel:
                 channels = (channel, channel + place.shape[1])
         rows = (0, frame.rows * frame.shape[0])
-        return (Box(place.buffer, rows, channels, frame.shape[3]),)
+        return (Box(place.buffer, rows, channels, size * frame.shape[3]),)
 
 
 def cut(split: Split, threads: int) -> list[tuple[int, int]]:

@@ -1,9 +1,10 @@
 """The second stage: the library, compiled, verified on random inputs and on the images, saved."""
 
-from depthwise.compiler.pipeline import compile_network
+from depthwise.compiler.pipeline import compile_source
 from depthwise.report.record import Compiled, Report
 from depthwise.runtime.artifact import SHARED, SOURCE, read_artefact
 from depthwise.shipping.request import Order
+from depthwise.sources.source import torch_source
 
 
 def build(order: Order, _: Report) -> Compiled:
@@ -14,9 +15,8 @@ def build(order: Order, _: Report) -> Compiled:
     source, chosen = order.source, order.build.chosen
     prepare = source.preprocessing
     samples = [prepare.apply(image) for image in order.images] if prepare else ()
-    library = compile_network(
-        source.net, source.shapes, order.build, samples=samples, labels=source.labels
-    )
+    opened = torch_source(source.net, source.shapes)
+    library = compile_source(opened, order.build, samples, labels=source.labels)
     library.save(order.directory)
     check = library.manifest.verification
     return Compiled(

@@ -140,7 +140,7 @@ class Execution:
         if (place.offset, place.shape, place.strides) == (home.offset, home.shape, home.strides):
             expected = value
         else:
-            number = np.full(self.plan.buffers[home.buffer].floats, -1, np.int32)
+            number = np.full(self.plan.buffers[home.buffer].elements, -1, np.int32)
             Region(home.buffer, home.offset, home.shape, home.strides).set(
                 number, 0, np.arange(value.size, dtype=np.int32).reshape(value.shape)
             )

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from depthwise.compiler.lowering.views import FLOAT, Buffer
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.schedule.arena import Arena
 from depthwise.errors import PlanFault
+from depthwise.graph.dtypes import FLOAT32
 
 Array = np.ndarray
 
@@ -160,17 +161,17 @@ class Memory:
         threads: int,
     ) -> "Memory":  # fmt: skip
         """Return memory in which nothing but weights and inputs is known."""
-        inside = Cells.of(arena.bytes // FLOAT, len(buffers), threads)
+        inside = Cells.of(arena.bytes // FLOAT32.bytes, len(buffers), threads)
         cells, bases, given = {}, {}, {}
         for number, buffer in enumerate(buffers):
             match buffer.space:
                 case "arena" if number in arena.offsets:
-                    cells[number], bases[number] = inside, arena.offsets[number] // FLOAT
-                    end = bases[number] + buffer.floats
+                    cells[number], bases[number] = inside, arena.offsets[number] // FLOAT32.bytes
+                    end = bases[number] + buffer.elements
                     if not 0 <= bases[number] <= end <= inside.values.size:
                         raise PlanFault(f"buffer {number} does not lie inside the arena")
                 case "output":
-                    cells[number] = Cells.of(buffer.floats, len(buffers), threads)
+                    cells[number] = Cells.of(buffer.elements, len(buffers), threads)
                     bases[number] = 0
                 case "weights":
                     given[number] = weights
@@ -181,14 +182,14 @@ class Memory:
     def forget(self, buffer: int) -> None:
         """Let a buffer's elements belong to no buffer: its life begins or ends."""
         cells, base = self.cells[buffer], self.bases[buffer]
-        part = slice(base, base + self.buffers[buffer].floats)
+        part = slice(base, base + self.buffers[buffer].elements)
         cells.values[part], cells.owner[part] = np.nan, NO_BUFFER
 
     def meet(self) -> None:
         """Let all threads wait for each other."""
         for buffer in self.touched:
             cells, base = self.cells[buffer], self.bases[buffer]
-            part = slice(base, base + self.buffers[buffer].floats)
+            part = slice(base, base + self.buffers[buffer].elements)
             for seen in (cells.readers, cells.writers):
                 if seen is not None:
                     seen[part] = 0
@@ -264,9 +265,9 @@ class Memory:
     def _check_inside(self, span: Region | Scattered, does: str) -> None:
         if 0 in span.shape:
             return
-        (low, high), floats = span.ends, self.buffers[span.buffer].floats
-        if low < 0 or high >= floats:
-            raise PlanFault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {floats}")
+        (low, high), count = span.ends, self.buffers[span.buffer].elements
+        if low < 0 or high >= count:
+            raise PlanFault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {count}")
 
 
 def _not_written(buffer: int, owners: Array) -> str:

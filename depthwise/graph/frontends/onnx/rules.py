@@ -8,12 +8,14 @@ https://onnx.ai/onnx/operators
 from collections.abc import Callable
 from typing import Any
 
+from depthwise.errors import Unsupported
+
 Rule = Callable[..., Any]
 
 RULES: dict[str, Rule] = {}
 
 
-class Refusal(Exception):  # noqa: N818  (the importer makes it Unsupported, with the node's name)
+class Refusal(Unsupported):
     """Our graph cannot say what a node says; the message is the reason."""
 
 

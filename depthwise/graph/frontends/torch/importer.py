@@ -49,21 +49,24 @@ PROMOTING = tuple(
     )
 )  # fmt: skip
 
+# operators whose result may have another type than what they read
+CONVERTING = ("aten.to", "aten._to_copy", "aten.type_as")
+
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 
 
-class Memory(NamedTuple):
+class MemoryRegion(NamedTuple):
     """Where a result lies: in memory that `owner` got, in which pieces of which splits of it."""
 
     owner: fx.Node
     pieces: tuple[tuple[fx.Node, int], ...] = ()
 
-    def piece(self, split: fx.Node, index: int) -> "Memory":
+    def piece(self, split: fx.Node, index: int) -> "MemoryRegion":
         """Return where one of the results of `split` lies."""
-        return Memory(self.owner, (*self.pieces, (split, index)))
+        return MemoryRegion(self.owner, (*self.pieces, (split, index)))
 
-    def overlaps(self, other: "Memory") -> bool:
+    def overlaps(self, other: "MemoryRegion") -> bool:
         """Tell whether two results may share elements; pieces of one split do not."""
         if self.owner is not other.owner:
             return False
@@ -101,7 +104,7 @@ class Importer:
             match node.op:
                 case "placeholder":
                     self.values[node] = self._placeholder(node, specs[node.name])
-                    self.memory[node] = Memory(node)
+                    self.memory[node] = MemoryRegion(node)
                 case "call_function":
                     self._call(node)
                 case "output":
@@ -159,7 +162,7 @@ class Importer:
             assert isinstance(index, int)
             self.values[node] = self._part(node, source, index)
             memory = self.memory[source]
-            known = isinstance(memory, Memory)
+            known = isinstance(memory, MemoryRegion)
             self.memory[node] = memory.piece(source, index) if known else memory[index]
             return
         name = str(node.target)
@@ -168,15 +171,21 @@ class Importer:
             return
         packet = ".".join(name.split(".")[:2])
         in_place = packet.endswith("_") and not packet.endswith("__")
-        self.builder.name, self.builder.path = node.name, _path(node)
+        self._announce(node, node)
         self._note_impure(node)
         own = self._writes_own(node)
         if own and not node.users:
             return  # what it leaves there is for the next call
         self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
-        self.memory[node] = self.memory.get(_viewed(node, packet), Memory(node))
+        self.memory[node] = self.memory.get(_viewed(node, packet), MemoryRegion(node))
         if in_place and not own:
             self._overwrite(node)
+
+    def _announce(self, node: fx.Node, operator: fx.Node) -> None:
+        """Tell the builder what is lowered: `node` is the operator or one of its results."""
+        builder, result = self.builder, node.meta.get("val")
+        builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
+        builder.dtype = dtype_of(result)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
@@ -202,7 +211,7 @@ class Importer:
     def _own(self, node: fx.Node) -> str:
         """Return the name of the network's own tensor in whose memory a result lies, else ""."""
         memory = self.memory.get(node)
-        owner = memory.owner.name if isinstance(memory, Memory) else ""
+        owner = memory.owner.name if isinstance(memory, MemoryRegion) else ""
         return self.targets.get(owner, "")
 
     def _enter(self, node: fx.Node) -> None:
@@ -241,7 +250,8 @@ class Importer:
             return self._compute(node, [value.name for value in read])
         computed = {value.type.dtype for value in read if value.name not in self.tensors}
         count = len(self.builder.nodes)
-        found = self._apply(node, packet, dtype) if computed <= {dtype} else None
+        known = computed <= {dtype} or packet in CONVERTING
+        found = self._apply(node, packet, dtype) if known else None
         if found is None or not agrees(found, result, node.name):
             del self.builder.nodes[count:]
             return self._opaque(node, node)
@@ -273,7 +283,7 @@ class Importer:
             return self._add_empty(node)
         part = self.values[source][index]
         if part is None and node.users:  # ours does not give it, such as the indices of a maximum
-            self.builder.name, self.builder.path = node.name, _path(source)
+            self._announce(node, source)
             return self._opaque(node, source)
         return part
 
@@ -307,7 +317,7 @@ class Importer:
         """Return the results of an operator that we do not know; `node` is it or one of them."""
         values = map(self.values.get, operator.all_input_nodes)
         inputs = tuple(value for value in values if isinstance(value, Value))
-        result, op = node.meta.get("val"), Opaque(str(operator.target), _line(operator))
+        result, op = node.meta.get("val"), Opaque(str(operator.target))
         if isinstance(result, tuple | list):
             return [
                 self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
@@ -328,7 +338,7 @@ class Importer:
         if old.name in self.tensors and new.name in self.tensors:
             return  # computed now, in PyTorch's own memory
         for other, place in self.memory.items():
-            if other is node or not isinstance(place, Memory) or not place.overlaps(memory):
+            if other is node or not isinstance(place, MemoryRegion) or not place.overlaps(memory):
                 continue
             if self.values[other] == old:
                 self.values[other] = new
