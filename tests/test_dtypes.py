@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from depthwise.graph.exporters.onnx.export import export_graph
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from operator_cases import CASES, Function
@@ -31,7 +32,6 @@ from depthwise.graph import (
     trace,
 )
 from depthwise.graph.dtypes import DTYPES, find_dtype
-from depthwise.graph.exporters.onnx.export import export_graph
 from depthwise.graph.infer import infer
 from depthwise.runtime.target import find_target
 
