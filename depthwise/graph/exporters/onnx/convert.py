@@ -1,7 +1,12 @@
 """From our graph to ONNX's, node by node."""
 
 from depthwise.errors import Unsupported
-from depthwise.graph.exporters.onnx import deform, layers, tensors  # noqa: F401  (they register)
+from depthwise.graph.exporters.onnx import (  # noqa: F401  (they register)
+    conversions,
+    deform,
+    layers,
+    tensors,
+)
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.writer import NodeWriter, OnnxGraph
 from depthwise.graph.graph import Graph
@@ -18,8 +23,8 @@ def convert(graph: Graph) -> OnnxGraph:
     for name, constant in graph.constants.items():
         if constant.data is None:
             raise Unsupported(
-                f"{name} has no data: the network was captured on the meta device, or its weights "
-                f"are {constant.type.dtype}; build it with weights of a type that NumPy has"
+                f"{name} has no data: the network was captured on the meta device; build it on the "
+                "CPU and load weights into it first"
             )
         if name in read:
             written.tensors[written.values[name]] = constant
