@@ -4,7 +4,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +39,7 @@ from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
     from depthwise.report.record import Report
-    from depthwise.shipping import Order, Source, Stage
+    from depthwise.shipping import Network, Request, Stage
 
 
 def ship(
@@ -65,7 +64,7 @@ def ship(
 ) -> None:
     """Count, compile, verify and time a network: a directory with its library and a report.
 
-    Each stage is kept as soon as it is done: the same command again goes on where it stopped.
+    Each stage is cached as soon as it is done: the same command again goes on where it stopped.
     """
     name, chosen = network or NETWORK, weights or (None if network else WEIGHTS)
     options = parse_settings(settings)
@@ -79,11 +78,9 @@ def ship(
         directory = out or default_directory(name, build.chosen.name)
         with writing("--out", directory):
             check_replaceable(directory)
-        source = _open(name, options, chosen, shape)
-        names = find_labels(labels, chosen, images, source.net, source.shapes)
-        source = replace(source, labels=names)
-        found, left_out = _find_images(images, source)
-        usable, broken = _sort_out(found, source)
+        opened = _open(name, options, chosen, shape, labels, images)
+        found, left_out = _find_images(images, name, opened)
+        usable, broken = _sort_out(found, opened)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
@@ -94,9 +91,11 @@ def ship(
             [("--optimize", optimize if optimize != "speed" else None)],
         )
         command += "" if check_plan else " --no-check-plan"
-        order = shipping.Order(source, build, directory, command, usable, left_out, broken)
-    with _keeping(order):
-        report = _run(order)
+        request = shipping.Request(
+            name, build, directory, command, options, chosen or "", usable, left_out, broken
+        )
+    with _saying_what_is_cached(directory):
+        report = _run(request, opened)
     if as_json:
         print(in_json(report.model_dump_json(indent=2)))
     else:
@@ -112,14 +111,16 @@ def _command(network: str | None, *options: list[tuple[str, object]]) -> str:
 
 
 def _open(
-    network: str, options: dict[str, str], weights: str | None, shape: list[str] | None
-) -> "Source":
+    network: str, options: dict[str, str], weights: str | None, shape: list[str] | None,
+    labels: Path | None, images: Path | None,
+) -> "Network":  # fmt: skip
+    """Return the network with its weights, and the names of its classes where there are any."""
     import torch  # noqa: PLC0415
     from torch import nn  # noqa: PLC0415
 
     from depthwise.bench.exported_model import settle  # noqa: PLC0415
     from depthwise.graph import capture  # noqa: PLC0415
-    from depthwise.shipping import Source  # noqa: PLC0415
+    from depthwise.shipping import Network  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
     net, shapes = open_network(network, options, weights, parse_shapes(shape))
@@ -128,63 +129,64 @@ def _open(
         shapes = tuple(type.shape for type in capture(net).inputs.values())
     elif untrained and len(shapes) == 1:
         settle(net, shapes[0])
-    return Source(network, options, weights or "", untrained, net, shapes)
+    names = find_labels(labels, weights, images, net, shapes)
+    return Network(net, shapes, untrained, names)
 
 
-def _find_images(folder: Path | None, source: "Source") -> tuple[tuple[Path, ...], int]:
-    """Return the images to look at, and how many more there are."""
+def _find_images(
+    folder: Path | None, name: str, network: "Network"
+) -> tuple[tuple[Path, ...], int]:
+    """Return the images to verify with and to classify, and how many more there are."""
     from depthwise.shipping.request import find_images  # noqa: PLC0415
     from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
 
-    if source.side is None:
+    if network.side is None:
         if folder:
-            taken = " and ".join("x".join(map(str, shape)) for shape in source.shapes)
-            raise ValueError(
-                f"--images {folder}: {source.network} takes {taken}, and no photograph"
-            )
+            taken = " and ".join("x".join(map(str, shape)) for shape in network.shapes)
+            raise ValueError(f"--images {folder}: {name} takes {taken}, and no photograph")
         return (), 0
     return find_images(folder) if folder else (PHOTOGRAPHS, 0)
 
 
 def _sort_out(
-    found: tuple[Path, ...], source: "Source"
+    found: tuple[Path, ...], network: "Network"
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Return the images that can be read, and of each other one why it cannot; say so."""
-    if source.preprocessing is None:
+    """Return the images that can be read, and why each other one cannot; say so on the screen."""
+    if network.preprocessing is None:
         return (), ()
-    opened = list(source.preprocessing.apply_each(found))
+    opened = list(network.preprocessing.apply_each(found))
     broken = tuple(str(found) for _, found in opened if isinstance(found, ValueError))
     usable = tuple(path for path, found in opened if not isinstance(found, ValueError))
     name_left_out(broken, len(usable))
     return usable, broken
 
 
-def _run(order: "Order") -> "Report":
+def _run(request: "Request", network: "Network") -> "Report":
     from depthwise.shipping import STAGES, ship  # noqa: PLC0415
 
     with waiting("shipping", total=len(STAGES)) as display:
 
-        def told(stage: "Stage", kept: bool) -> None:
-            number = [each.part for each in STAGES].index(stage.part)
-            doing = f"{stage.doing}{' (as it was kept)' if kept else ''}"
+        def on_stage(stage: "Stage", cached: bool) -> None:
+            number = [each.name for each in STAGES].index(stage.name)
+            doing = f"{stage.doing}{' (cached)' if cached else ''}"
             display.update(doing, done=number)
             if not sys.stderr.isatty():
                 say(f"{number + 1} of {len(STAGES)}: {doing}")
 
-        return ship(order, told)
+        return ship(request, network, on_stage)
 
 
 @contextmanager
-def _keeping(order: "Order") -> Iterator[None]:
-    """Say what is kept where a stage cannot be finished."""
-    advice = f"what was finished is kept in {order.directory}: the same command again goes on there"
+def _saying_what_is_cached(directory: Path) -> Iterator[None]:
+    """Where a stage cannot be finished, say where the finished ones are."""
+    advice = f"what was finished is kept in {directory}: the same command again goes on there"
     try:
         yield
     except (Stopped, KeyboardInterrupt) as stop:
-        if order.directory.is_dir():
+        if directory.is_dir():
             stop.add_note(advice)
         raise
     except OSError as error:
-        where = error.filename or order.directory
-        kept = f"; {advice}" if order.directory.is_dir() else ""
+        where = error.filename or directory
+        kept = f"; {advice}" if directory.is_dir() else ""
         raise ValueError(f"{where}: {error.strerror}{kept}") from None
