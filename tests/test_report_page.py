@@ -239,7 +239,7 @@ def drawn(found, random):
 
 
 def test_no_text_of_a_roofline_chart_overprints_another(figures):
-    found = Report.model_validate(figures).profiled
+    found = Report.model_validate(figures).find(LayerProfile)
     random = Random(0)
     beside = 0
     for case in range(400):

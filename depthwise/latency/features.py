@@ -1,6 +1,7 @@
-"""What the time of a step is made of: how much of each thing that takes time it does.
+"""The features of a step, which its time is linear in: calls, tiles, loads, bytes from each cache.
 
-A price in seconds for each quantity, found by measurement, times these is the step's time.
+The time of a step is the sum of its features times their coefficients, which are in seconds and
+fitted to measurements.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,15 @@ from depthwise.compiler.plan import Plan
 from depthwise.hardware.record import LEVELS, Level, Machine
 from depthwise.latency.cache_model import numbers_of, sources
 
-Quantities = dict[str, float]
+Features = dict[str, float]
+
+VERSION = (
+    1  # of what the features mean: raise it where that changes, so that kernels are timed again
+)
 
 
-def quantities(plan: Plan, machine: Machine) -> list[Quantities]:
-    """Return the quantities of every step of a plan on a machine, in order."""
+def features_of(plan: Plan, machine: Machine) -> list[Features]:
+    """Return the features of every step of a plan on a machine, in order."""
     found = []
     for step, moved in zip(plan.steps, sources(plan, machine.caches), strict=True):
         count = COUNTS.get(step.kernel, _plain)
@@ -26,15 +31,15 @@ def quantities(plan: Plan, machine: Machine) -> list[Quantities]:
     return found
 
 
-def _moved(moved: dict[tuple[str, Level], int]) -> Quantities:
+def _moved(moved: dict[tuple[str, Level], int]) -> Features:
     """Name the bytes that come from beyond the first cache."""
     return {
         f"{role} {level}": float(size) for (role, level), size in moved.items() if level != "L1"
     }
 
 
-def _again(step: KernelCall, lanes: int, machine: Machine) -> Quantities:
-    """Count the bytes of weights that a convolution reads once more for each further tile."""
+def _again(step: KernelCall, lanes: int, machine: Machine) -> Features:
+    """Count the bytes of weights that a convolution reads again for each tile after the first."""
     if step.kernel != "f32_conv":
         return {}
     a = numbers_of(step)
@@ -48,10 +53,10 @@ def _again(step: KernelCall, lanes: int, machine: Machine) -> Quantities:
     return {f"again {level}": size} if size and level != "L1" else {}
 
 
-def _waiting(own: Quantities, moved: Quantities, lanes: int, machine: Machine) -> float:
-    """Return the seconds that bytes take to come beyond those that the arithmetic takes.
+def _waiting(own: Features, moved: Features, lanes: int, machine: Machine) -> float:
+    """Return by how many seconds a step reads for longer than it computes, at the machine's rates.
 
-    A roofline for one step: where it computes for longer than it reads, nothing waits.
+    Reading and computing overlap, as in a roofline of one step: 0 where it computes for longer.
     """
     reading = sum(
         1e-9 * size / machine.gigabytes(level)
@@ -62,7 +67,7 @@ def _waiting(own: Quantities, moved: Quantities, lanes: int, machine: Machine) -
     return max(0.0, reading - 2e-9 * lanes * own.get("steps", 0.0) / machine.gflops)
 
 
-def _conv(step: KernelCall, lanes: int) -> Quantities:
+def _conv(step: KernelCall, lanes: int) -> Features:
     a = numbers_of(step)
     rows = a["images"] * a["rows"] * a["groups"]
     depth = a["tile_depth"]
@@ -72,14 +77,14 @@ def _conv(step: KernelCall, lanes: int) -> Quantities:
     return {**found, "taps": found["tiles"] * a["taps"]}
 
 
-def _winograd(step: KernelCall, lanes: int) -> Quantities:
+def _winograd(step: KernelCall, lanes: int) -> Features:
     """Count the products at each point, batch by batch, and the vectors that are transformed."""
     a = numbers_of(step)
     down, across = a["points_y"] - a["taps_y"] + 1, a["points_x"] - a["taps_x"] + 1
     tiles = a["images"] * ceil(a["rows"] / down) * ceil(a["width"] / across)
     points = a["points_y"] * a["points_x"]
     vectors = ceil(a["outs"] / lanes)
-    found: Quantities = {}
+    found: Features = {}
     for count, times in _parts(tiles, a["batch"]):
         parts = _tiles(count, vectors, a["tile_pixels"], a["tile_vectors"])
         for name, value in _products(parts, a["channels"], points * times).items():
@@ -108,7 +113,7 @@ def _tiles(width: int, vectors: int, tile_pixels: int, tile_vectors: int) -> Til
     ]
 
 
-def _products(tiles: Tiles, depth: int, times: int) -> Quantities:
+def _products(tiles: Tiles, depth: int, times: int) -> Features:
     """Count the steps, starts and stores of register tiles that sum up `depth` products.
 
     A step is pixels x vectors multiply-adds, two a cycle, or as many loads, but at least the 4
@@ -121,7 +126,7 @@ def _products(tiles: Tiles, depth: int, times: int) -> Quantities:
     }
 
 
-def _depthwise(step: KernelCall, lanes: int) -> Quantities:
+def _depthwise(step: KernelCall, lanes: int) -> Features:
     a = numbers_of(step)
     vectors = a["images"] * ceil(a["channels"] / lanes)
     taps = a["R"] * a["S"]
@@ -144,14 +149,14 @@ def _depthwise(step: KernelCall, lanes: int) -> Quantities:
     }
 
 
-def _border(step: KernelCall, lanes: int) -> Quantities:  # noqa: ARG001
+def _border(step: KernelCall, lanes: int) -> Features:  # noqa: ARG001
     a = numbers_of(step)
     line = a["left"] + a["width"] + a["right"]
     pixels = (a["top"] + a["bottom"]) * line + a["rows"] * (a["left"] + a["right"])
     return {"elements": float(a["images"] * pixels * a["channels"]), "runs": float(a["rows"])}
 
 
-def _copy(step: KernelCall, lanes: int) -> Quantities:  # noqa: ARG001
+def _copy(step: KernelCall, lanes: int) -> Features:  # noqa: ARG001
     """Count the elements, those that are transposed apart from those copied in runs."""
     a = numbers_of(step)
     sizes = [a[f"n{i}"] for i in range(6)]
@@ -162,7 +167,7 @@ def _copy(step: KernelCall, lanes: int) -> Quantities:  # noqa: ARG001
     }
 
 
-def _plain(step: KernelCall, lanes: int) -> Quantities:  # noqa: ARG001
+def _plain(step: KernelCall, lanes: int) -> Features:  # noqa: ARG001
     """Count the elements written, and those under the windows that they look through."""
     a = numbers_of(step)
     places = [value for value in a.values() if isinstance(value, TensorView)]
@@ -178,7 +183,7 @@ def _parts(size: int, part: int) -> list[tuple[int, int]]:
     return [(part, count), (rest, 1)] if rest else [(part, count)]
 
 
-COUNTS: dict[str, Callable[[KernelCall, int], Quantities]] = {
+COUNTS: dict[str, Callable[[KernelCall, int], Features]] = {
     "f32_conv": _conv,
     "f32_winograd": _winograd,
     "f32_depthwise": _depthwise,
@@ -187,9 +192,9 @@ COUNTS: dict[str, Callable[[KernelCall, int], Quantities]] = {
 }
 
 
-def plain(quantities: Quantities) -> Quantities:
-    """Return the quantities that steps of any kernel have."""
-    return {name: value for name, value in quantities.items() if name.split()[0] in PLAIN}
+def common_features(features: Features) -> Features:
+    """Return the features that steps of any kernel have."""
+    return {name: value for name, value in features.items() if name.split()[0] in COMMON}
 
 
-PLAIN = {"calls", "elements", "windows", "read", "written", "weights", "waiting"}
+COMMON = {"calls", "elements", "windows", "read", "written", "weights", "waiting"}

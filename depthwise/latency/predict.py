@@ -1,4 +1,4 @@
-"""How long a compiled network will take on a machine, layer by layer, before it has run once."""
+"""How long a compiled network will take on a machine, layer by layer, without running it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,19 +13,28 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.graph import Graph, Shape, supported, trace
 from depthwise.hardware.record import KernelTable, Machine
-from depthwise.latency.features import quantities
-from depthwise.latency.fit import is_current
+from depthwise.latency.features import features_of
+from depthwise.latency.fingerprint import is_current
 from depthwise.runtime.target import find_target
 
 
 def cost(net: nn.Module | ExportedProgram, *shapes: Shape, machine: Machine | None = None) -> Cost:
-    """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
+    """Count a network's operations, parameters and memory, and predict its latency.
 
-    With a `machine` whose kernels were timed, every layer and the whole also have the milliseconds
-    that our compiled library will take there, on one thread. The network is not changed; without
-    a machine it may be on the meta device, and operators that we do not know are listed in
-    `not_counted`. Raises ValueError for shapes that do not fit, or for a machine that does not
-    know today's kernels, Unsupported where the network cannot be compiled.
+    Args:
+        net: The network, counted in evaluation mode and not changed. Without a machine it may be on
+            the meta device, and operators that we do not know are listed in `not_counted`.
+        *shapes: A shape for each input, (N, C, H, W) for images.
+        machine: A machine whose kernels were timed. With one, every layer and the whole also have
+            the milliseconds that our compiled library will take there, on one thread.
+
+    Returns:
+        The cost of the network, layer by layer.
+
+    Raises:
+        ValueError: A shape does not fit, or our kernels have changed since the machine's were
+            timed.
+        Unsupported: A machine is given, and the network cannot be compiled.
     """
     if machine is None:
         return count_cost(net, *shapes)
@@ -41,7 +50,7 @@ def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
 
 
 def known_kernels(machine: Machine) -> KernelTable:
-    """Return the kernel table of a machine. Raises ValueError where it is not of these kernels."""
+    """Return the kernel table of a machine. Raises ValueError where there is no current one."""
     advice = "run `depthwise calibrate`, which takes a minute, or latency.fit.time_kernels"
     if machine.kernels is None:
         raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")
@@ -51,21 +60,21 @@ def known_kernels(machine: Machine) -> KernelTable:
 
 
 def predict(plan: Plan, machine: Machine, table: KernelTable) -> list[float]:
-    """Return the seconds of each step: its quantities times their prices."""
-    found = quantities(plan, machine)
+    """Return the seconds of each step: the sum of its features times their coefficients."""
+    found = features_of(plan, machine)
     return [
-        sum(value * prices.get(name, 0.0) for name, value in own.items())
+        sum(value * coefficients.get(name, 0.0) for name, value in own.items())
         for step, own in zip(plan.steps, found, strict=True)
-        for prices in [table.prices(step.kernel)]
+        for coefficients in [table.coefficients(step.kernel)]
     ]
 
 
 def attribute(cost: Cost, steps: Sequence[KernelCall], seconds: Sequence[float]) -> Cost:
-    """Return the cost with each step's time at its layer; 0 where others do a layer's work.
+    """Return the cost with each step's time at its layer, 0 at layers fused into others.
 
-    A step belongs to the last layer of its path before the node that it computes: what is fused
-    into a convolution bears the name of what comes last. The copies of input and output belong to
-    no layer, and are in the whole alone.
+    A step is named after the last node fused into it. It belongs to the last layer of its path with
+    multiply-adds up to that node. The copies of the input and output belong to no layer, and count
+    in the whole alone.
     """
     positions = {layer.name: i for i, layer in enumerate(cost.layers)}
     times = [0.0] * len(cost.layers)
@@ -80,6 +89,6 @@ def attribute(cost: Cost, steps: Sequence[KernelCall], seconds: Sequence[float])
 
 
 def _owner(layers: Sequence[Layer], path: str, last: int) -> int:
-    """Return the layer with multiply-adds that a path's work belongs to, else the last itself."""
+    """Return the last layer of a path with multiply-adds up to `last`, else `last` itself."""
     before = range(last, -1, -1)
     return next((i for i in before if layers[i].path == path and layers[i].macs), last)

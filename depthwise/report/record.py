@@ -336,7 +336,9 @@ class Report(Record):
     def _read_each_as_its_kind(cls, stages: Mapping[str, Any]) -> dict[str, StageRecord]:
         kinds = {kind.stage: kind for kind in _kinds(StageRecord)}
         if unknown := sorted(stages.keys() - kinds):
-            raise ValueError(f"no stage is called {unknown[0]!r}; there are {', '.join(sorted(kinds))}")
+            raise ValueError(
+                f"no stage is called {unknown[0]!r}; there are {', '.join(sorted(kinds))}"
+            )
         return {name: kinds[name].model_validate(found) for name, found in stages.items()}
 
     def find(self, kind: type[Found]) -> Found | None:
