@@ -47,7 +47,7 @@ MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_sm
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
 RUNS, COPIES = 1000, 20
 COMPILERS = ("gcc", "clang", "gcc-12", "gcc-13", "gcc-14", "clang-14", "clang-16", "clang-19")
-RUNS_OF_PEER = 5  # its second run plans memory anew
+RUNS_OF_PEER = 5  # its second run plans memory again
 
 Run = Callable[[], object]
 
@@ -219,7 +219,7 @@ def grow(case: Path) -> None:
 
     run = open_network(case, threads=1)
     before = status()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at zero
     for _ in range(RUNS_OF_PEER):
         run()
     after = status()

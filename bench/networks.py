@@ -44,7 +44,7 @@ class Deformable(nn.Module):
         self.predict = nn.Conv2d(in_channels, 27, 3, stride, 1)
         self.deform = DeformConv2d(in_channels, out_channels, 3, stride, 1, bias=False)
         initialize(self)
-        mean_square = 0.5  # of the inputs: normal values behind a ReLU
+        mean_square = 0.5  # of the inputs: normal values after a ReLU
         nn.init.normal_(self.predict.weight, std=FOLLOWING / sqrt(9 * in_channels * mean_square))
         assert self.predict.bias is not None
         nn.init.normal_(self.predict.bias, std=OFFSETS)

@@ -56,7 +56,7 @@ def short(network: str) -> str:
 
 
 def read(folder: Path, threads: int) -> dict[str, NetworkRecord]:
-    """Return {network: what was measured} of the files for so many threads."""
+    """Return {network: what was measured} of the files for a number of threads."""
     found = {}
     for path in sorted(folder.glob(f"*-{threads}.json")):
         for record in BenchRecord.model_validate_json(path.read_text()).networks:

@@ -4,8 +4,10 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than all of t
 if TYPE_CHECKING:
     from typing import Any
 
-    from depthwise.analysis import Cost, Finding, lint
-    from depthwise.compiler.pipeline import compile
+    from depthwise.analysis import Cost, Finding
+    from depthwise.analysis.lint import lint
+    from depthwise.compiler.options import CompileOptions
+    from depthwise.compiler.pipeline import compile, compile_graph
     from depthwise.compiler.preparation import Preparation
     from depthwise.errors import (
         BuildError,
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from depthwise.families.registry import list_models
+    from depthwise.graph import open_graph, save_graph
+    from depthwise.graph.exporters.onnx import export_onnx
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
@@ -27,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BuildError",
     "CannotRun",
+    "CompileOptions",
     "Cost",
     "DepthwiseError",
     "Finding",
@@ -38,12 +43,16 @@ __all__ = [
     "RunError",
     "Unsupported",
     "compile",
+    "compile_graph",
     "cost",
     "create_model",
+    "export_onnx",
     "lint",
     "list_models",
     "load",
     "load_weights",
+    "open_graph",
+    "save_graph",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
@@ -51,6 +60,7 @@ __all__ = [
 _HOMES = {
     "BuildError": "depthwise.errors",
     "CannotRun": "depthwise.errors",
+    "CompileOptions": "depthwise.compiler.options",
     "Cost": "depthwise.analysis",
     "DepthwiseError": "depthwise.errors",
     "Finding": "depthwise.analysis",
@@ -63,11 +73,15 @@ _HOMES = {
     "Unsupported": "depthwise.errors",
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
+    "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
+    "export_onnx": "depthwise.graph.exporters.onnx",
     "lint": "depthwise.analysis",
     "list_models": "depthwise.families",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
+    "open_graph": "depthwise.graph",
+    "save_graph": "depthwise.graph",
 }
 
 

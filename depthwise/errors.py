@@ -38,4 +38,4 @@ class RunError(DepthwiseError):
 
 
 class CannotRun(DepthwiseError):  # noqa: N818
-    """A runtime that is compared cannot run a network: the message is its reason."""
+    """A runtime cannot run a network, or not on such inputs: the message is its reason."""

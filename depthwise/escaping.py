@@ -6,10 +6,6 @@ is seen and does nothing. Whoever writes a kind of text calls its function on al
 
 import json
 import re
-from collections.abc import Iterable
-
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
 
 LONGEST = 2000  # characters of a name, or of a comment, that are shown
 LONGEST_FILE_NAME = 120  # bytes: systems take 255, and targets and marks are added
@@ -87,20 +83,6 @@ def in_file_name(text: str, joint: str = "-") -> str:
     """Return a text as the name of a file that is neither hidden nor in another folder."""
     name = _NOT_IN_FILE_NAME.sub(joint, text).lstrip(".-")
     return name.encode()[:LONGEST_FILE_NAME].decode(errors="ignore") or "network"
-
-
-class Screen(Console):
-    """A console on which text is text: no markup, no codes of pictures, no control characters."""
-
-    def __init__(self, **options):
-        super().__init__(markup=False, emoji=False, **options)
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
-        """Render as rich does, and spell what is not rich's own."""
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=in_text(segment.text))
 
 
 def _cut(text: str, longest: int = LONGEST) -> str:

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from depthwise.escaping import Screen
+from depthwise.console import Screen
 from depthwise.files.cache import cache_directory, keep_text
 
 PATIENCE = 2.0  # seconds without a bar

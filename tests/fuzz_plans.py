@@ -48,7 +48,7 @@ class Way:
             graph = rewrite(drawn.graph)
             target = TARGETS[self.target]
             ways = mixed(graph, self.target, self.windows) if self.optimize != "memory" else {}
-            plan = make_plan(graph, target, False, self.optimize, self.threads, ways)
+            plan = make_plan(graph, target, self.optimize, self.threads, ways)
             check_plan(plan, drawn.inputs)
 
 

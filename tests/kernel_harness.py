@@ -18,7 +18,7 @@ import pytest
 from depthwise.kernels import source
 
 VECTORS = (16, 8, 4)  # floats a vector
-# the least CPU with vectors of so many floats, and the flags of /proc/cpuinfo that it has
+# the least CPU with vectors of that many floats, and the flags of /proc/cpuinfo that it has
 X86 = {
     16: ("x86_64_v4", {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}),
     8: ("x86_64_v3", {"avx2", "fma", "bmi2", "f16c", "movbe"}),
@@ -44,7 +44,7 @@ def cpu_flags() -> set[str]:
 
 
 def vector_flags(vector: int) -> list[str]:
-    """Return the compiler's flags for vectors of so many floats; skips if this CPU has none."""
+    """Return the compiler's flags for vectors of that many floats; skips if this CPU has none."""
     if platform.machine() != "x86_64":
         if vector != 4:
             pytest.skip(f"{platform.machine()} has no vectors of {vector} floats")

@@ -94,7 +94,10 @@ CASES = {
         [X],
     ),
     "roots and powers": (
-        Function(lambda x: (x.abs().sqrt(), (x * x + 1).log(), (x * x + 1).rsqrt(), x**3)), [X],
+        Function(
+            lambda x: (x.abs().sqrt(), (x * x + 1).log(), (x * x + 1).rsqrt(), x**3, x.erf())
+        ),
+        [X],
     ),
     "prelu": (nn.PReLU(6, 0.3), [X]),
     "arithmetic": (
@@ -181,15 +184,15 @@ CASES = {
 
 LAYERS = {
     "Conv2dSame": (layers.Conv2dSame(6, 4, 3, 2), [X]),
-    "standard": (layers.standard(6, 4, 5, 2), [X]),
-    "dilated": (layers.standard(6, 4, 3, dilation=2), [X]),
-    "depthwise": (layers.depthwise(6, 3, 2, multiplier=2), [X]),
-    "pointwise": (layers.pointwise(6, 4), [X]),
+    "standard": (layers.conv2d(6, 4, 5, 2), [X]),
+    "dilated": (layers.conv2d(6, 4, 3, dilation=2), [X]),
+    "depthwise": (layers.depthwise_conv2d(6, 3, 2, multiplier=2), [X]),
+    "pointwise": (layers.pointwise_conv2d(6, 4), [X]),
     "conv_norm_act": (layers.conv_norm_act(6, 4, 3), [X]),
     "SeparableConv": (layers.SeparableConv(6, 4), [X]),
     "PlainSeparableConv": (layers.PlainSeparableConv(6, 4), [X]),
     "ResizeConv": (layers.ResizeConv(6, 4), [X]),
-    "transposed": (layers.transposed(6, 4), [X]),
+    "transposed": (layers.conv_transpose2d(6, 4), [X]),
     "SqueezeExcite": (layers.SqueezeExcite(6, 3), [X]),
     "SqueezeExcite hard": (layers.SqueezeExcite(6, 3, gate=layers.hardsigmoid), [X]),
     "SqueezeExcite clamped": (layers.SqueezeExcite(6, 3, gate=layers.Clamp), [X]),

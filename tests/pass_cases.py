@@ -80,7 +80,7 @@ def conv(kernel: int = 3, **options) -> nn.Conv2d:
     return nn.Conv2d(8, 8, kernel, **{"padding": kernel // 2, **options})
 
 
-def behind(forward: Callable, **members: nn.Module) -> Callable[[], nn.Module]:
+def maker(forward: Callable, **members: nn.Module) -> Callable[[], nn.Module]:
     """Return the maker of a net with a convolution `conv` and the given forward."""
     return lambda: Net(forward, **{"conv": conv(), **members})
 
@@ -119,7 +119,7 @@ def batchnorm_case(name: str, net: Callable[[], nn.Module], count: int = 1) -> C
 
 
 def affine_case(name: str, forward: Callable, **gone: int) -> Case:
-    return Case(name, fold_affine, behind(forward, norm=nn.BatchNorm2d(8)), gone)
+    return Case(name, fold_affine, maker(forward, norm=nn.BatchNorm2d(8)), gone)
 
 
 def identity_case(name: str, forward: Callable, **gone: int) -> Case:
@@ -153,15 +153,15 @@ CASES = (
     ),
     batchnorm_case(
         "one convolution, two norms",
-        behind(
+        maker(
             lambda m, x: m.second(m.conv(m.first(m.conv(x)))),
             first=nn.BatchNorm2d(8), second=nn.BatchNorm2d(8),
         ),
         2,
     ),
-    affine_case("number behind", lambda m, x: 3 - m.conv(x) * 2, multiply=1, subtract=1),
+    affine_case("number after", lambda m, x: 3 - m.conv(x) * 2, multiply=1, subtract=1),
     affine_case(
-        "channels behind", lambda m, x: m.conv(x) / channels(2, 3, 5) + channels(1, -1, 4),
+        "channels after", lambda m, x: m.conv(x) / channels(2, 3, 5) + channels(1, -1, 4),
         divide=1, add=1,
     ),
     affine_case("three axes", lambda m, x: channels(1, 2)[0] - m.conv(x), subtract=1),
@@ -188,7 +188,7 @@ CASES = (
     Case("constants", fold_constants,
          lambda: Net(lambda m, x: x + (torch.zeros_like(x[:, :1]) + 2).exp() * m.conv.weight.mean(),
                      conv=conv()), {"add": 1, "exp": 1, "multiply": 1}),
-    Case("dead", remove_dead_code, behind(lambda m, x: (m.conv(x).relu(), x.abs())[1]),
+    Case("dead", remove_dead_code, maker(lambda m, x: (m.conv(x).relu(), x.abs())[1]),
          {"Conv2d": 1, "relu": 1}),
     identity_case("relu twice", lambda _, x: x.relu().relu(), relu=1),
     identity_case("relu of relu6", lambda _, x: F.relu(F.relu6(x)), relu=1),
@@ -216,7 +216,7 @@ CASES = (
     identity_case("reshapes cancel", lambda _, x: x.view(16, 30).view(2, 8, 6, 5).abs(),
                   Reshape=2),
     Case("pad before conv", fold_padding,
-         behind(lambda m, x: m.conv(F.pad(x, (0, 1, 2, 3)))), {"Pad": 1}),
+         maker(lambda m, x: m.conv(F.pad(x, (0, 1, 2, 3)))), {"Pad": 1}),
     Case("pad before depthwise", fold_padding,
          lambda: nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), conv(groups=8, padding=0, stride=2)),
          {"Pad": 1}),
@@ -235,29 +235,29 @@ CASES = (
          {"Pad": 1}),
     Case("activation", fuse_activation, lambda: nn.Sequential(conv(bias=False), nn.SiLU()),
          {"Conv2d": 1, "silu": 1}, FUSED),
-    Case("activation behind transposed", fuse_activation,
+    Case("activation after transposed", fuse_activation,
          lambda: nn.Sequential(nn.ConvTranspose2d(8, 4, 3, bias=False), nn.Hardswish()),
          {"ConvTranspose2d": 1, "hard_swish": 1}, FUSED),
-    Case("activation behind linear", fuse_activation,
+    Case("activation after linear", fuse_activation,
          lambda: nn.Sequential(nn.Flatten(), nn.Linear(240, 7, bias=False), nn.GELU()),
          {"Linear": 1, "gelu": 1}, FUSED),
-    Case("activation behind deformed", fuse_activation,
+    Case("activation after deformed", fuse_activation,
          lambda: nn.Sequential(Deformed(), nn.LeakyReLU(0.1)),
          {"DeformConv2d": 1, "leaky_relu": 1}, FUSED),
     Case("only the first of two activations", fuse_activation,
          lambda: nn.Sequential(conv(), nn.Tanh(), nn.Sigmoid()), {"Conv2d": 1, "tanh": 1}, FUSED),
-    Case("residual", fuse_residual, behind(lambda m, x: x + m.conv(x)),
+    Case("residual", fuse_residual, maker(lambda m, x: x + m.conv(x)),
          {"Conv2d": 1, "add": 1}, FUSED),
-    Case("residual behind activation", fuse_residual,
-         behind(lambda m, x: torch.tanh(m.conv(x)) + x), {"add": 1}, {}, (fuse_activation,)),
-    Case("activation behind residual", fuse_activation,
-         behind(lambda m, x: torch.sigmoid(torch.tanh(m.conv(x)) + x)),
+    Case("residual after activation", fuse_residual,
+         maker(lambda m, x: torch.tanh(m.conv(x)) + x), {"add": 1}, {}, (fuse_activation,)),
+    Case("activation after residual", fuse_activation,
+         maker(lambda m, x: torch.sigmoid(torch.tanh(m.conv(x)) + x)),
          {"sigmoid": 1}, {}, (fuse_activation, fuse_residual)),
     Case("two convolutions, one sum", fuse_residual,
-         behind(lambda m, x: m.conv(x) + m.other(x.abs()), other=conv(1)),
+         maker(lambda m, x: m.conv(x) + m.other(x.abs()), other=conv(1)),
          {"Conv2d": 1, "add": 1}, FUSED),
     Case("one convolution, three terms", fuse_residual,
-         behind(lambda m, x: m.conv(x) + x + x.abs()), {"Conv2d": 1, "add": 1}, FUSED),
+         maker(lambda m, x: m.conv(x) + x + x.abs()), {"Conv2d": 1, "add": 1}, FUSED),
     Case("residual of a linear layer", fuse_residual,
          lambda: Net(lambda m, x: m.linear(x.flatten(1)) + x.flatten(1),
                      linear=nn.Linear(240, 240)),
@@ -273,9 +273,9 @@ CASES = (
          {"multiply": 1, "add": 1}, FUSED),
     Case("sum of two products", fuse_arithmetic,
          lambda: Net(lambda _, x: x * x.abs() + x * x.exp()), {"multiply": 1, "add": 1}, FUSED),
-    Case("activation behind a difference", fuse_arithmetic,
+    Case("activation after a difference", fuse_arithmetic,
          lambda: Net(lambda _, x: torch.tanh(x[:, :1] - x)), {"subtract": 1, "tanh": 1}, FUSED),
-    Case("activation behind a norm", fuse_arithmetic,
+    Case("activation after a norm", fuse_arithmetic,
          lambda: nn.Sequential(nn.BatchNorm2d(8), nn.Hardswish()),
          {**BN, "hard_swish": 1}, FUSED),
     Case("first of two activations", fuse_arithmetic,
@@ -296,15 +296,15 @@ CASES = (
     Case("flatten before fused", fold_flatten,
          lambda: nn.Sequential(nn.Flatten(), nn.Linear(240, 7), nn.ReLU()),
          {"Reshape": 1}, {"FlattenChannelsLast": 1}, (fuse_activation,)),
-    Case("shuffle behind conv", fold_shuffle, behind(lambda m, x: shuffle(m.conv(x))), SHUFFLE),
-    Case("shuffle behind fused conv", fold_shuffle,
-         behind(lambda m, x: shuffle(m.conv(x).relu(), 4).abs()), SHUFFLE, {}, (fuse_activation,)),
-    Case("shuffle behind transposed", fold_shuffle,
+    Case("shuffle after conv", fold_shuffle, maker(lambda m, x: shuffle(m.conv(x))), SHUFFLE),
+    Case("shuffle after fused conv", fold_shuffle,
+         maker(lambda m, x: shuffle(m.conv(x).relu(), 4).abs()), SHUFFLE, {}, (fuse_activation,)),
+    Case("shuffle after transposed", fold_shuffle,
          lambda: Net(lambda m, x: F.channel_shuffle(m.t(x), 4), t=nn.ConvTranspose2d(8, 12, 3)),
          SHUFFLE),
-    Case("shuffle before conv", fold_shuffle, behind(lambda m, x: m.conv(shuffle(x, 4))), SHUFFLE),
+    Case("shuffle before conv", fold_shuffle, maker(lambda m, x: m.conv(shuffle(x, 4))), SHUFFLE),
     Case("shuffle before two", fold_shuffle,
-         behind(lambda m, x: let(shuffle(x), lambda y: (m.conv(y), m.t(y))),
+         maker(lambda m, x: let(shuffle(x), lambda y: (m.conv(y), m.t(y))),
                 t=nn.ConvTranspose2d(8, 4, 3)),
          SHUFFLE),
     Case("shuffle after groups", fold_shuffle,

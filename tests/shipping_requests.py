@@ -9,9 +9,10 @@ from PIL import Image
 from torch import nn
 
 from depthwise.bench import record
+from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import calibration, passes
 from depthwise.hardware.load import Load
-from depthwise.shipping import Build, Network, Request
+from depthwise.shipping import Network, Request
 from depthwise.shipping.request import find_images
 from depthwise.shipping.stages import counting
 
@@ -40,8 +41,9 @@ def make_request(base, **changes):
     images = base / "images"
     found, left_out = find_images(images if images.is_dir() else paint(images))
     made = Request(
-        "tiny", Build(), base / "out", "depthwise ship", images=found, left_out=left_out, rounds=2
-    )
+        "tiny", CompileOptions(), base / "out", "depthwise ship", images=found, left_out=left_out,
+        rounds=2,
+    )  # fmt: skip
     return replace(made, **changes)
 
 

@@ -16,7 +16,7 @@ import depthwise as dw
 from depthwise.analysis.receptive_field import receptive_fields
 from depthwise.families import construct
 from depthwise.graph import trace
-from depthwise.layers import DeformConv, PlainSeparableConv, standard
+from depthwise.layers import DeformConv, PlainSeparableConv, conv2d
 
 
 def on_meta(build, *arguments, **options) -> nn.Module:
@@ -52,7 +52,7 @@ def test_closed_forms(net, shape, macs):
 
 def test_standard_against_separable():
     full, split = (
-        dw.cost(standard(3, 4), (1, 3, 5, 5)),
+        dw.cost(conv2d(3, 4), (1, 3, 5, 5)),
         dw.cost(PlainSeparableConv(3, 4), (1, 3, 5, 5)),
     )
     assert (full.params, split.params) == (108, 39)
@@ -62,7 +62,7 @@ def test_standard_against_separable():
 @pytest.mark.parametrize(("channels", "saving"), [(64, 7.89), (72, 8.0), (256, 8.69), (1024, 8.92)])
 def test_separable_saves_as_the_formula_says(channels, saving):
     shape = (1, channels, 7, 7)
-    full = on_meta(standard, channels, channels)
+    full = on_meta(conv2d, channels, channels)
     split = on_meta(PlainSeparableConv, channels, channels)
     ratio = dw.cost(full, shape).macs / dw.cost(split, shape).macs
     assert ratio == pytest.approx(1 / (1 / channels + 1 / 9))

@@ -217,7 +217,7 @@ def pool_image(index):
 
 
 REFUSED = {
-    "kernel=4: a deformable kernel must be odd, to have a centre": lambda: DeformConv(3, 4, 4),
+    "kernel_size=4: a deformable kernel must be odd, to have a centre": lambda: DeformConv(3, 4, 4),
     "out_channels=5 with groups=2: must be a positive multiple of groups": lambda: DeformConv(
         4, 5, groups=2
     ),

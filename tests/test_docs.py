@@ -10,7 +10,11 @@ import torch
 from depthwise.hardware import calibration
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 FENCE = re.compile(r"^ *(```+|~~~+)(.*)$")
 
 
@@ -55,7 +59,7 @@ def default_dtype():
     torch.set_default_dtype(before)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 @pytest.mark.usefixtures("default_dtype")
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what an example writes goes away with the test
@@ -64,19 +68,19 @@ def test_examples_run(page, tmp_path, monkeypatch):
     run(page, page.read_text())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_name_their_language(page):
     known = {"python", "sh", "text", "c", "toml", "json", "html"}
     for block in blocks(page.read_text()):
-        assert block.language in known, f"{page.name}:{block.line}"
+        assert block.language in known, f"{page}:{block.line}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page):
     text = page.read_text()
     for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text):
         if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert (page.parent / target).exists(), f"{page}: {target}"
 
 
 def test_every_picture_is_shown_and_says_what_it_shows():

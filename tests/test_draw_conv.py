@@ -22,7 +22,7 @@ SIZE = 6
 CASES = [
     ("standard", {}),
     ("standard", {"stride": "2", "padding": "0"}),
-    ("standard", {"kernel": "5"}),
+    ("standard", {"kernel_size": "5"}),
     ("grouped", {"groups": "2"}),
     ("depthwise", {"multiplier": "2", "stride": "2"}),
     ("pointwise", {"stride": "2"}),
@@ -31,11 +31,11 @@ CASES = [
     ("dilated", {"dilation": "2"}),
     ("dilated", {"dilation": "3", "padding": "1"}),
     ("transposed", {}),
-    ("transposed", {"kernel": "3"}),
-    ("transposed", {"kernel": "5", "stride": "3"}),
+    ("transposed", {"kernel_size": "3"}),
+    ("transposed", {"kernel_size": "5", "stride": "3"}),
     ("deformable", {}),
     ("deformable", {"stride": "2", "dilation": "2"}),
-    ("ghost", {"kernel": "3"}),
+    ("ghost", {"kernel_size": "3"}),
     ("ghost", {"ratio": "3", "out_channels": "7"}),
 ]
 KINDS = sorted({kind for kind, _ in CASES})
@@ -89,7 +89,7 @@ def test_marked_elements_are_those_that_numpy_reads(kind, options):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_picture_marks_them_where_they_are(kind):
-    options = {"kernel": "3"} if kind == "ghost" else {}
+    options = {"kernel_size": "3"} if kind == "ghost" else {}
     graph = graph_of(kind, options)
     stages = stages_of(kind, options)
     svg = conv_picture(graph, kind, "", (1, 2))
@@ -187,7 +187,7 @@ def test_flags_and_settings_draw_the_same(tmp_path, monkeypatch, capsys):
     flags = ("conv", "--kind", "depthwise", "--channels", "2", "--kernel", "5", "--size", "7")
     code, out, _ = draw(*flags, capsys=capsys)
     assert (code, out) == (0, "drawn: conv_depthwise.svg\n")
-    settings = ("--set", "in_channels=2", "--set", "kernel=5", "--shape", "1,2,7,7")
+    settings = ("--set", "in_channels=2", "--set", "kernel_size=5", "--shape", "1,2,7,7")
     code, out, _ = draw("conv:depthwise", *settings, "--out", "b.svg", "--json", capsys=capsys)
     assert json.loads(out) == {"picture": "b.svg"}
     pictures = [(tmp_path / name).read_text() for name in ("conv_depthwise.svg", "b.svg")]

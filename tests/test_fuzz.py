@@ -1,6 +1,7 @@
 """Random graphs through the whole compiler, against what the graph means."""
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ from sketch import Drawn, Sketch
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import make_plan
+from depthwise.compiler.schedule.partition import Optimize
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, ops, show
 from depthwise.runtime.library import ALIGNMENT, Code
 from depthwise.runtime.target import find_target
 
 TOLERANCE = 1e-4  # of an output's largest element
-GUARD = 64  # floats before and behind each array that C may touch
+GUARD = 64  # floats before and after each array that C may touch
 FAST = range(40)
 SLOW = range(1000, 1400)
 TOGETHER = 40  # graphs in one library
@@ -34,12 +36,12 @@ def guarded(size: int) -> tuple[np.ndarray, np.ndarray]:
     return memory, memory[start : start + size]
 
 
-def run(graph: Graph, inputs: Sequence[np.ndarray], keep_all: bool) -> list[np.ndarray]:
+def run(graph: Graph, inputs: Sequence[np.ndarray], optimize: Optimize) -> list[np.ndarray]:
     """Return the outputs of a rewritten graph, compiled for this machine.
 
     All that C writes is NaN before. Raises AssertionError where it writes beside it.
     """
-    plan = make_plan(graph, find_target("native"), keep_all)
+    plan = make_plan(graph, find_target("native"), optimize)
     code = Code(compile_c(emit_units(plan, UNITS), plan.target, extra=("-O1",)))
     sizes = [plan.weights.size, *(x.size for x in inputs)]
     sizes += [graph.type(o.value).size for o in graph.outputs]
@@ -66,21 +68,21 @@ def failures(drawn: Mapping[str, Drawn]) -> dict[str, str]:
     for name, one in drawn.items():
         try:
             rewritten[name] = rewrite(one.graph)
-            for keep_all in (False, True):
-                make_plan(rewritten[name], find_target("native"), keep_all)
+            for optimize in get_args(Optimize):
+                make_plan(rewritten[name], find_target("native"), optimize)
         except Exception as problem:  # whatever it is, the graph is legal
             found[name] = f"{type(problem).__name__}: {problem}"
             rewritten.pop(name, None)
     inputs = [x for name in rewritten for x in drawn[name].inputs]
     expected = [y for name in rewritten for y in outputs(drawn[name])]
-    for keep_all in (False, True) if rewritten else ():
+    for optimize in get_args(Optimize) if rewritten else ():
         graph = join(rewritten)
-        results = run(graph, inputs, keep_all)
+        results = run(graph, inputs, optimize)
         for o, y, e in zip(graph.outputs, results, expected, strict=True):
             if not error(y, e) <= TOLERANCE:
                 name, _, place = o.name.partition("/")
                 found.setdefault(
-                    name, f"output {place} is {error(y, e):.2g} off, keep_all={keep_all}"
+                    name, f"output {place} is {error(y, e):.2g} off, optimized for {optimize}"
                 )
     return found
 
@@ -113,7 +115,7 @@ def linear_on_rows(behind: str) -> Drawn:
 
 
 FOUND = {
-    **{f"{behind} behind a linear layer on rows": linear_on_rows(behind)
+    **{f"{behind} after a linear layer on rows": linear_on_rows(behind)
        for behind in ("activation", "batch norm", "product")},
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from depthwise.analysis.gridding import coverage
 from depthwise.analysis.lint import lint
-from depthwise.layers import SqueezeExcite, pointwise, standard
+from depthwise.layers import SqueezeExcite, conv2d, pointwise_conv2d
 
 
 def found(net, *shapes):
@@ -46,7 +46,7 @@ def test_coverage_refuses_lists_that_do_not_fit():
 
 
 def dilated(*rates, kernel=3):
-    return nn.Sequential(*(standard(8, 8, kernel, dilation=rate) for rate in rates))
+    return nn.Sequential(*(conv2d(8, 8, kernel, dilation=rate) for rate in rates))
 
 
 PLANE = (1, 8, 40, 40)
@@ -86,7 +86,7 @@ class Parallel(nn.Module):
 
     def __init__(self, *rates):
         super().__init__()
-        self.branches = nn.ModuleList(standard(8, 8, dilation=rate) for rate in rates)
+        self.branches = nn.ModuleList(conv2d(8, 8, dilation=rate) for rate in rates)
 
     def forward(self, x):
         return torch.cat([branch(x) for branch in self.branches], 1)
@@ -94,18 +94,18 @@ class Parallel(nn.Module):
 
 def test_gridding_is_followed_along_the_paths_of_the_graph():
     # norm, activation, shortcut and gate change nothing
-    blocks = nn.Sequential(*(Residual(standard(8, 8, dilation=2)) for _ in range(3)))
+    blocks = nn.Sequential(*(Residual(conv2d(8, 8, dilation=2)) for _ in range(3)))
     (finding,) = found(nn.Sequential(blocks, SqueezeExcite(8, 8)), PLANE)
     assert finding.layer == "0.2.branch.2"
     assert "7 of 13" in finding.what
     # a stride begins a new grid; a strided convolution fills holes of the old one, a pooling not
-    around = nn.Sequential(standard(8, 8, 3), standard(8, 8, 3, stride=2), dilated(2, 2, 2))
+    around = nn.Sequential(conv2d(8, 8, 3), conv2d(8, 8, 3, stride=2), dilated(2, 2, 2))
     for end in (nn.MaxPool2d(2), nn.AvgPool2d(3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()):
         (finding,) = found(nn.Sequential(around, end), PLANE)
         assert "7 of 13" in finding.what
-    strided = nn.Sequential(dilated(2, 2, 2), standard(8, 8, 3, stride=2))
+    strided = nn.Sequential(dilated(2, 2, 2), conv2d(8, 8, 3, stride=2))
     assert not found(strided, PLANE)
-    # dense layers beside the dilated ones fill the holes, and are the remedy behind them
+    # dense layers beside the dilated ones fill the holes, and are the remedy after them
     assert found(Parallel(2, 4), PLANE)
     assert not found(Parallel(1, 2, 3), PLANE)
     assert not found(nn.Sequential(dilated(2, 2, 2, 1)), PLANE)
@@ -145,11 +145,11 @@ class Branches(nn.Module):
 
 
 def test_gridding_counts_at_every_end_and_a_layer_once():
-    dense = standard(8, 8)
+    dense = conv2d(8, 8)
     resized = Branches(dilated(2, 2, 2), dense, nn.Upsample(scale_factor=2))
     assert len(found(resized, PLANE)) == 1
     assert not found(Branches(dilated(2, 2, 2), dense), PLANE)
-    twice = Branches(dilated(2, 2), pointwise(8, 8), dilated(2), nn.MaxPool2d(2))
+    twice = Branches(dilated(2, 2), pointwise_conv2d(8, 8), dilated(2), nn.MaxPool2d(2))
     (finding,) = found(twice, PLANE)
     assert "dilations 2, 2, 2 " in finding.what
 

@@ -100,7 +100,7 @@ def test_every_shape(verb, tmp_path):
 
 SETTINGS = (
     ("mobilenet_v2", "width"), ("mobilenet_v2", "num_classes"), ("mobilenet_v2", "in_channels"),
-    ("ghostnet", "width"), ("resnet18", "num_classes"), ("conv:standard", "kernel"),
+    ("ghostnet", "width"), ("resnet18", "num_classes"), ("conv:standard", "kernel_size"),
     ("conv:standard", "stride"), ("conv:standard", "padding"), ("conv:grouped", "groups"),
     ("conv:dilated", "dilation"), ("conv:ghost", "ratio"), ("conv:resize", "scale"),
     ("conv:transposed", "stride"), ("conv:deformable", "groups"),

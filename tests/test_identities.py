@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 from torchvision.ops import deform_conv2d
 
-from depthwise.layers import PlainSeparableConv, depthwise, norm, normalize
+from depthwise.layers import PlainSeparableConv, depthwise_conv2d, norm, normalize
 from depthwise.layers.identities import (
     Tower,
     batchnorm_backward,
@@ -63,7 +63,7 @@ def test_grouped_is_block_diagonal_standard(groups, ins, outs, kernel, stride):
 
 @given(channels=few, multiplier=few, kernel=odd)
 def test_depthwise_is_grouped_with_a_group_a_channel(channels, multiplier, kernel):
-    x, layer = image(channels), depthwise(channels, kernel, multiplier=multiplier).double()
+    x, layer = image(channels), depthwise_conv2d(channels, kernel, multiplier=multiplier).double()
     dense = grouped_as_standard(layer.weight, channels)
     close(F.conv2d(x, dense, padding=kernel // 2), layer(x))
     alone = [
@@ -331,7 +331,7 @@ REFUSED = {
     "multiplier=5: 1 to 4 are accepted here": lambda: standard_as_separable(
         torch.zeros(4, 2, 3, 3), 5
     ),
-    "kernel=4: must be odd, to have a centre": lambda: dilation_offsets(4, 2),
+    "kernel_size=4: must be odd, to have a centre": lambda: dilation_offsets(4, 2),
     "the BatchNorm keeps no running statistics: there is nothing to fold": lambda: fold_batchnorm(
         nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)
     ),

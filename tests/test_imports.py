@@ -10,7 +10,7 @@ import depthwise
 ROOT = Path(depthwise.__file__).parent
 
 FLOORS = (
-    "errors", "escaping", "files", "progress", "layers", "families", "weights", "graph",
+    "errors", "escaping", "console", "files", "progress", "layers", "families", "weights", "graph",
     "analysis", "kernels", "runtime", "compiler", "hardware", "latency", "sources", "bench",
     "report", "shipping", "cli",
 )  # fmt: skip

@@ -57,7 +57,7 @@ ACT_ADD_ACT = Epilogue(LEAKY, True, ops.Activation("clamp", (-3.0, 40.0)))
 
 @dataclass(frozen=True)
 class Case:
-    """One convolution, and how it lies in memory: gaps are floats behind each pixel."""
+    """One convolution, and how it lies in memory: gaps are floats after each pixel."""
 
     plane: tuple[int, int]
     channels: int

@@ -58,7 +58,7 @@ def lay(values, gap=0, filled=np.nan):
     pixel = c + gap
     row = w * pixel + gap
     plane = Plane(np.zeros(0), (h * row, row, pixel), values.shape)
-    last = (n - 1) * h * row + (h - 1) * row + (w - 1) * pixel + c  # no gap behind the last one
+    last = (n - 1) * h * row + (h - 1) * row + (w - 1) * pixel + c  # no gap after the last one
     memory = at_page_end(np.full(last, filled, np.float32))
     plane = plane._replace(memory=memory)
     memory[plane._index()] = values

@@ -141,7 +141,7 @@ def test_lowered_deform_roi_pool_is_exact(target):
 
 
 class Response(NamedTuple):
-    """The channels of one normalisation, and the gap behind each pixel."""
+    """The channels of one normalisation, and the gap after each pixel."""
 
     op: LocalResponseNorm
     channels: int

@@ -24,19 +24,19 @@ from depthwise.layers import (
     ResizeConv,
     SeparableConv,
     SqueezeExcite,
+    conv2d,
     conv_norm_act,
-    depthwise,
+    conv_transpose2d,
+    depthwise_conv2d,
     hardsigmoid,
     hardswish,
     initialize,
     norm,
-    pointwise,
+    pointwise_conv2d,
     relu,
     relu6,
     same_padding,
-    standard,
     tensorflow_padding,
-    transposed,
 )
 
 few = st.integers(1, 4)
@@ -59,19 +59,19 @@ def weights(net):
 
 SHAPES = [
     # layer                                       in              out
-    (standard(6, 8, 3),                           (6, 9, 7),      (8, 9, 7)),
-    (standard(6, 8, (1, 7)),                      (6, 9, 7),      (8, 9, 7)),
-    (standard(6, 8, 5, 2, groups=2),              (6, 9, 7),      (8, 5, 4)),
-    (standard(6, 8, 3, dilation=4),               (6, 9, 7),      (8, 9, 7)),
-    (depthwise(6, 5, 2),                          (6, 9, 8),      (6, 5, 4)),
-    (depthwise(6, 3, multiplier=2),               (6, 9, 7),      (12, 9, 7)),
-    (pointwise(6, 8, 2),                          (6, 9, 8),      (8, 5, 4)),
+    (conv2d(6, 8, 3),                           (6, 9, 7),      (8, 9, 7)),
+    (conv2d(6, 8, (1, 7)),                      (6, 9, 7),      (8, 9, 7)),
+    (conv2d(6, 8, 5, 2, groups=2),              (6, 9, 7),      (8, 5, 4)),
+    (conv2d(6, 8, 3, dilation=4),               (6, 9, 7),      (8, 9, 7)),
+    (depthwise_conv2d(6, 5, 2),                          (6, 9, 8),      (6, 5, 4)),
+    (depthwise_conv2d(6, 3, multiplier=2),               (6, 9, 7),      (12, 9, 7)),
+    (pointwise_conv2d(6, 8, 2),                          (6, 9, 8),      (8, 5, 4)),
     (Conv2dSame(6, 8, 3, 2, groups=2),            (6, 9, 8),      (8, 5, 4)),
     (conv_norm_act(6, 8, 3, 2),                   (6, 9, 8),      (8, 5, 4)),
     (SeparableConv(6, 8, 3, 2),                   (6, 9, 8),      (8, 5, 4)),
     (PlainSeparableConv(6, 8, 5, 2, 2),           (6, 9, 8),      (8, 5, 4)),
     (ResizeConv(6, 8, 3),                         (6, 5, 4),      (8, 15, 12)),
-    (transposed(6, 8, 4, 2, 2),                   (6, 5, 4),      (8, 10, 8)),
+    (conv_transpose2d(6, 8, 4, 2, 2),                   (6, 5, 4),      (8, 10, 8)),
     (SqueezeExcite(6, 2),                         (6, 9, 7),      (6, 9, 7)),
     (GhostModule(6, 9),                           (6, 9, 7),      (9, 9, 7)),
     (GhostModule(6, 7, 3, 2, ratio=3),            (6, 9, 7),      (7, 5, 4)),
@@ -90,16 +90,16 @@ def test_shape(layer, before, after):
 
 
 def test_separable_weights_of_three_channels_to_four():
-    assert weights(standard(3, 4, 3)) == 108
-    assert weights(depthwise(3, 3)) == 27
-    assert weights(pointwise(3, 4)) == 12
+    assert weights(conv2d(3, 4, 3)) == 108
+    assert weights(depthwise_conv2d(3, 3)) == 27
+    assert weights(pointwise_conv2d(3, 4)) == 12
     assert weights(PlainSeparableConv(3, 4, 3)) == 39
 
 
 @given(channels=few, out_channels=st.integers(1, 64), kernel=odd)
 def test_separable_costs_1_over_n_plus_1_over_k2(channels, out_channels, kernel):
     separable = weights(PlainSeparableConv(channels, out_channels, kernel))
-    ratio = separable / weights(standard(channels, out_channels, kernel))
+    ratio = separable / weights(conv2d(channels, out_channels, kernel))
     assert ratio == pytest.approx(1 / out_channels + 1 / kernel**2, rel=1e-12)
 
 
@@ -108,7 +108,7 @@ SAVINGS = ((64, "7.89"), (72, "8.00"), (256, "8.69"), (1024, "8.92"))
 
 @pytest.mark.parametrize(("out_channels", "times"), SAVINGS)
 def test_a_3x3_separable_convolution_never_saves_nine_times(out_channels, times):
-    full = weights(standard(4, out_channels, 3))
+    full = weights(conv2d(4, out_channels, 3))
     saving = full / weights(PlainSeparableConv(4, out_channels, 3))
     assert f"{saving:.2f}" == times
     assert saving < 9
@@ -118,7 +118,7 @@ def test_a_3x3_separable_convolution_never_saves_nine_times(out_channels, times)
 def test_effective_kernel_is_what_one_output_pixel_sees(kernel, dilation):
     size = kernel + (kernel - 1) * (dilation - 1)
     x = torch.zeros(1, 1, 31, 31, requires_grad=True)
-    layer = depthwise(1, kernel, dilation=dilation)
+    layer = depthwise_conv2d(1, kernel, dilation=dilation)
     nn.init.ones_(layer.weight)
     layer(x)[0, 0, 15, 15].backward()
     rows = x.grad[0, 0].any(1).nonzero().flatten()
@@ -134,7 +134,7 @@ COVERED = (((1, 2, 4), 15, 15), ((1, 2, 5), 17, 17), ((2, 2, 2), 7, 13), ((1, 2,
 @pytest.mark.parametrize(("rates", "seen", "field"), COVERED)
 def test_dilated_layers_cover_or_grid_their_receptive_field(rates, seen, field):
     x = torch.zeros(1, 1, 1, 63, requires_grad=True)
-    layers = nn.Sequential(*(standard(1, 1, (1, 3), dilation=rate) for rate in rates))
+    layers = nn.Sequential(*(conv2d(1, 1, (1, 3), dilation=rate) for rate in rates))
     for layer in layers:
         nn.init.ones_(layer.weight)
     layers(x)[0, 0, 0, 31].backward()
@@ -156,7 +156,7 @@ def test_transposed_overlap_is_even_exactly_where_the_stride_divides_the_kernel(
     interior = overlap[0, 0, kernel * 2 : -kernel * 2]
     assert {int(count) for count in interior} == counts
     assert (len(counts) == 1) == (kernel % stride == 0)
-    layer = transposed(1, 1, kernel, stride, bias=False)
+    layer = conv_transpose2d(1, 1, kernel, stride, bias=False)
     nn.init.ones_(layer.weight)
     drawn = layer(torch.ones(1, 1, 24, 24))[
         0, 0, kernel * 3 : -kernel * 3, kernel * 3 : -kernel * 3
@@ -168,7 +168,7 @@ def test_transposed_overlap_is_even_exactly_where_the_stride_divides_the_kernel(
 def test_transposed_output_is_stride_times_its_input(size, stride, excess, groups):
     if stride == 1:
         excess -= excess % 2
-    layer = transposed(2 * groups, 3 * groups, stride + excess, stride, groups)
+    layer = conv_transpose2d(2 * groups, 3 * groups, stride + excess, stride, groups)
     y = layer(torch.zeros(1, 2 * groups, size, size + 1))
     assert y.shape == (1, 3 * groups, stride * size, stride * (size + 1))
 
@@ -227,7 +227,7 @@ def test_same_convolution_is_the_naive_one(height, width, kernel, stride):
 
 
 def test_same_convolution_of_stride_2_is_not_the_symmetric_one():
-    same, symmetric = Conv2dSame(2, 3, 3, 2, bias=False), standard(2, 3, 3, 2)
+    same, symmetric = Conv2dSame(2, 3, 3, 2, bias=False), conv2d(2, 3, 3, 2)
     same.weight = symmetric.weight
     even, uneven = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 9, 9)
     assert_close(same(uneven), symmetric(uneven))
@@ -334,7 +334,7 @@ def test_linear_bottleneck_ends_linear_and_leaves_out_an_expansion_by_one():
 
 
 def test_conv_norm_act_leaves_out_what_it_is_not_given():
-    conv = standard(3, 4)
+    conv = conv2d(3, 4)
     assert [name for name, _ in ConvNormAct(conv).named_children()] == ["conv"]
     assert [name for name, _ in ConvNormAct(conv, act=nn.ReLU()).named_children()] == [
         "conv",
@@ -375,7 +375,10 @@ def test_norm_in_groups():
 
 def test_initialize_draws_by_fan_out_and_zeroes_biases():
     net = nn.Sequential(
-        standard(64, 128, 3, bias=True), transposed(64, 64), depthwise(2048, 5), nn.Linear(256, 256)
+        conv2d(64, 128, 3, bias=True),
+        conv_transpose2d(64, 64),
+        depthwise_conv2d(2048, 5),
+        nn.Linear(256, 256),
     )
     initialize(net)
     for layer, std in zip(
@@ -390,18 +393,24 @@ def test_initialize_draws_by_fan_out_and_zeroes_biases():
 # ---------------------------------------------------------------- what is refused
 
 REFUSED = {
-    "in_channels=3 with groups=2: must be a positive multiple of groups": lambda: standard(
+    "in_channels=3 with groups=2: must be a positive multiple of groups": lambda: conv2d(
         3, 4, groups=2
     ),
-    "out_channels=3 with groups=2: must be a positive multiple of groups": lambda: standard(
+    "out_channels=3 with groups=2: must be a positive multiple of groups": lambda: conv2d(
         4, 3, groups=2
     ),
-    "in_channels=0 with groups=1: must be a positive multiple of groups": lambda: pointwise(0, 4),
-    "in_channels=4 with groups=0: must be a positive multiple of groups": lambda: standard(
+    "in_channels=0 with groups=1: must be a positive multiple of groups": lambda: pointwise_conv2d(
+        0, 4
+    ),
+    "in_channels=4 with groups=0: must be a positive multiple of groups": lambda: conv2d(
         4, 4, groups=0
     ),
-    "kernel=2 is smaller than stride=3: outputs would be missed": lambda: transposed(3, 4, 2, 3),
-    "kernel=4 with stride=1: an even kernel cannot keep the size": lambda: transposed(3, 4, 4, 1),
+    "kernel_size=2 is smaller than stride=3: outputs would be missed": lambda: conv_transpose2d(
+        3, 4, 2, 3
+    ),
+    "kernel_size=4 with stride=1: an even kernel cannot keep the size": lambda: conv_transpose2d(
+        3, 4, 4, 1
+    ),
     "ratio=1: a Ghost module needs at least 2 (1 is a convolution)": lambda: GhostModule(
         3, 4, ratio=1
     ),

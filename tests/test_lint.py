@@ -27,11 +27,11 @@ from depthwise.layers import (
     ResizeConv,
     SeparableConv,
     SqueezeExcite,
+    conv2d,
     conv_norm_act,
-    depthwise,
-    pointwise,
-    standard,
-    transposed,
+    conv_transpose2d,
+    depthwise_conv2d,
+    pointwise_conv2d,
 )
 
 IMAGE = (1, 3, 224, 224)
@@ -56,7 +56,7 @@ def on_meta(build, *arguments, **options):
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (4, 3), (5, 3)])
 def test_checkerboard(kernel, stride):
-    (finding,) = found(transposed(8, 8, kernel, stride), (1, 8, 5, 5), rule="checkerboard")
+    (finding,) = found(conv_transpose2d(8, 8, kernel, stride), (1, 8, 5, 5), rule="checkerboard")
     counts = overlap_counts(kernel, stride)
     assert f"sum {', '.join(map(str, counts))} products" in finding.what
     assert as_text(interior(kernel, stride)) in finding.what
@@ -66,7 +66,8 @@ def test_checkerboard(kernel, stride):
 
 @pytest.mark.parametrize(
     "net",
-    [transposed(8, 8, 4, 2), transposed(8, 8, 2, 2), transposed(8, 8, 6, 3), ResizeConv(8, 8),
+    [conv_transpose2d(8, 8, 4, 2), conv_transpose2d(8, 8, 2, 2), conv_transpose2d(8, 8, 6, 3),
+    ResizeConv(8, 8),
      nn.ConvTranspose2d(8, 8, 3), nn.ConvTranspose2d(8, 8, (3, 4), (1, 2))],
 )  # fmt: skip
 def test_no_checkerboard(net):
@@ -94,7 +95,7 @@ def pooled(*layers):
 
 
 def test_receptive_field():
-    net = pooled(standard(3, 8), nn.BatchNorm2d(8), nn.ReLU(), standard(8, 8), nn.ReLU())
+    net = pooled(conv2d(3, 8), nn.BatchNorm2d(8), nn.ReLU(), conv2d(8, 8), nn.ReLU())
     (finding,) = found(net, (1, 3, 32, 32), rule="receptive-field")
     assert finding.layer == "3"
     assert finding.severity == "warning"
@@ -105,18 +106,18 @@ def test_receptive_field():
 
 
 def test_receptive_field_of_a_network_whose_last_plane_is_one_pixel():
-    net = nn.Sequential(standard(3, 8, 3, 2), nn.Conv2d(8, 8, 1, 4), nn.Flatten(), nn.Linear(8, 2))
+    net = nn.Sequential(conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 1, 4), nn.Flatten(), nn.Linear(8, 2))
     (finding,) = found(net, (1, 3, 8, 8), rule="receptive-field")
     assert "sees 3x3 pixels of an input of 8x8" in finding.what
 
 
 def test_receptive_field_is_asked_of_classifiers_only_and_objects_of_all():
-    dense = nn.Sequential(standard(3, 8), standard(8, 8))
+    dense = nn.Sequential(conv2d(3, 8), conv2d(8, 8))
     assert not found(dense, (1, 3, 32, 32), rule="receptive-field")
     (finding,) = found(dense, (1, 3, 32, 32), rule="object-size", object_size=6)
     assert "sees 5x5 pixels, the object has 6x6" in finding.what
     assert not found(dense, (1, 3, 32, 32), rule="object-size", object_size=5)
-    gated = pooled(standard(3, 8), SqueezeExcite(8, 8))  # the gate's view of all is no shape
+    gated = pooled(conv2d(3, 8), SqueezeExcite(8, 8))  # the gate's view of all is no shape
     (finding,) = found(gated, (1, 3, 32, 32), rule="object-size", object_size=4)
     assert finding.layer == "0"
     with pytest.raises(ValueError, match="object_size=0: give the object's size in pixels"):
@@ -136,15 +137,15 @@ def test_receptive_field_of_attention_is_not_bounded_by_its_layers():
     assert not found(net, (1, 3, 256, 256), rule="receptive-field")
     net = on_meta(timm.create_model, "mixer_s32_224")
     assert not found(net, IMAGE, rule="object-size", object_size=100)
-    assert found(pooled(standard(3, 8)), (1, 3, 32, 32), rule="receptive-field")
-    assert not found(pooled(standard(3, 8), Attention()), (1, 3, 32, 32), rule="receptive-field")
+    assert found(pooled(conv2d(3, 8)), (1, 3, 32, 32), rule="receptive-field")
+    assert not found(pooled(conv2d(3, 8), Attention()), (1, 3, 32, 32), rule="receptive-field")
 
 
 # ---------------------------------------------------------------- channels and groups
 
 
 def test_channels():
-    net = nn.Sequential(standard(3, 12), nn.ReLU(), standard(12, 16), nn.ReLU(), standard(16, 5))
+    net = nn.Sequential(conv2d(3, 12), nn.ReLU(), conv2d(12, 16), nn.ReLU(), conv2d(16, 5))
     (finding,) = found(net, (1, 3, 8, 8), rule="channels")
     assert finding.layer == "0"
     assert "12 output channels: 4 of 16 vector lanes stay empty (25 %)" in finding.what
@@ -152,20 +153,20 @@ def test_channels():
 
 
 def test_channels_of_scores_gates_and_offsets_do_not_count():
-    net = nn.Sequential(standard(3, 8), SqueezeExcite(8, 2), DeformConv(8, 8, modulated=True),
-                        standard(8, 21), nn.Upsample(scale_factor=2, mode="bilinear"))  # fmt: skip
+    net = nn.Sequential(conv2d(3, 8), SqueezeExcite(8, 2), DeformConv(8, 8, modulated=True),
+                        conv2d(8, 21), nn.Upsample(scale_factor=2, mode="bilinear"))  # fmt: skip
     assert not found(net, (1, 3, 8, 8), rule="channels")
-    assert not found(nn.Sequential(standard(3, 1), standard(1, 8)), (1, 3, 8, 8), rule="channels")
-    features = conv_norm_act(3, 12)  # behind a norm it is a feature map, though it is the output
+    assert not found(nn.Sequential(conv2d(3, 1), conv2d(1, 8)), (1, 3, 8, 8), rule="channels")
+    features = conv_norm_act(3, 12)  # after a norm it is a feature map, though it is the output
     assert found(features, (1, 3, 8, 8), rule="channels")
 
 
 def test_what_a_rule_finds_again_and_again_is_said_once():
-    twelve = [standard(12, 12) for _ in range(FLOOD)]
-    net = nn.Sequential(standard(8, 12), *twelve, standard(12, 20), standard(20, 8))
+    twelve = [conv2d(12, 12) for _ in range(FLOOD)]
+    net = nn.Sequential(conv2d(8, 12), *twelve, conv2d(12, 20), conv2d(20, 8))
     findings = found(net, (1, 8, 8, 8), rule="channels")
     assert [(f.layer, f.also) for f in findings] == [("0", ("1", "2", "3")), ("4", ())]
-    few = nn.Sequential(standard(8, 12), *twelve[1:], standard(12, 8))
+    few = nn.Sequential(conv2d(8, 12), *twelve[1:], conv2d(12, 8))
     findings = found(few, (1, 8, 8, 8), rule="channels")
     assert [(f.layer, f.also) for f in findings] == [("0", ()), ("1", ()), ("2", ())]
 
@@ -177,29 +178,29 @@ def test_what_a_rule_finds_again_and_again_is_said_once():
      (32, 8, None), (64, 8, None), (16, 16, None), (16, 1, None)],
 )  # fmt: skip
 def test_groups(channels, groups, says):
-    findings = found(
-        standard(channels, channels, groups=groups), (1, channels, 8, 8), rule="groups"
-    )
+    findings = found(conv2d(channels, channels, groups=groups), (1, channels, 8, 8), rule="groups")
     assert [says in f.what for f in findings] == ([True] if says else [])
 
 
 def test_groups_that_do_not_divide_cannot_be_built():
     with pytest.raises(ValueError, match=r"in_channels=12 with groups=8: must be a positive multi"):
-        standard(12, 16, groups=8)
+        conv2d(12, 16, groups=8)
 
 
 # ---------------------------------------------------------------- layers that undo one another
 
 
 def test_gate_on_one_pixel():
-    net = nn.Sequential(standard(3, 8, 3, 2), SqueezeExcite(8, 4))
+    net = nn.Sequential(conv2d(3, 8, 3, 2), SqueezeExcite(8, 4))
     (finding,) = found(net, (1, 3, 2, 2), rule="gate-1x1")
     assert finding.layer == "1"
     assert "8 channels of 1x1 pixel, with 76 parameters" in finding.what
     assert not found(net, (1, 3, 4, 4), rule="gate-1x1")
-    assert not found(pooled(standard(3, 8, 3, 2)), (1, 3, 2, 2), rule="gate-1x1")
+    assert not found(pooled(conv2d(3, 8, 3, 2)), (1, 3, 2, 2), rule="gate-1x1")
     # multiplies, but not what was pooled
-    tail = nn.Sequential(standard(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), pointwise(8, 8), Scale())
+    tail = nn.Sequential(
+        conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), pointwise_conv2d(8, 8), Scale()
+    )
     assert not found(tail, (1, 3, 2, 2), rule="gate-1x1")
 
 
@@ -232,7 +233,7 @@ def test_gates_of_mobilenet_v3_on_tiny_images():
      (nn.Identity(), True, False), (nn.ReLU(), True, False)],
 )  # fmt: skip
 def test_bias_before_norm(norm, bias, wasted):
-    findings = found(nn.Sequential(standard(3, 8, bias=bias), norm), (1, 3, 8, 8),
+    findings = found(nn.Sequential(conv2d(3, 8, bias=bias), norm), (1, 3, 8, 8),
                      rule="bias-before-norm")  # fmt: skip
     assert [(f.layer, f.what.split(" in ")[0]) for f in findings] == [("0", "8 biases")] * wasted
 
@@ -253,14 +254,14 @@ def test_a_bias_that_something_else_reads_is_not_wasted():
     class Both(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.norm = standard(3, 8, bias=True), nn.BatchNorm2d(8)
+            self.conv, self.norm = conv2d(3, 8, bias=True), nn.BatchNorm2d(8)
 
         def forward(self, x):
             y = self.conv(x)
             return self.norm(y) + y
 
     assert not found(Both(), (1, 3, 8, 8), rule="bias-before-norm")
-    returned = Branches(standard(3, 8, bias=True), nn.BatchNorm2d(8), nn.Identity())
+    returned = Branches(conv2d(3, 8, bias=True), nn.BatchNorm2d(8), nn.Identity())
     assert not found(returned, (1, 3, 8, 8), rule="bias-before-norm")
     # a deformable convolution's bias is a constant zero
     deformable = nn.Sequential(DeformConv(3, 8), nn.BatchNorm2d(8))
@@ -270,7 +271,7 @@ def test_a_bias_that_something_else_reads_is_not_wasted():
 
 
 def bottleneck(in_channels, expanded, out_channels, act):
-    """Return an inverted residual with `act` behind its projection."""
+    """Return an inverted residual with `act` after its projection."""
     net = InvertedResidual(in_channels, expanded, out_channels)
     net.project.append(act)
     return net
@@ -311,7 +312,7 @@ class ActivatedShortcut(nn.Module):
 def test_activation_behind_the_shortcut_of_a_bottleneck():
     (finding,) = found(ActivatedShortcut(), (1, 16, 8, 8), rule="bottleneck-activation")
     assert finding.layer == "leave.conv"
-    assert "behind the shortcut" in finding.what
+    assert "after the shortcut" in finding.what
 
 
 @pytest.mark.parametrize(
@@ -321,10 +322,12 @@ def test_activation_behind_the_shortcut_of_a_bottleneck():
         nn.Sequential(InvertedResidual(16, 96, 16, gate=SqueezeExcite(96, 24)),
                       InvertedResidual(16, 96, 24)),
         SeparableConv(16, 32), SeparableConv(16, 8), bottleneck(16, 32, 24, nn.ReLU()),
-        nn.Sequential(pointwise(16, 64), nn.ReLU(), standard(64, 64), nn.ReLU(),
-                      pointwise(64, 16), nn.ReLU()),
-        nn.Sequential(pointwise(16, 64), nn.ReLU(), depthwise(64), pointwise(64, 64), nn.ReLU()),
-        nn.Sequential(pointwise(16, 16), depthwise(16), pointwise(16, 8), nn.ReLU()),
+        nn.Sequential(pointwise_conv2d(16, 64), nn.ReLU(), conv2d(64, 64), nn.ReLU(),
+                      pointwise_conv2d(64, 16), nn.ReLU()),
+        nn.Sequential(pointwise_conv2d(16, 64), nn.ReLU(), depthwise_conv2d(64),
+        pointwise_conv2d(64, 64), nn.ReLU()),
+        nn.Sequential(pointwise_conv2d(16, 16), depthwise_conv2d(16), pointwise_conv2d(16, 8),
+        nn.ReLU()),
     ],
 )  # fmt: skip
 def test_no_activation_behind_a_linear_bottleneck(net):
@@ -402,7 +405,7 @@ def generator(kernel):
     layers, channels = [nn.ConvTranspose2d(100, 64, 4, bias=False)], (64, 32, 16, 8)
     for before, after in zip(channels, (*channels[1:], 3), strict=True):
         layers += [nn.BatchNorm2d(before), nn.ReLU()]
-        layers += [transposed(before, after, kernel, 2, bias=False)]
+        layers += [conv_transpose2d(before, after, kernel, 2, bias=False)]
     return nn.Sequential(*layers, nn.Tanh())
 
 
@@ -423,13 +426,13 @@ def test_rules_are_named_apart_and_read_a_graph():
 
 
 def test_an_exported_program_is_read_as_it_is():
-    net = nn.Sequential(standard(3, 12), nn.BatchNorm2d(12)).eval()
+    net = nn.Sequential(conv2d(3, 12), nn.BatchNorm2d(12)).eval()
     program = torch.export.export(net, (torch.zeros(1, 3, 8, 8),))
     assert [f.rule for f in lint(program)] == ["channels"]
 
 
 def test_the_network_is_not_changed():
-    net = nn.Sequential(standard(3, 12, bias=True), nn.BatchNorm2d(12)).train()
+    net = nn.Sequential(conv2d(3, 12, bias=True), nn.BatchNorm2d(12)).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     lint(net, (2, 3, 8, 8))
     assert net.training
@@ -447,14 +450,14 @@ def test_warnings_come_first():
 
 
 def test_findings_as_json():
-    (one,) = lint(nn.Sequential(standard(3, 12), standard(12, 8)), (1, 3, 8, 8))
+    (one,) = lint(nn.Sequential(conv2d(3, 12), conv2d(12, 8)), (1, 3, 8, 8))
     fields = json.loads(json.dumps(one.to_dict()))
     assert fields["rule"] == "channels"
     assert list(fields) == ["rule", "layer", "what", "why", "advice", "severity", "also"]
 
 
 def test_the_table_says_everything_in_100_columns():
-    net = nn.Sequential(generator(3), standard(3, 12, bias=True), nn.BatchNorm2d(12), nn.ReLU())
+    net = nn.Sequential(generator(3), conv2d(3, 12, bias=True), nn.BatchNorm2d(12), nn.ReLU())
     findings = lint(net, (1, 100, 1, 1))
     text = render(lint_table(findings), 100)
     assert max(map(len, text.splitlines())) <= 100

@@ -27,7 +27,8 @@ from depthwise.cli.source import default_directory
 from depthwise.compiler.codegen.emit import number
 from depthwise.compiler.pipeline import show_stage
 from depthwise.compiler.plan import make_plan
-from depthwise.escaping import Screen, check_c, in_c_comment, in_file_name, in_json, in_line
+from depthwise.console import Screen
+from depthwise.escaping import check_c, in_c_comment, in_file_name, in_json, in_line
 from depthwise.graph import capture, show
 from depthwise.report.cost_picture import cost_picture
 from depthwise.report.network_picture import network_picture
@@ -166,7 +167,7 @@ def test_tables_and_pictures_of_a_network_of_hostile_names(net, tmp_path):
 
 def test_the_plan_of_a_network_of_hostile_names_has_a_line_a_call(net):
     graph = capture(net, (1, 2, 3, 3))
-    plan = show_stage(net, [(1, 2, 3, 3)], "native", "plan")
+    plan = show_stage(net, [(1, 2, 3, 3)], "plan")
     assert printable(plan)
     steps = make_plan(graph, find_target("native")).steps
     numbers = [line.split()[0] for line in plan.splitlines() if line.strip()]

@@ -41,7 +41,7 @@ def test_small_images(name: str):
     for target, optimize, threads in (
         WAYS[(2 * at + i) % len(WAYS)] for i in range(2 - (name in HEAVY))
     ):
-        check_plan(make_plan(graph, find_target(target), False, optimize, threads))
+        check_plan(make_plan(graph, find_target(target), optimize, threads))
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_every_way(name: str):
     for target, optimize, threads in product(
         ("x86-64-v4", "x86-64-v3", "aarch64"), ("speed", "memory", None), (1, 2, 4)
     ):
-        check_plan(make_plan(graph, find_target(target), False, optimize, threads))
+        check_plan(make_plan(graph, find_target(target), optimize, threads))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from pass_cases import CASES, SHAPE, Net, behind, channels, conv, let, randomize, response, shuffle
+from pass_cases import CASES, SHAPE, Net, channels, conv, let, maker, randomize, response, shuffle
 from torch import nn
 from torchvision.ops import DeformConv2d
 
@@ -90,7 +90,7 @@ class Refusal(NamedTuple):
 
 def both(forward: Callable, last: Callable, **members: nn.Module) -> Callable[[], nn.Module]:
     """Return the maker of a net that returns forward(m, x) and what comes of it."""
-    return behind(lambda m, x: let(forward(m, x), lambda y: (y, last(m, y))), **members)
+    return maker(lambda m, x: let(forward(m, x), lambda y: (y, last(m, y))), **members)
 
 
 def conv_of(m, x):
@@ -99,7 +99,7 @@ def conv_of(m, x):
 
 REFUSALS = (
     Refusal("output", fold_batchnorm, both(conv_of, lambda m, y: m.n(y), n=nn.BatchNorm2d(8))),
-    Refusal("reader", fold_batchnorm, behind(
+    Refusal("reader", fold_batchnorm, maker(
         lambda m, x: let(m.conv(x), lambda y: m.n(y) * y), n=nn.BatchNorm2d(8))),
     Refusal("input", fold_batchnorm, lambda: nn.BatchNorm2d(8)),
     Refusal("activation between", fold_batchnorm,
@@ -110,20 +110,20 @@ REFUSALS = (
     Refusal("norm over another axis", fold_batchnorm, lambda: Net(
         lambda m, x: m.n(m.linear(x.flatten(2))), n=nn.BatchNorm1d(8), linear=nn.Linear(30, 30))),
     Refusal("output", fold_affine, both(conv_of, lambda _, y: y * 2)),
-    Refusal("reader", fold_affine, behind(lambda m, x: let(m.conv(x), lambda y: (y * 2) * y))),
-    Refusal("padded", fold_affine, behind(lambda m, x: m.conv(x + 1))),
+    Refusal("reader", fold_affine, maker(lambda m, x: let(m.conv(x), lambda y: (y * 2) * y))),
+    Refusal("padded", fold_affine, maker(lambda m, x: m.conv(x + 1))),
     Refusal("padded transposed", fold_affine, lambda: Net(
         lambda m, x: m.t(x + 1), t=nn.ConvTranspose2d(8, 4, 3))),
-    Refusal("shared input", fold_affine, behind(lambda m, x: let(x * 2, lambda y: m.conv(y) * y))),
-    Refusal("by pixel", fold_affine, behind(lambda m, x: m.conv(x) * torch.ones(6, 5))),
-    Refusal("by image", fold_affine, behind(lambda m, x: m.conv(x) * torch.ones(2, 1, 1, 1))),
+    Refusal("shared input", fold_affine, maker(lambda m, x: let(x * 2, lambda y: m.conv(y) * y))),
+    Refusal("by pixel", fold_affine, maker(lambda m, x: m.conv(x) * torch.ones(6, 5))),
+    Refusal("by image", fold_affine, maker(lambda m, x: m.conv(x) * torch.ones(2, 1, 1, 1))),
     Refusal("broadcast", fold_affine, lambda: Net(
         lambda _, x: F.conv2d(x, torch.ones(1, 8, 6, 5)) * channels(1, 2))),
-    Refusal("quotient", fold_affine, behind(lambda m, x: channels(2, 3) / m.conv(x))),
+    Refusal("quotient", fold_affine, maker(lambda m, x: channels(2, 3) / m.conv(x))),
     Refusal("output", fold_constants, lambda: Net(
         lambda _, x: (x.abs(), torch.zeros_like(x).exp()))),
     Refusal("depends on x", fold_constants, lambda: Net(lambda _, x: x + 1)),
-    Refusal("read", remove_dead_code, behind(lambda m, x: (m.conv(x), x.abs()))),
+    Refusal("read", remove_dead_code, maker(lambda m, x: (m.conv(x), x.abs()))),
     Refusal("abs is no clamp", drop_identity, lambda: Net(lambda _, x: x.abs().abs())),
     Refusal("cuts", drop_identity, lambda: Net(lambda _, x: F.relu6(x).clamp(0, 5))),
     Refusal("relu of tanh", drop_identity, lambda: Net(lambda _, x: x.tanh().relu())),
@@ -148,12 +148,12 @@ REFUSALS = (
     Refusal("input returned", drop_identity, lambda: Net(
         lambda _, x: F.pad(x, (0, 0)))),
     Refusal("output", fold_padding, both(lambda _, x: F.pad(x, (1, 1)), conv_of)),
-    Refusal("reader", fold_padding, behind(
+    Refusal("reader", fold_padding, maker(
         lambda m, x: let(F.pad(x, (1, 1)), lambda y: m.conv(y) * y))),
-    Refusal("ones", fold_padding, behind(lambda m, x: m.conv(F.pad(x, (1, 1), value=1.0)))),
-    Refusal("mirror", fold_padding, behind(lambda m, x: m.conv(F.pad(x, (1, 1, 0, 0), "reflect")))),
-    Refusal("cut", fold_padding, behind(lambda m, x: m.conv(F.pad(x, (1, -1))))),
-    Refusal("channels", fold_padding, behind(
+    Refusal("ones", fold_padding, maker(lambda m, x: m.conv(F.pad(x, (1, 1), value=1.0)))),
+    Refusal("mirror", fold_padding, maker(lambda m, x: m.conv(F.pad(x, (1, 1, 0, 0), "reflect")))),
+    Refusal("cut", fold_padding, maker(lambda m, x: m.conv(F.pad(x, (1, -1))))),
+    Refusal("channels", fold_padding, maker(
         lambda m, x: m.conv(F.pad(x[:, :7], (0, 0, 0, 0, 0, 1))))),
     Refusal("transposed", fold_padding, lambda: Net(
         lambda m, x: m.t(F.pad(x, (1, 1))), t=nn.ConvTranspose2d(8, 4, 3))),
@@ -164,19 +164,19 @@ REFUSALS = (
     Refusal("ceil", fold_padding, lambda: Net(
         lambda _, x: F.avg_pool2d(F.pad(x, (0, 3, 0, 3)), 2, 3, 1, ceil_mode=True))),
     Refusal("output", fuse_activation, both(conv_of, lambda _, y: y.relu())),
-    Refusal("reader", fuse_activation, behind(lambda m, x: let(m.conv(x), lambda y: y * y.tanh()))),
+    Refusal("reader", fuse_activation, maker(lambda m, x: let(m.conv(x), lambda y: y * y.tanh()))),
     Refusal("pooling between", fuse_activation,
             lambda: nn.Sequential(conv(), nn.MaxPool2d(2), nn.ReLU())),
     Refusal("slope for each channel", fuse_activation, lambda: nn.Sequential(conv(), nn.PReLU(8))),
     Refusal("output", fuse_residual, both(conv_of, lambda _, y: y + y.abs())),
-    Refusal("reader", fuse_residual, behind(lambda m, x: let(m.conv(x), lambda y: y + y.abs()))),
-    Refusal("itself", fuse_residual, behind(lambda m, x: let(m.conv(x), lambda y: y + y))),
-    Refusal("broadcast", fuse_residual, behind(lambda m, x: m.conv(x) + x[:, :, :1, :1])),
-    Refusal("broadcast of the conv", fuse_residual, behind(
+    Refusal("reader", fuse_residual, maker(lambda m, x: let(m.conv(x), lambda y: y + y.abs()))),
+    Refusal("itself", fuse_residual, maker(lambda m, x: let(m.conv(x), lambda y: y + y))),
+    Refusal("broadcast", fuse_residual, maker(lambda m, x: m.conv(x) + x[:, :, :1, :1])),
+    Refusal("broadcast of the conv", fuse_residual, maker(
         lambda m, x: x + m.conv(F.adaptive_avg_pool2d(x, 1)))),
-    Refusal("constant", fuse_residual, behind(lambda m, x: m.conv(x) + torch.ones(SHAPE))),
-    Refusal("difference", fuse_residual, behind(lambda m, x: m.conv(x) - x)),
-    Refusal("third term", fuse_residual, behind(
+    Refusal("constant", fuse_residual, maker(lambda m, x: m.conv(x) + torch.ones(SHAPE))),
+    Refusal("difference", fuse_residual, maker(lambda m, x: m.conv(x) - x)),
+    Refusal("third term", fuse_residual, maker(
         lambda m, x: (m.conv(x) + x).tanh() + x.abs()), (fuse_residual, fuse_activation)),
     Refusal("output", fuse_arithmetic, lambda: Net(
         lambda _, x: let(x * x.abs(), lambda y: (y, y + x)))),
@@ -209,13 +209,13 @@ REFUSALS = (
         lambda m, x: m.linear(x.reshape(4, 120)), linear=nn.Linear(120, 7))),
     Refusal("output", fold_shuffle, lambda: Net(
         lambda m, x: let(shuffle(x), lambda y: (y, m.conv(y))), conv=conv())),
-    Refusal("reader", fold_shuffle, behind(lambda m, x: let(shuffle(x), lambda y: m.conv(y) * y))),
+    Refusal("reader", fold_shuffle, maker(lambda m, x: let(shuffle(x), lambda y: m.conv(y) * y))),
     Refusal("output before", fold_shuffle, both(conv_of, lambda _, y: shuffle(y).abs())),
     Refusal("between groups", fold_shuffle, lambda: Net(
         lambda m, x: m.b(shuffle(m.a(x))), a=conv(groups=2), b=conv(groups=2))),
-    Refusal("other transpose", fold_shuffle, behind(
+    Refusal("other transpose", fold_shuffle, maker(
         lambda m, x: m.conv(x).view(2, 2, 4, 6, 5).transpose(0, 1).reshape(SHAPE))),
-    Refusal("residual", fold_shuffle, behind(lambda m, x: shuffle(m.conv(x) + x).abs()),
+    Refusal("residual", fold_shuffle, maker(lambda m, x: shuffle(m.conv(x) + x).abs()),
             (fuse_residual,)),
     Refusal("group of offsets", fold_shuffle, lambda: Net(
         lambda m, x: m.deform(shuffle(x), m.offsets(x)), deform=DeformConv2d(8, 8, 3, padding=1),
@@ -251,7 +251,7 @@ def test_an_epilogue_keeps_the_order_of_its_steps():
     passes = (fuse_activation, fuse_residual, fuse_activation)
 
     def epilogues(forward: Callable) -> list[Epilogue]:
-        return fused(prepare(behind(forward)(), *passes))
+        return fused(prepare(maker(forward)(), *passes))
 
     assert epilogues(lambda m, x: m.conv(x).tanh()) == [Epilogue(after=tanh)]
     assert epilogues(lambda m, x: m.conv(x).tanh() + x) == [Epilogue(before=tanh, add=True)]
@@ -268,7 +268,7 @@ def test_a_fused_node_has_its_convolutions_path_and_the_last_ones_name():
 
 
 def test_of_two_convolutions_the_later_one_adds():
-    net = behind(lambda m, x: m.conv(x) + m.other(x.abs()), other=conv(1))()
+    net = maker(lambda m, x: m.conv(x) + m.other(x.abs()), other=conv(1))()
     first, _, last = prepare(net, fuse_residual)
     assert isinstance(first.op, ops.Conv2d)
     assert (first.path, last.path, last.inputs[-1]) == ("conv", "other", first.name)
@@ -295,7 +295,7 @@ def test_batchnorm_is_folded_in_double_precision():
 
 
 def test_a_padding_becomes_unequal():
-    net = behind(lambda m, x: m.conv(F.pad(x, (0, 1, 2, 3))))()
+    net = maker(lambda m, x: m.conv(F.pad(x, (0, 1, 2, 3))))()
     (node,) = prepare(net, fold_padding)
     assert node.op.padding == (3, 4, 1, 2)
 

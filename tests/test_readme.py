@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from orders import measured_elsewhere  # noqa: F401  (a fixture, used by all)
+from shipping_requests import measured_elsewhere  # noqa: F401  (a fixture, used by all)
 from test_docs import blocks
 
 import depthwise as dw
@@ -17,7 +17,7 @@ from depthwise.weights import PHOTOGRAPHS
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
-QUICK = {"compare", "draw", "cost", "lint", "predict"}
+QUICK = {"compare", "draw", "cost", "lint", "predict", "export"}
 MINUTES = {"calibrate", "bench"}  # tests/test_machine.py and test_bench.py have them
 
 

@@ -16,6 +16,7 @@ from shipping_requests import (
     measured_elsewhere,  # noqa: F401  (a fixture, used by all)
 )
 
+from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import Spread
 from depthwise.hardware.record import Reading
 from depthwise.report.charts import LETTERS, field_chart, roofline_chart
@@ -36,7 +37,7 @@ from depthwise.report.page import render_page
 from depthwise.report.record import Baseline, Comparison, CostSummary, LayerProfile, Report
 from depthwise.report.roofs import Box, Roof, place_names, text_box
 from depthwise.runtime.manifest import read_manifest
-from depthwise.shipping import Build, ship
+from depthwise.shipping import ship
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2, "s": 1e3, "µs": 1e-3, "ns": 1e-6}
 SILENT = {"style", "title", "pre", "code", "script"}  # not prose, or code
@@ -326,7 +327,7 @@ def test_a_roof_without_a_place_is_named_below():
 
 
 def test_a_library_that_cannot_run_here_has_a_report_too(tmp_path):
-    request = make_request(tmp_path, build=Build(target="wasm32"))
+    request = make_request(tmp_path, build=CompileOptions(target="wasm32"))
     ship(request, make_network())
     page = (request.directory / "report.html").read_text()
     assert "Not verified: this machine cannot run a library for wasm32" in page

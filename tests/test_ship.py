@@ -27,6 +27,7 @@ from depthwise.analysis.tables import render
 from depthwise.bench import layers
 from depthwise.bench import record as bench_record
 from depthwise.bench.record import RuntimeRecord
+from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import Spread, calibration
 from depthwise.report.record import (
     Baseline,
@@ -41,7 +42,7 @@ from depthwise.report.record import (
 )
 from depthwise.runtime import artifact
 from depthwise.runtime.artifact import STATE
-from depthwise.shipping import STAGES, Build, Network, Request, pipeline, ship
+from depthwise.shipping import STAGES, Network, Request, pipeline, ship
 from depthwise.shipping.pipeline import run_stages
 from depthwise.shipping.request import MOST_IMAGES, find_images
 from depthwise.shipping.stages.comparing import summarise
@@ -285,7 +286,7 @@ def test_random_weights_name_nothing_and_say_so(copied, shipped):
 
 
 def test_a_library_for_another_cpu_is_neither_run_nor_timed(tmp_path):
-    request = make_request(tmp_path, build=Build(target="wasm32"))
+    request = make_request(tmp_path, build=CompileOptions(target="wasm32"))
     report = ship(request, make_network())
     assert (tmp_path / "out" / "net.wasm").is_file()
     assert report.find(Compilation).manifest.verification is None

@@ -33,6 +33,7 @@ from depthwise.compiler.lowering.algorithms import (
     candidates,
     choose,
 )
+from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.partition import Group, fastest, single
 from depthwise.compiler.show_plan import show_plan
@@ -100,7 +101,7 @@ def test_rounds_are_compared_one_by_one():
 
 
 def test_the_plan_and_the_c_say_what_was_chosen():
-    found = fastest_algorithms(graph(), NATIVE, measure=Timer([1.0, 0.8, 0.88]))
+    found = fastest_algorithms(graph(), CompileOptions(), measure=Timer([1.0, 0.8, 0.88]))
     tried = {layer: candidates(layer, NATIVE) for layer in found}
     assert any(len(ways) > 2 for ways in tried.values())
     for layer, ways in tried.items():
@@ -113,23 +114,23 @@ def test_the_plan_and_the_c_say_what_was_chosen():
 
 def test_what_is_known_is_not_measured_again(cache):
     timer = Timer([1.0, 0.8])
-    found = fastest_algorithms(graph(), NATIVE, measure=timer)
-    again = fastest_algorithms(graph(), NATIVE, measure=timer)
+    found = fastest_algorithms(graph(), CompileOptions(), measure=timer)
+    again = fastest_algorithms(graph(), CompileOptions(), measure=timer)
     assert timer.calls == 1
     assert [str(way) for way in again.values()] == [str(way) for way in found.values()]
     known = sorted(cache.iterdir())
     wider = graph_of(nn.Sequential(net(), nn.Conv2d(72, 24, 1)), *SHAPE)  # shares three layers
-    assert found.items() <= fastest_algorithms(wider, NATIVE, measure=timer).items()
+    assert found.items() <= fastest_algorithms(wider, CompileOptions(), measure=timer).items()
     assert timer.calls == 2
     assert len(set(cache.iterdir()) - set(known)) == 1
 
 
 def test_damaged_and_foreign_trials_are_measured_again(cache, monkeypatch):
     timer = Timer([1.0, 0.8])
-    found = fastest_algorithms(graph(), NATIVE, measure=timer)
+    found = fastest_algorithms(graph(), CompileOptions(), measure=timer)
     for path in cache.iterdir():
         path.write_text('{"tried": [')
-    assert fastest_algorithms(graph(), NATIVE, measure=timer) == found
+    assert fastest_algorithms(graph(), CompileOptions(), measure=timer) == found
     assert timer.calls == 2
     layer = next(layer for layer in found if len(candidates(layer, NATIVE)) > 2)
     ways = candidates(layer, NATIVE)
@@ -159,11 +160,14 @@ def test_other_targets_and_the_smallest_arena_take_the_defaults(monkeypatch):
 
     monkeypatch.setattr(pipeline, "fastest_algorithms", fail)
     other = next(target.name for target in TARGETS if target != NATIVE)
-    pipeline.show_stage(net(), [SHAPE], other, "plan", tune=True)
-    pipeline.show_stage(net(), [SHAPE], "native", "plan", optimize="memory", tune=True)
-    pipeline.show_stage(net(), [SHAPE], "native", "plan")
+    for options in (
+        CompileOptions(other, tune=True),
+        CompileOptions(optimize="memory", tune=True),
+        CompileOptions(),
+    ):
+        pipeline.show_stage(net(), [SHAPE], "plan", options)
     with pytest.raises(AssertionError, match="measured"):
-        pipeline.show_stage(net(), [SHAPE], "native", "plan", tune=True)
+        pipeline.show_stage(net(), [SHAPE], "plan", CompileOptions(tune=True))
 
 
 LAYERS = [
@@ -251,7 +255,7 @@ def test_the_fastest_bands_are_taken_piece_by_piece():
     assert heights(default.groups)
     low = make_plan(made, NATIVE, groups=partial(fastest, windows=WINDOWS[0]))
     assert heights(low.groups) != heights(default.groups)
-    slow = fastest_groups(made, NATIVE, {}, measure=Timer([1.0, 0.99]))
+    slow = fastest_groups(made, CompileOptions(), {}, measure=Timer([1.0, 0.99]))
     assert slow == list(default.groups)
     assert any("less, within noise" in group.remark for group in slow)
 
@@ -259,10 +263,10 @@ def test_the_fastest_bands_are_taken_piece_by_piece():
 def test_bands_are_kept_and_shown(cache):
     made = graph_of(inverted(), *WIDE)
     timer = Timer([1.0, 0.8, 0.88])
-    found = fastest_groups(made, NATIVE, {}, measure=timer)
+    found = fastest_groups(made, CompileOptions(), {}, measure=timer)
     low = make_plan(made, NATIVE, groups=partial(fastest, windows=WINDOWS[0]))
     assert found == list(low.groups)
-    again = fastest_groups(made, NATIVE, {}, measure=timer)
+    again = fastest_groups(made, CompileOptions(), {}, measure=timer)
     assert timer.calls == 1
     assert (again, [g.remark for g in again]) == (found, [g.remark for g in found])
     text = show_plan(make_plan(made, NATIVE, groups=lambda _: found))
@@ -270,29 +274,29 @@ def test_bands_are_kept_and_shown(cache):
     assert "takes 10 % more" in text
     for path in cache.iterdir():
         path.write_text("{}")
-    assert fastest_groups(made, NATIVE, {}, measure=timer) == found
+    assert fastest_groups(made, CompileOptions(), {}, measure=timer) == found
     assert timer.calls == 2
 
 
 def test_streams_that_were_measured_compute_the_same():
     made = graph_of(inverted(), *WIDE)
     x = np.random.default_rng(0).standard_normal(WIDE, np.float32)
-    found = fastest_groups(made, NATIVE, {})
+    found = fastest_groups(made, CompileOptions(), {})
     expected = run(make_plan(made, NATIVE, groups=single), x)
     for threads in (1, 2):
         plan = make_plan(made, NATIVE, threads=threads, groups=lambda _: found)
         np.testing.assert_array_equal(run(plan, x), expected)
 
 
-def test_the_command_tunes_unless_told_not_to(capsys, monkeypatch, tmp_path):
+def test_the_command_tunes_when_it_is_asked_to(capsys, monkeypatch, tmp_path):
     timer = Timer([1.0, 0.8])
     monkeypatch.setattr(pipeline, "fastest_algorithms", partial(fastest_algorithms, measure=timer))
     monkeypatch.setattr(pipeline, "fastest_groups", partial(fastest_groups, measure=timer))
     (tmp_path / "nets.py").write_text("from torch import nn\ndef one(): return nn.Conv2d(8, 80, 1)")
     asked = ["compile", f"{tmp_path}/nets.py:one", "--shape", "1,8,9,9", "--show", "plan"]
-    for option, calls in (("--no-tune", 0), ("--tune", 1)):
+    for options, calls in (((), 0), (("--no-tune",), 0), (("--tune",), 1)):
         with pytest.raises(SystemExit):
-            main([*asked, option])
+            main([*asked, *options])
         assert timer.calls == calls
         assert (" takes 25 % more" in capsys.readouterr().out) == bool(calls)
 

@@ -11,6 +11,8 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.verification.difference import BLOCK, relative_error
+from depthwise.compiler.verification.references.interpreter import InterpreterReference
+from depthwise.compiler.verification.references.pytorch import PyTorchReference
 from depthwise.compiler.verification.trace import Elements, Piece
 from depthwise.compiler.verification.verify import HIDDEN, RANDOM, SENSITIVE, TOLERANCE, verify
 from depthwise.errors import Mismatch, Unsupported
@@ -23,7 +25,8 @@ class Interpreted:
     """A network with our interpreter as its library; `change` maps a value's name to a function."""
 
     def __init__(self, net, *shapes, change=None):
-        self.program, self.graph = export(net.eval(), shapes), capture(net, *shapes)
+        self.graph = capture(net.eval(), *shapes)
+        self.reference = PyTorchReference(export(net, shapes), self.graph)
         self.change = change or {}
 
         names = {node.name for node in self.graph}
@@ -45,7 +48,7 @@ class Interpreted:
         return [values[output.value] for output in self.graph.outputs]
 
     def verify(self, *samples):
-        return verify(self.run, self, self.program, samples)
+        return verify(self.run, self, self.reference, samples)
 
 
 class Branches(nn.Module):
@@ -111,7 +114,7 @@ def test_the_first_value_that_differs_is_named(value, path, wrong):
 def test_outputs_alone_may_be_at_fault():
     right = Interpreted(small(), (1, 3, 8, 8))
     with pytest.raises(Mismatch, match="every value inside agrees, so that the outputs are"):
-        verify(lambda x: [2 * y for y in right.run(x)], right, right.program)
+        verify(lambda x: [2 * y for y in right.run(x)], right, right.reference)
 
 
 def test_a_sample_that_differs_is_counted():
@@ -239,7 +242,7 @@ def test_a_network_that_differs_from_itself_is_no_function():
     right = Interpreted(nn.ReLU(), (2, 5))
     message = r"random input 0: the network is no function .* the first to differ is noise of ''"
     with pytest.raises(Unsupported, match=message):
-        verify(right.run, right, program)
+        verify(right.run, right, PyTorchReference(program, right.graph))
 
 
 def test_pytorchs_own_error_excuses_nothing_that_was_drawn(noise):
@@ -247,8 +250,9 @@ def test_pytorchs_own_error_excuses_nothing_that_was_drawn(noise):
     noise[0] = 1e-3
     program = export(Noisy().eval(), [(2, 5)])
     right = Interpreted(nn.ReLU(), (2, 5))
+    noisy = PyTorchReference(program, right.graph)
     with pytest.raises(Unsupported, match="the network is no function of its inputs"):
-        verify(lambda inputs: [2 * y for y in right.run(inputs)], right, program)
+        verify(lambda inputs: [2 * y for y in right.run(inputs)], right, noisy)
 
 
 class Masked(nn.Module):
@@ -380,3 +384,64 @@ class Chaotic(nn.Module):
 def test_what_rounding_decides_cannot_be_verified():
     with pytest.raises(dw.Unsupported, match="rounding alone decides"):
         dw.compile(Chaotic().eval(), (1, 3, 8, 8))
+
+
+# ------------------------------------------------------------------- the interpreter as reference
+
+
+def interpreted(net, *shapes, change=None):
+    """Return a network whose graph is its own judge."""
+    made = Interpreted(net, *shapes, change=change)
+    made.reference = InterpreterReference(made.graph)
+    return made
+
+
+def test_a_graph_judges_its_library_as_pytorch_does():
+    net = interpreted(dw.create_model("mobilenet_v2", width=0.35), (1, 3, 32, 32))
+    found = net.verify([np.ones((1, 3, 32, 32), np.float32)])
+    assert (found.inputs, found.error) == (RANDOM + 1, 0.0)
+    assert len(found.layers) == len(net.values)
+    assert found.layers[0].path == "stem.conv"
+    branches = interpreted(Branches(), (1, 3, 6, 6), (1, 2, 6, 6)).verify()
+    assert [layer.value for layer in branches.layers] == ["conv2d", "relu_", "conv2d_1", "add"]
+
+
+def test_a_graph_names_the_first_value_that_differs():
+    wrong = {"relu": lambda y: y * 1.001, "flatten": lambda y: y * 1.001}
+    message = "differ from the interpreter's by .* the first to differ is relu of '1', by 0.001"
+    with pytest.raises(Mismatch, match=message):
+        interpreted(small(), (1, 3, 8, 8), change=wrong).verify()
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Threshold())
+    dead = interpreted(net, (1, 3, 4, 4), change={"conv2d": lambda y: 2 * y})
+    with pytest.raises(Mismatch, match=r"outputs agree .* inside, conv2d of '0' differs by 1 of"):
+        dead.verify()
+
+
+def test_a_graph_knows_its_own_error_in_float64():
+    shape = (2, 5)
+    (output,) = capture(Cancelling(), shape).outputs
+    for factor in (1.0003, 1.5):
+        change = {output.value: lambda y, factor=factor: y * np.float32(factor)}
+        net = interpreted(Cancelling(), shape, change=change)
+        if factor > 1.1:
+            with pytest.raises(Mismatch, match="the library's outputs differ"):
+                net.verify()
+        else:
+            found = net.verify()
+            assert TOLERANCE < found.error <= SENSITIVE * found.own_error < SENSITIVE * 1e-2
+    (output,) = capture(Chaotic(), (1, 3, 8, 8)).outputs
+    chaotic = interpreted(Chaotic(), (1, 3, 8, 8), change={output.value: lambda y: 2 * y})
+    with pytest.raises(Unsupported, match=r"rounding alone decides .* the interpreter's float32"):
+        chaotic.verify()
+
+
+def test_the_interpreter_keeps_no_value_that_nothing_will_read():
+    graph = capture(small().eval(), (1, 3, 8, 8))
+    run = InterpreterReference(graph).start([np.ones((1, 3, 8, 8), np.float32)], {"conv2d", "relu"})
+    assert run.value("relu").shape == (1, 8, 6, 6)
+    assert set(run._values) == {"conv2d", "relu"}
+    run.drop("conv2d")
+    assert run.value("conv2d") is None
+    assert run.value("conv2d_1") is None  # which nothing asked for
+    assert [y.shape for y in run.outputs()] == [(1, 144)]
+    assert set(run._values) == {"relu", "flatten"}

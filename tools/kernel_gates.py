@@ -209,7 +209,7 @@ class Bench:
         return array[-array.ctypes.data % 4096 // 4 :]
 
     def call(self, number: int, times: int) -> float:
-        """Return the seconds of so many runs of a layer."""
+        """Return the seconds of a number of runs of a layer."""
         repeat = getattr(self.code, f"layer{number}_repeat")
         start = time.perf_counter()
         repeat(times, *self.slots)

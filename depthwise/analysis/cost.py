@@ -23,7 +23,7 @@ class Layer:
 
     `weight_bytes` are its parameters as stored; a weight that several layers read counts once.
     `macs` is None where they cannot be counted. `receptive_field` and `step` are input pixels,
-    down and across, None behind a pooling of the whole image. `milliseconds` are predicted for one
+    down and across, None after a pooling of the whole image. `milliseconds` are predicted for one
     machine, None where none was named.
     """
 

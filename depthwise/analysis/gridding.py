@@ -1,4 +1,4 @@
-"""Which positions of its receptive field a pixel behind stacked dilated convolutions really reads.
+"""Which positions of its receptive field a pixel after stacked dilated convolutions really reads.
 
 Wang et al., "Understanding convolution for semantic segmentation", arXiv:1702.08502, section 3.2.
 """
@@ -83,8 +83,8 @@ class Reach:
         """Whether positions between the first and the last are not read."""
         return any(c.covered < c.total for c in self.coverages)
 
-    def behind(self, window: Window, padding: ops.Padding) -> "Reach":
-        """Return the reach behind one more window."""
+    def after(self, window: Window, padding: ops.Padding) -> "Reach":
+        """Return the reach after one more window."""
         before = padding.top, padding.left
         taps = zip(self.axes, window.kernel, window.dilation, before, strict=True)
         rows, columns = (_widen(*axis) for axis in taps)
@@ -96,7 +96,7 @@ def gridded_stacks(graph: Graph) -> list[Reach]:
     """Return each stack of layers with a dilated one whose pixels read with holes, longest first.
 
     A stack is all that lies between two changes of resolution: holes count where it ends, so
-    dense layers before, beside or behind the dilated ones may fill them. No layer is in two.
+    dense layers before, beside or after the dilated ones may fill them. No layer is in two.
     """
     stacks: list[Reach] = []
     reported: set[str] = set()
@@ -118,7 +118,7 @@ def _ends(graph: Graph) -> list[Reach]:
         window = _window(graph, node)
         if window:
             before = reaches[node.inputs[0]]
-            reach = before.behind(window, node.op.padding)  # type: ignore[union-attr]
+            reach = before.after(window, node.op.padding)  # type: ignore[union-attr]
             if node.op.stride != (1, 1):  # type: ignore[union-attr]
                 # a pooling picks among pixels: it does not fill the holes in each
                 ends.append(reach if isinstance(node.op, ops.Conv2d | ops.DeformConv2d) else before)
@@ -168,7 +168,7 @@ def _keeps_grid(graph: Graph, node: Node, name: str) -> bool:
 
 
 def _passed_on(graph: Graph, node: Node, reaches: dict[str, Reach]) -> Reach:
-    """Return the reach behind a node without a window: all that its inputs on this grid read."""
+    """Return the reach after a node without a window: all that its inputs on this grid read."""
     kept = [n for n in graph.activations(node) if _keeps_grid(graph, node, n)]
     if not kept:
         return Reach()

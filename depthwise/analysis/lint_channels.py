@@ -169,7 +169,7 @@ def bottleneck_activation(graph: Graph) -> Iterator[Finding]:
         yield Finding(
             "bottleneck-activation", project.path or project.name,
             f"a projection {into} -> {out} channels, then {_function(activation)}"
-            f"{' behind the shortcut' if added else ''}, in {activation.path or activation.name}",
+            f"{' after the shortcut' if added else ''}, in {activation.path or activation.name}",
             "in few channels what an activation sets to a constant cannot be restored from the "
             "others: information is lost (MobileNetV2, arXiv:1801.04381, section 3.2)",
             "leave the narrow end of the block linear: no activation between the projection and "

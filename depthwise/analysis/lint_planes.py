@@ -55,7 +55,7 @@ def gridding(graph: Graph) -> Iterator[Finding]:
             "a pixel sees only a grid of points and its neighbour may see quite other ones: "
             "detail is missed and the output shows the grid (arXiv:1702.08502, section 3.2)",
             "let dilations grow from 1 without a common factor (1, 2, 5 or 1, 2, 4 with 3x3 "
-            "kernels), or add dense 3x3 convolutions before or behind",
+            "kernels), or add dense 3x3 convolutions before or after",
             "warning" if len(dilated) > 1 else "note",
         )  # fmt: skip
 
@@ -185,7 +185,7 @@ def asymmetric_padding(graph: Graph) -> Iterator[Finding]:
             f"{padding.right} right",
             "features move by half a pixel against those of symmetric padding, and where the "
             "padding is an operator of its own the plane is copied once more",
-            "pad both sides alike where you train anew; keep it for weights trained so, such as "
+            "pad both sides alike when you train again; keep it for weights trained so, such as "
             "TensorFlow's SAME in timm's tf_ checkpoints",
             "note",
         )  # fmt: skip

@@ -9,31 +9,32 @@ import numpy as np
 Size = int | tuple[int, int]  # of both axes, or (vertical, horizontal)
 
 
-def overlap_map(kernel: Size, stride: Size, size: Size, dilation: Size = 1) -> np.ndarray:
+def overlap_map(kernel_size: Size, stride: Size, size: Size, dilation: Size = 1) -> np.ndarray:
     """Return how many products each output pixel sums, (H', W'), for an input of `size` pixels.
 
     Nothing is cut from the border: the convolution has no padding. Raises ValueError for sizes
     below 1.
     """
     axes = zip(*(_pair(name, value) for name, value in
-                 (("kernel", kernel), ("stride", stride), ("size", size), ("dilation", dilation))),
+                 (("kernel_size", kernel_size), ("stride", stride), ("size", size), ("dilation",
+                 dilation))),
                strict=True)  # fmt: skip
     return np.outer(*(_overlap_line(*axis) for axis in axes))
 
 
-def overlap_counts(kernel: int, stride: int, dilation: int = 1) -> tuple[int, ...]:
+def overlap_counts(kernel_size: int, stride: int, dilation: int = 1) -> tuple[int, ...]:
     """Return what meets in `stride` neighbours inside one axis of the output, fewest first.
 
     All are equal exactly when the kernel's taps spread evenly over the stride: for dilation 1,
     when the stride divides the kernel.
     """
-    return tuple(sorted(_phases(kernel, stride, dilation).tolist()))
+    return tuple(sorted(_phases(kernel_size, stride, dilation).tolist()))
 
 
-def interior(kernel: Size, stride: Size, dilation: Size = 1) -> np.ndarray:
+def interior(kernel_size: Size, stride: Size, dilation: Size = 1) -> np.ndarray:
     """Return two periods of the overlap map away from the border, at most 8 x 8 pixels."""
     axes = zip(*(_pair(name, value) for name, value in
-                 (("kernel", kernel), ("stride", stride), ("dilation", dilation))),
+                 (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))),
                strict=True)  # fmt: skip
     return np.outer(*(np.tile(_phases(*axis), 2)[:8] for axis in axes))
 
@@ -51,11 +52,11 @@ def _pair(name: str, value: Size) -> tuple[int, int]:
     return pair
 
 
-def _overlap_line(kernel: int, stride: int, size: int, dilation: int) -> np.ndarray:
-    stamps = np.arange(size)[:, None] * stride + np.arange(kernel) * dilation
+def _overlap_line(kernel_size: int, stride: int, size: int, dilation: int) -> np.ndarray:
+    stamps = np.arange(size)[:, None] * stride + np.arange(kernel_size) * dilation
     return np.bincount(stamps.ravel())
 
 
-def _phases(kernel: int, stride: int, dilation: int) -> np.ndarray:
+def _phases(kernel_size: int, stride: int, dilation: int) -> np.ndarray:
     """Return how many taps fall on each of `stride` neighbouring output pixels."""
-    return np.bincount(np.arange(kernel) * dilation % stride, minlength=stride)
+    return np.bincount(np.arange(kernel_size) * dilation % stride, minlength=stride)

@@ -19,11 +19,11 @@ class Axis:
     step: Fraction
 
     def window(self, kernel: int, stride: int, dilation: int = 1) -> "Axis":
-        """Return the axis behind a window of `kernel` taps."""
+        """Return the axis after a window of `kernel` taps."""
         return Axis(self.size + (kernel - 1) * dilation * self.step, self.step * stride)
 
     def spread(self, kernel: int, stride: int, dilation: int = 1) -> "Axis":
-        """Return the axis behind a transposed window: each output sees kernel / stride inputs."""
+        """Return the axis after a transposed window: each output sees kernel / stride inputs."""
         taps = ceil(Fraction((kernel - 1) * dilation + 1, stride))
         return Axis(self.size + (taps - 1) * self.step, self.step / stride)
 
@@ -34,7 +34,7 @@ class Field:
 
     axes: tuple[Axis, Axis]
     whole: bool = False
-    plane: tuple[int, ...] | None = None  # height and width behind the last window
+    plane: tuple[int, ...] | None = None  # height and width after the last window
 
     @property
     def size(self) -> tuple[int, int]:

@@ -8,14 +8,14 @@ from rich.text import Text
 from depthwise.analysis.count import CONVENTION
 from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.analysis.units import TimeUnit, in_percent, in_ratio, in_units, time_unit
-from depthwise.escaping import Screen
+from depthwise.console import Screen
 from depthwise.graph import Shape
 
 if TYPE_CHECKING:
     from depthwise.analysis.cost import Cost, Layer
 
 
-COLUMNS = 120  # characters in a line, where nobody says how many
+COLUMNS = 120  # characters in a line, where the width is not known
 
 
 def render(table: RenderableType, width: int = COLUMNS) -> str:

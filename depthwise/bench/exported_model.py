@@ -13,16 +13,15 @@ from torch.export import ExportedProgram
 from depthwise.analysis import cost_of_graph
 from depthwise.bench.peers import EXPECTED, FILES, INPUT, Form
 from depthwise.compiler import pipeline
-from depthwise.compiler.codegen.emit import emit, emit_units
+from depthwise.compiler.assemble import About, assemble
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
+from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import make_plan
-from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.graph import Shape, capture
 from depthwise.graph.frontends.torch.exported import as_module, renamed
 from depthwise.graph.frontends.torch.failure import quiet
-from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.library import Library
-from depthwise.runtime.target import Target, find_target, thread_flags
+from depthwise.runtime.target import Target, find_target
 
 SETTLING = 4  # images of noise
 
@@ -118,12 +117,8 @@ def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -
     graph = pipeline.rewrite(captured)
     direct = direct_only(make_plan(graph, target).algorithms, target)
     plan = make_plan(graph, target, algorithms=direct, threads=threads)
-    units = emit_units(plan, pipeline.UNITS)
-    shared = compile_c(units, target, extra=thread_flags(threads)).read_bytes()
-    manifest = pipeline.make_manifest(
-        plan, cost_of_graph(captured), shared, find_compiler(), None, None
-    )
-    return Library(Artifact(manifest, emit(plan), plan.weights.view(np.uint8), shared))
+    options = CompileOptions(target.name, threads)
+    return Library(assemble(plan, options, cost_of_graph(captured), About()))
 
 
 def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:

@@ -27,7 +27,7 @@ class LayerTime:
     """The steps of one node that call one kernel, and the seconds that they take together.
 
     A node's multiply-adds, those of them that have to be done (`needed`: Winograd's are fewer), and
-    the bytes that have to move, are told of the kernel that takes most of its time, 0 of the
+    the bytes that have to move, are those of the kernel that takes most of its time, 0 of the
     others. `filled` is the share of its vectors' lanes that hold a channel of the output.
     """
 
@@ -64,7 +64,7 @@ class Profile:
     """The layers of a network in order, from the same runs, so that they add up to the whole.
 
     `peak` is the FLOP/s that one core reached beside them, `library` the median seconds of what was
-    run by turns with them, `disturbed` what else was at work, in words: empty for nothing.
+    run interleaved with them, `disturbed` what else was at work, in words: empty for nothing.
     """
 
     layers: tuple[LayerTime, ...]
@@ -96,7 +96,8 @@ def profile(
 ) -> Profile:
     """Return where the time of a plan goes, layer by layer, from runs of about `seconds`.
 
-    By turns with them the peak is measured, and `library` asked for the seconds of so many runs.
+    Interleaved with them, the peak is measured, and `library` timed over
+    several runs.
     """
     (clocked,) = build_clocked((plan,), cc)
     watch, peaks, turns, others = Watch(), [measure_peak()], [], []

@@ -26,7 +26,7 @@ def measure_peak(threads: int = 1) -> float:
 def known_machine(peaks: Sequence[float], threads: int) -> Machine | None:
     """Return the machine as it was calibrated, None where it never was.
 
-    It is calibrated again where `peaks`, measured since on so many threads, are above its own.
+    It is calibrated again where `peaks`, measured since on that many threads, are above its own.
     """
     here = find()
     above = here and max(peaks) > TOLERANCE * threads * 1e9 * here.gflops

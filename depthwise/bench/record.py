@@ -66,7 +66,7 @@ class RuntimeRecord(Record):
         return median(self.medians) if self.rounds else None
 
     def percentile(self, percent: float) -> float:
-        """Return the seconds that so many percent of all runs stay below."""
+        """Return the seconds that this percentage of all runs stays below."""
         return float(np.percentile(np.concatenate(self.rounds), percent))
 
 
@@ -152,7 +152,7 @@ class NetworkRecord(Record):
 
 
 class BenchRecord(Record):
-    """One call of `depthwise bench`: networks in the order given, on so many threads."""
+    """One call of `depthwise bench`: networks in the order given, on that number of threads."""
 
     machine: MachineRecord
     software: SoftwareRecord

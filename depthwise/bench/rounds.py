@@ -122,7 +122,7 @@ class Entry:
 def compare(
     question: Question, peers: Sequence[Runtime], threads: int, rounds: int
 ) -> NetworkRecord:
-    """Run a network in our library and in each peer, by turns, and return all that was measured.
+    """Run a network in our library and in each peer, interleaved, and return all that was measured.
 
     On one thread our library takes part without Winograd, too, where it has any.
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
@@ -159,7 +159,7 @@ class Turn:
 def take_turns(entries: Sequence[Entry], rounds: int, peak: Callable[[], float]) -> list[Turn]:
     """Give each runtime that works a turn in every round, and measure the peak before each round.
 
-    The order turns by one from round to round, so that nobody always follows the same neighbour.
+    The order turns by one from round to round, so that no runtime always follows the same one.
     A turn lasts about TURN seconds.
     """
     working = [entry for entry in entries if entry.worker]

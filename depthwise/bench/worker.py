@@ -2,7 +2,7 @@
 
     python -m depthwise.bench.worker MODULE CASE THREADS
 
-Each line on standard input asks for so many runs; each line on standard output answers in JSON.
+Each line on standard input asks for a number of runs; each line on standard output answers in JSON.
 The first answer, to nothing, is how long it took to open the network and what it computes.
 """
 

@@ -11,6 +11,7 @@ from depthwise.cli.compare import compare
 from depthwise.cli.compile import compile
 from depthwise.cli.cost import cost
 from depthwise.cli.draw import draw
+from depthwise.cli.export import export
 from depthwise.cli.lint import lint
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
@@ -32,7 +33,7 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (ship, networks, cost, compare, draw, lint, predict, compile, bench, calibrate):
+for verb in (ship, networks, cost, compare, draw, lint, predict, compile, export, bench, calibrate):
     app.command(cls=Verb, epilog=EXIT_CODES)(returning(verb))
 
 

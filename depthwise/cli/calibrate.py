@@ -7,7 +7,7 @@ from rich.text import Text
 
 from depthwise.cli.options import AsJson
 from depthwise.cli.screen import screen, waiting
-from depthwise.escaping import Screen
+from depthwise.console import Screen
 
 
 def calibrate(

@@ -14,7 +14,7 @@ UNREAD = 141  # its reader has gone: as shells say of a program that SIGPIPE end
 
 def run(arguments: Sequence[str]) -> int:
     """Run a verb and return the exit code."""
-    if sys.stderr is None:  # closed: what is said there is said to nobody
+    if sys.stderr is None:  # closed: what is said there is lost
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (to the very end)
     output = Output(sys.stdout)
     try:

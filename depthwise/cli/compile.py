@@ -11,6 +11,7 @@ from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
     AsJson,
     CheckPlan,
+    CompilerName,
     Directory,
     NetworkName,
     Optimize,
@@ -18,10 +19,12 @@ from depthwise.cli.options import (
     Shapes,
     TargetName,
     Threads,
+    Tune,
     Weights,
 )
 from depthwise.cli.screen import screen, waiting
 from depthwise.cli.source import default_directory, open_network, parse_settings, parse_shapes
+from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
@@ -34,16 +37,12 @@ def compile(
     settings: Settings = None,
     weights: Weights = None,
     labels: LabelFile = None,
-    target: TargetName = "native",
-    cc: Annotated[
-        str | None, typer.Option(help="A C compiler in place of the one that is installed with us.")
-    ] = None,
-    threads: Threads = 1,
-    optimize: Optimize = "speed",
-    tune: Annotated[
-        bool, typer.Option(help="Try a few ways to compute each layer, if the target is native.")
-    ] = True,
-    check_plan: CheckPlan = True,
+    target: TargetName = CompileOptions.target,
+    cc: CompilerName = CompileOptions.cc,
+    threads: Threads = CompileOptions.threads,
+    optimize: Optimize = CompileOptions.optimize,
+    tune: Tune = CompileOptions.tune,
+    check_plan: CheckPlan = CompileOptions.check_plan,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -55,23 +54,18 @@ def compile(
     with waiting(f"compiling {network} for {target}"):
         from depthwise.compiler import pipeline  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
-        from depthwise.runtime.target import find_target  # noqa: PLC0415
 
-        name = find_target(target).name
-        directory = out or default_directory(network, name)
+        options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
+        directory = out or default_directory(network, options.chosen.name)
         if not show:
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
         net, shapes = open_network(network, parse_settings(settings), weights, parse_shapes(shape))
         if show:
-            made = pipeline.show_stage(net, shapes, target, show, threads, optimize, tune)
+            made = pipeline.show_stage(net, shapes, show, options)
         else:
             names = find_labels(labels, weights, None, net, shapes)
-            made = pipeline.compile(
-                net, *shapes, threads=threads, target=target, cc=cc, optimize=optimize, tune=tune,
-                labels=names,
-                check_plan=check_plan,
-            )  # fmt: skip
+            made = pipeline.compile_network(net, shapes, options, labels=names)
     if isinstance(made, str):
         print(made)
         return

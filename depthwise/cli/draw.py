@@ -49,7 +49,8 @@ def draw(
     """Draw a network's blocks, or how a convolution slides its window, as SVG."""
     options = parse_settings(settings)
     flags = {
-        "in_channels": channels, "out_channels": out_channels, "kernel": kernel, "stride": stride,
+        "in_channels": channels, "out_channels": out_channels, "kernel_size": kernel,
+        "stride": stride,
         "padding": padding, "dilation": dilation, "groups": groups,
     }  # fmt: skip
     given = {name: str(value) for name, value in flags.items() if value is not None}

@@ -38,10 +38,10 @@ def answer(error: BaseException, arguments: Sequence[str]) -> int:
 
 
 def say(message: str) -> None:
-    """Say something on standard error, in red; nobody hears of it where that cannot be written."""
+    """Say something on standard error, in red; silent where that cannot be written."""
     from rich.text import Text  # noqa: PLC0415
 
-    from depthwise.escaping import Screen  # noqa: PLC0415
+    from depthwise.console import Screen  # noqa: PLC0415
 
     with suppress(OSError, ValueError):
         Screen(stderr=True).print(Text(f"depthwise: {message}", style="red"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Files that verbs write: refused before the work where they cannot be, told of in a line."""
+"""Files that verbs write: refused before the work where they cannot be, reported in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

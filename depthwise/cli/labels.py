@@ -24,13 +24,13 @@ def find_labels(
     file: Path | None, weights: str | None, folder: Path | None, net: "Net",
     shapes: "tuple[Shape, ...]",
 ) -> tuple[str, ...]:  # fmt: skip
-    """Return the names of a network's classes, () where nobody gave any.
+    """Return the names of a network's classes, () where none were given.
 
     From `file`, which must fit; else from the checkpoint or the folders in a folder of images,
     where they are as many as the classes. Raises ValueError.
     """
+    from depthwise.runtime.labels import check_labels  # noqa: PLC0415
     from depthwise.weights.labels import (  # noqa: PLC0415
-        check_labels,
         labels_of_checkpoint,
         labels_of_folders,
         read_label_file,

@@ -33,6 +33,17 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads that share each run."
 Optimize = Annotated[
     Literal["speed", "memory"], typer.Option(help="What for: speed, or the smallest arena.")
 ]
+Tune = Annotated[
+    bool,
+    typer.Option(
+        "--tune/--no-tune",
+        help="Measure a few ways to compute each layer, if the target is native: tens of seconds.",
+    ),
+]
+CompilerName = Annotated[
+    str | None,
+    typer.Option("--cc", help="A C compiler in place of the one that is installed with us."),
+]
 CheckPlan = Annotated[
     bool,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 
 class OutputLost(BaseException):
-    """What was printed reached nobody. No Exception: no library is to take it for its own."""
+    """What was printed was lost. No Exception: no library is to take it for its own."""
 
     def __init__(self, reason: str, reader_has_gone: bool = False):
         super().__init__(f"cannot write to standard output: {reason}")

@@ -133,9 +133,10 @@ def _library(directory: Path, file: Path | None) -> "tuple[Preprocessing, Guesse
 
     Raises ValueError where it is no classifier.
     """
+    from depthwise.runtime.labels import check_labels  # noqa: PLC0415
     from depthwise.runtime.library import load  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, usual_names  # noqa: PLC0415
-    from depthwise.weights.labels import check_labels, read_label_file  # noqa: PLC0415
+    from depthwise.weights.labels import read_label_file  # noqa: PLC0415
 
     library = load(directory)
     preprocessing = _recorded(directory, library)

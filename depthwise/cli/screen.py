@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.text import Text
 
-from depthwise.escaping import Screen, in_line
+from depthwise.console import Screen
+from depthwise.escaping import in_line
 from depthwise.progress import COLUMNS, Stage, watching
 
 MOST_NAMED = 4  # images, in one message
@@ -26,7 +27,7 @@ def screen() -> Console:
 
 
 def progress() -> Console:
-    """Return the console of standard error for what is under way, silent where nobody looks on."""
+    """Return the console for progress on standard error, silent where it is no terminal."""
     return Screen(stderr=True, quiet=not sys.stderr.isatty())
 
 
@@ -45,7 +46,7 @@ class OfKnownLength(ProgressColumn):
 class Display:
     """What a verb is doing: a line that turns, and the long stage within it as a bar.
 
-    Where nobody looks on, a line says what takes longer than `WORTH_A_LINE`.
+    Where no person is watching, a line says what takes longer than `WORTH_A_LINE`.
     """
 
     def __init__(self, doing: str, total: int | None = None):

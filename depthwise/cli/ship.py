@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,12 +19,14 @@ from depthwise.cli.options import (
     WEIGHTS,
     AsJson,
     CheckPlan,
+    CompilerName,
     Directory,
     Optimize,
     Settings,
     Shapes,
     TargetName,
     Threads,
+    Tune,
     Weights,
 )
 from depthwise.cli.screen import name_left_out, say, screen, waiting
@@ -35,6 +38,7 @@ from depthwise.cli.source import (
     parse_shapes,
 )
 from depthwise.cli.stopping import Stopped
+from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
@@ -55,10 +59,12 @@ def ship(
     settings: Settings = None,
     weights: Weights = None,
     labels: LabelFile = None,
-    target: TargetName = "native",
-    threads: Threads = 1,
-    optimize: Optimize = "speed",
-    check_plan: CheckPlan = True,
+    target: TargetName = CompileOptions.target,
+    cc: CompilerName = CompileOptions.cc,
+    threads: Threads = CompileOptions.threads,
+    optimize: Optimize = CompileOptions.optimize,
+    tune: Tune = CompileOptions.tune,
+    check_plan: CheckPlan = CompileOptions.check_plan,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,11 +76,9 @@ def ship(
     options = parse_settings(settings)
     with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
-        from depthwise.compiler.pipeline import check_options  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
-        build = shipping.Build(target, threads, optimize, check_plan)
-        check_options(threads, optimize, build.chosen)
+        build = CompileOptions(target, threads, optimize, tune, cc, check_plan)
         directory = out or default_directory(name, build.chosen.name)
         with writing("--out", directory):
             check_replaceable(directory)
@@ -86,11 +90,8 @@ def ship(
             [("--shape", text) for text in shape or ()],
             [("--set", text) for text in settings or ()],
             [("--images", images), ("--weights", weights), ("--labels", labels), ("--out", out)],
-            [("--target", target if target != "native" else None)],
-            [("--threads", threads if threads > 1 else None)],
-            [("--optimize", optimize if optimize != "speed" else None)],
+            _options_that_differ(build),
         )
-        command += "" if check_plan else " --no-check-plan"
         request = shipping.Request(
             name, build, directory, command, options, chosen or "", usable, left_out, broken
         )
@@ -107,7 +108,18 @@ def ship(
 def _command(network: str | None, *options: list[tuple[str, object]]) -> str:
     """Return what asks for the same again; options of None are left out."""
     given = [(name, str(value)) for pairs in options for name, value in pairs if value is not None]
-    return shlex.join(["depthwise", "ship", *filter(None, [network]), *chain(*given)])
+    return shlex.join(["depthwise", "ship", *filter(None, [network, *chain(*given)])])
+
+
+def _options_that_differ(build: CompileOptions) -> list[tuple[str, object]]:
+    """Return the options of the command that are not their defaults."""
+    given = []
+    for field in fields(build):
+        value, option = getattr(build, field.name), field.name.replace("_", "-")
+        if value != field.default:
+            flag = f"--{option}" if value else f"--no-{option}"
+            given.append((flag, "") if isinstance(value, bool) else (f"--{option}", value))
+    return given
 
 
 def _open(

@@ -78,7 +78,7 @@ def _stop(number: int, _frame: "FrameType | None") -> None:
     if _received:
         return
     _received.append(number)
-    with suppress(RuntimeError):  # no thread to be had: then there is nobody to insist
+    with suppress(RuntimeError):  # no thread to be had: then nothing can insist
         _thread.start_new_thread(_insist, (number,))
     raise Stopped(number)
 
@@ -105,7 +105,7 @@ def _insist(number: int) -> None:
 
 
 def _end(number: int, seconds: float) -> None:
-    """End the process after some seconds, with the line where it was not said: nobody draws now."""
+    """End the process after some seconds, with the line where it was not said yet."""
     time.sleep(seconds)
     if _said.acquire(blocking=False):
         with suppress(OSError):

@@ -8,13 +8,13 @@ from torch import nn
 from depthwise.families.branches import chain
 from depthwise.families.classifier import Classifier
 from depthwise.families.registry import network
-from depthwise.layers import standard
+from depthwise.layers import conv2d
 
 
 class Conv(NamedTuple):
     """One convolutional layer of section 3.5; `split` ones see the maps of their own GPU only."""
 
-    kernel: int
+    kernel_size: int
     out: int
     split: bool
     normalised: bool
@@ -48,7 +48,7 @@ def alexnet(num_classes: int = 1000, in_channels: int = 3, groups: int = 2) -> C
     The paper says 224, but only 227 gives its 55x55 maps. groups=1 joins the two halves.
     """
     first = PAPER[0]
-    stem = _layer(nn.Conv2d(in_channels, first.out, first.kernel, 4), first)
+    stem = _layer(nn.Conv2d(in_channels, first.out, first.kernel_size, 4), first)
     return _classifier(stem, PAPER, groups, num_classes)
 
 
@@ -59,7 +59,7 @@ def alexnet_torchvision(num_classes: int = 1000, in_channels: int = 3) -> Classi
     Dropout follows the hidden layers as in the paper; torchvision puts it before them.
     """
     first = TORCHVISION[0]
-    stem = _layer(nn.Conv2d(in_channels, first.out, first.kernel, 4, padding=2), first)
+    stem = _layer(nn.Conv2d(in_channels, first.out, first.kernel_size, 4, padding=2), first)
     return _classifier(stem, TORCHVISION, 1, num_classes)
 
 
@@ -79,11 +79,11 @@ def hidden_layers(in_features: int, num_classes: int) -> nn.Sequential:
 def _classifier(
     stem: nn.Sequential, rows: tuple[Conv, ...], groups: int, num_classes: int
 ) -> Classifier:
-    """Put the layers after the first, and the head, behind `stem`; pooling is exact at 6x6 maps."""
+    """Put the layers after the first, and the head, after `stem`; pooling is exact at 6x6 maps."""
     blocks = nn.Sequential()
     for before, row in pairwise(rows):
         split = groups if row.split else 1
-        conv = standard(before.out, row.out, row.kernel, groups=split, bias=True)
+        conv = conv2d(before.out, row.out, row.kernel_size, groups=split, bias=True)
         blocks.append(_layer(conv, row))
     head = hidden_layers(rows[-1].out * 6 * 6, num_classes)
     return Classifier(stem, blocks, head, pool=nn.AdaptiveAvgPool2d(6))

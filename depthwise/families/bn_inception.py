@@ -7,7 +7,13 @@ from torch import nn
 from depthwise.families.branches import Branches, chain
 from depthwise.families.classifier import Classifier
 from depthwise.families.registry import network
-from depthwise.layers import ConvFactory, ConvNormAct, conv_norm_act, depthwise, pointwise
+from depthwise.layers import (
+    ConvFactory,
+    ConvNormAct,
+    conv_norm_act,
+    depthwise_conv2d,
+    pointwise_conv2d,
+)
 
 
 class Inception(NamedTuple):
@@ -43,12 +49,12 @@ V2 = (
 
 
 def separable_by_8(
-    in_channels: int, out_channels: int, kernel: int = 7, stride: int = 2
+    in_channels: int, out_channels: int, kernel_size: int = 7, stride: int = 2
 ) -> nn.Sequential:
     """Return a separable convolution with 8 kernels a channel: the first layer, by the appendix."""
     return chain(
-        depthwise=depthwise(in_channels, kernel, stride, multiplier=8),
-        pointwise=pointwise(in_channels * 8, out_channels),
+        depthwise=depthwise_conv2d(in_channels, kernel_size, stride, multiplier=8),
+        pointwise=pointwise_conv2d(in_channels * 8, out_channels),
     )
 
 
@@ -59,7 +65,7 @@ def bn_inception(
 ) -> Classifier:  # fmt: skip
     """BN-Inception (Inception v2). `stem_conv` is the 7x7 convolution that the network begins with.
 
-    The ports to Caffe and PyTorch begin with a plain one: stem_conv=depthwise.layers.standard.
+    The ports to Caffe and PyTorch begin with a plain one: stem_conv=depthwise.layers.conv2d.
     No dropout (section 4.2.1).
     Poolings are padded as the convolutions beside them, so that odd sizes agree.
     """

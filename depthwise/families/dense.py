@@ -44,12 +44,12 @@ def _stride_of(block: nn.Module) -> int:
 
 
 def _dilate(layer: nn.Conv2d | nn.MaxPool2d, rate: int, keep_stride: bool) -> None:
-    kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
-    same = all(p == (k - 1) // 2 for p, k in zip(padding, kernel, strict=True))
+    kernel_size, padding = _pair(layer.kernel_size), _pair(layer.padding)
+    same = all(p == (k - 1) // 2 for p, k in zip(padding, kernel_size, strict=True))
     assert same, "only 'same' layers can be dilated"
     if not keep_stride:
         layer.stride = (1, 1)
-    if kernel == (1, 1):
+    if kernel_size == (1, 1):
         return
     layer.padding = (padding[0] * rate, padding[1] * rate)
     layer.dilation = (rate, rate)

@@ -15,7 +15,7 @@ from depthwise.layers import GhostBottleneck, SqueezeExcite, conv_norm_act, hard
 class GhostBneck(NamedTuple):
     """One row of table 1, arXiv:1911.11907; the table leaves the kernels to MobileNetV3-Large."""
 
-    kernel: int
+    kernel_size: int
     expanded: int
     out: int
     gate: bool
@@ -61,7 +61,7 @@ def ghostnet(
         gate = None
         if row.gate:
             gate = SqueezeExcite(expanded, scale_channels(expanded, 1 / 4, 4), gate=hardsigmoid)
-        blocks.append(GhostBottleneck(channels, expanded, out, row.kernel, row.stride, gate))
+        blocks.append(GhostBottleneck(channels, expanded, out, row.kernel_size, row.stride, gate))
         channels = out
     dilate_blocks(blocks, stem_stride, output_stride)
     last, hidden = scale(GHOSTNET[-1].expanded), 1280

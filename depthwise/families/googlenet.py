@@ -9,7 +9,7 @@ from torch import nn
 from depthwise.families.branches import Branches, chain
 from depthwise.families.classifier import Classifier
 from depthwise.families.registry import network
-from depthwise.layers import Act, Cell, ConvNormAct, conv_norm_act, standard
+from depthwise.layers import Act, Cell, ConvNormAct, conv2d, conv_norm_act
 
 
 class Inception(NamedTuple):
@@ -43,10 +43,12 @@ V1 = (
 )  # fmt: skip
 
 
-def conv_relu(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> ConvNormAct:
+def conv_relu(
+    in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
+) -> ConvNormAct:
     """Return a 'same' convolution with bias and its ReLU: the cell of 2014, nothing normalised."""
     return ConvNormAct(
-        standard(in_channels, out_channels, kernel, stride, bias=True), act=nn.ReLU()
+        conv2d(in_channels, out_channels, kernel_size, stride, bias=True), act=nn.ReLU()
     )
 
 
@@ -54,7 +56,7 @@ class Release(NamedTuple):
     """What the paper and torchvision do differently with the one table.
 
     `cell` is every convolution, `kernel5x5` what the column #5x5 really has, `pool_after` the
-    kernel of the max pooling behind a row, `response_norm` what stands around the second
+    kernel of the max pooling after a row, `response_norm` what stands around the second
     convolution, `dropout` the share of the last features that training drops.
     """
 
@@ -120,7 +122,7 @@ def googlenet(
 def inception(in_channels: int, row: Inception, cell: Cell, kernel5x5: int = 5) -> Branches:
     """Return an inception module with dimension reductions: figure 2(b), (N, C, H, W) -> row.out.
 
-    1x1 convolutions cut the channels in front of the large kernels and behind the pooling.
+    1x1 convolutions cut the channels in front of the large kernels and after the pooling.
     """
     return Branches(
         conv1x1=cell(in_channels, row.conv1x1),

@@ -11,7 +11,7 @@ from depthwise.families.classifier import Classifier
 from depthwise.families.inception_v3 import COLUMN, ROW, cell, unpadded
 from depthwise.families.inception_v4 import REDUCTION_A, average, reduction_a
 from depthwise.families.registry import network
-from depthwise.layers import pointwise
+from depthwise.layers import pointwise_conv2d
 
 
 class ScaledResidual(nn.Module):
@@ -76,7 +76,7 @@ def residual_a() -> ScaledResidual:
         conv3x3=chain(reduce=cell(320, 32), conv=cell(32, 32, 3)),
         double3x3=chain(reduce=cell(320, 32), first=cell(32, 48, 3), second=cell(48, 64, 3)),
     )
-    return ScaledResidual(branches, pointwise(128, 320, bias=True), 0.17, nn.ReLU())
+    return ScaledResidual(branches, pointwise_conv2d(128, 320, bias=True), 0.17, nn.ReLU())
 
 
 def residual_b() -> ScaledResidual:
@@ -89,7 +89,7 @@ def residual_b() -> ScaledResidual:
             column=cell(160, 192, COLUMN),
         ),
     )
-    return ScaledResidual(branches, pointwise(384, 1088, bias=True), 0.1, nn.ReLU())
+    return ScaledResidual(branches, pointwise_conv2d(384, 1088, bias=True), 0.1, nn.ReLU())
 
 
 def reduction_b() -> Branches:
@@ -116,4 +116,4 @@ def residual_c(scale: float, act: nn.Module) -> ScaledResidual:
             column=cell(224, 256, (3, 1)),
         ),
     )
-    return ScaledResidual(branches, pointwise(448, 2080, bias=True), scale, act)
+    return ScaledResidual(branches, pointwise_conv2d(448, 2080, bias=True), scale, act)

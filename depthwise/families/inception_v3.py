@@ -11,18 +11,18 @@ from torch import nn
 from depthwise.families.branches import Branches, chain
 from depthwise.families.classifier import Classifier
 from depthwise.families.registry import network
-from depthwise.layers import ConvNormAct, Kernel, conv_norm_act
+from depthwise.layers import ConvNormAct, KernelSize, conv_norm_act
 
 batchnorm = partial(nn.BatchNorm2d, eps=1e-3)
 cell = partial(conv_norm_act, norm=batchnorm)
 
-ROW: Kernel = (1, 7)
-COLUMN: Kernel = (7, 1)
+ROW: KernelSize = (1, 7)
+COLUMN: KernelSize = (7, 1)
 
 
-def unpadded(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> ConvNormAct:
+def unpadded(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> ConvNormAct:
     """Return the usual cell without padding: a size H becomes (H - kernel) // stride + 1."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, bias=False)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, bias=False)
     return ConvNormAct(conv, batchnorm(out_channels), nn.ReLU())
 
 

@@ -127,7 +127,7 @@ def mobilenet_v2(
 class Bneck(NamedTuple):
     """One row of tables 1 and 2, arXiv:1905.02244."""
 
-    kernel: int
+    kernel_size: int
     expanded: int
     out: int
     gate: bool
@@ -175,7 +175,7 @@ Scaling = Literal["paper", "torchvision"]
 
 
 class Variant(NamedTuple):
-    """One of the two tables, and the channels of its hidden layer behind the pooling."""
+    """One of the two tables, and the channels of its hidden layer after the pooling."""
 
     rows: tuple[Bneck, ...]
     hidden: int
@@ -189,7 +189,7 @@ def mobilenet_v3(
     name: str, width: float = 1.0, num_classes: int = 1000, in_channels: int = 3,
     stem_stride: int = 2, output_stride: OutputStride = 32, scaling: Scaling = "paper",
 ) -> Classifier:  # fmt: skip
-    """MobileNetV3. The hidden layer stands behind the pooling (section 5.1, figure 5)."""
+    """MobileNetV3. The hidden layer stands after the pooling (section 5.1, figure 5)."""
     rows, hidden = V3[name]
     scale = partial(scale_channels, width=width)
     cell = partial(conv_norm_act, norm=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01))
@@ -204,7 +204,7 @@ def mobilenet_v3(
             gate = SqueezeExcite(expanded, scale_channels(expanded, 1 / 4), gate=hardsigmoid)
         out, act_cell = scale(row.out), partial(cell, act=row.act)
         blocks.append(
-            InvertedResidual(channels, expanded, out, row.kernel, row.stride, gate, act_cell)
+            InvertedResidual(channels, expanded, out, row.kernel_size, row.stride, gate, act_cell)
         )
         channels, table_channels = out, row.out
     dilate_blocks(blocks, stem_stride, output_stride)

@@ -18,7 +18,8 @@ StemStride = Literal[1, 2, 4]
 # which layer of a bottleneck strides: the first 1x1 in the paper, the 3x3 in torchvision (v1.5)
 StrideOn = Literal["3x3", "1x1"]
 
-# conv_norm_act or GhostModule: (in_channels, out_channels, kernel, stride), and act=None if linear
+# conv_norm_act or GhostModule: (in_channels, out_channels, kernel_size, stride), and act=None if
+# linear
 Conv3x3 = Callable[..., nn.Module]
 
 
@@ -40,11 +41,11 @@ class Residual(nn.Module):
 Block = Callable[[int, int, int], Residual]
 
 
-def projection(in_channels: int, out_channels: int, stride: int, kernel: int = 1) -> nn.Module:
+def projection(in_channels: int, out_channels: int, stride: int, kernel_size: int = 1) -> nn.Module:
     """Return the shortcut: the identity, or a linear convolution where the shape changes (B)."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return conv_norm_act(in_channels, out_channels, kernel, stride, act=None)
+    return conv_norm_act(in_channels, out_channels, kernel_size, stride, act=None)
 
 
 class PadChannels(nn.Module):

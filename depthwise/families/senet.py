@@ -40,8 +40,8 @@ def senet154_bottleneck(in_channels: int, out_channels: int, stride: int) -> Res
         restore=conv_norm_act(out_channels, out_channels, act=None),
         gate=SqueezeExcite(out_channels, out_channels // REDUCTION),
     )
-    kernel = 3 if stride > 1 else 1
-    return Residual(body, projection(in_channels, out_channels, stride, kernel))
+    kernel_size = 3 if stride > 1 else 1
+    return Residual(body, projection(in_channels, out_channels, stride, kernel_size))
 
 
 def _pool(stem_stride: StemStride) -> nn.Module:

@@ -29,60 +29,72 @@ def _nothing(channels: int) -> nn.Module:  # noqa: ARG001  (stands where a norm 
 
 @convolution()
 def standard(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1,
+    in_channels: int = 3, out_channels: int = 4, kernel_size: int = 3, stride: int = 1,
     padding: int | None = None,
 ) -> nn.Module:  # fmt: skip
     """Every output channel sees every input channel."""
-    return _padded(layers.standard(in_channels, out_channels, kernel, stride), padding)
+    return _padded(layers.conv2d(in_channels, out_channels, kernel_size, stride), padding)
 
 
 @convolution()
 def grouped(
-    in_channels: int = 4, out_channels: int = 4, kernel: int = 3, stride: int = 1, groups: int = 2,
-    padding: int | None = None,
+    in_channels: int = 4, out_channels: int = 4, kernel_size: int = 3, stride: int = 1,
+    groups: int = 2, padding: int | None = None,
 ) -> nn.Module:  # fmt: skip
     """Standard convolutions side by side, each on its own group of channels."""
-    conv = layers.standard(in_channels, out_channels, kernel, stride, groups=groups)
+    conv = layers.conv2d(in_channels, out_channels, kernel_size, stride, groups=groups)
     return _padded(conv, padding)
 
 
 @convolution()
 def depthwise(
-    in_channels: int = 3, kernel: int = 3, stride: int = 1, multiplier: int = 1,
+    in_channels: int = 3, kernel_size: int = 3, stride: int = 1, multiplier: int = 1,
     padding: int | None = None,
 ) -> nn.Module:  # fmt: skip
     """One kernel, or `multiplier` kernels, for each channel."""
-    return _padded(layers.depthwise(in_channels, kernel, stride, multiplier=multiplier), padding)
+    return _padded(
+        layers.depthwise_conv2d(in_channels, kernel_size, stride, multiplier=multiplier), padding
+    )
 
 
 @convolution()
 def pointwise(in_channels: int = 3, out_channels: int = 4, stride: int = 1) -> nn.Module:
     """A 1x1 convolution: mixes channels."""
-    return layers.pointwise(in_channels, out_channels, stride)
+    return layers.pointwise_conv2d(in_channels, out_channels, stride)
 
 
 @convolution()
 def separable(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1
+    in_channels: int = 3, out_channels: int = 4, kernel_size: int = 3, stride: int = 1
 ) -> nn.Module:
     """Depthwise, ReLU, pointwise, ReLU: MobileNetV1's order, here without normalisation."""
-    return layers.SeparableConv(in_channels, out_channels, kernel, stride, norm=_nothing)
+    return layers.SeparableConv(in_channels, out_channels, kernel_size, stride, norm=_nothing)
 
 
 @convolution()
 def plain_separable(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1, dilation: int = 1
+    in_channels: int = 3,
+    out_channels: int = 4,
+    kernel_size: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
 ) -> nn.Module:
     """Depthwise, then pointwise, nothing between: Xception's."""
-    return layers.PlainSeparableConv(in_channels, out_channels, kernel, stride, dilation)
+    return layers.PlainSeparableConv(in_channels, out_channels, kernel_size, stride, dilation)
 
 
 @convolution()
 def transposed(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 4, stride: int = 2, groups: int = 1
+    in_channels: int = 3,
+    out_channels: int = 4,
+    kernel_size: int = 4,
+    stride: int = 2,
+    groups: int = 1,
 ) -> nn.Module:
     """Enlarges by its stride; draws checkerboards where the stride does not divide the kernel."""
-    return layers.transposed(in_channels, out_channels, kernel, stride, groups, bias=False)
+    return layers.conv_transpose2d(
+        in_channels, out_channels, kernel_size, stride, groups, bias=False
+    )
 
 
 @convolution()
@@ -93,28 +105,35 @@ def resize(in_channels: int = 3, out_channels: int = 4, scale: int = 2) -> nn.Mo
 
 @convolution()
 def dilated(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1,
+    in_channels: int = 3, out_channels: int = 4, kernel_size: int = 3, stride: int = 1,
     dilation: int = 2, padding: int | None = None,
 ) -> nn.Module:  # fmt: skip
     """A kernel with gaps: a wider view for the same weights."""
-    return _padded(layers.standard(in_channels, out_channels, kernel, stride, dilation), padding)
+    return _padded(layers.conv2d(in_channels, out_channels, kernel_size, stride, dilation), padding)
 
 
 @convolution()
 def ghost(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 1, stride: int = 1, ratio: int = 2,
-    cheap_kernel: int = 3,
+    in_channels: int = 3, out_channels: int = 4, kernel_size: int = 1, stride: int = 1,
+    ratio: int = 2, cheap_kernel_size: int = 3,
 ) -> nn.Module:  # fmt: skip
     """Ghost module, with its normalisation: 1/ratio of the maps by convolution, the rest cheap."""
     return layers.GhostModule(
-        in_channels, out_channels, kernel, stride, ratio=ratio, cheap_kernel=cheap_kernel
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        ratio=ratio,
+        cheap_kernel_size=cheap_kernel_size,
     )
 
 
 @convolution()
 def deformable(
-    in_channels: int = 3, out_channels: int = 4, kernel: int = 3, stride: int = 1,
+    in_channels: int = 3, out_channels: int = 4, kernel_size: int = 3, stride: int = 1,
     dilation: int = 1, groups: int = 1, modulated: bool = False,
 ) -> nn.Module:  # fmt: skip
     """Taps that move by predicted offsets; modulated=true also predicts their weights."""
-    return layers.DeformConv(in_channels, out_channels, kernel, stride, dilation, groups, modulated)
+    return layers.DeformConv(
+        in_channels, out_channels, kernel_size, stride, dilation, groups, modulated
+    )

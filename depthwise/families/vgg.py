@@ -9,7 +9,7 @@ from depthwise.families.alexnet import hidden_layers
 from depthwise.families.branches import chain
 from depthwise.families.classifier import Classifier
 from depthwise.families.registry import network
-from depthwise.layers import ConvFactory, ConvNormAct, Norm, conv_norm_act, standard
+from depthwise.layers import ConvFactory, ConvNormAct, Norm, conv2d, conv_norm_act
 
 
 class Stage(NamedTuple):
@@ -30,10 +30,10 @@ VGG16 = (
 
 
 def biased_conv(
-    in_channels: int, out_channels: int, kernel: int, stride: int, norm: Norm | None = None
+    in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: Norm | None = None
 ) -> ConvNormAct:
     """Return VGG's cell: convolution with bias, normalisation if asked for, ReLU."""
-    conv = standard(in_channels, out_channels, kernel, stride, bias=True)
+    conv = conv2d(in_channels, out_channels, kernel_size, stride, bias=True)
     return ConvNormAct(conv, norm(out_channels) if norm else None, nn.ReLU())
 
 

@@ -38,8 +38,8 @@ class SameMaxPool2d(nn.MaxPool2d):
     PyTorch pads by half a kernel at most, and a dilated one needs more.
     """
 
-    def __init__(self, kernel: int, stride: int):
-        super().__init__(kernel, stride, (kernel - 1) // 2)
+    def __init__(self, kernel_size: int, stride: int):
+        super().__init__(kernel_size, stride, (kernel_size - 1) // 2)
 
     def forward(self, input: Tensor) -> Tensor:
         """Pool (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""

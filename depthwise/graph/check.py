@@ -1,5 +1,6 @@
 """What every graph must satisfy; run between all passes."""
 
+from depthwise.graph.attributes import check_attributes
 from depthwise.graph.graph import Graph, Node, TensorType
 from depthwise.graph.infer import infer
 from depthwise.graph.ops import Opaque
@@ -23,7 +24,9 @@ def check(graph: Graph) -> Graph:
         missing = [name for name in node.inputs if name not in known]
         assert not missing, f"{node.name} reads {missing[0]}, which is not computed before it"
         _check_shape(node, [known[name] for name in node.inputs])
-        assert node.type.size, f"{node.name} has the shape {node.type.shape}, no elements"
+        assert min(node.type.shape, default=1) > 0, (
+            f"{node.name} has the shape {node.type.shape}, no elements"
+        )
         known[node.name] = node.type
     for output in graph.outputs:
         assert output.value in known, (
@@ -36,8 +39,13 @@ def _check_shape(node: Node, inputs: list[TensorType]) -> None:
     if isinstance(node.op, Opaque):
         return
     where = f"{node.name} at {node.path or 'the top'}"
+    shapes = [type.shape for type in inputs]
     try:
-        shape = infer(node.op, *(type.shape for type in inputs))
-    except ValueError as error:
+        check_attributes(node.op, *shapes)
+        shape = infer(node.op, *shapes)
+    except (ValueError, OverflowError) as error:
         raise AssertionError(f"{where}: {error}") from error
+    except (TypeError, IndexError) as error:  # too many inputs or too few, or with too few axes
+        operator = type(node.op).__name__
+        raise AssertionError(f"{where}: {operator} does not take inputs of {shapes}") from error
     assert shape == node.type.shape, f"{where}: {node.op} gives {shape}, not {node.type.shape}"

@@ -107,6 +107,12 @@ class Graph:
                 readers[name].append(node)
         return readers
 
+    def __str__(self) -> str:
+        """Return the graph as text, a line a node."""
+        from depthwise.graph.show import show  # noqa: PLC0415  (it imports this module)
+
+        return show(self)
+
     def __iter__(self) -> Iterator[Node]:
         """Iterate over the nodes in order."""
         return iter(self.nodes)

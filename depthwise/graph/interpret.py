@@ -1,5 +1,6 @@
 """What the graph means, in NumPy: slow, plain, and the judge of everything faster."""
 
+from dataclasses import replace
 from functools import singledispatch
 from math import ceil, erf, floor, prod, sqrt
 
@@ -218,15 +219,21 @@ def _(op: ops.MaxPool2d, x):
 @evaluate.register
 def _(op: ops.AvgPool2d, x):
     total = pool_windows(x, op, 0.0).sum((4, 5))
+    return total / pixels_counted(op, x.shape[2:]).astype(x.dtype)
+
+
+def pixels_counted(op: ops.AvgPool2d, planes: Pair) -> Array:
+    """Return by how many each total is divided: a number, or (1, 1, H', W') for (H, W)."""
     if op.divisor is not None:
-        return total / op.divisor
-    counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
-    if op.count_padding:  # the given padding counts, what ceil mode adds behind it does not
+        return np.array(op.divisor)
+    counted = np.ones((1, 1, *planes), np.float32)
+    windows_of = op
+    if op.count_padding:  # the given padding counts, what ceil mode adds after it does not
         counted = pad_plane(counted, op.padding, 1.0)
-        op = ops.AvgPool2d(op.kernel, op.stride, Padding(0, 0, 0, 0), op.ceil, False, None)
+        windows_of = replace(op, padding=Padding(0, 0, 0, 0), count_padding=False)
     # without its padding the last window may start where the padded plane has one more
-    counts = pool_windows(counted, op, 0.0)[:, :, : total.shape[2], : total.shape[3]]
-    return total / counts.sum((4, 5))
+    height, width = pooled(planes, op.kernel, op.stride, op.padding, op.ceil)
+    return pool_windows(counted, windows_of, 0.0)[:, :, :height, :width].sum((4, 5))
 
 
 @evaluate.register
@@ -276,8 +283,8 @@ def _(op: ops.Reduce, x):
 
 
 def sigmoid(x: Array) -> Array:
-    """Return 1 / (1 + exp(-x)) without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    """Return 1 / (1 + exp(-x)) without overflow, to the last digits where it is near zero."""
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
 
 FUNCTIONS = {
@@ -302,6 +309,7 @@ FUNCTIONS = {
     "abs": np.abs,
     "negative": np.negative,
     "reciprocal_sqrt": lambda x: 1 / np.sqrt(x),
+    "erf": np.vectorize(erf, otypes=[float]),
 }
 
 

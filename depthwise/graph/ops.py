@@ -148,7 +148,7 @@ class Reduce:
 Function = Literal[
     "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu",
     "gelu_tanh", "tanh", "elu", "clamp", "softplus", "mish", "power", "sqrt", "exp", "log", "abs",
-    "negative", "reciprocal_sqrt",
+    "negative", "reciprocal_sqrt", "erf",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ class GraphRewriter:
 
     Nodes keep their places: a node is replaced where it stands and under its own name, so that
     what is fused into it is computed later than before, never earlier than what it reads.
-    What nobody reads any more is dropped at once.
+    What nothing reads any more is dropped at once.
     """
 
     def __init__(self, graph: Graph):
@@ -106,7 +106,7 @@ class GraphRewriter:
         self._changed = True
 
     def drop_if_unread(self, value: str) -> None:
-        """Drop a node or constant that nobody reads, then those that only it read."""
+        """Drop a node or constant that nothing reads, then those that only it read."""
         if self._readers.get(value) or self.is_output(value):
             return
         if value in self._nodes:

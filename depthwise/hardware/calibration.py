@@ -108,7 +108,7 @@ def spans_of_levels(caches: tuple[int, ...]) -> dict[Level, int]:
     """Return the bytes to read from each level: half of it, but clearly more than the level within.
 
     Of L3, which cores share, a quarter, but no more than NEAR where that is beyond L2: of the 480
-    MiB that a virtual machine was told of, 120 MiB came no faster than from memory.
+    MiB that a virtual machine was given, 120 MiB came no faster than from memory.
     """
     spans: dict[Level, int] = {"L1": caches[0] // 2} if caches else {}
     for level, inner, own in zip(LEVELS[1:3], caches, caches[1:], strict=False):
@@ -141,7 +141,7 @@ def _reading(probes: Probes, size: int, threads: int) -> Trial:
 
 
 def _times_in(seconds: float, run: Callable[[int], float]) -> int:
-    """Return how often a thing must be done to take about so many seconds, at least once."""
+    """Return how often a thing must be done to take about this many seconds, at least once."""
     times = 1
     while (taken := run(times)) < seconds / 4:
         times *= 4

@@ -1,4 +1,4 @@
-"""Probes in rounds, rounds in passes: made again where others were at work, but not for ever."""
+"""Probes in rounds, rounds in passes: repeated where other work disturbed them, up to a limit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

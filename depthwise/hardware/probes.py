@@ -48,7 +48,7 @@ class Probes:
         return _at_once(threads, lambda _, *gate: function(ctypes.c_long(steps), *gate))
 
     def read(self, spans: list[np.ndarray], passes: int) -> float:
-        """Read each span of bytes so many times over, each in a thread of its own."""
+        """Read each span of bytes a number of times, each in a thread of its own."""
 
         def call(thread: int, *gate: object) -> float:
             floats = ctypes.c_long(spans[thread].size // FLOAT)
@@ -58,7 +58,7 @@ class Probes:
         return _at_once(len(spans), call)
 
     def barrier(self, times: int, threads: int) -> float:
-        """Let the threads meet so many times."""
+        """Let the threads meet a number of times."""
         function = self._library.probe_barrier
         return _at_once(threads, lambda _, *gate: function(ctypes.c_long(times), *gate))
 

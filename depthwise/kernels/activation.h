@@ -12,7 +12,7 @@ enum {
     ACT_CLAMP, /* a, b: the bounds */
     ACT_SOFTPLUS, ACT_MISH,
     ACT_POWER, /* a: the exponent */
-    ACT_SQRT, ACT_EXP, ACT_LOG, ACT_ABS, ACT_NEGATIVE, ACT_RECIPROCAL_SQRT
+    ACT_SQRT, ACT_EXP, ACT_LOG, ACT_ABS, ACT_NEGATIVE, ACT_RECIPROCAL_SQRT, ACT_ERF
 };
 
 struct act { int kind; float a, b; };
@@ -57,6 +57,7 @@ INLINE float act(const struct act f, float x) {
     case ACT_ABS: return fabsf(x);
     case ACT_NEGATIVE: return -x;
     case ACT_RECIPROCAL_SQRT: return 1 / sqrtf(x);
+    case ACT_ERF: return erff(x);
     default: return x;
     }
 }
@@ -205,6 +206,7 @@ INLINE vf vact(const struct act f, vf v) {
     case ACT_ABS: return vabs(v);
     case ACT_NEGATIVE: return -v;
     case ACT_RECIPROCAL_SQRT: return 1 / vsqrt(v);
+    case ACT_ERF: return verf(v);
     default: return v;
     }
 }

@@ -8,7 +8,7 @@
      taps, channels, outs         kernel positions; input and output channels of one group
      groups                       group g reads channels from g * channels and writes from g * outs
      tile_pixels, tile_vectors    the register tile: pixels of a row x vectors of output channels
-     tile_depth                   1, 2 or 4, which divides channels: so many neighbouring input channels lie side by
+     tile_depth                   1, 2 or 4, which divides channels: that many neighbouring input channels lie side by
                                   side in a vector, which then has VL / tile_depth output channels (below)
      panel_outer                  1: a block of weights meets the whole input before the next does (large weights);
                                   0: a tile of pixels meets all weights before the next does (small weights)
@@ -159,7 +159,7 @@ INLINE void f32_conv_tile(
     }
 }
 
-/* Asks for the cache lines from *next on, and moves it behind them. Nothing is read: past the weights nothing happens. */
+/* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
 INLINE void f32_conv_fetch(const int lines, const float **next) {
     for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next);
 }

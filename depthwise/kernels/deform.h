@@ -8,7 +8,7 @@
 
      images, rows, width          the output's; in_rows, in_width the input's
      channels, outs, groups       as in f32_conv: channels and outs are those of one group
-     offset_groups                j: channels of the input in so many equal runs, each with its own positions
+     offset_groups                j: channels of the input in this many equal runs, each with its own positions
      strip_rows, strip_width      output pixels that are sampled before they are convolved; rows only together with
                                   the whole width
      tile_pixels, tile_vectors, panel_outer, in_..., out_..., sum_..., e, w, bias, sum       as in f32_conv with a

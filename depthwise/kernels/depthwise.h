@@ -12,7 +12,7 @@
                                     (compiler/lowering/packing.py)
      sum                            read only where e.add is set, else null; may be `out` itself
      total                          where each row's sum goes, for whoever averages over the plane; null and
-                                    total_row 0 where nobody does:
+                                    total_row 0 where nothing does:
                                     total[n][y][c] = sum over x of out[n][y][x][c], a tile's pixels from left to right,
                                     then the tiles, so that parts of the layer give the same sums as the whole */
 

@@ -130,7 +130,7 @@ INLINE void f32_normalize_lanes(
     }
 }
 
-enum { NORM_CHUNK = 64 * VL }; /* a long sum is taken in pieces of so many floats */
+enum { NORM_CHUNK = 64 * VL }; /* a long sum is taken in pieces of that many floats */
 
 /* sum of (x - mean)^power over the mean's elements, vectors of neighbours; any other stride one by one */
 INLINE float f32_moment(const struct f32_axes a, const int power, const float mean, const float *x) {

@@ -66,7 +66,7 @@ INLINE vf f32_reduce_lanes(const int function, const int lanes, const int m, con
     return line;
 }
 
-enum { REDUCE_CHUNK = 64 * VL }; /* a long sum is taken in pieces of so many floats */
+enum { REDUCE_CHUNK = 64 * VL }; /* a long sum is taken in pieces of that many floats */
 
 /* the innermost reduced axis, where its elements are neighbours: VL partial results at once */
 INLINE float f32_reduce_run(const int function, const int m, const float *x) {

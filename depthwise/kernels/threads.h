@@ -44,7 +44,7 @@ struct net_pool {
     struct net_worker workers[NET_THREADS];
 };
 
-/* Does the parts of task `epoch` that nobody has taken, first one's own: where the system keeps a thread off its core,
+/* Does the parts of task `epoch` that no thread has taken, first one's own: where the system keeps a thread off its core,
    the others do not wait for it. A part can only be taken of the task that is being done, for that ends with its last
    part; so it is after taking one that the task may be read. */
 static void net_take(struct net_pool *pool, unsigned epoch, int first) {
@@ -80,7 +80,7 @@ static void *net_work(void *argument) {
     return NULL;
 }
 
-/* Lets the workers see a new task of so many parts; with none they find nothing to take. */
+/* Lets the workers see a new task of a number of parts; with none they find nothing to take. */
 static void net_begin(struct net_pool *pool, int parts) {
     SET(pool->unfinished, parts);
     for (int i = parts; i < NET_THREADS; i++) SET(pool->claimed[i], pool->epoch + 1);

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from depthwise.layers.conv import Kernel, same_padding, standard
+from depthwise.layers.conv import KernelSize, conv2d, same_padding
 from depthwise.layers.init import ZeroConv2d
 
 
@@ -20,21 +20,23 @@ class DeformConv(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: Kernel = 3, stride: int = 1,
+        self, in_channels: int, out_channels: int, kernel_size: KernelSize = 3, stride: int = 1,
         dilation: int = 1, groups: int = 1, modulated: bool = False,
     ):  # fmt: skip
         super().__init__()
-        self.conv = standard(in_channels, out_channels, kernel, stride, dilation, groups)
+        self.conv = conv2d(in_channels, out_channels, kernel_size, stride, dilation, groups)
         height, width = self.conv.kernel_size
         if height % 2 == 0 or width % 2 == 0:
-            raise ValueError(f"kernel={kernel}: a deformable kernel must be odd, to have a centre")
+            raise ValueError(
+                f"kernel_size={kernel_size}: a deformable kernel must be odd, to have a centre"
+            )
         self.modulated = modulated
         self.predict = ZeroConv2d(
             in_channels,
             (3 if modulated else 2) * height * width,
-            kernel,
+            kernel_size,
             stride,
-            same_padding(kernel, dilation),
+            same_padding(kernel_size, dilation),
             dilation,
         )
 

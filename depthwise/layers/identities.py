@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthwise.layers.conv import Kernel, same_padding
+from depthwise.layers.conv import KernelSize, same_padding
 from depthwise.layers.norm import normalize
 
 # ---------------------------------------------------------------- grouped, depthwise, separable
@@ -155,15 +155,15 @@ def transposed_as_standard(
     return F.conv2d(spread, transposed_weight_as_standard(weight, groups), groups=groups)
 
 
-def dilation_offsets(kernel: Kernel, dilation: int) -> Tensor:
+def dilation_offsets(kernel_size: KernelSize, dilation: int) -> Tensor:
     """Return the offsets, (2·R·S, 1, 1), with which a deformable convolution is the dilated one.
 
     Each tap, y before x, is moved away from the centre to where dilation would put it; dilation 1
-    gives zeros and the standard convolution. arXiv:1703.06211, section 2.1. `kernel` is odd.
+    gives zeros and the standard convolution. arXiv:1703.06211, section 2.1. `kernel_size` is odd.
     """
-    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
     if height % 2 == 0 or width % 2 == 0:
-        raise ValueError(f"kernel={kernel}: must be odd, to have a centre")
+        raise ValueError(f"kernel_size={kernel_size}: must be odd, to have a centre")
     y, x = (torch.arange(size) - size // 2 for size in (height, width))
     taps = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1)  # (R, S, 2)
     return (taps * (dilation - 1)).reshape(-1, 1, 1)

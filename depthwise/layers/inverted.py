@@ -21,14 +21,14 @@ class LinearBottleneck(nn.Sequential):
     """
 
     def __init__(
-        self, in_channels: int, expanded: int, out_channels: int, kernel: int = 3, stride: int = 1,
-        gate: SqueezeExcite | None = None, cell: Cell = relu6_cell,
+        self, in_channels: int, expanded: int, out_channels: int, kernel_size: int = 3,
+        stride: int = 1, gate: SqueezeExcite | None = None, cell: Cell = relu6_cell,
     ):  # fmt: skip
         super().__init__()
         self.keeps_shape = stride == 1 and in_channels == out_channels
         if expanded != in_channels:
             self.expand = cell(in_channels, expanded)
-        self.depthwise = cell(expanded, expanded, kernel, stride, expanded)
+        self.depthwise = cell(expanded, expanded, kernel_size, stride, expanded)
         if gate is not None:
             self.gate = gate
         self.project = cell(expanded, out_channels, act=None)

@@ -1,4 +1,4 @@
-"""Batch, layer, instance and group normalisation behind one factory, and the formula they share."""
+"""Batch, layer, instance and group normalisation from one factory, and the formula they share."""
 
 from collections.abc import Callable
 from functools import partial

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from depthwise.layers.act import Act
-from depthwise.layers.conv import pointwise
+from depthwise.layers.conv import pointwise_conv2d
 
 
 class SqueezeExcite(nn.Module):
@@ -16,9 +16,9 @@ class SqueezeExcite(nn.Module):
     def __init__(self, channels: int, squeezed: int, act: Act = nn.ReLU, gate: Act = nn.Sigmoid):
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.reduce = pointwise(channels, squeezed, bias=True)
+        self.reduce = pointwise_conv2d(channels, squeezed, bias=True)
         self.act = act()
-        self.expand = pointwise(squeezed, channels, bias=True)
+        self.expand = pointwise_conv2d(squeezed, channels, bias=True)
         self.gate = gate()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from depthwise.report.steps import Step
 
 @dataclass(frozen=True, eq=False)
 class Fork:
-    """Branches that part behind one step and meet in `join`, None at the network's end.
+    """Branches that part after one step and meet in `join`, None at the network's end.
 
     An empty branch is a plain line: the shortcut of a residual block.
     """

@@ -15,7 +15,7 @@ POOLS = (ops.MaxPool2d, ops.AvgPool2d, ops.AdaptivePool2d, ops.Reduce)
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """A block, or `times` alike, one behind the other. `items` are those of the first."""
+    """A block, or `times` alike, one after the other. `items` are those of the first."""
 
     name: str
     items: Chain

@@ -62,7 +62,7 @@ def group_layers(layers: tuple[Layer, ...]) -> tuple[Row, ...]:
     """Return the rows: layers by the beginning of their paths, cut where about GOOD_ROWS are left.
 
     What has no multiply-adds joins the row before it where it stands beside it in the network (a
-    normalisation behind its convolution) or around it. What costs nothing, a view, is left out.
+    normalisation after its convolution) or around it. What costs nothing, a view, is left out.
     """
     drawn = [layer for layer in layers if any(column.measure(layer) for column in COLUMNS)]
     deepest = max((layer.path.count(".") + 1 for layer in drawn), default=1)

@@ -10,7 +10,7 @@ from depthwise.escaping import in_line
 
 
 def number(value: float, digits: int = 0, unit: str = "") -> Markup:
-    """Return a number with so many digits after the point; one that is not zero is not shown so."""
+    """Return a number to `digits` decimal places; one that is not zero is not shown so."""
     return _mark(value, f"{_rounded(value, digits)} {unit}".strip())
 
 

@@ -136,7 +136,7 @@ def _name_diagonal(axis: Axes) -> None:
 
 
 def _name_runtimes(axis: Axes, found: dict[str, tuple[Saving, ...]]) -> None:
-    """Write each runtime behind its last point, moved apart where two would meet."""
+    """Write each runtime after its last point, moved apart where two would meet."""
     ends = sorted(found.items(), key=lambda item: item[1][-1].time)
     lowest = 0.0
     low, high = axis.get_ylim()

@@ -94,7 +94,7 @@ class _Finder:
         around = {n.name for n in (*quiet, node)}
         inner = (self.readers[name] for name in (value, *(n.name for n in quiet)))
         closed = all(readers <= around for readers in inner)
-        if closed and value in self.owner:  # nobody else reads what this hangs on
+        if closed and value in self.owner:  # nothing else reads what this hangs on
             step = self.owner[node.name] = self.owner[value]
             self.after[step] += [*quiet, node]
             self.reads[node.name] = Read(node.name)

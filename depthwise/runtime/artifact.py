@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from depthwise.escaping import check_c, in_c_comment, in_json
 from depthwise.files.atomic import abandoned, exchange, flush, workspace
@@ -144,6 +143,9 @@ def render_template(name: str, manifest: Manifest) -> str:
     """Return the text of net.h or of an example for this network."""
     target = find_target(manifest.build.target)
     march = () if target.architecture == "wasm32" else (target.march,)  # its C runs anywhere
+    # imported when a library is saved: programs that only run one need no jinja2
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
+
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -274,7 +276,7 @@ def _check_ours(path: Path, saved: Saved | None) -> None:
     elif is_manifest:
         same = not saved.edited
     elif path.name == WEIGHTS and path.stat().st_size < saved.manifest.memory.weights_bytes:
-        same = True  # cut short: nobody's work
+        same = True  # cut short: no finished work
     else:
         same = hash_file(path) == known[path.name]
     if not same:

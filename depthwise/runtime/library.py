@@ -222,7 +222,7 @@ def _address(arrays: Arrays) -> Any:
 
 
 def _is_tensor(x: Any) -> bool:
-    torch = sys.modules.get("torch")  # nobody has a tensor who has not imported it
+    torch = sys.modules.get("torch")  # a caller with a tensor has imported it
     return torch is not None and isinstance(x, torch.Tensor)
 
 

@@ -2,7 +2,7 @@
 
 The dynamic loader hands back what it has open under a name, whatever lies there by now, and what
 it has open of a file is not what was checked if somebody writes to that file later. So bytes
-are laid where nobody else writes, and under a name that was never opened before.
+are laid where nothing else writes, and under a name that was never opened before.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ _count = itertools.count(1)
 def open_content(content: bytes) -> ctypes.CDLL:
     """Open the bytes of a shared library; the same bytes are opened once. Raises OSError.
 
-    It is closed when nobody refers to it any more; each of its functions does.
+    It is closed when nothing refers to it any more; each of its functions does.
     """
     digest = hashlib.sha256(content).hexdigest()
     found = _opened.get(digest)

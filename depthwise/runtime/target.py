@@ -14,7 +14,7 @@ OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
 
 @dataclass(frozen=True)
 class Target:
-    """A CPU to compile for: `lanes` floats a vector, `registers` vectors at hand for a tile.
+    """A CPU to compile for: `lanes` floats a vector, `registers` vectors available for a tile.
 
     `mcpu` is zig's name of it, `march` what gcc and clang take. `requires` names the features,
     as Linux does in /proc/cpuinfo, without which code for it stops the program.

@@ -7,6 +7,6 @@ order) - summary (the outcome on the screen).
 
 from depthwise.shipping.network import Network
 from depthwise.shipping.pipeline import STAGES, Stage, ship
-from depthwise.shipping.request import Build, Request
+from depthwise.shipping.request import Request
 
-__all__ = ["STAGES", "Build", "Network", "Request", "Stage", "ship"]
+__all__ = ["STAGES", "Network", "Request", "Stage", "ship"]

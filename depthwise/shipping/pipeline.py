@@ -94,7 +94,7 @@ STAGES = (
         Compilation, "compiling and verifying", build_library,
         lambda request, network: [
             request.build.chosen.name, request.build.threads, request.build.optimize,
-            hash_files(request.images), network.labels,
+            request.build.tune, request.build.cc, hash_files(request.images), network.labels,
         ],
         is_saved,
     ),

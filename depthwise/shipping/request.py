@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from depthwise.compiler.schedule.partition import Optimize
-from depthwise.runtime.target import Target, find_target
+from depthwise.compiler.options import CompileOptions
 
 MOST_IMAGES = 16  # each is verified layer by layer, which takes a second
 SUFFIXES = (
@@ -14,27 +13,13 @@ SUFFIXES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Build:
-    """How the library is built."""
-
-    target: str = "native"
-    threads: int = 1
-    optimize: Optimize = "speed"
-    check_plan: bool = True  # where the target is not this machine
-
-    @property
-    def chosen(self) -> Target:
-        """The target itself."""
-        return find_target(self.target)
-
-
 @dataclass(frozen=True, eq=False)
 class Request:
     """One call of `depthwise ship`, without the network itself, which goes from stage to stage.
 
     Attributes:
         name: What the user calls the network.
+        build: How the library is built.
         directory: Where the library, the report and the state of finished stages go.
         command: A command that requests the same again.
         settings: The network's options as the user gave them.
@@ -46,7 +31,7 @@ class Request:
     """
 
     name: str
-    build: Build
+    build: CompileOptions
     directory: Path
     command: str
     settings: dict[str, str] = field(default_factory=dict)

@@ -5,7 +5,7 @@ A training run hands its names on in its checkpoint, under one of KEYS beside th
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +65,6 @@ def labels_of_folders(folder: Path) -> tuple[str, ...]:
     found = {each.name for each in folder.iterdir() if each.is_dir()}
     names = sorted(name for name in found if not name.startswith("."))
     return () if {name.lower() for name in names} <= PARTS else tuple(names)
-
-
-def check_labels(labels: Sequence[str], shapes: Sequence[tuple[int, ...]], origin: str) -> None:
-    """Raise ValueError where there is not one name for each class of outputs of `shapes`."""
-    match shapes:
-        case [(_, classes)] if classes == len(labels):
-            return
-        case [(_, classes)]:
-            raise ValueError(
-                f"{origin}: {len(labels)} names for a network of {classes} classes: there must be "
-                "one for each, in the order of its outputs"
-            )
-    found = " and ".join("x".join(map(str, shape)) for shape in shapes)
-    raise ValueError(f"{origin}: the network returns {found}: classes are named of (N, CLASSES)")
 
 
 def _search(entries: Mapping[Any, Any]) -> tuple[str, ...]:

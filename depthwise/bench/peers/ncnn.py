@@ -28,7 +28,7 @@ def open_network(case: Path, threads: int) -> Run:
     stem = case / Path(FILES["torchscript"]).stem
     if net.load_param(f"{stem}.ncnn.param") or net.load_model(f"{stem}.ncnn.bin"):
         raise RuntimeError("ncnn cannot load what pnnx made of the network")
-    image = ncnn.Mat(x[0]).clone()  # else it is in memory of x, which nobody keeps
+    image = ncnn.Mat(x[0]).clone()  # else it shares the memory of x, which is freed
 
     def run() -> np.ndarray:
         extractor = net.create_extractor()

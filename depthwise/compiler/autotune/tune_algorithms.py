@@ -12,10 +12,10 @@ from depthwise.compiler.autotune.measurements import Measurement, MeasurementCac
 from depthwise.compiler.autotune.step_timer import build_clocked
 from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload, candidates
 from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.graph import Graph
 from depthwise.progress import track
-from depthwise.runtime.target import Target
 
 ROUNDS = 7
 SECONDS = 0.1  # that each plan runs in each round
@@ -27,7 +27,7 @@ Measure = Callable[[Sequence[Plan], str | None, PartOf], Rounds]
 
 
 def measure_parts(plans: Sequence[Plan], cc: str | None, part_of: PartOf) -> Rounds:
-    """Return the seconds of each part in each plan, round after round, in memory anew each time.
+    """Return the seconds of each part in each plan, in rounds, each with newly allocated buffers.
 
     The part of a step is what `part_of` says, None where its time is not asked for.
     """
@@ -54,14 +54,15 @@ def _members(plan: Plan, part_of: PartOf) -> dict[Hashable, list[int]]:
 
 
 def fastest_algorithms(
-    graph: Graph, target: Target, cc: str | None = None, measure: Measure = measure_parts
+    graph: Graph, options: CompileOptions, measure: Measure = measure_parts
 ) -> Algorithms:
     """Return the fastest way to compute each convolution of a rewritten graph on this machine.
 
     What was measured before, for this network or another, is read from the cache. `measure` takes
     the place of our own timing. Raises BuildError as compile_c does.
     """
-    cache = MeasurementCache(target, cc)
+    target = options.chosen
+    cache = MeasurementCache(target, options.cc)
     layers = make_plan(graph, target, optimize=None).algorithms
     tried = {layer: candidates(layer, target) for layer in layers}
     chosen: dict[ConvWorkload, Algorithm] = {}
@@ -78,7 +79,7 @@ def fastest_algorithms(
         make_plan(graph, target, algorithms=chosen | _turn(open_, turn))
         for turn in range(max(map(len, open_.values())))
     ]
-    found = measure(plans, cc, lambda step: step.layer)
+    found = measure(plans, options.cc, lambda step: step.layer)
     for layer, ways in open_.items():
         trial = Measurement.of_rounds(ways, found[layer][:, : len(ways)])
         cache.keep(layer, trial)

@@ -12,17 +12,17 @@ from depthwise.compiler.autotune.measurements import Measurement, MeasurementCac
 from depthwise.compiler.autotune.tune_algorithms import Measure, measure_parts
 from depthwise.compiler.lowering.algorithms import Algorithms
 from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan, make_plans
 from depthwise.compiler.schedule.partition import Bands, Group, Partition, fastest, single
 from depthwise.graph import Graph
-from depthwise.runtime.target import Target
 
 KIB = 1024
 WINDOWS = (128 * KIB, 256 * KIB, 640 * KIB, 1024 * KIB)  # bytes that are tried beside the default
 
 
 def fastest_groups(
-    graph: Graph, target: Target, algorithms: Algorithms, cc: str | None = None,
+    graph: Graph, options: CompileOptions, algorithms: Algorithms,
     measure: Measure = measure_parts,
 ) -> list[Group]:  # fmt: skip
     """Return what to stream of a rewritten graph whose layers are computed by `algorithms`.
@@ -33,8 +33,8 @@ def fastest_groups(
     partitions: list[Partition] = [
         fastest, *(partial(fastest, windows=windows) for windows in WINDOWS), single
     ]  # fmt: skip
-    plans = make_plans(graph, target, algorithms, partitions)
-    cache = MeasurementCache(target, cc)
+    plans = make_plans(graph, options.chosen, algorithms, partitions)
+    cache = MeasurementCache(options.chosen, options.cc)
     steps = plans[0].whole.steps
     pieces = _pieces(plans)
     trials: dict[tuple[int, int], Measurement] = {}
@@ -47,7 +47,7 @@ def fastest_groups(
             missing.append((first, last))
     if missing:
         piece_of = {s.name: piece for piece in missing for s in steps[slice(*piece)]}
-        found = measure(plans, cc, lambda step: piece_of.get(step.name))
+        found = measure(plans, options.cc, lambda step: piece_of.get(step.name))
         for first, last in missing:
             ways = _ways(plans, first, last)
             columns = [_all_ways(plans, first, last).index(way) for way in ways]

@@ -81,14 +81,14 @@ Algorithms = Mapping[ConvWorkload, Algorithm]
 
 LARGE = 256 * 1024  # bytes of weights that stay in the second cache while an image passes by
 
-# The points that may serve so many taps along an axis. More lose precision: against float64, 128
-# channels of 3x3 are off by 5e-7 of their deviation directly, 1.3e-6 with 6x6 points, 4.5e-6 with
-# 8x8; 5x5 by 4.4e-6 with 8x8, 1x7 by 2.9e-6 with 10, and 7x7 by 3e-5 with 10x10.
+# The interpolation points for a number of taps along an axis. More points lose precision: against
+# float64, 128 channels of 3x3 are off by 5e-7 of their deviation directly, 1.3e-6 with 6x6
+# points, 4.5e-6 with 8x8; 5x5 by 4.4e-6 with 8x8, 1x7 by 2.9e-6 with 10, 7x7 by 3e-5 with 10x10.
 POINTS = {1: (1,), 2: (4, 6), 3: (4, 6), 4: (6, 8), 5: (6, 8), 6: (8, 10), 7: (8, 10)}
 MOST_POINTS = 64  # of both axes together
 
 
-# Candidates that are tried for a layer: at most so many, none so much dearer than the cheapest.
+# Candidates that are timed for a layer: at most MOST, each within FAR times the cheapest estimate.
 MOST, FAR = 5, 1.4
 
 

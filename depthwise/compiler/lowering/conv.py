@@ -1,7 +1,7 @@
 """Convolutions and linear layers: every one is a list of taps over channels-last pixels."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from math import prod
 
@@ -9,10 +9,12 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
 from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd, lines_ahead
+from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.norm import lower_batch_norm
+from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
 from depthwise.compiler.lowering.packing import (
     pack_bias,
     pack_conv,
@@ -31,77 +33,16 @@ from depthwise.compiler.lowering.views import (
     row_major,
 )
 from depthwise.compiler.lowering.winograd import lower_winograd
-from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 
 
-@dataclass(frozen=True)
-class ConvOperands:
-    """What one convolution reads and writes; residual and epilogue as Fused has them.
-
-    `row_totals` is where it leaves the total of each row of its output, if it is asked for.
-    """
-
-    x: TensorView
-    weight: np.ndarray
-    bias: np.ndarray
-    y: TensorView
-    residual: TensorView | None
-    epilogue: Epilogue
-    row_totals: TensorView | None = None
-
-    @property
-    def sum_strides(self) -> tuple[int, int, int]:
-        """Image, row and pixel of the residual."""
-        r = self.residual
-        return (r.image, r.row, r.pixel) if r else (0, 0, 0)
-
-    def rows(self, start: int, count: int, step: int) -> "ConvOperands":
-        """Return the work on `count` rows of the output; each moves `step` floats in x."""
-        x = replace(self.x, offset=self.x.offset + start * step)
-        return replace(self.outputs(2, start, count), x=x)
-
-    def outputs(self, axis: int, start: int, count: int) -> "ConvOperands":
-        """Return the work with a part of the output and of the residual alone."""
-        residual = self.residual.part(axis, start, count) if self.residual else None
-        row_totals = self.row_totals.part(axis, start, count) if self.row_totals else None
-        y = self.y.part(axis, start, count)
-        return replace(self, y=y, residual=residual, row_totals=row_totals)
-
-
-@dataclass(frozen=True)
-class TapPattern:
-    """How a convolution walks over its input: taps, and an output row and pixel, in floats.
-
-    `reach` are the rows of the input that are read. `window` is (R, S) where the taps are so many
-    neighbours of stride 1, the lowest first.
-    """
-
-    taps: tuple[int, ...]
-    row: int
-    pixel: int
-    reach: RowAccess
-    window: ops.Pair | None = None
-
-    def split(self, work: ConvOperands, part: Callable[[ConvOperands], KernelCall]) -> Split | None:
-        """Return the split in rows of the output; None where there is but one."""
-        rows = work.y.shape[2]
-        if rows == 1:
-            return None
-        residual = [RowAccess(work.residual)] if work.residual else []
-        return Split(
-            "rows", rows, lambda start, count: part(work.rows(start, count, self.row)),
-            reads=(self.reach, *residual), writes=RowAccess(work.y),
-        )  # fmt: skip
-
-
 @lower.register
-def _(op: ops.Conv2d | ops.ConvTranspose2d | ops.Linear, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Conv2d | ops.ConvTranspose2d | ops.Linear, node: Node, b: LoweringBuilder) -> None:
     LOWERINGS[type(op)](op, _work(Epilogue(), node, b), b)
 
 
 @lower.register
-def _(op: Fused, node: Node, b: PlanBuilder) -> None:
+def _(op: Fused, node: Node, b: LoweringBuilder) -> None:
     match op.op:
         case ops.DeformConv2d():
             lower_deform_conv(op.op, op.epilogue, node, b)
@@ -113,7 +54,7 @@ def _(op: Fused, node: Node, b: PlanBuilder) -> None:
             LOWERINGS[type(op.op)](op.op, _work(op.epilogue, node, b), b)
 
 
-def _work(epilogue: Epilogue, node: Node, b: PlanBuilder) -> ConvOperands:
+def _work(epilogue: Epilogue, node: Node, b: LoweringBuilder) -> ConvOperands:
     inputs = list(node.inputs)
     residual = b.read(inputs.pop()) if epilogue.add else None
     x, weight = b.read(inputs[0]), b.constant(inputs[1])
@@ -123,7 +64,7 @@ def _work(epilogue: Epilogue, node: Node, b: PlanBuilder) -> ConvOperands:
     return ConvOperands(x, weight, bias, b.write(node), residual, epilogue)
 
 
-def _conv2d(op: ops.Conv2d, work: ConvOperands, b: PlanBuilder) -> None:
+def _conv2d(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     x, weight = work.x, work.weight
     if op.groups == weight.shape[0] == x.shape[1]:
         _depthwise(op, work, b)
@@ -148,7 +89,7 @@ def _reach(op: ops.Conv2d, work: ConvOperands) -> RowAccess:
     )
 
 
-def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: PlanBuilder) -> None:
+def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
     layer = _layer(work, walk, groups)
@@ -217,7 +158,7 @@ def _collapse(work: ConvOperands, walk: TapPattern) -> tuple[ConvOperands, tuple
     return replace(work, y=flat(work.y), residual=residual), (0, walk.pixel)
 
 
-def _depthwise(op: ops.Conv2d, work: ConvOperands, b: PlanBuilder) -> None:
+def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     x, lanes = work.x, b.target.lanes
     assert b.node
     if any(map(takes_plane_mean, b.readers(b.node.name))):
@@ -248,7 +189,7 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: PlanBuilder) -> None:
     b.append(step(work), walk.split(work, step), by_channels)
 
 
-def _transposed(op: ops.ConvTranspose2d, work: ConvOperands, b: PlanBuilder) -> None:
+def _transposed(op: ops.ConvTranspose2d, work: ConvOperands, b: LoweringBuilder) -> None:
     """One convolution for each phase of the output: no zeros are inserted.
 
     Output row s·q + p reads the taps r with (p + padding - r·dilation) divisible by the stride s,
@@ -280,7 +221,7 @@ def _transposed(op: ops.ConvTranspose2d, work: ConvOperands, b: PlanBuilder) -> 
                 _bias_alone(replace(phase, weight=np.zeros_like(kernels[:, :, :1, :1])), groups, b)
 
 
-def _bias_alone(work: ConvOperands, groups: int, b: PlanBuilder) -> None:
+def _bias_alone(work: ConvOperands, groups: int, b: LoweringBuilder) -> None:
     """Append the phase on which no tap falls: a tap of zeros on a pixel of zeros, not on x.
 
     There may be no pixel of x, and zero times what is no number is no number.
@@ -291,7 +232,7 @@ def _bias_alone(work: ConvOperands, groups: int, b: PlanBuilder) -> None:
 
 
 def _phase(position: int, stride: int, dilation: int, kernel: int) -> dict[int, int]:
-    """Return tap -> how many pixels behind its own an output pixel reads, the lowest first."""
+    """Return tap -> how many pixels after its own an output pixel reads, the lowest first."""
     reads = {tap: position - tap * dilation for tap in reversed(range(kernel))}
     return {tap: at // stride for tap, at in reads.items() if at % stride == 0}
 
@@ -310,7 +251,7 @@ def _every(place: TensorView, p: int, q: int, stride: ops.Pair) -> TensorView:
     return replace(place, offset=first, shape=shape, strides=strides)
 
 
-def _linear(op: ops.Linear, work: ConvOperands, b: PlanBuilder) -> None:  # noqa: ARG001
+def _linear(op: ops.Linear, work: ConvOperands, b: LoweringBuilder) -> None:  # noqa: ARG001
     """A linear layer is a pointwise convolution of a row with one pixel for each input vector."""
     rows = replace(
         work,
@@ -322,7 +263,7 @@ def _linear(op: ops.Linear, work: ConvOperands, b: PlanBuilder) -> None:  # noqa
     if y.strides[-1] == 1 and (flat := _as_row(y)) is not None:
         _convolve(replace(rows, y=flat), _along(rows.x), 1, b)
         return
-    packed = b.scratch(y.shape)
+    packed = b.temporary(y.shape)
     flat = _as_row(packed)
     assert flat is not None
     _convolve(replace(rows, y=flat), _along(rows.x), 1, b)
@@ -334,11 +275,11 @@ def _along(x: TensorView) -> TapPattern:
     return TapPattern((0,), 0, x.pixel, RowAccess(x))
 
 
-def _vectors(place: TensorView, b: PlanBuilder) -> TensorView:
+def _vectors(place: TensorView, b: LoweringBuilder) -> TensorView:
     """Return (..., C) as one row of pixels; what does not lie so is copied first."""
     flat = _as_row(place) if place.strides[-1] == 1 else None
     if flat is None:
-        packed = b.scratch(place.shape)
+        packed = b.temporary(place.shape)
         b.copy(place, packed)
         flat = _as_row(packed)
         assert flat is not None
@@ -359,7 +300,7 @@ LOWERINGS = {ops.Conv2d: _conv2d, ops.ConvTranspose2d: _transposed, ops.Linear: 
 
 
 @lower.register
-def _(op: FlattenChannelsLast, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
+def _(op: FlattenChannelsLast, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     x = b.read(node.inputs[0])
     n, c, h, w = x.shape
     stored = replace(x, shape=(n, h, w, c), strides=(x.image, x.row, x.pixel, 1))

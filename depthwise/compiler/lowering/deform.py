@@ -1,11 +1,14 @@
 """Deformable convolution and pooling, and local response normalisation."""
 
+from dataclasses import replace
+from math import prod
+
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.algorithms import LARGE
+from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
 from depthwise.compiler.lowering.views import FLOAT, KernelCall, Split, Table, TensorView
-from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, ops
 from depthwise.graph.ops import LocalResponseNorm
 
@@ -18,11 +21,13 @@ NOWHERE = (0, 0, 0)  # the strides of what is not there
 
 
 @lower.register
-def _(op: ops.DeformConv2d, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.DeformConv2d, node: Node, b: LoweringBuilder) -> None:
     lower_deform_conv(op, Epilogue(), node, b)
 
 
-def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: PlanBuilder) -> None:
+def lower_deform_conv(
+    op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: LoweringBuilder
+) -> None:
     """Append one call, whole or by rows: samples of a strip into scratch, then their convolution.
 
     Reads x, weight, bias, offsets, [mask], and the residual last if the epilogue adds.
@@ -46,17 +51,21 @@ def lower_deform_conv(op: ops.DeformConv2d, epilogue: Epilogue, node: Node, b: P
     w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))
 
+    strip_rows = max(strip_rows, 1)
+    scratch = b.scratch(strip_rows * strip_width * column)
+
     def step(start: int, rows: int) -> KernelCall:
         """Return the call for rows of the output; an offset may point anywhere in x."""
         own = [place and place.part(2, start, rows) for place in (offsets, mask, residual, y)]
         top = op.padding.top - start * op.stride[0]
-        strip = (min(max(strip_rows, 1), rows), strip_width)
+        strip = (min(strip_rows, rows), strip_width)
+        samples = replace(scratch, shape=(prod(strip) * column,))
         return b.step(
             "f32_deform_conv", y.shape[0], rows, width, *x.shape[2:], *weight.shape[2:],
             weight.shape[1], outs, op.groups, op.offset_groups, *op.stride, top, op.padding.left,
             *op.dilation, *strip, pixels, vectors, panel_outer, *_strides(x), *_strides(offsets),
             *_strides(mask), *_strides(y), *_strides(residual), column, epilogue, table, x, w,
-            packed_bias, *own[:-1], b.scratch(strip[0] * strip[1] * column), own[-1],
+            packed_bias, *own[:-1], samples, own[-1],
             comment=f"strip {strip[0]}x{strip[1]}",
         )  # fmt: skip
 
@@ -83,7 +92,7 @@ def _is_gapless(y: TensorView, residual: TensorView | None) -> bool:
 
 
 @lower.register
-def _(op: ops.DeformRoIPool, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.DeformRoIPool, node: Node, b: LoweringBuilder) -> None:
     x, boxes, offsets = (b.read(name) for name in node.inputs)
     y = b.write(node)
     b.call(
@@ -94,7 +103,7 @@ def _(op: ops.DeformRoIPool, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: LocalResponseNorm, node: Node, b: PlanBuilder) -> None:
+def _(op: LocalResponseNorm, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     y = b.write(node)
     images, channels, rows, width = x.shape

@@ -14,9 +14,9 @@ from depthwise.compiler.lowering.axes import (
     run_numbers,
     strides_in_order,
 )
+from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import KernelCall, TensorView, by_channels, by_rows
-from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
 # numbered as in kernels/elementwise.h, where prelu is one more
@@ -30,7 +30,7 @@ CHANNELS_LAST = (0, 2, 3, 1)
 
 
 @lower.register
-def _(op: ops.Activation, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Activation, node: Node, b: LoweringBuilder) -> None:
     def part(x: TensorView, y: TensorView) -> KernelCall:
         axes = merged(ordered(axes_of(x.shape, x.strides, y.strides), operand=1))
         return b.step("f32_unary", *run_numbers(axes, 2), op, x, y)
@@ -40,11 +40,11 @@ def _(op: ops.Activation, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.Binary, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Binary, node: Node, b: LoweringBuilder) -> None:
     lower_binary(op, Epilogue(), node, b)
 
 
-def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: PlanBuilder) -> None:
+def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: LoweringBuilder) -> None:
     """Append one call; a residual, if the epilogue adds, is read last."""
     shape = node.type.shape
     function = BINARY.index(op.function)
@@ -67,7 +67,7 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: PlanBuilder)
 
 
 @lower.register
-def _(op: ops.PRelu, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
+def _(op: ops.PRelu, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     x, slope, y = b.read(node.inputs[0]), b.read(node.inputs[1]), b.write(node)
     along = tuple(int(axis == 1 and slope.shape[0] > 1) for axis in range(len(x.shape)))
     nowhere = (0,) * len(x.shape)
@@ -75,7 +75,7 @@ def _(op: ops.PRelu, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
     b.call("f32_binary", PRELU, *numbers(axes, BINARY_AXES, 4), Epilogue(), x, slope, None, y)
 
 
-def place_operand(name: str, shape: Shape, b: PlanBuilder) -> TensorView:
+def place_operand(name: str, shape: Shape, b: LoweringBuilder) -> TensorView:
     """Return where an operand lies, seen as `shape`, to which it is broadcast.
 
     A constant of rank below 4 that meets images is laid channels last, as they are.

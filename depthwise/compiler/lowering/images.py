@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 
 from depthwise.compiler.fused_ops import Images
+from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.movement import show_or_copy
 from depthwise.compiler.lowering.views import TensorView
-from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node
 
 
 @lower.register
-def _(op: Images, node: Node, b: PlanBuilder) -> None:
+def _(op: Images, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     if op.layout == "nhwc":
         n, h, w, c = x.shape
@@ -34,7 +34,7 @@ def _(op: Images, node: Node, b: PlanBuilder) -> None:
         b.copy(x, middle)
 
 
-def _fill_border(op: Images, y: TensorView, b: PlanBuilder) -> None:
+def _fill_border(op: Images, y: TensorView, b: LoweringBuilder) -> None:
     """Repeat one pixel over the four sides of the images, corners with those above and below."""
     pixel = b.weights(np.array(op.border))
     top, bottom, left, right = op.padding

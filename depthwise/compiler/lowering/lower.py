@@ -1,20 +1,59 @@
-"""One lowering an operator, from a node to calls of kernels; the files beside register them."""
+"""From a graph to calls of kernels: one rule an operator; the files beside register theirs."""
 
 from functools import singledispatch
-from typing import TYPE_CHECKING
 
+from depthwise.compiler.fused_ops import Images
+from depthwise.compiler.lowering.algorithms import Algorithms
+from depthwise.compiler.lowering.axes import TooManyAxes
+from depthwise.compiler.lowering.builder import Default, Lowered, LoweringBuilder
+from depthwise.compiler.lowering.views import is_canonical
+from depthwise.compiler.schedule.storage import Storage
 from depthwise.errors import Unsupported
-from depthwise.graph import Node
+from depthwise.graph import Graph, Node
 from depthwise.graph.ops import Op
-
-if TYPE_CHECKING:
-    from depthwise.compiler.plan import PlanBuilder
+from depthwise.runtime.target import Target
 
 
 @singledispatch
-def lower(op: Op, node: Node, b: "PlanBuilder") -> None:  # noqa: ARG001
+def lower(op: Op, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     """Append the calls that compute `node`, or make its value a view of another.
 
     Raises Unsupported where no kernel does it.
     """
     raise Unsupported(f"operator {type(op).__name__} in module {node.path!r} has no kernel")
+
+
+def lower_graph(
+    graph: Graph, target: Target, storage: Storage, requested: Algorithms, default: Default
+) -> Lowered:
+    """Return the calls of every node, and those that bring inputs in and outputs out."""
+    b = LoweringBuilder(graph, target, storage, requested, default)
+    _read_inputs(b)
+    for node in graph:
+        b.node = node
+        try:
+            lower(node.op, node, b)
+        except TooManyAxes as error:
+            raise Unsupported(
+                f"operator {type(node.op).__name__} in module "
+                f"{node.path or '(the network itself)'!r} runs over {error}: join axes with "
+                "reshape() before it"
+            ) from None
+    b.node = None
+    for index, output in enumerate(graph.outputs):
+        external = b.add_external("output", index, graph.type(output.value))
+        b.copy(b.read(output.value), external, comment=f"output {output.name}".strip())
+    return b.finish()
+
+
+def _read_inputs(b: LoweringBuilder) -> None:
+    """Place the inputs: copied where values of their rank lie otherwise; not raw images."""
+    for index, (name, type_) in enumerate(b.graph.inputs.items()):
+        external = b.add_external("input", index, type_)
+        b.places[name] = external
+        if any(isinstance(reader.op, Images) for reader in b.readers(name)):
+            continue
+        if not (is_canonical(external) and b.is_free(name)):
+            place = b.allocate(name, type_)
+            b.copy(external, place, comment=f"input {name}, channels last")
+            b.places[name] = place

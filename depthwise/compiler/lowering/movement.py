@@ -17,9 +17,9 @@ from depthwise.compiler.lowering.axes import (
     portions,
     run_numbers,
 )
+from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import Table, TensorView, is_canonical, reshaped
-from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
@@ -27,7 +27,7 @@ ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.
 MATMUL_AXES = 3  # of f32_matmul's batches
 
 
-def show_or_copy(node: Node, source: TensorView, b: PlanBuilder) -> None:
+def show_or_copy(node: Node, source: TensorView, b: LoweringBuilder) -> None:
     """Let `node` be a view of `source`, which has its shape, or copy it where that cannot be."""
     if may_lie(node, source, b):
         b.view(node, source)
@@ -35,7 +35,7 @@ def show_or_copy(node: Node, source: TensorView, b: PlanBuilder) -> None:
         b.copy(source, b.write(node))
 
 
-def may_lie(node: Node, source: TensorView, b: PlanBuilder) -> bool:
+def may_lie(node: Node, source: TensorView, b: LoweringBuilder) -> bool:
     """Tell whether the readers of `node` can take it from `source`.
 
     Images must lie as images do, without a border and in no other value's buffer. Other values are
@@ -45,14 +45,14 @@ def may_lie(node: Node, source: TensorView, b: PlanBuilder) -> bool:
         readers = b.readers(node.name)
         return is_canonical(source) or all(isinstance(r.op, ANY_STRIDES) for r in readers)
     repeated = any(n > 1 and s == 0 for n, s in zip(source.shape, source.strides, strict=True))
-    return is_canonical(source) and not repeated and b.free(node.name)
+    return is_canonical(source) and not repeated and b.is_free(node.name)
 
 
 # ------------------------------------------------------------------------------- parts of values
 
 
 @lower.register
-def _(op: ops.Concat, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Concat, node: Node, b: LoweringBuilder) -> None:
     y, start = b.write(node), 0
     for name in node.inputs:
         x = b.read(name)
@@ -63,7 +63,7 @@ def _(op: ops.Concat, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.Slice, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Slice, node: Node, b: LoweringBuilder) -> None:
     x, shape = b.read(node.inputs[0]), node.type.shape
     first = x.part(op.axis, op.start, shape[op.axis])
     strides = tuple(s * op.step if i == op.axis else s for i, s in enumerate(x.strides))
@@ -83,7 +83,7 @@ def _(op: ops.Slice, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.Reshape, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Reshape, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     source = reshaped(x, op.shape)
     if source and may_lie(node, source, b):
@@ -92,14 +92,14 @@ def _(op: ops.Reshape, node: Node, b: PlanBuilder) -> None:
         copy_reshaped(x, b.write(node), b)
 
 
-def copy_reshaped(x: TensorView, y: TensorView, b: PlanBuilder) -> None:
+def copy_reshaped(x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
     """Copy x to y, of as many elements, in row-major order; once packed where no axes fit both."""
     shape = common_axes(x.shape, y.shape)
     source, target = (reshaped(place, shape) if shape else None for place in (x, y))
     if source and target:
         b.copy(source, target)
         return
-    packed = b.scratch(x.shape)
+    packed = b.temporary(x.shape)
     b.copy(x, packed)
     again = reshaped(packed, y.shape)
     assert again is not None
@@ -119,14 +119,14 @@ def common_axes(a: Shape, b: Shape) -> Shape | None:
 
 
 @lower.register
-def _(op: ops.Permute, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Permute, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     shape, strides = (tuple(values[axis] for axis in op.axes) for values in (x.shape, x.strides))
     show_or_copy(node, replace(x, shape=shape, strides=strides), b)
 
 
 @lower.register
-def _(op: ops.Expand, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Expand, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     strides = broadcast(x.shape, x.strides, op.shape)
     show_or_copy(node, replace(x, shape=op.shape, strides=strides), b)
@@ -136,7 +136,7 @@ def _(op: ops.Expand, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.Pad, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Pad, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     if op.mode == "constant":
         _pad_with_constant(op, x, y, b)
@@ -149,7 +149,7 @@ def _(op: ops.Pad, node: Node, b: PlanBuilder) -> None:
     gather(b, x, y, indices)
 
 
-def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: PlanBuilder) -> None:
+def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
     if any(side > 0 for pad in op.pads for side in pad):
         axes = merged(ordered(axes_of(y.shape, y.strides), operand=0))
         b.call("f32_fill", *run_numbers(axes, 1), float(op.value), y)
@@ -160,7 +160,7 @@ def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: PlanBuilder
     b.copy(x, y)
 
 
-def gather(b: PlanBuilder, x: TensorView, y: TensorView, indices: Sequence[np.ndarray]) -> None:
+def gather(b: LoweringBuilder, x: TensorView, y: TensorView, indices: Sequence[np.ndarray]) -> None:
     """Call f32_gather: position i along an axis of y is position indices[axis][i] of x."""
     axes = sorted(range(len(y.shape)), key=lambda axis: -y.strides[axis])
     axes = [axis for axis in axes if y.shape[axis] > 1] or axes[:1]
@@ -181,7 +181,7 @@ def gather(b: PlanBuilder, x: TensorView, y: TensorView, indices: Sequence[np.nd
 
 
 @lower.register
-def _(op: ops.Resize, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Resize, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     samples = [
         sample(op, n, size, step)
@@ -217,10 +217,10 @@ def sample(op: ops.Resize, n: int, size: int, step: float) -> tuple[np.ndarray, 
 
 
 @lower.register
-def _(op: ops.MatMul, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
+def _(op: ops.MatMul, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     left, right = b.read(node.inputs[0]), packed_rows(b.read(node.inputs[1]), b)
     y = b.write(node)
-    product = y if y.strides[-1] == 1 or y.shape[-1] == 1 else b.scratch(y.shape)
+    product = y if y.strides[-1] == 1 or y.shape[-1] == 1 else b.temporary(y.shape)
     batch = y.shape[:-2]
     first = [
         replace(p, shape=batch, strides=broadcast(p.shape[:-2], p.strides[:-2], batch))
@@ -241,10 +241,10 @@ def _(op: ops.MatMul, node: Node, b: PlanBuilder) -> None:  # noqa: ARG001
         b.copy(product, y)
 
 
-def packed_rows(place: TensorView, b: PlanBuilder) -> TensorView:
+def packed_rows(place: TensorView, b: LoweringBuilder) -> TensorView:
     """Return a place whose last axis is packed: the same, or a copy in scratch memory."""
     if place.strides[-1] == 1 or place.shape[-1] == 1:
         return place
-    copy = b.scratch(place.shape)
+    copy = b.temporary(place.shape)
     b.copy(place, copy)
     return copy

@@ -11,11 +11,11 @@ from depthwise.compiler.lowering.axes import (
     ordered,
     strides_in_order,
 )
+from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.pool import lower_plane_mean
 from depthwise.compiler.lowering.views import KernelCall, TensorView, by_rows
-from depthwise.compiler.plan import PlanBuilder
 from depthwise.graph import Node, Shape, ops
 
 REDUCE = ("mean", "sum", "max", "min")  # numbered as in kernels/reduce.h
@@ -31,14 +31,14 @@ def reduced(axes: Axes) -> Axes:
 
 
 @lower.register
-def _(op: ops.BatchNorm, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.BatchNorm, node: Node, b: LoweringBuilder) -> None:
     lower_batch_norm(op, NO_ACTIVATION, node, b)
 
 
 def lower_batch_norm(
-    op: ops.BatchNorm, activation: ops.Activation, node: Node, b: PlanBuilder
+    op: ops.BatchNorm, activation: ops.Activation, node: Node, b: LoweringBuilder
 ) -> None:
-    """Append one call: a BatchNorm and the activation behind it."""
+    """Append one call: a BatchNorm and the activation after it."""
     weight, bias, mean, variance = (b.constant(name).astype(float) for name in node.inputs[1:])
     scale = weight / np.sqrt(variance + op.eps)
     x = b.read(node.inputs[0])
@@ -54,7 +54,7 @@ def lower_batch_norm(
 
 
 @lower.register
-def _(op: ops.GroupNorm, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.GroupNorm, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     channels, size = x.shape[1], x.shape[1] // op.groups
     weight = b.read(node.inputs[1]) if len(node.inputs) > 1 else b.weights(np.ones(channels))
@@ -69,7 +69,7 @@ def _(op: ops.GroupNorm, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.LayerNorm, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.LayerNorm, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     split = len(x.shape) - op.axes
     shape, strides = x.shape[split:], x.strides[split:]
@@ -87,7 +87,7 @@ def _(op: ops.LayerNorm, node: Node, b: PlanBuilder) -> None:
 
 
 def normalize(
-    b: PlanBuilder,
+    b: LoweringBuilder,
     kept: Axes,
     inside: Axes,
     eps: float,
@@ -105,7 +105,7 @@ def normalize(
 
 
 @lower.register
-def _(op: ops.Reduce, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Reduce, node: Node, b: LoweringBuilder) -> None:
     if takes_plane_mean(node):
         lower_plane_mean(node, b)
         return
@@ -127,7 +127,7 @@ def _take(values: Shape, axes: list[int] | tuple[int, ...]) -> Shape:
 
 
 @lower.register
-def _(op: ops.Softmax, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.Softmax, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     others = [axis for axis in range(len(x.shape)) if axis != op.axis]
     kept = axes_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))

@@ -6,10 +6,10 @@ The mean of a whole plane starts from the totals of its rows where the step befo
 from math import prod
 
 from depthwise.compiler.fused_ops import takes_plane_mean
+from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import KernelCall, TensorView, by_channels, reshaped
-from depthwise.compiler.plan import PlanBuilder
-from depthwise.compiler.schedule.storage import NO_BORDER
+from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.graph import Node, ops
 
 POOL = ("mean", "max")  # numbered as in kernels/pool.h
@@ -35,7 +35,7 @@ def strides(x: TensorView, y: TensorView) -> tuple[int, ...]:
 
 
 @lower.register
-def _(op: ops.MaxPool2d, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.MaxPool2d, node: Node, b: LoweringBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
     corner = (op.padding.top, op.padding.left)
 
@@ -49,7 +49,7 @@ def _(op: ops.MaxPool2d, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.AvgPool2d, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.AvgPool2d, node: Node, b: LoweringBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
@@ -62,7 +62,7 @@ def _(op: ops.AvgPool2d, node: Node, b: PlanBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.AdaptivePool2d, node: Node, b: PlanBuilder) -> None:
+def _(op: ops.AdaptivePool2d, node: Node, b: LoweringBuilder) -> None:
     if takes_plane_mean(node):
         lower_plane_mean(node, b)
         return
@@ -75,7 +75,7 @@ def _(op: ops.AdaptivePool2d, node: Node, b: PlanBuilder) -> None:
     b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
 
 
-def lower_plane_mean(node: Node, b: PlanBuilder) -> None:
+def lower_plane_mean(node: Node, b: LoweringBuilder) -> None:
     """Append one call: the mean of each plane, from its rows' totals if they are there."""
     value = node.inputs[0]
     read, y = planes(b.read(value)), planes(b.write(node))

@@ -2,20 +2,17 @@
 
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
 
 from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
+from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
 from depthwise.compiler.lowering.packing import pack_bias
 from depthwise.compiler.lowering.views import KernelCall, Split
 from depthwise.compiler.lowering.winograd_weights import pack_winograd, scratch_floats
 
-if TYPE_CHECKING:
-    from depthwise.compiler.lowering.conv import ConvOperands, TapPattern
-    from depthwise.compiler.plan import PlanBuilder
-
 
 def lower_winograd(
-    work: "ConvOperands", walk: "TapPattern", layer: ConvWorkload, b: "PlanBuilder"
+    work: ConvOperands, walk: TapPattern, layer: ConvWorkload, b: LoweringBuilder
 ) -> None:
     """Append the call, by rows of tiles or by channels; each part has its own scratch."""
     chosen = b.algorithm(layer)
@@ -24,9 +21,9 @@ def lower_winograd(
     channels, *taps = work.weight.shape[1:]
     w = b.weights(pack_winograd(work.weight, points, lanes, chosen.vectors))
     bias = b.weights(pack_bias(work.bias, 1, lanes))
-    floats = scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch)
+    scratch = b.scratch(scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch))
 
-    def step(part: "ConvOperands", first: int = 0) -> KernelCall:
+    def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from output channel `first` on."""
         images, outs, rows, width = part.y.shape
         corner = replace(part.x, offset=part.x.offset + walk.taps[0])
@@ -35,7 +32,7 @@ def lower_winograd(
             chosen.vectors, chosen.batch, corner.image, corner.row, corner.pixel, part.y.image,
             part.y.row, part.y.pixel, *part.sum_strides, part.epilogue, corner,
             replace(w, offset=w.offset + first * channels * prod(points)),
-            replace(bias, offset=bias.offset + first), part.residual, b.scratch(floats), part.y,
+            replace(bias, offset=bias.offset + first), part.residual, scratch, part.y,
             comment=str(chosen), layer=layer,
         )  # fmt: skip
 

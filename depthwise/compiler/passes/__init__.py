@@ -34,7 +34,7 @@ PASSES: tuple[Pass, ...] = (
     fold_flatten,
     fuse_activation,
     fuse_residual,
-    fuse_activation,  # those behind a sum
+    fuse_activation,  # those after a sum
     fuse_arithmetic,
     fold_shuffle,  # an activation between convolution and shuffle is now within the former
 )

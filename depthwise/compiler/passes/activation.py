@@ -1,4 +1,4 @@
-"""Activations behind a convolution."""
+"""Activations after a convolution."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ def fuse_activation(graph: Graph) -> Graph:
         z = act(conv(x, w, b))        ->   z = fused(x, w, b),  after = act
         z = act(conv(x, w, b) + r)    ->   z = fused(x, w, b, r),  after = act
 
-    The second where fuse_residual has taken the sum. Only where nobody else reads what the
+    The second where fuse_residual has taken the sum. Only where nothing else reads what the
     convolution gives, and it has no activation at that place yet.
     """
     edit = GraphRewriter(graph)

@@ -9,14 +9,14 @@ from depthwise.graph.rewrite import GraphRewriter
 
 
 def fuse_arithmetic(graph: Graph) -> Graph:
-    """Pass over memory once for arithmetic, the sum behind it and its activation.
+    """Pass over memory once for arithmetic, the sum after it and its activation.
 
         z = a · b + r        ->   z = fused(a, b, r),  add
         z = act(a + b)       ->   z = fused(a, b),  after = act
         z = act(a · b + r)   ->   z = fused(a, b, r),  add, after = act
 
     Any arithmetic of two tensors takes an activation, and so does a BatchNorm that could not be
-    folded. Only where nobody else reads what lies between; the sum, where both its terms have its
+    folded. Only where nothing else reads what lies between; the sum, where both its terms have its
     shape. After the passes that give sums and activations to convolutions.
     """
     edit = GraphRewriter(graph)

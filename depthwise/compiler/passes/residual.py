@@ -1,4 +1,4 @@
-"""Sums behind a convolution."""
+"""Sums after a convolution."""
 
 from depthwise.compiler.fused_ops import Epilogue, Fused, convolution
 from depthwise.graph import Graph, Node
@@ -12,7 +12,7 @@ def fuse_residual(graph: Graph) -> Graph:
         z = conv(x, w, b) + r         ->   z = fused(x, w, b, r),  add
         z = act(conv(x, w, b)) + r    ->   z = fused(x, w, b, r),  before = act, add
 
-    Only where nobody else reads the left term and r has its shape. Of two convolutions the one
+    Only where nothing else reads the left term and r has its shape. Of two convolutions the one
     computed last takes the sum, since the other's result is then there.
     """
     edit = GraphRewriter(graph)

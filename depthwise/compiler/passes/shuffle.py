@@ -22,7 +22,7 @@ def fold_shuffle(graph: Graph) -> Graph:
         y = shuffle(conv(x, w))   ->   y = conv(x, w'),  w'[i] = w[order[i]]
         y = conv(shuffle(x), w)   ->   y = conv(x, w'),  w'[:, order[i]] = w[:, i]
 
-    The first where nobody else reads what the convolution gives; the second where convolutions
+    The first where nothing else reads what the convolution gives; the second where convolutions
     alone read the shuffled value. A grouped convolution reads and writes channels that stand
     side by side: a shuffle between two of them stays.
     """

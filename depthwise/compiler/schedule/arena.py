@@ -3,19 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from depthwise.compiler.lowering.views import FLOAT, Buffer
+from depthwise.compiler.schedule.threads import Parts
+
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
 @dataclass(frozen=True)
 class Live:
-    """A buffer of `bytes`, alive from step `first` to step `last`, both included."""
+    """A buffer of `bytes`, alive from region `first` to region `last`, both included."""
 
     bytes: int
     first: int
     last: int
 
     def overlaps(self, other: "Live") -> bool:
-        """Tell whether both are alive at some step."""
+        """Tell whether both are alive in some region."""
         return self.first <= other.last and other.first <= self.last
 
 
@@ -30,6 +33,18 @@ class Arena:
 def align(count: int) -> int:
     """Return a number of bytes rounded up to the alignment."""
     return -(-count // ALIGNMENT) * ALIGNMENT
+
+
+def find_lives(regions: Sequence[Parts], buffers: Sequence[Buffer]) -> dict[int, Live]:
+    """Return from which region to which each buffer of the arena is touched."""
+    lives: dict[int, Live] = {}
+    for position, region in enumerate(regions):
+        for place in (place for part in region for step in part for place in step.places):
+            buffer = buffers[place.buffer]
+            if buffer.space == "arena":
+                first = lives[place.buffer].first if place.buffer in lives else position
+                lives[place.buffer] = Live(buffer.floats * FLOAT, first, position)
+    return lives
 
 
 def plan_arena(lives: Mapping[int, Live]) -> Arena:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Literal
 
 from depthwise.compiler.lowering.views import (
     FLOAT,
@@ -16,9 +15,8 @@ from depthwise.compiler.lowering.views import (
     TensorView,
     find_row_span,
 )
+from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.streaming import Band, Chain, moves_apart
-
-Optimize = Literal["speed", "memory"]
 
 LONGEST = 16  # steps that are looked at together
 

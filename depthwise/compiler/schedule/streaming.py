@@ -203,7 +203,7 @@ def _shift(before: Band, after: Band, buffer: int) -> int:
 def stream(
     chain: Chain, bands: Sequence[Band], add_buffer: Callable[[int], int]
 ) -> list[KernelCall]:
-    """Return the steps of all bands; `add_buffer` gives memory of so many floats for a window."""
+    """Return the steps of all bands; `add_buffer` gives memory of that many floats for a window."""
     capacities = chain.capacities(bands)
     windows = {b: add_buffer(rows * chain.row(b)) for b, rows in capacities.items()}
     steps = [

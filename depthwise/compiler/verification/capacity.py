@@ -23,10 +23,10 @@ def check_inputs(shapes: Sequence[Shape]) -> None:
     _check(needed, "inputs of " + ", ".join(str(tuple(shape)) for shape in shapes) + " take")
 
 
-def check_run(shapes: Sequence[Shape], peak: int) -> None:
-    """Raise ValueError where PyTorch, with inputs and `peak` bytes of values, does not fit."""
+def check_run(shapes: Sequence[Shape], peak: int, title: str) -> None:
+    """Raise ValueError where a reference, with inputs and `peak` bytes of values, does not fit."""
     needed = FLOAT * sum(prod(shape) for shape in shapes) + peak
-    _check(needed, "running this network, to verify its library against PyTorch, takes")
+    _check(needed, f"running this network, to verify its library against {title}, takes")
 
 
 def check_arena(plan: Plan) -> None:

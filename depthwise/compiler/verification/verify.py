@@ -1,30 +1,29 @@
-"""The library against PyTorch: the same inputs through both, value by value in step."""
+"""A library against its reference: the same inputs through both, value by value in step."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from math import prod
 from typing import Protocol
 
 import numpy as np
-from torch.export import ExportedProgram
 
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.capacity import return_free_memory
-from depthwise.compiler.verification.difference import Difference, largest_error
-from depthwise.compiler.verification.reference import NOISE, Following, Reference
+from depthwise.compiler.verification.difference import Difference, largest_error, relative_error
+from depthwise.compiler.verification.references import NOISE, Arrays, Reference
 from depthwise.compiler.verification.trace import Look, Piece
-from depthwise.errors import Mismatch, Unsupported
+from depthwise.errors import CannotRun, Mismatch, Unsupported
 from depthwise.escaping import in_line
+from depthwise.graph import Shape
 from depthwise.runtime.manifest import LayerError, Verification
 
 TOLERANCE = 1e-4  # of the largest element
-SENSITIVE = 10  # times PyTorch's own rounding error: deep untrained networks amplify any rounding
+SENSITIVE = 10  # times the reference's own rounding error: untrained networks amplify any rounding
 HIDDEN = 1e-2  # of a value inside, where outputs agree: a fault that these inputs do not show
-CHAOTIC = 0.1  # of the outputs: where PyTorch's rounding moves them so far, nothing is proven
+CHAOTIC = 0.1  # of the outputs: where rounding alone moves them so far, nothing is proven
 RANDOM = 2  # sets of inputs that we draw ourselves
 
-Arrays = Sequence[np.ndarray]
-Run = Callable[[Arrays], Arrays]  # inputs -> outputs, both in the network's order
+RunLibrary = Callable[[Arrays], Arrays]  # inputs -> outputs, both in the network's order
 
 
 class Trace(Protocol):
@@ -37,50 +36,52 @@ class Trace(Protocol):
 
 
 def verify(
-    run: Run, trace: Trace, program: ExportedProgram, samples: Sequence[Arrays] = (),
+    run: RunLibrary, trace: Trace, reference: Reference, samples: Sequence[Arrays] = (),
     preparation: Preparation | None = None,
 ) -> Verification:  # fmt: skip
-    """Compare a library with the program that it was compiled from, on random inputs and samples.
+    """Compare a library with the reference of its network, on random inputs and samples.
 
-    `run` is the library's, `trace` the same plan's step by step. With a `preparation`
-    both take raw images, and PyTorch gets them prepared. Errors are relative to
-    the largest element of what PyTorch computes. PyTorch runs each input twice, the second time
-    in step with the trace, so that no more is kept than either has at hand.
+    `run` is the library's, `trace` the same plan's, step by step. With a `preparation` both take
+    raw images, and the reference gets them prepared. Errors are relative to the largest element of
+    what the reference computes. It computes each input twice, the second time in step with the
+    trace, so that no more is kept than either needs at that moment.
 
     Raises Mismatch, naming the first value that differs, where an output is off by more than
-    TOLERANCE and by more than SENSITIVE times what PyTorch's own float32 is off its float64, or
-    where a value inside is off by more than HIDDEN and by as many times; Unsupported where
-    PyTorch's two runs differ; ValueError for a sample that does not fit, or that PyTorch itself
-    makes no numbers of.
+    TOLERANCE and by more than SENSITIVE times what the reference's own float32 is off its float64,
+    or where a value inside is off by more than HIDDEN and by as many times; Unsupported where the
+    reference's two runs differ; ValueError for a sample that does not fit, or of which the
+    reference itself makes no numbers.
     """
-    reference = Reference(program, preparation)
-    _check_samples(samples, reference)
+    shapes = _library_shapes(reference, preparation)
+    _check_samples(samples, shapes, preparation)
     worst: dict[str, float] = {}
     errors: list[float] = []
     own_error: float | None = None
-    for number, inputs in enumerate(chain(_random_inputs(reference), samples)):
-        expected = _judge(reference, inputs, forgiving=number < RANDOM)
+    for number, given in enumerate(chain(_random_inputs(shapes, preparation), samples)):
+        inputs = [preparation.apply(x) for x in given] if preparation else given
+        expected = _judge(reference, inputs, number)
         if not _are_numbers(expected):
             if number < RANDOM:
                 continue  # a logarithm, say: the network is not meant for such inputs
-            raise ValueError(_explain_no_numbers(_describe(number), "other samples"))
-        errors.append(largest_error(run(inputs), expected))
-        return_free_memory()  # tenths of a gigabyte, left by PyTorch's run
-        by_value, again = _compare_values(trace, reference, inputs)
+            raise ValueError(_explain_no_numbers(_describe(number), reference, "other samples"))
+        errors.append(largest_error(run(given), expected))
+        return_free_memory()  # tenths of a gigabyte, left by the reference's run
+        by_value, again = _compare_values(trace, given, reference, inputs)
         if not largest_error(again, expected) <= NOISE:
             raise Unsupported(_explain_no_function(_describe(number), reference, inputs))
         if not errors[-1] <= TOLERANCE:
-            own = largest_error(expected, reference.outputs_in_double(inputs))
+            own = largest_error(expected, _outputs_in_double(reference, inputs))
             if np.isfinite(own) and own > CHAOTIC:
-                raise Unsupported(_explain_chaos(_describe(number), own))
+                raise Unsupported(_explain_chaos(_describe(number), reference, own))
             if not (np.isfinite(own) and errors[-1] <= SENSITIVE * own):
-                raise Mismatch(_explain(number, errors[-1], by_value, reference.paths))
+                raise Mismatch(_explain(number, errors[-1], by_value, reference))
             own_error = max(own, own_error or 0.0)
         if hidden := _hidden_fault(by_value, reference, inputs):
-            raise Mismatch(_explain_hidden(number, hidden, by_value, reference.paths))
+            raise Mismatch(_explain_hidden(number, hidden, by_value, reference))
         worst = {name: max(error, worst.get(name, 0.0)) for name, error in by_value.items()}
     if not errors:
-        raise ValueError(_explain_no_numbers("random inputs", "samples that the network is for"))
+        advice = "samples that the network is for"
+        raise ValueError(_explain_no_numbers("random inputs", reference, advice))
     layers = tuple(
         LayerError(path=in_line(reference.paths[name]), value=name, error=error)
         for name, error in worst.items()
@@ -88,17 +89,38 @@ def verify(
     return Verification(inputs=len(errors), error=max(errors), own_error=own_error, layers=layers)
 
 
-def _judge(reference: Reference, inputs: Arrays, forgiving: bool) -> list[np.ndarray]:
-    """Return PyTorch's outputs.
-
-    `forgiving` gives NaN where PyTorch refuses the values of the inputs, as of boxes.
-    """
+def _judge(reference: Reference, inputs: Arrays, number: int) -> list[np.ndarray]:
+    """Return the reference's outputs; NaN where it refuses random values, as of boxes."""
     try:
-        return reference.outputs(inputs)
-    except (RuntimeError, ValueError):
-        if not forgiving:
-            raise
+        return reference.start(inputs).outputs()
+    except CannotRun as error:
+        if number < RANDOM:
+            return [np.array(np.nan)]
+        raise ValueError(f"{_describe(number)}: {error}") from error
+
+
+def _outputs_in_double(reference: Reference, inputs: Arrays) -> list[np.ndarray]:
+    """Return the reference's outputs, computed in float64; NaN where it cannot."""
+    try:
+        return reference.start(inputs, double=True).outputs()
+    except CannotRun:
         return [np.array(np.nan)]
+
+
+def _own_errors(reference: Reference, inputs: Arrays, names: Collection[str]) -> dict[str, float]:
+    """Return how far values in float32 are from those in float64, where these can be had."""
+    single, double = (reference.start(inputs, names, double=double) for double in (False, True))
+    found: dict[str, float] = {}
+    try:
+        for name in names:
+            value, exact = single.value(name), double.value(name)
+            if value is not None and exact is not None:
+                found[name] = relative_error(value, exact)
+            for each in (single, double):
+                each.drop(name)
+    except CannotRun:
+        return {}
+    return found
 
 
 def _are_numbers(outputs: Arrays) -> bool:
@@ -110,10 +132,18 @@ def _are_numbers(outputs: Arrays) -> bool:
     return whole and any(not y.size or np.isfinite(y).any() for y in outputs)
 
 
-def _check_samples(samples: Sequence[Arrays], reference: Reference) -> None:
+def _library_shapes(reference: Reference, preparation: Preparation | None) -> list[Shape]:
+    """Return the shapes that the library takes: of raw images, where it prepares them itself."""
+    if preparation:
+        return [preparation.raw_shape(shape) for shape in reference.shapes]
+    return list(reference.shapes)
+
+
+def _check_samples(
+    samples: Sequence[Arrays], expected: Sequence[Shape], preparation: Preparation | None
+) -> None:
     """Raise ValueError where a sample has other shapes, or raw images another type, than taken."""
-    expected = reference.shapes
-    dtype = reference.preparation.dtype if reference.preparation else "float32"
+    dtype = preparation.dtype if preparation else "float32"
     for i, sample in enumerate(samples):
         found = [x.shape for x in sample]
         if found != expected:
@@ -125,15 +155,15 @@ def _check_samples(samples: Sequence[Arrays], reference: Reference) -> None:
             raise ValueError(f"sample {i} is {types.pop()}: the library takes {dtype}, convert it")
 
 
-def _random_inputs(reference: Reference) -> Iterator[Arrays]:
+def _random_inputs(shapes: Sequence[Shape], preparation: Preparation | None) -> Iterator[Arrays]:
     """Draw standard normal inputs, or images of noise where they are prepared; always the same."""
-    random, preparation = np.random.default_rng(0), reference.preparation
+    random = np.random.default_rng(0)
     for _ in range(RANDOM):
         yield [
             preparation.draw(random, shape)
             if preparation
             else random.standard_normal(shape, np.float32)
-            for shape in reference.shapes
+            for shape in shapes
         ]
 
 
@@ -146,15 +176,15 @@ def _hidden_fault(
     there is no telling what of it is rounding: its error is infinite, and so no proof.
     """
     doubtful = [name for name, error in by_value.items() if HIDDEN < error < np.inf]
-    own = reference.own_errors(inputs, doubtful) if doubtful else {}
+    own = _own_errors(reference, inputs, doubtful) if doubtful else {}
     return next((n for n in doubtful if not by_value[n] <= SENSITIVE * own.get(n, 0.0)), None)
 
 
 def _compare_values(
-    trace: Trace, reference: Reference, inputs: Arrays
+    trace: Trace, given: Arrays, reference: Reference, inputs: Arrays
 ) -> tuple[dict[str, float], list[np.ndarray]]:
-    """Return the error of each value that both have, in PyTorch's order, and PyTorch's outputs."""
-    following = Following(reference, inputs, trace.values)
+    """Return the error of each value that both have, in the reference's order, and its outputs."""
+    following = reference.start(inputs, trace.values)
     found: dict[str, Difference] = {}
 
     def look(piece: Piece, values: np.ndarray) -> None:
@@ -166,61 +196,70 @@ def _compare_values(
         if piece.last:
             following.drop(name)
         del expected
-        following.value(piece.next)  # PyTorch goes first, while the library has no memory for it
+        following.value(piece.next)  # the reference goes first, while the library needs no memory
 
-    trace(inputs, look)
+    trace(given, look)
     outputs = following.outputs()
     return {name: found[name].error for name in reference.paths if name in found}, outputs
 
 
-def _explain(
-    number: int, error: float, by_value: Mapping[str, float], paths: Mapping[str, str]
-) -> str:
+def _first_to_differ(reference: Reference, inputs: Arrays) -> str | None:
+    """Return the name of the first value that is another when it is computed once more."""
+    one, other = (reference.start(inputs, reference.paths) for _ in range(2))
+    for name in reference.paths:
+        first, second = one.value(name), other.value(name)
+        if first is not None and second is not None and first.tobytes() != second.tobytes():
+            return name
+        for run in (one, other):
+            run.drop(name)
+    return None
+
+
+def _explain(number: int, error: float, by_value: Mapping[str, float], reference: Reference) -> str:
     message = (
-        f"{_describe(number)}: the library's outputs differ from PyTorch's by {error:.2g} of the "
-        f"largest, where {TOLERANCE:g} is accepted"
+        f"{_describe(number)}: the library's outputs differ from {reference.title}'s by "
+        f"{error:.2g} of the largest, where {TOLERANCE:g} is accepted"
     )
     first = next((name for name, e in by_value.items() if not e <= TOLERANCE), None)
     if first is None:
         return f"{message}; every value inside agrees, so that the outputs are at fault"
-    return (
-        f"{message}; the first to differ is {first} of {paths[first]!r}, by {by_value[first]:.2g}"
-    )
+    where = f"{first} of {reference.paths[first]!r}"
+    return f"{message}; the first to differ is {where}, by {by_value[first]:.2g}"
 
 
 def _explain_hidden(
-    number: int, value: str, by_value: Mapping[str, float], paths: Mapping[str, str]
+    number: int, value: str, by_value: Mapping[str, float], reference: Reference
 ) -> str:
     return (
-        f"{_describe(number)}: the library's outputs agree with PyTorch's, but inside, {value} of "
-        f"{paths[value]!r} differs by {by_value[value]:.2g} of its largest: other inputs would "
-        "show it"
+        f"{_describe(number)}: the library's outputs agree with {reference.title}'s, but inside, "
+        f"{value} of {reference.paths[value]!r} differs by {by_value[value]:.2g} of its largest: "
+        "other inputs would show it"
     )
 
 
 def _explain_no_function(inputs: str, reference: Reference, values: Arrays) -> str:
     message = (
-        f"{inputs}: the network is no function of its inputs, for PyTorch computes other outputs "
-        "when it runs a second time"
+        f"{inputs}: the network is no function of its inputs, for {reference.title} computes other "
+        "outputs when it runs a second time"
     )
-    first = reference.first_to_differ(values)
+    first = _first_to_differ(reference, values)
     if first:
         message += f"; the first to differ is {first} of {reference.paths[first]!r}"
     return f"{message}: take what is random or remembers earlier calls out of its forward"
 
 
-def _explain_chaos(inputs: str, own: float) -> str:
+def _explain_chaos(inputs: str, reference: Reference, own: float) -> str:
     return (
-        f"{inputs}: rounding alone decides what the network returns, for PyTorch's float32 is off "
-        f"its float64 by {own:.2g} of the largest output, so that no library can be verified: "
-        "scale what it subtracts or divides, or give it trained weights"
+        f"{inputs}: rounding alone decides what the network returns, for {reference.title}'s "
+        f"float32 is off its float64 by {own:.2g} of the largest output, so that no library can be "
+        "verified: scale what it subtracts or divides, or give it trained weights"
     )
 
 
-def _explain_no_numbers(inputs: str, advice: str) -> str:
+def _explain_no_numbers(inputs: str, reference: Reference, advice: str) -> str:
     return (
-        f"{inputs}: PyTorch's own outputs hold NaN, or infinities alone, so that there is nothing "
-        f"to compare with: give {advice}, or mend the network's weights"
+        f"{inputs}: {reference.title}'s own outputs hold NaN, or infinities alone, so that there "
+        f"is nothing to compare with: give {advice}, or mend the network's weights"
     )
 
 

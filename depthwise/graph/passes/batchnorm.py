@@ -1,4 +1,4 @@
-"""Batch normalisation behind a convolution."""
+"""Batch normalisation after a convolution."""
 
 from depthwise.graph import Graph
 from depthwise.graph.ops import Convolution
@@ -11,7 +11,7 @@ def fold_batchnorm(graph: Graph) -> Graph:
 
         z = batchnorm(conv(x, w, b))   ->   z = conv(x, w · s, (b - mean) · s + beta)
 
-    with s = gamma / sqrt(variance + eps), in double precision. Only where nobody else reads what
+    with s = gamma / sqrt(variance + eps), in double precision. Only where nothing else reads what
     the convolution gives.
     """
     edit = GraphRewriter(graph)

@@ -1,4 +1,4 @@
-"""What nobody reads."""
+"""What nothing reads."""
 
 from depthwise.graph import Graph
 from depthwise.graph.rewrite import GraphRewriter

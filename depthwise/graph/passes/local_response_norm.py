@@ -10,7 +10,7 @@ def recompose_local_response_norm(graph: Graph) -> Graph:
 
         y = x / (k + alpha · average(pad(x · x))) ** beta   ->   y = local_response_norm(x)
 
-    The average is a pooling over channels, between reshapes. Only where nobody else reads what
+    The average is a pooling over channels, between reshapes. Only where nothing else reads what
     lies between.
     """
     edit = GraphRewriter(graph)

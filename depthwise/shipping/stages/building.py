@@ -1,6 +1,6 @@
 """Compile: the library, verified on random inputs and on the images, and saved."""
 
-from depthwise.compiler import pipeline
+from depthwise.compiler.pipeline import compile_network
 from depthwise.report.record import Compilation, Report
 from depthwise.runtime.artifact import SHARED, SOURCE, read_artefact
 from depthwise.shipping.network import Network
@@ -13,11 +13,8 @@ def build_library(request: Request, network: Network, _: Report) -> tuple[Compil
     Raises Unsupported, Mismatch or BuildError as `dw.compile` does.
     """
     build, prepare = request.build, network.preprocessing
-    library = pipeline.compile(
-        network.net, *network.shapes, target=build.target, threads=build.threads,
-        optimize=build.optimize, labels=network.labels, check_plan=build.check_plan,
-        samples=[prepare.apply(image) for image in request.images] if prepare else (),
-    )  # fmt: skip
+    samples = [prepare.apply(image) for image in request.images] if prepare else ()
+    library = compile_network(network.net, network.shapes, build, samples, labels=network.labels)
     library.save(request.directory)
     check = library.manifest.verification
     compilation = Compilation(

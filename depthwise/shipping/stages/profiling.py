@@ -1,13 +1,13 @@
 """Profile: where the time goes on one thread, layer by layer, beside the least possible."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from depthwise import hardware as machines
 from depthwise.analysis.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile
 from depthwise.bench.worker import time_runs
-from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.pipeline import choose_plan, rewrite
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
 from depthwise.report.record import (
@@ -44,7 +44,7 @@ def profile_library(
     costs = report.find(CostSummary)
     assert costs
     known = machines.find() or machines.calibrate()
-    plan = make_plan(rewrite(network.graph), request.build.chosen, optimize=request.build.optimize)
+    plan = choose_plan(rewrite(network.graph), replace(request.build, threads=1))
     found, here = agreed(profile(plan, library=_time_library(request)), known)
     kinds = _kinds_of_layers(costs, network)
     return _summarise(found, kinds, here, _age(known, here)), network

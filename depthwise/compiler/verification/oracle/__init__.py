@@ -1,8 +1,8 @@
 """An oracle for plans: each step run in Python on NumPy arrays, for every target and option.
 
-Where this machine cannot run a library nobody would see that its plan reads what was never written,
-or lets a thread overtake another. The executor shares no logic with what made the plan: it knows
-kernels by what their naive twins define, and places by their numbers; of bands, windows and splits
+Where this machine cannot run a library, a plan that reads what was never written, or lets a thread
+overtake another, would go unnoticed. The executor shares no logic with what made the plan: it knows
+kernels by what their naive twins define, and views by their numbers; of bands, windows and splits
 it knows nothing.
 
 All arithmetic is done, in float32, on the whole network: fewer rows or channels would be another

@@ -1,9 +1,9 @@
-"""Memory in which every element knows whose it is, so that what nobody wrote cannot be read.
+"""Memory in which every element knows whose it is, so that what was never written cannot be read.
 
 The arena lies byte for byte as the plan has it. An element belongs to the buffer that wrote it
-last; it belongs to nobody, and is NaN, before the first use of its buffer and after the last. To
-read an element of another buffer shows an overlap, one of nobody that something is missing. Numbers
-themselves are no sign: a network may have NaN and infinity of its own.
+last; it belongs to no buffer, and is NaN, before the first use of its buffer and after the last.
+Reading an element of another buffer shows an overlap; reading one of no buffer shows that something
+was not written. Numbers alone prove nothing: a network may have NaN and infinity of its own.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,7 +20,7 @@ from depthwise.errors import PlanFault
 
 Array = np.ndarray
 
-NOBODY = -1
+NO_BUFFER = -1
 SEVERAL = 255  # threads that read an element; 0 is none, else the thread's number and one
 KEPT, SMALL = 16, 2**20  # unpacked weights that a step of the next band takes again; floats of each
 
@@ -131,8 +131,8 @@ class Cells:
 
     @classmethod
     def of(cls, floats: int, buffers: int, threads: int) -> "Cells":
-        """Return cells that are nobody's."""
-        owner = np.full(floats, NOBODY, np.int16 if buffers < 2**15 else np.int32)
+        """Return cells that belong to no buffer."""
+        owner = np.full(floats, NO_BUFFER, np.int16 if buffers < 2**15 else np.int32)
         readers, writers = (np.zeros(floats, np.uint8) if threads > 1 else None for _ in range(2))
         return cls(np.full(floats, np.nan, np.float32), owner, readers, writers)
 
@@ -179,10 +179,10 @@ class Memory:
         return cls(buffers, cells, bases, given)
 
     def forget(self, buffer: int) -> None:
-        """Let a buffer's elements be nobody's: its life begins or ends."""
+        """Let a buffer's elements belong to no buffer: its life begins or ends."""
         cells, base = self.cells[buffer], self.bases[buffer]
         part = slice(base, base + self.buffers[buffer].floats)
-        cells.values[part], cells.owner[part] = np.nan, NOBODY
+        cells.values[part], cells.owner[part] = np.nan, NO_BUFFER
 
     def meet(self) -> None:
         """Let all threads wait for each other."""
@@ -245,7 +245,7 @@ class Memory:
         return region.of(cells.values, base)
 
     def move(self, source: Region, target: Region) -> None:
-        """Copy elements inside of a buffer; those of nobody stay so."""
+        """Copy elements inside of a buffer; those that belong to none stay so."""
         cells, base = self.cells[source.buffer], self.bases[source.buffer]
         values = self.read(source, in_place=False, known=False).copy()
         owner = source.of(cells.owner, base).copy()
@@ -270,8 +270,8 @@ class Memory:
 
 
 def _not_written(buffer: int, owners: Array) -> str:
-    others = sorted({int(b) for b in np.unique(owners)} - {NOBODY})
-    by = f"that buffers {others} lie over" if others else "that nobody has written"
+    others = sorted({int(b) for b in np.unique(owners)} - {NO_BUFFER})
+    by = f"that buffers {others} lie over" if others else "that was never written"
     return f"reads {owners.size} elements of buffer {buffer} {by}"
 
 

@@ -1,17 +1,16 @@
 """What every value of a network is, one after another: no more of them are kept than are needed.
 
 They are the interpreter's, but for convolutions and GELU of large images, for which it would take
-minutes and gigabytes: these are PyTorch's.
+minutes and gigabytes: these are PyTorch's, where it is installed.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from depthwise.compiler.fused_ops import Fused
+from depthwise.compiler.verification.oracle import pytorch
 from depthwise.compiler.verification.oracle.memory import Array
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.interpret import evaluate
@@ -67,7 +66,7 @@ class Values:
 
 def value_of(node: Node, inputs: Sequence[Array]) -> Array:
     """Return what a node computes from its inputs, in their precision."""
-    with np.errstate(all="ignore"), torch.no_grad():
+    with np.errstate(all="ignore"):
         value = _evaluate(node.op, inputs)
     return np.ascontiguousarray(value)
 
@@ -80,22 +79,15 @@ def _evaluate(op: object, inputs: Sequence[Array]) -> Array:
             y = _evaluate(epilogue.before, [y]) if epilogue.before else y
             y = y + residual if residual is not None else y
             return _evaluate(epilogue.after, [y]) if epilogue.after else y
-        case ops.Conv2d(stride, padding, dilation, groups) if _columns(*inputs[:2]) > LARGE:
-            x, weight, *biases = map(_tensor, inputs)
-            bias = biases[0] if biases else None
-            around = (padding.top, padding.left)
-            if (padding.bottom, padding.right) != around or min(around) < 0:
-                x, around = functional.pad(x, (*padding[2:], *padding[:2])), (0, 0)
-            return functional.conv2d(x, weight, bias, stride, around, dilation, groups).numpy()
+        case ops.Conv2d() if _columns(*inputs[:2]) > LARGE:
+            found = pytorch.convolve(op, *inputs)
         case ops.Activation("gelu") if inputs[0].size > LARGE // 64:
-            return functional.gelu(_tensor(inputs[0])).numpy()
-    return np.asarray(evaluate(op, *inputs))  # type: ignore[arg-type]
+            found = pytorch.gelu(inputs[0])
+        case _:
+            found = None
+    return np.asarray(evaluate(op, *inputs)) if found is None else found  # type: ignore[arg-type]
 
 
 def _columns(x: Array, weight: Array) -> int:
     """Return about how many elements the interpreter would gather."""
     return x.size * weight[0, 0].size
-
-
-def _tensor(x: Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x))

@@ -290,6 +290,7 @@ PLAIN: dict[str, ops.Function] = {
     "relu": "relu", "relu6": "relu6", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid",
     "sigmoid": "sigmoid", "silu": "silu", "tanh": "tanh", "mish": "mish", "sqrt": "sqrt",
     "rsqrt": "reciprocal_sqrt", "exp": "exp", "log": "log", "abs": "abs", "neg": "negative",
+    "erf": "erf",
 }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
-    aten_shape,  # noqa: F401  (they register rules)
+    aten_compound,  # noqa: F401  (they register rules)
+    aten_shape,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.outputs import outputs_of
@@ -342,7 +343,7 @@ class Importer:
 
 
 def _viewed(node: fx.Node, packet: str) -> Any:
-    """Return the node in whose memory the result of an operator may lie, None for memory anew."""
+    """Return the node whose memory an operator's result may share, None where it has its own."""
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None

@@ -1,0 +1,57 @@
+"""`depthwise export`: a network as an ONNX file, or as a graph that opens without PyTorch."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from depthwise.cli.files import check_folder, writing
+from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Weights
+from depthwise.cli.screen import screen, waiting
+from depthwise.cli.source import open_network, parse_settings, parse_shapes
+from depthwise.escaping import in_file_name, in_line
+
+FORMATS = {".onnx": "ONNX", ".safetensors": "a saved graph"}
+
+
+def export(
+    network: NetworkName,
+    shape: Shapes = None,
+    settings: Settings = None,
+    weights: Weights = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The .onnx to write, or a .safetensors that holds our graph; NETWORK.onnx where "
+            "left out."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a network as ONNX, or as a graph that is opened without PyTorch."""
+    path = out or Path(f"{in_file_name(network)}.onnx")
+    if path.suffix not in FORMATS:
+        raise ValueError(f"--out {path}: expected a file that ends in {' or '.join(FORMATS)}")
+    check_folder("--out", path)
+    with waiting(f"exporting {network}"):
+        from depthwise.graph import save_graph  # noqa: PLC0415
+        from depthwise.graph.exporters.onnx import export_onnx  # noqa: PLC0415
+        from depthwise.graph.frontends.any import as_graph  # noqa: PLC0415
+
+        net, shapes = open_network(network, parse_settings(settings), weights, parse_shapes(shape))
+        graph = as_graph(net, *shapes)
+        with writing("--out", path):
+            if path.suffix == ".onnx":
+                export_onnx(graph, path)
+            else:
+                save_graph(graph, path)
+    if as_json:
+        print(json.dumps({"file": str(path), "format": path.suffix[1:], "nodes": len(graph.nodes)}))
+        return
+    from depthwise.analysis.units import in_units  # noqa: PLC0415
+
+    size = in_units(path.stat().st_size, "B")
+    text = f"{path}: {FORMATS[path.suffix]}, {size}"
+    screen().print(Text(in_line(text)), soft_wrap=True)

@@ -1,0 +1,95 @@
+"""From a plan to the artifact of a library: its C, compiled, its weights and its manifest."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from depthwise import __version__
+from depthwise.analysis import Cost
+from depthwise.compiler.codegen.emit import emit, emit_units
+from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.toolchain.build import compile_c, find_compiler
+from depthwise.escaping import in_line
+from depthwise.files.cache import hash_bytes
+from depthwise.runtime.artifact import Artifact, hash_weights
+from depthwise.runtime.manifest import (
+    BuildRecord,
+    Manifest,
+    MemoryRecord,
+    NetworkRecord,
+    PreparationRecord,
+    TensorRecord,
+)
+from depthwise.runtime.target import thread_flags
+
+UNITS = 4  # translation units that are compiled at once
+
+
+@dataclass(frozen=True, eq=False)
+class About:
+    """What a graph does not know of its network, and a manifest says.
+
+    Attributes:
+        name: What the network is called.
+        labels: Names of a classifier's classes, in the order of its scores.
+        preprocessing: How a photograph becomes its input, as the record of its weights says.
+    """
+
+    name: str = ""
+    labels: tuple[str, ...] = ()
+    preprocessing: Mapping[str, Any] | None = None
+
+
+def assemble(
+    plan: Plan, options: CompileOptions, cost: Cost, about: About,
+    preparation: Preparation | None = None,
+) -> Artifact:  # fmt: skip
+    """Print a plan as C, compile it, and say in a manifest what it is.
+
+    Raises BuildError where the C compiler is missing or fails.
+    """
+    units = emit_units(plan, UNITS)
+    shared = compile_c(units, plan.target, options.cc, thread_flags(plan.threads)).read_bytes()
+    weights = plan.weights.view(np.uint8)
+    compiler = find_compiler(options.cc)
+    manifest = Manifest(
+        depthwise=__version__,
+        network=_describe_network(plan, cost, about, preparation),
+        build=BuildRecord(
+            target=plan.target.name, compiler=compiler.identity, flags=compiler.flags(plan.target),
+            threads=plan.threads, library_sha256=hash_bytes(shared),
+        ),
+        memory=MemoryRecord(
+            arena_bytes=plan.arena.bytes, weights_bytes=weights.size,
+            weights_sha256=hash_weights(weights),
+        ),
+    )  # fmt: skip
+    return Artifact(manifest, emit(plan), weights, shared)
+
+
+def _describe_network(
+    plan: Plan, cost: Cost, about: About, preparation: Preparation | None
+) -> NetworkRecord:
+    graph = plan.graph
+    preprocessing = dict(about.preprocessing) if about.preprocessing else None
+    if preprocessing and preparation:  # what is left to be done outside
+        preprocessing |= {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    return NetworkRecord(
+        name=in_line(about.name),
+        inputs=tuple(
+            TensorRecord.model_validate({"name": name, "shape": type_.shape, "dtype": type_.dtype})
+            for name, type_ in graph.inputs.items()
+        ),
+        outputs=tuple(
+            TensorRecord(name=o.name, shape=graph.type(o.value).shape) for o in graph.outputs
+        ),
+        params=cost.params,
+        macs=None if cost.not_counted else cost.macs,
+        labels=about.labels,
+        preprocessing=preprocessing,
+        preparation=PreparationRecord(**asdict(preparation)) if preparation else None,
+    )

@@ -1,0 +1,223 @@
+"""What lowering rules call: where values lie, weights, and calls of kernels in their order."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload
+from depthwise.compiler.lowering.axes import COPY_AXES, copy_numbers, portions
+from depthwise.compiler.lowering.views import (
+    Argument,
+    Buffer,
+    KernelCall,
+    PaddedLayout,
+    Space,
+    Split,
+    TensorView,
+    by_rows,
+    row_major,
+)
+from depthwise.compiler.lowering.weight_pool import WeightPool
+from depthwise.compiler.schedule.borders import NO_BORDER
+from depthwise.compiler.schedule.storage import Storage
+from depthwise.errors import Unsupported
+from depthwise.graph import Graph, Node, TensorType
+from depthwise.runtime.target import Target
+
+Default = Callable[[ConvWorkload, Target], Algorithm]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A graph as calls of kernels in order, none of them streamed or divided yet.
+
+    `places` has where each value lies, `scratch` the buffers that a single call works in.
+    """
+
+    steps: tuple[KernelCall, ...]
+    buffers: tuple[Buffer, ...]
+    scratch: frozenset[int]
+    places: Mapping[str, TensorView]
+    algorithms: Algorithms
+    weights: np.ndarray
+
+
+class LoweringBuilder:
+    """A lowered graph under construction; `node` is the one being lowered."""
+
+    def __init__(
+        self, graph: Graph, target: Target, storage: Storage, requested: Algorithms,
+        default: Default,
+    ):  # fmt: skip
+        self.graph, self.target = graph, target
+        self.steps: list[KernelCall] = []
+        self.buffers: list[Buffer] = [Buffer("weights", 0)]
+        self.places: dict[str, TensorView] = {}
+        self.row_totals: dict[str, TensorView] = {}  # (N, C, H, 1), of values that are averaged
+        self.node: Node | None = None
+        self._storage, self._requested, self._default = storage, requested, default
+        self._roots: dict[str, TensorView] = {}
+        self._scratch: set[int] = set()
+        self._algorithms: dict[ConvWorkload, Algorithm] = {}
+        self._readers = graph.readers()
+        self._pool = WeightPool()
+
+    # ------------------------------------------------------------------------------ values
+
+    def read(self, name: str) -> TensorView:
+        """Return where an input, constant or computed value lies."""
+        if name in self.graph.constants and name not in self.places:
+            self.places[name] = self._place_constant(name)
+        return self.places[name]
+
+    def write(self, node: Node) -> TensorView:
+        """Return where the value of `node` is to be written, as values of its rank lie."""
+        place = self._overwritten(node) or self.allocate(node.name, node.type)
+        self.places[node.name] = place
+        return place
+
+    def view(self, node: Node, place: TensorView) -> None:
+        """Let the value of `node` be where another lies: nothing is written."""
+        self.places[node.name] = place
+
+    def readers(self, name: str) -> list[Node]:
+        """Return the nodes that read a value."""
+        return self._readers[name]
+
+    def is_free(self, name: str) -> bool:
+        """Tell whether a value may lie anywhere: no concatenation holds it, no border is needed."""
+        return self._storage.is_free(name)
+
+    def _overwritten(self, node: Node) -> TensorView | None:
+        """Return where the first input of `node` lies if its value may be written over it."""
+        name = node.inputs[0] if node.inputs else ""
+        place = self.places.get(name)
+        if node.name not in self._storage.overwriting or place is None:
+            return None
+        others = (known.buffer for other, known in self.places.items() if other != name)
+        if self.buffers[place.buffer].space != "arena" or place.buffer in others:
+            return None
+        self._roots[node.name] = place
+        return place
+
+    # ------------------------------------------------------------------------------ memory
+
+    def allocate(self, name: str, type: TensorType) -> TensorView:
+        """Return a place for a value: in the buffer of its root, or in one of its own."""
+        if len(type.shape) != 4:
+            return self.temporary(type.shape)
+        alias = self._storage.aliases[name]
+        if alias.root not in self._roots:
+            layout = self._storage.layout(alias.root, self.graph.type(alias.root).shape)
+            self._roots[alias.root] = self._add_images(layout)
+        part = self._roots[alias.root].part(1, alias.channel, type.shape[1])
+        return replace(part, shape=type.shape)
+
+    def temporary(self, shape: tuple[int, ...]) -> TensorView:
+        """Return a packed place in a buffer of its own."""
+        return TensorView(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
+
+    def scratch(self, floats: int) -> TensorView:
+        """Return memory that one call works in; each part of the call gets its own later."""
+        place = self.temporary((floats,))
+        self._scratch.add(place.buffer)
+        return place
+
+    def total_rows(self, name: str) -> TensorView:
+        """Return where the writer of a value of rank 4 puts each row's total, (N, C, H, 1)."""
+        n, channels, rows, _ = self.graph.type(name).shape
+        self.row_totals[name] = self._add_images(
+            PaddedLayout((n, channels, rows, 1), channels, NO_BORDER)
+        )
+        return self.row_totals[name]
+
+    def add_external(self, space: Space, index: int, type: TensorType) -> TensorView:
+        """Return the place of a whole input or output of the network, packed row-major."""
+        self.buffers.append(Buffer(space, type.size, index, type.dtype))
+        return TensorView(len(self.buffers) - 1, 0, type.shape, row_major(type.shape))
+
+    def _add_images(self, layout: PaddedLayout) -> TensorView:
+        floats = layout.shape[0] * layout.rows * layout.row
+        return layout.place(self._add_buffer("arena", floats, layout))
+
+    def _add_buffer(self, space: Space, floats: int, frame: PaddedLayout | None = None) -> int:
+        self.buffers.append(Buffer(space, floats, frame=frame))
+        return len(self.buffers) - 1
+
+    # ----------------------------------------------------------------------------- weights
+
+    def constant(self, name: str) -> np.ndarray:
+        """Return the data of a constant; raises Unsupported where there is none."""
+        if name not in self.graph.constants:
+            where = self.node.path if self.node else ""
+            raise Unsupported(
+                f"{name}, a weight in module {where!r}, is computed while the network runs: "
+                "weights must be parameters, buffers, or computed from these alone"
+            )
+        data = self.graph.constants[name].data
+        if data is None:
+            raise Unsupported(
+                f"{name} has no data: the network is on the meta device; build it on the CPU and "
+                "load weights into it first"
+            )
+        return data
+
+    def weights(self, array: np.ndarray) -> TensorView:
+        """Return the place of an array among the weights; equal ones are stored once."""
+        packed = np.asarray(array, np.float32, order="C")  # keeps rank 0
+        return TensorView(0, self._pool.add(packed), packed.shape, row_major(packed.shape))
+
+    def _place_constant(self, name: str) -> TensorView:
+        data = self.constant(name)
+        if data.ndim != 4:
+            return self.weights(data)
+        _, c, h, w = data.shape
+        place = self.weights(data.transpose(0, 2, 3, 1))
+        return replace(place, shape=data.shape, strides=(h * w * c, 1, w * c, c))
+
+    # ------------------------------------------------------------------------------- calls
+
+    def algorithm(self, layer: ConvWorkload) -> Algorithm:
+        """Return how to compute a layer: as was requested, or by default."""
+        if layer not in self._algorithms:
+            requested = self._requested.get(layer)
+            self._algorithms[layer] = requested or self._default(layer, self.target)
+        return self._algorithms[layer]
+
+    def step(
+        self, kernel: str, *arguments: Argument, comment: str = "",
+        layer: ConvWorkload | None = None, outputs: int = 1,
+    ) -> KernelCall:  # fmt: skip
+        """Return a call of a kernel with literals and places, for the node being lowered."""
+        name, path = (self.node.name, self.node.path) if self.node else ("", "")
+        return KernelCall(kernel, arguments, name, path, comment, layer, outputs)
+
+    def append(self, step: KernelCall, *splits: Split | None) -> None:
+        """Append a step, and the ways to do it in parts; None where a way is not open."""
+        self.steps.append(replace(step, splits=tuple(split for split in splits if split)))
+
+    def call(self, kernel: str, *arguments: Argument, comment: str = "") -> None:
+        """Append a call of a kernel that is done in one."""
+        self.append(self.step(kernel, *arguments, comment=comment))
+
+    def copy(self, source: TensorView, target: TensorView, comment: str = "") -> None:
+        """Append a copy of a place into another of the same shape."""
+        assert source.shape == target.shape
+
+        def part(x: TensorView, y: TensorView) -> KernelCall:
+            numbers = copy_numbers(x.shape, x.strides, y.strides)
+            return self.step("f32_copy", *numbers, x, y, comment=comment)
+
+        for places in portions(COPY_AXES, source, target):
+            self.append(part(*places), by_rows(part, *places))
+
+    def finish(self) -> Lowered:
+        """Return all that was lowered, and let go of the constants: the steps keep the builder."""
+        self.graph, self.node = self.graph.without_data(), None
+        buffers = (replace(self.buffers[0], floats=self._pool.floats), *self.buffers[1:])
+        return Lowered(
+            tuple(self.steps), buffers, frozenset(self._scratch), self.places, self._algorithms,
+            self._pool.packed,
+        )  # fmt: skip

@@ -1,0 +1,70 @@
+"""What a convolution reads and writes, and how it walks over its input."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from depthwise.compiler.fused_ops import Epilogue
+from depthwise.compiler.lowering.views import KernelCall, RowAccess, Split, TensorView
+from depthwise.graph.ops import Pair
+
+
+@dataclass(frozen=True)
+class ConvOperands:
+    """What one convolution reads and writes; residual and epilogue as Fused has them.
+
+    `row_totals` is where it leaves the total of each row of its output, if it is asked for.
+    """
+
+    x: TensorView
+    weight: np.ndarray
+    bias: np.ndarray
+    y: TensorView
+    residual: TensorView | None
+    epilogue: Epilogue
+    row_totals: TensorView | None = None
+
+    @property
+    def sum_strides(self) -> tuple[int, int, int]:
+        """Image, row and pixel of the residual."""
+        r = self.residual
+        return (r.image, r.row, r.pixel) if r else (0, 0, 0)
+
+    def rows(self, start: int, count: int, step: int) -> "ConvOperands":
+        """Return the work on `count` rows of the output; each moves `step` floats in x."""
+        x = replace(self.x, offset=self.x.offset + start * step)
+        return replace(self.outputs(2, start, count), x=x)
+
+    def outputs(self, axis: int, start: int, count: int) -> "ConvOperands":
+        """Return the work with a part of the output and of the residual alone."""
+        residual = self.residual.part(axis, start, count) if self.residual else None
+        row_totals = self.row_totals.part(axis, start, count) if self.row_totals else None
+        y = self.y.part(axis, start, count)
+        return replace(self, y=y, residual=residual, row_totals=row_totals)
+
+
+@dataclass(frozen=True)
+class TapPattern:
+    """How a convolution walks over its input: taps, and an output row and pixel, in floats.
+
+    `reach` are the rows of the input that are read. `window` is (R, S) where the taps are so many
+    neighbours of stride 1, the lowest first.
+    """
+
+    taps: tuple[int, ...]
+    row: int
+    pixel: int
+    reach: RowAccess
+    window: Pair | None = None
+
+    def split(self, work: ConvOperands, part: Callable[[ConvOperands], KernelCall]) -> Split | None:
+        """Return the split in rows of the output; None where there is but one."""
+        rows = work.y.shape[2]
+        if rows == 1:
+            return None
+        residual = [RowAccess(work.residual)] if work.residual else []
+        return Split(
+            "rows", rows, lambda start, count: part(work.rows(start, count, self.row)),
+            reads=(self.reach, *residual), writes=RowAccess(work.y),
+        )  # fmt: skip

@@ -1,0 +1,57 @@
+"""How a network is compiled: one value, one set of defaults, for Python and the command line."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from depthwise.runtime.target import Target, find_target
+
+Optimize = Literal["speed", "memory"]
+
+MOST_THREADS = 64
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How a library is built. Raises ValueError for options that no library can have.
+
+    Attributes:
+        target: The CPU to compile for, by its name; "native" is the widest that this machine runs.
+        threads: How many threads share each call, 1 to 64.
+        optimize: What for: "speed", or "memory" for the smallest arena.
+        tune: Measure a few ways to compute each layer on this machine, and take the fastest. That
+            takes tens of seconds where these layers were not measured before, and gains 1 to 2 % on
+            CPUs that the defaults were chosen on, so that it is left out unless asked for.
+            Nothing is measured for another target, or for the smallest arena.
+        cc: A C compiler, by name or path; None takes the one that is installed with us.
+        check_plan: Do the plan in Python, step by step, where this machine cannot run the library.
+    """
+
+    target: str = "native"
+    threads: int = 1
+    optimize: Optimize = "speed"
+    tune: bool = False
+    cc: str | None = None
+    check_plan: bool = True
+
+    def __post_init__(self):
+        target = self.chosen
+        whole = isinstance(self.threads, int) and not isinstance(self.threads, bool)
+        if not whole or not 1 <= self.threads <= MOST_THREADS:
+            raise ValueError(
+                f"threads={self.threads!r}: a library runs on 1 to {MOST_THREADS} threads"
+            )
+        if self.threads > 1 and target.architecture == "wasm32":
+            raise ValueError(f"threads={self.threads}: {target.name} has no threads; leave it at 1")
+        if self.optimize not in get_args(Optimize):
+            accepted = " or ".join(get_args(Optimize))
+            raise ValueError(f"optimize={self.optimize!r}: optimize for {accepted}")
+
+    @property
+    def chosen(self) -> Target:
+        """The target itself: "native" is one of the others."""
+        return find_target(self.target)
+
+    @property
+    def measures(self) -> bool:
+        """Whether ways are timed: it is asked for, and means something, for speed on this CPU."""
+        return self.tune and self.optimize == "speed" and self.chosen == find_target("native")

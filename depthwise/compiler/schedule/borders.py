@@ -1,0 +1,86 @@
+"""Borders of zeros around images: what convolutions need of them, and the calls that set them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from depthwise.compiler.fused_ops import Fused
+from depthwise.compiler.lowering.views import Buffer, KernelCall
+from depthwise.compiler.schedule.aliases import Alias
+from depthwise.compiler.schedule.threads import Parts
+from depthwise.graph import Graph, Node, Shape, ops
+from depthwise.graph.ops import Padding
+
+NO_BORDER = Padding(0, 0, 0, 0)
+
+
+def find_borders(graph: Graph, homes: Mapping[str, Alias]) -> dict[str, Padding]:
+    """Return, for each root, the border of zeros that the convolutions reading it rely on."""
+    borders: dict[str, Padding] = {}
+    for node in graph:
+        if node.inputs and node.inputs[0] in homes:
+            root = homes[node.inputs[0]].root
+            needs = zip(borders.get(root, NO_BORDER), border_need(graph, node), strict=True)
+            borders[root] = Padding(*(max(pair) for pair in needs))
+    return borders
+
+
+def border_need(graph: Graph, node: Node) -> Padding:
+    """Return the zeros around its input that a convolution reads in place of its padding."""
+    op = node.op.op if isinstance(node.op, Fused) else node.op
+    if isinstance(op, ops.Conv2d):
+        return op.padding
+    if isinstance(op, ops.ConvTranspose2d):
+        x, weight = (graph.type(name).shape for name in node.inputs[:2])
+        return transposed_border(op, x, weight, node.type.shape)
+    return NO_BORDER
+
+
+def transposed_border(op: ops.ConvTranspose2d, x: Shape, weight: Shape, output: Shape) -> Padding:
+    """Return how far the phases of a transposed convolution read around their input."""
+    sides: list[int] = []
+    befores = (op.padding.top, op.padding.left)
+    for axis in (0, 1):
+        stride, dilation = op.stride[axis], op.dilation[axis]
+        kernel, before, length = weight[2 + axis], befores[axis], output[2 + axis]
+        reads = [
+            (position + before - tap * dilation) // stride
+            for position in (*range(min(stride, length)), *range(max(0, length - stride), length))
+            for tap in range(kernel)
+            if (position + before - tap * dilation) % stride == 0
+        ]
+        last = x[2 + axis] - 1
+        sides += [max(0, -min(reads, default=0)), max(0, max(reads, default=0) - last)]
+    top, last_row, left, last_column = sides
+    return Padding(top, last_row, left, last_column)
+
+
+def zero_borders(regions: Sequence[Parts], buffers: Sequence[Buffer]) -> list[Parts]:
+    """Return the regions with calls that zero each border, before the first region to touch it.
+
+    With threads the last of them does so in the region before.
+    """
+    filled: set[int] = set()
+    result: list[Parts] = []
+    for region in regions:
+        fills = _fill_borders(region, buffers, filled)
+        if fills and result and len(result[-1]) > 1:
+            result[-1] = (*result[-1][:-1], (*result[-1][-1], *fills))
+        elif fills:
+            result += [((fill,),) for fill in fills]
+        result.append(region)
+    return result
+
+
+def _fill_borders(region: Parts, buffers: Sequence[Buffer], filled: set[int]) -> list[KernelCall]:
+    """Return the calls that zero the borders of buffers that a region is the first to touch."""
+    fills = []
+    for step in (step for part in region for step in part):
+        for buffer in sorted({place.buffer for place in step.places} - filled):
+            filled.add(buffer)
+            frame = buffers[buffer].frame
+            if frame and frame.border != NO_BORDER:
+                n, _, height, width = frame.shape
+                numbers = (n, height, width, frame.pixel, *frame.border)
+                start = replace(frame.place(buffer), offset=0)
+                fills.append(KernelCall("f32_fill_border", (*numbers, start), step.name, step.path))
+    return fills

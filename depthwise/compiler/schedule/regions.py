@@ -1,0 +1,58 @@
+"""Regions: the calls of a plan, streamed where that was chosen, and divided among threads."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from math import prod
+
+from depthwise.compiler.lowering.views import Buffer, KernelCall, TensorView
+from depthwise.compiler.schedule.partition import Group, Steps
+from depthwise.compiler.schedule.threads import Divider, Parts, Shares, divide, stream_parts
+
+
+def make_regions(
+    whole: Steps, groups: Sequence[Group], threads: int, lanes: int, buffers: list[Buffer]
+) -> list[Parts]:
+    """Return the calls of each group streamed or one by one, divided among threads.
+
+    Windows of streamed groups are appended to `buffers`, which start with those of `whole`.
+    """
+
+    def add_window(floats: int) -> int:
+        buffers.append(Buffer("arena", floats))
+        return len(buffers) - 1
+
+    divider = Divider(buffers, threads, lanes)
+    items: list[list[Shares]] = []
+    for group in groups:
+        chain = whole.chain(group.first, group.last) if group.height else None
+        parts = chain and stream_parts(chain, group.height, threads, add_window)
+        if chain and parts:
+            items.append([divider.chain(chain, parts)])
+        else:
+            alone = whole.steps[group.first : group.last + 1]
+            items += [list(divider.options(step)) for step in alone]
+    return divide(items, threads)
+
+
+def separate_scratch(
+    regions: Sequence[Parts], scratch: Collection[int], buffers: list[Buffer]
+) -> list[Parts]:
+    """Return the regions with scratch memory of its own for each part of a call.
+
+    Parts of one call share its buffers in `scratch` until here; theirs are appended to `buffers`.
+    """
+
+    def own(view: TensorView) -> TensorView:
+        buffers.append(replace(buffers[view.buffer], floats=prod(view.shape)))
+        return replace(view, buffer=len(buffers) - 1)
+
+    def with_own(step: KernelCall) -> KernelCall:
+        if step.origin is None or not any(place.buffer in scratch for place in step.places):
+            return step
+        arguments = tuple(
+            own(a) if isinstance(a, TensorView) and a.buffer in scratch else a
+            for a in step.arguments
+        )
+        return replace(step, arguments=arguments)
+
+    return [tuple(tuple(map(with_own, part)) for part in region) for region in regions]

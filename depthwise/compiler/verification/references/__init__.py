@@ -1,0 +1,89 @@
+"""References: who says what a network should compute, value by value.
+
+A library is verified against a reference of the graph that it was compiled from. The references
+stand side by side, each in a module of its own: `pytorch` runs an exported program, `interpreter`
+computes the graph itself in NumPy. Another runtime needs one more module with a class that has
+what `Reference` asks for; verification knows of nothing else.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+Arrays = Sequence[np.ndarray]
+
+NOISE = 1e-6  # between two runs of one reference: sums in another order, never what was drawn
+
+
+class Run(Protocol):
+    """One run of a reference on one set of inputs, which goes only as far as it was asked to.
+
+    So it can keep step with another run, and neither holds more values than it needs.
+    """
+
+    def value(self, name: str) -> np.ndarray | None:
+        """Return a wanted value of the graph as it was when it was computed, until it is dropped.
+
+        None for a name that the reference does not know, or no longer has.
+        Raises CannotRun.
+        """
+        ...
+
+    def drop(self, name: str) -> None:
+        """Free a value, which will not be asked for again."""
+
+    def outputs(self) -> list[np.ndarray]:
+        """Finish the run, and return what the network returns, in the order of the graph.
+
+        Raises CannotRun.
+        """
+        ...
+
+
+class Reference(Protocol):
+    """What a graph should compute.
+
+    The graph is the one that a front end made, before any pass: values bear its names, inputs come
+    in its order and types.
+    """
+
+    @property
+    def title(self) -> str:
+        """Who computes, as messages name it: "PyTorch"."""
+        ...
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, ...]]:
+        """The shape of each input, in the graph's order."""
+        ...
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """The values that can be asked for, in the order in which they are computed.
+
+        Each has the path of its module, empty where there is none. A value of the graph that means
+        something else here, or that is never there as a tensor, is left out.
+        """
+        ...
+
+    def start(self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False) -> Run:
+        """Begin a run on `inputs`, which stay as they are.
+
+        Args:
+            inputs: An array for each input.
+            wanted: The names that `Run.value` will be asked for, among others that are ignored.
+            double: Compute in float64 whatever is float32, weights and inputs included.
+
+        Raises:
+            CannotRun: It refuses the values of these inputs, or cannot compute in float64. A run
+                may raise it later, too.
+        """
+        ...
+
+    def check_repeats(self) -> None:
+        """Raise Unsupported where the network that it stands for is no function of its inputs.
+
+        That is asked once, before anything is compiled. Whether two runs of the reference itself
+        agree is seen when they are compared.
+        """

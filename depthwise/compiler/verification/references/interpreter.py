@@ -1,0 +1,117 @@
+"""The reference of a graph that has no other: the graph itself, computed in NumPy."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from depthwise.compiler.verification.references import Arrays
+from depthwise.errors import CannotRun
+from depthwise.graph import Constant, Graph, TensorType
+from depthwise.graph.interpret import evaluate
+
+FAILURES = (ValueError, IndexError, OverflowError)  # of values that an operator is not for
+
+
+class InterpreterReference:
+    """A graph as its own judge, for one that was read from a file or rewritten.
+
+    It shares nothing with the compiler but the graph, and computes one value after another as their
+    definitions say. The same inputs always give the same numbers.
+    """
+
+    title = "the interpreter"
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self.shapes = [type_.shape for type_ in graph.inputs.values()]
+        self.paths = {node.name: node.path for node in graph}
+
+    def start(
+        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
+    ) -> "Interpretation":
+        """Begin a run; see `Reference.start`."""
+        return Interpretation(_in_double(self._graph) if double else self._graph, inputs, wanted)
+
+    def check_repeats(self) -> None:
+        """Return: a graph has no state."""
+
+
+class Interpretation:
+    """A run of the interpreter; a value is freed when its last reader has run."""
+
+    def __init__(self, graph: Graph, inputs: Arrays, wanted: Collection[str]):
+        self._graph = graph
+        self._steps = self._run()
+        self._wanted = {node.name for node in graph} & set(wanted)
+        self._left = Counter(name for node in graph for name in dict.fromkeys(node.inputs))
+        self._left.update(output.value for output in graph.outputs)
+        self._left.update(self._wanted)
+        self._values: dict[str, np.ndarray] = {
+            name: np.asarray(x, type_.dtype)
+            for (name, type_), x in zip(graph.inputs.items(), inputs, strict=True)
+        }
+
+    def value(self, name: str) -> np.ndarray | None:
+        """Return a wanted value; None for others."""
+        while name in self._wanted and name not in self._values and next(self._steps, None):
+            pass
+        return self._values.get(name) if name in self._wanted else None
+
+    def drop(self, name: str) -> None:
+        """Free a value, once its readers have run."""
+        if name in self._wanted:
+            self._wanted.discard(name)
+            self._use(name)
+
+    def outputs(self) -> list[np.ndarray]:
+        """Return what the graph returns, once all of it has run."""
+        for _ in self._steps:
+            pass
+        return [self._read(output.value) for output in self._graph.outputs]
+
+    def _run(self) -> Iterator[str]:
+        for node in self._graph:
+            try:
+                with np.errstate(all="ignore"):
+                    result = evaluate(node.op, *map(self._read, node.inputs))
+            except FAILURES as error:
+                raise CannotRun(f"{node.name} of {node.path!r}: {error}") from error
+            self._values[node.name] = result.astype(node.type.dtype, copy=False)
+            for name in dict.fromkeys(node.inputs):
+                self._use(name)
+            yield node.name
+
+    def _read(self, name: str) -> np.ndarray:
+        constant = self._graph.constants.get(name)
+        if constant is None:
+            return self._values[name]
+        assert constant.data is not None, f"{name} has no data"
+        return constant.data
+
+    def _use(self, name: str) -> None:
+        self._left[name] -= 1
+        if self._left[name] <= 0:
+            self._values.pop(name, None)
+
+
+def _in_double(graph: Graph) -> Graph:
+    """Return the graph in float64, its weights too."""
+    return replace(
+        graph,
+        inputs={name: _double(type_) for name, type_ in graph.inputs.items()},
+        constants={name: _double_constant(c) for name, c in graph.constants.items()},
+        nodes=tuple(replace(node, type=_double(node.type)) for node in graph),
+    )
+
+
+def _double(type_: TensorType) -> TensorType:
+    return replace(type_, dtype="float64") if type_.dtype == "float32" else type_
+
+
+def _double_constant(constant: Constant) -> Constant:
+    data = constant.data
+    if data is not None and data.dtype == np.float32:
+        data = data.astype(np.float64)
+    return replace(constant, type=_double(constant.type), data=data)

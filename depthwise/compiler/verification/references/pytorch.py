@@ -1,0 +1,187 @@
+"""PyTorch as the reference: the exported program, run node after node."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from depthwise.compiler.verification.difference import largest_error
+from depthwise.compiler.verification.references import NOISE, Arrays
+from depthwise.errors import CannotRun, Unsupported
+from depthwise.graph import Graph, Shape
+from depthwise.graph.frontends.torch.exported import as_module
+from depthwise.graph.frontends.torch.preserve import evaluating
+from depthwise.graph.frontends.torch.purity import written
+
+
+class PyTorchReference:
+    """An exported program as the judge of the graph that was captured from it.
+
+    Capture gives a node of the graph the name of the program's node that it computes. Where an
+    operator became several of ours, they are numbered after the first, and only the last computes
+    what the operator does: such a name means two things, and is left out of `paths`.
+    With a `net`, the module that was exported, that is called too, to see whether it repeats.
+    """
+
+    title = "PyTorch"
+
+    def __init__(self, program: ExportedProgram, graph: Graph, net: nn.Module | None = None):
+        self._module = as_module(program)
+        self._net = net
+        self.shapes = [type_.shape for type_ in graph.inputs.values()]
+        several = {node.name.removesuffix(".1") for node in graph if node.name.endswith(".1")}
+        self.paths = {
+            node.name: _path(node)
+            for node in self._module.graph.nodes
+            if node.op == "call_function" and node.name not in several
+        }
+
+    def start(
+        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
+    ) -> "ProgramRun":
+        """Begin a run; see `Reference.start`."""
+        return ProgramRun(self._module, inputs, self.paths.keys() & set(wanted), double)
+
+    def check_repeats(self) -> None:
+        """Raise Unsupported for a module that returns something else when it is called again."""
+        if self._net is not None:
+            check_repeats(self._net, self.shapes)
+
+
+class Steps(fx.Interpreter):
+    """A program that runs node after node; a value is freed when its last reader has run."""
+
+    def __init__(self, module: fx.GraphModule, dtype: torch.dtype):
+        super().__init__(module)
+        self._dtype = dtype
+        self._program = module.graph
+
+    def run_each(self, inputs: Arrays, before: Callable[[fx.Node], None]) -> Iterator[Any]:
+        """Yield what each node computes, at last the outputs; `before` is called with each node."""
+        tensors = [self._cast(torch.from_numpy(np.array(x))) for x in inputs]  # it may write
+        self.args_iter = iter(self._program.process_inputs(*tensors))
+        for node in self._program.nodes:
+            before(node)
+            with torch.no_grad():
+                self.env[node] = self.run_node(node)
+            yield self.env[node]
+            for unused in self.user_to_last_uses.get(node, ()):
+                del self.env[unused]
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Return a weight of the network, in the type that is computed in."""
+        value = super().get_attr(target, args, kwargs)
+        return self._cast(value) if isinstance(value, torch.Tensor) else value
+
+    def output(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Return the outputs in the network's own structure."""
+        return self._program.process_outputs(super().output(target, args, kwargs))
+
+    def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._dtype) if tensor.dtype == torch.float32 else tensor
+
+
+class ProgramRun:
+    """A run of a program that goes as far as it is asked to, and keeps what will be asked for."""
+
+    def __init__(
+        self, module: fx.GraphModule, inputs: Arrays, wanted: Collection[str], double: bool
+    ):
+        self._steps = Steps(module, torch.float64 if double else torch.float32)
+        self._nodes = iter(module.graph.nodes)
+        self._results = self._steps.run_each(inputs, self._save_from)
+        self._wanted = set(wanted)
+        self._kept: dict[str, torch.Tensor] = {}
+        self._outputs: list[np.ndarray] = []
+
+    def value(self, name: str) -> np.ndarray | None:
+        """Return a wanted value, None for one that the program does not compute as a tensor."""
+        while name in self._wanted and name not in self._kept and self._advance():
+            pass
+        kept = self._kept.get(name)
+        return None if kept is None else kept.detach().numpy()
+
+    def drop(self, name: str) -> None:
+        """Free a value."""
+        self._wanted.discard(name)
+        self._kept.pop(name, None)
+
+    def outputs(self) -> list[np.ndarray]:
+        """Return what the network returns, flat, once all of it has run."""
+        while self._advance():
+            pass
+        return self._outputs
+
+    def _advance(self) -> bool:
+        """Run one more node; return whether there was one."""
+        node = next(self._nodes, None)
+        if node is None:
+            return False
+        try:
+            result = next(self._results)
+        except (RuntimeError, ValueError) as error:
+            raise CannotRun(f"PyTorch does not compute {node.name}: {error}") from error
+        if node.op == "output":
+            self._outputs = _flat(result)
+            next(self._results, None)  # which frees what is left
+        elif node.name in self._wanted:
+            if isinstance(result, torch.Tensor):
+                self._kept[node.name] = result
+            else:
+                self._wanted.discard(node.name)
+        return True
+
+    def _save_from(self, node: fx.Node) -> None:
+        """Copy what is kept and lies where the next node writes."""
+        values = self._steps.env
+        at = {_memory(values[x]) for x in written(node)}
+        region = any(isinstance(values.get(x), fx.GraphModule) for x in node.all_input_nodes)
+        for name, tensor in self._kept.items():
+            if region or _memory(tensor) in at:  # what a region writes is not looked into
+                self._kept[name] = tensor.clone()
+
+
+def check_repeats(net: nn.Module, shapes: Sequence[Shape]) -> None:
+    """Raise Unsupported for a network that returns something else when it is called again.
+
+    An exported program holds what Python computed in one call: a counter, the time, a number that
+    Python or NumPy drew. Its own two runs always agree, so that the network itself is called.
+    """
+    random = np.random.default_rng(0)
+    inputs = [random.standard_normal(shape, np.float32) for shape in shapes]
+    try:
+        with evaluating(net), torch.no_grad():
+            first, second = (
+                [y.copy() for y in _flat(net(*map(torch.tensor, inputs)))] for _ in range(2)
+            )
+    except (RuntimeError, ValueError):  # not meant for such inputs: boxes, say
+        return
+    error = np.inf if len(first) != len(second) else largest_error(second, first)
+    if not error <= NOISE:
+        raise Unsupported(
+            "the network is no function of its inputs: called again on the same ones, it returns "
+            f"something else, by {error:.2g} of the largest. A counter, the time, or numbers that "
+            "Python or NumPy draw would be kept as they were in one call: make them inputs, or "
+            "take them out of its forward"
+        )
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _flat(result: Any) -> list[np.ndarray]:
+    return [y.detach().numpy() for y in _tensors(result)]
+
+
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return [y for y in pytree.tree_leaves(result) if isinstance(y, torch.Tensor)]
+
+
+def _path(node: fx.Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    return next(reversed(stack.values()))[0] if stack else ""

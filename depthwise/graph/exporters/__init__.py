@@ -1,0 +1,1 @@
+"""Exporters: the graph in the formats of others."""

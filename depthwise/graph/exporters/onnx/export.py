@@ -1,0 +1,42 @@
+"""From our graph to ONNX's, node by node."""
+
+from pathlib import Path
+
+from depthwise.errors import Unsupported
+from depthwise.graph.exporters.onnx import deform, layers, tensors  # noqa: F401  (they register)
+from depthwise.graph.exporters.onnx.file import write_model
+from depthwise.graph.exporters.onnx.rules import write
+from depthwise.graph.exporters.onnx.writer import NodeWriter, OnnxGraph
+from depthwise.graph.graph import Graph
+
+
+def export_graph(graph: Graph, path: Path) -> None:
+    """Write `graph` to an ONNX file. Raises Unsupported for what ONNX cannot say."""
+    write_model(convert(graph), path)
+
+
+def convert(graph: Graph) -> OnnxGraph:
+    """Return the graph in ONNX's operators.
+
+    Raises Unsupported for an operator that ONNX has not, or weights without data.
+    """
+    written = OnnxGraph(graph)
+    returned = {o.value: name for o, name in zip(graph.outputs, written.outputs, strict=True)}
+    read = {name for node in graph for name in node.inputs} | set(returned)
+    for name, constant in graph.constants.items():
+        if constant.data is None:
+            raise Unsupported(
+                f"{name} has no data: the network was captured on the meta device, or its weights "
+                f"are {constant.type.dtype}; build it with weights of a type that NumPy has"
+            )
+        if name in read:
+            written.tensors[written.values[name]] = constant
+    for node in graph:
+        writer = NodeWriter(written, node)
+        result = write(node.op, writer, *(written.values[name] for name in node.inputs))
+        written.values[node.name] = returned.get(node.name) or writer.name
+        writer.finish(result, written.values[node.name])
+    for output, name in zip(graph.outputs, written.outputs, strict=True):
+        if written.values[output.value] != name:  # an input, a constant, or returned twice
+            written.add("Identity", [written.values[output.value]], name, f"{name}/Identity")
+    return written

@@ -1,0 +1,41 @@
+"""ONNX files as graphs.
+
+load (the file and its external data) - sizes (inputs, fixed to their shapes) - names (modules of
+nodes) - rules, operands (what a rule is given) - convolution, pooling, resizing, resampling,
+products, norms, elementwise, movement, shaping (the rules) - known (what is computed when a model
+is read) - importer (the walk) - recompose (functions that exporters write out) - read.
+
+The package `onnx` is optional; where it is missing `read_onnx` says what to install.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from os import PathLike
+from pathlib import Path
+
+from depthwise.graph.graph import Graph, Shape
+
+
+def read_onnx(
+    path: str | PathLike[str], shapes: Sequence[Shape] | Mapping[str, Shape] = ()
+) -> Graph:
+    """Return the network in an ONNX file as a graph.
+
+    Args:
+        path: The file, with any external data beside it; opsets 7 to 28.
+        shapes: The shape of each input, in the model's order or by name; needed where the file
+            leaves sizes open, as for a batch of any size.
+
+    Raises:
+        ValueError: The file is missing, damaged or of an unknown opset, its external data are, or
+            the shapes do not fit it or leave sizes open.
+        Unsupported: The graph has no operator for what a node does; the message names the node.
+    """
+    if find_spec("onnx") is None:
+        raise ValueError(f"{path}: reading ONNX needs onnx: pip install 'depthwise[onnx]'")
+    from depthwise.graph.frontends.onnx.read import read  # noqa: PLC0415  (onnx is optional)
+
+    return read(Path(path), shapes)
+
+
+__all__ = ["read_onnx"]

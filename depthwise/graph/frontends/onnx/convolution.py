@@ -1,0 +1,92 @@
+"""Convolutions of ONNX, plain, transposed and deformable."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from depthwise.graph import ops
+from depthwise.graph.builder import Value
+from depthwise.graph.frontends.onnx.operands import Operands
+from depthwise.graph.frontends.onnx.planes import (
+    Numbers,
+    as_given,
+    as_images,
+    halved,
+    padding_of,
+    pair,
+    reach,
+    sides,
+)
+from depthwise.graph.frontends.onnx.rules import refuse, rule
+from depthwise.graph.ops import Padding, Pair
+
+
+def kernel_of(n: Operands, index: int, kernel_shape: Numbers) -> Value:
+    """Return a weight as one of images, (K, C, 1, S) for (K, C, S)."""
+    shape = n.shape(index)
+    if kernel_shape is not None and list(kernel_shape) != list(shape[2:]):
+        raise ValueError(f"kernel_shape {list(kernel_shape)} is not of its weight {shape}")
+    if len(shape) != 3 or not n.is_known(index):
+        return as_images(n, n[index])
+    return n.derived(index, lambda data: data.reshape(*shape[:2], 1, shape[2]))
+
+
+@rule("Conv")
+def _(
+    n: Operands, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1,
+    auto_pad="NOTSET",
+):  # fmt: skip
+    x, weight = as_images(n, n[0]), kernel_of(n, 1, kernel_shape)
+    stride, dilation = pair(strides), pair(dilations)
+    span = reach(pair(weight.shape[2:]), dilation)
+    padding = padding_of(x, span, stride, pads, auto_pad)
+    y = n.emit(ops.Conv2d(stride, padding, dilation, group), x, weight, *n.optional(2))
+    return as_given(n, y, n[0])
+
+
+@rule("ConvTranspose")
+def _(
+    n: Operands, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1,
+    auto_pad="NOTSET", output_padding=None, output_shape=None,
+):  # fmt: skip
+    x, weight = as_images(n, n[0]), kernel_of(n, 1, kernel_shape)
+    stride, dilation, extra = pair(strides), pair(dilations), pair(output_padding, usual=0)
+    if auto_pad.startswith("SAME"):
+        output_shape = [size * s for size, s in zip(n[0].shape[2:], stride[-(n[0].rank - 2) :],
+                                                    strict=True)]  # fmt: skip
+    if output_shape:
+        padding = cut_to(x, pair(output_shape[-2:]), reach(pair(weight.shape[2:]), dilation),
+                         stride, extra, auto_pad)  # fmt: skip
+    else:
+        top, bottom, left, right = sides(pads) if pads else Padding(0, 0, 0, 0)
+        padding = Padding(top, bottom - extra[0], left, right - extra[1])
+    op = ops.ConvTranspose2d(stride, padding, dilation, group)
+    return as_given(n, n.emit(op, x, weight, *n.optional(2)), n[0])
+
+
+def cut_to(
+    x: Value, wanted: Pair, span: Pair, stride: Pair, extra: Pair, auto_pad: str
+) -> Padding:  # fmt: skip
+    """Return what is cut from a transposed convolution so that its output has a given size.
+
+    An output that is larger than what the kernel reaches grows at its end.
+    """
+    whole = [(size - 1) * s + e + r
+             for size, s, e, r in zip(x.shape[2:], stride, extra, span, strict=True)]  # fmt: skip
+    spare = [w - size for w, size in zip(whole, wanted, strict=True)]
+    cut = halved([max(rest, 0) for rest in spare], more_at_end=auto_pad == "SAME_UPPER")
+    grown: Sequence[int] = [e - min(rest, 0) for e, rest in zip(extra, spare, strict=True)]
+    return Padding(cut.top, cut.bottom - grown[0], cut.left, cut.right - grown[1])
+
+
+@rule("DeformConv")
+def _(
+    n: Operands, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1,
+    offset_group=1,
+):  # fmt: skip
+    refuse(n[0].rank != 4, "it deforms other than images (N, C, H, W)")
+    weight = kernel_of(n, 1, kernel_shape)
+    bias = n.optional(3) or [n.constant(np.zeros(weight.shape[0], np.float32))]
+    padding = sides(pads) if pads else Padding(0, 0, 0, 0)
+    op = ops.DeformConv2d(pair(strides), padding, pair(dilations), group, offset_group)
+    return n.emit(op, n[0], weight, *bias, n[2], *n.optional(4))

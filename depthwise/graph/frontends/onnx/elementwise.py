@@ -1,0 +1,195 @@
+"""Functions of each element, arithmetic of two, and what passes its input on as it is."""
+
+from functools import reduce
+from typing import cast
+
+import numpy as np
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from depthwise.graph import ops
+from depthwise.graph.builder import Value
+from depthwise.graph.frontends.onnx.known import Known
+from depthwise.graph.frontends.onnx.operands import Operands
+from depthwise.graph.frontends.onnx.rules import EVALUATE, refuse, rule
+
+FUNCTIONS = {
+    "Relu": "relu", "HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Tanh": "tanh",
+    "Softplus": "softplus", "Mish": "mish", "Abs": "abs", "Exp": "exp", "Log": "log",
+    "Sqrt": "sqrt", "Neg": "negative", "Erf": "erf",
+}  # fmt: skip
+
+
+@rule(*FUNCTIONS)
+def _(n: Operands):
+    return n.unary(FUNCTIONS[n.node.op_type], n[0])
+
+
+@rule("LeakyRelu")
+def _(n: Operands, *, alpha=0.01):
+    return n.unary("leaky_relu", n[0], alpha)
+
+
+@rule("Elu")
+def _(n: Operands, *, alpha=1.0):
+    return n.unary("elu", n[0], alpha)
+
+
+@rule("Celu")
+def _(n: Operands, *, alpha=1.0):
+    """alpha · elu(x / alpha). arXiv:1704.07483, equation 2."""
+    return n.binary("multiply", n.unary("elu", n.binary("divide", n[0], alpha), 1), alpha)
+
+
+@rule("Selu")
+def _(n: Operands, *, alpha=1.67326319217681884765625, gamma=1.05070102214813232421875):
+    return n.binary("multiply", n.unary("elu", n[0], alpha), gamma)
+
+
+@rule("Gelu")
+def _(n: Operands, *, approximate="none"):
+    return n.unary("gelu" if approximate == "none" else "gelu_tanh", n[0])
+
+
+@rule("Swish")
+def _(n: Operands, *, alpha=1.0):
+    if alpha == 1:
+        return n.unary("silu", n[0])
+    return n.binary("multiply", n[0], n.unary("sigmoid", n.binary("multiply", n[0], alpha)))
+
+
+@rule("Softsign")
+def _(n: Operands):
+    return n.binary("divide", n[0], n.binary("add", n.unary("abs", n[0]), 1))
+
+
+@rule("Reciprocal")
+def _(n: Operands):
+    return n.unary("power", n[0], -1)
+
+
+@rule("Shrink")
+def _(n: Operands, *, bias=0.0, lambd=0.5):
+    """Soft shrinkage: x less what of it lies between -lambd and lambd."""
+    refuse(bias != lambd, "it shrinks with a step, at which the result jumps (bias is not lambd)")
+    return n.binary("subtract", n[0], n.unary("clamp", n[0], -lambd, lambd))
+
+
+@rule("HardSigmoid")
+def _(n: Operands, *, alpha=0.2, beta=0.5):
+    if np.float32(alpha) == np.float32(1 / 6) and beta == 0.5:
+        return n.unary("hard_sigmoid", n[0])
+    line = n.binary("add", n.binary("multiply", n[0], alpha), beta)
+    return n.unary("clamp", line, 0, 1)
+
+
+@rule("Clip")
+def _(n: Operands, **attributes):
+    """Between bounds that are attributes before opset 11, operands since."""
+    if n.opset < 11:
+        return n.unary("clamp", n[0], attributes.get("min", -np.inf), attributes.get("max", np.inf))
+    if any(n.has(i) and n.number(i) is None for i in (1, 2)):
+        x = n.binary("maximum", n[0], n[1]) if n.has(1) else n[0]
+        return n.binary("minimum", x, n[2]) if n.has(2) else x
+    low, high = n.number(1), n.number(2)
+    return n.unary("clamp", n[0], -np.inf if low is None else low, np.inf if high is None else high)
+
+
+@rule("PRelu")
+def _(n: Operands):
+    """One slope for each channel or for all is our PRelu; others are written out."""
+    x, shape = n[0], n.shape(1)
+    channels = (1,) * (len(shape) < x.rank) + shape if len(shape) < x.rank else shape[1:]
+    flat = int(np.prod(shape))
+    alone = channels[:1] == (flat,) and x.rank - len(shape) <= 1
+    if n.is_known(1) and x.rank > 1 and (flat == 1 or (alone and flat == x.shape[1])):
+        return n.emit(ops.PRelu(), x, n.derived(1, np.ravel))
+    below = n.binary("multiply", n.unary("clamp", x, -np.inf, 0), n[1])
+    return n.binary("add", n.unary("relu", x), below)
+
+
+# ------------------------------------------------------------------------------------- arithmetic
+
+BINARY = {
+    "Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Max": "maximum",
+    "Min": "minimum", "Sum": "add",
+}  # fmt: skip
+
+
+@rule(*BINARY)
+def _(n: Operands):
+    return reduce(lambda x, y: n.binary(BINARY[n.node.op_type], x, y), n.all())
+
+
+@rule("Mean")
+def _(n: Operands):
+    total = reduce(lambda x, y: n.binary("add", x, y), n.all())
+    return n.binary("divide", total, float(len(n)))
+
+
+@rule("Pow")
+def _(n: Operands):
+    exponent, base = n.number(1), n.number(0)
+    if exponent is not None:
+        y = n.unary("sqrt", n[0]) if exponent == 0.5 else n.unary("power", n[0], exponent)
+        return n.reshape(y, *np.broadcast_shapes(y.shape, n.shape(1)))
+    refuse(base is None or base <= 0, "its exponent is a tensor that is no single known number")
+    y = n.unary("exp", n.binary("multiply", n[1], float(np.log(cast(float, base)))))
+    return n.reshape(y, *np.broadcast_shapes(y.shape, n.shape(0)))
+
+
+@rule("Where")
+def _(n: Operands):
+    """A known choice between two tensors: each times a mask of zeros and ones, one of them added.
+
+    What is known is masked now: it may be infinite, as in the masks of attention.
+    """
+    condition = n.array(0)
+    shape = np.broadcast_shapes(condition.shape, n.shape(1), n.shape(2))
+    computed = next(n[index] for index in (1, 2) if not n.is_known(index))
+    parts: list[Value] = []
+    for index, mask in ((1, condition), (2, ~condition)):
+        if n.is_known(index):
+            parts.append(n.constant(np.where(mask, n.array(index), 0), computed))
+        else:
+            factor = n.constant(mask.astype(np.float32), computed)
+            parts.append(n.binary("multiply", n[index], factor))
+    y = n.binary("add", *parts)
+    return y if y.shape == shape else n.emit(ops.Expand(shape), y)
+
+
+# ----------------------------------------------------------------------------- nothing is changed
+
+
+@rule("Identity")
+def _(n: Operands):
+    return n[0]
+
+
+@rule("Dropout")
+def _(n: Operands, *, ratio=0.5, seed=0, is_test=1):
+    del ratio, seed, is_test
+    training = n.array(2) if n.has(2) else None
+    refuse(training is not None and training.any(), "it is in training mode", EVALUATE)
+    refuse(n.wants(1), "its mask is read")
+    return n[0]
+
+
+@rule("Cast")
+def _(n: Operands, *, to, saturate=1, round_mode="up"):
+    del saturate, round_mode
+    return _converted(n, str(tensor_dtype_to_np_dtype(to)))
+
+
+@rule("CastLike")
+def _(n: Operands, *, saturate=1, round_mode="up"):
+    del saturate, round_mode
+    return _converted(n, n[1].type.dtype)
+
+
+def _converted(n: Operands, dtype: str) -> Value | Known:
+    """Return the first operand, which must be known, or of the type already."""
+    if n.is_known(0):
+        return Known(n.array(0).astype(dtype))
+    made = n[0].type.dtype
+    refuse(made != dtype, f"it makes {dtype} of {made}, where the graph computes in one type")
+    return n[0]

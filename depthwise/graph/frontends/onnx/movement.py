@@ -1,0 +1,116 @@
+"""Parts of tensors: cut, gathered, joined and padded."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from math import ceil
+from typing import Any, cast
+
+import numpy as np
+
+from depthwise.graph import ops
+from depthwise.graph.builder import Value
+from depthwise.graph.frontends.onnx.known import Known
+from depthwise.graph.frontends.onnx.operands import Operands
+from depthwise.graph.frontends.onnx.rules import refuse, rule
+
+
+@rule("Concat")
+def _(n: Operands, *, axis):
+    full = [i for i in range(len(n)) if np.prod(n.shape(i))]  # of empty ones nothing stays
+    values = [n[i] for i in full]
+    return values[0] if len(values) == 1 else n.emit(ops.Concat(n.axis(values[0], axis)), *values)
+
+
+@rule("Slice")
+def _(n: Operands, *, starts=None, ends=(), axes=None):
+    """Bounds are attributes before opset 10, operands since."""
+    x = n[0]
+    if starts is None:
+        starts, ends = n.ints(1), n.ints(2)
+        axes = n.ints(3) if n.has(3) else None
+    steps = n.ints(4) if n.has(4) else [1] * len(starts)
+    for axis, start, stop, step in zip(
+        axes or range(len(starts)), starts, ends, steps, strict=True
+    ):
+        places = range(*slice(start, stop, step).indices(x.shape[axis]))
+        if not places:
+            return empty(x, n.axis(x, axis))
+        x = taken(n, x, n.axis(x, axis), places)
+    return x
+
+
+def empty(x: Value, axis: int) -> Known:
+    """Return what has no elements along an axis."""
+    return Known(np.zeros((*x.shape[:axis], 0, *x.shape[axis + 1 :]), x.type.dtype))
+
+
+def taken(n: Operands, x: Value, axis: int, places: Sequence[int]) -> Value:
+    """Return x at some places along an axis: slices, joined where one does not do."""
+    if len(places) == x.shape[axis] and all(i == place for i, place in enumerate(places)):
+        return x
+    parts = [n.emit(ops.Slice(axis, r.start, r[-1] + 1, r.step), x) for r in runs(places)]
+    return parts[0] if len(parts) == 1 else n.emit(ops.Concat(axis), *parts)
+
+
+def runs(places: Sequence[int]) -> Iterator[range]:
+    """Yield places as ranges with steps upward, each as long as it can be."""
+    start = 0
+    while start < len(places):
+        first, stop = places[start], start + 1
+        step = places[stop] - first if stop < len(places) else 1
+        step = step if step > 0 else 1
+        while stop < len(places) and places[stop] - places[stop - 1] == step:
+            stop += 1
+        yield range(first, places[stop - 1] + 1, step)
+        start = stop
+
+
+@rule("Gather")
+def _(n: Operands, *, axis=0):
+    x, places = n[0], n.array(1)
+    axis = n.axis(x, axis)
+    if places.size == 0:
+        return empty(x, axis)
+    flat = [int(i) % x.shape[axis] for i in np.ravel(places)]
+    return n.reshape(taken(n, x, axis, flat),
+                     *x.shape[:axis], *places.shape, *x.shape[axis + 1 :])  # fmt: skip
+
+
+@rule("Split")
+def _(n: Operands, *, axis=0, split=None, num_outputs=None):
+    x, axis, count = n[0], n.axis(n[0], axis), len(n.node.output)
+    if num_outputs not in (None, count):
+        raise ValueError(f"num_outputs is {num_outputs}, where it has {count}")
+    part = ceil(x.shape[axis] / count)
+    sizes = (n.ints(1) if n.has(1) else split) or [part] * count
+    bounds = pairwise(min(end, x.shape[axis]) for end in accumulate(sizes, initial=0))
+    return [taken(n, x, axis, range(start, stop)) if start < stop else empty(x, axis)
+            for start, stop in bounds]  # fmt: skip
+
+
+PAD_MODES = {"constant": "constant", "edge": "replicate", "reflect": "reflect", "wrap": "circular"}
+
+
+@rule("Pad")
+def _(n: Operands, *, mode="constant", pads=None, value=0.0):
+    """The sizes are attributes before opset 11, operands since."""
+    x, number = n[0], n.number(2) if n.has(2) else value
+    refuse(number is None, "what it pads with is computed when the network runs")
+    sizes = pads if pads is not None else n.ints(1)
+    axes = [n.axis(x, axis) for axis in (n.ints(3) if n.has(3) else range(x.rank))]
+    if len(sizes) != 2 * len(axes):
+        raise ValueError(f"its pads {list(sizes)} are not two for each of {len(axes)} axes")
+    around = [(0, 0)] * x.rank
+    for axis, before, after in zip(axes, sizes[: len(axes)], sizes[len(axes) :], strict=True):
+        around[axis] = (before, after)
+    op = ops.Pad(tuple(around), cast(ops.PadMode, PAD_MODES[mode]), float(cast(float, number)))
+    return x if not any(map(any, around)) else n.emit(op, x)
+
+
+@rule("Trilu")
+def _(n: Operands, *, upper=1):
+    """Multiply by a mask of zeros and ones."""
+    x, k = n[0], n.number(1) or 0
+    mask = np.ones(x.shape[-2:], np.float32)
+    kept: Any = np.triu if upper else np.tril
+    return n.binary("multiply", x, n.constant(kept(mask, int(k))))

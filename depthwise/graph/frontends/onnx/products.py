@@ -1,0 +1,194 @@
+"""Products of matrices, and sums and other reductions over axes."""
+
+from typing import Any
+
+import numpy as np
+
+from depthwise.graph import ops
+from depthwise.graph.builder import Value
+from depthwise.graph.frontends.onnx.operands import Operands
+from depthwise.graph.frontends.onnx.rules import refuse, rule
+
+
+@rule("MatMul")
+def _(n: Operands):
+    """A product with a known matrix is a linear layer."""
+    x = n[0]
+    if n.is_known(1) and len(n.shape(1)) == 2:
+        return n.emit(ops.Linear(), x, n.derived(1, np.transpose))
+    y = n[1]
+    left = n.reshape(x, 1, *x.shape) if x.rank == 1 else x
+    right = n.reshape(y, *y.shape, 1) if y.rank == 1 else y
+    z = n.emit(ops.MatMul(), left, right)
+    rows, columns = x.shape[:-1] and z.shape[-2:-1], y.shape[1:] and z.shape[-1:]
+    return n.reshape(z, *z.shape[:-2], *rows, *columns)
+
+
+@rule("Gemm")
+def _(n: Operands, *, alpha=1.0, beta=1.0, transA=0, transB=0):
+    """A linear layer: alpha, and beta of a bias that is one row, are part of its weights."""
+    x = n.permute(n[0], 1, 0) if transA else n[0]
+    if not n.is_known(1):
+        product = n.emit(ops.MatMul(), x, n.permute(n[1], 1, 0) if transB else n[1])
+        product = product if alpha == 1 else n.binary("multiply", product, alpha)
+        return _add_term(n, product, beta)
+    turned = (lambda data: data) if transB else np.transpose
+    weight = n.derived(1, lambda data: np.float32(alpha) * turned(data))
+    width = weight.shape[0]
+    if not (n.is_known(2) and np.prod(n.shape(2)) in (1, width) and n.shape(2)[-1:] != (0,)):
+        return _add_term(n, n.emit(ops.Linear(), x, weight), beta)
+    if n.shape(2) != n.shape(2)[-1:] and n.shape(2)[-1] != width:  # a column, one number a row
+        return _add_term(n, n.emit(ops.Linear(), x, weight), beta)
+    bias = n.derived(2, lambda data: np.broadcast_to(np.float32(beta) * data.ravel(), width).copy())
+    return n.emit(ops.Linear(), x, weight, bias)
+
+
+def _add_term(n: Operands, product: Value, beta: float) -> Value:
+    """Return product + beta · the third operand, if there is one."""
+    if not n.has(2) or not np.prod(n.shape(2)):
+        return product
+    return n.binary("add", product, n[2] if beta == 1 else n.binary("multiply", n[2], beta))
+
+
+# ------------------------------------------------------------------------------------- reductions
+
+REDUCTIONS = {
+    "ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min",
+}  # fmt: skip
+
+
+def axes_of(n: Operands, x: Value, axes: Any, noop: int) -> tuple[int, ...]:
+    """Return the axes to reduce over: an attribute, or an operand since opset 18 (sums: 13)."""
+    numbers = n.ints(1) if axes is None and n.has(1) else axes
+    if not numbers:
+        return () if noop else tuple(range(x.rank))
+    return tuple(sorted(n.axis(x, axis) for axis in numbers))
+
+
+@rule(*REDUCTIONS)
+def _(n: Operands, *, axes=None, keepdims=1, noop_with_empty_axes=0):
+    x, over = n[0], axes_of(n, n[0], axes, noop_with_empty_axes)
+    return reduced(n, REDUCTIONS[n.node.op_type], x, over, keepdims)
+
+
+def reduced(n: Operands, function: Any, x: Value, axes: tuple[int, ...], keep: int = 1) -> Value:
+    """Return x reduced over axes, x itself where there are none."""
+    return n.emit(ops.Reduce(function, axes, bool(keep)), x) if axes else x
+
+
+@rule("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
+def _(n: Operands, *, axes=None, keepdims=1, noop_with_empty_axes=0):
+    x, over = n[0], axes_of(n, n[0], axes, noop_with_empty_axes)
+    match n.node.op_type:
+        case "ReduceL1":
+            return reduced(n, "sum", n.unary("abs", x), over, keepdims)
+        case "ReduceLogSum":
+            return n.unary("log", reduced(n, "sum", x, over, keepdims))
+    squares = reduced(n, "sum", n.binary("multiply", x, x), over, keepdims)
+    return n.unary("sqrt", squares) if n.node.op_type == "ReduceL2" else squares
+
+
+@rule("ReduceLogSumExp")
+def _(n: Operands, *, axes=None, keepdims=1, noop_with_empty_axes=0):
+    """log(sum(exp(x))), of x less its maximum, that no exponent overflows."""
+    x, over = n[0], axes_of(n, n[0], axes, noop_with_empty_axes)
+    if not over:
+        return x
+    most = reduced(n, "max", x, over)
+    y = n.binary("add", n.unary("log", reduced(n, "sum", _powers(n, x, most), over)), most)
+    left = (size for axis, size in enumerate(y.shape) if axis not in over)
+    return y if keepdims else n.reshape(y, *left)
+
+
+def _powers(n: Operands, x: Value, most: Value) -> Value:
+    return n.unary("exp", n.binary("subtract", x, most))
+
+
+# ---------------------------------------------------------------------------------------- softmax
+
+
+@rule("Softmax", "LogSoftmax")
+def _(n: Operands, *, axis=None):
+    """Over one axis; before opset 13 over all from `axis` on, which was 1 if not given."""
+    x = n[0]
+    first = n.axis(x, axis if axis is not None else -1 if n.opset >= 13 else 1)
+    over = first
+    if n.opset < 13 and x.shape[first + 1 :].count(1) != x.rank - first - 1:
+        before = int(np.prod(x.shape[:first]))
+        x, over = n.reshape(x, before, x.type.size // before), 1
+    if n.node.op_type == "Softmax":
+        y = n.emit(ops.Softmax(over), x)
+    else:
+        apart = n.binary("subtract", x, reduced(n, "max", x, (over,)))
+        total = reduced(n, "sum", n.unary("exp", apart), (over,))
+        y = n.binary("subtract", apart, n.unary("log", total))
+    return n.reshape(y, *n[0].shape)
+
+
+# ----------------------------------------------------------------------------------------- einsum
+
+
+@rule("Einsum")
+def _(n: Operands, *, equation):
+    terms, result = _parse(equation, [value.rank for value in n.all()])
+    parts = list(zip(n.all(), terms, strict=True))
+    while len(parts) > 1:
+        (x, left), (y, right), *rest = parts
+        needed = set(result).union(*(labels for _, labels in rest))
+        parts = [_contract(n, (x, left), (y, right), needed), *rest]
+    x, labels = _sum_out(n, *parts[0], set(result))
+    return n.permute(x, *(labels.index(label) for label in result))
+
+
+def _parse(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """Return the labels of each operand's axes and of the result's.
+
+    An ellipsis stands for the axes that have no label: they are given some, aligned at the last.
+    """
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    free = [chr(ord("α") + i) for i in range(24)]
+    hidden = [rank - len(term.replace("...", "")) if "..." in term else 0
+              for term, rank in zip(left.split(","), ranks, strict=True)]  # fmt: skip
+    most = max(hidden)
+    terms = [term.replace("...", "".join(free[most - count : most]))
+             for term, count in zip(left.split(","), hidden, strict=True)]  # fmt: skip
+    left, result = ",".join(terms), result.replace("...", "".join(free[:most]))
+    refuse(any(len(set(term)) < len(term) for term in terms), "its equation takes a diagonal")
+    if [len(term) for term in terms] != ranks:
+        raise ValueError(f"the equation {equation!r} is not for operands of {ranks} axes")
+    if not arrow:
+        once = sorted(c for c in set(left) - {","} if left.count(c) == 1 and c not in free)
+        result = "".join([*free[:most], *once])
+    return terms, result
+
+
+def _sum_out(n: Operands, x: Value, labels: str, needed: set[str]) -> tuple[Value, str]:
+    """Sum over the axes that nothing needs any more."""
+    axes = tuple(axis for axis, label in enumerate(labels) if label not in needed)
+    return reduced(n, "sum", x, axes, 0), "".join(c for c in labels if c in needed)
+
+
+def _contract(
+    n: Operands, first: tuple[Value, str], second: tuple[Value, str], needed: set[str]
+) -> tuple[Value, str]:
+    """Return the product of two operands as one of matrices, batch by batch."""
+    x, left = _sum_out(n, *first, needed | set(second[1]))
+    y, right = _sum_out(n, *second, needed | set(first[1]))
+    batch = [c for c in left if c in right and c in needed]
+    inner = [c for c in left if c in right and c not in needed]
+    rows, columns = ([c for c in own if c not in other] for own, other in
+                     ((left, right), (right, left)))  # fmt: skip
+    sizes = dict(zip(left + right, x.shape + y.shape, strict=True))
+
+    def matrices(value: Value, labels: str, *groups: list[str]) -> Value:
+        order = [labels.index(c) for group in groups for c in group]
+        shape = [int(np.prod([sizes[c] for c in group])) for group in groups[-2:]]
+        return n.reshape(n.permute(value, *order), *(sizes[c] for c in groups[0]), *shape)
+
+    factors = (
+        matrices(x, left, batch, rows, inner),
+        matrices(y, right, batch, inner, columns),
+    )
+    product = n.emit(ops.MatMul(), *factors)
+    labels = "".join([*batch, *rows, *columns])
+    return n.reshape(product, *(sizes[c] for c in labels)), labels

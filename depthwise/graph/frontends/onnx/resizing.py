@@ -1,0 +1,124 @@
+"""Resize and Upsample: as our Resize where it samples at the same places, else as products.
+
+A resizing of any kind is linear, an axis at a time: a product with a matrix of the weights that
+each output position gives to the input's.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from depthwise.graph import ops
+from depthwise.graph.builder import Value
+from depthwise.graph.frontends.onnx.operands import Operands
+from depthwise.graph.frontends.onnx.resampling import Axis, Sampling, nearest, positions, weights
+from depthwise.graph.frontends.onnx.rules import refuse, rule
+
+Axes = dict[int, Axis]  # by their number, those that are resized
+
+
+@rule("Resize")
+def _(
+    n: Operands, *, mode="nearest", coordinate_transformation_mode="half_pixel", axes=None,
+    nearest_mode="round_prefer_floor", keep_aspect_ratio_policy="stretch", antialias=0,
+    cubic_coeff_a=-0.75, exclude_outside=0, extrapolation_value=0.0,
+):  # fmt: skip
+    x = n[0]
+    if n.opset == 10:  # which has no such attributes: as Upsample
+        return resize(n, Sampling(mode, "asymmetric", "floor"), scaled(x, _floats(n, 1)))
+    numbers = [n.axis(x, axis) for axis in axes] if axes else list(range(x.rank))
+    if n.has(2) and n.array(2).size:
+        found = scaled(x, _floats(n, 2), numbers)
+    else:
+        found = sized(x, n.ints(3), numbers, keep_aspect_ratio_policy)
+    sampling = Sampling(
+        mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, bool(antialias),
+        bool(exclude_outside),
+    )  # fmt: skip
+    if coordinate_transformation_mode == "tf_crop_and_resize":
+        refuse(extrapolation_value, "it fills what lies outside of the image with other than 0")
+        found = cropped(found, _floats(n, 1), numbers)
+    return resize(n, sampling, found)
+
+
+@rule("Upsample")
+def _(n: Operands, *, mode="nearest", scales=None):
+    return resize(n, Sampling(mode, "asymmetric", "floor"), scaled(n[0], scales or _floats(n, 1)))
+
+
+def _floats(n: Operands, index: int) -> list[float]:
+    return [float(number) for number in n.array(index)]
+
+
+def scaled(x: Value, scales: list[float], numbers: list[int] | None = None) -> Axes:
+    """Return the axes of x, all unless numbers are given, by how many times larger they become."""
+    pairs = zip(numbers or range(x.rank), scales, strict=True)
+    return {a: Axis(x.shape[a], int(x.shape[a] * scale), scale) for a, scale in pairs}
+
+
+def sized(x: Value, sizes: list[int], numbers: list[int], policy: str) -> Axes:
+    """Return the axes of x for the sizes that they become, or that one scale for all comes near."""
+    scales = {a: size / x.shape[a] for a, size in zip(numbers, sizes, strict=True)}
+    if policy != "stretch":
+        one = (min if policy == "not_larger" else max)(scales.values())
+        return {a: Axis(x.shape[a], int(one * x.shape[a] + 0.5), one) for a in numbers}
+    return {a: Axis(x.shape[a], size, scales[a]) for a, size in zip(numbers, sizes, strict=True)}
+
+
+def cropped(axes: Axes, region: list[float], numbers: list[int]) -> Axes:
+    """Return the axes with the part of each that is cropped, given as starts, then ends."""
+    starts, ends = region[: len(numbers)], region[len(numbers) :]
+    parts = dict(zip(numbers, zip(starts, ends, strict=True), strict=True))
+    return {a: replace(axis, region=parts[a]) for a, axis in axes.items()}
+
+
+def _is_whole(axis: Axis) -> bool:
+    return axis.scale == 1 and axis.size == axis.length and axis.region == (0.0, 1.0)
+
+
+def resize(n: Operands, sampling: Sampling, axes: Axes) -> Value:
+    """Return the first operand with some axes resized."""
+    x, axes = n[0], {number: axis for number, axis in axes.items() if not _is_whole(axis)}
+    refuse(any(not axis.size for axis in axes.values()), "its output has no elements")
+    if x.rank == 4 and set(axes) <= {2, 3}:
+        ours = as_resize(sampling, *(axes.get(a, Axis(x.shape[a], x.shape[a], 1)) for a in (2, 3)))
+        if ours:
+            return n.emit(ours, x)
+    for number, axis in axes.items():
+        x = along(n, x, number, n.constant(weights(sampling, axis)))
+    return x
+
+
+def as_resize(sampling: Sampling, *axes: Axis) -> ops.Resize | None:
+    """Return our operator for two axes, None if it would sample at other places."""
+    if sampling.antialias or sampling.mode not in ("nearest", "linear"):
+        return None
+    aligned = sampling.coordinates == "align_corners"
+    steps = [(a.length - 1) / max(a.length * a.scale - 1, 1) if aligned else 1 / a.scale
+             for a in axes]  # fmt: skip
+    for axis, step in zip(axes, steps, strict=True):
+        i, last = np.arange(axis.size, dtype=np.float32), axis.length - 1
+        if axis.region != (0.0, 1.0):
+            return None
+        if sampling.mode == "nearest":
+            same = np.array_equal(
+                nearest(sampling, axis), np.floor(i * np.float32(step)).clip(0, last)
+            )
+        else:
+            ours = i * step if aligned else (i + 0.5) * step - 0.5
+            at = positions(sampling.coordinates, axis)
+            same = np.allclose(ours.clip(0, last), at.clip(0, last))
+        if not same:
+            return None
+    kind = "nearest" if sampling.mode == "nearest" else "bilinear"
+    size = (axes[0].size, axes[1].size)
+    return ops.Resize(kind, size, (steps[0], steps[1]), aligned and kind == "bilinear")
+
+
+def along(n: Operands, x: Value, axis: int, matrix: Value) -> Value:
+    """Return x with each line along an axis multiplied by a matrix (size, length)."""
+    if x.rank > 1 and axis == x.rank - 2:
+        return n.emit(ops.MatMul(), matrix, x)
+    order = [a for a in range(x.rank) if a != axis] + [axis]
+    y = n.emit(ops.Linear(), n.permute(x, *order), matrix)
+    return n.permute(y, *np.argsort(order).tolist())
