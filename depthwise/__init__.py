@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
+    from depthwise.sources.opening import open
+    from depthwise.sources.source import Source
     from depthwise.weights import create_model, load_weights
 
 __version__ = "0.1.0"
@@ -41,6 +43,7 @@ __all__ = [
     "PlanFault",
     "Preparation",
     "RunError",
+    "Source",
     "Unsupported",
     "compile",
     "compile_graph",
@@ -51,6 +54,7 @@ __all__ = [
     "list_models",
     "load",
     "load_weights",
+    "open",
     "open_graph",
     "save_graph",
 ]
@@ -70,6 +74,7 @@ _HOMES = {
     "PlanFault": "depthwise.errors",
     "Preparation": "depthwise.compiler.preparation",
     "RunError": "depthwise.errors",
+    "Source": "depthwise.sources.source",
     "Unsupported": "depthwise.errors",
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",
@@ -80,6 +85,7 @@ _HOMES = {
     "list_models": "depthwise.families",
     "load": "depthwise.runtime.library",
     "load_weights": "depthwise.weights",
+    "open": "depthwise.sources.opening",
     "open_graph": "depthwise.graph",
     "save_graph": "depthwise.graph",
 }

@@ -12,9 +12,10 @@ from depthwise.bench import record
 from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import calibration, passes
 from depthwise.hardware.load import Load
-from depthwise.shipping import Network, Request
+from depthwise.shipping import CurrentNetwork, Request
 from depthwise.shipping.request import find_images
 from depthwise.shipping.stages import counting
+from depthwise.sources.source import torch_source
 
 
 def tiny():
@@ -34,7 +35,7 @@ def paint(folder):
 
 
 def make_network(net=None, **known):
-    return Network(net or tiny(), ((1, 3, 32, 32),), **known)
+    return CurrentNetwork(torch_source(net or tiny(), [(1, 3, 32, 32)]), **known)
 
 
 def make_request(base, **changes):

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 import depthwise as dw
-from depthwise.cli.source import resolve
 from depthwise.graph.frontends.torch.exported import as_module, renamed
 from depthwise.graph.frontends.torch.pt2 import load_program
 
@@ -184,7 +183,7 @@ def test_what_would_run_is_refused(members, what, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=rf"net\.pt2 holds {found} .*export the network again"):
         dw.compile(path)
     with pytest.raises(ValueError, match=found):
-        resolve(str(path), {})
+        dw.open(str(path))
     assert os.listdir() == ["net.pt2"]
 
 

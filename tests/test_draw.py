@@ -14,7 +14,6 @@ from torchvision import models
 
 from depthwise.analysis import cost_of_graph
 from depthwise.analysis.units import in_units
-from depthwise.cli.source import describe
 from depthwise.graph import trace
 from depthwise.report.branches import Fork, Tangle, find_chain, steps_of
 from depthwise.report.cards import find_cards
@@ -23,6 +22,7 @@ from depthwise.report.layout import BAND, Box
 from depthwise.report.network_picture import draw_network, network_picture
 from depthwise.report.steps import Step, find_steps
 from depthwise.report.svg import document, shorten, text_width, words
+from depthwise.sources.opening import describe
 
 ROOT = Path(__file__).parents[1]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -39,8 +39,7 @@ cached: dict = {}
 
 def graph_of(name):
     if name not in cached:
-        net, shape = describe(name, {})
-        cached[name] = trace(net, shape)
+        cached[name] = describe(name).traced
     return cached[name]
 
 

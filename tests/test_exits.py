@@ -11,7 +11,7 @@ import pytest
 from terminal import run
 
 import depthwise as dw
-from depthwise.cli import lint
+from depthwise.sources import opening
 
 NETS = """import sys
 from torch import nn
@@ -106,7 +106,7 @@ def test_what_a_network_prints_is_no_result(capsys):
 
 def fail(error, monkeypatch):
     """Have lint raise an error in code that is no user's: this file would be."""
-    monkeypatch.setattr(lint, "describe", Mock(side_effect=error))
+    monkeypatch.setattr(opening, "describe", Mock(side_effect=error))
 
 
 def test_our_own_fault_is_kept_in_a_file(monkeypatch, tmp_path, capsys):

@@ -23,7 +23,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.analysis import cost_of_graph
-from depthwise.cli.source import default_directory
+from depthwise.cli.arguments import default_directory
 from depthwise.compiler.codegen.emit import number
 from depthwise.compiler.pipeline import show_stage
 from depthwise.compiler.plan import make_plan
@@ -167,7 +167,7 @@ def test_tables_and_pictures_of_a_network_of_hostile_names(net, tmp_path):
 
 def test_the_plan_of_a_network_of_hostile_names_has_a_line_a_call(net):
     graph = capture(net, (1, 2, 3, 3))
-    plan = show_stage(net, [(1, 2, 3, 3)], "plan")
+    plan = show_stage(capture(net, (1, 2, 3, 3)), "plan")
     assert printable(plan)
     steps = make_plan(graph, find_target("native")).steps
     numbers = [line.split()[0] for line in plan.splitlines() if line.strip()]
@@ -343,7 +343,7 @@ def report(tmp_path_factory):
     """The report of a network that was counted, compiled and shown images, but not timed."""
     request, network = make_request(tmp_path_factory.mktemp("pages")), make_network()
     started = start_report(request, network)
-    made = dw.compile(network.net, (1, 3, 32, 32))
+    made = dw.compile(network.source.net, (1, 3, 32, 32))
     guesses = (GuessRecord(name="a", probability=0.5),)
     image = ImageRecord(file="a.png", picture="data:,", guesses=guesses, error=0.0)
     feature = FeatureRecord(layer="a", file="a", shape=(1, 1, 1), channels=1, picture="data:,")

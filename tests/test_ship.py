@@ -42,7 +42,7 @@ from depthwise.report.record import (
 )
 from depthwise.runtime import artifact
 from depthwise.runtime.artifact import STATE
-from depthwise.shipping import STAGES, Network, Request, pipeline, ship
+from depthwise.shipping import STAGES, CurrentNetwork, Request, pipeline, ship
 from depthwise.shipping.pipeline import run_stages
 from depthwise.shipping.request import MOST_IMAGES, find_images
 from depthwise.shipping.stages.comparing import summarise
@@ -62,7 +62,7 @@ def plain():
 
 class Shipped(NamedTuple):
     request: Request
-    network: Network
+    network: CurrentNetwork
     report: Report
 
     def find(self, kind):
@@ -95,7 +95,7 @@ def stages_run(request, network):
 
 
 def test_every_stage_finds_what_the_library_and_the_machine_say(shipped):
-    cost, found = dw.cost(shipped.network.net, (1, 3, 32, 32)), shipped.find(CostSummary)
+    cost, found = dw.cost(shipped.network.source.net, (1, 3, 32, 32)), shipped.find(CostSummary)
     assert found.macs == cost.macs
     assert sum(layer.macs or 0 for layer in found.layers) == cost.macs
     assert found.macs_saved == found.baseline_macs / cost.macs
@@ -119,7 +119,7 @@ def test_the_library_names_what_pytorch_names(shipped):
     prepare = shipped.network.preprocessing
     for path, image in zip(shipped.request.images, shipped.find(Predictions).images, strict=True):
         with torch.no_grad():
-            expected = shipped.network.net(prepare.apply(path))[0].softmax(0)
+            expected = shipped.network.source.net(prepare.apply(path))[0].softmax(0)
         assert image.guesses[0].name == f"class {expected.argmax()}"
         assert image.guesses[0].probability == pytest.approx(expected.max().item(), abs=1e-4)
 

@@ -13,6 +13,7 @@ from shipping_requests import (
     make_request,
     measured_elsewhere,  # noqa: F401  (a fixture, used by all)
 )
+from torch import nn
 
 import depthwise as dw
 from depthwise.report.record import (
@@ -25,7 +26,9 @@ from depthwise.report.record import (
 )
 from depthwise.shipping import STAGES, Stage, pipeline
 from depthwise.shipping.pipeline import run_stages
+from depthwise.sources.source import torch_source
 
+SHAPE = (1, 3, 32, 32)
 WEIGHTS = "scale.pth"  # what the toy stage leaves beside its record
 
 
@@ -34,6 +37,10 @@ class Scaled(StageRecord):
 
     stage: ClassVar[str] = "scale"
     factor: float
+
+
+def source_of(net):
+    return torch_source(net, [SHAPE])
 
 
 def scale(net, factor):
@@ -47,17 +54,17 @@ def scaling(factor):
     """Return the toy stage. It saves its weights, as training would, rather than train again."""
 
     def run(request, network, _report):
-        net = scale(network.net, factor)
+        net = scale(network.source.net, factor)
         torch.save(net.state_dict(), request.directory.parent / WEIGHTS)
-        return Scaled(factor=factor), replace(network, net=net)
+        return Scaled(factor=factor), replace(network, source=source_of(net))
 
     def restore(request, network, _found):
         saved = request.directory.parent / WEIGHTS
         if not saved.is_file():
             return None
-        net = deepcopy(network.net)
+        net = deepcopy(network.source.net)
         net.load_state_dict(torch.load(saved))
-        return replace(network, net=net)
+        return replace(network, source=source_of(net))
 
     return Stage(Scaled, "scaling", run, lambda *_: [factor], restore=restore)
 
@@ -116,7 +123,7 @@ def use(monkeypatch, scaled_once):
 
 def test_later_stages_compile_and_compare_the_changed_network(scaled_once):
     base, report = scaled_once
-    request, net = make_request(base), make_network().net
+    request, net = make_request(base), make_network().source.net
     x = torch.zeros(1, 3, 32, 32)
     library = dw.load(request.directory)
     with torch.no_grad():
@@ -134,8 +141,8 @@ def test_later_stages_compile_and_compare_the_changed_network(scaled_once):
 def test_the_network_that_a_stage_gets_stays_as_it_was():
     network = make_network()
     before = network.digest
-    changed = scale(network.net, 2.0)
-    assert replace(network, net=changed).digest != before
+    changed = scale(network.source.net, 2.0)
+    assert replace(network, source=source_of(changed)).digest != before
     assert network.digest == make_network().digest == before
 
 
@@ -144,9 +151,8 @@ def test_a_stage_may_drop_a_layer_and_costs_stay_those_before_it(tmp_path, monke
         stage: ClassVar[str] = "drop"
 
     def drop(_request, network, _report):
-        return Dropped(), replace(
-            network, net=torch.nn.Sequential(*network.net[:2], *network.net[4:])
-        )
+        net = network.source.net
+        return Dropped(), replace(network, source=source_of(nn.Sequential(*net[:2], *net[4:])))
 
     stages = [s for s in with_stage(Stage(Dropped, "dropping", drop)) if s.kind is not Comparison]
     monkeypatch.setattr(pipeline, "STAGES", stages)
@@ -169,14 +175,14 @@ def test_a_change_of_the_stage_renews_it_and_the_later_ones_and_only_them(use, r
     assert done == ["scale", *LATER]
     x = torch.zeros(1, 3, 32, 32)
     with torch.no_grad():
-        expected = scale(make_network().net, 2.0)(x).numpy()
+        expected = scale(make_network().source.net, 2.0)(x).numpy()
     assert np.allclose(dw.load(request_.directory)(x.numpy()), expected, atol=1e-6)
     assert shipped(request_, make_network())[0] == []
 
 
 def test_another_network_at_the_start_renews_all(use, request_):
     use(scaling(3.0))
-    other = make_network(scale(make_network().net, 1.5))
+    other = make_network(scale(make_network().source.net, 1.5))
     assert shipped(request_, other)[0] == ["count", "scale", *LATER]
 
 
@@ -188,7 +194,7 @@ def test_what_cannot_be_restored_is_made_again_and_alone_where_it_comes_out_the_
 
 def test_a_network_restored_otherwise_than_it_was_handed_on_is_made_again(use, request_):
     use(scaling(3.0))
-    torch.save(make_network().net.state_dict(), request_.directory.parent / WEIGHTS)
+    torch.save(make_network().source.net.state_dict(), request_.directory.parent / WEIGHTS)
     assert shipped(request_, make_network())[0] == ["scale"]
 
 

@@ -81,7 +81,7 @@ def test_buffers_have_sizes_and_lifetimes_that_never_share_bytes(plan):
 
 
 def test_a_graph_is_shown_in_words():
-    text = show_stage(net(), [SHAPE], "graph")
+    text = show_stage(capture(net(), SHAPE), "graph")
     assert "Conv2d stride=2 padding=1, then relu " in text
     assert "groups=8, then clamp 0 6" in text
     assert not re.search(r"\(Conv2d|Epilogue|Fused|Activation", text)

@@ -37,7 +37,7 @@ from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.partition import Group, fastest, single
 from depthwise.compiler.show_plan import show_plan
-from depthwise.graph import Graph
+from depthwise.graph import Graph, capture
 from depthwise.graph.interpret import interpret
 from depthwise.runtime.target import TARGETS, find_target
 
@@ -165,9 +165,9 @@ def test_other_targets_and_the_smallest_arena_take_the_defaults(monkeypatch):
         CompileOptions(optimize="memory", tune=True),
         CompileOptions(),
     ):
-        pipeline.show_stage(net(), [SHAPE], "plan", options)
+        pipeline.show_stage(capture(net(), SHAPE), "plan", options)
     with pytest.raises(AssertionError, match="measured"):
-        pipeline.show_stage(net(), [SHAPE], "plan", CompileOptions(tune=True))
+        pipeline.show_stage(capture(net(), SHAPE), "plan", CompileOptions(tune=True))
 
 
 LAYERS = [

@@ -25,9 +25,8 @@ from rich.table import Table
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler.pipeline import open_program
 from depthwise.errors import Mismatch
-from depthwise.graph import trace
+from depthwise.graph import export, trace
 
 SIDE = 96  # pixels, where a network takes any
 
@@ -142,7 +141,7 @@ def attempt(name: str) -> Row:
     net, shape = build(name)
     start = time.monotonic()
     try:
-        program = open_program(net, [shape])
+        program = export(net, [shape])
         operators = len(trace(program).nodes)
         manifest = dw.compile(program).manifest
     except dw.Unsupported as error:

@@ -6,7 +6,7 @@ activations) - cost (all of it, layer by layer) - tables (for a person to read) 
 (what is wrong, and what to do).
 """
 
-from depthwise.analysis.cost import Cost, Layer, cost, cost_of_graph, network_name
+from depthwise.analysis.cost import Cost, Layer, cost, cost_of_graph
 from depthwise.analysis.explain import Explanation, explain
 from depthwise.analysis.finding import Finding
 from depthwise.analysis.lint import lint, lint_graph
@@ -21,5 +21,4 @@ __all__ = [
     "explain",
     "lint",
     "lint_graph",
-    "network_name",
 ]

@@ -5,16 +5,18 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-
-from torch import nn
-from torch.export import ExportedProgram
+from typing import TYPE_CHECKING
 
 from depthwise.analysis.count import CONVENTION, count_macs, kind
 from depthwise.analysis.memory import peak_activations
 from depthwise.analysis.receptive_field import receptive_fields
 from depthwise.analysis.tables import cost_table, render
 from depthwise.escaping import in_cell
-from depthwise.graph import Graph, Node, Shape, TensorType, ops, trace
+from depthwise.graph import Graph, Node, Shape, TensorType, ops
+from depthwise.sources.opening import describe
+
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
 
 
 @dataclass(frozen=True)
@@ -152,18 +154,14 @@ def _cell(value: object) -> object:
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else in_cell(value)
 
 
-def cost(net: nn.Module | ExportedProgram, *shapes: Shape) -> Cost:
+def cost(net: "Network", *shapes: Shape) -> Cost:
     """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
 
-    The network may be on the meta device and is not changed; operators that we do not know are
-    listed in `not_counted`. Raises ValueError for shapes that do not fit.
+    It is whatever `dw.open` takes. It may be on the meta device and is not changed; operators that
+    we do not know are listed in `not_counted`. Raises ValueError for shapes that do not fit.
     """
-    return cost_of_graph(trace(net, *shapes), network_name(net))
-
-
-def network_name(net: object) -> str:
-    """Return what a network of ours is called, or the class of another."""
-    return str(getattr(net, "network", None) or type(net).__name__)
+    source = describe(net, *shapes)
+    return cost_of_graph(source.traced, source.name)
 
 
 def cost_of_graph(graph: Graph, network: str = "") -> Cost:

@@ -1,9 +1,7 @@
 """Where a network's design goes wrong, read from its graph before it is trained."""
 
 from collections.abc import Callable, Iterator
-
-from torch import nn
-from torch.export import ExportedProgram
+from typing import TYPE_CHECKING
 
 from depthwise.analysis.finding import Finding, merge_equal
 from depthwise.analysis.lint_channels import (
@@ -20,7 +18,11 @@ from depthwise.analysis.lint_planes import (
     small_field,
     small_field_for_object,
 )
-from depthwise.graph import Graph, Shape, trace
+from depthwise.graph import Graph, Shape
+from depthwise.sources.opening import describe
+
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
 
 Rule = Callable[[Graph], Iterator[Finding]]
 
@@ -37,15 +39,14 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def lint(
-    net: nn.Module | ExportedProgram, *shapes: Shape, object_size: int | None = None
-) -> list[Finding]:
+def lint(net: "Network", *shapes: Shape, object_size: int | None = None) -> list[Finding]:
     """Return what every rule finds in `net` for inputs of `shapes`, warnings first.
 
-    `object_size` in pixels of the input also asks whether that much is seen at once. The network
-    may be on the meta device and is not changed. Raises ValueError for shapes that do not fit.
+    `object_size` in pixels of the input also asks whether that much is seen at once. The network is
+    whatever `dw.open` takes; it may be on the meta device and is not changed. Raises ValueError for
+    shapes that do not fit.
     """
-    return lint_graph(trace(net, *shapes), object_size)
+    return lint_graph(describe(net, *shapes).traced, object_size)
 
 
 def lint_graph(graph: Graph, object_size: int | None = None) -> list[Finding]:

@@ -12,16 +12,17 @@ from torch.export import ExportedProgram
 
 from depthwise.analysis import cost_of_graph
 from depthwise.bench.peers import EXPECTED, FILES, INPUT, Form
-from depthwise.compiler import pipeline
 from depthwise.compiler.assemble import About, assemble
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
 from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.pipeline import compile, rewrite
 from depthwise.compiler.plan import make_plan
 from depthwise.graph import Shape, capture
 from depthwise.graph.frontends.torch.exported import as_module, renamed
 from depthwise.graph.frontends.torch.failure import quiet
 from depthwise.runtime.library import Library
 from depthwise.runtime.target import Target, find_target
+from depthwise.sources.source import torch_source
 
 SETTLING = 4  # images of noise
 
@@ -61,7 +62,7 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     """
     if isinstance(question.net, nn.Module) and not question.weights:
         settle(question.net, question.shape)
-    program = pipeline.open_program(question.net, (question.shape,))
+    program = torch_source(question.net, [question.shape]).program
     x = torch.randn(question.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         y = as_module(program)(x)
@@ -70,7 +71,7 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     np.save(folder / INPUT, x.numpy())
     np.save(folder / EXPECTED, y.numpy())
     cost = cost_of_graph(capture(program), question.network)
-    library = question.library or pipeline.compile(program, threads=threads)
+    library = question.library or compile(program, threads=threads)
     library.save(folder / FILES["library"])
     failed: dict[Form, str] = {}
     for form, write in WRITERS.items():
@@ -105,7 +106,7 @@ def settle(net: nn.Module, shape: Shape) -> None:
 def _write_direct(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
     """Save a library on one thread without Winograd; raises ValueError where ours has none."""
     target = find_target("native")
-    chosen = make_plan(pipeline.rewrite(capture(program)), target).algorithms
+    chosen = make_plan(rewrite(capture(program)), target).algorithms
     if not any(isinstance(algorithm, Winograd) for algorithm in chosen.values()):
         raise ValueError("all its convolutions are direct as it is")
     direct_library(program, target).save(path)
@@ -114,7 +115,7 @@ def _write_direct(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: P
 def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -> Library:
     """Compile a program without Winograd, and without verifying it."""
     captured = capture(program)
-    graph = pipeline.rewrite(captured)
+    graph = rewrite(captured)
     direct = direct_only(make_plan(graph, target).algorithms, target)
     plan = make_plan(graph, target, algorithms=direct, threads=threads)
     options = CompileOptions(target.name, threads)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Threads, Weights
 from depthwise.cli.screen import screen, waiting
-from depthwise.cli.source import open_network, parse_settings, parse_shapes
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
@@ -64,28 +64,33 @@ def _open(
     import torch  # noqa: PLC0415
 
     from depthwise.bench.exported_model import Question  # noqa: PLC0415
+    from depthwise.sources.opening import open  # noqa: PLC0415
+    from depthwise.sources.source import TorchSource  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
-    net, shapes = open_network(network, options, weights, parse_shapes(shape))
-    if len(shapes) != 1:
-        raise ValueError(f"--shape: {network} is compared on one input, {len(shapes)} given")
-    return Question(network, options, weights or "", net, *shapes)
+    source = open(network, *parse_shapes(shape), settings=options, weights=weights)
+    if len(source.shapes) != 1:
+        count = len(source.shapes)
+        raise ValueError(f"--shape: {network} is compared on one input, {count} given")
+    if not isinstance(source, TorchSource):
+        raise ValueError(
+            f"{network}: runtimes are compared on networks of PyTorch, from which each gets its own"
+            " form: give a module or a .pt2 file"
+        )
+    return Question(network, options, weights or "", source.net, *source.shapes)
 
 
 def _profile(questions: "list[Question]", as_json: bool) -> None:
     from depthwise.bench.layers import agreed, profile  # noqa: PLC0415
     from depthwise.bench.tables import layers_table  # noqa: PLC0415
-    from depthwise.compiler import pipeline  # noqa: PLC0415
-    from depthwise.compiler.plan import make_plan  # noqa: PLC0415
-    from depthwise.graph import capture  # noqa: PLC0415
+    from depthwise.compiler.pipeline import choose_plan, rewrite  # noqa: PLC0415
     from depthwise.hardware import find  # noqa: PLC0415
-    from depthwise.runtime.target import find_target  # noqa: PLC0415
+    from depthwise.sources.source import torch_source  # noqa: PLC0415
 
     rows = []
     for question in questions:
         with waiting(f"timing the layers of {question.network}"):
-            program = pipeline.open_program(question.net, (question.shape,))
-            plan = make_plan(pipeline.rewrite(capture(program)), find_target("native"))
+            plan = choose_plan(rewrite(torch_source(question.net, [question.shape]).graph))
             found, here = profile(plan), find()
             if here:
                 found, here = agreed(found, here)

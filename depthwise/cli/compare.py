@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.options import NETWORK_HELP, AsJson, Shapes
 from depthwise.cli.screen import screen, waiting
-from depthwise.cli.source import describe, parse_settings, parse_shapes
 
 
 def compare(
@@ -27,11 +27,13 @@ def compare(
     with waiting(f"counting {first} and {second}"):
         from depthwise.analysis import cost as count  # noqa: PLC0415
         from depthwise.analysis.tables import compare_table  # noqa: PLC0415
+        from depthwise.sources.opening import describe  # noqa: PLC0415
 
         costs = []
         for spec, settings in ((first, first_settings), (second, second_settings)):
-            net, usual = describe(spec, parse_settings(settings))
-            costs.append(replace(count(net, *(parse_shapes(shape) or (usual,))), network=spec))
+            asked = parse_settings(settings)
+            source = describe(spec, *parse_shapes(shape), settings=asked)
+            costs.append(replace(count(source), network=spec))
     if as_json:
         print(json.dumps({"first": costs[0].to_dict(), "second": costs[1].to_dict()}, indent=2))
     else:

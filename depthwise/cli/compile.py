@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.text import Text
 
+from depthwise.cli.arguments import default_directory, parse_settings, parse_shapes
 from depthwise.cli.files import writing
 from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
@@ -23,7 +24,6 @@ from depthwise.cli.options import (
     Weights,
 )
 from depthwise.cli.screen import screen, waiting
-from depthwise.cli.source import default_directory, open_network, parse_settings, parse_shapes
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_line
 
@@ -52,20 +52,22 @@ def compile(
 ) -> None:
     """Compile a network to C and a shared library, and verify it against PyTorch."""
     with waiting(f"compiling {network} for {target}"):
-        from depthwise.compiler import pipeline  # noqa: PLC0415
+        from depthwise.compiler.pipeline import compile_source, show_stage  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
+        from depthwise.sources.opening import open  # noqa: PLC0415
 
         options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
         directory = out or default_directory(network, options.chosen.name)
         if not show:
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
-        net, shapes = open_network(network, parse_settings(settings), weights, parse_shapes(shape))
+        shapes, asked = parse_shapes(shape), parse_settings(settings)
+        source = open(network, *shapes, settings=asked, weights=weights)
         if show:
-            made = pipeline.show_stage(net, shapes, show, options)
+            made = show_stage(source.graph, show, options)
         else:
-            names = find_labels(labels, weights, None, net, shapes)
-            made = pipeline.compile_network(net, shapes, options, labels=names)
+            names = find_labels(labels, weights, None, source)
+            made = compile_source(source, options, labels=names)
     if isinstance(made, str):
         print(made)
         return

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
 from depthwise.cli.screen import screen, waiting
-from depthwise.cli.source import describe, parse_settings, parse_shapes, resolve
 
 if TYPE_CHECKING:
     from depthwise.hardware import Machine
@@ -43,12 +43,12 @@ def cost(
         from depthwise.analysis import cost_of_graph, explain  # noqa: PLC0415
         from depthwise.analysis.explain import explanation_table  # noqa: PLC0415
         from depthwise.analysis.tables import cost_table  # noqa: PLC0415
-        from depthwise.graph import trace  # noqa: PLC0415
+        from depthwise.sources.opening import describe, open  # noqa: PLC0415
 
         here = _find_machine() if timed else None
-        find = resolve if timed else describe  # a plan packs weights, so that there must be some
-        net, usual = find(network, parse_settings(settings))
-        graph = trace(net, *(parse_shapes(shape) or (usual,)))
+        find = open if timed else describe  # a plan packs weights, so that there must be some
+        shapes, asked = parse_shapes(shape), parse_settings(settings)
+        graph = find(network, *shapes, settings=asked).traced
         found = cost_of_graph(graph, network)
         if here:
             from depthwise.latency.predict import with_latency  # noqa: PLC0415

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from depthwise.cli.arguments import check_elements, parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes
 from depthwise.cli.screen import waiting
-from depthwise.cli.source import check_elements, describe, parse_settings, parse_shapes
 from depthwise.escaping import in_file_name, in_line
 
 OF_CONV = "For `draw conv`: "
@@ -82,11 +82,10 @@ def _path(out: Path | None, spec: str) -> Path:
 
 
 def _draw_network(spec: str, options: dict[str, str], shapes: tuple[tuple[int, ...], ...]) -> str:
-    from depthwise.graph import trace  # noqa: PLC0415
     from depthwise.report.network_picture import network_picture  # noqa: PLC0415
+    from depthwise.sources.opening import describe  # noqa: PLC0415
 
-    net, usual = describe(spec, options)
-    return network_picture(trace(net, *(shapes or (usual,))), spec)
+    return network_picture(describe(spec, *shapes, settings=options).traced, spec)
 
 
 def _draw_conv(
@@ -94,19 +93,20 @@ def _draw_conv(
     at: str | None,
 ) -> str:  # fmt: skip
     from depthwise.families.single import CONVOLUTIONS  # noqa: PLC0415
-    from depthwise.graph import trace  # noqa: PLC0415
     from depthwise.report.conv_picture import conv_picture  # noqa: PLC0415
+    from depthwise.sources.opening import describe  # noqa: PLC0415
 
     kind = spec.removeprefix("conv:")
-    net, usual = describe(spec, options)
+    source = describe(spec, *shapes, settings=options)
     if size and shapes:
         raise ValueError("--size and --shape both say how large the image is: leave one out")
     if size:
-        usual = (*usual[:2], size, size)
-        check_elements(f"--size {size}", usual)
+        square = (*source.shapes[0][:2], size, size)
+        check_elements(f"--size {size}", square)
+        source = source.at([square])
     title = f"{kind.replace('_', ' ').capitalize()} convolution"
     about = CONVOLUTIONS.find(kind).summary.replace("`", "")
-    return conv_picture(trace(net, *(shapes or (usual,))), title, about, _parse_place(at))
+    return conv_picture(source.traced, title, about, _parse_place(at))
 
 
 def _parse_place(text: str | None) -> tuple[int, int] | None:

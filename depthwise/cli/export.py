@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Weights
 from depthwise.cli.screen import screen, waiting
-from depthwise.cli.source import open_network, parse_settings, parse_shapes
 from depthwise.escaping import in_file_name, in_line
 
 FORMATS = {".onnx": "ONNX", ".safetensors": "a saved graph"}
@@ -38,10 +38,10 @@ def export(
     with waiting(f"exporting {network}"):
         from depthwise.graph import save_graph  # noqa: PLC0415
         from depthwise.graph.exporters.onnx import export_onnx  # noqa: PLC0415
-        from depthwise.graph.frontends.any import as_graph  # noqa: PLC0415
+        from depthwise.sources.opening import open  # noqa: PLC0415
 
-        net, shapes = open_network(network, parse_settings(settings), weights, parse_shapes(shape))
-        graph = as_graph(net, *shapes)
+        shapes, asked = parse_shapes(shape), parse_settings(settings)
+        graph = open(network, *shapes, settings=asked, weights=weights).graph
         with writing("--out", path):
             if path.suffix == ".onnx":
                 export_onnx(graph, path)

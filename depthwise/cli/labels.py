@@ -8,7 +8,7 @@ import typer
 from depthwise.cli.screen import say
 
 if TYPE_CHECKING:
-    from depthwise.cli.source import Net, Shape
+    from depthwise.sources.source import Source
 
 LabelFile = Annotated[
     Path | None,
@@ -21,9 +21,8 @@ LabelFile = Annotated[
 
 
 def find_labels(
-    file: Path | None, weights: str | None, folder: Path | None, net: "Net",
-    shapes: "tuple[Shape, ...]",
-) -> tuple[str, ...]:  # fmt: skip
+    file: Path | None, weights: str | None, folder: Path | None, source: "Source"
+) -> tuple[str, ...]:
     """Return the names of a network's classes, () where none were given.
 
     From `file`, which must fit; else from the checkpoint or the folders in a folder of images,
@@ -38,9 +37,9 @@ def find_labels(
 
     if file:
         labels = read_label_file(file)
-        check_labels(labels, _output_shapes(net, shapes), f"--labels {file}")
+        check_labels(labels, source.output_shapes, f"--labels {file}")
         return labels
-    fits = [shape[-1] for shape in _output_shapes(net, shapes)] if weights or folder else []
+    fits = [shape[-1] for shape in source.output_shapes] if weights or folder else []
     if weights and weights != "imagenet" and (labels := labels_of_checkpoint(Path(weights))):
         if [len(labels)] == fits:
             return labels
@@ -49,15 +48,3 @@ def find_labels(
         say(f"classes are named as the folders in {folder} are")
         return labels
     return ()
-
-
-def _output_shapes(net: "Net", shapes: "tuple[Shape, ...]") -> list[tuple[int, ...]]:
-    """Return the shapes of what a network returns, having run it once."""
-    import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
-    from torch.utils._pytree import tree_leaves  # noqa: PLC0415
-
-    module = net if isinstance(net, nn.Module) else net.module(check_guards=False)
-    with torch.inference_mode():
-        outputs = tree_leaves(module(*(torch.zeros(shape) for shape in shapes)))
-    return [tuple(value.shape) for value in outputs if isinstance(value, torch.Tensor)]

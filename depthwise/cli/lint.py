@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
 from depthwise.cli.screen import screen, waiting
-from depthwise.cli.source import describe, parse_settings, parse_shapes
 
 FINDINGS = 1
 
@@ -26,9 +26,10 @@ def lint(
     with waiting(f"looking at {network}"):
         from depthwise.analysis import lint as find  # noqa: PLC0415
         from depthwise.analysis.finding import lint_table  # noqa: PLC0415
+        from depthwise.sources.opening import describe  # noqa: PLC0415
 
-        net, usual = describe(network, parse_settings(settings))
-        findings = find(net, *(parse_shapes(shape) or (usual,)), object_size=object_size)
+        shapes, asked = parse_shapes(shape), parse_settings(settings)
+        findings = find(describe(network, *shapes, settings=asked), object_size=object_size)
     if as_json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:

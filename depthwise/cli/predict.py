@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import NETWORK, NETWORK_HELP, WEIGHTS, AsJson, Settings, Shapes, Weights
 from depthwise.cli.screen import name_left_out, say, screen, waiting
-from depthwise.cli.source import is_untrained, open_network, parse_settings, parse_shapes
 from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from depthwise.cli.source import Net, Shape
+    from depthwise.graph import Shape
     from depthwise.runtime.library import Library
     from depthwise.runtime.manifest import PreparationRecord
+    from depthwise.sources.source import Source
     from depthwise.weights import Preprocessing
     from depthwise.weights.classes import Guess
 
@@ -58,9 +59,8 @@ def predict(
         else:
             options, shapes = parse_settings(settings), parse_shapes(shape)
             source = _open(network, options, weights, shapes)
-            prepare, guess = _network(
-                *source, weights or network, find_labels(labels, weights, folder, *source)
-            )
+            names = find_labels(labels, weights, folder, source)
+            prepare, guess = _network(source, weights or network, names)
         guesses, broken = {}, []
         for photo, pixels in prepare.apply_each(found):
             if isinstance(pixels, ValueError):
@@ -89,40 +89,33 @@ def _find_images(places: list[Path]) -> list[Path]:
 
 def _open(
     network: str, options: dict[str, str], weights: str | None, shapes: "tuple[Shape, ...]"
-) -> "tuple[Net, tuple[Shape, ...]]":
-    """Return the network and its shapes; ours come with their ImageNet weights."""
+) -> "Source":
+    """Return the network; ours come with their ImageNet weights."""
+    from depthwise.sources.opening import open  # noqa: PLC0415
+    from depthwise.sources.spec import is_untrained  # noqa: PLC0415
+
     if not weights and is_untrained(network, options, None) and ":" not in network:
         weights = WEIGHTS
     if is_untrained(network, options, weights):
         raise ValueError(f"{network} has random weights, which name nothing: give --weights")
-    return open_network(network, options, weights, shapes)
+    return open(network, *shapes, settings=options, weights=weights)
 
 
 def _network(
-    net: "Net", shapes: "tuple[Shape, ...]", source: str, labels: tuple[str, ...]
+    source: "Source", name: str, labels: tuple[str, ...]
 ) -> "tuple[Preprocessing, Guesser]":
-    """Return what guesses with PyTorch, and how photographs are prepared for it.
+    """Return what guesses with the network itself, and how photographs are prepared for it.
 
     Raises ValueError where the network is no classifier.
     """
-    import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
-
-    from depthwise.graph.frontends.torch.exported import as_module  # noqa: PLC0415
-    from depthwise.weights import find_pretrained  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, class_names  # noqa: PLC0415
 
-    module = net if isinstance(net, nn.Module) else as_module(net)
-    with torch.inference_mode():
-        scores = module(*(torch.zeros(shape) for shape in shapes))
-    outputs = [tuple(scores.shape)] if isinstance(scores, torch.Tensor) else []
-    side = _check_classifier(source, shapes, outputs)
-    pretrained = find_pretrained(net)
-    prepare = pretrained.preprocessing.for_side(side) if pretrained else _assume(source, side)
+    side = _check_classifier(name, source.shapes, source.output_shapes)
+    pretrained = source.pretrained
+    prepare = pretrained.preprocessing.for_side(side) if pretrained else _assume(name, side)
 
     def guess(pixels: "Tensor") -> "list[Guess]":
-        with torch.inference_mode():
-            scores = module(pixels)[0].numpy()
+        scores = source.run([pixels.numpy()])[0][0]
         return best_classes(scores, labels or class_names(pretrained, len(scores)))
 
     return prepare, guess

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthwise.cli.arguments import default_directory, parse_settings, parse_shapes
 from depthwise.cli.files import writing
 from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
@@ -30,20 +31,13 @@ from depthwise.cli.options import (
     Weights,
 )
 from depthwise.cli.screen import name_left_out, say, screen, waiting
-from depthwise.cli.source import (
-    default_directory,
-    is_untrained,
-    open_network,
-    parse_settings,
-    parse_shapes,
-)
 from depthwise.cli.stopping import Stopped
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
     from depthwise.report.record import Report
-    from depthwise.shipping import Network, Request, Stage
+    from depthwise.shipping import CurrentNetwork, Request, Stage
 
 
 def ship(
@@ -125,28 +119,27 @@ def _options_that_differ(build: CompileOptions) -> list[tuple[str, object]]:
 def _open(
     network: str, options: dict[str, str], weights: str | None, shape: list[str] | None,
     labels: Path | None, images: Path | None,
-) -> "Network":  # fmt: skip
+) -> "CurrentNetwork":  # fmt: skip
     """Return the network with its weights, and the names of its classes where there are any."""
     import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
 
     from depthwise.bench.exported_model import settle  # noqa: PLC0415
-    from depthwise.graph import capture  # noqa: PLC0415
-    from depthwise.shipping import Network  # noqa: PLC0415
+    from depthwise.shipping import CurrentNetwork  # noqa: PLC0415
+    from depthwise.sources.opening import open  # noqa: PLC0415
+    from depthwise.sources.source import TorchSource  # noqa: PLC0415
+    from depthwise.sources.spec import is_untrained  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
-    net, shapes = open_network(network, options, weights, parse_shapes(shape))
+    opened = open(network, *parse_shapes(shape), settings=options, weights=weights)
     untrained = is_untrained(network, options, weights)
-    if not isinstance(net, nn.Module):
-        shapes = tuple(type.shape for type in capture(net).inputs.values())
-    elif untrained and len(shapes) == 1:
-        settle(net, shapes[0])
-    names = find_labels(labels, weights, images, net, shapes)
-    return Network(net, shapes, untrained, names)
+    module = opened.exported if isinstance(opened, TorchSource) else None
+    if untrained and module and len(opened.shapes) == 1:
+        settle(module, opened.shapes[0])
+    return CurrentNetwork(opened, untrained, find_labels(labels, weights, images, opened))
 
 
 def _find_images(
-    folder: Path | None, name: str, network: "Network"
+    folder: Path | None, name: str, network: "CurrentNetwork"
 ) -> tuple[tuple[Path, ...], int]:
     """Return the images to verify with and to classify, and how many more there are."""
     from depthwise.shipping.request import find_images  # noqa: PLC0415
@@ -154,14 +147,14 @@ def _find_images(
 
     if network.side is None:
         if folder:
-            taken = " and ".join("x".join(map(str, shape)) for shape in network.shapes)
+            taken = " and ".join("x".join(map(str, shape)) for shape in network.source.shapes)
             raise ValueError(f"--images {folder}: {name} takes {taken}, and no photograph")
         return (), 0
     return find_images(folder) if folder else (PHOTOGRAPHS, 0)
 
 
 def _sort_out(
-    found: tuple[Path, ...], network: "Network"
+    found: tuple[Path, ...], network: "CurrentNetwork"
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Return the images that can be read, and why each other one cannot; say so on the screen."""
     if network.preprocessing is None:
@@ -173,7 +166,7 @@ def _sort_out(
     return usable, broken
 
 
-def _run(request: "Request", network: "Network") -> "Report":
+def _run(request: "Request", network: "CurrentNetwork") -> "Report":
     from depthwise.shipping import STAGES, ship  # noqa: PLC0415
 
     with waiting("shipping", total=len(STAGES)) as display:

@@ -1,6 +1,6 @@
 """From a plan to the artifact of a library: its C, compiled, its weights and its manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from depthwise.runtime.manifest import (
     TensorRecord,
 )
 from depthwise.runtime.target import thread_flags
+from depthwise.sources.source import Source
 
 UNITS = 4  # translation units that are compiled at once
 
@@ -42,6 +43,16 @@ class About:
     name: str = ""
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, Any] | None = None
+
+
+def describe_source(source: Source, labels: Sequence[str] = ()) -> About:
+    """Return what a source and its user say: `labels`, else the names that its weights record."""
+    pretrained = source.pretrained
+    return About(
+        source.name,
+        tuple(labels) or (pretrained.class_names if pretrained else ()),
+        pretrained.preprocessing.model_dump(mode="json") if pretrained else None,
+    )
 
 
 def assemble(

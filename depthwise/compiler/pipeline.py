@@ -7,14 +7,12 @@ import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from depthwise.analysis import cost_of_graph, network_name
-from depthwise.compiler.assemble import UNITS, About, assemble
+from depthwise.analysis import cost_of_graph
+from depthwise.compiler.assemble import UNITS, About, assemble, describe_source
 from depthwise.compiler.autotune.tune_algorithms import fastest_algorithms
 from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
@@ -36,6 +34,7 @@ from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
 from depthwise.compiler.verification.oracle import check_plan as check_steps
 from depthwise.compiler.verification.references import Reference
+from depthwise.compiler.verification.references.choose import reference_of
 from depthwise.compiler.verification.trace import Trace, without_sources
 from depthwise.compiler.verification.verify import verify
 from depthwise.errors import Unsupported
@@ -44,12 +43,11 @@ from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library
 from depthwise.runtime.manifest import PlanCheck, Verification
+from depthwise.sources.opening import open
+from depthwise.sources.source import Source
 
 if TYPE_CHECKING:
-    from torch import nn
-    from torch.export import ExportedProgram
-
-    Network = nn.Module | ExportedProgram | str | PathLike[str]
+    from depthwise.sources.opening import Network
 
 DEFAULT, NAMELESS = CompileOptions(), About()
 
@@ -64,13 +62,13 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
 ) -> Library:  # fmt: skip
     """Compile a network, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
-    The library is verified against PyTorch where this machine can run it.
+    Where this machine can run the library, it is verified: against PyTorch if the network came from
+    there, else against an interpreter of its graph.
 
     Args:
-        net: A module, an ExportedProgram or the path of a .pt2 file; the last two bring their own
-            shapes.
-        shapes: One for each input of a module.
-        target: See `CompileOptions`, as for all options down to `check_plan`.
+        net: A module, an ExportedProgram, a graph, or whatever `dw.open` takes or returns.
+        shapes: One for each input; left out where the network brings its own.
+        target: The CPU to compile for; this and all down to `check_plan` are `CompileOptions`.
         threads: How many threads share each call.
         optimize: "speed", or "memory" for the smallest arena.
         tune: Measure a few ways to compute each layer on this machine, and take the fastest.
@@ -87,33 +85,17 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         BuildError: The C compiler is missing or fails.
     """
     options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
-    return compile_network(net, shapes, options, samples, preparation, labels)
-
-
-def compile_network(
-    net: "Network", shapes: Sequence[Shape], options: CompileOptions = DEFAULT,
-    samples: Sequence[Any] = (), preparation: Preparation | None = None,
-    labels: Sequence[str] = (),
-) -> Library:  # fmt: skip
-    """Compile a network as `compile` does, with its options in one value."""
-    from torch import nn  # noqa: PLC0415
-
-    from depthwise.compiler.verification.references.pytorch import (  # noqa: PLC0415
-        PyTorchReference,
-    )
-    from depthwise.graph import capture  # noqa: PLC0415
-    from depthwise.weights import find_pretrained  # noqa: PLC0415
-
     check_inputs(shapes)
-    program = open_program(net, shapes)
-    graph = capture(program)
-    pretrained = find_pretrained(net)
-    about = About(
-        network_name(net), tuple(labels),
-        pretrained.preprocessing.model_dump(mode="json") if pretrained else None,
-    )  # fmt: skip
-    reference = PyTorchReference(program, graph, net if isinstance(net, nn.Module) else None)
-    return compile_graph(graph, reference, options, about, samples, preparation)
+    return compile_source(open(net, *shapes), options, samples, preparation, labels)
+
+
+def compile_source(
+    source: Source, options: CompileOptions = DEFAULT, samples: Sequence[Any] = (),
+    preparation: Preparation | None = None, labels: Sequence[str] = (),
+) -> Library:  # fmt: skip
+    """Compile a network that was opened, as `compile` does."""
+    about = describe_source(source, labels)
+    return compile_graph(source.graph, reference_of(source), options, about, samples, preparation)
 
 
 def compile_graph(
@@ -168,7 +150,7 @@ def rewrite(graph: Graph, preparation: Preparation | None = None) -> Graph:
     return check(fold_input(graph, preparation)) if preparation else graph
 
 
-def choose_plan(graph: Graph, options: CompileOptions) -> Plan:
+def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
     """Return the plan of a rewritten graph: the default, or the one whose parts were timed.
 
     Threads share what is the fastest on one.
@@ -201,29 +183,10 @@ def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
     return [np.ascontiguousarray(part, dtype) for part in parts]
 
 
-def show_stage(
-    net: "Network", shapes: Sequence[Shape], stage: Stage, options: CompileOptions = DEFAULT
-) -> str:
-    """Return the rewritten graph, the plan or the C of a network as text; no library is made."""
-    from depthwise.graph import capture  # noqa: PLC0415
-
-    graph = rewrite(capture(open_program(net, shapes)))
+def show_stage(graph: Graph, stage: Stage, options: CompileOptions = DEFAULT) -> str:
+    """Return the rewritten graph, the plan or the C of a graph as text; no library is made."""
+    graph = rewrite(graph)
     if stage == "graph":
         return show(graph)
     plan = choose_plan(graph, options)
     return show_plan(plan) if stage == "plan" else emit(plan)
-
-
-def open_program(net: "Network", shapes: Sequence[Shape]) -> "ExportedProgram":
-    """Return the exported program of a module, of a .pt2 file, or itself."""
-    from torch import nn  # noqa: PLC0415
-    from torch.export import ExportedProgram  # noqa: PLC0415
-
-    from depthwise.graph import export  # noqa: PLC0415
-    from depthwise.graph.frontends.torch.pt2 import load_program  # noqa: PLC0415
-
-    if isinstance(net, nn.Module):
-        return export(net, shapes)
-    if isinstance(net, ExportedProgram):
-        return net
-    return load_program(Path(net))

@@ -2,29 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from torch import nn
-from torch.export import ExportedProgram
-
-from depthwise.analysis import Cost, Layer, cost_of_graph, network_name
+from depthwise.analysis import Cost, Layer, cost_of_graph
 from depthwise.analysis import cost as count_cost
 from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.graph import Graph, Shape, supported, trace
+from depthwise.graph import Graph, Shape, supported
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of
 from depthwise.latency.fingerprint import is_current
 from depthwise.runtime.target import find_target
+from depthwise.sources.opening import open
+
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
 
 
-def cost(net: nn.Module | ExportedProgram, *shapes: Shape, machine: Machine | None = None) -> Cost:
+def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost:
     """Count a network's operations, parameters and memory, and predict its latency.
 
     Args:
-        net: The network, counted in evaluation mode and not changed. Without a machine it may be on
-            the meta device, and operators that we do not know are listed in `not_counted`.
-        *shapes: A shape for each input, (N, C, H, W) for images.
+        net: Whatever `dw.open` takes; a module is counted in evaluation mode and not changed.
+            Without a machine it may be on the meta device, and operators that we do not know are
+            listed in `not_counted`.
+        shapes: A shape for each input, (N, C, H, W) for images; left out, a network's usual ones.
         machine: A machine whose kernels were timed. With one, every layer and the whole also have
             the milliseconds that our compiled library will take there, on one thread.
 
@@ -38,8 +41,8 @@ def cost(net: nn.Module | ExportedProgram, *shapes: Shape, machine: Machine | No
     """
     if machine is None:
         return count_cost(net, *shapes)
-    graph = trace(net, *shapes)
-    return with_latency(cost_of_graph(graph, network_name(net)), graph, machine)
+    source = open(net, *shapes)
+    return with_latency(cost_of_graph(source.traced, source.name), source.traced, machine)
 
 
 def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:

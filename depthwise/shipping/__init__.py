@@ -5,8 +5,8 @@ classifying, comparing, profiling, baseline) - state (what is cached between run
 order) - summary (the outcome on the screen).
 """
 
-from depthwise.shipping.network import Network
+from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.pipeline import STAGES, Stage, ship
 from depthwise.shipping.request import Request
 
-__all__ = ["STAGES", "Network", "Request", "Stage", "ship"]
+__all__ = ["STAGES", "CurrentNetwork", "Request", "Stage", "ship"]

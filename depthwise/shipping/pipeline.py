@@ -26,7 +26,7 @@ from depthwise.report.record import (
     TimedRecord,
 )
 from depthwise.runtime.artifact import add_report
-from depthwise.shipping.network import Network
+from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
 from depthwise.shipping.stages.baseline import time_baseline
 from depthwise.shipping.stages.building import build_library, is_saved
@@ -36,10 +36,10 @@ from depthwise.shipping.stages.counting import count_costs
 from depthwise.shipping.stages.profiling import profile_library
 from depthwise.shipping.state import cache_stage, hash_files, make_key, read_stage
 
-Run = Callable[[Request, Network, Report], tuple[StageRecord, Network]]
+Run = Callable[[Request, CurrentNetwork, Report], tuple[StageRecord, CurrentNetwork]]
 
 
-def _nothing(_request: Request, _network: Network) -> list[Any]:
+def _nothing(_request: Request, _network: CurrentNetwork) -> list[Any]:
     return []
 
 
@@ -52,7 +52,7 @@ def _was_undisturbed(_request: Request, found: TimedRecord) -> bool:
     return not found.disturbed
 
 
-def _unchanged(_request: Request, network: Network, _found: Any) -> Network:
+def _unchanged(_request: Request, network: CurrentNetwork, _found: Any) -> CurrentNetwork:
     return network
 
 
@@ -75,9 +75,9 @@ class Stage(NamedTuple):
     kind: type[StageRecord]
     doing: str
     run: Run
-    inputs: Callable[[Request, Network], list[Any]] = _nothing
+    inputs: Callable[[Request, CurrentNetwork], list[Any]] = _nothing
     is_current: Callable[[Request, Any], bool] = _always
-    restore: Callable[[Request, Network, Any], Network | None] = _unchanged
+    restore: Callable[[Request, CurrentNetwork, Any], CurrentNetwork | None] = _unchanged
 
     @property
     def name(self) -> str:
@@ -119,7 +119,7 @@ STAGES = (
 
 
 def ship(
-    request: Request, network: Network, on_stage: OnStage = lambda _stage, _cached: None
+    request: Request, network: CurrentNetwork, on_stage: OnStage = lambda _stage, _cached: None
 ) -> Report:
     """Take a network through all stages, write the report beside the library, and return it.
 
@@ -140,7 +140,7 @@ def ship(
 
 
 def run_stages(
-    request: Request, network: Network, on_stage: OnStage = lambda _stage, _cached: None
+    request: Request, network: CurrentNetwork, on_stage: OnStage = lambda _stage, _cached: None
 ) -> Report:
     """Return what every stage found; one that was finished under the same key is not run again.
 
@@ -164,8 +164,8 @@ def run_stages(
 
 
 def _find_cached(
-    stage: Stage, request: Request, network: Network, key: str
-) -> tuple[StageRecord, Network] | None:
+    stage: Stage, request: Request, network: CurrentNetwork, key: str
+) -> tuple[StageRecord, CurrentNetwork] | None:
     """Return what a stage found and handed on in an earlier run; None where it has to run."""
     cached = read_stage(request.directory, key, stage.kind)
     if cached is None or not stage.is_current(request, cached[0]):
@@ -175,12 +175,12 @@ def _find_cached(
     return (record, restored) if restored and restored.digest == digest else None
 
 
-def start_report(request: Request, network: Network) -> Report:
+def start_report(request: Request, network: CurrentNetwork) -> Report:
     """Return a report that holds only the request and the machine."""
     record = RequestRecord(
         network=in_line(request.name), weights=in_line(request.weights),
         settings={name: in_line(value) for name, value in request.settings.items()},
-        untrained=network.untrained, input_shapes=network.shapes,
+        untrained=network.untrained, input_shapes=network.source.shapes,
         images=tuple(in_line(path.name) for path in request.images),
         images_left_out=request.left_out, target=request.build.chosen.name,
         threads=request.build.threads, optimize=request.build.optimize,

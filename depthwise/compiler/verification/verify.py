@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.verification.capacity import return_free_memory
 from depthwise.compiler.verification.difference import Difference, largest_error, relative_error
 from depthwise.compiler.verification.references import NOISE, Arrays, Reference
 from depthwise.compiler.verification.trace import Look, Piece
 from depthwise.errors import CannotRun, Mismatch, Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph import Shape
+from depthwise.memory import return_free_memory
 from depthwise.runtime.manifest import LayerError, Verification
 
 TOLERANCE = 1e-4  # of the largest element

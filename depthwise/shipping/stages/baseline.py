@@ -7,21 +7,23 @@ import torch
 
 from depthwise.bench.exported_model import direct_library
 from depthwise.bench.worker import time_runs
-from depthwise.compiler.pipeline import open_program
 from depthwise.families.registry import construct
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
 from depthwise.report.record import Baseline, BaselineTimes, CostSummary, Report
 from depthwise.runtime.library import Library, load
-from depthwise.shipping.network import Network
+from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
 from depthwise.shipping.stages import counting
+from depthwise.sources.source import torch_source
 
 TURN = 0.2  # seconds of runs that each of the two gets in a round
 FEWEST, MOST = 3, 200  # runs in a turn
 
 
-def time_baseline(request: Request, network: Network, report: Report) -> tuple[Baseline, Network]:
+def time_baseline(
+    request: Request, network: CurrentNetwork, report: Report
+) -> tuple[Baseline, CurrentNetwork]:
     """Time the library and ResNet-50 in rounds, on images of the same size.
 
     ResNet-50 has random weights and direct convolutions alone: it does the multiply-adds that are
@@ -47,7 +49,7 @@ def _build_baseline(side: int, request: Request) -> Library:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         net = construct(counting.BASELINE).eval()
-    program = open_program(net, ((1, 3, side, side),))
+    program = torch_source(net, [(1, 3, side, side)]).program
     return direct_library(program, request.build.chosen, request.build.threads)
 
 

@@ -1,20 +1,22 @@
 """Compile: the library, verified on random inputs and on the images, and saved."""
 
-from depthwise.compiler.pipeline import compile_network
+from depthwise.compiler.pipeline import compile_source
 from depthwise.report.record import Compilation, Report
 from depthwise.runtime.artifact import SHARED, SOURCE, read_artefact
-from depthwise.shipping.network import Network
+from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
 
 
-def build_library(request: Request, network: Network, _: Report) -> tuple[Compilation, Network]:
+def build_library(
+    request: Request, network: CurrentNetwork, _: Report
+) -> tuple[Compilation, CurrentNetwork]:
     """Compile the network, verify it against PyTorch and save it to the request's directory.
 
     Raises Unsupported, Mismatch or BuildError as `dw.compile` does.
     """
     build, prepare = request.build, network.preprocessing
     samples = [prepare.apply(image) for image in request.images] if prepare else ()
-    library = compile_network(network.net, network.shapes, build, samples, labels=network.labels)
+    library = compile_source(network.source, build, samples, labels=network.labels)
     library.save(request.directory)
     check = library.manifest.verification
     compilation = Compilation(

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from depthwise.compiler.verification.difference import relative_error
 from depthwise.escaping import counted, in_line
-from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.progress import track
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Predictions, Report
 from depthwise.runtime.library import Library, load
-from depthwise.shipping.network import Network
+from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
+from depthwise.sources.source import TorchSource
 from depthwise.weights import Preprocessing
 from depthwise.weights.classes import best_classes, class_names
 
@@ -32,7 +30,9 @@ LARGEST = 56  # pixels of a channel in the page
 GAP = 2  # pixels between channels
 
 
-def classify_images(request: Request, network: Network, _: Report) -> tuple[Predictions, Network]:
+def classify_images(
+    request: Request, network: CurrentNetwork, _: Report
+) -> tuple[Predictions, CurrentNetwork]:
     """Run the saved library on the images, name what is in them, and keep feature maps."""
     prepare, chosen = network.preprocessing, request.build.chosen
     if prepare is None or not request.images:
@@ -59,10 +59,10 @@ def _without_images(reason: str) -> Predictions:
     return Predictions(images=(), features=(), remarks=(reason,))
 
 
-def _remarks(request: Request, network: Network) -> Iterator[str]:
+def _remarks(request: Request, network: CurrentNetwork) -> Iterator[str]:
     if network.untrained:
         yield "The weights are random: what the network would take the photographs for is not said."
-    elif network.pretrained is None:
+    elif network.source.pretrained is None:
         nor = "" if network.labels else ", nor the names of their classes"
         yield (
             f"The weights do not record how photographs are prepared{nor}: ImageNet's usual way is "
@@ -72,20 +72,19 @@ def _remarks(request: Request, network: Network) -> Iterator[str]:
         yield f"Of the folder's images {request.left_out} more were left out."
     for reason in request.broken:
         yield f"Left out: {reason}."
-    if isinstance(network.net, ExportedProgram):
-        yield "An exported program has no modules to watch: there are no feature maps."
+    if _module(network) is None:
+        yield "An exported network has no modules to watch: there are no feature maps."
 
 
 def _classify(
-    network: Network, library: Library, path: Path, prepare: Preprocessing
+    network: CurrentNetwork, library: Library, path: Path, prepare: Preprocessing
 ) -> ImageRecord:
     pixels = prepare.apply(path)
-    found, expected = library(pixels.numpy()), _call(network, pixels)
-    scores = _flat(found)
-    error = max(relative_error(y, e) for y, e in zip(scores, _flat(expected), strict=True))
+    scores, expected = _flat(library(pixels.numpy())), network.source.run([pixels.numpy()])
+    error = max(relative_error(y, e) for y, e in zip(scores, expected, strict=True))
     guesses: list[tuple[str, float]] = []
     if not network.untrained and [y.ndim for y in scores] == [2] and scores[0].shape[1] > 1:
-        names = network.labels or class_names(network.pretrained, scores[0].shape[1])
+        names = network.labels or class_names(network.source.pretrained, scores[0].shape[1])
         guesses = best_classes(scores[0][0], names)[:TOP]
     return ImageRecord(
         file=in_line(path.name), picture=_photograph(pixels, prepare), error=error,
@@ -93,11 +92,10 @@ def _classify(
     )  # fmt: skip
 
 
-def _call(network: Network, pixels: Tensor) -> Any:
-    net = network.net
-    module = net if isinstance(net, nn.Module) else as_module(net)
-    with torch.inference_mode():
-        return module(pixels)
+def _module(network: CurrentNetwork) -> nn.Module | None:
+    """Return the module that the network is; None where it was exported, or came as a graph."""
+    source = network.source
+    return source.exported if isinstance(source, TorchSource) else None
 
 
 def _flat(result: Any) -> list[np.ndarray]:
@@ -106,12 +104,15 @@ def _flat(result: Any) -> list[np.ndarray]:
     return [np.asarray(y) for y in (values if isinstance(values, tuple | list) else (values,))]
 
 
-def _features(network: Network, path: Path, prepare: Preprocessing) -> Iterator[FeatureRecord]:
+def _features(
+    network: CurrentNetwork, path: Path, prepare: Preprocessing
+) -> Iterator[FeatureRecord]:
     """Yield the first channels of the last layer of each plane size, as PyTorch computes them."""
-    if not isinstance(network.net, nn.Module):
+    module = _module(network)
+    if module is None:
         return
-    with _watching(network.net) as seen:
-        _call(network, prepare.apply(path))
+    with _watching(module) as seen:
+        network.source.run([prepare.apply(path).numpy()])
     by_size = {y.shape[1:]: (name, y) for name, y in seen.items()}  # the last of a size stays
     sizes = sorted(by_size, reverse=True)
     for size in [sizes[i] for i in sorted({*np.linspace(0, len(sizes) - 1, MAPS).astype(int)})]:

@@ -8,22 +8,23 @@ from depthwise.bench.record import NetworkRecord, RuntimeRecord
 from depthwise.bench.rounds import compare as take_turns
 from depthwise.report.record import Comparison, Compilation, Report, RuntimeLine
 from depthwise.runtime.library import load
-from depthwise.shipping.network import Network
+from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
+from depthwise.sources.source import Source, TorchSource
 
 SLOW = ("torch.compile",)  # to open: minutes; `depthwise bench` has it
 
 
 def compare_runtimes(
-    request: Request, network: Network, report: Report
-) -> tuple[Comparison, Network]:
+    request: Request, network: CurrentNetwork, report: Report
+) -> tuple[Comparison, CurrentNetwork]:
     """Time the saved library and the installed peers in rounds, each in a process of its own."""
     packages = installed_versions().keys()
     wanted = [peer for peer in PEERS if peer.name not in SLOW]
     peers = [peer for peer in wanted if packages >= set(peer.packages)]
     missing = tuple(peer.name for peer in wanted if peer not in peers)
-    reason = _why_not(request, report)
-    if reason:
+    source, reason = network.source, _why_not(request, network.source, report)
+    if reason or not isinstance(source, TorchSource):
         comparison = Comparison(
             found=None,
             rounds=0,
@@ -35,7 +36,7 @@ def compare_runtimes(
         )
         return comparison, network
     question = Question(
-        request.name, request.settings, request.weights, network.program, network.shapes[0],
+        request.name, request.settings, request.weights, source.program, source.shapes[0],
         load(request.directory),
     )  # fmt: skip
     record = take_turns(question, peers, request.build.threads, request.rounds)
@@ -68,7 +69,7 @@ def installed_versions() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _why_not(request: Request, report: Report) -> str:
+def _why_not(request: Request, source: Source, report: Report) -> str:
     """Return why nothing can be compared, in a sentence; empty where it can."""
     compilation = report.find(Compilation)
     assert compilation
@@ -77,6 +78,8 @@ def _why_not(request: Request, report: Report) -> str:
         return f"This machine cannot run a library for {chosen.name}: nothing is timed."
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         return "The network has several inputs or outputs: runtimes are compared on one of each."
+    if not isinstance(source, TorchSource):
+        return "The network did not come from PyTorch, which makes the forms that runtimes read."
     return ""
 
 

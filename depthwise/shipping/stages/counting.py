@@ -10,15 +10,17 @@ from depthwise.analysis.lint import lint_graph
 from depthwise.families.registry import construct
 from depthwise.report.network_picture import network_picture
 from depthwise.report.record import CostSummary, FindingRecord, KindRecord, LayerRecord, Report
-from depthwise.shipping.network import Network
+from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
 
 BASELINE, TITLE = "resnet50", "ResNet-50"  # what others are compared with
 
 
-def count_costs(request: Request, network: Network, _: Report) -> tuple[CostSummary, Network]:
+def count_costs(
+    request: Request, network: CurrentNetwork, _: Report
+) -> tuple[CostSummary, CurrentNetwork]:
     """Count and lint a network, and draw it."""
-    graph = network.graph
+    graph = network.source.graph
     cost = cost_of_graph(graph, request.name)
     baseline = _count_baseline(network.side)
     summary = CostSummary(

@@ -18,7 +18,7 @@ from depthwise.report.record import (
     Report,
 )
 from depthwise.runtime.library import load
-from depthwise.shipping.network import Network
+from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
 from depthwise.shipping.stages.baseline import draw_inputs
 
@@ -26,8 +26,8 @@ COPY = "copy"  # of the input and the output between PyTorch's layout and ours
 
 
 def profile_library(
-    request: Request, network: Network, report: Report
-) -> tuple[LayerProfile, Network]:
+    request: Request, network: CurrentNetwork, report: Report
+) -> tuple[LayerProfile, CurrentNetwork]:
     """Time every layer of the library, and compare it with the least that this machine allows.
 
     Calibrates the machine where that was not done before, or where a layer is faster than the
@@ -44,7 +44,7 @@ def profile_library(
     costs = report.find(CostSummary)
     assert costs
     known = machines.find() or machines.calibrate()
-    plan = choose_plan(rewrite(network.graph), replace(request.build, threads=1))
+    plan = choose_plan(rewrite(network.source.graph), replace(request.build, threads=1))
     found, here = agreed(profile(plan, library=_time_library(request)), known)
     kinds = _kinds_of_layers(costs, network)
     return _summarise(found, kinds, here, _age(known, here)), network
@@ -66,9 +66,10 @@ def _age(known: Machine, here: Machine) -> str:
     return f"{here.age}: what was {known.age} allowed less than was measured"
 
 
-def _kinds_of_layers(costs: CostSummary, network: Network) -> dict[str, str]:
+def _kinds_of_layers(costs: CostSummary, network: CurrentNetwork) -> dict[str, str]:
     """Return the kind of each layer by its path, and of what has no multiply-adds by its name."""
-    by_name = {node.name: kind_of(network.graph, node) for node in network.graph}
+    graph = network.source.graph
+    by_name = {node.name: kind_of(graph, node) for node in graph}
     return {**by_name, **{layer.path: layer.kind for layer in costs.layers if layer.macs}}
 
 

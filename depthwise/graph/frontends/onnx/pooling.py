@@ -50,7 +50,8 @@ def mean_along_depth(
     n: Operands, kernel: Numbers, strides: Numbers, pads: Numbers, count_padding: int
 ) -> Value:
     """Pool (N, C, D, H, W) along D only, as PyTorch writes local response normalisation."""
-    (down, *across), (step, *steps) = kernel or (), strides or (1, 1, 1)
+    down, *across = kernel
+    step, *steps = strides or (1, 1, 1)
     around = list(pads or [0] * 6)
     flat = across == steps == [1, 1] and not any(around[1:3] + around[4:])
     refuse(not flat, "it pools over three axes, where the graph knows images (N, C, H, W)")

@@ -41,14 +41,16 @@ def trace(net: Network, *shapes: Shape) -> Graph:
 
 def _import(net: Network, shapes: Sequence[Shape]) -> Importer:
     program = net if isinstance(net, ExportedProgram) else export(net, shapes)
-    given = _input_shapes(program)
-    if shapes and tuple(map(tuple, shapes)) != given:
-        raise ValueError(f"shapes {shapes}: this program was exported for inputs of {given}")
+    input_shapes(program, shapes)
     return Importer(program)
 
 
-def _input_shapes(program: ExportedProgram) -> tuple[Shape, ...]:
+def input_shapes(program: ExportedProgram, asked: Sequence[Shape] = ()) -> tuple[Shape, ...]:
+    """Return the shapes of a program's inputs. Raises ValueError where others are asked for."""
     named = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
     specs = program.graph_signature.input_specs
     users = [named[s.arg.name] for s in specs if s.kind == InputKind.USER_INPUT]
-    return tuple(type_of(node.meta["val"], node.name).shape for node in users)
+    found = tuple(type_of(node.meta["val"], node.name).shape for node in users)
+    if asked and tuple(map(tuple, asked)) != found:
+        raise ValueError(f"shapes {asked}: this program was exported for inputs of {found}")
+    return found

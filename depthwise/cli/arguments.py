@@ -1,0 +1,51 @@
+"""What is given on the command line, read: options of networks, shapes, places."""
+
+from math import prod
+from pathlib import Path
+
+from depthwise.escaping import in_file_name
+
+Shape = tuple[int, ...]  # N, C, H, W
+
+MOST_ELEMENTS = 2**40  # of an input: 4 TB, so that 64 bits count what layers make of it
+DIGITS = 20  # of a number that is read: more say no more than that it is too large
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, str]:
+    """Return {name: value} of repeated `--set name=value`."""
+    options: dict[str, str] = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--set {setting}: expected name=value, as in --set width=0.5")
+        if name in options:
+            raise ValueError(f"--set {setting}: {name} is already set to {options[name]}")
+        options[name] = value
+    return options
+
+
+def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
+    """Return the shapes of repeated `--shape 1,3,224,224`."""
+    shapes = []
+    for text in texts or []:
+        sizes = [size.strip().lstrip("0") for size in text.split(",")]
+        if not all(size.isdecimal() for size in sizes):
+            raise ValueError(f"--shape {text}: expected whole numbers, as in --shape 1,3,224,224")
+        shape = tuple(int(size[:DIGITS]) for size in sizes)
+        check_elements(f"--shape {text}", shape)
+        shapes.append(shape)
+    return tuple(shapes)
+
+
+def check_elements(option: str, shape: Shape) -> None:
+    """Raise ValueError for a shape of more elements than can be counted with."""
+    if prod(shape) > MOST_ELEMENTS:
+        raise ValueError(
+            f"{option}: more elements than any machine holds, of which at most {MOST_ELEMENTS:,} "
+            "are counted with"
+        )
+
+
+def default_directory(network: str, target: str) -> Path:
+    """Return where a network's library is saved if nobody says where."""
+    return Path(f"{in_file_name(network)}-{target}")

@@ -1,0 +1,82 @@
+"""Files that hold a whole network: which front end reads which, by the end of the file's name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from depthwise.graph import Shape
+from depthwise.sources.source import Source, torch_source
+
+ZIP = b"PK\x03\x04"  # what a zip archive begins with, as torch.export.save writes one
+HEAD = 9  # bytes that tell a kind of file
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A kind of file: its ending, what writes it, and how it is opened, at shapes where it can be.
+
+    `is_fixed` tells that a file holds the shapes of its inputs, which cannot be changed.
+    """
+
+    suffix: str
+    writer: str
+    open: Callable[[Path, Sequence[Shape]], Source]
+    is_fixed: bool
+
+
+def open_file(path: Path, shapes: Sequence[Shape]) -> Source:
+    """Return the network in a file.
+
+    Raises ValueError for a file that is missing, damaged, or of another kind than its name says,
+    and for shapes that it cannot have.
+    """
+    known = FORMATS.get(path.suffix)
+    if known is None:
+        accepted = ", ".join(f"{each.suffix} ({each.writer})" for each in FORMATS.values())
+        raise ValueError(f"{path}: no front end reads such a file; a network's file is {accepted}")
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder: a network comes in one file; a compiled library is opened by "
+            "dw.load"
+        )
+    if shapes and known.is_fixed:
+        raise ValueError(
+            f"{path} was exported for its own shapes: leave out --shape, or in Python the shapes"
+        )
+    _check_kind(path, known)
+    return known.open(path, shapes)
+
+
+def _check_kind(path: Path, known: FileFormat) -> None:
+    """Raise ValueError where the first bytes of a file are those of another kind."""
+    if not path.is_file():
+        return  # what reads it says so, and what to give
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    found = _kind(head)
+    if found and found != known.suffix:
+        raise ValueError(
+            f"{path} is named as what {known.writer} writes, and holds what "
+            f"{FORMATS[found].writer} does: name it {path.with_suffix(found).name}"
+        )
+
+
+def _kind(head: bytes) -> str:
+    """Return the ending that files with these first bytes have; empty where they do not tell."""
+    if head.startswith(ZIP):
+        return ".pt2"
+    if len(head) == HEAD and head[7] == 0 and head[8:] == b"{":  # the length of JSON, and JSON
+        return ".safetensors"
+    return ""
+
+
+def _open_program(path: Path, _: Sequence[Shape]) -> Source:
+    from depthwise.graph.frontends.torch.pt2 import load_program  # noqa: PLC0415
+
+    return torch_source(load_program(path), ())
+
+
+FORMATS = {
+    each.suffix: each
+    for each in (FileFormat(".pt2", "torch.export.save", _open_program, is_fixed=True),)
+}

@@ -1,0 +1,144 @@
+"""`dw.open`: whatever names or holds a network, as a `Source`."""
+
+import sys
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from depthwise.graph import Graph, Shape
+from depthwise.memory import available_bytes
+from depthwise.sources.factory import build_from_factory
+from depthwise.sources.files import open_file
+from depthwise.sources.libraries import build_from_timm, build_from_torchvision
+from depthwise.sources.ours import build_convolution, build_network
+from depthwise.sources.source import Source, TorchSource, graph_source, torch_source
+from depthwise.sources.spec import DESCRIBED, FrontEnd, Settings, Spec, join, parse_spec
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    Network = nn.Module | ExportedProgram | Graph | Source | str | PathLike[str]
+
+NONE: Settings = MappingProxyType({})
+
+BUILDERS: dict[FrontEnd, "Callable[[Spec, Settings], tuple[nn.Module, Shape]]"] = {
+    "ours": build_network,
+    "conv": build_convolution,
+    "timm": build_from_timm,
+    "torchvision": build_from_torchvision,
+    "factory": build_from_factory,
+}
+
+
+def open(
+    net: "Network", *shapes: Shape, settings: Settings = NONE,
+    weights: str | PathLike[str] | None = None,
+) -> Source:  # fmt: skip
+    """Open a network, wherever it comes from, to be compiled, counted or looked at.
+
+    Args:
+        net: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory,
+            path/file.py:factory, conv:KIND, or the path of a .pt2 file; or what is open already: a
+            module, an ExportedProgram, a graph.
+        shapes: The shape of each input, (N, C, H, W); left out, a network's usual ones. What was
+            exported or saved has its own.
+        settings: Options of a network that has a name, by theirs; text is read as on the command
+            line.
+        weights: "imagenet" (bundled), or the path of a checkpoint; else the network's own, or
+            random ones.
+
+    Raises:
+        ValueError: A name, a file, a shape, an option or weights that cannot be used.
+    """
+    if isinstance(net, str):
+        return _open_spec(parse_spec(net), shapes, settings, weights)
+    _check_built(net, settings, weights)
+    if isinstance(net, PathLike):
+        return open_file(Path(net), shapes)
+    return _open_built(net, shapes)
+
+
+def describe(net: "Network", *shapes: Shape, settings: Settings = NONE) -> Source:
+    """Open a network to be counted: our own networks and timm's take no memory for weights."""
+    if not (isinstance(net, str) and parse_spec(net).front_end in DESCRIBED):
+        return open(net, *shapes, settings=settings)
+    return _describe_spec(parse_spec(net), shapes, settings)
+
+
+def _open_spec(
+    spec: Spec, shapes: tuple[Shape, ...], settings: Settings, weights: str | PathLike[str] | None
+) -> Source:
+    if spec.front_end == "file":
+        _check_built(spec.text, settings, weights)
+        return open_file(Path(spec.text), shapes)
+    if weights and spec.front_end == "ours":
+        from depthwise.weights import create_model  # noqa: PLC0415
+
+        usual = check_memory(spec, settings).shapes
+        net = create_model(spec.name, weights=weights, **settings)
+        return torch_source(net.eval(), shapes or usual)
+    if weights == "imagenet":
+        raise ValueError(f"{spec.text}: no ImageNet weights of it are bundled: name a checkpoint")
+    if settings and spec.front_end in DESCRIBED:
+        check_memory(spec, settings)
+    source = _build(spec, shapes, settings)
+    if weights:
+        from depthwise.weights import load_weights  # noqa: PLC0415
+
+        load_weights(source.module, weights)
+    return source
+
+
+def _describe_spec(spec: Spec, shapes: tuple[Shape, ...], settings: Settings) -> TorchSource:
+    import torch  # noqa: PLC0415
+
+    with torch.device("meta"):
+        return _build(spec, shapes, settings)
+
+
+def _build(spec: Spec, shapes: tuple[Shape, ...], settings: Settings) -> TorchSource:
+    net, usual = BUILDERS[spec.front_end](spec, settings)
+    return torch_source(net, shapes or (usual,))
+
+
+def check_memory(spec: Spec, settings: Settings) -> TorchSource:
+    """Return a network without its weights; raise ValueError where they do not fit this machine."""
+    described = _describe_spec(spec, (), settings)
+    needed = sum(p.numel() * p.element_size() for p in described.module.parameters())
+    memory = available_bytes()
+    if needed > memory:
+        raise ValueError(
+            f"{spec.text} with {join(settings)} has {needed / 1e9:,.1f} GB of weights, and this "
+            f"machine {memory / 1e9:,.1f} GB of memory left: ask for less"
+        )
+    return described
+
+
+def _check_built(net: "Network", settings: Settings, weights: str | PathLike[str] | None) -> None:
+    """Raise ValueError for settings or weights of what is built already."""
+    what = net if isinstance(net, str | PathLike) else f"a {type(net).__name__}"
+    if weights:
+        raise ValueError(f"{what} was exported with its weights: leave out --weights")
+    if settings:
+        raise ValueError(f"{what} is built already: it takes no --set {next(iter(settings))}")
+
+
+def _open_built(net: object, shapes: tuple[Shape, ...]) -> Source:
+    """Return the source of what is no text and no path."""
+    if isinstance(net, Source):
+        return net.at(shapes) if shapes else net
+    if isinstance(net, Graph):
+        return graph_source(net, shapes)
+    if "torch" in sys.modules:  # else nothing of it can have been made
+        from torch import nn  # noqa: PLC0415
+        from torch.export import ExportedProgram  # noqa: PLC0415
+
+        if isinstance(net, nn.Module | ExportedProgram):
+            return torch_source(net, shapes)
+    raise ValueError(
+        f"a {type(net).__name__} is no network: give a torch.nn.Module, an ExportedProgram, a "
+        "graph, or the name or the file of one"
+    )

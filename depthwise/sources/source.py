@@ -1,0 +1,182 @@
+"""A network that was opened, wherever it came from: with it counting and compiling begin."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from depthwise.graph import Graph, Shape, interpret
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from depthwise.weights import Pretrained
+
+Arrays = list[np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Source(ABC):
+    """A network with its weights, fixed to the shapes of its inputs.
+
+    Attributes:
+        name: What the network calls itself.
+        shapes: The shape of each input, in order.
+    """
+
+    name: str
+    shapes: tuple[Shape, ...]
+
+    @cached_property
+    @abstractmethod
+    def graph(self) -> Graph:
+        """The network as a graph. Raises Unsupported where it cannot be compiled."""
+
+    @cached_property
+    @abstractmethod
+    def traced(self) -> Graph:
+        """The same to be counted: operators that we do not know are Opaque nodes."""
+
+    @abstractmethod
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return what the network itself returns for inputs of its shapes, flat, in order."""
+
+    @abstractmethod
+    def at(self, shapes: Sequence[Shape]) -> "Source":
+        """Return the same network for inputs of other shapes. Raises ValueError where it cannot."""
+
+    @property
+    def output_shapes(self) -> list[Shape]:
+        """The shapes of what the network returns."""
+        return [self.graph.type(output.value).shape for output in self.graph.outputs]
+
+    @property
+    def pretrained(self) -> "Pretrained | None":
+        """What the weights say of themselves; None where they record nothing."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class TorchSource(Source):
+    """A network of PyTorch: a module, or a program that was exported from one."""
+
+    net: "nn.Module | ExportedProgram"
+
+    @cached_property
+    def program(self) -> "ExportedProgram":
+        """The network as torch.export sees it."""
+        from torch import nn  # noqa: PLC0415
+
+        from depthwise.graph import export  # noqa: PLC0415
+
+        return export(self.net, self.shapes) if isinstance(self.net, nn.Module) else self.net
+
+    @property
+    def exported(self) -> "nn.Module | None":
+        """The module that the program was exported from, None where it came as a program."""
+        from torch import nn  # noqa: PLC0415
+
+        return self.net if isinstance(self.net, nn.Module) else None
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The network as a graph. Raises Unsupported where it cannot be compiled."""
+        from depthwise.graph import capture  # noqa: PLC0415
+
+        return capture(self.program)
+
+    @cached_property
+    def traced(self) -> Graph:
+        """The same to be counted: operators that we do not know are Opaque nodes."""
+        from depthwise.graph import trace  # noqa: PLC0415
+
+        return trace(self.program)
+
+    @cached_property
+    def module(self) -> "nn.Module":
+        """A module that computes the network."""
+        from depthwise.graph.frontends.torch.exported import as_module  # noqa: PLC0415
+
+        return self.exported or as_module(self.program)
+
+    def at(self, shapes: Sequence[Shape]) -> "TorchSource":
+        """Return the same network for inputs of other shapes; a program has its own."""
+        return torch_source(self.net, shapes)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return what PyTorch computes."""
+        import torch  # noqa: PLC0415
+        from torch.utils._pytree import tree_leaves  # noqa: PLC0415
+
+        with torch.inference_mode():
+            result = self.module(*map(torch.tensor, inputs))
+        return [y.numpy() for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
+
+    @property
+    def output_shapes(self) -> list[Shape]:
+        """The shapes of what the network returns, having run it once: that needs no export."""
+        return [y.shape for y in self.run([np.zeros(shape, np.float32) for shape in self.shapes])]
+
+    @property
+    def pretrained(self) -> "Pretrained | None":
+        """What `dw.create_model` recorded of the weights."""
+        from depthwise.weights import find_pretrained  # noqa: PLC0415
+
+        return find_pretrained(self.net)
+
+
+@dataclass(frozen=True, eq=False)
+class GraphSource(Source):
+    """A network that came as a graph: from a file, or from what rewrites graphs."""
+
+    given: Graph
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph itself."""
+        return self.given
+
+    @cached_property
+    def traced(self) -> Graph:
+        """The graph itself."""
+        return self.given
+
+    def at(self, shapes: Sequence[Shape]) -> "GraphSource":
+        """Return the graph itself, whose shapes are its own."""
+        return graph_source(self.given, shapes, self.name)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return what our interpreter computes."""
+        values = interpret(self.given, *inputs)
+        return [values[output.value] for output in self.given.outputs]
+
+
+def torch_source(net: "nn.Module | ExportedProgram", shapes: Sequence[Shape]) -> TorchSource:
+    """Return a module fixed to inputs of `shapes`, or a program, which brings its own.
+
+    Raises ValueError for shapes that a program was not exported for.
+    """
+    from torch import nn  # noqa: PLC0415
+
+    from depthwise.graph.frontends.torch.capture import input_shapes  # noqa: PLC0415
+
+    if not isinstance(net, nn.Module):
+        shapes = input_shapes(net, shapes)
+    return TorchSource(network_name(net), tuple(map(tuple, shapes)), net)
+
+
+def graph_source(graph: Graph, shapes: Sequence[Shape] = (), name: str = "graph") -> GraphSource:
+    """Return a graph as a source. Raises ValueError for shapes that it is not for."""
+    own = tuple(type_.shape for type_ in graph.inputs.values())
+    if shapes and tuple(map(tuple, shapes)) != own:
+        raise ValueError(f"shapes {tuple(shapes)}: this graph is for inputs of {own}")
+    return GraphSource(name, own, graph)
+
+
+def network_name(net: object) -> str:
+    """Return what a network of ours is called, or the class of another."""
+    return str(getattr(net, "network", None) or type(net).__name__)

@@ -1,0 +1,74 @@
+"""What a text may call a network, and which front end is meant by it: one rule, without guesses.
+
+1. A text that ends as a file of networks does (.pt2, .onnx, .safetensors) is the path of one.
+2. A text with a colon is FRONT_END:NAME, with timm, torchvision or conv before the last colon; any
+   other word there is a module of Python, or a file that ends in .py, and NAME a factory in it.
+3. Any other text is the name of a network of ours.
+
+What lies on the disk does not change what a text means: a folder may be called mobilenet_v2, and a
+file timm:resnet18. A pathlib.Path always is a file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from depthwise.sources.files import FORMATS
+
+Settings = Mapping[str, Any]
+
+FrontEnd = Literal["file", "ours", "conv", "timm", "torchvision", "factory"]
+
+# Where networks come from that can be built without memory for their weights.
+DESCRIBED: tuple[FrontEnd, ...] = ("ours", "conv", "timm")
+
+# The option that brings weights, of libraries whose networks else have random ones.
+BRINGING = {"ours": "", "conv": "", "timm": "pretrained", "torchvision": "weights"}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A text that names a network, taken apart: the front end that is meant, and what it is asked.
+
+    `place` is the module or the file of a factory, empty for the others.
+    """
+
+    text: str
+    front_end: FrontEnd
+    name: str
+    place: str = ""
+
+
+def parse_spec(text: str) -> Spec:
+    """Return which front end a text means. Raises ValueError where a word is missing."""
+    if text.endswith(tuple(FORMATS)):
+        return Spec(text, "file", text)
+    place, colon, name = text.rpartition(":")
+    if not colon:
+        if Path(text).name != text:
+            accepted = ", ".join(FORMATS)
+            raise ValueError(
+                f"{text!r} is a path that no front end reads: a network's file ends in {accepted}, "
+                "and a factory is path/file.py:factory"
+            )
+        return Spec(text, "ours", text)
+    if not (place and name):
+        raise ValueError(f"{text!r}: a word is missing beside the colon, as in timm:resnet18")
+    match place:
+        case "conv" | "timm" | "torchvision":
+            return Spec(text, place, name)
+    return Spec(text, "factory", name, place)
+
+
+def is_untrained(text: str, settings: Settings, weights: str | None) -> bool:
+    """Tell whether a network has random weights: one of ours or a library's that was given none."""
+    brought = BRINGING.get(parse_spec(text).front_end)
+    if brought is None or weights:
+        return False
+    return settings.get(brought, "false") in ("false", "None", False, None)
+
+
+def join(settings: Settings) -> str:
+    """Return settings as a person writes them."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
