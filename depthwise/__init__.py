@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     )
     from depthwise.families.registry import list_models
     from depthwise.graph import open_graph, save_graph
-    from depthwise.graph.exporters.onnx import export_onnx
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
+    from depthwise.sources.exporting import export_onnx
     from depthwise.sources.opening import open
     from depthwise.sources.source import Source
     from depthwise.weights import create_model, load_weights
@@ -80,7 +80,7 @@ _HOMES = {
     "compile": "depthwise.compiler.pipeline",
     "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
-    "export_onnx": "depthwise.graph.exporters.onnx",
+    "export_onnx": "depthwise.sources.exporting",
     "lint": "depthwise.analysis",
     "list_models": "depthwise.families",
     "load": "depthwise.runtime.library",

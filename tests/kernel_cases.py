@@ -13,7 +13,7 @@ import depthwise.compiler.pipeline  # noqa: F401  (registers the lowerings)
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.plan import make_plan
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, check
-from depthwise.graph.infer import infer
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Op
 from depthwise.runtime.target import find_target
@@ -57,7 +57,7 @@ def make_graph(cases: Sequence[Case], arrays: list[list[np.ndarray]]) -> Graph:
                 inputs[name] = type_
             else:
                 constants[name] = Constant(type_, value)
-        type_ = TensorType(infer(case.op, *case.inputs))
+        type_ = TensorType(infer_shape(case.op, *case.inputs))
         nodes.append(Node(f"y{i}", case.op, names, type_, f"case.{i}"))
     outputs = tuple(Output(f"{i}", node.name) for i, node in enumerate(nodes))
     return check(Graph(inputs, constants, tuple(nodes), outputs))

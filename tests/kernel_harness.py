@@ -11,10 +11,13 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from depthwise.compiler.codegen.emit import call_text
+from depthwise.compiler.kernels import KERNELS
 from depthwise.kernels import source
 
 VECTORS = (16, 8, 4)  # floats a vector
@@ -68,6 +71,25 @@ def with_headers(text: str) -> str:
         return re.sub(r'#include "(.+?)"', header, source(name))
 
     return re.sub(r'#include "(.+?)"', header, text)
+
+
+def call(kernel: str, *pointers: str, **members: Any) -> str:
+    """Return the call of KERNEL(kernel), from what its pointers are in C and its other arguments.
+
+    A tuple is an array; a text is C as it is. NAME=(image, row, pixel) is NAME_image and so on;
+    in_ is in.
+    """
+    row, given = KERNELS[kernel], {}
+    names = [parameter.name for parameter in row.members]
+    for name, value in members.items():
+        if name in names:
+            given[name] = f"{{{', '.join(map(str, value))}}}" if isinstance(value, tuple) else value
+        else:
+            strides = zip(("image", "row", "pixel"), value, strict=True)
+            given |= {f"{name.rstrip('_')}_{axis}": stride for axis, stride in strides}
+    assert set(given) == set(names), sorted(given)
+    texts = {name: str(given[name]) for name in names}
+    return call_text(row, texts, pointers).replace(kernel, f"KERNEL({kernel})", 1)
 
 
 def compile_kernel(text: str, *, vector: int, naive: bool) -> ctypes.CDLL:

@@ -8,7 +8,7 @@ import numpy as np
 
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, check, ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.infer import infer
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
 
@@ -68,7 +68,7 @@ class Sketch:
 
     def emit(self, op: ops.Op, *inputs: Value) -> Value:
         try:
-            shape = infer(op, *(value.shape for value in inputs))
+            shape = infer_shape(op, *(value.shape for value in inputs))
         except ValueError as error:
             raise Unfit from error
         if min(shape, default=1) < 1 or prod(shape) > LARGEST or len(shape) > 5:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import depthwise as dw
-from depthwise.compiler.codegen.emit import emit, parameter_names
+from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.lowering.algorithms import direct_only
 from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.pipeline import rewrite
@@ -85,14 +85,9 @@ def assemble(plan: Plan, steps: Sequence[KernelCall], directory: Path) -> str:
     return made.read_text()
 
 
-def named(step: KernelCall) -> dict:
-    """Return a call's arguments by their parameters' names."""
-    return dict(zip(parameter_names(step.kernel), step.arguments, strict=True))
-
-
 def shape_of(step: KernelCall) -> tuple:
     """Return what decides a kernel's registers: its tile, its taps and what is left over."""
-    a = named(step)
+    a = step.arguments
     if step.kernel == "f32_conv":
         rest = a["width"] % a["tile_pixels"]
         return a["tile_pixels"], a["tile_vectors"], a["tile_depth"], rest, a["outs"] % 16, a["taps"]
@@ -126,16 +121,15 @@ def test_nothing_spills_in(network, target, tmp_path):
 def test_a_tile_too_large_spills(target, tmp_path):
     """The tests above would see it: as many sums as there are registers."""
     plan = plan_of("mobilenet_v3_small", target)
-    step = next(s for s in plan.steps if s.kernel == "f32_conv" and named(s)["outs"] == 288)
+    step = next(s for s in plan.steps if s.kernel == "f32_conv" and s.arguments["outs"] == 288)
     pixels = plan.target.registers // 4 + 1
-    large = named(step) | {"tile_pixels": pixels, "tile_vectors": 4}
-    steps = [replace(step, arguments=tuple(large.values()))]
+    steps = [step.with_arguments(tile_pixels=pixels, tile_vectors=4)]
     assert spills(assemble(plan, steps, tmp_path))
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_weights_to_come_are_asked_for(target, tmp_path):
     plan = plan_of("mobilenet_v3_small", target)
-    step = next(s for s in plan.steps if s.kernel == "f32_conv" and named(s)["ahead"])
+    step = next(s for s in plan.steps if s.kernel == "f32_conv" and s.arguments["ahead"])
     assembly = assemble(plan, [step], tmp_path)
     assert re.search(r"^\s+(prefetcht0|prfm)\b", assembly, re.MULTILINE)

@@ -178,7 +178,7 @@ def test_what_a_window_steps_over_is_not_read(conv, seen):
     (node,) = [node for node in plan.graph if node.path == "1"]
     steps = [step for step in plan.steps if step.name == node.name]
     weights = sum(p.numel() for p in conv.parameters())
-    assert bytes_moved(plan.graph, node, steps) == 4 * (seen * 8 + weights)
+    assert bytes_moved(plan.graph, node, steps, plan.buffers) == 4 * (seen * 8 + weights)
 
 
 def test_a_mean_of_totals_does_not_read_the_image():

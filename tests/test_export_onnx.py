@@ -1,7 +1,6 @@
 """Networks written as ONNX: sound by onnx.checker, equal in ONNX Runtime, with readable names."""
 
 import json
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -31,9 +30,10 @@ from depthwise.graph import (
     save_graph,
 )
 from depthwise.graph.attributes import PARAMETERS
-from depthwise.graph.exporters.onnx import export_onnx, file
-from depthwise.graph.exporters.onnx.export import write
+from depthwise.graph.exporters.onnx import file
+from depthwise.graph.exporters.onnx.convert import write
 from depthwise.graph.frontends.onnx import read_onnx
+from depthwise.sources.exporting import export_onnx
 
 TOLERANCE = 1e-5  # of the largest output
 
@@ -303,8 +303,8 @@ def test_every_form_of_a_network_gives_the_same_file(tmp_path):
         path.unlink()
         export_onnx(form, path)
         assert path.read_bytes() == expected
-    with pytest.raises(ValueError, match=r"net.onnx: a network's file is a .pt2 file .* or a grap"):
-        export_onnx(path, path)
+    with pytest.raises(ValueError, match=r"net.txt: no front end reads such a file"):
+        export_onnx(tmp_path / "net.txt", path)
     with pytest.raises(ValueError, match=r"this graph is for inputs of \(\(1, 3, 8, 8\),\)"):
         export_onnx(given[1], path, (1, 3, 9, 9))
 
@@ -358,11 +358,7 @@ def test_weights_without_data_are_refused(path):
 
 
 def test_without_onnx_the_error_says_what_to_install(path, monkeypatch):
-    for name in [
-        name for name in sys.modules if name.startswith("depthwise.graph.exporters.onnx.")
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr("depthwise.graph.exporters.onnx.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"needs onnx: pip install 'depthwise\[onnx\]'"):
         export_onnx(nn.ReLU(), path, (1, 3, 8, 8))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_harness import VECTORS, at_page_end, check_gcc, compile_kernel, pointer
+from kernel_harness import VECTORS, at_page_end, call, check_gcc, compile_kernel, pointer
 
 from depthwise.compiler.lowering.packing import (
     conv_tile,
@@ -223,30 +223,29 @@ def conv_call(case: Case) -> str:
         for r in range(R)
         for s in range(S)
     ]
-    sizes = ints(
-        case.images, *case.size, R * S, case.channels // case.groups, case.outs // case.groups,
-        case.groups, *case.tile, case.depth, case.panel_outer, case.ahead, image,
-        row * case.stride[0], pixel * case.stride[1], *case.out_strides, *case.sum_strides,
-    )  # fmt: skip
-    return (
-        f"static const int taps[] = {{{ints(*taps)}}};\n"
-        f"KERNEL(f32_conv)({sizes}, {case.epilogue}, taps, in, w, b, sum, out);"
-    )
+    return f"static const int taps[] = {{{ints(*taps)}}};\n" + call(
+        "f32_conv", "in", "w", "b", "sum", "out", images=case.images, rows=case.size[0],
+        width=case.size[1], taps=R * S, channels=case.channels // case.groups,
+        outs=case.outs // case.groups, groups=case.groups, tile_pixels=case.tile[0],
+        tile_vectors=case.tile[1], tile_depth=case.depth, panel_outer=int(case.panel_outer),
+        ahead=case.ahead, in_=(image, row * case.stride[0], pixel * case.stride[1]),
+        out=case.out_strides, sum=case.sum_strides, epilogue=case.epilogue, offsets="taps",
+    ) + ";"  # fmt: skip
 
 
 def depthwise_call(case: Case, total: str = "0", total_strides: Sequence[int] = (0, 0)) -> str:
     """Return a function's body that calls f32_depthwise, which begins at the border."""
     image, row, pixel = case.in_strides
-    sizes = ints(
-        case.images, *case.size, case.channels, *case.kernel, image, row, pixel, *case.stride,
-        *case.dilation, *case.out_strides, *case.sum_strides,
-    )  # fmt: skip
     top, _, left, _ = case.padding
-    w_tap = f"({case.channels} + VL - 1) / VL * VL"
-    return (
-        f"KERNEL(f32_depthwise)({sizes}, {w_tap}, {ints(*total_strides)}, {case.epilogue}, "
-        f"in - {top * row + left * pixel}, w, b, sum, {total}, out);"
-    )
+    R, S = case.kernel
+    return call(
+        "f32_depthwise", f"in - {top * row + left * pixel}", "w", "b", "sum", total, "out",
+        images=case.images, rows=case.size[0], width=case.size[1], channels=case.channels, R=R, S=S,
+        in_=(image, row, pixel), stride_y=case.stride[0], stride_x=case.stride[1],
+        dilation_y=case.dilation[0], dilation_x=case.dilation[1], out=case.out_strides,
+        sum=case.sum_strides, w_tap=f"({case.channels} + VL - 1) / VL * VL",
+        total_image=total_strides[0], total_row=total_strides[1], epilogue=case.epilogue,
+    ) + ";"  # fmt: skip
 
 
 CASES = {("conv", name): case for name, case in CONV.items()}

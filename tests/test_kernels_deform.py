@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from kernel_harness import VECTORS, at_page_end, check_gcc, compile_kernel, pointer
+from kernel_harness import VECTORS, at_page_end, call, check_gcc, compile_kernel, pointer
 from torchvision.ops import deform_conv2d
 
 from depthwise.compiler.codegen.emit import emit
@@ -18,7 +18,7 @@ from depthwise.compiler.plan import make_plan
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, Node, Output, TensorType, ops
 from depthwise.graph.graph import Constant
-from depthwise.graph.infer import infer
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
@@ -162,25 +162,34 @@ def deform_source(case, planes):
 
     The strides of a plane that is not there are zero, its pointer is null.
     """
-    x, offsets, mask, added, out = (plane.strides if plane else (0, 0, 0) for plane in planes)
+    strides = [plane.strides if plane else (0, 0, 0) for plane in planes]
     taps = case.kernel[0] * case.kernel[1]
     column = taps * case.channels + 3
     table = numbers(*(t * case.channels for t in range(taps)))
-    sizes = numbers(
-        case.images, *planes[-1].shape[2:], *case.size, *case.kernel, case.channels // case.groups,
-        case.outs // case.groups, case.groups, case.offset_groups, *case.stride, *case.padding,
-        *case.dilation, *case.strip, *case.tile, case.panel_outer, *x, *offsets, *mask, *out,
-        *added, column,
+    pairs = {
+        "kernel": case.kernel, "stride": case.stride, "pad": case.padding,
+        "dilation": case.dilation,
+    }  # fmt: skip
+    names = ("in_", "offset", "mask", "sum", "out")
+    run = call(
+        "f32_deform_conv", "in", "w", "bias", "offsets", "mask" if case.masked else "0",
+        "sum" if case.residual else "0", "columns", "out", images=case.images,
+        rows=planes[-1].shape[2], width=planes[-1].shape[3], in_rows=case.size[0],
+        in_width=case.size[1], channels=case.channels // case.groups,
+        outs=case.outs // case.groups, groups=case.groups, offset_groups=case.offset_groups,
+        **{f"{name}_{axis}": size for name, pair in pairs.items()
+           for axis, size in zip("yx", pair, strict=True)},
+        strip_rows=case.strip[0], strip_width=case.strip[1], tile_pixels=case.tile[0],
+        tile_vectors=case.tile[1], panel_outer=int(case.panel_outer), column=column, epilogue="e",
+        taps="taps", **dict(zip(names, strides, strict=True)),
     )  # fmt: skip
-    mask, added = "mask" if case.masked else "0", "sum" if case.residual else "0"
     return column, HEADERS + (
         f"static const int taps[{taps}] = {{{table}}};\n"
         "void run(const float *in, const float *w, const float *bias, const float *offsets,\n"
         "         const float *mask, const float *sum, float *columns, float *out) {\n"
         "    (void)mask, (void)sum;\n"
         f"    const struct epilogue e = {FULL if case.residual else PLAIN};\n"
-        f"    KERNEL(f32_deform_conv)({sizes}, e, taps, in, w, bias, offsets,\n"
-        f"                            {mask}, {added}, columns, out);\n"
+        f"    {run};\n"
         "}\n"
     )
 
@@ -298,7 +307,7 @@ def one_node(op, inputs, constants=()):
     """Return the graph of an operator on named arrays; those in `constants` it holds itself."""
     held = {name: Constant(TensorType(inputs[name].shape), inputs[name]) for name in constants}
     outer = {name: TensorType(v.shape) for name, v in inputs.items() if name not in held}
-    shape = infer(op, *(v.shape for v in inputs.values()))
+    shape = infer_shape(op, *(v.shape for v in inputs.values()))
     node = Node("y", op, tuple(inputs), TensorType(shape), "")
     return Graph(outer, held, (node,), (Output("", "y"),))
 
@@ -340,12 +349,11 @@ def test_lowered_deform_conv_is_exact(case, target):
 def test_strips_fill_their_scratch_and_little_more(case):
     plan = make_plan(deform_graph(case, deform_data(case, integers=True)), find_target("aarch64"))
     (step,) = (step for step in plan.steps if step.kernel == "f32_deform_conv")
-    numbers = [n for n in step.arguments if isinstance(n, int)]
-    rows, width = numbers[1:3]
-    strip_rows, strip_width, pixels = numbers[17:20]
-    column = numbers[-1]
+    names = ("rows", "width", "strip_rows", "strip_width", "tile_pixels", "column")
+    rows, width, strip_rows, strip_width, pixels, column = map(step.arguments.get, names)
     assert column % 512
-    assert plan.buffers[step.places[-2].buffer].floats == strip_rows * strip_width * column
+    buffer = plan.buffers[step.arguments["columns"].buffer]
+    assert buffer.elements == strip_rows * strip_width * column
     if strip_rows * width * column <= STRIP_FLOATS:
         assert strip_width == width
         assert strip_rows == rows or (strip_rows + 1) * width * column > STRIP_FLOATS

@@ -7,12 +7,12 @@ from kernel_cases import Case, check_close, check_equal, run
 from kernel_harness import VECTORS
 from torch import nn
 
-from depthwise.compiler.lowering.axes import Axis, axes_of, copy_numbers, merged
+from depthwise.compiler.lowering.axes import Axis, axes_of, copy_loops, merged
 from depthwise.compiler.lowering.movement import common_axes
 from depthwise.compiler.plan import make_plan
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops
-from depthwise.graph.infer import infer
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import interpret
 from depthwise.runtime.target import find_target
 
@@ -140,7 +140,7 @@ def chain(shape: tuple[int, ...], *steps: ops.Op) -> Graph:
     """Return a graph of one operator after the other."""
     nodes, name, sizes = [], "x", shape
     for i, op in enumerate(steps):
-        sizes = infer(op, sizes)
+        sizes = infer_shape(op, sizes)
         nodes.append(Node(f"y{i}", op, (name,), TensorType(sizes), f"step.{i}"))
         name = f"y{i}"
     return check(Graph({"x": TensorType(shape)}, {}, tuple(nodes), (Output("", name),)))
@@ -208,10 +208,16 @@ def test_axes_merge_where_all_operands_step_evenly():
 
 def test_a_change_of_layout_is_a_plane_to_transpose():
     planes, pixels = (60, 20, 5, 1), (60, 1, 15, 3)  # (N, C, H, W) of (2, 3, 4, 5)
-    sizes = copy_numbers((2, 3, 4, 5), planes, pixels)
-    assert sizes == (1, 1, 1, 2, 20, 3, 0, 0, 0, 60, 1, 20, 0, 0, 0, 60, 3, 1)
-    reversed_ = copy_numbers((4, 5, 6), (1, 4, 20), (30, 6, 1))
-    assert reversed_ == (1, 1, 1, 5, 4, 6, 0, 0, 0, 4, 1, 20, 0, 0, 0, 6, 30, 1)
+    assert copy_loops((2, 3, 4, 5), planes, pixels) == {
+        "n": (1, 1, 1, 2, 20, 3),
+        "x_stride": (0, 0, 0, 60, 1, 20),
+        "y_stride": (0, 0, 0, 60, 3, 1),
+    }
+    assert copy_loops((4, 5, 6), (1, 4, 20), (30, 6, 1)) == {
+        "n": (1, 1, 1, 5, 4, 6),
+        "x_stride": (0, 0, 0, 4, 1, 20),
+        "y_stride": (0, 0, 0, 6, 30, 1),
+    }
 
 
 def test_common_axes():
@@ -240,4 +246,4 @@ def test_reductions_of_more_axes_than_loops_are_refused_by_name():
 
 def test_an_axis_of_no_elements_stays_an_axis():
     assert axes_of((2, 0, 3), (9, 3, 1)) == [Axis(2, (9,)), Axis(0, (3,)), Axis(3, (1,))]
-    assert copy_numbers((2, 0, 3), (9, 3, 1), (9, 3, 1))[:6].count(0) == 1
+    assert copy_loops((2, 0, 3), (9, 3, 1), (9, 3, 1))["n"].count(0) == 1

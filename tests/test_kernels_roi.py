@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from kernel_harness import at_page_end, check_gcc, compile_kernel, pointer
-from test_kernels_deform import EPS, TARGETS, lay, numbers, one_node, run_plan, vectors
+from kernel_harness import at_page_end, call, check_gcc, compile_kernel, pointer
+from test_kernels_deform import EPS, TARGETS, lay, one_node, run_plan, vectors
 
 from depthwise.compiler.lowering.packing import round_up
 from depthwise.graph import ops
@@ -59,12 +59,15 @@ def roi_data(case, integers, seed=0):
 
 
 def roi_source(case, x, offsets, out):
-    sizes = numbers(case.boxes, IMAGES, case.channels, *case.size, case.bins, case.samples)
-    strides = numbers(*x.strides, *offsets.strides, *out.strides)
+    run = call(
+        "f32_deform_roi_pool", "in", "boxes", "offsets", "out", boxes_count=case.boxes,
+        images=IMAGES, channels=case.channels, in_rows=case.size[0], in_width=case.size[1],
+        bins=case.bins, samples=case.samples, scale=f"{SCALE}f", gamma=f"{GAMMA}f",
+        in_=x.strides, offset=offsets.strides, out=out.strides,
+    )  # fmt: skip
     return '#include "vector.h"\n#include "roi.h"\n' + (
         "void run(const float *in, const float *boxes, const float *offsets, float *out) {\n"
-        f"    KERNEL(f32_deform_roi_pool)({sizes}, {SCALE}f, {GAMMA}f, {strides},\n"
-        "                                in, boxes, offsets, out);\n"
+        f"    {run};\n"
         "}\n"
     )
 
@@ -176,14 +179,14 @@ def response_bound(op, y):
 
 
 def response_source(op, x, out):
-    n, c, h, w = x.shape
+    images, channels, rows, width = x.shape
+    run = call(
+        "f32_local_response_norm", "in", "squares", "out", images=images, rows=rows, width=width,
+        channels=channels, size=op.size, strip=STRIP, alpha=f"{op.alpha!r}f",
+        power=f"{op.power!r}f", bias=f"{op.bias!r}f", in_=x.strides, out=out.strides,
+    )  # fmt: skip
     return "".join(f'#include "{name}.h"\n' for name in ("vector", "activation", "lrn")) + (
-        "void run(const float *in, float *squares, float *out) {\n"
-        f"    KERNEL(f32_local_response_norm)({numbers(n, h, w, c, op.size, STRIP)},\n"
-        f"        {op.alpha!r}f, {op.power!r}f, {op.bias!r}f,\n"
-        f"        {numbers(*x.strides, *out.strides)},\n"
-        "        in, squares, out);\n"
-        "}\n"
+        f"void run(const float *in, float *squares, float *out) {{\n    {run};\n}}\n"
     )
 
 

@@ -6,7 +6,7 @@ from math import ceil
 
 import numpy as np
 import pytest
-from kernel_harness import VECTORS, at_page_end, check_gcc, compile_kernel, pointer
+from kernel_harness import VECTORS, at_page_end, call, check_gcc, compile_kernel, pointer
 from test_kernels_conv import (
     ACT,
     ACT_ADD_ACT,
@@ -16,7 +16,6 @@ from test_kernels_conv import (
     Data,
     call_guarded,
     draw,
-    ints,
 )
 from test_kernels_conv import Case as Convolution
 
@@ -84,18 +83,18 @@ CASES = {
 }  # fmt: skip
 
 
-def call(case: Case) -> str:
+def winograd_call(case: Case) -> str:
     """Return a function's body that calls f32_winograd, which begins at the border."""
     image, row, pixel = case.in_strides
     top, _, left, _ = case.padding
-    sizes = ints(
-        case.images, *case.size, case.channels, case.outs, *case.points, *case.kernel, *case.tile,
-        case.batch, image, row, pixel, *case.out_strides, *case.sum_strides,
-    )  # fmt: skip
-    return (
-        f"KERNEL(f32_winograd)({sizes}, {case.epilogue}, in - {top * row + left * pixel}, w, b, "
-        "sum, scratch, out);"
-    )
+    return call(
+        "f32_winograd", f"in - {top * row + left * pixel}", "w", "b", "sum", "scratch", "out",
+        images=case.images, rows=case.size[0], width=case.size[1], channels=case.channels,
+        outs=case.outs, points_y=case.points[0], points_x=case.points[1], taps_y=case.kernel[0],
+        taps_x=case.kernel[1], tile_pixels=case.tile[0], tile_vectors=case.tile[1],
+        batch=case.batch, in_=(image, row, pixel), out=case.out_strides, sum=case.sum_strides,
+        epilogue=case.epilogue,
+    ) + ";"  # fmt: skip
 
 
 def program() -> str:
@@ -104,7 +103,7 @@ def program() -> str:
     signature = SIGNATURE.replace("float *out", "float *scratch, float *out")
     for number, (name, case) in enumerate(CASES.items()):
         lines.append(f"void case_{number}({signature});  /* {name} */")
-        lines.append(f"void case_{number}({signature}) {{\n{call(case)}\n}}")
+        lines.append(f"void case_{number}({signature}) {{\n{winograd_call(case)}\n}}")
     return "\n".join(lines) + "\n"
 
 

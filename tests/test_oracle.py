@@ -11,7 +11,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler import pipeline
-from depthwise.compiler.lowering.views import FLOAT, Buffer, KernelCall, RowAccess, RowSpan
+from depthwise.compiler.lowering.views import Buffer, KernelCall, RowAccess, RowSpan
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.arena import Arena, align
@@ -244,11 +244,10 @@ def instead(
     return replace(plan, regions=tuple(((step,),) for step in steps))
 
 
-def moved(step: KernelCall, place: int, floats: int) -> KernelCall:
+def moved(step: KernelCall, name: str, floats: int) -> KernelCall:
     """Return a step with one of its places moved."""
-    there = step.places[place]
-    beside = replace(there, offset=there.offset + floats)
-    return replace(step, arguments=tuple(beside if a is there else a for a in step.arguments))
+    place = step.arguments[name]
+    return step.with_arguments(**{name: replace(place, offset=place.offset + floats)})
 
 
 def old_touch(reach: RowAccess, buffer: Buffer) -> RowSpan:
@@ -304,9 +303,9 @@ def test_threads_that_write_the_same(graph: Graph):
 def test_buffers_that_lie_over_each_other(graph: Graph):
     plan = make_plan(graph, AARCH64, optimize=None)
     step = next(step for step in plan.steps if step.kernel == "f32_depthwise")
-    read, written = step.places[0].buffer, step.places[-1].buffer
+    read, written = (step.arguments[name].buffer for name in ("in", "out"))
     offsets = {**plan.arena.offsets, written: plan.arena.offsets[read] + 64}
-    arena = Arena(offsets, max(offsets[b] + FLOAT * plan.buffers[b].floats for b in offsets))
+    arena = Arena(offsets, max(offsets[b] + plan.buffers[b].bytes for b in offsets))
     with pytest.raises(Mismatch, match=r"lie over|nobody has written"):
         check_plan(replace(plan, arena=arena))
 
@@ -324,26 +323,29 @@ FAULTS = {
     "an output that is not written": ("speed", "output", None, "output .* are never written"),
     "a layer that is left out": ("speed", "f32_depthwise", None, "nobody has written"),
     "a layer's input a row too low": (
-        "speed", "f32_depthwise", lambda s: moved(s, 0, 300), "nobody|reads elements|other numbers",
+        "speed", "f32_depthwise", lambda s: moved(s, "in", 300),
+        "nobody|reads elements|other numbers",
     ),
     "a layer's input a pixel aside": (
-        "memory", "f32_depthwise", lambda s: moved(s, 0, 24), "nobody|reads elements|other numbers",
+        "memory", "f32_depthwise", lambda s: moved(s, "in", 24),
+        "nobody|reads elements|other numbers",
     ),
     "another layer's weights": (
-        "memory", "f32_depthwise", lambda s: moved(s, 1, 16),
+        "memory", "f32_depthwise", lambda s: moved(s, "w", 16),
         r"f32_depthwise of '2' .* gives \d+ other numbers than the network in rows 0 to",
     ),
     "a result a row too low": (
-        "speed", "f32_depthwise", lambda s: moved(s, -1, 12 * 24), "writes elements|other numbers",
+        "speed", "f32_depthwise", lambda s: moved(s, "out", 12 * 24),
+        "writes elements|other numbers",
     ),
     "a result that lies over what is read": (
         "speed", "f32_depthwise",
-        lambda s: replace(s, arguments=(*s.arguments[:-1], s.places[0])),
+        lambda s: s.with_arguments(out=s.arguments["in"]),
         "writes over elements of buffer .* that it reads|writes",
     ),
     "weights that are written into": (
         "speed", "f32_depthwise",
-        lambda s: replace(s, arguments=(*s.arguments[:-1], replace(s.places[-1], buffer=0))),
+        lambda s: s.with_arguments(out=replace(s.arguments["out"], buffer=0)),
         "writes into weights",
     ),
 }  # fmt: skip

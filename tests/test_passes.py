@@ -32,7 +32,7 @@ from depthwise.compiler.passes import (
 )
 from depthwise.families import find_network, list_models
 from depthwise.graph import Graph, capture, check, interpret, ops
-from depthwise.graph.infer import infer
+from depthwise.graph.infer import infer_shape
 from depthwise.graph.ops import LocalResponseNorm
 
 
@@ -325,7 +325,7 @@ def test_local_response_norm_keeps_its_numbers():
 )  # fmt: skip
 def test_shapes_that_do_not_fit_are_refused(op, shapes, message):
     with pytest.raises(ValueError, match=message):
-        infer(op, *shapes)
+        infer_shape(op, *shapes)
 
 
 # ------------------------------------------------------------------------------ whole networks

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from kernel_harness import VECTORS, at_page_end, check_gcc, compile_kernel, pointer
+from kernel_harness import VECTORS, at_page_end, call, check_gcc, compile_kernel, pointer
 from PIL import Image
 from test_examples import build_example, printed
 from torch import nn
@@ -267,17 +267,20 @@ def convert_bytes(case, layout, vector, naive):
     y = np.full((images, rows + 2 * border, width + 2 * border, channels), np.nan, np.float32)
     y = at_page_end(y)
     n, r, p, _ = (stride // 4 for stride in y.strides)
-    numbers = ", ".join(map(str, (*shape, *x.strides, n, r, p)))
-    library = compile_kernel(text_of(numbers), vector=vector, naive=naive)
+    run = call(
+        "u8_to_f32", "x", "y", images=images, channels=channels, rows=rows, width=width,
+        x=(x.strides[0], *x.strides[2:]), x_channel=x.strides[1], y=(n, r, p),
+    )  # fmt: skip
+    library = compile_kernel(text_of(run), vector=vector, naive=naive)
     library.run(pointer(at_page_end(raw)), pointer(y, border * (r + p)))
     return x, y
 
 
-def text_of(numbers):
+def text_of(run):
     return (
         '#include <stddef.h>\n#include "vector.h"\n#include "images.h"\n'
         "void run(const unsigned char *x, float *y);\n"
-        f"void run(const unsigned char *x, float *y) {{ KERNEL(u8_to_f32)({numbers}, x, y); }}\n"
+        f"void run(const unsigned char *x, float *y) {{ {run}; }}\n"
     )
 
 

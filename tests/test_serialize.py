@@ -13,7 +13,18 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import nn
 
-from depthwise.graph import Constant, Graph, Node, Output, TensorType, capture, ops, show, trace
+from depthwise.graph import (
+    Constant,
+    Graph,
+    Node,
+    Output,
+    TensorType,
+    capture,
+    check,
+    ops,
+    show,
+    trace,
+)
 from depthwise.graph.serialize import KEY, OPERATORS, open_graph, save_graph
 from depthwise.graph.typed_json import decode, encode, load
 
@@ -60,7 +71,27 @@ def test_the_cases_hold_every_operator():
     graphs = [capture(net.eval(), *shapes) for net, shapes in CASES.values()]
     found = {type(node.op).__name__ for graph in graphs for node in graph}
     drawn = {type(node.op).__name__ for seed in range(60) for node in draw_graph(seed).graph}
-    assert found | drawn >= set(OPERATORS) - {"Opaque", "LocalResponseNorm"}
+    conversions = {"Cast", "Quantize", "Dequantize"}  # they are in the test of types below
+    assert found | drawn >= set(OPERATORS) - conversions - {"Opaque", "LocalResponseNorm"}
+
+
+def test_other_types_come_back(path):
+    constants = {
+        "weight": Constant(
+            TensorType((2, 3), "bfloat16"), np.arange(6, dtype=np.uint16).reshape(2, 3)
+        ),
+        "scale": Constant(TensorType(()), np.array(0.5, np.float32)),
+        "zero": Constant(TensorType((), "int8"), np.array(-3, np.int8)),
+    }
+    x = TensorType((1, 3), "bfloat16")
+    nodes = (
+        Node("y", ops.Linear(), ("x", "weight"), TensorType((1, 2), "bfloat16"), ""),
+        Node("f", ops.Cast("float32"), ("y",), TensorType((1, 2)), ""),
+        Node("q", ops.Quantize("int8"), ("f", "scale", "zero"), TensorType((1, 2), "int8"), ""),
+        Node("r", ops.Dequantize("float32"), ("q", "scale", "zero"), TensorType((1, 2)), ""),
+    )
+    graph = check(Graph({"x": x}, constants, nodes, (Output("", "r"),)))
+    assert_same(graph, reopened(graph, path))
 
 
 @pytest.mark.parametrize("draw", [draw_graph, draw_views])
@@ -107,7 +138,7 @@ def test_a_network_without_memory_comes_back(path):
 
 
 def test_an_operator_that_is_not_known_comes_back(path):
-    node = Node("y", ops.Opaque("aten.sort.default", "net.py:3"), ("x",), TensorType((2,)), "top")
+    node = Node("y", ops.Opaque("aten.sort.default"), ("x",), TensorType((2,)), "top")
     graph = Graph({"x": TensorType((2,))}, {}, (node,), (Output("", "y"),))
     assert_same(graph, reopened(graph, path))
 

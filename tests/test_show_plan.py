@@ -68,11 +68,11 @@ def test_buffers_have_sizes_and_lifetimes_that_never_share_bytes(plan):
     lives = []
     for line in buffers:
         number, size, unit, at, first, last = line.split()[:6]
-        floats = plan.buffers[int(number[1:])].floats
-        assert float(size) == pytest.approx(4 * floats / {"B": 1, "kB": 1e3}[unit], rel=0.01)
+        held = plan.buffers[int(number[1:])].bytes
+        assert float(size) == pytest.approx(held / {"B": 1, "kB": 1e3}[unit], rel=0.01)
         start = int(at.replace(",", ""))
         assert start == plan.arena.offsets[int(number[1:])]
-        lives.append((int(first), int(last), start, start + 4 * floats))
+        lives.append((int(first), int(last), start, start + held))
     for i, (a, b, start, end) in enumerate(lives):
         assert 1 <= a <= b <= len(plan.steps)
         for c, d, other_start, other_end in lives[i + 1 :]:

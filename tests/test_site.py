@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
+from typer.main import get_group
 
 import depthwise as dw
 from depthwise.cli.app import app
@@ -38,7 +38,7 @@ def test_the_reference_has_the_public_names_and_no_others(site):
 
 def test_the_command_line_has_every_verb(site):
     page = (site / "reference" / "command-line.html").read_text()
-    verbs = get_command(app).commands
+    verbs = get_group(app).commands
     assert re.findall(r'<h2 id="depthwise-(\w+)"', page) == list(verbs)
     for option in ("--weights", "--no-tune", "--shape"):
         assert f"<code>{option}</code>" in page

@@ -13,7 +13,8 @@ from torchvision.ops import DeformConv2d
 
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.axes import copy_loops
+from depthwise.compiler.lowering.views import KernelCall, TensorView
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.schedule.threads import Box, Divider, Share, conflict, cut, divide
@@ -167,9 +168,9 @@ def test_boxes_overlap_in_rows_and_channels():
 
 
 def half(writes: Box, reads: Box | None = None) -> Share:
-    return Share(
-        (KernelCall("f32_copy", (), "", ""),), (reads,) if reads else (), (writes,), 5000.0
-    )
+    place = TensorView(1, 0, (1,), (1,))
+    step = KernelCall("f32_copy", {**copy_loops((1,), (1,), (1,)), "x": place, "y": place}, "", "")
+    return Share((step,), (reads,) if reads else (), (writes,), 5000.0)
 
 
 def test_threads_meet_only_where_one_needs_what_another_wrote():

@@ -200,7 +200,7 @@ def test_every_way_computes_the_same():
     torch.manual_seed(0)
     made = graph()
     x = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
-    expected = interpret(made, x.astype(np.float64))[made.outputs[0].value]
+    expected = interpret(made, x)[made.outputs[0].value]
     tried = {layer: candidates(layer, NATIVE) for layer in make_plan(made, NATIVE).algorithms}
     for turn in range(MOST):
         chosen: dict[ConvWorkload, Algorithm] = dict(_turn(tried, turn))

@@ -33,7 +33,6 @@ from depthwise.compiler.plan import Plan, make_plan
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.hardware.probes import READ_VECTORS, Probes, fma_rate
-from depthwise.latency.cache_model import numbers_of
 from depthwise.runtime.target import find_target
 
 SIDES = {"xception": 299}
@@ -99,7 +98,10 @@ def layers(networks: Sequence[str]) -> Iterator[Layer]:
         for step in plan.steps:
             if step.kernel not in ("f32_conv", "f32_depthwise"):
                 continue
-            key = (step.kernel, *(a for a in step.arguments if not isinstance(a, TensorView)))
+            key = (
+                step.kernel,
+                *(a for a in step.arguments.values() if not isinstance(a, TensorView)),
+            )
             if key not in seen:
                 seen.add(key)
                 yield make_layer(network, plan, step)
@@ -114,7 +116,7 @@ def read_graph(network: str) -> Graph:
 
 def make_layer(network: str, plan: Plan, step: KernelCall) -> Layer:
     """Return a call cut to a band of rows, described."""
-    a = numbers_of(step)
+    a = dict(step.arguments)
     height, width = (1, 1, *plan.places[step.name].shape)[-2:]
     if len(plan.places[step.name].shape) < 4:
         height, width = 1, 1
@@ -122,7 +124,7 @@ def make_layer(network: str, plan: Plan, step: KernelCall) -> Layer:
     flat = a["width"] != width and a["rows"] == 1  # rows that follow each other without a gap
     cut = {"width": min(a["width"], rows * width)} if flat else {"rows": min(a["rows"], rows)}
     a |= cut
-    step = replace(step, arguments=tuple(a.values()))
+    step = step.with_arguments(**cut)
     pixels = a["images"] * a["rows"] * a["width"]
     if step.kernel == "f32_conv":
         kind = conv_kind(a, pixels)
@@ -161,8 +163,7 @@ def band_rows(a: dict, width: int) -> int:
 
 def retiled(layer: Layer, tile: Tile) -> Layer:
     """Return the same with another tile; packed weights are of one size for all of a depth."""
-    a = numbers_of(layer.step) | {"tile_pixels": tile[0], "tile_vectors": tile[1]}
-    step = replace(layer.step, arguments=tuple(a.values()))
+    step = layer.step.with_arguments(tile_pixels=tile[0], tile_vectors=tile[1])
     return replace(layer, step=step, tile=f"{tile[0]}x{tile[1]}")
 
 
@@ -170,7 +171,7 @@ def candidates(layer: Layer) -> list[Layer]:
     """Return the layer with each candidate tile, the default first."""
     if layer.step.kernel != "f32_conv" or layer.kind == "linear":
         return [layer]
-    a, target = numbers_of(layer.step), layer.plan.target
+    a, target = layer.step.arguments, layer.plan.target
     found = best_tiles(target.lanes, target.registers, a["width"], a["outs"], a["tile_depth"])
     return [retiled(layer, tile) for tile in found[:4]]
 

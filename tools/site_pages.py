@@ -12,7 +12,7 @@ from posixpath import dirname, join, normpath, relpath
 from typing import Any
 
 from mkdocs.structure.files import File, Files
-from typer.main import get_command
+from typer.main import get_group
 
 from depthwise.cli.app import EXIT_CODES, app
 
@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def command_line() -> Iterator[str]:
     """Yield the lines of the page that has every verb, its arguments and its options."""
     yield from ("# Command line", "", EXIT_CODES + " [More of them](../exits.md).", "")
-    for name, verb in get_command(app).commands.items():
+    for name, verb in get_group(app).commands.items():
         yield from (f"## depthwise {name}", "", escaped(verb.help or ""), "")
         yield from ("| argument or option | |", "|---|---|")
         for parameter in verb.params:

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 class Layer:
     """One operator: sizes in elements, bytes as read and written when it runs on its own.
 
-    `weight_bytes` are its parameters as stored; a weight that several layers read counts once.
-    `macs` is None where they cannot be counted. `receptive_field` and `step` are input pixels,
-    down and across, None after a pooling of the whole image. `milliseconds` are predicted for one
-    machine, None where none was named.
+    Attributes:
+        macs: None where they cannot be counted.
+        weight_bytes: Its parameters as stored; a weight that several layers read counts once.
+        receptive_field: In input pixels, down and across; None after a pooling of the whole image.
+        step: How far apart in the input neighbouring outputs look, in the same pixels.
+        milliseconds: Predicted for one machine; None where none was named.
     """
 
     path: str
@@ -55,11 +57,16 @@ class Layer:
 class Cost:
     """The cost of a network at fixed input shapes.
 
-    `params` are all the network's, those in `unused_params` are not read in evaluation. `macs` are
-    multiply-adds of convolutions and linear layers; `not_counted` lists the layers left out of it.
-    Bytes: `weight_bytes` the parameters as stored, `bytes_read` and `bytes_written` with every
-    operator run on its own, `peak_bytes` the most that activations take at once, in `peak_layer`.
-    `milliseconds` are predicted for the compiled network on one machine, None where none was named.
+    Attributes:
+        network: What the network calls itself.
+        input_shapes: One for each input.
+        layers: Each operator, with its own cost, in the order in which they run.
+        params: How many parameters the network has.
+        unused_params: How many of them are not read in evaluation.
+        weight_bytes: The parameters as stored.
+        peak_bytes: The most that activations take at once.
+        peak_layer: The path of the layer where they do.
+        milliseconds: Predicted for the compiled network on one machine; None where none was named.
     """
 
     network: str
@@ -74,7 +81,7 @@ class Cost:
 
     @cached_property
     def macs(self) -> int:
-        """The multiply-adds of all layers that can be counted."""
+        """Multiply-adds of convolutions, linear layers and matrix products that can be counted."""
         return sum(layer.macs or 0 for layer in self.layers)
 
     @property
@@ -84,12 +91,12 @@ class Cost:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes that all operators read, weights included."""
+        """Bytes that the operators read, each run on its own, weights included."""
         return sum(layer.bytes_read for layer in self.layers)
 
     @property
     def bytes_written(self) -> int:
-        """Bytes that all operators write."""
+        """Bytes that the operators write, each run on its own."""
         return sum(layer.bytes_written for layer in self.layers)
 
     @property
@@ -110,7 +117,7 @@ class Cost:
         return tuple(layer for layer in self.layers if layer.macs is None)
 
     def by_kind(self) -> dict[str, tuple[int, int, int]]:
-        """Return kind -> (number of layers, parameters, MACs), most MACs first."""
+        """Return the number of layers, parameters and MACs of each kind, most MACs first."""
         sums: dict[str, tuple[int, int, int]] = {}
         for layer in self.layers:
             count, params, macs = sums.get(layer.kind, (0, 0, 0))

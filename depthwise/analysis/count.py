@@ -71,6 +71,7 @@ KINDS: dict[type, str] = {
     ops.BatchNorm: "normalisation",
     ops.GroupNorm: "normalisation",
     ops.LayerNorm: "normalisation",
+    ops.LocalResponseNorm: "normalisation",
     ops.MaxPool2d: "pooling",
     ops.AvgPool2d: "pooling",
     ops.AdaptivePool2d: "pooling",
@@ -86,5 +87,8 @@ KINDS: dict[type, str] = {
     ops.Reshape: "view",
     ops.Permute: "movement",
     ops.Expand: "movement",
+    ops.Cast: "conversion",
+    ops.Quantize: "conversion",
+    ops.Dequantize: "conversion",
     ops.Opaque: "unknown",
 }

@@ -23,9 +23,16 @@ FLOOD = 3  # of more findings by one rule, those that say the same become one
 
 @dataclass(frozen=True)
 class Finding:
-    """One place where the design goes wrong: where, what was found, why it matters, what to do.
+    """One mistake in a network's design.
 
-    `layer` is a module's path, `also` are those of further layers where exactly the same holds.
+    Attributes:
+        rule: The name of the rule that found it.
+        layer: Where: the path of a module.
+        what: What was found.
+        why: Why it matters.
+        advice: What to do.
+        severity: "warning" where results are likely to suffer, else "note".
+        also: The paths of further layers where exactly the same holds.
     """
 
     rule: str

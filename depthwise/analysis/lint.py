@@ -40,11 +40,19 @@ RULES: tuple[Rule, ...] = (
 
 
 def lint(net: "Network", *shapes: Shape, object_size: int | None = None) -> list[Finding]:
-    """Return what every rule finds in `net` for inputs of `shapes`, warnings first.
+    """Find mistakes in a network's design, before it is trained.
 
-    `object_size` in pixels of the input also asks whether that much is seen at once. The network is
-    whatever `dw.open` takes; it may be on the meta device and is not changed. Raises ValueError for
-    shapes that do not fit.
+    Args:
+        net: Whatever `dw.open` takes; it may be on the meta device, and is not changed.
+        *shapes: The shape of each input, (N, C, H, W); left out, the network's usual ones.
+        object_size: In pixels of the input: also warn where the network does not see that much at
+            once.
+
+    Returns:
+        What each rule found, warnings first; where a rule finds much, equal findings are one.
+
+    Raises:
+        ValueError: A network or shapes that cannot be used.
     """
     return lint_graph(describe(net, *shapes).traced, object_size)
 

@@ -151,7 +151,7 @@ def _rows(plan: Plan, seconds: np.ndarray) -> list[LayerTime]:
             row,
             macs=macs,
             needed=_needed(macs, steps),
-            bytes=bytes_moved(plan.graph, node, steps),
+            bytes=bytes_moved(plan.graph, node, steps, plan.buffers),
             filled=_filled(plan, node),
         )
     return rows

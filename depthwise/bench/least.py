@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 from depthwise.compiler.fused_ops import Fused
-from depthwise.compiler.lowering.views import FLOAT, KernelCall
+from depthwise.compiler.lowering.views import Buffer, KernelCall
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.ops import Op, Pair
 from depthwise.hardware import Machine
 from depthwise.hardware.record import LEVELS
-from depthwise.latency.cache_model import numbers_of
 
 FILLED = 0.9  # of the lanes
 
@@ -56,29 +55,24 @@ def products(step: KernelCall) -> int | None:
 
     Winograd's are those between its transforms, fewer than the layer is counted with.
     """
-    match step.kernel:
-        case "f32_conv":
-            names = ("images", "rows", "width", "taps", "channels", "outs", "groups")
-        case "f32_depthwise":
-            names = ("images", "rows", "width", "R", "S", "channels")
-        case "f32_winograd":
-            a = numbers_of(step)
-            down, across = a["points_y"] - a["taps_y"] + 1, a["points_x"] - a["taps_x"] + 1
-            tiles = a["images"] * ceil(a["rows"] / down) * ceil(a["width"] / across)
-            return tiles * a["points_y"] * a["points_x"] * a["channels"] * a["outs"]
-        case _:
-            return None
-    a = numbers_of(step)
-    return prod(a[name] for name in names)
+    count = step.row.products
+    return count(step.arguments) if count else None
 
 
-def bytes_moved(graph: Graph, node: Node, steps: Sequence[KernelCall]) -> int:
+def bytes_moved(
+    graph: Graph, node: Node, steps: Sequence[KernelCall], buffers: Sequence[Buffer]
+) -> int:
     """Return the bytes that a node reads, weights among them, or writes: the more of the two.
 
     A core reads and writes at once, so that no more is certain. `steps` are the calls that compute
-    it: one may read less than the node does, as a mean of totals that were left to it.
+    it, in a plan's `buffers`: one may read less than the node does, as a mean of totals that were
+    left to it.
     """
-    passed = sum(FLOAT * prod(place.shape) for step in steps for place in {*step.places})
+    passed = sum(
+        buffers[place.buffer].element.bytes * prod(place.shape)
+        for step in steps
+        for place in {*step.places}
+    )
     return min(passed, max(_bytes_read(graph, node), node.type.bytes))
 
 

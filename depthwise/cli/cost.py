@@ -48,12 +48,13 @@ def cost(
         here = _find_machine() if timed else None
         find = open if timed else describe  # a plan packs weights, so that there must be some
         shapes, asked = parse_shapes(shape), parse_settings(settings)
-        graph = find(network, *shapes, settings=asked).traced
+        source = find(network, *shapes, settings=asked)
+        graph = source.traced
         found = cost_of_graph(graph, network)
         if here:
             from depthwise.latency.predict import with_latency  # noqa: PLC0415
 
-            found = with_latency(found, graph, here)
+            found = with_latency(found, source.graph, here)
         if out:
             from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
 

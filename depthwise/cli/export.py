@@ -31,22 +31,19 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a network as ONNX, or as a graph that is opened without PyTorch."""
-    path = out or Path(f"{in_file_name(network)}.onnx")
+    path = out or _default_path(network)
     if path.suffix not in FORMATS:
         raise ValueError(f"--out {path}: expected a file that ends in {' or '.join(FORMATS)}")
     check_folder("--out", path)
     with waiting(f"exporting {network}"):
         from depthwise.graph import save_graph  # noqa: PLC0415
-        from depthwise.graph.exporters.onnx import export_onnx  # noqa: PLC0415
+        from depthwise.graph.exporters.onnx import write_onnx  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
         shapes, asked = parse_shapes(shape), parse_settings(settings)
         graph = open(network, *shapes, settings=asked, weights=weights).graph
         with writing("--out", path):
-            if path.suffix == ".onnx":
-                export_onnx(graph, path)
-            else:
-                save_graph(graph, path)
+            (write_onnx if path.suffix == ".onnx" else save_graph)(graph, path)
     if as_json:
         print(json.dumps({"file": str(path), "format": path.suffix[1:], "nodes": len(graph.nodes)}))
         return
@@ -55,3 +52,11 @@ def export(
     size = in_units(path.stat().st_size, "B")
     text = f"{path}: {FORMATS[path.suffix]}, {size}"
     screen().print(Text(in_line(text)), soft_wrap=True)
+
+
+def _default_path(network: str) -> Path:
+    """Return where a network goes if nobody says where: here, under its name or its file's."""
+    from depthwise.sources.spec import parse_spec  # noqa: PLC0415
+
+    is_file = parse_spec(network).front_end == "file"
+    return Path(f"{Path(network).stem if is_file else in_file_name(network)}.onnx")

@@ -48,11 +48,13 @@ class About:
 def describe_source(source: Source, labels: Sequence[str] = ()) -> About:
     """Return what a source and its user say: `labels`, else the names that its weights record."""
     pretrained = source.pretrained
-    return About(
-        source.name,
-        tuple(labels) or (pretrained.class_names if pretrained else ()),
-        pretrained.preprocessing.model_dump(mode="json") if pretrained else None,
-    )
+    if pretrained is None:
+        return About(source.name, tuple(labels))
+    outputs = [source.graph.type(output.value).shape for output in source.graph.outputs]
+    recorded = pretrained.class_names
+    fits = [shape[1:] for shape in outputs] == [(len(recorded),)]  # not of a network that was cut
+    preprocessing = pretrained.preprocessing.model_dump(mode="json")
+    return About(source.name, tuple(labels) or (recorded if fits else ()), preprocessing)
 
 
 def assemble(

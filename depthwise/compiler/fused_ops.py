@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from depthwise.graph import Node
-from depthwise.graph.infer import infer
+from depthwise.graph.infer import infer_dtype, infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import (
     Activation,
@@ -98,26 +98,26 @@ def takes_plane_mean(node: Node) -> bool:
     return False
 
 
-@infer.register
+@infer_shape.register
 def _(op: Fused, *inputs):
     *operands, residual = inputs if op.epilogue.add else (*inputs, None)
     biased = len(operands) >= 3  # DeformConv2d always has a bias, the others take it last
     if isinstance(op.op, Convolution) and not biased:
         raise ValueError(f"inputs {operands}: a fused convolution always has a bias")
-    shape = infer(op.op, *operands)
+    shape = infer_shape(op.op, *operands)
     if residual not in (None, shape):
         raise ValueError(f"residual {residual} is not of the output's shape {shape}")
     return shape
 
 
-@infer.register
+@infer_shape.register
 def _(op: FlattenChannelsLast, x):  # noqa: ARG001
     if len(x) != 4:
         raise ValueError(f"input {x}: need (N, C, H, W)")
     return (x[0], x[1] * x[2] * x[3])
 
 
-@infer.register
+@infer_shape.register
 def _(op: Images, x):
     if len(x) != 4:
         raise ValueError(f"input {x}: images have four axes")
@@ -126,6 +126,20 @@ def _(op: Images, x):
         raise ValueError(f"input {x} has {c} channels, its border {len(op.border)}")
     top, bottom, left, right = op.padding
     return (n, c, top + h + bottom, left + w + right)
+
+
+@infer_dtype.register
+def _(op: Fused, *inputs):
+    *operands, residual = inputs if op.epilogue.add else (*inputs, None)
+    dtype = infer_dtype(op.op, *operands)
+    if residual not in (None, dtype):
+        raise ValueError(f"residual of {residual}, output of {dtype}: they need one type")
+    return dtype
+
+
+@infer_dtype.register
+def _(op: Images, x):  # noqa: ARG001
+    return "float32"
 
 
 @evaluate.register
@@ -147,7 +161,7 @@ def _(op: Images, x):
     planes = x.transpose(0, 3, 1, 2) if op.layout == "nhwc" else x
     top, _, left, _ = op.padding
     height, width = planes.shape[2:]
-    y = np.empty(infer(op, x.shape), np.float32)
+    y = np.empty(infer_shape(op, x.shape), np.float32)
     y[:] = np.reshape(op.border, (1, -1, 1, 1))
     y[:, :, top : top + height, left : left + width] = planes
     return y

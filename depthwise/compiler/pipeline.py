@@ -85,7 +85,6 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         BuildError: The C compiler is missing or fails.
     """
     options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
-    check_inputs(shapes)
     return compile_source(open(net, *shapes), options, samples, preparation, labels)
 
 
@@ -94,6 +93,7 @@ def compile_source(
     preparation: Preparation | None = None, labels: Sequence[str] = (),
 ) -> Library:  # fmt: skip
     """Compile a network that was opened, as `compile` does."""
+    check_inputs(source.shapes)
     about = describe_source(source, labels)
     return compile_graph(source.graph, reference_of(source), options, about, samples, preparation)
 

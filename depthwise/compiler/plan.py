@@ -95,7 +95,7 @@ def _schedule(
     buffers = list(whole.buffers)
     regions = make_regions(whole, groups, threads, target.lanes, buffers)
     regions = zero_borders(regions, buffers)
-    regions = separate_scratch(regions, lowered.scratch, buffers)
+    regions = separate_scratch(regions, buffers)
     arena = plan_arena(find_lives(regions, buffers))
     return Plan(
         graph, target, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.places,

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from depthwise.graph import Shape
+from depthwise.graph.dtypes import LIBRARY_DTYPES
 
-Dtype = Literal["float32", "uint8"]
 Layout = Literal["nchw", "nhwc"]
 
 
@@ -17,14 +17,19 @@ Layout = Literal["nchw", "nhwc"]
 class Preparation:
     """Let a library take raw images x and compute net((x - mean) / std), channel by channel.
 
-    Images are float32 in [0, 1], or uint8 of 0 to 255, which are divided by 255: `mean` and `std`
-    are those of [0, 1] for both. They are laid out as PyTorch's (N, C, H, W), or with the channels
-    of a pixel side by side (N, H, W, C). Raises ValueError for numbers or names that make no sense.
+    Attributes:
+        mean: One for each channel, of images in [0, 1], whatever their type.
+        std: Likewise.
+        dtype: "float32" for images in [0, 1], or "uint8" for 0 to 255, which are divided by 255.
+        layout: "nchw" as in PyTorch, or "nhwc" with the channels of a pixel side by side.
+
+    Raises:
+        ValueError: Numbers or names that make no sense.
     """
 
     mean: Sequence[float]
     std: Sequence[float]
-    dtype: Dtype = "float32"
+    dtype: str = "float32"
     layout: Layout = "nchw"
 
     def __post_init__(self):
@@ -42,7 +47,7 @@ class Preparation:
                 f"preparation: std={std}: each is divided by, and must be finite and above 0"
             )
         for name, value, known in (
-            ("dtype", self.dtype, get_args(Dtype)),
+            ("dtype", self.dtype, LIBRARY_DTYPES),
             ("layout", self.layout, get_args(Layout)),
         ):
             if value not in known:

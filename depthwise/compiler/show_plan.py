@@ -7,7 +7,7 @@ from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.analysis.tables import in_shape, render
 from depthwise.analysis.units import in_units
 from depthwise.compiler.fused_ops import Epilogue, in_words
-from depthwise.compiler.lowering.views import FLOAT, Argument, KernelCall, TensorView
+from depthwise.compiler.lowering.views import Argument, KernelCall, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.schedule.partition import Group
 from depthwise.escaping import counted, in_line
@@ -43,10 +43,12 @@ def show_plan(plan: Plan) -> str:
 def _step(number: int, step: KernelCall, plan: Plan) -> tuple[str, ...]:
     read = [place for place in step.places if place not in step.written]
     values = [place for place in read if plan.buffers[place.buffer].space != "weights"]
-    weights = FLOAT * sum(prod(p.shape) for p in read if p not in values)
-    how = [in_line(step.comment), *map(_say, step.arguments)]
+    weights = sum(
+        plan.buffers[p.buffer].element.bytes * prod(p.shape) for p in read if p not in values
+    )
+    how = [in_line(step.comment), *map(_say, step.arguments.values())]
     return (
-        str(number), in_line(step.path or step.name), step.kernel.removeprefix("f32_"),
+        str(number), in_line(step.path or step.name), step.row.name,
         in_shape(values[0].shape) if values else "", in_shape(step.written[0].shape),
         _rows(step, plan), in_units(weights, "B") if weights else "", _names(values, plan),
         _names(step.written, plan), ", ".join(filter(None, how)),
@@ -67,7 +69,7 @@ def _rows(step: KernelCall, plan: Plan) -> str:
     """Return how many rows of its value a step makes, where it is a band of them."""
     whole = plan.graph.type(step.name).shape if step.name else ()
     made = step.written[0].shape
-    if len(whole) != 4 or len(made) != 4 or step.outputs > 1:
+    if len(whole) != 4 or len(made) != 4 or len(step.written) > 1:
         return ""
     rows = made[2] * made[3] // whole[3]  # pixels may lie in one row for the kernel
     return f"{rows} of {whole[2]}" if 0 < rows < whole[2] else ""
@@ -93,7 +95,7 @@ def _buffers(plan: Plan) -> FittedTable:
         held.setdefault(place.buffer, []).append(value)
     rows = [
         (
-            f"b{buffer}", in_units(FLOAT * plan.buffers[buffer].floats, "B"),
+            f"b{buffer}", in_units(plan.buffers[buffer].bytes, "B"),
             f"{plan.arena.offsets[buffer]:,}", str(numbers[0]), str(numbers[-1]),
             _say_held(held.get(buffer, [])),
         )

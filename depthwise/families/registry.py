@@ -120,7 +120,7 @@ network = NETWORKS.register
 
 
 def list_models() -> list[str]:
-    """Return the names that `build` takes, sorted."""
+    """Return the names of our networks, sorted: those that `create_model` takes."""
     return NETWORKS.names()
 
 

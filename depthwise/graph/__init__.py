@@ -1,8 +1,9 @@
 """The hub: one small graph that cost, lint, slimming and the compiler all read.
 
-ops (what there is) - graph (how it hangs together) - infer, attributes, check - builder - interpret
-(what it means, in NumPy) - show (as text) - serialize, typed_json (as a file) - rewrite, passes/
-(from graph to graph) - frontends/ (what brings a network in) - exporters/ (what takes it out).
+dtypes (element types) - ops (what there is) - graph (how it hangs together) - infer, attributes,
+check - builder - interpret, interpret_sampling (what it means, in NumPy) - show (as text) -
+serialize, typed_json (as a file) - rewrite, passes/ (from graph to graph) - frontends/ (what brings
+a network in) - exporters/ (what takes it out).
 
 Nothing here imports PyTorch but frontends/torch, whose functions are imported at first use: a saved
 graph is opened, checked, computed and compiled without it.
@@ -10,16 +11,17 @@ graph is opened, checked, computed and compiled without it.
 
 from typing import TYPE_CHECKING, Any
 
+from depthwise.graph import interpret_sampling  # noqa: F401  (it registers operators' meanings)
 from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
 from depthwise.graph.interpret import interpret
-from depthwise.graph.serialize import open_graph, save_graph
 from depthwise.graph.show import show
 
 if TYPE_CHECKING:
     from depthwise.graph.frontends.torch.capture import capture, trace
     from depthwise.graph.frontends.torch.export import export
     from depthwise.graph.frontends.torch.failure import supported
+    from depthwise.graph.serialize import open_graph, save_graph
 
 __all__ = [
     "Constant",
@@ -39,12 +41,20 @@ __all__ = [
     "trace",
 ]
 
-_FROM_TORCH = {"capture": "capture", "trace": "capture", "export": "export", "supported": "failure"}
+# what needs PyTorch or safetensors: a library is run without them
+_LATER = {
+    "capture": "frontends.torch.capture",
+    "export": "frontends.torch.export",
+    "open_graph": "serialize",
+    "save_graph": "serialize",
+    "supported": "frontends.torch.failure",
+    "trace": "frontends.torch.capture",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FROM_TORCH:
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415
 
-    return getattr(import_module(f"depthwise.graph.frontends.torch.{_FROM_TORCH[name]}"), name)
+    return getattr(import_module(f"depthwise.graph.{_LATER[name]}"), name)

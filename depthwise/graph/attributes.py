@@ -120,6 +120,12 @@ def _(op: ops.Softmax | ops.Concat, x, *_):
 
 
 @_check.register
+def _(op: ops.Quantize | ops.Dequantize, x, *_):
+    fits = op.axis is None or 0 <= op.axis < len(x)
+    _expect(fits, "axis", op.axis, f"None or an axis of {x}")
+
+
+@_check.register
 def _(op: ops.Slice, x):
     _expect(0 <= op.axis < len(x), "axis", op.axis, f"an axis of {x}")
     _expect(op.step >= 1, "step", op.step, "1 or more")

@@ -1,9 +1,10 @@
-"""A graph under construction: values are emitted one by one, their shapes inferred."""
+"""A graph under construction: values are emitted one by one, their types inferred."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.graph import Constant, Node, TensorType
 from depthwise.graph.infer import infer
 from depthwise.graph.ops import Op, Opaque
@@ -31,15 +32,16 @@ class Value(NamedTuple):
 
 
 class Builder:
-    """Collects nodes and constants; `name` and `path` are those of the operator being lowered.
+    """Collects nodes and constants.
 
+    `name`, `path`, `line` and `dtype` are those of the operator being lowered and of its result.
     Inputs, constants and nodes share one namespace: whoever comes later to a name is numbered.
     """
 
     def __init__(self):
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
-        self.name = self.path = ""
+        self.name = self.path = self.line = self.dtype = ""
         self._names: set[str] = set()
         self._numbers: dict[str, Value] = {}
 
@@ -53,8 +55,7 @@ class Builder:
 
     def emit(self, op: Op, *inputs: Value) -> Value:
         """Append op(inputs) and return its value."""
-        shape = infer(op, *(value.shape for value in inputs))
-        return self._append(op, inputs, TensorType(shape, inputs[0].type.dtype))
+        return self._append(op, inputs, infer(op, *(value.type for value in inputs)))
 
     def emit_opaque(self, op: Opaque, inputs: tuple[Value, ...], type: TensorType) -> Value:
         """Append an operator that we do not know, whose result has the given type."""
@@ -68,9 +69,8 @@ class Builder:
 
     def literal(self, number: float | list[float] | np.ndarray, dtype: str) -> Value:
         """Return the constant for a number (a scalar) or an array written in the network's code."""
-        known = dtype != "bfloat16"  # which NumPy does not have
-        data = np.asarray(number, dtype if known else "float32")
-        constant = Constant(TensorType(data.shape, dtype), data if known else None)
+        data = find_dtype(dtype).encode(np.asarray(number))
+        constant = Constant(TensorType(data.shape, dtype), data)
         if data.ndim:
             return self.add_constant(f"literal.{len(self.constants)}", constant)
         name = f"literal.{dtype}.{number!r}"
@@ -80,5 +80,5 @@ class Builder:
 
     def _append(self, op: Op, inputs: tuple[Value, ...], type: TensorType) -> Value:
         name = self.take_name(self.name)  # several of ours may stand for one of the network's
-        self.nodes.append(Node(name, op, tuple(v.name for v in inputs), type, self.path))
+        self.nodes.append(Node(name, op, tuple(v.name for v in inputs), type, self.path, self.line))
         return Value(name, type)

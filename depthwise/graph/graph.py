@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from depthwise.graph.dtypes import DType, find_dtype
 from depthwise.graph.ops import Op
 
 Shape = tuple[int, ...]
@@ -13,10 +14,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TensorType:
-    """A value's shape and element type, named as NumPy names it."""
+    """A value's shape and the name of its element type. Raises ValueError for one not known."""
 
     shape: Shape
     dtype: str = "float32"
+
+    def __post_init__(self):
+        find_dtype(self.dtype)
 
     @property
     def size(self) -> int:
@@ -24,9 +28,14 @@ class TensorType:
         return prod(self.shape)
 
     @property
+    def element(self) -> DType:
+        """The element type."""
+        return find_dtype(self.dtype)
+
+    @property
     def bytes(self) -> int:
         """The bytes that the elements take, packed."""
-        return self.size * (2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize)
+        return self.size * self.element.bytes
 
     def __str__(self) -> str:
         """Return as in 1x3x224x224, with the element type where it is not float32."""
@@ -38,6 +47,7 @@ class TensorType:
 class Constant:
     """A weight, buffer or literal; `data` is None where the network is on the meta device.
 
+    `data` is stored as its element type is (`DType.storage`), `numbers` are what it stands for.
     `sources` names the parameters that a constant was computed from (a standardised weight, say).
     """
 
@@ -46,16 +56,26 @@ class Constant:
     trainable: bool = False
     sources: tuple[str, ...] = ()
 
+    @property
+    def numbers(self) -> np.ndarray | None:
+        """The numbers that are stored, None where there is no data."""
+        return None if self.data is None else self.type.element.decode(self.data)
+
 
 @dataclass(frozen=True)
 class Node:
-    """One operator at work: the value `name` of type `type`, computed inside the module `path`."""
+    """One operator at work: the value `name` of type `type`, computed inside the module `path`.
+
+    `line` is where the network's own code calls it, empty where that is not known; it is no part of
+    what a node is.
+    """
 
     name: str
     op: Op
     inputs: tuple[str, ...]
     type: TensorType
     path: str
+    line: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

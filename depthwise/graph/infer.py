@@ -1,4 +1,4 @@
-"""The output shape of each operator, from its attributes and the shapes it reads."""
+"""The output type of each operator, from its attributes and the types it reads."""
 
 from functools import singledispatch
 from math import ceil, prod
@@ -6,12 +6,27 @@ from math import ceil, prod
 import numpy as np
 
 from depthwise.graph import ops
-from depthwise.graph.graph import Shape
+from depthwise.graph.dtypes import find_dtype
+from depthwise.graph.graph import Shape, TensorType
 from depthwise.graph.ops import Op, Padding, Pair
 
 
+def infer(op: Op, *inputs: TensorType) -> TensorType:
+    """Return the type of op(inputs). Raises ValueError where the inputs do not fit op."""
+    shape = infer_shape(op, *(type.shape for type in inputs))
+    return TensorType(shape, infer_dtype(op, *(type.dtype for type in inputs)))
+
+
+def _expect(fits: bool, message: str) -> None:
+    if not fits:
+        raise ValueError(message)
+
+
+# --------------------------------------------------------------------------------------- shapes
+
+
 @singledispatch
-def infer(op: Op, *inputs: Shape) -> Shape:
+def infer_shape(op: Op, *inputs: Shape) -> Shape:
     """Return the shape of op(inputs). Raises ValueError where the inputs do not fit op."""
     raise NotImplementedError(type(op))
 
@@ -39,12 +54,7 @@ def convolved(size: Pair, weight: Shape, op: ops.Conv2d | ops.DeformConv2d) -> P
     return pooled(size, (reach[0], reach[1]), op.stride, op.padding, ceil_mode=False)
 
 
-def _expect(fits: bool, message: str) -> None:
-    if not fits:
-        raise ValueError(message)
-
-
-@infer.register
+@infer_shape.register
 def _(op: ops.Conv2d, x, weight, bias=None):
     _expect(
         len(x) == 4 and len(weight) == 4 and x[1] == weight[1] * op.groups,
@@ -55,7 +65,7 @@ def _(op: ops.Conv2d, x, weight, bias=None):
     return (x[0], weight[0], *convolved(x[2:], weight, op))
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.ConvTranspose2d, x, weight, bias=None):
     _expect(
         len(x) == 4 and x[1] == weight[0] and x[1] % op.groups == 0,
@@ -74,7 +84,7 @@ def _(op: ops.ConvTranspose2d, x, weight, bias=None):
     return (x[0], channels, *sizes)
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.DeformConv2d, x, weight, bias, offsets, mask=None):
     _expect(bias == (weight[0],), f"bias {bias} does not fit weight {weight}")
     _expect(x[1] == weight[1] * op.groups, f"input {x} does not fit weight {weight}")
@@ -85,7 +95,7 @@ def _(op: ops.DeformConv2d, x, weight, bias, offsets, mask=None):
     return (x[0], weight[0], *size)
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.DeformRoIPool, x, boxes, offsets):
     bins = (op.output_size, op.output_size)
     _expect(len(boxes) == 2 and boxes[1] == 5, f"boxes {boxes}: need (R, 5)")
@@ -93,20 +103,20 @@ def _(op: ops.DeformRoIPool, x, boxes, offsets):
     return (boxes[0], x[1], *bins)
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Linear, x, weight, bias=None):
     _expect(x[-1] == weight[1], f"input {x} does not fit weight {weight}")
     _expect(bias in (None, (weight[0],)), f"bias {bias} does not fit weight {weight}")
     return (*x[:-1], weight[0])
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.MatMul, a, b):
     _expect(len(a) >= 2 and len(b) >= 2 and a[-1] == b[-2], f"{a} does not multiply {b}")
     return (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.BatchNorm, x, *statistics):
     _expect(
         len(statistics) == 4, f"{len(statistics)} statistics: need weight, bias, mean, variance"
@@ -115,36 +125,36 @@ def _(op: ops.BatchNorm, x, *statistics):
     return x
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.GroupNorm, x, weight=None, bias=None):
     _expect(x[1] % op.groups == 0, f"groups={op.groups} does not divide {x[1]} channels")
     _expect({weight, bias} <= {None, (x[1],)}, f"input {x} does not fit weight {weight}")
     return x
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.LayerNorm, x, weight=None, bias=None):
     _expect({weight, bias} <= {None, x[-op.axes :]}, f"input {x} does not fit weight {weight}")
     return x
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.MaxPool2d, x):
     reach = tuple(d * (k - 1) + 1 for d, k in zip(op.dilation, op.kernel, strict=True))
     return (*x[:-2], *pooled(x[-2:], (reach[0], reach[1]), op.stride, op.padding, op.ceil))
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.AvgPool2d, x):
     return (*x[:-2], *pooled(x[-2:], op.kernel, op.stride, op.padding, op.ceil))
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.AdaptivePool2d | ops.Resize, x):
     return (*x[:-2], *op.size)
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Reduce, x):
     return tuple(
         1 if axis in op.axes else size
@@ -153,23 +163,23 @@ def _(op: ops.Reduce, x):
     )
 
 
-@infer.register
-def _(op: ops.Activation | ops.Softmax, x):
+@infer_shape.register
+def _(op: ops.Activation | ops.Softmax | ops.Cast, x):
     return x
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.PRelu, x, slope):
     _expect(slope in ((1,), (x[1],)), f"slope {slope} does not fit input {x}")
     return x
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Binary, a, b):
     return np.broadcast_shapes(a, b)
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Concat, *inputs):
     others = {(*x[: op.axis], *x[op.axis + 1 :]) for x in inputs}
     _expect(len(others) == 1, f"inputs {inputs} differ beside axis {op.axis}")
@@ -178,38 +188,139 @@ def _(op: ops.Concat, *inputs):
     return (*first[: op.axis], total, *first[op.axis + 1 :])
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Slice, x):
     length = len(range(op.start, op.stop, op.step))
     _expect(op.start >= 0 and op.stop <= x[op.axis], f"{op} is outside of {x}")
     return (*x[: op.axis], length, *x[op.axis + 1 :])
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Pad, x):
     _expect(len(op.pads) == len(x), f"{len(op.pads)} pads for {len(x)} axes")
     return tuple(size + before + after for size, (before, after) in zip(x, op.pads, strict=True))
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Reshape, x):
     _expect(prod(op.shape) == prod(x), f"{x} has other elements than {op.shape}")
     return op.shape
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Permute, x):
     _expect(sorted(op.axes) == list(range(len(x))), f"axes {op.axes} do not permute {x}")
     return tuple(x[axis] for axis in op.axes)
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.Expand, x):
     _expect(np.broadcast_shapes(x, op.shape) == op.shape, f"{x} does not expand to {op.shape}")
     return op.shape
 
 
-@infer.register
+@infer_shape.register
 def _(op: ops.LocalResponseNorm, x):
     _expect(len(x) == 4, f"input {x}: need (N, C, H, W)")
     return x
+
+
+@infer_shape.register
+def _(op: ops.Quantize | ops.Dequantize, x, scale, zero_point=None):
+    allowed = ((), (1,)) if op.axis is None else ((x[op.axis],),)
+    _expect(scale in allowed, f"scale {scale} does not fit input {x} with axis={op.axis}")
+    _expect(zero_point in (None, scale), f"zero point {zero_point} does not fit scale {scale}")
+    return x
+
+
+# --------------------------------------------------------------------------------- element types
+
+# what an operator accepts, as NumPy's kinds: b(ool), i and u (integers), f(loating), c(omplex)
+ANY, NUMBERS, REAL, FLOATING = "biufc", "iufc", "iuf", "f"
+KINDS = {"b": "bool", "i": "integers", "u": "integers", "f": "floating", "c": "complex"}
+ON_INTEGERS = ("relu", "relu6", "clamp", "abs", "negative", "power")
+
+
+@singledispatch
+def infer_dtype(op: Op, *inputs: str) -> str:
+    """Return the element type of op(inputs): by default that of all inputs.
+
+    Raises ValueError for types that have no meaning there.
+    """
+    first = _accept(op, inputs[0], accepted_kinds(op))
+    other = next((dtype for dtype in inputs if dtype != first), first)
+    _expect(other == first, f"{_name(op)} of {first} and {other}: convert one to the other's type")
+    return first
+
+
+def accepted_kinds(op: Op) -> str:
+    """Return the kinds of elements that an operator has a meaning for, as NumPy's letters."""
+    match op:
+        case (
+            ops.Concat() | ops.Slice() | ops.Pad() | ops.Reshape() | ops.Permute() | ops.Expand()
+            | ops.Resize("nearest") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
+            | ops.Reduce("max" | "min")
+        ):  # fmt: skip
+            return ANY
+        case (
+            ops.Conv2d() | ops.ConvTranspose2d() | ops.Linear() | ops.MatMul() | ops.Binary()
+            | ops.Reduce("sum")
+        ):  # fmt: skip
+            return NUMBERS
+        case ops.Activation(function, parameters) if function in ON_INTEGERS:
+            whole = all(number.is_integer() or np.isinf(number) for number in parameters)
+            inverse = function == "power" and parameters[0] < 0
+            return REAL if whole and not inverse else FLOATING
+    return FLOATING
+
+
+def _accept(op: Op, dtype: str, kinds: str, what: str = "") -> str:
+    known = find_dtype(dtype)
+    takes = " or ".join(dict.fromkeys(KINDS[kind] for kind in kinds))
+    _expect(
+        known.numpy.kind in kinds,
+        f"{_name(op)} of {what}{dtype}: it takes {takes}, convert it",
+    )
+    return dtype
+
+
+def _name(op: Op) -> str:
+    function = getattr(op, "function", None)
+    return type(op).__name__ + (f" ({function})" if function else "")
+
+
+@infer_dtype.register
+def _(op: ops.BatchNorm | ops.GroupNorm | ops.LayerNorm, x, *parameters):
+    """Give x's type: statistics and parameters are often kept in a wider one."""
+    for dtype in (x, *parameters):
+        _accept(op, dtype, FLOATING)
+    return x
+
+
+@infer_dtype.register
+def _(op: ops.Cast, x):
+    return find_dtype(op.dtype).name
+
+
+@infer_dtype.register
+def _(op: ops.Quantize, x, scale, zero_point=None):
+    _accept(op, x, FLOATING)
+    _expect(scale == x, f"Quantize of {x} by a scale of {scale}: convert one to the other's type")
+    known = find_dtype(op.dtype)
+    _expect(
+        known.is_integer and known.bits <= 16,
+        f"Quantize to {op.dtype}: it gives integers of 8 or 16 bits",
+    )
+    _expect(
+        zero_point in (None, op.dtype), f"Quantize to {op.dtype} with a zero point of {zero_point}"
+    )
+    return op.dtype
+
+
+@infer_dtype.register
+def _(op: ops.Dequantize, x, scale, zero_point=None):
+    _accept(op, x, "iu")
+    _accept(op, op.dtype, FLOATING, "a scale of ")
+    _expect(scale == op.dtype, f"Dequantize to {op.dtype} with a scale of {scale}")
+    _expect(zero_point in (None, x), f"Dequantize of {x} with a zero point of {zero_point}")
+    return op.dtype

@@ -9,7 +9,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from depthwise.errors import Unsupported
 from depthwise.graph import ops
-from depthwise.graph.graph import Graph
+from depthwise.graph.dtypes import find_dtype
+from depthwise.graph.graph import Graph, TensorType
 from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Op, Padding, Pair
 
@@ -19,26 +20,49 @@ Array = np.ndarray
 def interpret(graph: Graph, *inputs: Array) -> dict[str, Array]:
     """Return every value of the graph by name, for inputs in the order of graph.inputs.
 
+    Each is in its own type, as `DType.numpy` says: bfloat16 numbers come in float32.
     Raises ValueError for inputs that do not fit, Unsupported where constants have no data.
     """
     values: dict[str, Array] = {}
     for (name, type_), x in zip(graph.inputs.items(), inputs, strict=True):
-        if x.shape != type_.shape:
-            raise ValueError(f"input {name} has shape {x.shape}: the graph takes {type_.shape}")
-        values[name] = x.astype(type_.dtype, copy=False)
+        values[name] = _given(name, type_, x)
     for name, constant in graph.constants.items():
-        if constant.data is None:
+        if constant.numbers is None:
             raise Unsupported(f"{name} has no data: the network was captured on the meta device")
-        values[name] = constant.data
+        values[name] = constant.numbers
     for node in graph:
-        result = evaluate(node.op, *(values[name] for name in node.inputs))
-        values[node.name] = result.astype(node.type.dtype, copy=False)
+        values[node.name] = compute(node.op, node.type, *(values[name] for name in node.inputs))
     return values
+
+
+def _given(name: str, type_: TensorType, x: Array) -> Array:
+    """Return an input in the graph's type. Raises ValueError for one of another shape or type."""
+    if x.shape != type_.shape:
+        raise ValueError(f"input {name} has shape {x.shape}: the graph takes {type_.shape}")
+    if x.dtype != type_.element.numpy:
+        taken = type_.dtype + (
+            "" if type_.dtype == str(type_.element.numpy) else f", held in {type_.element.numpy}"
+        )
+        raise ValueError(f"input {name} is {x.dtype}: the graph takes {taken}, convert it")
+    return type_.element.round(x)
+
+
+def compute(op: Op, type_: TensorType, *inputs: Array) -> Array:
+    """Return op(inputs) in the type that it has.
+
+    Of floating numbers everything inside an operator is in float32 or wider, as PyTorch's and ONNX
+    Runtime's kernels do it, and the result is rounded once.
+    """
+    half = np.dtype(np.float16)
+    y = evaluate(op, *(x.astype(np.float32) if x.dtype == half else x for x in inputs))
+    found, wanted = y.dtype, type_.element.numpy
+    assert found.kind == wanted.kind, f"{op} gives {found}, its type is {type_}"
+    return type_.element.round(y)
 
 
 @singledispatch
 def evaluate(op: Op, *inputs: Array) -> Array:
-    """Return op(inputs)."""
+    """Return op(inputs), computed in the inputs' own type or a wider one."""
     raise NotImplementedError(type(op))
 
 
@@ -109,44 +133,6 @@ def _(op: ops.ConvTranspose2d, x, weight, bias=None):
     return add_bias(y, bias)
 
 
-def bilinear(x: Array, rows: Array, columns: Array) -> Array:
-    """Return x (C, H, W) sampled at rows, columns of one shape: (C, *shape); zero outside."""
-    _, height, width = x.shape
-    top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
-    down, right = rows - top, columns - left
-    result = np.zeros((x.shape[0], *rows.shape), x.dtype)
-    for dy, weight_y in ((0, 1 - down), (1, down)):
-        for dx, weight_x in ((0, 1 - right), (1, right)):
-            y, z = top + dy, left + dx
-            inside = (y >= 0) & (y < height) & (z >= 0) & (z < width)
-            corner = x[:, y.clip(0, height - 1), z.clip(0, width - 1)]
-            result += corner * np.where(inside, weight_y * weight_x, 0)
-    return result
-
-
-@evaluate.register
-def _(op: ops.DeformConv2d, x, weight, bias, offsets, mask=None):
-    n, c = x.shape[:2]
-    R, S = weight.shape[2:]
-    height, width = offsets.shape[2:]
-    G = op.offset_groups
-    y, z, r, s = np.ogrid[:height, :width, :R, :S]
-    rows = y * op.stride[0] - op.padding.top + r * op.dilation[0]
-    columns = z * op.stride[1] - op.padding.left + s * op.dilation[1]
-    shift = offsets.reshape(n, G, R, S, 2, height, width).transpose(0, 1, 4, 5, 6, 2, 3)
-    sampled = np.empty((n, c, height, width, R, S), x.dtype)
-    for image in range(n):
-        for g in range(G):
-            channels = slice(g * c // G, (g + 1) * c // G)
-            down, right = shift[image, g]
-            taken = bilinear(x[image, channels], rows + down, columns + right)
-            if mask is not None:
-                factors = mask.reshape(n, G, R, S, height, width)[image, g]
-                taken = taken * factors.transpose(2, 3, 0, 1)
-            sampled[image, channels] = taken
-    return add_bias(convolve_columns(sampled, weight, op.groups), bias)
-
-
 @evaluate.register
 def _(op: ops.Linear, x, weight, bias=None):
     y = x @ weight.T
@@ -194,6 +180,14 @@ def _(op: ops.LayerNorm, x, weight=None, bias=None):
     return y if bias is None else y + bias
 
 
+@evaluate.register
+def _(op: ops.LocalResponseNorm, x):
+    below, above = op.size // 2, (op.size - 1) // 2
+    squares = np.pad(x**2, ((0, 0), (below, above), (0, 0), (0, 0)))
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(op.size))
+    return x / (op.bias + op.alpha / op.size * total) ** op.power
+
+
 # -------------------------------------------------------------------------------------- pooling
 
 
@@ -213,7 +207,8 @@ def pool_windows(x: Array, op: ops.MaxPool2d | ops.AvgPool2d, outside: float) ->
 
 @evaluate.register
 def _(op: ops.MaxPool2d, x):
-    return pool_windows(x, op, -np.inf).max((4, 5))
+    lowest = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf
+    return pool_windows(x, op, lowest).max((4, 5))
 
 
 @evaluate.register
@@ -245,32 +240,6 @@ def _(op: ops.AdaptivePool2d, x):
     ]
     rows = [[reduce(x[..., y, z], axis=(-2, -1)) for z in bins[1]] for y in bins[0]]
     return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
-
-
-@evaluate.register
-def _(op: ops.DeformRoIPool, x, boxes, offsets):
-    P, samples = op.output_size, op.samples
-    result = np.empty((len(boxes), x.shape[1], P, P), x.dtype)
-    at = (np.arange(samples) + 0.5) / samples
-    for i, (image, left, top, right, bottom) in enumerate(boxes):
-        y0, x0 = top * op.spatial_scale - 0.5, left * op.spatial_scale - 0.5
-        height, width = (bottom - top) * op.spatial_scale, (right - left) * op.spatial_scale
-        for p in range(P):
-            for q in range(P):
-                shift_y, shift_x = op.gamma * offsets[i, :, p, q] * (height, width)
-                rows = y0 + (p + at) * height / P + shift_y
-                columns = x0 + (q + at) * width / P + shift_x
-                grid = np.meshgrid(rows, columns, indexing="ij")
-                result[i, :, p, q] = sample_region(x[int(image)], *grid).mean((1, 2))
-    return result
-
-
-def sample_region(x: Array, rows: Array, columns: Array) -> Array:
-    """Return x (C, H, W) sampled bilinearly, held at the border, zero a pixel and more outside."""
-    _, height, width = x.shape
-    inside = (rows >= -1) & (rows <= height) & (columns >= -1) & (columns <= width)
-    held = bilinear(x, rows.clip(0, height - 1), columns.clip(0, width - 1))
-    return held * inside
 
 
 # --------------------------------------------------------------- reduction, element by element
@@ -315,7 +284,11 @@ FUNCTIONS = {
 
 @evaluate.register
 def _(op: ops.Activation, x):
-    return FUNCTIONS[op.function](x, *op.parameters)
+    if x.dtype.kind not in "iu":
+        return FUNCTIONS[op.function](x, *op.parameters)
+    limits = np.iinfo(x.dtype)
+    whole = (int(np.clip(number, limits.min, limits.max)) for number in op.parameters)
+    return FUNCTIONS[op.function](x, *whole)
 
 
 @evaluate.register
@@ -325,7 +298,15 @@ def _(op: ops.PRelu, x, slope):
 
 @evaluate.register
 def _(op: ops.Binary, a, b):
+    if op.function == "divide" and a.dtype.kind in "iu":
+        return divide_integers(a, b)
     return getattr(np, op.function)(a, b)
+
+
+def divide_integers(a: Array, b: Array) -> Array:
+    """Return quotients cut off towards zero, as C and ONNX have it."""
+    down = a // b
+    return down + ((down < 0) & (down * b != a)).astype(down.dtype)
 
 
 @evaluate.register
@@ -361,27 +342,6 @@ def _(op: ops.Pad, x):
 
 
 @evaluate.register
-def _(op: ops.Resize, x):
-    for axis, (size, step) in enumerate(zip(op.size, op.step, strict=True), 2):
-        x = resize_axis(x, axis, size, step, op)
-    return x
-
-
-def resize_axis(x: Array, axis: int, size: int, step: float, op: ops.Resize) -> Array:
-    """Return x with one axis resampled to `size` positions."""
-    last = x.shape[axis] - 1
-    i = np.arange(size, dtype=np.float32)
-    if op.mode == "nearest":
-        near = np.floor(i * np.float32(step)).astype(int)
-        return np.take(x, near.clip(0, last), axis)
-    at = i * step if op.align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
-    low = np.floor(at).astype(int).clip(0, last)
-    part = (at - low).reshape(-1, *(1,) * (x.ndim - axis - 1)).astype(x.dtype)
-    high = np.minimum(low + 1, last)
-    return np.take(x, low, axis) * (1 - part) + np.take(x, high, axis) * part
-
-
-@evaluate.register
 def _(op: ops.Reshape, x):
     assert prod(op.shape) == x.size
     return x.reshape(op.shape)
@@ -397,9 +357,34 @@ def _(op: ops.Expand, x):
     return np.broadcast_to(x, op.shape)
 
 
+# ------------------------------------------------------------------------------- element types
+
+
 @evaluate.register
-def _(op: ops.LocalResponseNorm, x):
-    below, above = op.size // 2, (op.size - 1) // 2
-    squares = np.pad(x**2, ((0, 0), (below, above), (0, 0), (0, 0)))
-    total = sum(squares[:, i : i + x.shape[1]] for i in range(op.size))
-    return x / (op.bias + op.alpha / op.size * total) ** op.power
+def _(op: ops.Cast, x):
+    return find_dtype(op.dtype).round(x)
+
+
+@evaluate.register
+def _(op: ops.Quantize, x, scale, zero_point=None):
+    to = find_dtype(op.dtype).numpy
+    whole = np.rint(x / along(op.axis, scale, x.ndim))  # rounds ties to even
+    if zero_point is not None:
+        whole = whole + along(op.axis, zero_point, x.ndim)
+    limits = np.iinfo(to)
+    return whole.clip(limits.min, limits.max).astype(to)
+
+
+@evaluate.register
+def _(op: ops.Dequantize, x, scale, zero_point=None):
+    if zero_point is not None:
+        x = x.astype(np.int64) - along(op.axis, zero_point, x.ndim)
+    return x.astype(scale.dtype) * along(op.axis, scale, x.ndim)
+
+
+def along(axis: int | None, parameter: Array, rank: int) -> Array:
+    """Return one number, or one for each position of an axis, so that it broadcasts."""
+    shape = [1] * rank
+    if axis is not None:
+        shape[axis] = -1
+    return parameter.reshape(shape)

@@ -262,14 +262,46 @@ class LocalResponseNorm:
 
 
 @dataclass(frozen=True)
-class Opaque:
-    """An operator that we do not know: it has a shape, but no meaning and no count.
+class Cast:
+    """Input x; the same numbers in the type `dtype`.
 
-    `line` is where the network's own code calls it, empty where that is not known.
+    Floating numbers are rounded to the nearest, ties to even; to integers they lose their fraction,
+    and what lies beyond the integers' range is undefined, as in C. To bool, all but zero is true.
     """
 
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Inputs x, scale, [zero_point (of `dtype`; zero)]: integers of 8 or 16 bits.
+
+    round(x / scale) + zero_point, held inside the range of `dtype`; ties are rounded to even. Scale
+    and zero point are (), (1) or, with an `axis`, of as many elements as that axis of x has.
+    ONNX, QuantizeLinear.
+    """
+
+    dtype: str
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
+class Dequantize:
+    """Inputs x (integers), scale (of `dtype`), [zero_point (of x's type; zero)].
+
+    (x - zero_point) · scale, in the floating type `dtype`; scale and zero point as in Quantize.
+    ONNX, DequantizeLinear.
+    """
+
+    dtype: str
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """An operator that we do not know: it has a type, but no meaning and no count."""
+
     operator: str
-    line: str = ""
 
 
 Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear
@@ -277,6 +309,6 @@ Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear
 Op = (
     Conv2d | ConvTranspose2d | DeformConv2d | DeformRoIPool | Linear | MatMul | BatchNorm
     | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
-    | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand
-    | LocalResponseNorm | Opaque
+    | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Cast
+    | Quantize | Dequantize | LocalResponseNorm | Opaque
 )  # fmt: skip

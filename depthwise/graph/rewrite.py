@@ -1,6 +1,7 @@
 """A graph while a pass rewrites it: who reads what, and what dies when a node is replaced."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -59,33 +60,37 @@ class GraphRewriter:
         return self._constants[value].type if value in self._constants else self._graph.type(value)
 
     def data(self, value: str) -> np.ndarray | None:
-        """Return a constant's data, None for what is computed."""
-        return self._constants[value].data if value in self._constants else None
+        """Return a constant's numbers, None for what is computed."""
+        return self._constants[value].numbers if value in self._constants else None
 
-    def add_constant(self, name: str, data: np.ndarray) -> str:
-        """Add a constant and return its name: `name`, numbered where that is taken."""
+    def add_constant(self, name: str, numbers: np.ndarray, dtype: str | None = None) -> str:
+        """Add a constant of the type `dtype`, else of that of its numbers; return its name.
+
+        That is `name`, numbered where it is taken.
+        """
         taken = {*self._constants, *self._nodes, *self._graph.inputs}
         free, count = name, 1
         while free in taken:
             free, count = f"{name}.{count}", count + 1
-        data = np.ascontiguousarray(data)
-        self._constants[free] = Constant(TensorType(data.shape, str(data.dtype)), data)
+        type_ = TensorType(numbers.shape, dtype or str(numbers.dtype))
+        data = np.asarray(type_.element.encode(numbers), order="C")  # keeps rank 0
+        self._constants[free] = Constant(type_, data)
         return free
 
     def replace(self, node: Node, op: object, *inputs: str, path: str | None = None) -> None:
         """Let the value of `node` be op(inputs), named after the module `path`, else as it was."""
         path = node.path if path is None else path
         # graph.ops.Op lists what capture makes; check and interpret find ours by dispatch
-        self._nodes[node.name] = Node(node.name, cast(Op, op), inputs, node.type, path)
+        self._nodes[node.name] = replace(node, op=cast(Op, op), inputs=inputs, path=path)
         for name in inputs:
             self._readers.setdefault(name, {})[node.name] = None
         self._forget(node.name, [name for name in node.inputs if name not in inputs])
         self._changed = True
 
-    def replace_with_constant(self, node: Node, data: np.ndarray) -> None:
-        """Let the value of `node` be a constant of the same name."""
+    def replace_with_constant(self, node: Node, numbers: np.ndarray) -> None:
+        """Let the value of `node` be a constant of the same name and type."""
         del self._nodes[node.name]
-        self._constants[node.name] = Constant(node.type, data.astype(node.type.dtype, copy=False))
+        self._constants[node.name] = Constant(node.type, node.type.element.encode(numbers))
         self._forget(node.name, node.inputs)
         self._changed = True
 
@@ -93,9 +98,7 @@ class GraphRewriter:
         """Let everyone who reads `node` read `value` instead."""
         for reader in self.readers(node.name):
             inputs = tuple(value if name == node.name else name for name in reader.inputs)
-            self._nodes[reader.name] = Node(
-                reader.name, reader.op, inputs, reader.type, reader.path
-            )
+            self._nodes[reader.name] = replace(reader, inputs=inputs)
             self._readers.setdefault(value, {})[reader.name] = None
         self._readers[node.name] = {}
         self._outputs = tuple(
@@ -134,5 +137,5 @@ def with_bias(edit: GraphRewriter, node: Node) -> tuple[str, ...]:
     if len(node.inputs) > 2:
         return node.inputs
     channels = node.type.shape[-1 if isinstance(node.op, ops.Linear) else 1]
-    zeros = np.zeros(channels, node.type.dtype)
-    return (*node.inputs, edit.add_constant(f"{node.path}.bias".lstrip("."), zeros))
+    name = f"{node.path}.bias".lstrip(".")
+    return (*node.inputs, edit.add_constant(name, np.zeros(channels), node.type.dtype))

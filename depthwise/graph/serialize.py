@@ -7,7 +7,7 @@ safetensors: the weights bear the names of the state dict. The JSON is in the me
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
@@ -61,10 +61,14 @@ class NodeRecord:
 
 
 def save_graph(graph: Graph, path: str | PathLike[str]) -> None:
-    """Write `graph` to a .safetensors file, whole or not at all.
+    """Write a graph to a .safetensors file, whole or not at all.
 
-    Constants without data (of the meta device) are noted without it.
-    Raises ValueError for a graph or a path that cannot be written.
+    Args:
+        graph: Constants without data (of the meta device) are noted without it.
+        path: The file, whose name ends in .safetensors; one that is there is replaced.
+
+    Raises:
+        ValueError: A graph or a path that cannot be written.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
@@ -83,9 +87,10 @@ def save_graph(graph: Graph, path: str | PathLike[str]) -> None:
 
 
 def open_graph(path: str | PathLike[str]) -> Graph:
-    """Return the graph in a file that `save_graph` wrote; nothing in it is run.
+    """Open a graph that `save_graph` wrote; nothing in the file is run.
 
-    Raises ValueError, which says where, for a file that is missing, damaged or of another version.
+    Raises:
+        ValueError: The file is missing, damaged or of another version; the message says where.
     """
     path = Path(path)
     if not path.is_file():
@@ -179,7 +184,7 @@ def _constant(
             raise ValueError(f"constant {record.name!r} has no tensor in the file")
         data = tensor(record.name)
         found = TensorType(data.shape, data.dtype.name)
-        if found != record.type:
+        if found != replace(record.type, dtype=record.type.element.storage.name):
             raise ValueError(f"constant {record.name!r} is {record.type}, its tensor {found}")
     return Constant(record.type, data, record.trainable, record.sources)
 

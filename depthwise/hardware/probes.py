@@ -8,12 +8,12 @@ from importlib.resources import files
 import numpy as np
 
 from depthwise.compiler.toolchain.build import compile_c
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.kernels import source
 from depthwise.runtime.library import aligned_bytes
 from depthwise.runtime.opening import open_content
 from depthwise.runtime.target import Target
 
-FLOAT = 4  # bytes
 READ_VECTORS = 8  # that probe_read loads in a step
 GATE_BYTES = 128
 
@@ -51,7 +51,7 @@ class Probes:
         """Read each span of bytes a number of times, each in a thread of its own."""
 
         def call(thread: int, *gate: object) -> float:
-            floats = ctypes.c_long(spans[thread].size // FLOAT)
+            floats = ctypes.c_long(spans[thread].size // FLOAT32.bytes)
             start = ctypes.c_void_p(spans[thread].ctypes.data)
             return self._library.probe_read(start, floats, ctypes.c_long(passes), *gate)
 
@@ -64,7 +64,7 @@ class Probes:
 
     def span(self, size: int) -> np.ndarray:
         """Return memory of at least `size` bytes, of whole steps, written once."""
-        step = READ_VECTORS * self.lanes * FLOAT
+        step = READ_VECTORS * self.lanes * FLOAT32.bytes
         memory = aligned_bytes(-(-size // step) * step)
         memory[:] = 0  # else every page would be the system's one page of zeros
         return memory

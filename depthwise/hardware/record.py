@@ -111,12 +111,17 @@ class KernelTable(Record):
 
 
 class Machine(Record):
-    """One CPU, measured: `cpu` and `features` say which, `caches` the bytes of L1, L2 and L3.
+    """One CPU, measured.
 
-    `cache_source` tells whether the system named their sizes or a sweep found them. `apart` is by
-    how much the last two passes of rounds differ in the best of what one core does; `disturbed`
-    says what else ran meanwhile, and is empty for what is kept. `second` is None on a machine of
-    one core, `kernels` where they were not timed.
+    Attributes:
+        cpu: Which it is, in its maker's words.
+        features: Its instruction sets.
+        caches: The bytes of L1, L2 and L3.
+        cache_source: Whether the system named their sizes or a sweep found them.
+        apart: By how much the last two passes of rounds differ in the best of what one core does.
+        disturbed: What else ran meanwhile; empty for what is kept.
+        second: What a second thread adds; None on a machine of one core.
+        kernels: The latency model of its kernels; None where they were not timed.
     """
 
     format: Literal[2] = FORMAT

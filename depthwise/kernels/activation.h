@@ -1,8 +1,10 @@
 /* Functions of one element: act() with math.h is the naive twin, vact() the same on vectors. The kind is a
-   literal wherever it is called, so that the compiler keeps one branch. After vector.h.
+   literal wherever it is called, so that the compiler keeps one branch.
 
    exp, expm1, log and erf on vectors are polynomials of our own fit (largest relative error 2e-7, against 6e-8 of
    a correctly rounded float). NaN stays NaN, overflow becomes infinity. */
+
+#include "vector.h"
 
 enum {
     ACT_NONE, ACT_RELU, ACT_RELU6,

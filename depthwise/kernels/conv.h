@@ -1,5 +1,5 @@
 /* Convolution as a list of taps: pointwise, k x k, strided, dilated, grouped, the first layer, one phase of a
-   transposed convolution, and linear layers (a pixel is a row of the batch). Needs vector.h and activation.h.
+   transposed convolution, and linear layers (a pixel is a row of the batch).
 
      out[n][y][x][g][k] = epilogue(bias[g][k] + sum over t, c of in[n][y][x + offset t][g][c] * w[g][t][c][k],
                                    sum[n][y][x][g][k])
@@ -21,7 +21,7 @@
      w                            [group][block][tap][c / tile_depth][tile_vectors][VL], the last block only of as
                                   many vectors as its channels need; zeros beyond `outs` (compiler/lowering/packing.py)
      bias                         [group][block][tile_vectors][VL]: each beside the zeros of its other lanes
-     sum                          read only where e.add is set, else null; may be `out` itself
+     sum                          read only where epilogue.add is set, else null; may be `out` itself
 
    The input carries its padding: every tap of every pixel must be readable.
 
@@ -31,52 +31,49 @@
    added across into one of VL outputs. Output o of these lies in vector o % D, group o / D; where a block leaves only
    n < D vectors, in vector o % n, group o / n, and D / n pixels share the sum. */
 
+#include "activation.h"
+
 enum { CONV_PIXELS = 16, CONV_VECTORS = 16 }; /* the largest tile either way */
 enum { LINE = 16 };                          /* floats of a cache line */
 
-INLINE void f32_conv_naive(
-    const int images, const int rows, const int width, const int taps, const int channels, const int outs,
-    const int groups, const int tile_pixels, const int tile_vectors, const int tile_depth, const int panel_outer,
-    const int ahead, const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row,
-    const int out_pixel, const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e,
-    const int *offsets, const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const int wide = VL / tile_depth, padded = (outs + wide - 1) / wide * wide, block = tile_vectors * wide;
-    (void)tile_pixels, (void)panel_outer, (void)ahead;
-    for (int i = 0; i < images; i++)
-    for (int y = 0; y < rows; y++)
-    for (int x = 0; x < width; x++)
-    for (int g = 0; g < groups; g++)
-    for (int k = 0; k < outs; k++) {
-        const int first = k / block * block; /* of the block that holds k */
-        const int vectors = (padded - first < block ? padded - first : block) / wide;
-        const int set = (k - first) / VL * tile_depth; /* the first of the vectors that are added across */
-        const int n = vectors - set < tile_depth ? vectors - set : tile_depth, o = (k - first) % VL;
-        const int lane = (set + o % n) * VL + o / n * tile_depth;
-        const float *wk = w + (size_t)(g * padded + first) * taps * channels;
-        const float *p = in + (size_t)i * in_image + (size_t)y * in_row + (size_t)x * in_pixel + g * channels;
-        float acc = bias[(g * padded + first) * tile_depth + lane];
-        for (int t = 0; t < taps; t++)
-            for (int c = 0; c < channels; c++) {
-                const int step = (t * channels + c) / tile_depth;
-                acc += p[offsets[t] + c] * wk[step * vectors * VL + lane + c % tile_depth];
-            }
-        float *q = out + (size_t)i * out_image + (size_t)y * out_row + (size_t)x * out_pixel + g * outs + k;
-        const float *s = sum + (size_t)i * sum_image + (size_t)y * sum_row + (size_t)x * sum_pixel + g * outs + k;
-        *q = epilogue(e, acc, e.add ? *s : 0);
-    }
-}
-
-/* the arguments of f32_conv that its parts share */
-struct f32_conv {
-    int taps, channels, outs, tile_pixels, tile_vectors, tile_depth, ahead;
+struct conv {
+    int images, rows, width, taps, channels, outs, groups;
+    int tile_pixels, tile_vectors, tile_depth, panel_outer, ahead;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
-    struct epilogue e;
+    struct epilogue epilogue;
     const int *offsets;
 };
 
+INLINE void f32_conv_naive(
+    const struct conv a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int wide = VL / a.tile_depth, padded = (a.outs + wide - 1) / wide * wide, block = a.tile_vectors * wide;
+    for (int i = 0; i < a.images; i++)
+    for (int y = 0; y < a.rows; y++)
+    for (int x = 0; x < a.width; x++)
+    for (int g = 0; g < a.groups; g++)
+    for (int k = 0; k < a.outs; k++) {
+        const int first = k / block * block; /* of the block that holds k */
+        const int vectors = (padded - first < block ? padded - first : block) / wide;
+        const int set = (k - first) / VL * a.tile_depth; /* the first of the vectors that are added across */
+        const int n = vectors - set < a.tile_depth ? vectors - set : a.tile_depth, o = (k - first) % VL;
+        const int lane = (set + o % n) * VL + o / n * a.tile_depth;
+        const float *wk = w + (size_t)(g * padded + first) * a.taps * a.channels;
+        const float *p = in + (size_t)i * a.in_image + (size_t)y * a.in_row + (size_t)x * a.in_pixel + g * a.channels;
+        float acc = bias[(g * padded + first) * a.tile_depth + lane];
+        for (int t = 0; t < a.taps; t++)
+            for (int c = 0; c < a.channels; c++) {
+                const int step = (t * a.channels + c) / a.tile_depth;
+                acc += p[a.offsets[t] + c] * wk[step * vectors * VL + lane + c % a.tile_depth];
+            }
+        float *q = out + (size_t)i * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + g * a.outs + k;
+        const float *s = sum + (size_t)i * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel;
+        *q = epilogue(a.epilogue, acc, a.epilogue.add ? s[g * a.outs + k] : 0);
+    }
+}
+
 /* where a pixel's summands lie; null stays null */
-INLINE const float *f32_conv_sum(const struct f32_conv a, const float *sum, const int n, const int y, const int x) {
-    if (!a.e.add) return 0;
+INLINE const float *f32_conv_sum(const struct conv a, const float *sum, const int n, const int y, const int x) {
+    if (!a.epilogue.add) return 0;
     return sum + (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel;
 }
 
@@ -114,13 +111,13 @@ INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) {
 
 /* Stores `pixels` that share a vector, `lanes` outputs of each. */
 INLINE void f32_conv_store(
-    const struct f32_conv a, const int pixels, const int width, const int lanes, const vf acc, const float *sum,
+    const struct conv a, const int pixels, const int width, const int lanes, const vf acc, const float *sum,
     float *out) {
     vf other = {0};
-    if (a.e.add)
+    if (a.epilogue.add)
         UNROLL for (int x = 0; x < pixels; x++)
             memcpy((float *)&other + x * width, sum + x * a.sum_pixel, (size_t)lanes * sizeof(float));
-    const vf v = vepilogue(a.e, acc, other);
+    const vf v = vepilogue(a.epilogue, acc, other);
     UNROLL for (int x = 0; x < pixels; x++)
         memcpy(out + x * a.out_pixel, (const float *)&v + x * width, (size_t)lanes * sizeof(float));
 }
@@ -129,7 +126,7 @@ INLINE void f32_conv_store(
    `pixels` inputs, each spread over a vector, for pixels * vectors multiply-adds.
    `lanes`: how many outputs there are. */
 INLINE void f32_conv_tile(
-    const struct f32_conv a, const int pixels, const int vectors, const int lanes, const float *in,
+    const struct conv a, const int pixels, const int vectors, const int lanes, const float *in,
     const float *w, const float *bias, const float *sum, float *out) {
     const int depth = a.tile_depth;
     vf acc[CONV_PIXELS][CONV_VECTORS];
@@ -154,7 +151,7 @@ INLINE void f32_conv_tile(
             vf part[4];
             UNROLL for (int s = 0; s < depth; s++) part[s] = acc[s / n < here ? x + s / n : x][k + s % n];
             f32_conv_store(a, here, width, count, f32_conv_gather(part, depth, n),
-                           a.e.add ? sum + x * a.sum_pixel + first : 0, out + x * a.out_pixel + first);
+                           a.epilogue.add ? sum + x * a.sum_pixel + first : 0, out + x * a.out_pixel + first);
         }
     }
 }
@@ -166,7 +163,7 @@ INLINE void f32_conv_fetch(const int lines, const float **next) {
 
 /* one block of `vectors` output vectors over images x rows x width pixels */
 INLINE void f32_conv_block(
-    const struct f32_conv a, const int images, const int rows, const int width, const int vectors,
+    const struct conv a, const int images, const int rows, const int width, const int vectors,
     const int lanes, const float *in, const float *w, const float *bias, const float *sum, float *out,
     const float **next) {
     const int rest = width % a.tile_pixels, whole = width - rest;
@@ -187,48 +184,41 @@ INLINE void f32_conv_block(
 
 /* all output channels of a group over images x rows x width pixels, block after block */
 INLINE void f32_conv_blocks(
-    const struct f32_conv a, const int images, const int rows, const int width, const float *in, const float *w,
+    const struct conv a, const int images, const int rows, const int width, const float *in, const float *w,
     const float *bias, const float *sum, float *out, const float **next) {
     const int wide = VL / a.tile_depth, block = a.tile_vectors * wide, rest = a.outs % block, whole = a.outs - rest;
     for (int k = 0; k < whole; k += block)
         f32_conv_block(a, images, rows, width, a.tile_vectors, block, in, w + (size_t)k * a.taps * a.channels,
-                       bias + k * a.tile_depth, a.e.add ? sum + k : 0, out + k, next);
+                       bias + k * a.tile_depth, a.epilogue.add ? sum + k : 0, out + k, next);
     if (rest)
         f32_conv_block(a, images, rows, width, (rest + wide - 1) / wide, rest, in,
                        w + (size_t)whole * a.taps * a.channels, bias + whole * a.tile_depth,
-                       a.e.add ? sum + whole : 0, out + whole, next);
+                       a.epilogue.add ? sum + whole : 0, out + whole, next);
 }
 
 INLINE void f32_conv(
-    const int images, const int rows, const int width, const int taps, const int channels, const int outs,
-    const int groups, const int tile_pixels, const int tile_vectors, const int tile_depth, const int panel_outer,
-    const int ahead, const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row,
-    const int out_pixel, const int sum_image, const int sum_row, const int sum_pixel, const struct epilogue e,
-    const int *offsets, const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const struct f32_conv a = {taps,     channels, outs,      tile_pixels, tile_vectors, tile_depth, ahead,
-                               in_image, in_row,   in_pixel,  out_image,   out_row,      out_pixel,
-                               sum_image, sum_row, sum_pixel, e,           offsets};
-    const int wide = VL / tile_depth, padded = (outs + wide - 1) / wide * wide;
-    const int rest = width % tile_pixels, whole = width - rest;
-    const float *next = bias + groups * padded * tile_depth;
-    for (int g = 0; g < groups; g++) {
-        const float *ig = in + g * channels, *wg = w + (size_t)g * padded * taps * channels;
-        const float *bg = bias + g * padded * tile_depth, *sg = e.add ? sum + g * outs : 0;
-        float *og = out + g * outs;
-        if (panel_outer) {
-            f32_conv_blocks(a, images, rows, width, ig, wg, bg, sg, og, &next);
+    const struct conv a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int wide = VL / a.tile_depth, padded = (a.outs + wide - 1) / wide * wide;
+    const int rest = a.width % a.tile_pixels, whole = a.width - rest;
+    const float *next = bias + a.groups * padded * a.tile_depth;
+    for (int g = 0; g < a.groups; g++) {
+        const float *ig = in + g * a.channels, *wg = w + (size_t)g * padded * a.taps * a.channels;
+        const float *bg = bias + g * padded * a.tile_depth, *sg = a.epilogue.add ? sum + g * a.outs : 0;
+        float *og = out + g * a.outs;
+        if (a.panel_outer) {
+            f32_conv_blocks(a, a.images, a.rows, a.width, ig, wg, bg, sg, og, &next);
             continue;
         }
-        for (int n = 0; n < images; n++)
-        for (int y = 0; y < rows; y++) {
-            const float *p = ig + (size_t)n * in_image + (size_t)y * in_row;
-            float *q = og + (size_t)n * out_image + (size_t)y * out_row;
-            for (int x = 0; x < whole; x += tile_pixels)
-                f32_conv_blocks(a, 1, 1, tile_pixels, p + (size_t)x * in_pixel, wg, bg,
-                                f32_conv_sum(a, sg, n, y, x), q + (size_t)x * out_pixel, &next);
+        for (int n = 0; n < a.images; n++)
+        for (int y = 0; y < a.rows; y++) {
+            const float *p = ig + (size_t)n * a.in_image + (size_t)y * a.in_row;
+            float *q = og + (size_t)n * a.out_image + (size_t)y * a.out_row;
+            for (int x = 0; x < whole; x += a.tile_pixels)
+                f32_conv_blocks(a, 1, 1, a.tile_pixels, p + (size_t)x * a.in_pixel, wg, bg,
+                                f32_conv_sum(a, sg, n, y, x), q + (size_t)x * a.out_pixel, &next);
             if (rest)
-                f32_conv_blocks(a, 1, 1, rest, p + (size_t)whole * in_pixel, wg, bg,
-                                f32_conv_sum(a, sg, n, y, whole), q + (size_t)whole * out_pixel, &next);
+                f32_conv_blocks(a, 1, 1, rest, p + (size_t)whole * a.in_pixel, wg, bg,
+                                f32_conv_sum(a, sg, n, y, whole), q + (size_t)whole * a.out_pixel, &next);
         }
     }
 }

@@ -1,21 +1,22 @@
-/* Moving elements about: copies between layouts, borders, padding. After vector.h. */
+/* Moving elements about: copies between layouts, borders, padding. */
+
+#include "vector.h"
 
 /* y[i0]...[i5] = x[i0]...[i5], over six axes with strides in floats; x repeats along an axis of stride 0. x and y do
-   not overlap. compiler/lowering/axes.py drops and merges axes, puts last the one along which y is packed and, where x is packed
-   along another, puts that one next to it. */
-INLINE void f32_copy_naive(
-    const int n0, const int n1, const int n2, const int n3, const int n4, const int n5, const int x0,
-    const int x1, const int x2, const int x3, const int x4, const int x5, const int y0, const int y1,
-    const int y2, const int y3, const int y4, const int y5, const float *x, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++)
-    for (int i3 = 0; i3 < n3; i3++)
-    for (int i4 = 0; i4 < n4; i4++)
-    for (int i5 = 0; i5 < n5; i5++)
-        y[(size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + (size_t)i3 * y3 + (size_t)i4 * y4 +
-          (size_t)i5 * y5] = x[(size_t)i0 * x0 + (size_t)i1 * x1 + (size_t)i2 * x2 + (size_t)i3 * x3 +
-                               (size_t)i4 * x4 + (size_t)i5 * x5];
+   not overlap. compiler/lowering/axes.py drops and merges axes, puts last the one along which y is packed and, where
+   x is packed along another, puts that one next to it. */
+struct copy {
+    int n[6], x_stride[6], y_stride[6];
+};
+
+INLINE void f32_copy_naive(const struct copy a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+    for (int i3 = 0; i3 < a.n[3]; i3++)
+    for (int i4 = 0; i4 < a.n[4]; i4++)
+    for (int i5 = 0; i5 < a.n[5]; i5++)
+        y[at6(a.y_stride, i0, i1, i2, i3, i4, i5)] = x[at6(a.x_stride, i0, i1, i2, i3, i4, i5)];
 }
 
 INLINE void f32_fill_run(const int count, const float value, float *y) {
@@ -63,93 +64,91 @@ INLINE void f32_copy_plane(
                 y[(size_t)j * y_outer + (size_t)i * y_inner] = x[(size_t)j * x_outer + (size_t)i * x_inner];
 }
 
-INLINE void f32_copy(
-    const int n0, const int n1, const int n2, const int n3, const int n4, const int n5, const int x0,
-    const int x1, const int x2, const int x3, const int x4, const int x5, const int y0, const int y1,
-    const int y2, const int y3, const int y4, const int y5, const float *x, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++)
-    for (int i3 = 0; i3 < n3; i3++)
-        f32_copy_plane(n4, n5, x4, x5, y4, y5,
-                       x + (size_t)i0 * x0 + (size_t)i1 * x1 + (size_t)i2 * x2 + (size_t)i3 * x3,
-                       y + (size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + (size_t)i3 * y3);
+INLINE void f32_copy(const struct copy a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+    for (int i3 = 0; i3 < a.n[3]; i3++)
+        f32_copy_plane(a.n[4], a.n[5], a.x_stride[4], a.x_stride[5], a.y_stride[4], a.y_stride[5],
+                       x + at4(a.x_stride, i0, i1, i2, i3),
+                       y + at4(a.y_stride, i0, i1, i2, i3));
 }
 
-/* y = value, over n0 x n1 x n2 runs of `count` neighbouring floats */
-INLINE void f32_fill_naive(
-    const int n0, const int n1, const int n2, const int count, const int y0, const int y1, const int y2,
-    const float value, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++)
-    for (int i = 0; i < count; i++) y[(size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + i] = value;
+/* y = value, over n[0] x n[1] x n[2] runs of `count` neighbouring floats */
+struct fill {
+    int n[3], count, y_stride[3];
+    float value;
+};
+
+INLINE void f32_fill_naive(const struct fill a, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+    for (int i = 0; i < a.count; i++) y[at3(a.y_stride, i0, i1, i2) + i] = a.value;
 }
 
-INLINE void f32_fill(
-    const int n0, const int n1, const int n2, const int count, const int y0, const int y1, const int y2,
-    const float value, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++)
-        f32_fill_run(count, value, y + (size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2);
+INLINE void f32_fill(const struct fill a, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+        f32_fill_run(a.count, a.value, y + at3(a.y_stride, i0, i1, i2));
 }
 
 /* Zeros in the frame around images of rows x width pixels: the buffer holds top + rows + bottom lines of
    left + width + right packed pixels of `channels` floats; y is its start. */
-INLINE void f32_fill_border_naive(
-    const int images, const int rows, const int width, const int channels, const int top, const int bottom,
-    const int left, const int right, float *y) {
-    const int height = top + rows + bottom, line = (left + width + right) * channels;
-    for (int n = 0; n < images; n++)
+struct fill_border {
+    int images, rows, width, channels, top, bottom, left, right;
+};
+
+INLINE void f32_fill_border_naive(const struct fill_border a, float *y) {
+    const int height = a.top + a.rows + a.bottom, line = (a.left + a.width + a.right) * a.channels;
+    for (int n = 0; n < a.images; n++)
     for (int r = 0; r < height; r++)
     for (int i = 0; i < line; i++) {
-        const int x = i / channels;
-        const int inside = r >= top && r < top + rows && x >= left && x < left + width;
+        const int x = i / a.channels;
+        const int inside = r >= a.top && r < a.top + a.rows && x >= a.left && x < a.left + a.width;
         if (!inside) y[((size_t)n * height + r) * line + i] = 0;
     }
 }
 
-INLINE void f32_fill_border(
-    const int images, const int rows, const int width, const int channels, const int top, const int bottom,
-    const int left, const int right, float *y) {
-    const int height = top + rows + bottom, line = (left + width + right) * channels;
-    for (int n = 0; n < images; n++) {
+INLINE void f32_fill_border(const struct fill_border a, float *y) {
+    const int height = a.top + a.rows + a.bottom, line = (a.left + a.width + a.right) * a.channels;
+    for (int n = 0; n < a.images; n++) {
         float *image = y + (size_t)n * height * line;
-        f32_fill_run(top * line, 0, image);
-        for (int r = top; r < top + rows; r++) {
-            f32_fill_run(left * channels, 0, image + (size_t)r * line);
-            f32_fill_run(right * channels, 0, image + (size_t)r * line + (left + width) * channels);
+        f32_fill_run(a.top * line, 0, image);
+        for (int r = a.top; r < a.top + a.rows; r++) {
+            f32_fill_run(a.left * a.channels, 0, image + (size_t)r * line);
+            f32_fill_run(a.right * a.channels, 0, image + (size_t)r * line + (a.left + a.width) * a.channels);
         }
-        f32_fill_run(bottom * line, 0, image + (size_t)(top + rows) * line);
+        f32_fill_run(a.bottom * line, 0, image + (size_t)(a.top + a.rows) * line);
     }
 }
 
-/* y[i0][i1][i2][i3][i] = x[t0[i0] + t1[i1] + t2[i2] + t3[i3] + i], i < count: every index of an axis is looked up in
-   its table of offsets in floats. This is padding by reflection, repetition and wrapping, and nearest resizing. */
-INLINE void f32_gather_naive(
-    const int n0, const int n1, const int n2, const int n3, const int count, const int y0, const int y1,
-    const int y2, const int y3, const int *t0, const int *t1, const int *t2, const int *t3, const float *x,
-    float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++)
-    for (int i3 = 0; i3 < n3; i3++)
-    for (int i = 0; i < count; i++)
-        y[(size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + (size_t)i3 * y3 + i] =
-            x[(size_t)t0[i0] + t1[i1] + t2[i2] + t3[i3] + i];
+/* y[i0][i1][i2][i3][i] = x[offsets[0][i0] + offsets[1][i1] + offsets[2][i2] + offsets[3][i3] + i], i < count: every
+   index of an axis is looked up in its table of offsets in floats. This is padding by reflection, repetition and
+   wrapping, and nearest resizing. */
+struct gather {
+    int n[4], count, y_stride[4];
+    const int *offsets[4];
+};
+
+INLINE void f32_gather_naive(const struct gather a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+    for (int i3 = 0; i3 < a.n[3]; i3++)
+    for (int i = 0; i < a.count; i++)
+        y[at4(a.y_stride, i0, i1, i2, i3) + i] =
+            x[(size_t)a.offsets[0][i0] + a.offsets[1][i1] + a.offsets[2][i2] + a.offsets[3][i3] + i];
 }
 
-INLINE void f32_gather(
-    const int n0, const int n1, const int n2, const int n3, const int count, const int y0, const int y1,
-    const int y2, const int y3, const int *t0, const int *t1, const int *t2, const int *t3, const float *x,
-    float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++) {
-        const float *p = x + t0[i0] + t1[i1] + t2[i2];
-        float *q = y + (size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2;
-        for (int i3 = 0; i3 < n3; i3++)
-            memcpy(q + (size_t)i3 * y3, p + t3[i3], (size_t)count * sizeof(float));
+INLINE void f32_gather(const struct gather a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++) {
+        const float *p = x + a.offsets[0][i0] + a.offsets[1][i1] + a.offsets[2][i2];
+        float *q = y + at3(a.y_stride, i0, i1, i2);
+        for (int i3 = 0; i3 < a.n[3]; i3++)
+            memcpy(q + (size_t)i3 * a.y_stride[3], p + a.offsets[3][i3], (size_t)a.count * sizeof(float));
     }
 }

@@ -1,4 +1,4 @@
-/* Depthwise convolution: as many groups as channels, one output channel each. Needs vector.h and activation.h.
+/* Depthwise convolution: as many groups as channels, one output channel each.
 
      out[n][y][x][c] = epilogue(bias[c] + sum over r, s of
                                 in[n][y * stride_y + r * dilation_y][x * stride_x + s * dilation_x][c] * w[r][s][c],
@@ -10,11 +10,13 @@
      in                             what output pixel (0, 0) reads at tap (0, 0): the input carries its padding
      w                              [r][s][w_tap floats], of which `channels` rounded up to VL are read; bias likewise
                                     (compiler/lowering/packing.py)
-     sum                            read only where e.add is set, else null; may be `out` itself
+     sum                            read only where epilogue.add is set, else null; may be `out` itself
      total                          where each row's sum goes, for whoever averages over the plane; null and
                                     total_row 0 where nothing does:
                                     total[n][y][c] = sum over x of out[n][y][x][c], a tile's pixels from left to right,
                                     then the tiles, so that parts of the layer give the same sums as the whole */
+
+#include "activation.h"
 
 /* The register tile: 2 x 7 outputs (8 where 8 divides the width and 7 does not) with 32 registers, 1 x 7 with 16, which
    keeps as many accumulators, one row or two of weights and an input in registers. */
@@ -49,39 +51,44 @@ enum { DEPTHWISE_CHANNELS = 32 };
    stride 2 from 37 % to 56 %; below that strips lose, 14 x 14 x 512 falls from 95 % to 80 %. */
 enum { DEPTHWISE_WINDOW = 24 * 1024 };
 
+struct depthwise {
+    int images, rows, width, channels, R, S;
+    int in_image, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x;
+    int out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel, w_tap, total_image, total_row;
+    struct epilogue epilogue;
+};
+
 INLINE void f32_depthwise_naive(
-    const int images, const int rows, const int width, const int channels, const int R, const int S,
-    const int in_image, const int in_row, const int in_pixel, const int stride_y, const int stride_x,
-    const int dilation_y, const int dilation_x, const int out_image, const int out_row, const int out_pixel,
-    const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const int total_image,
-    const int total_row, const struct epilogue e, const float *in, const float *w, const float *bias,
-    const float *sum, float *total, float *out) {
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < rows; y++)
-    for (int x = 0; x < width; x++)
-    for (int c = 0; c < channels; c++) {
+    const struct depthwise a, const float *in, const float *w, const float *bias, const float *sum, float *total,
+    float *out) {
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.rows; y++)
+    for (int x = 0; x < a.width; x++)
+    for (int c = 0; c < a.channels; c++) {
         float acc = bias[c];
-        for (int r = 0; r < R; r++)
-        for (int s = 0; s < S; s++)
-            acc += in[(size_t)n * in_image + (size_t)(y * stride_y + r * dilation_y) * in_row +
-                      (size_t)(x * stride_x + s * dilation_x) * in_pixel + c] * w[(r * S + s) * w_tap + c];
-        const size_t at = (size_t)n * sum_image + (size_t)y * sum_row + (size_t)x * sum_pixel + c;
-        const float result = epilogue(e, acc, e.add ? sum[at] : 0);
-        out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] = result;
-        if (!total_row) continue;
-        float *row = total + (size_t)n * total_image + (size_t)y * total_row + c;
+        for (int r = 0; r < a.R; r++)
+        for (int s = 0; s < a.S; s++)
+            acc += in[(size_t)n * a.in_image + (size_t)(y * a.stride_y + r * a.dilation_y) * a.in_row +
+                      (size_t)(x * a.stride_x + s * a.dilation_x) * a.in_pixel + c] * w[(r * a.S + s) * a.w_tap + c];
+        const size_t at = (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel + c;
+        const float result = epilogue(a.epilogue, acc, a.epilogue.add ? sum[at] : 0);
+        out[(size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + c] = result;
+        if (!a.total_row) continue;
+        float *row = total + (size_t)n * a.total_image + (size_t)y * a.total_row + c;
         *row = x ? *row + result : result;
     }
 }
 
-/* the arguments of f32_depthwise that its parts share */
-struct f32_depthwise {
-    int channels, R, S, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x;
-    int out_row, out_pixel, sum_row, sum_pixel, w_tap, total_row;
-    int strips; /* whether planes are done in strips */
-    int fetch;  /* whether a tile fetches what the tile below it will be the first to read */
-    struct epilogue e;
-};
+/* whether planes are done in strips: of larger kernels these read too many columns twice, 5 x 5 with stride 2 fell
+   from 80 % to 66 % */
+INLINE int f32_depthwise_strips(const struct depthwise a) {
+    const int window = ((f32_depthwise_height(a.stride_y) - 1) * a.stride_y + a.R) * a.width * a.stride_x *
+                       (a.channels < DEPTHWISE_CHANNELS ? a.channels : DEPTHWISE_CHANNELS) * (int)sizeof(float);
+    return window > DEPTHWISE_WINDOW && a.in_pixel > DEPTHWISE_CHANNELS && a.R <= 3 && a.S <= 3;
+}
+
+/* whether a tile fetches what the tile below it will be the first to read */
+INLINE int f32_depthwise_fetches(const struct depthwise a) { return f32_depthwise_strips(a) && a.stride_y > 1; }
 
 /* A vector is filled from `parts` tiles that lie side by side, `count` channels of each: the few channels beyond whole
    vectors would leave the rest of theirs idle. 112 x 112 x 24 rose from 61 % of peak to 87 %. */
@@ -104,7 +111,7 @@ INLINE void f32_depthwise_store(float *p, const vf v, const size_t apart, const 
 }
 
 /* null stays null */
-INLINE float *f32_depthwise_total(const struct f32_depthwise a, float *total, const size_t floats) {
+INLINE float *f32_depthwise_total(const struct depthwise a, float *total, const size_t floats) {
     return a.total_row ? total + floats : 0;
 }
 
@@ -124,7 +131,7 @@ INLINE void f32_depthwise_add(float *total, const vf v, const int parts, const i
    every input is loaded once and goes to all outputs that it is under: 36 inputs for the 126 multiply-adds of
    2 x 7 outputs and 3 x 3 taps. */
 INLINE void f32_depthwise_taps(
-    const struct f32_depthwise a, const int rows, const int pixels, const int parts, const int R, const int S,
+    const struct depthwise a, const int rows, const int pixels, const int parts, const int R, const int S,
     const int count, const float *in, const float *w, vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS]) {
     const size_t apart = (size_t)pixels * a.stride_x * a.in_pixel;
     if (S <= a.stride_x || a.stride_x > 4 || a.stride_y > 4) { /* apart, or too far to unroll */
@@ -140,7 +147,7 @@ INLINE void f32_depthwise_taps(
     }
     UNROLL for (int i = 0; i < (rows - 1) * a.stride_y + R; i++)
         UNROLL for (int j = 0; j < (pixels - 1) * a.stride_x + S; j++) {
-            if (a.fetch && i >= R - a.stride_y)
+            if (f32_depthwise_fetches(a) && i >= R - a.stride_y)
                 __builtin_prefetch(in + (size_t)(i + rows * a.stride_y) * a.in_row + (size_t)j * a.in_pixel);
             const vf input = f32_depthwise_load(in + (size_t)i * a.in_row + (size_t)j * a.in_pixel, apart, parts,
                                                 count);
@@ -156,7 +163,7 @@ INLINE void f32_depthwise_taps(
 /* `parts` times rows x pixels outputs of `count` channels: small kernels unrolled whole, wide ones by rows of taps,
    dilated ones by taps */
 INLINE void f32_depthwise_tile(
-    const struct f32_depthwise a, const int rows, const int pixels, const int parts, const int count,
+    const struct depthwise a, const int rows, const int pixels, const int parts, const int count,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS];
     UNROLL for (int y = 0; y < rows; y++)
@@ -177,9 +184,9 @@ INLINE void f32_depthwise_tile(
         vf line = {0};
         UNROLL for (int x = 0; x < pixels; x++) {
             vf other = {0};
-            if (a.e.add)
+            if (a.epilogue.add)
                 other = f32_depthwise_load(sum + y * a.sum_row + x * a.sum_pixel, sum_apart, parts, count);
-            const vf result = vepilogue(a.e, acc[y][x], other);
+            const vf result = vepilogue(a.epilogue, acc[y][x], other);
             f32_depthwise_store(out + y * a.out_row + x * a.out_pixel, result, out_apart, parts, count);
             if (a.total_row) line += result;
         }
@@ -208,13 +215,13 @@ INLINE int f32_depthwise_group(const int width, const int tail) {
 }
 
 /* null stays null */
-INLINE const float *f32_depthwise_sum(const struct f32_depthwise a, const float *sum, const size_t floats) {
-    return a.e.add ? sum + floats : 0;
+INLINE const float *f32_depthwise_sum(const struct depthwise a, const float *sum, const size_t floats) {
+    return a.epilogue.add ? sum + floats : 0;
 }
 
 /* `group` tiles of `count` channels, as many as can in one vector */
 INLINE void f32_depthwise_tiles(
-    const struct f32_depthwise a, const int rows, const int pixels, const int group, const int count,
+    const struct depthwise a, const int rows, const int pixels, const int group, const int count,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int fit = f32_depthwise_parts(count), parts = fit < group ? fit : group;
     for (int x = 0; x < group * pixels; x += parts * pixels)
@@ -225,7 +232,7 @@ INLINE void f32_depthwise_tiles(
 
 /* `group` tiles from pixel x on, of `vectors` vectors of channels and `tail` channels */
 INLINE void f32_depthwise_vectors(
-    const struct f32_depthwise a, const int rows, const int x, const int pixels, const int group, const int vectors,
+    const struct depthwise a, const int rows, const int x, const int pixels, const int group, const int vectors,
     const int tail, const float *in, const float *w, const float *bias, const float *sum, float *total,
     float *out) {
     const int whole = vectors * VL, split = group > 1 ? f32_depthwise_split(tail) : tail;
@@ -246,7 +253,7 @@ INLINE void f32_depthwise_vectors(
 
 /* `rows` rows of outputs, as many as a tile's or fewer */
 INLINE void f32_depthwise_rows(
-    const struct f32_depthwise a, const int rows, const int width, const int vectors, const int tail,
+    const struct depthwise a, const int rows, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int tile = f32_depthwise_pixels(width), group = f32_depthwise_group(width, tail);
     const int rest = width % tile, whole = width - rest, grouped = whole - whole % (tile * group);
@@ -259,7 +266,7 @@ INLINE void f32_depthwise_rows(
 
 /* a plane of `height` x width outputs */
 INLINE void f32_depthwise_plane(
-    const struct f32_depthwise a, const int height, const int width, const int vectors, const int tail,
+    const struct depthwise a, const int height, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int tile = f32_depthwise_height(a.stride_y), step = a.stride_y * a.in_row;
     const int rest = height % tile, whole = height - rest;
@@ -275,10 +282,10 @@ INLINE void f32_depthwise_plane(
 
 /* `vectors` vectors of channels and `tail` channels of a plane: all rows at once, or strip after strip */
 INLINE void f32_depthwise_channels(
-    const struct f32_depthwise a, const int height, const int width, const int vectors, const int tail,
+    const struct depthwise a, const int height, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int tile = f32_depthwise_pixels(width) * f32_depthwise_group(width, tail);
-    const int strip = a.strips && tile < width ? tile : width;
+    const int strip = f32_depthwise_strips(a) && tile < width ? tile : width;
     const int rest = width % strip, whole = width - rest, step = a.stride_x * a.in_pixel;
     for (int x = 0; x < whole; x += strip)
         f32_depthwise_plane(a, height, strip, vectors, tail, in + (size_t)x * step, w, bias,
@@ -291,31 +298,20 @@ INLINE void f32_depthwise_channels(
 }
 
 INLINE void f32_depthwise(
-    const int images, const int rows, const int width, const int channels, const int R, const int S,
-    const int in_image, const int in_row, const int in_pixel, const int stride_y, const int stride_x,
-    const int dilation_y, const int dilation_x, const int out_image, const int out_row, const int out_pixel,
-    const int sum_image, const int sum_row, const int sum_pixel, const int w_tap, const int total_image,
-    const int total_row, const struct epilogue e, const float *in, const float *w, const float *bias,
-    const float *sum, float *total, float *out) {
-    const int window = ((f32_depthwise_height(stride_y) - 1) * stride_y + R) * width * stride_x *
-                       (channels < DEPTHWISE_CHANNELS ? channels : DEPTHWISE_CHANNELS) * (int)sizeof(float);
-    /* strips of larger kernels read too many columns twice: 5 x 5 with stride 2 fell from 80 % to 66 % */
-    const int strips = window > DEPTHWISE_WINDOW && in_pixel > DEPTHWISE_CHANNELS && R <= 3 && S <= 3;
-    const struct f32_depthwise a = {channels, R, S, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x,
-                                    out_row, out_pixel, sum_row, sum_pixel, w_tap, total_row, strips,
-                                    strips && stride_y > 1, e};
-    const int tail = channels % VL, whole = channels - tail;
+    const struct depthwise a, const float *in, const float *w, const float *bias, const float *sum, float *total,
+    float *out) {
+    const int tail = a.channels % VL, whole = a.channels - tail;
     /* the channels beyond whole vectors go with the last of these: they share cache lines */
     const int last = whole ? (whole - 1) / DEPTHWISE_CHANNELS * DEPTHWISE_CHANNELS : 0;
-    for (int n = 0; n < images; n++) {
-        const float *p = in + (size_t)n * in_image, *s = f32_depthwise_sum(a, sum, (size_t)n * sum_image);
-        float *q = out + (size_t)n * out_image, *t = f32_depthwise_total(a, total, (size_t)n * total_image);
-        if (total_row)
-            for (int y = 0; y < rows; y++) memset(t + (size_t)y * total_row, 0, (size_t)channels * sizeof(float));
+    for (int n = 0; n < a.images; n++) {
+        const float *p = in + (size_t)n * a.in_image, *s = f32_depthwise_sum(a, sum, (size_t)n * a.sum_image);
+        float *q = out + (size_t)n * a.out_image, *t = f32_depthwise_total(a, total, (size_t)n * a.total_image);
+        if (a.total_row)
+            for (int y = 0; y < a.rows; y++) memset(t + (size_t)y * a.total_row, 0, (size_t)a.channels * sizeof(float));
         for (int c = 0; c < last; c += DEPTHWISE_CHANNELS)
-            f32_depthwise_channels(a, rows, width, DEPTHWISE_CHANNELS / VL, 0, p + c, w + c, bias + c,
+            f32_depthwise_channels(a, a.rows, a.width, DEPTHWISE_CHANNELS / VL, 0, p + c, w + c, bias + c,
                                    f32_depthwise_sum(a, s, c), f32_depthwise_total(a, t, c), q + c);
-        f32_depthwise_channels(a, rows, width, (whole - last) / VL, tail, p + last, w + last, bias + last,
+        f32_depthwise_channels(a, a.rows, a.width, (whole - last) / VL, tail, p + last, w + last, bias + last,
                                f32_depthwise_sum(a, s, last), f32_depthwise_total(a, t, last), q + last);
     }
 }

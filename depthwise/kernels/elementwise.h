@@ -1,33 +1,35 @@
-/* Element by element, over strided axes. After activation.h. */
+/* Element by element, over strided axes. */
 
-/* y = f(x), over n0 x n1 x n2 runs of `count` neighbouring floats; y may be x.
-   x0 x1 x2, y0 y1 y2: floats from one run to the next along each axis. */
-INLINE void f32_unary_naive(
-    const int n0, const int n1, const int n2, const int count, const int x0, const int x1, const int x2,
-    const int y0, const int y1, const int y2, const struct act f, const float *x, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++)
-    for (int i = 0; i < count; i++)
-        y[(size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + i] =
-            act(f, x[(size_t)i0 * x0 + (size_t)i1 * x1 + (size_t)i2 * x2 + i]);
+#include "activation.h"
+
+/* y = activation(x), over n[0] x n[1] x n[2] runs of `count` neighbouring floats; y may be x.
+   x_stride, y_stride: floats from one run to the next along each axis. */
+struct unary {
+    int n[3], count, x_stride[3], y_stride[3];
+    struct act activation;
+};
+
+INLINE void f32_unary_naive(const struct unary a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+    for (int i = 0; i < a.count; i++)
+        y[at3(a.y_stride, i0, i1, i2) + i] = act(a.activation, x[at3(a.x_stride, i0, i1, i2) + i]);
 }
 
-INLINE void f32_unary(
-    const int n0, const int n1, const int n2, const int count, const int x0, const int x1, const int x2,
-    const int y0, const int y1, const int y2, const struct act f, const float *x, float *y) {
-    const int tail = count % VL, whole = count - tail;
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++) {
-        const float *p = x + (size_t)i0 * x0 + (size_t)i1 * x1 + (size_t)i2 * x2;
-        float *q = y + (size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2;
-        for (int i = 0; i < whole; i += VL) store(q + i, vact(f, load(p + i)));
-        if (tail) store_part(q + whole, vact(f, load_part(p + whole, tail)), tail);
+INLINE void f32_unary(const struct unary a, const float *x, float *y) {
+    const int tail = a.count % VL, whole = a.count - tail;
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++) {
+        const float *p = x + at3(a.x_stride, i0, i1, i2);
+        float *q = y + at3(a.y_stride, i0, i1, i2);
+        for (int i = 0; i < whole; i += VL) store(q + i, vact(a.activation, load(p + i)));
+        if (tail) store_part(q + whole, vact(a.activation, load_part(p + whole, tail)), tail);
     }
 }
 
-/* compiler/lower_elementwise.py numbers them the same */
+/* compiler/lowering/elementwise.py numbers them the same */
 enum {
     BINARY_ADD, BINARY_SUBTRACT, BINARY_MULTIPLY, BINARY_DIVIDE, BINARY_MAXIMUM, BINARY_MINIMUM,
     BINARY_PRELU /* a where it is positive, a * b elsewhere */
@@ -57,29 +59,26 @@ INLINE vf vbinary(const int function, vf a, vf b) {
     }
 }
 
-/* y = epilogue(function(a, b), sum) over six axes of n0 ... n5 elements; an axis along which a, b or sum is repeated
-   has stride 0. sum is read only where e.add is set, else null. y may be a, b or sum, where it has their strides. */
+/* y = epilogue(function(left, right), sum) over six axes of n elements; an axis along which left, right or sum is
+   repeated has stride 0. sum is read only where epilogue.add is set, else null. y may be left, right or sum, where it
+   has their strides. */
+struct binary {
+    int function, n[6], left_stride[6], right_stride[6], sum_stride[6], y_stride[6];
+    struct epilogue epilogue;
+};
+
 INLINE void f32_binary_naive(
-    const int function, const int n0, const int n1, const int n2, const int n3, const int n4, const int n5,
-    const int a0, const int a1, const int a2, const int a3, const int a4, const int a5, const int b0,
-    const int b1, const int b2, const int b3, const int b4, const int b5, const int sum0, const int sum1,
-    const int sum2, const int sum3, const int sum4, const int sum5, const int y0, const int y1, const int y2,
-    const int y3, const int y4, const int y5, const struct epilogue e, const float *a, const float *b,
-    const float *sum, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++)
-    for (int i3 = 0; i3 < n3; i3++)
-    for (int i4 = 0; i4 < n4; i4++)
-    for (int i5 = 0; i5 < n5; i5++) {
-        const float left = a[(size_t)i0 * a0 + (size_t)i1 * a1 + (size_t)i2 * a2 + (size_t)i3 * a3 +
-                             (size_t)i4 * a4 + (size_t)i5 * a5];
-        const float right = b[(size_t)i0 * b0 + (size_t)i1 * b1 + (size_t)i2 * b2 + (size_t)i3 * b3 +
-                              (size_t)i4 * b4 + (size_t)i5 * b5];
-        const size_t s = (size_t)i0 * sum0 + (size_t)i1 * sum1 + (size_t)i2 * sum2 + (size_t)i3 * sum3 +
-                         (size_t)i4 * sum4 + (size_t)i5 * sum5;
-        y[(size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + (size_t)i3 * y3 + (size_t)i4 * y4 +
-          (size_t)i5 * y5] = epilogue(e, binary(function, left, right), e.add ? sum[s] : 0);
+    const struct binary a, const float *left, const float *right, const float *sum, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+    for (int i3 = 0; i3 < a.n[3]; i3++)
+    for (int i4 = 0; i4 < a.n[4]; i4++)
+    for (int i5 = 0; i5 < a.n[5]; i5++) {
+        const float p = left[at6(a.left_stride, i0, i1, i2, i3, i4, i5)];
+        const float q = right[at6(a.right_stride, i0, i1, i2, i3, i4, i5)];
+        const float s = a.epilogue.add ? sum[at6(a.sum_stride, i0, i1, i2, i3, i4, i5)] : 0;
+        y[at6(a.y_stride, i0, i1, i2, i3, i4, i5)] = epilogue(a.epilogue, binary(a.function, p, q), s);
     }
 }
 
@@ -88,50 +87,43 @@ INLINE vf load_run(const float *p, const int i, const int stride, const int coun
     return stride ? load_part(p + i, count) : splat(*p);
 }
 
-/* one innermost axis: how far each operand moves along it */
-struct f32_binary { int function, a, b, sum, y; struct epilogue e; };
-
 /* `count` neighbours */
 INLINE void f32_binary_vector(
-    const struct f32_binary k, const int i, const int count, const float *a, const float *b, const float *sum,
+    const struct binary a, const int i, const int count, const float *left, const float *right, const float *sum,
     float *y) {
-    const vf result = vbinary(k.function, load_run(a, i, k.a, count), load_run(b, i, k.b, count));
-    const vf other = k.e.add ? load_run(sum, i, k.sum, count) : (vf){0};
-    store_part(y + i, vepilogue(k.e, result, other), count);
+    const vf result = vbinary(
+        a.function, load_run(left, i, a.left_stride[5], count), load_run(right, i, a.right_stride[5], count));
+    const vf other = a.epilogue.add ? load_run(sum, i, a.sum_stride[5], count) : (vf){0};
+    store_part(y + i, vepilogue(a.epilogue, result, other), count);
 }
 
-/* vectors where y and all operands are neighbours, or repeat one float */
+/* the innermost axis: vectors where y and all operands are neighbours, or repeat one float */
 INLINE void f32_binary_run(
-    const struct f32_binary k, const int count, const float *a, const float *b, const float *sum, float *y) {
-    if (k.y != 1 || k.a > 1 || k.b > 1 || k.sum > 1) {
-        for (int i = 0; i < count; i++)
-            y[(size_t)i * k.y] = epilogue(k.e, binary(k.function, a[(size_t)i * k.a], b[(size_t)i * k.b]),
-                                          k.e.add ? sum[(size_t)i * k.sum] : 0);
+    const struct binary a, const float *left, const float *right, const float *sum, float *y) {
+    const int count = a.n[5], step = a.y_stride[5];
+    if (step != 1 || a.left_stride[5] > 1 || a.right_stride[5] > 1 || a.sum_stride[5] > 1) {
+        for (int i = 0; i < count; i++) {
+            const float p = left[(size_t)i * a.left_stride[5]], q = right[(size_t)i * a.right_stride[5]];
+            const float s = a.epilogue.add ? sum[(size_t)i * a.sum_stride[5]] : 0;
+            y[(size_t)i * step] = epilogue(a.epilogue, binary(a.function, p, q), s);
+        }
         return;
     }
     const int tail = count % VL, whole = count - tail;
-    for (int i = 0; i < whole; i += VL) f32_binary_vector(k, i, VL, a, b, sum, y);
-    if (tail) f32_binary_vector(k, whole, tail, a, b, sum, y);
+    for (int i = 0; i < whole; i += VL) f32_binary_vector(a, i, VL, left, right, sum, y);
+    if (tail) f32_binary_vector(a, whole, tail, left, right, sum, y);
 }
 
 INLINE void f32_binary(
-    const int function, const int n0, const int n1, const int n2, const int n3, const int n4, const int n5,
-    const int a0, const int a1, const int a2, const int a3, const int a4, const int a5, const int b0,
-    const int b1, const int b2, const int b3, const int b4, const int b5, const int sum0, const int sum1,
-    const int sum2, const int sum3, const int sum4, const int sum5, const int y0, const int y1, const int y2,
-    const int y3, const int y4, const int y5, const struct epilogue e, const float *a, const float *b,
-    const float *sum, float *y) {
-    const struct f32_binary k = {function, a5, b5, sum5, y5, e};
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++)
-    for (int i3 = 0; i3 < n3; i3++)
-    for (int i4 = 0; i4 < n4; i4++)
+    const struct binary a, const float *left, const float *right, const float *sum, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+    for (int i3 = 0; i3 < a.n[3]; i3++)
+    for (int i4 = 0; i4 < a.n[4]; i4++)
         f32_binary_run(
-            k, n5,
-            a + (size_t)i0 * a0 + (size_t)i1 * a1 + (size_t)i2 * a2 + (size_t)i3 * a3 + (size_t)i4 * a4,
-            b + (size_t)i0 * b0 + (size_t)i1 * b1 + (size_t)i2 * b2 + (size_t)i3 * b3 + (size_t)i4 * b4,
-            e.add ? sum + (size_t)i0 * sum0 + (size_t)i1 * sum1 + (size_t)i2 * sum2 + (size_t)i3 * sum3 +
-                        (size_t)i4 * sum4 : 0,
-            y + (size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2 + (size_t)i3 * y3 + (size_t)i4 * y4);
+            a, left + at5(a.left_stride, i0, i1, i2, i3, i4),
+            right + at5(a.right_stride, i0, i1, i2, i3, i4),
+            a.epilogue.add ? sum + at5(a.sum_stride, i0, i1, i2, i3, i4) : 0,
+            y + at5(a.y_stride, i0, i1, i2, i3, i4));
 }

@@ -1,4 +1,4 @@
-/* Pooling over windows of pixels, channels last. After vector.h.
+/* Pooling over windows of pixels, channels last.
 
      images, channels           n and c
      height, width              the input's; windows are cut where they hang over its edges, so that no border is read
@@ -6,7 +6,9 @@
      in_image, in_row, in_pixel, out_image, out_row, out_pixel
                                 floats from one image, row and pixel to the next */
 
-enum { POOL_MEAN, POOL_MAX }; /* compiler/lower_pool.py numbers them the same */
+#include "vector.h"
+
+enum { POOL_MEAN, POOL_MAX }; /* compiler/lowering/pool.py numbers them the same */
 
 /* The taps start + i * step, i from `first` to `end`, are those of `count` that lie in [0, length). */
 struct taps { int first, end; };
@@ -59,7 +61,10 @@ INLINE void f32_pool_window(
 
 /* Windows that overlap along a row are done in tiles: a column of the input is reduced once for all windows that it is
    under, so that seven windows of 3x3 and stride 1 load 27 vectors, not 63. `pixel` is that of the input. */
-struct f32_pool { int function, kernel_y, kernel_x, stride_y, stride_x, row, pixel, out_row, out_pixel; float divisor; };
+struct pool_tile {
+    int function, kernel_y, kernel_x, stride_y, stride_x, row, pixel, out_row, out_pixel;
+    float divisor;
+};
 enum { POOL_PIXELS = 7 };
 
 /* The windows from `first` to `end` lie inside along an axis. */
@@ -71,7 +76,7 @@ INLINE struct taps windows_inside(
 }
 
 INLINE void f32_pool_tile(
-    const struct f32_pool a, const int pixels, const int lanes, const float *in, float *out) {
+    const struct pool_tile a, const int pixels, const int lanes, const float *in, float *out) {
     vf acc[POOL_PIXELS];
     UNROLL for (int j = 0; j < (pixels - 1) * a.stride_x + a.kernel_x; j++) {
         vf column = load_part(in + (size_t)j * a.pixel, lanes);
@@ -91,7 +96,7 @@ INLINE void f32_pool_tile(
 
 /* rows x width windows of `vectors` vectors of `lanes` channels */
 INLINE void f32_pool_plane(
-    const struct f32_pool a, const int rows, const int width, const int vectors, const int lanes, const float *in,
+    const struct pool_tile a, const int rows, const int width, const int vectors, const int lanes, const float *in,
     float *out) {
     const int rest = width % POOL_PIXELS, whole = width - rest, step = a.stride_x * a.pixel;
     for (int y = 0; y < rows; y++, in += a.stride_y * a.row, out += a.out_row) {
@@ -108,7 +113,7 @@ INLINE void f32_pool_plane(
    window then stay in the first cache, and 14 x 14 x 512 take 5 us for 13. */
 enum { POOL_CHANNELS = 32 };
 INLINE void f32_pool_inside(
-    const struct f32_pool a, const struct taps rows, const struct taps columns, const int top, const int left,
+    const struct pool_tile a, const struct taps rows, const struct taps columns, const int top, const int left,
     const int channels, const float *in, float *out) {
     const int height = rows.end - rows.first, width = columns.end - columns.first;
     const int tail = channels % VL, whole = channels - tail;
@@ -123,61 +128,59 @@ INLINE void f32_pool_inside(
 }
 
 /* out[n][y][x][c] = max over r, s of in[n][y * stride_y - top + r * dilation_y][...][c], pixels outside left out */
-INLINE void f32_max_pool_naive(
-    const int images, const int channels, const int height, const int width, const int out_height,
-    const int out_width, const int kernel_y, const int kernel_x, const int stride_y, const int stride_x,
-    const int top, const int left, const int dilation_y, const int dilation_x, const int in_image,
-    const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
-    const float *in, float *out) {
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < out_height; y++)
-    for (int x = 0; x < out_width; x++)
-    for (int c = 0; c < channels; c++) {
+struct max_pool {
+    int images, channels, height, width, out_height, out_width, kernel_y, kernel_x, stride_y, stride_x, top, left,
+        dilation_y, dilation_x, in_image, in_row, in_pixel, out_image, out_row, out_pixel;
+};
+
+INLINE void f32_max_pool_naive(const struct max_pool a, const float *in, float *out) {
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.out_height; y++)
+    for (int x = 0; x < a.out_width; x++)
+    for (int c = 0; c < a.channels; c++) {
         float largest = -INFINITY;
-        for (int r = 0; r < kernel_y; r++)
-        for (int s = 0; s < kernel_x; s++) {
-            const int yy = y * stride_y - top + r * dilation_y, xx = x * stride_x - left + s * dilation_x;
-            if (yy < 0 || yy >= height || xx < 0 || xx >= width) continue;
-            const float v = in[(size_t)n * in_image + (size_t)yy * in_row + (size_t)xx * in_pixel + c];
+        for (int r = 0; r < a.kernel_y; r++)
+        for (int s = 0; s < a.kernel_x; s++) {
+            const int yy = y * a.stride_y - a.top + r * a.dilation_y, xx = x * a.stride_x - a.left + s * a.dilation_x;
+            if (yy < 0 || yy >= a.height || xx < 0 || xx >= a.width) continue;
+            const float v = in[(size_t)n * a.in_image + (size_t)yy * a.in_row + (size_t)xx * a.in_pixel + c];
             if (v > largest || v != v) largest = v;
         }
-        out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] = largest;
+        out[(size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + c] = largest;
     }
 }
 
-INLINE void f32_max_pool(
-    const int images, const int channels, const int height, const int width, const int out_height,
-    const int out_width, const int kernel_y, const int kernel_x, const int stride_y, const int stride_x,
-    const int top, const int left, const int dilation_y, const int dilation_x, const int in_image,
-    const int in_row, const int in_pixel, const int out_image, const int out_row, const int out_pixel,
-    const float *in, float *out) {
-    const int row = dilation_y * in_row, pixel = dilation_x * in_pixel;
-    const struct f32_pool a = {POOL_MAX, kernel_y, kernel_x, stride_y, stride_x, in_row, in_pixel, out_row, out_pixel, 1};
-    const int tiled = dilation_y == 1 && dilation_x == 1 && kernel_x <= 5 && stride_x < kernel_x;
-    const struct taps rows = windows_inside(height, tiled ? out_height : 0, kernel_y, stride_y, top);
-    const struct taps columns = windows_inside(width, tiled ? out_width : 0, kernel_x, stride_x, left);
-    for (int n = 0; n < images; n++)
-        f32_pool_inside(a, rows, columns, top, left, channels, in + (size_t)n * in_image,
-                        out + (size_t)n * out_image);
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < out_height; y++)
-    for (int x = 0; x < out_width; x++) {
+INLINE void f32_max_pool(const struct max_pool a, const float *in, float *out) {
+    const int row = a.dilation_y * a.in_row, pixel = a.dilation_x * a.in_pixel;
+    const struct pool_tile tile = {.function = POOL_MAX,    .kernel_y = a.kernel_y, .kernel_x = a.kernel_x,
+                                   .stride_y = a.stride_y,  .stride_x = a.stride_x, .row = a.in_row,
+                                   .pixel = a.in_pixel,     .out_row = a.out_row,   .out_pixel = a.out_pixel,
+                                   .divisor = 1};
+    const int tiled = a.dilation_y == 1 && a.dilation_x == 1 && a.kernel_x <= 5 && a.stride_x < a.kernel_x;
+    const struct taps rows = windows_inside(a.height, tiled ? a.out_height : 0, a.kernel_y, a.stride_y, a.top);
+    const struct taps columns = windows_inside(a.width, tiled ? a.out_width : 0, a.kernel_x, a.stride_x, a.left);
+    for (int n = 0; n < a.images; n++)
+        f32_pool_inside(tile, rows, columns, a.top, a.left, a.channels, in + (size_t)n * a.in_image,
+                        out + (size_t)n * a.out_image);
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.out_height; y++)
+    for (int x = 0; x < a.out_width; x++) {
         if (y >= rows.first && y < rows.end && x >= columns.first && x < columns.end) continue;
-        const int yy = y * stride_y - top, xx = x * stride_x - left;
-        const struct taps r = taps_inside(yy, dilation_y, kernel_y, height);
-        const struct taps s = taps_inside(xx, dilation_x, kernel_x, width);
+        const int yy = y * a.stride_y - a.top, xx = x * a.stride_x - a.left;
+        const struct taps r = taps_inside(yy, a.dilation_y, a.kernel_y, a.height);
+        const struct taps s = taps_inside(xx, a.dilation_x, a.kernel_x, a.width);
         const int high = r.end - r.first, wide = s.end - s.first;
-        const float *p = in + (size_t)n * in_image;
-        float *q = out + (size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel;
+        const float *p = in + (size_t)n * a.in_image;
+        float *q = out + (size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel;
         /* most windows are whole: with sizes that are literals their loops unroll */
-        if (high == kernel_y && wide == kernel_x)
-            f32_pool_window(POOL_MAX, kernel_y, kernel_x, row, pixel, channels, 1,
-                            p + (size_t)yy * in_row + (size_t)xx * in_pixel, q);
+        if (high == a.kernel_y && wide == a.kernel_x)
+            f32_pool_window(POOL_MAX, a.kernel_y, a.kernel_x, row, pixel, a.channels, 1,
+                            p + (size_t)yy * a.in_row + (size_t)xx * a.in_pixel, q);
         else if (high && wide)
-            f32_pool_window(POOL_MAX, high, wide, row, pixel, channels, 1,
-                            p + (size_t)(yy + r.first * dilation_y) * in_row +
-                                (size_t)(xx + s.first * dilation_x) * in_pixel, q);
-        else f32_pool_window(POOL_MAX, 0, 0, row, pixel, channels, 1, p, q);
+            f32_pool_window(POOL_MAX, high, wide, row, pixel, a.channels, 1,
+                            p + (size_t)(yy + r.first * a.dilation_y) * a.in_row +
+                                (size_t)(xx + s.first * a.dilation_x) * a.in_pixel, q);
+        else f32_pool_window(POOL_MAX, 0, 0, row, pixel, a.channels, 1, p, q);
     }
 }
 
@@ -190,64 +193,61 @@ INLINE float f32_pool_divisor(
 }
 
 /* out[n][y][x][c] = (sum over r, s of in[n][y * stride_y - top + r][x * stride_x - left + s][c]) / divisor */
-INLINE void f32_avg_pool_naive(
-    const int images, const int channels, const int height, const int width, const int out_height,
-    const int out_width, const int kernel_y, const int kernel_x, const int stride_y, const int stride_x,
-    const int top, const int bottom, const int left, const int right, const int count_padding, const int divisor,
-    const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row,
-    const int out_pixel, const float *in, float *out) {
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < out_height; y++)
-    for (int x = 0; x < out_width; x++)
-    for (int c = 0; c < channels; c++) {
+struct avg_pool {
+    int images, channels, height, width, out_height, out_width, kernel_y, kernel_x, stride_y, stride_x, top, bottom,
+        left, right, count_padding, divisor, in_image, in_row, in_pixel, out_image, out_row, out_pixel;
+};
+
+INLINE void f32_avg_pool_naive(const struct avg_pool a, const float *in, float *out) {
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.out_height; y++)
+    for (int x = 0; x < a.out_width; x++)
+    for (int c = 0; c < a.channels; c++) {
         float sum = 0;
         int inside = 0, padded = 0;
-        for (int r = 0; r < kernel_y; r++)
-        for (int s = 0; s < kernel_x; s++) {
-            const int yy = y * stride_y - top + r, xx = x * stride_x - left + s;
-            if (yy >= -top && yy < height + bottom && xx >= -left && xx < width + right) padded++;
-            if (yy < 0 || yy >= height || xx < 0 || xx >= width) continue;
+        for (int r = 0; r < a.kernel_y; r++)
+        for (int s = 0; s < a.kernel_x; s++) {
+            const int yy = y * a.stride_y - a.top + r, xx = x * a.stride_x - a.left + s;
+            if (yy >= -a.top && yy < a.height + a.bottom && xx >= -a.left && xx < a.width + a.right) padded++;
+            if (yy < 0 || yy >= a.height || xx < 0 || xx >= a.width) continue;
             inside++;
-            sum += in[(size_t)n * in_image + (size_t)yy * in_row + (size_t)xx * in_pixel + c];
+            sum += in[(size_t)n * a.in_image + (size_t)yy * a.in_row + (size_t)xx * a.in_pixel + c];
         }
-        out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] =
-            sum / f32_pool_divisor(divisor, count_padding, 1, inside, 1, padded);
+        out[(size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + c] =
+            sum / f32_pool_divisor(a.divisor, a.count_padding, 1, inside, 1, padded);
     }
 }
 
-INLINE void f32_avg_pool(
-    const int images, const int channels, const int height, const int width, const int out_height,
-    const int out_width, const int kernel_y, const int kernel_x, const int stride_y, const int stride_x,
-    const int top, const int bottom, const int left, const int right, const int count_padding, const int divisor,
-    const int in_image, const int in_row, const int in_pixel, const int out_image, const int out_row,
-    const int out_pixel, const float *in, float *out) {
-    const struct f32_pool a = {POOL_MEAN, kernel_y, kernel_x, stride_y, stride_x, in_row, in_pixel, out_row, out_pixel,
-                               (float)(divisor ? divisor : kernel_y * kernel_x)};
-    const int tiled = kernel_x <= 5 && stride_x < kernel_x;
-    const struct taps rows = windows_inside(height, tiled ? out_height : 0, kernel_y, stride_y, top);
-    const struct taps columns = windows_inside(width, tiled ? out_width : 0, kernel_x, stride_x, left);
-    for (int n = 0; n < images; n++)
-        f32_pool_inside(a, rows, columns, top, left, channels, in + (size_t)n * in_image,
-                        out + (size_t)n * out_image);
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < out_height; y++)
-    for (int x = 0; x < out_width; x++) {
+INLINE void f32_avg_pool(const struct avg_pool a, const float *in, float *out) {
+    const struct pool_tile tile = {.function = POOL_MEAN,   .kernel_y = a.kernel_y, .kernel_x = a.kernel_x,
+                                   .stride_y = a.stride_y,  .stride_x = a.stride_x, .row = a.in_row,
+                                   .pixel = a.in_pixel,     .out_row = a.out_row,   .out_pixel = a.out_pixel,
+                                   .divisor = (float)(a.divisor ? a.divisor : a.kernel_y * a.kernel_x)};
+    const int tiled = a.kernel_x <= 5 && a.stride_x < a.kernel_x;
+    const struct taps rows = windows_inside(a.height, tiled ? a.out_height : 0, a.kernel_y, a.stride_y, a.top);
+    const struct taps columns = windows_inside(a.width, tiled ? a.out_width : 0, a.kernel_x, a.stride_x, a.left);
+    for (int n = 0; n < a.images; n++)
+        f32_pool_inside(tile, rows, columns, a.top, a.left, a.channels, in + (size_t)n * a.in_image,
+                        out + (size_t)n * a.out_image);
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.out_height; y++)
+    for (int x = 0; x < a.out_width; x++) {
         if (y >= rows.first && y < rows.end && x >= columns.first && x < columns.end) continue;
-        const int yy = y * stride_y - top, xx = x * stride_x - left;
-        const struct taps r = taps_inside(yy, 1, kernel_y, height), s = taps_inside(xx, 1, kernel_x, width);
+        const int yy = y * a.stride_y - a.top, xx = x * a.stride_x - a.left;
+        const struct taps r = taps_inside(yy, 1, a.kernel_y, a.height), s = taps_inside(xx, 1, a.kernel_x, a.width);
         const int high = r.end - r.first, wide = s.end - s.first;
-        const float *p = in + (size_t)n * in_image;
-        float *q = out + (size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel;
+        const float *p = in + (size_t)n * a.in_image;
+        float *q = out + (size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel;
         const float pixels = f32_pool_divisor(
-            divisor, count_padding, high, wide, taps_inside(yy, 1, kernel_y, height + bottom).end,
-            taps_inside(xx, 1, kernel_x, width + right).end);
-        if (high == kernel_y && wide == kernel_x)
-            f32_pool_window(POOL_MEAN, kernel_y, kernel_x, in_row, in_pixel, channels, pixels,
-                            p + (size_t)yy * in_row + (size_t)xx * in_pixel, q);
+            a.divisor, a.count_padding, high, wide, taps_inside(yy, 1, a.kernel_y, a.height + a.bottom).end,
+            taps_inside(xx, 1, a.kernel_x, a.width + a.right).end);
+        if (high == a.kernel_y && wide == a.kernel_x)
+            f32_pool_window(POOL_MEAN, a.kernel_y, a.kernel_x, a.in_row, a.in_pixel, a.channels, pixels,
+                            p + (size_t)yy * a.in_row + (size_t)xx * a.in_pixel, q);
         else if (high && wide)
-            f32_pool_window(POOL_MEAN, high, wide, in_row, in_pixel, channels, pixels,
-                            p + (size_t)(yy + r.first) * in_row + (size_t)(xx + s.first) * in_pixel, q);
-        else f32_pool_window(POOL_MEAN, 0, 0, in_row, in_pixel, channels, pixels, p, q);
+            f32_pool_window(POOL_MEAN, high, wide, a.in_row, a.in_pixel, a.channels, pixels,
+                            p + (size_t)(yy + r.first) * a.in_row + (size_t)(xx + s.first) * a.in_pixel, q);
+        else f32_pool_window(POOL_MEAN, 0, 0, a.in_row, a.in_pixel, a.channels, pixels, p, q);
     }
 }
 
@@ -256,38 +256,37 @@ INLINE void f32_avg_pool(
 INLINE int bin_start(const int i, const int n, const int m) { return i * n / m; }
 INLINE int bin_end(const int i, const int n, const int m) { return ((i + 1) * n + m - 1) / m; }
 
-INLINE void f32_adaptive_pool_naive(
-    const int function, const int images, const int channels, const int height, const int width,
-    const int out_height, const int out_width, const int in_image, const int in_row, const int in_pixel,
-    const int out_image, const int out_row, const int out_pixel, const float *in, float *out) {
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < out_height; y++)
-    for (int x = 0; x < out_width; x++)
-    for (int c = 0; c < channels; c++) {
+struct adaptive_pool {
+    int function, images, channels, height, width, out_height, out_width, in_image, in_row, in_pixel, out_image,
+        out_row, out_pixel;
+};
+
+INLINE void f32_adaptive_pool_naive(const struct adaptive_pool a, const float *in, float *out) {
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.out_height; y++)
+    for (int x = 0; x < a.out_width; x++)
+    for (int c = 0; c < a.channels; c++) {
         float sum = 0, largest = -INFINITY;
         int pixels = 0;
-        for (int r = bin_start(y, height, out_height); r < bin_end(y, height, out_height); r++)
-        for (int s = bin_start(x, width, out_width); s < bin_end(x, width, out_width); s++, pixels++) {
-            const float v = in[(size_t)n * in_image + (size_t)r * in_row + (size_t)s * in_pixel + c];
+        for (int r = bin_start(y, a.height, a.out_height); r < bin_end(y, a.height, a.out_height); r++)
+        for (int s = bin_start(x, a.width, a.out_width); s < bin_end(x, a.width, a.out_width); s++, pixels++) {
+            const float v = in[(size_t)n * a.in_image + (size_t)r * a.in_row + (size_t)s * a.in_pixel + c];
             sum += v;
             if (v > largest || v != v) largest = v;
         }
-        out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] =
-            function == POOL_MAX ? largest : sum / (float)pixels;
+        out[(size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + c] =
+            a.function == POOL_MAX ? largest : sum / (float)pixels;
     }
 }
 
-INLINE void f32_adaptive_pool(
-    const int function, const int images, const int channels, const int height, const int width,
-    const int out_height, const int out_width, const int in_image, const int in_row, const int in_pixel,
-    const int out_image, const int out_row, const int out_pixel, const float *in, float *out) {
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < out_height; y++)
-    for (int x = 0; x < out_width; x++) {
-        const int r = bin_start(y, height, out_height), rows = bin_end(y, height, out_height) - r;
-        const int s = bin_start(x, width, out_width), columns = bin_end(x, width, out_width) - s;
-        f32_pool_window(function, rows, columns, in_row, in_pixel, channels, (float)(rows * columns),
-                        in + (size_t)n * in_image + (size_t)r * in_row + (size_t)s * in_pixel,
-                        out + (size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel);
+INLINE void f32_adaptive_pool(const struct adaptive_pool a, const float *in, float *out) {
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.out_height; y++)
+    for (int x = 0; x < a.out_width; x++) {
+        const int r = bin_start(y, a.height, a.out_height), rows = bin_end(y, a.height, a.out_height) - r;
+        const int s = bin_start(x, a.width, a.out_width), columns = bin_end(x, a.width, a.out_width) - s;
+        f32_pool_window(a.function, rows, columns, a.in_row, a.in_pixel, a.channels, (float)(rows * columns),
+                        in + (size_t)n * a.in_image + (size_t)r * a.in_row + (size_t)s * a.in_pixel,
+                        out + (size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel);
     }
 }

@@ -1,6 +1,8 @@
-/* Reductions and softmax over strided axes. After vector.h and activation.h. */
+/* Reductions and softmax over strided axes. */
 
-enum { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN }; /* compiler/lower_norm.py numbers them the same */
+#include "activation.h"
+
+enum { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN }; /* compiler/lowering/norm.py numbers them the same */
 
 INLINE float reduce_start(const int function) {
     return function == REDUCE_MAX ? -INFINITY : function == REDUCE_MIN ? INFINITY : 0;
@@ -35,27 +37,28 @@ INLINE vf load_or(const float *p, const int count, const float other) {
 
 /* y[i0][i1][i2] = function of all x[i0][i1][i2][j0][j1][j2][j3].
 
-   n0 n1 n2          the axes that are kept, with strides x0 x1 x2 and y0 y1 y2
-   m0 m1 m2 m3       those that are reduced, with strides r0 r1 r2 r3
+   n       sizes of the axes that are kept, with x_stride and y_stride
+   m       of those that are reduced, with x_inner
 
    Sums are taken axis by axis, which keeps the error of long ones small. */
-INLINE void f32_reduce_naive(
-    const int function, const int n0, const int n1, const int n2, const int m0, const int m1, const int m2,
-    const int m3, const int x0, const int x1, const int x2, const int r0, const int r1, const int r2,
-    const int r3, const int y0, const int y1, const int y2, const float *x, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++) {
-        const float *p = x + (size_t)i0 * x0 + (size_t)i1 * x1 + (size_t)i2 * x2;
-        float total = reduce_start(function);
-        for (int j0 = 0; j0 < m0; j0++)
-        for (int j1 = 0; j1 < m1; j1++)
-        for (int j2 = 0; j2 < m2; j2++)
-        for (int j3 = 0; j3 < m3; j3++)
-            total = reduce(function, total,
-                           p[(size_t)j0 * r0 + (size_t)j1 * r1 + (size_t)j2 * r2 + (size_t)j3 * r3]);
-        if (function == REDUCE_MEAN) total /= (float)m0 * m1 * m2 * m3;
-        y[(size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2] = total;
+struct reduce {
+    int function, n[3], m[4], x_stride[3], x_inner[4], y_stride[3];
+};
+
+INLINE void f32_reduce_naive(const struct reduce a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++) {
+        const float *p = x + at3(a.x_stride, i0, i1, i2);
+        float total = reduce_start(a.function);
+        for (int j0 = 0; j0 < a.m[0]; j0++)
+        for (int j1 = 0; j1 < a.m[1]; j1++)
+        for (int j2 = 0; j2 < a.m[2]; j2++)
+        for (int j3 = 0; j3 < a.m[3]; j3++)
+            total = reduce(a.function, total,
+                           p[at4(a.x_inner, j0, j1, j2, j3)]);
+        if (a.function == REDUCE_MEAN) total /= (float)a.m[0] * a.m[1] * a.m[2] * a.m[3];
+        y[at3(a.y_stride, i0, i1, i2)] = total;
     }
 }
 
@@ -88,73 +91,73 @@ INLINE float f32_reduce_strided(const int function, const int m, const int r, co
     return line;
 }
 
-/* the kept axis n2, where its elements are neighbours in x and y: vectors of them */
+/* `count` elements of the last kept axis, where they are neighbours in x and y: vectors of `lanes` */
 INLINE void f32_reduce_vectors(
-    const int function, const int n2, const int lanes, const int m0, const int m1, const int m2, const int m3,
-    const int r0, const int r1, const int r2, const int r3, const float *x, float *y) {
-    for (int i = 0; i < n2; i += lanes) {
-        vf total = splat(reduce_start(function));
-        for (int j0 = 0; j0 < m0; j0++)
-        for (int j1 = 0; j1 < m1; j1++)
-        for (int j2 = 0; j2 < m2; j2++) {
-            const float *p = x + i + (size_t)j0 * r0 + (size_t)j1 * r1 + (size_t)j2 * r2;
-            total = vreduce(function, total, f32_reduce_lanes(function, lanes, m3, r3, p));
+    const struct reduce a, const int count, const int lanes, const float *x, float *y) {
+    for (int i = 0; i < count; i += lanes) {
+        vf total = splat(reduce_start(a.function));
+        for (int j0 = 0; j0 < a.m[0]; j0++)
+        for (int j1 = 0; j1 < a.m[1]; j1++)
+        for (int j2 = 0; j2 < a.m[2]; j2++) {
+            const float *p = x + i + at3(a.x_inner, j0, j1, j2);
+            total = vreduce(a.function, total, f32_reduce_lanes(a.function, lanes, a.m[3], a.x_inner[3], p));
         }
-        if (function == REDUCE_MEAN) total /= (float)m0 * m1 * m2 * m3;
+        if (a.function == REDUCE_MEAN) total /= (float)a.m[0] * a.m[1] * a.m[2] * a.m[3];
         store_part(y + i, total, lanes);
     }
 }
 
-INLINE void f32_reduce(
-    const int function, const int n0, const int n1, const int n2, const int m0, const int m1, const int m2,
-    const int m3, const int x0, const int x1, const int x2, const int r0, const int r1, const int r2,
-    const int r3, const int y0, const int y1, const int y2, const float *x, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++) {
-        const float *p = x + (size_t)i0 * x0 + (size_t)i1 * x1;
-        float *q = y + (size_t)i0 * y0 + (size_t)i1 * y1;
-        if (x2 == 1 && y2 == 1) {
-            const int tail = n2 % VL, whole = n2 - tail;
-            f32_reduce_vectors(function, whole, VL, m0, m1, m2, m3, r0, r1, r2, r3, p, q);
+INLINE void f32_reduce(const struct reduce a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++) {
+        const float *p = x + at2(a.x_stride, i0, i1);
+        float *q = y + at2(a.y_stride, i0, i1);
+        if (a.x_stride[2] == 1 && a.y_stride[2] == 1) {
+            const int tail = a.n[2] % VL, whole = a.n[2] - tail;
+            f32_reduce_vectors(a, whole, VL, p, q);
             if (tail)
-                f32_reduce_vectors(function, tail, tail, m0, m1, m2, m3, r0, r1, r2, r3, p + whole, q + whole);
+                f32_reduce_vectors(a, tail, tail, p + whole, q + whole);
             continue;
         }
-        for (int i2 = 0; i2 < n2; i2++) {
-            float total = reduce_start(function);
-            for (int j0 = 0; j0 < m0; j0++)
-            for (int j1 = 0; j1 < m1; j1++)
-            for (int j2 = 0; j2 < m2; j2++) {
-                const float *line = p + (size_t)i2 * x2 + (size_t)j0 * r0 + (size_t)j1 * r1 + (size_t)j2 * r2;
-                const float part = r3 == 1 ? f32_reduce_run(function, m3, line)
-                                           : f32_reduce_strided(function, m3, r3, line);
-                total = reduce(function, total, part);
+        for (int i2 = 0; i2 < a.n[2]; i2++) {
+            float total = reduce_start(a.function);
+            for (int j0 = 0; j0 < a.m[0]; j0++)
+            for (int j1 = 0; j1 < a.m[1]; j1++)
+            for (int j2 = 0; j2 < a.m[2]; j2++) {
+                const float *line = p + (size_t)i2 * a.x_stride[2] + at3(a.x_inner, j0, j1, j2);
+                const float part = a.x_inner[3] == 1 ? f32_reduce_run(a.function, a.m[3], line)
+                                                     : f32_reduce_strided(a.function, a.m[3], a.x_inner[3], line);
+                total = reduce(a.function, total, part);
             }
-            if (function == REDUCE_MEAN) total /= (float)m0 * m1 * m2 * m3;
-            q[(size_t)i2 * y2] = total;
+            if (a.function == REDUCE_MEAN) total /= (float)a.m[0] * a.m[1] * a.m[2] * a.m[3];
+            q[(size_t)i2 * a.y_stride[2]] = total;
         }
     }
 }
 
-/* y = exp(x - max) / sum(exp(x - max)) along an axis of `count` elements, for each of n0 x n1 x n2 others. Strides:
-   x0 x1 x2 and x_step along the axis, y0 ... likewise. y may be x where it has its strides. */
-INLINE void f32_softmax_naive(
-    const int n0, const int n1, const int n2, const int count, const int x0, const int x1, const int x2,
-    const int x_step, const int y0, const int y1, const int y2, const int y_step, const float *x, float *y) {
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++)
-    for (int i2 = 0; i2 < n2; i2++) {
-        const float *p = x + (size_t)i0 * x0 + (size_t)i1 * x1 + (size_t)i2 * x2;
-        float *q = y + (size_t)i0 * y0 + (size_t)i1 * y1 + (size_t)i2 * y2;
-        float largest = -INFINITY, sum = 0;
-        for (int i = 0; i < count; i++)
-            if (p[(size_t)i * x_step] > largest) largest = p[(size_t)i * x_step];
-        for (int i = 0; i < count; i++) {
-            q[(size_t)i * y_step] = expf(p[(size_t)i * x_step] - largest);
-            sum += q[(size_t)i * y_step];
-        }
-        for (int i = 0; i < count; i++) q[(size_t)i * y_step] /= sum;
+/* y = exp(x - max) / sum(exp(x - max)) along an axis of `count` elements, for each of n[0] x n[1] x n[2] others.
+   Strides: x_stride, and x_step along the axis; y_stride and y_step likewise. y may be x where it has its strides. */
+struct softmax {
+    int n[3], count, x_stride[3], x_step, y_stride[3], y_step;
+};
+
+/* one of the others: a single axis */
+INLINE void f32_softmax_one(const struct softmax a, const float *x, float *y) {
+    float largest = -INFINITY, sum = 0;
+    for (int i = 0; i < a.count; i++)
+        if (x[(size_t)i * a.x_step] > largest) largest = x[(size_t)i * a.x_step];
+    for (int i = 0; i < a.count; i++) {
+        y[(size_t)i * a.y_step] = expf(x[(size_t)i * a.x_step] - largest);
+        sum += y[(size_t)i * a.y_step];
     }
+    for (int i = 0; i < a.count; i++) y[(size_t)i * a.y_step] /= sum;
+}
+
+INLINE void f32_softmax_naive(const struct softmax a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++)
+    for (int i2 = 0; i2 < a.n[2]; i2++)
+        f32_softmax_one(a, x + at3(a.x_stride, i0, i1, i2), y + at3(a.y_stride, i0, i1, i2));
 }
 
 /* along neighbours; lanes past the end are e^-inf = 0 */
@@ -193,21 +196,21 @@ INLINE void f32_softmax_lanes(
     }
 }
 
-INLINE void f32_softmax(
-    const int n0, const int n1, const int n2, const int count, const int x0, const int x1, const int x2,
-    const int x_step, const int y0, const int y1, const int y2, const int y_step, const float *x, float *y) {
-    const int tail = n2 % VL, whole = n2 - tail;
-    for (int i0 = 0; i0 < n0; i0++)
-    for (int i1 = 0; i1 < n1; i1++) {
-        const float *p = x + (size_t)i0 * x0 + (size_t)i1 * x1;
-        float *q = y + (size_t)i0 * y0 + (size_t)i1 * y1;
-        if (x_step == 1 && y_step == 1)
-            for (int i2 = 0; i2 < n2; i2++) f32_softmax_run(count, p + (size_t)i2 * x2, q + (size_t)i2 * y2);
-        else if (x2 == 1 && y2 == 1) {
+INLINE void f32_softmax(const struct softmax a, const float *x, float *y) {
+    const int tail = a.n[2] % VL, whole = a.n[2] - tail;
+    for (int i0 = 0; i0 < a.n[0]; i0++)
+    for (int i1 = 0; i1 < a.n[1]; i1++) {
+        const float *p = x + at2(a.x_stride, i0, i1);
+        float *q = y + at2(a.y_stride, i0, i1);
+        if (a.x_step == 1 && a.y_step == 1)
+            for (int i2 = 0; i2 < a.n[2]; i2++)
+                f32_softmax_run(a.count, p + (size_t)i2 * a.x_stride[2], q + (size_t)i2 * a.y_stride[2]);
+        else if (a.x_stride[2] == 1 && a.y_stride[2] == 1) {
             for (int i2 = 0; i2 < whole; i2 += VL)
-                f32_softmax_lanes(VL, count, x_step, y_step, p + i2, q + i2);
-            if (tail) f32_softmax_lanes(tail, count, x_step, y_step, p + whole, q + whole);
+                f32_softmax_lanes(VL, a.count, a.x_step, a.y_step, p + i2, q + i2);
+            if (tail) f32_softmax_lanes(tail, a.count, a.x_step, a.y_step, p + whole, q + whole);
         } else
-            f32_softmax_naive(1, 1, n2, count, 0, 0, x2, x_step, 0, 0, y2, y_step, p, q);
+            for (int i2 = 0; i2 < a.n[2]; i2++)
+                f32_softmax_one(a, p + (size_t)i2 * a.x_stride[2], q + (size_t)i2 * a.y_stride[2]);
     }
 }

@@ -1,22 +1,27 @@
-/* Bilinear resizing, channels last (nearest is f32_gather of copy.h). After vector.h.
+/* Bilinear resizing, channels last (nearest is f32_gather of copy.h).
 
    out[n][y][x][c] is between the input rows low_rows[y] and high_rows[y], given as offsets in floats, `down[y]` of the
    way; and so for columns. The tables hold what align_corners, the given scale and the edges ask for
-   (compiler/lower_movement.py). */
+   (compiler/lowering/movement.py). */
+
+#include "vector.h"
+
+struct resize_bilinear {
+    int images, channels, out_height, out_width, in_image, out_image, out_row, out_pixel;
+    const int *low_rows, *high_rows, *low_columns, *high_columns;
+};
+
 INLINE void f32_resize_bilinear_naive(
-    const int images, const int channels, const int out_height, const int out_width, const int in_image,
-    const int out_image, const int out_row, const int out_pixel, const int *low_rows, const int *high_rows,
-    const int *low_columns, const int *high_columns, const float *down, const float *right, const float *in,
-    float *out) {
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < out_height; y++)
-    for (int x = 0; x < out_width; x++)
-    for (int c = 0; c < channels; c++) {
-        const float *low = in + (size_t)n * in_image + low_rows[y] + c;
-        const float *high = in + (size_t)n * in_image + high_rows[y] + c;
-        const float l = low[low_columns[x]] * (1 - down[y]) + high[low_columns[x]] * down[y];
-        const float r = low[high_columns[x]] * (1 - down[y]) + high[high_columns[x]] * down[y];
-        out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + c] =
+    const struct resize_bilinear a, const float *down, const float *right, const float *in, float *out) {
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.out_height; y++)
+    for (int x = 0; x < a.out_width; x++)
+    for (int c = 0; c < a.channels; c++) {
+        const float *low = in + (size_t)n * a.in_image + a.low_rows[y] + c;
+        const float *high = in + (size_t)n * a.in_image + a.high_rows[y] + c;
+        const float l = low[a.low_columns[x]] * (1 - down[y]) + high[a.low_columns[x]] * down[y];
+        const float r = low[a.high_columns[x]] * (1 - down[y]) + high[a.high_columns[x]] * down[y];
+        out[(size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + c] =
             l * (1 - right[x]) + r * right[x];
     }
 }
@@ -31,19 +36,16 @@ INLINE void f32_resize_vector(
 }
 
 INLINE void f32_resize_bilinear(
-    const int images, const int channels, const int out_height, const int out_width, const int in_image,
-    const int out_image, const int out_row, const int out_pixel, const int *low_rows, const int *high_rows,
-    const int *low_columns, const int *high_columns, const float *down, const float *right, const float *in,
-    float *out) {
-    const int tail = channels % VL, whole = channels - tail;
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < out_height; y++) {
-        const float *low = in + (size_t)n * in_image + low_rows[y];
-        const float *high = in + (size_t)n * in_image + high_rows[y];
-        for (int x = 0; x < out_width; x++) {
-            const float *ll = low + low_columns[x], *lr = low + high_columns[x];
-            const float *hl = high + low_columns[x], *hr = high + high_columns[x];
-            float *q = out + (size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel;
+    const struct resize_bilinear a, const float *down, const float *right, const float *in, float *out) {
+    const int tail = a.channels % VL, whole = a.channels - tail;
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.out_height; y++) {
+        const float *low = in + (size_t)n * a.in_image + a.low_rows[y];
+        const float *high = in + (size_t)n * a.in_image + a.high_rows[y];
+        for (int x = 0; x < a.out_width; x++) {
+            const float *ll = low + a.low_columns[x], *lr = low + a.high_columns[x];
+            const float *hl = high + a.low_columns[x], *hr = high + a.high_columns[x];
+            float *q = out + (size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel;
             for (int c = 0; c < whole; c += VL)
                 f32_resize_vector(VL, down[y], right[x], ll + c, lr + c, hl + c, hr + c, q + c);
             if (tail)

@@ -1,4 +1,4 @@
-/* Pooling of regions whose bins move (depthwise/layers/roi.py). Needs vector.h.
+/* Pooling of regions whose bins move (depthwise/layers/roi.py).
 
      out[i][p][q][c] = mean over samples x samples points of in[image][y][x][c], bilinear
      y = y1 + height * (p * samples + a + 0.5) / (bins * samples) - 0.5 + offsets[i][p][q][0] * gamma * height
@@ -10,6 +10,8 @@
 
    A point up to one pixel outside takes the value at the border, one farther out or not a number is 0. A box of an
    image that is not there pools to NaN, and reads nothing. */
+
+#include "vector.h"
 
 /* a box in pixels of the features; image is -1 if there is none of that number */
 struct roi_box { int image; float y, x, height, width; };
@@ -36,35 +38,38 @@ INLINE struct roi_point roi_point(const int pixels, const float position) {
     return (struct roi_point){1, before, before + 1 < pixels ? before + 1 : before, held - (float)before};
 }
 
+struct deform_roi_pool {
+    int boxes_count, images, channels, in_rows, in_width, bins, samples;
+    float scale, gamma;
+    int in_image, in_row, in_pixel, offset_image, offset_row, offset_pixel, out_image, out_row, out_pixel;
+};
+
 INLINE void f32_deform_roi_pool_naive(
-    const int boxes_count, const int images, const int channels, const int in_rows, const int in_width,
-    const int bins, const int samples, const float scale, const float gamma, const int in_image, const int in_row,
-    const int in_pixel, const int offset_image, const int offset_row, const int offset_pixel, const int out_image,
-    const int out_row, const int out_pixel, const float *in, const float *boxes, const float *offsets, float *out) {
-    for (int i = 0; i < boxes_count; i++)
-    for (int p = 0; p < bins; p++)
-    for (int q = 0; q < bins; q++)
-    for (int c = 0; c < channels; c++) {
-        const struct roi_box box = roi_box(images, scale, boxes + 5 * i);
-        const float *o = offsets + (size_t)i * offset_image + (size_t)p * offset_row + (size_t)q * offset_pixel;
+    const struct deform_roi_pool a, const float *in, const float *boxes, const float *offsets, float *out) {
+    for (int i = 0; i < a.boxes_count; i++)
+    for (int p = 0; p < a.bins; p++)
+    for (int q = 0; q < a.bins; q++)
+    for (int c = 0; c < a.channels; c++) {
+        const struct roi_box box = roi_box(a.images, a.scale, boxes + 5 * i);
+        const float *o = offsets + (size_t)i * a.offset_image + (size_t)p * a.offset_row + (size_t)q * a.offset_pixel;
         float total = box.image < 0 ? NAN : 0;
-        for (int a = 0; a < samples; a++)
-        for (int b = 0; b < samples; b++) {
+        for (int u = 0; u < a.samples; u++)
+        for (int v = 0; v < a.samples; v++) {
             const struct roi_point y = roi_point(
-                in_rows, roi_position(bins * samples, box.y, box.height, p * samples + a, o[0] * gamma));
+                a.in_rows, roi_position(a.bins * a.samples, box.y, box.height, p * a.samples + u, o[0] * a.gamma));
             const struct roi_point x = roi_point(
-                in_width, roi_position(bins * samples, box.x, box.width, q * samples + b, o[1] * gamma));
+                a.in_width, roi_position(a.bins * a.samples, box.x, box.width, q * a.samples + v, o[1] * a.gamma));
             if (box.image < 0 || !y.inside || !x.inside) continue;
-            const float *plane = in + (size_t)box.image * in_image + c;
-            const float *above = plane + (size_t)y.before * in_row, *below = plane + (size_t)y.behind * in_row;
+            const float *plane = in + (size_t)box.image * a.in_image + c;
+            const float *above = plane + (size_t)y.before * a.in_row, *below = plane + (size_t)y.behind * a.in_row;
             const float *row[2] = {above, below};
             for (int k = 0; k < 4; k++) {
                 const float weight = (k / 2 ? y.part : 1 - y.part) * (k % 2 ? x.part : 1 - x.part);
-                total += weight * row[k / 2][(size_t)(k % 2 ? x.behind : x.before) * in_pixel];
+                total += weight * row[k / 2][(size_t)(k % 2 ? x.behind : x.before) * a.in_pixel];
             }
         }
-        out[(size_t)i * out_image + (size_t)p * out_row + (size_t)q * out_pixel + c]
-            = total / (float)(samples * samples);
+        out[(size_t)i * a.out_image + (size_t)p * a.out_row + (size_t)q * a.out_pixel + c]
+            = total / (float)(a.samples * a.samples);
     }
 }
 
@@ -83,46 +88,41 @@ INLINE void roi_add(
 /* The sum over a bin's points stays in `out`, which fits the first-level cache: the pixels and weights of a point are
    worked out once for all channels. */
 INLINE void roi_bin(
-    const int channels, const int in_rows, const int in_width, const int bins, const int samples,
-    const float gamma, const int in_row, const int in_pixel, const struct roi_box box, const int p, const int q,
-    const float *in, const float *offset, float *out) {
-    const int whole = channels - channels % VL, points = bins * samples;
-    memset(out, 0, (size_t)channels * sizeof(float));
-    for (int a = 0; a < samples; a++) {
-        const struct roi_point y
-            = roi_point(in_rows, roi_position(points, box.y, box.height, p * samples + a, offset[0] * gamma));
-        const float *above = in + (size_t)y.before * in_row, *below = in + (size_t)y.behind * in_row;
-        for (int b = 0; b < samples; b++) {
-            const struct roi_point x
-                = roi_point(in_width, roi_position(points, box.x, box.width, q * samples + b, offset[1] * gamma));
-            const int before = x.before * in_pixel, behind = x.behind * in_pixel;
+    const struct deform_roi_pool a, const struct roi_box box, const int p, const int q, const float *in,
+    const float *offset, float *out) {
+    const int whole = a.channels - a.channels % VL, points = a.bins * a.samples;
+    memset(out, 0, (size_t)a.channels * sizeof(float));
+    for (int u = 0; u < a.samples; u++) {
+        const float down = roi_position(points, box.y, box.height, p * a.samples + u, offset[0] * a.gamma);
+        const struct roi_point y = roi_point(a.in_rows, down);
+        const float *above = in + (size_t)y.before * a.in_row, *below = in + (size_t)y.behind * a.in_row;
+        for (int v = 0; v < a.samples; v++) {
+            const float right = roi_position(points, box.x, box.width, q * a.samples + v, offset[1] * a.gamma);
+            const struct roi_point x = roi_point(a.in_width, right);
+            const int before = x.before * a.in_pixel, behind = x.behind * a.in_pixel;
             const float weights[4] = {(1 - y.part) * (1 - x.part), (1 - y.part) * x.part, y.part * (1 - x.part),
                                       y.part * x.part};
             if (!y.inside || !x.inside) continue;
             for (int c = 0; c < whole; c += VL) roi_add(VL, above + c, below + c, before, behind, weights, out + c);
-            if (channels > whole)
-                roi_add(channels - whole, above + whole, below + whole, before, behind, weights, out + whole);
+            if (a.channels > whole)
+                roi_add(a.channels - whole, above + whole, below + whole, before, behind, weights, out + whole);
         }
     }
-    for (int c = 0; c < channels; c++) out[c] /= (float)(samples * samples);
+    for (int c = 0; c < a.channels; c++) out[c] /= (float)(a.samples * a.samples);
 }
 
 INLINE void f32_deform_roi_pool(
-    const int boxes_count, const int images, const int channels, const int in_rows, const int in_width,
-    const int bins, const int samples, const float scale, const float gamma, const int in_image, const int in_row,
-    const int in_pixel, const int offset_image, const int offset_row, const int offset_pixel, const int out_image,
-    const int out_row, const int out_pixel, const float *in, const float *boxes, const float *offsets, float *out) {
-    for (int i = 0; i < boxes_count; i++) {
-        const struct roi_box box = roi_box(images, scale, boxes + 5 * i);
-        for (int p = 0; p < bins; p++)
-        for (int q = 0; q < bins; q++) {
-            float *o = out + (size_t)i * out_image + (size_t)p * out_row + (size_t)q * out_pixel;
+    const struct deform_roi_pool a, const float *in, const float *boxes, const float *offsets, float *out) {
+    for (int i = 0; i < a.boxes_count; i++) {
+        const struct roi_box box = roi_box(a.images, a.scale, boxes + 5 * i);
+        for (int p = 0; p < a.bins; p++)
+        for (int q = 0; q < a.bins; q++) {
+            const float *o = offsets + (size_t)i * a.offset_image + (size_t)p * a.offset_row;
+            float *to = out + (size_t)i * a.out_image + (size_t)p * a.out_row + (size_t)q * a.out_pixel;
             if (box.image >= 0)
-                roi_bin(channels, in_rows, in_width, bins, samples, gamma, in_row, in_pixel, box, p, q,
-                        in + (size_t)box.image * in_image,
-                        offsets + (size_t)i * offset_image + (size_t)p * offset_row + (size_t)q * offset_pixel, o);
+                roi_bin(a, box, p, q, in + (size_t)box.image * a.in_image, o + (size_t)q * a.offset_pixel, to);
             else
-                for (int c = 0; c < channels; c++) o[c] = NAN;
+                for (int c = 0; c < a.channels; c++) to[c] = NAN;
         }
     }
 }

@@ -30,6 +30,24 @@ INLINE void store_part(float *p, vf v, const int count) {
     else memcpy(p, &v, (size_t)count * sizeof(float));
 }
 
+/* Where an element lies, along the first axes of an array with these strides. */
+INLINE size_t at2(const int *stride, const int i0, const int i1) {
+    return (size_t)i0 * stride[0] + (size_t)i1 * stride[1];
+}
+INLINE size_t at3(const int *stride, const int i0, const int i1, const int i2) {
+    return at2(stride, i0, i1) + (size_t)i2 * stride[2];
+}
+INLINE size_t at4(const int *stride, const int i0, const int i1, const int i2, const int i3) {
+    return at3(stride, i0, i1, i2) + (size_t)i3 * stride[3];
+}
+INLINE size_t at5(const int *stride, const int i0, const int i1, const int i2, const int i3, const int i4) {
+    return at4(stride, i0, i1, i2, i3) + (size_t)i4 * stride[4];
+}
+INLINE size_t at6(
+    const int *stride, const int i0, const int i1, const int i2, const int i3, const int i4, const int i5) {
+    return at5(stride, i0, i1, i2, i3, i4) + (size_t)i5 * stride[5];
+}
+
 /* mask lanes are 0 or -1, as comparisons give them */
 INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 

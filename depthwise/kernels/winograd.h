@@ -1,6 +1,6 @@
 /* Dense convolution of stride 1 by Winograd's minimal filtering (Lavin & Gray, arXiv:1509.09308): m outputs of a
    row of r taps from n = m + r - 1 products instead of m r, the same along the columns, 36 instead of 144 for 4x4
-   outputs of 3x3 taps. Needs vector.h and activation.h.
+   outputs of 3x3 taps.
 
      out[y][x][k] = epilogue(bias[k] + sum over r, s, c of in[y + r][x + s][c] * g[r][s][c][k], sum[y][x][k])
 
@@ -26,8 +26,10 @@
      w                            [block][i][j][c][tile_vectors * VL], the last block only as wide as its channels
                                   rounded up to VL, zeros beyond `outs`
      bias                         [outs rounded up to VL]
-     sum                          read only where e.add is set, else null; may be `out` itself
+     sum                          read only where epilogue.add is set, else null; may be `out` itself
      scratch                      winograd_scratch floats: V and M of a batch */
+
+#include "activation.h"
 
 enum { WINOGRAD_POINTS = 10 }; /* the most along an axis */
 
@@ -64,43 +66,47 @@ INLINE float winograd_power(const int points, const int outs, const int i, const
     return power;
 }
 
+struct winograd {
+    int images, rows, width, channels, outs, points_y, points_x, taps_y, taps_x, tile_pixels, tile_vectors, batch;
+    int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
+    struct epilogue epilogue;
+};
+
 INLINE void f32_winograd_naive(
-    const int images, const int rows, const int width, const int channels, const int outs, const int points_y,
-    const int points_x, const int taps_y, const int taps_x, const int tile_pixels, const int tile_vectors,
-    const int batch, const int in_image, const int in_row, const int in_pixel, const int out_image,
-    const int out_row, const int out_pixel, const int sum_image, const int sum_row, const int sum_pixel,
-    const struct epilogue e, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
+    const struct winograd a, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
     float *out) {
-    const int padded = (outs + VL - 1) / VL * VL, block = tile_vectors * VL;
-    const int my = points_y - taps_y + 1, mx = points_x - taps_x + 1;
-    (void)tile_pixels, (void)batch, (void)scratch;
+    const int padded = (a.outs + VL - 1) / VL * VL, block = a.tile_vectors * VL;
+    const int my = a.points_y - a.taps_y + 1, mx = a.points_x - a.taps_x + 1;
+    (void)scratch;
     float down[WINOGRAD_POINTS][WINOGRAD_POINTS], across[WINOGRAD_POINTS][WINOGRAD_POINTS];
-    for (int i = 0; i < points_y; i++) winograd_row(points_y, i, down[i]);
-    for (int j = 0; j < points_x; j++) winograd_row(points_x, j, across[j]);
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < rows; y++)
-    for (int x = 0; x < width; x++)
-    for (int k = 0; k < outs; k++) {
+    for (int i = 0; i < a.points_y; i++) winograd_row(a.points_y, i, down[i]);
+    for (int j = 0; j < a.points_x; j++) winograd_row(a.points_x, j, across[j]);
+    for (int n = 0; n < a.images; n++)
+    for (int y = 0; y < a.rows; y++)
+    for (int x = 0; x < a.width; x++)
+    for (int k = 0; k < a.outs; k++) {
         const int first = k / block * block; /* of the block that holds k */
         const int wide = padded - first < block ? padded - first : block;
         const int top = y / my * my, left = x / mx * mx;
         float acc = bias[k];
-        for (int i = 0; i < points_y; i++)
-        for (int j = 0; j < points_x; j++) {
-            const float *wk = w + ((size_t)first * points_y * points_x + (size_t)(i * points_x + j) * wide) * channels;
+        for (int i = 0; i < a.points_y; i++)
+        for (int j = 0; j < a.points_x; j++) {
+            const size_t at = (size_t)first * a.points_y * a.points_x + (size_t)(i * a.points_x + j) * wide;
+            const float *wk = w + at * a.channels;
             float product = 0;
-            for (int c = 0; c < channels; c++) {
+            for (int c = 0; c < a.channels; c++) {
                 float v = 0;
-                for (int r = 0; r < points_y && top + r < rows + taps_y - 1; r++)
-                    for (int s = 0; s < points_x && left + s < width + taps_x - 1; s++)
-                        v += down[i][r] * across[j][s]
-                             * in[(size_t)n * in_image + (size_t)(top + r) * in_row + (size_t)(left + s) * in_pixel + c];
+                for (int r = 0; r < a.points_y && top + r < a.rows + a.taps_y - 1; r++)
+                    for (int s = 0; s < a.points_x && left + s < a.width + a.taps_x - 1; s++)
+                        v += down[i][r] * across[j][s] * in[(size_t)n * a.in_image + (size_t)(top + r) * a.in_row
+                                                            + (size_t)(left + s) * a.in_pixel + c];
                 product += v * wk[(size_t)c * wide + k - first];
             }
-            acc += winograd_power(points_y, my, i, y - top) * winograd_power(points_x, mx, j, x - left) * product;
+            acc += winograd_power(a.points_y, my, i, y - top) * winograd_power(a.points_x, mx, j, x - left) * product;
         }
-        const float *s = sum + (size_t)n * sum_image + (size_t)y * sum_row + (size_t)x * sum_pixel + k;
-        out[(size_t)n * out_image + (size_t)y * out_row + (size_t)x * out_pixel + k] = epilogue(e, acc, e.add ? *s : 0);
+        const float *s = sum + (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel + k;
+        out[(size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + k]
+            = epilogue(a.epilogue, acc, a.epilogue.add ? *s : 0);
     }
 }
 
@@ -151,25 +157,31 @@ INLINE void winograd_after(const int points, const int outs, const vf *m, vf *y)
     if (points > 1) y[outs - 1] += m[points - 1];
 }
 
-/* the arguments of f32_winograd that its parts share */
-struct f32_winograd {
-    int rows, width, channels, points_y, points_x, taps_y, taps_x, tiles_y, tiles_x;
-    int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
-    struct epilogue e;
-    int v_pixel, v_point, m_pixel, m_point; /* floats between tiles and between points of V and M */
-};
+/* outputs of a tile down and across, and how many tiles cover an image's */
+INLINE int winograd_down(const struct winograd a) { return a.points_y - a.taps_y + 1; }
+INLINE int winograd_across(const struct winograd a) { return a.points_x - a.taps_x + 1; }
+INLINE int winograd_tiles_y(const struct winograd a) { return (a.rows + winograd_down(a) - 1) / winograd_down(a); }
+INLINE int winograd_tiles_x(const struct winograd a) { return (a.width + winograd_across(a) - 1) / winograd_across(a); }
+
+/* floats between tiles and between points of V and M; an odd number of vectors between points, since those a multiple
+   of 4096 bytes apart would meet in the same set of the first cache */
+INLINE int winograd_apart(const int floats) { return (floats / VL | 1) * VL; }
+INLINE int winograd_v_pixel(const struct winograd a) { return (a.channels + VL - 1) / VL * VL; }
+INLINE int winograd_m_pixel(const struct winograd a) { return a.tile_vectors * VL; }
+INLINE int winograd_v_point(const struct winograd a) { return winograd_apart(a.batch * winograd_v_pixel(a)); }
+INLINE int winograd_m_point(const struct winograd a) { return winograd_apart(a.batch * winograd_m_pixel(a)); }
 
 /* where a tile lies: its image and the first output it writes */
 struct winograd_at { int n, y, x; };
-INLINE struct winograd_at winograd_locate(const struct f32_winograd a, const int tile) {
-    const int row = tile / a.tiles_x;
-    return (struct winograd_at){row / a.tiles_y, row % a.tiles_y * (a.points_y - a.taps_y + 1),
-                                tile % a.tiles_x * (a.points_x - a.taps_x + 1)};
+INLINE struct winograd_at winograd_locate(const struct winograd a, const int tile) {
+    const int row = tile / winograd_tiles_x(a);
+    return (struct winograd_at){row / winograd_tiles_y(a), row % winograd_tiles_y(a) * winograd_down(a),
+                                tile % winograd_tiles_x(a) * winograd_across(a)};
 }
 
 /* V of `lanes` channels of one tile; beyond `rows` x `columns` pixels there are zeros */
 INLINE void f32_winograd_input(
-    const struct f32_winograd a, const int lanes, const int rows, const int columns, const float *in, float *v) {
+    const struct winograd a, const int lanes, const int rows, const int columns, const float *in, float *v) {
     vf t[WINOGRAD_POINTS][WINOGRAD_POINTS];
     for (int x = 0; x < a.points_x; x++) {
         vf d[WINOGRAD_POINTS], u[WINOGRAD_POINTS];
@@ -182,15 +194,15 @@ INLINE void f32_winograd_input(
     for (int y = 0; y < a.points_y; y++) {
         vf u[WINOGRAD_POINTS];
         winograd_before(a.points_x, t[y], u);
-        UNROLL for (int x = 0; x < a.points_x; x++) store(v + (size_t)(y * a.points_x + x) * a.v_point, u[x]);
+        UNROLL for (int x = 0; x < a.points_x; x++) store(v + (size_t)(y * a.points_x + x) * winograd_v_point(a), u[x]);
     }
 }
 
 /* V of `count` tiles from tile `first` on */
 INLINE void f32_winograd_inputs(
-    const struct f32_winograd a, const int first, const int count, const float *in, float *v) {
+    const struct winograd a, const int first, const int count, const float *in, float *v) {
     const int rest = a.channels % VL, whole = a.channels - rest;
-    for (int t = 0; t < count; t++, v += a.v_pixel) {
+    for (int t = 0; t < count; t++, v += winograd_v_pixel(a)) {
         const struct winograd_at at = winograd_locate(a, first + t);
         const int rows = a.rows + a.taps_y - 1 - at.y, columns = a.width + a.taps_x - 1 - at.x;
         const float *p = in + (size_t)at.n * a.in_image + (size_t)at.y * a.in_row + (size_t)at.x * a.in_pixel;
@@ -205,13 +217,13 @@ INLINE void f32_winograd_inputs(
 
 /* `lanes` output channels of one tile from its M; only `rows` x `columns` pixels are written */
 INLINE void f32_winograd_output(
-    const struct f32_winograd a, const int lanes, const int rows, const int columns, const float *m, const vf bias,
+    const struct winograd a, const int lanes, const int rows, const int columns, const float *m, const vf bias,
     const float *sum, float *out) {
-    const int my = a.points_y - a.taps_y + 1, mx = a.points_x - a.taps_x + 1;
+    const int my = winograd_down(a), mx = winograd_across(a);
     vf t[WINOGRAD_POINTS][WINOGRAD_POINTS];
     for (int x = 0; x < a.points_x; x++) {
         vf d[WINOGRAD_POINTS], u[WINOGRAD_POINTS];
-        UNROLL for (int y = 0; y < a.points_y; y++) d[y] = load(m + (size_t)(y * a.points_x + x) * a.m_point);
+        UNROLL for (int y = 0; y < a.points_y; y++) d[y] = load(m + (size_t)(y * a.points_x + x) * winograd_m_point(a));
         winograd_after(a.points_y, my, d, u);
         UNROLL for (int y = 0; y < my; y++) t[y][x] = u[y];
     }
@@ -221,29 +233,29 @@ INLINE void f32_winograd_output(
         UNROLL for (int x = 0; x < mx; x++)
             if (x < columns) {
                 vf other = {0};
-                if (a.e.add) other = load_part(sum + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel, lanes);
+                if (a.epilogue.add) other = load_part(sum + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel, lanes);
                 store_part(out + (size_t)y * a.out_row + (size_t)x * a.out_pixel,
-                           vepilogue(a.e, u[x] + bias, other), lanes);
+                           vepilogue(a.epilogue, u[x] + bias, other), lanes);
             }
     }
 }
 
 /* `vectors` vectors of output channels of `count` tiles; `lanes`: outputs in the last vector */
 INLINE void f32_winograd_outputs(
-    const struct f32_winograd a, const int first, const int count, const int vectors, const int lanes,
+    const struct winograd a, const int first, const int count, const int vectors, const int lanes,
     const float *m, const float *bias, const float *sum, float *out) {
-    for (int t = 0; t < count; t++, m += a.m_pixel) {
+    for (int t = 0; t < count; t++, m += winograd_m_pixel(a)) {
         const struct winograd_at at = winograd_locate(a, first + t);
         const int rows = a.rows - at.y, columns = a.width - at.x;
         float *q = out + (size_t)at.n * a.out_image + (size_t)at.y * a.out_row + (size_t)at.x * a.out_pixel;
-        const float *s = a.e.add ? sum + (size_t)at.n * a.sum_image + (size_t)at.y * a.sum_row
+        const float *s = a.epilogue.add ? sum + (size_t)at.n * a.sum_image + (size_t)at.y * a.sum_row
                                        + (size_t)at.x * a.sum_pixel : 0;
         const int whole = lanes == VL ? vectors : vectors - 1;
         for (int k = 0; k < whole * VL; k += VL)
-            f32_winograd_output(a, VL, rows, columns, m + k, load(bias + k), a.e.add ? s + k : 0, q + k);
+            f32_winograd_output(a, VL, rows, columns, m + k, load(bias + k), a.epilogue.add ? s + k : 0, q + k);
         if (lanes < VL)
             f32_winograd_output(a, lanes, rows, columns, m + whole * VL, load(bias + whole * VL),
-                                a.e.add ? s + whole * VL : 0, q + whole * VL);
+                                a.epilogue.add ? s + whole * VL : 0, q + whole * VL);
     }
 }
 
@@ -252,22 +264,22 @@ INLINE void f32_winograd_outputs(
 /* M of `pixels` tiles x `vectors` vectors at one point, in registers over all channels. A step of c fetches `ahead`
    lines that lie `apart` floats from each other, from `next` on, towards the second cache. */
 INLINE void f32_winograd_tile(
-    const int pixels, const int vectors, const int channels, const int v_pixel, const int m_pixel, const int ahead,
-    const int apart, const float *v, const float *w, const float *next, float *m) {
+    const struct winograd a, const int pixels, const int vectors, const int ahead, const int apart, const float *v,
+    const float *w, const float *next, float *m) {
     vf acc[16][16];
     UNROLL for (int t = 0; t < pixels; t++)
         UNROLL for (int k = 0; k < vectors; k++) acc[t][k] = (vf){0};
-    for (int c = 0; c < channels; c++, v++, w += vectors * VL, next += vectors * VL) {
+    for (int c = 0; c < a.channels; c++, v++, w += vectors * VL, next += vectors * VL) {
         vf weight[16];
         UNROLL for (int k = 0; k < ahead; k++) __builtin_prefetch(next + k * apart, 0, 2);
         UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
         UNROLL for (int t = 0; t < pixels; t++) {
-            const vf input = splat(v[t * v_pixel]);
+            const vf input = splat(v[t * winograd_v_pixel(a)]);
             UNROLL for (int k = 0; k < vectors; k++) acc[t][k] += input * weight[k];
         }
     }
     UNROLL for (int t = 0; t < pixels; t++)
-        UNROLL for (int k = 0; k < vectors; k++) store(m + t * m_pixel + k * VL, acc[t][k]);
+        UNROLL for (int k = 0; k < vectors; k++) store(m + t * winograd_m_pixel(a) + k * VL, acc[t][k]);
 }
 
 enum { WINOGRAD_LINE = 16, WINOGRAD_NEAR = 1024 }; /* floats of a line, and of how far ahead weights are fetched */
@@ -276,66 +288,49 @@ enum { WINOGRAD_LINE = 16, WINOGRAD_NEAR = 1024 }; /* floats of a line, and of h
    those of the next, each pass its share of the lines; a single pass fetches closer. With weights from memory this
    makes 28x28x128 11 % faster, 14x14x256 15 %, 1x7 on 17x17x192 7 %. */
 INLINE void f32_winograd_products(
-    const struct f32_winograd a, const int count, const int tile_pixels, const int vectors, const float *v,
-    const float *w, float *m) {
-    const int rest = count % tile_pixels, whole = count - rest;
-    const int passes = whole / tile_pixels + (rest > 0), panel = a.channels * vectors * VL;
+    const struct winograd a, const int count, const int vectors, const float *v, const float *w, float *m) {
+    const int rest = count % a.tile_pixels, whole = count - rest;
+    const int passes = whole / a.tile_pixels + (rest > 0), panel = a.channels * vectors * VL;
     const int lines = (vectors * VL + WINOGRAD_LINE - 1) / WINOGRAD_LINE; /* of a step of c */
     const int ahead = (lines + passes - 1) / passes, apart = passes * WINOGRAD_LINE;
-    for (int p = 0; p < a.points_y * a.points_x; p++, v += a.v_point, m += a.m_point, w += panel) {
+    for (int p = 0; p < a.points_y * a.points_x; p++, v += winograd_v_point(a), m += winograd_m_point(a), w += panel) {
         const float *next = w + (passes == 1 ? WINOGRAD_NEAR : panel);
-        for (int t = 0; t < whole; t += tile_pixels, next += WINOGRAD_LINE)
-            f32_winograd_tile(tile_pixels, vectors, a.channels, a.v_pixel, a.m_pixel, ahead, apart,
-                              v + (size_t)t * a.v_pixel, w, next, m + (size_t)t * a.m_pixel);
+        for (int t = 0; t < whole; t += a.tile_pixels, next += WINOGRAD_LINE)
+            f32_winograd_tile(a, a.tile_pixels, vectors, ahead, apart, v + (size_t)t * winograd_v_pixel(a), w, next,
+                              m + (size_t)t * winograd_m_pixel(a));
         if (rest)
-            f32_winograd_tile(rest, vectors, a.channels, a.v_pixel, a.m_pixel, ahead, apart,
-                              v + (size_t)whole * a.v_pixel, w, next, m + (size_t)whole * a.m_pixel);
+            f32_winograd_tile(a, rest, vectors, ahead, apart, v + (size_t)whole * winograd_v_pixel(a), w, next,
+                              m + (size_t)whole * winograd_m_pixel(a));
     }
 }
 
 /* all outputs of `count` tiles, block after block of output channels: V stays in the second cache, and each weight
    is read once a batch */
 INLINE void f32_winograd_batch(
-    const struct f32_winograd a, const int outs, const int tile_pixels, const int tile_vectors, const int first,
-    const int count, const float *in, const float *w, const float *bias, const float *sum, float *v, float *m,
-    float *out) {
-    const int block = tile_vectors * VL, rest = outs % block, whole = outs - rest;
+    const struct winograd a, const int first, const int count, const float *in, const float *w, const float *bias,
+    const float *sum, float *v, float *m, float *out) {
+    const int block = a.tile_vectors * VL, rest = a.outs % block, whole = a.outs - rest;
     const int last = (rest + VL - 1) / VL; /* vectors of the last block */
     const size_t weights = (size_t)a.points_y * a.points_x * a.channels; /* of one output channel */
     f32_winograd_inputs(a, first, count, in, v);
     for (int k = 0; k < whole; k += block) {
-        f32_winograd_products(a, count, tile_pixels, tile_vectors, v, w + weights * k, m);
-        f32_winograd_outputs(a, first, count, tile_vectors, VL, m, bias + k, a.e.add ? sum + k : 0, out + k);
+        f32_winograd_products(a, count, a.tile_vectors, v, w + weights * k, m);
+        f32_winograd_outputs(a, first, count, a.tile_vectors, VL, m, bias + k, a.epilogue.add ? sum + k : 0, out + k);
     }
     if (rest) {
-        f32_winograd_products(a, count, tile_pixels, last, v, w + weights * whole, m);
+        f32_winograd_products(a, count, last, v, w + weights * whole, m);
         f32_winograd_outputs(a, first, count, last, rest - (last - 1) * VL, m, bias + whole,
-                             a.e.add ? sum + whole : 0, out + whole);
+                             a.epilogue.add ? sum + whole : 0, out + whole);
     }
 }
 
-/* the floats of V a point; an odd number of vectors, since points a multiple of 4096 bytes apart would meet in the
-   same set of the first cache */
-INLINE int winograd_apart(const int floats) { return (floats / VL | 1) * VL; }
-
 INLINE void f32_winograd(
-    const int images, const int rows, const int width, const int channels, const int outs, const int points_y,
-    const int points_x, const int taps_y, const int taps_x, const int tile_pixels, const int tile_vectors,
-    const int batch, const int in_image, const int in_row, const int in_pixel, const int out_image,
-    const int out_row, const int out_pixel, const int sum_image, const int sum_row, const int sum_pixel,
-    const struct epilogue e, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
+    const struct winograd a, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
     float *out) {
-    const int my = points_y - taps_y + 1, mx = points_x - taps_x + 1;
-    const int tiles_y = (rows + my - 1) / my, tiles_x = (width + mx - 1) / mx;
-    const int v_pixel = (channels + VL - 1) / VL * VL, m_pixel = tile_vectors * VL;
-    const struct f32_winograd a = {
-        rows, width, channels, points_y, points_x, taps_y, taps_x, tiles_y, tiles_x, in_image, in_row, in_pixel,
-        out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel, e, v_pixel, winograd_apart(batch * v_pixel),
-        m_pixel, winograd_apart(batch * m_pixel)};
-    float *m = scratch + (size_t)points_y * points_x * a.v_point;
-    const int tiles = images * tiles_y * tiles_x, rest = tiles % batch, whole = tiles - rest;
-    for (int first = 0; first < whole; first += batch)
-        f32_winograd_batch(a, outs, tile_pixels, tile_vectors, first, batch, in, w, bias, sum, scratch, m, out);
-    if (rest)
-        f32_winograd_batch(a, outs, tile_pixels, tile_vectors, whole, rest, in, w, bias, sum, scratch, m, out);
+    float *m = scratch + (size_t)a.points_y * a.points_x * winograd_v_point(a);
+    const int tiles = a.images * winograd_tiles_y(a) * winograd_tiles_x(a), rest = tiles % a.batch;
+    const int whole = tiles - rest;
+    for (int first = 0; first < whole; first += a.batch)
+        f32_winograd_batch(a, first, a.batch, in, w, bias, sum, scratch, m, out);
+    if (rest) f32_winograd_batch(a, whole, rest, in, w, bias, sum, scratch, m, out);
 }

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthwise.compiler.codegen.emit import parameter_names
-from depthwise.compiler.lowering.views import FLOAT, KernelCall, Table, TensorView
+from depthwise.compiler.lowering.views import KernelCall, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.hardware.record import LEVELS, Level
 
@@ -27,33 +26,27 @@ class RowSpan:
     size: int
 
 
-def numbers_of(step: KernelCall) -> dict:
-    """Return what a step passes, by the names of its kernel's parameters."""
-    return dict(zip(parameter_names(step.kernel), step.arguments, strict=True))
-
-
 def touches(step: KernelCall, plan: Plan) -> list[RowSpan]:
     """Return the bytes that each argument of a step touches; its outputs come last."""
-    named = {name: a for name, a in numbers_of(step).items() if isinstance(a, TensorView)}
-    outputs = list(named)[-step.outputs :]
     found = []
-    for name, place in named.items():
+    for name, place in step.arguments.items():
+        if not isinstance(place, TensorView):
+            continue
         role = "weights" if plan.buffers[place.buffer].space == "weights" else "read"
-        first, span = _window(step, place) if name == "in" else (0, _extent(place))
+        role = "written" if name in step.row.written else role
+        reach = step.row.reach if name == "in" else None
+        first, span = reach(step.arguments) if reach else (0, _extent(place))
         start = max(place.offset + first, 0)
-        span = min(span, plan.buffers[place.buffer].floats - start)
-        share = _share(place)
+        span = min(span, plan.buffers[place.buffer].elements - start)
+        share, size = _share(place), plan.buffers[place.buffer].element.bytes
         found.append(
-            RowSpan(
-                "written" if name in outputs else role, place.buffer, FLOAT * start, FLOAT * span,
-                round(FLOAT * span * share),
-            )
-        )  # fmt: skip
+            RowSpan(role, place.buffer, size * start, size * span, round(size * span * share))
+        )
     return found
 
 
 def _extent(place: TensorView) -> int:
-    """Return the floats from a place's first element to its last."""
+    """Return the elements from a place's first element to its last."""
     pairs = zip(place.shape, place.strides, strict=True)
     return 1 + sum((size - 1) * stride for size, stride in pairs)
 
@@ -63,30 +56,6 @@ def _share(place: TensorView) -> float:
     if len(place.shape) != 4 or not place.pixel:
         return 1.0
     return min(1.0, place.shape[1] / place.pixel)
-
-
-def _window(step: KernelCall, place: TensorView) -> tuple[int, int]:
-    """Return the first float, from its place, that a convolution reads, and how far it reads.
-
-    Its place is the whole image's; a band of rows reads a part of it.
-    """
-    a = numbers_of(step)
-    if step.kernel == "f32_conv":
-        offsets = a["offsets"].values if isinstance(a["offsets"], Table) else (0,)
-        first, reach = min(offsets), max(offsets) - min(offsets)
-        row, pixel, deep = a["in_row"], a["in_pixel"], a["channels"] * a["groups"]
-    elif step.kernel == "f32_winograd":
-        first, row, pixel, deep = 0, a["in_row"], a["in_pixel"], a["channels"]
-        reach = (a["taps_y"] - 1) * row + (a["taps_x"] - 1) * pixel
-    elif step.kernel == "f32_depthwise":
-        first, deep = 0, a["channels"]
-        row, pixel = a["stride_y"] * a["in_row"], a["stride_x"] * a["in_pixel"]
-        reach = (a["R"] - 1) * a["dilation_y"] * a["in_row"]
-        reach += (a["S"] - 1) * a["dilation_x"] * a["in_pixel"]
-    else:
-        return 0, _extent(place)
-    images = (a["images"] - 1) * a["in_image"]
-    return first, images + (a["rows"] - 1) * row + (a["width"] - 1) * pixel + reach + deep
 
 
 def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], int]]:
@@ -99,7 +68,7 @@ def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], i
     reads was last touched in the run before.
     """
     starts, total = _addresses(plan)
-    kept = FLOAT * plan.buffers[0].floats
+    kept = plan.buffers[0].bytes
     most = np.array([[kept], [total - kept]], float)
     clocks = np.zeros((2, 1))  # bytes touched so far, of weights and of all else
     last = np.full((2, total // BLOCK + 1), -np.inf)
@@ -127,12 +96,12 @@ def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], i
 def _addresses(plan: Plan) -> tuple[dict[int, int], int]:
     """Return where each buffer starts, in bytes, and the bytes of all; arena buffers overlap."""
     starts = {0: 0}
-    arena = FLOAT * plan.buffers[0].floats
+    arena = plan.buffers[0].bytes
     end = arena + plan.arena.bytes
     for index, buffer in enumerate(plan.buffers[1:], 1):
         if buffer.space == "arena":
             starts[index] = arena + plan.arena.offsets.get(index, 0)
         else:
             starts[index] = end
-            end += FLOAT * buffer.floats
+            end += buffer.bytes
     return starts, end

@@ -6,14 +6,16 @@ from statistics import median
 import numpy as np
 
 from depthwise.compiler.autotune.step_timer import Clocked, build_clocked
+from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.plan import Plan
+from depthwise.compiler.work import Features
 from depthwise.hardware.calibration import calibrate, keep
 from depthwise.hardware.load import Watch
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import LEVELS, OTHERS, KernelCoefficients, KernelTable, Machine
 from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
-from depthwise.latency.features import COUNTS, Features, common_features, features_of
+from depthwise.latency.features import common_features, features_of
 from depthwise.latency.fingerprint import code_digest
 from depthwise.latency.least_squares import bounded_least_squares
 from depthwise.progress import track
@@ -112,7 +114,9 @@ def make_table(machine: Machine, rows: Sequence[Timed]) -> KernelTable:
     """Fit the coefficients of each kernel, and those of others, to timed steps."""
     kernels = {kernel: [row for row in rows if row[0] == kernel] for kernel, *_ in rows}
     others = [
-        (OTHERS, common_features(found), time) for name, found, time in rows if name not in COUNTS
+        (OTHERS, common_features(found), time)
+        for name, found, time in rows
+        if KERNELS[name].count is None
     ]
     found = [_fit(machine, name, own) for name, own in (*kernels.items(), (OTHERS, others))]
     return KernelTable(

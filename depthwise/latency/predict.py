@@ -9,10 +9,9 @@ from depthwise.analysis import cost as count_cost
 from depthwise.compiler.lowering.views import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan, make_plan
-from depthwise.graph import Graph, Shape, supported
+from depthwise.graph import Graph, Shape
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of
-from depthwise.latency.fingerprint import is_current
 from depthwise.runtime.target import find_target
 from depthwise.sources.opening import open
 
@@ -42,18 +41,20 @@ def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost
     if machine is None:
         return count_cost(net, *shapes)
     source = open(net, *shapes)
-    return with_latency(cost_of_graph(source.traced, source.name), source.traced, machine)
+    return with_latency(cost_of_graph(source.traced, source.name), source.graph, machine)
 
 
 def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
-    """Return the cost of a traced graph with predicted milliseconds; raises as `cost` does."""
+    """Return the cost of a graph with predicted milliseconds; raises as `cost` does."""
     table = known_kernels(machine)
-    plan = make_plan(rewrite(supported(graph)), find_target(machine.target))
+    plan = make_plan(rewrite(graph), find_target(machine.target))
     return attribute(cost, plan.steps, predict(plan, machine, table))
 
 
 def known_kernels(machine: Machine) -> KernelTable:
     """Return the kernel table of a machine. Raises ValueError where there is no current one."""
+    from depthwise.latency.fingerprint import is_current  # noqa: PLC0415  (which needs PyTorch)
+
     advice = "run `depthwise calibrate`, which takes a minute, or latency.fit.time_kernels"
     if machine.kernels is None:
         raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")

@@ -16,6 +16,7 @@ import numpy as np
 from depthwise.escaping import check_c, in_c_comment, in_json
 from depthwise.files.atomic import abandoned, exchange, flush, workspace
 from depthwise.files.cache import hash_bytes, hash_file
+from depthwise.graph.dtypes import LIBRARY_DTYPES, find_dtype
 from depthwise.runtime import manifest as manifests
 from depthwise.runtime.manifest import (
     FIGURES,
@@ -150,10 +151,12 @@ def render_template(name: str, manifest: Manifest) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     template = (_templates() / f"{name}.jinja").read_text("utf-8")
-    bytes_ = any(tensor.dtype == "uint8" for tensor in manifest.network.inputs)
+    types = [find_dtype(name) for name in LIBRARY_DTYPES]
+    given = {tensor.dtype for tensor in manifest.network.inputs}
+    number = next((type_ for type_ in types[1:] if type_.name in given), types[0])
     manifest = _spelled(manifest)
     text = environment.from_string(template).render(
-        bytes=bytes_, number="unsigned char" if bytes_ else "float", network=manifest.network,
+        types=types, bytes=number.bytes == 1, number=number.c, network=manifest.network,
         compiler=manifest.build.compiler,
         memory=manifest.memory, version=manifest.depthwise,
         target=target, threads=manifest.build.threads,

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from depthwise.errors import RunError
+from depthwise.graph.dtypes import find_dtype
 from depthwise.runtime.artifact import (
     ALIGNMENT,
     Artifact,
@@ -63,7 +64,7 @@ class Code:
             said |= {"threads": manifest.build.threads}
             for kind, tensors in (("input", network.inputs), ("output", network.outputs)):
                 found[f"{kind}s"] = self._tensors(kind)
-                said[f"{kind}s"] = [(e.element_bytes, e.element_bytes * e.size) for e in tensors]
+                said[f"{kind}s"] = [(find_dtype(e.dtype).code, e.bytes) for e in tensors]
         for what in found:
             if found[what] != said[what]:
                 raise ValueError(
@@ -73,7 +74,7 @@ class Code:
                 )
 
     def _tensors(self, kind: str) -> list[tuple[int, int]]:
-        """Return the bytes of an element and of the whole of each input or output."""
+        """Return the type, as net.h tells it, and the bytes of each input or output."""
         count = self._ask(f"net_{kind}s", ctypes.c_int)
         return [
             (
@@ -127,9 +128,9 @@ def _stop(library: ctypes.CDLL, memory: np.ndarray, process: int) -> None:
 
 
 class Library:
-    """A compiled network: call it with arrays or tensors, get what the network returns.
+    """A compiled network, which `compile` and `load` return.
 
-    Threads may call one library at once. `save` writes all that a C program needs.
+    Several threads may call it at the same time. It can be pickled and copied.
     """
 
     def __init__(self, artifact: Artifact):
@@ -147,11 +148,18 @@ class Library:
         return self._artefact.manifest
 
     def __call__(self, *inputs: Any) -> Any:
-        """Run the network on NumPy arrays, or on PyTorch tensors, and return the same kind.
+        """Run the network.
 
-        One input of the compiled shape and type (float32, but uint8 where a preparation says so)
-        for each of the network's; returns one output, a tuple or a dict as the network does.
-        Raises ValueError for inputs that do not fit.
+        Args:
+            *inputs: A NumPy array or a PyTorch tensor for each input of the network, of the shape
+                it was compiled for; float32, or uint8 where its preparation says so.
+
+        Returns:
+            Arrays for arrays and tensors for tensors: one, a tuple or a dict, as the network does.
+
+        Raises:
+            ValueError: Inputs that do not fit.
+            RunError: The threads that share a call cannot be started.
         """
         network = self.manifest.network
         if len(inputs) != len(network.inputs):
@@ -178,8 +186,13 @@ class Library:
     def save(self, directory: str | PathLike[str]) -> None:
         """Write net.c, net.h, net.weights, the shared library, manifest.json and two examples.
 
-        All files or none. Raises ValueError where the directory holds anything but a library that
-        was saved there before, as it was saved, OSError where it cannot be written.
+        Args:
+            directory: Where to: all files are written or none. A library that was saved there
+                before is replaced.
+
+        Raises:
+            ValueError: The directory holds something else, or files that were edited since.
+            OSError: It cannot be written.
         """
         write_artefact(self._artefact, Path(directory))
 
@@ -193,10 +206,14 @@ class Library:
 
 
 def load(directory: str | PathLike[str]) -> Library:
-    """Open a library that `Library.save` wrote; PyTorch is not imported.
+    """Open a saved library, without PyTorch.
 
-    Raises ValueError for a directory that is no saved library, files that are not those that were
-    saved, or a library for another CPU than this machine's.
+    Args:
+        directory: Where `Library.save` wrote it. Its code runs with your rights.
+
+    Raises:
+        ValueError: A directory that holds no saved library, files that are not those that were
+            saved, or a library for another CPU than this machine's.
     """
     library = Library(read_artefact(Path(directory)))
     _ = library._code

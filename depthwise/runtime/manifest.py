@@ -16,14 +16,16 @@ from pydantic import (
     ValidationError,
 )
 
+from depthwise.graph.dtypes import LIBRARY_DTYPES, find_dtype
+
 FORMAT = 1
 NAME = "manifest.json"
 REPORT, FIGURES = "report.html", "report.json"
 MOST_BYTES = 64 * 2**20  # of a manifest: the largest ones have 100 KB
 MOST_AXES = 64  # that an array of NumPy has
-ELEMENT_BYTES = {"float32": 4, "uint8": 1}  # as net.h tells types, NET_FLOAT32 and NET_UINT8
 
 Size = Annotated[int, Field(ge=0, le=2**48)]  # more than any memory holds
+ElementType = Annotated[str, Field(pattern=f"^({'|'.join(LIBRARY_DTYPES)})$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -39,7 +41,7 @@ class TensorRecord(Record):
 
     name: str
     shape: Annotated[tuple[Size, ...], Field(max_length=MOST_AXES)]
-    dtype: Literal["float32", "uint8"] = "float32"
+    dtype: ElementType = "float32"
 
     @property
     def size(self) -> int:
@@ -47,9 +49,9 @@ class TensorRecord(Record):
         return prod(self.shape)
 
     @property
-    def element_bytes(self) -> int:
-        """The bytes of an element."""
-        return ELEMENT_BYTES[self.dtype]
+    def bytes(self) -> int:
+        """The bytes that the elements take."""
+        return self.size * find_dtype(self.dtype).bytes
 
 
 class PreparationRecord(Record):
@@ -57,7 +59,7 @@ class PreparationRecord(Record):
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    dtype: Literal["float32", "uint8"]
+    dtype: ElementType
     layout: Literal["nchw", "nhwc"]
 
 

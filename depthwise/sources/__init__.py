@@ -2,5 +2,5 @@
 
 spec (what a text means) - files (what holds a whole network) - ours, libraries, factory (what
 builds modules) - users_code (whose fault it is where a factory fails) - source (what was opened) -
-opening (`dw.open`).
+opening (`dw.open`) - exporting (`dw.export_onnx`).
 """

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthwise.graph import Shape
-from depthwise.sources.source import Source, torch_source
+from depthwise.graph import Shape, open_graph
+from depthwise.sources.onnx_file import onnx_source
+from depthwise.sources.source import Source, graph_source, torch_source
 
 ZIP = b"PK\x03\x04"  # what a zip archive begins with, as torch.export.save writes one
 HEAD = 9  # bytes that tell a kind of file
@@ -76,7 +77,15 @@ def _open_program(path: Path, _: Sequence[Shape]) -> Source:
     return torch_source(load_program(path), ())
 
 
+def _open_graph(path: Path, _: Sequence[Shape]) -> Source:
+    return graph_source(open_graph(path), name=path.stem)
+
+
 FORMATS = {
     each.suffix: each
-    for each in (FileFormat(".pt2", "torch.export.save", _open_program, is_fixed=True),)
+    for each in (
+        FileFormat(".pt2", "torch.export.save", _open_program, is_fixed=True),
+        FileFormat(".safetensors", "dw.save_graph", _open_graph, is_fixed=True),
+        FileFormat(".onnx", "an exporter to ONNX", onnx_source, is_fixed=False),
+    )
 }

@@ -78,10 +78,21 @@ def read_record(path: Path) -> Pretrained | None:
 def create_model(
     name: str, weights: str | PathLike[str] | None = None, **options: Any
 ) -> nn.Module:
-    """Build a network: random weights, the bundled ones with weights="imagenet", or a file's.
+    """Create a network of ours.
 
-    The result's `pretrained` holds the Pretrained record of the weights, or None. Raises
-    ValueError for a name, an option or weights that do not fit.
+    Args:
+        name: One of `list_models()`.
+        weights: "imagenet" for the bundled weights, or the path of a checkpoint; None leaves the
+            weights random.
+        **options: Options of the network, such as `width` and `num_classes`; `depthwise networks`
+            lists them.
+
+    Returns:
+        The network, in training mode. Its `pretrained` says how pictures were prepared for the
+        weights and what the classes are called; it is None where the weights record nothing.
+
+    Raises:
+        ValueError: A name or an option that is not known, or weights that do not fit.
     """
     if weights == "imagenet" and find_network(name).name not in IMAGENET:
         raise ValueError(

@@ -37,12 +37,18 @@ class Fit(NamedTuple):
 
 
 def load_weights(net: nn.Module, source: Source) -> None:
-    """Copy weights from a checkpoint file or a state_dict into `net`, keeping the net's dtype.
+    """Copy weights from a checkpoint into a network, which keeps its own element types.
 
-    Reads .safetensors and torch's own files, with our names or those of the network's LAYOUTS.
-    Where the checkpoint's BatchNorm eps is not ours, running_var is shifted by the difference:
-    var + eps, and so the output, stays as it was. Raises ValueError, and leaves `net` as it was,
-    where the file cannot be read or any tensor does not fit.
+    Where the checkpoint's BatchNorms have another epsilon than ours, the running variances are
+    shifted by the difference, so that variance + epsilon, and with it the output, stays the same.
+
+    Args:
+        net: The network to load into; it is left as it was where anything does not fit.
+        source: The path of a .safetensors file or of one that torch.save wrote, or a state dict;
+            tensors are named as ours, or as torchvision or timm names those of this network.
+
+    Raises:
+        ValueError: The file cannot be read, or a tensor is missing, unknown or of another shape.
     """
     targets = net.state_dict()
     if isinstance(source, Mapping):

@@ -11,7 +11,8 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from depthwise.compiler.codegen.emit import HEADERS, header_text
+from depthwise.compiler.codegen.emit import header_text, needed_headers
+from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import Algorithm, ConvWorkload
 from depthwise.compiler.schedule.partition import Bands
 from depthwise.compiler.toolchain.build import find_compiler
@@ -81,7 +82,7 @@ class MeasurementCache:
 
     def path(self, part: Part) -> Path:
         """Return where the cache keeps the trial of a part."""
-        headers = [header_text(name) for name in HEADERS]
+        headers = [header_text(name) for name in needed_headers(KERNELS)]
         machine = [cpu_name(), *sorted(cpu_features())]
         key = [asdict(part), self.target.name, machine, find_compiler(self.cc).identity, headers]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]

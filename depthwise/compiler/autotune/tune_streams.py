@@ -83,7 +83,11 @@ def _ways(plans: Sequence[Plan], first: int, last: int) -> list[Bands]:
 
 
 def _piece(steps: Sequence[KernelCall]) -> Segment:
-    return Segment(tuple(f"{step.kernel} {[_shown(a) for a in step.arguments]}" for step in steps))
+    return Segment(tuple(f"{step.kernel} {_shown_all(step)}" for step in steps))
+
+
+def _shown_all(step: KernelCall) -> dict[str, str]:
+    return {name: _shown(argument) for name, argument in step.arguments.items()}
 
 
 def _shown(argument: object) -> str:

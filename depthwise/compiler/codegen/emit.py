@@ -1,65 +1,59 @@
 """C text from a plan. It decides nothing: each step is one commented call."""
 
-import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from math import isinf, isnan
 
+import numpy as np
+
 from depthwise.compiler.codegen.exports import checked_runs, tensor_sizes
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.lowering.views import FLOAT, Argument, KernelCall, Table, TensorView
+from depthwise.compiler.kernels import KERNELS, Kernel
+from depthwise.compiler.lowering.views import KernelCall, Table, TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.escaping import check_c, in_c_comment
 from depthwise.graph import Node
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 from depthwise.kernels import source
 
-# Kernel headers in the order in which they build on each other, with the headers they need.
-HEADERS: dict[str, tuple[str, ...]] = {
-    "vector": (),
-    "activation": ("vector",),
-    "conv": ("activation",),
-    "winograd": ("activation",),
-    "depthwise": ("activation",),
-    "deform": ("conv",),
-    "roi": ("activation",),
-    "lrn": ("activation",),
-    "elementwise": ("activation",),
-    "pool": ("activation",),
-    "norm": ("activation",),
-    "reduce": ("activation",),
-    "copy": ("activation",),
-    "images": ("vector",),
-    "resize": ("activation",),
-    "matmul": ("activation",),
-}
-
-
-C_TYPES = {"float32": "float", "uint8": "unsigned char"}
+INCLUDE = '#include "'  # how a kernel header names another
+KEPT = "\N{NO-BREAK SPACE}"  # a space at which no line is broken
 
 
 @cache
 def header_text(name: str) -> str:
-    """Return the C of a kernel header."""
-    return source(f"{name}.h")
+    """Return the C of a kernel header, without the headers that it needs."""
+    lines = source(f"{name}.h").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(INCLUDE))
 
 
-def needed_headers(kernels: set[str]) -> list[str]:
-    """Return the headers that define `kernels`, after those that they need."""
-    found: set[str] = set()
+@cache
+def headers_below(name: str) -> tuple[str, ...]:
+    """Return the headers that a kernel header includes."""
+    lines = source(f"{name}.h").splitlines()
+    return tuple(line.removeprefix(INCLUDE).rstrip('"').removesuffix(".h")
+                 for line in lines if line.startswith(INCLUDE))  # fmt: skip
+
+
+def needed_headers(kernels: Collection[str]) -> list[str]:
+    """Return the headers that define `kernels`, each after those that it needs."""
+    found: list[str] = []
 
     def add(name: str) -> None:
-        found.add(name)
-        for below in HEADERS[name]:
+        for below in headers_below(name):
             add(below)
+        if name not in found:
+            found.append(name)
 
-    for kernel in kernels:
-        add(next(name for name in HEADERS if f" {kernel}(" in header_text(name)))
-    return [name for name in HEADERS if name in found]
+    for row in KERNELS.values():
+        if row.c_name in kernels:
+            add(row.header)
+    return found
 
 
 @dataclass
@@ -235,72 +229,68 @@ def _describe(node: Node, plan: Plan) -> str:
 
 def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
     """Return the call of a step's specialised kernel, which is kept at its first use."""
-    pointers: list[str] = []
-    declared: list[str] = []
-    arguments: list[str] = []
-    tables: list[str] = []
-    for argument in step.arguments:
-        if isinstance(argument, TensorView):
-            buffer = plan.buffers[argument.buffer]
-            constant = buffer.space in ("weights", "input")
-            name = f"p{len(pointers)}"
-            arguments.append(name)
-            declared.append(f"{'const ' if constant else ''}{C_TYPES[buffer.dtype]} *{name}")
-            pointers.append(_pointer(argument, plan))
-        else:
-            arguments.append(_literal(argument, text))
-            if isinstance(argument, Table):
-                tables.append(arguments[-1])
-    key = (step.kernel, *declared, *arguments)
-    if key not in text.calls:
-        name = f"{step.kernel}_{len(text.calls)}"
-        body = _named(step.kernel, arguments)
-        text.calls[key] = Call(name, tuple(declared), tuple(tables), body)
-    return f"{text.calls[key].name}({', '.join(pointers)})"
+    row, arguments = step.row, step.arguments
+    members = {p.name: _literal(arguments[p.name], text) for p in row.members}
+    places = {p: arguments[p.name] for p in row.pointers if arguments[p.name] is not None}
+    for parameter, place in places.items():
+        assert plan.buffers[place.buffer].element == parameter.dtype
+    declared = tuple(parameter.declaration for parameter in places)
+    given = [p.name if p in places else "NULL" for p in row.pointers]
+    body = call_text(row, members, given)
+    if (body, declared) not in text.calls:
+        tables = tuple(text.tables[table] for table in _tables_of(arguments.values()))
+        name = f"{row.c_name}_{len(text.calls)}"
+        text.calls[body, declared] = Call(name, declared, tables, body)
+    pointers = ", ".join(_pointer(place, plan) for place in places.values())
+    return f"{text.calls[body, declared].name}({pointers})"
 
 
-def _named(kernel: str, arguments: list[str]) -> str:
-    """Return a call with the parameter's name before each number, on lines that fit a screen."""
-    parameters = parameter_names(kernel)
-    assert len(parameters) == len(arguments), f"{kernel}: {parameters} for {arguments}"
-    said = [
-        f"/*{name}*/{value}" if value.lstrip("-").isdigit() else value
-        for name, value in zip(parameters, arguments, strict=True)
-    ]
-    call = f"{kernel}({', '.join(said)})"
-    return textwrap.fill(call, 100, subsequent_indent=" " * 8, break_long_words=False)
+def call_text(row: Kernel, members: Mapping[str, str], pointers: Sequence[str]) -> str:
+    """Return the call of a kernel with a text of C for each member of its struct and pointer."""
+    assert list(members) == [parameter.name for parameter in row.members]
+    assert len(pointers) == len(row.pointers)
+    numbers = [f".{name} = {value}".replace(" ", KEPT) for name, value in members.items()]
+    indent = " " * 8
+    lines = textwrap.fill(
+        ", ".join(numbers), 100, initial_indent=indent, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    ).replace(KEPT, " ")  # fmt: skip
+    return f"{row.c_name}((struct {row.name}){{\n{lines}\n    }}, {', '.join(pointers)})"
 
 
-@cache
-def parameter_names(kernel: str) -> tuple[str, ...]:
-    """Return the names of a kernel's parameters, as its header has them."""
-    (header,) = needed_headers({kernel})[-1:]
-    found = re.search(rf" {kernel}\(([^)]*)\)", header_text(header))
-    assert found, f"{header}.h does not define {kernel}"
-    return tuple(parameter.split()[-1].lstrip("*") for parameter in found[1].split(","))
+def _tables_of(arguments: Iterable[object]) -> Iterator[Table]:
+    for argument in arguments:
+        if isinstance(argument, Table):
+            yield argument
+        elif isinstance(argument, tuple):
+            yield from _tables_of(argument)
 
 
-def _literal(argument: Argument, text: _Text) -> str:
+def _literal(argument: object, text: _Text) -> str:
     match argument:
-        case None:
-            return "NULL"
+        case tuple():
+            return f"{{{', '.join(_literal(each, text) for each in argument)}}}"
         case Table():
             return text.tables.setdefault(argument, f"table_{len(text.tables)}")
         case Epilogue(before, add, after):
-            return f"(struct epilogue){{{_act(before)}, {int(add)}, {_act(after)}}}"
+            parts = {"before": before, "after": after}
+            acts = [f".{name} = {_act(part)}" for name, part in parts.items() if part]
+            return f"{{{', '.join([f'.add = {int(add)}', *acts])}}}"
         case Activation():
-            return f"(struct act){_act(argument)}"
+            return _act(argument)
         case float():
             return number(argument)
-        case _:
-            return str(int(argument))  # type: ignore[arg-type]
+        case int() | np.integer():
+            return str(int(argument))
+    raise AssertionError(f"{argument!r} has no text in C")
 
 
-def _act(activation: Activation | None) -> str:
-    if activation is None:
-        return "{ACT_NONE, 0.0f, 0.0f}"
-    a, b = (*activation.parameters, 0.0, 0.0)[:2]
-    return f"{{ACT_{activation.function.upper()}, {number(a)}, {number(b)}}}"
+def _act(activation: Activation) -> str:
+    parameters = (
+        f".{name} = {number(value)}"
+        for name, value in zip("ab", activation.parameters, strict=False)
+    )
+    return f"{{{', '.join([f'.kind = ACT_{activation.function.upper()}', *parameters])}}}"
 
 
 def number(value: float) -> str:
@@ -315,7 +305,8 @@ def number(value: float) -> str:
 def _pointer(place: TensorView, plan: Plan) -> str:
     buffer, offset = plan.buffers[place.buffer], place.offset
     if buffer.space == "arena":
-        return f"a + {offset + plan.arena.offsets[place.buffer] // FLOAT}"
+        cast = "" if buffer.element == FLOAT32 else f"({buffer.element.c} *)"
+        return f"{cast}a + {offset + plan.arena.offsets[place.buffer] // buffer.element.bytes}"
     if buffer.space == "weights":
         return f"w + {offset}"
     values = plan.graph.inputs if buffer.space == "input" else plan.graph.outputs
@@ -326,7 +317,7 @@ def _pointer(place: TensorView, plan: Plan) -> str:
 
 
 def _run(plan: Plan, text: _Text) -> list[str]:
-    types = [C_TYPES[type.dtype] for type in plan.graph.inputs.values()]
+    types = [type.element.c for type in plan.graph.inputs.values()]
     in_ = f"const {types[0]} *in" if len(types) == 1 else "const float *const *in"
     out = "float *out" if len(plan.graph.outputs) == 1 else "float *const *out"
     run = f"int net_run(const void *weights, {in_}, {out}, void *arena)"

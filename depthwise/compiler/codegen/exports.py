@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.schedule.arena import ALIGNMENT
 from depthwise.graph import TensorType
-from depthwise.runtime.manifest import ELEMENT_BYTES
 
 
 def tensor_sizes(plan: Plan) -> list[str]:
@@ -78,8 +77,8 @@ def _exported(plan: Plan, signature: str, *body: str) -> list[str]:
 
 def _rows(types: Iterable[TensorType]) -> str:
     """Return a row for each tensor, and one that ends them."""
-    sizes = [(ELEMENT_BYTES[type.dtype], ELEMENT_BYTES[type.dtype] * type.size) for type in types]
-    return ", ".join(f"{{{element}, {whole}}}" for element, whole in [*sizes, (0, 0)])
+    sizes = [(type.element.code, type.bytes) for type in types]
+    return ", ".join(f"{{{code}, {whole}}}" for code, whole in [*sizes, (0, 0)])
 
 
 def _tensors(plan: Plan, kind: str, table: str, count: int) -> list[str]:

@@ -12,6 +12,7 @@ from depthwise.compiler.lowering.packing import (
     depths,
     round_up,
 )
+from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.ops import Pair
 from depthwise.runtime.target import Target
 
@@ -22,7 +23,7 @@ class ConvWorkload:
 
     `run` is how many output pixels follow each other evenly: `width`, or all of a plane without
     gaps. `window` is (R, S) where the taps are R x S neighbours and the stride is 1, else None.
-    Channels are those of one group.
+    Channels are those of one group. `dtype` is the element type of inputs, weights and outputs.
     """
 
     images: int
@@ -34,6 +35,11 @@ class ConvWorkload:
     channels: int
     outs: int
     groups: int
+    dtype: str = FLOAT32.name
+
+    def weight_bytes(self, times: int = 1) -> int:
+        """Return the bytes of a group's weights, `times` for each pair of channels."""
+        return times * self.channels * self.outs * find_dtype(self.dtype).bytes
 
     @property
     def pixels(self) -> int:
@@ -116,7 +122,7 @@ def direct_default(layer: ConvWorkload, target: Target) -> Direct:
     pixels, vectors, depth = conv_tile(
         lanes, registers, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD
     )
-    return Direct(pixels, vectors, layer.taps * layer.channels * layer.outs * 4 > LARGE, depth)
+    return Direct(pixels, vectors, layer.weight_bytes(layer.taps) > LARGE, depth)
 
 
 # Weights that follow a layer's own are brought closer while it computes: a cache line for each
@@ -201,9 +207,9 @@ def with_points(layer: ConvWorkload, points: Pair, target: Target) -> Winograd:
     """
     count = points[0] * points[1]
     tiles = tile_count(layer, points)
-    large = count * layer.channels * layer.outs * 4 > 4 * LARGE
+    large = layer.weight_bytes(count) > 4 * LARGE
     reread = REREAD * target.lanes / FULL if large else 0
-    most = (4 if large else 1) * LARGE // (count * layer.channels * 4)
+    most = (4 if large else 1) * LARGE // (count * layer.channels * find_dtype(layer.dtype).bytes)
     batches = ceil(tiles / max(most, min(tiles, 8)))
     pixels, vectors = default_tile(
         target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from depthwise.compiler.lowering.views import TensorView
+from depthwise.compiler.lowering.views import Number, TensorView
 from depthwise.errors import Unsupported
 from depthwise.graph import Shape
 
@@ -67,31 +67,32 @@ def portions(rank: int, *places: TensorView) -> Iterator[tuple[TensorView, ...]]
         yield from portions(rank, *(place.part(cut, i, 1) for place in places))
 
 
-def numbers(axes: Axes, rank: int, operands: int) -> tuple[int, ...]:
-    """Return `rank` sizes, then each operand's `rank` strides, with axes of one element before.
+def loops(axes: Axes, rank: int, *operands: str) -> dict[str, tuple[int, ...]]:
+    """Return `rank` sizes, "n", and each operand's strides, with axes of one element before.
 
     Raises TooManyAxes where there are more.
     """
     if len(axes) > rank:
         raise TooManyAxes(f"{len(axes)} axes that do not merge, where its kernel has {rank}")
-    full = [Axis(1, (0,) * operands)] * (rank - len(axes)) + axes
-    sizes = [axis.size for axis in full]
-    return (*sizes, *(axis.strides[i] for i in range(operands) for axis in full))
+    full = [Axis(1, (0,) * len(operands))] * (rank - len(axes)) + axes
+    strides = {
+        f"{name}_stride": tuple(axis.strides[i] for axis in full) for i, name in enumerate(operands)
+    }
+    return {"n": tuple(axis.size for axis in full), **strides}
 
 
-def run_numbers(axes: Axes, operands: int) -> tuple[int, ...]:
-    """Return three sizes, the length of a packed run, then each operand's three strides.
+def run_loops(axes: Axes, *operands: str) -> dict[str, Number]:
+    """Return three sizes, the `count` of a packed run, and each operand's three strides.
 
     Where the last axis is not packed in all operands, a run is one element.
     """
-    packed = bool(axes) and axes[-1].strides == (1,) * operands
+    packed = bool(axes) and axes[-1].strides == (1,) * len(operands)
     outer, run = (axes[:-1], axes[-1].size) if packed else (axes, 1)
-    sizes_and_strides = numbers(outer, 3, operands)
-    return (*sizes_and_strides[:3], run, *sizes_and_strides[3:])
+    return {**loops(outer, 3, *operands), "count": run}
 
 
-def copy_numbers(shape: Shape, source: Shape, target: Shape) -> tuple[int, ...]:
-    """Return what f32_copy takes before its pointers, for strides of a source and a target.
+def copy_loops(shape: Shape, source: Shape, target: Shape) -> dict[str, tuple[int, ...]]:
+    """Return what f32_copy takes besides its pointers, for strides of a source and a target.
 
     The axis along which the target is packed comes last, and next to it the one along which the
     source is: the kernel copies, or transposes, planes of these two.
@@ -101,7 +102,7 @@ def copy_numbers(shape: Shape, source: Shape, target: Shape) -> tuple[int, ...]:
         packed = [axis for axis in axes[:-1] if axis.strides[0] == 1]
         rest = [axis for axis in axes[:-1] if axis not in packed]
         axes = [*rest, *packed, axes[-1]]
-    return numbers(axes, COPY_AXES, 2)
+    return loops(axes, COPY_AXES, "x", "y")
 
 
 def broadcast(shape: Shape, strides: Shape, target: Shape) -> Shape:

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload
-from depthwise.compiler.lowering.axes import COPY_AXES, copy_numbers, portions
+from depthwise.compiler.lowering.axes import COPY_AXES, copy_loops, portions
 from depthwise.compiler.lowering.views import (
     Argument,
     Buffer,
@@ -33,12 +33,11 @@ Default = Callable[[ConvWorkload, Target], Algorithm]
 class Lowered:
     """A graph as calls of kernels in order, none of them streamed or divided yet.
 
-    `places` has where each value lies, `scratch` the buffers that a single call works in.
+    `places` has where each value lies.
     """
 
     steps: tuple[KernelCall, ...]
     buffers: tuple[Buffer, ...]
-    scratch: frozenset[int]
     places: Mapping[str, TensorView]
     algorithms: Algorithms
     weights: np.ndarray
@@ -59,7 +58,6 @@ class LoweringBuilder:
         self.node: Node | None = None
         self._storage, self._requested, self._default = storage, requested, default
         self._roots: dict[str, TensorView] = {}
-        self._scratch: set[int] = set()
         self._algorithms: dict[ConvWorkload, Algorithm] = {}
         self._readers = graph.readers()
         self._pool = WeightPool()
@@ -119,12 +117,6 @@ class LoweringBuilder:
         """Return a packed place in a buffer of its own."""
         return TensorView(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
 
-    def scratch(self, floats: int) -> TensorView:
-        """Return memory that one call works in; each part of the call gets its own later."""
-        place = self.temporary((floats,))
-        self._scratch.add(place.buffer)
-        return place
-
     def total_rows(self, name: str) -> TensorView:
         """Return where the writer of a value of rank 4 puts each row's total, (N, C, H, 1)."""
         n, channels, rows, _ = self.graph.type(name).shape
@@ -139,24 +131,24 @@ class LoweringBuilder:
         return TensorView(len(self.buffers) - 1, 0, type.shape, row_major(type.shape))
 
     def _add_images(self, layout: PaddedLayout) -> TensorView:
-        floats = layout.shape[0] * layout.rows * layout.row
-        return layout.place(self._add_buffer("arena", floats, layout))
+        elements = layout.shape[0] * layout.rows * layout.row
+        return layout.place(self._add_buffer("arena", elements, layout))
 
-    def _add_buffer(self, space: Space, floats: int, frame: PaddedLayout | None = None) -> int:
-        self.buffers.append(Buffer(space, floats, frame=frame))
+    def _add_buffer(self, space: Space, elements: int, frame: PaddedLayout | None = None) -> int:
+        self.buffers.append(Buffer(space, elements, frame=frame))
         return len(self.buffers) - 1
 
     # ----------------------------------------------------------------------------- weights
 
     def constant(self, name: str) -> np.ndarray:
-        """Return the data of a constant; raises Unsupported where there is none."""
+        """Return the numbers of a constant; raises Unsupported where there is none."""
         if name not in self.graph.constants:
             where = self.node.path if self.node else ""
             raise Unsupported(
                 f"{name}, a weight in module {where!r}, is computed while the network runs: "
                 "weights must be parameters, buffers, or computed from these alone"
             )
-        data = self.graph.constants[name].data
+        data = self.graph.constants[name].numbers
         if data is None:
             raise Unsupported(
                 f"{name} has no data: the network is on the meta device; build it on the CPU and "
@@ -187,28 +179,28 @@ class LoweringBuilder:
         return self._algorithms[layer]
 
     def step(
-        self, kernel: str, *arguments: Argument, comment: str = "",
-        layer: ConvWorkload | None = None, outputs: int = 1,
+        self, kernel: str, comment: str = "", layer: ConvWorkload | None = None, /,
+        **arguments: Argument,
     ) -> KernelCall:  # fmt: skip
         """Return a call of a kernel with literals and places, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")
-        return KernelCall(kernel, arguments, name, path, comment, layer, outputs)
+        return KernelCall(kernel, arguments, name, path, comment, layer)
 
     def append(self, step: KernelCall, *splits: Split | None) -> None:
         """Append a step, and the ways to do it in parts; None where a way is not open."""
         self.steps.append(replace(step, splits=tuple(split for split in splits if split)))
 
-    def call(self, kernel: str, *arguments: Argument, comment: str = "") -> None:
+    def call(self, kernel: str, /, **arguments: Argument) -> None:
         """Append a call of a kernel that is done in one."""
-        self.append(self.step(kernel, *arguments, comment=comment))
+        self.append(self.step(kernel, **arguments))
 
     def copy(self, source: TensorView, target: TensorView, comment: str = "") -> None:
         """Append a copy of a place into another of the same shape."""
         assert source.shape == target.shape
 
         def part(x: TensorView, y: TensorView) -> KernelCall:
-            numbers = copy_numbers(x.shape, x.strides, y.strides)
-            return self.step("f32_copy", *numbers, x, y, comment=comment)
+            loops = copy_loops(x.shape, x.strides, y.strides)
+            return self.step("f32_copy", comment, **loops, x=x, y=y)
 
         for places in portions(COPY_AXES, source, target):
             self.append(part(*places), by_rows(part, *places))
@@ -216,8 +208,7 @@ class LoweringBuilder:
     def finish(self) -> Lowered:
         """Return all that was lowered, and let go of the constants: the steps keep the builder."""
         self.graph, self.node = self.graph.without_data(), None
-        buffers = (replace(self.buffers[0], floats=self._pool.floats), *self.buffers[1:])
+        buffers = (replace(self.buffers[0], elements=self._pool.floats), *self.buffers[1:])
         return Lowered(
-            tuple(self.steps), buffers, frozenset(self._scratch), self.places, self._algorithms,
-            self._pool.packed,
+            tuple(self.steps), buffers, self.places, self._algorithms, self._pool.packed
         )  # fmt: skip

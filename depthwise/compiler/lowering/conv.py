@@ -29,6 +29,7 @@ from depthwise.compiler.lowering.views import (
     Table,
     TensorView,
     is_canonical,
+    pixel_strides,
     reshaped,
     row_major,
 )
@@ -92,7 +93,7 @@ def _reach(op: ops.Conv2d, work: ConvOperands) -> RowAccess:
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
-    layer = _layer(work, walk, groups)
+    layer = _layer(work, walk, groups, b.buffers[work.x.buffer].dtype)
     chosen = b.algorithm(layer)
     if isinstance(chosen, Winograd):
         lower_winograd(work, walk, layer, b)
@@ -106,16 +107,18 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
-        part, moves = _collapse(part, walk)
+        part, (row, pixel) = _collapse(part, walk)
         images, _, rows, width = part.y.shape
         return b.step(
-            "f32_conv", images, rows, width, len(walk.taps), work.weight.shape[1], outs, groups,
-            chosen.pixels, *tile, int(chosen.panel_outer), ahead, part.x.image, *moves,
-            part.y.image, part.y.row, part.y.pixel, *part.sum_strides, part.epilogue,
-            Table(walk.taps), part.x,
-            replace(w, offset=w.offset + first * floats),
-            replace(bias, offset=bias.offset + first * chosen.depth), part.residual, part.y,
-            comment=str(chosen), layer=layer,
+            "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
+            taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
+            tile_pixels=chosen.pixels, tile_vectors=chosen.vectors, tile_depth=chosen.depth,
+            panel_outer=int(chosen.panel_outer), ahead=ahead, in_image=part.x.image, in_row=row,
+            in_pixel=pixel, **pixel_strides(out=part.y, sum=part.residual),
+            epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,
+            w=replace(w, offset=w.offset + first * floats),
+            bias=replace(bias, offset=bias.offset + first * chosen.depth), sum=part.residual,
+            out=part.y,
         )  # fmt: skip
 
     def channels(start: int, count: int) -> KernelCall:
@@ -130,12 +133,12 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     )
 
 
-def _layer(work: ConvOperands, walk: TapPattern, groups: int) -> ConvWorkload:
+def _layer(work: ConvOperands, walk: TapPattern, groups: int, dtype: str) -> ConvWorkload:
     images, outs, rows, width = work.y.shape
     run = _collapse(work, walk)[0].y.shape[3]
     return ConvWorkload(
         images, rows, width, run, len(walk.taps), walk.window, work.weight.shape[1],
-        outs // groups, groups,
+        outs // groups, groups, dtype,
     )  # fmt: skip
 
 
@@ -166,19 +169,22 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     w = b.weights(pack_depthwise(work.weight, lanes))
     bias = b.weights(pack_bias(work.bias, 1, lanes))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
+    R, S = work.weight.shape[2:]
 
     def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from channel `first` on."""
         images, channels, rows, width = part.y.shape
         offset, totals = part.x.offset - corner + first, part.row_totals
         return b.step(
-            "f32_depthwise", images, rows, width, channels, *work.weight.shape[2:], x.image, x.row,
-            x.pixel, *op.stride, *op.dilation, part.y.image, part.y.row, part.y.pixel,
-            *part.sum_strides, round_up(work.weight.shape[0], lanes),
-            *((totals.image, totals.row) if totals else (0, 0)), part.epilogue,
-            TensorView(x.buffer, offset, (*x.shape[:1], channels, *x.shape[2:]), x.strides),
-            replace(w, offset=w.offset + first), replace(bias, offset=bias.offset + first),
-            part.residual, totals, part.y, outputs=2 if totals else 1,
+            "f32_depthwise", images=images, rows=rows, width=width, channels=channels, R=R, S=S,
+            stride_y=op.stride[0], stride_x=op.stride[1], dilation_y=op.dilation[0],
+            dilation_x=op.dilation[1], **pixel_strides(in_=x, out=part.y, sum=part.residual),
+            w_tap=round_up(work.weight.shape[0], lanes),
+            total_image=totals.image if totals else 0, total_row=totals.row if totals else 0,
+            epilogue=part.epilogue,
+            in_=TensorView(x.buffer, offset, (*x.shape[:1], channels, *x.shape[2:]), x.strides),
+            w=replace(w, offset=w.offset + first), bias=replace(bias, offset=bias.offset + first),
+            sum=part.residual, total=totals, out=part.y,
         )  # fmt: skip
 
     def channels(start: int, count: int) -> KernelCall:

@@ -1,15 +1,21 @@
 """Deformable convolution and pooling, and local response normalisation."""
 
 from dataclasses import replace
-from math import prod
 
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.algorithms import LARGE
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
-from depthwise.compiler.lowering.views import FLOAT, KernelCall, Split, Table, TensorView
+from depthwise.compiler.lowering.views import (
+    KernelCall,
+    Split,
+    Table,
+    TensorView,
+    pixel_strides,
+)
 from depthwise.graph import Node, ops
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import LocalResponseNorm
 
 # Samples of one strip, before they are convolved: 128 KB. On a Zen 4 core the time does not depend
@@ -17,7 +23,6 @@ from depthwise.graph.ops import LocalResponseNorm
 STRIP_FLOATS = 32 * 1024
 # Pixels that are squared together: 56x56x64 take 44 us instead of 81 one by one.
 RESPONSE_PIXELS = 8
-NOWHERE = (0, 0, 0)  # the strides of what is not there
 
 
 @lower.register
@@ -46,35 +51,34 @@ def lower_deform_conv(
     run = strip_rows * width if strip_rows and _is_gapless(y, residual) else width
     pixels, vectors = default_tile(lanes, b.target.registers, run, outs)
     strip_width = width if strip_rows else min(width, round_up(room, pixels))
-    panel_outer = int(weight[0].size * outs * FLOAT > LARGE)
+    panel_outer = int(weight[0].size * outs * FLOAT32.bytes > LARGE)
     table = Table(tuple(tap * x.shape[1] for tap in range(taps)))
     w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))
 
     strip_rows = max(strip_rows, 1)
-    scratch = b.scratch(strip_rows * strip_width * column)
+    scratch = b.temporary((strip_rows * strip_width * column,))
 
     def step(start: int, rows: int) -> KernelCall:
         """Return the call for rows of the output; an offset may point anywhere in x."""
         own = [place and place.part(2, start, rows) for place in (offsets, mask, residual, y)]
-        top = op.padding.top - start * op.stride[0]
-        strip = (min(strip_rows, rows), strip_width)
-        samples = replace(scratch, shape=(prod(strip) * column,))
+        high, wide = min(strip_rows, rows), strip_width
+        samples = replace(scratch, shape=(high * wide * column,))
         return b.step(
-            "f32_deform_conv", y.shape[0], rows, width, *x.shape[2:], *weight.shape[2:],
-            weight.shape[1], outs, op.groups, op.offset_groups, *op.stride, top, op.padding.left,
-            *op.dilation, *strip, pixels, vectors, panel_outer, *_strides(x), *_strides(offsets),
-            *_strides(mask), *_strides(y), *_strides(residual), column, epilogue, table, x, w,
-            packed_bias, *own[:-1], samples, own[-1],
-            comment=f"strip {strip[0]}x{strip[1]}",
+            "f32_deform_conv", f"strip {high}x{wide}", images=y.shape[0], rows=rows, width=width,
+            in_rows=x.shape[2], in_width=x.shape[3], kernel_y=weight.shape[2],
+            kernel_x=weight.shape[3], channels=weight.shape[1], outs=outs, groups=op.groups,
+            offset_groups=op.offset_groups, stride_y=op.stride[0], stride_x=op.stride[1],
+            pad_y=op.padding.top - start * op.stride[0], pad_x=op.padding.left,
+            dilation_y=op.dilation[0], dilation_x=op.dilation[1], strip_rows=high,
+            strip_width=wide, tile_pixels=pixels, tile_vectors=vectors, panel_outer=panel_outer,
+            **pixel_strides(in_=x, offset=offsets, mask=mask, out=y, sum=residual), column=column,
+            epilogue=epilogue, taps=table, in_=x, w=w, bias=packed_bias, offsets=own[0],
+            mask=own[1], sum=own[2], columns=samples, out=own[3],
         )  # fmt: skip
 
     rows = y.shape[2]
     b.append(step(0, rows), Split("rows", rows, step) if rows > 1 else None)
-
-
-def _strides(place: TensorView | None) -> tuple[int, int, int]:
-    return (place.image, place.row, place.pixel) if place else NOWHERE
 
 
 def _column(samples: int) -> int:
@@ -95,10 +99,12 @@ def _is_gapless(y: TensorView, residual: TensorView | None) -> bool:
 def _(op: ops.DeformRoIPool, node: Node, b: LoweringBuilder) -> None:
     x, boxes, offsets = (b.read(name) for name in node.inputs)
     y = b.write(node)
+    images, channels, rows, width = x.shape
     b.call(
-        "f32_deform_roi_pool", boxes.shape[0], *x.shape, op.output_size, op.samples,
-        float(op.spatial_scale), float(op.gamma), *_strides(x), *_strides(offsets), *_strides(y),
-        x, boxes, offsets, y,
+        "f32_deform_roi_pool", boxes_count=boxes.shape[0], images=images, channels=channels,
+        in_rows=rows, in_width=width, bins=op.output_size, samples=op.samples,
+        scale=float(op.spatial_scale), gamma=float(op.gamma),
+        **pixel_strides(in_=x, offset=offsets, out=y), in_=x, boxes=boxes, offsets=offsets, out=y,
     )  # fmt: skip
 
 
@@ -107,8 +113,10 @@ def _(op: LocalResponseNorm, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     y = b.write(node)
     images, channels, rows, width = x.shape
+    line = round_up(channels, b.target.lanes) + op.size - 1
+    squares = b.temporary((RESPONSE_PIXELS * line,))
     b.call(
-        "f32_local_response_norm", images, rows, width, channels, op.size, RESPONSE_PIXELS,
-        float(op.alpha), float(op.power), float(op.bias), *_strides(x), *_strides(y), x,
-        b.scratch(RESPONSE_PIXELS * (round_up(channels, b.target.lanes) + op.size - 1)), y,
+        "f32_local_response_norm", images=images, rows=rows, width=width, channels=channels,
+        size=op.size, strip=RESPONSE_PIXELS, alpha=float(op.alpha), power=float(op.power),
+        bias=float(op.bias), **pixel_strides(in_=x, out=y), in_=x, squares=squares, out=y,
     )  # fmt: skip

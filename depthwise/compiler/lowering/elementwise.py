@@ -7,11 +7,11 @@ from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.axes import (
     axes_of,
     broadcast,
+    loops,
     merged,
-    numbers,
     ordered,
     portions,
-    run_numbers,
+    run_loops,
     strides_in_order,
 )
 from depthwise.compiler.lowering.builder import LoweringBuilder
@@ -23,6 +23,7 @@ from depthwise.graph import Node, Shape, ops
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 PRELU = len(BINARY)
 BINARY_AXES = 6  # of f32_binary
+BINARY_OPERANDS = ("left", "right", "sum", "y")
 
 NO_ACTIVATION = ops.Activation(cast(ops.Function, "none"))  # ACT_NONE of kernels/activation.h
 
@@ -33,7 +34,7 @@ CHANNELS_LAST = (0, 2, 3, 1)
 def _(op: ops.Activation, node: Node, b: LoweringBuilder) -> None:
     def part(x: TensorView, y: TensorView) -> KernelCall:
         axes = merged(ordered(axes_of(x.shape, x.strides, y.strides), operand=1))
-        return b.step("f32_unary", *run_numbers(axes, 2), op, x, y)
+        return b.step("f32_unary", **run_loops(axes, "x", "y"), activation=op, x=x, y=y)
 
     x, y = b.read(node.inputs[0]), b.write(node)
     b.append(part(x, y), by_rows(part, x, y), by_channels(part, b.target.lanes, x, y))
@@ -54,10 +55,11 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: LoweringBuil
         *read, y = places
         strides = [p.strides for p in read] + [nowhere] * (3 - len(read))
         axes = merged(ordered(axes_of(y.shape, *strides, y.strides), operand=3))
-        residual = read[2] if epilogue.add else None
         return b.step(
-            "f32_binary", function, *numbers(axes, BINARY_AXES, 4), epilogue, *read[:2], residual, y
-        )
+            "f32_binary", function=function, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
+            epilogue=epilogue, left=read[0], right=read[1],
+            sum=read[2] if epilogue.add else None, y=y,
+        )  # fmt: skip
 
     read = [place_operand(name, shape, b) for name in node.inputs]
     y = b.write(node)
@@ -72,7 +74,10 @@ def _(op: ops.PRelu, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     along = tuple(int(axis == 1 and slope.shape[0] > 1) for axis in range(len(x.shape)))
     nowhere = (0,) * len(x.shape)
     axes = merged(ordered(axes_of(x.shape, x.strides, along, nowhere, y.strides), operand=3))
-    b.call("f32_binary", PRELU, *numbers(axes, BINARY_AXES, 4), Epilogue(), x, slope, None, y)
+    b.call(
+        "f32_binary", function=PRELU, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
+        epilogue=Epilogue(), left=x, right=slope, sum=None, y=y,
+    )  # fmt: skip
 
 
 def place_operand(name: str, shape: Shape, b: LoweringBuilder) -> TensorView:

@@ -8,7 +8,7 @@ from depthwise.compiler.fused_ops import Images
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.movement import show_or_copy
-from depthwise.compiler.lowering.views import TensorView
+from depthwise.compiler.lowering.views import TensorView, pixel_strides
 from depthwise.graph import Node
 
 
@@ -28,8 +28,11 @@ def _(op: Images, node: Node, b: LoweringBuilder) -> None:
     if any(op.padding):
         _fill_border(op, y, b)
     if bytes_:
-        strides = (x.image, x.strides[1], x.row, x.pixel, y.image, y.row, y.pixel)
-        b.call("u8_to_f32", *x.shape, *strides, x, middle)
+        images, channels, rows, width = x.shape
+        b.call(
+            "u8_to_f32", images=images, channels=channels, rows=rows, width=width,
+            x_channel=x.strides[1], **pixel_strides(x=x, y=y), x=x, y=middle,
+        )  # fmt: skip
     else:
         b.copy(x, middle)
 

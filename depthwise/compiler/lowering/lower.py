@@ -23,10 +23,42 @@ def lower(op: Op, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     raise Unsupported(f"operator {type(op).__name__} in module {node.path!r} has no kernel")
 
 
+COMPUTED = "float32"  # the element type that kernels compute in
+
+
+def check_computed(graph: Graph) -> None:
+    """Raise Unsupported for the first value of a type that no kernel computes.
+
+    Raw images may have another one: kernels convert them as they read them.
+    """
+    for name, type_ in graph.inputs.items():
+        raw = all(isinstance(node.op, Images) for node in graph.readers()[name])
+        if type_.dtype != COMPUTED and not raw:
+            raise Unsupported(f"input {name} is {type_.dtype}: {_advice(type_.dtype)}")
+    for node in graph:
+        if node.type.dtype != COMPUTED:
+            raise Unsupported(
+                f"operator {type(node.op).__name__} in module "
+                f"{node.path or '(the network itself)'!r} makes {node.type.dtype}: "
+                f"{_advice(node.type.dtype)}"
+            )
+    for output in graph.outputs:
+        dtype = graph.type(output.value).dtype
+        if dtype != COMPUTED and output.value not in graph.inputs:
+            raise Unsupported(
+                f"output {output.name or output.value} is a constant of {dtype}: {_advice(dtype)}"
+            )
+
+
+def _advice(dtype: str) -> str:
+    return f"{dtype} is not computed yet, libraries compute in {COMPUTED}; convert it to that"
+
+
 def lower_graph(
     graph: Graph, target: Target, storage: Storage, requested: Algorithms, default: Default
 ) -> Lowered:
     """Return the calls of every node, and those that bring inputs in and outputs out."""
+    check_computed(graph)
     b = LoweringBuilder(graph, target, storage, requested, default)
     _read_inputs(b)
     for node in graph:

@@ -11,20 +11,27 @@ from depthwise.compiler.lowering.axes import (
     COPY_AXES,
     axes_of,
     broadcast,
+    loops,
     merged,
-    numbers,
     ordered,
     portions,
-    run_numbers,
+    run_loops,
 )
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.views import Table, TensorView, is_canonical, reshaped
+from depthwise.compiler.lowering.views import (
+    Table,
+    TensorView,
+    is_canonical,
+    pixel_strides,
+    reshaped,
+)
 from depthwise.graph import Node, Shape, ops
 
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
 
 MATMUL_AXES = 3  # of f32_matmul's batches
+MATMUL_OPERANDS = ("left", "right", "y")
 
 
 def show_or_copy(node: Node, source: TensorView, b: LoweringBuilder) -> None:
@@ -152,7 +159,7 @@ def _(op: ops.Pad, node: Node, b: LoweringBuilder) -> None:
 def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
     if any(side > 0 for pad in op.pads for side in pad):
         axes = merged(ordered(axes_of(y.shape, y.strides), operand=0))
-        b.call("f32_fill", *run_numbers(axes, 1), float(op.value), y)
+        b.call("f32_fill", **run_loops(axes, "y"), value=float(op.value), y=y)
     for axis, (before, after) in enumerate(op.pads):
         length = x.shape[axis] + min(0, before) + min(0, after)
         x = x.part(axis, max(0, -before), length)
@@ -164,20 +171,23 @@ def gather(b: LoweringBuilder, x: TensorView, y: TensorView, indices: Sequence[n
     """Call f32_gather: position i along an axis of y is position indices[axis][i] of x."""
     axes = sorted(range(len(y.shape)), key=lambda axis: -y.strides[axis])
     axes = [axis for axis in axes if y.shape[axis] > 1] or axes[:1]
-    loops = [(y.shape[a], y.strides[a], indices[a] * x.strides[a]) for a in axes]
+    nest = [(y.shape[a], y.strides[a], indices[a] * x.strides[a]) for a in axes]
     run = 1
-    if loops[-1][1] == 1 and np.array_equal(loops[-1][2], np.arange(loops[-1][0])):
-        run = loops.pop()[0]
-    while len(loops) > 4:  # more than the kernel has: y is packed, two axes are one
-        (n, _, outer), (m, stride, inner) = loops[:2]
-        loops[:2] = [(n * m, stride, np.add.outer(outer, inner).ravel())]
-    loops = [(1, 0, np.zeros(1, int))] * (4 - len(loops)) + loops
-    lengths, strides, offsets = zip(*loops, strict=True)
+    if nest[-1][1] == 1 and np.array_equal(nest[-1][2], np.arange(nest[-1][0])):
+        run = nest.pop()[0]
+    while len(nest) > 4:  # more than the kernel has: y is packed, two axes are one
+        (n, _, outer), (m, stride, inner) = nest[:2]
+        nest[:2] = [(n * m, stride, np.add.outer(outer, inner).ravel())]
+    nest = [(1, 0, np.zeros(1, int))] * (4 - len(nest)) + nest
+    lengths, strides, offsets = zip(*nest, strict=True)
     # axes left out have one element, that need not be x's first
     left_out = (a for a in range(len(y.shape)) if a not in axes)
     first = x.offset + sum(int(indices[a][0]) * x.strides[a] for a in left_out)
-    tables = (Table(tuple(map(int, offset))) for offset in offsets)
-    b.call("f32_gather", *lengths, run, *strides, *tables, replace(x, offset=first), y)
+    b.call(
+        "f32_gather", n=lengths, count=run, y_stride=strides,
+        offsets=tuple(Table(tuple(map(int, offset))) for offset in offsets),
+        x=replace(x, offset=first), y=y,
+    )  # fmt: skip
 
 
 @lower.register
@@ -191,14 +201,18 @@ def _(op: ops.Resize, node: Node, b: LoweringBuilder) -> None:
         whole = [np.arange(n) for n in x.shape[:2]]
         gather(b, x, y, [*whole, *(low for low, _ in samples)])
         return
-    tables, parts = [], []
-    for (low, part), n, stride in zip(samples, x.shape[2:], (x.row, x.pixel), strict=True):
-        for index in (low, np.minimum(low + 1, n - 1)):
-            tables.append(Table(tuple(int(i) * stride for i in index)))
-        parts.append(b.weights(part))
+    tables = {}
+    for axis, (low, _), n, stride in zip(
+        ("rows", "columns"), samples, x.shape[2:], (x.row, x.pixel), strict=True
+    ):
+        for end, index in (("low", low), ("high", np.minimum(low + 1, n - 1))):
+            tables[f"{end}_{axis}"] = Table(tuple(int(i) * stride for i in index))
+    down, right = (b.weights(part) for _, part in samples)
+    images, channels, out_height, out_width = y.shape
     b.call(
-        "f32_resize_bilinear", *y.shape[:2], *op.size, x.image, y.image, y.row, y.pixel, *tables,
-        *parts, x, y,
+        "f32_resize_bilinear", images=images, channels=channels, out_height=out_height,
+        out_width=out_width, in_image=x.image, **pixel_strides(out=y), **tables, down=down,
+        right=right, in_=x, out=y,
     )  # fmt: skip
 
 
@@ -228,14 +242,18 @@ def _(op: ops.MatMul, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     ]  # of each matrix
     for corners in portions(MATMUL_AXES, *first):
         axes = axes_of(corners[-1].shape, *(corner.strides for corner in corners))
-        n = numbers(merged(ordered(axes, operand=2)), MATMUL_AXES, 3)
-        matrices = (
-            replace(p, offset=corner.offset)
-            for p, corner in zip((left, right, product), corners, strict=True)
-        )
+        batches = loops(merged(ordered(axes, operand=2)), MATMUL_AXES, *MATMUL_OPERANDS)
+        matrices = {
+            name: replace(p, offset=corner.offset)
+            for name, p, corner in zip(
+                MATMUL_OPERANDS, (left, right, product), corners, strict=True
+            )
+        }
         b.call(
-            "f32_matmul", *n[:3], left.shape[-2], left.shape[-1], right.shape[-1], *n[3:6],
-            *left.strides[-2:], *n[6:9], right.strides[-2], *n[9:], product.strides[-2], *matrices,
+            "f32_matmul", **batches, rows=left.shape[-2], inner=left.shape[-1],
+            columns=right.shape[-1], left_row=left.strides[-2],
+            left_inner=left.strides[-1], right_inner=right.strides[-2],
+            y_row=product.strides[-2], **matrices,
         )  # fmt: skip
     if product is not y:
         b.copy(product, y)

@@ -6,8 +6,8 @@ from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.axes import (
     Axes,
     axes_of,
+    loops,
     merged,
-    numbers,
     ordered,
     strides_in_order,
 )
@@ -47,7 +47,10 @@ def lower_batch_norm(
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         axes = merged(ordered(axes_of(x.shape, x.strides, along, y.strides), operand=2))
-        return b.step("f32_batch_norm", *numbers(axes, 4, 3), activation, x, scales, shifts, y)
+        return b.step(
+            "f32_batch_norm", **loops(axes, 4, "x", "p", "y"), activation=activation, x=x,
+            scale=scales, shift=shifts, y=y,
+        )  # fmt: skip
 
     y = b.write(node)
     b.append(part(x, y), by_rows(part, x, y))
@@ -97,11 +100,18 @@ def normalize(
 
     Operands of the axes are x, the parameters and y; places are x, weight, bias and y.
     """
-    outer = numbers(merged(ordered(kept, operand=0)), 3, 3)
-    inner = numbers(reduced(inside), 4, 3)
-    strides = (outer[3 + 3 * i : 6 + 3 * i] + inner[4 + 4 * i : 8 + 4 * i] for i in range(3))
-    both = (*outer[:3], *inner[:4], *(number for operand in strides for number in operand))
-    b.call("f32_normalize", *both, eps, NO_ACTIVATION, *places)
+    x, weight, bias, y = places
+    b.call(
+        "f32_normalize", **loops(merged(ordered(kept, operand=0)), 3, "x", "p", "y"),
+        **inner_loops(reduced(inside), "x", "p", "y"), eps=eps, activation=NO_ACTIVATION, x=x,
+        weight=weight, bias=bias, y=y,
+    )  # fmt: skip
+
+
+def inner_loops(axes: Axes, *operands: str) -> dict[str, tuple[int, ...]]:
+    """Return the four sizes "m" of what is reduced, and each operand's strides along it."""
+    found = loops(axes, 4, *operands)
+    return {"m": found["n"], **{f"{name}_inner": found[f"{name}_stride"] for name in operands}}
 
 
 @lower.register
@@ -114,11 +124,10 @@ def _(op: ops.Reduce, node: Node, b: LoweringBuilder) -> None:
     to = [y.strides[axis] for axis in axes] if op.keep else list(y.strides)
     kept = axes_of(_take(x.shape, axes), _take(x.strides, axes), tuple(to))
     inside = axes_of(_take(x.shape, op.axes), _take(x.strides, op.axes))
-    outer = numbers(merged(ordered(kept, operand=0)), 3, 2)
-    inner = numbers(reduced(inside), 4, 1)
     b.call(
-        "f32_reduce", REDUCE.index(op.function), *outer[:3], *inner[:4], *outer[3:6], *inner[4:],
-        *outer[6:], x, y,
+        "f32_reduce", function=REDUCE.index(op.function),
+        **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
+        **inner_loops(reduced(inside), "x"), x=x, y=y,
     )  # fmt: skip
 
 
@@ -131,8 +140,7 @@ def _(op: ops.Softmax, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     others = [axis for axis in range(len(x.shape)) if axis != op.axis]
     kept = axes_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))
-    n = numbers(merged(ordered(kept, operand=0)), 3, 2)
-    steps = (x.strides[op.axis], y.strides[op.axis])
     b.call(
-        "f32_softmax", *n[:3], x.shape[op.axis], *n[3:6], steps[0], *n[6:], steps[1], x, y
+        "f32_softmax", **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
+        count=x.shape[op.axis], x_step=x.strides[op.axis], y_step=y.strides[op.axis], x=x, y=y,
     )  # fmt: skip

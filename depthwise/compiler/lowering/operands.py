@@ -25,12 +25,6 @@ class ConvOperands:
     epilogue: Epilogue
     row_totals: TensorView | None = None
 
-    @property
-    def sum_strides(self) -> tuple[int, int, int]:
-        """Image, row and pixel of the residual."""
-        r = self.residual
-        return (r.image, r.row, r.pixel) if r else (0, 0, 0)
-
     def rows(self, start: int, count: int, step: int) -> "ConvOperands":
         """Return the work on `count` rows of the output; each moves `step` floats in x."""
         x = replace(self.x, offset=self.x.offset + start * step)

@@ -8,9 +8,15 @@ from math import prod
 from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.views import KernelCall, TensorView, by_channels, reshaped
+from depthwise.compiler.lowering.views import (
+    KernelCall,
+    TensorView,
+    by_channels,
+    pixel_strides,
+    reshaped,
+)
 from depthwise.compiler.schedule.borders import NO_BORDER
-from depthwise.graph import Node, ops
+from depthwise.graph import Node, Shape, ops
 
 POOL = ("mean", "max")  # numbered as in kernels/pool.h
 
@@ -24,25 +30,29 @@ def planes(place: TensorView) -> TensorView:
     return images
 
 
-def sizes(x: TensorView, y: TensorView) -> tuple[int, ...]:
-    """Return images, channels, input and output height and width."""
-    return (*x.shape, *y.shape[2:])
+def sizes(x: TensorView, y: TensorView) -> dict[str, int]:
+    """Return images, channels, heights and widths, and the strides of the input and the output."""
+    names = ("images", "channels", "height", "width", "out_height", "out_width")
+    shapes = dict(zip(names, (*x.shape, *y.shape[2:]), strict=True))
+    return shapes | pixel_strides(in_=x, out=y)
 
 
-def strides(x: TensorView, y: TensorView) -> tuple[int, ...]:
-    """Return floats between images, rows and pixels, of the input and of the output."""
-    return (x.image, x.row, x.pixel, y.image, y.row, y.pixel)
+def window(kernel: Shape, stride: ops.Pair) -> dict[str, int]:
+    """Return how a window is made, and how it moves."""
+    return {
+        "kernel_y": kernel[0], "kernel_x": kernel[1], "stride_y": stride[0], "stride_x": stride[1]
+    }  # fmt: skip
 
 
 @lower.register
 def _(op: ops.MaxPool2d, node: Node, b: LoweringBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
-    corner = (op.padding.top, op.padding.left)
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
-            "f32_max_pool", *sizes(x, y), *op.kernel, *op.stride, *corner, *op.dilation,
-            *strides(x, y), x, y,
+            "f32_max_pool", **sizes(x, y), **window(op.kernel, op.stride), top=op.padding.top,
+            left=op.padding.left, dilation_y=op.dilation[0], dilation_x=op.dilation[1],
+            in_=x, out=y,
         )  # fmt: skip
 
     b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
@@ -54,8 +64,8 @@ def _(op: ops.AvgPool2d, node: Node, b: LoweringBuilder) -> None:
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
-            "f32_avg_pool", *sizes(x, y), *op.kernel, *op.stride, *op.padding,
-            int(op.count_padding), op.divisor or 0, *strides(x, y), x, y,
+            "f32_avg_pool", **sizes(x, y), **window(op.kernel, op.stride), **op.padding._asdict(),
+            count_padding=int(op.count_padding), divisor=op.divisor or 0, in_=x, out=y,
         )  # fmt: skip
 
     b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
@@ -70,7 +80,7 @@ def _(op: ops.AdaptivePool2d, node: Node, b: LoweringBuilder) -> None:
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         function = POOL.index(op.function)
-        return b.step("f32_adaptive_pool", function, *sizes(x, y), *strides(x, y), x, y)
+        return b.step("f32_adaptive_pool", function=function, **sizes(x, y), in_=x, out=y)
 
     b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
 
@@ -81,11 +91,12 @@ def lower_plane_mean(node: Node, b: LoweringBuilder) -> None:
     read, y = planes(b.read(value)), planes(b.write(node))
     height, width = read.shape[2:]
     x = b.row_totals.get(value, read)
-    window, pixels = x.shape[2:], height * width
+    whole = window(x.shape[2:], (1, 1))
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
-            "f32_avg_pool", *sizes(x, y), *window, 1, 1, *NO_BORDER, 0, pixels, *strides(x, y), x, y
-        )
+            "f32_avg_pool", **sizes(x, y), **whole, **NO_BORDER._asdict(), count_padding=0,
+            divisor=height * width, in_=x, out=y,
+        )  # fmt: skip
 
     b.append(part(x, y), by_channels(part, b.target.lanes, x, y))

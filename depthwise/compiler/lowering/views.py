@@ -6,34 +6,45 @@ from math import prod
 from typing import Literal
 
 from depthwise.compiler.fused_ops import Epilogue
+from depthwise.compiler.kernels import KERNELS, Kernel
 from depthwise.compiler.lowering.algorithms import ConvWorkload
+from depthwise.compiler.work import Arguments
 from depthwise.graph import Shape
+from depthwise.graph.dtypes import FLOAT32, DType, find_dtype
 from depthwise.graph.ops import Activation, Padding
-
-FLOAT = 4  # bytes
 
 Space = Literal["arena", "weights", "input", "output"]
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory of `floats` elements; `index` numbers the inputs and outputs.
+    """Memory of `elements` of one type; `index` numbers the inputs and outputs.
 
-    An input may be of bytes, "uint8"; sizes and offsets in it are then in bytes. `frame` tells how
-    images lie in the arena.
+    `frame` tells how images lie in the arena.
     """
 
     space: Space
-    floats: int
+    elements: int
     index: int = 0
-    dtype: str = "float32"
+    dtype: str = FLOAT32.name
     frame: "PaddedLayout | None" = None
+
+    @property
+    def element(self) -> DType:
+        """The element type, in whose elements all sizes and offsets in the buffer are."""
+        return find_dtype(self.dtype)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that it takes."""
+        return self.elements * self.element.bytes
 
 
 @dataclass(frozen=True)
 class TensorView:
-    """A value in a buffer: `offset` of its first element and `strides` along its axes, in floats.
+    """A value in a buffer: `offset` of its first element and `strides` along its axes.
 
+    Both are in elements of the buffer's type.
     A value of rank 4 is (N, C, H, W) by shape and lies channels last: its channel stride is 1.
     """
 
@@ -44,17 +55,17 @@ class TensorView:
 
     @property
     def image(self) -> int:
-        """Floats from one image to the next."""
+        """Elements from one image to the next."""
         return self.strides[0]
 
     @property
     def row(self) -> int:
-        """Floats from one row of pixels to the next."""
+        """Elements from one row of pixels to the next."""
         return self.strides[2]
 
     @property
     def pixel(self) -> int:
-        """Floats from one pixel to the next."""
+        """Elements from one pixel to the next."""
         return self.strides[3]
 
     def part(self, axis: int, start: int, length: int) -> "TensorView":
@@ -65,7 +76,7 @@ class TensorView:
 
 @dataclass(frozen=True)
 class PaddedLayout:
-    """How images (N, C, H, W) lie in a buffer: pixels `pixel` floats apart, zeros around each."""
+    """How images (N, C, H, W) lie in a buffer: pixels `pixel` elements apart, zeros around."""
 
     shape: Shape
     pixel: int
@@ -73,7 +84,7 @@ class PaddedLayout:
 
     @property
     def row(self) -> int:
-        """Floats from one row to the next."""
+        """Elements from one row to the next."""
         return (self.border.left + self.shape[3] + self.border.right) * self.pixel
 
     @property
@@ -96,37 +107,58 @@ class Table:
     values: tuple[int, ...]
 
 
-Argument = int | float | TensorView | Table | Activation | Epilogue | None
+Number = int | float | tuple[int, ...]
+Argument = Number | TensorView | Table | tuple[Table, ...] | Activation | Epilogue | None
 
 
 @dataclass(frozen=True)
 class KernelCall:
     """One call of a kernel, for the node `name` of the module `path`.
 
-    The last `outputs` of its places are what it writes, but for scratch of its own. `splits` are
-    the ways to do it in parts; a step without any is done in one. `layer` is what it computes where
+    `arguments` are those that the table of kernels has, by name and in its order. `splits` are the
+    ways to do it in parts; a step without any is done in one. `layer` is what it computes where
     there were several ways.
     """
 
     kernel: str
-    arguments: tuple[Argument, ...]
+    arguments: Arguments = field(hash=False)
     name: str
     path: str
     comment: str = ""
     layer: ConvWorkload | None = None
-    outputs: int = 1
     splits: "tuple[Split, ...]" = field(default=(), compare=False, repr=False)
     origin: "Origin | None" = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Hold the arguments to the table."""
+        object.__setattr__(self, "arguments", self.row.bind(self.arguments))
+
+    @property
+    def row(self) -> Kernel:
+        """What the table has for the kernel."""
+        return KERNELS[self.kernel]
 
     @property
     def places(self) -> tuple[TensorView, ...]:
         """What the call reads and writes."""
-        return tuple(a for a in self.arguments if isinstance(a, TensorView))
+        return tuple(a for a in self.arguments.values() if isinstance(a, TensorView))
 
     @property
     def written(self) -> tuple[TensorView, ...]:
-        """What the call writes."""
-        return self.places[-self.outputs :]
+        """What the call writes, its scratch not included."""
+        places = (self.arguments[name] for name in self.row.written)
+        return tuple(place for place in places if isinstance(place, TensorView))
+
+    @property
+    def read(self) -> tuple[TensorView, ...]:
+        """The other places of the call, its scratch among them."""
+        written = self.row.written
+        pairs = self.arguments.items()
+        return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in written)
+
+    def with_arguments(self, **arguments: Argument) -> "KernelCall":
+        """Return the call with other arguments in place of those of these names."""
+        return replace(self, arguments=self.row.bind({**self.arguments, **arguments}))
 
     def split(self, axis: "Axis") -> "Split | None":
         """Return the way to do the step in parts along an axis, None where there is none."""
@@ -218,6 +250,15 @@ class Split:
     grain: int = 1
     reads: tuple[RowAccess, ...] = ()
     writes: RowAccess | None = None
+
+
+def pixel_strides(**places: TensorView | None) -> dict[str, int]:
+    """Return what kernels take for each place: NAME_image, NAME_row, NAME_pixel, 0 for None."""
+    return {
+        f"{name.rstrip('_')}_{axis}": getattr(place, axis) if place else 0
+        for name, place in places.items()
+        for axis in ("image", "row", "pixel")
+    }
 
 
 def row_major(shape: Shape) -> Shape:

@@ -5,8 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
-from depthwise.compiler.lowering.views import FLOAT
 from depthwise.compiler.schedule.arena import align
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.runtime.library import aligned_bytes
 
 
@@ -24,19 +24,19 @@ class WeightPool:
         if content not in self._stored:
             self._stored[content] = self.floats
             self._arrays.append(array.reshape(-1))
-            self.floats += align(array.nbytes) // FLOAT
+            self.floats += align(array.nbytes) // FLOAT32.bytes
         return self._stored[content]
 
     @cached_property
     def packed(self) -> np.ndarray:
         """All of them, once the last is added."""
-        weights = aligned_bytes(self.floats * FLOAT).view(np.float32)
+        weights = aligned_bytes(self.floats * FLOAT32.bytes).view(np.float32)
         at = 0
         self._arrays.reverse()
         while self._arrays:  # each is freed when it is there: all may be half of a gigabyte
             array = self._arrays.pop()
             weights[at : at + array.size] = array
-            end = at + align(array.nbytes) // FLOAT
+            end = at + align(array.nbytes) // FLOAT32.bytes
             weights[at + array.size : end] = 0
             at = end
         return weights

@@ -7,7 +7,7 @@ from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
 from depthwise.compiler.lowering.packing import pack_bias
-from depthwise.compiler.lowering.views import KernelCall, Split
+from depthwise.compiler.lowering.views import KernelCall, Split, pixel_strides
 from depthwise.compiler.lowering.winograd_weights import pack_winograd, scratch_floats
 
 
@@ -21,19 +21,22 @@ def lower_winograd(
     channels, *taps = work.weight.shape[1:]
     w = b.weights(pack_winograd(work.weight, points, lanes, chosen.vectors))
     bias = b.weights(pack_bias(work.bias, 1, lanes))
-    scratch = b.scratch(scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch))
+    floats = scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch)
+    scratch = b.temporary((floats,))
 
     def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from output channel `first` on."""
         images, outs, rows, width = part.y.shape
         corner = replace(part.x, offset=part.x.offset + walk.taps[0])
         return b.step(
-            "f32_winograd", images, rows, width, channels, outs, *points, *taps, chosen.pixels,
-            chosen.vectors, chosen.batch, corner.image, corner.row, corner.pixel, part.y.image,
-            part.y.row, part.y.pixel, *part.sum_strides, part.epilogue, corner,
-            replace(w, offset=w.offset + first * channels * prod(points)),
-            replace(bias, offset=bias.offset + first), part.residual, scratch, part.y,
-            comment=str(chosen), layer=layer,
+            "f32_winograd", str(chosen), layer, images=images, rows=rows, width=width,
+            channels=channels, outs=outs, points_y=points[0], points_x=points[1], taps_y=taps[0],
+            taps_x=taps[1], tile_pixels=chosen.pixels, tile_vectors=chosen.vectors,
+            batch=chosen.batch, **pixel_strides(in_=corner, out=part.y, sum=part.residual),
+            epilogue=part.epilogue, in_=corner,
+            w=replace(w, offset=w.offset + first * channels * prod(points)),
+            bias=replace(bias, offset=bias.offset + first), sum=part.residual,
+            scratch=scratch, out=part.y,
         )  # fmt: skip
 
     _, outs, rows, _ = work.y.shape

@@ -47,4 +47,5 @@ def _permute(edit: GraphRewriter, linear: Node, planes: tuple[int, int, int]) ->
     weight = edit.data(old)
     assert weight is not None
     moved = weight.reshape(-1, *planes).transpose(0, 2, 3, 1).reshape(weight.shape)
-    edit.replace(linear, linear.op, source, edit.add_constant(old, moved), *rest)
+    new = edit.add_constant(old, moved, edit.type(old).dtype)
+    edit.replace(linear, linear.op, source, new, *rest)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from depthwise.compiler.lowering.views import FLOAT, Buffer
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.schedule.threads import Parts
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -43,7 +43,7 @@ def find_lives(regions: Sequence[Parts], buffers: Sequence[Buffer]) -> dict[int,
             buffer = buffers[place.buffer]
             if buffer.space == "arena":
                 first = lives[place.buffer].first if place.buffer in lives else position
-                lives[place.buffer] = Live(buffer.floats * FLOAT, first, position)
+                lives[place.buffer] = Live(buffer.bytes, first, position)
     return lives
 
 

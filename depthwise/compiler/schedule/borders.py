@@ -80,7 +80,9 @@ def _fill_borders(region: Parts, buffers: Sequence[Buffer], filled: set[int]) ->
             frame = buffers[buffer].frame
             if frame and frame.border != NO_BORDER:
                 n, _, height, width = frame.shape
-                numbers = (n, height, width, frame.pixel, *frame.border)
-                start = replace(frame.place(buffer), offset=0)
-                fills.append(KernelCall("f32_fill_border", (*numbers, start), step.name, step.path))
+                arguments = {
+                    "images": n, "rows": height, "width": width, "channels": frame.pixel,
+                    **frame.border._asdict(), "y": replace(frame.place(buffer), offset=0),
+                }  # fmt: skip
+                fills.append(KernelCall("f32_fill_border", arguments, step.name, step.path))
     return fills

@@ -7,14 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.lowering.views import (
-    FLOAT,
-    Buffer,
-    KernelCall,
-    Split,
-    TensorView,
-    find_row_span,
-)
+from depthwise.compiler.lowering.views import Buffer, KernelCall, Split, find_row_span
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.streaming import Band, Chain, moves_apart
 
@@ -99,7 +92,7 @@ class Steps:
             for buffer, known in touched.items():
                 frame = self.buffers[buffer].frame
                 by_rows = known and frame is not None and frame.shape[0] == 1
-                if step.outputs > 1 and buffer == step.places[-1].buffer:
+                if len(step.written) > 1 and buffer == step.written[-1].buffer:
                     by_rows = False  # all rows must be done, each once, for their totals
                 first, before = position, True
                 if buffer in uses:
@@ -135,7 +128,7 @@ class Steps:
 
     def bytes(self, buffer: int) -> int:
         """Return the size of a buffer."""
-        return FLOAT * self.buffers[buffer].floats
+        return self.buffers[buffer].bytes
 
     def alive(self, first: int, last: int) -> set[int]:
         """Return the buffers that hold a value during some of the steps."""
@@ -185,7 +178,7 @@ def fastest(whole: Steps, windows: int | None = None) -> list[Group]:
             if chain is None:
                 continue
             saved = sum(2 * whole.bytes(b) for b in chain.inner if whole.bytes(b) > COLD)
-            if not saved or _weight_bytes(chain.steps) > WEIGHTS:
+            if not saved or _weight_bytes(chain) > WEIGHTS:
                 continue
             height, bands = _highest(chain, WINDOWS if windows is None else windows)
             if bands:
@@ -260,16 +253,17 @@ def _alike(chain: Chain, count: int) -> tuple[int, list[Band]]:
 def _moved_bytes(chain: Chain, bands: Sequence[Band]) -> int:
     """Return the bytes of the rows that windows keep from band to band."""
     return sum(
-        FLOAT * chain.row(b) * max(0, before.windows[b].written - after.windows[b].base + 1)
+        chain.row_bytes(b) * max(0, before.windows[b].written - after.windows[b].base + 1)
         for before, after in pairwise(bands)
         for b in after.windows
     )
 
 
-def _weight_bytes(steps: Sequence[KernelCall]) -> int:
+def _weight_bytes(chain: Chain) -> int:
+    size = chain.buffers[0].element.bytes
     return sum(
-        FLOAT * prod(a.shape)
-        for step in steps
-        for a in step.arguments
-        if isinstance(a, TensorView) and a.buffer == 0
+        size * prod(place.shape)
+        for step in chain.steps
+        for place in step.places
+        if place.buffer == 0
     )

@@ -1,6 +1,6 @@
 """Regions: the calls of a plan, streamed where that was chosen, and divided among threads."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -17,8 +17,8 @@ def make_regions(
     Windows of streamed groups are appended to `buffers`, which start with those of `whole`.
     """
 
-    def add_window(floats: int) -> int:
-        buffers.append(Buffer("arena", floats))
+    def add_window(elements: int) -> int:
+        buffers.append(Buffer("arena", elements))
         return len(buffers) - 1
 
     divider = Divider(buffers, threads, lanes)
@@ -34,25 +34,19 @@ def make_regions(
     return divide(items, threads)
 
 
-def separate_scratch(
-    regions: Sequence[Parts], scratch: Collection[int], buffers: list[Buffer]
-) -> list[Parts]:
+def separate_scratch(regions: Sequence[Parts], buffers: list[Buffer]) -> list[Parts]:
     """Return the regions with scratch memory of its own for each part of a call.
 
-    Parts of one call share its buffers in `scratch` until here; theirs are appended to `buffers`.
+    Parts of one call share its buffers until here; theirs are appended to `buffers`.
     """
 
     def own(view: TensorView) -> TensorView:
-        buffers.append(replace(buffers[view.buffer], floats=prod(view.shape)))
+        buffers.append(replace(buffers[view.buffer], elements=prod(view.shape)))
         return replace(view, buffer=len(buffers) - 1)
 
     def with_own(step: KernelCall) -> KernelCall:
-        if step.origin is None or not any(place.buffer in scratch for place in step.places):
+        if step.origin is None or not step.row.scratch:
             return step
-        arguments = tuple(
-            own(a) if isinstance(a, TensorView) and a.buffer in scratch else a
-            for a in step.arguments
-        )
-        return replace(step, arguments=arguments)
+        return step.with_arguments(**{n: own(step.arguments[n]) for n in step.row.scratch})
 
     return [tuple(tuple(map(with_own, part)) for part in region) for region in regions]

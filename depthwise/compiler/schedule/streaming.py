@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from depthwise.compiler.lowering.axes import copy_numbers
+from depthwise.compiler.lowering.axes import copy_loops
 from depthwise.compiler.lowering.views import (
-    FLOAT,
     Buffer,
     KernelCall,
     RowAccess,
@@ -172,10 +171,14 @@ class Chain:
     def window_bytes(self, bands: Sequence[Band]) -> int:
         """Return the bytes of all windows."""
         rows = self.capacities(bands)
-        return sum(FLOAT * count * self.row(buffer) for buffer, count in rows.items())
+        return sum(count * self.row_bytes(buffer) for buffer, count in rows.items())
+
+    def row_bytes(self, buffer: int) -> int:
+        """Return the bytes of a row of a buffer's image."""
+        return self.row(buffer) * self.buffers[buffer].element.bytes
 
     def row(self, buffer: int) -> int:
-        """Return the floats of a row of a buffer's image."""
+        """Return the elements of a row of a buffer's image."""
         frame = self.buffers[buffer].frame
         assert frame is not None
         return frame.row
@@ -203,7 +206,7 @@ def _shift(before: Band, after: Band, buffer: int) -> int:
 def stream(
     chain: Chain, bands: Sequence[Band], add_buffer: Callable[[int], int]
 ) -> list[KernelCall]:
-    """Return the steps of all bands; `add_buffer` gives memory of that many floats for a window."""
+    """Return the steps of all bands; `add_buffer` gives a window of that many elements."""
     capacities = chain.capacities(bands)
     windows = {b: add_buffer(rows * chain.row(b)) for b, rows in capacities.items()}
     steps = [
@@ -232,8 +235,11 @@ def _open_window(chain: Chain, buffer: int, window: int, base: int, rows: int) -
         return []
     first = chain.steps[0]
     place = TensorView(window, 0, (rows * frame.row,), (1,))
-    numbers = (1, rows - above, frame.shape[3], frame.pixel, above, 0, left, right)
-    return [KernelCall("f32_fill_border", (*numbers, place), first.name, first.path, "window")]
+    arguments = {
+        "images": 1, "rows": rows - above, "width": frame.shape[3], "channels": frame.pixel,
+        "top": above, "bottom": 0, "left": left, "right": right, "y": place,
+    }  # fmt: skip
+    return [KernelCall("f32_fill_border", arguments, first.name, first.path, "window")]
 
 
 def _advance(
@@ -251,16 +257,14 @@ def _advance(
     kept = before.windows[buffer].written - now.base + 1 if before else 0
     if shift and kept > 0:
         old, new = rows(shift, kept), rows(0, kept)
-        numbers = copy_numbers(old.shape, old.strides, new.strides)
-        steps.append(
-            KernelCall("f32_copy", (*numbers, old, new), first.name, first.path, "kept rows")
-        )
+        moved = {**copy_loops(old.shape, old.strides, new.strides), "x": old, "y": new}
+        steps.append(KernelCall("f32_copy", moved, first.name, first.path, "kept rows"))
     below = frame.border.top + frame.shape[2]
     if now.top >= below:
         start = max(below, now.base)
         place = rows(start - now.base, now.top - start + 1)
-        numbers = (1, 1, 1, place.shape[0], 0, 0, 0, 0.0)
-        steps.append(KernelCall("f32_fill", (*numbers, place), first.name, first.path, "border"))
+        once = {"n": (1, 1, 1), "count": place.shape[0], "y_stride": (0, 0, 0), "value": 0.0}
+        steps.append(KernelCall("f32_fill", {**once, "y": place}, first.name, first.path, "border"))
     return steps
 
 
@@ -273,5 +277,5 @@ def _seen(step: KernelCall, chain: Chain, windows: Mapping[int, int], band: Band
         skipped = band.windows[place.buffer].base * chain.row(place.buffer)
         return replace(place, buffer=windows[place.buffer], offset=place.offset - skipped)
 
-    arguments = tuple(moved(a) if isinstance(a, TensorView) else a for a in step.arguments)
-    return replace(step, arguments=arguments, splits=())
+    places = {n: moved(a) for n, a in step.arguments.items() if isinstance(a, TensorView)}
+    return replace(step.with_arguments(**places), splits=())

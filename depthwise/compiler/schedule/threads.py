@@ -10,7 +10,6 @@ from itertools import pairwise
 from math import prod
 
 from depthwise.compiler.lowering.views import (
-    FLOAT,
     Buffer,
     KernelCall,
     RowAccess,
@@ -22,19 +21,19 @@ from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
 
 Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time
 
-# Estimates in nanoseconds; they only have to rank the ways to divide a step. Two cores that share
-# no cache meet in 400 ns, and hand data over at about 8 bytes a nanosecond.
+# Estimates in nanoseconds; they only have to rank the ways to divide a step (that of a multiply-add
+# is in the table of kernels). Two cores that share no cache meet in 400 ns, and hand data over at
+# about 8 bytes a nanosecond.
 MEETING = 400.0
 FOREIGN = 1 / 8  # a byte that another core has written
 ELEMENT = 1 / 10  # an element read or written by a step without multiply-adds
-MAC, DEPTHWISE_MAC = 1 / 8, 1 / 4  # a multiply-add, for one lane
 
 BEAM = 8  # divisions of the steps so far that are kept
 
 
 @dataclass(frozen=True)
 class Box:
-    """Rows and channels of a buffer, the ends not included; `width` floats for one of each."""
+    """Rows and channels of a buffer, the ends not included; `width` bytes for one of each."""
 
     buffer: int
     rows: tuple[int, int]
@@ -42,7 +41,7 @@ class Box:
     width: int
 
     def overlap(self, other: "Box") -> int:
-        """Return the floats that are in both."""
+        """Return the bytes that are in both."""
         if self.buffer != other.buffer:
             return 0
         rows = min(self.rows[1], other.rows[1]) - max(self.rows[0], other.rows[0])
@@ -108,7 +107,7 @@ class Division:
 
     def _foreign(self, share: Share, thread: int) -> float:
         """Return the bytes that a share reads and another thread was the last to write."""
-        return FLOAT * sum(
+        return sum(
             box.overlap(written)
             for box in share.reads
             for written, owner in self.owners.get(box.buffer, ())
@@ -172,7 +171,7 @@ class Divider:
         boxes = self._part_boxes(step, split, part, (start, stop))
         touched, written = (
             tuple(box for group in groups for box in group)
-            for groups in (boxes, boxes[-step.outputs :])
+            for groups in (boxes, boxes[-len(step.written) :])
         )
         return Share((part,), touched, written, time * (stop - start) / split.length)
 
@@ -180,7 +179,8 @@ class Divider:
         """Return the shares of a chain that is streamed in `parts`, each of some rows."""
         rows = chain.splits[-1]
         *before, last = chain.steps
-        touched = tuple(box for step in chain.steps for box in self._boxes(step.places[:-1]))
+        places = (p for step in chain.steps for p in (*step.read, *step.written[:-1]))
+        touched = self._boxes(tuple(places))
         on_the_way = tuple(box for step in before for box in self._boxes(step.written))
         on_the_way += self._boxes(last.written[:-1])
         time = sum(map(self._time, chain.steps))
@@ -194,10 +194,9 @@ class Divider:
 
     def _time(self, step: KernelCall) -> float:
         """Return about how many nanoseconds a step takes."""
-        written = step.places[-1]
-        weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
-        if step.kernel in ("f32_conv", "f32_depthwise", "f32_deform_conv", "f32_winograd"):
-            each = DEPTHWISE_MAC if step.kernel == "f32_depthwise" else MAC
+        if each := step.row.multiply_add:
+            written = step.written[-1]
+            weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
             return weights * prod(written.shape) / written.shape[1] * each / self.lanes
         return ELEMENT * sum(prod(place.shape) for place in step.places)
 
@@ -235,10 +234,11 @@ class Divider:
         buffer = self.buffers[place.buffer]
         if buffer.space != "arena":
             return ()
+        size = buffer.element.bytes
         if buffer.frame is None:
             steps = zip(place.shape, place.strides, strict=True)
             end = place.offset + 1 + sum((n - 1) * stride for n, stride in steps)
-            return (Box(place.buffer, (0, 1), (place.offset, end), 1),)
+            return (Box(place.buffer, (0, 1), (place.offset, end), size),)
         frame, channels = buffer.frame, (0, buffer.frame.pixel)
         if len(place.shape) == 4 and (place.strides[1] == 1 or place.shape[1] == 1):
             channel = place.offset % frame.row % frame.pixel
@@ -246,7 +246,7 @@ class Divider:
             if of_pixels and channel + place.shape[1] <= frame.pixel:
                 channels = (channel, channel + place.shape[1])
         rows = (0, frame.rows * frame.shape[0])
-        return (Box(place.buffer, rows, channels, frame.shape[3]),)
+        return (Box(place.buffer, rows, channels, size * frame.shape[3]),)
 
 
 def cut(split: Split, threads: int) -> list[tuple[int, int]]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from math import prod
 
-from depthwise.compiler.lowering.views import FLOAT
 from depthwise.compiler.plan import Plan
 from depthwise.errors import Unsupported
 from depthwise.graph import Shape
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.memory import available_bytes
 
 GIGABYTE = 1e9
@@ -15,13 +15,13 @@ MOST_ELEMENTS = 2**31 - 1  # that kernels count: they do so with int
 
 def check_inputs(shapes: Sequence[Shape]) -> None:
     """Raise ValueError where inputs of these shapes, all sizes positive, do not fit in memory."""
-    needed = FLOAT * sum(prod(shape) for shape in shapes)
+    needed = FLOAT32.bytes * sum(prod(shape) for shape in shapes)
     _check(needed, "inputs of " + ", ".join(str(tuple(shape)) for shape in shapes) + " take")
 
 
 def check_run(shapes: Sequence[Shape], peak: int, title: str) -> None:
     """Raise ValueError where a reference, with inputs and `peak` bytes of values, does not fit."""
-    needed = FLOAT * sum(prod(shape) for shape in shapes) + peak
+    needed = FLOAT32.bytes * sum(prod(shape) for shape in shapes) + peak
     _check(needed, f"running this network, to verify its library against {title}, takes")
 
 
@@ -30,13 +30,13 @@ def check_arena(plan: Plan) -> None:
 
     ValueError where the library, to be verified on this machine, does not fit in memory.
     """
-    largest = max((buffer.floats for buffer in plan.buffers), default=0)
+    largest = max((buffer.elements for buffer in plan.buffers), default=0)
     if largest > MOST_ELEMENTS:
         raise Unsupported(
             f"a value or the weights of this network have {largest:,} elements, and kernels count "
             f"up to {MOST_ELEMENTS:,}: take smaller inputs, or fewer at once"
         )
-    outer = sum(b.floats * FLOAT for b in plan.buffers if b.space in ("input", "output"))
+    outer = sum(b.bytes for b in plan.buffers if b.space in ("input", "output"))
     _check(plan.arena.bytes + outer, "the library's arena, inputs and outputs take")
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.fused_ops import FlattenChannelsLast
-from depthwise.compiler.lowering.views import FLOAT, KernelCall, TensorView, reshaped
+from depthwise.compiler.lowering.views import KernelCall, TensorView, reshaped
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Shape
+from depthwise.graph.dtypes import DType
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import thread_flags
 
@@ -77,28 +78,30 @@ class Trace:
         """Run the plan on inputs and call `look` with each piece as soon as it is written."""
         plan, failures = self._plan, list[BaseException]()
         arena, weights = aligned_bytes(self._code.arena_bytes), align_copy(plan.weights)
-        sizes = [buffer.floats for buffer in plan.buffers if buffer.space == "output"]
+        given = [buffer for buffer in plan.buffers if buffer.space == "output"]
 
         @ctypes.CFUNCTYPE(None, ctypes.c_int)
         def listen(steps: int) -> None:
             try:
                 for piece, place in self._pieces.get(steps - 1, ()) if not failures else ():
-                    look(piece, read_place(arena, plan.arena.offsets[place.buffer], place))
+                    buffer, start = plan.buffers[place.buffer], plan.arena.offsets[place.buffer]
+                    look(piece, read_place(arena[start:], place, buffer.element))
             except BaseException as failure:  # C cannot pass it on, an interrupt neither
                 failures.append(failure)
 
         self._code.opened.net_listen(listen)
-        outputs = [np.empty(size, np.float32) for size in sizes]
+        outputs = [np.empty(buffer.elements, buffer.element.storage) for buffer in given]
         self._code.run(weights, [np.ascontiguousarray(x) for x in inputs], outputs, arena)
         if failures:
             raise failures[0]
 
 
-def read_place(arena: np.ndarray, start: int, place: TensorView) -> np.ndarray:
-    """Return the value that lies in a buffer at `start` bytes of the arena; a view."""
-    floats = arena[start:].view(np.float32)[place.offset :]
-    strides = tuple(FLOAT * stride for stride in place.strides)
-    return np.lib.stride_tricks.as_strided(floats, place.shape, strides, writeable=False)
+def read_place(memory: np.ndarray, place: TensorView, element: DType) -> np.ndarray:
+    """Return the numbers that lie in a buffer, whose bytes `memory` begins with."""
+    stored = memory.view(element.storage)[place.offset :]
+    strides = tuple(element.bytes * stride for stride in place.strides)
+    seen = np.lib.stride_tricks.as_strided(stored, place.shape, strides, writeable=False)
+    return element.decode(seen)
 
 
 def find_pieces(plan: Plan) -> dict[int, list[tuple[Piece, TensorView]]]:

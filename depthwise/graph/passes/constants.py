@@ -1,7 +1,7 @@
 """What depends on constants alone."""
 
 from depthwise.graph import Graph
-from depthwise.graph.interpret import evaluate
+from depthwise.graph.interpret import compute
 from depthwise.graph.rewrite import GraphRewriter
 
 
@@ -17,5 +17,5 @@ def fold_constants(graph: Graph) -> Graph:
         data = [edit.data(name) for name in node.inputs]
         known = [array for array in data if array is not None]
         if known and len(known) == len(data) and not edit.is_output(node.name):
-            edit.replace_with_constant(node, evaluate(node.op, *known))
+            edit.replace_with_constant(node, compute(node.op, node.type, *known))
     return edit.result()

@@ -111,7 +111,7 @@ def _stored(
     full = np.broadcast_to(bias, conv.type.shape[1:2])
     return (
         source,
-        edit.add_constant(old_weight, weight.astype(type.dtype).reshape(type.shape)),
-        edit.add_constant(old_bias, full.astype(type.dtype)),
+        edit.add_constant(old_weight, weight.reshape(type.shape), type.dtype),
+        edit.add_constant(old_bias, full, type.dtype),
         *rest,
     )

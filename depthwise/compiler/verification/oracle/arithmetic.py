@@ -6,7 +6,8 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.verification.oracle import pytorch
-from depthwise.compiler.verification.oracle.memory import Arguments, Array
+from depthwise.compiler.verification.oracle.meanings import Arguments, means
+from depthwise.compiler.verification.oracle.memory import Array
 from depthwise.graph.ops import Activation
 
 
@@ -76,67 +77,77 @@ def finish(epilogue: Epilogue, x: Array, residual: Array | None) -> Array:
 BINARY = (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
 
 
+@means("f32_unary")
 def unary(a: Arguments) -> None:
-    """f32_unary: y = f(x)."""
-    shape = (*a.numbers("n", 3), a.count)
-    x = a.x.read(shape, (*a.numbers("x", 3), 1), in_place=True)
-    a.y.write(shape, (*a.numbers("y", 3), 1))[...] = act(a.f, x)
+    """Write y = f(x)."""
+    shape = (*a.n, a.count)
+    x = a.x.read(shape, (*a.x_stride, 1), in_place=True)
+    a.y.write(shape, (*a.y_stride, 1))[...] = act(a.activation, x)
 
 
+@means("f32_binary")
 def binary(a: Arguments) -> None:
-    """f32_binary: y = epilogue(function(a, b), sum), over six axes."""
-    shape = a.numbers("n", 6)
-    left, right = (a.pointer(p).read(shape, a.numbers(p, 6), in_place=True) for p in "ab")
-    residual = a.sum.read(shape, a.numbers("sum", 6), in_place=True) if a.e.add else None
+    """Write y = epilogue(function(left, right), sum), over six axes."""
+    shape = a.n
+    left, right = (
+        p.read(shape, strides, in_place=True)
+        for p, strides in ((a.left, a.left_stride), (a.right, a.right_stride))
+    )
+    residual = a.sum.read(shape, a.sum_stride, in_place=True) if a.epilogue.add else None
     known = a.function < len(BINARY)
     result = BINARY[a.function](left, right) if known else np.where(left > 0, left, left * right)
-    result = finish(a.e, result, residual)
-    a.y.write(shape, a.numbers("y", 6))[...] = result
+    result = finish(a.epilogue, result, residual)
+    a.y.write(shape, a.y_stride)[...] = result
 
 
+@means("f32_batch_norm")
 def batch_norm(a: Arguments) -> None:
-    """f32_batch_norm: y = f(x * scale + shift)."""
-    shape, along = a.numbers("n", 4), a.numbers("p", 4)
-    x = a.x.read(shape, a.numbers("x", 4), in_place=True)
-    result = act(a.f, x * a.scale.read(shape, along) + a.shift.read(shape, along))
-    a.y.write(shape, a.numbers("y", 4))[...] = result
+    """Write y = f(x * scale + shift)."""
+    shape, along = a.n, a.p_stride
+    x = a.x.read(shape, a.x_stride, in_place=True)
+    result = act(a.activation, x * a.scale.read(shape, along) + a.shift.read(shape, along))
+    a.y.write(shape, a.y_stride)[...] = result
 
 
+@means("f32_normalize")
 def normalize(a: Arguments) -> None:
-    """f32_normalize: zero mean and unit variance over the axes m, for each place along n."""
-    shape = (*a.numbers("n", 3), *a.numbers("m", 4))
+    """Zero mean and unit variance over the axes m, for each place along n."""
+    shape = (*a.n, *a.m)
     inside = (3, 4, 5, 6)
-    along = (*a.numbers("p", 3), *a.numbers("q", 4))
-    x = a.x.read(shape, (*a.numbers("x", 3), *a.numbers("r", 4)))
+    along = (*a.p_stride, *a.p_inner)
+    x = a.x.read(shape, (*a.x_stride, *a.x_inner))
     moved = x - x.mean(inside, keepdims=True)
     variance = np.square(moved).mean(inside, keepdims=True)
     scaled = moved / np.sqrt(variance + np.float32(a.eps))
     result = scaled * a.weight.read(shape, along) + a.bias.read(shape, along)
-    a.y.write(shape, (*a.numbers("y", 3), *a.numbers("s", 4)))[...] = act(a.f, result)
+    a.y.write(shape, (*a.y_stride, *a.y_inner))[...] = act(a.activation, result)
 
 
 REDUCE = (np.mean, np.sum, np.max, np.min)
 
 
+@means("f32_reduce")
 def reduce(a: Arguments) -> None:
-    """f32_reduce: a function of all elements along the axes m."""
-    kept, inside = a.numbers("n", 3), a.numbers("m", 4)
-    x = a.x.read((*kept, *inside), (*a.numbers("x", 3), *a.numbers("r", 4)))
-    a.y.write(kept, a.numbers("y", 3))[...] = REDUCE[a.function](x, axis=(3, 4, 5, 6))
+    """A function of all elements along the axes m."""
+    kept, inside = a.n, a.m
+    x = a.x.read((*kept, *inside), (*a.x_stride, *a.x_inner))
+    a.y.write(kept, a.y_stride)[...] = REDUCE[a.function](x, axis=(3, 4, 5, 6))
 
 
+@means("f32_softmax")
 def softmax(a: Arguments) -> None:
-    """f32_softmax: e^x over the sum of all e^x along an axis."""
-    shape = (*a.numbers("n", 3), a.count)
-    x = a.x.read(shape, (*a.numbers("x", 3), a.x_step), in_place=True)
+    """E to the x over the sum of all e^x along an axis."""
+    shape = (*a.n, a.count)
+    x = a.x.read(shape, (*a.x_stride, a.x_step), in_place=True)
     powers = np.exp(x - x.max(-1, keepdims=True))
     result = powers / powers.sum(-1, keepdims=True)
-    a.y.write(shape, (*a.numbers("y", 3), a.y_step))[...] = result
+    a.y.write(shape, (*a.y_stride, a.y_step))[...] = result
 
 
+@means("f32_matmul")
 def matmul(a: Arguments) -> None:
-    """f32_matmul: products of matrices."""
-    batch = a.numbers("n", 3)
-    left = a.a.read((*batch, a.rows, a.inner), (*a.numbers("a", 3), a.a_row, a.a_inner))
-    right = a.b.read((*batch, a.inner, a.columns), (*a.numbers("b", 3), a.b_inner, 1))
-    a.y.write((*batch, a.rows, a.columns), (*a.numbers("y", 3), a.y_row, 1))[...] = left @ right
+    """Products of matrices."""
+    batch = a.n
+    left = a.left.read((*batch, a.rows, a.inner), (*a.left_stride, a.left_row, a.left_inner))
+    right = a.right.read((*batch, a.inner, a.columns), (*a.right_stride, a.right_inner, 1))
+    a.y.write((*batch, a.rows, a.columns), (*a.y_stride, a.y_row, 1))[...] = left @ right

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from depthwise.compiler.verification.oracle.arithmetic import finish
-from depthwise.compiler.verification.oracle.memory import Arguments, Array
+from depthwise.compiler.verification.oracle.meanings import Arguments, means
+from depthwise.compiler.verification.oracle.memory import Array
 
 TOGETHER = 2**21  # elements that are gathered before they are multiplied
 
@@ -70,26 +71,30 @@ def _weights(a: Arguments) -> tuple[Array, Array]:
     return w, bias[:, at]
 
 
+@means("f32_conv")
 def conv(a: Arguments) -> None:
-    """f32_conv: a list of taps over pixels."""
+    """A list of taps over pixels."""
     w, bias = _weights(a)
     shape = (a.images, a.rows, a.width)
     inputs = [
         a.in_.read((*shape, a.groups * a.channels), a.strides("in"), at) for at in a.offsets.values
     ]
     outputs = (*shape, a.groups * a.outs)
-    residual = a.sum.read(outputs, a.strides("sum"), in_place=True) if a.e.add else None
+    residual = a.sum.read(outputs, a.strides("sum"), in_place=True) if a.epilogue.add else None
     out = a.out.write(outputs, a.strides("out"))
     for image, rows in _bands(a.images, a.rows, a.width * a.groups * a.channels * a.taps):
         taken = np.stack([x[image, rows] for x in inputs], 2)  # rows, width, taps, channels of all
         columns = taken.reshape(-1, a.taps, a.groups, a.channels).transpose(2, 0, 1, 3)
         y = columns.reshape(a.groups, -1, a.taps * a.channels) @ w + bias[:, None]
         y = y.transpose(1, 0, 2).reshape(-1, a.width, a.groups * a.outs)
-        out[image, rows] = finish(a.e, y, None if residual is None else residual[image, rows])
+        out[image, rows] = finish(
+            a.epilogue, y, None if residual is None else residual[image, rows]
+        )
 
 
+@means("f32_depthwise")
 def depthwise(a: Arguments) -> None:
-    """f32_depthwise: one output channel for each input channel, and the totals of rows."""
+    """One output channel for each input channel, and the totals of rows."""
     w = a.w.read((a.R * a.S, a.channels), (a.w_tap, 1))
     bias = a.bias.read((a.channels,), (1,))
     shape = (a.images, a.rows, a.width, a.channels)
@@ -100,7 +105,7 @@ def depthwise(a: Arguments) -> None:
         for r in range(a.R)
         for s in range(a.S)
     ]
-    residual = a.sum.read(shape, a.strides("sum"), in_place=True) if a.e.add else None
+    residual = a.sum.read(shape, a.strides("sum"), in_place=True) if a.epilogue.add else None
     totals = None
     if a.total_row:
         totals = a.total.write((a.images, a.rows, a.channels), (a.total_image, a.total_row, 1))
@@ -109,7 +114,7 @@ def depthwise(a: Arguments) -> None:
         y = np.broadcast_to(bias, out[n, rows].shape).copy()
         for x, tap in zip(inputs, w, strict=True):
             y += x[n, rows] * tap
-        y = finish(a.e, y, None if residual is None else residual[n, rows])
+        y = finish(a.epilogue, y, None if residual is None else residual[n, rows])
         out[n, rows] = y
         if totals is not None:
             totals[n, rows] = y.sum(1)
@@ -135,8 +140,9 @@ def transforms(points: int, outs: int) -> tuple[Array, Array]:
     return rows, np.array(powers, np.float32)
 
 
+@means("f32_winograd")
 def winograd(a: Arguments) -> None:
-    """f32_winograd: tiles of outputs from products at points."""
+    """Tiles of outputs from products at points."""
     (down, up), (across, back) = (
         transforms(points, points - taps + 1)
         for points, taps in ((a.points_y, a.taps_y), (a.points_x, a.taps_x))
@@ -147,7 +153,7 @@ def winograd(a: Arguments) -> None:
     bias = a.bias.read((a.outs,), (1,))
     w = a.w.keep(lambda: _winograd_weights(a), a.outs, a.channels, a.points_y, a.points_x)
     outputs = (a.images, a.rows, a.width, a.outs)
-    residual = a.sum.read(outputs, a.strides("sum"), in_place=True) if a.e.add else None
+    residual = a.sum.read(outputs, a.strides("sum"), in_place=True) if a.epilogue.add else None
     a.scratch.write((_scratch_floats(a),), (1,))
     out = a.out.write(outputs, a.strides("out"))
     tiles_x = -(-a.width // mx)
@@ -160,7 +166,7 @@ def winograd(a: Arguments) -> None:
         y = np.tensordot(np.kron(up, back), m, 1).reshape(my, mx, -1, tiles_x, a.outs)
         y = y.transpose(2, 0, 3, 1, 4).reshape(-1, tiles_x * mx, a.outs)
         y = y[: rows.stop - rows.start, : a.width] + bias
-        out[n, rows] = finish(a.e, y, None if residual is None else residual[n, rows])
+        out[n, rows] = finish(a.epilogue, y, None if residual is None else residual[n, rows])
 
 
 def _tiles(
@@ -205,8 +211,9 @@ def _scratch_floats(a: Arguments) -> int:
 # ----------------------------------------------------------------------------------- deformable
 
 
+@means("f32_deform_conv")
 def deform_conv(a: Arguments) -> None:
-    """f32_deform_conv: a convolution whose taps are moved; nothing outside of the plane is read."""
+    """A convolution whose taps are moved; nothing outside of the plane is read."""
     taps, all_channels = a.kernel_y * a.kernel_x, a.groups * a.channels
     vectors = -(-a.outs // a.lanes)
     floats = a.groups * vectors * a.lanes * taps * a.channels
@@ -219,7 +226,7 @@ def deform_conv(a: Arguments) -> None:
     offsets = a.offsets.read((*shape, 2 * parts * taps), a.strides("offset"))
     masks = a.mask and a.mask.read((*shape, parts * taps), a.strides("mask"))
     outputs = (*shape, a.groups * a.outs)
-    residual = a.sum.read(outputs, a.strides("sum"), in_place=True) if a.e.add else None
+    residual = a.sum.read(outputs, a.strides("sum"), in_place=True) if a.epilogue.add else None
     a.columns.write((a.strip_rows * a.strip_width * a.column,), (1,))
     out = a.out.write(outputs, a.strides("out"))
     r, s = np.divmod(np.arange(taps), a.kernel_x)
@@ -236,7 +243,7 @@ def deform_conv(a: Arguments) -> None:
         columns = columns.transpose(2, 0, 1, 3).reshape(a.groups, -1, taps * a.channels)
         found = (columns @ w + bias[:, None]).transpose(1, 0, 2)
         found = found.reshape(-1, a.width, a.groups * a.outs)
-        out[n, rows] = finish(a.e, found, None if residual is None else residual[n, rows])
+        out[n, rows] = finish(a.epilogue, found, None if residual is None else residual[n, rows])
 
 
 def between_pixels(x: Array, rows: Array, columns: Array) -> Array:

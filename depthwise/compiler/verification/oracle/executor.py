@@ -11,59 +11,33 @@ reads them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from depthwise.compiler.codegen.emit import parameter_names
 from depthwise.compiler.lowering.views import KernelCall, TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.verification.oracle import arithmetic, convolution, movement, planes
-from depthwise.compiler.verification.oracle.memory import Arguments, Array, Memory, Pointer, Region
+from depthwise.compiler.verification.oracle import arithmetic, convolution, movement, planes  # noqa: F401
+from depthwise.compiler.verification.oracle.meanings import MEANINGS, Arguments
+from depthwise.compiler.verification.oracle.memory import Array, Memory, Pointer, Region
 from depthwise.compiler.verification.oracle.values import Values, value_of
 from depthwise.errors import PlanFault
 
 TOLERANCE = 1e-4  # of a value's largest element
 SENSITIVE = 100  # times what the last digit of its inputs changes a value
 
-KERNELS: dict[str, Callable[[Arguments], None]] = {
-    "f32_conv": convolution.conv,
-    "f32_depthwise": convolution.depthwise,
-    "f32_winograd": convolution.winograd,
-    "f32_deform_conv": convolution.deform_conv,
-    "f32_unary": arithmetic.unary,
-    "f32_binary": arithmetic.binary,
-    "f32_batch_norm": arithmetic.batch_norm,
-    "f32_normalize": arithmetic.normalize,
-    "f32_reduce": arithmetic.reduce,
-    "f32_softmax": arithmetic.softmax,
-    "f32_matmul": arithmetic.matmul,
-    "f32_copy": movement.copy,
-    "f32_fill": movement.fill,
-    "f32_fill_border": movement.fill_border,
-    "f32_gather": movement.gather,
-    "f32_resize_bilinear": movement.resize_bilinear,
-    "u8_to_f32": movement.bytes_to_floats,
-    "f32_max_pool": planes.max_pool,
-    "f32_avg_pool": planes.avg_pool,
-    "f32_adaptive_pool": planes.adaptive_pool,
-    "f32_local_response_norm": planes.response_norm,
-    "f32_deform_roi_pool": planes.deform_roi_pool,
-}
-FILLS = ("f32_fill", "f32_fill_border")  # of what others write over, or of no value
-
 
 def call(step: KernelCall, memory: Memory, lanes: int) -> None:
     """Do what a step's kernel does."""
     values = {
         name: Pointer(memory, a.buffer, a.offset) if isinstance(a, TensorView) else a
-        for name, a in zip(parameter_names(step.kernel), step.arguments, strict=True)
+        for name, a in step.arguments.items()
     }
     memory.reads.clear()
     with np.errstate(all="ignore"):
-        KERNELS[step.kernel](Arguments(lanes, values))
+        MEANINGS[step.kernel](Arguments(lanes, values))
 
 
 @dataclass(frozen=True)
@@ -134,13 +108,13 @@ class Execution:
     def _do(self, turn: Turn) -> None:
         step = turn.step
         call(step, self.memory, self.plan.target.lanes)
-        place = step.places[-1]
+        place = step.written[-1]
         if place.buffer in self._outputs:
             value = self._outputs[place.buffer]
             self._hold_all(place, TensorView(place.buffer, 0, *_packed(self._shape(value))), value)
         elif step.name:
             home = self.plan.places[step.name]
-            if step.kernel not in FILLS and 0 not in place.shape:
+            if not step.row.fills and 0 not in place.shape:
                 if home.buffer == place.buffer:
                     self._hold_all(place, home, step.name)
                 elif self._is_window(place.buffer) and len(place.shape) == 4:
@@ -166,7 +140,7 @@ class Execution:
         if (place.offset, place.shape, place.strides) == (home.offset, home.shape, home.strides):
             expected = value
         else:
-            number = np.full(self.plan.buffers[home.buffer].floats, -1, np.int32)
+            number = np.full(self.plan.buffers[home.buffer].elements, -1, np.int32)
             Region(home.buffer, home.offset, home.shape, home.strides).set(
                 number, 0, np.arange(value.size, dtype=np.int32).reshape(value.shape)
             )

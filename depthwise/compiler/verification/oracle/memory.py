@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from depthwise.compiler.lowering.views import FLOAT, Buffer
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.schedule.arena import Arena
 from depthwise.errors import PlanFault
+from depthwise.graph.dtypes import FLOAT32
 
 Array = np.ndarray
 
@@ -160,17 +161,17 @@ class Memory:
         threads: int,
     ) -> "Memory":  # fmt: skip
         """Return memory in which nothing but weights and inputs is known."""
-        inside = Cells.of(arena.bytes // FLOAT, len(buffers), threads)
+        inside = Cells.of(arena.bytes // FLOAT32.bytes, len(buffers), threads)
         cells, bases, given = {}, {}, {}
         for number, buffer in enumerate(buffers):
             match buffer.space:
                 case "arena" if number in arena.offsets:
-                    cells[number], bases[number] = inside, arena.offsets[number] // FLOAT
-                    end = bases[number] + buffer.floats
+                    cells[number], bases[number] = inside, arena.offsets[number] // FLOAT32.bytes
+                    end = bases[number] + buffer.elements
                     if not 0 <= bases[number] <= end <= inside.values.size:
                         raise PlanFault(f"buffer {number} does not lie inside the arena")
                 case "output":
-                    cells[number] = Cells.of(buffer.floats, len(buffers), threads)
+                    cells[number] = Cells.of(buffer.elements, len(buffers), threads)
                     bases[number] = 0
                 case "weights":
                     given[number] = weights
@@ -181,14 +182,14 @@ class Memory:
     def forget(self, buffer: int) -> None:
         """Let a buffer's elements belong to no buffer: its life begins or ends."""
         cells, base = self.cells[buffer], self.bases[buffer]
-        part = slice(base, base + self.buffers[buffer].floats)
+        part = slice(base, base + self.buffers[buffer].elements)
         cells.values[part], cells.owner[part] = np.nan, NO_BUFFER
 
     def meet(self) -> None:
         """Let all threads wait for each other."""
         for buffer in self.touched:
             cells, base = self.cells[buffer], self.bases[buffer]
-            part = slice(base, base + self.buffers[buffer].floats)
+            part = slice(base, base + self.buffers[buffer].elements)
             for seen in (cells.readers, cells.writers):
                 if seen is not None:
                     seen[part] = 0
@@ -264,9 +265,9 @@ class Memory:
     def _check_inside(self, span: Region | Scattered, does: str) -> None:
         if 0 in span.shape:
             return
-        (low, high), floats = span.ends, self.buffers[span.buffer].floats
-        if low < 0 or high >= floats:
-            raise PlanFault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {floats}")
+        (low, high), count = span.ends, self.buffers[span.buffer].elements
+        if low < 0 or high >= count:
+            raise PlanFault(f"{does} elements {low} to {high} of buffer {span.buffer}, of {count}")
 
 
 def _not_written(buffer: int, owners: Array) -> str:
@@ -313,31 +314,3 @@ class Pointer:
     def keep(self, make: Callable[[], Array], *key: int) -> Array:
         """Return what `make` makes of the weights here, from earlier where it was the same."""
         return self.memory.keep((self.offset, *key), make)
-
-
-class Arguments:
-    """The arguments of a call by their names in C; one that is a word of Python ends with _."""
-
-    def __init__(self, lanes: int, values: Mapping[str, Any]):
-        self.lanes = lanes
-        self._values = values
-
-    def __getattr__(self, name: str) -> Any:
-        return self._values[name.rstrip("_")]
-
-    def pointer(self, name: str) -> Pointer:
-        """Return the place that a name points to; for names that are those of numbers, too."""
-        return self._values[name]
-
-    def table(self, name: str) -> tuple[int, ...]:
-        """Return the numbers of a table."""
-        return self._values[name].values
-
-    def numbers(self, prefix: str, count: int) -> tuple[int, ...]:
-        """Return the arguments that are named with a prefix and a number: n0, n1, n2."""
-        return tuple(self._values[f"{prefix}{i}"] for i in range(count))
-
-    def strides(self, prefix: str) -> tuple[int, int, int, int]:
-        """Return what lies between images, rows, pixels and channels of `prefix`."""
-        image, row, pixel = (self._values[f"{prefix}_{axis}"] for axis in ("image", "row", "pixel"))
-        return image, row, pixel, 1

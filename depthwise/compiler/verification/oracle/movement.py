@@ -2,29 +2,32 @@
 
 import numpy as np
 
-from depthwise.compiler.verification.oracle.memory import Arguments
+from depthwise.compiler.verification.oracle.meanings import Arguments, means
 
 
+@means("f32_copy")
 def copy(a: Arguments) -> None:
-    """f32_copy: y = x, over six axes.
+    """Write y = x, over six axes.
 
     Rows that stay in a window are copied whole, with channels that no later band reads.
     """
-    shape, strides, to = (a.numbers(name, 6) for name in "nxy")
-    if a.pointer("x").buffer == a.pointer("y").buffer:
+    shape, strides, to = a.n, a.x_stride, a.y_stride
+    if a.x.buffer == a.y.buffer:
         a.x.move(a.y, shape, strides, to)
     else:
         x = a.x.read(shape, strides)
         a.y.write(shape, to)[...] = x
 
 
+@means("f32_fill")
 def fill(a: Arguments) -> None:
-    """f32_fill: one number everywhere."""
-    a.y.write((*a.numbers("n", 3), a.count), (*a.numbers("y", 3), 1))[...] = a.value
+    """One number everywhere."""
+    a.y.write((*a.n, a.count), (*a.y_stride, 1))[...] = a.value
 
 
+@means("f32_fill_border")
 def fill_border(a: Arguments) -> None:
-    """f32_fill_border: zeros above, below, left and right of each image."""
+    """Zeros above, below, left and right of each image."""
     line = (a.left + a.width + a.right) * a.channels
     image = (a.top + a.rows + a.bottom) * line
     first, last = a.top * line, (a.top + a.rows) * line
@@ -36,28 +39,31 @@ def fill_border(a: Arguments) -> None:
         a.y.write(shape, (image, line, 1), first + at)[...] = 0
 
 
+@means("f32_gather")
 def gather(a: Arguments) -> None:
-    """f32_gather: each index of an axis is looked up in a table of offsets."""
-    tables = [np.asarray(a.table(f"t{i}")) for i in range(4)]
-    shape = (*a.numbers("n", 4), a.count)
+    """Each index of an axis is looked up in a table of offsets."""
+    tables = [np.asarray(table.values) for table in a.offsets]
+    shape = (*a.n, a.count)
     assert shape[:4] == tuple(map(len, tables))
     x = a.x.gather(np.add.outer(np.add.outer(np.add.outer(tables[0], tables[1]), tables[2]),
                                 tables[3]), a.count)  # fmt: skip
-    a.y.write(shape, (*a.numbers("y", 4), 1))[...] = x
+    a.y.write(shape, (*a.y_stride, 1))[...] = x
 
 
+@means("u8_to_f32")
 def bytes_to_floats(a: Arguments) -> None:
-    """u8_to_f32: bytes of any layout, channels last."""
+    """Bytes of any layout, channels last."""
     shape = (a.images, a.channels, a.rows, a.width)
     x = a.x.read(shape, (a.x_image, a.x_channel, a.x_row, a.x_pixel))
     a.y.write(shape, (a.y_image, 1, a.y_row, a.y_pixel))[...] = x
 
 
+@means("f32_resize_bilinear")
 def resize_bilinear(a: Arguments) -> None:
-    """f32_resize_bilinear: between rows and columns that tables name."""
+    """Between rows and columns that tables name."""
     low, high, left, right = (
-        np.asarray(a.table(name))
-        for name in ("low_rows", "high_rows", "low_columns", "high_columns")
+        np.asarray(table.values)
+        for table in (a.low_rows, a.high_rows, a.low_columns, a.high_columns)
     )
     down = a.down.read((a.out_height,), (1,)).reshape(1, -1, 1, 1)
     across = a.right.read((a.out_width,), (1,)).reshape(1, 1, -1, 1)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from depthwise.compiler.verification.oracle.memory import Arguments, Array
+from depthwise.compiler.verification.oracle.meanings import Arguments, means
+from depthwise.compiler.verification.oracle.memory import Array
 
 
 def _plane(a: Arguments) -> Array:
@@ -34,16 +35,18 @@ def _windows(a: Arguments, dilation: tuple[int, int]) -> list[tuple[tuple, tuple
     return found
 
 
+@means("f32_max_pool")
 def max_pool(a: Arguments) -> None:
-    """f32_max_pool: the largest under a window."""
+    """The largest under a window."""
     x, out = _plane(a), _result(a)
     out[...] = -np.inf
     for to, at in _windows(a, (a.dilation_y, a.dilation_x)):
         out[:, *to] = np.maximum(out[:, *to], x[:, *at])
 
 
+@means("f32_avg_pool")
 def avg_pool(a: Arguments) -> None:
-    """f32_avg_pool: the sum under a window over a number, or over how many pixels there are."""
+    """The sum under a window over a number, or over how many pixels there are."""
     x, out = _plane(a), _result(a)
     if (a.out_height, a.out_width) == (1, 1) and (a.top, a.left) == (0, 0) and a.divisor:
         window = x[:, : a.kernel_y, : a.kernel_x]
@@ -71,8 +74,9 @@ def _counts(
     return ((at >= low) & (at < high)).sum(1)
 
 
+@means("f32_adaptive_pool")
 def adaptive_pool(a: Arguments) -> None:
-    """f32_adaptive_pool: the mean or the largest of each of as many bins as there are outputs."""
+    """The mean or the largest of each of as many bins as there are outputs."""
     x, out = _plane(a), _result(a)
     function = np.max if a.function else np.mean
 
@@ -84,8 +88,9 @@ def adaptive_pool(a: Arguments) -> None:
             out[:, y, z] = function(x[:, rows, columns], axis=(1, 2))
 
 
+@means("f32_local_response_norm")
 def response_norm(a: Arguments) -> None:
-    """f32_local_response_norm: over a power of the squares of neighbouring channels."""
+    """Over a power of the squares of neighbouring channels."""
     shape = (a.images, a.rows, a.width, a.channels)
     x = a.in_.read(shape, a.strides("in"), in_place=True)
     padded = -(-a.channels // a.lanes) * a.lanes
@@ -98,8 +103,9 @@ def response_norm(a: Arguments) -> None:
     a.out.write(shape, a.strides("out"))[...] = result
 
 
+@means("f32_deform_roi_pool")
 def deform_roi_pool(a: Arguments) -> None:
-    """f32_deform_roi_pool: the mean of points in each of the bins of a box."""
+    """The mean of points in each of the bins of a box."""
     x = a.in_.read((a.images, a.in_rows, a.in_width, a.channels), a.strides("in"))
     boxes = a.boxes.read((a.boxes_count, 5), (5, 1))
     offsets = a.offsets.read((a.boxes_count, a.bins, a.bins, 2), a.strides("offset"))

@@ -9,7 +9,7 @@ import numpy as np
 from depthwise.compiler.verification.references import Arrays
 from depthwise.errors import CannotRun
 from depthwise.graph import Constant, Graph, TensorType
-from depthwise.graph.interpret import evaluate
+from depthwise.graph.interpret import compute
 
 FAILURES = (ValueError, IndexError, OverflowError)  # of values that an operator is not for
 
@@ -49,7 +49,7 @@ class Interpretation:
         self._left.update(output.value for output in graph.outputs)
         self._left.update(self._wanted)
         self._values: dict[str, np.ndarray] = {
-            name: np.asarray(x, type_.dtype)
+            name: np.asarray(x, type_.element.numpy)
             for (name, type_), x in zip(graph.inputs.items(), inputs, strict=True)
         }
 
@@ -75,10 +75,10 @@ class Interpretation:
         for node in self._graph:
             try:
                 with np.errstate(all="ignore"):
-                    result = evaluate(node.op, *map(self._read, node.inputs))
+                    result = compute(node.op, node.type, *map(self._read, node.inputs))
             except FAILURES as error:
                 raise CannotRun(f"{node.name} of {node.path!r}: {error}") from error
-            self._values[node.name] = result.astype(node.type.dtype, copy=False)
+            self._values[node.name] = result
             for name in dict.fromkeys(node.inputs):
                 self._use(name)
             yield node.name
@@ -87,8 +87,8 @@ class Interpretation:
         constant = self._graph.constants.get(name)
         if constant is None:
             return self._values[name]
-        assert constant.data is not None, f"{name} has no data"
-        return constant.data
+        assert constant.numbers is not None, f"{name} has no data"
+        return constant.numbers
 
     def _use(self, name: str) -> None:
         self._left[name] -= 1

@@ -9,7 +9,7 @@ from depthwise.graph import ops
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.writer import NodeWriter
 from depthwise.graph.graph import Shape
-from depthwise.graph.interpret import resize_axis
+from depthwise.graph.interpret_sampling import resize_axis
 
 # ------------------------------------------------------------------ functions of each element
 

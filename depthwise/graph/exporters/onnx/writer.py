@@ -8,6 +8,7 @@ from onnx import NodeProto
 from onnx.helper import make_node
 
 from depthwise.graph import ops
+from depthwise.graph.frontends.onnx.names import SCOPES
 from depthwise.graph.graph import Constant, Graph, Node, Shape, TensorType
 from depthwise.graph.ops import Op
 
@@ -46,9 +47,14 @@ class OnnxGraph:
         alone = node.path and self._paths[node.path] == 1
         return self.take_name(node.path if alone else f"{node.path}.{kind(node.op)}".lstrip("."))
 
-    def add(self, operator: str, inputs: list[str], output: str, name: str, **attributes) -> None:
-        """Append a node."""
-        self.nodes.append(make_node(operator, inputs, [output], name, **attributes))
+    def add(
+        self, operator: str, inputs: list[str], name: str, path: str = "", **attributes: Any
+    ) -> None:
+        """Append a node whose output has its name, and which lies in the module `path`."""
+        node = make_node(operator, inputs, [name], name, **attributes)
+        scopes = ["", *reversed(enclosing(path)), name] if path else ["", name]
+        node.metadata_props.add(key=SCOPES, value=repr(scopes))
+        self.nodes.append(node)
 
 
 class NodeWriter:
@@ -61,6 +67,7 @@ class NodeWriter:
         self.type = node.type
         self._written = written
         self.name = written.name_node(node)
+        self._path = node.path
         self._types = {written.values[name]: written.graph.type(name) for name in node.inputs}
 
     def shape(self, value: str) -> Shape:
@@ -73,7 +80,7 @@ class NodeWriter:
         while given and not given[-1]:
             given.pop()
         name = self._own_name(operator)
-        self._written.add(operator, given, name, name, **attributes)
+        self._written.add(operator, given, name, self._path, **attributes)
         return name
 
     def constant(self, data: Any, name: str, dtype: str = "") -> str:
@@ -84,8 +91,8 @@ class NodeWriter:
         array = np.asarray(data)
         usual = "int64" if array.dtype.kind in "iu" else next(iter(self._types.values())).dtype
         name = self._own_name(name)
-        array = array.astype(dtype or usual)
-        self._written.tensors[name] = Constant(TensorType(array.shape, array.dtype.name), array)
+        type_ = TensorType(array.shape, dtype or usual)
+        self._written.tensors[name] = Constant(type_, type_.element.encode(array))
         return name
 
     def reshape(self, value: str, *shape: int) -> str:

@@ -153,7 +153,8 @@ class Importer:
 
     def _add_constant(self, name: str, data: np.ndarray, sources: tuple[str, ...]) -> Value:
         type_ = TensorType(data.shape, str(data.dtype))
-        self.builder.constants[name] = Constant(type_, np.asarray(data, order="C"), sources=sources)
+        stored = np.asarray(data, order="C").view(type_.element.storage)
+        self.builder.constants[name] = Constant(type_, stored, sources=sources)
         return Value(name, type_)
 
     def _finish(self, graph: GraphProto, inputs: Mapping[str, TensorType]) -> Graph:

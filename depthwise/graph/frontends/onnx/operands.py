@@ -8,10 +8,10 @@ from onnx import NodeProto
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
+from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.frontends.onnx.known import Known
 from depthwise.graph.frontends.onnx.rules import refuse
 
-REAL = ("float16", "float32", "float64")
 MOVING = (ops.Concat, ops.Slice, ops.Pad, ops.Reshape, ops.Permute, ops.Expand)  # of any type
 
 
@@ -123,7 +123,7 @@ class Operands:
         """Append op(inputs), which are of one type of element, and return its value."""
         types = list(dict.fromkeys(value.type.dtype for value in inputs))
         refuse(len(types) > 1, f"it reads {' and '.join(types)}, where the graph computes in one")
-        computes = not isinstance(op, MOVING) and types[0] not in REAL
+        computes = not isinstance(op, MOVING) and not find_dtype(types[0]).is_floating
         refuse(computes, f"it computes in {types[0]}, and the graph in real numbers")
         result = self.source.builder.emit(op, *inputs)
         if any(size < 1 for size in result.shape):

@@ -1,5 +1,7 @@
 """Pooling of ONNX, of images and of sequences."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -47,10 +49,10 @@ def _(
 
 
 def mean_along_depth(
-    n: Operands, kernel: Numbers, strides: Numbers, pads: Numbers, count_padding: int
+    n: Operands, kernel: Sequence[int], strides: Numbers, pads: Numbers, count_padding: int
 ) -> Value:
     """Pool (N, C, D, H, W) along D only, as PyTorch writes local response normalisation."""
-    down, *across = kernel
+    down, *across = kernel or (1,)
     step, *steps = strides or (1, 1, 1)
     around = list(pads or [0] * 6)
     flat = across == steps == [1, 1] and not any(around[1:3] + around[4:])

@@ -236,7 +236,12 @@ def _(b: Builder, x, groups):
 @rule(
     "aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.native_dropout",
     "aten.contiguous", "aten.clone", "aten.detach", "aten.alias", "aten.lift_fresh_copy",
-    "aten.identity", "aten.positive", "aten.to", "aten._to_copy", "aten.type_as",
+    "aten.identity", "aten.positive",
 )  # fmt: skip
 def _(b: Builder, x, *_unused, **_named):
-    return x  # a conversion to another type does not come here: capture looks at its result
+    return x
+
+
+@rule("aten.to", "aten._to_copy", "aten.type_as")
+def _(b: Builder, x, *_unused, **_named):
+    return x if x.type.dtype == b.dtype else b.emit(ops.Cast(b.dtype), x)

@@ -41,11 +41,12 @@ def supported(graph: Graph) -> Graph:
                 "and give it images as numbers of that type"
             )
     for node in graph:
-        if isinstance(node.op, Opaque):
-            where = f" ({node.op.line})" if node.op.line else ""
+        if isinstance(node.op, Opaque) or node.type.dtype != "float32":
+            name = node.op.operator if isinstance(node.op, Opaque) else type(node.op).__name__
+            where = f" ({node.line})" if node.line else ""
             raise Unsupported(
-                f"operator {node.op.operator} in module {node.path or '(the network itself)'!r}"
-                f"{where} {_complaint(graph, node)}"
+                f"operator {name} in module {node.path or '(the network itself)'!r}{where} "
+                f"{_complaint(graph, node)}"
             )
     for output in graph.outputs:
         type_ = graph.type(output.value)
@@ -63,10 +64,12 @@ def supported(graph: Graph) -> Graph:
 
 
 def _complaint(graph: Graph, node: Node) -> str:
-    """Return what is wrong with an operator that we do not know, and what to do."""
-    assert isinstance(node.op, Opaque)
-    made, packet = node.type.dtype, ".".join(node.op.operator.split(".")[:2])
-    if made == "float32" or packet.removesuffix("_") not in RULES:
+    """Return what is wrong with an operator that we do not know or a type, and what to do."""
+    made, unknown = node.type.dtype, False
+    if isinstance(node.op, Opaque):
+        packet = ".".join(node.op.operator.split(".")[:2])
+        unknown = made == "float32" or packet.removesuffix("_") not in RULES
+    if unknown:
         return (
             f"is not supported: build that module from {SUPPORTED}, or keep it outside of the "
             "network"
@@ -74,12 +77,12 @@ def _complaint(graph: Graph, node: Node) -> str:
     read = dict.fromkeys(graph.type(name).dtype for name in node.inputs)
     if made in read:
         return (
-            f"gives {made}, as a tensor that it reads is: libraries compute in float32; make that "
-            "tensor float32 with .float()"
+            f"gives {made}, as a tensor that it reads is: {made} is not computed yet, libraries "
+            "compute in float32; make that tensor float32 with .float()"
         )
     return (
-        f"makes {made} of {' and '.join(read) or 'nothing'}: libraries compute in float32; drop it "
-        "where it changes nothing, else keep it outside of the network"
+        f"makes {made} of {' and '.join(read) or 'nothing'}: {made} is not computed yet, libraries "
+        "compute in float32; drop it where it changes nothing, else keep it outside of the network"
     )
 
 

@@ -49,6 +49,9 @@ PROMOTING = tuple(
     )
 )  # fmt: skip
 
+# operators whose result may have another type than what they read
+CONVERTING = ("aten.to", "aten._to_copy", "aten.type_as")
+
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 
@@ -168,7 +171,7 @@ class Importer:
             return
         packet = ".".join(name.split(".")[:2])
         in_place = packet.endswith("_") and not packet.endswith("__")
-        self.builder.name, self.builder.path = node.name, _path(node)
+        self._announce(node, node)
         self._note_impure(node)
         own = self._writes_own(node)
         if own and not node.users:
@@ -177,6 +180,12 @@ class Importer:
         self.memory[node] = self.memory.get(_viewed(node, packet), Memory(node))
         if in_place and not own:
             self._overwrite(node)
+
+    def _announce(self, node: fx.Node, operator: fx.Node) -> None:
+        """Tell the builder what is lowered: `node` is the operator or one of its results."""
+        builder, result = self.builder, node.meta.get("val")
+        builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
+        builder.dtype = dtype_of(result)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
@@ -241,7 +250,8 @@ class Importer:
             return self._compute(node, [value.name for value in read])
         computed = {value.type.dtype for value in read if value.name not in self.tensors}
         count = len(self.builder.nodes)
-        found = self._apply(node, packet, dtype) if computed <= {dtype} else None
+        known = computed <= {dtype} or packet in CONVERTING
+        found = self._apply(node, packet, dtype) if known else None
         if found is None or not agrees(found, result, node.name):
             del self.builder.nodes[count:]
             return self._opaque(node, node)
@@ -273,7 +283,7 @@ class Importer:
             return self._add_empty(node)
         part = self.values[source][index]
         if part is None and node.users:  # ours does not give it, such as the indices of a maximum
-            self.builder.name, self.builder.path = node.name, _path(source)
+            self._announce(node, source)
             return self._opaque(node, source)
         return part
 
@@ -307,7 +317,7 @@ class Importer:
         """Return the results of an operator that we do not know; `node` is it or one of them."""
         values = map(self.values.get, operator.all_input_nodes)
         inputs = tuple(value for value in values if isinstance(value, Value))
-        result, op = node.meta.get("val"), Opaque(str(operator.target), _line(operator))
+        result, op = node.meta.get("val"), Opaque(str(operator.target))
         if isinstance(result, tuple | list):
             return [
                 self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result

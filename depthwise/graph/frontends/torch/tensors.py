@@ -20,7 +20,10 @@ def type_of(tensor: Any, name: str) -> TensorType:
         )
     if tensor.layout != torch.strided:
         raise Unsupported(f"value {name} is {tensor.layout}: make it dense with .to_dense()")
-    return TensorType(tuple(tensor.shape), dtype_of(tensor))
+    try:
+        return TensorType(tuple(tensor.shape), dtype_of(tensor))
+    except ValueError as error:
+        raise Unsupported(f"value {name}: {error}") from None
 
 
 def dtype_of(result: Any) -> str:
@@ -37,11 +40,12 @@ def is_empty(tensor: Any) -> bool:
 
 
 def constant_of(tensor: torch.Tensor, name: str, **facts: Any) -> Constant:
-    """Return a constant that shares the tensor's memory; bfloat16, not in NumPy, has no data."""
-    tensor = tensor.detach()
-    hidden = tensor.is_meta or tensor.dtype == torch.bfloat16
-    data = None if hidden else tensor.cpu().contiguous().numpy()
-    return Constant(type_of(tensor, name), data, **facts)
+    """Return a constant that shares the tensor's memory; on the meta device it has no data."""
+    tensor, type_ = tensor.detach(), type_of(tensor, name)
+    if tensor.is_meta:
+        return Constant(type_, **facts)
+    stored = getattr(torch, str(type_.element.storage))
+    return Constant(type_, tensor.cpu().contiguous().view(stored).numpy(), **facts)
 
 
 def identity_of(tensor: torch.Tensor) -> Hashable:

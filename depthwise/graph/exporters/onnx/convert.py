@@ -1,18 +1,10 @@
 """From our graph to ONNX's, node by node."""
 
-from pathlib import Path
-
 from depthwise.errors import Unsupported
 from depthwise.graph.exporters.onnx import deform, layers, tensors  # noqa: F401  (they register)
-from depthwise.graph.exporters.onnx.file import write_model
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.writer import NodeWriter, OnnxGraph
 from depthwise.graph.graph import Graph
-
-
-def export_graph(graph: Graph, path: Path) -> None:
-    """Write `graph` to an ONNX file. Raises Unsupported for what ONNX cannot say."""
-    write_model(convert(graph), path)
 
 
 def convert(graph: Graph) -> OnnxGraph:
@@ -38,5 +30,5 @@ def convert(graph: Graph) -> OnnxGraph:
         writer.finish(result, written.values[node.name])
     for output, name in zip(graph.outputs, written.outputs, strict=True):
         if written.values[output.value] != name:  # an input, a constant, or returned twice
-            written.add("Identity", [written.values[output.value]], name, f"{name}/Identity")
+            written.add("Identity", [written.values[output.value]], name)
     return written

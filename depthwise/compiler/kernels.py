@@ -1,0 +1,300 @@
+"""The table of kernels: the C name of each, its arguments, and how much work a call of it is.
+
+Lowering builds calls that are held to it and `emit` writes them. Threads, streaming and the
+estimates of time ask it what a call does: none of them knows a kernel by its name. The C is in
+depthwise/kernels/; tests/test_kernel_table.py compares it with the table.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from depthwise.compiler import work
+from depthwise.compiler.work import Arguments, Features
+from depthwise.graph.dtypes import FLOAT32, UINT8, DType
+
+Kind = Literal["int", "float", "table", "activation", "epilogue", "read", "scratch", "written"]
+POINTERS = ("read", "scratch", "written")
+MEMBERS = {
+    "int": "int ", "float": "float ", "table": "const int *", "activation": "struct act ",
+    "epilogue": "struct epilogue ",
+}  # fmt: skip
+
+# Estimated nanoseconds of a multiply-add, for one lane; they only rank the ways to divide a step.
+MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1 / 8, 1 / 4
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of a kernel: a member of its struct, or a pointer to values of a `dtype`.
+
+    A pointer is read, written, or scratch: memory that the kernel works in, with nothing of use in
+    it before or after the call. `length` is that of an array, 0 for a single number.
+    """
+
+    name: str
+    kind: Kind
+    length: int = 0
+    dtype: DType = FLOAT32
+
+    @property
+    def is_pointer(self) -> bool:
+        """Whether it points to values that the kernel reads or writes."""
+        return self.kind in POINTERS
+
+    @property
+    def declaration(self) -> str:
+        """What declares it in C."""
+        if self.is_pointer:
+            constant = "const " if self.kind == "read" else ""
+            return f"{constant}{self.dtype.c} *{self.name}"
+        length = f"[{self.length}]" if self.length else ""
+        return f"{MEMBERS[self.kind]}{self.name}{length}"
+
+
+Parameters = tuple[Parameter, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A row of the table. In C, `<dtype>_<name>(const struct <name> a, <pointers>)`.
+
+    Attributes:
+        name: that of the function without its type, and of its struct.
+        header: the file that defines it.
+        parameters: members of the struct first, then the pointers in the order of C.
+        dtype: the element type that its name starts with.
+        multiply_add: the estimated nanoseconds of one, for one lane, where a call is made of them,
+            one for each weight and output pixel; 0 for other kernels.
+        count: the features that the time of a call is linear in, bytes aside, from its arguments
+            and the floats of a vector; None where elements say enough.
+        products: the multiply-adds of a call, idle lanes left out.
+        reach: the first float that a call reads of `in`, and over how many it reads; None where
+            it reads the elements of its view.
+        again: how many floats of weights a call reads more than once, and how many others it
+            reads before each comes again.
+        fills: whether it writes numbers that are no node's value, or that others write over.
+    """
+
+    name: str
+    header: str
+    parameters: Parameters
+    dtype: DType = FLOAT32
+    multiply_add: float = 0.0
+    count: Callable[[Arguments, int], Features] | None = None
+    products: Callable[[Arguments], int] | None = None
+    reach: Callable[[Arguments], tuple[int, int]] | None = None
+    again: Callable[[Arguments, int], tuple[int, int]] | None = None
+    fills: bool = False
+
+    @cached_property
+    def c_name(self) -> str:
+        """The name of the function in C."""
+        return f"{self.dtype.short}_{self.name}"
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of all arguments."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    @cached_property
+    def members(self) -> Parameters:
+        """The members of its struct."""
+        return tuple(p for p in self.parameters if not p.is_pointer)
+
+    @cached_property
+    def pointers(self) -> Parameters:
+        """What it takes beside the struct."""
+        return tuple(p for p in self.parameters if p.is_pointer)
+
+    @cached_property
+    def scratch(self) -> tuple[str, ...]:
+        """The names of the pointers to memory that a call works in."""
+        return tuple(p.name for p in self.parameters if p.kind == "scratch")
+
+    @cached_property
+    def written(self) -> tuple[str, ...]:
+        """The names of the pointers to what a call writes, scratch aside."""
+        return tuple(p.name for p in self.parameters if p.kind == "written")
+
+    def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments in the order of the table: every one, and no other.
+
+        A name that is a word of Python may end with an underscore: in_.
+        """
+        given: dict[str, Any] = {}
+        for name, value in arguments.items():
+            given[name.rstrip("_")] = value
+        missing, unknown = set(self.names) - set(given), set(given) - set(self.names)
+        assert not missing, f"{self.c_name} is called without {sorted(missing)}"
+        assert not unknown, f"{self.c_name} has no arguments {sorted(unknown)}"
+        for parameter in self.parameters:
+            value = given[parameter.name]
+            length = len(value) if isinstance(value, tuple) else 0
+            assert length == parameter.length, f"{self.c_name}: {parameter.declaration} = {value}"
+        return {name: given[name] for name in self.names}
+
+
+def ints(names: str, length: int = 0) -> Parameters:
+    """Return parameters that are whole numbers, or arrays of them."""
+    return tuple(Parameter(name, "int", length) for name in names.split())
+
+
+def floats(names: str) -> Parameters:
+    """Return parameters that are numbers."""
+    return tuple(Parameter(name, "float") for name in names.split())
+
+
+def tables(names: str, length: int = 0) -> Parameters:
+    """Return parameters that are static arrays of whole numbers, or arrays of such."""
+    return tuple(Parameter(name, "table", length) for name in names.split())
+
+
+def pointers(kind: Kind, names: str, dtype: DType = FLOAT32) -> Parameters:
+    """Return parameters that point to values, in the order in which C takes them."""
+    return tuple(Parameter(name, kind, dtype=dtype) for name in names.split())
+
+
+IMAGES = "images rows width"
+PLANES = "images channels height width out_height out_width"
+IN, OUT, SUM = (f"{p}_image {p}_row {p}_pixel" for p in ("in", "out", "sum"))
+EPILOGUE = (Parameter("epilogue", "epilogue"),)
+ACTIVATION = (Parameter("activation", "activation"),)
+
+ROWS = (
+    Kernel(
+        "conv", "conv",
+        ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors tile_depth")
+        + ints(f"panel_outer ahead {IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
+        + pointers("read", "in w bias sum") + pointers("written", "out"),
+        multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,
+        reach=work.conv_reach, again=work.conv_again,
+    ),
+    Kernel(
+        "winograd", "winograd",
+        ints(f"{IMAGES} channels outs points_y points_x taps_y taps_x")
+        + ints(f"tile_pixels tile_vectors batch {IN} {OUT} {SUM}") + EPILOGUE
+        + pointers("read", "in w bias sum") + pointers("scratch", "scratch")
+        + pointers("written", "out"),
+        multiply_add=MULTIPLY_ADD, count=work.count_winograd, products=work.winograd_products,
+        reach=work.winograd_reach,
+    ),
+    Kernel(
+        "depthwise", "depthwise",
+        ints(f"{IMAGES} channels R S {IN} stride_y stride_x dilation_y dilation_x")
+        + ints(f"{OUT} {SUM} w_tap total_image total_row") + EPILOGUE
+        + pointers("read", "in w bias sum") + pointers("written", "total out"),
+        multiply_add=DEPTHWISE_MULTIPLY_ADD, count=work.count_depthwise,
+        products=work.depthwise_products, reach=work.depthwise_reach,
+    ),
+    Kernel(
+        "deform_conv", "deform",
+        ints(f"{IMAGES} in_rows in_width kernel_y kernel_x channels outs groups offset_groups")
+        + ints("stride_y stride_x pad_y pad_x dilation_y dilation_x strip_rows strip_width")
+        + ints(f"tile_pixels tile_vectors panel_outer {IN} offset_image offset_row offset_pixel")
+        + ints(f"mask_image mask_row mask_pixel {OUT} {SUM} column") + EPILOGUE + tables("taps")
+        + pointers("read", "in w bias offsets mask sum") + pointers("scratch", "columns")
+        + pointers("written", "out"),
+        multiply_add=MULTIPLY_ADD,
+    ),
+    Kernel(
+        "deform_roi_pool", "roi",
+        ints("boxes_count images channels in_rows in_width bins samples")
+        + floats("scale gamma") + ints(f"{IN} offset_image offset_row offset_pixel {OUT}")
+        + pointers("read", "in boxes offsets") + pointers("written", "out"),
+    ),
+    Kernel(
+        "local_response_norm", "lrn",
+        ints(f"{IMAGES} channels size strip") + floats("alpha power bias") + ints(f"{IN} {OUT}")
+        + pointers("read", "in") + pointers("scratch", "squares") + pointers("written", "out"),
+    ),
+    Kernel(
+        "unary", "elementwise",
+        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3) + ACTIVATION
+        + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "binary", "elementwise",
+        ints("function") + ints("n left_stride right_stride sum_stride y_stride", 6) + EPILOGUE
+        + pointers("read", "left right sum") + pointers("written", "y"),
+    ),
+    Kernel(
+        "max_pool", "pool",
+        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
+        + ints(f"{IN} {OUT}") + pointers("read", "in") + pointers("written", "out"),
+    ),
+    Kernel(
+        "avg_pool", "pool",
+        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top bottom left right")
+        + ints(f"count_padding divisor {IN} {OUT}")
+        + pointers("read", "in") + pointers("written", "out"),
+    ),
+    Kernel(
+        "adaptive_pool", "pool",
+        ints(f"function {PLANES} {IN} {OUT}") + pointers("read", "in") + pointers("written", "out"),
+    ),
+    Kernel(
+        "batch_norm", "norm",
+        ints("n x_stride p_stride y_stride", 4) + ACTIVATION
+        + pointers("read", "x scale shift") + pointers("written", "y"),
+    ),
+    Kernel(
+        "normalize", "norm",
+        ints("n", 3) + ints("m", 4) + ints("x_stride", 3) + ints("x_inner", 4)
+        + ints("p_stride", 3) + ints("p_inner", 4) + ints("y_stride", 3) + ints("y_inner", 4)
+        + floats("eps") + ACTIVATION + pointers("read", "x weight bias") + pointers("written", "y"),
+    ),
+    Kernel(
+        "reduce", "reduce",
+        ints("function") + ints("n", 3) + ints("m", 4) + ints("x_stride", 3) + ints("x_inner", 4)
+        + ints("y_stride", 3) + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "softmax", "reduce",
+        ints("n", 3) + ints("count") + ints("x_stride", 3) + ints("x_step") + ints("y_stride", 3)
+        + ints("y_step") + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "copy", "copy",
+        ints("n x_stride y_stride", 6) + pointers("read", "x") + pointers("written", "y"),
+        count=work.count_copy,
+    ),
+    Kernel(
+        "fill", "copy",
+        ints("n", 3) + ints("count") + ints("y_stride", 3) + floats("value")
+        + pointers("written", "y"),
+        fills=True,
+    ),
+    Kernel(
+        "fill_border", "copy",
+        ints(f"{IMAGES} channels top bottom left right") + pointers("written", "y"),
+        count=work.count_border, fills=True,
+    ),
+    Kernel(
+        "gather", "copy",
+        ints("n", 4) + ints("count") + ints("y_stride", 4) + tables("offsets", 4)
+        + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "to_f32", "images",
+        ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
+        + pointers("read", "x", UINT8) + pointers("written", "y"),
+        dtype=UINT8,
+    ),
+    Kernel(
+        "resize_bilinear", "resize",
+        ints(f"images channels out_height out_width in_image {OUT}")
+        + tables("low_rows high_rows low_columns high_columns")
+        + pointers("read", "down right in") + pointers("written", "out"),
+    ),
+    Kernel(
+        "matmul", "matmul",
+        ints("n", 3) + ints("rows inner columns") + ints("left_stride", 3)
+        + ints("left_row left_inner") + ints("right_stride", 3) + ints("right_inner")
+        + ints("y_stride", 3) + ints("y_row")
+        + pointers("read", "left right") + pointers("written", "y"),
+    ),
+)  # fmt: skip
+
+KERNELS: Mapping[str, Kernel] = {row.c_name: row for row in ROWS}

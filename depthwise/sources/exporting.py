@@ -1,0 +1,30 @@
+"""`dw.export_onnx`: whatever names or holds a network, as an ONNX file."""
+
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from depthwise.graph import Shape
+from depthwise.graph.exporters.onnx import write_onnx
+from depthwise.sources.opening import open
+
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
+
+
+def export_onnx(net: "Network", path: str | PathLike[str], *shapes: Shape) -> None:
+    """Write a network to an ONNX file, whole or not at all, once onnx.checker has found it sound.
+
+    Nodes are named after the network's modules, weights as in the state dict; inputs and outputs
+    keep their names (an output without one is "output"). More than 2 GB of weights go to a second
+    file beside it, `path` with .data added. Needs the package onnx: pip install 'depthwise[onnx]'.
+
+    Args:
+        net: A module, an ExportedProgram, a graph, or whatever `dw.open` takes or returns.
+        path: The file to write; one that is there is replaced.
+        shapes: The shape of each input, (N, C, H, W); left out where the network brings its own.
+
+    Raises:
+        ValueError: A network, shapes or a file that cannot be used, or onnx is not installed.
+        Unsupported: The message names the operator that cannot be captured, or that ONNX has not.
+    """
+    write_onnx(open(net, *shapes).graph, path)
