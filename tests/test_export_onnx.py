@@ -319,8 +319,27 @@ def test_tensors_that_do_not_fit_lie_in_a_file_beside(path, monkeypatch):
             "net.onnx.data",
         ]
     model = onnx.load(path, load_external_data=False)
-    assert all(tensor.external_data for tensor in model.graph.initializer)
+    for tensor in model.graph.initializer:
+        places = {entry.key: entry.value for entry in tensor.external_data}
+        assert places["location"] == "net.onnx.data"
+        assert int(places["offset"]) % file.ALIGNMENT == 0
     assert path.stat().st_size < 2000
+
+
+def test_no_model_is_left_with_the_tensors_of_another(path, monkeypatch):
+    monkeypatch.setattr(file, "LARGEST", 100)
+    export_onnx(nn.Conv2d(3, 4, 3), path, (1, 3, 8, 8))
+    replace = Path.replace
+
+    def fail_at_the_model(self, target):
+        if target == path:
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_at_the_model)
+    with pytest.raises(OSError, match="Input/output"):
+        export_onnx(nn.Conv2d(3, 4, 3), path, (1, 3, 8, 8))
+    assert not path.exists()
 
 
 def test_what_was_there_stays_where_the_checker_objects(path, monkeypatch):

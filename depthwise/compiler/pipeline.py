@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 DEFAULT, NAMELESS = CompileOptions(), About()
 
-Stage = Literal["graph", "plan", "c"]
+CompilerStage = Literal["graph", "plan", "c"]
 
 
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
@@ -183,7 +183,7 @@ def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
     return [np.ascontiguousarray(part, dtype) for part in parts]
 
 
-def show_stage(graph: Graph, stage: Stage, options: CompileOptions = DEFAULT) -> str:
+def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:
     """Return the rewritten graph, the plan or the C of a graph as text; no library is made."""
     graph = rewrite(graph)
     if stage == "graph":

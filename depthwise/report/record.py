@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from depthwise.bench.record import MachineRecord, NetworkRecord, SoftwareRecord
-from depthwise.hardware.record import Machine, Share
-from depthwise.runtime.manifest import Manifest, Record
+from depthwise.bench.record import MachineRecord, NetworkResult, SoftwareRecord
+from depthwise.files.record import Record
+from depthwise.hardware.record import Machine, Ratio
+from depthwise.runtime.manifest import Manifest
 
 FORMAT = 3
 
@@ -193,7 +194,7 @@ class RuntimeLine(Record):
     median: float
     p10: float
     p90: float
-    share_of_peak: Share | None
+    share_of_peak: Ratio | None
     ratio: float | None
     error: float
 
@@ -208,7 +209,7 @@ class Comparison(TimedRecord):
     stage = "compare"
     timed = "beside other runtimes"
 
-    found: NetworkRecord | None
+    found: NetworkResult | None
     rounds: int
     lines: tuple[RuntimeLine, ...]
     missing: tuple[str, ...]
@@ -242,10 +243,10 @@ class LayerTimeRecord(Record):
     microseconds: float
     ideal: float | None
     bound: str
-    share: Share
+    share: Ratio
     rate: float
-    of_peak: Share | None
-    of_ideal: Share | None
+    of_peak: Ratio | None
+    of_ideal: Ratio | None
     intensity: float
 
     @model_validator(mode="after")
@@ -260,8 +261,8 @@ class KindTimeRecord(Record):
 
     kind: str
     microseconds: float
-    share: Share
-    macs_share: Share
+    share: Ratio
+    macs_share: Ratio
 
 
 class LayerProfile(TimedRecord):
@@ -281,7 +282,7 @@ class LayerProfile(TimedRecord):
     ideal: float | None
     rate: float
     peak: float
-    of_peak: Share | None
+    of_peak: Ratio | None
     layers: tuple[LayerTimeRecord, ...]
     kinds: tuple[KindTimeRecord, ...]
     machine: Machine | None

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from depthwise.graph import Graph, Shape, interpret, supported
-from depthwise.graph.frontends.onnx import read_onnx
+from depthwise.graph import Graph, Shape, interpret
+from depthwise.graph.frontends.onnx import read_onnx, supported
 from depthwise.sources.source import Arrays, Source
 
 

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from depthwise.bench.exported_model import Question
 from depthwise.bench.peers import DIRECT, OURS, PEERS
-from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import compare as take_turns
 from depthwise.report.record import Comparison, Compilation, Report, RuntimeLine
 from depthwise.runtime.library import load
@@ -43,7 +43,7 @@ def compare_runtimes(
     return summarise(record, missing), network
 
 
-def summarise(record: NetworkRecord, missing: tuple[str, ...]) -> Comparison:
+def summarise(record: NetworkResult, missing: tuple[str, ...]) -> Comparison:
     """Return what was measured with a line a runtime, from the fastest to the slowest."""
     ran = [runtime for runtime in record.runtimes if runtime.rounds]
     failed = {
@@ -83,7 +83,7 @@ def _why_not(request: Request, source: Source, report: Report) -> str:
     return ""
 
 
-def _line(record: NetworkRecord, runtime: RuntimeRecord) -> RuntimeLine:
+def _line(record: NetworkResult, runtime: RuntimeRecord) -> RuntimeLine:
     own = runtime.name == OURS.name
     return RuntimeLine(
         name=runtime.name, version=next(iter(runtime.versions.values()), ""),
