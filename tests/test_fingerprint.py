@@ -12,7 +12,7 @@ from torch import nn
 
 import depthwise
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import capture
 from depthwise.hardware.record import KernelCoefficients, KernelTable, Machine
 from depthwise.latency import fingerprint

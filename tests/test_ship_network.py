@@ -16,17 +16,20 @@ from shipping_requests import (
 from torch import nn
 
 import depthwise as dw
+from depthwise.analysis.tables import render
 from depthwise.report.record import (
     Baseline,
     Comparison,
+    Compilation,
     CostSummary,
     LayerProfile,
     Predictions,
     StageRecord,
 )
-from depthwise.shipping import STAGES, Stage, pipeline
+from depthwise.shipping import STAGES, CurrentNetwork, Stage, pipeline, ship
 from depthwise.shipping.pipeline import run_stages
-from depthwise.sources.source import torch_source
+from depthwise.shipping.summary import summary
+from depthwise.sources.source import graph_source, torch_source
 
 SHAPE = (1, 3, 32, 32)
 WEIGHTS = "scale.pth"  # what the toy stage leaves beside its record
@@ -160,6 +163,24 @@ def test_a_stage_may_drop_a_layer_and_costs_stay_those_before_it(tmp_path, monke
     assert [layer.path for layer in report.find(CostSummary).layers][:2] == ["0", "2"]
     assert "depthwise" in {layer.kind for layer in report.find(CostSummary).kinds}
     assert "depthwise" not in {row.kind for row in report.find(LayerProfile).layers}
+
+
+def test_a_network_that_came_as_a_graph_is_shipped_too(tmp_path):
+    request = make_request(tmp_path)
+    network = CurrentNetwork(graph_source(make_network().source.graph))
+    report = ship(request, network)
+    assert report.find(Comparison).remarks == (
+        "The network did not come from PyTorch, which writes the files that runtimes read.",
+    )
+    images, check = report.find(Predictions), report.find(Compilation).manifest.verification
+    assert [image.file for image in images.images] == ["a.jpg", "b.png"]
+    assert all(image.error < 1e-4 for image in images.images)
+    assert images.features == ()
+    assert report.find(LayerProfile).layers
+    assert check.reference != "PyTorch"
+    page = (request.directory / "report.html").read_text()
+    assert f"verified against {check.reference}" in page
+    assert f"equal to {check.reference}" in render(summary(report, request.directory), 140)
 
 
 def test_the_same_again_does_nothing_again(use, request_, scaled_once):

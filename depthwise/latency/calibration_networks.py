@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.families.branches import Branches
 from depthwise.graph import Shape, capture
 from depthwise.layers import (

@@ -6,7 +6,7 @@ fitted to measurements. What is specific to a kernel is in its row of the kernel
 
 from math import prod
 
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Features
 from depthwise.graph.dtypes import FLOAT32

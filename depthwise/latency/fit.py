@@ -7,7 +7,7 @@ import numpy as np
 
 from depthwise.compiler.autotune.step_timer import Clocked, build_clocked
 from depthwise.compiler.kernels import KERNELS
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Features
 from depthwise.hardware.calibration import calibrate, keep

@@ -78,7 +78,7 @@ def _compilation(found: Compilation | None) -> list[str]:
     ]
     if check := manifest.verification:
         lines.append(
-            f"verified: equal to PyTorch within {check.error:.1e} of the largest output, on "
+            f"verified: equal to {check.reference} within {check.error:.1e} of the largest output, on "
             f"{counted(check.inputs, 'input')}"
         )
     else:

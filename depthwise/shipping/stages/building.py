@@ -10,7 +10,7 @@ from depthwise.shipping.request import Request
 def build_library(
     request: Request, network: CurrentNetwork, _: Report
 ) -> tuple[Compilation, CurrentNetwork]:
-    """Compile the network, verify it against PyTorch and save it to the request's directory.
+    """Compile the network, verify it against its reference and save it to the request's directory.
 
     Raises Unsupported, Mismatch or BuildError as `dw.compile` does.
     """

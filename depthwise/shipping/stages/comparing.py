@@ -79,7 +79,7 @@ def _why_not(request: Request, source: Source, report: Report) -> str:
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         return "The network has several inputs or outputs: runtimes are compared on one of each."
     if not isinstance(source, TorchSource):
-        return "The network did not come from PyTorch, which makes the forms that runtimes read."
+        return "The network did not come from PyTorch, which writes the files that runtimes read."
     return ""
 
 
