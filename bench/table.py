@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from depthwise.bench.record import BenchRecord, NetworkRecord
+from depthwise.bench.record import BenchRecord, NetworkResult
 from depthwise.report import speed_picture
 
 GENERATOR, DEFORMABLE = "bench/networks.py:generator", "bench/networks.py:deformable"
@@ -55,7 +55,7 @@ def short(network: str) -> str:
     return network.rpartition(":")[2]
 
 
-def read(folder: Path, threads: int) -> dict[str, NetworkRecord]:
+def read(folder: Path, threads: int) -> dict[str, NetworkResult]:
     """Return {network: what was measured} of the files for a number of threads."""
     found = {}
     for path in sorted(folder.glob(f"*-{threads}.json")):
@@ -88,18 +88,18 @@ def results_table(folder: Path) -> Table:
     return table
 
 
-def _share(record: NetworkRecord | None) -> tuple[str, str]:
+def _share(record: NetworkResult | None) -> tuple[str, str]:
     if record is None or record.ours.seconds is None:
         return "", ""
     return f"{1e3 * record.ours.seconds:.3f}", f"{record.times_peak(record.ours):.2f}"
 
 
-def _gain(record: NetworkRecord | None) -> tuple[float | None, str]:
+def _gain(record: NetworkResult | None) -> tuple[float | None, str]:
     best = record.best_peer if record else None
     return (record.ratio(best), best.name) if record and best else (None, "")
 
 
-def _second(one: NetworkRecord | None, two: NetworkRecord | None) -> str:
+def _second(one: NetworkResult | None, two: NetworkResult | None) -> str:
     if not (one and two and one.ours.seconds and two.ours.seconds):
         return ""
     return f"{one.ours.seconds / two.ours.seconds:.2f}x"

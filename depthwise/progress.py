@@ -1,7 +1,7 @@
-"""What takes long, said to whoever looks on: how long it is expected to take, and each step of it.
+"""Progress of long work: how long it is expected to take, and each step of it.
 
-Work calls `stage` or `track`. Who shows it is a watcher: a bar of our own at the terminal, or what
-`watching` put in its place, as the command line does.
+Work calls `report_progress` or `track`. A watcher shows it: a bar of our own at the terminal, or
+what `watching` put in its place, as the command line does.
 """
 
 import json
@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Stage:
+class Activity:
     """A stretch of work of `total` steps, and the seconds that it is expected to take, if known."""
 
     doing: str
@@ -42,23 +42,23 @@ class Stage:
 
 
 class Watcher(Protocol):
-    """Who shows stages, also one that begins within another."""
+    """Who shows activities, also one that begins within another."""
 
-    def begin(self, stage: Stage) -> None:
-        """Show a stage."""
+    def begin(self, activity: Activity) -> None:
+        """Show an activity."""
         ...
 
     def advance(self, steps: int) -> None:
-        """Show that a number of steps of the innermost stage were done."""
+        """Show that a number of steps of the innermost activity were done."""
         ...
 
     def end(self) -> None:
-        """Show the innermost stage no more."""
+        """Show the innermost activity no longer."""
         ...
 
 
 class Elapsed(ProgressColumn):
-    """The time that a stage has taken."""
+    """The time that an activity has taken."""
 
     def render(self, task: Task) -> Text:
         """Return minutes and seconds."""
@@ -70,16 +70,16 @@ COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), 
 
 
 class OwnBar:
-    """A bar on standard error, where that is a terminal and a stage takes more than a moment."""
+    """A bar on standard error, where that is a terminal and the work takes more than a moment."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
 
-    def begin(self, stage: Stage) -> None:
+    def begin(self, activity: Activity) -> None:
         """Draw the bar."""
-        if may_draw() and (stage.seconds is None or stage.seconds >= PATIENCE):
+        if may_draw() and (activity.seconds is None or activity.seconds >= PATIENCE):
             self._bar = Progress(*COLUMNS, console=Screen(stderr=True), transient=True)
-            self._bar.add_task(str(stage), total=stage.total)
+            self._bar.add_task(str(activity), total=activity.total)
             self._bar.start()
 
     def advance(self, steps: int) -> None:
@@ -104,7 +104,7 @@ def may_draw() -> bool:
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """Let `watcher` show the stages of the work inside."""
+    """Let `watcher` show the activities of the work inside."""
     token = _watcher.set(watcher)
     try:
         yield
@@ -113,7 +113,7 @@ def watching(watcher: Watcher) -> Iterator[None]:
 
 
 @contextmanager
-def stage(
+def report_progress(
     doing: str, total: int, seconds: float | None = None, pace: str = ""
 ) -> Iterator[Callable[[int], None]]:
     """Show work of `total` steps, and yield what is called with the number of steps just done.
@@ -124,7 +124,7 @@ def stage(
         known = _read_paces().get(pace, USUAL.get(pace))
         seconds = None if known is None else known * total
     watcher = _watcher.get() or OwnBar()
-    watcher.begin(Stage(doing, total, seconds))
+    watcher.begin(Activity(doing, total, seconds))
     start = time.perf_counter()
     try:
         yield watcher.advance
@@ -137,8 +137,8 @@ def stage(
 def track(
     items: Sequence[Item], doing: str, seconds: float | None = None, pace: str = ""
 ) -> Iterator[Item]:
-    """Yield the items, each a step of a stage."""
-    with stage(doing, len(items), seconds, pace) as advance:
+    """Yield the items, each a step of an activity."""
+    with report_progress(doing, len(items), seconds, pace) as advance:
         for item in items:
             yield item
             advance(1)

@@ -10,13 +10,13 @@ import pytest
 import wasmtime
 
 from depthwise.compiler.toolchain.build import find_compiler
-from depthwise.runtime.manifest import Manifest, read_manifest
+from depthwise.runtime.manifest import Manifest, read_saved
 from depthwise.runtime.target import OPTIMISE, Target, find_target
 
 
 def run_foreign(directory: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """Return the outputs of the library saved in `directory`; skips the test without emulator."""
-    manifest = read_manifest(directory)
+    manifest = read_saved(directory).manifest
     target = find_target(manifest.build.target)
     if target.runner == "wasmtime":
         return run_wasm(directory / "net.wasm", manifest, inputs)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper, save
@@ -12,9 +13,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a dependency's making
     from onnx.backend.test.loader import load_model_tests
 
+from depthwise.compiler.lowering.lower import check_computed
 from depthwise.errors import Unsupported
-from depthwise.graph import Graph, Node, Output, supported
-from depthwise.graph.frontends.onnx import read_onnx
+from depthwise.graph import Graph, Node, Output
+from depthwise.graph.frontends.onnx import read_onnx, supported
 
 # operands that a library knows when it is made; the cases give them as inputs, as all others
 FIXED = {
@@ -27,6 +29,7 @@ FIXED = {
 
 
 REAL = (np.float32, np.float64)
+OF_INTEGERS = {"DequantizeLinear", "QLinearConv", "QLinearMatMul"}
 IN_FLOAT32 = {"Einsum", "EyeLike", "Pad", "ReduceLogSumExp", "Trilu"}  # cases have other types
 
 
@@ -40,12 +43,17 @@ class Converted:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of each case: converted with the outputs to expect, or the reason why not."""
+    """What became of each case: converted with the outputs to expect, or why it is not compiled."""
 
     operators: dict[str, str]
-    converted: dict[str, Converted]
+    converted: dict[str, Converted]  # of any types of elements
     expected: dict[str, list[np.ndarray]]
-    refused: dict[str, str]
+    refused: dict[str, str]  # not converted, or not to be compiled
+
+    @property
+    def compiled(self) -> dict[str, Converted]:
+        """The cases that a library can compute."""
+        return {name: c for name, c in self.converted.items() if name not in self.refused}
 
 
 def read_cases(folder: Path, operators: set[str]) -> Outcomes:
@@ -61,13 +69,23 @@ def read_cases(folder: Path, operators: set[str]) -> Outcomes:
         if not set(names) <= operators:
             continue
         found.operators[case.name] = " ".join(names)
-        inputs, outputs = case.data_sets[0]
+        inputs, outputs = (list(map(as_array, each)) for each in case.data_sets[0])
         try:
-            found.converted[case.name] = convert(case.model, list(inputs), folder / "case.onnx")
+            converted = convert(case.model, list(inputs), folder / "case.onnx")
             found.expected[case.name] = list(outputs)
+            found.converted[case.name] = converted
+            check_computed(converted.graph)
+            if any(type_.dtype != "float32" for type_ in converted.graph.inputs.values()):
+                found.refused[case.name] = "an input's type is not computed yet"
         except (Unsupported, ValueError) as error:
             found.refused[case.name] = str(error)
     return found
+
+
+def as_array(value: Any) -> Any:
+    """Return a value of a case as NumPy has it; bfloat16, which it lacks, in float32."""
+    array = numpy_helper.to_array(value) if isinstance(value, TensorProto) else value
+    return array.astype(np.float32) if str(getattr(array, "dtype", "")) == "bfloat16" else array
 
 
 def convert(model: ModelProto, inputs: list[np.ndarray], path: Path) -> Converted:
@@ -77,7 +95,8 @@ def convert(model: ModelProto, inputs: list[np.ndarray], path: Path) -> Converte
         model, arrays = in_float32(model, arrays)
     fixed = {node.input[i] for node in model.graph.node for i in FIXED.get(node.op_type, ())
              if i < len(node.input)}  # fmt: skip
-    if any(getattr(array, "dtype", None) in REAL for array in arrays.values()):
+    integers = {node.op_type for node in model.graph.node} & OF_INTEGERS
+    if not integers and any(getattr(a, "dtype", None) in REAL for a in arrays.values()):
         fixed |= {name for name, array in arrays.items() if np.asarray(array).dtype.kind == "i"}
     baked = ModelProto()
     baked.CopyFrom(model)

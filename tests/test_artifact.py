@@ -15,7 +15,7 @@ from toy import ONE, SHAPE, draw, make_library
 from depthwise.runtime import artifact
 from depthwise.runtime.artifact import add_report, check_replaceable
 from depthwise.runtime.library import load
-from depthwise.runtime.manifest import read_manifest
+from depthwise.runtime.manifest import read_saved
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_a_report_joins_the_library_and_what_else_lies_there_stays(one, saved):
     for page in ("first", "second"):
         add_report(saved, page, "{}")
         assert (saved / "report.html").read_text() == page
-    assert read_manifest(saved).report == "report.json"
+    assert read_saved(saved).manifest.report == "report.json"
     assert load(saved)(draw(SHAPE)).shape == SHAPE
     assert (saved / "notes" / "mine.txt").read_text() == "mine"
     shutil.rmtree(saved / "notes")

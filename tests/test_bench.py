@@ -19,14 +19,14 @@ from depthwise.bench import exported_model as cases
 from depthwise.bench import peak
 from depthwise.bench.exported_model import Question, settle
 from depthwise.bench.peers import PEERS, Runtime, find_peers
-from depthwise.bench.record import BenchRecord, NetworkRecord, RuntimeRecord
-from depthwise.bench.rounds import TOLERANCE, Entry, compare, take_turns
+from depthwise.bench.record import BenchRecord, NetworkResult, RuntimeRecord
+from depthwise.bench.rounds import TOLERANCE, Participant, compare, take_turns
 from depthwise.bench.tables import network_table
 from depthwise.bench.worker import relative_error
 from depthwise.cli import main
 from depthwise.compiler import pipeline
 from depthwise.compiler.lowering.algorithms import Winograd
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.errors import CannotRun
 from depthwise.graph import capture
 from depthwise.runtime.target import find_target
@@ -74,7 +74,7 @@ class Fake:
 def entries(log, **last):
     seconds = {"a": 0.025, "b": 0.05, "c": 10.0}
     return [
-        Entry(Runtime(name, "", (), ("onnx",)), worker=Fake(name, s, log, last.get(name)))
+        Participant(Runtime(name, "", (), ("onnx",)), worker=Fake(name, s, log, last.get(name)))
         for name, s in seconds.items()
     ]
 
@@ -251,7 +251,7 @@ def runtime(name, *rounds, failed=None):
 def record(**peers):
     runtimes = [runtime("depthwise", (2.0, 2.0, 8.0), (4.0,), (1.0,))]
     runtimes += [runtime(name, *rounds) for name, rounds in peers.items()]
-    return NetworkRecord(
+    return NetworkResult(
         network="n", settings={}, weights="", input_shape=(1, 3, 8, 8), macs=100, params=1,
         peaks=(400.0, 100.0, 200.0), runtimes=tuple(runtimes),
     )  # fmt: skip

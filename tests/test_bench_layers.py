@@ -17,8 +17,8 @@ from depthwise.bench.least import bound, bytes_moved, products, seconds_to_move
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
 from depthwise.compiler import pipeline
-from depthwise.compiler.autotune.step_timer import time_steps
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.autotune.step_timer import build_clocked
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import capture
 from depthwise.hardware import Machine, Spread
 from depthwise.runtime.target import find_target
@@ -65,7 +65,8 @@ def test_the_steps_of_a_node_that_call_one_kernel_are_one_row(found):
 
 def test_each_run_times_each_step():
     plan = plan_of(small(), (1, 3, 16, 16))
-    times = time_steps(plan, seconds=0.0)
+    (clocked,) = build_clocked((plan,))
+    times = clocked.runs(seconds=0.0)
     assert times.shape[0] >= 15
     assert times.shape[1] == len(plan.steps)
     assert (times >= 0).all()

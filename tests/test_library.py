@@ -20,7 +20,7 @@ from depthwise.runtime import artifact, library
 from depthwise.runtime import target as targets
 from depthwise.runtime.artifact import OURS
 from depthwise.runtime.library import Code, aligned_bytes, load
-from depthwise.runtime.manifest import read_manifest
+from depthwise.runtime.manifest import read_saved
 from depthwise.runtime.target import find_target
 
 
@@ -175,7 +175,7 @@ def test_what_was_saved_opens_and_agrees(one, saved):
     }
     again, x = load(saved), draw(SHAPE)
     np.testing.assert_array_equal(again(x), one(x))
-    assert again.manifest == one.manifest == read_manifest(saved)
+    assert again.manifest == one.manifest == read_saved(saved).manifest
     again.save(saved.parent / "copy")
     for path in saved.iterdir():
         assert path.read_bytes() == (saved.parent / "copy" / path.name).read_bytes()

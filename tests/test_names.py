@@ -26,7 +26,7 @@ from depthwise.analysis import cost_of_graph
 from depthwise.cli.arguments import default_directory
 from depthwise.compiler.codegen.emit import number
 from depthwise.compiler.pipeline import show_stage
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.console import Screen
 from depthwise.escaping import check_c, in_c_comment, in_file_name, in_json, in_line
 from depthwise.graph import capture, show
@@ -34,6 +34,7 @@ from depthwise.report.cost_picture import cost_picture
 from depthwise.report.network_picture import network_picture
 from depthwise.report.page import render_page
 from depthwise.report.record import (
+    BaselineRecord,
     Compared,
     Compiled,
     FeatureRecord,
@@ -43,7 +44,6 @@ from depthwise.report.record import (
     LayerTimeRecord,
     Looked,
     Profiled,
-    Reference,
 )
 from depthwise.report.svg import document, words
 from depthwise.runtime.artifact import render_template
@@ -374,7 +374,7 @@ def report(tmp_path_factory):
             contradicted=(),
             disturbed="",
         ),
-        "referenced": Reference(found=None),
+        "referenced": BaselineRecord(found=None),
         "compared": Compared(
             found=None,
             rounds=1,

@@ -8,9 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import compare, draw, ints, model, node, saved
 
+import depthwise as dw
 from depthwise.errors import Unsupported
 from depthwise.graph import ops
-from depthwise.graph.frontends.onnx import read_onnx
+from depthwise.graph.frontends.onnx import read_onnx, supported
 
 RELU = [node("Relu", ["x"], ["y"])]
 CONV = [node("Conv", ["x", "stem.weight"], ["y"], name="/stem/conv/Conv")]
@@ -20,7 +21,7 @@ WEIGHT = {"stem.weight": draw(4, 3, 3, 3)}
 def refused(made, folder, shapes=(), error=ValueError):
     """Return what is said about a model that cannot be read."""
     with pytest.raises(error) as caught:
-        read_onnx(saved(made, folder), shapes)
+        supported(read_onnx(saved(made, folder), shapes))
     return str(caught.value)
 
 
@@ -265,6 +266,16 @@ def test_what_the_graph_cannot_say_is_refused_by_node_and_operator(case, tmp_pat
     assert said.startswith(f"node 'culprit', operator {refused_node.op_type}: ")
     assert reason in said
     assert "keep it outside of the network" in said
+
+
+def test_what_the_graph_cannot_say_is_counted_as_unknown(tmp_path):
+    nodes = [node("Conv", ["x", "stem.weight"], ["c"]), node("ArgMax", ["c"], ["y"], axis=1)]
+    cost = dw.cost(saved(model(nodes, weights=WEIGHT), tmp_path))
+    assert cost.macs == 4 * 27 * 36
+    assert [layer.operator for layer in cost.not_counted] == ["ArgMax"]
+    tail = [node("Relu", ["x"], ["y"]), node("NonMaxSuppression", ["x", "x"], ["boxes"])]
+    said = refused(model(tail, (1, 2, 4), outputs=("boxes",)), tmp_path, error=Unsupported)
+    assert "node 'boxes', operator NonMaxSuppression" in said  # how many boxes no one knows
 
 
 DAMAGED = {

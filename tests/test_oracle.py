@@ -11,9 +11,11 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler import pipeline
-from depthwise.compiler.lowering.views import Buffer, KernelCall, RowAccess, RowSpan
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, RowSpan
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.arena import Arena, align
 from depthwise.compiler.schedule.threads import Parts
 from depthwise.compiler.verification import oracle
@@ -22,7 +24,7 @@ from depthwise.compiler.verification.oracle.executor import Execution
 from depthwise.compiler.verification.oracle.memory import Region, meet
 from depthwise.errors import Mismatch, PlanFault
 from depthwise.graph import Graph, capture, export
-from depthwise.runtime.manifest import read_manifest
+from depthwise.runtime.manifest import read_saved
 from depthwise.runtime.target import find_target
 
 AARCH64 = find_target("aarch64")
@@ -273,7 +275,7 @@ def test_threads_that_do_not_meet(graph: Graph, monkeypatch, everything_is_strea
 
 def without_sharing(plan: Plan) -> Plan:
     """Return a plan whose buffers share no bytes."""
-    sizes = {buffer: align(4 * plan.buffers[buffer].floats) for buffer in plan.arena.offsets}
+    sizes = {buffer: align(plan.buffers[buffer].bytes) for buffer in plan.arena.offsets}
     ends = dict(zip(sizes, accumulate(sizes.values()), strict=True))
     offsets = {buffer: ends[buffer] - sizes[buffer] for buffer in sizes}
     return replace(plan, arena=Arena(offsets, sum(sizes.values())))
@@ -397,7 +399,7 @@ def test_what_cannot_run_here_is_checked_and_says_so(tmp_path, monkeypatch):
     assert library.manifest.verification is None
     assert "checked step by step in Python" in library.manifest.unproven
     library.save(tmp_path / "net")
-    assert read_manifest(tmp_path / "net") == library.manifest
+    assert read_saved(tmp_path / "net").manifest == library.manifest
     monkeypatch.setattr(pipeline, "check_steps", None)
     unchecked = dw.compile(net, (1, 3, 4, 4), target=foreign, check_plan=False)
     assert unchecked.manifest.plan_check is None

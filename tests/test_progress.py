@@ -16,7 +16,7 @@ from depthwise.cli import screen
 from depthwise.compiler.autotune import tune_algorithms as tune
 from depthwise.compiler.toolchain import build
 from depthwise.compiler.toolchain.build import compile_c
-from depthwise.progress import PACES, Stage, say_duration, stage, track, watching
+from depthwise.progress import PACES, Activity, report_progress, say_duration, track, watching
 from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
@@ -32,10 +32,10 @@ class Seen:
     """A watcher that remembers."""
 
     def __init__(self):
-        self.stages, self.events = [], []
+        self.activities, self.events = [], []
 
-    def begin(self, stage):
-        self.stages.append(stage)
+    def begin(self, activity):
+        self.activities.append(activity)
         self.events.append("begin")
 
     def advance(self, steps):
@@ -64,7 +64,7 @@ def cache(tmp_path, monkeypatch):
     [(None, ""), (0.2, ""), (3.4, ", about 3 s"), (38, ", about 40 s"), (170, ", about 3 minutes")],
 )
 def test_a_stage_says_how_long_it_may_take(seconds, text):
-    assert str(Stage("compiling 412 kernels", 412, seconds)) == f"compiling 412 kernels{text}"
+    assert str(Activity("compiling 412 kernels", 412, seconds)) == f"compiling 412 kernels{text}"
     assert say_duration(0.01) == "1 s"
 
 
@@ -75,27 +75,27 @@ def test_every_unit_of_c_moves_the_bar_by_its_kernels(cache, seen, monkeypatch):
         for i in range(3)
     )
     compile_c((NET, kernels), NATIVE)
-    assert [each.doing for each in seen.stages] == ["compiling 4 kernels"]
+    assert [each.doing for each in seen.activities] == ["compiling 4 kernels"]
     assert sorted(map(str, seen.events)) == ["1", "3", "begin", "end"]
     assert json.loads((cache / PACES).read_text())["compiling"] > 0
     compile_c((NET, kernels), NATIVE)
-    assert len(seen.stages) == 1  # it is there: nothing takes long
+    assert len(seen.activities) == 1  # it is there: nothing takes long
 
 
 def test_what_was_done_here_before_says_how_long_the_next_takes(cache, seen):
     assert [*track("ab", "working", pace="work")] == ["a", "b"]
     (cache / PACES).write_text('{"work": 2.5, "odd": "x"}')
-    with stage("working", 8, pace="work") as advance:
+    with report_progress("working", 8, pace="work") as advance:
         advance(8)
-    assert [each.seconds for each in seen.stages] == [None, 20.0]
+    assert [each.seconds for each in seen.activities] == [None, 20.0]
     assert json.loads((cache / PACES).read_text())["work"] == pytest.approx(1.25, abs=0.01)
     (cache / PACES).write_text("[broken")
     assert [*track("ab", "working", pace="work")] == ["a", "b"]
-    assert seen.stages[-1].seconds is None
+    assert seen.activities[-1].seconds is None
 
 
 def test_a_failure_ends_the_stage_and_is_no_measure(cache, seen):
-    with pytest.raises(RuntimeError), stage("working", 3, pace="work"):
+    with pytest.raises(RuntimeError), report_progress("working", 3, pace="work"):
         raise RuntimeError
     assert seen.events == ["begin", "end"]
     assert not (cache / PACES).exists()
@@ -111,11 +111,11 @@ def test_each_turn_of_tuning_and_of_comparing_is_a_step(seen, monkeypatch):
 
     monkeypatch.setattr(tune, "build_clocked", lambda plans, _: [Clocked() for _ in plans])
     tune.measure_parts([Plan(), Plan()], None, lambda step: step)
-    entry = rounds.Entry(
+    participant = rounds.Participant(
         rounds.OURS, worker=type("W", (), {"pid": 0, "run": lambda _, n: [1e-3] * n})()
     )
-    rounds.take_turns([entry], 4, lambda: 1.0)
-    tuned, compared = seen.stages
+    rounds.take_turns([participant], 4, lambda: 1.0)
+    tuned, compared = seen.activities
     assert (tuned.total, compared.total) == (2 * tune.ROUNDS, 4)
     assert tuned.seconds == pytest.approx(2 * tune.ROUNDS * tune.SECONDS)
     assert compared.seconds == pytest.approx(4 * rounds.TURN)
@@ -125,7 +125,7 @@ def test_each_turn_of_tuning_and_of_comparing_is_a_step(seen, monkeypatch):
 def test_plain_output_has_a_line_for_what_is_long_alone(capsys):
     with screen.waiting("compiling"):
         for seconds in (2.0, 40.0, 90.0):
-            with stage("compiling 99 kernels", 99, seconds) as advance:
+            with report_progress("compiling 99 kernels", 99, seconds) as advance:
                 advance(99)
     assert capsys.readouterr().err == "depthwise: compiling 99 kernels, about 90 s\n"
 
@@ -133,9 +133,9 @@ def test_plain_output_has_a_line_for_what_is_long_alone(capsys):
 TERMINAL = """
 import time
 from depthwise.cli.screen import waiting
-from depthwise.progress import stage, track
+from depthwise.progress import report_progress, track
 with waiting("tuning"):
-    with stage("outer", 2, 30) as advance:
+    with report_progress("outer", 2, 30) as advance:
         for _ in track(range(4), "timing 4 ways", 12):
             time.sleep(0.3)
         advance(1)

@@ -30,9 +30,9 @@ from depthwise.report.figures import (
 )
 from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.page import render_page
-from depthwise.report.record import Reference, Report
-from depthwise.report.roofs import Box, Roof, place_names, text_box
-from depthwise.runtime.manifest import read_manifest
+from depthwise.report.record import BaselineRecord, Report
+from depthwise.report.roofs import Rectangle, Roof, place_names, text_box
+from depthwise.runtime.manifest import read_saved
 from depthwise.shipping import ship
 
 FACTORS = {"k": 1e3, "M": 1e6, "G": 1e9, "%": 1e-2, "s": 1e3, "µs": 1e-3, "ns": 1e-6}
@@ -119,7 +119,7 @@ def is_rounded(value, text):
 
 
 def test_every_number_stands_in_the_json_that_the_manifest_names(folder, page, figures):
-    assert read_manifest(folder).report == "report.json"
+    assert read_saved(folder).manifest.report == "report.json"
     known = {float(x) for x in leaves(figures) if isinstance(x, int | float)}
     marked = read(page).marked
     assert len(marked) > 60
@@ -245,7 +245,7 @@ def test_no_text_of_a_roofline_chart_overprints_another(figures):
         texts = texts_of(svg)
         names = [text for text, _ in texts]
         for i, (text, box) in enumerate(texts):
-            assert box.within(Box(0, 0, width + 1, height)), (case, text)
+            assert box.within(Rectangle(0, 0, width + 1, height)), (case, text)
             for other, second in texts[:i]:
                 assert not box.meets(second), (case, text, other)
         (peak,) = re.findall(r'points="\S+,(\S+) \S+" class="roof"', svg)
@@ -259,7 +259,7 @@ def test_no_text_of_a_roofline_chart_overprints_another(figures):
 def test_a_busy_machine_is_in_the_headline_and_no_ratio_is_shown_as_a_result(figures):
     report = Report.model_validate(figures)
     calm = {"disturbed": ""}
-    beside = Reference(found=report.referenced.found.model_copy(update=calm))
+    beside = BaselineRecord(found=report.referenced.found.model_copy(update=calm))
     quiet = report.model_copy(update={
         "compared": report.compared.model_copy(update=calm),
         "profiled": report.profiled.model_copy(update=calm), "referenced": beside})  # fmt: skip
@@ -314,7 +314,7 @@ def test_names_break_where_a_reader_would_break_them(name, printed):
 
 def test_a_roof_without_a_place_is_named_below():
     roofs = [Roof((0.0, 100.0), (100.0, 0.0), f"L{i} 1 GB/s") for i in range(40)]
-    room = Box(0, 0, 100, 100)
+    room = Rectangle(0, 0, 100, 100)
     found = place_names(roofs, room, [], [], 9)
     boxes = [
         text_box(*place, roof.name, 9) for place, roof in zip(found, roofs, strict=True) if place

@@ -8,7 +8,7 @@ from depthwise.bench.peers import OURS, PEERS
 from depthwise.bench.record import (
     BenchRecord,
     MachineRecord,
-    NetworkRecord,
+    NetworkResult,
     RuntimeRecord,
     SoftwareRecord,
 )
@@ -21,7 +21,7 @@ def network(name, macs, **seconds):
         for runtime, s in seconds.items()
     ]
     runtimes.append(RuntimeRecord(name="mnn", versions={}, failed="not installed"))
-    return NetworkRecord(
+    return NetworkResult(
         network=name, settings={}, weights="", input_shape=(1, 3, 224, 224), macs=macs, params=1,
         peaks=(1e9, 1e9), runtimes=tuple(runtimes),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from depthwise.analysis.fitted import Column, FittedTable, shorten
 from depthwise.analysis.tables import compare_table, cost_table, render
 from depthwise.analysis.units import in_percent, in_ratio, in_seconds, in_units, time_unit
 from depthwise.bench.layers import LayerTime, Profile
-from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.bench.tables import layers_table, network_table
 from depthwise.graph import trace
 from depthwise.hardware.tables import machine_table
@@ -46,7 +46,7 @@ def bench_of(factor):
         runtime("onnxruntime", (3.0 * factor,), (3.3 * factor,)),
         runtime("mnn", failed="no such"),
     ]
-    return NetworkRecord(
+    return NetworkResult(
         network="n", settings={}, weights="", input_shape=(1, 3, 8, 8), macs=100, params=1,
         peaks=(4e10, 5e10),
         runtimes=(runtime("depthwise", (1.0 * factor,), (1.2 * factor,)), *peers),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from depthwise.analysis.count import CONVENTION, count_macs, kind
 from depthwise.analysis.memory import peak_activations
 from depthwise.analysis.receptive_field import receptive_fields
-from depthwise.analysis.tables import cost_table, render
 from depthwise.escaping import in_cell
 from depthwise.graph import Graph, Node, Shape, TensorType, ops
 from depthwise.sources.opening import describe
@@ -126,6 +125,8 @@ class Cost:
 
     def table(self, all_layers: bool = False) -> str:
         """Return the cost as a text table; `all_layers` also lists those without MACs."""
+        from depthwise.analysis.tables import cost_table, render  # noqa: PLC0415  (of costs)
+
         return render(cost_table(self, all_layers))
 
     def to_dict(self) -> dict:

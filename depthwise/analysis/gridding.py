@@ -48,7 +48,7 @@ def _shift(positions: Positions, distance: int) -> Positions:
     return frozenset(p + distance for p in positions)
 
 
-class Window(NamedTuple):
+class WindowedLayer(NamedTuple):
     """A convolution or pooling of the graph, as far as it matters here."""
 
     node: Node
@@ -66,7 +66,7 @@ class Reach:
     """What a pixel reads of the grid that it stands on; `stack` is the widest way to there."""
 
     axes: tuple[Positions, Positions] = (ITSELF, ITSELF)
-    stack: tuple[Window, ...] = ()
+    stack: tuple[WindowedLayer, ...] = ()
 
     @property
     def coverages(self) -> tuple[Coverage, Coverage]:
@@ -83,7 +83,7 @@ class Reach:
         """Whether positions between the first and the last are not read."""
         return any(c.covered < c.total for c in self.coverages)
 
-    def after(self, window: Window, padding: ops.Padding) -> "Reach":
+    def after(self, window: WindowedLayer, padding: ops.Padding) -> "Reach":
         """Return the reach after one more window."""
         before = padding.top, padding.left
         taps = zip(self.axes, window.kernel, window.dilation, before, strict=True)
@@ -134,15 +134,15 @@ def _ends(graph: Graph) -> list[Reach]:
     return ends
 
 
-def _window(graph: Graph, node: Node) -> Window | None:
+def _window(graph: Graph, node: Node) -> WindowedLayer | None:
     match node.op:
         case ops.Conv2d() | ops.DeformConv2d():
             height, width = graph.type(node.inputs[1]).shape[2:]
-            return Window(node, (height, width), node.op.dilation)
+            return WindowedLayer(node, (height, width), node.op.dilation)
         case ops.MaxPool2d():
-            return Window(node, node.op.kernel, node.op.dilation)
+            return WindowedLayer(node, node.op.kernel, node.op.dilation)
         case ops.AvgPool2d():
-            return Window(node, node.op.kernel, (1, 1))
+            return WindowedLayer(node, node.op.kernel, (1, 1))
     return None
 
 

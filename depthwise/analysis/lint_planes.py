@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from depthwise.analysis.finding import Finding
-from depthwise.analysis.gridding import Reach, Window, gridded_stacks
+from depthwise.analysis.gridding import Reach, WindowedLayer, gridded_stacks
 from depthwise.analysis.overlap import as_text, interior, overlap_counts
 from depthwise.analysis.receptive_field import Field, receptive_fields
 from depthwise.graph import Graph, Node, ops
@@ -69,7 +69,7 @@ def _coverage(stack: Reach) -> str:
     return f"a pixel reads {shown}, {share:.0f} % of its receptive field there"
 
 
-def _dilations(stack: tuple[Window, ...]) -> str:
+def _dilations(stack: tuple[WindowedLayer, ...]) -> str:
     """Return the dilations in order; a long run of the same one is counted."""
     shown = []
     for rate, run in groupby(_rate(window.dilation) for window in stack):
@@ -78,7 +78,7 @@ def _dilations(stack: tuple[Window, ...]) -> str:
     return ", ".join(shown)
 
 
-def _kernels(stack: tuple[Window, ...]) -> str:
+def _kernels(stack: tuple[WindowedLayer, ...]) -> str:
     return " and ".join(dict.fromkeys("x".join(map(str, window.kernel)) for window in stack))
 
 

@@ -9,14 +9,14 @@ IN_PLACE = (ops.BatchNorm, ops.Activation, ops.PRelu, ops.Binary)
 
 
 @dataclass(frozen=True)
-class Peak:
+class MemoryPeak:
     """The most bytes alive at once, and the node that runs then."""
 
     bytes: int
     node: str
 
 
-def peak_activations(graph: Graph) -> Peak:
+def peak_activations(graph: Graph) -> MemoryPeak:
     """Return the peak of activation bytes, in the graph's order, each tensor freed when last read.
 
     Element-by-element operators work in place where they may, a reshape takes nothing; a
@@ -26,12 +26,12 @@ def peak_activations(graph: Graph) -> Peak:
     last_read = _last_reads(graph, holder)
     sizes = {name: graph.type(name).bytes for name in (*graph.inputs, *(n.name for n in graph))}
     alive = {name: sizes[name] for name in graph.inputs}
-    peak = Peak(sum(alive.values()), "")
+    peak = MemoryPeak(sum(alive.values()), "")
     for position, node in enumerate(graph):
         name = holder[node.name]
         alive[name] = max(alive.get(name, 0), sizes[node.name])
         if sum(alive.values()) > peak.bytes:
-            peak = Peak(sum(alive.values()), node.name)
+            peak = MemoryPeak(sum(alive.values()), node.name)
         alive = {name: size for name, size in alive.items() if last_read[name] > position}
     return peak
 

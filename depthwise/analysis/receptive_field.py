@@ -12,27 +12,27 @@ from depthwise.graph import Graph, Shape, ops
 
 
 @dataclass(frozen=True)
-class Axis:
+class AxisField:
     """One axis of a receptive field: `size` input pixels, neighbours `step` input pixels apart."""
 
     size: Fraction
     step: Fraction
 
-    def window(self, kernel: int, stride: int, dilation: int = 1) -> "Axis":
+    def window(self, kernel: int, stride: int, dilation: int = 1) -> "AxisField":
         """Return the axis after a window of `kernel` taps."""
-        return Axis(self.size + (kernel - 1) * dilation * self.step, self.step * stride)
+        return AxisField(self.size + (kernel - 1) * dilation * self.step, self.step * stride)
 
-    def spread(self, kernel: int, stride: int, dilation: int = 1) -> "Axis":
+    def spread(self, kernel: int, stride: int, dilation: int = 1) -> "AxisField":
         """Return the axis after a transposed window: each output sees kernel / stride inputs."""
         taps = ceil(Fraction((kernel - 1) * dilation + 1, stride))
-        return Axis(self.size + (taps - 1) * self.step, self.step / stride)
+        return AxisField(self.size + (taps - 1) * self.step, self.step / stride)
 
 
 @dataclass(frozen=True)
 class Field:
     """The receptive field of one value: vertical and horizontal; `whole` once all was pooled."""
 
-    axes: tuple[Axis, Axis]
+    axes: tuple[AxisField, AxisField]
     whole: bool = False
     plane: tuple[int, ...] | None = None  # height and width after the last window
 
@@ -47,7 +47,7 @@ class Field:
         return float(self.axes[0].step), float(self.axes[1].step)
 
 
-POINT = Field((Axis(Fraction(1), Fraction(1)), Axis(Fraction(1), Fraction(1))))
+POINT = Field((AxisField(Fraction(1), Fraction(1)), AxisField(Fraction(1), Fraction(1))))
 
 
 def receptive_fields(graph: Graph) -> dict[str, Field]:
@@ -81,7 +81,7 @@ def _has_plane(shape: Shape) -> bool:
 def _union(fields: list[Field]) -> Field:
     """Return the largest of fields that meet in one value."""
     axes = [
-        Axis(max(f.axes[i].size for f in fields), max(f.axes[i].step for f in fields))
+        AxisField(max(f.axes[i].size for f in fields), max(f.axes[i].step for f in fields))
         for i in (0, 1)
     ]
     plane = next((f.plane for f in fields if f.plane), None)
@@ -91,7 +91,7 @@ def _union(fields: list[Field]) -> Field:
 def _whole(graph: Graph) -> Field:
     """Return the field that covers the whole of the first image."""
     height, width = next((t.shape[2:] for t in graph.inputs.values() if len(t.shape) == 4), (1, 1))
-    axes = [Axis(Fraction(size), Fraction(size)) for size in (height, width)]
+    axes = [AxisField(Fraction(size), Fraction(size)) for size in (height, width)]
     return Field((axes[0], axes[1]), whole=True)
 
 
@@ -106,7 +106,7 @@ def _step(op: ops.Op, seen: Field, whole: Field, *shapes: Shape) -> Field:  # no
     return seen
 
 
-def _windowed(seen: Field, kernel, stride, dilation=(1, 1), method=Axis.window) -> Field:
+def _windowed(seen: Field, kernel, stride, dilation=(1, 1), method=AxisField.window) -> Field:
     axes = [
         method(axis, k, s, d)
         for axis, k, s, d in zip(seen.axes, kernel, stride, dilation, strict=True)
@@ -121,7 +121,7 @@ def _(op: ops.Conv2d | ops.DeformConv2d, seen, whole, x, weight, *_):  # noqa: A
 
 @_step.register
 def _(op: ops.ConvTranspose2d, seen, whole, x, weight, *_):  # noqa: ARG001
-    return _windowed(seen, weight[2:], op.stride, op.dilation, Axis.spread)
+    return _windowed(seen, weight[2:], op.stride, op.dilation, AxisField.spread)
 
 
 @_step.register
@@ -146,7 +146,9 @@ def _(op: ops.AdaptivePool2d, seen, whole, x):
 def _(op: ops.Resize, seen, whole, *_):  # noqa: ARG001
     taps = 2 if op.mode == "bilinear" else 1
     axes = [
-        Axis(axis.size + (taps - 1) * axis.step, axis.step * Fraction(step).limit_denominator(64))
+        AxisField(
+            axis.size + (taps - 1) * axis.step, axis.step * Fraction(step).limit_denominator(64)
+        )
         for axis, step in zip(seen.axes, op.step, strict=True)
     ]
     return replace(seen, axes=(axes[0], axes[1]))

@@ -1,19 +1,14 @@
 """Costs as tables for a person to read."""
 
-from typing import TYPE_CHECKING
-
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from depthwise.analysis.cost import Cost, Layer
 from depthwise.analysis.count import CONVENTION
 from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.analysis.units import TimeUnit, in_percent, in_ratio, in_units, time_unit
 from depthwise.console import Screen
 from depthwise.graph import Shape
-
-if TYPE_CHECKING:
-    from depthwise.analysis.cost import Cost, Layer
-
 
 COLUMNS = 120  # characters in a line, where the width is not known
 
@@ -47,7 +42,7 @@ COST_COLUMNS = (
 )
 
 
-def cost_table(cost: "Cost", all_layers: bool = False) -> RenderableType:
+def cost_table(cost: Cost, all_layers: bool = False) -> RenderableType:
     """Return a row a layer, then the totals, the kinds, and what was not counted."""
     shown = [x for x in cost.layers if all_layers or x.macs != 0 or _slow(x, cost)]
     shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
@@ -56,7 +51,7 @@ def cost_table(cost: "Cost", all_layers: bool = False) -> RenderableType:
     return Group(title, "", _layers_table(cost, shown), "", *notes)
 
 
-def _layers_table(cost: "Cost", shown: list["Layer"]) -> FittedTable:
+def _layers_table(cost: Cost, shown: list[Layer]) -> FittedTable:
     columns, unit = COST_COLUMNS, None
     if cost.milliseconds is not None:
         unit = time_unit(1e-3 * (layer.milliseconds or 0) for layer in shown)
@@ -68,12 +63,12 @@ def _layers_table(cost: "Cost", shown: list["Layer"]) -> FittedTable:
     return FittedTable(columns, rows, [total.get(title, "") for title in titles])
 
 
-def _slow(layer: "Layer", cost: "Cost") -> bool:
+def _slow(layer: Layer, cost: Cost) -> bool:
     """Tell whether a layer is predicted to take a hundredth of the time, or more."""
     return bool(cost.milliseconds) and (layer.milliseconds or 0) >= cost.milliseconds / 100
 
 
-def _total(cost: "Cost", unit: TimeUnit | None) -> dict[str, str]:
+def _total(cost: Cost, unit: TimeUnit | None) -> dict[str, str]:
     return {
         "layer": "total",
         **_time(cost.milliseconds, unit),
@@ -87,7 +82,7 @@ def _total(cost: "Cost", unit: TimeUnit | None) -> dict[str, str]:
     }
 
 
-def _row(layer: "Layer", cost: "Cost", unit: TimeUnit | None) -> dict[str, str]:
+def _row(layer: Layer, cost: Cost, unit: TimeUnit | None) -> dict[str, str]:
     share = (layer.macs or 0) / cost.macs if cost.macs else 0.0
     counted = layer.macs is not None
     return {
@@ -116,7 +111,7 @@ def _field(size: tuple[int, int]) -> str:
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
-def _notes(cost: "Cost", hidden: list["Layer"]) -> list[RenderableType]:
+def _notes(cost: Cost, hidden: list[Layer]) -> list[RenderableType]:
     kinds = ", ".join(
         f"{kind} {in_percent(macs / cost.macs)} %"
         for kind, (_, _, macs) in cost.by_kind().items()
@@ -155,7 +150,7 @@ COMPARE_COLUMNS = (
 )
 
 
-def compare_table(first: "Cost", second: "Cost") -> RenderableType:
+def compare_table(first: Cost, second: Cost) -> RenderableType:
     """Return two costs side by side, with the ratio of the first to the second."""
     quantities = (
         ("parameters", "params", ""), ("MACs", "macs", ""), ("weights", "weight_bytes", "B"),
@@ -180,7 +175,7 @@ def compare_table(first: "Cost", second: "Cost") -> RenderableType:
     return Group(title, *heads, "", FittedTable(COMPARE_COLUMNS, rows), *missing)
 
 
-def _title(cost: "Cost") -> str:
+def _title(cost: Cost) -> str:
     shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
     return f"{cost.network} on {shapes}"
 

@@ -4,19 +4,14 @@ from math import inf
 from statistics import median
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import ConfigDict, computed_field
 
 from depthwise.bench.peers import DIRECT, OURS
+from depthwise.files.record import Record
 from depthwise.hardware.load import Load
 from depthwise.hardware.record import share_of
 
 UNEVEN = 2.0  # a runtime's slow runs to its fast ones: idle, ours 1.04 and PyTorch's up to 1.4
-
-
-class Record(BaseModel):
-    """A part of a file of results, which is never changed."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class MachineRecord(Record):
@@ -47,6 +42,9 @@ class RuntimeRecord(Record):
     seconds that converting and loading took.
     """
 
+    # `seconds` is written for those who read the file, and not read back
+    model_config = ConfigDict(extra="ignore")
+
     name: str
     versions: dict[str, str]
     failed: str | None = None
@@ -70,7 +68,7 @@ class RuntimeRecord(Record):
         return float(np.percentile(np.concatenate(self.rounds), percent))
 
 
-class NetworkRecord(Record):
+class NetworkResult(Record):
     """One network in every runtime; `weights` is empty for random ones.
 
     `peaks` is the FMA peak of the cores in use, in FLOP/s, measured in each round; `foreign` the
@@ -158,4 +156,4 @@ class BenchRecord(Record):
     software: SoftwareRecord
     threads: int
     tolerance: float
-    networks: tuple[NetworkRecord, ...]
+    networks: tuple[NetworkResult, ...]

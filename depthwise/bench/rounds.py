@@ -15,7 +15,7 @@ from typing import IO
 from depthwise.bench.exported_model import Case, Question, write_case
 from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
-from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.compiler.toolchain import children
 from depthwise.errors import CannotRun
 from depthwise.hardware.load import Watch
@@ -74,7 +74,7 @@ class Worker:
 
 
 @dataclass
-class Entry:
+class Participant:
     """A runtime under comparison: its process while it works, its reason once it has failed."""
 
     runtime: Runtime
@@ -121,7 +121,7 @@ class Entry:
 
 def compare(
     question: Question, peers: Sequence[Runtime], threads: int, rounds: int
-) -> NetworkRecord:
+) -> NetworkResult:
     """Run a network in our library and in each peer, interleaved, and return all that was measured.
 
     On one thread our library takes part without Winograd, too, where it has any.
@@ -130,64 +130,69 @@ def compare(
     """
     runtimes = (OURS, *([DIRECT] if threads == 1 else []), *peers)
     forms: set[Form] = {form for runtime in runtimes for form in runtime.forms}
-    entries = [Entry(runtime) for runtime in runtimes]
+    participants = [Participant(runtime) for runtime in runtimes]
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
         case = write_case(question, Path(folder), forms, threads)
-        for entry in track(entries, f"opening {len(entries)} runtimes", pace="opening"):
-            entry.open(case, threads)
-            if entry.worker:
-                open_workers.callback(entry.worker.close)
-        if entries[0].failed:
-            raise CannotRun(f"our own library of {question.network}: {entries[0].failed}")
-        turns = take_turns(entries, rounds, lambda: measure_peak(threads))
-    return NetworkRecord(
+        for participant in track(
+            participants, f"opening {len(participants)} runtimes", pace="opening"
+        ):
+            participant.open(case, threads)
+            if participant.worker:
+                open_workers.callback(participant.worker.close)
+        if participants[0].failed:
+            raise CannotRun(f"our own library of {question.network}: {participants[0].failed}")
+        conditions = take_turns(participants, rounds, lambda: measure_peak(threads))
+    return NetworkResult(
         network=question.network, settings=question.settings, weights=question.weights,
         input_shape=question.shape, macs=case.macs, params=case.params,
-        peaks=tuple(turn.peak for turn in turns), foreign=tuple(turn.foreign for turn in turns),
-        runtimes=tuple(entry.record for entry in entries),
+        peaks=tuple(each.peak for each in conditions),
+        foreign=tuple(each.foreign for each in conditions),
+        runtimes=tuple(participant.record for participant in participants),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One round: the peak beside it in FLOP/s, and the share of all cores that others took."""
+class RoundConditions:
+    """What one round ran under: the peak in FLOP/s, and the share of all cores others took."""
 
     peak: float
     foreign: float | None
 
 
-def take_turns(entries: Sequence[Entry], rounds: int, peak: Callable[[], float]) -> list[Turn]:
+def take_turns(
+    participants: Sequence[Participant], rounds: int, peak: Callable[[], float]
+) -> list[RoundConditions]:
     """Give each runtime that works a turn in every round, and measure the peak before each round.
 
     The order turns by one from round to round, so that no runtime always follows the same one.
     A turn lasts about TURN seconds.
     """
-    working = [entry for entry in entries if entry.worker]
-    counts = {entry.runtime.name: _runs_in_a_turn(entry) for entry in working}
-    processes = [entry.worker.pid for entry in working if entry.worker]
-    turns = []
+    working = [participant for participant in participants if participant.worker]
+    counts = {participant.runtime.name: _runs_in_a_turn(participant) for participant in working}
+    processes = [participant.worker.pid for participant in working if participant.worker]
+    conditions = []
     doing = f"timing {len(working)} runtimes in {rounds} rounds"
     for number in track(range(rounds), doing, rounds * len(working) * TURN):
         watch, reached = Watch(processes), peak()
         start = number % len(working)
-        for entry in (*working[start:], *working[:start]):
-            times = _turn(entry, counts[entry.runtime.name])
-            entry.rounds.append(times)
-        turns.append(Turn(reached, watch.load().foreign))
-    return turns
+        for participant in (*working[start:], *working[:start]):
+            times = _turn(participant, counts[participant.runtime.name])
+            participant.rounds.append(times)
+        conditions.append(RoundConditions(reached, watch.load().foreign))
+    return conditions
 
 
-def _runs_in_a_turn(entry: Entry) -> int:
-    times = _turn(entry, FEWEST)
+def _runs_in_a_turn(participant: Participant) -> int:
+    times = _turn(participant, FEWEST)
     return min(MOST, max(FEWEST, round(TURN / min(times)))) if times else 0
 
 
-def _turn(entry: Entry, count: int) -> list[float]:
+def _turn(participant: Participant, count: int) -> list[float]:
     """Return the times of a turn; a runtime that fails in it is out from then on."""
-    if entry.failed or not entry.worker:
+    if participant.failed or not participant.worker:
         return []
     try:
-        return entry.worker.run(count)
+        return participant.worker.run(count)
     except CannotRun as failure:
-        entry.failed = str(failure)
+        participant.failed = str(failure)
         return []

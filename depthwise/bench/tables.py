@@ -7,7 +7,7 @@ from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.analysis.tables import in_shape
 from depthwise.analysis.units import TimeUnit, in_percent, in_units, time_unit
 from depthwise.bench.layers import LayerTime, Profile
-from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.escaping import counted
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
@@ -86,7 +86,7 @@ def _layer(layer: LayerTime, profile: Profile) -> tuple[str, ...]:
 
 
 def network_table(
-    found: NetworkRecord, threads: int, machine: Machine | None = None
+    found: NetworkResult, threads: int, machine: Machine | None = None
 ) -> RenderableType:
     """Return a row a runtime, ours first, then the others from the fastest to those that failed.
 
@@ -126,7 +126,7 @@ def _name(runtime: RuntimeRecord) -> str:
     return " ".join([runtime.name, *list(runtime.versions.values())[:1]])
 
 
-def _runtime(runtime: RuntimeRecord, found: NetworkRecord, unit: TimeUnit) -> tuple[str, ...]:
+def _runtime(runtime: RuntimeRecord, found: NetworkResult, unit: TimeUnit) -> tuple[str, ...]:
     ratio = None if runtime is found.ours else found.ratio(runtime)
     low, high = (unit.show(runtime.percentile(percent)) for percent in (10, 90))
     return (
@@ -136,7 +136,7 @@ def _runtime(runtime: RuntimeRecord, found: NetworkRecord, unit: TimeUnit) -> tu
     )  # fmt: skip
 
 
-def _summary(found: NetworkRecord) -> list[str]:
+def _summary(found: NetworkResult) -> list[str]:
     ours = found.ours
     if not ours.rounds or found.disturbed:
         return []

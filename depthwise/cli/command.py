@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 
 from depthwise.cli import stopping
 from depthwise.cli.app import app
-from depthwise.cli.output import Output, OutputLost
+from depthwise.cli.output import OutputLost, OutputStream
 
 UNREAD = 141  # its reader has gone: as shells say of a program that SIGPIPE ends
 
@@ -16,7 +16,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run a verb and return the exit code."""
     if sys.stderr is None:  # closed: what is said there is lost
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (to the very end)
-    output = Output(sys.stdout)
+    output = OutputStream(sys.stdout)
     try:
         with redirect_stdout(output):
             return _run(arguments, output)
@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_INPUT
 
 
-def _run(arguments: Sequence[str], output: Output) -> int:
+def _run(arguments: Sequence[str], output: OutputStream) -> int:
     try:
         output.check_open()
         code = _code_of(arguments)

@@ -15,7 +15,7 @@ class OutputLost(BaseException):
         self.reader_has_gone = reader_has_gone
 
 
-class Output:
+class OutputStream:
     """A text stream whose `write` and `flush` raise OutputLost where they fail."""
 
     def __init__(self, stream: TextIO | None):

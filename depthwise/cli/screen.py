@@ -13,7 +13,7 @@ from rich.text import Text
 
 from depthwise.console import Screen
 from depthwise.escaping import in_line
-from depthwise.progress import COLUMNS, Stage, watching
+from depthwise.progress import COLUMNS, Activity, watching
 
 MOST_NAMED = 4  # images, in one message
 WORTH_A_LINE = 60.0  # seconds
@@ -44,7 +44,7 @@ class OfKnownLength(ProgressColumn):
 
 
 class Display:
-    """What a verb is doing: a line that turns, and the long stage within it as a bar.
+    """What a verb is doing: a line that turns, and the long activity within it as a bar.
 
     Where no person is watching, a line says what takes longer than `WORTH_A_LINE`.
     """
@@ -53,7 +53,7 @@ class Display:
         columns = (SpinnerColumn(), COLUMNS[0], *map(OfKnownLength, COLUMNS[1:]))
         self._bar = Progress(*columns, console=progress(), transient=True)
         self._whole = self._bar.add_task(escape(doing), total=total)
-        self._stages: list[TaskID] = []
+        self._activities: list[TaskID] = []
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -66,24 +66,24 @@ class Display:
         """Say what is done now, and how much of the whole was."""
         self._bar.update(self._whole, description=escape(doing), completed=done)
 
-    def begin(self, stage: Stage) -> None:
-        """Show a stage below, one within another below that."""
-        self._stages.append(self._bar.add_task(escape(str(stage)), total=stage.total))
-        if not sys.stderr.isatty() and (stage.seconds or 0) >= WORTH_A_LINE:
-            say(str(stage))
+    def begin(self, activity: Activity) -> None:
+        """Show an activity below, one within another below that."""
+        self._activities.append(self._bar.add_task(escape(str(activity)), total=activity.total))
+        if not sys.stderr.isatty() and (activity.seconds or 0) >= WORTH_A_LINE:
+            say(str(activity))
 
     def advance(self, steps: int) -> None:
         """Move the innermost bar on."""
-        self._bar.advance(self._stages[-1], steps)
+        self._bar.advance(self._activities[-1], steps)
 
     def end(self) -> None:
         """Take it away."""
-        self._bar.remove_task(self._stages.pop())
+        self._bar.remove_task(self._activities.pop())
 
 
 @contextmanager
 def waiting(doing: str, total: int | None = None) -> Iterator[Display]:
-    """Show on standard error what is done while a verb is at work, and the long stages within.
+    """Show on standard error what is done while a verb is at work, and the long activities within.
 
     What the network's own code prints meanwhile goes there, too: results alone are on standard
     output.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from pydantic import ConfigDict, Field, ImportString, TypeAdapter, ValidationError
 from torch import nn
 
-Builder = Callable[..., nn.Module]
+ModelBuilder = Callable[..., nn.Module]
 
 RESOLUTION = 224  # pixels, what most papers cut their ImageNet photographs to
 Count = Annotated[int, Field(ge=1)]  # every whole number among the options counts something
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
         return (self._function.__doc__ or "").split("\n")[0]
 
     @property
-    def _function(self) -> Builder:
+    def _function(self) -> ModelBuilder:
         return self.build.func if isinstance(self.build, partial) else self.build
 
     def parse(self, option: str, value: Any) -> Any:
@@ -80,13 +80,15 @@ class Registry:
         self.noun, self.resolution, self.listing = noun, resolution, listing
         self._entries: dict[str, Entry] = {}
 
-    def register(self, *names: str, resolution: int | None = None) -> Callable[[Builder], Builder]:
+    def register(
+        self, *names: str, resolution: int | None = None
+    ) -> Callable[[ModelBuilder], ModelBuilder]:
         """Register a builder under its own name, or under `names`: it then takes the name first.
 
         `resolution` is what its paper feeds it, where that is not the registry's.
         """
 
-        def register(builder: Builder) -> Builder:
+        def register(builder: ModelBuilder) -> ModelBuilder:
             for name in names or (builder.__name__,):
                 assert name not in self._entries, f"two builders are named {name}"
                 build = partial(builder, name) if names else builder

@@ -12,7 +12,7 @@ from depthwise.families.registry import network
 from depthwise.layers import ConvFactory, ConvNormAct, Norm, conv2d, conv_norm_act
 
 
-class Stage(NamedTuple):
+class ConvGroup(NamedTuple):
     """The 3x3 convolutions between two pools of table 1, column D, arXiv:1409.1556."""
 
     out: int
@@ -21,11 +21,11 @@ class Stage(NamedTuple):
 
 VGG16 = (
     #     out  repeat
-    Stage(64,  2),
-    Stage(128, 2),
-    Stage(256, 3),
-    Stage(512, 3),
-    Stage(512, 3),
+    ConvGroup(64,  2),
+    ConvGroup(128, 2),
+    ConvGroup(256, 3),
+    ConvGroup(512, 3),
+    ConvGroup(512, 3),
 )  # fmt: skip
 
 

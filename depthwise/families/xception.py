@@ -14,7 +14,7 @@ from depthwise.families.registry import network
 from depthwise.layers import ConvNormAct, PlainSeparableConv, conv_norm_act
 
 
-class Residual(NamedTuple):
+class ResidualRow(NamedTuple):
     """One residual module of figure 5: its separable convolutions, and its max pooling's stride."""
 
     out: tuple[int, ...]
@@ -23,12 +23,12 @@ class Residual(NamedTuple):
 
 ENTRY = (
     #        out            stride
-    Residual((128, 128),    2),
-    Residual((256, 256),    2),
-    Residual((728, 728),    2),
+    ResidualRow((128, 128),    2),
+    ResidualRow((256, 256),    2),
+    ResidualRow((728, 728),    2),
 )  # fmt: skip
-MIDDLE = (Residual((728, 728, 728), 1),) * 8
-EXIT = (Residual((728, 1024), 2),)
+MIDDLE = (ResidualRow((728, 728, 728), 1),) * 8
+EXIT = (ResidualRow((728, 1024), 2),)
 LAST = (1536, 2048)  # the exit flow's separable convolutions outside a residual module
 
 

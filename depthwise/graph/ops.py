@@ -299,9 +299,13 @@ class Dequantize:
 
 @dataclass(frozen=True)
 class Opaque:
-    """An operator that we do not know: it has a type, but no meaning and no count."""
+    """An operator that we do not know: it has a type, but no meaning and no count.
+
+    `reason` is why the graph cannot say what it does, where a front end can tell.
+    """
 
     operator: str
+    reason: str = ""
 
 
 Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear

@@ -49,7 +49,7 @@ def describe(op: Op) -> str:
         "stride": (1, 1), "dilation": (1, 1), "padding": (0, 0, 0, 0), "groups": 1, "ceil": False,
         "parameters": (), "offset_groups": 1, "divisor": None,
         "align_corners": False, "value": 0.0, "step": 1, "before": None, "add": False,
-        "after": None, "axis": None,
+        "after": None, "axis": None, "reason": "",
     }  # fmt: skip
     attributes = []
     for field in dataclasses.fields(op):

@@ -5,8 +5,6 @@ from statistics import median
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     PositiveFloat,
@@ -14,23 +12,19 @@ from pydantic import (
     field_validator,
 )
 
+from depthwise.files.record import Record
+
 FORMAT = 2  # 1 did not look at what else ran
 
 # More than this of a roof, and the roof is wrong; what lies between is the clock's and the core's.
 TOLERANCE = 1.03
 
-Share = Annotated[float, Field(ge=0, le=1)]  # of a peak or of a roof: nothing is above it
+Ratio = Annotated[float, Field(ge=0, le=1)]  # of a peak or of a roof: nothing is above it
 
 Level = Literal["L1", "L2", "L3", "memory"]
 LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "memory")
 
 OTHERS = "others"  # in a kernel table, what was found from all kernels without counts of their own
-
-
-class Record(BaseModel):
-    """A part of what was measured: never changed, and nothing in it that we do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Spread(Record):

@@ -14,7 +14,7 @@ class Fork:
     An empty branch is a plain line: the shortcut of a residual block.
     """
 
-    branches: "tuple[Chain, ...]"
+    branches: "tuple[Items, ...]"
     join: Step | None
 
 
@@ -26,7 +26,7 @@ class Tangle:
 
 
 Item = Step | Fork | Tangle
-Chain = tuple[Item, ...]
+Items = tuple[Item, ...]
 
 SOURCE, SINK = "source", "sink"
 
@@ -46,7 +46,7 @@ def steps_of(items: Iterable[Item]) -> list[Step]:
     return found
 
 
-def find_chain(graph: Graph, steps: tuple[Step, ...]) -> Chain:
+def find_chain(graph: Graph, steps: tuple[Step, ...]) -> Items:
     """Return the steps as one chain from the graph's inputs to its outputs."""
     steps = _drop_dead_ends(graph, steps)
     ends = {node.name: step.name for step in steps for node in (step.node, *step.after)}
@@ -89,7 +89,7 @@ class _Parter:
     def __init__(self, steps: dict[str, Step], readers: dict[str, set[str]]):
         self.steps, self.readers = steps, readers
 
-    def chain(self, start: str, end: str, inner: list[str]) -> Chain:
+    def chain(self, start: str, end: str, inner: list[str]) -> Items:
         """Return what is between `start` and `end`, both left out; `inner` is in order.
 
         A fork at its end has no join of its own: its branches meet in `end`. An edge from `start`

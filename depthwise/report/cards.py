@@ -6,7 +6,7 @@ from itertools import groupby, takewhile
 
 from depthwise.analysis.cost import Layer
 from depthwise.graph import Graph, ops
-from depthwise.report.branches import Chain, Item, steps_of
+from depthwise.report.branches import Item, Items, steps_of
 from depthwise.report.steps import Step
 
 MOST_STEPS = 8  # one below the other: a card of more is not taken in at a glance
@@ -18,7 +18,7 @@ class Card:
     """A block, or `times` alike, one after the other. `items` are those of the first."""
 
     name: str
-    items: Chain
+    items: Items
     times: int = 1
 
     @property
@@ -37,7 +37,7 @@ class Card:
         return sum(layer.params for layer in self.layers)
 
 
-def find_cards(graph: Graph, chain: Chain) -> tuple[Card, ...]:
+def find_cards(graph: Graph, chain: Items) -> tuple[Card, ...]:
     """Return the cards of a chain: its modules, those that are alike put into one card."""
     return _stack(graph, _join_loose(graph, _split(chain, 0)))
 
@@ -54,11 +54,11 @@ def _shared(paths: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def _split(chain: Chain, depth: int) -> list[Chain]:
+def _split(chain: Items, depth: int) -> list[Items]:
     """Return a chain cut into modules, at the lowest depth where each fits on a card."""
     if _fits(chain, depth):
         return [chain]
-    parts: list[Chain] = []
+    parts: list[Items] = []
     for path, group in groupby(chain, lambda item: path_of(item)[: depth + 1]):
         items = tuple(group)
         deeper = len(path) > depth
@@ -66,7 +66,7 @@ def _split(chain: Chain, depth: int) -> list[Chain]:
     return parts
 
 
-def _fits(chain: Chain, depth: int) -> bool:
+def _fits(chain: Items, depth: int) -> bool:
     """Tell whether a module's items make one card: few of them, and no several blocks."""
     if len(chain) == 1:
         return True
@@ -76,9 +76,9 @@ def _fits(chain: Chain, depth: int) -> bool:
     return len(chain) <= MOST_STEPS and forks <= 1 and blocks <= 1
 
 
-def _join_loose(graph: Graph, parts: list[Chain]) -> list[Chain]:
+def _join_loose(graph: Graph, parts: list[Items]) -> list[Items]:
     """Return the parts, single steps one after the other as one while the plane stays."""
-    joined: list[Chain] = []
+    joined: list[Items] = []
     before: Step | None = None
     for part in parts:
         step = part[0] if len(part) == 1 and isinstance(part[0], Step) else None
@@ -105,7 +105,7 @@ def _shrinks(graph: Graph, step: Step) -> bool:
     return len(before) == 4 and before[2:] != step.node.type.shape[2:]
 
 
-def _stack(graph: Graph, parts: list[Chain]) -> tuple[Card, ...]:
+def _stack(graph: Graph, parts: list[Items]) -> tuple[Card, ...]:
     """Return the cards, neighbours that are alike as one."""
     cards = []
     for _, group in groupby(parts, lambda part: _signature(graph, part)):
@@ -117,7 +117,7 @@ def _stack(graph: Graph, parts: list[Chain]) -> tuple[Card, ...]:
     return tuple(cards)
 
 
-def _name(alike: list[Chain], parts: list[Chain]) -> str:
+def _name(alike: list[Items], parts: list[Items]) -> str:
     """Return the module that is a card's alone, or else its first and its last."""
     first, last = alike[0], alike[-1]
     whole = _shared(layer.path for step in steps_of(first) for layer in step.layers)
@@ -129,12 +129,12 @@ def _name(alike: list[Chain], parts: list[Chain]) -> str:
     return " – ".join(dict.fromkeys(names))
 
 
-def _holds(module: tuple[str, ...], parts: list[Chain]) -> int:
+def _holds(module: tuple[str, ...], parts: list[Items]) -> int:
     """Return how many of the parts a module holds."""
     return sum(path_of(*part)[: len(module)] == module for part in parts)
 
 
-def _signature(graph: Graph, chain: Chain) -> Hashable:
+def _signature(graph: Graph, chain: Items) -> Hashable:
     """Return what two blocks that are drawn alike have in common: all but names."""
     steps = steps_of(chain)
     places = {step.name: i for i, step in enumerate(steps)}

@@ -11,7 +11,7 @@ from math import ceil, floor, log10
 from depthwise.hardware.record import Machine
 from depthwise.report.colours import COLOURS, colour_name
 from depthwise.report.record import Counted, LayerTimeRecord, Profiled
-from depthwise.report.roofs import Box, Roof, place_names, text_box
+from depthwise.report.roofs import Rectangle, Roof, place_names, text_box
 from depthwise.report.svg import text_width, wire, words
 
 WIDTH, HEIGHT = 440, 330  # pixels: letters of 10 stay readable on a phone 360 pixels wide
@@ -121,10 +121,10 @@ def _roofs(
             ends = [(frame.x(x), frame.y(x * rate)) for x in (first, last)]
             rates[Roof(ends[0], ends[1], f"{reading.level} {rate:.0f} GB/s")] = rate
     names = place_names(
-        tuple(rates), Box(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
+        tuple(rates), Rectangle(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
         [
             text_box(right - text_width(title, LETTERS), above, title, LETTERS),
-            Box(LEFT, frame.y(peak) - 1, WIDTH - RIGHT, frame.y(peak) + 1),
+            Rectangle(LEFT, frame.y(peak) - 1, WIDTH - RIGHT, frame.y(peak) + 1),
         ],
         [_around(frame, layer) for layer in layers], SMALL,
     )  # fmt: skip
@@ -138,10 +138,10 @@ def _roofs(
     return shapes, left_over
 
 
-def _around(frame: Frame, layer: LayerTimeRecord) -> Box:
+def _around(frame: Frame, layer: LayerTimeRecord) -> Rectangle:
     """Return what a layer's mark covers."""
     x, y, r = frame.x(layer.intensity), frame.y(layer.rate), _radius(layer)
-    return Box(x - r, y - r, x + r, y + r)
+    return Rectangle(x - r, y - r, x + r, y + r)
 
 
 def _radius(layer: LayerTimeRecord) -> float:

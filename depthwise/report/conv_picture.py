@@ -17,7 +17,7 @@ from depthwise.graph import Graph, ops
 from depthwise.report.planes import (
     CSS,
     MIXED,
-    Spread,
+    PlaneLayout,
     channel_style,
     draw_kernel,
     draw_plane,
@@ -27,7 +27,7 @@ from depthwise.report.planes import (
     used_taps,
 )
 from depthwise.report.svg import document, rectangle, text_width, wire, words
-from depthwise.report.windows import Stage, find_stages, trace_back
+from depthwise.report.windows import ConvStage, find_stages, trace_back
 
 WIDTH, MARGIN = 440, 14
 GAP = 9  # pixels between planes
@@ -41,7 +41,7 @@ LETTERS = 62  # characters of a line
 class Sheet:
     """Where a stage's planes and kernels stand."""
 
-    stage: Stage
+    stage: ConvStage
     unit: float
     top: float
 
@@ -110,7 +110,7 @@ def conv_picture(graph: Graph, title: str, about: str, at: tuple[int, int] | Non
     return document(WIDTH, y + MARGIN, f"{title}: {about}", shapes, CSS)
 
 
-def _unit(stage: Stage) -> float:
+def _unit(stage: ConvStage) -> float:
     """Return the pixels of an element for which a stage fits the page."""
     channels, columns = stage.input[0], stage.output[0]
     cells = columns * max(stage.output[2], reach(stage)[1])
@@ -184,10 +184,10 @@ def _draw_column(sheet: Sheet, k: int, wanted: np.ndarray) -> list[str]:
     style = channel_style(inputs[0]) if len(inputs) == 1 else MIXED
     size = (stage.output[1], stage.output[2])
     left = sheet.centre(k) - size[1] * unit / 2
-    return shapes + draw_plane(left, sheet.bottom, unit, Spread(size), style, wanted)
+    return shapes + draw_plane(left, sheet.bottom, unit, PlaneLayout(size), style, wanted)
 
 
-def _input(stage: Stage) -> str:
+def _input(stage: ConvStage) -> str:
     return f"input {_sizes(stage.input)}"
 
 
@@ -195,7 +195,7 @@ def _sizes(shape: tuple[int, ...]) -> str:
     return f"{shape[0]} × {shape[1]}×{shape[2]}"
 
 
-def _name(stage: Stage) -> str:
+def _name(stage: ConvStage) -> str:
     op = stage.op
     parts = [f"{stage.layer.kind} {stage.kernel[0]}×{stage.kernel[1]}"]
     if op.stride != (1, 1):
@@ -207,12 +207,12 @@ def _name(stage: Stage) -> str:
     return ", ".join(parts)
 
 
-def _kernels(stage: Stage) -> str:
+def _kernels(stage: ConvStage) -> str:
     count = sum(len(stage.connected(k)) for k in range(stage.output[0]))
     return f"{count} kernels"
 
 
-def _captions(stage: Stage, read: np.ndarray, wanted: np.ndarray) -> list[str]:
+def _captions(stage: ConvStage, read: np.ndarray, wanted: np.ndarray) -> list[str]:
     """Return what the marked elements read, and what the stage costs."""
     layer, count = stage.layer, int(wanted.sum())
     channels = int(read.any(axis=(1, 2)).sum())
@@ -230,7 +230,7 @@ def _captions(stage: Stage, read: np.ndarray, wanted: np.ndarray) -> list[str]:
     ]
 
 
-def _key(stages: tuple[Stage, ...]) -> list[str]:
+def _key(stages: tuple[ConvStage, ...]) -> list[str]:
     """Return what the frames and dots of these stages mean."""
     operators = [stage.op for stage in stages]
     lines = ["kernels: a row an input channel, a column an output channel"]
@@ -249,7 +249,7 @@ def _key(stages: tuple[Stage, ...]) -> list[str]:
     return lines
 
 
-def _totals(graph: Graph, cost: Cost, stages: tuple[Stage, ...]) -> list[str]:
+def _totals(graph: Graph, cost: Cost, stages: tuple[ConvStage, ...]) -> list[str]:
     """Return the sums of several convolutions, and what a standard one would cost."""
     convolutions = [layer for layer in cost.layers if layer.macs]
     drawn = {stage.layer.name for stage in stages}
@@ -276,7 +276,7 @@ def _totals(graph: Graph, cost: Cost, stages: tuple[Stage, ...]) -> list[str]:
     return lines
 
 
-def _standard(stage: Stage, channels: int) -> Cost:
+def _standard(stage: ConvStage, channels: int) -> Cost:
     """Return the cost of a stage without groups, to as many output channels."""
     op = stage.op
     kind = nn.ConvTranspose2d if isinstance(op, ops.ConvTranspose2d) else nn.Conv2d

@@ -31,7 +31,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Column:
+class Bar:
     """One of the bars beside each other: what it measures, its heading and its unit."""
 
     heading: str
@@ -39,10 +39,10 @@ class Column:
     measure: Callable[[Layer], int]
 
 
-COLUMNS = (
-    Column("multiply-adds (MACs)", "", lambda layer: layer.macs or 0),
-    Column("parameters", "", lambda layer: layer.params),
-    Column("bytes read and written", "B", lambda layer: layer.bytes_read + layer.bytes_written),
+BARS = (
+    Bar("multiply-adds (MACs)", "", lambda layer: layer.macs or 0),
+    Bar("parameters", "", lambda layer: layer.params),
+    Bar("bytes read and written", "B", lambda layer: layer.bytes_read + layer.bytes_written),
 )
 
 
@@ -64,7 +64,7 @@ def group_layers(layers: tuple[Layer, ...]) -> tuple[Row, ...]:
     What has no multiply-adds joins the row before it where it stands beside it in the network (a
     normalisation after its convolution) or around it. What costs nothing, a view, is left out.
     """
-    drawn = [layer for layer in layers if any(column.measure(layer) for column in COLUMNS)]
+    drawn = [layer for layer in layers if any(bar.measure(layer) for bar in BARS)]
     deepest = max((layer.path.count(".") + 1 for layer in drawn), default=1)
     choices = [_rows_at(drawn, depth) for depth in range(deepest, 0, -1)]
     return min(choices, key=lambda rows: abs(log(max(1, len(rows)) / GOOD_ROWS)))
@@ -95,9 +95,9 @@ def _stands_by(before: str, label: str, path: str) -> bool:
 def _draw(cost: Cost, rows: tuple[Row, ...]) -> Figure:
     height = ROW_HEIGHT * len(rows) + 1.9
     figure = Figure(figsize=(10, height), layout="constrained", facecolor="white")
-    axes = figure.subplots(1, len(COLUMNS), sharey=True)
-    for axis, column in zip(axes, COLUMNS, strict=True):
-        _draw_column(axis, column, rows)
+    axes = figure.subplots(1, len(BARS), sharey=True)
+    for axis, bar in zip(axes, BARS, strict=True):
+        _draw_bars(axis, bar, rows)
     axes[0].set_yticks(range(len(rows)), [in_line(row.label, LONGEST) for row in rows])
     axes[0].set_ylim(len(rows) - 0.4, -0.6)  # the first layer on top
     shapes = ", ".join("x".join(map(str, shape)) for shape in cost.input_shapes)
@@ -115,13 +115,12 @@ def _draw(cost: Cost, rows: tuple[Row, ...]) -> Figure:
     return figure
 
 
-def _draw_column(axis: Axes, column: Column, rows: tuple[Row, ...]) -> None:
+def _draw_bars(axis: Axes, bar: Bar, rows: tuple[Row, ...]) -> None:
     """Draw a bar a row, stacked by kind, with its share of the total where that is 1 % or more."""
     ends = [0] * len(rows)
     for name, colour in COLOURS.items():
         lengths = [
-            sum(column.measure(x) for x in row.layers if colour_name(x.kind) == name)
-            for row in rows
+            sum(bar.measure(x) for x in row.layers if colour_name(x.kind) == name) for row in rows
         ]
         if any(lengths):
             axis.barh(range(len(rows)), lengths, 0.8, ends, color=colour)
@@ -133,10 +132,10 @@ def _draw_column(axis: Axes, column: Column, rows: tuple[Row, ...]) -> None:
                 f"{end / total:.0%}", (end, y), (2, 0), textcoords="offset points",
                 va="center", fontsize=6, color="#444444",
             )  # fmt: skip
-    axis.set_title(column.heading, fontsize=8)
+    axis.set_title(bar.heading, fontsize=8)
     axis.set_xlim(0, 1.12 * max(*ends, 1))
     axis.xaxis.set_major_locator(MaxNLocator(4))
-    axis.xaxis.set_major_formatter(EngFormatter(column.unit))
+    axis.xaxis.set_major_formatter(EngFormatter(bar.unit))
     axis.grid(axis="x", color="#E5E5E5", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(length=0)

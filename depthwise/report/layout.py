@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import log
 
 from depthwise.graph import Graph, ops
-from depthwise.report.branches import Chain, Fork, Item, Tangle, steps_of
+from depthwise.report.branches import Fork, Item, Items, Tangle, steps_of
 from depthwise.report.colours import colour_name
 from depthwise.report.labels import NARROW, Wording, channels_of, labels, pixels_of
 from depthwise.report.steps import Step
@@ -63,7 +63,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Column:
+class Lane:
     """The room that a chain has: its left edge and its width."""
 
     left: float
@@ -75,15 +75,15 @@ class Column:
         return self.left + self.width / 2
 
 
-def place_chain(graph: Graph, scale: Scale, chain: Chain, column: Column, top: float) -> Placed:
+def place_chain(graph: Graph, scale: Scale, chain: Items, lane: Lane, top: float) -> Placed:
     """Return the items of a chain, one below the other, joined by lines from `top` on."""
     shapes: list[str] = []
     boxes: list[Box] = []
-    bottom, ends = top, (column.middle,)
+    bottom, ends = top, (lane.middle,)
     for item in chain:
         start = bottom + GAP
-        shapes += _gather(ends, bottom, column.middle, start)
-        placed = _place(graph, scale, item, column, start)
+        shapes += _gather(ends, bottom, lane.middle, start)
+        placed = _place(graph, scale, item, lane, start)
         shapes += placed.shapes
         boxes += placed.boxes
         bottom, ends = placed.bottom, placed.ends
@@ -98,36 +98,36 @@ def _gather(ends: tuple[float, ...], top: float, x: float, bottom: float) -> lis
     return [wire((end, top), (end, middle), (x, middle), (x, bottom)) for end in ends]
 
 
-def _place(graph: Graph, scale: Scale, item: Item, column: Column, top: float) -> Placed:
+def _place(graph: Graph, scale: Scale, item: Item, lane: Lane, top: float) -> Placed:
     match item:
-        case Fork() if _room(item) > column.width:
-            return _place_list(graph, steps_of((item,)), column, top)
+        case Fork() if _room(item) > lane.width:
+            return _place_list(graph, steps_of((item,)), lane, top)
         case Fork():
-            return _place_fork(graph, scale, item, column, top)
+            return _place_fork(graph, scale, item, lane, top)
         case Tangle(steps):
-            return _place_list(graph, list(steps), column, top)
+            return _place_list(graph, list(steps), lane, top)
         case Step():
-            return _place_step(graph, scale, item, column, top)
+            return _place_step(graph, scale, item, lane, top)
 
 
 def _room(item: Item) -> float:
-    """Return the narrowest column that an item can be drawn in."""
+    """Return the narrowest lane that an item can be drawn in."""
     if not isinstance(item, Fork):
         return NARROWEST
     return sum(_chain_room(branch) for branch in item.branches) + GAP * (len(item.branches) - 1)
 
 
-def _chain_room(chain: Chain) -> float:
+def _chain_room(chain: Items) -> float:
     return max((_room(item) for item in chain), default=SHORTCUT)
 
 
-def _place_fork(graph: Graph, scale: Scale, fork: Fork, column: Column, top: float) -> Placed:
+def _place_fork(graph: Graph, scale: Scale, fork: Fork, lane: Lane, top: float) -> Placed:
     branches = sorted(fork.branches, key=lambda branch: not branch)  # plain lines to the right
-    columns = _divide([_chain_room(branch) for branch in branches], column)
-    shapes = [wire((columns[0].middle, top), (columns[-1].middle, top))]
+    lanes = _divide([_chain_room(branch) for branch in branches], lane)
+    shapes = [wire((lanes[0].middle, top), (lanes[-1].middle, top))]
     placed = [
         place_chain(graph, scale, branch, part, top)
-        for branch, part in zip(branches, columns, strict=True)
+        for branch, part in zip(branches, lanes, strict=True)
     ]
     bottom = max(top + 2 * GAP, *(part.bottom for part in placed))
     for part in placed:
@@ -137,46 +137,44 @@ def _place_fork(graph: Graph, scale: Scale, fork: Fork, column: Column, top: flo
     boxes = tuple(box for part in placed for box in part.boxes)
     if fork.join is None:
         return Placed(tuple(shapes), bottom, ends, boxes)
-    shapes += _gather(ends, bottom, column.middle, bottom + 1.5 * GAP)
-    joined = _place_step(graph, scale, fork.join, column, bottom + 1.5 * GAP)
+    shapes += _gather(ends, bottom, lane.middle, bottom + 1.5 * GAP)
+    joined = _place_step(graph, scale, fork.join, lane, bottom + 1.5 * GAP)
     return Placed((*shapes, *joined.shapes), joined.bottom, joined.ends, (*boxes, *joined.boxes))
 
 
-def _divide(rooms: list[float], column: Column) -> list[Column]:
-    """Return a column for each branch; plain lines get no more than they need."""
-    spare = column.width - sum(rooms) - GAP * (len(rooms) - 1)
+def _divide(rooms: list[float], lane: Lane) -> list[Lane]:
+    """Return a lane for each branch; plain lines get no more than they need."""
+    spare = lane.width - sum(rooms) - GAP * (len(rooms) - 1)
     wanting = sum(room for room in rooms if room > SHORTCUT) or 1
-    columns, left = [], column.left
+    lanes, left = [], lane.left
     for room in rooms:
         width = room + (spare * room / wanting if room > SHORTCUT else 0)
-        columns.append(Column(left, width))
+        lanes.append(Lane(left, width))
         left += width + GAP
-    return columns
+    return lanes
 
 
-def _place_step(graph: Graph, scale: Scale, step: Step, column: Column, top: float) -> Placed:
+def _place_step(graph: Graph, scale: Scale, step: Step, lane: Lane, top: float) -> Placed:
     if isinstance(step.node.op, ops.Binary):
-        return _place_joint(graph, step, column, top)
-    width = scale.width(step, column.width)
-    wording, size = choose_wording(labels(graph, step, column.width), width - BAND - 2 * PAD)
+        return _place_joint(graph, step, lane, top)
+    width = scale.width(step, lane.width)
+    wording, size = choose_wording(labels(graph, step, lane.width), width - BAND - 2 * PAD)
     height = scale.height(step, len(wording.lines))
-    left = column.middle - width / 2
+    left = lane.middle - width / 2
     box = Box(left, top, width, height, wording.lines, wording.right, size)
-    return Placed(
-        _draw_box(box, colour_name(step.kind)), top + box.height, (column.middle,), (box,)
-    )
+    return Placed(_draw_box(box, colour_name(step.kind)), top + box.height, (lane.middle,), (box,))
 
 
-def _place_joint(graph: Graph, step: Step, column: Column, top: float) -> Placed:
+def _place_joint(graph: Graph, step: Step, lane: Lane, top: float) -> Placed:
     symbol = labels(graph, step, 0)[0].lines[0]
     width = 18 if len(symbol) == 1 else 36
-    box = Box(column.middle - width / 2, top, width, 18, (symbol,), size=13.0)
+    box = Box(lane.middle - width / 2, top, width, 18, (symbol,), size=13.0)
     shape = rectangle(box.x, box.y, box.width, box.height, "joint", 9)
-    text = words(column.middle, top + 13.6, symbol, 13, "ink middle")
-    return Placed((shape, text), top + 18, (column.middle,), (box,))
+    text = words(lane.middle, top + 13.6, symbol, 13, "ink middle")
+    return Placed((shape, text), top + 18, (lane.middle,), (box,))
 
 
-def _place_list(graph: Graph, steps: list[Step], column: Column, top: float) -> Placed:
+def _place_list(graph: Graph, steps: list[Step], lane: Lane, top: float) -> Placed:
     """Return a box that lists what steps there are, where branches cannot be drawn."""
     counts: dict[str, int] = {}
     for step in steps:
@@ -184,10 +182,10 @@ def _place_list(graph: Graph, steps: list[Step], column: Column, top: float) -> 
         counts[name] = counts.get(name, 0) + 1
     lines = [f"{len(steps)} steps, their lines cross:"]
     lines += [f"{count} × {name}" for name, count in sorted(counts.items(), key=lambda x: -x[1])]
-    lines = [shorten(line, column.width - 2 * GAP, LETTER) for line in lines]
+    lines = [shorten(line, lane.width - 2 * GAP, LETTER) for line in lines]
     height = LINE * len(lines) + 10
-    box = Box(column.left, top, column.width, height, tuple(lines))
-    return Placed(_draw_box(box, "other dashed"), top + height, (column.middle,), (box,))
+    box = Box(lane.left, top, lane.width, height, tuple(lines))
+    return Placed(_draw_box(box, "other dashed"), top + height, (lane.middle,), (box,))
 
 
 def choose_wording(wordings: list[Wording], width: float) -> tuple[Wording, float]:

@@ -12,7 +12,7 @@ from depthwise.report.branches import find_chain, steps_of
 from depthwise.report.cards import Card, find_cards
 from depthwise.report.colours import COLOURS, colour_name
 from depthwise.report.labels import channels_of, pixels_of
-from depthwise.report.layout import Box, Column, Scale, place_chain
+from depthwise.report.layout import Box, Lane, Scale, place_chain
 from depthwise.report.steps import find_steps
 from depthwise.report.svg import document, rectangle, shorten, text_width, wire, words
 
@@ -120,36 +120,36 @@ def _draw_card(
 ) -> tuple[Drawn, float]:
     """Return a card and the arrow with the shape that it hands on, and where they end."""
     left, width = MARGIN, WIDTH - 2 * MARGIN - BEHIND
-    column = Column(left + INSIDE, width - 2 * INSIDE)
-    placed = place_chain(graph, scale, card.items, column, top + HEAD)
+    lane = Lane(left + INSIDE, width - 2 * INSIDE)
+    placed = place_chain(graph, scale, card.items, lane, top + HEAD)
     bottom = placed.bottom + INSIDE
     shapes = [
         rectangle(left + shift, top + shift, width, bottom - top, "card", 6)
         for shift in ((BEHIND, BEHIND / 2, 0) if card.times > 1 else (0,))
     ]
-    shapes += _draw_heading(card, cost, column, top)
+    shapes += _draw_heading(card, cost, lane, top)
     shapes += placed.shapes
     last = steps_of(card.items)[-1].node.type.shape
     below = bottom + (BEHIND if card.times > 1 else 0)
     shapes += [
-        wire((column.middle, bottom), (column.middle, below + BETWEEN)),
-        words(column.middle + 8, below + 17, in_shape(last).replace("x", "×"), 11, "dim"),
+        wire((lane.middle, bottom), (lane.middle, below + BETWEEN)),
+        words(lane.middle + 8, below + 17, in_shape(last).replace("x", "×"), 11, "dim"),
     ]
     return Drawn(shapes, placed.boxes), below + BETWEEN
 
 
-def _draw_heading(card: Card, cost: Cost, column: Column, top: float) -> list[str]:
+def _draw_heading(card: Card, cost: Cost, lane: Lane, top: float) -> list[str]:
     times = f"× {card.times}" if card.times > 1 else ""
-    room = column.width - text_width(times, 12, bold=True) - 8
+    room = lane.width - text_width(times, 12, bold=True) - 8
     name = shorten(card.name, room, 12, bold=True)
-    half = column.width / 2
-    shapes = [words(column.left, top + 17, name, 12, "ink bold")]
+    half = lane.width / 2
+    shapes = [words(lane.left, top + 17, name, 12, "ink bold")]
     if times:
-        shapes.append(words(column.left + column.width, top + 17, times, 12, "ink bold end"))
+        shapes.append(words(lane.left + lane.width, top + 17, times, 12, "ink bold end"))
     for i, (count, total, unit) in enumerate(
         ((card.macs, cost.macs, "MACs"), (card.params, cost.params, "parameters"))
     ):
-        x = column.left + i * half
+        x = lane.left + i * half
         share = card.times * count / total if total else 0
         each = f"{card.times} × " if card.times > 1 and count else ""
         text = f"{each}{in_units(count)} {unit}" if count else f"no {unit}"

@@ -15,7 +15,7 @@ from depthwise.report.colours import (
     VERMILION,
 )
 from depthwise.report.svg import rectangle, wire
-from depthwise.report.windows import Stage, taps
+from depthwise.report.windows import ConvStage, taps
 
 CHANNELS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
 MIXED = "mixed"  # what several channels are added up in
@@ -44,7 +44,7 @@ CSS = (
 
 
 @dataclass(frozen=True)
-class Spread:
+class PlaneLayout:
     """How a plane of elements lies on a grid: with `before` and `after` empty rows and columns.
 
     Neighbours are `step` cells apart: a transposed convolution puts zeros between them.
@@ -69,7 +69,7 @@ class Spread:
         return self.before[0] + y * self.step[0], self.before[1] + x * self.step[1]
 
 
-def reach(stage: Stage) -> tuple[int, int]:
+def reach(stage: ConvStage) -> tuple[int, int]:
     """Return the rows and columns that a kernel spans with the gaps of its dilation."""
     height, width = (
         (size - 1) * step + 1 for size, step in zip(stage.kernel, stage.op.dilation, strict=True)
@@ -77,14 +77,14 @@ def reach(stage: Stage) -> tuple[int, int]:
     return height, width
 
 
-def spread_of(stage: Stage) -> Spread:
+def spread_of(stage: ConvStage) -> PlaneLayout:
     """Return how a stage's input is drawn: with the zeros that it is padded with."""
     op, size = stage.op, (stage.input[1], stage.input[2])
     before, after = (op.padding.top, op.padding.left), (op.padding.bottom, op.padding.right)
     if not isinstance(op, ops.ConvTranspose2d):
-        return Spread(size, before, after)
+        return PlaneLayout(size, before, after)
     rows, columns = reach(stage)
-    return Spread(
+    return PlaneLayout(
         size,
         (max(0, rows - 1 - before[0]), max(0, columns - 1 - before[1])),
         (max(0, rows - 1 - after[0]), max(0, columns - 1 - after[1])),
@@ -92,7 +92,7 @@ def spread_of(stage: Stage) -> Spread:
     )
 
 
-def window(stage: Stage, y: int, x: int) -> tuple[int, int]:
+def window(stage: ConvStage, y: int, x: int) -> tuple[int, int]:
     """Return the grid's row and column where the window of an output element begins."""
     op, spread = stage.op, spread_of(stage)
     if isinstance(op, ops.ConvTranspose2d):
@@ -110,7 +110,7 @@ def channel_style(c: int) -> str:
 
 
 def draw_plane(
-    left: float, top: float, unit: float, spread: Spread, style: str, marked: np.ndarray
+    left: float, top: float, unit: float, spread: PlaneLayout, style: str, marked: np.ndarray
 ) -> list[str]:
     """Return a plane of elements: `marked` (H, W) ones in full colour."""
     rows, columns = spread.cells
@@ -126,7 +126,7 @@ def draw_plane(
 
 
 def draw_kernel(
-    left: float, top: float, unit: float, stage: Stage, style: str, used: set[tuple[int, int]]
+    left: float, top: float, unit: float, stage: ConvStage, style: str, used: set[tuple[int, int]]
 ) -> list[str]:
     """Return a kernel, its `used` taps in full colour; a transposed one as applied: turned."""
     (height, width), (down, across) = stage.kernel, stage.op.dilation
@@ -144,7 +144,7 @@ def draw_kernel(
     return shapes
 
 
-def used_taps(stage: Stage, wanted: np.ndarray) -> set[tuple[int, int]]:
+def used_taps(stage: ConvStage, wanted: np.ndarray) -> set[tuple[int, int]]:
     """Return the taps (r, s) that meet the image for one of the `wanted` (H', W') outputs."""
     _, height, width = stage.input
     return {
@@ -156,7 +156,7 @@ def used_taps(stage: Stage, wanted: np.ndarray) -> set[tuple[int, int]]:
 
 
 def draw_window(
-    left: float, top: float, unit: float, stage: Stage, at: tuple[int, int]
+    left: float, top: float, unit: float, stage: ConvStage, at: tuple[int, int]
 ) -> list[str]:
     """Return the frame of an output element's window, and dashed that of the next one.
 
@@ -176,7 +176,7 @@ def draw_window(
 
 
 def _draw_moves(
-    left: float, top: float, unit: float, stage: Stage, at: tuple[int, int]
+    left: float, top: float, unit: float, stage: ConvStage, at: tuple[int, int]
 ) -> list[str]:
     op, spread, shapes = stage.op, spread_of(stage), []
     for tap in taps(stage, *at):

@@ -8,9 +8,10 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from depthwise.bench.record import MachineRecord, NetworkRecord, SoftwareRecord
-from depthwise.hardware.record import Machine, Share
-from depthwise.runtime.manifest import Manifest, Record
+from depthwise.bench.record import MachineRecord, NetworkResult, SoftwareRecord
+from depthwise.files.record import Record
+from depthwise.hardware.record import Machine, Ratio
+from depthwise.runtime.manifest import Manifest
 
 FORMAT = 2
 
@@ -164,7 +165,7 @@ class RuntimeLine(Record):
     median: float
     p10: float
     p90: float
-    share_of_peak: Share | None
+    share_of_peak: Ratio | None
     ratio: float | None
     error: float
 
@@ -176,7 +177,7 @@ class Compared(Record):
     `disturbed` says why its times are no measurement; it is empty where they are.
     """
 
-    found: NetworkRecord | None
+    found: NetworkResult | None
     rounds: int
     lines: tuple[RuntimeLine, ...]
     missing: tuple[str, ...]
@@ -211,10 +212,10 @@ class LayerTimeRecord(Record):
     microseconds: float
     ideal: float | None
     bound: str
-    share: Share
+    share: Ratio
     rate: float
-    of_peak: Share | None
-    of_ideal: Share | None
+    of_peak: Ratio | None
+    of_ideal: Ratio | None
     intensity: float
 
     @model_validator(mode="after")
@@ -229,8 +230,8 @@ class KindTimeRecord(Record):
 
     kind: str
     microseconds: float
-    share: Share
-    macs_share: Share
+    share: Ratio
+    macs_share: Ratio
 
 
 class Profiled(Record):
@@ -238,10 +239,9 @@ class Profiled(Record):
 
     `milliseconds` is the sum of the layers, from the same runs, and `library` what the saved one
     took interleaved with them, where it has one thread: that has no clock in it. `ideal` is the
-    sum of what each layer would need at best, `machine` what that is known from, `calibrated`
-    when that was; `contradicted` names the layers that were faster than it allows. `disturbed`
-    says why the
-    times are no measurement.
+    sum of what each layer would need at best, `machine` what that is known from, `calibrated` when
+    that was; `contradicted` names the layers that were faster than it allows. `disturbed` says why
+    the times are no measurement.
     """
 
     milliseconds: float
@@ -249,7 +249,7 @@ class Profiled(Record):
     ideal: float | None
     rate: float
     peak: float
-    of_peak: Share | None
+    of_peak: Ratio | None
     layers: tuple[LayerTimeRecord, ...]
     kinds: tuple[KindTimeRecord, ...]
     machine: Machine | None
@@ -282,7 +282,7 @@ class Referenced(Record):
     disturbed: str
 
 
-class Reference(Record):
+class BaselineRecord(Record):
     """What was found beside ResNet-50; None where nothing could be timed."""
 
     found: Referenced | None
@@ -306,7 +306,7 @@ class Report(Record):
     looked: Looked | None = None
     compared: Compared | None = None
     profiled: Profiled | None = None
-    referenced: Reference | None = None
+    referenced: BaselineRecord | None = None
 
     @property
     def disturbed(self) -> dict[str, str]:

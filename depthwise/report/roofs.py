@@ -9,7 +9,7 @@ APART = 2  # pixels between a name and its neighbours
 BESIDE = 5  # from a roof to its name
 
 
-class Box(NamedTuple):
+class Rectangle(NamedTuple):
     """A rectangle in pixels, y downwards."""
 
     left: float
@@ -17,12 +17,12 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
-    def meets(self, other: "Box") -> bool:
+    def meets(self, other: "Rectangle") -> bool:
         """Tell whether the two overlap."""
         across = self.left < other.right and other.left < self.right
         return across and self.top < other.bottom and other.top < self.bottom
 
-    def within(self, room: "Box") -> bool:
+    def within(self, room: "Rectangle") -> bool:
         """Tell whether it lies in `room` as a whole."""
         right, below = self.right <= room.right, self.bottom <= room.bottom
         return self.left >= room.left and self.top >= room.top and right and below
@@ -40,23 +40,27 @@ class Roof(NamedTuple):
         (x, y), (x2, y2) = self.start, self.end
         return x + share * (x2 - x), y + share * (y2 - y)
 
-    def crosses(self, box: Box) -> bool:
+    def crosses(self, box: Rectangle) -> bool:
         """Tell whether it passes through a box."""
         (x, y), (x2, y2) = self.start, self.end
-        if not box.meets(Box(min(x, x2), min(y, y2), max(x, x2), max(y, y2))):
+        if not box.meets(Rectangle(min(x, x2), min(y, y2), max(x, x2), max(y, y2))):
             return False
         corners = [(a, b) for a in (box.left, box.right) for b in (box.top, box.bottom)]
         sides = [(x2 - x) * (b - y) - (y2 - y) * (a - x) for a, b in corners]
         return min(sides) < 0 < max(sides)
 
 
-def text_box(x: float, y: float, text: str, size: float) -> Box:
+def text_box(x: float, y: float, text: str, size: float) -> Rectangle:
     """Return what a line of text covers that begins at `x` and stands on `y`."""
-    return Box(x, y - 0.8 * size, x + text_width(text, size), y + 0.25 * size)
+    return Rectangle(x, y - 0.8 * size, x + text_width(text, size), y + 0.25 * size)
 
 
 def place_names(
-    roofs: Sequence[Roof], room: Box, taken: Iterable[Box], marks: Sequence[Box], size: float
+    roofs: Sequence[Roof],
+    room: Rectangle,
+    taken: Iterable[Rectangle],
+    marks: Sequence[Rectangle],
+    size: float,
 ) -> list[tuple[float, float] | None]:
     """Return where the name of each roof begins and stands: beside it, inside of `room`.
 
@@ -75,7 +79,7 @@ def place_names(
         if chosen:
             box = text_box(*chosen, roof.name, size)
             names.append(
-                Box(box.left - APART, box.top - APART, box.right + APART, box.bottom + APART)
+                Rectangle(box.left - APART, box.top - APART, box.right + APART, box.bottom + APART)
             )
         found.append(chosen)
     return found
@@ -91,7 +95,7 @@ def _beside(roof: Roof, size: float) -> list[tuple[float, float]]:
 
 
 def _is_free(
-    place: tuple[float, float], roof: Roof, room: Box, names: Sequence[Box], size: float
+    place: tuple[float, float], roof: Roof, room: Rectangle, names: Sequence[Rectangle], size: float
 ) -> bool:
     box = text_box(*place, roof.name, size)
     return box.within(room) and not any(box.meets(name) for name in names)
@@ -101,7 +105,7 @@ def _is_clear(
     place: tuple[float, float],
     roof: Roof,
     others: Sequence[Roof],
-    marks: Sequence[Box],
+    marks: Sequence[Rectangle],
     size: float,
 ) -> bool:
     box = text_box(*place, roof.name, size)

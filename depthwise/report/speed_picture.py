@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from depthwise.bench.peers import OURS, PEERS
-from depthwise.bench.record import BenchRecord, NetworkRecord, RuntimeRecord
+from depthwise.bench.record import BenchRecord, NetworkResult, RuntimeRecord
 from depthwise.report.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from depthwise.report.plots import save_figure
 
@@ -46,7 +46,7 @@ class Saving:
     disturbed: bool = False
 
 
-def savings(records: Sequence[NetworkRecord]) -> dict[str, tuple[Saving, ...]]:
+def savings(records: Sequence[NetworkResult]) -> dict[str, tuple[Saving, ...]]:
     """Return {runtime: its networks by MACs saved}, of the runtimes that ran ResNet-50.
 
     Ours is held against our ResNet-50 without Winograd, which does the multiply-adds that are
@@ -65,7 +65,7 @@ def savings(records: Sequence[NetworkRecord]) -> dict[str, tuple[Saving, ...]]:
 
 
 def _savings_of(
-    name: str, reference: NetworkRecord, records: Sequence[NetworkRecord]
+    name: str, reference: NetworkResult, records: Sequence[NetworkResult]
 ) -> tuple[Saving, ...]:
     base = reference.direct if name == OURS.name else _find(reference, name)
     if base is None or base.seconds is None:
@@ -80,7 +80,7 @@ def _savings_of(
     return tuple(sorted(found, key=lambda saving: saving.macs))
 
 
-def _find(record: NetworkRecord, name: str) -> RuntimeRecord | None:
+def _find(record: NetworkResult, name: str) -> RuntimeRecord | None:
     return next((runtime for runtime in record.runtimes if runtime.name == name), None)
 
 

@@ -39,7 +39,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Read:
+class StepInput:
     """A value as the steps see it: the value that a step ends with, and quiet nodes on the way."""
 
     value: str
@@ -60,7 +60,7 @@ class _Finder:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.reads = {name: Read(name) for name in graph.inputs}
+        self.reads = {name: StepInput(name) for name in graph.inputs}
         self.owner: dict[str, str] = {}
         self.before: dict[str, tuple[Node, ...]] = {}
         self.after: dict[str, list[Node]] = {}
@@ -97,11 +97,11 @@ class _Finder:
         if closed and value in self.owner:  # nothing else reads what this hangs on
             step = self.owner[node.name] = self.owner[value]
             self.after[step] += [*quiet, node]
-            self.reads[node.name] = Read(node.name)
+            self.reads[node.name] = StepInput(node.name)
         elif len(self.readers[node.name]) > 1 or "" in self.readers[node.name]:
             self._begin(node, values, quiet)
         else:
-            self.reads[node.name] = Read(value, (*quiet, node))
+            self.reads[node.name] = StepInput(value, (*quiet, node))
 
     def _begin(self, node: Node, values: Iterable[str], quiet: tuple[Node, ...]) -> None:
         taken = {n for before in self.before.values() for n in before}
@@ -109,7 +109,7 @@ class _Finder:
         self.after[node.name] = []
         self.inputs[node.name] = tuple(dict.fromkeys(self.owner.get(v, v) for v in values))
         self.owner[node.name] = node.name
-        self.reads[node.name] = Read(node.name)
+        self.reads[node.name] = StepInput(node.name)
 
     def _is_quiet(self, node: Node, value: str) -> bool:
         """Tell whether a node that hangs on one value alone needs no box."""

@@ -19,7 +19,7 @@ TURN = ((1.1, -0.5), (0.45, 1.0))
 
 
 @dataclass(frozen=True)
-class Stage:
+class ConvStage:
     """One convolution: its operator, shapes without the batch, and what it costs.
 
     `weight` is (K, C / groups, R, S), of a transposed convolution (C, K / groups, R, S).
@@ -63,7 +63,7 @@ class Tap:
                 yield y, x
 
 
-def find_stages(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Stage, ...]:
+def find_stages(graph: Graph, layers: tuple[Layer, ...]) -> tuple[ConvStage, ...]:
     """Return the convolutions of a graph in order, each reading the one before it.
 
     The convolution that predicts a deformable one's offsets is no stage. Raises ValueError where
@@ -85,13 +85,13 @@ def find_stages(graph: Graph, layers: tuple[Layer, ...]) -> tuple[Stage, ...]:
     return stages
 
 
-def _stage(graph: Graph, node: Node, layer: Layer) -> Stage:
+def _stage(graph: Graph, node: Node, layer: Layer) -> ConvStage:
     assert isinstance(node.op, CONVOLUTIONS)
     shapes = [graph.type(name).shape for name in node.inputs]
-    return Stage(node.op, shapes[1], shapes[0][1:], node.type.shape[1:], layer)
+    return ConvStage(node.op, shapes[1], shapes[0][1:], node.type.shape[1:], layer)
 
 
-def taps(stage: Stage, y: int, x: int) -> list[Tap]:
+def taps(stage: ConvStage, y: int, x: int) -> list[Tap]:
     """Return the taps whose products make up the output elements at (y, x) of all channels."""
     op, (height, width) = stage.op, stage.kernel
     found = []
@@ -120,7 +120,7 @@ def _place(op: Convolution, tap: tuple[int, int], at: tuple[int, int]) -> tuple[
     return place[0], place[1]
 
 
-def _moved(tap: Tap, stage: Stage) -> Tap:
+def _moved(tap: Tap, stage: ConvStage) -> Tap:
     """Return a tap moved as TURN moves it around its kernel's middle."""
     rest = [
         (t - (size - 1) / 2) * step
@@ -130,7 +130,7 @@ def _moved(tap: Tap, stage: Stage) -> Tap:
     return Tap(tap.r, tap.s, tap.y + moved[0] - rest[0], tap.x + moved[1] - rest[1])
 
 
-def read_by(stage: Stage, wanted: np.ndarray) -> np.ndarray:
+def read_by(stage: ConvStage, wanted: np.ndarray) -> np.ndarray:
     """Return which input elements (C, H, W) the `wanted` output elements (K, H', W') read."""
     read = np.zeros(stage.input, bool)
     _, height, width = stage.input
@@ -142,7 +142,9 @@ def read_by(stage: Stage, wanted: np.ndarray) -> np.ndarray:
     return read
 
 
-def trace_back(stages: tuple[Stage, ...], channel: int, at: tuple[int, int]) -> list[np.ndarray]:
+def trace_back(
+    stages: tuple[ConvStage, ...], channel: int, at: tuple[int, int]
+) -> list[np.ndarray]:
     """Return masks: of the first stage's input, then of each stage's output, read by one element.
 
     The last mask is that element. Raises ValueError where the last output has no such element.

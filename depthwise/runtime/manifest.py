@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     PositiveInt,
     ValidationError,
 )
 
+from depthwise.files.record import Record
 from depthwise.graph.dtypes import LIBRARY_DTYPES, find_dtype
 
 FORMAT = 1
@@ -27,13 +26,6 @@ MOST_AXES = 64  # that an array of NumPy has
 Size = Annotated[int, Field(ge=0, le=2**48)]  # more than any memory holds
 ElementType = Annotated[str, Field(pattern=f"^({'|'.join(LIBRARY_DTYPES)})$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """A part of a file that we write: never changed, and nothing in it that we do not know."""
-
-    # JSON has no infinity: it is written as text, which is read back as the number
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class TensorRecord(Record):
@@ -108,16 +100,17 @@ class LayerError(Record):
 
 
 class Verification(Record):
-    """The library against PyTorch: sets of inputs tried, largest error relative to the outputs.
+    """The library against its reference: sets of inputs tried, largest error against the outputs.
 
-    `own_error` is that of PyTorch's float32 against its float64, looked at only where `error` is
-    above the tolerance: a network may be so sensitive that no float32 is closer.
+    `own_error` is that of the reference's float32 against its float64, looked at only where `error`
+    is above the tolerance: a network may be so sensitive that no float32 is closer.
     """
 
     inputs: int
     error: float
     own_error: float | None = None
     layers: tuple[LayerError, ...] = ()
+    reference: str = "PyTorch"  # who computed what the library was compared with
 
 
 class PlanCheck(Record):
@@ -175,13 +168,11 @@ class Saved(NamedTuple):
     edited: bool = False
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read manifest.json. Raises ValueError where there is none, or one that we do not know."""
-    return read_saved(directory).manifest
-
-
 def read_saved(directory: Path) -> Saved:
-    """Read manifest.json with its seal. Raises ValueError as `read_manifest` does."""
+    """Read manifest.json with its seal.
+
+    Raises ValueError where there is none, or one that we do not know.
+    """
     path = directory / NAME
     if not path.is_file():
         raise ValueError(

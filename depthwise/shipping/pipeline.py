@@ -14,13 +14,13 @@ from depthwise.report.page import render_page
 from depthwise.report.record import (
     FORMAT,
     Asked,
+    BaselineRecord,
     Compared,
     Compiled,
     Counted,
     Looked,
     Profiled,
     Record,
-    Reference,
     Report,
 )
 from depthwise.runtime.artifact import add_report
@@ -44,7 +44,7 @@ def _still(_order: Order, _found: Any) -> bool:
     return True
 
 
-def _undisturbed(_order: Order, found: Compared | Profiled | Reference) -> bool:
+def _undisturbed(_order: Order, found: Compared | Profiled | BaselineRecord) -> bool:
     """Tell whether times can be trusted: those of a busy machine are taken again."""
     return not found.disturbed
 
@@ -89,7 +89,7 @@ STAGES = (
         "profiled", "timing layer by layer", Profiled, profile_layers, stands=_undisturbed
     ),
     Stage(
-        "referenced", "timing beside ResNet-50", Reference, refer, stands=_undisturbed
+        "referenced", "timing beside ResNet-50", BaselineRecord, refer, stands=_undisturbed
     ),
 )  # fmt: skip
 

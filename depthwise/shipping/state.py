@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from depthwise.files.atomic import replace_text
 from depthwise.files.cache import hash_file
-from depthwise.report.record import Record
+from depthwise.files.record import Record
 from depthwise.runtime.artifact import STATE
 
 Part = TypeVar("Part", bound=BaseModel)

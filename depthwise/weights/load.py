@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from depthwise.weights.labels import KEYS
 from depthwise.weights.layouts import LAYOUTS
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 from depthwise.weights.read import read_checkpoint, unwrap
 
-OWN = Layout("own", ())
+OWN = CheckpointLayout("own", ())
 SHOWN = 4  # problems that an error message spells out
 COUNTER = "num_batches_tracked"  # training's own counter: older checkpoints lack it
 
-Source = str | PathLike[str] | Mapping[str, Any]
+CheckpointSource = str | PathLike[str] | Mapping[str, Any]
 
 
 class Fit(NamedTuple):
     """How one layout's reading of a checkpoint meets a network: our name -> their name."""
 
-    layout: Layout
+    layout: CheckpointLayout
     names: dict[str, str]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -36,7 +36,7 @@ class Fit(NamedTuple):
         return (*self.wrong, *missing, *(f"{key}: no such tensor here" for key in self.unexpected))
 
 
-def load_weights(net: nn.Module, source: Source) -> None:
+def load_weights(net: nn.Module, source: CheckpointSource) -> None:
     """Copy weights from a checkpoint into a network, which keeps its own element types.
 
     Where the checkpoint's BatchNorms have another epsilon than ours, the running variances are
@@ -96,7 +96,9 @@ def _check_entries(origin: str, tensors: Mapping[str, Any]) -> None:
             raise ValueError(f"{origin}: entry {key!r} is {kind} tensor: expected a dense one")
 
 
-def _fit(layout: Layout, tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Fit:
+def _fit(
+    layout: CheckpointLayout, tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> Fit:
     names: dict[str, str] = {}
     unexpected, wrong = [], []
     for theirs, ours in layout.translate(tensors).items():

@@ -75,15 +75,6 @@ def build_clocked(plans: Sequence[Plan], cc: str | None = None) -> list[Clocked]
     return built
 
 
-def time_steps(plan: Plan, cc: str | None = None, seconds: float = 1.0) -> np.ndarray:
-    """Return the time of each step of a plan in each of many runs, in seconds: (runs, steps).
-
-    It runs for about `seconds`, and at least 15 times.
-    """
-    (clocked,) = build_clocked((plan,), cc)
-    return clocked.runs(seconds)
-
-
 def _draw(shape: Shape, dtype: str) -> np.ndarray:
     random = np.random.default_rng(0)
     if dtype == "uint8":

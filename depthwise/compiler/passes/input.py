@@ -9,7 +9,7 @@ from depthwise.compiler.fused_ops import Fused, Images
 from depthwise.compiler.preparation import Preparation
 from depthwise.graph import Constant, Graph, Node, TensorType, ops
 from depthwise.graph.ops import Op, Padding
-from depthwise.graph.passes.scale import Scale, scale_inputs
+from depthwise.graph.passes.scale import ChannelScale, scale_inputs
 from depthwise.graph.rewrite import GraphRewriter
 
 NO_PADDING = Padding(0, 0, 0, 0)
@@ -72,7 +72,7 @@ def _fold(graph: Graph, name: str, conv: Node, preparation: Preparation) -> Grap
     node = edit.node(conv.name)
     assert node is not None
     mean, std = (np.array(values) for values in (preparation.mean, preparation.std))
-    scale = Scale(node.inputs[0], 1 / (std * preparation.largest), -mean / std)
+    scale = ChannelScale(node.inputs[0], 1 / (std * preparation.largest), -mean / std)
     inputs = scale_inputs(edit, replace(node, op=plain), scale)
     assert inputs is not None
     edit.replace(node, op, *inputs)

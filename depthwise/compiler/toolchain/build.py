@@ -26,7 +26,7 @@ from depthwise.files.cache import (
     keep_built,
     units_directory,
 )
-from depthwise.progress import stage
+from depthwise.progress import report_progress
 from depthwise.runtime.target import OPTIMISE, Arguments, Target
 
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
@@ -197,6 +197,8 @@ def _show_progress(futures: Sequence[Future[Path]], units: Arguments) -> None:
         if future in waiting
     }
     total = sum(kernels.values())
-    with stage(f"compiling {counted(total, 'kernel')}", total, pace="compiling") as advance:
+    with report_progress(
+        f"compiling {counted(total, 'kernel')}", total, pace="compiling"
+    ) as advance:
         for future in as_completed(waiting):
             advance(kernels[future])

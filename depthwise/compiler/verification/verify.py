@@ -3,14 +3,13 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from math import prod
-from typing import Protocol
 
 import numpy as np
 
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.difference import Difference, largest_error, relative_error
 from depthwise.compiler.verification.references import NOISE, Arrays, Reference
-from depthwise.compiler.verification.trace import Look, Piece
+from depthwise.compiler.verification.trace import Piece, Trace
 from depthwise.errors import CannotRun, Mismatch, Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph import Shape
@@ -24,15 +23,6 @@ CHAOTIC = 0.1  # of the outputs: where rounding alone moves them so far, nothing
 RANDOM = 2  # sets of inputs that we draw ourselves
 
 RunLibrary = Callable[[Arrays], Arrays]  # inputs -> outputs, both in the network's order
-
-
-class Trace(Protocol):
-    """A run of the library that shows what it computes on the way; `values` names what it shows."""
-
-    values: frozenset[str]
-
-    def __call__(self, inputs: Arrays, look: Look) -> None:
-        """Run on inputs and call `look` with each piece of a value as it is computed."""
 
 
 def verify(
@@ -86,7 +76,10 @@ def verify(
         LayerError(path=in_line(reference.paths[name]), value=name, error=error)
         for name, error in worst.items()
     )
-    return Verification(inputs=len(errors), error=max(errors), own_error=own_error, layers=layers)
+    return Verification(
+        inputs=len(errors), error=max(errors), own_error=own_error, layers=layers,
+        reference=reference.title,
+    )  # fmt: skip
 
 
 def _judge(reference: Reference, inputs: Arrays, number: int) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from depthwise.graph.ops import Padding
 from depthwise.graph.rewrite import GraphRewriter
 
 
-class Scale(NamedTuple):
+class ChannelScale(NamedTuple):
     """source · factor + offset, channel by channel, in double precision."""
 
     source: str
@@ -18,7 +18,7 @@ class Scale(NamedTuple):
     offset: np.ndarray
 
 
-def find_batchnorm(edit: GraphRewriter, node: Node) -> Scale | None:
+def find_batchnorm(edit: GraphRewriter, node: Node) -> ChannelScale | None:
     """Return a BatchNorm as a scale."""
     data = [edit.data(name) for name in node.inputs[1:]]
     known = [array.astype(np.float64) for array in data if array is not None]
@@ -26,10 +26,10 @@ def find_batchnorm(edit: GraphRewriter, node: Node) -> Scale | None:
         return None
     weight, bias, mean, variance = known
     factor = weight / np.sqrt(variance + node.op.eps)
-    return Scale(node.inputs[0], factor, bias - mean * factor)
+    return ChannelScale(node.inputs[0], factor, bias - mean * factor)
 
 
-def find_arithmetic(edit: GraphRewriter, node: Node) -> Scale | None:
+def find_arithmetic(edit: GraphRewriter, node: Node) -> ChannelScale | None:
     """Return a sum or product with a number, or with one number for each channel, as a scale."""
     if not isinstance(node.op, ops.Binary):
         return None
@@ -44,7 +44,7 @@ def find_arithmetic(edit: GraphRewriter, node: Node) -> Scale | None:
     if source == a and np.all(c != 0):
         terms["divide"] = (1 / c, zero)
     found = terms.get(node.op.function)
-    return Scale(source, *found) if found else None
+    return ChannelScale(source, *found) if found else None
 
 
 def _by_channel(data: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -57,7 +57,7 @@ def _by_channel(data: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray |
     return np.broadcast_to(full.reshape(-1).astype(np.float64), (shape[1],))
 
 
-def scale_outputs(edit: GraphRewriter, conv: Node, scale: Scale) -> tuple[str, ...] | None:
+def scale_outputs(edit: GraphRewriter, conv: Node, scale: ChannelScale) -> tuple[str, ...] | None:
     """Return the inputs with which a convolution or linear layer gives its result scaled."""
     weight = edit.data(conv.inputs[1])
     bias = edit.data(conv.inputs[2]) if len(conv.inputs) > 2 else np.zeros(len(scale.factor))
@@ -73,7 +73,7 @@ def scale_outputs(edit: GraphRewriter, conv: Node, scale: Scale) -> tuple[str, .
     return _stored(edit, conv, scaled, bias * scale.factor + scale.offset)
 
 
-def scale_inputs(edit: GraphRewriter, conv: Node, scale: Scale) -> tuple[str, ...] | None:
+def scale_inputs(edit: GraphRewriter, conv: Node, scale: ChannelScale) -> tuple[str, ...] | None:
     """Return the inputs with which a convolution or linear layer acts as if its input were scaled.
 
     None where that is not exact: an offset does not reach the zeros of a padding.

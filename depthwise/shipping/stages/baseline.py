@@ -10,7 +10,7 @@ from depthwise.bench.worker import time_runs
 from depthwise.families.registry import construct
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
-from depthwise.report.record import Reference, Referenced, Report
+from depthwise.report.record import BaselineRecord, Referenced, Report
 from depthwise.runtime.library import Library, load
 from depthwise.shipping.request import Order
 from depthwise.shipping.stages import counting
@@ -20,7 +20,7 @@ TURN = 0.2  # seconds of runs that each of the two gets in a round
 FEWEST, MOST = 3, 200  # runs in a turn
 
 
-def refer(order: Order, report: Report) -> Reference:
+def refer(order: Order, report: Report) -> BaselineRecord:
     """Time the library and ResNet-50 interleaved, on images of the same size.
 
     ResNet-50 has random weights and direct convolutions alone: it does the multiply-adds that are
@@ -30,7 +30,7 @@ def refer(order: Order, report: Report) -> Reference:
     assert report.counted
     saved = report.counted.macs_saved
     if side is None or not saved or not order.build.chosen.runs_here:
-        return Reference(found=None)
+        return BaselineRecord(found=None)
     reference = _build_reference(side, order)
     watch = Watch()
     own, other = _time_by_turns(load(order.directory), reference, order.rounds)
@@ -40,7 +40,7 @@ def refer(order: Order, report: Report) -> Reference:
         milliseconds=1e3 * median(other), ours=1e3 * median(own), rounds=order.rounds,
         macs_saved=saved, time_saved=ratio, kept=ratio / saved, disturbed=disturbed,
     )  # fmt: skip
-    return Reference(found=found)
+    return BaselineRecord(found=found)
 
 
 def _build_reference(side: int, order: Order) -> Library:

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from depthwise.bench.exported_model import Question
 from depthwise.bench.peers import DIRECT, OURS, PEERS
-from depthwise.bench.record import NetworkRecord, RuntimeRecord
+from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import compare as take_turns
 from depthwise.report.record import Compared, Report, RuntimeLine
 from depthwise.runtime.library import load
@@ -39,7 +39,7 @@ def compare(order: Order, report: Report) -> Compared:
     return summarise(record, missing)
 
 
-def summarise(record: NetworkRecord, missing: tuple[str, ...]) -> Compared:
+def summarise(record: NetworkResult, missing: tuple[str, ...]) -> Compared:
     """Return what was measured with a line a runtime, from the fastest to the slowest."""
     ran = [runtime for runtime in record.runtimes if runtime.rounds]
     failed = {
@@ -76,7 +76,7 @@ def _why_not(order: Order, report: Report) -> str:
     return ""
 
 
-def _line(record: NetworkRecord, runtime: RuntimeRecord) -> RuntimeLine:
+def _line(record: NetworkResult, runtime: RuntimeRecord) -> RuntimeLine:
     own = runtime.name == OURS.name
     return RuntimeLine(
         name=runtime.name, version=next(iter(runtime.versions.values()), ""),

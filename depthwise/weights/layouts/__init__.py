@@ -13,7 +13,7 @@ from depthwise.weights.layouts import (
     vgg,
     xception,
 )
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 
 FAMILIES = (
     alexnet,
@@ -29,6 +29,6 @@ FAMILIES = (
     ghostnet,
 )
 
-LAYOUTS: dict[str, tuple[Layout, ...]] = {
+LAYOUTS: dict[str, tuple[CheckpointLayout, ...]] = {
     network: layouts for family in FAMILIES for network, layouts in family.LAYOUTS.items()
 }

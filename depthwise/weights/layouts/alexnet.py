@@ -1,8 +1,8 @@
 """AlexNet's checkpoints: torchvision's. The paper's own network has none in common use."""
 
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 
-TORCHVISION = Layout(
+TORCHVISION = CheckpointLayout(
     "torchvision",
     rename=(
         (r"^features\.0\.", "stem.conv."),

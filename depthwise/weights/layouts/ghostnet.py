@@ -1,6 +1,6 @@
 """GhostNet's checkpoints, as the released code and timm name them."""
 
-from depthwise.weights.layouts.layout import Layout, flatten_stages
+from depthwise.weights.layouts.layout import CheckpointLayout, flatten_stages
 
 _GHOST = (
     (r"\.primary_conv\.0\.", ".primary.conv."),
@@ -9,7 +9,7 @@ _GHOST = (
     (r"\.cheap_operation\.1\.", ".cheap.norm."),
 )
 
-TIMM = Layout(
+TIMM = CheckpointLayout(
     "timm",
     rename=(
         (r"^conv_stem\.", "stem.conv."),

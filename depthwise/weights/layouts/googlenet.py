@@ -1,10 +1,10 @@
 """GoogLeNet's checkpoint, as torchvision names it."""
 
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 
 # The published weights expect (pixel / 255 - 0.5) / 0.5: torchvision itself turns inputs that are
 # normalised by ImageNet's mean and deviation into that when it loads them (transform_input).
-TORCHVISION = Layout(
+TORCHVISION = CheckpointLayout(
     "torchvision",
     rename=(
         (r"\.bn\.", ".norm."),

@@ -8,7 +8,7 @@ from depthwise.weights.layouts.inception_v4 import (
     POOL,
     rename_branches,
 )
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 
 _BLOCKS = {  # patterns of theirs, and our names
     "mixed_5b": "inception_a",
@@ -23,7 +23,7 @@ _CONV5X5 = ("conv5x5", "reduce", "conv")
 _WIDE3X3 = ("wide3x3", "reduce", "conv")
 _ROW_COLUMN = ("conv3x3", "reduce", "row", "column")
 
-TIMM = Layout(
+TIMM = CheckpointLayout(
     "timm",
     rename=(
         (r"^conv2d_1a\.", "stem.conv1."),

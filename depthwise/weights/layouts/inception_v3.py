@@ -1,6 +1,6 @@
 """Inception v3's checkpoints: torchvision and timm name their tensors alike."""
 
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 
 _STEM = {
     "Conv2d_1a_3x3": "conv1",
@@ -39,7 +39,7 @@ _BRANCHES = {
 # torchvision's weights, and those of timm that were ported from them or from TensorFlow, expect
 # (pixel / 255 - 0.5) / 0.5; torchvision converts from ImageNet's own normalisation when it loads
 # them (transform_input).
-TORCHVISION = Layout(
+TORCHVISION = CheckpointLayout(
     "torchvision",
     rename=(
         (r"\.bn\.", ".norm."),

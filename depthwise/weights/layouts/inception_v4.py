@@ -1,6 +1,6 @@
 """Inception v4's checkpoints, as timm names them."""
 
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 
 # our name of a branch, then those of its steps; a branch of one convolution has no steps
 CONV1X1 = ("conv1x1",)
@@ -34,7 +34,7 @@ _FEATURES = (
     *(f"blocks.inception_c{i}" for i in range(1, 4)),
 )
 
-TIMM = Layout(
+TIMM = CheckpointLayout(
     "timm",
     rename=(
         *((rf"^features\.{i}\.", f"{name}.") for i, name in enumerate(_FEATURES)),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 
-class Layout(NamedTuple):
+class CheckpointLayout(NamedTuple):
     """How another project names the tensors of one of our networks in its checkpoints.
 
     `rename` holds (pattern, replacement) pairs, applied in order with re.sub; `ignore` holds

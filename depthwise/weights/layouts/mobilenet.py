@@ -1,9 +1,9 @@
 """MobileNet's checkpoints, as torchvision and timm name them."""
 
 from depthwise.families.mobilenet import V2, V3, Bneck
-from depthwise.weights.layouts.layout import Layout, flatten_stages
+from depthwise.weights.layouts.layout import CheckpointLayout, flatten_stages
 
-V1_TIMM = Layout(
+V1_TIMM = CheckpointLayout(
     "timm",
     rename=(
         (r"^conv_stem\.", "stem.conv."),
@@ -33,7 +33,7 @@ _TIMM_BLOCK = (
 )
 _TIMM_STEM = ((r"^conv_stem\.", "stem.conv."), (r"^bn1\.", "stem.norm."))
 
-V2_TIMM = Layout(
+V2_TIMM = CheckpointLayout(
     "timm",
     rename=(
         *_TIMM_STEM,
@@ -50,7 +50,7 @@ def _torchvision_cell(index: str, name: str) -> tuple[tuple[str, str], ...]:
     return ((rf"{index}\.0\.", f"{name}.conv."), (rf"{index}\.1\.", f"{name}.norm."))
 
 
-V2_TORCHVISION = Layout(
+V2_TORCHVISION = CheckpointLayout(
     "torchvision",
     rename=(
         *_torchvision_cell(r"^features\.0", "stem"),
@@ -68,7 +68,7 @@ V2_TORCHVISION = Layout(
 )
 
 
-def _v3_torchvision(rows: tuple[Bneck, ...]) -> Layout:
+def _v3_torchvision(rows: tuple[Bneck, ...]) -> CheckpointLayout:
     """Name torchvision's V3: a block's members are numbered, and absent ones have no number."""
     rename = [*_torchvision_cell(r"^features\.0", "stem")]
     in_channels = 16
@@ -85,11 +85,11 @@ def _v3_torchvision(rows: tuple[Bneck, ...]) -> Layout:
         in_channels = row.out
     rename += _torchvision_cell(rf"^features\.{len(rows) + 1}", "neck")
     rename += [(r"^classifier\.0\.", "head.hidden."), (r"^classifier\.3\.", "head.linear.")]
-    return Layout("torchvision", tuple(rename))
+    return CheckpointLayout("torchvision", tuple(rename))
 
 
-def _v3_timm(stages: tuple[int, ...]) -> Layout:
-    return Layout(
+def _v3_timm(stages: tuple[int, ...]) -> CheckpointLayout:
+    return CheckpointLayout(
         "timm",
         rename=(
             *_TIMM_STEM,

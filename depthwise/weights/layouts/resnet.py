@@ -1,7 +1,7 @@
 """ResNet's checkpoints: torchvision and timm name them alike."""
 
 from depthwise.families.resnet import BASIC, BOTTLENECK
-from depthwise.weights.layouts.layout import Layout, flatten_stages
+from depthwise.weights.layouts.layout import CheckpointLayout, flatten_stages
 
 
 def name_blocks(depth: tuple[int, ...], members: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -16,8 +16,8 @@ def name_blocks(depth: tuple[int, ...], members: tuple[str, ...]) -> tuple[tuple
     )
 
 
-def _layout(depth: tuple[int, ...], members: tuple[str, ...]) -> Layout:
-    return Layout(
+def _layout(depth: tuple[int, ...], members: tuple[str, ...]) -> CheckpointLayout:
+    return CheckpointLayout(
         "torchvision and timm",
         rename=(
             (r"^conv1\.", "stem.cell.conv."),

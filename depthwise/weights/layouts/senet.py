@@ -1,7 +1,7 @@
 """SENet's checkpoints, as timm's `legacy_` networks and their Caffe originals name them."""
 
 from depthwise.families.resnet import BOTTLENECK
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 from depthwise.weights.layouts.resnet import name_blocks
 
 
@@ -13,7 +13,7 @@ def _blocks(depth: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
     )
 
 
-SE_RESNET50_TIMM = Layout(
+SE_RESNET50_TIMM = CheckpointLayout(
     "timm",
     rename=(
         (r"^layer0\.conv1\.", "stem.cell.conv."),
@@ -23,7 +23,7 @@ SE_RESNET50_TIMM = Layout(
     ),
 )
 
-SENET154_TIMM = Layout(
+SENET154_TIMM = CheckpointLayout(
     "timm",
     rename=(
         (r"^layer0\.conv(\d)\.", r"stem.cell\1.conv."),

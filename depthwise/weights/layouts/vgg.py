@@ -1,7 +1,7 @@
 """VGG's checkpoints, as torchvision and timm name them."""
 
 from depthwise.families.vgg import VGG16
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 
 
 def _features(members: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -31,11 +31,11 @@ _TIMM_HEAD = (
 )
 
 
-def _layouts(members: tuple[str, ...]) -> tuple[Layout, ...]:
+def _layouts(members: tuple[str, ...]) -> tuple[CheckpointLayout, ...]:
     features = _features(members)
     return (
-        Layout("torchvision", (*features, *_TORCHVISION_HEAD)),
-        Layout("timm", (*features, *_TIMM_HEAD)),
+        CheckpointLayout("torchvision", (*features, *_TORCHVISION_HEAD)),
+        CheckpointLayout("timm", (*features, *_TIMM_HEAD)),
     )
 
 

@@ -1,7 +1,7 @@
 """Xception's checkpoints, as timm names them."""
 
 from depthwise.families.xception import ENTRY, EXIT, MIDDLE
-from depthwise.weights.layouts.layout import Layout
+from depthwise.weights.layouts.layout import CheckpointLayout
 
 
 def _modules() -> tuple[tuple[str, str], ...]:
@@ -18,7 +18,7 @@ def _modules() -> tuple[tuple[str, str], ...]:
     return tuple(rename)
 
 
-TIMM = Layout(
+TIMM = CheckpointLayout(
     "timm",
     rename=(
         (r"^conv1\.", "stem.0.conv."),

@@ -19,7 +19,7 @@ from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.oracle.executor import Execution
 from depthwise.errors import PlanFault
 from depthwise.graph import ops
-from depthwise.progress import stage
+from depthwise.progress import report_progress
 from depthwise.runtime.manifest import PlanCheck
 
 
@@ -37,7 +37,9 @@ def check_plan(
         found = [x.shape for x in inputs]
         raise ValueError(f"sample 0 has the shapes {found}: the network takes {expected}")
     try:
-        with stage("checking the plan", len(plan.steps), pace="steps of plans") as advance:
+        with report_progress(
+            "checking the plan", len(plan.steps), pace="steps of plans"
+        ) as advance:
             done = 0
             for now in Execution(plan, inputs, backwards=plan.threads > 1).run():
                 advance(now - done)

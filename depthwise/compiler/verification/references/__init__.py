@@ -16,7 +16,7 @@ Arrays = Sequence[np.ndarray]
 NOISE = 1e-6  # between two runs of one reference: sums in another order, never what was drawn
 
 
-class Run(Protocol):
+class ReferenceRun(Protocol):
     """One run of a reference on one set of inputs, which goes only as far as it was asked to.
 
     So it can keep step with another run, and neither holds more values than it needs.
@@ -67,12 +67,14 @@ class Reference(Protocol):
         """
         ...
 
-    def start(self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False) -> Run:
+    def start(
+        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
+    ) -> ReferenceRun:
         """Begin a run on `inputs`, which stay as they are.
 
         Args:
             inputs: An array for each input.
-            wanted: The names that `Run.value` will be asked for, among others that are ignored.
+            wanted: The names that `ReferenceRun.value` will be asked for; unknown ones are ignored.
             double: Compute in float64 whatever is float32, weights and inputs included.
 
         Raises:

@@ -52,7 +52,7 @@ class PyTorchReference:
             check_repeats(self._net, self.shapes)
 
 
-class Steps(fx.Interpreter):
+class StepwiseProgram(fx.Interpreter):
     """A program that runs node after node; a value is freed when its last reader has run."""
 
     def __init__(self, module: fx.GraphModule, dtype: torch.dtype):
@@ -91,7 +91,7 @@ class ProgramRun:
     def __init__(
         self, module: fx.GraphModule, inputs: Arrays, wanted: Collection[str], double: bool
     ):
-        self._steps = Steps(module, torch.float64 if double else torch.float32)
+        self._steps = StepwiseProgram(module, torch.float64 if double else torch.float32)
         self._nodes = iter(module.graph.nodes)
         self._results = self._steps.run_each(inputs, self._save_from)
         self._wanted = set(wanted)

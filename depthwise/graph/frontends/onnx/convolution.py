@@ -32,16 +32,22 @@ def kernel_of(n: Operands, index: int, kernel_shape: Numbers) -> Value:
 
 
 @rule("Conv")
-def _(
-    n: Operands, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1,
-    auto_pad="NOTSET",
-):  # fmt: skip
-    x, weight = as_images(n, n[0]), kernel_of(n, 1, kernel_shape)
+def _(n: Operands, *, kernel_shape=None, **attributes):
+    return convolve(n, n[0], kernel_of(n, 1, kernel_shape), n.optional(2), **attributes)
+
+
+def convolve(
+    n: Operands, x: Value, weight: Value, bias: list[Value], *, strides=None, pads=None,
+    dilations=None, group=1, auto_pad="NOTSET", kernel_shape=None,
+) -> Value:  # fmt: skip
+    """Return a convolution of x, by the attributes of Conv."""
+    del kernel_shape  # which the weight has
+    images, weight = as_images(n, x), as_images(n, weight)
     stride, dilation = pair(strides), pair(dilations)
     span = reach(pair(weight.shape[2:]), dilation)
-    padding = padding_of(x, span, stride, pads, auto_pad)
-    y = n.emit(ops.Conv2d(stride, padding, dilation, group), x, weight, *n.optional(2))
-    return as_given(n, y, n[0])
+    padding = padding_of(images, span, stride, pads, auto_pad)
+    y = n.emit(ops.Conv2d(stride, padding, dilation, group), images, weight, *bias)
+    return as_given(n, y, x)
 
 
 @rule("ConvTranspose")

@@ -8,6 +8,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
+from depthwise.graph.dtypes import DTYPES
 from depthwise.graph.frontends.onnx.known import Known
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import EVALUATE, refuse, rule
@@ -187,9 +188,10 @@ def _(n: Operands, *, saturate=1, round_mode="up"):
 
 
 def _converted(n: Operands, dtype: str) -> Value | Known:
-    """Return the first operand, which must be known, or of the type already."""
+    """Return the first operand in another type."""
     if n.is_known(0):
         return Known(n.array(0).astype(dtype))
-    made = n[0].type.dtype
-    refuse(made != dtype, f"it makes {dtype} of {made}, where the graph computes in one type")
-    return n[0]
+    if n[0].type.dtype == dtype:
+        return n[0]
+    refuse(dtype not in DTYPES, f"it makes {dtype}, a type that the graph does not have")
+    return n.emit(ops.Cast(dtype), n[0])

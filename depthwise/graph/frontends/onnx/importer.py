@@ -11,12 +11,20 @@ from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
-from depthwise.graph.frontends.onnx.known import CONTROL, RANDOM, Known, compute, is_computed_now
-from depthwise.graph.frontends.onnx.load import STANDARD
+from depthwise.graph.frontends.onnx.known import (
+    CONTROL,
+    RANDOM,
+    STANDARD,
+    Known,
+    compute,
+    is_computed_now,
+)
 from depthwise.graph.frontends.onnx.names import path_of
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import RULES, Refusal, refuse
+from depthwise.graph.frontends.onnx.unknown import types_of
 from depthwise.graph.graph import Constant, Graph, Output, TensorType
+from depthwise.graph.ops import Opaque
 
 
 class Importer:
@@ -77,10 +85,12 @@ class Importer:
                 self._take(name)
             self._read |= set(_reads(node))
         for node in graph.node:
+            count = len(self.builder.nodes)
             try:
                 self._node(node)
             except Refusal as reason:
-                raise Unsupported(f"{_where(node)}: {reason}") from None
+                del self.builder.nodes[count:]  # what its rule had made until then
+                self._leave_unknown(node, str(reason))
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 raise ValueError(f"{_where(node)}: {_reason(error)}") from error
 
@@ -89,7 +99,7 @@ class Importer:
             raise ValueError(f"two values of the model are named {in_line(name)!r}")
 
     def _node(self, node: NodeProto) -> None:
-        if node.domain not in STANDARD:
+        if rule_name(node) not in RULES and node.domain not in STANDARD:
             domain = in_line(node.domain)
             refuse(True, f"it is of the domain {domain}, whose operators only their author knows")
         names = [name for name in node.input if name]
@@ -123,19 +133,39 @@ class Importer:
 
     def _lower(self, node: NodeProto) -> None:
         """Append what the rule of a node's operator makes of it."""
-        if node.op_type not in RULES:
+        if rule_name(node) not in RULES:
             refuse(True, _why_not(node))
         self.builder.name, self.builder.path = next(filter(None, node.output)), path_of(node)
         first = len(self.builder.nodes)
         attributes = {a.name: get_attribute_value(a) for a in node.attribute}
         attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
-        results = RULES[node.op_type](Operands(self, node), **attributes)
+        results = RULES[rule_name(node)](Operands(self, node), **attributes)
         results = results if isinstance(results, list) else [results]
         for name, result in zip(node.output, results, strict=False):
             if isinstance(result, Known):
                 self.known[name] = result
             elif name:
                 self._values[name] = self._named(name, result, first)
+
+    def _leave_unknown(self, node: NodeProto, reason: str) -> None:
+        """Append a node that the graph cannot say, so that the others can be counted.
+
+        Raises Unsupported where its results have no types without running it.
+        """
+        names = [name for name in node.input if name]
+        values = {name: self._values[name] for name in names if name in self._values}
+        arrays = {name: self.known[name].data for name in names if name in self.known}
+        known = node.domain in STANDARD and values.keys() | arrays.keys() == set(names)
+        read = {name: value.type for name, value in values.items()}
+        types = types_of(node, self.opset, read, arrays) if known else None
+        if types is None:
+            raise Unsupported(f"{_where(node)}: {reason}")
+        self.builder.path = path_of(node)
+        for name, type_ in zip(filter(None, node.output), types, strict=True):
+            first, self.builder.name = len(self.builder.nodes), name
+            op = Opaque(node.op_type, f"{_where(node)}: {reason}")
+            value = self.builder.emit_opaque(op, tuple(values.values()), type_)
+            self._values[name] = self._named(name, value, first)
 
     def _named(self, name: str, value: Value, first: int) -> Value:
         """Let the result of a rule bear the model's name, if it is one of its nodes."""
@@ -163,12 +193,16 @@ class Importer:
         outputs = tuple(Output(o.name if several else "", value.name)
                         for o, value in zip(graph.output, values, strict=True))  # fmt: skip
         constants = self.builder.constants
-        for source in [s for constant in constants.values() for s in constant.sources]:
+        read = {name for node in self.builder.nodes for name in node.inputs}
+        read |= {value.name for value in values}
+        sources = [s for name in read & constants.keys() for s in constants[name].sources]
+        for source in sources:
             if source not in constants:
                 self._add_constant(source, self.known[source].data, ())
         marked = {
             name: replace(constant, trainable=self._is_parameter(name, constant))
             for name, constant in constants.items()
+            if name in read or name in sources
         }
         return Graph(dict(inputs), marked, tuple(self.builder.nodes), outputs)
 
@@ -187,6 +221,11 @@ class Importer:
         """
         stored = name in self._stored and name not in self.untrained
         return stored and constant.data is not None and _may_train(constant.data)
+
+
+def rule_name(node: NodeProto) -> str:
+    """Return the name under which the rule of a node's operator is registered, if there is one."""
+    return node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
 
 
 def _array(tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto
 from onnx.reference import ReferenceEvaluator
 
+STANDARD = ("", "ai.onnx")  # two spellings of one domain
 RANDOM = (
     "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
     "RandomUniformLike",
@@ -30,7 +31,7 @@ class Known:
 
 def is_computed_now(node: NodeProto) -> bool:
     """Tell whether a node whose operands are known is computed when the model is read."""
-    return node.op_type not in (*RANDOM, *CONTROL, *QUANTIZED)
+    return node.domain in STANDARD and node.op_type not in (*RANDOM, *CONTROL, *QUANTIZED)
 
 
 def compute(node: NodeProto, operands: Mapping[str, np.ndarray], opset: int) -> list[np.ndarray]:

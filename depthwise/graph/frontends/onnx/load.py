@@ -14,9 +14,9 @@ from onnx.external_data_helper import (
 
 from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
+from depthwise.graph.frontends.onnx.known import STANDARD
 
 OLDEST, NEWEST = 7, 28  # opsets that the rules are written for
-STANDARD = ("", "ai.onnx")  # two spellings of one domain
 
 
 def load(path: Path) -> ModelProto:

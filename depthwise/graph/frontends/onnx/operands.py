@@ -8,14 +8,12 @@ from onnx import NodeProto
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.frontends.onnx.known import Known
 from depthwise.graph.frontends.onnx.rules import refuse
+from depthwise.graph.infer import infer_dtype
 
-MOVING = (ops.Concat, ops.Slice, ops.Pad, ops.Reshape, ops.Permute, ops.Expand)  # of any type
 
-
-class Source(Protocol):
+class OperandSource(Protocol):
     """What operands are taken from: the model on its way into the graph."""
 
     builder: Builder
@@ -39,7 +37,7 @@ class Source(Protocol):
 class Operands:
     """The operands of one node; those at the end may be absent."""
 
-    def __init__(self, source: Source, node: NodeProto):
+    def __init__(self, source: OperandSource, node: NodeProto):
         self.source, self.node = source, node
         self.opset = source.opset
 
@@ -102,6 +100,11 @@ class Operands:
             raise ValueError(f"there is no axis {axis} of a tensor of {x.rank} axes")
         return x.axis(axis)
 
+    def dtype(self, index: int) -> str:
+        """Return an operand's type of element, without making a constant of it."""
+        known = self.source.known.get(self._name(index))
+        return str(known.data.dtype) if known else self[index].type.dtype
+
     def wants(self, output: int) -> bool:
         """Tell whether anything reads an output of the node."""
         names = self.node.output
@@ -120,11 +123,11 @@ class Operands:
         return self.source.builder.literal(data, (like or self[0]).type.dtype)
 
     def emit(self, op: Any, *inputs: Value) -> Value:
-        """Append op(inputs), which are of one type of element, and return its value."""
-        types = list(dict.fromkeys(value.type.dtype for value in inputs))
-        refuse(len(types) > 1, f"it reads {' and '.join(types)}, where the graph computes in one")
-        computes = not isinstance(op, MOVING) and not find_dtype(types[0]).is_floating
-        refuse(computes, f"it computes in {types[0]}, and the graph in real numbers")
+        """Append op(inputs) and return its value."""
+        try:
+            infer_dtype(op, *(value.type.dtype for value in inputs))
+        except ValueError as error:
+            refuse(True, str(error))
         result = self.source.builder.emit(op, *inputs)
         if any(size < 1 for size in result.shape):
             raise ValueError(f"its result would have the shape {result.shape}: take a larger input")

@@ -10,6 +10,7 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
     norms,
     pooling,
     products,
+    quantized,
     resizing,
     shaping,
 )

@@ -56,17 +56,17 @@ CONVERTING = ("aten.to", "aten._to_copy", "aten.type_as")
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 
 
-class Memory(NamedTuple):
+class MemoryRegion(NamedTuple):
     """Where a result lies: in memory that `owner` got, in which pieces of which splits of it."""
 
     owner: fx.Node
     pieces: tuple[tuple[fx.Node, int], ...] = ()
 
-    def piece(self, split: fx.Node, index: int) -> "Memory":
+    def piece(self, split: fx.Node, index: int) -> "MemoryRegion":
         """Return where one of the results of `split` lies."""
-        return Memory(self.owner, (*self.pieces, (split, index)))
+        return MemoryRegion(self.owner, (*self.pieces, (split, index)))
 
-    def overlaps(self, other: "Memory") -> bool:
+    def overlaps(self, other: "MemoryRegion") -> bool:
         """Tell whether two results may share elements; pieces of one split do not."""
         if self.owner is not other.owner:
             return False
@@ -104,7 +104,7 @@ class Importer:
             match node.op:
                 case "placeholder":
                     self.values[node] = self._placeholder(node, specs[node.name])
-                    self.memory[node] = Memory(node)
+                    self.memory[node] = MemoryRegion(node)
                 case "call_function":
                     self._call(node)
                 case "output":
@@ -162,7 +162,7 @@ class Importer:
             assert isinstance(index, int)
             self.values[node] = self._part(node, source, index)
             memory = self.memory[source]
-            known = isinstance(memory, Memory)
+            known = isinstance(memory, MemoryRegion)
             self.memory[node] = memory.piece(source, index) if known else memory[index]
             return
         name = str(node.target)
@@ -177,7 +177,7 @@ class Importer:
         if own and not node.users:
             return  # what it leaves there is for the next call
         self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
-        self.memory[node] = self.memory.get(_viewed(node, packet), Memory(node))
+        self.memory[node] = self.memory.get(_viewed(node, packet), MemoryRegion(node))
         if in_place and not own:
             self._overwrite(node)
 
@@ -211,7 +211,7 @@ class Importer:
     def _own(self, node: fx.Node) -> str:
         """Return the name of the network's own tensor in whose memory a result lies, else ""."""
         memory = self.memory.get(node)
-        owner = memory.owner.name if isinstance(memory, Memory) else ""
+        owner = memory.owner.name if isinstance(memory, MemoryRegion) else ""
         return self.targets.get(owner, "")
 
     def _enter(self, node: fx.Node) -> None:
@@ -338,7 +338,7 @@ class Importer:
         if old.name in self.tensors and new.name in self.tensors:
             return  # computed now, in PyTorch's own memory
         for other, place in self.memory.items():
-            if other is node or not isinstance(place, Memory) or not place.overlaps(memory):
+            if other is node or not isinstance(place, MemoryRegion) or not place.overlaps(memory):
                 continue
             if self.values[other] == old:
                 self.values[other] = new

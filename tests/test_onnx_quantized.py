@@ -1,0 +1,115 @@
+"""Quantised networks of ONNX: read and interpreted as ONNX Runtime computes them, not compiled."""
+
+import numpy as np
+import pytest
+from onnx_models import compare, draw, in_onnxruntime, model, node, saved
+
+import depthwise as dw
+from depthwise.errors import Unsupported
+from depthwise.graph import ops
+
+RUNTIME = [("com.microsoft", 1)]
+
+
+def u8(number):
+    return np.uint8(number)
+
+
+def f32(number):
+    return np.float32(number)
+
+
+SCALES = {"xs": f32(0.04), "xz": u8(120), "ys": f32(0.1), "yz": u8(90), "as": f32(0.0531),
+          "az": u8(128)}  # fmt: skip
+WEIGHT = {
+    "w": np.random.default_rng(0).integers(-127, 128, (4, 3, 3, 3), np.int8),
+    "ws": np.array([0.01, 0.02, 0.005, 0.03], np.float32), "wz": np.zeros(4, np.int8),
+    "b": np.array([100, -200, 50, 0], np.int32),
+}  # fmt: skip
+ENTER = node("QuantizeLinear", ["x", "xs", "xz"], ["xq"])
+LEAVE = node("DequantizeLinear", ["yq", "ys", "yz"], ["y"])
+
+
+def off_by_at_most_a_step(made, folder):
+    """Read a model and compare with ONNX Runtime, whose sums round elsewhere: by a step at most."""
+    graph = dw.open(saved(made, folder)).traced
+    inputs = [draw(*type_.shape) for type_ in graph.inputs.values()]
+    expected = in_onnxruntime(made)(dict(zip(graph.inputs, inputs, strict=True)))
+    found = dw.open(folder / "net.onnx").run(inputs)
+    for y, e in zip(found, expected, strict=True):
+        assert np.abs(y - e).max() <= 0.1 + 1e-6
+        assert (np.abs(y - e) > 1e-6).mean() < 0.02
+    return graph
+
+
+def test_weights_stay_integers_between_conversions(tmp_path):
+    nodes = [
+        ENTER,
+        node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"]),
+        node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
+        node("Conv", ["xd", "wd"], ["c"]),
+        node("QuantizeLinear", ["c", "ys", "yz"], ["yq"]),
+        LEAVE,
+    ]
+    graph = off_by_at_most_a_step(model(nodes, weights=SCALES | WEIGHT), tmp_path)
+    assert [n.op for n in graph] == [
+        ops.Quantize("uint8"), ops.Dequantize("float32"), ops.Dequantize("float32", 0),
+        ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1), ops.Quantize("uint8"),
+        ops.Dequantize("float32"),
+    ]  # fmt: skip
+    assert graph.constants["w"].type.dtype == "int8"
+    assert graph.nodes[0].type.dtype == "uint8"
+
+
+def test_a_quantised_network_is_refused_by_its_type_when_it_is_compiled(tmp_path):
+    path = saved(model([ENTER, node("DequantizeLinear", ["xq", "xs", "xz"], ["y"])],
+                       weights=SCALES), tmp_path)  # fmt: skip
+    with pytest.raises(Unsupported, match="Quantize in module 'xq' makes uint8: uint8 is not comp"):
+        dw.compile(path)
+    assert dw.cost(path).macs == 0
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolutions_on_integers(bias, tmp_path):
+    operands = ["xq", "xs", "xz", "w", "ws", "wz", "ys", "yz", *(["b"] if bias else [])]
+    nodes = [ENTER, node("QLinearConv", operands, ["yq"], pads=[1, 1, 1, 1]), LEAVE]
+    graph = off_by_at_most_a_step(model(nodes, weights=SCALES | WEIGHT), tmp_path)
+    conv = next(n for n in graph if isinstance(n.op, ops.Conv2d))
+    assert len(conv.inputs) == 2 + bias
+
+
+@pytest.mark.parametrize("operator", ["QLinearAdd", "QLinearMul"])
+def test_arithmetic_of_onnxruntimes_quantiser(operator, tmp_path):
+    nodes = [
+        ENTER,
+        node(operator, ["xq", "xs", "xz", "xq", "as", "az", "ys", "yz"], ["yq"],
+             domain="com.microsoft"),
+        LEAVE,
+    ]  # fmt: skip
+    off_by_at_most_a_step(model(nodes, weights=SCALES, domains=RUNTIME), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [
+        ("QLinearSigmoid", {}),
+        ("QLinearLeakyRelu", {"alpha": 0.1}),
+        ("QLinearGlobalAveragePool", {}),
+    ],
+)
+def test_functions_of_onnxruntimes_quantiser(operator, attributes, tmp_path):
+    nodes = [ENTER, node(operator, ["xq", "xs", "xz", "ys", "yz"], ["yq"], domain="com.microsoft",
+                         **attributes), LEAVE]  # fmt: skip
+    off_by_at_most_a_step(model(nodes, weights=SCALES, domains=RUNTIME), tmp_path)
+
+
+def test_concatenation_of_onnxruntimes_quantiser(tmp_path):
+    operands = ["ys", "yz", "xq", "xs", "xz", "xq", "as", "az"]
+    nodes = [ENTER, node("QLinearConcat", operands, ["yq"], domain="com.microsoft", axis=1), LEAVE]
+    graph = off_by_at_most_a_step(model(nodes, weights=SCALES, domains=RUNTIME), tmp_path)
+    assert graph.type("y").shape == (1, 6, 8, 8)
+
+
+def test_pooling_by_powers(tmp_path):
+    made = model([node("GlobalLpPool", ["x"], ["y"], p=3)])
+    compare(made, tmp_path, expected=in_onnxruntime(made))
