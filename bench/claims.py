@@ -35,7 +35,8 @@ from depthwise.bench.peak import measure_peak
 from depthwise.compiler.codegen.emit import emit, emit_units
 from depthwise.compiler.lowering.algorithms import direct_only
 from depthwise.compiler.pipeline import UNITS, rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture

@@ -11,7 +11,7 @@ from kernel_harness import at_page_end, compile_kernel
 
 import depthwise.compiler.pipeline  # noqa: F401  (registers the lowerings)
 from depthwise.compiler.codegen.emit import emit
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, check
 from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import evaluate

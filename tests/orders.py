@@ -12,7 +12,7 @@ from depthwise.bench import record
 from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import calibration, passes
 from depthwise.hardware.load import Load
-from depthwise.shipping import Order, Source
+from depthwise.shipping import NetworkSource, Order
 from depthwise.shipping.request import find_images
 from depthwise.shipping.stages import counting
 
@@ -34,7 +34,7 @@ def paint(folder):
 
 
 def ordered(base, net=None, **changes):
-    source = Source("tiny", {}, "", False, net or tiny(), ((1, 3, 32, 32),))
+    source = NetworkSource("tiny", {}, "", False, net or tiny(), ((1, 3, 32, 32),))
     images = base / "images"
     found, left_out = find_images(images if images.is_dir() else paint(images))
     order = Order(

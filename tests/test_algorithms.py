@@ -16,7 +16,8 @@ from depthwise.compiler.lowering.algorithms import (
     lines_ahead,
     winograd_candidates,
 )
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
 from depthwise.runtime.target import find_target

@@ -13,9 +13,10 @@ import torch
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.lowering.algorithms import direct_only
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.graph import Graph, capture, export
 from depthwise.runtime.target import find_target

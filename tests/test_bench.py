@@ -26,7 +26,7 @@ from depthwise.bench.worker import relative_error
 from depthwise.cli import main
 from depthwise.compiler import pipeline
 from depthwise.compiler.lowering.algorithms import Winograd
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.errors import CannotRun
 from depthwise.graph import capture
 from depthwise.runtime.target import find_target

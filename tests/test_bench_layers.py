@@ -18,7 +18,7 @@ from depthwise.bench.tables import layers_table
 from depthwise.cli import main
 from depthwise.compiler import pipeline
 from depthwise.compiler.autotune.step_timer import build_clocked
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import capture
 from depthwise.hardware import Machine, Spread
 from depthwise.runtime.target import find_target

@@ -11,7 +11,7 @@ from depthwise.compiler.codegen.emit import _pointer, emit
 from depthwise.compiler.lowering.algorithms import ConvWorkload
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.verification.trace import read_place
 from depthwise.graph import capture
 from depthwise.graph.dtypes import DTYPES

@@ -8,7 +8,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.verification import capacity
 from depthwise.errors import Unsupported
 from depthwise.graph import capture

@@ -9,7 +9,7 @@ from torch import nn
 
 from depthwise.analysis import cost
 from depthwise.compiler.pipeline import compile, rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.errors import Unsupported
 from depthwise.graph import capture, interpret, trace
 from depthwise.runtime.target import find_target

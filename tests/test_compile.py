@@ -15,7 +15,7 @@ from torchvision.ops import deform_conv2d
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.families import construct, find_network, list_models
 from depthwise.graph import capture

@@ -16,7 +16,7 @@ from operator_cases import CASES, Function
 
 from depthwise.analysis import cost
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.errors import Unsupported
 from depthwise.graph import (
     Constant,

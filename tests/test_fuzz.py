@@ -13,7 +13,7 @@ from sketch import Drawn, Sketch
 
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.pipeline import UNITS, rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.partition import Optimize
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, ops, show

@@ -14,7 +14,7 @@ from depthwise.compiler.fused_ops import Epilogue, Fused
 from depthwise.compiler.lowering import conv  # noqa: F401  (it registers itself)
 from depthwise.compiler.lowering.deform import STRIP_FLOATS
 from depthwise.compiler.lowering.packing import pack_bias, pack_conv
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, Node, Output, TensorType, ops
 from depthwise.graph.graph import Constant

@@ -7,9 +7,9 @@ from kernel_cases import Case, check_close, check_equal, run
 from kernel_harness import VECTORS
 from torch import nn
 
-from depthwise.compiler.lowering.axes import Axis, axes_of, copy_loops, merged
+from depthwise.compiler.lowering.loops import Loop, copy_loops, loops_of, merged
 from depthwise.compiler.lowering.movement import common_axes
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops
 from depthwise.graph.infer import infer_shape
@@ -199,11 +199,11 @@ def test_a_view_is_copied_where_a_border_is_needed():
 
 def test_axes_merge_where_all_operands_step_evenly():
     shape = (2, 3, 4, 5)
-    assert merged(axes_of(shape, (60, 20, 5, 1), (60, 20, 5, 1))) == [Axis(120, (1, 1))]
-    assert merged(axes_of(shape, (60, 20, 5, 1), (0, 20, 5, 1))) == [
-        Axis(2, (60, 0)), Axis(60, (1, 1)),
+    assert merged(loops_of(shape, (60, 20, 5, 1), (60, 20, 5, 1))) == [Loop(120, (1, 1))]
+    assert merged(loops_of(shape, (60, 20, 5, 1), (0, 20, 5, 1))) == [
+        Loop(2, (60, 0)), Loop(60, (1, 1)),
     ]  # fmt: skip
-    assert merged(axes_of((1, 7, 1), (9, 9, 9))) == [Axis(7, (9,))]
+    assert merged(loops_of((1, 7, 1), (9, 9, 9))) == [Loop(7, (9,))]
 
 
 def test_a_change_of_layout_is_a_plane_to_transpose():
@@ -245,5 +245,5 @@ def test_reductions_of_more_axes_than_loops_are_refused_by_name():
 
 
 def test_an_axis_of_no_elements_stays_an_axis():
-    assert axes_of((2, 0, 3), (9, 3, 1)) == [Axis(2, (9,)), Axis(0, (3,)), Axis(3, (1,))]
+    assert loops_of((2, 0, 3), (9, 3, 1)) == [Loop(2, (9,)), Loop(0, (3,)), Loop(3, (1,))]
     assert copy_loops((2, 0, 3), (9, 3, 1), (9, 3, 1))["n"].count(0) == 1

@@ -18,7 +18,7 @@ import depthwise as dw
 from depthwise import hardware as machines
 from depthwise.compiler import pipeline
 from depthwise.compiler.kernels import KERNELS
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import capture
 from depthwise.hardware.load import Load

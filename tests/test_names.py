@@ -26,7 +26,7 @@ from depthwise.analysis import cost_of_graph
 from depthwise.cli.arguments import default_directory
 from depthwise.compiler.codegen.emit import number
 from depthwise.compiler.pipeline import show_stage
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.console import Screen
 from depthwise.escaping import check_c, in_c_comment, in_file_name, in_json, in_line
 from depthwise.graph import capture, show

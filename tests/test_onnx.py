@@ -14,7 +14,7 @@ from onnx_cases import Outcomes, join, read_cases
 
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.pipeline import UNITS, rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import interpret
 from depthwise.graph.frontends.onnx import read  # noqa: F401  (registers the rules)

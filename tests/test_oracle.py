@@ -11,9 +11,11 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler import pipeline
-from depthwise.compiler.lowering.views import Buffer, KernelCall, RowAccess, RowSpan
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, RowSpan
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.arena import Arena, align
 from depthwise.compiler.schedule.threads import Parts
 from depthwise.compiler.verification import oracle

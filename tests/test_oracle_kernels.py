@@ -10,7 +10,8 @@ from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import Algorithms, candidates
 from depthwise.compiler.pipeline import UNITS, rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.compiler.verification.oracle.executor import call

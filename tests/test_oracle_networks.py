@@ -7,7 +7,7 @@ import torch
 
 import depthwise as dw
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.partition import Optimize
 from depthwise.compiler.verification.oracle import check_plan
 from depthwise.graph import Graph, capture, export

@@ -15,7 +15,7 @@ import depthwise as dw
 from depthwise.compiler import pipeline
 from depthwise.compiler.fused_ops import Images
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.errors import Mismatch
 from depthwise.graph import capture, interpret

@@ -16,7 +16,7 @@ from torch import nn
 
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.families import construct, list_models
 from depthwise.graph import capture
 from depthwise.runtime.library import ALIGNMENT

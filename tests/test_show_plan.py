@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from depthwise.compiler.pipeline import rewrite, show_stage
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.show_plan import show_plan
 from depthwise.graph import capture
 from depthwise.runtime.target import find_target

@@ -8,7 +8,8 @@ from torch import nn
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.partition import Optimize
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export

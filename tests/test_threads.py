@@ -13,11 +13,13 @@ from torchvision.ops import DeformConv2d
 
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
-from depthwise.compiler.lowering.axes import copy_loops
-from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.loops import copy_loops
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
-from depthwise.compiler.schedule.threads import Box, Divider, Share, conflict, cut, divide
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
+from depthwise.compiler.schedule.threads import BufferArea, Divider, Share, conflict, cut, divide
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
@@ -157,8 +159,8 @@ def test_a_saved_library_keeps_its_threads(two_threads, tmp_path):
 # ------------------------------------------------------------------------------------- the division
 
 
-def box(rows: tuple[int, int], channels: tuple[int, int]) -> Box:
-    return Box(1, rows, channels, 10)
+def box(rows: tuple[int, int], channels: tuple[int, int]) -> BufferArea:
+    return BufferArea(1, rows, channels, 10)
 
 
 def test_boxes_overlap_in_rows_and_channels():
@@ -167,15 +169,15 @@ def test_boxes_overlap_in_rows_and_channels():
     assert box((0, 4), (0, 8)).overlap(box((0, 4), (8, 9))) == 0
 
 
-def half(writes: Box, reads: Box | None = None) -> Share:
+def half(writes: BufferArea, reads: BufferArea | None = None) -> Share:
     place = TensorView(1, 0, (1,), (1,))
     step = KernelCall("f32_copy", {**copy_loops((1,), (1,), (1,)), "x": place, "y": place}, "", "")
     return Share((step,), (reads,) if reads else (), (writes,), 5000.0)
 
 
 def test_threads_meet_only_where_one_needs_what_another_wrote():
-    def output(channels: tuple[int, int]) -> Box:
-        return Box(2, (0, 8), channels, 10)
+    def output(channels: tuple[int, int]) -> BufferArea:
+        return BufferArea(2, (0, 8), channels, 10)
 
     top, bottom = box((0, 4), (0, 16)), box((4, 8), (0, 16))
     left, right = box((0, 8), (0, 8)), box((0, 8), (8, 16))

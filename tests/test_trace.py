@@ -10,7 +10,7 @@ from torch import nn
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.pipeline import UNITS, rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.verification.trace import Trace, find_index, find_pieces, without_sources
 from depthwise.graph import capture, interpret
 from depthwise.runtime.target import find_target

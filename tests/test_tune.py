@@ -34,7 +34,8 @@ from depthwise.compiler.lowering.algorithms import (
     choose,
 )
 from depthwise.compiler.options import CompileOptions
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.partition import Group, fastest, single
 from depthwise.compiler.show_plan import show_plan
 from depthwise.graph import Graph, capture

@@ -26,10 +26,12 @@ import torch
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.lowering.algorithms import direct_only
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.packing import Tile, best_tiles
-from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.hardware.probes import READ_VECTORS, Probes, fma_rate

@@ -16,7 +16,7 @@ from depthwise.compiler.assemble import About, assemble
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import compile, rewrite
-from depthwise.compiler.plan import make_plan
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import Shape, capture
 from depthwise.graph.frontends.torch.exported import as_module, renamed
 from depthwise.graph.frontends.torch.failure import quiet

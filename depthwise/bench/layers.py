@@ -11,7 +11,7 @@ from depthwise.bench.least import Bound, bound, bytes_moved, products
 from depthwise.bench.peak import measure_peak
 from depthwise.compiler.autotune.step_timer import LEAST_RUNS, build_clocked
 from depthwise.compiler.fused_ops import Fused
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.graph import Node, Shape
 from depthwise.hardware import Machine, calibrate

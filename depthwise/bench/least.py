@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from math import prod
 
 from depthwise.compiler.fused_ops import Fused
-from depthwise.compiler.lowering.views import Buffer, KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.ops import Op, Pair
 from depthwise.hardware import Machine

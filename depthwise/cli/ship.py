@@ -37,7 +37,7 @@ from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
     from depthwise.report.record import Report
-    from depthwise.shipping import Order, Source, Stage
+    from depthwise.shipping import NetworkSource, Order, Stage
 
 
 def ship(
@@ -119,11 +119,11 @@ def _options_that_differ(build: CompileOptions) -> list[tuple[str, object]]:
 
 def _open(
     network: str, options: dict[str, str], weights: str | None, shape: list[str] | None
-) -> "Source":
+) -> "NetworkSource":
     import torch  # noqa: PLC0415
 
     from depthwise.bench.exported_model import settle  # noqa: PLC0415
-    from depthwise.shipping import Source  # noqa: PLC0415
+    from depthwise.shipping import NetworkSource  # noqa: PLC0415
     from depthwise.sources.opening import open  # noqa: PLC0415
     from depthwise.sources.source import TorchSource  # noqa: PLC0415
     from depthwise.sources.spec import is_untrained  # noqa: PLC0415
@@ -138,10 +138,10 @@ def _open(
     untrained = is_untrained(network, options, weights)
     if untrained and opened.exported and len(opened.shapes) == 1:
         settle(opened.exported, opened.shapes[0])
-    return Source(network, options, weights or "", untrained, opened.net, opened.shapes)
+    return NetworkSource(network, options, weights or "", untrained, opened.net, opened.shapes)
 
 
-def _find_images(folder: Path | None, source: "Source") -> tuple[tuple[Path, ...], int]:
+def _find_images(folder: Path | None, source: "NetworkSource") -> tuple[tuple[Path, ...], int]:
     """Return the images to look at, and how many more there are."""
     from depthwise.shipping.request import find_images  # noqa: PLC0415
     from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
@@ -157,7 +157,7 @@ def _find_images(folder: Path | None, source: "Source") -> tuple[tuple[Path, ...
 
 
 def _sort_out(
-    found: tuple[Path, ...], source: "Source"
+    found: tuple[Path, ...], source: "NetworkSource"
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Return the images that can be read, and of each other one why it cannot; say so."""
     if source.preprocessing is None:

@@ -16,19 +16,11 @@ from depthwise.compiler.assemble import UNITS, About, assemble, describe_source
 from depthwise.compiler.autotune.tune_algorithms import fastest_algorithms
 from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
-from depthwise.compiler.lowering import (  # noqa: F401  (they register themselves)
-    conv,
-    deform,
-    elementwise,
-    images,
-    movement,
-    norm,
-    pool,
-)
 from depthwise.compiler.options import CompileOptions, Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.input import fold_input
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run

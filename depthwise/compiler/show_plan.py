@@ -7,7 +7,8 @@ from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.analysis.tables import in_shape, render
 from depthwise.analysis.units import in_units
 from depthwise.compiler.fused_ops import Epilogue, in_words
-from depthwise.compiler.lowering.views import Argument, KernelCall, TensorView
+from depthwise.compiler.lowering.calls import Argument, KernelCall
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.schedule.partition import Group
 from depthwise.escaping import counted, in_line

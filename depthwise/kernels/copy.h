@@ -3,7 +3,7 @@
 #include "vector.h"
 
 /* y[i0]...[i5] = x[i0]...[i5], over six axes with strides in floats; x repeats along an axis of stride 0. x and y do
-   not overlap. compiler/lowering/axes.py drops and merges axes, puts last the one along which y is packed and, where
+   not overlap. compiler/lowering/loops.py drops and merges axes, puts last the one along which y is packed and, where
    x is packed along another, puts that one next to it. */
 struct copy {
     int n[6], x_stride[6], y_stride[6];

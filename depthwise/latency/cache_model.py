@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.hardware.record import LEVELS, Level
 
@@ -13,7 +14,7 @@ BLOCK = 1024  # bytes that are followed together
 
 
 @dataclass(frozen=True)
-class RowSpan:
+class ByteSpan:
     """Bytes that a step touches: `size` of them, in the `span` bytes from `start` of a buffer.
 
     `role` is "weights" for what a network keeps, "written" for a step's output, else "read".
@@ -26,7 +27,7 @@ class RowSpan:
     size: int
 
 
-def touches(step: KernelCall, plan: Plan) -> list[RowSpan]:
+def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
     """Return the bytes that a step touches, an argument each; its outputs come last."""
     found = []
     for name, place in step.arguments.items():
@@ -40,7 +41,7 @@ def touches(step: KernelCall, plan: Plan) -> list[RowSpan]:
         span = min(span, plan.buffers[place.buffer].elements - start)
         share, size = _share(place), plan.buffers[place.buffer].element.bytes
         found.append(
-            RowSpan(role, place.buffer, size * start, size * span, round(size * span * share))
+            ByteSpan(role, place.buffer, size * start, size * span, round(size * span * share))
         )
     return found
 

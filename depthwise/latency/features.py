@@ -5,7 +5,7 @@ A price in seconds for each quantity, found by measurement, times these is the s
 
 from math import prod
 
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Quantities
 from depthwise.graph.dtypes import FLOAT32

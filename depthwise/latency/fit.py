@@ -12,9 +12,10 @@ import torch
 
 from depthwise.compiler.autotune.step_timer import Clocked, build_clocked
 from depthwise.compiler.kernels import KERNELS
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.work import Quantities
 from depthwise.graph import capture
 from depthwise.hardware.calibration import calibrate, keep

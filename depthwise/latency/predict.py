@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from depthwise.analysis import Cost, Layer, cost_of_graph
 from depthwise.analysis import cost as count_cost
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import Graph, Shape
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import quantities

@@ -5,6 +5,6 @@ each) - state (what is kept between them) - pipeline (their order).
 """
 
 from depthwise.shipping.pipeline import STAGES, Stage, ship
-from depthwise.shipping.request import Order, Source
+from depthwise.shipping.request import NetworkSource, Order
 
-__all__ = ["STAGES", "Order", "Source", "Stage", "ship"]
+__all__ = ["STAGES", "NetworkSource", "Order", "Stage", "ship"]

@@ -22,7 +22,7 @@ SUFFIXES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class NetworkSource:
     """A network as it is called, its options and weights, and what they build.
 
     `weights` is empty for the network's own, `untrained` tells that these are random; `labels`
@@ -91,7 +91,7 @@ class Order:
     others cannot be read; `command` is how a person would ask for the same again.
     """
 
-    source: Source
+    source: NetworkSource
     build: CompileOptions
     directory: Path
     command: str

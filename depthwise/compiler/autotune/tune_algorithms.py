@@ -11,9 +11,10 @@ import numpy as np
 from depthwise.compiler.autotune.measurements import Measurement, MeasurementCache
 from depthwise.compiler.autotune.step_timer import build_clocked
 from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload, candidates
-from depthwise.compiler.lowering.views import KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.options import CompileOptions
-from depthwise.compiler.plan import Plan, make_plan
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.graph import Graph
 from depthwise.progress import track
 

@@ -11,9 +11,11 @@ from itertools import pairwise
 from depthwise.compiler.autotune.measurements import Measurement, MeasurementCache, Segment
 from depthwise.compiler.autotune.tune_algorithms import Measure, measure_parts
 from depthwise.compiler.lowering.algorithms import Algorithms
-from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.options import CompileOptions
-from depthwise.compiler.plan import Plan, make_plans
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plans
 from depthwise.compiler.schedule.partition import Bands, Group, Partition, fastest, single
 from depthwise.graph import Graph
 

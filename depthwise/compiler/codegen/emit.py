@@ -12,7 +12,8 @@ import numpy as np
 from depthwise.compiler.codegen.exports import checked_runs, tensor_sizes
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.kernels import KERNELS, Kernel
-from depthwise.compiler.lowering.views import KernelCall, Table, TensorView
+from depthwise.compiler.lowering.calls import KernelCall, Table
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.escaping import check_c, in_c_comment
 from depthwise.graph import Node

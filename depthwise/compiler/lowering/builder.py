@@ -7,18 +7,9 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload
-from depthwise.compiler.lowering.axes import COPY_AXES, copy_loops, portions
-from depthwise.compiler.lowering.views import (
-    Argument,
-    Buffer,
-    KernelCall,
-    PaddedLayout,
-    Space,
-    Split,
-    TensorView,
-    by_rows,
-    row_major,
-)
+from depthwise.compiler.lowering.calls import Argument, KernelCall, Split, by_rows
+from depthwise.compiler.lowering.loops import COPY_AXES, copy_loops, portions
+from depthwise.compiler.lowering.views import Buffer, PaddedLayout, Space, TensorView, row_major
 from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.compiler.schedule.storage import Storage

@@ -10,6 +10,7 @@ import numpy as np
 from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
 from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd, lines_ahead
 from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
 from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
@@ -22,17 +23,7 @@ from depthwise.compiler.lowering.packing import (
     pack_depthwise,
     round_up,
 )
-from depthwise.compiler.lowering.views import (
-    KernelCall,
-    RowAccess,
-    Split,
-    Table,
-    TensorView,
-    is_canonical,
-    pixel_strides,
-    reshaped,
-    row_major,
-)
+from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped, row_major
 from depthwise.compiler.lowering.winograd import lower_winograd
 from depthwise.graph import Node, ops
 

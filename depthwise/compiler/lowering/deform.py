@@ -5,15 +5,10 @@ from dataclasses import replace
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.algorithms import LARGE
 from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, Split, Table, pixel_strides
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
-from depthwise.compiler.lowering.views import (
-    KernelCall,
-    Split,
-    Table,
-    TensorView,
-    pixel_strides,
-)
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, ops
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import LocalResponseNorm

@@ -4,19 +4,20 @@ from dataclasses import replace
 from typing import cast
 
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.lowering.axes import (
-    axes_of,
+from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, by_channels, by_rows
+from depthwise.compiler.lowering.loops import (
     broadcast,
     loops,
+    loops_of,
     merged,
     ordered,
     portions,
     run_loops,
     strides_in_order,
 )
-from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.views import KernelCall, TensorView, by_channels, by_rows
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, Shape, ops
 
 # numbered as in kernels/elementwise.h, where prelu is one more
@@ -33,7 +34,7 @@ CHANNELS_LAST = (0, 2, 3, 1)
 @lower.register
 def _(op: ops.Activation, node: Node, b: LoweringBuilder) -> None:
     def part(x: TensorView, y: TensorView) -> KernelCall:
-        axes = merged(ordered(axes_of(x.shape, x.strides, y.strides), operand=1))
+        axes = merged(ordered(loops_of(x.shape, x.strides, y.strides), operand=1))
         return b.step("f32_unary", **run_loops(axes, "x", "y"), activation=op, x=x, y=y)
 
     x, y = b.read(node.inputs[0]), b.write(node)
@@ -54,7 +55,7 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: LoweringBuil
     def part(*places: TensorView) -> KernelCall:
         *read, y = places
         strides = [p.strides for p in read] + [nowhere] * (3 - len(read))
-        axes = merged(ordered(axes_of(y.shape, *strides, y.strides), operand=3))
+        axes = merged(ordered(loops_of(y.shape, *strides, y.strides), operand=3))
         return b.step(
             "f32_binary", function=function, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
             epilogue=epilogue, left=read[0], right=read[1],
@@ -73,7 +74,7 @@ def _(op: ops.PRelu, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     x, slope, y = b.read(node.inputs[0]), b.read(node.inputs[1]), b.write(node)
     along = tuple(int(axis == 1 and slope.shape[0] > 1) for axis in range(len(x.shape)))
     nowhere = (0,) * len(x.shape)
-    axes = merged(ordered(axes_of(x.shape, x.strides, along, nowhere, y.strides), operand=3))
+    axes = merged(ordered(loops_of(x.shape, x.strides, along, nowhere, y.strides), operand=3))
     b.call(
         "f32_binary", function=PRELU, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
         epilogue=Epilogue(), left=x, right=slope, sum=None, y=y,

@@ -6,9 +6,10 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import Images
 from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import pixel_strides
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.movement import show_or_copy
-from depthwise.compiler.lowering.views import TensorView, pixel_strides
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node
 
 

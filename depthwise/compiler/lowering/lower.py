@@ -4,8 +4,8 @@ from functools import singledispatch
 
 from depthwise.compiler.fused_ops import Images
 from depthwise.compiler.lowering.algorithms import Algorithms
-from depthwise.compiler.lowering.axes import TooManyAxes
 from depthwise.compiler.lowering.builder import Default, Lowered, LoweringBuilder
+from depthwise.compiler.lowering.loops import TooManyAxes
 from depthwise.compiler.lowering.views import is_canonical
 from depthwise.compiler.schedule.storage import Storage
 from depthwise.errors import Unsupported

@@ -7,25 +7,20 @@ from math import prod
 
 import numpy as np
 
-from depthwise.compiler.lowering.axes import (
+from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import Table, pixel_strides
+from depthwise.compiler.lowering.loops import (
     COPY_AXES,
-    axes_of,
     broadcast,
     loops,
+    loops_of,
     merged,
     ordered,
     portions,
     run_loops,
 )
-from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.views import (
-    Table,
-    TensorView,
-    is_canonical,
-    pixel_strides,
-    reshaped,
-)
+from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
 from depthwise.graph import Node, Shape, ops
 
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
@@ -158,7 +153,7 @@ def _(op: ops.Pad, node: Node, b: LoweringBuilder) -> None:
 
 def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
     if any(side > 0 for pad in op.pads for side in pad):
-        axes = merged(ordered(axes_of(y.shape, y.strides), operand=0))
+        axes = merged(ordered(loops_of(y.shape, y.strides), operand=0))
         b.call("f32_fill", **run_loops(axes, "y"), value=float(op.value), y=y)
     for axis, (before, after) in enumerate(op.pads):
         length = x.shape[axis] + min(0, before) + min(0, after)
@@ -241,7 +236,7 @@ def _(op: ops.MatMul, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
         for p in (left, right, product)
     ]  # of each matrix
     for corners in portions(MATMUL_AXES, *first):
-        axes = axes_of(corners[-1].shape, *(corner.strides for corner in corners))
+        axes = loops_of(corners[-1].shape, *(corner.strides for corner in corners))
         batches = loops(merged(ordered(axes, operand=2)), MATMUL_AXES, *MATMUL_OPERANDS)
         matrices = {
             name: replace(p, offset=corner.offset)

@@ -3,25 +3,26 @@
 import numpy as np
 
 from depthwise.compiler.fused_ops import takes_plane_mean
-from depthwise.compiler.lowering.axes import (
-    Axes,
-    axes_of,
+from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, by_rows
+from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
+from depthwise.compiler.lowering.loops import (
+    Loops,
     loops,
+    loops_of,
     merged,
     ordered,
     strides_in_order,
 )
-from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.pool import lower_plane_mean
-from depthwise.compiler.lowering.views import KernelCall, TensorView, by_rows
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, Shape, ops
 
 REDUCE = ("mean", "sum", "max", "min")  # numbered as in kernels/reduce.h
 
 
-def reduced(axes: Axes) -> Axes:
+def reduced(axes: Loops) -> Loops:
     """Return the axes to reduce over, in order; merged only where that makes a longer packed run.
 
     Apart they keep a long sum in parts, which loses less of its last digits.
@@ -46,7 +47,7 @@ def lower_batch_norm(
     along = tuple(int(axis == 1) for axis in range(len(x.shape)))
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
-        axes = merged(ordered(axes_of(x.shape, x.strides, along, y.strides), operand=2))
+        axes = merged(ordered(loops_of(x.shape, x.strides, along, y.strides), operand=2))
         return b.step(
             "f32_batch_norm", **loops(axes, 4, "x", "p", "y"), activation=activation, x=x,
             scale=scales, shift=shifts, y=y,
@@ -65,8 +66,8 @@ def _(op: ops.GroupNorm, node: Node, b: LoweringBuilder) -> None:
     y = b.write(node)
     # the channel axis in two: groups, and the channels of one
     (n, c, *pixels) = zip(x.shape, x.strides, y.strides, strict=True)
-    kept = axes_of((n[0], op.groups), (n[1], size * c[1]), (0, size), (n[2], size * c[2]))
-    inside = axes_of((size, *(p[0] for p in pixels)), (c[1], *(p[1] for p in pixels)),
+    kept = loops_of((n[0], op.groups), (n[1], size * c[1]), (0, size), (n[2], size * c[2]))
+    inside = loops_of((size, *(p[0] for p in pixels)), (c[1], *(p[1] for p in pixels)),
                      (1, *(0 for _ in pixels)), (c[2], *(p[2] for p in pixels)))  # fmt: skip
     normalize(b, kept, inside, op.eps, (x, weight, bias, y))
 
@@ -84,15 +85,15 @@ def _(op: ops.LayerNorm, node: Node, b: LoweringBuilder) -> None:
     weight, bias = (b.weights(data.transpose(order)) for data in filled)
     along = strides_in_order(shape, order)
     y = b.write(node)
-    kept = axes_of(x.shape[:split], x.strides[:split], (0,) * split, y.strides[:split])
-    inside = axes_of(shape, strides, along, y.strides[split:])
+    kept = loops_of(x.shape[:split], x.strides[:split], (0,) * split, y.strides[:split])
+    inside = loops_of(shape, strides, along, y.strides[split:])
     normalize(b, kept, inside, op.eps, (x, weight, bias, y))
 
 
 def normalize(
     b: LoweringBuilder,
-    kept: Axes,
-    inside: Axes,
+    kept: Loops,
+    inside: Loops,
     eps: float,
     places: tuple[TensorView, TensorView, TensorView, TensorView],
 ) -> None:
@@ -108,7 +109,7 @@ def normalize(
     )  # fmt: skip
 
 
-def inner_loops(axes: Axes, *operands: str) -> dict[str, tuple[int, ...]]:
+def inner_loops(axes: Loops, *operands: str) -> dict[str, tuple[int, ...]]:
     """Return the four sizes "m" of what is reduced, and each operand's strides along it."""
     found = loops(axes, 4, *operands)
     return {"m": found["n"], **{f"{name}_inner": found[f"{name}_stride"] for name in operands}}
@@ -122,8 +123,8 @@ def _(op: ops.Reduce, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     axes = [axis for axis in range(len(x.shape)) if axis not in op.axes]
     to = [y.strides[axis] for axis in axes] if op.keep else list(y.strides)
-    kept = axes_of(_take(x.shape, axes), _take(x.strides, axes), tuple(to))
-    inside = axes_of(_take(x.shape, op.axes), _take(x.strides, op.axes))
+    kept = loops_of(_take(x.shape, axes), _take(x.strides, axes), tuple(to))
+    inside = loops_of(_take(x.shape, op.axes), _take(x.strides, op.axes))
     b.call(
         "f32_reduce", function=REDUCE.index(op.function),
         **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
@@ -139,7 +140,7 @@ def _take(values: Shape, axes: list[int] | tuple[int, ...]) -> Shape:
 def _(op: ops.Softmax, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     others = [axis for axis in range(len(x.shape)) if axis != op.axis]
-    kept = axes_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))
+    kept = loops_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))
     b.call(
         "f32_softmax", **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
         count=x.shape[op.axis], x_step=x.strides[op.axis], y_step=y.strides[op.axis], x=x, y=y,

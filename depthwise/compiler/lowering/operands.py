@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.lowering.views import KernelCall, RowAccess, Split, TensorView
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph.ops import Pair
 
 

@@ -7,14 +7,9 @@ from math import prod
 
 from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, by_channels, pixel_strides
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.views import (
-    KernelCall,
-    TensorView,
-    by_channels,
-    pixel_strides,
-    reshaped,
-)
+from depthwise.compiler.lowering.views import TensorView, reshaped
 from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.graph import Node, Shape, ops
 

@@ -1,17 +1,12 @@
-"""Where values lie: buffers, strided places in them, and what a call to a kernel is made of."""
+"""Where values lie: buffers, and strided views of them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
-from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.kernels import KERNELS, Kernel
-from depthwise.compiler.lowering.algorithms import ConvWorkload
-from depthwise.compiler.work import Arguments
 from depthwise.graph import Shape
 from depthwise.graph.dtypes import FLOAT32, DType, find_dtype
-from depthwise.graph.ops import Activation, Padding
+from depthwise.graph.ops import Padding
 
 Space = Literal["arena", "weights", "input", "output"]
 
@@ -100,167 +95,6 @@ class PaddedLayout:
         )
 
 
-@dataclass(frozen=True)
-class Table:
-    """Integers that the C code holds as a static array."""
-
-    values: tuple[int, ...]
-
-
-Number = int | float | tuple[int, ...]
-Argument = Number | TensorView | Table | tuple[Table, ...] | Activation | Epilogue | None
-
-
-@dataclass(frozen=True)
-class KernelCall:
-    """One call of a kernel, for the node `name` of the module `path`.
-
-    `arguments` are those that the table of kernels has, by name and in its order. `splits` are the
-    ways to do it in parts; a step without any is done in one. `layer` is what it computes where
-    there were several ways.
-    """
-
-    kernel: str
-    arguments: Arguments = field(hash=False)
-    name: str
-    path: str
-    comment: str = ""
-    layer: ConvWorkload | None = None
-    splits: "tuple[Split, ...]" = field(default=(), compare=False, repr=False)
-    origin: "Origin | None" = field(default=None, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Hold the arguments to the table."""
-        object.__setattr__(self, "arguments", self.row.bind(self.arguments))
-
-    @property
-    def row(self) -> Kernel:
-        """What the table has for the kernel."""
-        return KERNELS[self.kernel]
-
-    @property
-    def places(self) -> tuple[TensorView, ...]:
-        """What the call reads and writes."""
-        return tuple(a for a in self.arguments.values() if isinstance(a, TensorView))
-
-    @property
-    def written(self) -> tuple[TensorView, ...]:
-        """What the call writes, its scratch not included."""
-        places = (self.arguments[name] for name in self.row.written)
-        return tuple(place for place in places if isinstance(place, TensorView))
-
-    @property
-    def read(self) -> tuple[TensorView, ...]:
-        """The other places of the call, its scratch among them."""
-        written = self.row.written
-        pairs = self.arguments.items()
-        return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in written)
-
-    def with_arguments(self, **arguments: Argument) -> "KernelCall":
-        """Return the call with other arguments in place of those of these names."""
-        return replace(self, arguments=self.row.bind({**self.arguments, **arguments}))
-
-    def split(self, axis: "Axis") -> "Split | None":
-        """Return the way to do the step in parts along an axis, None where there is none."""
-        return next((split for split in self.splits if split.axis == axis), None)
-
-    def part(self, split: "Split", start: int, count: int) -> "KernelCall":
-        """Return the step for `count` of a split's units from `start` on."""
-        part = split.part(start, count)
-        origin = Origin(self, part.written)
-        return replace(part, name=self.name, path=self.path, comment=self.comment, origin=origin)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The whole step of which another is a part, and where in what it writes the part's own lies.
-
-    A part that is streamed writes into a window, and so somewhere else.
-    """
-
-    whole: KernelCall
-    written: tuple[TensorView, ...]
-
-
-@dataclass(frozen=True)
-class RowAccess:
-    """Rows of an image that a step touches for rows a to b of its output, b not included.
-
-    They are a * step + first to (b - 1) * step + last; those outside of the image are its border.
-    The image is what `place` shows: its rows need not be rows of the buffer.
-    """
-
-    place: TensorView
-    step: int = 1
-    first: int = 0
-    last: int = 0
-
-
-@dataclass(frozen=True)
-class RowSpan:
-    """Rows of a buffer, its border's included, that a step touches for one row of its output."""
-
-    first: int
-    last: int
-    step: int
-
-    def low(self, row: int) -> int:
-        """Return the first row touched for a row of the output."""
-        return self.first + row * self.step
-
-    def high(self, row: int) -> int:
-        """Return the last row touched for a row of the output."""
-        return self.last + row * self.step
-
-
-def find_row_span(reach: RowAccess, buffer: Buffer) -> RowSpan | None:
-    """Return which rows of its buffer a reach touches; None where it does not go row by row.
-
-    A row of the image may be every second row of the buffer, several of them, or always the same
-    one; where planes are transposed it is a column.
-    """
-    place, frame = reach.place, buffer.frame
-    if frame is None or len(place.shape) != 4 or place.shape[0] != 1:
-        return None
-    if place.row % frame.row or min(place.strides) < 0:
-        return None
-    first, column = divmod(place.offset, frame.row)
-    last = column + (place.shape[1] - 1) * place.strides[1] + (place.shape[3] - 1) * place.pixel
-    apart = place.row // frame.row
-    return RowSpan(
-        first + reach.first * apart, first + reach.last * apart + last // frame.row,
-        reach.step * apart,
-    )  # fmt: skip
-
-
-Axis = Literal["rows", "channels"]
-
-
-@dataclass(frozen=True)
-class Split:
-    """An axis of `length`, along which a step is done in parts that start at multiples of `grain`.
-
-    `part(start, count)` is the step for a part. A split in rows of one image may know which rows it
-    touches of the images that it reads and writes: then it can be streamed in bands of rows.
-    """
-
-    axis: Axis
-    length: int
-    part: Callable[[int, int], KernelCall]
-    grain: int = 1
-    reads: tuple[RowAccess, ...] = ()
-    writes: RowAccess | None = None
-
-
-def pixel_strides(**places: TensorView | None) -> dict[str, int]:
-    """Return what kernels take for each place: NAME_image, NAME_row, NAME_pixel, 0 for None."""
-    return {
-        f"{name.rstrip('_')}_{axis}": getattr(place, axis) if place else 0
-        for name, place in places.items()
-        for axis in ("image", "row", "pixel")
-    }
-
-
 def row_major(shape: Shape) -> Shape:
     """Return the strides of a packed tensor, the last axis innermost."""
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
@@ -297,34 +131,3 @@ def reshaped(place: TensorView, shape: Shape) -> TensorView | None:
         if left[0][0] == 1:
             left.pop(0)
     return replace(place, shape=shape, strides=tuple(reversed(strides)))
-
-
-def by_rows(part: Callable[..., KernelCall], *places: TensorView) -> Split | None:
-    """Return the split of a step whose every place, the last one written, has a row for each row.
-
-    `part(*places)` is the step on the same rows of each. None where there are no rows to part.
-    """
-    written = places[-1]
-    if len(written.shape) != 4 or written.shape[2] == 1:
-        return None
-
-    def rows(start: int, count: int) -> KernelCall:
-        return part(*(place.part(2, start, count) for place in places))
-
-    reads = tuple(map(RowAccess, places[:-1]))
-    return Split("rows", written.shape[2], rows, reads=reads, writes=RowAccess(written))
-
-
-def by_channels(part: Callable[..., KernelCall], grain: int, *places: TensorView) -> Split | None:
-    """Return the split of a step whose every place, the last one written, has a channel for each.
-
-    None where there are no images, or not more channels than `grain`.
-    """
-    written = places[-1]
-    if len(written.shape) != 4 or written.shape[1] <= grain:
-        return None
-
-    def channels(start: int, count: int) -> KernelCall:
-        return part(*(place.part(1, start, count) for place in places))
-
-    return Split("channels", written.shape[1], channels, grain)

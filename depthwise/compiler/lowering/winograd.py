@@ -5,9 +5,9 @@ from math import prod
 
 from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
 from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, Split, pixel_strides
 from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
 from depthwise.compiler.lowering.packing import pack_bias
-from depthwise.compiler.lowering.views import KernelCall, Split, pixel_strides
 from depthwise.compiler.lowering.winograd_weights import pack_winograd, scratch_floats
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from depthwise.compiler.fused_ops import Fused
-from depthwise.compiler.lowering.views import Buffer, KernelCall
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.schedule.aliases import Alias
 from depthwise.compiler.schedule.threads import Parts
 from depthwise.graph import Graph, Node, Shape, ops

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from depthwise.compiler.lowering.views import Buffer, KernelCall, TensorView
-from depthwise.compiler.schedule.partition import Group, Steps
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import Buffer, TensorView
+from depthwise.compiler.schedule.partition import Group
+from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.schedule.threads import Divider, Parts, Shares, divide, stream_parts
 
 

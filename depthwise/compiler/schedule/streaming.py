@@ -11,16 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from depthwise.compiler.lowering.axes import copy_loops
-from depthwise.compiler.lowering.views import (
-    Buffer,
-    KernelCall,
-    RowAccess,
-    RowSpan,
-    Split,
-    TensorView,
-    find_row_span,
-)
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, RowSpan, Split, find_row_span
+from depthwise.compiler.lowering.loops import copy_loops
+from depthwise.compiler.lowering.views import Buffer, TensorView
 
 
 @dataclass(frozen=True)

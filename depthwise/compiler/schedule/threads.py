@@ -9,14 +9,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 
-from depthwise.compiler.lowering.views import (
-    Buffer,
-    KernelCall,
-    RowAccess,
-    Split,
-    TensorView,
-    find_row_span,
-)
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, find_row_span
+from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
 
 Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time
@@ -32,7 +26,7 @@ BEAM = 8  # divisions of the steps so far that are kept
 
 
 @dataclass(frozen=True)
-class Box:
+class BufferArea:
     """Rows and channels of a buffer, the ends not included; `width` bytes for one of each."""
 
     buffer: int
@@ -40,7 +34,7 @@ class Box:
     channels: tuple[int, int]
     width: int
 
-    def overlap(self, other: "Box") -> int:
+    def overlap(self, other: "BufferArea") -> int:
         """Return the bytes that are in both."""
         if self.buffer != other.buffer:
             return 0
@@ -56,8 +50,8 @@ class Share:
     """What one thread does of a step or a chain: what it reads and writes, and about how long."""
 
     steps: tuple[KernelCall, ...] = ()
-    reads: tuple[Box, ...] = ()
-    writes: tuple[Box, ...] = ()
+    reads: tuple[BufferArea, ...] = ()
+    writes: tuple[BufferArea, ...] = ()
     time: float = 0.0
 
     def with_more(self, other: "Share", foreign: float) -> "Share":
@@ -78,7 +72,7 @@ class Division:
     regions: tuple[Parts, ...] = ()
     open: Shares = ()
     cost: float = 0.0
-    owners: Mapping[int, tuple[tuple[Box, int], ...]] = field(default_factory=dict)
+    owners: Mapping[int, tuple[tuple[BufferArea, int], ...]] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -114,7 +108,7 @@ class Division:
             if owner != thread
         )
 
-    def _with_owners(self, shares: Shares) -> Mapping[int, tuple[tuple[Box, int], ...]]:
+    def _with_owners(self, shares: Shares) -> Mapping[int, tuple[tuple[BufferArea, int], ...]]:
         written = [(box, thread) for thread, share in enumerate(shares) for box in share.writes]
         owners = dict(self.owners)
         for box, thread in written:
@@ -141,7 +135,7 @@ def conflict(before: Shares, after: Shares) -> bool:
     )
 
 
-def _meet(boxes: Sequence[Box], others: Sequence[Box]) -> bool:
+def _meet(boxes: Sequence[BufferArea], others: Sequence[BufferArea]) -> bool:
     return any(box.overlap(other) for box in boxes for other in others)
 
 
@@ -200,13 +194,13 @@ class Divider:
             return weights * prod(written.shape) / written.shape[1] * each / self.lanes
         return ELEMENT * sum(prod(place.shape) for place in step.places)
 
-    def _boxes(self, places: Sequence[TensorView]) -> tuple[Box, ...]:
+    def _boxes(self, places: Sequence[TensorView]) -> tuple[BufferArea, ...]:
         """Return what of the arena is in any of the places."""
         return tuple(box for place in places for box in self._box(place))
 
     def _part_boxes(
         self, step: KernelCall, split: Split, part: KernelCall, ends: tuple[int, int]
-    ) -> list[tuple[Box, ...]]:
+    ) -> list[tuple[BufferArea, ...]]:
         """Return what a part touches of each place; more, where that is not known."""
         boxes = []
         for whole, own in zip(step.places, part.places, strict=True):
@@ -221,7 +215,7 @@ class Divider:
             boxes[-1] = self._reached(split.writes, ends)
         return boxes
 
-    def _reached(self, reach: RowAccess, ends: tuple[int, int]) -> tuple[Box, ...]:
+    def _reached(self, reach: RowAccess, ends: tuple[int, int]) -> tuple[BufferArea, ...]:
         boxes, buffer = self._box(reach.place), self.buffers[reach.place.buffer]
         touch = find_row_span(reach, buffer)
         if touch is None:
@@ -229,7 +223,7 @@ class Divider:
         rows = (touch.low(ends[0]), touch.high(ends[1] - 1) + 1)
         return tuple(replace(box, rows=rows) for box in boxes)
 
-    def _box(self, place: TensorView) -> tuple[Box, ...]:
+    def _box(self, place: TensorView) -> tuple[BufferArea, ...]:
         """Return all rows of a place's buffer, and its own channels; nothing outside the arena."""
         buffer = self.buffers[place.buffer]
         if buffer.space != "arena":
@@ -238,7 +232,7 @@ class Divider:
         if buffer.frame is None:
             steps = zip(place.shape, place.strides, strict=True)
             end = place.offset + 1 + sum((n - 1) * stride for n, stride in steps)
-            return (Box(place.buffer, (0, 1), (place.offset, end), size),)
+            return (BufferArea(place.buffer, (0, 1), (place.offset, end), size),)
         frame, channels = buffer.frame, (0, buffer.frame.pixel)
         if len(place.shape) == 4 and (place.strides[1] == 1 or place.shape[1] == 1):
             channel = place.offset % frame.row % frame.pixel
@@ -246,7 +240,7 @@ class Divider:
             if of_pixels and channel + place.shape[1] <= frame.pixel:
                 channels = (channel, channel + place.shape[1])
         rows = (0, frame.rows * frame.shape[0])
-        return (Box(place.buffer, rows, channels, size * frame.shape[3]),)
+        return (BufferArea(place.buffer, rows, channels, size * frame.shape[3]),)
 
 
 def cut(split: Split, threads: int) -> list[tuple[int, int]]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.fused_ops import FlattenChannelsLast
-from depthwise.compiler.lowering.views import KernelCall, TensorView, reshaped
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import TensorView, reshaped
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Shape

@@ -19,7 +19,7 @@ from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.progress import track
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Looked, Report
 from depthwise.runtime.library import Library, load
-from depthwise.shipping.request import Order, Source
+from depthwise.shipping.request import NetworkSource, Order
 from depthwise.weights import Preprocessing
 from depthwise.weights.classes import best_classes, class_names
 
@@ -66,7 +66,9 @@ def _remarks(order: Order) -> Iterator[str]:
         yield "An exported program has no modules to watch: there are no feature maps."
 
 
-def _look(source: Source, library: Library, path: Path, prepare: Preprocessing) -> ImageRecord:
+def _look(
+    source: NetworkSource, library: Library, path: Path, prepare: Preprocessing
+) -> ImageRecord:
     pixels = prepare.apply(path)
     found, expected = library(pixels.numpy()), _call(source, pixels)
     scores = _flat(found)
@@ -81,7 +83,7 @@ def _look(source: Source, library: Library, path: Path, prepare: Preprocessing) 
     )  # fmt: skip
 
 
-def _call(source: Source, pixels: Tensor) -> Any:
+def _call(source: NetworkSource, pixels: Tensor) -> Any:
     net = source.net
     module = net if isinstance(net, nn.Module) else as_module(net)
     with torch.inference_mode():
@@ -94,7 +96,7 @@ def _flat(result: Any) -> list[np.ndarray]:
     return [np.asarray(y) for y in (values if isinstance(values, tuple | list) else (values,))]
 
 
-def _features(source: Source, path: Path, prepare: Preprocessing) -> Iterator[FeatureRecord]:
+def _features(source: NetworkSource, path: Path, prepare: Preprocessing) -> Iterator[FeatureRecord]:
     """Yield the first channels of the last layer of each plane's size, from PyTorch."""
     if not isinstance(source.net, nn.Module):
         return

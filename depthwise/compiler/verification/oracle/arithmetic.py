@@ -6,7 +6,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.verification.oracle import pytorch
-from depthwise.compiler.verification.oracle.meanings import Arguments, means
+from depthwise.compiler.verification.oracle.meanings import CallArguments, means
 from depthwise.compiler.verification.oracle.memory import Array
 from depthwise.graph.ops import Activation
 
@@ -78,7 +78,7 @@ BINARY = (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
 
 
 @means("f32_unary")
-def unary(a: Arguments) -> None:
+def unary(a: CallArguments) -> None:
     """Write y = f(x)."""
     shape = (*a.n, a.count)
     x = a.x.read(shape, (*a.x_stride, 1), in_place=True)
@@ -86,7 +86,7 @@ def unary(a: Arguments) -> None:
 
 
 @means("f32_binary")
-def binary(a: Arguments) -> None:
+def binary(a: CallArguments) -> None:
     """Write y = epilogue(function(left, right), sum), over six axes."""
     shape = a.n
     left, right = (
@@ -101,7 +101,7 @@ def binary(a: Arguments) -> None:
 
 
 @means("f32_batch_norm")
-def batch_norm(a: Arguments) -> None:
+def batch_norm(a: CallArguments) -> None:
     """Write y = f(x * scale + shift)."""
     shape, along = a.n, a.p_stride
     x = a.x.read(shape, a.x_stride, in_place=True)
@@ -110,7 +110,7 @@ def batch_norm(a: Arguments) -> None:
 
 
 @means("f32_normalize")
-def normalize(a: Arguments) -> None:
+def normalize(a: CallArguments) -> None:
     """Zero mean and unit variance over the axes m, for each place along n."""
     shape = (*a.n, *a.m)
     inside = (3, 4, 5, 6)
@@ -127,7 +127,7 @@ REDUCE = (np.mean, np.sum, np.max, np.min)
 
 
 @means("f32_reduce")
-def reduce(a: Arguments) -> None:
+def reduce(a: CallArguments) -> None:
     """A function of all elements along the axes m."""
     kept, inside = a.n, a.m
     x = a.x.read((*kept, *inside), (*a.x_stride, *a.x_inner))
@@ -135,7 +135,7 @@ def reduce(a: Arguments) -> None:
 
 
 @means("f32_softmax")
-def softmax(a: Arguments) -> None:
+def softmax(a: CallArguments) -> None:
     """E to the x over the sum of all e^x along an axis."""
     shape = (*a.n, a.count)
     x = a.x.read(shape, (*a.x_stride, a.x_step), in_place=True)
@@ -145,7 +145,7 @@ def softmax(a: Arguments) -> None:
 
 
 @means("f32_matmul")
-def matmul(a: Arguments) -> None:
+def matmul(a: CallArguments) -> None:
     """Products of matrices."""
     batch = a.n
     left = a.left.read((*batch, a.rows, a.inner), (*a.left_stride, a.left_row, a.left_inner))

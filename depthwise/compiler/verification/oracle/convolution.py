@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from depthwise.compiler.verification.oracle.arithmetic import finish
-from depthwise.compiler.verification.oracle.meanings import Arguments, means
+from depthwise.compiler.verification.oracle.meanings import CallArguments, means
 from depthwise.compiler.verification.oracle.memory import Array
 
 TOGETHER = 2**21  # elements that are gathered before they are multiplied
@@ -51,7 +51,7 @@ def first_lanes(k: Array, vectors: int, depth: int, lanes: int) -> Array:
     return (first + o % n) * lanes + o // n * depth
 
 
-def _weights(a: Arguments) -> tuple[Array, Array]:
+def _weights(a: CallArguments) -> tuple[Array, Array]:
     """Return the weights (groups, taps * channels, outs) and the bias (groups, outs)."""
     depth, lanes = a.tile_depth, a.lanes
     wide = lanes // depth
@@ -72,7 +72,7 @@ def _weights(a: Arguments) -> tuple[Array, Array]:
 
 
 @means("f32_conv")
-def conv(a: Arguments) -> None:
+def conv(a: CallArguments) -> None:
     """A list of taps over pixels."""
     w, bias = _weights(a)
     shape = (a.images, a.rows, a.width)
@@ -93,7 +93,7 @@ def conv(a: Arguments) -> None:
 
 
 @means("f32_depthwise")
-def depthwise(a: Arguments) -> None:
+def depthwise(a: CallArguments) -> None:
     """One output channel for each input channel, and the totals of rows."""
     w = a.w.read((a.R * a.S, a.channels), (a.w_tap, 1))
     bias = a.bias.read((a.channels,), (1,))
@@ -141,7 +141,7 @@ def transforms(points: int, outs: int) -> tuple[Array, Array]:
 
 
 @means("f32_winograd")
-def winograd(a: Arguments) -> None:
+def winograd(a: CallArguments) -> None:
     """Tiles of outputs from products at points."""
     (down, up), (across, back) = (
         transforms(points, points - taps + 1)
@@ -183,7 +183,7 @@ def _tiles(
     return (matrices[1] @ half).reshape(ny * nx, count[0] * count[1], x.shape[2])
 
 
-def _winograd_weights(a: Arguments) -> Array:
+def _winograd_weights(a: CallArguments) -> Array:
     """Return (points, channels, outs)."""
     points, padded = a.points_y * a.points_x, -(-a.outs // a.lanes) * a.lanes
     w = a.w.read((padded * points * a.channels,), (1,))
@@ -197,7 +197,7 @@ def _winograd_weights(a: Arguments) -> Array:
     return np.ascontiguousarray(np.concatenate(parts, 2)[..., : a.outs])
 
 
-def _scratch_floats(a: Arguments) -> int:
+def _scratch_floats(a: CallArguments) -> int:
     """Return what winograd.h says that it needs: V and M of a batch of tiles."""
     lanes = a.lanes
 
@@ -212,7 +212,7 @@ def _scratch_floats(a: Arguments) -> int:
 
 
 @means("f32_deform_conv")
-def deform_conv(a: Arguments) -> None:
+def deform_conv(a: CallArguments) -> None:
     """A convolution whose taps are moved; nothing outside of the plane is read."""
     taps, all_channels = a.kernel_y * a.kernel_x, a.groups * a.channels
     vectors = -(-a.outs // a.lanes)

@@ -17,10 +17,11 @@ from math import prod
 
 import numpy as np
 
-from depthwise.compiler.lowering.views import KernelCall, TensorView
+from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.verification.oracle import arithmetic, convolution, movement, planes  # noqa: F401
-from depthwise.compiler.verification.oracle.meanings import MEANINGS, Arguments
+from depthwise.compiler.verification.oracle.meanings import MEANINGS, CallArguments
 from depthwise.compiler.verification.oracle.memory import Array, Memory, Pointer, Region
 from depthwise.compiler.verification.oracle.values import Values, value_of
 from depthwise.errors import PlanFault
@@ -37,11 +38,11 @@ def call(step: KernelCall, memory: Memory, lanes: int) -> None:
     }
     memory.reads.clear()
     with np.errstate(all="ignore"):
-        MEANINGS[step.kernel](Arguments(lanes, values))
+        MEANINGS[step.kernel](CallArguments(lanes, values))
 
 
 @dataclass(frozen=True)
-class Turn:
+class ScheduledCall:
     """A step that a thread does in a region."""
 
     region: int
@@ -80,7 +81,7 @@ class Execution:
                 self.memory.thread = thread if len(region) > 1 else None
                 for step in part:
                     try:
-                        self._do(Turn(number, thread, step))
+                        self._do(ScheduledCall(number, thread, step))
                     except PlanFault as fault:
                         where = f" of {step.path!r}" if step.path else ""
                         value = f" for {step.name}" if step.name else ""
@@ -105,7 +106,7 @@ class Execution:
                     lives[place.buffer] = (lives.get(place.buffer, (number,))[0], number)
         return lives
 
-    def _do(self, turn: Turn) -> None:
+    def _do(self, turn: ScheduledCall) -> None:
         step = turn.step
         call(step, self.memory, self.plan.target.lanes)
         place = step.written[-1]
@@ -150,7 +151,7 @@ class Execution:
             expected = value.reshape(-1)[where]
         self._hold(name, found, expected, value)
 
-    def _hold_rows(self, turn: Turn, place: TensorView, home: TensorView) -> None:
+    def _hold_rows(self, turn: ScheduledCall, place: TensorView, home: TensorView) -> None:
         """Compare what a step wrote into a window with rows of its value, wherever they lie."""
         step, value = turn.step, self.values.peek(turn.step.name)
         frame = self.plan.buffers[home.buffer].frame

@@ -6,7 +6,7 @@ from typing import Any
 from depthwise.compiler.kernels import KERNELS
 
 
-class Arguments:
+class CallArguments:
     """The arguments of a call by their names in C; one that is a word of Python ends with _."""
 
     def __init__(self, lanes: int, values: Mapping[str, Any]):
@@ -22,7 +22,7 @@ class Arguments:
         return image, row, pixel, 1
 
 
-Meaning = Callable[[Arguments], None]
+Meaning = Callable[[CallArguments], None]
 MEANINGS: dict[str, Meaning] = {}
 
 

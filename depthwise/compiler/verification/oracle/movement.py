@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from depthwise.compiler.verification.oracle.meanings import Arguments, means
+from depthwise.compiler.verification.oracle.meanings import CallArguments, means
 
 
 @means("f32_copy")
-def copy(a: Arguments) -> None:
+def copy(a: CallArguments) -> None:
     """Write y = x, over six axes.
 
     Rows that stay in a window are copied whole, with channels that no later band reads.
@@ -20,13 +20,13 @@ def copy(a: Arguments) -> None:
 
 
 @means("f32_fill")
-def fill(a: Arguments) -> None:
+def fill(a: CallArguments) -> None:
     """One number everywhere."""
     a.y.write((*a.n, a.count), (*a.y_stride, 1))[...] = a.value
 
 
 @means("f32_fill_border")
-def fill_border(a: Arguments) -> None:
+def fill_border(a: CallArguments) -> None:
     """Zeros above, below, left and right of each image."""
     line = (a.left + a.width + a.right) * a.channels
     image = (a.top + a.rows + a.bottom) * line
@@ -40,7 +40,7 @@ def fill_border(a: Arguments) -> None:
 
 
 @means("f32_gather")
-def gather(a: Arguments) -> None:
+def gather(a: CallArguments) -> None:
     """Each index of an axis is looked up in a table of offsets."""
     tables = [np.asarray(table.values) for table in a.offsets]
     shape = (*a.n, a.count)
@@ -51,7 +51,7 @@ def gather(a: Arguments) -> None:
 
 
 @means("u8_to_f32")
-def bytes_to_floats(a: Arguments) -> None:
+def bytes_to_floats(a: CallArguments) -> None:
     """Bytes of any layout, channels last."""
     shape = (a.images, a.channels, a.rows, a.width)
     x = a.x.read(shape, (a.x_image, a.x_channel, a.x_row, a.x_pixel))
@@ -59,7 +59,7 @@ def bytes_to_floats(a: Arguments) -> None:
 
 
 @means("f32_resize_bilinear")
-def resize_bilinear(a: Arguments) -> None:
+def resize_bilinear(a: CallArguments) -> None:
     """Between rows and columns that tables name."""
     low, high, left, right = (
         np.asarray(table.values)

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from depthwise.compiler.verification.oracle.meanings import Arguments, means
+from depthwise.compiler.verification.oracle.meanings import CallArguments, means
 from depthwise.compiler.verification.oracle.memory import Array
 
 
-def _plane(a: Arguments) -> Array:
+def _plane(a: CallArguments) -> Array:
     """Return the input; a window is cut at its edges."""
     return a.in_.read((a.images, a.height, a.width, a.channels), a.strides("in"))
 
 
-def _result(a: Arguments) -> Array:
+def _result(a: CallArguments) -> Array:
     return a.out.write((a.images, a.out_height, a.out_width, a.channels), a.strides("out"))
 
 
@@ -23,7 +23,7 @@ def _inside(outs: int, stride: int, first: int, length: int) -> tuple[slice, sli
     return slice(start, stop), slice(read, read + (stop - start - 1) * stride + 1, stride)
 
 
-def _windows(a: Arguments, dilation: tuple[int, int]) -> list[tuple[tuple, tuple]]:
+def _windows(a: CallArguments, dilation: tuple[int, int]) -> list[tuple[tuple, tuple]]:
     """Return for each tap the outputs that have it inside, and the pixels that they read."""
     found = []
     for r in range(a.kernel_y):
@@ -36,7 +36,7 @@ def _windows(a: Arguments, dilation: tuple[int, int]) -> list[tuple[tuple, tuple
 
 
 @means("f32_max_pool")
-def max_pool(a: Arguments) -> None:
+def max_pool(a: CallArguments) -> None:
     """The largest under a window."""
     x, out = _plane(a), _result(a)
     out[...] = -np.inf
@@ -45,7 +45,7 @@ def max_pool(a: Arguments) -> None:
 
 
 @means("f32_avg_pool")
-def avg_pool(a: Arguments) -> None:
+def avg_pool(a: CallArguments) -> None:
     """The sum under a window over a number, or over how many pixels there are."""
     x, out = _plane(a), _result(a)
     if (a.out_height, a.out_width) == (1, 1) and (a.top, a.left) == (0, 0) and a.divisor:
@@ -75,7 +75,7 @@ def _counts(
 
 
 @means("f32_adaptive_pool")
-def adaptive_pool(a: Arguments) -> None:
+def adaptive_pool(a: CallArguments) -> None:
     """The mean or the largest of each of as many bins as there are outputs."""
     x, out = _plane(a), _result(a)
     function = np.max if a.function else np.mean
@@ -89,7 +89,7 @@ def adaptive_pool(a: Arguments) -> None:
 
 
 @means("f32_local_response_norm")
-def response_norm(a: Arguments) -> None:
+def response_norm(a: CallArguments) -> None:
     """Over a power of the squares of neighbouring channels."""
     shape = (a.images, a.rows, a.width, a.channels)
     x = a.in_.read(shape, a.strides("in"), in_place=True)
@@ -104,7 +104,7 @@ def response_norm(a: Arguments) -> None:
 
 
 @means("f32_deform_roi_pool")
-def deform_roi_pool(a: Arguments) -> None:
+def deform_roi_pool(a: CallArguments) -> None:
     """The mean of points in each of the bins of a box."""
     x = a.in_.read((a.images, a.in_rows, a.in_width, a.channels), a.strides("in"))
     boxes = a.boxes.read((a.boxes_count, 5), (5, 1))

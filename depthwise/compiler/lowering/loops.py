@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from depthwise.compiler.lowering.views import Number, TensorView
+from depthwise.compiler.lowering.calls import Number
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.errors import Unsupported
 from depthwise.graph import Shape
 
@@ -13,40 +14,40 @@ class TooManyAxes(Unsupported):
 
 
 @dataclass(frozen=True)
-class Axis:
+class Loop:
     """One loop: how often it runs, and how far each operand moves with a step, in floats."""
 
     size: int
     strides: tuple[int, ...]
 
 
-Axes = list[Axis]
+Loops = list[Loop]
 
 COPY_AXES = 6  # of f32_copy
 
 
-def axes_of(shape: Shape, *operands: Shape) -> Axes:
+def loops_of(shape: Shape, *operands: Shape) -> Loops:
     """Return the axes of other than one element, from each operand's strides along `shape`."""
     return [
-        Axis(size, strides)
+        Loop(size, strides)
         for size, *strides in zip(shape, *operands, strict=True)
         if size != 1
         for strides in [tuple(strides)]
     ]
 
 
-def ordered(axes: Axes, operand: int) -> Axes:
+def ordered(axes: Loops, operand: int) -> Loops:
     """Return the axes with those first along which an operand takes the longest steps."""
     return sorted(axes, key=lambda axis: -axis.strides[operand])
 
 
-def merged(axes: Axes) -> Axes:
+def merged(axes: Loops) -> Loops:
     """Return fewer axes: two neighbours become one where every operand steps evenly over both."""
-    result: Axes = []
+    result: Loops = []
     for axis in axes:
         outer = result[-1] if result else None
         if outer and outer.strides == tuple(axis.size * stride for stride in axis.strides):
-            result[-1] = Axis(outer.size * axis.size, axis.strides)
+            result[-1] = Loop(outer.size * axis.size, axis.strides)
         else:
             result.append(axis)
     return result
@@ -58,7 +59,7 @@ def portions(rank: int, *places: TensorView) -> Iterator[tuple[TensorView, ...]]
     They are cut along the shortest axis, one element at a time.
     """
     shape = places[-1].shape
-    axes = axes_of(shape, *(place.strides for place in places))
+    axes = loops_of(shape, *(place.strides for place in places))
     if len(merged(ordered(axes, operand=len(places) - 1))) <= rank:
         yield places
         return
@@ -67,21 +68,21 @@ def portions(rank: int, *places: TensorView) -> Iterator[tuple[TensorView, ...]]
         yield from portions(rank, *(place.part(cut, i, 1) for place in places))
 
 
-def loops(axes: Axes, rank: int, *operands: str) -> dict[str, tuple[int, ...]]:
+def loops(axes: Loops, rank: int, *operands: str) -> dict[str, tuple[int, ...]]:
     """Return `rank` sizes, "n", and each operand's strides, with axes of one element before.
 
     Raises TooManyAxes where there are more.
     """
     if len(axes) > rank:
         raise TooManyAxes(f"{len(axes)} axes that do not merge, where its kernel has {rank}")
-    full = [Axis(1, (0,) * len(operands))] * (rank - len(axes)) + axes
+    full = [Loop(1, (0,) * len(operands))] * (rank - len(axes)) + axes
     strides = {
         f"{name}_stride": tuple(axis.strides[i] for axis in full) for i, name in enumerate(operands)
     }
     return {"n": tuple(axis.size for axis in full), **strides}
 
 
-def run_loops(axes: Axes, *operands: str) -> dict[str, Number]:
+def run_loops(axes: Loops, *operands: str) -> dict[str, Number]:
     """Return three sizes, the `count` of a packed run, and each operand's three strides.
 
     Where the last axis is not packed in all operands, a run is one element.
@@ -97,7 +98,7 @@ def copy_loops(shape: Shape, source: Shape, target: Shape) -> dict[str, tuple[in
     The axis along which the target is packed comes last, and next to it the one along which the
     source is: the kernel copies, or transposes, planes of these two.
     """
-    axes = merged(ordered(axes_of(shape, source, target), operand=1))
+    axes = merged(ordered(loops_of(shape, source, target), operand=1))
     if axes and axes[-1].strides[0] != 1:
         packed = [axis for axis in axes[:-1] if axis.strides[0] == 1]
         rest = [axis for axis in axes[:-1] if axis not in packed]

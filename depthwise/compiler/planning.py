@@ -1,0 +1,78 @@
+"""From a rewritten graph to a plan: storage, then lowering, then the schedule."""
+
+from collections.abc import Sequence
+from functools import partial
+from types import MappingProxyType
+
+from depthwise.compiler.lowering import (  # noqa: F401  (they register their rules)
+    conv,
+    deform,
+    elementwise,
+    images,
+    movement,
+    norm,
+    pool,
+)
+from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
+from depthwise.compiler.lowering.builder import Default, Lowered
+from depthwise.compiler.lowering.lower import lower_graph
+from depthwise.compiler.options import Optimize
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.schedule.arena import find_lives, plan_arena
+from depthwise.compiler.schedule.borders import zero_borders
+from depthwise.compiler.schedule.partition import Partition, partition, single
+from depthwise.compiler.schedule.regions import make_regions, separate_scratch
+from depthwise.compiler.schedule.steps import Steps
+from depthwise.compiler.schedule.storage import plan_storage
+from depthwise.graph import Graph
+from depthwise.runtime.target import Target
+
+NONE_REQUESTED: Algorithms = MappingProxyType({})
+
+
+def make_plan(
+    graph: Graph, target: Target, optimize: Optimize | None = "speed", threads: int = 1,
+    algorithms: Algorithms = NONE_REQUESTED, groups: Partition | None = None,
+) -> Plan:  # fmt: skip
+    """Lower every node of a rewritten graph to kernel calls, and place all buffers.
+
+    Args:
+        optimize: what is streamed is chosen for speed, or for the smallest arena; None for nothing.
+        threads: how many share each call.
+        algorithms: how layers are computed; others as `choose` has them, or, for the smallest
+            arena, all directly.
+        groups: chooses what is streamed in place of `optimize`.
+    """
+    default = direct_default if optimize == "memory" else choose
+    if groups is None:
+        groups = partial(partition, optimize=optimize) if optimize else single
+    return _schedule(graph, target, _lower(graph, target, algorithms, default), groups, threads)
+
+
+def make_plans(
+    graph: Graph, target: Target, algorithms: Algorithms, partitions: Sequence[Partition]
+) -> list[Plan]:
+    """Return a plan for one thread for each way to stream the same steps; weights are shared."""
+    lowered = _lower(graph, target, algorithms, choose)
+    return [_schedule(graph, target, lowered, groups, threads=1) for groups in partitions]
+
+
+def _lower(graph: Graph, target: Target, algorithms: Algorithms, default: Default) -> Lowered:
+    return lower_graph(graph, target, plan_storage(graph), algorithms, default)
+
+
+def _schedule(
+    graph: Graph, target: Target, lowered: Lowered, partition: Partition, threads: int
+) -> Plan:
+    """Return the plan that streams, divides and places what was lowered."""
+    whole = Steps(lowered.steps, lowered.buffers)
+    groups = partition(whole)
+    buffers = list(whole.buffers)
+    regions = make_regions(whole, groups, threads, target.lanes, buffers)
+    regions = zero_borders(regions, buffers)
+    regions = separate_scratch(regions, buffers)
+    arena = plan_arena(find_lives(regions, buffers))
+    return Plan(
+        graph, target, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.places,
+        threads, lowered.algorithms, whole, tuple(groups),
+    )  # fmt: skip
