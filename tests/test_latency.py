@@ -278,8 +278,8 @@ def test_samples_call_the_kernels_that_our_networks_call():
 
 
 def test_kernels_are_timed_and_kept(tmp_path, monkeypatch):
-    place = tmp_path / "this.json"
-    monkeypatch.setattr("depthwise.hardware.calibration.machine_path", lambda: place)
+    view = tmp_path / "this.json"
+    monkeypatch.setattr("depthwise.hardware.calibration.machine_path", lambda: view)
     monkeypatch.setattr(module, "SAMPLES", [s for s in SAMPLES if s.name == "small"])
     monkeypatch.setattr(module, "SECONDS", 0.01)
     monkeypatch.setattr(Load, "disturbed", "")
