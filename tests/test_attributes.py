@@ -63,6 +63,8 @@ REFUSED = [
     (ops.Pad(((0, 0), (0, 0), (9, 0), (0, 0)), "circular"), [X], "pads=.*: circular pads that"),
     (ops.Activation("clamp", (1.0,)), [X], r"parameters=\(1.0,\): 2 for clamp"),
     (ops.Activation("relu", (1.0,)), [X], r"parameters=\(1.0,\): 0 for relu"),
+    (ops.Quantize("int8", -1), [X, (8,)], "axis=-1: None or an axis"),
+    (ops.Dequantize("float32", 4), [X, (8,)], "axis=4: None or an axis"),
     (ops.Reshape((-6, -64)), [X], r"shape=\(-6, -64\): 1 or more"),
 ]  # fmt: skip
 

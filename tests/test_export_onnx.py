@@ -1,6 +1,8 @@
 """Networks written as ONNX: sound by onnx.checker, equal in ONNX Runtime, with readable names."""
 
 import json
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import get_args
 
@@ -24,6 +26,7 @@ from depthwise.graph import (
     Output,
     TensorType,
     capture,
+    check,
     export,
     interpret,
     ops,
@@ -158,6 +161,46 @@ RARE = {
 }  # fmt: skip
 
 
+def integers() -> Graph:
+    """Return a graph that quantises for each channel, pools the integers and returns from them."""
+    x, q = TensorType((1, 3, 6, 6)), TensorType((1, 3, 6, 6), "int8")
+    pooled = replace(q, shape=(1, 3, 2, 2))
+    constants = {
+        "scale": Constant(TensorType((3,)), np.array([0.01, 0.02, 0.05], np.float32)),
+        "zero": Constant(TensorType((3,), "int8"), np.array([0, -3, 5], np.int8)),
+    }
+    pool = ops.MaxPool2d((2, 2), (3, 3), ops.Padding(0, 0, 0, 0), (4, 4), True)
+    nodes = (
+        Node("q", ops.Quantize("int8", 1), ("x", "scale", "zero"), q, ""),
+        Node("p", pool, ("q",), pooled, ""),
+        Node(
+            "y",
+            ops.Dequantize("float32", 1),
+            ("p", "scale", "zero"),
+            replace(pooled, dtype="float32"),
+            "",
+        ),
+        Node("i", ops.Cast("int32"), ("p",), replace(pooled, dtype="int32"), ""),
+        Node(
+            "c", ops.Activation("clamp", (-20.0, inf)), ("i",), replace(pooled, dtype="int32"), ""
+        ),
+    )
+    return check(Graph({"x": x}, constants, nodes, (Output("y", "y"), Output("c", "c"))))
+
+
+def test_integers_are_equal_in_onnx_runtime(path):
+    assert_equal_to_the_interpreter(integers(), draw((1, 3, 6, 6)), path)
+
+
+def test_bfloat16_is_written_as_its_bits(path):
+    bits = np.array([0x3F80, 0xC000], np.uint16)  # 1 and -2
+    constants = {"weight": Constant(TensorType((2,), "bfloat16"), bits)}
+    node = Node("y", ops.Cast("float32"), ("weight",), TensorType((2,)), "")
+    export_onnx(Graph({"x": TensorType((1,))}, constants, (node,), (Output("", "y"),)), path)
+    assert graph_of(path).initializer[0].data_type == onnx.TensorProto.BFLOAT16
+    assert np.array_equal(run(path, np.zeros(1, np.float32))[0], [1, -2])
+
+
 @pytest.mark.parametrize("name", RARE)
 def test_what_onnx_says_otherwise_is_equal(name, path):
     graph = RARE[name]
@@ -236,7 +279,8 @@ def test_names_are_those_of_modules_and_of_the_state_dict(path):
 
 
 def test_the_types_of_all_values_of_the_network_are_noted(path):
-    graph = capture(CASES["resize bilinear"][0], (2, 6, 9, 11))
+    net = nn.Sequential(nn.Conv2d(6, 4, 3), nn.SiLU(), nn.Flatten()).eval()  # SiLU becomes two
+    graph = capture(net, (2, 6, 9, 11))
     export_onnx(graph, path)
     noted = graph_of(path)
     shapes = [

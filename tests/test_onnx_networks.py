@@ -141,3 +141,13 @@ def test_models_of_paddleocr(name, shape):
     found = interpret(graph, x)[graph.outputs[0].value]
     assert np.abs(found - expected).max() <= ENOUGH * np.abs(expected).max()
     assert np.abs(expected).max() > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "shape"), [(n, s) for n, shapes in OCR.items() for s in shapes])
+def test_models_of_paddleocr_are_compiled(name, shape):
+    path, x = ocr_model(name), page(shape)
+    library = dw.compile(path, shape, samples=[x])
+    expected = in_onnxruntime(path, x)
+    assert np.abs(library(x) - expected).max() <= ENOUGH * np.abs(expected).max()
+    assert library.manifest.verification.reference == "ONNX Runtime"

@@ -256,7 +256,7 @@ MALFORMED = {
         r"nodes\[1\], 'relu': Activation.function is \"eval\": one of relu, relu6",
     ),
     "parameters too many": (
-        setting("nodes", 1, "attributes", "parameters", [1]), r"relu at 1: parameters=\(1,\): 0",
+        setting("nodes", 1, "attributes", "parameters", [1]), r"relu at 1: parameters=\(1.0,\): 0",
     ),
     "inputs too many": (
         setting("nodes", 1, "inputs", ["conv2d", "conv2d"]), "relu at 1: Activation does not take",
@@ -266,6 +266,9 @@ MALFORMED = {
     ),
     "a negative shape": (
         setting("inputs", 0, "type", "shape", [1, 3, -5, -5]), r"inputs\[0\].*\(1, 3, -5, -5\)",
+    ),
+    "an unknown type": (
+        setting("inputs", 0, "type", "dtype", "float33"), r"inputs\[0\].type: element type 'flo",
     ),
     "two inputs of one name": (
         lambda d: d["inputs"].append(d["inputs"][0]), "two values are named 'input'",
@@ -352,7 +355,7 @@ def test_a_text_that_is_no_graph_is_refused(text, message, path):
 @pytest.mark.parametrize(
     ("hint", "value"),
     [
-        (int, 3), (float, 2), (float, inf), (float, -inf), (bool, True), (str, "x"),
+        (int, 3), (float, 2.5), (float, inf), (float, -inf), (bool, True), (str, "x"),
         (int | None, None), (int | None, 4), (tuple[int, ...], ()), (tuple[int, ...], (1, 2, 3)),
         (tuple[int, float], (1, 0.5)), (ops.Padding, ops.Padding(0, 1, 2, 3)),
         (ops.PadMode, "reflect"), (ops.Softmax, ops.Softmax(1)),
@@ -369,7 +372,8 @@ def test_values_come_back_by_their_hints(hint, value):
     ("hint", "value", "accepted"),
     [
         (int, 1.0, "a whole number"), (int, None, "a whole number"), (float, "1", "a number"),
-        (float, True, "a number"), (bool, 1, "true or false"), (str, 1, "a text"),
+        (float, True, "a number"), (float, 10**400, "a number"), (bool, 1, "true or false"),
+        (str, 1, "a text"),
         (int | None, "", "a whole number"), (tuple[int, ...], "12", "a list"),
         (ops.Padding, {"top": 1}, "a list"), (ops.Softmax, [1], "the attributes of Softmax"),
         (ops.PadMode, "zeros", "one of constant, reflect"), (ops.PadMode, [], "one of constant"),
@@ -378,6 +382,12 @@ def test_values_come_back_by_their_hints(hint, value):
 def test_values_of_other_types_are_refused(hint, value, accepted):
     with pytest.raises(ValueError, match=f"here.* is .*: {accepted}"):
         decode(hint, value, "here")
+
+
+def test_a_whole_number_is_a_number():
+    found = decode(tuple[float, ...], [0, 6], "here")
+    assert found == (0.0, 6.0)
+    assert {type(number) for number in found} == {float}
 
 
 def test_numpy_numbers_are_written_as_numbers():

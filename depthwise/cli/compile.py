@@ -86,7 +86,10 @@ def _summary(manifest: "Manifest") -> str:
     if verification is None:
         proven = manifest.unproven
     else:
-        proven = f"equal to PyTorch within {verification.error:.1e} of the largest output"
+        proven = (
+            f"equal to {verification.reference} within {verification.error:.1e} of the largest "
+            "output"
+        )
     return (
         f"for {manifest.build.target}, {in_units(memory.weights_bytes, 'B')} of weights, "
         f"{in_units(memory.arena_bytes, 'B')} of memory; {proven}"

@@ -130,7 +130,11 @@ def _open(
 
     torch.manual_seed(0)  # the same random weights every time
     opened = open(network, *parse_shapes(shape), settings=options, weights=weights)
-    assert isinstance(opened, TorchSource)
+    if not isinstance(opened, TorchSource):
+        raise ValueError(
+            f"{network} is no network of PyTorch, beside which ship times and looks at it: compile "
+            "it with `depthwise compile`, count it with `depthwise cost`"
+        )
     untrained = is_untrained(network, options, weights)
     if untrained and opened.exported and len(opened.shapes) == 1:
         settle(opened.exported, opened.shapes[0])

@@ -150,3 +150,8 @@ def _(op: ops.Activation, x):
 @_check.register
 def _(op: ops.Reshape | ops.Expand, x):
     _expect(min(op.shape, default=1) >= 1, "shape", op.shape, "1 or more elements on each axis")
+
+
+@_check.register
+def _(op: ops.Quantize | ops.Dequantize, x, *_):
+    _expect(op.axis is None or 0 <= op.axis < len(x), "axis", op.axis, f"None or an axis of {x}")

@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 import numpy as np
 
 NOT_FINITE = ("nan", "inf", "-inf")
+LARGEST = 2**53  # whole numbers below it are floating ones too
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -63,8 +64,9 @@ def load(text: str) -> Any:
 def _decode_plain(hint: type, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, str) and value in NOT_FINITE:
         return float(value)
-    accepted = (int, float) if hint is float else (hint,)
-    if type(value) not in accepted:  # True is no number here
+    if hint is float and type(value) is int and abs(value) < LARGEST:
+        return float(value)
+    if type(value) is not hint:  # True is no number here
         _refuse(where, value, WORDS[hint])
     return value
 
@@ -96,7 +98,11 @@ def _decode_fields(kind: type, value: Any, where: str) -> Any:
     missing = [n for n, f in known.items() if f.default is MISSING and n not in value]
     if missing:
         raise ValueError(f"{where}: {kind.__name__} needs {missing[0]!r}")
-    return kind(**{n: decode(hints[n], part, f"{where}.{n}") for n, part in value.items()})
+    parts = {n: decode(hints[n], part, f"{where}.{n}") for n, part in value.items()}
+    try:
+        return kind(**parts)
+    except ValueError as error:  # what its own class refuses
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _join(names: Any) -> str:

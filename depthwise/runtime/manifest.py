@@ -100,16 +100,17 @@ class LayerError(Record):
 
 
 class Verification(Record):
-    """The library against PyTorch: sets of inputs tried, largest error relative to the outputs.
+    """The library against its reference: sets of inputs tried, largest error against the outputs.
 
-    `own_error` is that of PyTorch's float32 against its float64, looked at only where `error` is
-    above the tolerance: a network may be so sensitive that no float32 is closer.
+    `own_error` is that of the reference's float32 against its float64, looked at only where `error`
+    is above the tolerance: a network may be so sensitive that no float32 is closer.
     """
 
     inputs: int
     error: float
     own_error: float | None = None
     layers: tuple[LayerError, ...] = ()
+    reference: str = "PyTorch"  # who computed what the library was compared with
 
 
 class PlanCheck(Record):

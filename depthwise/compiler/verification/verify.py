@@ -76,7 +76,10 @@ def verify(
         LayerError(path=in_line(reference.paths[name]), value=name, error=error)
         for name, error in worst.items()
     )
-    return Verification(inputs=len(errors), error=max(errors), own_error=own_error, layers=layers)
+    return Verification(
+        inputs=len(errors), error=max(errors), own_error=own_error, layers=layers,
+        reference=reference.title,
+    )  # fmt: skip
 
 
 def _judge(reference: Reference, inputs: Arrays, number: int) -> list[np.ndarray]:

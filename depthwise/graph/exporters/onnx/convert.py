@@ -1,7 +1,12 @@
 """From our graph to ONNX's, node by node."""
 
 from depthwise.errors import Unsupported
-from depthwise.graph.exporters.onnx import deform, layers, tensors  # noqa: F401  (they register)
+from depthwise.graph.exporters.onnx import (  # noqa: F401  (they register themselves)
+    conversions,
+    deform,
+    layers,
+    tensors,
+)
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.writer import NodeWriter, OnnxGraph
 from depthwise.graph.graph import Graph

@@ -112,7 +112,8 @@ def padded(node: NodeWriter, x: str, padding: Padding, value: float) -> str:
     """Append a Pad of planes."""
     top, bottom, left, right = padding
     pads = node.constant([0, 0, top, left, 0, 0, bottom, right], "pads")
-    return node.add("Pad", x, pads, node.constant(value, "value"), mode="constant")
+    value_of = node.constant(value, "value", node.type.dtype)
+    return node.add("Pad", x, pads, value_of, mode="constant")
 
 
 def allowed(padding: Padding, kernel: Pair) -> bool:
@@ -124,7 +125,9 @@ def allowed(padding: Padding, kernel: Pair) -> bool:
 def _(op: ops.MaxPool2d, node, x):
     padding = covering(node.shape(x)[2:], op, op.dilation)
     if not allowed(padding, op.kernel):
-        x, padding = padded(node, x, padding, -np.inf), Padding(0, 0, 0, 0)
+        element = node.type.element
+        lowest = np.iinfo(element.storage).min if element.is_integer else -np.inf
+        x, padding = padded(node, x, padding, lowest), Padding(0, 0, 0, 0)
     return node.add(
         "MaxPool", x, kernel_shape=op.kernel, strides=op.stride, pads=sides(padding),
         dilations=op.dilation,
