@@ -78,8 +78,8 @@ def _compilation(found: Compilation | None) -> list[str]:
     ]
     if check := manifest.verification:
         lines.append(
-            f"verified: equal to {check.reference} within {check.error:.1e} of the largest output, on "
-            f"{counted(check.inputs, 'input')}"
+            f"verified: equal to {check.reference} within {check.error:.1e} of the largest output, "
+            f"on {counted(check.inputs, 'input')}"
         )
     else:
         lines.append(manifest.unproven)
