@@ -16,11 +16,11 @@ from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show
+from depthwise.graph.supported import supported
 
 if TYPE_CHECKING:
     from depthwise.graph.frontends.torch.capture import capture, trace
     from depthwise.graph.frontends.torch.export import export
-    from depthwise.graph.frontends.torch.failure import supported
     from depthwise.graph.serialize import open_graph, save_graph
 
 __all__ = [
@@ -47,7 +47,6 @@ _LATER = {
     "export": "frontends.torch.export",
     "open_graph": "serialize",
     "save_graph": "serialize",
-    "supported": "frontends.torch.failure",
     "trace": "frontends.torch.capture",
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depthwise.graph import Graph, Shape, interpret
+from depthwise.graph import Graph, Shape, interpret, supported
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,8 +137,8 @@ class GraphSource(Source):
 
     @cached_property
     def graph(self) -> Graph:
-        """The graph itself."""
-        return self.given
+        """The graph itself. Raises Unsupported where it cannot be compiled."""
+        return supported(self.given)
 
     @cached_property
     def traced(self) -> Graph:

@@ -7,12 +7,13 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from depthwise.errors import Unsupported
+from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.export import export
-from depthwise.graph.frontends.torch.failure import supported
 from depthwise.graph.frontends.torch.importer import Importer
 from depthwise.graph.frontends.torch.outputs import check_structure
 from depthwise.graph.frontends.torch.tensors import type_of
 from depthwise.graph.graph import Graph, Shape
+from depthwise.graph.supported import supported
 
 Network = nn.Module | ExportedProgram
 
@@ -28,7 +29,7 @@ def capture(net: Network, *shapes: Shape) -> Graph:
     if importer.impure:
         raise Unsupported(importer.impure[0])
     check_structure(importer.program)
-    return supported(importer.graph)
+    return supported(importer.graph, RULES)
 
 
 def trace(net: Network, *shapes: Shape) -> Graph:
