@@ -9,7 +9,6 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from depthwise.graph.exporters.onnx.export import export_graph
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from operator_cases import CASES, Function
