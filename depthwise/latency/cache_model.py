@@ -30,33 +30,33 @@ class ByteSpan:
 def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
     """Return the bytes that each argument of a step touches; its outputs come last."""
     found = []
-    for name, place in step.arguments.items():
-        if not isinstance(place, TensorView):
+    for name, view in step.arguments.items():
+        if not isinstance(view, TensorView):
             continue
-        role = "weights" if plan.buffers[place.buffer].space == "weights" else "read"
+        role = "weights" if plan.buffers[view.buffer].space == "weights" else "read"
         role = "written" if name in step.row.written else role
         reach = step.row.reach if name == "in" else None
-        first, span = reach(step.arguments) if reach else (0, _extent(place))
-        start = max(place.offset + first, 0)
-        span = min(span, plan.buffers[place.buffer].elements - start)
-        share, size = _share(place), plan.buffers[place.buffer].element.bytes
+        first, span = reach(step.arguments) if reach else (0, _extent(view))
+        start = max(view.offset + first, 0)
+        span = min(span, plan.buffers[view.buffer].elements - start)
+        share, size = _share(view), plan.buffers[view.buffer].element.bytes
         found.append(
-            ByteSpan(role, place.buffer, size * start, size * span, round(size * span * share))
+            ByteSpan(role, view.buffer, size * start, size * span, round(size * span * share))
         )
     return found
 
 
-def _extent(place: TensorView) -> int:
-    """Return the elements from a place's first element to its last."""
-    pairs = zip(place.shape, place.strides, strict=True)
+def _extent(view: TensorView) -> int:
+    """Return the elements from a view's first element to its last."""
+    pairs = zip(view.shape, view.strides, strict=True)
     return 1 + sum((size - 1) * stride for size, stride in pairs)
 
 
-def _share(place: TensorView) -> float:
+def _share(view: TensorView) -> float:
     """Return the share of a view's span that its channels take: others' may lie between them."""
-    if len(place.shape) != 4 or not place.pixel:
+    if len(view.shape) != 4 or not view.pixel:
         return 1.0
-    return min(1.0, place.shape[1] / place.pixel)
+    return min(1.0, view.shape[1] / view.pixel)
 
 
 def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], int]]:

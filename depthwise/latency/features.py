@@ -63,7 +63,7 @@ def _plain(step: KernelCall) -> Features:
     """Count the elements written, and those under the windows that they look through."""
     written, arguments = prod(step.written[-1].shape), step.arguments
     window = arguments.get("kernel_y", 1) * arguments.get("kernel_x", 1)
-    read = max(prod(place.shape) for place in step.places)
+    read = max(prod(view.shape) for view in step.views)
     return {"elements": float(written), "windows": float(max(written * window, read))}
 
 
