@@ -199,7 +199,7 @@ def in_words(seconds: float) -> str:
 
 
 def share_of(reached: float, most: float) -> float | None:
-    """Return the share of the most that can be; None where more was reached: then that was wrong.
+    """Return `reached` as a share of `most`; None where it is larger: then `most` was wrong.
 
     What is above it by no more than TOLERANCE is all of it.
     """
