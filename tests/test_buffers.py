@@ -12,7 +12,7 @@ from depthwise.compiler.lowering.algorithms import ConvWorkload
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.verification.trace import read_place
+from depthwise.compiler.verification.trace import read_view
 from depthwise.graph import capture
 from depthwise.graph.dtypes import DTYPES
 from depthwise.runtime.target import find_target
@@ -26,10 +26,10 @@ def test_buffers_count_elements_of_their_type():
 def test_what_lies_in_the_arena_is_read_in_its_type():
     memory = np.arange(64, dtype=np.uint8)
     view = TensorView(1, 3, (2, 2), (8, 2))
-    found = read_place(memory, view, DTYPES["int16"])
+    found = read_view(memory, view, DTYPES["int16"])
     stored = memory.view(np.int16)
     np.testing.assert_array_equal(found, stored[[[3, 5], [11, 13]]])
-    found = read_place(memory, view, DTYPES["bfloat16"])
+    found = read_view(memory, view, DTYPES["bfloat16"])
     np.testing.assert_array_equal(
         found, DTYPES["bfloat16"].decode(memory.view(np.uint16)[[[3, 5], [11, 13]]])
     )

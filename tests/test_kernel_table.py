@@ -62,13 +62,13 @@ def test_a_row_that_is_not_what_the_header_declares_is_found(tmp_path: Path):
         replace(unary, parameters=(*before, replace(y, kind="read"))),
     ]
     errors = check(wrong, tmp_path)
-    for place in (
+    for view in (
         "fill.value",
         "no member named 'size' in 'softmax'",
         "f32_unary",
         "f32_unary_naive",
     ):
-        assert re.search(rf"error: .*{place}$", errors, re.MULTILINE), errors
+        assert re.search(rf"error: .*{view}$", errors, re.MULTILINE), errors
 
 
 def test_every_kernel_of_the_headers_has_a_row():

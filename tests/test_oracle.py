@@ -248,13 +248,13 @@ def instead(
 
 def moved(step: KernelCall, name: str, floats: int) -> KernelCall:
     """Return a step with one of its places moved."""
-    place = step.arguments[name]
-    return step.with_arguments(**{name: replace(place, offset=place.offset + floats)})
+    view = step.arguments[name]
+    return step.with_arguments(**{name: replace(view, offset=view.offset + floats)})
 
 
 def old_touch(reach: RowAccess, buffer: Buffer) -> RowSpan:
     """Take a view's row for its buffer's row, as streaming once did."""
-    start = reach.place.offset // buffer.frame.row if buffer.frame else 0
+    start = reach.view.offset // buffer.frame.row if buffer.frame else 0
     return RowSpan(start + reach.first, start + reach.last, reach.step)
 
 

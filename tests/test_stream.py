@@ -87,10 +87,10 @@ def test_a_gate_is_multiplied_in_place():
     (gate,) = [step for step in plan.steps if step.kernel == "f32_binary"]
     (layer,) = [step for step in plan.steps if step.kernel == "f32_depthwise"]
     totals, out = layer.written
-    read, *_, written = [(place.buffer, place.offset) for place in gate.places]
+    read, *_, written = [(view.buffer, view.offset) for view in gate.views]
     assert read == written == (out.buffer, out.offset)
     (mean,) = [step for step in plan.steps if step.kernel == "f32_avg_pool"]
-    assert mean.places[0].buffer == totals.buffer
+    assert mean.views[0].buffer == totals.buffer
 
 
 class ReadAgain(nn.Module):

@@ -170,8 +170,8 @@ def test_boxes_overlap_in_rows_and_channels():
 
 
 def half(writes: BufferArea, reads: BufferArea | None = None) -> Share:
-    place = TensorView(1, 0, (1,), (1,))
-    step = KernelCall("f32_copy", {**copy_loops((1,), (1,), (1,)), "x": place, "y": place}, "", "")
+    view = TensorView(1, 0, (1,), (1,))
+    step = KernelCall("f32_copy", {**copy_loops((1,), (1,), (1,)), "x": view, "y": view}, "", "")
     return Share((step,), (reads,) if reads else (), (writes,), 5000.0)
 
 
@@ -229,7 +229,7 @@ def test_what_a_chain_writes_on_the_way_is_known():
     )
     chain = whole.chain(first, last)
     assert chain
-    kept = chain.steps[0].places[-1].buffer
+    kept = chain.steps[0].views[-1].buffer
     assert kept not in chain.inner
     (share,) = Divider(whole.buffers, 2, NATIVE.lanes).chain(chain, (chain.steps,))
-    assert {box.buffer for box in share.writes} >= {kept, chain.steps[-1].places[-1].buffer}
+    assert {box.buffer for box in share.writes} >= {kept, chain.steps[-1].views[-1].buffer}

@@ -119,8 +119,8 @@ def read_graph(network: str) -> Graph:
 def make_layer(network: str, plan: Plan, step: KernelCall) -> Layer:
     """Return a call cut to a band of rows, described."""
     a = dict(step.arguments)
-    height, width = (1, 1, *plan.places[step.name].shape)[-2:]
-    if len(plan.places[step.name].shape) < 4:
+    height, width = (1, 1, *plan.views[step.name].shape)[-2:]
+    if len(plan.views[step.name].shape) < 4:
         height, width = 1, 1
     rows = band_rows(a, width)
     flat = a["width"] != width and a["rows"] == 1  # rows that follow each other without a gap

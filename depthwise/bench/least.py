@@ -70,9 +70,9 @@ def bytes_moved(
     left to it.
     """
     passed = sum(
-        buffers[place.buffer].element.bytes * prod(place.shape)
+        buffers[view.buffer].element.bytes * prod(view.shape)
         for step in steps
-        for place in {*step.places}
+        for view in {*step.views}
     )
     return min(passed, max(_bytes_read(graph, node), node.type.bytes))
 

@@ -29,7 +29,7 @@ class Plan:
     buffers: tuple[Buffer, ...]
     arena: Arena
     weights: np.ndarray
-    places: Mapping[str, TensorView]  # where each value of the graph lies
+    views: Mapping[str, TensorView]  # where each value of the graph lies
     threads: int = 1
     algorithms: Algorithms = field(default_factory=dict)  # how each convolution is computed
     whole: Steps = field(default_factory=lambda: Steps((), ()))  # before any was streamed

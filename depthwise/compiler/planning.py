@@ -73,6 +73,6 @@ def _schedule(
     regions = separate_scratch(regions, buffers)
     arena = plan_arena(find_lives(regions, buffers))
     return Plan(
-        graph, target, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.places,
+        graph, target, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.views,
         threads, lowered.algorithms, whole, tuple(groups),
     )  # fmt: skip

@@ -29,7 +29,7 @@ SHOWN = 3  # values of a buffer that are named
 
 
 def show_plan(plan: Plan) -> str:
-    """Return the kernel calls in order with sizes and places, the buffers, and sizes of memory."""
+    """Return the kernel calls in order with their sizes, the buffers, and sizes of memory."""
     title = f"{len(plan.steps)} steps for {plan.target.name}, on {counted(plan.threads, 'thread')}"
     steps = FittedTable(STEPS, [_step(i, s, plan) for i, s in enumerate(plan.steps, 1)])
     groups = [_show_group(group, plan) for group in plan.groups if group.height or group.remark]
@@ -42,8 +42,8 @@ def show_plan(plan: Plan) -> str:
 
 
 def _step(number: int, step: KernelCall, plan: Plan) -> tuple[str, ...]:
-    read = [place for place in step.places if place not in step.written]
-    values = [place for place in read if plan.buffers[place.buffer].space != "weights"]
+    read = [view for view in step.views if view not in step.written]
+    values = [view for view in read if plan.buffers[view.buffer].space != "weights"]
     weights = sum(
         plan.buffers[p.buffer].element.bytes * prod(p.shape) for p in read if p not in values
     )
@@ -76,8 +76,8 @@ def _rows(step: KernelCall, plan: Plan) -> str:
     return f"{rows} of {whole[2]}" if 0 < rows < whole[2] else ""
 
 
-def _names(places: Iterable[TensorView], plan: Plan) -> str:
-    return " ".join(dict.fromkeys(_name(place.buffer, plan) for place in places))
+def _names(views: Iterable[TensorView], plan: Plan) -> str:
+    return " ".join(dict.fromkeys(_name(view.buffer, plan) for view in views))
 
 
 def _name(number: int, plan: Plan) -> str:
@@ -89,11 +89,11 @@ def _buffers(plan: Plan) -> FittedTable:
     """Return a row a buffer of the arena: where it lies, and from when to when it is needed."""
     needed: dict[int, list[int]] = {}
     for number, step in enumerate(plan.steps, 1):
-        for place in step.places:
-            needed.setdefault(place.buffer, []).append(number)
+        for view in step.views:
+            needed.setdefault(view.buffer, []).append(number)
     held: dict[int, list[str]] = {}
-    for value, place in plan.places.items():
-        held.setdefault(place.buffer, []).append(value)
+    for value, view in plan.views.items():
+        held.setdefault(view.buffer, []).append(value)
     rows = [
         (
             f"b{buffer}", in_units(plan.buffers[buffer].bytes, "B"),

@@ -232,17 +232,17 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
     """Return the call of a step's specialised kernel, which is kept at its first use."""
     row, arguments = step.row, step.arguments
     members = {p.name: _literal(arguments[p.name], text) for p in row.members}
-    places = {p: arguments[p.name] for p in row.pointers if arguments[p.name] is not None}
-    for parameter, place in places.items():
-        assert plan.buffers[place.buffer].element == parameter.dtype
-    declared = tuple(parameter.declaration for parameter in places)
-    given = [p.name if p in places else "NULL" for p in row.pointers]
+    views = {p: arguments[p.name] for p in row.pointers if arguments[p.name] is not None}
+    for parameter, view in views.items():
+        assert plan.buffers[view.buffer].element == parameter.dtype
+    declared = tuple(parameter.declaration for parameter in views)
+    given = [p.name if p in views else "NULL" for p in row.pointers]
     body = call_text(row, members, given)
     if (body, declared) not in text.calls:
         tables = tuple(text.tables[table] for table in _tables_of(arguments.values()))
         name = f"{row.c_name}_{len(text.calls)}"
         text.calls[body, declared] = Call(name, declared, tables, body)
-    pointers = ", ".join(_pointer(place, plan) for place in places.values())
+    pointers = ", ".join(_pointer(view, plan) for view in views.values())
     return f"{text.calls[body, declared].name}({pointers})"
 
 
@@ -303,11 +303,11 @@ def number(value: float) -> str:
     return f"{float(value)!r}f"
 
 
-def _pointer(place: TensorView, plan: Plan) -> str:
-    buffer, offset = plan.buffers[place.buffer], place.offset
+def _pointer(view: TensorView, plan: Plan) -> str:
+    buffer, offset = plan.buffers[view.buffer], view.offset
     if buffer.space == "arena":
         cast = "" if buffer.element == FLOAT32 else f"({buffer.element.c} *)"
-        return f"{cast}a + {offset + plan.arena.offsets[place.buffer] // buffer.element.bytes}"
+        return f"{cast}a + {offset + plan.arena.offsets[view.buffer] // buffer.element.bytes}"
     if buffer.space == "weights":
         return f"w + {offset}"
     values = plan.graph.inputs if buffer.space == "input" else plan.graph.outputs

@@ -24,12 +24,12 @@ Default = Callable[[ConvWorkload, Target], Algorithm]
 class Lowered:
     """A graph as calls of kernels in order, none of them streamed or divided yet.
 
-    `places` has where each value lies.
+    `views` has where each value lies.
     """
 
     steps: tuple[KernelCall, ...]
     buffers: tuple[Buffer, ...]
-    places: Mapping[str, TensorView]
+    views: Mapping[str, TensorView]
     algorithms: Algorithms
     weights: np.ndarray
 
@@ -44,7 +44,7 @@ class LoweringBuilder:
         self.graph, self.target = graph, target
         self.steps: list[KernelCall] = []
         self.buffers: list[Buffer] = [Buffer("weights", 0)]
-        self.places: dict[str, TensorView] = {}
+        self.views: dict[str, TensorView] = {}
         self.row_totals: dict[str, TensorView] = {}  # (N, C, H, 1), of values that are averaged
         self.node: Node | None = None
         self._storage, self._requested, self._default = storage, requested, default
@@ -57,19 +57,19 @@ class LoweringBuilder:
 
     def read(self, name: str) -> TensorView:
         """Return where an input, constant or computed value lies."""
-        if name in self.graph.constants and name not in self.places:
-            self.places[name] = self._place_constant(name)
-        return self.places[name]
+        if name in self.graph.constants and name not in self.views:
+            self.views[name] = self._store_constant(name)
+        return self.views[name]
 
     def write(self, node: Node) -> TensorView:
         """Return where the value of `node` is to be written, as values of its rank lie."""
-        place = self._overwritten(node) or self.allocate(node.name, node.type)
-        self.places[node.name] = place
-        return place
+        view = self._overwritten(node) or self.allocate(node.name, node.type)
+        self.views[node.name] = view
+        return view
 
-    def view(self, node: Node, place: TensorView) -> None:
+    def alias(self, node: Node, view: TensorView) -> None:
         """Let the value of `node` be where another lies: nothing is written."""
-        self.places[node.name] = place
+        self.views[node.name] = view
 
     def readers(self, name: str) -> list[Node]:
         """Return the nodes that read a value."""
@@ -82,19 +82,19 @@ class LoweringBuilder:
     def _overwritten(self, node: Node) -> TensorView | None:
         """Return where the first input of `node` lies if its value may be written over it."""
         name = node.inputs[0] if node.inputs else ""
-        place = self.places.get(name)
-        if node.name not in self._storage.overwriting or place is None:
+        view = self.views.get(name)
+        if node.name not in self._storage.overwriting or view is None:
             return None
-        others = (known.buffer for other, known in self.places.items() if other != name)
-        if self.buffers[place.buffer].space != "arena" or place.buffer in others:
+        others = (known.buffer for other, known in self.views.items() if other != name)
+        if self.buffers[view.buffer].space != "arena" or view.buffer in others:
             return None
-        self._roots[node.name] = place
-        return place
+        self._roots[node.name] = view
+        return view
 
     # ------------------------------------------------------------------------------ memory
 
     def allocate(self, name: str, type: TensorType) -> TensorView:
-        """Return a place for a value: in the buffer of its root, or in one of its own."""
+        """Return memory for a value: in the buffer of its root, or in one of its own."""
         if len(type.shape) != 4:
             return self.temporary(type.shape)
         alias = self._storage.aliases[name]
@@ -105,7 +105,7 @@ class LoweringBuilder:
         return replace(part, shape=type.shape)
 
     def temporary(self, shape: tuple[int, ...]) -> TensorView:
-        """Return a packed place in a buffer of its own."""
+        """Return packed memory in a buffer of its own."""
         return TensorView(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
 
     def total_rows(self, name: str) -> TensorView:
@@ -117,13 +117,13 @@ class LoweringBuilder:
         return self.row_totals[name]
 
     def add_external(self, space: Space, index: int, type: TensorType) -> TensorView:
-        """Return the place of a whole input or output of the network, packed row-major."""
+        """Return a view of a whole input or output of the network, packed row-major."""
         self.buffers.append(Buffer(space, type.size, index, type.dtype))
         return TensorView(len(self.buffers) - 1, 0, type.shape, row_major(type.shape))
 
     def _add_images(self, layout: PaddedLayout) -> TensorView:
         elements = layout.shape[0] * layout.rows * layout.row
-        return layout.place(self._add_buffer("arena", elements, layout))
+        return layout.view(self._add_buffer("arena", elements, layout))
 
     def _add_buffer(self, space: Space, elements: int, frame: PaddedLayout | None = None) -> int:
         self.buffers.append(Buffer(space, elements, frame=frame))
@@ -148,17 +148,17 @@ class LoweringBuilder:
         return data
 
     def weights(self, array: np.ndarray) -> TensorView:
-        """Return the place of an array among the weights; equal ones are stored once."""
+        """Return where an array lies among the weights; equal ones are stored once."""
         packed = np.asarray(array, np.float32, order="C")  # keeps rank 0
         return TensorView(0, self._pool.add(packed), packed.shape, row_major(packed.shape))
 
-    def _place_constant(self, name: str) -> TensorView:
+    def _store_constant(self, name: str) -> TensorView:
         data = self.constant(name)
         if data.ndim != 4:
             return self.weights(data)
         _, c, h, w = data.shape
-        place = self.weights(data.transpose(0, 2, 3, 1))
-        return replace(place, shape=data.shape, strides=(h * w * c, 1, w * c, c))
+        view = self.weights(data.transpose(0, 2, 3, 1))
+        return replace(view, shape=data.shape, strides=(h * w * c, 1, w * c, c))
 
     # ------------------------------------------------------------------------------- calls
 
@@ -173,7 +173,7 @@ class LoweringBuilder:
         self, kernel: str, comment: str = "", layer: ConvWorkload | None = None, /,
         **arguments: Argument,
     ) -> KernelCall:  # fmt: skip
-        """Return a call of a kernel with literals and places, for the node being lowered."""
+        """Return a call of a kernel with literals and views, for the node being lowered."""
         name, path = (self.node.name, self.node.path) if self.node else ("", "")
         return KernelCall(kernel, arguments, name, path, comment, layer)
 
@@ -186,20 +186,20 @@ class LoweringBuilder:
         self.append(self.step(kernel, **arguments))
 
     def copy(self, source: TensorView, target: TensorView, comment: str = "") -> None:
-        """Append a copy of a place into another of the same shape."""
+        """Append a copy of a view into another of the same shape."""
         assert source.shape == target.shape
 
         def part(x: TensorView, y: TensorView) -> KernelCall:
             loops = copy_loops(x.shape, x.strides, y.strides)
             return self.step("f32_copy", comment, **loops, x=x, y=y)
 
-        for places in portions(COPY_AXES, source, target):
-            self.append(part(*places), by_rows(part, *places))
+        for views in portions(COPY_AXES, source, target):
+            self.append(part(*views), by_rows(part, *views))
 
     def finish(self) -> Lowered:
         """Return all that was lowered, and let go of the constants: the steps keep the builder."""
         self.graph, self.node = self.graph.without_data(), None
         buffers = (replace(self.buffers[0], elements=self._pool.floats), *self.buffers[1:])
         return Lowered(
-            tuple(self.steps), buffers, self.places, self._algorithms, self._pool.packed
+            tuple(self.steps), buffers, self.views, self._algorithms, self._pool.packed
         )  # fmt: skip

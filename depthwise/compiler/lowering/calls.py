@@ -51,19 +51,19 @@ class KernelCall:
         return KERNELS[self.kernel]
 
     @property
-    def places(self) -> tuple[TensorView, ...]:
+    def views(self) -> tuple[TensorView, ...]:
         """What the call reads and writes."""
         return tuple(a for a in self.arguments.values() if isinstance(a, TensorView))
 
     @property
     def written(self) -> tuple[TensorView, ...]:
         """What the call writes, its scratch not included."""
-        places = (self.arguments[name] for name in self.row.written)
-        return tuple(place for place in places if isinstance(place, TensorView))
+        views = (self.arguments[name] for name in self.row.written)
+        return tuple(view for view in views if isinstance(view, TensorView))
 
     @property
     def read(self) -> tuple[TensorView, ...]:
-        """The other places of the call, its scratch among them."""
+        """The other views of the call, its scratch among them."""
         written = self.row.written
         pairs = self.arguments.items()
         return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in written)
@@ -99,10 +99,10 @@ class RowAccess:
     """Rows of an image that a step touches for rows a to b of its output, b not included.
 
     They are a * step + first to (b - 1) * step + last; those outside of the image are its border.
-    The image is what `place` shows: its rows need not be rows of the buffer.
+    The image is what `view` shows: its rows need not be rows of the buffer.
     """
 
-    place: TensorView
+    view: TensorView
     step: int = 1
     first: int = 0
     last: int = 0
@@ -131,14 +131,14 @@ def find_row_span(reach: RowAccess, buffer: Buffer) -> RowSpan | None:
     A row of the image may be every second row of the buffer, several of them, or always the same
     one; where planes are transposed it is a column.
     """
-    place, frame = reach.place, buffer.frame
-    if frame is None or len(place.shape) != 4 or place.shape[0] != 1:
+    view, frame = reach.view, buffer.frame
+    if frame is None or len(view.shape) != 4 or view.shape[0] != 1:
         return None
-    if place.row % frame.row or min(place.strides) < 0:
+    if view.row % frame.row or min(view.strides) < 0:
         return None
-    first, column = divmod(place.offset, frame.row)
-    last = column + (place.shape[1] - 1) * place.strides[1] + (place.shape[3] - 1) * place.pixel
-    apart = place.row // frame.row
+    first, column = divmod(view.offset, frame.row)
+    last = column + (view.shape[1] - 1) * view.strides[1] + (view.shape[3] - 1) * view.pixel
+    apart = view.row // frame.row
     return RowSpan(
         first + reach.first * apart, first + reach.last * apart + last // frame.row,
         reach.step * apart,
@@ -164,41 +164,41 @@ class Split:
     writes: RowAccess | None = None
 
 
-def pixel_strides(**places: TensorView | None) -> dict[str, int]:
-    """Return what kernels take for each place: NAME_image, NAME_row, NAME_pixel, 0 for None."""
+def pixel_strides(**views: TensorView | None) -> dict[str, int]:
+    """Return what kernels take for each view: NAME_image, NAME_row, NAME_pixel, 0 for None."""
     return {
-        f"{name.rstrip('_')}_{axis}": getattr(place, axis) if place else 0
-        for name, place in places.items()
+        f"{name.rstrip('_')}_{axis}": getattr(view, axis) if view else 0
+        for name, view in views.items()
         for axis in ("image", "row", "pixel")
     }
 
 
-def by_rows(part: Callable[..., KernelCall], *places: TensorView) -> Split | None:
-    """Return the split of a step whose every place, the last one written, has a row for each row.
+def by_rows(part: Callable[..., KernelCall], *views: TensorView) -> Split | None:
+    """Return the split of a step whose every view, the last one written, has a row for each row.
 
-    `part(*places)` is the step on the same rows of each. None where there are no rows to part.
+    `part(*views)` is the step on the same rows of each. None where there are no rows to part.
     """
-    written = places[-1]
+    written = views[-1]
     if len(written.shape) != 4 or written.shape[2] == 1:
         return None
 
     def rows(start: int, count: int) -> KernelCall:
-        return part(*(place.part(2, start, count) for place in places))
+        return part(*(view.part(2, start, count) for view in views))
 
-    reads = tuple(map(RowAccess, places[:-1]))
+    reads = tuple(map(RowAccess, views[:-1]))
     return Split("rows", written.shape[2], rows, reads=reads, writes=RowAccess(written))
 
 
-def by_channels(part: Callable[..., KernelCall], grain: int, *places: TensorView) -> Split | None:
-    """Return the split of a step whose every place, the last one written, has a channel for each.
+def by_channels(part: Callable[..., KernelCall], grain: int, *views: TensorView) -> Split | None:
+    """Return the split of a step whose every view, the last one written, has a channel for each.
 
     None where there are no images, or not more channels than `grain`.
     """
-    written = places[-1]
+    written = views[-1]
     if len(written.shape) != 4 or written.shape[1] <= grain:
         return None
 
     def channels(start: int, count: int) -> KernelCall:
-        return part(*(place.part(1, start, count) for place in places))
+        return part(*(view.part(1, start, count) for view in views))
 
     return Split("channels", written.shape[1], channels, grain)

@@ -139,14 +139,14 @@ def _collapse(work: ConvOperands, walk: TapPattern) -> tuple[ConvOperands, tuple
     Returns the work, and what an output row and pixel move in x.
     """
     _, _, rows, width = work.y.shape
-    places = [work.y, work.residual] if work.residual else [work.y]
-    gapless = walk.row == width * walk.pixel and all(p.row == width * p.pixel for p in places)
+    views = [work.y, work.residual] if work.residual else [work.y]
+    gapless = walk.row == width * walk.pixel and all(p.row == width * p.pixel for p in views)
     if rows == 1 or not gapless:
         return work, (walk.row, walk.pixel)
 
-    def flat(place: TensorView) -> TensorView:
-        shape = (*place.shape[:2], 1, rows * width)
-        return replace(place, shape=shape, strides=(place.image, 1, 0, place.pixel))
+    def flat(view: TensorView) -> TensorView:
+        shape = (*view.shape[:2], 1, rows * width)
+        return replace(view, shape=shape, strides=(view.image, 1, 0, view.pixel))
 
     residual = flat(work.residual) if work.residual else None
     return replace(work, y=flat(work.y), residual=residual), (0, walk.pixel)
@@ -239,13 +239,13 @@ def _follow(reads: Mapping[int, int]) -> bool:
     return all(after - before == 1 for before, after in pairwise(reads.values()))
 
 
-def _every(place: TensorView, p: int, q: int, stride: ops.Pair) -> TensorView:
-    """Return each stride-th row and column of a place, from row p and column q on."""
-    n, c, height, width = place.shape
+def _every(view: TensorView, p: int, q: int, stride: ops.Pair) -> TensorView:
+    """Return each stride-th row and column of a view, from row p and column q on."""
+    n, c, height, width = view.shape
     shape = (n, c, -(-(height - p) // stride[0]), -(-(width - q) // stride[1]))
-    strides = (place.image, 1, place.row * stride[0], place.pixel * stride[1])
-    first = place.offset + p * place.row + q * place.pixel
-    return replace(place, offset=first, shape=shape, strides=strides)
+    strides = (view.image, 1, view.row * stride[0], view.pixel * stride[1])
+    first = view.offset + p * view.row + q * view.pixel
+    return replace(view, offset=first, shape=shape, strides=strides)
 
 
 def _linear(op: ops.Linear, work: ConvOperands, b: LoweringBuilder) -> None:  # noqa: ARG001
@@ -272,21 +272,21 @@ def _along(x: TensorView) -> TapPattern:
     return TapPattern((0,), 0, x.pixel, RowAccess(x))
 
 
-def _vectors(place: TensorView, b: LoweringBuilder) -> TensorView:
+def _vectors(view: TensorView, b: LoweringBuilder) -> TensorView:
     """Return (..., C) as one row of pixels; what does not lie so is copied first."""
-    flat = _as_row(place) if place.strides[-1] == 1 else None
+    flat = _as_row(view) if view.strides[-1] == 1 else None
     if flat is None:
-        packed = b.temporary(place.shape)
-        b.copy(place, packed)
+        packed = b.temporary(view.shape)
+        b.copy(view, packed)
         flat = _as_row(packed)
         assert flat is not None
     return flat
 
 
-def _as_row(place: TensorView) -> TensorView | None:
+def _as_row(view: TensorView) -> TensorView | None:
     """Return (..., C) as (1, C, 1, pixels) where the vectors lie evenly apart, else None."""
-    count, channels = prod(place.shape[:-1]), place.shape[-1]
-    flat = reshaped(place, (1, 1, count, channels))
+    count, channels = prod(view.shape[:-1]), view.shape[-1]
+    flat = reshaped(view, (1, 1, count, channels))
     if flat is None:
         return None
     pixel = flat.strides[2] if count > 1 else channels
@@ -303,7 +303,7 @@ def _(op: FlattenChannelsLast, node: Node, b: LoweringBuilder) -> None:  # noqa:
     stored = replace(x, shape=(n, h, w, c), strides=(x.image, x.row, x.pixel, 1))
     flat = reshaped(stored, node.type.shape)
     if flat is not None and is_canonical(flat):
-        b.view(node, flat)
+        b.alias(node, flat)
         return
     y = b.write(node)
     b.copy(stored, replace(y, shape=stored.shape, strides=row_major(stored.shape)))

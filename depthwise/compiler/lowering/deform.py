@@ -56,7 +56,7 @@ def lower_deform_conv(
 
     def step(start: int, rows: int) -> KernelCall:
         """Return the call for rows of the output; an offset may point anywhere in x."""
-        own = [place and place.part(2, start, rows) for place in (offsets, mask, residual, y)]
+        own = [view and view.part(2, start, rows) for view in (offsets, mask, residual, y)]
         high, wide = min(strip_rows, rows), strip_width
         samples = replace(scratch, shape=(high * wide * column,))
         return b.step(
@@ -86,8 +86,8 @@ def _column(samples: int) -> int:
 
 def _is_gapless(y: TensorView, residual: TensorView | None) -> bool:
     """Tell whether rows follow each other without a gap: the kernel then runs them as one."""
-    places = [y, residual] if residual else [y]
-    return all(place.row == place.shape[3] * place.pixel for place in places)
+    views = [y, residual] if residual else [y]
+    return all(view.row == view.shape[3] * view.pixel for view in views)
 
 
 @lower.register

@@ -52,8 +52,8 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: LoweringBuil
     function = BINARY.index(op.function)
     nowhere = (0,) * len(shape)
 
-    def part(*places: TensorView) -> KernelCall:
-        *read, y = places
+    def part(*views: TensorView) -> KernelCall:
+        *read, y = views
         strides = [p.strides for p in read] + [nowhere] * (3 - len(read))
         axes = merged(ordered(loops_of(y.shape, *strides, y.strides), operand=3))
         return b.step(
@@ -62,10 +62,10 @@ def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: LoweringBuil
             sum=read[2] if epilogue.add else None, y=y,
         )  # fmt: skip
 
-    read = [place_operand(name, shape, b) for name in node.inputs]
+    read = [view_operand(name, shape, b) for name in node.inputs]
     y = b.write(node)
-    places = (*read, y)
-    for some in portions(BINARY_AXES, *places):
+    views = (*read, y)
+    for some in portions(BINARY_AXES, *views):
         b.append(part(*some), by_rows(part, *some), by_channels(part, b.target.lanes, *some))
 
 
@@ -81,7 +81,7 @@ def _(op: ops.PRelu, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     )  # fmt: skip
 
 
-def place_operand(name: str, shape: Shape, b: LoweringBuilder) -> TensorView:
+def view_operand(name: str, shape: Shape, b: LoweringBuilder) -> TensorView:
     """Return where an operand lies, seen as `shape`, to which it is broadcast.
 
     A constant of rank below 4 that meets images is laid channels last, as they are.
@@ -89,9 +89,9 @@ def place_operand(name: str, shape: Shape, b: LoweringBuilder) -> TensorView:
     if name in b.graph.constants and 1 < len(b.graph.type(name).shape) < len(shape) == 4:
         data = b.constant(name)
         full = data.reshape((1,) * (4 - data.ndim) + data.shape)
-        place = b.weights(full.transpose(CHANNELS_LAST))
+        view = b.weights(full.transpose(CHANNELS_LAST))
         own, strides = full.shape, strides_in_order(full.shape, CHANNELS_LAST)
     else:
-        place = b.read(name)
-        own, strides = place.shape, place.strides
-    return replace(place, shape=shape, strides=broadcast(own, strides, shape))
+        view = b.read(name)
+        own, strides = view.shape, view.strides
+    return replace(view, shape=shape, strides=broadcast(own, strides, shape))

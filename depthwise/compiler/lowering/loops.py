@@ -1,4 +1,4 @@
-"""The axes that a kernel's nest of loops runs over: dropped, ordered and merged from places."""
+"""The axes that a kernel's nest of loops runs over: dropped, ordered and merged from views."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,19 +53,19 @@ def merged(axes: Loops) -> Loops:
     return result
 
 
-def portions(rank: int, *places: TensorView) -> Iterator[tuple[TensorView, ...]]:
-    """Yield places of one shape in parts that `rank` loops run over, in most cases as they are.
+def portions(rank: int, *views: TensorView) -> Iterator[tuple[TensorView, ...]]:
+    """Yield views of one shape in parts that `rank` loops run over, in most cases as they are.
 
     They are cut along the shortest axis, one element at a time.
     """
-    shape = places[-1].shape
-    axes = loops_of(shape, *(place.strides for place in places))
-    if len(merged(ordered(axes, operand=len(places) - 1))) <= rank:
-        yield places
+    shape = views[-1].shape
+    axes = loops_of(shape, *(view.strides for view in views))
+    if len(merged(ordered(axes, operand=len(views) - 1))) <= rank:
+        yield views
         return
     _, cut = min((size, axis) for axis, size in enumerate(shape) if size != 1)
     for i in range(shape[cut]):
-        yield from portions(rank, *(place.part(cut, i, 1) for place in places))
+        yield from portions(rank, *(view.part(cut, i, 1) for view in views))
 
 
 def loops(axes: Loops, rank: int, *operands: str) -> dict[str, tuple[int, ...]]:

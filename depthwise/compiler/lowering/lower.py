@@ -82,10 +82,10 @@ def _read_inputs(b: LoweringBuilder) -> None:
     """Place the inputs: copied where values of their rank lie otherwise; not raw images."""
     for index, (name, type_) in enumerate(b.graph.inputs.items()):
         external = b.add_external("input", index, type_)
-        b.places[name] = external
+        b.views[name] = external
         if any(isinstance(reader.op, Images) for reader in b.readers(name)):
             continue
         if not (is_canonical(external) and b.is_free(name)):
-            place = b.allocate(name, type_)
-            b.copy(external, place, comment=f"input {name}, channels last")
-            b.places[name] = place
+            view = b.allocate(name, type_)
+            b.copy(external, view, comment=f"input {name}, channels last")
+            b.views[name] = view

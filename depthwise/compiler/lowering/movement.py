@@ -32,7 +32,7 @@ MATMUL_OPERANDS = ("left", "right", "y")
 def show_or_copy(node: Node, source: TensorView, b: LoweringBuilder) -> None:
     """Let `node` be a view of `source`, which has its shape, or copy it where that cannot be."""
     if may_lie(node, source, b):
-        b.view(node, source)
+        b.alias(node, source)
     else:
         b.copy(source, b.write(node))
 
@@ -76,7 +76,7 @@ def _(op: ops.Slice, node: Node, b: LoweringBuilder) -> None:
         and op.step == 1
         and node.inputs[0] not in b.graph.constants
     ):
-        b.view(node, source)  # compiler/schedule/storage.py counts on it
+        b.alias(node, source)  # compiler/schedule/storage.py counts on it
     else:
         show_or_copy(node, source, b)
 
@@ -89,7 +89,7 @@ def _(op: ops.Reshape, node: Node, b: LoweringBuilder) -> None:
     x = b.read(node.inputs[0])
     source = reshaped(x, op.shape)
     if source and may_lie(node, source, b):
-        b.view(node, source)
+        b.alias(node, source)
     else:
         copy_reshaped(x, b.write(node), b)
 
@@ -97,7 +97,7 @@ def _(op: ops.Reshape, node: Node, b: LoweringBuilder) -> None:
 def copy_reshaped(x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
     """Copy x to y, of as many elements, in row-major order; once packed where no axes fit both."""
     shape = common_axes(x.shape, y.shape)
-    source, target = (reshaped(place, shape) if shape else None for place in (x, y))
+    source, target = (reshaped(view, shape) if shape else None for view in (x, y))
     if source and target:
         b.copy(source, target)
         return
@@ -254,10 +254,10 @@ def _(op: ops.MatMul, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
         b.copy(product, y)
 
 
-def packed_rows(place: TensorView, b: LoweringBuilder) -> TensorView:
-    """Return a place whose last axis is packed: the same, or a copy in scratch memory."""
-    if place.strides[-1] == 1 or place.shape[-1] == 1:
-        return place
-    copy = b.temporary(place.shape)
-    b.copy(place, copy)
+def packed_rows(view: TensorView, b: LoweringBuilder) -> TensorView:
+    """Return a view whose last axis is packed: the same, or a copy in scratch memory."""
+    if view.strides[-1] == 1 or view.shape[-1] == 1:
+        return view
+    copy = b.temporary(view.shape)
+    b.copy(view, copy)
     return copy

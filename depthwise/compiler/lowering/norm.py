@@ -95,13 +95,13 @@ def normalize(
     kept: Loops,
     inside: Loops,
     eps: float,
-    places: tuple[TensorView, TensorView, TensorView, TensorView],
+    views: tuple[TensorView, TensorView, TensorView, TensorView],
 ) -> None:
     """Call f32_normalize: one mean for each place along `kept`, over the elements along `inside`.
 
-    Operands of the axes are x, the parameters and y; places are x, weight, bias and y.
+    Operands of the axes are x, the parameters and y; `views` are x, weight, bias and y.
     """
-    x, weight, bias, y = places
+    x, weight, bias, y = views
     b.call(
         "f32_normalize", **loops(merged(ordered(kept, operand=0)), 3, "x", "p", "y"),
         **inner_loops(reduced(inside), "x", "p", "y"), eps=eps, activation=NO_ACTIVATION, x=x,

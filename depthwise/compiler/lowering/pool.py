@@ -16,12 +16,12 @@ from depthwise.graph import Node, Shape, ops
 POOL = ("mean", "max")  # numbered as in kernels/pool.h
 
 
-def planes(place: TensorView) -> TensorView:
-    """Return a place as images (N, C, H, W); of another rank as single planes (N, 1, H, W)."""
-    if len(place.shape) == 4:
-        return place
-    images = reshaped(place, (prod(place.shape[:-2]), 1, *place.shape[-2:]))
-    assert images is not None, f"{place} is not packed"
+def planes(view: TensorView) -> TensorView:
+    """Return a view as images (N, C, H, W); of another rank as single planes (N, 1, H, W)."""
+    if len(view.shape) == 4:
+        return view
+    images = reshaped(view, (prod(view.shape[:-2]), 1, *view.shape[-2:]))
+    assert images is not None, f"{view} is not packed"
     return images
 
 

@@ -64,7 +64,7 @@ class TensorView:
         return self.strides[3]
 
     def part(self, axis: int, start: int, length: int) -> "TensorView":
-        """Return the places start ... start + length along one axis."""
+        """Return the view of elements start to start + length along one axis."""
         shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
         return replace(self, offset=self.offset + start * self.strides[axis], shape=shape)
 
@@ -87,7 +87,7 @@ class PaddedLayout:
         """Rows of an image, its border's included."""
         return self.border.top + self.shape[2] + self.border.bottom
 
-    def place(self, buffer: int) -> TensorView:
+    def view(self, buffer: int) -> TensorView:
         """Return where the images lie in a buffer that starts with the first one's border."""
         first = self.border.top * self.row + self.border.left * self.pixel
         return TensorView(
@@ -100,18 +100,18 @@ def row_major(shape: Shape) -> Shape:
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def is_canonical(place: TensorView) -> bool:
-    """Tell whether a place lies as values of its rank do: channels last, or packed row-major."""
-    shape, strides = place.shape, place.strides
+def is_canonical(view: TensorView) -> bool:
+    """Tell whether a view lies as values of its rank do: channels last, or packed row-major."""
+    shape, strides = view.shape, view.strides
     if len(shape) == 4:
         return shape[1] == 1 or strides[1] == 1
     packed = row_major(shape)
     return all(n == 1 or s == p for n, s, p in zip(shape, strides, packed, strict=True))
 
 
-def reshaped(place: TensorView, shape: Shape) -> TensorView | None:
+def reshaped(view: TensorView, shape: Shape) -> TensorView | None:
     """Return the same elements, in the same row-major order, seen as `shape`; None if they move."""
-    old = [(n, s) for n, s in zip(place.shape, place.strides, strict=True) if n > 1]
+    old = [(n, s) for n, s in zip(view.shape, view.strides, strict=True) if n > 1]
     merged: list[tuple[int, int]] = []  # runs of axes that step evenly through memory
     for size, stride in old:
         if merged and merged[-1][1] == size * stride:
@@ -130,4 +130,4 @@ def reshaped(place: TensorView, shape: Shape) -> TensorView | None:
         left[0] = (run // size, stride * size)
         if left[0][0] == 1:
             left.pop(0)
-    return replace(place, shape=shape, strides=tuple(reversed(strides)))
+    return replace(view, shape=shape, strides=tuple(reversed(strides)))

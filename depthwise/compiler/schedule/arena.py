@@ -39,11 +39,11 @@ def find_lives(regions: Sequence[Parts], buffers: Sequence[Buffer]) -> dict[int,
     """Return from which region to which each buffer of the arena is touched."""
     lives: dict[int, Live] = {}
     for position, region in enumerate(regions):
-        for place in (place for part in region for step in part for place in step.places):
-            buffer = buffers[place.buffer]
+        for view in (view for part in region for step in part for view in step.views):
+            buffer = buffers[view.buffer]
             if buffer.space == "arena":
-                first = lives[place.buffer].first if place.buffer in lives else position
-                lives[place.buffer] = Live(buffer.bytes, first, position)
+                first = lives[view.buffer].first if view.buffer in lives else position
+                lives[view.buffer] = Live(buffer.bytes, first, position)
     return lives
 
 

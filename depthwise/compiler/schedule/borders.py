@@ -76,14 +76,14 @@ def _fill_borders(region: Parts, buffers: Sequence[Buffer], filled: set[int]) ->
     """Return the calls that zero the borders of buffers that a region is the first to touch."""
     fills = []
     for step in (step for part in region for step in part):
-        for buffer in sorted({place.buffer for place in step.places} - filled):
+        for buffer in sorted({view.buffer for view in step.views} - filled):
             filled.add(buffer)
             frame = buffers[buffer].frame
             if frame and frame.border != NO_BORDER:
                 n, _, height, width = frame.shape
                 arguments = {
                     "images": n, "rows": height, "width": width, "channels": frame.pixel,
-                    **frame.border._asdict(), "y": replace(frame.place(buffer), offset=0),
+                    **frame.border._asdict(), "y": replace(frame.view(buffer), offset=0),
                 }  # fmt: skip
                 fills.append(KernelCall("f32_fill_border", arguments, step.name, step.path))
     return fills

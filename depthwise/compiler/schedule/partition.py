@@ -163,8 +163,5 @@ def _moved_bytes(chain: Chain, bands: Sequence[Band]) -> int:
 def _weight_bytes(chain: Chain) -> int:
     size = chain.buffers[0].element.bytes
     return sum(
-        size * prod(place.shape)
-        for step in chain.steps
-        for place in step.places
-        if place.buffer == 0
+        size * prod(view.shape) for step in chain.steps for view in step.views if view.buffer == 0
     )

@@ -31,7 +31,7 @@ class Steps:
         return [
             {
                 buffer: _knows_rows(step, buffer, self.buffers[buffer])
-                for buffer in sorted({place.buffer for place in step.places})
+                for buffer in sorted({view.buffer for view in step.views})
                 if self.buffers[buffer].space == "arena"
             }
             for step in self.steps
@@ -76,7 +76,7 @@ class Steps:
             several |= seen & touched.keys()
             seen |= touched.keys()
             unknown |= {buffer for buffer, known in touched.items() if not known}
-            written |= {place.buffer for place in self.steps[position].written}
+            written |= {view.buffer for view in self.steps[position].written}
         return not (written & unknown & several)
 
     def bytes(self, buffer: int) -> int:
@@ -89,19 +89,19 @@ class Steps:
 
 
 def _knows_rows(step: KernelCall, number: int, buffer: Buffer) -> bool:
-    """Tell whether a step knows which rows of a buffer it touches, at every place of it."""
+    """Tell whether a step knows which rows of a buffer it touches, at every view of it."""
     split = row_split(step)
     if split is None:
         return False
     reaches = [reach for reach in (*split.reads, split.writes) if reach]
-    reaches = [reach for reach in reaches if reach.place.buffer == number]
-    places = [place for place in step.places if place.buffer == number]
-    return len(places) == len(reaches) and all(find_row_span(reach, buffer) for reach in reaches)
+    reaches = [reach for reach in reaches if reach.view.buffer == number]
+    views = [view for view in step.views if view.buffer == number]
+    return len(views) == len(reaches) and all(find_row_span(reach, buffer) for reach in reaches)
 
 
 def row_split(step: KernelCall) -> Split | None:
     """Return a step's split in rows, if it knows what rows it touches, of one image, else None."""
     split = step.split("rows")
-    if split is None or split.writes is None or split.writes.place.shape[0] != 1:
+    if split is None or split.writes is None or split.writes.view.shape[0] != 1:
         return None
     return split

@@ -56,14 +56,14 @@ class Chain:
     @cached_property
     def written(self) -> list[int]:
         """The buffer that each step writes."""
-        return [_writes(split).place.buffer for split in self.splits]
+        return [_writes(split).view.buffer for split in self.splits]
 
     @cached_property
     def writes(self) -> list[RowSpan]:
         """Where each step writes; what does not lie in rows is read by none of them."""
         reaches = map(_writes, self.splits)
         return [
-            find_row_span(reach, self.buffers[reach.place.buffer]) or RowSpan(0, 0, 1)
+            find_row_span(reach, self.buffers[reach.view.buffer]) or RowSpan(0, 0, 1)
             for reach in reaches
         ]
 
@@ -75,7 +75,7 @@ class Chain:
                 (t, self._touch(reach))
                 for t in range(s + 1, len(self.splits))
                 for reach in self.splits[t].reads
-                if reach.place.buffer == buffer
+                if reach.view.buffer == buffer
             ]
             for s, buffer in enumerate(self.written)
         ]
@@ -88,14 +88,14 @@ class Chain:
                 (s, self._touch(reach))
                 for s, split in enumerate(self.splits)
                 for reach in (*split.reads, _writes(split))
-                if reach.place.buffer == buffer
+                if reach.view.buffer == buffer
             ]
             for buffer in sorted(self.inner)
         }
 
     def _touch(self, reach: RowAccess) -> RowSpan:
-        touch = find_row_span(reach, self.buffers[reach.place.buffer])
-        assert touch, f"{reach.place} is not touched row by row"
+        touch = find_row_span(reach, self.buffers[reach.view.buffer])
+        assert touch, f"{reach.view} is not touched row by row"
         return touch
 
     def bands(self, start: int, stop: int, height: int) -> list[Band]:
@@ -227,10 +227,10 @@ def _open_window(chain: Chain, buffer: int, window: int, base: int, rows: int) -
     if not above and not left and not right:
         return []
     first = chain.steps[0]
-    place = TensorView(window, 0, (rows * frame.row,), (1,))
+    view = TensorView(window, 0, (rows * frame.row,), (1,))
     arguments = {
         "images": 1, "rows": rows - above, "width": frame.shape[3], "channels": frame.pixel,
-        "top": above, "bottom": 0, "left": left, "right": right, "y": place,
+        "top": above, "bottom": 0, "left": left, "right": right, "y": view,
     }  # fmt: skip
     return [KernelCall("f32_fill_border", arguments, first.name, first.path, "window")]
 
@@ -255,20 +255,20 @@ def _advance(
     below = frame.border.top + frame.shape[2]
     if now.top >= below:
         start = max(below, now.base)
-        place = rows(start - now.base, now.top - start + 1)
-        once = {"n": (1, 1, 1), "count": place.shape[0], "y_stride": (0, 0, 0), "value": 0.0}
-        steps.append(KernelCall("f32_fill", {**once, "y": place}, first.name, first.path, "border"))
+        view = rows(start - now.base, now.top - start + 1)
+        once = {"n": (1, 1, 1), "count": view.shape[0], "y_stride": (0, 0, 0), "value": 0.0}
+        steps.append(KernelCall("f32_fill", {**once, "y": view}, first.name, first.path, "border"))
     return steps
 
 
 def _seen(step: KernelCall, chain: Chain, windows: Mapping[int, int], band: Band) -> KernelCall:
     """Return a step that finds the rows of inner buffers in their windows."""
 
-    def moved(place: TensorView) -> TensorView:
-        if place.buffer not in windows:
-            return place
-        skipped = band.windows[place.buffer].base * chain.row(place.buffer)
-        return replace(place, buffer=windows[place.buffer], offset=place.offset - skipped)
+    def moved(view: TensorView) -> TensorView:
+        if view.buffer not in windows:
+            return view
+        skipped = band.windows[view.buffer].base * chain.row(view.buffer)
+        return replace(view, buffer=windows[view.buffer], offset=view.offset - skipped)
 
-    places = {n: moved(a) for n, a in step.arguments.items() if isinstance(a, TensorView)}
-    return replace(step.with_arguments(**places), splits=())
+    views = {n: moved(a) for n, a in step.arguments.items() if isinstance(a, TensorView)}
+    return replace(step.with_arguments(**views), splits=())

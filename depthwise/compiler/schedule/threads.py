@@ -153,7 +153,7 @@ class Divider:
     def options(self, step: KernelCall) -> Iterator[Shares]:
         """Return the ways to do a step: by one thread, or along each of its splits by all."""
         time = self._time(step)
-        yield (Share((step,), self._boxes(step.places), self._boxes(step.written), time),)
+        yield (Share((step,), self._boxes(step.views), self._boxes(step.written), time),)
         if time < 2 * MEETING / self.threads:
             return
         for split in step.splits:
@@ -173,8 +173,8 @@ class Divider:
         """Return the shares of a chain that is streamed in `parts`, each of some rows."""
         rows = chain.splits[-1]
         *before, last = chain.steps
-        places = (p for step in chain.steps for p in (*step.read, *step.written[:-1]))
-        touched = self._boxes(tuple(places))
+        views = (p for step in chain.steps for p in (*step.read, *step.written[:-1]))
+        touched = self._boxes(tuple(views))
         on_the_way = tuple(box for step in before for box in self._boxes(step.written))
         on_the_way += self._boxes(last.written[:-1])
         time = sum(map(self._time, chain.steps))
@@ -190,21 +190,21 @@ class Divider:
         """Return about how many nanoseconds a step takes."""
         if each := step.row.multiply_add:
             written = step.written[-1]
-            weights = sum(prod(place.shape) for place in step.places if place.buffer == 0)
+            weights = sum(prod(view.shape) for view in step.views if view.buffer == 0)
             return weights * prod(written.shape) / written.shape[1] * each / self.lanes
-        return ELEMENT * sum(prod(place.shape) for place in step.places)
+        return ELEMENT * sum(prod(view.shape) for view in step.views)
 
-    def _boxes(self, places: Sequence[TensorView]) -> tuple[BufferArea, ...]:
-        """Return what of the arena is in any of the places."""
-        return tuple(box for place in places for box in self._box(place))
+    def _boxes(self, views: Sequence[TensorView]) -> tuple[BufferArea, ...]:
+        """Return what of the arena is in any of the views."""
+        return tuple(box for view in views for box in self._box(view))
 
     def _part_boxes(
         self, step: KernelCall, split: Split, part: KernelCall, ends: tuple[int, int]
     ) -> list[tuple[BufferArea, ...]]:
-        """Return what a part touches of each place; more, where that is not known."""
+        """Return what a part touches of each view; more, where that is not known."""
         boxes = []
-        for whole, own in zip(step.places, part.places, strict=True):
-            reaches = [reach for reach in split.reads if reach.place.buffer == whole.buffer]
+        for whole, own in zip(step.views, part.views, strict=True):
+            reaches = [reach for reach in split.reads if reach.view.buffer == whole.buffer]
             if split.axis == "rows" and reaches:
                 boxes.append(tuple(box for r in reaches for box in self._reached(r, ends)))
             elif split.axis == "channels" and own.shape[1:2] == (ends[1] - ends[0],):
@@ -216,31 +216,31 @@ class Divider:
         return boxes
 
     def _reached(self, reach: RowAccess, ends: tuple[int, int]) -> tuple[BufferArea, ...]:
-        boxes, buffer = self._box(reach.place), self.buffers[reach.place.buffer]
+        boxes, buffer = self._box(reach.view), self.buffers[reach.view.buffer]
         touch = find_row_span(reach, buffer)
         if touch is None:
             return boxes
         rows = (touch.low(ends[0]), touch.high(ends[1] - 1) + 1)
         return tuple(replace(box, rows=rows) for box in boxes)
 
-    def _box(self, place: TensorView) -> tuple[BufferArea, ...]:
-        """Return all rows of a place's buffer, and its own channels; nothing outside the arena."""
-        buffer = self.buffers[place.buffer]
+    def _box(self, view: TensorView) -> tuple[BufferArea, ...]:
+        """Return all rows of a view's buffer, and its own channels; nothing outside the arena."""
+        buffer = self.buffers[view.buffer]
         if buffer.space != "arena":
             return ()
         size = buffer.element.bytes
         if buffer.frame is None:
-            steps = zip(place.shape, place.strides, strict=True)
-            end = place.offset + 1 + sum((n - 1) * stride for n, stride in steps)
-            return (BufferArea(place.buffer, (0, 1), (place.offset, end), size),)
+            steps = zip(view.shape, view.strides, strict=True)
+            end = view.offset + 1 + sum((n - 1) * stride for n, stride in steps)
+            return (BufferArea(view.buffer, (0, 1), (view.offset, end), size),)
         frame, channels = buffer.frame, (0, buffer.frame.pixel)
-        if len(place.shape) == 4 and (place.strides[1] == 1 or place.shape[1] == 1):
-            channel = place.offset % frame.row % frame.pixel
-            of_pixels = all(place.strides[axis] % frame.pixel == 0 for axis in (0, 2, 3))
-            if of_pixels and channel + place.shape[1] <= frame.pixel:
-                channels = (channel, channel + place.shape[1])
+        if len(view.shape) == 4 and (view.strides[1] == 1 or view.shape[1] == 1):
+            channel = view.offset % frame.row % frame.pixel
+            of_pixels = all(view.strides[axis] % frame.pixel == 0 for axis in (0, 2, 3))
+            if of_pixels and channel + view.shape[1] <= frame.pixel:
+                channels = (channel, channel + view.shape[1])
         rows = (0, frame.rows * frame.shape[0])
-        return (BufferArea(place.buffer, rows, channels, size * frame.shape[3]),)
+        return (BufferArea(view.buffer, rows, channels, size * frame.shape[3]),)
 
 
 def cut(split: Split, threads: int) -> list[tuple[int, int]]:
@@ -262,7 +262,7 @@ def stream_parts(
     rows = chain.splits[-1]
     cuts = cut(rows, min(threads, max(1, rows.length // 2)))
     outer = [split.writes for split in chain.splits[:-1]]
-    if len(cuts) > 1 and any(r and r.place.buffer not in chain.inner for r in outer):
+    if len(cuts) > 1 and any(r and r.view.buffer not in chain.inner for r in outer):
         return None
     parts = []
     for start, stop in cuts:

@@ -66,7 +66,7 @@ class Trace:
     def __init__(self, plan: Plan, known: Collection[str], units: int, cc: str | None):
         self._plan = plan
         self._pieces = {
-            number: [(piece, place) for piece, place in pieces if piece.value in known]
+            number: [(piece, view) for piece, view in pieces if piece.value in known]
             for number, pieces in find_pieces(plan).items()
         }
         self.values = frozenset(p.value for pieces in self._pieces.values() for p, _ in pieces)
@@ -84,9 +84,9 @@ class Trace:
         @ctypes.CFUNCTYPE(None, ctypes.c_int)
         def listen(steps: int) -> None:
             try:
-                for piece, place in self._pieces.get(steps - 1, ()) if not failures else ():
-                    buffer, start = plan.buffers[place.buffer], plan.arena.offsets[place.buffer]
-                    look(piece, read_place(arena[start:], place, buffer.element))
+                for piece, view in self._pieces.get(steps - 1, ()) if not failures else ():
+                    buffer, start = plan.buffers[view.buffer], plan.arena.offsets[view.buffer]
+                    look(piece, read_view(arena[start:], view, buffer.element))
             except BaseException as failure:  # C cannot pass it on, an interrupt neither
                 failures.append(failure)
 
@@ -97,11 +97,11 @@ class Trace:
             raise failures[0]
 
 
-def read_place(memory: np.ndarray, place: TensorView, element: DType) -> np.ndarray:
+def read_view(memory: np.ndarray, view: TensorView, element: DType) -> np.ndarray:
     """Return the numbers that lie in a buffer, whose bytes `memory` begins with."""
-    stored = memory.view(element.storage)[place.offset :]
-    strides = tuple(element.bytes * stride for stride in place.strides)
-    seen = np.lib.stride_tricks.as_strided(stored, place.shape, strides, writeable=False)
+    stored = memory.view(element.storage)[view.offset :]
+    strides = tuple(element.bytes * stride for stride in view.strides)
+    seen = np.lib.stride_tricks.as_strided(stored, view.shape, strides, writeable=False)
     return element.decode(seen)
 
 
@@ -117,10 +117,10 @@ def find_pieces(plan: Plan) -> dict[int, list[tuple[Piece, TensorView]]]:
         whole = step.origin.whole if step.origin else step
         if whole not in final:
             continue
-        place = plan.places[step.name]
-        pieces = list(_written(step, place))
+        view = plan.views[step.name]
+        pieces = list(_written(step, view))
         if not final[whole] and not step.origin:
-            pieces = [(Elements(place.shape, (slice(None),) * len(place.shape)), place)]
+            pieces = [(Elements(view.shape, (slice(None),) * len(view.shape)), view)]
         found += [(number, Piece(step.name, elements), at) for elements, at in pieces]
     last = {piece.value: position for position, (_, piece, _) in enumerate(found)}
     by_step: dict[int, list[tuple[Piece, TensorView]]] = {}
@@ -139,14 +139,14 @@ def _final_steps(plan: Plan) -> Mapping[KernelCall, tuple[Elements, ...]]:
     reordered = {n.name for n in plan.graph if isinstance(n.op, FlattenChannelsLast)}
     by_value: dict[str, list[KernelCall]] = {}
     for step in plan.whole.steps:
-        place = plan.places.get(step.name)
-        if place and plan.buffers[place.buffer].space == "arena" and step.name not in reordered:
+        view = plan.views.get(step.name)
+        if view and plan.buffers[view.buffer].space == "arena" and step.name not in reordered:
             by_value.setdefault(step.name, []).append(step)
     final: dict[KernelCall, tuple[Elements, ...]] = {}
     for name, steps in by_value.items():
         kept: dict[KernelCall, tuple[Elements, ...]] = {}
         for step in steps:
-            written = tuple(elements for elements, _ in _written(step, plan.places[name]))
+            written = tuple(elements for elements, _ in _written(step, plan.views[name]))
             kept = {s: before for s, before in kept.items() if not _meet(before, written)}
             if written:
                 kept[step] = written
@@ -154,20 +154,20 @@ def _final_steps(plan: Plan) -> Mapping[KernelCall, tuple[Elements, ...]]:
     return final
 
 
-def _written(step: KernelCall, place: TensorView) -> Iterator[tuple[Elements, TensorView]]:
-    """Return the elements of the value at `place` that a step writes, and where it does."""
+def _written(step: KernelCall, view: TensorView) -> Iterator[tuple[Elements, TensorView]]:
+    """Return the elements of the value at `view` that a step writes, and where it does."""
     whole = step.origin.whole if step.origin else step
     homes = step.origin.written if step.origin else step.written
     for output, home, at in zip(whole.written, homes, step.written, strict=True):
-        same = prod(output.shape) == prod(place.shape)
-        seen = (same and reshaped(place, output.shape)) or place  # pixels in one row, say
-        index = find_index(home, seen) if home.buffer == place.buffer else None
+        same = prod(output.shape) == prod(view.shape)
+        seen = (same and reshaped(view, output.shape)) or view  # pixels in one row, say
+        index = find_index(home, seen) if home.buffer == view.buffer else None
         if index is not None:
             yield Elements(seen.shape, index), at
 
 
 def find_index(part: TensorView, whole: TensorView) -> Index | None:
-    """Return which elements of a value lie in a part of its place; None where they are no grid."""
+    """Return which elements of a value lie in a part of its view; None where they are no grid."""
     if len(part.shape) != len(whole.shape) or part.offset < whole.offset:
         return None
     starts, left = [0] * len(whole.shape), part.offset - whole.offset

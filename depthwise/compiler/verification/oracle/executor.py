@@ -1,6 +1,6 @@
 """Runs the steps of a plan in Python, and holds each to what its node means.
 
-A step gets what the plan says of it: its kernel's name, numbers and places. Nothing here asks how
+A step gets what the plan says of it: its kernel's name, numbers and views. Nothing here asks how
 the plan came about; the rows that a band computes are found by what is in them.
 
 What a step wrote is compared at once with the interpreter's value of its node, and then replaced by
@@ -101,25 +101,25 @@ class Execution:
         """Return the first and the last region to touch each buffer of the arena."""
         lives: dict[int, tuple[int, int]] = {}
         for number, region in enumerate(self.plan.regions):
-            for place in (p for part in region for step in part for p in step.places):
-                if self.plan.buffers[place.buffer].space == "arena":
-                    lives[place.buffer] = (lives.get(place.buffer, (number,))[0], number)
+            for view in (p for part in region for step in part for p in step.views):
+                if self.plan.buffers[view.buffer].space == "arena":
+                    lives[view.buffer] = (lives.get(view.buffer, (number,))[0], number)
         return lives
 
     def _do(self, turn: ScheduledCall) -> None:
         step = turn.step
         call(step, self.memory, self.plan.target.lanes)
-        place = step.written[-1]
-        if place.buffer in self._outputs:
-            value = self._outputs[place.buffer]
-            self._hold_all(place, TensorView(place.buffer, 0, *_packed(self._shape(value))), value)
+        view = step.written[-1]
+        if view.buffer in self._outputs:
+            value = self._outputs[view.buffer]
+            self._hold_all(view, TensorView(view.buffer, 0, *_packed(self._shape(value))), value)
         elif step.name:
-            home = self.plan.places[step.name]
-            if not step.row.fills and 0 not in place.shape:
-                if home.buffer == place.buffer:
-                    self._hold_all(place, home, step.name)
-                elif self._is_window(place.buffer) and len(place.shape) == 4:
-                    self._hold_rows(turn, place, home)
+            home = self.plan.views[step.name]
+            if not step.row.fills and 0 not in view.shape:
+                if home.buffer == view.buffer:
+                    self._hold_all(view, home, step.name)
+                elif self._is_window(view.buffer) and len(view.shape) == 4:
+                    self._hold_rows(turn, view, home)
             self.values.get(step.name)
 
     def _shape(self, value: str) -> tuple[int, ...]:
@@ -129,46 +129,46 @@ class Execution:
         """Tell whether streaming brought a buffer along, for some rows of another."""
         return buffer >= len(self.plan.whole.buffers)
 
-    def _found(self, place: TensorView) -> Array:
-        """Return what lies at a place."""
-        cells, base = self.memory.cells[place.buffer], self.memory.bases[place.buffer]
-        region = Region(place.buffer, place.offset, place.shape, place.strides)
+    def _found(self, view: TensorView) -> Array:
+        """Return what a view holds."""
+        cells, base = self.memory.cells[view.buffer], self.memory.bases[view.buffer]
+        region = Region(view.buffer, view.offset, view.shape, view.strides)
         return region.of(cells.values, base)
 
-    def _hold_all(self, place: TensorView, home: TensorView, name: str) -> None:
+    def _hold_all(self, view: TensorView, home: TensorView, name: str) -> None:
         """Compare what a step wrote with the same elements of a value that lies at `home`."""
-        value, found = self.values.peek(name), self._found(place)
-        if (place.offset, place.shape, place.strides) == (home.offset, home.shape, home.strides):
+        value, found = self.values.peek(name), self._found(view)
+        if (view.offset, view.shape, view.strides) == (home.offset, home.shape, home.strides):
             expected = value
         else:
             number = np.full(self.plan.buffers[home.buffer].elements, -1, np.int32)
             Region(home.buffer, home.offset, home.shape, home.strides).set(
                 number, 0, np.arange(value.size, dtype=np.int32).reshape(value.shape)
             )
-            where = Region(place.buffer, place.offset, place.shape, place.strides).of(number)
+            where = Region(view.buffer, view.offset, view.shape, view.strides).of(number)
             if (where < 0).any():
                 raise PlanFault("writes beside its own value")
             expected = value.reshape(-1)[where]
         self._hold(name, found, expected, value)
 
-    def _hold_rows(self, turn: ScheduledCall, place: TensorView, home: TensorView) -> None:
+    def _hold_rows(self, turn: ScheduledCall, view: TensorView, home: TensorView) -> None:
         """Compare what a step wrote into a window with rows of its value, wherever they lie."""
         step, value = turn.step, self.values.peek(turn.step.name)
         frame = self.plan.buffers[home.buffer].frame
         line = frame.row if frame else home.row
-        column, channel = divmod((place.offset - home.offset) % line, home.pixel)
-        every = max(1, place.pixel // home.pixel)
-        if not place.row:  # rows that follow each other without a gap, as one
+        column, channel = divmod((view.offset - home.offset) % line, home.pixel)
+        every = max(1, view.pixel // home.pixel)
+        if not view.row:  # rows that follow each other without a gap, as one
             width = -(-(value.shape[3] - column) // every)
-            rows = place.shape[3] // width
-            unfolded = (width * place.pixel, place.pixel)
-            place = TensorView(place.buffer, place.offset, (*place.shape[:2], rows, width),
-                          (*place.strides[:2], *unfolded))  # fmt: skip
-        found = self._found(place)
-        height, count, apart = value.shape[2], place.shape[2], max(1, place.row // home.row)
-        columns = slice(column, column + (place.shape[3] - 1) * every + 1, every)
-        part = value[:, channel : channel + place.shape[1], :, columns]
-        weights = tuple(p.offset for p in step.places if p.buffer == 0)
+            rows = view.shape[3] // width
+            unfolded = (width * view.pixel, view.pixel)
+            view = TensorView(view.buffer, view.offset, (*view.shape[:2], rows, width),
+                          (*view.strides[:2], *unfolded))  # fmt: skip
+        found = self._found(view)
+        height, count, apart = value.shape[2], view.shape[2], max(1, view.row // home.row)
+        columns = slice(column, column + (view.shape[3] - 1) * every + 1, every)
+        part = value[:, channel : channel + view.shape[1], :, columns]
+        weights = tuple(p.offset for p in step.views if p.buffer == 0)
         key = (turn.region, turn.thread, step.name, weights, column, channel)
         likely = self._next.get(key, 0)
         last = height - (count - 1) * apart - 1

@@ -278,7 +278,7 @@ def _not_written(buffer: int, owners: Array) -> str:
 
 @dataclass(frozen=True)
 class Pointer:
-    """What a kernel gets for a place: where it starts, and no more than C is told."""
+    """What a kernel gets for a view: where it starts, and no more than C is told."""
 
     memory: Memory
     buffer: int
