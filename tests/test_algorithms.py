@@ -188,7 +188,7 @@ def test_channels_are_divided_where_there_is_one_row_of_tiles():
     chosen: dict[ConvWorkload, Algorithm] = {known: Winograd((6, 6), 3, 2, 3)}
     whole, parts = (plan_with(graph, chosen, threads) for threads in (1, 2))
     calls = [step for step in parts.steps if step.kernel == "f32_winograd"]
-    assert [step.places[-1].shape[2] for step in calls] == [4, 4]
+    assert [step.views[-1].shape[2] for step in calls] == [4, 4]
     np.testing.assert_array_equal(run(parts, x), run(whole, x))
 
 
