@@ -230,7 +230,7 @@ ON_INTEGERS = {
     "moved": lambda x: torch.cat((x.permute(2, 0, 1)[1:], x.permute(2, 0, 1)), 0).reshape(-1),
     "padded": lambda x: F.pad(x, (1, 2), value=7),
     "product": lambda x: x @ x.transpose(1, 2),
-    "pooled": lambda x: F.max_pool2d(x[None], 3, 2, 1),
+    "pooled": lambda x: F.max_pool2d(-x.abs()[None], 3, 2, 1),
 }  # fmt: skip
 
 
