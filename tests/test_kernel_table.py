@@ -94,7 +94,10 @@ def test_a_call_has_every_argument_and_no_other():
 def test_the_c_names_every_number():
     plan = make_plan(make_graph([CONV], random_arrays([CONV], whole=True)), find_target("aarch64"))
     (text,) = re.findall(r"f32_conv\(\(struct conv\)\{(.*?)\n    \}, (.*?)\);", emit(plan), re.S)
-    named = re.findall(r"\.(\w+) = ", text[0].replace(".epilogue = {.add = 0}", ".epilogue = "))
+    (epilogue,) = re.findall(r"\.epilogue = (\{.*\}),", text[0])
+    nothing = "{.kind = ACT_NONE, .a = 0.0f, .b = 0.0f}"
+    assert epilogue == f"{{.before = {nothing}, .add = 0, .after = {nothing}}}"
+    named = re.findall(r"\.(\w+) = ", text[0].replace(epilogue, ""))
     assert named == [member.name for member in KERNELS["f32_conv"].members]
     assert ".rows = 6, .width = 6, .taps = 9, .channels = 4, .outs = 8" in text[0]
     assert text[1] == "in, w, bias, NULL, out"

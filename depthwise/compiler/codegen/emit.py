@@ -274,9 +274,7 @@ def _literal(argument: object, text: _Text) -> str:
         case Table():
             return text.tables.setdefault(argument, f"table_{len(text.tables)}")
         case Epilogue(before, add, after):
-            parts = {"before": before, "after": after}
-            acts = [f".{name} = {_act(part)}" for name, part in parts.items() if part]
-            return f"{{{', '.join([f'.add = {int(add)}', *acts])}}}"
+            return f"{{.before = {_act(before)}, .add = {int(add)}, .after = {_act(after)}}}"
         case Activation():
             return _act(argument)
         case float():
@@ -286,12 +284,16 @@ def _literal(argument: object, text: _Text) -> str:
     raise AssertionError(f"{argument!r} has no text in C")
 
 
-def _act(activation: Activation) -> str:
-    parameters = (
-        f".{name} = {number(value)}"
-        for name, value in zip("ab", activation.parameters, strict=False)
+def _act(activation: Activation | None) -> str:
+    """Return a `struct act`, with every member: those left out are zeroed in memory.
+
+    clang then knew them too late, and unrolled depthwise layers until sums went to the stack.
+    """
+    function, parameters = (
+        (activation.function, activation.parameters) if activation else ("none", ())
     )
-    return f"{{{', '.join([f'.kind = ACT_{activation.function.upper()}', *parameters])}}}"
+    a, b = (*parameters, 0.0, 0.0)[:2]
+    return f"{{.kind = ACT_{function.upper()}, .a = {number(a)}, .b = {number(b)}}}"
 
 
 def number(value: float) -> str:
