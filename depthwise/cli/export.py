@@ -38,10 +38,11 @@ def export(
     with waiting(f"exporting {network}"):
         from depthwise.graph import save_graph  # noqa: PLC0415
         from depthwise.graph.exporters.onnx import write_onnx  # noqa: PLC0415
+        from depthwise.sources.exporting import graph_to_write  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
         shapes, asked = parse_shapes(shape), parse_settings(settings)
-        graph = open(network, *shapes, settings=asked, weights=weights).graph
+        graph = graph_to_write(open(network, *shapes, settings=asked, weights=weights))
         with writing("--out", path):
             (write_onnx if path.suffix == ".onnx" else save_graph)(graph, path)
     if as_json:

@@ -3,9 +3,10 @@
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from depthwise.graph import Shape
+from depthwise.graph import Graph, Shape
 from depthwise.graph.exporters.onnx import write_onnx
 from depthwise.sources.opening import open
+from depthwise.sources.source import Source, TorchSource
 
 if TYPE_CHECKING:
     from depthwise.sources.opening import Network
@@ -27,4 +28,12 @@ def export_onnx(net: "Network", path: str | PathLike[str], *shapes: Shape) -> No
         ValueError: A network, shapes or a file that cannot be used, or onnx is not installed.
         Unsupported: The message names the operator that cannot be captured, or that ONNX has not.
     """
-    write_onnx(open(net, *shapes).graph, path)
+    write_onnx(graph_to_write(open(net, *shapes)), path)
+
+
+def graph_to_write(source: Source) -> Graph:
+    """Return a network as a graph that is not going to be compiled: of any types of elements.
+
+    Raises Unsupported for a module that is no function of its inputs.
+    """
+    return source.graph if isinstance(source, TorchSource) else source.traced
