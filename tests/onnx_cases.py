@@ -13,10 +13,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a dependency's making
     from onnx.backend.test.loader import load_model_tests
 
-from depthwise.compiler.lowering.lower import check_computed
 from depthwise.errors import Unsupported
-from depthwise.graph import Graph, Node, Output
-from depthwise.graph.frontends.onnx import read_onnx, supported
+from depthwise.graph import Graph, Node, Output, ops, supported
+from depthwise.graph.frontends.onnx import read_onnx
 
 # operands that a library knows when it is made; the cases give them as inputs, as all others
 FIXED = {
@@ -74,9 +73,7 @@ def read_cases(folder: Path, operators: set[str]) -> Outcomes:
             converted = convert(case.model, list(inputs), folder / "case.onnx")
             found.expected[case.name] = list(outputs)
             found.converted[case.name] = converted
-            check_computed(converted.graph)
-            if any(type_.dtype != "float32" for type_ in converted.graph.inputs.values()):
-                found.refused[case.name] = "an input's type is not computed yet"
+            supported(converted.graph)
         except (Unsupported, ValueError) as error:
             found.refused[case.name] = str(error)
     return found
@@ -111,7 +108,10 @@ def convert(model: ModelProto, inputs: list[np.ndarray], path: Path) -> Converte
     shapes = {value.name: np.shape(arrays[value.name]) for value in baked.graph.input
               if isinstance(arrays[value.name], np.ndarray)}  # fmt: skip
     graph = read_onnx(path, shapes)
-    return Converted(supported(graph), tuple(arrays[name] for name in graph.inputs))
+    unknown = next((n.op.reason for n in graph if isinstance(n.op, ops.Opaque)), "")
+    if unknown:
+        raise Unsupported(unknown)
+    return Converted(graph, tuple(arrays[name] for name in graph.inputs))
 
 
 def in_float32(

@@ -13,7 +13,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from orders import measured_elsewhere, ordered, tiny  # noqa: F401  (a fixture, used by all)
+from shipping_requests import (
+    make_network,
+    make_request,
+    measured_elsewhere,  # noqa: F401  (a fixture, used by all)
+    tiny,
+)
 
 import depthwise as dw
 from depthwise.compiler.toolchain.build import compile_c
@@ -78,7 +83,7 @@ def test_kills_at_random_moments_lose_and_leave_nothing(work, cache, tmp_path, r
     with torch.no_grad():
         second[0].weight.mul_(2)
     second = dw.compile(second, (1, 3, 32, 32))
-    out, order = tmp_path / "out", ordered(tmp_path)
+    out, asked, network = tmp_path / "out", make_request(tmp_path), make_network()
     number = 0
 
     def act():
@@ -90,7 +95,7 @@ def test_kills_at_random_moments_lose_and_leave_nothing(work, cache, tmp_path, r
         elif work == "save":
             (first, second)[number % 2].save(out)
         else:  # all of it, then from the images on, mostly what was kept and the report
-            ship(replace(order, left_out=number // 10))
+            ship(replace(asked, left_out=number // 10), network)
 
     first.save(out)
     random.seed(0)

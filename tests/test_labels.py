@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from orders import measured_elsewhere, ordered, tiny  # noqa: F401  (a fixture, used by all)
 from PIL import Image
 from safetensors.torch import save_file
+from shipping_requests import measured_elsewhere, tiny  # noqa: F401  (a fixture, used by all)
 from terminal import run
 
 import depthwise as dw

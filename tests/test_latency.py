@@ -22,12 +22,14 @@ from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import capture
 from depthwise.hardware.load import Load
-from depthwise.hardware.record import OTHERS, KernelPrices, KernelTable
+from depthwise.hardware.record import OTHERS, KernelCoefficients, KernelTable
+from depthwise.latency import fingerprint
 from depthwise.latency import fit as module
 from depthwise.latency.cache_model import sources, touches
-from depthwise.latency.calibration_networks import SAMPLES
-from depthwise.latency.features import quantities
-from depthwise.latency.fit import by_layer, code_digest, is_current, make_table, sample_plan
+from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
+from depthwise.latency.features import features_of
+from depthwise.latency.fingerprint import is_current
+from depthwise.latency.fit import by_layer, make_table
 from depthwise.latency.least_squares import bounded_least_squares
 from depthwise.latency.predict import attribute, predict
 from depthwise.layers import InvertedResidual
@@ -35,25 +37,37 @@ from depthwise.runtime.target import find_target
 
 TARGET = find_target(MACHINE.target)
 
-PRICES = {"calls": 1e-7, "steps": 2e-10, "elements": 1e-11, "read memory": 1e-10}
+COEFFICIENTS = {"calls": 1e-7, "steps": 2e-10, "elements": 1e-11, "read memory": 1e-10}
+
+
+TODAY = "today"  # in place of a digest, which takes seconds (test_fingerprint.py)
+
+
+@pytest.fixture(autouse=True)
+def digest_of_today(monkeypatch):
+    for name in (module, fingerprint):
+        monkeypatch.setattr(name, "code_digest", lambda _: TODAY)
 
 
 def plan_of(net, shape, optimize=None):
     return make_plan(pipeline.rewrite(capture(net.eval(), shape)), TARGET, optimize=optimize)
 
 
-def table(**prices):
-    kernels = [KernelPrices(kernel=k, steps=1, prices=p, error=0) for k, p in prices.items()]
-    return KernelTable(
-        code=code_digest(), calibrated=MACHINE.date, gflops=100, kernels=tuple(kernels)
-    )
+def table(**coefficients):
+    kernels = [
+        KernelCoefficients(kernel=k, steps=1, coefficients=p, error=0)
+        for k, p in coefficients.items()
+    ]
+    return KernelTable(code=TODAY, calibrated=MACHINE.date, gflops=100, kernels=tuple(kernels))
 
 
-KNOWN = MACHINE.model_copy(update={"kernels": table(**{"f32_conv": PRICES, OTHERS: PRICES})})
+KNOWN = MACHINE.model_copy(
+    update={"kernels": table(**{"f32_conv": COEFFICIENTS, OTHERS: COEFFICIENTS})}
+)
 
 
 def one(plan, kernel):
-    found = zip(plan.steps, quantities(plan, MACHINE), strict=True)
+    found = zip(plan.steps, features_of(plan, MACHINE), strict=True)
     (only,) = [own for step, own in found if step.kernel == kernel]
     return only
 
@@ -136,7 +150,7 @@ def test_weights_are_read_again_by_each_tile_where_no_cache_holds_them():
     assert found["waiting"] > weights / 10e9 / 2  # 10 GB/s, and little to compute
 
 
-def test_prices_are_found_again():
+def test_coefficients_are_found_again():
     random = np.random.default_rng(0)
     a = random.uniform(0, 1, (40, 5))
     x = np.array([3, 0, 2, 0.5, 7])
@@ -146,25 +160,25 @@ def test_prices_are_found_again():
     assert low[1] == 0
     assert low.min() >= 0
     assert bounded_least_squares(a, a @ x, np.array([1, 9, 9, 9, 9]))[0] == 1
-    never = np.column_stack([a, np.zeros(40)])  # a quantity that no step has
+    never = np.column_stack([a, np.zeros(40)])  # a feature that no step has
     assert np.allclose(bounded_least_squares(never, a @ x, np.full(6, np.inf))[:5], x, atol=1e-4)
 
 
-def test_a_table_prices_each_kernel_and_the_unknown_ones():
+def test_a_table_has_coefficients_of_each_kernel_and_for_unknown_ones():
     random = np.random.default_rng(1)
     rows = []
-    for kernel, prices in (
+    for kernel, coefficients in (
         ("f32_conv", {"calls": 1e-6, "steps": 1e-9}),
         ("f32_max_pool", {"calls": 1e-7, "windows": 2e-9}),
         ("f32_unary", {"calls": 1e-7, "windows": 2e-9}),
     ):
         for _ in range(20):
-            own = {name: float(random.integers(1, 1000)) for name in prices}
-            rows.append((kernel, own, sum(prices[name] * own[name] for name in own)))
+            own = {name: float(random.integers(1, 1000)) for name in coefficients}
+            rows.append((kernel, own, sum(coefficients[name] * own[name] for name in own)))
     found = make_table(MACHINE, rows)
-    assert found.prices("f32_conv")["steps"] == pytest.approx(1e-9, rel=1e-3)
-    assert found.prices("f32_unary")["windows"] == pytest.approx(2e-9, rel=1e-3)
-    assert found.prices("f32_never_seen")["windows"] == pytest.approx(2e-9, rel=1e-3)
+    assert found.coefficients("f32_conv")["steps"] == pytest.approx(1e-9, rel=1e-3)
+    assert found.coefficients("f32_unary")["windows"] == pytest.approx(2e-9, rel=1e-3)
+    assert found.coefficients("f32_never_seen")["windows"] == pytest.approx(2e-9, rel=1e-3)
     assert all(each.error < 1e-3 for each in found.kernels)
     timed = MACHINE.model_copy(update={"kernels": found})
     assert is_current(timed)
@@ -177,7 +191,7 @@ def test_a_table_prices_each_kernel_and_the_unknown_ones():
 def test_bands_of_a_layer_are_one_row():
     plan = plan_of(InvertedResidual(16, 96, 16), (1, 16, 112, 112), "memory")
     steps = plan.steps
-    rows = by_layer(steps, quantities(plan, MACHINE), [1.0] * len(steps))
+    rows = by_layer(steps, features_of(plan, MACHINE), [1.0] * len(steps))
     assert sum(time for *_, time in rows) == len(steps)
     assert len(rows) == len({(step.name, step.kernel) for step in steps})
     assert sum(own["calls"] for _, own, _ in rows) == len(steps)
@@ -186,11 +200,11 @@ def test_bands_of_a_layer_are_one_row():
 def test_no_byte_costs_more_than_reading_can_explain():
     rows = [("f32_conv", {"read memory": 1e5 * i}, 1e-3 * i) for i in range(1, 801)]
     found = make_table(MACHINE, [*rows, ("f32_unary", {"calls": 1.0}, 1e-6)])
-    price = found.prices("f32_conv")["read memory"]
+    price = found.coefficients("f32_conv")["read memory"]
     assert price == pytest.approx(module.TIGHT / 10e9)
 
 
-def test_a_step_takes_its_quantities_times_their_prices():
+def test_a_step_takes_its_features_times_their_coefficients():
     plan = plan_of(nn.Conv2d(8, 24, 1), (1, 8, 6, 6))
     found = predict(plan, MACHINE, table(**{OTHERS: {"calls": 1.0}, "f32_conv": {"stores": 2.0}}))
     by_kernel = dict(zip([step.kernel for step in plan.steps], found, strict=True))
@@ -269,7 +283,11 @@ def test_more_work_takes_longer():
 
 @pytest.mark.slow
 def test_samples_call_the_kernels_that_our_networks_call():
-    called = {step.kernel for sample in SAMPLES for step in sample_plan(sample, TARGET).steps}
+    called = {
+        step.kernel
+        for sample in CALIBRATION_NETWORKS
+        for step in calibration_plan(sample, TARGET).steps
+    }
     assert {name for name, row in KERNELS.items() if row.count} <= called
     for name in ("mobilenet_v3_small", "ghostnet", "googlenet", "xception", "senet154"):
         entry = find_network(name)
@@ -278,9 +296,11 @@ def test_samples_call_the_kernels_that_our_networks_call():
 
 
 def test_kernels_are_timed_and_kept(tmp_path, monkeypatch):
-    view = tmp_path / "this.json"
-    monkeypatch.setattr("depthwise.hardware.calibration.machine_path", lambda: view)
-    monkeypatch.setattr(module, "SAMPLES", [s for s in SAMPLES if s.name == "small"])
+    place = tmp_path / "this.json"
+    monkeypatch.setattr("depthwise.hardware.calibration.machine_path", lambda: place)
+    monkeypatch.setattr(
+        module, "CALIBRATION_NETWORKS", [s for s in CALIBRATION_NETWORKS if s.name == "small"]
+    )
     monkeypatch.setattr(module, "SECONDS", 0.01)
     monkeypatch.setattr(Load, "disturbed", "")
     now = datetime.now(UTC).isoformat()
@@ -297,7 +317,7 @@ def test_an_old_calibration_is_made_again_before_kernels_are_timed(monkeypatch):
     now = MACHINE.model_copy(update={"date": datetime.now(UTC).isoformat()})
     monkeypatch.setattr(module, "calibrate", lambda: now)
     monkeypatch.setattr(module, "keep", lambda _: None)
-    monkeypatch.setattr(module, "SAMPLES", [])
+    monkeypatch.setattr(module, "CALIBRATION_NETWORKS", [])
     monkeypatch.setattr(module, "make_table", lambda here, _: table().model_copy(
         update={"calibrated": here.date}))  # fmt: skip
     assert module.time_kernels(MACHINE).date == now.date  # MACHINE is months old
@@ -309,7 +329,9 @@ def test_kernels_timed_while_others_ran_are_not_kept(monkeypatch):
     here = MACHINE.model_copy(update={"date": datetime.now(UTC).isoformat()})
     monkeypatch.setattr(Load, "disturbed", "other programs took 60% of the cores' time")
     monkeypatch.setattr(module, "keep", kept.append)
-    monkeypatch.setattr(module, "SAMPLES", [s for s in SAMPLES if s.name == "small"])
+    monkeypatch.setattr(
+        module, "CALIBRATION_NETWORKS", [s for s in CALIBRATION_NETWORKS if s.name == "small"]
+    )
     monkeypatch.setattr(module, "build_clocked", lambda _: (None,))
     row = ("f32_unary", {"calls": 1.0}, 1e-6)
     monkeypatch.setattr(module, "timed", lambda *_: tries.append(1) or [row])
@@ -346,5 +368,5 @@ def test_cost_prints_milliseconds(capsys, monkeypatch):
 
 def test_what_no_step_tells_costs_as_usual():
     rows = [("f32_unary", {"calls": 1.0, "read memory": 1.0 + i % 2}, 1e-3) for i in range(8)]
-    price = make_table(MACHINE, rows).prices("f32_unary")["read memory"]
+    price = make_table(MACHINE, rows).coefficients("f32_unary")["read memory"]
     assert price == pytest.approx(1 / 10e9, rel=0.1)  # a byte of 1 ms would be free, or cost all

@@ -10,8 +10,8 @@ from onnx_models import compare, draw, ints, model, node, saved
 
 import depthwise as dw
 from depthwise.errors import Unsupported
-from depthwise.graph import ops
-from depthwise.graph.frontends.onnx import read_onnx, supported
+from depthwise.graph import ops, supported
+from depthwise.graph.frontends.onnx import read_onnx
 
 RELU = [node("Relu", ["x"], ["y"])]
 CONV = [node("Conv", ["x", "stem.weight"], ["y"], name="/stem/conv/Conv")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from orders import measured_elsewhere  # noqa: F401  (a fixture, used by all)
+from shipping_requests import measured_elsewhere  # noqa: F401  (a fixture, used by all)
 from test_docs import blocks
 
 import depthwise as dw

@@ -10,7 +10,11 @@ from random import Random
 
 import numpy as np
 import pytest
-from orders import measured_elsewhere, ordered  # noqa: F401  (a fixture, used by all)
+from shipping_requests import (
+    make_network,
+    make_request,
+    measured_elsewhere,  # noqa: F401  (a fixture, used by all)
+)
 
 from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import Spread
@@ -30,7 +34,7 @@ from depthwise.report.figures import (
 )
 from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.page import render_page
-from depthwise.report.record import BaselineRecord, Report
+from depthwise.report.record import Baseline, Comparison, CostSummary, LayerProfile, Report
 from depthwise.report.roofs import Rectangle, Roof, place_names, text_box
 from depthwise.runtime.manifest import read_saved
 from depthwise.shipping import ship
@@ -42,9 +46,9 @@ EMPTY = {"meta", "link", "img", "br", "wbr", "i", "u"} - {"i", "u"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    order = ordered(tmp_path_factory.mktemp("shipped"))
-    ship(order)
-    return order.directory
+    request = make_request(tmp_path_factory.mktemp("shipped"))
+    ship(request, make_network())
+    return request.directory
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +140,7 @@ def test_all_other_digits_are_names_and_versions(page, figures):
 
 
 def test_the_picture_of_the_network_is_the_recorded_one(page, figures):
-    svg = base64.b64encode(figures["counted"]["picture"].encode()).decode()
+    svg = base64.b64encode(figures["stages"]["count"]["picture"].encode()).decode()
     assert f'src="data:image/svg+xml;base64,{svg}"' in page
 
 
@@ -185,11 +189,11 @@ def test_nothing_is_fetched(page):
 
 
 def test_the_titles_of_a_chart_stay_apart(figures):
-    counted = Report.model_validate(figures).counted
-    field = counted.receptive_field[0]
+    costs = Report.model_validate(figures).find(CostSummary)
+    field = costs.receptive_field[0]
     sides = (field // 2, 0.97 * field, 10 * field)  # it sees more than the image, ..., and less
     for side in (*sides, 1, 99, 501, 999, 1001, 2000, 5001):
-        drawn = field_chart(counted, side)
+        drawn = field_chart(costs, side)
         boxes = [box for text, box in texts_of(drawn) if "whole" not in text]
         assert not any(a.meets(b) for i, a in enumerate(boxes) for b in boxes[:i])
         image, axis = (
@@ -236,7 +240,7 @@ def drawn(found, random):
 
 
 def test_no_text_of_a_roofline_chart_overprints_another(figures):
-    found = Report.model_validate(figures).profiled
+    found = Report.model_validate(figures).find(LayerProfile)
     random = Random(0)
     beside = 0
     for case in range(400):
@@ -258,15 +262,13 @@ def test_no_text_of_a_roofline_chart_overprints_another(figures):
 
 def test_a_busy_machine_is_in_the_headline_and_no_ratio_is_shown_as_a_result(figures):
     report = Report.model_validate(figures)
+    comparison, profile, baseline = map(report.find, (Comparison, LayerProfile, Baseline))
     calm = {"disturbed": ""}
-    beside = BaselineRecord(found=report.referenced.found.model_copy(update=calm))
-    quiet = report.model_copy(update={
-        "compared": report.compared.model_copy(update=calm),
-        "profiled": report.profiled.model_copy(update=calm), "referenced": beside})  # fmt: skip
+    quiet = report.adding(*(x.model_copy(update=calm) for x in (comparison, profile, baseline)))
     busy = {"disturbed": "other programs took 64% of the cores' time"}
-    one = quiet.model_copy(update={"compared": quiet.compared.model_copy(update=busy)})
-    page, calm_page = render_page(one), render_page(quiet)
-    head = page[: page.index("What was asked")]
+    page = render_page(quiet.adding(comparison.model_copy(update=busy)))
+    calm_page = render_page(quiet)
+    head = page[: page.index("What was requested")]
     assert "(busy machine: times are no measurement)</title>" in page
     assert head.index("its times are not a measurement") < head.index('class="tiles"')
     assert "Timed beside other runtimes: other programs took 64%" in head
@@ -276,9 +278,9 @@ def test_a_busy_machine_is_in_the_headline_and_no_ratio_is_shown_as_a_result(fig
     assert "<h2>Where the time goes</h2>" in page  # that was a quiet minute
     assert "as fast as PyTorch" in calm_page
     assert "busy" not in calm_page
-    layers = quiet.model_copy(update={"profiled": quiet.profiled.model_copy(update=busy)})
-    assert "<h2>Where the time goes: not measured, the machine was busy</h2>" in render_page(layers)
-    assert "its times are not a measurement" in render_page(layers)
+    page = render_page(quiet.adding(profile.model_copy(update=busy)))
+    assert "<h2>Where the time goes: not measured, the machine was busy</h2>" in page
+    assert "its times are not a measurement" in page
 
 
 def test_words_name_shapes_that_are_alike_in_the_dark(page):
@@ -286,7 +288,7 @@ def test_words_name_shapes_that_are_alike_in_the_dark(page):
 
 
 def test_the_cards_of_the_picture_cover_it_and_cut_none(figures):
-    svg = figures["counted"]["picture"]
+    svg = figures["stages"]["count"]["picture"]
     cards = [list(map(float, box.split())) for box in cut_into_cards(svg)]
     width, height = map(float, re.search(r'viewBox="0 0 (\S+) ([0-9.]+)', svg).groups())
     assert sum(tall for *_, tall in cards) == pytest.approx(height)
@@ -325,9 +327,9 @@ def test_a_roof_without_a_place_is_named_below():
 
 
 def test_a_library_that_cannot_run_here_has_a_report_too(tmp_path):
-    order = ordered(tmp_path, build=CompileOptions(target="wasm32"))
-    ship(order)
-    page = (order.directory / "report.html").read_text()
+    request = make_request(tmp_path, build=CompileOptions(target="wasm32"))
+    ship(request, make_network())
+    page = (request.directory / "report.html").read_text()
     assert "Not verified: this machine cannot run a library for wasm32" in page
     read(page)
 

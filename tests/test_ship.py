@@ -8,11 +8,18 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-from orders import measured_elsewhere, ordered, paint, tiny  # noqa: F401  (a fixture, used by all)
 from pydantic import ValidationError
+from shipping_requests import (
+    make_network,
+    make_request,
+    measured_elsewhere,  # noqa: F401  (a fixture, used by all)
+    paint,
+    tiny,
+)
 from terminal import run
 
 import depthwise as dw
@@ -22,17 +29,27 @@ from depthwise.bench import record as bench_record
 from depthwise.bench.record import RuntimeRecord
 from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import Spread, calibration
-from depthwise.report.record import Compared, FindingRecord, LayerTimeRecord, Profiled, Report
+from depthwise.report.record import (
+    Baseline,
+    Comparison,
+    Compilation,
+    CostSummary,
+    FindingRecord,
+    LayerProfile,
+    LayerTimeRecord,
+    Predictions,
+    Report,
+)
 from depthwise.runtime import artifact
 from depthwise.runtime.artifact import STATE
-from depthwise.shipping import STAGES, pipeline, ship
+from depthwise.shipping import STAGES, CurrentNetwork, Request, pipeline, ship
 from depthwise.shipping.pipeline import run_stages
 from depthwise.shipping.request import MOST_IMAGES, find_images
 from depthwise.shipping.stages.comparing import summarise
-from depthwise.shipping.state import Kept
+from depthwise.shipping.state import CachedStage
 from depthwise.shipping.summary import summary
 
-PARTS = [stage.part for stage in STAGES]
+NAMES = [stage.name for stage in STAGES]
 FILE = """
 from torch import nn
 def tiny():
@@ -43,24 +60,34 @@ def plain():
 """
 
 
+class Shipped(NamedTuple):
+    request: Request
+    network: CurrentNetwork
+    report: Report
+
+    def find(self, kind):
+        return self.report.find(kind)
+
+
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    order = ordered(tmp_path_factory.mktemp("shipped"))
-    return order, ship(order)
+    request, network = make_request(tmp_path_factory.mktemp("shipped")), make_network()
+    return Shipped(request, network, ship(request, network))
 
 
 @pytest.fixture
 def copied(shipped, tmp_path):
-    """Return the order of a finished directory, in a copy of it."""
-    order, _ = shipped
-    shutil.copytree(order.directory, tmp_path / "out")
-    return replace(order, directory=tmp_path / "out")
+    """Return the request for a finished directory, in a copy of it."""
+    shutil.copytree(shipped.request.directory, tmp_path / "out")
+    return replace(shipped.request, directory=tmp_path / "out")
 
 
-def stages_run(order):
+def stages_run(request, network):
     """Return the stages that ran, and the report."""
     done = []
-    report = ship(order, lambda stage, kept: None if kept else done.append(stage.part))
+    report = ship(
+        request, network, lambda stage, cached: None if cached else done.append(stage.name)
+    )
     return done, report
 
 
@@ -68,111 +95,116 @@ def stages_run(order):
 
 
 def test_every_stage_finds_what_the_library_and_the_machine_say(shipped):
-    order, report = shipped
-    cost = dw.cost(order.source.net, (1, 3, 32, 32))
-    assert report.counted.macs == cost.macs
-    assert sum(layer.macs or 0 for layer in report.counted.layers) == cost.macs
-    assert report.counted.macs_saved == report.counted.reference_macs / cost.macs
-    library = dw.load(order.directory)
-    assert library.manifest.model_copy(update={"report": None}) == report.compiled.manifest
+    cost, found = dw.cost(shipped.network.source.net, (1, 3, 32, 32)), shipped.find(CostSummary)
+    assert found.macs == cost.macs
+    assert sum(layer.macs or 0 for layer in found.layers) == cost.macs
+    assert found.macs_saved == found.baseline_macs / cost.macs
+    library = dw.load(shipped.request.directory)
+    manifest = library.manifest.model_copy(update={"report": None})
+    assert manifest == shipped.find(Compilation).manifest
     assert library.manifest.verification.inputs == 2 + 2  # random, and the images
-    assert [image.file for image in report.looked.images] == ["a.jpg", "b.png"]
-    assert all(image.error < 1e-4 for image in report.looked.images)
-    assert sum(row.share for row in report.profiled.layers) == pytest.approx(1)
-    whole = sum(row.microseconds for row in report.profiled.layers) / 1e3
-    assert report.profiled.milliseconds == pytest.approx(whole, rel=1e-12)
-    assert report.profiled.library > 0
-    assert report.profiled.calibrated.startswith("calibrated ")
-    assert sum(kind.macs_share for kind in report.profiled.kinds) == pytest.approx(1)
+    images = shipped.find(Predictions).images
+    assert [image.file for image in images] == ["a.jpg", "b.png"]
+    assert all(image.error < 1e-4 for image in images)
+    profile = shipped.find(LayerProfile)
+    assert sum(row.share for row in profile.layers) == pytest.approx(1)
+    whole = sum(row.microseconds for row in profile.layers) / 1e3
+    assert profile.milliseconds == pytest.approx(whole, rel=1e-12)
+    assert profile.library > 0
+    assert profile.calibrated.startswith("calibrated ")
+    assert sum(kind.macs_share for kind in profile.kinds) == pytest.approx(1)
 
 
 def test_the_library_names_what_pytorch_names(shipped):
-    order, report = shipped
-    prepare = order.source.preprocessing
-    for path, image in zip(order.images, report.looked.images, strict=True):
+    prepare = shipped.network.preprocessing
+    for path, image in zip(shipped.request.images, shipped.find(Predictions).images, strict=True):
         with torch.no_grad():
-            expected = order.source.net(prepare.apply(path))[0].softmax(0)
+            expected = shipped.network.source.net(prepare.apply(path))[0].softmax(0)
         assert image.guesses[0].name == f"class {expected.argmax()}"
         assert image.guesses[0].probability == pytest.approx(expected.max().item(), abs=1e-4)
 
 
 def test_ours_is_timed_beside_pytorch(shipped):
-    _, report = shipped
-    compared = report.compared
-    assert compared.rounds == 2
-    assert compared.ours.name == "depthwise"
-    eager = compared.line("pytorch")
-    assert eager.ratio == compared.found.ratio(compared.found.peers[0])
-    assert compared.ours.p10 <= compared.ours.median <= compared.ours.p90
+    found = shipped.find(Comparison)
+    assert found.rounds == 2
+    assert found.ours.name == "depthwise"
+    eager = found.line("pytorch")
+    assert eager.ratio == found.found.ratio(found.found.peers[0])
+    assert found.ours.p10 <= found.ours.median <= found.ours.p90
 
 
 def test_the_time_saved_stands_beside_the_macs_saved(shipped):
-    _, report = shipped
-    found = report.referenced.found
-    assert found.macs_saved == report.counted.macs_saved
-    assert found.kept == found.time_saved / found.macs_saved
+    found = shipped.find(Baseline).times
+    assert found.macs_saved == shipped.find(CostSummary).macs_saved
+    assert found.realized == found.time_saved / found.macs_saved
     assert found.milliseconds > found.ours  # of resnet56, and of a network of two convolutions
     assert found.rounds == 2
 
 
 def test_feature_maps_are_the_last_of_each_size(shipped):
-    _, report = shipped
-    found = [(f.file, f.layer, f.shape, f.channels) for f in report.looked.features]
+    features = shipped.find(Predictions).features
+    found = [(f.file, f.layer, f.shape, f.channels) for f in features]
     assert found[:2] == [("a.jpg", "1", (8, 15, 15), 8), ("a.jpg", "3", (8, 13, 13), 8)]
-    assert all(f.picture.startswith("data:image/png;base64,") for f in report.looked.features)
+    assert all(f.picture.startswith("data:image/png;base64,") for f in features)
 
 
-def test_all_is_kept_as_json_and_read_again(shipped):
-    _, report = shipped
-    assert Report.model_validate_json(report.model_dump_json()) == report
+def test_all_is_kept_as_json_by_stage_and_read_again(shipped):
+    text = shipped.report.model_dump_json()
+    assert list(json.loads(text)["stages"]) == NAMES
+    assert Report.model_validate_json(text) == shipped.report
+
+
+def test_a_stage_of_no_name_is_no_part_of_a_report(shipped):
+    report = shipped.report.model_dump()
+    with pytest.raises(ValidationError, match="no stage is called 'bake'; there are baseline, "):
+        Report.model_validate({**report, "stages": {"bake": {}}})
 
 
 def test_the_summary_says_it_in_lines(shipped):
-    order, report = shipped
-    text = render(summary(report, order.directory), 140)
-    assert f"{report.compared.line('pytorch').ratio:.2f} times as fast as PyTorch" in text
+    text = render(summary(shipped.report, shipped.request.directory), 140)
+    ratio = shipped.find(Comparison).line("pytorch").ratio
+    assert f"{ratio:.2f} times as fast as PyTorch" in text
     assert "verified: equal to PyTorch within" in text
     assert "a.jpg: class " in text
 
 
 def test_the_summary_counts_one_as_one(shipped):
-    order, report = shipped
     note = FindingRecord(
         rule="channels", severity="note", layer="0", also=(), what="", why="", advice=""
     )
     warning = note.model_copy(update={"severity": "warning"})
-    found = report.counted.model_copy(update={"findings": (warning, note)})
-    report = report.model_copy(update={"counted": found})
-    assert "lint: 1 warning, 1 note\n" in render(summary(report, order.directory), 140)
+    costs = shipped.find(CostSummary).model_copy(update={"findings": (warning, note)})
+    report = shipped.report.adding(costs)
+    assert "lint: 1 warning, 1 note\n" in render(summary(report, Path("out")), 140)
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "busy"), [(1.4e-3, 1.4e-3, False), (3e-3, 1e-3, True), (1e-3, 3e-3, True)]
 )
-def test_a_busy_machine_is_told_of_first(ours, theirs, busy, shipped, monkeypatch):
+def test_a_busy_machine_is_mentioned_first(ours, theirs, busy, shipped, monkeypatch):
     monkeypatch.setattr(bench_record, "UNEVEN", 2.0)
-    order, report = shipped
     runtimes = (
         RuntimeRecord(name="depthwise", versions={}, rounds=((1e-3, ours, ours),)),
         RuntimeRecord(name="pytorch", versions={"torch": "2"}, rounds=((1e-3, theirs, theirs),)),
     )
-    record = report.compared.found.model_copy(update={"peaks": (1e11,), "runtimes": runtimes})
-    compared = summarise(record, ())
-    assert bool(compared.disturbed) == busy
-    text = render(summary(report.model_copy(update={"compared": compared}), order.directory), 500)
+    found = shipped.find(Comparison).found
+    comparison = summarise(found.model_copy(update={"peaks": (1e11,), "runtimes": runtimes}), ())
+    assert bool(comparison.disturbed) == busy
+    text = render(summary(shipped.report.adding(comparison), Path("out")), 500)
     assert text.splitlines()[1].startswith("NOT A MEASUREMENT, timed beside other runtimes") == busy
     assert ("times as fast as" in text) != busy
     assert ("speed     not measured: runs took from 1.00 ms to 3.00 ms" in text) == busy
 
 
-def test_what_was_disturbed_is_timed_again_and_only_that(copied):
-    path = copied.directory / STATE / "compared.json"
-    kept = Kept.model_validate_json(path.read_text())
-    found = Compared.model_validate_json(kept.found).model_copy(update={"disturbed": "a compiler"})
-    path.write_text(kept.model_copy(update={"found": found.model_dump_json()}).model_dump_json())
-    done, report = stages_run(copied)
-    assert done == ["compared"]
-    assert report.compared.disturbed == ""
+def test_what_was_disturbed_is_timed_again_and_only_that(copied, shipped):
+    path = copied.directory / STATE / "compare.json"
+    cached = CachedStage.model_validate_json(path.read_text())
+    found = Comparison.model_validate_json(cached.found)
+    busy = found.model_copy(update={"disturbed": "a compiler"}).model_dump_json()
+    path.write_text(cached.model_copy(update={"found": busy}).model_dump_json())
+    done, report = stages_run(copied, shipped.network)
+    assert done == ["compare"]
+    assert report.find(Comparison).disturbed == ""
 
 
 # -------------------------------------------------------------------------------- above no roof
@@ -192,12 +224,12 @@ def slow_machine(of):
     return of.model_copy(update={"peaks": tuple(third), "readings": tuple(slow), "date": date})
 
 
-def test_a_calibration_of_a_busy_machine_is_renewed_when_a_layer_is_faster(copied):
+def test_a_calibration_of_a_busy_machine_is_renewed_when_a_layer_is_faster(copied, shipped):
     good = calibration.find()
     assert good is not None
     calibration.keep(slow_machine(good))
-    (copied.directory / STATE / "profiled.json").unlink()
-    found = run_stages(copied).profiled
+    (copied.directory / STATE / "profile.json").unlink()
+    found = run_stages(copied, shipped.network).find(LayerProfile)
     assert found.calibrated.startswith(
         "calibrated just now: what was calibrated 3 days ago allowed"
     )
@@ -207,16 +239,16 @@ def test_a_calibration_of_a_busy_machine_is_renewed_when_a_layer_is_faster(copie
     assert all((row.of_ideal or 0) <= 1 and (row.of_peak or 0) <= 1 for row in found.layers)
 
 
-def test_where_it_is_faster_still_there_is_no_share(copied, monkeypatch):
+def test_where_it_is_faster_still_there_is_no_share(copied, shipped, monkeypatch):
     good = calibration.find()
     assert good is not None
     slow = slow_machine(good)
     calibration.keep(slow)
     monkeypatch.setattr(layers, "calibrate", lambda: slow)
-    (copied.directory / STATE / "profiled.json").unlink()
-    report = ship(copied)
+    (copied.directory / STATE / "profile.json").unlink()
+    report = ship(copied, shipped.network)
     calibration.keep(good)
-    found = report.profiled
+    found = report.find(LayerProfile)
     assert found.contradicted
     assert found.ideal is None
     rows = {row.path: row for row in found.layers}
@@ -234,7 +266,7 @@ def test_where_it_is_faster_still_there_is_no_share(copied, monkeypatch):
 
 @pytest.mark.parametrize("name", ["of_peak", "of_ideal", "share"])
 def test_a_record_above_a_roof_cannot_be_made(name, shipped):
-    row = shipped[1].profiled.layers[0].model_dump()
+    row = shipped.find(LayerProfile).layers[0].model_dump()
     with pytest.raises(ValidationError, match="less than or equal to 1"):
         LayerTimeRecord(**{**row, name: 2.41})
     with pytest.raises(ValidationError, match="faster than its ideal"):
@@ -242,28 +274,27 @@ def test_a_record_above_a_roof_cannot_be_made(name, shipped):
 
 
 def test_layers_that_are_not_the_whole_cannot_be_recorded(shipped):
-    found = shipped[1].profiled.model_dump()
+    found = shipped.find(LayerProfile).model_dump()
     with pytest.raises(ValidationError, match="do not add up"):
-        Profiled(**{**found, "milliseconds": 1.1 * found["milliseconds"]})
+        LayerProfile(**{**found, "milliseconds": 1.1 * found["milliseconds"]})
 
 
-def test_random_weights_name_nothing_and_say_so(copied):
-    order = replace(copied, source=replace(copied.source, untrained=True))
-    found = STAGES[2].run(order, pipeline.begin(order))
+def test_random_weights_name_nothing_and_say_so(copied, shipped):
+    found, _ = STAGES[2].run(copied, replace(shipped.network, untrained=True), shipped.report)
     assert all(image.guesses == () for image in found.images)
     assert "The weights are random" in found.remarks[0]
 
 
 def test_a_library_for_another_cpu_is_neither_run_nor_timed(tmp_path):
-    order = ordered(tmp_path, build=CompileOptions(target="wasm32"))
-    report = ship(order)
+    request = make_request(tmp_path, build=CompileOptions(target="wasm32"))
+    report = ship(request, make_network())
     assert (tmp_path / "out" / "net.wasm").is_file()
-    assert report.compiled.manifest.verification is None
-    assert report.looked.images == ()
-    assert report.compared.found is None
-    assert report.profiled.layers == ()
-    assert report.referenced.found is None
-    text = render(summary(report, order.directory), 140)
+    assert report.find(Compilation).manifest.verification is None
+    assert report.find(Predictions).images == ()
+    assert report.find(Comparison).found is None
+    assert report.find(LayerProfile).layers == ()
+    assert report.find(Baseline).times is None
+    text = render(summary(report, request.directory), 140)
     assert "not run here; its plan checked step by step in Python" in text
     assert "This machine cannot run a library for wasm32" in text
 
@@ -272,19 +303,18 @@ def test_a_library_for_another_cpu_is_neither_run_nor_timed(tmp_path):
 
 
 def test_the_same_again_does_nothing_again(copied, shipped):
-    done, report = stages_run(copied)
+    done, report = stages_run(copied, make_network())
     assert done == []
-    parts = {part: getattr(report, part) for part in PARTS}
-    assert parts == {part: getattr(shipped[1], part) for part in PARTS}
+    assert report.stages == shipped.report.stages
 
 
-@pytest.mark.parametrize("at", range(len(STAGES)), ids=PARTS)
+@pytest.mark.parametrize("at", range(len(STAGES)), ids=NAMES)
 @pytest.mark.parametrize(
     "failure", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), SystemExit]
 )
-def test_a_stage_that_breaks_off_loses_none_before_it(at, failure, copied, monkeypatch):
+def test_a_stage_that_breaks_off_loses_none_before_it(at, failure, copied, shipped, monkeypatch):
     for stage in STAGES[at:]:
-        (copied.directory / STATE / f"{stage.part}.json").unlink()
+        (copied.directory / STATE / f"{stage.name}.json").unlink()
 
     def fail(*_):
         raise failure
@@ -293,16 +323,16 @@ def test_a_stage_that_breaks_off_loses_none_before_it(at, failure, copied, monke
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "STAGES", broken)
         with pytest.raises(type(failure) if isinstance(failure, BaseException) else failure):
-            run_stages(copied)
+            run_stages(copied, shipped.network)
     ran = []
-    counted = [s._replace(run=lambda *a, s=s: ran.append(s.part) or s.run(*a)) for s in STAGES]
+    counted = [s._replace(run=lambda *a, s=s: ran.append(s.name) or s.run(*a)) for s in STAGES]
     monkeypatch.setattr(pipeline, "STAGES", counted[: at + 1])
-    run_stages(copied)
-    assert ran == PARTS[at : at + 1]
+    run_stages(copied, shipped.network)
+    assert ran == NAMES[at : at + 1]
 
 
-def test_a_disk_that_fills_up_leaves_whole_files(copied, monkeypatch):
-    path = copied.directory / STATE / "looked.json"
+def test_a_disk_that_fills_up_leaves_whole_files(copied, shipped, monkeypatch):
+    path = copied.directory / STATE / "classify.json"
     before = path.read_text()
     changed = replace(copied, left_out=7)
 
@@ -314,15 +344,15 @@ def test_a_disk_that_fills_up_leaves_whole_files(copied, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", fill)
         with pytest.raises(OSError, match="No space left"):
-            ship(changed)
+            ship(changed, shipped.network)
     assert path.read_text() == before
-    assert sorted(p.name for p in path.parent.iterdir()) == sorted(f"{p}.json" for p in PARTS)
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(f"{n}.json" for n in NAMES)
 
 
 def test_saving_a_library_keeps_the_state_and_an_interrupt_keeps_both(copied, monkeypatch):
     library = dw.load(copied.directory)
     library.save(copied.directory)
-    assert (copied.directory / STATE / "counted.json").is_file()
+    assert (copied.directory / STATE / "count.json").is_file()
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -330,34 +360,34 @@ def test_saving_a_library_keeps_the_state_and_an_interrupt_keeps_both(copied, mo
     monkeypatch.setattr(artifact, "exchange", interrupt)
     with pytest.raises(KeyboardInterrupt):
         library.save(copied.directory)
-    assert (copied.directory / STATE / "counted.json").is_file()
+    assert (copied.directory / STATE / "count.json").is_file()
     assert (copied.directory / artifact.SOURCE).is_file()
     assert [p.name for p in copied.directory.parent.iterdir()] == ["out"]
 
 
-def test_what_changed_is_done_again_and_what_follows_from_it(copied, monkeypatch):
-    quick = [
-        s._replace(run=lambda _o, _r, s=s: getattr(shipped_before, s.part))
-        if s.part in ("compared", "profiled", "referenced")
-        else s
-        for s in STAGES
-    ]
-    shipped_before = ship(copied)
+def replay(stage, report):
+    """Return a stage that takes what it finds from a report of an earlier run."""
+    return stage._replace(run=lambda _request, network, _report: (report.find(stage.kind), network))
+
+
+def test_what_changed_is_done_again_and_what_follows_from_it(copied, shipped, monkeypatch):
+    timed = (Comparison, LayerProfile, Baseline)
+    quick = [replay(s, shipped.report) if s.kind in timed else s for s in STAGES]
     monkeypatch.setattr(pipeline, "STAGES", quick)
 
     (copied.directory / artifact.WEIGHTS).write_bytes(b"cut")
-    assert stages_run(copied)[0] == ["compiled"]
-    assert stages_run(replace(copied, images=copied.images[:1]))[0] == PARTS[1:]
+    assert stages_run(copied, shipped.network)[0] == ["compile"]
+    assert stages_run(replace(copied, images=copied.images[:1]), shipped.network)[0] == NAMES[1:]
     other = tiny()
     with torch.no_grad():
         other[0].weight[0, 0, 0, 0] += 1
-    source = replace(copied.source, net=other)
-    assert stages_run(replace(copied, source=source))[0] == PARTS
+    assert stages_run(copied, make_network(other))[0] == NAMES
 
 
-def test_a_record_that_cannot_be_read_is_made_anew(copied):
-    (copied.directory / STATE / "looked.json").write_text("{")
-    assert stages_run(copied)[0] == ["looked"]
+@pytest.mark.parametrize("damaged", ["{", '{"key": "", "found": "{}"}', ""])
+def test_a_record_that_cannot_be_read_is_made_again(damaged, copied, shipped):
+    (copied.directory / STATE / "classify.json").write_text(damaged)
+    assert stages_run(copied, shipped.network)[0] == ["classify"]
 
 
 # -------------------------------------------------------------------------------- the command line
@@ -387,8 +417,8 @@ def test_a_users_own_file_end_to_end(tmp_path, capsys):
     code, out, _ = run(*arguments, "--json", capsys=capsys)
     assert code == 0
     report = Report.model_validate(json.loads(out))
-    assert report.asked.weights == "trained.pth"
-    assert report.asked.command == (
+    assert report.request.weights == "trained.pth"
+    assert report.request.command == (
         "depthwise ship nets.py:tiny --shape 1,3,32,32 --images images --weights trained.pth "
         "--out here/tiny"
     )
@@ -397,12 +427,12 @@ def test_a_users_own_file_end_to_end(tmp_path, capsys):
         assert torch.allclose(dw.load("here/tiny")(x), tiny()(x), atol=1e-5)
 
 
-def test_a_flag_named_pretrained_is_no_record_of_weights(copied):
+def test_a_flag_named_pretrained_is_no_record_of_weights(copied, shipped):
     net = tiny()
     net.pretrained = True
-    source = replace(copied.source, net=net)
-    assert source.preprocessing == copied.source.preprocessing
-    assert STAGES[1].run(replace(copied, source=source), pipeline.begin(copied))
+    network = make_network(net)
+    assert network.preprocessing == shipped.network.preprocessing
+    assert STAGES[1].run(copied, network, shipped.report)
 
 
 @pytest.mark.usefixtures("nets_py")
@@ -446,7 +476,7 @@ def test_breaking_off_says_how_to_go_on(failure, code, message, monkeypatch, cap
     assert (found, out) == (code, "")
     assert message in err
     assert "the same command again goes on there" in err
-    assert Path("out", STATE, "counted.json").is_file()
+    assert Path("out", STATE, "count.json").is_file()
 
 
 @pytest.mark.usefixtures("nets_py")
@@ -478,9 +508,10 @@ def test_a_broken_image_is_left_out_and_named(monkeypatch, capsys):
     assert err.splitlines()[0] == "depthwise: left out: images/bad.jpg is empty"
     assert err.count("left out") == 1
     report = json.loads(out)
-    assert report["asked"]["images"] == ["a.jpg", "b.png"]
-    assert [image["file"] for image in report["looked"]["images"]] == ["a.jpg", "b.png"]
-    assert "Left out: images/bad.jpg is empty." in report["looked"]["remarks"]
+    assert report["request"]["images"] == ["a.jpg", "b.png"]
+    predictions = report["stages"]["classify"]
+    assert [image["file"] for image in predictions["images"]] == ["a.jpg", "b.png"]
+    assert "Left out: images/bad.jpg is empty." in predictions["remarks"]
     for name in ("a.jpg", "b.png"):
         (folder / name).write_text("")
     code, out, err = run("ship", *arguments, capsys=capsys)

@@ -234,6 +234,7 @@ def files(tmp_path_factory):
     [
         (".pt2", ".safetensors", "as what dw.save_graph writes, and holds what torch.export.save"),
         (".safetensors", ".pt2", "as what torch.export.save writes, and holds what dw.save_graph"),
+        (".pt2", ".onnx", "as what an exporter to ONNX writes, and holds what torch.export.save"),
     ],
 )
 def test_a_file_that_holds_what_another_front_end_reads(files, tmp_path, holds, named, message):
@@ -328,6 +329,8 @@ def test_weights_come_with_the_network(tmp_path, monkeypatch):
         ("timm:resnet18", {}, None, True),
         ("timm:resnet18", {"pretrained": "true"}, None, False),
         ("timm:resnet18", {"pretrained": True}, None, False),
+        ("timm:resnet18", {"pretrained": False}, None, True),
+        ("torchvision:alexnet", {"weights": None}, None, True),
         ("torchvision:alexnet", {"weights": "None"}, None, True),
         ("torchvision:alexnet", {"weights": "DEFAULT"}, None, False),
         ("nets.py:net", {}, None, False),

@@ -12,18 +12,19 @@ from depthwise.console import Screen
 
 def calibrate(
     again: Annotated[
-        bool, typer.Option("--again", help="Measure, though this machine was measured before.")
+        bool, typer.Option("--again", help="Measure again a machine that was measured before.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine once: arithmetic, caches, memory, threads, and our kernels: a minute.
+    """Measure this machine once, in a minute: arithmetic, caches, memory, threads, our kernels.
 
     What was measured while other programs ran is printed and not kept.
     """
     with waiting("measuring this machine: let nothing else run on it") as status:
         from depthwise import hardware  # noqa: PLC0415
         from depthwise.hardware.tables import machine_table, not_kept  # noqa: PLC0415
-        from depthwise.latency.fit import is_current, time_kernels  # noqa: PLC0415
+        from depthwise.latency.fingerprint import is_current  # noqa: PLC0415
+        from depthwise.latency.fit import time_kernels  # noqa: PLC0415
 
         found = (None if again else hardware.find()) or hardware.calibrate()
         if not found.disturbed and not is_current(found):

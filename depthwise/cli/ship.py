@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,7 +37,7 @@ from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
     from depthwise.report.record import Report
-    from depthwise.shipping import NetworkSource, Order, Stage
+    from depthwise.shipping import CurrentNetwork, Request, Stage
 
 
 def ship(
@@ -64,24 +64,21 @@ def ship(
 ) -> None:
     """Count, compile, verify and time a network: a directory with its library and a report.
 
-    Each stage is kept as soon as it is done: the same command again goes on where it stopped.
+    Each stage is cached as soon as it is done: the same command again goes on where it stopped.
     """
     name, chosen = network or NETWORK, weights or (None if network else WEIGHTS)
     options = parse_settings(settings)
     with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
-        from depthwise.sources.source import torch_source  # noqa: PLC0415
 
         build = CompileOptions(target, threads, optimize, tune, cc, check_plan)
         directory = out or default_directory(name, build.chosen.name)
         with writing("--out", directory):
             check_replaceable(directory)
-        source = _open(name, options, chosen, shape)
-        names = find_labels(labels, chosen, images, torch_source(source.net, source.shapes))
-        source = replace(source, labels=names)
-        found, left_out = _find_images(images, source)
-        usable, broken = _sort_out(found, source)
+        opened = _open(name, options, chosen, shape, labels, images)
+        found, left_out = _find_images(images, name, opened)
+        usable, broken = _sort_out(found, opened)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
@@ -89,9 +86,11 @@ def ship(
             [("--images", images), ("--weights", weights), ("--labels", labels), ("--out", out)],
             _options_that_differ(build),
         )
-        order = shipping.Order(source, build, directory, command, usable, left_out, broken)
-    with _keeping(order):
-        report = _run(order)
+        request = shipping.Request(
+            name, build, directory, command, options, chosen or "", usable, left_out, broken
+        )
+    with _saying_what_is_cached(directory):
+        report = _run(request, opened)
     if as_json:
         print(in_json(report.model_dump_json(indent=2)))
     else:
@@ -118,83 +117,81 @@ def _options_that_differ(build: CompileOptions) -> list[tuple[str, object]]:
 
 
 def _open(
-    network: str, options: dict[str, str], weights: str | None, shape: list[str] | None
-) -> "NetworkSource":
+    network: str, options: dict[str, str], weights: str | None, shape: list[str] | None,
+    labels: Path | None, images: Path | None,
+) -> "CurrentNetwork":  # fmt: skip
+    """Return the network with its weights, and the names of its classes where there are any."""
     import torch  # noqa: PLC0415
 
     from depthwise.bench.exported_model import settle  # noqa: PLC0415
-    from depthwise.shipping import NetworkSource  # noqa: PLC0415
+    from depthwise.shipping import CurrentNetwork  # noqa: PLC0415
     from depthwise.sources.opening import open  # noqa: PLC0415
     from depthwise.sources.source import TorchSource  # noqa: PLC0415
     from depthwise.sources.spec import is_untrained  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
     opened = open(network, *parse_shapes(shape), settings=options, weights=weights)
-    if not isinstance(opened, TorchSource):
-        raise ValueError(
-            f"{network} is no network of PyTorch, beside which ship times and looks at it: compile "
-            "it with `depthwise compile`, count it with `depthwise cost`"
-        )
     untrained = is_untrained(network, options, weights)
-    if untrained and opened.exported and len(opened.shapes) == 1:
-        settle(opened.exported, opened.shapes[0])
-    return NetworkSource(network, options, weights or "", untrained, opened.net, opened.shapes)
+    module = opened.exported if isinstance(opened, TorchSource) else None
+    if untrained and module and len(opened.shapes) == 1:
+        settle(module, opened.shapes[0])
+    return CurrentNetwork(opened, untrained, find_labels(labels, weights, images, opened))
 
 
-def _find_images(folder: Path | None, source: "NetworkSource") -> tuple[tuple[Path, ...], int]:
-    """Return the images to look at, and how many more there are."""
+def _find_images(
+    folder: Path | None, name: str, network: "CurrentNetwork"
+) -> tuple[tuple[Path, ...], int]:
+    """Return the images to verify with and to classify, and how many more there are."""
     from depthwise.shipping.request import find_images  # noqa: PLC0415
     from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
 
-    if source.side is None:
+    if network.side is None:
         if folder:
-            taken = " and ".join("x".join(map(str, shape)) for shape in source.shapes)
-            raise ValueError(
-                f"--images {folder}: {source.network} takes {taken}, and no photograph"
-            )
+            taken = " and ".join("x".join(map(str, shape)) for shape in network.source.shapes)
+            raise ValueError(f"--images {folder}: {name} takes {taken}, and no photograph")
         return (), 0
     return find_images(folder) if folder else (PHOTOGRAPHS, 0)
 
 
 def _sort_out(
-    found: tuple[Path, ...], source: "NetworkSource"
+    found: tuple[Path, ...], network: "CurrentNetwork"
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Return the images that can be read, and of each other one why it cannot; say so."""
-    if source.preprocessing is None:
+    """Return the images that can be read, and why each other one cannot; say so on the screen."""
+    if network.preprocessing is None:
         return (), ()
-    opened = list(source.preprocessing.apply_each(found))
+    opened = list(network.preprocessing.apply_each(found))
     broken = tuple(str(found) for _, found in opened if isinstance(found, ValueError))
     usable = tuple(path for path, found in opened if not isinstance(found, ValueError))
     name_left_out(broken, len(usable))
     return usable, broken
 
 
-def _run(order: "Order") -> "Report":
+def _run(request: "Request", network: "CurrentNetwork") -> "Report":
     from depthwise.shipping import STAGES, ship  # noqa: PLC0415
 
     with waiting("shipping", total=len(STAGES)) as display:
 
-        def told(stage: "Stage", kept: bool) -> None:
-            number = [each.part for each in STAGES].index(stage.part)
-            doing = f"{stage.doing}{' (as it was kept)' if kept else ''}"
+        def on_stage(stage: "Stage", cached: bool) -> None:
+            number = [each.name for each in STAGES].index(stage.name)
+            doing = f"{stage.doing}{' (cached)' if cached else ''}"
             display.update(doing, done=number)
             if not sys.stderr.isatty():
                 say(f"{number + 1} of {len(STAGES)}: {doing}")
 
-        return ship(order, told)
+        return ship(request, network, on_stage)
 
 
 @contextmanager
-def _keeping(order: "Order") -> Iterator[None]:
-    """Say what is kept where a stage cannot be finished."""
-    advice = f"what was finished is kept in {order.directory}: the same command again goes on there"
+def _saying_what_is_cached(directory: Path) -> Iterator[None]:
+    """Where a stage cannot be finished, say where the finished ones are."""
+    advice = f"what was finished is kept in {directory}: the same command again goes on there"
     try:
         yield
     except (Stopped, KeyboardInterrupt) as stop:
-        if order.directory.is_dir():
+        if directory.is_dir():
             stop.add_note(advice)
         raise
     except OSError as error:
-        where = error.filename or order.directory
-        kept = f"; {advice}" if order.directory.is_dir() else ""
+        where = error.filename or directory
+        kept = f"; {advice}" if directory.is_dir() else ""
         raise ValueError(f"{where}: {error.strerror}{kept}") from None

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from depthwise.compiler import work
-from depthwise.compiler.work import Arguments, Quantities
+from depthwise.compiler.work import Arguments, Features
 from depthwise.graph.dtypes import FLOAT32, UINT8, DType
 
 Kind = Literal["int", "float", "table", "activation", "epilogue", "read", "scratch", "written"]
@@ -67,7 +67,7 @@ class Kernel:
         dtype: the element type that its name starts with.
         multiply_add: the estimated nanoseconds of one, for one lane, where a call is made of them,
             one for each weight and output pixel; 0 for other kernels.
-        count: the quantities that the time of a call is made of, bytes aside, from its arguments
+        count: the features that the time of a call is linear in, bytes aside, from its arguments
             and the floats of a vector; None where elements say enough.
         products: the multiply-adds of a call, idle lanes left out.
         reach: the first float that a call reads of `in`, and over how many it reads; None where
@@ -82,7 +82,7 @@ class Kernel:
     parameters: Parameters
     dtype: DType = FLOAT32
     multiply_add: float = 0.0
-    count: Callable[[Arguments, int], Quantities] | None = None
+    count: Callable[[Arguments, int], Features] | None = None
     products: Callable[[Arguments], int] | None = None
     reach: Callable[[Arguments], tuple[int, int]] | None = None
     again: Callable[[Arguments, int], tuple[int, int]] | None = None

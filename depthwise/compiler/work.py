@@ -7,12 +7,12 @@ from typing import Any
 from depthwise.graph.dtypes import FLOAT32
 
 Arguments = Mapping[str, Any]  # of a call, by their names
-Quantities = dict[str, float]  # how much there is of each thing that takes time
+Features = dict[str, float]  # how much there is of each thing that takes time, by name
 
 # ------------------------------------------------------------------------------------- f32_conv
 
 
-def count_conv(a: Arguments, lanes: int) -> Quantities:
+def count_conv(a: Arguments, lanes: int) -> Features:
     """Count the products of a convolution's register tiles, and the taps that these start."""
     rows = a["images"] * a["rows"] * a["groups"]
     depth = a["tile_depth"]
@@ -48,12 +48,12 @@ def conv_again(a: Arguments, lanes: int) -> tuple[int, int]:
 # --------------------------------------------------------------------------------- f32_winograd
 
 
-def count_winograd(a: Arguments, lanes: int) -> Quantities:
+def count_winograd(a: Arguments, lanes: int) -> Features:
     """Count the products at each point, batch by batch, and the vectors that are transformed."""
     tiles = _winograd_tiles(a)
     points = a["points_y"] * a["points_x"]
     vectors = ceil(a["outs"] / lanes)
-    found: Quantities = {}
+    found: Features = {}
     for count, times in _parts(tiles, a["batch"]):
         parts = _tiles(count, vectors, a["tile_pixels"], a["tile_vectors"])
         for name, value in _products(parts, a["channels"], points * times).items():
@@ -92,7 +92,7 @@ def _winograd_tiles(a: Arguments) -> int:
 # -------------------------------------------------------------------------------- f32_depthwise
 
 
-def count_depthwise(a: Arguments, lanes: int) -> Quantities:
+def count_depthwise(a: Arguments, lanes: int) -> Features:
     """Count the multiply-adds of a depthwise convolution, and what its tiles load."""
     vectors = a["images"] * ceil(a["channels"] / lanes)
     taps = a["R"] * a["S"]
@@ -131,14 +131,14 @@ def depthwise_reach(a: Arguments) -> tuple[int, int]:
 # ----------------------------------------------------------------------------- moving elements
 
 
-def count_border(a: Arguments, lanes: int) -> Quantities:  # noqa: ARG001
+def count_border(a: Arguments, lanes: int) -> Features:  # noqa: ARG001
     """Count the elements of the border, and the runs of them."""
     line = a["left"] + a["width"] + a["right"]
     pixels = (a["top"] + a["bottom"]) * line + a["rows"] * (a["left"] + a["right"])
     return {"elements": float(a["images"] * pixels * a["channels"]), "runs": float(a["rows"])}
 
 
-def count_copy(a: Arguments, lanes: int) -> Quantities:  # noqa: ARG001
+def count_copy(a: Arguments, lanes: int) -> Features:  # noqa: ARG001
     """Count the elements, those that are transposed apart from those copied in runs."""
     elements = prod(a["n"])
     packed = a["x_stride"][-1] == a["y_stride"][-1] == 1 or elements == 1
@@ -163,7 +163,7 @@ def _tiles(width: int, vectors: int, tile_pixels: int, tile_vectors: int) -> Til
     ]
 
 
-def _products(tiles: Tiles, depth: int, times: int) -> Quantities:
+def _products(tiles: Tiles, depth: int, times: int) -> Features:
     """Count the steps, starts and stores of register tiles that sum up `depth` products.
 
     A step is pixels x vectors multiply-adds, two a cycle, or as many loads, but at least the 4

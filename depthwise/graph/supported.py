@@ -26,6 +26,8 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
                 "and give it images as numbers of that type"
             )
     for node in graph:
+        if isinstance(node.op, Opaque) and node.op.reason:
+            raise Unsupported(node.op.reason)
         if isinstance(node.op, Opaque) or node.type.dtype != "float32":
             name = node.op.operator if isinstance(node.op, Opaque) else type(node.op).__name__
             where = f" ({node.line})" if node.line else ""
@@ -59,7 +61,8 @@ def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
             f"is not supported: build that module from {SUPPORTED}, or keep it outside of the "
             "network"
         )
-    read = dict.fromkeys(graph.type(name).dtype for name in node.inputs)
+    names = graph.activations(node) or node.inputs  # a zero point is of the type that is made
+    read = dict.fromkeys(graph.type(name).dtype for name in names)
     if made in read:
         return (
             f"gives {made}, as a tensor that it reads is: {made} is not computed yet, libraries "

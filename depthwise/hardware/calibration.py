@@ -19,19 +19,22 @@ from depthwise.runtime.target import Target, cpu_features, cpu_name, find_target
 
 SECONDS = 0.01  # that a probe takes: much longer than a clock's tick, shorter than a time slice
 MEETINGS = 2000
-NEAR = (
-    8 * 2**20
-)  # bytes that are read from L3, at most: a virtual machine has a share of what it is told
+# Bytes that are read from L3, at most: a virtual machine may report the whole of a shared cache.
+NEAR = 8 * 2**20
 MEMORY = 64 * 2**20  # bytes that are read from memory, at least
 WIDTHS = (4, 8, 16)  # floats a vector
 
 
 def calibrate() -> Machine:
-    """Measure this machine, keep what was found in the cache, and return it. Takes seconds.
+    """Measure this machine in a few seconds, and keep what was found in the cache.
 
-    What was measured while other programs ran is not kept: `disturbed` says so, and what was kept
-    before stays. Raises BuildError where there is no C compiler or the cache cannot be written,
-    ValueError where this CPU is none of our targets.
+    Returns:
+        The machine. `disturbed` says where other programs ran meanwhile: then it was not kept, and
+        an earlier calibration stays.
+
+    Raises:
+        BuildError: There is no C compiler, or the cache cannot be written.
+        ValueError: This CPU is none of our targets.
     """
     target = find_target("native")
     machine = measure({n: Probes(target, n) for n in WIDTHS if n <= target.lanes}, target)
@@ -62,7 +65,7 @@ def machine_path() -> Path:
 
 
 def measure(probes: dict[int, Probes], target: Target) -> Machine:
-    """Run all probes in turn, round after round: what is compared shares its minute.
+    """Run all probes in rounds, so that what is compared is measured in the same minute.
 
     `probes` has one for each width of vector. Passes of rounds are made until two that nothing
     disturbed agree, or until there were enough of them.
@@ -118,7 +121,7 @@ def spans_of_levels(caches: tuple[int, ...]) -> dict[Level, int]:
 
 
 def sweep(probes: Probes) -> tuple[int, ...]:
-    """Return the sizes of the caches, from how fast ever longer spans are read."""
+    """Return the sizes of the caches, from the rates at which longer and longer spans are read."""
     rates = []
     for size in SWEEP:
         trial = _reading(probes, size, 1)

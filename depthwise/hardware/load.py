@@ -1,4 +1,4 @@
-"""What else is at work on this machine while something is measured."""
+"""What other programs do on this machine while something is measured."""
 
 import os
 import time
@@ -37,7 +37,7 @@ class Load:
 
 
 class Watch:
-    """Looks, from its making on, at what others do; `processes` are those that work for us.
+    """Measures the CPU time of other programs since its creation; `processes` count as ours.
 
     Processes that end in between are others from then on.
     """

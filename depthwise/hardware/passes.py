@@ -7,7 +7,7 @@ from depthwise.hardware.load import Load, Waiting, Watch
 
 ROUNDS = 9  # of a pass
 MOST_PASSES = 4  # a quiet machine makes 2
-MOST_DISTURBED = 2  # of them: whoever is at work then will not soon be done
+MOST_DISTURBED = 2  # of them: other work that lasts so long will not end soon
 AGREE = 0.1  # by which the bests of two passes may differ
 
 Trial = Callable[[], float]
@@ -88,7 +88,7 @@ def _round(
 
 
 def _apart(one: list[Round], other: list[Round], names: Mapping[str, Trial]) -> float:
-    """Return by how much the bests of two passes differ at most, of the better one."""
+    """Return the largest difference between the bests of two passes, relative to the better."""
     bests = [
         sorted(max(each.values[name] for each in rounds) for rounds in (one, other))
         for name in names

@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime
 from statistics import median
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    ValidationError,
     field_validator,
 )
 
@@ -24,7 +25,7 @@ Ratio = Annotated[float, Field(ge=0, le=1)]  # of a peak or of a roof: nothing i
 Level = Literal["L1", "L2", "L3", "memory"]
 LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "memory")
 
-OTHERS = "others"  # in a kernel table, what was found from all kernels without counts of their own
+OTHERS = "others"  # in a kernel table: fitted to all kernels without features of their own
 
 
 class Spread(Record):
@@ -72,33 +73,34 @@ class Second(Record):
     barrier: Spread
 
 
-class KernelPrices(Record):
-    """What each quantity of a kernel's steps costs, in seconds: for a byte, a call, a tile.
+class KernelCoefficients(Record):
+    """The seconds that one unit of each feature of a kernel takes: a byte, a call, a tile.
 
-    `steps` are those it was found from; `error` is the median of how far their times are from
-    what the prices say, relative to these times.
+    They were fitted to `steps` timed steps; `error` is the median error of the fit, relative to the
+    times.
     """
 
     kernel: str
     steps: PositiveInt
-    prices: dict[str, NonNegativeFloat]
+    coefficients: dict[str, NonNegativeFloat]
     error: NonNegativeFloat
 
 
 class KernelTable(Record):
-    """Kernels timed at `gflops`, what one core did beside them; `code` says which kernels.
+    """The coefficients of all kernels, and what they were timed with.
 
-    `calibrated` is the date of the calibration that the times were taken with.
+    `code` is a digest of the C that was timed (`latency.fingerprint`), `calibrated` the date of the
+    calibration beside it, and `gflops` the peak of one core that the times are scaled to.
     """
 
     code: str
     calibrated: str
     gflops: PositiveFloat
-    kernels: tuple[KernelPrices, ...]
+    kernels: tuple[KernelCoefficients, ...]
 
-    def prices(self, kernel: str) -> dict[str, float]:
-        """Return the prices of a kernel's quantities; for an unknown kernel those of "others"."""
-        known = {each.kernel: each.prices for each in self.kernels}
+    def coefficients(self, kernel: str) -> dict[str, float]:
+        """Return a kernel's coefficients by feature; for an unknown kernel those of "others"."""
+        known = {each.kernel: each.coefficients for each in self.kernels}
         return known.get(kernel, known[OTHERS])
 
 
@@ -132,6 +134,15 @@ class Machine(Record):
     readings: tuple[Reading, ...]
     second: Second | None
     kernels: KernelTable | None = None
+
+    @field_validator("kernels", mode="wrap")
+    @classmethod
+    def _without_a_table_of_another_version(cls, value: object, read: Any) -> KernelTable | None:
+        """Leave out a table that we cannot read: the calibration itself still holds."""
+        try:
+            return read(value)
+        except ValidationError:
+            return None
 
     @field_validator("date")
     @classmethod
@@ -188,7 +199,7 @@ def in_words(seconds: float) -> str:
 
 
 def share_of(reached: float, most: float) -> float | None:
-    """Return the share of the most that can be; None where more was reached: then that was wrong.
+    """Return `reached` as a share of `most`; None where it is larger: then `most` was wrong.
 
     What is above it by no more than TOLERANCE is all of it.
     """

@@ -26,7 +26,7 @@ def not_kept(machine: Machine) -> str:
 
 
 def machine_table(machine: Machine) -> RenderableType:
-    """Return a row a quantity: the best, the median and the worst round."""
+    """Return a row for each thing measured: its best, its median and its worst round."""
     rows = []
     for peak in machine.peaks:
         label = f"multiply-adds, {peak.lanes} lanes"
@@ -56,7 +56,7 @@ def machine_table(machine: Machine) -> RenderableType:
             for each in sorted(machine.kernels.kernels, key=lambda each: -each.steps)
         )
         notes.append(
-            f"kernels timed in {steps} layers; in the median their prices are off by: {names}"
+            f"kernels timed in {steps} layers; the median error of predicting them: {names}"
         )
     return Group(title, "", table, "", *map(Text, notes))
 
@@ -73,5 +73,5 @@ def _cache(machine: Machine, level: str) -> str:
 
 
 def _bytes(size: int) -> str:
-    """Return a size as those of caches are said, in powers of two: 48 KiB."""
+    """Return a size in powers of two, as is usual for caches: 48 KiB."""
     return f"{size / 2**20:g} MiB" if size >= 2**20 else f"{size / 2**10:g} KiB"

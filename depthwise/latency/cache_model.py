@@ -28,7 +28,7 @@ class ByteSpan:
 
 
 def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
-    """Return the bytes that a step touches, an argument each; its outputs come last."""
+    """Return the bytes that each argument of a step touches; its outputs come last."""
     found = []
     for name, view in step.arguments.items():
         if not isinstance(view, TensorView):
@@ -53,7 +53,7 @@ def _extent(view: TensorView) -> int:
 
 
 def _share(view: TensorView) -> float:
-    """Return how much of a view's span its channels are: less than all beside others' channels."""
+    """Return the share of a view's span that its channels take: others' may lie between them."""
     if len(view.shape) != 4 or not view.pixel:
         return 1.0
     return min(1.0, view.shape[1] / view.pixel)
@@ -62,10 +62,11 @@ def _share(view: TensorView) -> float:
 def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], int]]:
     """Return for each step the bytes of each role that come from each level: {(role, level): n}.
 
-    A cache holds what was touched last. A block that comes again after others of that many bytes
-    comes from the nearest cache of at least that size; weights, and all else, count at most as
-    many bytes as there are of them. The network runs over and over: what its first step reads was
-    last touched in the run before.
+    A cache holds what was touched last. A block that is touched again after n bytes of others comes
+    from the nearest cache of at least n bytes (its stack distance; Mattson et al., "Evaluation
+    techniques for storage hierarchies", IBM Systems Journal 9(2), 1970). Of weights, and of all
+    else, no more bytes count than there are. The network runs over and over: what its first step
+    reads was last touched in the run before.
     """
     starts, total = _addresses(plan)
     kept = plan.buffers[0].bytes
@@ -94,7 +95,7 @@ def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], i
 
 
 def _addresses(plan: Plan) -> tuple[dict[int, int], int]:
-    """Return where each buffer starts, in bytes, and the bytes of all; the arena's share theirs."""
+    """Return where each buffer starts, in bytes, and the bytes of all; arena buffers overlap."""
     starts = {0: 0}
     arena = plan.buffers[0].bytes
     end = arena + plan.arena.bytes

@@ -1,16 +1,20 @@
-"""The networks whose steps make the kernel table: no network of ours, but shapes around them.
+"""The networks whose layers are timed for the kernel table: none of ours, but of similar layers.
 
-Each is a whole network, for a kernel's time depends on where its input and its weights lie when
-its turn comes: as the layers before left them.
+Each is a whole network, since a kernel's time depends on which cache the layers before it have left
+its input and its weights in.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.plan import Plan
+from depthwise.compiler.planning import make_plan
 from depthwise.families.branches import Branches
-from depthwise.graph import Shape
+from depthwise.graph import Shape, capture
 from depthwise.layers import (
     GhostBottleneck,
     InvertedResidual,
@@ -18,9 +22,10 @@ from depthwise.layers import (
     SqueezeExcite,
     conv_norm_act,
 )
+from depthwise.runtime.target import Target
 
 
-class Sample(NamedTuple):
+class CalibrationNetwork(NamedTuple):
     """A network and the shape of its input."""
 
     name: str
@@ -51,7 +56,7 @@ def _head(channels: int, *widths: int) -> list[nn.Module]:
 
 
 def inverted() -> nn.Module:
-    """Return inverted residuals of 224 pixels: MobileNetV2's and V3's kind."""
+    """Return inverted residuals for 224 pixels: MobileNetV2's and V3's kind."""
     return nn.Sequential(
         conv_norm_act(3, 24, 3, 2, act=nn.Hardswish),
         InvertedResidual(24, 24, 16),
@@ -73,7 +78,7 @@ def inverted() -> nn.Module:
 
 
 def ghosts() -> nn.Module:
-    """Return Ghost bottlenecks of 224 pixels."""
+    """Return Ghost bottlenecks for 224 pixels."""
     return nn.Sequential(
         conv_norm_act(3, 20, 3, 2),
         GhostBottleneck(20, 32, 20),
@@ -92,9 +97,9 @@ def ghosts() -> nn.Module:
 
 
 def separable() -> nn.Module:
-    """Return separable convolutions: planes from beyond L2 to 7 x 7, MobileNetV1's and Xception's.
+    """Return separable convolutions as MobileNetV1 and Xception have them.
 
-    The planes are of odd widths, too: 149, 75, 38, 19, 10.
+    Their planes reach from larger than L2 to 7 x 7, of odd widths, too: 149, 75, 38, 19, 10.
     """
     rows = (  # out channels, stride
         (48, 1), (96, 2), (112, 1), (192, 2), (224, 1), (384, 1), (448, 2), (576, 1), (672, 1),
@@ -113,7 +118,7 @@ def separable() -> nn.Module:
 
 
 def standard() -> nn.Module:
-    """Return standard convolutions and bottlenecks of 224 pixels: the residual networks' kind."""
+    """Return standard convolutions and bottlenecks for 224 pixels: the residual networks' kind."""
     return nn.Sequential(
         conv_norm_act(3, 64, 7, 2),
         nn.MaxPool2d(3, 2, 1),
@@ -141,7 +146,7 @@ def standard() -> nn.Module:
 
 
 def mixed() -> nn.Module:
-    """Return parallel branches of 299 pixels, of kernels 1, 3, 5, 1 x 7, 7 x 1 and poolings."""
+    """Return branches for 299 pixels with kernels of 1, 3, 5, 1 x 7 and 7 x 1 and poolings."""
 
     def branches(channels: int, narrow: int, wide: int, kernel: int) -> Branches:
         return Branches(
@@ -167,7 +172,7 @@ def mixed() -> nn.Module:
 
 
 def small() -> nn.Module:
-    """Return what runs on images of 32 pixels."""
+    """Return residual blocks for images of 32 pixels."""
     return nn.Sequential(
         conv_norm_act(3, 16, 3),
         *(Sum(conv_norm_act(16, 16, 3), conv_norm_act(16, 16, 3, act=None)) for _ in range(2)),
@@ -187,7 +192,7 @@ def small() -> nn.Module:
 
 
 def large() -> nn.Module:
-    """Return few layers of many weights and planes of many bytes: AlexNet's and VGG's kind."""
+    """Return few layers of many weights and large planes: AlexNet's and VGG's kind."""
     return nn.Sequential(
         conv_norm_act(3, 56, 3),
         conv_norm_act(56, 56, 3),
@@ -228,13 +233,21 @@ def grouped() -> nn.Module:
     )
 
 
-SAMPLES = (
-    Sample("inverted", inverted, (1, 3, 224, 224)),
-    Sample("ghosts", ghosts, (1, 3, 224, 224)),
-    Sample("separable", separable, (1, 3, 299, 299)),
-    Sample("standard", standard, (1, 3, 224, 224)),
-    Sample("mixed", mixed, (1, 3, 299, 299)),
-    Sample("small", small, (1, 3, 32, 32)),
-    Sample("large", large, (1, 3, 224, 224)),
-    Sample("grouped", grouped, (1, 3, 224, 224)),
+CALIBRATION_NETWORKS = (
+    CalibrationNetwork("inverted", inverted, (1, 3, 224, 224)),
+    CalibrationNetwork("ghosts", ghosts, (1, 3, 224, 224)),
+    CalibrationNetwork("separable", separable, (1, 3, 299, 299)),
+    CalibrationNetwork("standard", standard, (1, 3, 224, 224)),
+    CalibrationNetwork("mixed", mixed, (1, 3, 299, 299)),
+    CalibrationNetwork("small", small, (1, 3, 32, 32)),
+    CalibrationNetwork("large", large, (1, 3, 224, 224)),
+    CalibrationNetwork("grouped", grouped, (1, 3, 224, 224)),
 )
+
+
+def calibration_plan(network: CalibrationNetwork, target: Target) -> Plan:
+    """Return the plan of a calibration network with random weights, always the same."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        net = network.build().eval()
+    return make_plan(rewrite(capture(net, network.shape)), target)

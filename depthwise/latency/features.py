@@ -1,20 +1,24 @@
-"""What the time of a step is made of: how much of each thing that takes time it does.
+"""The features of a step, which its time is linear in: calls, tiles, loads, bytes from each cache.
 
-A price in seconds for each quantity, found by measurement, times these is the step's time.
+The time of a step is the sum of its features times their coefficients, which are in seconds and
+fitted to measurements. What is specific to a kernel is in its row of the kernel table.
 """
 
 from math import prod
 
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.work import Quantities
+from depthwise.compiler.work import Features
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.record import LEVELS, Level, Machine
 from depthwise.latency.cache_model import sources
 
+# Of what the features mean: raised where that changes, so that kernels are timed again.
+VERSION = 1
 
-def quantities(plan: Plan, machine: Machine) -> list[Quantities]:
-    """Return the quantities of every step of a plan on a machine, in order."""
+
+def features_of(plan: Plan, machine: Machine) -> list[Features]:
+    """Return the features of every step of a plan on a machine, in order."""
     found = []
     for step, moved in zip(plan.steps, sources(plan, machine.caches), strict=True):
         count = step.row.count
@@ -25,15 +29,15 @@ def quantities(plan: Plan, machine: Machine) -> list[Quantities]:
     return found
 
 
-def _moved(moved: dict[tuple[str, Level], int]) -> Quantities:
+def _moved(moved: dict[tuple[str, Level], int]) -> Features:
     """Name the bytes that come from beyond the first cache."""
     return {
         f"{role} {level}": float(size) for (role, level), size in moved.items() if level != "L1"
     }
 
 
-def _again(step: KernelCall, lanes: int, machine: Machine) -> Quantities:
-    """Count the bytes of weights that a convolution reads once more for each further tile."""
+def _again(step: KernelCall, lanes: int, machine: Machine) -> Features:
+    """Count the bytes of weights that a convolution reads again for each tile after the first."""
     if step.row.again is None:
         return {}
     again, between = step.row.again(step.arguments, lanes)
@@ -41,10 +45,10 @@ def _again(step: KernelCall, lanes: int, machine: Machine) -> Quantities:
     return {f"again {level}": float(FLOAT32.bytes * again)} if again and level != "L1" else {}
 
 
-def _waiting(own: Quantities, moved: Quantities, lanes: int, machine: Machine) -> float:
-    """Return the seconds that bytes take to come beyond those that the arithmetic takes.
+def _waiting(own: Features, moved: Features, lanes: int, machine: Machine) -> float:
+    """Return by how many seconds a step reads for longer than it computes, at the machine's rates.
 
-    A roofline for one step: where it computes for longer than it reads, nothing waits.
+    Reading and computing overlap, as in a roofline of one step: 0 where it computes for longer.
     """
     reading = sum(
         1e-9 * size / machine.gigabytes(level)
@@ -55,7 +59,7 @@ def _waiting(own: Quantities, moved: Quantities, lanes: int, machine: Machine) -
     return max(0.0, reading - 2e-9 * lanes * own.get("steps", 0.0) / machine.gflops)
 
 
-def _plain(step: KernelCall) -> Quantities:
+def _plain(step: KernelCall) -> Features:
     """Count the elements written, and those under the windows that they look through."""
     written, arguments = prod(step.written[-1].shape), step.arguments
     window = arguments.get("kernel_y", 1) * arguments.get("kernel_x", 1)
@@ -63,9 +67,9 @@ def _plain(step: KernelCall) -> Quantities:
     return {"elements": float(written), "windows": float(max(written * window, read))}
 
 
-def plain(quantities: Quantities) -> Quantities:
-    """Return the quantities that steps of any kernel have."""
-    return {name: value for name, value in quantities.items() if name.split()[0] in PLAIN}
+def common_features(features: Features) -> Features:
+    """Return the features that steps of any kernel have."""
+    return {name: value for name, value in features.items() if name.split()[0] in COMMON}
 
 
-PLAIN = {"calls", "elements", "windows", "read", "written", "weights", "waiting"}
+COMMON = {"calls", "elements", "windows", "read", "written", "weights", "waiting"}

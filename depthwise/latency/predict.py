@@ -1,4 +1,4 @@
-"""How long a compiled network will take on a machine, layer by layer, before it has run once."""
+"""How long a compiled network will take on a machine, layer by layer, without running it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import Graph, Shape
 from depthwise.hardware.record import KernelTable, Machine
-from depthwise.latency.features import quantities
+from depthwise.latency.features import features_of
 from depthwise.runtime.target import find_target
 from depthwise.sources.opening import open
 
@@ -21,19 +21,23 @@ if TYPE_CHECKING:
 
 
 def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost:
-    """Count what a network costs in evaluation mode, layer by layer.
+    """Count a network's operations, parameters and memory, and predict its latency.
 
     Args:
-        net: Whatever `dw.open` takes; it is not changed. Without a machine it may be on the meta
-            device, and operators that we do not know are listed in `not_counted`.
-        *shapes: The shape of each input, (N, C, H, W); left out, the network's usual ones.
-        machine: A machine whose kernels were timed: each layer, and the whole, also get the
-            milliseconds that the compiled library will take there on one thread.
+        net: Whatever `dw.open` takes; a module is counted in evaluation mode and not changed.
+            Without a machine it may be on the meta device, and operators that we do not know are
+            listed in `not_counted`.
+        shapes: A shape for each input, (N, C, H, W) for images; left out, a network's usual ones.
+        machine: A machine whose kernels were timed. With one, every layer and the whole also have
+            the milliseconds that our compiled library will take there, on one thread.
+
+    Returns:
+        The cost of the network, layer by layer.
 
     Raises:
-        ValueError: A network or shapes that cannot be used, or a machine whose kernels are not
-            those of this version: calibrate it again.
-        Unsupported: With a machine: the network cannot be compiled.
+        ValueError: A shape does not fit, or our kernels have changed since the machine's were
+            timed.
+        Unsupported: A machine is given, and the network cannot be compiled.
     """
     if machine is None:
         return count_cost(net, *shapes)
@@ -49,10 +53,10 @@ def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
 
 
 def known_kernels(machine: Machine) -> KernelTable:
-    """Return the kernel table of a machine. Raises ValueError where it is not of these kernels."""
-    advice = "run `depthwise calibrate`, which takes a minute, or latency.fit.time_kernels"
-    from depthwise.latency.fit import is_current  # noqa: PLC0415  (which needs PyTorch)
+    """Return the kernel table of a machine. Raises ValueError where there is no current one."""
+    from depthwise.latency.fingerprint import is_current  # noqa: PLC0415  (which needs PyTorch)
 
+    advice = "run `depthwise calibrate`, which takes a minute, or latency.fit.time_kernels"
     if machine.kernels is None:
         raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")
     if not is_current(machine):
@@ -61,21 +65,21 @@ def known_kernels(machine: Machine) -> KernelTable:
 
 
 def predict(plan: Plan, machine: Machine, table: KernelTable) -> list[float]:
-    """Return the seconds of each step: its quantities times their prices."""
-    found = quantities(plan, machine)
+    """Return the seconds of each step: the sum of its features times their coefficients."""
+    found = features_of(plan, machine)
     return [
-        sum(value * prices.get(name, 0.0) for name, value in own.items())
+        sum(value * coefficients.get(name, 0.0) for name, value in own.items())
         for step, own in zip(plan.steps, found, strict=True)
-        for prices in [table.prices(step.kernel)]
+        for coefficients in [table.coefficients(step.kernel)]
     ]
 
 
 def attribute(cost: Cost, steps: Sequence[KernelCall], seconds: Sequence[float]) -> Cost:
-    """Return the cost with each step's time at its layer; 0 where others do a layer's work.
+    """Return the cost with each step's time at its layer, 0 at layers fused into others.
 
-    A step belongs to the last layer of its path before the node that it computes: what is fused
-    into a convolution bears the name of what comes last. The copies of input and output belong to
-    no layer, and are in the whole alone.
+    A step is named after the last node fused into it. It belongs to the last layer of its path with
+    multiply-adds up to that node. The copies of the input and output belong to no layer, and count
+    in the whole alone.
     """
     positions = {layer.name: i for i, layer in enumerate(cost.layers)}
     times = [0.0] * len(cost.layers)
@@ -90,6 +94,6 @@ def attribute(cost: Cost, steps: Sequence[KernelCall], seconds: Sequence[float])
 
 
 def _owner(layers: Sequence[Layer], path: str, last: int) -> int:
-    """Return the layer with multiply-adds that a path's work belongs to, else the last itself."""
+    """Return the last layer of a path with multiply-adds up to `last`, else `last` itself."""
     before = range(last, -1, -1)
     return next((i for i in before if layers[i].path == path and layers[i].macs), last)

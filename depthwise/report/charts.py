@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 
 from depthwise.hardware.record import Machine
 from depthwise.report.colours import COLOURS, colour_name
-from depthwise.report.record import Counted, LayerTimeRecord, Profiled
+from depthwise.report.record import CostSummary, LayerProfile, LayerTimeRecord
 from depthwise.report.roofs import Rectangle, Roof, place_names, text_box
 from depthwise.report.svg import text_width, wire, words
 
@@ -39,18 +39,18 @@ class Frame:
     y: Map
 
 
-def roofline_chart(found: Profiled) -> str:
+def roofline_chart(profile: LayerProfile) -> str:
     """Return every layer with multiply-adds at its FLOPs a byte and GFLOP/s, below the roofs."""
-    layers = [layer for layer in found.layers if layer.rate > 0 and layer.of_ideal is not None]
-    if not layers or found.machine is None or found.contradicted:  # no roof that could be drawn
+    layers = [layer for layer in profile.layers if layer.rate > 0 and layer.of_ideal is not None]
+    if not layers or profile.machine is None or profile.contradicted:  # no roof that could be drawn
         return ""
     low, high = _decades([layer.intensity for layer in layers])
-    bottom, top = _decades([layer.rate for layer in layers] + [found.peak * 1.3])
+    bottom, top = _decades([layer.rate for layer in layers] + [profile.peak * 1.3])
     frame = Frame(
         _logarithmic(low, high, LEFT, WIDTH - RIGHT),
         _logarithmic(bottom, top, HEIGHT - BOTTOM, TOP),
     )
-    roofs, left_over = _roofs(frame, found.machine, found.peak, (low, high, bottom), layers)
+    roofs, left_over = _roofs(frame, profile.machine, profile.peak, (low, high, bottom), layers)
     shapes = [
         *_axes(frame, (low, high), (bottom, top), "FLOPs for each byte", "GFLOP/s"),
         *roofs,
@@ -62,9 +62,9 @@ def roofline_chart(found: Profiled) -> str:
     return _svg("Each layer below the roofs of this machine", height, [*shapes, *key])
 
 
-def field_chart(counted: Counted, side: int) -> str:
+def field_chart(costs: CostSummary, side: int) -> str:
     """Return how many pixels of the image each layer sees, from the first to the last."""
-    fields = [layer.receptive_field[0] for layer in counted.layers if layer.receptive_field]
+    fields = [layer.receptive_field[0] for layer in costs.layers if layer.receptive_field]
     if len(fields) < 2:
         return ""
     height, most = 220, max(*fields, side)

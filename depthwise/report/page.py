@@ -13,15 +13,25 @@ from depthwise.report.charts import field_chart, roofline_chart
 from depthwise.report.colours import COLOURS, DARK, colour_name
 from depthwise.report.figures import FILTERS
 from depthwise.report.network_picture import cut_into_cards
-from depthwise.report.record import LayerTimeRecord, Report
+from depthwise.report.record import (
+    Baseline,
+    Comparison,
+    Compilation,
+    CostSummary,
+    LayerProfile,
+    LayerTimeRecord,
+    Predictions,
+    Report,
+)
 from depthwise.runtime.artifact import render_template
+from depthwise.runtime.manifest import LayerError
 
-SHOWN = 0.01  # of the time: layers below are left to report.json
+SHOWN = 0.01  # share of the time: layers below it stand in report.json alone
 WORST = 8  # layers of the verification
 
 
 def render_page(report: Report) -> str:
-    """Return the page as HTML: texts, tables, charts and pictures all in it."""
+    """Return the page of a report with all stages as HTML, with all charts and pictures in it."""
     folder = files("depthwise") / "report" / "templates"
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True,
@@ -32,20 +42,31 @@ def render_page(report: Report) -> str:
         "word": shlex.quote,
     }  # fmt: skip
     template = environment.from_string((folder / "report.html.jinja").read_text("utf-8"))
-    profiled, counted = report.profiled, report.counted
-    side, rows = report.asked.input_shapes[0][-1], _rows(report)
+    costs, profile = report.find(CostSummary), report.find(LayerProfile)
+    compilation = report.find(Compilation)
+    assert costs
+    assert profile
+    assert compilation
+    side, rows = report.request.input_shapes[0][-1], _rows(profile)
     return template.render(
         report=report,
+        request=report.request,
+        costs=costs,
+        compilation=compilation,
+        predictions=report.find(Predictions),
+        comparison=report.find(Comparison),
+        profile=profile,
+        baseline=report.find(Baseline),
         style=Markup((folder / "report.css").read_text("utf-8")),
         colours=COLOURS,
         dark=DARK,
-        roofline=Markup(roofline_chart(profiled)) if profiled else "",
-        fields=Markup(field_chart(counted, side)) if counted else "",
+        roofline=Markup(roofline_chart(profile)),
+        fields=Markup(field_chart(costs, side)),
         rows=rows,
         longest=max((row.microseconds for row in rows), default=1.0),
-        worst=_worst(report),
-        example=_example(report),
-        cards=cut_into_cards(counted.picture) if counted else [],
+        worst=_worst(compilation),
+        example=_example(compilation),
+        cards=cut_into_cards(costs.picture),
     )
 
 
@@ -54,10 +75,9 @@ def _spelled(value: object) -> object:
     return in_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _example(report: Report) -> str:
+def _example(compilation: Compilation) -> str:
     """Return how a C program calls the library, and how it is compiled."""
-    assert report.compiled
-    text = render_template("example.c", report.compiled.manifest)
+    text = render_template("example.c", compilation.manifest)
     call = re.search(r"int status = (net_run.*?);", text, re.DOTALL)
     command = re.search(r"^ +(cc .*?) net\.c", text, re.MULTILINE)
     assert call
@@ -73,14 +93,13 @@ int status = {lines};
 $ {command[1]} net.c yours.c -lm"""
 
 
-def _rows(report: Report) -> list[LayerTimeRecord]:
+def _rows(profile: LayerProfile) -> list[LayerTimeRecord]:
     """Return the layers whose time is worth a row."""
-    found = report.profiled.layers if report.profiled else ()
-    return [row for row in found if row.share >= SHOWN]
+    return [row for row in profile.layers if row.share >= SHOWN]
 
 
-def _worst(report: Report) -> list:
-    check = report.compiled.manifest.verification if report.compiled else None
+def _worst(compilation: Compilation) -> list[LayerError]:
+    check = compilation.manifest.verification
     layers = check.layers if check else ()
     return sorted(layers, key=lambda layer: -layer.error)[:WORST]
 

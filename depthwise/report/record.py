@@ -1,25 +1,47 @@
-"""What a report tells: a record for each stage of the way from a network to a verified library.
+"""What a report tells: the request, the machine, and a record for each stage by its name.
 
 All numbers that report.html prints stand in these records, and so in report.json.
 """
 
+from collections.abc import Iterator, Mapping
 from math import isclose
-from typing import Literal
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from depthwise.bench.record import MachineRecord, NetworkResult, SoftwareRecord
 from depthwise.files.record import Record
 from depthwise.hardware.record import Machine, Ratio
 from depthwise.runtime.manifest import Manifest
 
-FORMAT = 2
+FORMAT = 3
 
 
-class Asked(Record):
-    """What was asked for: `weights` is empty for a network's own, `untrained` for random ones.
+class StageRecord(Record):
+    """What one stage found. A subclass names its stage, and a report keeps it under that name."""
 
-    `command` does the same again, saving to `directory`; shapes are (N, C, H, W).
+    stage: ClassVar[str]
+
+
+class TimedRecord(StageRecord):
+    """What a stage found by timing; `timed` says what, after the word "timed".
+
+    `disturbed` says why the times are no measurement; it is empty where they are.
+    """
+
+    timed: ClassVar[str]
+
+    disturbed: str
+
+
+Found = TypeVar("Found", bound=StageRecord)
+
+
+class RequestRecord(Record):
+    """What was requested, in words.
+
+    `weights` is empty for the network's own weights, and `untrained` tells that these are random.
+    `command` requests the same again, saved to `directory`; shapes are (N, C, H, W).
     """
 
     network: str
@@ -71,12 +93,15 @@ class FindingRecord(Record):
     also: tuple[str, ...]
 
 
-class Counted(Record):
+class CostSummary(StageRecord):
     """What the network costs before it has run once, its lint findings, and its picture (SVG).
 
-    `reference_macs` are ResNet-50's (`reference`) for images of the same size, `macs_saved` their
-    ratio to the network's own; None where it takes other inputs.
+    `baseline` is the title of a larger network, `baseline_name` its name here; `baseline_macs` are
+    its multiply-adds for images of the same size and `macs_saved` their ratio to the network's own,
+    both None where the network takes other inputs.
     """
+
+    stage = "count"
 
     params: int
     macs: int
@@ -89,9 +114,9 @@ class Counted(Record):
     kinds: tuple[KindRecord, ...]
     not_counted: tuple[str, ...]
     findings: tuple[FindingRecord, ...]
-    reference: str
-    reference_name: str
-    reference_macs: int | None
+    baseline: str
+    baseline_name: str
+    baseline_macs: int | None
     macs_saved: float | None
     picture: str
 
@@ -101,11 +126,13 @@ class Counted(Record):
         return sum(finding.severity == "warning" for finding in self.findings)
 
 
-class Compiled(Record):
-    """The saved library: its manifest, and the bytes of net.c and of what was built of it.
+class Compilation(StageRecord):
+    """The saved library: its manifest, and the bytes of net.c and of what was built from it.
 
-    `values_compared` counts the values inside the network that verifying looked at.
+    `values_compared` counts the values inside the network that verification compared.
     """
+
+    stage = "compile"
 
     manifest: Manifest
     values_compared: int
@@ -121,7 +148,7 @@ class GuessRecord(Record):
 
 
 class ImageRecord(Record):
-    """A picture that was looked at: as the network sees it, and what it is taken for, best first.
+    """A picture as the network sees it, and the classes that it is taken for, best first.
 
     `error` is the largest difference of the library's scores from PyTorch's, of the largest.
     """
@@ -145,8 +172,10 @@ class FeatureRecord(Record):
     picture: str  # a data URI
 
 
-class Looked(Record):
+class Predictions(StageRecord):
     """What the library makes of the images; `remarks` say what was assumed or left out, and why."""
+
+    stage = "classify"
 
     images: tuple[ImageRecord, ...]
     features: tuple[FeatureRecord, ...]
@@ -170,12 +199,15 @@ class RuntimeLine(Record):
     error: float
 
 
-class Compared(Record):
-    """Our library beside other runtimes, in turns, on the same threads; `found` has every run.
+class Comparison(TimedRecord):
+    """Our library beside other runtimes, in rounds, on as many threads; `found` has every run.
 
-    `missing` names the peers that are not installed, `failed` those that were and could not.
-    `disturbed` says why its times are no measurement; it is empty where they are.
+    `missing` names the peers that are not installed, `failed` maps those that are installed and
+    cannot run the network to their reasons.
     """
+
+    stage = "compare"
+    timed = "beside other runtimes"
 
     found: NetworkResult | None
     rounds: int
@@ -183,7 +215,6 @@ class Compared(Record):
     missing: tuple[str, ...]
     failed: dict[str, str]
     remarks: tuple[str, ...]
-    disturbed: str
 
     @property
     def ours(self) -> RuntimeLine | None:
@@ -234,15 +265,17 @@ class KindTimeRecord(Record):
     macs_share: Ratio
 
 
-class Profiled(Record):
-    """Where the time goes on one thread, in milliseconds; `peak` in GFLOP/s of one core, measured.
+class LayerProfile(TimedRecord):
+    """Where the time goes on one thread, in milliseconds; `peak` is one core's, in GFLOP/s.
 
-    `milliseconds` is the sum of the layers, from the same runs, and `library` what the saved one
-    took interleaved with them, where it has one thread: that has no clock in it. `ideal` is the
-    sum of what each layer would need at best, `machine` what that is known from, `calibrated` when
-    that was; `contradicted` names the layers that were faster than it allows. `disturbed` says why
-    the times are no measurement.
+    `milliseconds` is the sum of the layers, from the same runs, and `library` what the saved
+    library took in rounds beside them, where it has one thread: it reads no clock between layers.
+    `ideal` is the sum of the least that each layer could take on `machine`, which was calibrated as
+    `calibrated` says; `contradicted` names the layers that were faster than the machine allows.
     """
+
+    stage = "profile"
+    timed = "layer by layer"
 
     milliseconds: float
     library: float | None
@@ -255,22 +288,21 @@ class Profiled(Record):
     machine: Machine | None
     calibrated: str
     contradicted: tuple[str, ...]
-    disturbed: str
     remarks: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _layers_are_the_whole(self) -> "Profiled":
+    def _layers_are_the_whole(self) -> "LayerProfile":
         whole = sum(layer.microseconds for layer in self.layers) / 1e3
         if not isclose(whole, self.milliseconds, rel_tol=1e-9):
             raise ValueError(f"layers of {whole} ms do not add up to {self.milliseconds} ms")
         return self
 
 
-class Referenced(Record):
-    """The library beside ResNet-50 on images of the same size, interleaved, in milliseconds.
+class BaselineTimes(Record):
+    """The library beside the baseline on images of the same size, in milliseconds.
 
-    `time_saved` is how many times longer ResNet-50 takes, pair by pair; `kept` is that of
-    `macs_saved`. `disturbed` says why the times are no measurement.
+    `time_saved` is how many times longer the baseline takes, the median over rounds; `realized` is
+    its share of `macs_saved`.
     """
 
     milliseconds: float
@@ -278,42 +310,58 @@ class Referenced(Record):
     rounds: int
     macs_saved: float
     time_saved: float
-    kept: float
-    disturbed: str
+    realized: float
 
 
-class BaselineRecord(Record):
-    """What was found beside ResNet-50; None where nothing could be timed."""
+class Baseline(TimedRecord):
+    """The library beside the baseline network; `times` is None where nothing could be timed."""
 
-    found: Referenced | None
+    stage = "baseline"
+    timed = "beside a larger network"
 
-    @property
-    def disturbed(self) -> str:
-        """Why the times are no measurement."""
-        return self.found.disturbed if self.found else ""
+    times: BaselineTimes | None
 
 
 class Report(Record):
-    """All that was found on the way; a part is None until its stage is done."""
+    """All that was found, by stage; a stage that is not done has no record yet."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     depthwise: str
-    asked: Asked
+    request: RequestRecord
     machine: MachineRecord
     software: SoftwareRecord
-    counted: Counted | None = None
-    compiled: Compiled | None = None
-    looked: Looked | None = None
-    compared: Compared | None = None
-    profiled: Profiled | None = None
-    referenced: BaselineRecord | None = None
+    stages: dict[str, SerializeAsAny[StageRecord]] = Field(default_factory=dict)
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _read_each_as_its_kind(cls, stages: Mapping[str, Any]) -> dict[str, StageRecord]:
+        kinds = {kind.stage: kind for kind in _kinds(StageRecord)}
+        if unknown := sorted(stages.keys() - kinds):
+            raise ValueError(
+                f"no stage is called {unknown[0]!r}; there are {', '.join(sorted(kinds))}"
+            )
+        return {name: kinds[name].model_validate(found) for name, found in stages.items()}
+
+    def find(self, kind: type[Found]) -> Found | None:
+        """Return what the stage of this kind found; None until it is done."""
+        found = self.stages.get(kind.stage)
+        return found if isinstance(found, kind) else None
+
+    def adding(self, *records: StageRecord) -> Self:
+        """Return a report that has these records, too, each in the place of its stage's earlier."""
+        stages = {**self.stages, **{record.stage: record for record in records}}
+        return self.model_copy(update={"stages": stages})
 
     @property
     def disturbed(self) -> dict[str, str]:
         """What was timed on a busy machine, so that it is no measurement: {what: the reason}."""
-        reasons = {
-            "beside other runtimes": self.compared.disturbed if self.compared else "",
-            "layer by layer": self.profiled.disturbed if self.profiled else "",
-            "beside a larger network": self.referenced.disturbed if self.referenced else "",
-        }
-        return {what: reason for what, reason in reasons.items() if reason}
+        timed = [record for record in self.stages.values() if isinstance(record, TimedRecord)]
+        return {record.timed: record.disturbed for record in timed if record.disturbed}
+
+
+def _kinds(base: type[StageRecord]) -> Iterator[type[StageRecord]]:
+    """Yield every kind of record that names a stage."""
+    for kind in base.__subclasses__():
+        if hasattr(kind, "stage"):
+            yield kind
+        yield from _kinds(kind)

@@ -1,7 +1,8 @@
-"""count -> compile -> look -> compare -> profile -> refer -> report: each kept when it is done.
+"""count, compile, classify, compare, profile, baseline, report: each cached once it is done.
 
-A stage is a function from the order and what was found so far to a record of its own. It runs
-again only where something that it depends on has changed.
+A stage is a function from the request, the network and the report so far to a record of its own and
+the network for the stages after it: the same one, or one that it changed. It runs again only where
+something that it depends on has changed.
 """
 
 from collections.abc import Callable
@@ -13,131 +14,179 @@ from depthwise.escaping import in_line, in_text
 from depthwise.report.page import render_page
 from depthwise.report.record import (
     FORMAT,
-    Asked,
-    BaselineRecord,
-    Compared,
-    Compiled,
-    Counted,
-    Looked,
-    Profiled,
-    Record,
+    Baseline,
+    Comparison,
+    Compilation,
+    CostSummary,
+    LayerProfile,
+    Predictions,
     Report,
+    RequestRecord,
+    StageRecord,
+    TimedRecord,
 )
 from depthwise.runtime.artifact import add_report
-from depthwise.shipping.request import Order
-from depthwise.shipping.stages.baseline import refer
-from depthwise.shipping.stages.building import build, stands
-from depthwise.shipping.stages.classifying import look
-from depthwise.shipping.stages.comparing import compare, installed_versions
-from depthwise.shipping.stages.counting import count
-from depthwise.shipping.stages.profiling import profile_layers
-from depthwise.shipping.state import hash_files, keep_stage, make_key, read_stage
+from depthwise.shipping.network import CurrentNetwork
+from depthwise.shipping.request import Request
+from depthwise.shipping.stages.baseline import time_baseline
+from depthwise.shipping.stages.building import build_library, is_saved
+from depthwise.shipping.stages.classifying import classify_images
+from depthwise.shipping.stages.comparing import compare_runtimes, installed_versions
+from depthwise.shipping.stages.counting import count_costs
+from depthwise.shipping.stages.profiling import profile_library
+from depthwise.shipping.state import cache_stage, hash_files, make_key, read_stage
 
-Inputs = Callable[[Order], list[Any]]  # what a stage depends on beside the stages before it
+Run = Callable[[Request, CurrentNetwork, Report], tuple[StageRecord, CurrentNetwork]]
 
 
-def _nothing(_: Order) -> list[Any]:
+def _nothing(_request: Request, _network: CurrentNetwork) -> list[Any]:
     return []
 
 
-def _still(_order: Order, _found: Any) -> bool:
+def _always(_request: Request, _found: Any) -> bool:
     return True
 
 
-def _undisturbed(_order: Order, found: Compared | Profiled | BaselineRecord) -> bool:
+def _was_undisturbed(_request: Request, found: TimedRecord) -> bool:
     """Tell whether times can be trusted: those of a busy machine are taken again."""
     return not found.disturbed
 
 
-class Stage(NamedTuple):
-    """One stage: the part of the report that it fills, what it does in words, how it does it.
+def _unchanged(_request: Request, network: CurrentNetwork, _found: Any) -> CurrentNetwork:
+    return network
 
-    `stands` tells whether what it found can be taken again: what it left outside of its record is
-    still there, what it timed was not disturbed.
+
+class Stage(NamedTuple):
+    """One stage of the way from a network to a report.
+
+    Attributes:
+        kind: The kind of its record, which names the stage.
+        doing: What it does, in words.
+        run: How it does it.
+        inputs: What it depends on beside the network, the stages before it and what they depend on;
+            values that JSON can hold.
+        is_current: Whether what it found in an earlier run still holds: what it left outside of its
+            record is still there, what it timed was not disturbed.
+        restore: The network that it handed on in an earlier run, from the one that it gets and the
+            record of that run; None where that cannot be had any more. A stage that changes the
+            network needs one.
     """
 
-    part: str
+    kind: type[StageRecord]
     doing: str
-    kind: type[Record]
-    run: Callable[[Order, Report], Record]
-    inputs: Inputs = _nothing
-    stands: Callable[[Order, Any], bool] = _still
+    run: Run
+    inputs: Callable[[Request, CurrentNetwork], list[Any]] = _nothing
+    is_current: Callable[[Request, Any], bool] = _always
+    restore: Callable[[Request, CurrentNetwork, Any], CurrentNetwork | None] = _unchanged
+
+    @property
+    def name(self) -> str:
+        """What the stage is called in the report and in the folder of cached stages."""
+        return self.kind.stage
 
 
-Told = Callable[[Stage, bool], None]
+OnStage = Callable[[Stage, bool], None]
 
-# Stages that change the network, as training and slimming do, belong between counted and compiled.
+# Stages that change the network, as training and slimming do, belong between count and compile.
 STAGES = (
-    Stage("counted", "counting and linting", Counted, count),
+    Stage(CostSummary, "counting and linting", count_costs),
     Stage(
-        "compiled", "compiling and verifying", Compiled, build,
-        lambda order: [order.build.chosen.name, order.build.threads, order.build.optimize,
-                       order.build.tune, order.build.cc,
-                       hash_files(order.images), order.source.labels],
-        stands,
+        Compilation, "compiling and verifying", build_library,
+        lambda request, network: [
+            request.build.chosen.name, request.build.threads, request.build.optimize,
+            request.build.tune, request.build.cc, hash_files(request.images), network.labels,
+        ],
+        is_saved,
     ),
     Stage(
-        "looked", "looking at the images", Looked, look,
-        lambda order: [order.left_out, order.broken],
+        Predictions, "classifying the images", classify_images,
+        lambda request, _: [request.left_out, request.broken],
     ),
     Stage(
-        "compared", "timing beside other runtimes", Compared, compare,
-        lambda order: [installed_versions(), describe_machine().model_dump(), order.rounds],
-        _undisturbed,
+        Comparison, "timing beside other runtimes", compare_runtimes,
+        lambda request, _: [
+            installed_versions(), describe_machine().model_dump(), request.rounds,
+        ],
+        _was_undisturbed,
     ),
     Stage(
-        "profiled", "timing layer by layer", Profiled, profile_layers, stands=_undisturbed
+        LayerProfile, "timing layer by layer", profile_library, is_current=_was_undisturbed
     ),
     Stage(
-        "referenced", "timing beside ResNet-50", BaselineRecord, refer, stands=_undisturbed
+        Baseline, "timing beside ResNet-50", time_baseline, is_current=_was_undisturbed
     ),
 )  # fmt: skip
 
 
-def ship(order: Order, told: Told = lambda _stage, _kept: None) -> Report:
-    """Take an order through all stages, write the report beside the library, and return it.
+def ship(
+    request: Request, network: CurrentNetwork, on_stage: OnStage = lambda _stage, _cached: None
+) -> Report:
+    """Take a network through all stages, write the report beside the library, and return it.
 
-    `told` hears of each stage before it begins, and whether it is taken as it was kept. Raises what
-    compiling raises, ValueError for images that cannot be read, OSError where nothing can be
-    written: then all stages that were finished are kept.
+    Args:
+        request: How, where and with what images.
+        network: What the first stage gets.
+        on_stage: Called before each stage with whether its cached record is taken instead of
+            running it.
+
+    Raises:
+        DepthwiseError: What compiling raises.
+        ValueError: Images cannot be read.
+        OSError: Nothing can be written there. Finished stages are cached, here as above.
     """
-    report = run_stages(order, told)
-    add_report(order.directory, render_page(report), report.model_dump_json(indent=1) + "\n")
+    report = run_stages(request, network, on_stage)
+    add_report(request.directory, render_page(report), report.model_dump_json(indent=1) + "\n")
     return report
 
 
-def run_stages(order: Order, told: Told = lambda _stage, _kept: None) -> Report:
-    """Return what every stage found; one that was finished before, of the same, is not run again.
+def run_stages(
+    request: Request, network: CurrentNetwork, on_stage: OnStage = lambda _stage, _cached: None
+) -> Report:
+    """Return what every stage found; one that was finished under the same key is not run again.
 
-    Raises what `ship` raises.
+    The key of a stage is a hash of the network that it gets, of its own inputs, and of the key of
+    the stage before it. Raises what `ship` raises.
     """
-    report = begin(order)
-    key = make_key(__version__, FORMAT, order.source.digest, order.source.untrained)
+    report = start_report(request, network)
+    key = make_key(__version__, FORMAT)
     for stage in STAGES:
-        key = make_key(key, stage.part, stage.inputs(order))
-        found = read_stage(order.directory, stage.part, key, stage.kind)
-        kept = found is not None and stage.stands(order, found)
-        told(stage, kept)
-        if not kept:
-            found = stage.run(order, report)
-            keep_stage(order.directory, stage.part, key, found)
-        report = report.model_copy(update={stage.part: found})
+        inputs = stage.inputs(request, network)
+        key = make_key(key, stage.name, network.digest, network.untrained, inputs)
+        cached = _find_cached(stage, request, network, key)
+        on_stage(stage, cached is not None)
+        if cached:
+            record, network = cached
+        else:
+            record, network = stage.run(request, network, report)
+            cache_stage(request.directory, key, record, network.digest)
+        report = report.adding(record)
     return report
 
 
-def begin(order: Order) -> Report:
-    """Return a report that holds only what was asked, of whom."""
-    source = order.source
-    asked = Asked(
-        network=in_line(source.network), weights=in_line(source.weights),
-        settings={name: in_line(value) for name, value in source.settings.items()},
-        untrained=source.untrained, input_shapes=source.shapes,
-        images=tuple(in_line(path.name) for path in order.images), images_left_out=order.left_out,
-        target=order.build.chosen.name, threads=order.build.threads,
-        optimize=order.build.optimize, command=in_text(order.command),
-        directory=in_text(str(order.directory)),
+def _find_cached(
+    stage: Stage, request: Request, network: CurrentNetwork, key: str
+) -> tuple[StageRecord, CurrentNetwork] | None:
+    """Return what a stage found and handed on in an earlier run; None where it has to run."""
+    cached = read_stage(request.directory, key, stage.kind)
+    if cached is None or not stage.is_current(request, cached[0]):
+        return None
+    record, digest = cached
+    restored = stage.restore(request, network, record)
+    return (record, restored) if restored and restored.digest == digest else None
+
+
+def start_report(request: Request, network: CurrentNetwork) -> Report:
+    """Return a report that holds only the request and the machine."""
+    record = RequestRecord(
+        network=in_line(request.name), weights=in_line(request.weights),
+        settings={name: in_line(value) for name, value in request.settings.items()},
+        untrained=network.untrained, input_shapes=network.source.shapes,
+        images=tuple(in_line(path.name) for path in request.images),
+        images_left_out=request.left_out, target=request.build.chosen.name,
+        threads=request.build.threads, optimize=request.build.optimize,
+        command=in_text(request.command), directory=in_text(str(request.directory)),
     )  # fmt: skip
     return Report(
-        depthwise=__version__, asked=asked, machine=describe_machine(),
+        depthwise=__version__, request=record, machine=describe_machine(),
         software=describe_software(),
     )  # fmt: skip

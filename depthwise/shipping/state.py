@@ -1,25 +1,27 @@
-"""What each finished stage found, kept in a hidden folder until the same is asked again."""
+"""What each finished stage found, cached in a hidden folder for the next run."""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from depthwise.files.atomic import replace_text
 from depthwise.files.cache import hash_file
-from depthwise.files.record import Record
+from depthwise.report.record import Found, Record, StageRecord
 from depthwise.runtime.artifact import STATE
 
-Part = TypeVar("Part", bound=BaseModel)
 
+class CachedStage(Record):
+    """A finished stage as it is written.
 
-class Kept(Record):
-    """A finished stage: the key of all that it depended on, and what it found as JSON."""
+    `key` is that of all that it depended on, `found` its record as JSON, and `network` the digest
+    of the network that it handed on.
+    """
 
     key: str
     found: str
+    network: str
 
 
 def make_key(*parts: object) -> str:
@@ -32,21 +34,27 @@ def hash_files(paths: tuple[Path, ...]) -> list[tuple[str, str]]:
     return [(path.name, hash_file(path)) for path in paths]
 
 
-def read_stage(directory: Path, stage: str, key: str, kind: type[Part]) -> Part | None:
-    """Return what a stage found under this key; None where it has to run, or to run again."""
-    path = stage_path(directory, stage)
+def read_stage(directory: Path, key: str, kind: type[Found]) -> tuple[Found, str] | None:
+    """Return a finished stage's record, and the digest of the network that it handed on.
+
+    None where the stage has to run: it never did, its key has changed, or another version of
+    depthwise wrote the file.
+    """
     try:
-        kept = Kept.model_validate_json(path.read_bytes())
-        return kind.model_validate_json(kept.found) if kept.key == key else None
-    except (OSError, ValidationError):  # never done, or by another version
+        cached = CachedStage.model_validate_json(stage_path(directory, kind.stage).read_bytes())
+        if cached.key != key:
+            return None
+        return kind.model_validate_json(cached.found), cached.network
+    except (OSError, ValidationError):
         return None
 
 
-def keep_stage(directory: Path, stage: str, key: str, found: BaseModel) -> None:
-    """Keep what a stage found, whole or not at all. Raises OSError where it cannot be written."""
-    path = stage_path(directory, stage)
+def cache_stage(directory: Path, key: str, record: StageRecord, network: str) -> None:
+    """Write what a stage found, whole or not at all. Raises OSError where it cannot be written."""
+    path = stage_path(directory, record.stage)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, Kept(key=key, found=found.model_dump_json()).model_dump_json())
+    cached = CachedStage(key=key, found=record.model_dump_json(), network=network)
+    replace_text(path, cached.model_dump_json())
 
 
 def stage_path(directory: Path, stage: str) -> Path:

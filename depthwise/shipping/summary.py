@@ -8,7 +8,15 @@ from rich.text import Text
 
 from depthwise.analysis.units import in_seconds, in_units
 from depthwise.escaping import counted
-from depthwise.report.record import Compared, Compiled, Counted, Looked, Profiled, Report
+from depthwise.report.record import (
+    Baseline,
+    Comparison,
+    Compilation,
+    CostSummary,
+    LayerProfile,
+    Predictions,
+    Report,
+)
 
 PYTORCH = "pytorch"
 SHOWN = 2  # guesses an image
@@ -16,24 +24,24 @@ AGAIN = "Let nothing else run, and ship again: only what was disturbed is timed 
 
 
 def summary(report: Report, directory: Path) -> RenderableType:
-    """Return a few lines a stage: counted, compiled, looked at, timed, and where all was saved."""
-    asked = report.asked
+    """Return a few lines for each stage, and where the report was written."""
+    request = report.request
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for title, lines in (
-        ("counted", _counted(report.counted)),
-        ("compiled", _compiled(report.compiled)),
-        ("images", _looked(report.looked)),
-        ("speed", _compared(report.compared, asked.threads)),
-        ("time", _profiled(report.profiled)),
-        ("saved", _referenced(report)),
+        ("counted", _costs(report.find(CostSummary))),
+        ("compiled", _compilation(report.find(Compilation))),
+        ("images", _predictions(report.find(Predictions))),
+        ("speed", _comparison(report.find(Comparison), request.threads)),
+        ("time", _profile(report.find(LayerProfile))),
+        ("saved", _saving(report.find(Baseline), report.find(CostSummary))),
     ):
         for i, line in enumerate(lines):
             table.add_row("" if i else title, Text(line))
-    shapes = " and ".join("x".join(map(str, shape)) for shape in asked.input_shapes)
-    weights = "random weights" if asked.untrained else asked.weights or "its own weights"
-    head = Text(f"{asked.network} on {shapes}, {weights}", style="bold")
+    shapes = " and ".join("x".join(map(str, shape)) for shape in request.input_shapes)
+    weights = "random weights" if request.untrained else request.weights or "its own weights"
+    head = Text(f"{request.network} on {shapes}, {weights}", style="bold")
     alarm = [Text(line, style="bold red") for line in _disturbed(report)]
     return Group(
         head, *alarm, table, Text.assemble(("written", "bold"), f"   {directory}/report.html")
@@ -41,14 +49,14 @@ def summary(report: Report, directory: Path) -> RenderableType:
 
 
 def _disturbed(report: Report) -> list[str]:
-    """Return what was timed on a busy machine, before any figure."""
+    """Return what was timed on a busy machine: it is said before any figure."""
     lines = [
         f"NOT A MEASUREMENT, timed {what}: {reason}" for what, reason in report.disturbed.items()
     ]
     return [*lines, AGAIN] if lines else []
 
 
-def _counted(found: Counted | None) -> list[str]:
+def _costs(found: CostSummary | None) -> list[str]:
     if not found:
         return []
     lines = [f"{in_units(found.macs)} multiply-adds (MACs), {in_units(found.params)} parameters"]
@@ -59,7 +67,7 @@ def _counted(found: Counted | None) -> list[str]:
     return lines
 
 
-def _compiled(found: Compiled | None) -> list[str]:
+def _compilation(found: Compilation | None) -> list[str]:
     if not found:
         return []
     manifest = found.manifest
@@ -70,15 +78,15 @@ def _compiled(found: Compiled | None) -> list[str]:
     ]
     if check := manifest.verification:
         lines.append(
-            f"verified: equal to PyTorch within {check.error:.1e} of the largest output, on "
-            f"{counted(check.inputs, 'input')}"
+            f"verified: equal to {check.reference} within {check.error:.1e} of the largest output, "
+            f"on {counted(check.inputs, 'input')}"
         )
     else:
         lines.append(manifest.unproven)
     return lines
 
 
-def _looked(found: Looked | None) -> list[str]:
+def _predictions(found: Predictions | None) -> list[str]:
     if not found:
         return []
     lines = [
@@ -90,7 +98,7 @@ def _looked(found: Looked | None) -> list[str]:
     return [*lines, *found.remarks]
 
 
-def _compared(found: Compared | None, threads: int) -> list[str]:
+def _comparison(found: Comparison | None, threads: int) -> list[str]:
     if not found or not found.ours:
         return list(found.remarks) if found else []
     lines = []
@@ -121,7 +129,7 @@ def _compared(found: Compared | None, threads: int) -> list[str]:
     return lines
 
 
-def _profiled(found: Profiled | None) -> list[str]:
+def _profile(found: LayerProfile | None) -> list[str]:
     if not found or not found.layers:
         return list(found.remarks) if found else []
     kinds = ", ".join(f"{kind.kind} {kind.share:.0%}" for kind in found.kinds if kind.share >= 0.02)
@@ -151,17 +159,15 @@ def _several(layers: tuple[str, ...]) -> str:
     return f"{layers[0]}{more}" if layers else "the whole"
 
 
-def _referenced(report: Report) -> list[str]:
-    if not report.referenced or not report.referenced.found or not report.counted:
+def _saving(found: Baseline | None, costs: CostSummary | None) -> list[str]:
+    if not found or not found.times or not costs or found.times.macs_saved <= 1:
         return []
-    found = report.referenced.found
-    if found.macs_saved <= 1:
-        return []
+    times = found.times
+    fewer = f"{times.macs_saved:.1f} times fewer MACs than {costs.baseline}"
     if found.disturbed:
-        return [f"{found.macs_saved:.1f} times fewer MACs than {report.counted.reference}"]
+        return [fewer]
     return [
-        f"{found.macs_saved:.1f} times fewer MACs than {report.counted.reference}, and "
-        f"{found.time_saved:.1f} times faster: {found.kept:.0%} of the promise"
+        f"{fewer}, and {times.time_saved:.1f} times faster: {times.realized:.0%} of the promise"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The third stage: what the compiled library makes of the images, and what its layers see."""
+"""Classify: what the compiled library makes of the images, and what its layers see."""
 
 import base64
 import io
@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from depthwise.compiler.verification.difference import relative_error
 from depthwise.escaping import counted, in_line
-from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.progress import track
-from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Looked, Report
+from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Predictions, Report
 from depthwise.runtime.library import Library, load
-from depthwise.shipping.request import NetworkSource, Order
+from depthwise.shipping.network import CurrentNetwork
+from depthwise.shipping.request import Request
+from depthwise.sources.source import TorchSource
 from depthwise.weights import Preprocessing
 from depthwise.weights.classes import best_classes, class_names
 
@@ -31,51 +30,61 @@ LARGEST = 56  # pixels of a channel in the page
 GAP = 2  # pixels between channels
 
 
-def look(order: Order, _: Report) -> Looked:
+def classify_images(
+    request: Request, network: CurrentNetwork, _: Report
+) -> tuple[Predictions, CurrentNetwork]:
     """Run the saved library on the images, name what is in them, and keep feature maps."""
-    source, prepare = order.source, order.source.preprocessing
-    if prepare is None or not order.images:
-        return Looked(images=(), features=(), remarks=("The network was shown no photographs.",))
-    if not order.build.chosen.runs_here:
-        remark = f"This machine cannot run a library for {order.build.chosen.name}."
-        return Looked(images=(), features=(), remarks=(remark,))
-    library = load(order.directory)
-    images = track(
-        order.images, f"looking at {counted(len(order.images), 'image')}", pace="looking"
+    prepare, chosen = network.preprocessing, request.build.chosen
+    if prepare is None or not request.images:
+        return _without_images("The network was shown no photographs."), network
+    if not chosen.runs_here:
+        reason = f"This machine cannot run a library for {chosen.name}."
+        return _without_images(reason), network
+    library = load(request.directory)
+    doing = f"classifying {counted(len(request.images), 'image')}"
+    images = track(request.images, doing, pace="classifying")
+    predictions = Predictions(
+        images=tuple(_classify(network, library, image, prepare) for image in images),
+        features=tuple(
+            feature
+            for image in request.images[:WATCHED]
+            for feature in _features(network, image, prepare)
+        ),
+        remarks=tuple(_remarks(request, network)),
     )
-    found = [_look(source, library, image, prepare) for image in images]
-    features = [f for image in order.images[:WATCHED] for f in _features(source, image, prepare)]
-    return Looked(images=tuple(found), features=tuple(features), remarks=tuple(_remarks(order)))
+    return predictions, network
 
 
-def _remarks(order: Order) -> Iterator[str]:
-    source = order.source
-    if source.untrained:
+def _without_images(reason: str) -> Predictions:
+    return Predictions(images=(), features=(), remarks=(reason,))
+
+
+def _remarks(request: Request, network: CurrentNetwork) -> Iterator[str]:
+    if network.untrained:
         yield "The weights are random: what the network would take the photographs for is not said."
-    elif source.pretrained is None:
-        nor = "" if source.labels else ", nor the names of their classes"
+    elif network.source.pretrained is None:
+        nor = "" if network.labels else ", nor the names of their classes"
         yield (
             f"The weights do not record how photographs are prepared{nor}: ImageNet's usual way is "
             "assumed."
         )
-    if order.left_out:
-        yield f"Of the folder's images {order.left_out} more were left out."
-    for reason in order.broken:
+    if request.left_out:
+        yield f"Of the folder's images {request.left_out} more were left out."
+    for reason in request.broken:
         yield f"Left out: {reason}."
-    if isinstance(source.net, ExportedProgram):
-        yield "An exported program has no modules to watch: there are no feature maps."
+    if _module(network) is None:
+        yield "An exported network has no modules to watch: there are no feature maps."
 
 
-def _look(
-    source: NetworkSource, library: Library, path: Path, prepare: Preprocessing
+def _classify(
+    network: CurrentNetwork, library: Library, path: Path, prepare: Preprocessing
 ) -> ImageRecord:
     pixels = prepare.apply(path)
-    found, expected = library(pixels.numpy()), _call(source, pixels)
-    scores = _flat(found)
-    error = max(relative_error(y, e) for y, e in zip(scores, _flat(expected), strict=True))
+    scores, expected = _flat(library(pixels.numpy())), network.source.run([pixels.numpy()])
+    error = max(relative_error(y, e) for y, e in zip(scores, expected, strict=True))
     guesses: list[tuple[str, float]] = []
-    if not source.untrained and [y.ndim for y in scores] == [2] and scores[0].shape[1] > 1:
-        names = source.labels or class_names(source.pretrained, scores[0].shape[1])
+    if not network.untrained and [y.ndim for y in scores] == [2] and scores[0].shape[1] > 1:
+        names = network.labels or class_names(network.source.pretrained, scores[0].shape[1])
         guesses = best_classes(scores[0][0], names)[:TOP]
     return ImageRecord(
         file=in_line(path.name), picture=_photograph(pixels, prepare), error=error,
@@ -83,11 +92,10 @@ def _look(
     )  # fmt: skip
 
 
-def _call(source: NetworkSource, pixels: Tensor) -> Any:
-    net = source.net
-    module = net if isinstance(net, nn.Module) else as_module(net)
-    with torch.inference_mode():
-        return module(pixels)
+def _module(network: CurrentNetwork) -> nn.Module | None:
+    """Return the module that the network is; None where it was exported, or came as a graph."""
+    source = network.source
+    return source.exported if isinstance(source, TorchSource) else None
 
 
 def _flat(result: Any) -> list[np.ndarray]:
@@ -96,12 +104,15 @@ def _flat(result: Any) -> list[np.ndarray]:
     return [np.asarray(y) for y in (values if isinstance(values, tuple | list) else (values,))]
 
 
-def _features(source: NetworkSource, path: Path, prepare: Preprocessing) -> Iterator[FeatureRecord]:
-    """Yield the first channels of the last layer of each plane's size, from PyTorch."""
-    if not isinstance(source.net, nn.Module):
+def _features(
+    network: CurrentNetwork, path: Path, prepare: Preprocessing
+) -> Iterator[FeatureRecord]:
+    """Yield the first channels of the last layer of each plane size, as PyTorch computes them."""
+    module = _module(network)
+    if module is None:
         return
-    with _watching(source.net) as seen:
-        _call(source, prepare.apply(path))
+    with _watching(module) as seen:
+        network.source.run([prepare.apply(path).numpy()])
     by_size = {y.shape[1:]: (name, y) for name, y in seen.items()}  # the last of a size stays
     sizes = sorted(by_size, reverse=True)
     for size in [sizes[i] for i in sorted({*np.linspace(0, len(sizes) - 1, MAPS).astype(int)})]:

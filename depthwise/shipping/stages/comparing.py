@@ -1,4 +1,4 @@
-"""The fourth stage: the library beside PyTorch and whatever other runtimes are installed."""
+"""Compare: the library beside PyTorch and whatever other runtimes are installed."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -6,22 +6,26 @@ from depthwise.bench.exported_model import Question
 from depthwise.bench.peers import DIRECT, OURS, PEERS
 from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import compare as take_turns
-from depthwise.report.record import Compared, Report, RuntimeLine
+from depthwise.report.record import Comparison, Compilation, Report, RuntimeLine
 from depthwise.runtime.library import load
-from depthwise.shipping.request import Order
+from depthwise.shipping.network import CurrentNetwork
+from depthwise.shipping.request import Request
+from depthwise.sources.source import Source, TorchSource
 
 SLOW = ("torch.compile",)  # to open: minutes; `depthwise bench` has it
 
 
-def compare(order: Order, report: Report) -> Compared:
-    """Time the saved library and the installed peers interleaved, each in a process of its own."""
+def compare_runtimes(
+    request: Request, network: CurrentNetwork, report: Report
+) -> tuple[Comparison, CurrentNetwork]:
+    """Time the saved library and the installed peers in rounds, each in a process of its own."""
     packages = installed_versions().keys()
-    asked = [peer for peer in PEERS if peer.name not in SLOW]
-    peers = [peer for peer in asked if packages >= set(peer.packages)]
-    missing = tuple(peer.name for peer in asked if peer not in peers)
-    reason = _why_not(order, report)
-    if reason:
-        return Compared(
+    wanted = [peer for peer in PEERS if peer.name not in SLOW]
+    peers = [peer for peer in wanted if packages >= set(peer.packages)]
+    missing = tuple(peer.name for peer in wanted if peer not in peers)
+    source, reason = network.source, _why_not(request, network.source, report)
+    if reason or not isinstance(source, TorchSource):
+        comparison = Comparison(
             found=None,
             rounds=0,
             lines=(),
@@ -30,16 +34,16 @@ def compare(order: Order, report: Report) -> Compared:
             remarks=(reason,),
             disturbed="",
         )
-    source = order.source
+        return comparison, network
     question = Question(
-        source.network, source.settings, source.weights, source.program, source.shapes[0],
-        load(order.directory),
+        request.name, request.settings, request.weights, source.program, source.shapes[0],
+        load(request.directory),
     )  # fmt: skip
-    record = take_turns(question, peers, order.build.threads, order.rounds)
-    return summarise(record, missing)
+    record = take_turns(question, peers, request.build.threads, request.rounds)
+    return summarise(record, missing), network
 
 
-def summarise(record: NetworkResult, missing: tuple[str, ...]) -> Compared:
+def summarise(record: NetworkResult, missing: tuple[str, ...]) -> Comparison:
     """Return what was measured with a line a runtime, from the fastest to the slowest."""
     ran = [runtime for runtime in record.runtimes if runtime.rounds]
     failed = {
@@ -48,7 +52,7 @@ def summarise(record: NetworkResult, missing: tuple[str, ...]) -> Compared:
         if runtime.failed and runtime.name != DIRECT.name
     }
     lines = sorted((_line(record, runtime) for runtime in ran), key=lambda line: line.median)
-    return Compared(
+    return Comparison(
         found=record, rounds=len(record.peaks), lines=tuple(lines), missing=missing, failed=failed,
         remarks=(), disturbed=record.disturbed,
     )  # fmt: skip
@@ -65,14 +69,17 @@ def installed_versions() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _why_not(order: Order, report: Report) -> str:
+def _why_not(request: Request, source: Source, report: Report) -> str:
     """Return why nothing can be compared, in a sentence; empty where it can."""
-    assert report.compiled
-    network = report.compiled.manifest.network
-    if not order.build.chosen.runs_here:
-        return f"This machine cannot run a library for {order.build.chosen.name}: nothing is timed."
+    compilation = report.find(Compilation)
+    assert compilation
+    network, chosen = compilation.manifest.network, request.build.chosen
+    if not chosen.runs_here:
+        return f"This machine cannot run a library for {chosen.name}: nothing is timed."
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         return "The network has several inputs or outputs: runtimes are compared on one of each."
+    if not isinstance(source, TorchSource):
+        return "The network did not come from PyTorch, which writes the files that runtimes read."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The fifth stage: where the time goes on one thread, layer by layer, against the ideal."""
+"""Profile: where the time goes on one thread, layer by layer, beside the least possible."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,46 +11,50 @@ from depthwise.compiler.pipeline import choose_plan, rewrite
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
 from depthwise.report.record import (
-    Counted,
+    CostSummary,
     KindTimeRecord,
+    LayerProfile,
     LayerTimeRecord,
-    Profiled,
     Report,
 )
 from depthwise.runtime.library import load
-from depthwise.shipping.request import Order
+from depthwise.shipping.network import CurrentNetwork
+from depthwise.shipping.request import Request
 from depthwise.shipping.stages.baseline import draw_inputs
 
 COPY = "copy"  # of the input and the output between PyTorch's layout and ours
 
 
-def profile_layers(order: Order, report: Report) -> Profiled:
-    """Time every layer of the library, and set it beside what this machine would allow.
+def profile_library(
+    request: Request, network: CurrentNetwork, report: Report
+) -> tuple[LayerProfile, CurrentNetwork]:
+    """Time every layer of the library, and compare it with the least that this machine allows.
 
-    Measures the machine where it was not measured before, or where a layer is faster than that
-    would allow.
+    Calibrates the machine where that was not done before, or where a layer is faster than the
+    calibration allows.
     """
-    if not order.build.chosen.runs_here:
-        remark = f"This machine cannot run a library for {order.build.chosen.name}."
-        return Profiled(
+    if not request.build.chosen.runs_here:
+        remark = f"This machine cannot run a library for {request.build.chosen.name}."
+        not_timed = LayerProfile(
             milliseconds=0, library=None, ideal=None, rate=0, peak=0, of_peak=None, layers=(),
             kinds=(), machine=None, calibrated="", contradicted=(), disturbed="",
             remarks=(remark,),
         )  # fmt: skip
-    assert report.counted
+        return not_timed, network
+    costs = report.find(CostSummary)
+    assert costs
     known = machines.find() or machines.calibrate()
-    graph = rewrite(order.source.graph)
-    plan = choose_plan(graph, replace(order.build, threads=1))
-    found, here = agreed(profile(plan, library=_library(order)), known)
-    kinds = _kinds_of_layers(report.counted, order)
-    return _summarise(found, kinds, here, _age(known, here))
+    plan = choose_plan(rewrite(network.source.graph), replace(request.build, threads=1))
+    found, here = agreed(profile(plan, library=_time_library(request)), known)
+    kinds = _kinds_of_layers(costs, network)
+    return _summarise(found, kinds, here, _age(known, here)), network
 
 
-def _library(order: Order) -> Callable[[int], list[float]] | None:
+def _time_library(request: Request) -> Callable[[int], list[float]] | None:
     """Return what times runs of the saved library; None where it has several threads."""
-    if order.build.threads > 1:
+    if request.build.threads > 1:
         return None
-    library = load(order.directory)
+    library = load(request.directory)
     inputs = draw_inputs(library)
     return lambda count: time_runs(lambda: library.run(inputs)[0], count)
 
@@ -62,13 +66,16 @@ def _age(known: Machine, here: Machine) -> str:
     return f"{here.age}: what was {known.age} allowed less than was measured"
 
 
-def _kinds_of_layers(counted: Counted, order: Order) -> dict[str, str]:
+def _kinds_of_layers(costs: CostSummary, network: CurrentNetwork) -> dict[str, str]:
     """Return the kind of each layer by its path, and of what has no multiply-adds by its name."""
-    by_name = {node.name: kind_of(order.source.graph, node) for node in order.source.graph}
-    return {**by_name, **{layer.path: layer.kind for layer in counted.layers if layer.macs}}
+    graph = network.source.graph
+    by_name = {node.name: kind_of(graph, node) for node in graph}
+    return {**by_name, **{layer.path: layer.kind for layer in costs.layers if layer.macs}}
 
 
-def _summarise(found: Profile, kinds: dict[str, str], here: Machine, calibrated: str) -> Profiled:
+def _summarise(
+    found: Profile, kinds: dict[str, str], here: Machine, calibrated: str
+) -> LayerProfile:
     rows = tuple(_row(layer, kinds, here, found) for layer in found.layers)
     contradicted = tuple(
         row.path
@@ -77,7 +84,7 @@ def _summarise(found: Profile, kinds: dict[str, str], here: Machine, calibrated:
     )
     # what is too short to tell counts as if it were at its roofline
     ideal = sum(row.ideal or row.microseconds for row in rows if row.bound) / 1e3
-    return Profiled(
+    return LayerProfile(
         milliseconds=1e3 * found.seconds,
         library=None if found.library is None else 1e3 * found.library,
         ideal=None if contradicted else ideal, rate=found.flops / 1e9,

@@ -23,8 +23,8 @@ def convert(graph: Graph) -> OnnxGraph:
     for name, constant in graph.constants.items():
         if constant.data is None:
             raise Unsupported(
-                f"{name} has no data: the network was captured on the meta device, or its weights "
-                f"are {constant.type.dtype}; build it with weights of a type that NumPy has"
+                f"{name} has no data: the network was captured on the meta device; build it on the "
+                "CPU and load weights into it first"
             )
         if name in read:
             written.tensors[written.values[name]] = constant

@@ -13,10 +13,7 @@ from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
-from depthwise.errors import Unsupported
-from depthwise.escaping import in_line
 from depthwise.graph.graph import Graph, Shape
-from depthwise.graph.ops import Opaque
 
 
 def read_onnx(
@@ -34,7 +31,7 @@ def read_onnx(
             the shapes do not fit it or leave sizes open.
         Unsupported: A node's results have no type before it runs: it is of a domain of its own, a
             loop, or gives as many elements as values say. Other nodes that the graph has no
-            operator for are Opaque, and `supported` refuses them.
+            operator for are Opaque, and refused when the graph is compiled.
     """
     if find_spec("onnx") is None:
         raise ValueError(f"{path}: reading ONNX needs onnx: pip install 'depthwise[onnx]'")
@@ -43,16 +40,4 @@ def read_onnx(
     return read(Path(path), shapes)
 
 
-def supported(graph: Graph) -> Graph:
-    """Return a graph that was read, or raise Unsupported naming a node that it cannot say."""
-    for node in graph:
-        if isinstance(node.op, Opaque):
-            raise Unsupported(node.op.reason)
-    for output in graph.outputs:
-        name, type_ = in_line(output.name or output.value), graph.type(output.value)
-        if not type_.size:
-            raise Unsupported(f"output {name} has the shape {type_.shape}, no elements")
-    return graph
-
-
-__all__ = ["read_onnx", "supported"]
+__all__ = ["read_onnx"]

@@ -18,7 +18,7 @@ ROUND = {
 
 
 @dataclass(frozen=True)
-class Axis:
+class ResizedAxis:
     """One axis to be resized: from `length` to `size` positions; `scale` need not be their ratio.
 
     `region` is the part of it that is cropped, from 0 to 1, for tf_crop_and_resize.
@@ -42,7 +42,7 @@ class Sampling:
     exclude_outside: bool = False
 
 
-def positions(rule: str, axis: Axis) -> Array:
+def positions(rule: str, axis: ResizedAxis) -> Array:
     """Return where the output's positions lie on the input's axis."""
     i, n, whole = np.arange(axis.size), axis.length, axis.length * axis.scale
     match rule:
@@ -63,13 +63,13 @@ def positions(rule: str, axis: Axis) -> Array:
     raise ValueError(f"there is no coordinate_transformation_mode {rule!r}")
 
 
-def nearest(sampling: Sampling, axis: Axis) -> Array:
+def nearest(sampling: Sampling, axis: ResizedAxis) -> Array:
     """Return which position of the input each one of the output takes."""
     at = ROUND[sampling.nearest](positions(sampling.coordinates, axis))
     return at.astype(int).clip(0, axis.length - 1)
 
 
-def weights(sampling: Sampling, axis: Axis) -> Array:
+def weights(sampling: Sampling, axis: ResizedAxis) -> Array:
     """Return (size, length): what each position of the output takes from each of the input."""
     at, n = positions(sampling.coordinates, axis), axis.length
     outside = np.zeros(axis.size, bool)

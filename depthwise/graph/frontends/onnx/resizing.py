@@ -11,10 +11,16 @@ import numpy as np
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.operands import Operands
-from depthwise.graph.frontends.onnx.resampling import Axis, Sampling, nearest, positions, weights
+from depthwise.graph.frontends.onnx.resampling import (
+    ResizedAxis,
+    Sampling,
+    nearest,
+    positions,
+    weights,
+)
 from depthwise.graph.frontends.onnx.rules import refuse, rule
 
-Axes = dict[int, Axis]  # by their number, those that are resized
+Axes = dict[int, ResizedAxis]  # by their number, those that are resized
 
 
 @rule("Resize")
@@ -53,7 +59,7 @@ def _floats(n: Operands, index: int) -> list[float]:
 def scaled(x: Value, scales: list[float], numbers: list[int] | None = None) -> Axes:
     """Return the axes of x, all unless numbers are given, by how many times larger they become."""
     pairs = zip(numbers or range(x.rank), scales, strict=True)
-    return {a: Axis(x.shape[a], int(x.shape[a] * scale), scale) for a, scale in pairs}
+    return {a: ResizedAxis(x.shape[a], int(x.shape[a] * scale), scale) for a, scale in pairs}
 
 
 def sized(x: Value, sizes: list[int], numbers: list[int], policy: str) -> Axes:
@@ -61,8 +67,10 @@ def sized(x: Value, sizes: list[int], numbers: list[int], policy: str) -> Axes:
     scales = {a: size / x.shape[a] for a, size in zip(numbers, sizes, strict=True)}
     if policy != "stretch":
         one = (min if policy == "not_larger" else max)(scales.values())
-        return {a: Axis(x.shape[a], int(one * x.shape[a] + 0.5), one) for a in numbers}
-    return {a: Axis(x.shape[a], size, scales[a]) for a, size in zip(numbers, sizes, strict=True)}
+        return {a: ResizedAxis(x.shape[a], int(one * x.shape[a] + 0.5), one) for a in numbers}
+    return {
+        a: ResizedAxis(x.shape[a], size, scales[a]) for a, size in zip(numbers, sizes, strict=True)
+    }
 
 
 def cropped(axes: Axes, region: list[float], numbers: list[int]) -> Axes:
@@ -72,7 +80,7 @@ def cropped(axes: Axes, region: list[float], numbers: list[int]) -> Axes:
     return {a: replace(axis, region=parts[a]) for a, axis in axes.items()}
 
 
-def _is_whole(axis: Axis) -> bool:
+def _is_whole(axis: ResizedAxis) -> bool:
     return axis.scale == 1 and axis.size == axis.length and axis.region == (0.0, 1.0)
 
 
@@ -81,7 +89,9 @@ def resize(n: Operands, sampling: Sampling, axes: Axes) -> Value:
     x, axes = n[0], {number: axis for number, axis in axes.items() if not _is_whole(axis)}
     refuse(any(not axis.size for axis in axes.values()), "its output has no elements")
     if x.rank == 4 and set(axes) <= {2, 3}:
-        ours = as_resize(sampling, *(axes.get(a, Axis(x.shape[a], x.shape[a], 1)) for a in (2, 3)))
+        ours = as_resize(
+            sampling, *(axes.get(a, ResizedAxis(x.shape[a], x.shape[a], 1)) for a in (2, 3))
+        )
         if ours:
             return n.emit(ours, x)
     for number, axis in axes.items():
@@ -89,7 +99,7 @@ def resize(n: Operands, sampling: Sampling, axes: Axes) -> Value:
     return x
 
 
-def as_resize(sampling: Sampling, *axes: Axis) -> ops.Resize | None:
+def as_resize(sampling: Sampling, *axes: ResizedAxis) -> ops.Resize | None:
     """Return our operator for two axes, None if it would sample at other places."""
     if sampling.antialias or sampling.mode not in ("nearest", "linear"):
         return None

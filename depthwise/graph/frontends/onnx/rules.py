@@ -16,7 +16,7 @@ RULES: dict[str, Rule] = {}
 
 
 class Refusal(Unsupported):
-    """Our graph cannot say what a node says; the message is the reason."""
+    """Our graph cannot say what a node says. The message is the reason; the importer adds where."""
 
 
 OUTSIDE = "keep it outside of the network, or export the network without it"

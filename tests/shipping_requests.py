@@ -1,4 +1,4 @@
-"""A small network on two small images, asked for as `depthwise ship` asks."""
+"""A small network and a request with two small images, as `depthwise ship` makes them."""
 
 from dataclasses import replace
 
@@ -12,9 +12,10 @@ from depthwise.bench import record
 from depthwise.compiler.options import CompileOptions
 from depthwise.hardware import calibration, passes
 from depthwise.hardware.load import Load
-from depthwise.shipping import NetworkSource, Order
+from depthwise.shipping import CurrentNetwork, Request
 from depthwise.shipping.request import find_images
 from depthwise.shipping.stages import counting
+from depthwise.sources.source import torch_source
 
 
 def tiny():
@@ -33,14 +34,18 @@ def paint(folder):
     return folder
 
 
-def ordered(base, net=None, **changes):
-    source = NetworkSource("tiny", {}, "", False, net or tiny(), ((1, 3, 32, 32),))
+def make_network(net=None, **known):
+    return CurrentNetwork(torch_source(net or tiny(), [(1, 3, 32, 32)]), **known)
+
+
+def make_request(base, **changes):
     images = base / "images"
     found, left_out = find_images(images if images.is_dir() else paint(images))
-    order = Order(
-        source, CompileOptions(), base / "out", "depthwise ship", found, left_out, rounds=2
-    )
-    return replace(order, **changes)
+    made = Request(
+        "tiny", CompileOptions(), base / "out", "depthwise ship", images=found, left_out=left_out,
+        rounds=2,
+    )  # fmt: skip
+    return replace(made, **changes)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,5 +61,5 @@ def measured_elsewhere(tmp_path_factory):
         patch.setattr(calibration, "system_caches", lambda: (32768, 2**20))
         patch.setattr(Load, "disturbed", "")
         patch.setattr(record, "UNEVEN", float("inf"))
-        patch.setattr(counting, "REFERENCE", "resnet56_cifar")  # ResNet-50 takes long to compile
+        patch.setattr(counting, "BASELINE", "resnet56_cifar")  # ResNet-50 takes long to compile
         yield
