@@ -13,7 +13,7 @@ from depthwise.compiler.lowering.algorithms import (
     Winograd,
     choose,
     direct_only,
-    lines_ahead,
+    prefetch_lines,
     winograd_candidates,
 )
 from depthwise.compiler.plan import Plan
@@ -87,7 +87,7 @@ def test_others_are_direct(other):
     ],
 )
 def test_weights_to_come_are_asked_for_where_there_is_time(layer, tile, lines):
-    assert lines_ahead(layer, Direct(*tile, panel_outer=False), 16) == lines
+    assert prefetch_lines(layer, Direct(*tile, weights_outer=False), 16) == lines
 
 
 def test_a_tile_fits_its_batch():

@@ -131,6 +131,6 @@ def test_a_tile_too_large_spills(target, tmp_path):
 @pytest.mark.parametrize("target", TARGETS)
 def test_weights_to_come_are_asked_for(target, tmp_path):
     plan = plan_of("mobilenet_v3_small", target)
-    step = next(s for s in plan.steps if s.kernel == "f32_conv" and s.arguments["ahead"])
+    step = next(s for s in plan.steps if s.kernel == "f32_conv" and s.arguments["prefetch_lines"])
     assembly = assemble(plan, [step], tmp_path)
     assert re.search(r"^\s+(prefetcht0|prfm)\b", assembly, re.MULTILINE)

@@ -71,8 +71,8 @@ class Case:
     epilogue: Epilogue = PLAIN
     tile: tuple[int, int] = (7, 2)
     depth: int = 1
-    panel_outer: int = 0
-    ahead: int = 0
+    weights_outer: int = 0
+    prefetch_lines: int = 0
     gaps: tuple[int, int] = (0, 0)  # in, out
     in_place: bool = False  # the summand lies where the result goes
 
@@ -119,25 +119,25 @@ CONV = {
     "1x1 tile": Case((2, 7), 5, 32, epilogue=ADD_ACT),
     "1x1 above tile": Case((2, 8), 5, 33, epilogue=ACT_ADD_ACT),
     "1x1 three blocks": Case((1, 29), 9, 75, tile=(14, 2), images=2, epilogue=ACT, gaps=(3, 5)),
-    "1x1 panel": Case((1, 29), 9, 75, tile=(6, 3), images=2, panel_outer=1, ahead=5, gaps=(1, 2),
-                      epilogue=ADD),
-    "1x1 wide tile": Case((1, 3), 17, 130, tile=(1, 8), panel_outer=1),
+    "1x1 panel": Case((1, 29), 9, 75, tile=(6, 3), images=2, weights_outer=1, prefetch_lines=5,
+                      gaps=(1, 2), epilogue=ADD),
+    "1x1 wide tile": Case((1, 3), 17, 130, tile=(1, 8), weights_outer=1),
     "1x1 tall tile": Case((1, 35), 3, 5, tile=(16, 1), epilogue=ADD_ACT, gaps=(0, 7)),
     "1x1 strided": Case((7, 9), 6, 20, stride=(2, 3), images=3),
     "1x1 in place": Case((4, 5), 8, 24, epilogue=ADD_ACT, in_place=True, gaps=(0, 4)),
-    "linear": Case((1, 5), 37, 41, tile=(4, 3), panel_outer=1, epilogue=ACT),
+    "linear": Case((1, 5), 37, 41, tile=(4, 3), weights_outer=1, epilogue=ACT),
     # taps: all of them at negative offsets, some, none
     "3x3": Case((5, 8), 3, 16, (3, 3), padding=(1, 1, 1, 1), epilogue=ACT),
     "3x3 first layer": Case((11, 13), 3, 32, (3, 3), (2, 2), padding=(0, 1, 0, 1), tile=(7, 2)),
     "3x3 dilated": Case((9, 10), 4, 9, (3, 3), dilation=(2, 3), padding=(2, 2, 3, 3), images=2),
-    "3x3 panel, gaps": Case((6, 7), 5, 40, (3, 3), padding=(1, 1, 1, 1), panel_outer=1, gaps=(2, 6),
-                            images=2, epilogue=ACT_ADD_ACT),
+    "3x3 panel, gaps": Case((6, 7), 5, 40, (3, 3), padding=(1, 1, 1, 1), weights_outer=1,
+                            gaps=(2, 6), images=2, epilogue=ACT_ADD_ACT),
     "5x2 asymmetric": Case((8, 9), 2, 17, (5, 2), (3, 2), padding=(3, 1, 2, 0), tile=(2, 1)),
     "2x2 behind": Case((4, 4), 3, 8, (2, 2), padding=(2, 0, 2, 0), epilogue=ADD),
     "7x7": Case((9, 9), 3, 12, (7, 7), (2, 2), padding=(3, 3, 3, 3)),
     # groups: the last vector of one group must not touch the next
     "2 groups": Case((4, 5), 6, 34, (3, 3), padding=(1, 1, 1, 1), groups=2, epilogue=ADD_ACT),
-    "8 groups of 4": Case((5, 6), 32, 32, (3, 3), padding=(1, 1, 1, 1), groups=8, panel_outer=1),
+    "8 groups of 4": Case((5, 6), 32, 32, (3, 3), padding=(1, 1, 1, 1), groups=8, weights_outer=1),
     "5 groups of 3 to 7": Case((3, 4), 15, 35, groups=5, images=2, gaps=(1, 1), epilogue=ACT),
     # depth: sums added across 2 or 4 lanes; one, two or three vectors left, pixels that share none
     "depth 2, below half": Case((2, 9), 4, 5, tile=(5, 1), depth=2, epilogue=ADD_ACT, gaps=(3, 5)),
@@ -145,7 +145,7 @@ CONV = {
     "depth 2, odd vectors": Case((2, 7), 6, 24, tile=(4, 3), depth=2, epilogue=ADD),
     "depth 2, blocks": Case((2, 9), 10, 75, tile=(3, 3), depth=2, images=2, epilogue=ACT_ADD_ACT,
                             gaps=(2, 1)),
-    "depth 2, panel": Case((1, 11), 6, 52, tile=(2, 5), depth=2, panel_outer=1, epilogue=ADD),
+    "depth 2, panel": Case((1, 11), 6, 52, tile=(2, 5), depth=2, weights_outer=1, epilogue=ADD),
     "depth 2, taps": Case((6, 7), 6, 20, (3, 3), (2, 1), padding=SAME3, tile=(3, 2), depth=2),
     "depth 2, groups": Case((3, 5), 8, 22, groups=2, tile=(4, 2), depth=2, in_place=True,
                             epilogue=ADD, gaps=(0, 3)),
@@ -155,7 +155,7 @@ CONV = {
     "depth 4, five vectors": Case((4, 7), 8, 20, tile=(5, 5), depth=4, epilogue=ADD_ACT,
                                   gaps=(4, 0), in_place=True),
     "depth 4, blocks": Case((2, 9), 4, 77, tile=(2, 6), depth=4, epilogue=ACT),
-    "depth 4, panel": Case((1, 10), 8, 75, tile=(3, 4), depth=4, panel_outer=1, epilogue=ADD),
+    "depth 4, panel": Case((1, 10), 8, 75, tile=(3, 4), depth=4, weights_outer=1, epilogue=ADD),
     "depth 4, taps and groups": Case((5, 6), 16, 18, (3, 2), padding=(1, 1, 1, 0), groups=2,
                                      tile=(4, 3), depth=4, epilogue=ADD),
     "depth 4, a lone pixel": Case((1, 1), 20, 3, tile=(1, 1), depth=4, epilogue=ACT),
@@ -227,8 +227,9 @@ def conv_call(case: Case) -> str:
         "f32_conv", "in", "w", "b", "sum", "out", images=case.images, rows=case.size[0],
         width=case.size[1], taps=R * S, channels=case.channels // case.groups,
         outs=case.outs // case.groups, groups=case.groups, tile_pixels=case.tile[0],
-        tile_vectors=case.tile[1], tile_depth=case.depth, panel_outer=int(case.panel_outer),
-        ahead=case.ahead, in_=(image, row * case.stride[0], pixel * case.stride[1]),
+        tile_vectors=case.tile[1], tile_depth=case.depth, weights_outer=int(case.weights_outer),
+        prefetch_lines=case.prefetch_lines,
+        in_=(image, row * case.stride[0], pixel * case.stride[1]),
         out=case.out_strides, sum=case.sum_strides, epilogue=case.epilogue, offsets="taps",
     ) + ";"  # fmt: skip
 

@@ -91,7 +91,7 @@ class Deform:
     images: int = 1
     masked: bool = False
     residual: bool = False
-    panel_outer: int = 0
+    weights_outer: int = 0
     gap: int = 0
 
     @property
@@ -125,7 +125,7 @@ DEFORMS = {
     "residual":         Deform(7, 19, (6, 5), (2, 5), residual=True, gap=1, images=2),
     "residual no gap":  Deform(7, 16, (5, 5), (3, 5), residual=True, tile=(6, 1)),
     "part of a row":    Deform(7, 19, (4, 9), (1, 4), residual=True, gap=1),
-    "panel outer":      Deform(9, 40, (5, 5), (2, 5), panel_outer=1, residual=True, tile=(3, 2)),
+    "panel outer":      Deform(9, 40, (5, 5), (2, 5), weights_outer=1, residual=True, tile=(3, 2)),
 }
 # fmt: on
 deform_cases = pytest.mark.parametrize("case", DEFORMS.values(), ids=DEFORMS)
@@ -180,8 +180,8 @@ def deform_source(case, planes):
         **{f"{name}_{axis}": size for name, pair in pairs.items()
            for axis, size in zip("yx", pair, strict=True)},
         strip_rows=case.strip[0], strip_width=case.strip[1], tile_pixels=case.tile[0],
-        tile_vectors=case.tile[1], panel_outer=int(case.panel_outer), column=column, epilogue="e",
-        taps="taps", **dict(zip(names, strides, strict=True)),
+        tile_vectors=case.tile[1], weights_outer=int(case.weights_outer), column=column,
+        epilogue="e", taps="taps", **dict(zip(names, strides, strict=True)),
     )  # fmt: skip
     return column, HEADERS + (
         f"static const int taps[{taps}] = {{{table}}};\n"

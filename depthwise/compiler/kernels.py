@@ -166,7 +166,7 @@ ROWS = (
     Kernel(
         "conv", "conv",
         ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors tile_depth")
-        + ints(f"panel_outer ahead {IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
+        + ints(f"weights_outer prefetch_lines {IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
         + pointers("read", "in w bias sum") + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,
         reach=work.conv_reach, again=work.conv_again,
@@ -192,7 +192,7 @@ ROWS = (
         "deform_conv", "deform",
         ints(f"{IMAGES} in_rows in_width kernel_y kernel_x channels outs groups offset_groups")
         + ints("stride_y stride_x pad_y pad_x dilation_y dilation_x strip_rows strip_width")
-        + ints(f"tile_pixels tile_vectors panel_outer {IN} offset_image offset_row offset_pixel")
+        + ints(f"tile_pixels tile_vectors weights_outer {IN} offset_image offset_row offset_pixel")
         + ints(f"mask_image mask_row mask_pixel {OUT} {SUM} column") + EPILOGUE + tables("taps")
         + pointers("read", "in w bias offsets mask sum") + pointers("scratch", "columns")
         + pointers("written", "out"),

@@ -42,7 +42,7 @@ def conv_again(a: Arguments, lanes: int) -> tuple[int, int]:
     vectors = ceil(a["outs"] * depth / lanes)
     weights = a["taps"] * a["channels"] // depth * vectors * lanes
     panel = weights * min(a["tile_vectors"], vectors) // vectors
-    return (tiles - 1) * weights * a["groups"], panel if a["panel_outer"] else weights
+    return (tiles - 1) * weights * a["groups"], panel if a["weights_outer"] else weights
 
 
 # --------------------------------------------------------------------------------- f32_winograd

@@ -10,9 +10,9 @@
      tile_pixels, tile_vectors    the register tile: pixels of a row x vectors of output channels
      tile_depth                   1, 2 or 4, which divides channels: that many neighbouring input channels lie side by
                                   side in a vector, which then has VL / tile_depth output channels (below)
-     panel_outer                  1: a block of weights meets the whole input before the next does (large weights);
+     weights_outer                1: a block of weights meets the whole input before the next does (large weights);
                                   0: a tile of pixels meets all weights before the next does (small weights)
-     ahead                        cache lines beyond the bias, where the next layers' weights lie, that each tile
+     prefetch_lines               cache lines beyond the bias, where the next layers' weights lie, that each tile
                                   brings closer while it computes
      in_image, in_row, in_pixel   floats from what one output image, row, pixel reads to what the next reads, so
                                   that in_row = stride * floats of an input row, in_pixel = stride * pixel stride
@@ -38,7 +38,7 @@ enum { LINE = 16 };                          /* floats of a cache line */
 
 struct conv {
     int images, rows, width, taps, channels, outs, groups;
-    int tile_pixels, tile_vectors, tile_depth, panel_outer, ahead;
+    int tile_pixels, tile_vectors, tile_depth, weights_outer, prefetch_lines;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue epilogue;
     const int *offsets;
@@ -172,7 +172,7 @@ INLINE void f32_conv_block(
         const float *p = in + (size_t)n * a.in_image + (size_t)y * a.in_row;
         float *q = out + (size_t)n * a.out_image + (size_t)y * a.out_row;
         for (int x = 0; x < whole; x += a.tile_pixels) {
-            f32_conv_fetch(a.ahead, next);
+            f32_conv_fetch(a.prefetch_lines, next);
             f32_conv_tile(a, a.tile_pixels, vectors, lanes, p + (size_t)x * a.in_pixel, w, bias,
                           f32_conv_sum(a, sum, n, y, x), q + (size_t)x * a.out_pixel);
         }
@@ -205,7 +205,7 @@ INLINE void f32_conv(
         const float *ig = in + g * a.channels, *wg = w + (size_t)g * padded * a.taps * a.channels;
         const float *bg = bias + g * padded * a.tile_depth, *sg = a.epilogue.add ? sum + g * a.outs : 0;
         float *og = out + g * a.outs;
-        if (a.panel_outer) {
+        if (a.weights_outer) {
             f32_conv_blocks(a, a.images, a.rows, a.width, ig, wg, bg, sg, og, &next);
             continue;
         }

@@ -10,7 +10,7 @@
      offset_groups                j: channels of the input in this many equal runs, each with its own positions
      strip_rows, strip_width      output pixels that are sampled before they are convolved; rows only together with
                                   the whole width
-     tile_pixels, tile_vectors, panel_outer, in_..., out_..., sum_..., epilogue, w, bias, sum as in f32_conv with a
+     tile_pixels, tile_vectors, weights_outer, in_..., out_..., sum_..., epilogue, w, bias, sum as in f32_conv with a
                                   tile_depth of 1, but in_row and in_pixel are floats between neighbours of the input
      offsets, mask                pixels of [j][t][y, x] and of [j][t]; mask may be null, then it is 1
      columns                      scratch: strip_rows * strip_width * column floats
@@ -25,7 +25,7 @@
 struct deform_conv {
     int images, rows, width, in_rows, in_width, kernel_y, kernel_x, channels, outs, groups, offset_groups;
     int stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
-    int strip_rows, strip_width, tile_pixels, tile_vectors, panel_outer;
+    int strip_rows, strip_width, tile_pixels, tile_vectors, weights_outer;
     int in_image, in_row, in_pixel, offset_image, offset_row, offset_pixel, mask_image, mask_row, mask_pixel;
     int out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel, column;
     struct epilogue epilogue;
@@ -156,7 +156,7 @@ INLINE void f32_deform_strip(
     const struct conv c = {
         .images = 1, .rows = long_row ? 1 : rows, .width = long_row ? rows * width : width,
         .taps = a.kernel_y * a.kernel_x, .channels = a.channels, .outs = a.outs, .groups = a.groups,
-        .tile_pixels = a.tile_pixels, .tile_vectors = a.tile_vectors, .tile_depth = 1, .panel_outer = a.panel_outer,
+        .tile_pixels = a.tile_pixels, .tile_vectors = a.tile_vectors, .tile_depth = 1, .weights_outer = a.weights_outer,
         .in_row = width * a.column, .in_pixel = a.column, .out_row = a.out_row, .out_pixel = a.out_pixel,
         .sum_row = a.sum_row, .sum_pixel = a.sum_pixel, .epilogue = a.epilogue, .offsets = a.taps};
     f32_deform_columns(a, rows, width, y, x, in, offsets, mask, columns);

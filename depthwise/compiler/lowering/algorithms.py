@@ -49,17 +49,17 @@ class ConvWorkload:
 
 @dataclass(frozen=True)
 class Direct:
-    """f32_conv with its register tile; `panel_outer` as there. `remark` says why it was taken."""
+    """f32_conv with its register tile; `weights_outer` as there. `remark` says why it was taken."""
 
     pixels: int
     vectors: int
-    panel_outer: bool
+    weights_outer: bool
     depth: int = 1
     remark: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         deep = f"x{self.depth}" if self.depth > 1 else ""
-        order = " by panels" if self.panel_outer else ""
+        order = " by panels" if self.weights_outer else ""
         return f"tile {self.pixels}x{self.vectors}{deep}{order}{self.remark}"
 
 
@@ -133,7 +133,7 @@ PER_LINE, AHEAD, BUSY = 128, 256 * 1024, 8
 LINE = 64  # bytes
 
 
-def lines_ahead(layer: ConvWorkload, direct: Direct, lanes: int) -> int:
+def prefetch_lines(layer: ConvWorkload, direct: Direct, lanes: int) -> int:
     """Return how many cache lines of the next weights each tile of a convolution asks for."""
     if layer.pixels < BUSY:
         return 0
@@ -162,10 +162,10 @@ def candidates(layer: ConvWorkload, target: Target) -> list[Algorithm]:
                 layer.channels * layer.taps,
             )  # fmt: skip
             most = MOST if depth == direct.depth else 1
-            found += [Direct(p, v, direct.panel_outer, depth) for p, v, _ in tiles[:most]]
+            found += [Direct(p, v, direct.weights_outer, depth) for p, v, _ in tiles[:most]]
         blocks = ceil(layer.outs * direct.depth / (direct.vectors * target.lanes))
         if blocks > 1 and layer.pixels > direct.pixels:
-            found.insert(2, replace(direct, panel_outer=not direct.panel_outer))
+            found.insert(2, replace(direct, weights_outer=not direct.weights_outer))
     return list(dict.fromkeys(found))[:MOST]
 
 

@@ -46,7 +46,7 @@ def lower_deform_conv(
     run = strip_rows * width if strip_rows and _is_gapless(y, residual) else width
     pixels, vectors = default_tile(lanes, b.target.registers, run, outs)
     strip_width = width if strip_rows else min(width, round_up(room, pixels))
-    panel_outer = int(weight[0].size * outs * FLOAT32.bytes > LARGE)
+    weights_outer = int(weight[0].size * outs * FLOAT32.bytes > LARGE)
     table = Table(tuple(tap * x.shape[1] for tap in range(taps)))
     w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))
@@ -66,7 +66,7 @@ def lower_deform_conv(
             offset_groups=op.offset_groups, stride_y=op.stride[0], stride_x=op.stride[1],
             pad_y=op.padding.top - start * op.stride[0], pad_x=op.padding.left,
             dilation_y=op.dilation[0], dilation_x=op.dilation[1], strip_rows=high,
-            strip_width=wide, tile_pixels=pixels, tile_vectors=vectors, panel_outer=panel_outer,
+            strip_width=wide, tile_pixels=pixels, tile_vectors=vectors, weights_outer=weights_outer,
             **pixel_strides(in_=x, offset=offsets, mask=mask, out=y, sum=residual), column=column,
             epilogue=epilogue, taps=table, in_=x, w=w, bias=packed_bias, offsets=own[0],
             mask=own[1], sum=own[2], columns=samples, out=own[3],
