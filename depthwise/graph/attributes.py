@@ -137,7 +137,9 @@ def _(op: ops.Pad, x):
     for size, pair in zip(x, op.pads, strict=True):
         left = size + sum(min(0, pad) for pad in pair)  # after what is cut
         most = {"reflect": left - 1, "circular": left}.get(op.mode, max(*pair, 0))
-        _expect(left >= 1 and max(pair) <= most, "pads", op.pads, f"{op.mode} pads that fit {x}")
+        least = 0 if op.mode == "constant" else 1  # all of it may be cut, and constants be left
+        fits = left >= least and max(pair) <= most
+        _expect(fits, "pads", op.pads, f"{op.mode} pads that fit {x}")
 
 
 @_check.register

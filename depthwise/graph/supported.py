@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from depthwise.errors import Unsupported
 from depthwise.graph.graph import Graph, Node
-from depthwise.graph.ops import Opaque
+from depthwise.graph.ops import Opaque, Quantize
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
@@ -61,7 +61,8 @@ def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
             f"is not supported: build that module from {SUPPORTED}, or keep it outside of the "
             "network"
         )
-    names = graph.activations(node) or node.inputs  # a zero point is of the type that is made
+    # the zero point of a quantisation is of the type that is made, and no reason for it
+    names = graph.activations(node) if isinstance(node.op, Quantize) else node.inputs
     read = dict.fromkeys(graph.type(name).dtype for name in names)
     if made in read:
         return (
