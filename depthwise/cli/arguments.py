@@ -47,5 +47,5 @@ def check_elements(option: str, shape: Shape) -> None:
 
 
 def default_directory(network: str, target: str) -> Path:
-    """Return where a network's library is saved if nobody says where."""
+    """Return where a network's library is saved unless --out names another place."""
     return Path(f"{in_file_name(network)}-{target}")

@@ -56,7 +56,7 @@ def export(
 
 
 def _default_path(network: str) -> Path:
-    """Return where a network goes if nobody says where: here, under its name or its file's."""
+    """Return where a network goes without --out: here, under its name or its file's."""
     from depthwise.sources.spec import parse_spec  # noqa: PLC0415
 
     is_file = parse_spec(network).front_end == "file"

@@ -155,7 +155,7 @@ Tiles = list[tuple[int, int, int]]  # pixels, vectors, how many
 
 
 def _tiles(width: int, vectors: int, tile_pixels: int, tile_vectors: int) -> Tiles:
-    """Return the register tiles that cover `width` pixels of so many vectors of outputs."""
+    """Return the register tiles that cover `width` pixels of a number of vectors of outputs."""
     return [
         (pixels, wide, n * m)
         for pixels, n in _parts(width, tile_pixels)
