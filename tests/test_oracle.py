@@ -269,7 +269,7 @@ def test_rows_of_views_taken_for_rows_of_buffers(name: str, monkeypatch):
 
 def test_threads_that_do_not_meet(graph: Graph, monkeypatch, everything_is_streamed):  # noqa: ARG001
     monkeypatch.setattr("depthwise.compiler.schedule.threads.conflict", lambda *_: False)
-    with pytest.raises(Mismatch, match="nobody has written"):  # the last thread comes first
+    with pytest.raises(Mismatch, match="was never written"):  # the last thread comes first
         check_plan(make_plan(graph, AARCH64, threads=2, optimize=None))
 
 
@@ -291,7 +291,7 @@ def test_a_thread_that_reads_what_another_writes(graph: Graph):
     inputs = oracle.random_inputs(plan)
     with pytest.raises(PlanFault, match=r"reads of buffer .* what another thread is writing"):
         list(Execution(together, inputs).run())
-    with pytest.raises(PlanFault, match="nobody has written"):
+    with pytest.raises(PlanFault, match="was never written"):
         list(Execution(together, inputs, backwards=True).run())
 
 
@@ -308,7 +308,7 @@ def test_buffers_that_lie_over_each_other(graph: Graph):
     read, written = (step.arguments[name].buffer for name in ("in", "out"))
     offsets = {**plan.arena.offsets, written: plan.arena.offsets[read] + 64}
     arena = Arena(offsets, max(offsets[b] + plan.buffers[b].bytes for b in offsets))
-    with pytest.raises(Mismatch, match=r"lie over|nobody has written"):
+    with pytest.raises(Mismatch, match=r"lie over|was never written"):
         check_plan(replace(plan, arena=arena))
 
 
@@ -319,11 +319,11 @@ def test_a_buffer_beyond_the_arena(graph: Graph):
 
 
 FAULTS = {
-    "a border that is not filled": ("speed", "f32_fill_border", None, "nobody has written"),
+    "a border that is not filled": ("speed", "f32_fill_border", None, "was never written"),
     "rows that are not kept": ("memory", "kept rows", None, "reads|other numbers"),
     "a border below that is not filled": ("memory", "border", None, "reads|other numbers"),
     "an output that is not written": ("speed", "output", None, "output .* are never written"),
-    "a layer that is left out": ("speed", "f32_depthwise", None, "nobody has written"),
+    "a layer that is left out": ("speed", "f32_depthwise", None, "was never written"),
     "a layer's input a row too low": (
         "speed", "f32_depthwise", lambda s: moved(s, "in", 300),
         "nobody|reads elements|other numbers",
@@ -373,7 +373,7 @@ def test_memory_of_a_buffer_whose_life_is_over(graph: Graph):
     steps = [step for step in plan.steps if step is not first]
     late: list[KernelCall] = [first, *steps[steps.index(steps[2]) :]]
     regions = tuple(((step,),) for step in (*steps[:2], *late, again))
-    with pytest.raises(Mismatch, match=r"reads .* nobody has written"):
+    with pytest.raises(Mismatch, match=r"reads .* was never written"):
         check_plan(replace(plan, regions=regions))
 
 
