@@ -43,6 +43,10 @@ def _expect_rank(x: Shape, rank: int) -> None:
     _expect(len(x) == rank, "the input's shape", x, f"{rank} axes")
 
 
+def _expect_planes(x: Shape) -> None:
+    _expect(len(x) >= 2, "the input's shape", x, "(..., H, W)")
+
+
 @_check.register
 def _(op: ops.Conv2d, x, *_):
     _expect_rank(x, 4)
@@ -73,7 +77,7 @@ def _(op: ops.ConvTranspose2d, x, *_):
 @_check.register
 def _(op: ops.MaxPool2d | ops.AvgPool2d, x):
     """Refuse windows that lie in the padding alone."""
-    _expect_rank(x, 4)
+    _expect_planes(x)
     dilation = op.dilation if isinstance(op, ops.MaxPool2d) else (1, 1)
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, op.kernel, strict=True)]
     top, bottom, left, right = op.padding
@@ -82,7 +86,12 @@ def _(op: ops.MaxPool2d | ops.AvgPool2d, x):
 
 
 @_check.register
-def _(op: ops.AdaptivePool2d | ops.LocalResponseNorm, x):
+def _(op: ops.AdaptivePool2d, x):
+    _expect_planes(x)
+
+
+@_check.register
+def _(op: ops.LocalResponseNorm, x):
     _expect_rank(x, 4)
 
 
