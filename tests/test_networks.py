@@ -74,7 +74,7 @@ def test_every_network_has_a_fact():
 def test_bn_inception_is_figure_5_of_its_paper():
     # 11,295,240 parameters of a well-known port with a plain 7x7 stem = ours + its 10,016 biases
     # of convolutions that stand before a BatchNorm
-    found = cost_on_meta("bn_inception", '{"stem_conv": "depthwise.layers:standard"}', 224)
+    found = cost_on_meta("bn_inception", '{"stem_conv": "depthwise.layers:conv2d"}', 224)
     assert found.params == 11_295_240 - 10_016
 
 
