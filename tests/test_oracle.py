@@ -260,7 +260,7 @@ def old_touch(reach: RowAccess, buffer: Buffer) -> RowSpan:
 
 @pytest.mark.parametrize("name", ["focus", "thinned", "channels beside"])
 def test_rows_of_views_taken_for_rows_of_buffers(name: str, monkeypatch):
-    for module in ("streaming", "partition", "threads"):
+    for module in ("streaming", "steps", "threads"):
         monkeypatch.setattr(f"depthwise.compiler.schedule.{module}.find_row_span", old_touch)
     plan = make_plan(graph_of(NETS[name](), 1, 3, 32, 32), AARCH64, optimize="memory")
     with pytest.raises(Mismatch, match=r"the plan for aarch64 is not .* reads .* of buffer"):
