@@ -300,7 +300,11 @@ def test_bytes_become_floats(case, layout, vector):
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_bytes_pass_gccs_warnings(vector):
-    check_gcc(text_of("2, 3, 5, 19, 285, 1, 57, 3, 399, 57, 3"), vector=vector)
+    run = call(
+        "u8_to_f32", "x", "y", images=2, channels=3, rows=5, width=19,
+        x=(285, 57, 3), x_channel=1, y=(399, 57, 3),
+    )  # fmt: skip
+    check_gcc(text_of(run), vector=vector)
 
 
 # -------------------------------------------------------------------------------------- refusals
