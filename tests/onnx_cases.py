@@ -1,8 +1,7 @@
 """The ONNX project's own operator cases as files, read by the public importer."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ with warnings.catch_warnings():
     from onnx.backend.test.loader import load_model_tests
 
 from depthwise.errors import Unsupported
-from depthwise.graph import Graph, Node, Output, ops, supported
+from depthwise.graph import Graph, ops, supported
 from depthwise.graph.frontends.onnx import read_onnx
 
 # operands that a library knows when it is made; the cases give them as inputs, as all others
@@ -127,18 +126,3 @@ def in_float32(
             value.type.tensor_type.elem_type = TensorProto.FLOAT
     return changed, {name: array if name in fixed else np.asarray(array, np.float32)
                      for name, array in arrays.items()}  # fmt: skip
-
-
-def join(graphs: Mapping[str, Graph]) -> Graph:
-    """Return one graph that computes all; each one's names begin with its own name."""
-    inputs, constants = {}, {}
-    nodes: list[Node] = []
-    outputs: list[Output] = []
-    for key, graph in graphs.items():
-        inputs |= {f"{key}/{name}": type for name, type in graph.inputs.items()}
-        constants |= {f"{key}/{name}": constant for name, constant in graph.constants.items()}
-        for node in graph:
-            read = tuple(f"{key}/{name}" for name in node.inputs)
-            nodes.append(replace(node, name=f"{key}/{node.name}", inputs=read, path=key))
-        outputs += [Output(f"{key}/{o.name}", f"{key}/{o.value}") for o in graph.outputs]
-    return Graph(inputs, constants, tuple(nodes), tuple(outputs))

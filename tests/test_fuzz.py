@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from fuzz_plans import failure
-from onnx_adapter import join
+from join_graphs import join
 from random_graphs import batch_norm, draw_graph
 from shrink import error, is_sound, outputs, shrink
 from sketch import Drawn, Sketch

@@ -10,7 +10,8 @@ from fnmatch import fnmatch
 
 import numpy as np
 import pytest
-from onnx_cases import Outcomes, join, read_cases
+from join_graphs import join
+from onnx_cases import Outcomes, read_cases
 
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.pipeline import UNITS, rewrite
