@@ -71,7 +71,7 @@ def run(graph: Graph, inputs: Sequence[np.ndarray], *, vector: int, naive: bool)
 def build(graph: Graph, *, vector: int, naive: bool):
     """Return the function that `run` calls, compiled once for several inputs."""
     plan = make_plan(graph, find_target(TARGETS[vector]))
-    text = re.sub(r"(\{\n    )(f32_\w+)\(", r"\1KERNEL(\2)(", emit(plan))
+    text = re.sub(r"\b(f32_\w+)\(&numbers", r"KERNEL(\1)(&numbers", emit(plan))
     assert "KERNEL(" in text
     text = re.sub(r"^#include <.*>$", "", text, flags=re.M)
     net = compile_kernel("#include <stddef.h>\n" + text, vector=vector, naive=naive)

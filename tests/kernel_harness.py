@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from depthwise.compiler.codegen.emit import call_text
+from depthwise.compiler.codegen.emit import initializer
 from depthwise.compiler.kernels import KERNELS
 from depthwise.kernels import source
 
@@ -89,7 +89,9 @@ def call(kernel: str, *pointers: str, **members: Any) -> str:
             given |= {f"{name.rstrip('_')}_{axis}": stride for axis, stride in strides}
     assert set(given) == set(names), sorted(given)
     texts = {name: str(given[name]) for name in names}
-    return call_text(row, texts, pointers).replace(kernel, f"KERNEL({kernel})", 1)
+    assert len(pointers) == len(row.pointers)
+    numbers = f"&(const struct {row.name}){initializer(row, texts)}"
+    return f"KERNEL({kernel})({numbers}, {', '.join(pointers)})"
 
 
 def compile_kernel(text: str, *, vector: int, naive: bool) -> ctypes.CDLL:

@@ -58,7 +58,7 @@ Parameters = tuple[Parameter, ...]
 
 @dataclass(frozen=True)
 class Kernel:
-    """A row of the table. In C, `<dtype>_<name>(const struct <name> a, <pointers>)`.
+    """A row of the table. In C, `<dtype>_<name>(const struct <name> *a, <pointers>)`.
 
     Attributes:
         name: that of the function without its type, and of its struct.

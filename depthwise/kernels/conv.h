@@ -45,36 +45,36 @@ struct conv {
 };
 
 INLINE void f32_conv_naive(
-    const struct conv a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const int wide = VL / a.tile_depth, padded = (a.outs + wide - 1) / wide * wide, block = a.tile_vectors * wide;
-    for (int i = 0; i < a.images; i++)
-    for (int y = 0; y < a.rows; y++)
-    for (int x = 0; x < a.width; x++)
-    for (int g = 0; g < a.groups; g++)
-    for (int k = 0; k < a.outs; k++) {
+    const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int wide = VL / a->tile_depth, padded = (a->outs + wide - 1) / wide * wide, block = a->tile_vectors * wide;
+    for (int i = 0; i < a->images; i++)
+    for (int y = 0; y < a->rows; y++)
+    for (int x = 0; x < a->width; x++)
+    for (int g = 0; g < a->groups; g++)
+    for (int k = 0; k < a->outs; k++) {
         const int first = k / block * block; /* of the block that holds k */
         const int vectors = (padded - first < block ? padded - first : block) / wide;
-        const int set = (k - first) / VL * a.tile_depth; /* the first of the vectors that are added across */
-        const int n = vectors - set < a.tile_depth ? vectors - set : a.tile_depth, o = (k - first) % VL;
-        const int lane = (set + o % n) * VL + o / n * a.tile_depth;
-        const float *wk = w + (size_t)(g * padded + first) * a.taps * a.channels;
-        const float *p = in + (size_t)i * a.in_image + (size_t)y * a.in_row + (size_t)x * a.in_pixel + g * a.channels;
-        float acc = bias[(g * padded + first) * a.tile_depth + lane];
-        for (int t = 0; t < a.taps; t++)
-            for (int c = 0; c < a.channels; c++) {
-                const int step = (t * a.channels + c) / a.tile_depth;
-                acc += p[a.offsets[t] + c] * wk[step * vectors * VL + lane + c % a.tile_depth];
+        const int set = (k - first) / VL * a->tile_depth; /* the first of the vectors that are added across */
+        const int n = vectors - set < a->tile_depth ? vectors - set : a->tile_depth, o = (k - first) % VL;
+        const int lane = (set + o % n) * VL + o / n * a->tile_depth;
+        const float *wk = w + (size_t)(g * padded + first) * a->taps * a->channels;
+        const float *p = in + (size_t)i * a->in_image + (size_t)y * a->in_row + (size_t)x * a->in_pixel + g * a->channels;
+        float acc = bias[(g * padded + first) * a->tile_depth + lane];
+        for (int t = 0; t < a->taps; t++)
+            for (int c = 0; c < a->channels; c++) {
+                const int step = (t * a->channels + c) / a->tile_depth;
+                acc += p[a->offsets[t] + c] * wk[step * vectors * VL + lane + c % a->tile_depth];
             }
-        float *q = out + (size_t)i * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + g * a.outs + k;
-        const float *s = sum + (size_t)i * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel;
-        *q = epilogue(a.epilogue, acc, a.epilogue.add ? s[g * a.outs + k] : 0);
+        float *q = out + (size_t)i * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + g * a->outs + k;
+        const float *s = sum + (size_t)i * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel;
+        *q = epilogue(a->epilogue, acc, a->epilogue.add ? s[g * a->outs + k] : 0);
     }
 }
 
 /* where a pixel's summands lie; null stays null */
-INLINE const float *f32_conv_sum(const struct conv a, const float *sum, const int n, const int y, const int x) {
-    if (!a.epilogue.add) return 0;
-    return sum + (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel;
+INLINE const float *f32_conv_sum(const struct conv *a, const float *sum, const int n, const int y, const int x) {
+    if (!a->epilogue.add) return 0;
+    return sum + (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel;
 }
 
 /* `depth` neighbours, over and over */
@@ -111,34 +111,34 @@ INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) {
 
 /* Stores `pixels` that share a vector, `lanes` outputs of each. */
 INLINE void f32_conv_store(
-    const struct conv a, const int pixels, const int width, const int lanes, const vf acc, const float *sum,
+    const struct conv *a, const int pixels, const int width, const int lanes, const vf acc, const float *sum,
     float *out) {
     vf other = {0};
-    if (a.epilogue.add)
+    if (a->epilogue.add)
         UNROLL for (int x = 0; x < pixels; x++)
-            memcpy((float *)&other + x * width, sum + x * a.sum_pixel, (size_t)lanes * sizeof(float));
-    const vf v = vepilogue(a.epilogue, acc, other);
+            memcpy((float *)&other + x * width, sum + x * a->sum_pixel, (size_t)lanes * sizeof(float));
+    const vf v = vepilogue(a->epilogue, acc, other);
     UNROLL for (int x = 0; x < pixels; x++)
-        memcpy(out + x * a.out_pixel, (const float *)&v + x * width, (size_t)lanes * sizeof(float));
+        memcpy(out + x * a->out_pixel, (const float *)&v + x * width, (size_t)lanes * sizeof(float));
 }
 
 /* `pixels` x `vectors` sums, in registers over all taps and channels: a step of c loads `vectors` weights and
    `pixels` inputs, each spread over a vector, for pixels * vectors multiply-adds.
    `lanes`: how many outputs there are. */
 INLINE void f32_conv_tile(
-    const struct conv a, const int pixels, const int vectors, const int lanes, const float *in,
+    const struct conv *a, const int pixels, const int vectors, const int lanes, const float *in,
     const float *w, const float *bias, const float *sum, float *out) {
-    const int depth = a.tile_depth;
+    const int depth = a->tile_depth;
     vf acc[CONV_PIXELS][CONV_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int k = 0; k < vectors; k++) acc[x][k] = load(bias + k * VL);
-    for (int t = 0; t < a.taps; t++) {
-        const float *p = in + a.offsets[t];
-        for (int c = 0; c < a.channels; c += depth, p += depth, w += vectors * VL) {
+    for (int t = 0; t < a->taps; t++) {
+        const float *p = in + a->offsets[t];
+        for (int c = 0; c < a->channels; c += depth, p += depth, w += vectors * VL) {
             vf weight[CONV_VECTORS];
             UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
             UNROLL for (int x = 0; x < pixels; x++) {
-                const vf input = f32_conv_spread(p + x * a.in_pixel, depth);
+                const vf input = f32_conv_spread(p + x * a->in_pixel, depth);
                 UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];
             }
         }
@@ -151,7 +151,7 @@ INLINE void f32_conv_tile(
             vf part[4];
             UNROLL for (int s = 0; s < depth; s++) part[s] = acc[s / n < here ? x + s / n : x][k + s % n];
             f32_conv_store(a, here, width, count, f32_conv_gather(part, depth, n),
-                           a.epilogue.add ? sum + x * a.sum_pixel + first : 0, out + x * a.out_pixel + first);
+                           a->epilogue.add ? sum + x * a->sum_pixel + first : 0, out + x * a->out_pixel + first);
         }
     }
 }
@@ -163,62 +163,62 @@ INLINE void f32_conv_fetch(const int lines, const float **next) {
 
 /* one block of `vectors` output vectors over images x rows x width pixels */
 INLINE void f32_conv_block(
-    const struct conv a, const int images, const int rows, const int width, const int vectors,
+    const struct conv *a, const int images, const int rows, const int width, const int vectors,
     const int lanes, const float *in, const float *w, const float *bias, const float *sum, float *out,
     const float **next) {
-    const int rest = width % a.tile_pixels, whole = width - rest;
+    const int rest = width % a->tile_pixels, whole = width - rest;
     for (int n = 0; n < images; n++)
     for (int y = 0; y < rows; y++) {
-        const float *p = in + (size_t)n * a.in_image + (size_t)y * a.in_row;
-        float *q = out + (size_t)n * a.out_image + (size_t)y * a.out_row;
-        for (int x = 0; x < whole; x += a.tile_pixels) {
-            f32_conv_fetch(a.prefetch_lines, next);
-            f32_conv_tile(a, a.tile_pixels, vectors, lanes, p + (size_t)x * a.in_pixel, w, bias,
-                          f32_conv_sum(a, sum, n, y, x), q + (size_t)x * a.out_pixel);
+        const float *p = in + (size_t)n * a->in_image + (size_t)y * a->in_row;
+        float *q = out + (size_t)n * a->out_image + (size_t)y * a->out_row;
+        for (int x = 0; x < whole; x += a->tile_pixels) {
+            f32_conv_fetch(a->prefetch_lines, next);
+            f32_conv_tile(a, a->tile_pixels, vectors, lanes, p + (size_t)x * a->in_pixel, w, bias,
+                          f32_conv_sum(a, sum, n, y, x), q + (size_t)x * a->out_pixel);
         }
         if (rest)
-            f32_conv_tile(a, rest, vectors, lanes, p + (size_t)whole * a.in_pixel, w, bias,
-                          f32_conv_sum(a, sum, n, y, whole), q + (size_t)whole * a.out_pixel);
+            f32_conv_tile(a, rest, vectors, lanes, p + (size_t)whole * a->in_pixel, w, bias,
+                          f32_conv_sum(a, sum, n, y, whole), q + (size_t)whole * a->out_pixel);
     }
 }
 
 /* all output channels of a group over images x rows x width pixels, block after block */
 INLINE void f32_conv_blocks(
-    const struct conv a, const int images, const int rows, const int width, const float *in, const float *w,
+    const struct conv *a, const int images, const int rows, const int width, const float *in, const float *w,
     const float *bias, const float *sum, float *out, const float **next) {
-    const int wide = VL / a.tile_depth, block = a.tile_vectors * wide, rest = a.outs % block, whole = a.outs - rest;
+    const int wide = VL / a->tile_depth, block = a->tile_vectors * wide, rest = a->outs % block, whole = a->outs - rest;
     for (int k = 0; k < whole; k += block)
-        f32_conv_block(a, images, rows, width, a.tile_vectors, block, in, w + (size_t)k * a.taps * a.channels,
-                       bias + k * a.tile_depth, a.epilogue.add ? sum + k : 0, out + k, next);
+        f32_conv_block(a, images, rows, width, a->tile_vectors, block, in, w + (size_t)k * a->taps * a->channels,
+                       bias + k * a->tile_depth, a->epilogue.add ? sum + k : 0, out + k, next);
     if (rest)
         f32_conv_block(a, images, rows, width, (rest + wide - 1) / wide, rest, in,
-                       w + (size_t)whole * a.taps * a.channels, bias + whole * a.tile_depth,
-                       a.epilogue.add ? sum + whole : 0, out + whole, next);
+                       w + (size_t)whole * a->taps * a->channels, bias + whole * a->tile_depth,
+                       a->epilogue.add ? sum + whole : 0, out + whole, next);
 }
 
 INLINE void f32_conv(
-    const struct conv a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
-    const int wide = VL / a.tile_depth, padded = (a.outs + wide - 1) / wide * wide;
-    const int rest = a.width % a.tile_pixels, whole = a.width - rest;
-    const float *next = bias + a.groups * padded * a.tile_depth;
-    for (int g = 0; g < a.groups; g++) {
-        const float *ig = in + g * a.channels, *wg = w + (size_t)g * padded * a.taps * a.channels;
-        const float *bg = bias + g * padded * a.tile_depth, *sg = a.epilogue.add ? sum + g * a.outs : 0;
-        float *og = out + g * a.outs;
-        if (a.weights_outer) {
-            f32_conv_blocks(a, a.images, a.rows, a.width, ig, wg, bg, sg, og, &next);
+    const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const int wide = VL / a->tile_depth, padded = (a->outs + wide - 1) / wide * wide;
+    const int rest = a->width % a->tile_pixels, whole = a->width - rest;
+    const float *next = bias + a->groups * padded * a->tile_depth;
+    for (int g = 0; g < a->groups; g++) {
+        const float *ig = in + g * a->channels, *wg = w + (size_t)g * padded * a->taps * a->channels;
+        const float *bg = bias + g * padded * a->tile_depth, *sg = a->epilogue.add ? sum + g * a->outs : 0;
+        float *og = out + g * a->outs;
+        if (a->weights_outer) {
+            f32_conv_blocks(a, a->images, a->rows, a->width, ig, wg, bg, sg, og, &next);
             continue;
         }
-        for (int n = 0; n < a.images; n++)
-        for (int y = 0; y < a.rows; y++) {
-            const float *p = ig + (size_t)n * a.in_image + (size_t)y * a.in_row;
-            float *q = og + (size_t)n * a.out_image + (size_t)y * a.out_row;
-            for (int x = 0; x < whole; x += a.tile_pixels)
-                f32_conv_blocks(a, 1, 1, a.tile_pixels, p + (size_t)x * a.in_pixel, wg, bg,
-                                f32_conv_sum(a, sg, n, y, x), q + (size_t)x * a.out_pixel, &next);
+        for (int n = 0; n < a->images; n++)
+        for (int y = 0; y < a->rows; y++) {
+            const float *p = ig + (size_t)n * a->in_image + (size_t)y * a->in_row;
+            float *q = og + (size_t)n * a->out_image + (size_t)y * a->out_row;
+            for (int x = 0; x < whole; x += a->tile_pixels)
+                f32_conv_blocks(a, 1, 1, a->tile_pixels, p + (size_t)x * a->in_pixel, wg, bg,
+                                f32_conv_sum(a, sg, n, y, x), q + (size_t)x * a->out_pixel, &next);
             if (rest)
-                f32_conv_blocks(a, 1, 1, rest, p + (size_t)whole * a.in_pixel, wg, bg,
-                                f32_conv_sum(a, sg, n, y, whole), q + (size_t)whole * a.out_pixel, &next);
+                f32_conv_blocks(a, 1, 1, rest, p + (size_t)whole * a->in_pixel, wg, bg,
+                                f32_conv_sum(a, sg, n, y, whole), q + (size_t)whole * a->out_pixel, &next);
         }
     }
 }

@@ -9,14 +9,14 @@ struct copy {
     int n[6], x_stride[6], y_stride[6];
 };
 
-INLINE void f32_copy_naive(const struct copy a, const float *x, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-    for (int i3 = 0; i3 < a.n[3]; i3++)
-    for (int i4 = 0; i4 < a.n[4]; i4++)
-    for (int i5 = 0; i5 < a.n[5]; i5++)
-        y[at6(a.y_stride, i0, i1, i2, i3, i4, i5)] = x[at6(a.x_stride, i0, i1, i2, i3, i4, i5)];
+INLINE void f32_copy_naive(const struct copy *a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+    for (int i4 = 0; i4 < a->n[4]; i4++)
+    for (int i5 = 0; i5 < a->n[5]; i5++)
+        y[at6(a->y_stride, i0, i1, i2, i3, i4, i5)] = x[at6(a->x_stride, i0, i1, i2, i3, i4, i5)];
 }
 
 INLINE void f32_fill_run(const int count, const float value, float *y) {
@@ -64,14 +64,14 @@ INLINE void f32_copy_plane(
                 y[(size_t)j * y_outer + (size_t)i * y_inner] = x[(size_t)j * x_outer + (size_t)i * x_inner];
 }
 
-INLINE void f32_copy(const struct copy a, const float *x, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-    for (int i3 = 0; i3 < a.n[3]; i3++)
-        f32_copy_plane(a.n[4], a.n[5], a.x_stride[4], a.x_stride[5], a.y_stride[4], a.y_stride[5],
-                       x + at4(a.x_stride, i0, i1, i2, i3),
-                       y + at4(a.y_stride, i0, i1, i2, i3));
+INLINE void f32_copy(const struct copy *a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+        f32_copy_plane(a->n[4], a->n[5], a->x_stride[4], a->x_stride[5], a->y_stride[4], a->y_stride[5],
+                       x + at4(a->x_stride, i0, i1, i2, i3),
+                       y + at4(a->y_stride, i0, i1, i2, i3));
 }
 
 /* y = value, over n[0] x n[1] x n[2] runs of `count` neighbouring floats */
@@ -80,18 +80,18 @@ struct fill {
     float value;
 };
 
-INLINE void f32_fill_naive(const struct fill a, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-    for (int i = 0; i < a.count; i++) y[at3(a.y_stride, i0, i1, i2) + i] = a.value;
+INLINE void f32_fill_naive(const struct fill *a, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i = 0; i < a->count; i++) y[at3(a->y_stride, i0, i1, i2) + i] = a->value;
 }
 
-INLINE void f32_fill(const struct fill a, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-        f32_fill_run(a.count, a.value, y + at3(a.y_stride, i0, i1, i2));
+INLINE void f32_fill(const struct fill *a, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+        f32_fill_run(a->count, a->value, y + at3(a->y_stride, i0, i1, i2));
 }
 
 /* Zeros in the frame around images of rows x width pixels: the buffer holds top + rows + bottom lines of
@@ -100,27 +100,27 @@ struct fill_border {
     int images, rows, width, channels, top, bottom, left, right;
 };
 
-INLINE void f32_fill_border_naive(const struct fill_border a, float *y) {
-    const int height = a.top + a.rows + a.bottom, line = (a.left + a.width + a.right) * a.channels;
-    for (int n = 0; n < a.images; n++)
+INLINE void f32_fill_border_naive(const struct fill_border *a, float *y) {
+    const int height = a->top + a->rows + a->bottom, line = (a->left + a->width + a->right) * a->channels;
+    for (int n = 0; n < a->images; n++)
     for (int r = 0; r < height; r++)
     for (int i = 0; i < line; i++) {
-        const int x = i / a.channels;
-        const int inside = r >= a.top && r < a.top + a.rows && x >= a.left && x < a.left + a.width;
+        const int x = i / a->channels;
+        const int inside = r >= a->top && r < a->top + a->rows && x >= a->left && x < a->left + a->width;
         if (!inside) y[((size_t)n * height + r) * line + i] = 0;
     }
 }
 
-INLINE void f32_fill_border(const struct fill_border a, float *y) {
-    const int height = a.top + a.rows + a.bottom, line = (a.left + a.width + a.right) * a.channels;
-    for (int n = 0; n < a.images; n++) {
+INLINE void f32_fill_border(const struct fill_border *a, float *y) {
+    const int height = a->top + a->rows + a->bottom, line = (a->left + a->width + a->right) * a->channels;
+    for (int n = 0; n < a->images; n++) {
         float *image = y + (size_t)n * height * line;
-        f32_fill_run(a.top * line, 0, image);
-        for (int r = a.top; r < a.top + a.rows; r++) {
-            f32_fill_run(a.left * a.channels, 0, image + (size_t)r * line);
-            f32_fill_run(a.right * a.channels, 0, image + (size_t)r * line + (a.left + a.width) * a.channels);
+        f32_fill_run(a->top * line, 0, image);
+        for (int r = a->top; r < a->top + a->rows; r++) {
+            f32_fill_run(a->left * a->channels, 0, image + (size_t)r * line);
+            f32_fill_run(a->right * a->channels, 0, image + (size_t)r * line + (a->left + a->width) * a->channels);
         }
-        f32_fill_run(a.bottom * line, 0, image + (size_t)(a.top + a.rows) * line);
+        f32_fill_run(a->bottom * line, 0, image + (size_t)(a->top + a->rows) * line);
     }
 }
 
@@ -132,23 +132,23 @@ struct gather {
     const int *offsets[4];
 };
 
-INLINE void f32_gather_naive(const struct gather a, const float *x, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-    for (int i3 = 0; i3 < a.n[3]; i3++)
-    for (int i = 0; i < a.count; i++)
-        y[at4(a.y_stride, i0, i1, i2, i3) + i] =
-            x[(size_t)a.offsets[0][i0] + a.offsets[1][i1] + a.offsets[2][i2] + a.offsets[3][i3] + i];
+INLINE void f32_gather_naive(const struct gather *a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+    for (int i = 0; i < a->count; i++)
+        y[at4(a->y_stride, i0, i1, i2, i3) + i] =
+            x[(size_t)a->offsets[0][i0] + a->offsets[1][i1] + a->offsets[2][i2] + a->offsets[3][i3] + i];
 }
 
-INLINE void f32_gather(const struct gather a, const float *x, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++) {
-        const float *p = x + a.offsets[0][i0] + a.offsets[1][i1] + a.offsets[2][i2];
-        float *q = y + at3(a.y_stride, i0, i1, i2);
-        for (int i3 = 0; i3 < a.n[3]; i3++)
-            memcpy(q + (size_t)i3 * a.y_stride[3], p + a.offsets[3][i3], (size_t)a.count * sizeof(float));
+INLINE void f32_gather(const struct gather *a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++) {
+        const float *p = x + a->offsets[0][i0] + a->offsets[1][i1] + a->offsets[2][i2];
+        float *q = y + at3(a->y_stride, i0, i1, i2);
+        for (int i3 = 0; i3 < a->n[3]; i3++)
+            memcpy(q + (size_t)i3 * a->y_stride[3], p + a->offsets[3][i3], (size_t)a->count * sizeof(float));
     }
 }

@@ -59,36 +59,36 @@ struct depthwise {
 };
 
 INLINE void f32_depthwise_naive(
-    const struct depthwise a, const float *in, const float *w, const float *bias, const float *sum, float *total,
+    const struct depthwise *a, const float *in, const float *w, const float *bias, const float *sum, float *total,
     float *out) {
-    for (int n = 0; n < a.images; n++)
-    for (int y = 0; y < a.rows; y++)
-    for (int x = 0; x < a.width; x++)
-    for (int c = 0; c < a.channels; c++) {
+    for (int n = 0; n < a->images; n++)
+    for (int y = 0; y < a->rows; y++)
+    for (int x = 0; x < a->width; x++)
+    for (int c = 0; c < a->channels; c++) {
         float acc = bias[c];
-        for (int r = 0; r < a.R; r++)
-        for (int s = 0; s < a.S; s++)
-            acc += in[(size_t)n * a.in_image + (size_t)(y * a.stride_y + r * a.dilation_y) * a.in_row +
-                      (size_t)(x * a.stride_x + s * a.dilation_x) * a.in_pixel + c] * w[(r * a.S + s) * a.w_tap + c];
-        const size_t at = (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel + c;
-        const float result = epilogue(a.epilogue, acc, a.epilogue.add ? sum[at] : 0);
-        out[(size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + c] = result;
-        if (!a.total_row) continue;
-        float *row = total + (size_t)n * a.total_image + (size_t)y * a.total_row + c;
+        for (int r = 0; r < a->R; r++)
+        for (int s = 0; s < a->S; s++)
+            acc += in[(size_t)n * a->in_image + (size_t)(y * a->stride_y + r * a->dilation_y) * a->in_row +
+                      (size_t)(x * a->stride_x + s * a->dilation_x) * a->in_pixel + c] * w[(r * a->S + s) * a->w_tap + c];
+        const size_t at = (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel + c;
+        const float result = epilogue(a->epilogue, acc, a->epilogue.add ? sum[at] : 0);
+        out[(size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + c] = result;
+        if (!a->total_row) continue;
+        float *row = total + (size_t)n * a->total_image + (size_t)y * a->total_row + c;
         *row = x ? *row + result : result;
     }
 }
 
 /* whether planes are done in strips: of larger kernels these read too many columns twice, 5 x 5 with stride 2 fell
    from 80 % to 66 % */
-INLINE int f32_depthwise_strips(const struct depthwise a) {
-    const int window = ((f32_depthwise_height(a.stride_y) - 1) * a.stride_y + a.R) * a.width * a.stride_x *
-                       (a.channels < DEPTHWISE_CHANNELS ? a.channels : DEPTHWISE_CHANNELS) * (int)sizeof(float);
-    return window > DEPTHWISE_WINDOW && a.in_pixel > DEPTHWISE_CHANNELS && a.R <= 3 && a.S <= 3;
+INLINE int f32_depthwise_strips(const struct depthwise *a) {
+    const int window = ((f32_depthwise_height(a->stride_y) - 1) * a->stride_y + a->R) * a->width * a->stride_x *
+                       (a->channels < DEPTHWISE_CHANNELS ? a->channels : DEPTHWISE_CHANNELS) * (int)sizeof(float);
+    return window > DEPTHWISE_WINDOW && a->in_pixel > DEPTHWISE_CHANNELS && a->R <= 3 && a->S <= 3;
 }
 
 /* whether a tile fetches what the tile below it will be the first to read */
-INLINE int f32_depthwise_fetches(const struct depthwise a) { return f32_depthwise_strips(a) && a.stride_y > 1; }
+INLINE int f32_depthwise_fetches(const struct depthwise *a) { return f32_depthwise_strips(a) && a->stride_y > 1; }
 
 /* A vector is filled from `parts` tiles that lie side by side, `count` channels of each: the few channels beyond whole
    vectors would leave the rest of theirs idle. 112 x 112 x 24 rose from 61 % of peak to 87 %. */
@@ -111,8 +111,8 @@ INLINE void f32_depthwise_store(float *p, const vf v, const size_t apart, const 
 }
 
 /* null stays null */
-INLINE float *f32_depthwise_total(const struct depthwise a, float *total, const size_t floats) {
-    return a.total_row ? total + floats : 0;
+INLINE float *f32_depthwise_total(const struct depthwise *a, float *total, const size_t floats) {
+    return a->total_row ? total + floats : 0;
 }
 
 /* total += each part of v, one after the other */
@@ -131,31 +131,31 @@ INLINE void f32_depthwise_add(float *total, const vf v, const int parts, const i
    every input is loaded once and goes to all outputs that it is under: 36 inputs for the 126 multiply-adds of
    2 x 7 outputs and 3 x 3 taps. */
 INLINE void f32_depthwise_taps(
-    const struct depthwise a, const int rows, const int pixels, const int parts, const int R, const int S,
+    const struct depthwise *a, const int rows, const int pixels, const int parts, const int R, const int S,
     const int count, const float *in, const float *w, vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS]) {
-    const size_t apart = (size_t)pixels * a.stride_x * a.in_pixel;
-    if (S <= a.stride_x || a.stride_x > 4 || a.stride_y > 4) { /* apart, or too far to unroll */
+    const size_t apart = (size_t)pixels * a->stride_x * a->in_pixel;
+    if (S <= a->stride_x || a->stride_x > 4 || a->stride_y > 4) { /* apart, or too far to unroll */
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int s = 0; s < S; s++)
                 UNROLL for (int y = 0; y < rows; y++)
                     UNROLL for (int x = 0; x < pixels; x++)
-                        acc[y][x] += f32_depthwise_load(in + (size_t)(y * a.stride_y + r) * a.in_row +
-                                                            (size_t)(x * a.stride_x + s) * a.in_pixel,
+                        acc[y][x] += f32_depthwise_load(in + (size_t)(y * a->stride_y + r) * a->in_row +
+                                                            (size_t)(x * a->stride_x + s) * a->in_pixel,
                                                         apart, parts, count) *
-                                     f32_depthwise_load(w + (r * S + s) * a.w_tap, 0, parts, VL / parts);
+                                     f32_depthwise_load(w + (r * S + s) * a->w_tap, 0, parts, VL / parts);
         return;
     }
-    UNROLL for (int i = 0; i < (rows - 1) * a.stride_y + R; i++)
-        UNROLL for (int j = 0; j < (pixels - 1) * a.stride_x + S; j++) {
-            if (f32_depthwise_fetches(a) && i >= R - a.stride_y)
-                __builtin_prefetch(in + (size_t)(i + rows * a.stride_y) * a.in_row + (size_t)j * a.in_pixel);
-            const vf input = f32_depthwise_load(in + (size_t)i * a.in_row + (size_t)j * a.in_pixel, apart, parts,
+    UNROLL for (int i = 0; i < (rows - 1) * a->stride_y + R; i++)
+        UNROLL for (int j = 0; j < (pixels - 1) * a->stride_x + S; j++) {
+            if (f32_depthwise_fetches(a) && i >= R - a->stride_y)
+                __builtin_prefetch(in + (size_t)(i + rows * a->stride_y) * a->in_row + (size_t)j * a->in_pixel);
+            const vf input = f32_depthwise_load(in + (size_t)i * a->in_row + (size_t)j * a->in_pixel, apart, parts,
                                                 count);
             UNROLL for (int y = 0; y < rows; y++)
                 UNROLL for (int x = 0; x < pixels; x++) {
-                    const int r = i - y * a.stride_y, s = j - x * a.stride_x;
+                    const int r = i - y * a->stride_y, s = j - x * a->stride_x;
                     if (r >= 0 && r < R && s >= 0 && s < S)
-                        acc[y][x] += input * f32_depthwise_load(w + (r * S + s) * a.w_tap, 0, parts, VL / parts);
+                        acc[y][x] += input * f32_depthwise_load(w + (r * S + s) * a->w_tap, 0, parts, VL / parts);
                 }
         }
 }
@@ -163,34 +163,34 @@ INLINE void f32_depthwise_taps(
 /* `parts` times rows x pixels outputs of `count` channels: small kernels unrolled whole, wide ones by rows of taps,
    dilated ones by taps */
 INLINE void f32_depthwise_tile(
-    const struct depthwise a, const int rows, const int pixels, const int parts, const int count,
+    const struct depthwise *a, const int rows, const int pixels, const int parts, const int count,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS];
     UNROLL for (int y = 0; y < rows; y++)
         UNROLL for (int x = 0; x < pixels; x++) acc[y][x] = f32_depthwise_load(bias, 0, parts, VL / parts);
-    if (a.dilation_y == 1 && a.dilation_x == 1 && a.R * a.S <= DEPTHWISE_UNROLLED) {
-        f32_depthwise_taps(a, rows, pixels, parts, a.R, a.S, count, in, w, acc);
-    } else if (a.dilation_x == 1 && a.S <= 15) {
-        for (int r = 0; r < a.R; r++, in += (size_t)a.dilation_y * a.in_row, w += a.S * a.w_tap)
-            f32_depthwise_taps(a, rows, pixels, parts, 1, a.S, count, in, w, acc);
+    if (a->dilation_y == 1 && a->dilation_x == 1 && a->R * a->S <= DEPTHWISE_UNROLLED) {
+        f32_depthwise_taps(a, rows, pixels, parts, a->R, a->S, count, in, w, acc);
+    } else if (a->dilation_x == 1 && a->S <= 15) {
+        for (int r = 0; r < a->R; r++, in += (size_t)a->dilation_y * a->in_row, w += a->S * a->w_tap)
+            f32_depthwise_taps(a, rows, pixels, parts, 1, a->S, count, in, w, acc);
     } else {
-        for (int r = 0; r < a.R; r++, in += (size_t)a.dilation_y * a.in_row)
-            for (int s = 0; s < a.S; s++, w += a.w_tap)
+        for (int r = 0; r < a->R; r++, in += (size_t)a->dilation_y * a->in_row)
+            for (int s = 0; s < a->S; s++, w += a->w_tap)
                 f32_depthwise_taps(a, rows, pixels, parts, 1, 1, count,
-                                   in + (size_t)s * a.dilation_x * a.in_pixel, w, acc);
+                                   in + (size_t)s * a->dilation_x * a->in_pixel, w, acc);
     }
-    const size_t sum_apart = (size_t)pixels * a.sum_pixel, out_apart = (size_t)pixels * a.out_pixel;
+    const size_t sum_apart = (size_t)pixels * a->sum_pixel, out_apart = (size_t)pixels * a->out_pixel;
     UNROLL for (int y = 0; y < rows; y++) {
         vf line = {0};
         UNROLL for (int x = 0; x < pixels; x++) {
             vf other = {0};
-            if (a.epilogue.add)
-                other = f32_depthwise_load(sum + y * a.sum_row + x * a.sum_pixel, sum_apart, parts, count);
-            const vf result = vepilogue(a.epilogue, acc[y][x], other);
-            f32_depthwise_store(out + y * a.out_row + x * a.out_pixel, result, out_apart, parts, count);
-            if (a.total_row) line += result;
+            if (a->epilogue.add)
+                other = f32_depthwise_load(sum + y * a->sum_row + x * a->sum_pixel, sum_apart, parts, count);
+            const vf result = vepilogue(a->epilogue, acc[y][x], other);
+            f32_depthwise_store(out + y * a->out_row + x * a->out_pixel, result, out_apart, parts, count);
+            if (a->total_row) line += result;
         }
-        if (a.total_row) f32_depthwise_add(total + y * a.total_row, line, parts, count);
+        if (a->total_row) f32_depthwise_add(total + y * a->total_row, line, parts, count);
     }
 }
 
@@ -215,29 +215,29 @@ INLINE int f32_depthwise_group(const int width, const int tail) {
 }
 
 /* null stays null */
-INLINE const float *f32_depthwise_sum(const struct depthwise a, const float *sum, const size_t floats) {
-    return a.epilogue.add ? sum + floats : 0;
+INLINE const float *f32_depthwise_sum(const struct depthwise *a, const float *sum, const size_t floats) {
+    return a->epilogue.add ? sum + floats : 0;
 }
 
 /* `group` tiles of `count` channels, as many as can in one vector */
 INLINE void f32_depthwise_tiles(
-    const struct depthwise a, const int rows, const int pixels, const int group, const int count,
+    const struct depthwise *a, const int rows, const int pixels, const int group, const int count,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int fit = f32_depthwise_parts(count), parts = fit < group ? fit : group;
     for (int x = 0; x < group * pixels; x += parts * pixels)
-        f32_depthwise_tile(a, rows, pixels, parts, count, in + (size_t)x * a.stride_x * a.in_pixel, w, bias,
-                           f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), total,
-                           out + (size_t)x * a.out_pixel);
+        f32_depthwise_tile(a, rows, pixels, parts, count, in + (size_t)x * a->stride_x * a->in_pixel, w, bias,
+                           f32_depthwise_sum(a, sum, (size_t)x * a->sum_pixel), total,
+                           out + (size_t)x * a->out_pixel);
 }
 
 /* `group` tiles from pixel x on, of `vectors` vectors of channels and `tail` channels */
 INLINE void f32_depthwise_vectors(
-    const struct depthwise a, const int rows, const int x, const int pixels, const int group, const int vectors,
+    const struct depthwise *a, const int rows, const int x, const int pixels, const int group, const int vectors,
     const int tail, const float *in, const float *w, const float *bias, const float *sum, float *total,
     float *out) {
     const int whole = vectors * VL, split = group > 1 ? f32_depthwise_split(tail) : tail;
-    in += (size_t)x * a.stride_x * a.in_pixel, out += (size_t)x * a.out_pixel;
-    sum = f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel);
+    in += (size_t)x * a->stride_x * a->in_pixel, out += (size_t)x * a->out_pixel;
+    sum = f32_depthwise_sum(a, sum, (size_t)x * a->sum_pixel);
     for (int c = 0; c < whole; c += VL)
         f32_depthwise_tiles(a, rows, pixels, group, VL, in + c, w + c, bias + c, f32_depthwise_sum(a, sum, c),
                             f32_depthwise_total(a, total, c), out + c);
@@ -253,7 +253,7 @@ INLINE void f32_depthwise_vectors(
 
 /* `rows` rows of outputs, as many as a tile's or fewer */
 INLINE void f32_depthwise_rows(
-    const struct depthwise a, const int rows, const int width, const int vectors, const int tail,
+    const struct depthwise *a, const int rows, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int tile = f32_depthwise_pixels(width), group = f32_depthwise_group(width, tail);
     const int rest = width % tile, whole = width - rest, grouped = whole - whole % (tile * group);
@@ -266,52 +266,52 @@ INLINE void f32_depthwise_rows(
 
 /* a plane of `height` x width outputs */
 INLINE void f32_depthwise_plane(
-    const struct depthwise a, const int height, const int width, const int vectors, const int tail,
+    const struct depthwise *a, const int height, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
-    const int tile = f32_depthwise_height(a.stride_y), step = a.stride_y * a.in_row;
+    const int tile = f32_depthwise_height(a->stride_y), step = a->stride_y * a->in_row;
     const int rest = height % tile, whole = height - rest;
     for (int y = 0; y < whole; y += tile)
         f32_depthwise_rows(a, tile, width, vectors, tail, in + (size_t)y * step, w, bias,
-                           f32_depthwise_sum(a, sum, (size_t)y * a.sum_row),
-                           f32_depthwise_total(a, total, (size_t)y * a.total_row), out + (size_t)y * a.out_row);
+                           f32_depthwise_sum(a, sum, (size_t)y * a->sum_row),
+                           f32_depthwise_total(a, total, (size_t)y * a->total_row), out + (size_t)y * a->out_row);
     if (rest)
         f32_depthwise_rows(a, rest, width, vectors, tail, in + (size_t)whole * step, w, bias,
-                           f32_depthwise_sum(a, sum, (size_t)whole * a.sum_row),
-                           f32_depthwise_total(a, total, (size_t)whole * a.total_row), out + (size_t)whole * a.out_row);
+                           f32_depthwise_sum(a, sum, (size_t)whole * a->sum_row),
+                           f32_depthwise_total(a, total, (size_t)whole * a->total_row), out + (size_t)whole * a->out_row);
 }
 
 /* `vectors` vectors of channels and `tail` channels of a plane: all rows at once, or strip after strip */
 INLINE void f32_depthwise_channels(
-    const struct depthwise a, const int height, const int width, const int vectors, const int tail,
+    const struct depthwise *a, const int height, const int width, const int vectors, const int tail,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int tile = f32_depthwise_pixels(width) * f32_depthwise_group(width, tail);
     const int strip = f32_depthwise_strips(a) && tile < width ? tile : width;
-    const int rest = width % strip, whole = width - rest, step = a.stride_x * a.in_pixel;
+    const int rest = width % strip, whole = width - rest, step = a->stride_x * a->in_pixel;
     for (int x = 0; x < whole; x += strip)
         f32_depthwise_plane(a, height, strip, vectors, tail, in + (size_t)x * step, w, bias,
-                            f32_depthwise_sum(a, sum, (size_t)x * a.sum_pixel), total,
-                            out + (size_t)x * a.out_pixel);
+                            f32_depthwise_sum(a, sum, (size_t)x * a->sum_pixel), total,
+                            out + (size_t)x * a->out_pixel);
     if (rest)
         f32_depthwise_plane(a, height, rest, vectors, tail, in + (size_t)whole * step, w, bias,
-                            f32_depthwise_sum(a, sum, (size_t)whole * a.sum_pixel), total,
-                            out + (size_t)whole * a.out_pixel);
+                            f32_depthwise_sum(a, sum, (size_t)whole * a->sum_pixel), total,
+                            out + (size_t)whole * a->out_pixel);
 }
 
 INLINE void f32_depthwise(
-    const struct depthwise a, const float *in, const float *w, const float *bias, const float *sum, float *total,
+    const struct depthwise *a, const float *in, const float *w, const float *bias, const float *sum, float *total,
     float *out) {
-    const int tail = a.channels % VL, whole = a.channels - tail;
+    const int tail = a->channels % VL, whole = a->channels - tail;
     /* the channels beyond whole vectors go with the last of these: they share cache lines */
     const int last = whole ? (whole - 1) / DEPTHWISE_CHANNELS * DEPTHWISE_CHANNELS : 0;
-    for (int n = 0; n < a.images; n++) {
-        const float *p = in + (size_t)n * a.in_image, *s = f32_depthwise_sum(a, sum, (size_t)n * a.sum_image);
-        float *q = out + (size_t)n * a.out_image, *t = f32_depthwise_total(a, total, (size_t)n * a.total_image);
-        if (a.total_row)
-            for (int y = 0; y < a.rows; y++) memset(t + (size_t)y * a.total_row, 0, (size_t)a.channels * sizeof(float));
+    for (int n = 0; n < a->images; n++) {
+        const float *p = in + (size_t)n * a->in_image, *s = f32_depthwise_sum(a, sum, (size_t)n * a->sum_image);
+        float *q = out + (size_t)n * a->out_image, *t = f32_depthwise_total(a, total, (size_t)n * a->total_image);
+        if (a->total_row)
+            for (int y = 0; y < a->rows; y++) memset(t + (size_t)y * a->total_row, 0, (size_t)a->channels * sizeof(float));
         for (int c = 0; c < last; c += DEPTHWISE_CHANNELS)
-            f32_depthwise_channels(a, a.rows, a.width, DEPTHWISE_CHANNELS / VL, 0, p + c, w + c, bias + c,
+            f32_depthwise_channels(a, a->rows, a->width, DEPTHWISE_CHANNELS / VL, 0, p + c, w + c, bias + c,
                                    f32_depthwise_sum(a, s, c), f32_depthwise_total(a, t, c), q + c);
-        f32_depthwise_channels(a, a.rows, a.width, (whole - last) / VL, tail, p + last, w + last, bias + last,
+        f32_depthwise_channels(a, a->rows, a->width, (whole - last) / VL, tail, p + last, w + last, bias + last,
                                f32_depthwise_sum(a, s, last), f32_depthwise_total(a, t, last), q + last);
     }
 }

@@ -9,23 +9,23 @@ struct unary {
     struct act activation;
 };
 
-INLINE void f32_unary_naive(const struct unary a, const float *x, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-    for (int i = 0; i < a.count; i++)
-        y[at3(a.y_stride, i0, i1, i2) + i] = act(a.activation, x[at3(a.x_stride, i0, i1, i2) + i]);
+INLINE void f32_unary_naive(const struct unary *a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i = 0; i < a->count; i++)
+        y[at3(a->y_stride, i0, i1, i2) + i] = act(a->activation, x[at3(a->x_stride, i0, i1, i2) + i]);
 }
 
-INLINE void f32_unary(const struct unary a, const float *x, float *y) {
-    const int tail = a.count % VL, whole = a.count - tail;
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++) {
-        const float *p = x + at3(a.x_stride, i0, i1, i2);
-        float *q = y + at3(a.y_stride, i0, i1, i2);
-        for (int i = 0; i < whole; i += VL) store(q + i, vact(a.activation, load(p + i)));
-        if (tail) store_part(q + whole, vact(a.activation, load_part(p + whole, tail)), tail);
+INLINE void f32_unary(const struct unary *a, const float *x, float *y) {
+    const int tail = a->count % VL, whole = a->count - tail;
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++) {
+        const float *p = x + at3(a->x_stride, i0, i1, i2);
+        float *q = y + at3(a->y_stride, i0, i1, i2);
+        for (int i = 0; i < whole; i += VL) store(q + i, vact(a->activation, load(p + i)));
+        if (tail) store_part(q + whole, vact(a->activation, load_part(p + whole, tail)), tail);
     }
 }
 
@@ -68,17 +68,17 @@ struct binary {
 };
 
 INLINE void f32_binary_naive(
-    const struct binary a, const float *left, const float *right, const float *sum, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-    for (int i3 = 0; i3 < a.n[3]; i3++)
-    for (int i4 = 0; i4 < a.n[4]; i4++)
-    for (int i5 = 0; i5 < a.n[5]; i5++) {
-        const float p = left[at6(a.left_stride, i0, i1, i2, i3, i4, i5)];
-        const float q = right[at6(a.right_stride, i0, i1, i2, i3, i4, i5)];
-        const float s = a.epilogue.add ? sum[at6(a.sum_stride, i0, i1, i2, i3, i4, i5)] : 0;
-        y[at6(a.y_stride, i0, i1, i2, i3, i4, i5)] = epilogue(a.epilogue, binary(a.function, p, q), s);
+    const struct binary *a, const float *left, const float *right, const float *sum, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+    for (int i4 = 0; i4 < a->n[4]; i4++)
+    for (int i5 = 0; i5 < a->n[5]; i5++) {
+        const float p = left[at6(a->left_stride, i0, i1, i2, i3, i4, i5)];
+        const float q = right[at6(a->right_stride, i0, i1, i2, i3, i4, i5)];
+        const float s = a->epilogue.add ? sum[at6(a->sum_stride, i0, i1, i2, i3, i4, i5)] : 0;
+        y[at6(a->y_stride, i0, i1, i2, i3, i4, i5)] = epilogue(a->epilogue, binary(a->function, p, q), s);
     }
 }
 
@@ -89,23 +89,23 @@ INLINE vf load_run(const float *p, const int i, const int stride, const int coun
 
 /* `count` neighbours */
 INLINE void f32_binary_vector(
-    const struct binary a, const int i, const int count, const float *left, const float *right, const float *sum,
+    const struct binary *a, const int i, const int count, const float *left, const float *right, const float *sum,
     float *y) {
     const vf result = vbinary(
-        a.function, load_run(left, i, a.left_stride[5], count), load_run(right, i, a.right_stride[5], count));
-    const vf other = a.epilogue.add ? load_run(sum, i, a.sum_stride[5], count) : (vf){0};
-    store_part(y + i, vepilogue(a.epilogue, result, other), count);
+        a->function, load_run(left, i, a->left_stride[5], count), load_run(right, i, a->right_stride[5], count));
+    const vf other = a->epilogue.add ? load_run(sum, i, a->sum_stride[5], count) : (vf){0};
+    store_part(y + i, vepilogue(a->epilogue, result, other), count);
 }
 
 /* the innermost axis: vectors where y and all operands are neighbours, or repeat one float */
 INLINE void f32_binary_run(
-    const struct binary a, const float *left, const float *right, const float *sum, float *y) {
-    const int count = a.n[5], step = a.y_stride[5];
-    if (step != 1 || a.left_stride[5] > 1 || a.right_stride[5] > 1 || a.sum_stride[5] > 1) {
+    const struct binary *a, const float *left, const float *right, const float *sum, float *y) {
+    const int count = a->n[5], step = a->y_stride[5];
+    if (step != 1 || a->left_stride[5] > 1 || a->right_stride[5] > 1 || a->sum_stride[5] > 1) {
         for (int i = 0; i < count; i++) {
-            const float p = left[(size_t)i * a.left_stride[5]], q = right[(size_t)i * a.right_stride[5]];
-            const float s = a.epilogue.add ? sum[(size_t)i * a.sum_stride[5]] : 0;
-            y[(size_t)i * step] = epilogue(a.epilogue, binary(a.function, p, q), s);
+            const float p = left[(size_t)i * a->left_stride[5]], q = right[(size_t)i * a->right_stride[5]];
+            const float s = a->epilogue.add ? sum[(size_t)i * a->sum_stride[5]] : 0;
+            y[(size_t)i * step] = epilogue(a->epilogue, binary(a->function, p, q), s);
         }
         return;
     }
@@ -115,15 +115,15 @@ INLINE void f32_binary_run(
 }
 
 INLINE void f32_binary(
-    const struct binary a, const float *left, const float *right, const float *sum, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-    for (int i3 = 0; i3 < a.n[3]; i3++)
-    for (int i4 = 0; i4 < a.n[4]; i4++)
+    const struct binary *a, const float *left, const float *right, const float *sum, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+    for (int i4 = 0; i4 < a->n[4]; i4++)
         f32_binary_run(
-            a, left + at5(a.left_stride, i0, i1, i2, i3, i4),
-            right + at5(a.right_stride, i0, i1, i2, i3, i4),
-            a.epilogue.add ? sum + at5(a.sum_stride, i0, i1, i2, i3, i4) : 0,
-            y + at5(a.y_stride, i0, i1, i2, i3, i4));
+            a, left + at5(a->left_stride, i0, i1, i2, i3, i4),
+            right + at5(a->right_stride, i0, i1, i2, i3, i4),
+            a->epilogue.add ? sum + at5(a->sum_stride, i0, i1, i2, i3, i4) : 0,
+            y + at5(a->y_stride, i0, i1, i2, i3, i4));
 }

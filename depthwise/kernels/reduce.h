@@ -45,20 +45,20 @@ struct reduce {
     int function, n[3], m[4], x_stride[3], x_inner[4], y_stride[3];
 };
 
-INLINE void f32_reduce_naive(const struct reduce a, const float *x, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++) {
-        const float *p = x + at3(a.x_stride, i0, i1, i2);
-        float total = reduce_start(a.function);
-        for (int j0 = 0; j0 < a.m[0]; j0++)
-        for (int j1 = 0; j1 < a.m[1]; j1++)
-        for (int j2 = 0; j2 < a.m[2]; j2++)
-        for (int j3 = 0; j3 < a.m[3]; j3++)
-            total = reduce(a.function, total,
-                           p[at4(a.x_inner, j0, j1, j2, j3)]);
-        if (a.function == REDUCE_MEAN) total /= (float)a.m[0] * a.m[1] * a.m[2] * a.m[3];
-        y[at3(a.y_stride, i0, i1, i2)] = total;
+INLINE void f32_reduce_naive(const struct reduce *a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++) {
+        const float *p = x + at3(a->x_stride, i0, i1, i2);
+        float total = reduce_start(a->function);
+        for (int j0 = 0; j0 < a->m[0]; j0++)
+        for (int j1 = 0; j1 < a->m[1]; j1++)
+        for (int j2 = 0; j2 < a->m[2]; j2++)
+        for (int j3 = 0; j3 < a->m[3]; j3++)
+            total = reduce(a->function, total,
+                           p[at4(a->x_inner, j0, j1, j2, j3)]);
+        if (a->function == REDUCE_MEAN) total /= (float)a->m[0] * a->m[1] * a->m[2] * a->m[3];
+        y[at3(a->y_stride, i0, i1, i2)] = total;
     }
 }
 
@@ -93,44 +93,44 @@ INLINE float f32_reduce_strided(const int function, const int m, const int r, co
 
 /* `count` elements of the last kept axis, where they are neighbours in x and y: vectors of `lanes` */
 INLINE void f32_reduce_vectors(
-    const struct reduce a, const int count, const int lanes, const float *x, float *y) {
+    const struct reduce *a, const int count, const int lanes, const float *x, float *y) {
     for (int i = 0; i < count; i += lanes) {
-        vf total = splat(reduce_start(a.function));
-        for (int j0 = 0; j0 < a.m[0]; j0++)
-        for (int j1 = 0; j1 < a.m[1]; j1++)
-        for (int j2 = 0; j2 < a.m[2]; j2++) {
-            const float *p = x + i + at3(a.x_inner, j0, j1, j2);
-            total = vreduce(a.function, total, f32_reduce_lanes(a.function, lanes, a.m[3], a.x_inner[3], p));
+        vf total = splat(reduce_start(a->function));
+        for (int j0 = 0; j0 < a->m[0]; j0++)
+        for (int j1 = 0; j1 < a->m[1]; j1++)
+        for (int j2 = 0; j2 < a->m[2]; j2++) {
+            const float *p = x + i + at3(a->x_inner, j0, j1, j2);
+            total = vreduce(a->function, total, f32_reduce_lanes(a->function, lanes, a->m[3], a->x_inner[3], p));
         }
-        if (a.function == REDUCE_MEAN) total /= (float)a.m[0] * a.m[1] * a.m[2] * a.m[3];
+        if (a->function == REDUCE_MEAN) total /= (float)a->m[0] * a->m[1] * a->m[2] * a->m[3];
         store_part(y + i, total, lanes);
     }
 }
 
-INLINE void f32_reduce(const struct reduce a, const float *x, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++) {
-        const float *p = x + at2(a.x_stride, i0, i1);
-        float *q = y + at2(a.y_stride, i0, i1);
-        if (a.x_stride[2] == 1 && a.y_stride[2] == 1) {
-            const int tail = a.n[2] % VL, whole = a.n[2] - tail;
+INLINE void f32_reduce(const struct reduce *a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++) {
+        const float *p = x + at2(a->x_stride, i0, i1);
+        float *q = y + at2(a->y_stride, i0, i1);
+        if (a->x_stride[2] == 1 && a->y_stride[2] == 1) {
+            const int tail = a->n[2] % VL, whole = a->n[2] - tail;
             f32_reduce_vectors(a, whole, VL, p, q);
             if (tail)
                 f32_reduce_vectors(a, tail, tail, p + whole, q + whole);
             continue;
         }
-        for (int i2 = 0; i2 < a.n[2]; i2++) {
-            float total = reduce_start(a.function);
-            for (int j0 = 0; j0 < a.m[0]; j0++)
-            for (int j1 = 0; j1 < a.m[1]; j1++)
-            for (int j2 = 0; j2 < a.m[2]; j2++) {
-                const float *line = p + (size_t)i2 * a.x_stride[2] + at3(a.x_inner, j0, j1, j2);
-                const float part = a.x_inner[3] == 1 ? f32_reduce_run(a.function, a.m[3], line)
-                                                     : f32_reduce_strided(a.function, a.m[3], a.x_inner[3], line);
-                total = reduce(a.function, total, part);
+        for (int i2 = 0; i2 < a->n[2]; i2++) {
+            float total = reduce_start(a->function);
+            for (int j0 = 0; j0 < a->m[0]; j0++)
+            for (int j1 = 0; j1 < a->m[1]; j1++)
+            for (int j2 = 0; j2 < a->m[2]; j2++) {
+                const float *line = p + (size_t)i2 * a->x_stride[2] + at3(a->x_inner, j0, j1, j2);
+                const float part = a->x_inner[3] == 1 ? f32_reduce_run(a->function, a->m[3], line)
+                                                     : f32_reduce_strided(a->function, a->m[3], a->x_inner[3], line);
+                total = reduce(a->function, total, part);
             }
-            if (a.function == REDUCE_MEAN) total /= (float)a.m[0] * a.m[1] * a.m[2] * a.m[3];
-            q[(size_t)i2 * a.y_stride[2]] = total;
+            if (a->function == REDUCE_MEAN) total /= (float)a->m[0] * a->m[1] * a->m[2] * a->m[3];
+            q[(size_t)i2 * a->y_stride[2]] = total;
         }
     }
 }
@@ -142,22 +142,22 @@ struct softmax {
 };
 
 /* one of the others: a single axis */
-INLINE void f32_softmax_one(const struct softmax a, const float *x, float *y) {
+INLINE void f32_softmax_one(const struct softmax *a, const float *x, float *y) {
     float largest = -INFINITY, sum = 0;
-    for (int i = 0; i < a.count; i++)
-        if (x[(size_t)i * a.x_step] > largest) largest = x[(size_t)i * a.x_step];
-    for (int i = 0; i < a.count; i++) {
-        y[(size_t)i * a.y_step] = expf(x[(size_t)i * a.x_step] - largest);
-        sum += y[(size_t)i * a.y_step];
+    for (int i = 0; i < a->count; i++)
+        if (x[(size_t)i * a->x_step] > largest) largest = x[(size_t)i * a->x_step];
+    for (int i = 0; i < a->count; i++) {
+        y[(size_t)i * a->y_step] = expf(x[(size_t)i * a->x_step] - largest);
+        sum += y[(size_t)i * a->y_step];
     }
-    for (int i = 0; i < a.count; i++) y[(size_t)i * a.y_step] /= sum;
+    for (int i = 0; i < a->count; i++) y[(size_t)i * a->y_step] /= sum;
 }
 
-INLINE void f32_softmax_naive(const struct softmax a, const float *x, float *y) {
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++)
-    for (int i2 = 0; i2 < a.n[2]; i2++)
-        f32_softmax_one(a, x + at3(a.x_stride, i0, i1, i2), y + at3(a.y_stride, i0, i1, i2));
+INLINE void f32_softmax_naive(const struct softmax *a, const float *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+        f32_softmax_one(a, x + at3(a->x_stride, i0, i1, i2), y + at3(a->y_stride, i0, i1, i2));
 }
 
 /* along neighbours; lanes past the end are e^-inf = 0 */
@@ -196,21 +196,21 @@ INLINE void f32_softmax_lanes(
     }
 }
 
-INLINE void f32_softmax(const struct softmax a, const float *x, float *y) {
-    const int tail = a.n[2] % VL, whole = a.n[2] - tail;
-    for (int i0 = 0; i0 < a.n[0]; i0++)
-    for (int i1 = 0; i1 < a.n[1]; i1++) {
-        const float *p = x + at2(a.x_stride, i0, i1);
-        float *q = y + at2(a.y_stride, i0, i1);
-        if (a.x_step == 1 && a.y_step == 1)
-            for (int i2 = 0; i2 < a.n[2]; i2++)
-                f32_softmax_run(a.count, p + (size_t)i2 * a.x_stride[2], q + (size_t)i2 * a.y_stride[2]);
-        else if (a.x_stride[2] == 1 && a.y_stride[2] == 1) {
+INLINE void f32_softmax(const struct softmax *a, const float *x, float *y) {
+    const int tail = a->n[2] % VL, whole = a->n[2] - tail;
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++) {
+        const float *p = x + at2(a->x_stride, i0, i1);
+        float *q = y + at2(a->y_stride, i0, i1);
+        if (a->x_step == 1 && a->y_step == 1)
+            for (int i2 = 0; i2 < a->n[2]; i2++)
+                f32_softmax_run(a->count, p + (size_t)i2 * a->x_stride[2], q + (size_t)i2 * a->y_stride[2]);
+        else if (a->x_stride[2] == 1 && a->y_stride[2] == 1) {
             for (int i2 = 0; i2 < whole; i2 += VL)
-                f32_softmax_lanes(VL, a.count, a.x_step, a.y_step, p + i2, q + i2);
-            if (tail) f32_softmax_lanes(tail, a.count, a.x_step, a.y_step, p + whole, q + whole);
+                f32_softmax_lanes(VL, a->count, a->x_step, a->y_step, p + i2, q + i2);
+            if (tail) f32_softmax_lanes(tail, a->count, a->x_step, a->y_step, p + whole, q + whole);
         } else
-            for (int i2 = 0; i2 < a.n[2]; i2++)
-                f32_softmax_one(a, p + (size_t)i2 * a.x_stride[2], q + (size_t)i2 * a.y_stride[2]);
+            for (int i2 = 0; i2 < a->n[2]; i2++)
+                f32_softmax_one(a, p + (size_t)i2 * a->x_stride[2], q + (size_t)i2 * a->y_stride[2]);
     }
 }

@@ -45,31 +45,31 @@ struct deform_roi_pool {
 };
 
 INLINE void f32_deform_roi_pool_naive(
-    const struct deform_roi_pool a, const float *in, const float *boxes, const float *offsets, float *out) {
-    for (int i = 0; i < a.boxes_count; i++)
-    for (int p = 0; p < a.bins; p++)
-    for (int q = 0; q < a.bins; q++)
-    for (int c = 0; c < a.channels; c++) {
-        const struct roi_box box = roi_box(a.images, a.scale, boxes + 5 * i);
-        const float *o = offsets + (size_t)i * a.offset_image + (size_t)p * a.offset_row + (size_t)q * a.offset_pixel;
+    const struct deform_roi_pool *a, const float *in, const float *boxes, const float *offsets, float *out) {
+    for (int i = 0; i < a->boxes_count; i++)
+    for (int p = 0; p < a->bins; p++)
+    for (int q = 0; q < a->bins; q++)
+    for (int c = 0; c < a->channels; c++) {
+        const struct roi_box box = roi_box(a->images, a->scale, boxes + 5 * i);
+        const float *o = offsets + (size_t)i * a->offset_image + (size_t)p * a->offset_row + (size_t)q * a->offset_pixel;
         float total = box.image < 0 ? NAN : 0;
-        for (int u = 0; u < a.samples; u++)
-        for (int v = 0; v < a.samples; v++) {
+        for (int u = 0; u < a->samples; u++)
+        for (int v = 0; v < a->samples; v++) {
             const struct roi_point y = roi_point(
-                a.in_rows, roi_position(a.bins * a.samples, box.y, box.height, p * a.samples + u, o[0] * a.gamma));
+                a->in_rows, roi_position(a->bins * a->samples, box.y, box.height, p * a->samples + u, o[0] * a->gamma));
             const struct roi_point x = roi_point(
-                a.in_width, roi_position(a.bins * a.samples, box.x, box.width, q * a.samples + v, o[1] * a.gamma));
+                a->in_width, roi_position(a->bins * a->samples, box.x, box.width, q * a->samples + v, o[1] * a->gamma));
             if (box.image < 0 || !y.inside || !x.inside) continue;
-            const float *plane = in + (size_t)box.image * a.in_image + c;
-            const float *above = plane + (size_t)y.before * a.in_row, *below = plane + (size_t)y.behind * a.in_row;
+            const float *plane = in + (size_t)box.image * a->in_image + c;
+            const float *above = plane + (size_t)y.before * a->in_row, *below = plane + (size_t)y.behind * a->in_row;
             const float *row[2] = {above, below};
             for (int k = 0; k < 4; k++) {
                 const float weight = (k / 2 ? y.part : 1 - y.part) * (k % 2 ? x.part : 1 - x.part);
-                total += weight * row[k / 2][(size_t)(k % 2 ? x.behind : x.before) * a.in_pixel];
+                total += weight * row[k / 2][(size_t)(k % 2 ? x.behind : x.before) * a->in_pixel];
             }
         }
-        out[(size_t)i * a.out_image + (size_t)p * a.out_row + (size_t)q * a.out_pixel + c]
-            = total / (float)(a.samples * a.samples);
+        out[(size_t)i * a->out_image + (size_t)p * a->out_row + (size_t)q * a->out_pixel + c]
+            = total / (float)(a->samples * a->samples);
     }
 }
 
@@ -88,41 +88,41 @@ INLINE void roi_add(
 /* The sum over a bin's points stays in `out`, which fits the first-level cache: the pixels and weights of a point are
    worked out once for all channels. */
 INLINE void roi_bin(
-    const struct deform_roi_pool a, const struct roi_box box, const int p, const int q, const float *in,
+    const struct deform_roi_pool *a, const struct roi_box box, const int p, const int q, const float *in,
     const float *offset, float *out) {
-    const int whole = a.channels - a.channels % VL, points = a.bins * a.samples;
-    memset(out, 0, (size_t)a.channels * sizeof(float));
-    for (int u = 0; u < a.samples; u++) {
-        const float down = roi_position(points, box.y, box.height, p * a.samples + u, offset[0] * a.gamma);
-        const struct roi_point y = roi_point(a.in_rows, down);
-        const float *above = in + (size_t)y.before * a.in_row, *below = in + (size_t)y.behind * a.in_row;
-        for (int v = 0; v < a.samples; v++) {
-            const float right = roi_position(points, box.x, box.width, q * a.samples + v, offset[1] * a.gamma);
-            const struct roi_point x = roi_point(a.in_width, right);
-            const int before = x.before * a.in_pixel, behind = x.behind * a.in_pixel;
+    const int whole = a->channels - a->channels % VL, points = a->bins * a->samples;
+    memset(out, 0, (size_t)a->channels * sizeof(float));
+    for (int u = 0; u < a->samples; u++) {
+        const float down = roi_position(points, box.y, box.height, p * a->samples + u, offset[0] * a->gamma);
+        const struct roi_point y = roi_point(a->in_rows, down);
+        const float *above = in + (size_t)y.before * a->in_row, *below = in + (size_t)y.behind * a->in_row;
+        for (int v = 0; v < a->samples; v++) {
+            const float right = roi_position(points, box.x, box.width, q * a->samples + v, offset[1] * a->gamma);
+            const struct roi_point x = roi_point(a->in_width, right);
+            const int before = x.before * a->in_pixel, behind = x.behind * a->in_pixel;
             const float weights[4] = {(1 - y.part) * (1 - x.part), (1 - y.part) * x.part, y.part * (1 - x.part),
                                       y.part * x.part};
             if (!y.inside || !x.inside) continue;
             for (int c = 0; c < whole; c += VL) roi_add(VL, above + c, below + c, before, behind, weights, out + c);
-            if (a.channels > whole)
-                roi_add(a.channels - whole, above + whole, below + whole, before, behind, weights, out + whole);
+            if (a->channels > whole)
+                roi_add(a->channels - whole, above + whole, below + whole, before, behind, weights, out + whole);
         }
     }
-    for (int c = 0; c < a.channels; c++) out[c] /= (float)(a.samples * a.samples);
+    for (int c = 0; c < a->channels; c++) out[c] /= (float)(a->samples * a->samples);
 }
 
 INLINE void f32_deform_roi_pool(
-    const struct deform_roi_pool a, const float *in, const float *boxes, const float *offsets, float *out) {
-    for (int i = 0; i < a.boxes_count; i++) {
-        const struct roi_box box = roi_box(a.images, a.scale, boxes + 5 * i);
-        for (int p = 0; p < a.bins; p++)
-        for (int q = 0; q < a.bins; q++) {
-            const float *o = offsets + (size_t)i * a.offset_image + (size_t)p * a.offset_row;
-            float *to = out + (size_t)i * a.out_image + (size_t)p * a.out_row + (size_t)q * a.out_pixel;
+    const struct deform_roi_pool *a, const float *in, const float *boxes, const float *offsets, float *out) {
+    for (int i = 0; i < a->boxes_count; i++) {
+        const struct roi_box box = roi_box(a->images, a->scale, boxes + 5 * i);
+        for (int p = 0; p < a->bins; p++)
+        for (int q = 0; q < a->bins; q++) {
+            const float *o = offsets + (size_t)i * a->offset_image + (size_t)p * a->offset_row;
+            float *to = out + (size_t)i * a->out_image + (size_t)p * a->out_row + (size_t)q * a->out_pixel;
             if (box.image >= 0)
-                roi_bin(a, box, p, q, in + (size_t)box.image * a.in_image, o + (size_t)q * a.offset_pixel, to);
+                roi_bin(a, box, p, q, in + (size_t)box.image * a->in_image, o + (size_t)q * a->offset_pixel, to);
             else
-                for (int c = 0; c < a.channels; c++) to[c] = NAN;
+                for (int c = 0; c < a->channels; c++) to[c] = NAN;
         }
     }
 }

@@ -73,40 +73,40 @@ struct winograd {
 };
 
 INLINE void f32_winograd_naive(
-    const struct winograd a, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
+    const struct winograd *a, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
     float *out) {
-    const int padded = (a.outs + VL - 1) / VL * VL, block = a.tile_vectors * VL;
-    const int my = a.points_y - a.taps_y + 1, mx = a.points_x - a.taps_x + 1;
+    const int padded = (a->outs + VL - 1) / VL * VL, block = a->tile_vectors * VL;
+    const int my = a->points_y - a->taps_y + 1, mx = a->points_x - a->taps_x + 1;
     (void)scratch;
     float down[WINOGRAD_POINTS][WINOGRAD_POINTS], across[WINOGRAD_POINTS][WINOGRAD_POINTS];
-    for (int i = 0; i < a.points_y; i++) winograd_row(a.points_y, i, down[i]);
-    for (int j = 0; j < a.points_x; j++) winograd_row(a.points_x, j, across[j]);
-    for (int n = 0; n < a.images; n++)
-    for (int y = 0; y < a.rows; y++)
-    for (int x = 0; x < a.width; x++)
-    for (int k = 0; k < a.outs; k++) {
+    for (int i = 0; i < a->points_y; i++) winograd_row(a->points_y, i, down[i]);
+    for (int j = 0; j < a->points_x; j++) winograd_row(a->points_x, j, across[j]);
+    for (int n = 0; n < a->images; n++)
+    for (int y = 0; y < a->rows; y++)
+    for (int x = 0; x < a->width; x++)
+    for (int k = 0; k < a->outs; k++) {
         const int first = k / block * block; /* of the block that holds k */
         const int wide = padded - first < block ? padded - first : block;
         const int top = y / my * my, left = x / mx * mx;
         float acc = bias[k];
-        for (int i = 0; i < a.points_y; i++)
-        for (int j = 0; j < a.points_x; j++) {
-            const size_t at = (size_t)first * a.points_y * a.points_x + (size_t)(i * a.points_x + j) * wide;
-            const float *wk = w + at * a.channels;
+        for (int i = 0; i < a->points_y; i++)
+        for (int j = 0; j < a->points_x; j++) {
+            const size_t at = (size_t)first * a->points_y * a->points_x + (size_t)(i * a->points_x + j) * wide;
+            const float *wk = w + at * a->channels;
             float product = 0;
-            for (int c = 0; c < a.channels; c++) {
+            for (int c = 0; c < a->channels; c++) {
                 float v = 0;
-                for (int r = 0; r < a.points_y && top + r < a.rows + a.taps_y - 1; r++)
-                    for (int s = 0; s < a.points_x && left + s < a.width + a.taps_x - 1; s++)
-                        v += down[i][r] * across[j][s] * in[(size_t)n * a.in_image + (size_t)(top + r) * a.in_row
-                                                            + (size_t)(left + s) * a.in_pixel + c];
+                for (int r = 0; r < a->points_y && top + r < a->rows + a->taps_y - 1; r++)
+                    for (int s = 0; s < a->points_x && left + s < a->width + a->taps_x - 1; s++)
+                        v += down[i][r] * across[j][s] * in[(size_t)n * a->in_image + (size_t)(top + r) * a->in_row
+                                                            + (size_t)(left + s) * a->in_pixel + c];
                 product += v * wk[(size_t)c * wide + k - first];
             }
-            acc += winograd_power(a.points_y, my, i, y - top) * winograd_power(a.points_x, mx, j, x - left) * product;
+            acc += winograd_power(a->points_y, my, i, y - top) * winograd_power(a->points_x, mx, j, x - left) * product;
         }
-        const float *s = sum + (size_t)n * a.sum_image + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel + k;
-        out[(size_t)n * a.out_image + (size_t)y * a.out_row + (size_t)x * a.out_pixel + k]
-            = epilogue(a.epilogue, acc, a.epilogue.add ? *s : 0);
+        const float *s = sum + (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel + k;
+        out[(size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + k]
+            = epilogue(a->epilogue, acc, a->epilogue.add ? *s : 0);
     }
 }
 
@@ -158,22 +158,22 @@ INLINE void winograd_after(const int points, const int outs, const vf *m, vf *y)
 }
 
 /* outputs of a tile down and across, and how many tiles cover an image's */
-INLINE int winograd_down(const struct winograd a) { return a.points_y - a.taps_y + 1; }
-INLINE int winograd_across(const struct winograd a) { return a.points_x - a.taps_x + 1; }
-INLINE int winograd_tiles_y(const struct winograd a) { return (a.rows + winograd_down(a) - 1) / winograd_down(a); }
-INLINE int winograd_tiles_x(const struct winograd a) { return (a.width + winograd_across(a) - 1) / winograd_across(a); }
+INLINE int winograd_down(const struct winograd *a) { return a->points_y - a->taps_y + 1; }
+INLINE int winograd_across(const struct winograd *a) { return a->points_x - a->taps_x + 1; }
+INLINE int winograd_tiles_y(const struct winograd *a) { return (a->rows + winograd_down(a) - 1) / winograd_down(a); }
+INLINE int winograd_tiles_x(const struct winograd *a) { return (a->width + winograd_across(a) - 1) / winograd_across(a); }
 
 /* floats between tiles and between points of V and M; an odd number of vectors between points, since those a multiple
    of 4096 bytes apart would meet in the same set of the first cache */
 INLINE int winograd_apart(const int floats) { return (floats / VL | 1) * VL; }
-INLINE int winograd_v_pixel(const struct winograd a) { return (a.channels + VL - 1) / VL * VL; }
-INLINE int winograd_m_pixel(const struct winograd a) { return a.tile_vectors * VL; }
-INLINE int winograd_v_point(const struct winograd a) { return winograd_apart(a.batch * winograd_v_pixel(a)); }
-INLINE int winograd_m_point(const struct winograd a) { return winograd_apart(a.batch * winograd_m_pixel(a)); }
+INLINE int winograd_v_pixel(const struct winograd *a) { return (a->channels + VL - 1) / VL * VL; }
+INLINE int winograd_m_pixel(const struct winograd *a) { return a->tile_vectors * VL; }
+INLINE int winograd_v_point(const struct winograd *a) { return winograd_apart(a->batch * winograd_v_pixel(a)); }
+INLINE int winograd_m_point(const struct winograd *a) { return winograd_apart(a->batch * winograd_m_pixel(a)); }
 
 /* where a tile lies: its image and the first output it writes */
 struct winograd_at { int n, y, x; };
-INLINE struct winograd_at winograd_locate(const struct winograd a, const int tile) {
+INLINE struct winograd_at winograd_locate(const struct winograd *a, const int tile) {
     const int row = tile / winograd_tiles_x(a);
     return (struct winograd_at){row / winograd_tiles_y(a), row % winograd_tiles_y(a) * winograd_down(a),
                                 tile % winograd_tiles_x(a) * winograd_across(a)};
@@ -181,34 +181,34 @@ INLINE struct winograd_at winograd_locate(const struct winograd a, const int til
 
 /* V of `lanes` channels of one tile; beyond `rows` x `columns` pixels there are zeros */
 INLINE void f32_winograd_input(
-    const struct winograd a, const int lanes, const int rows, const int columns, const float *in, float *v) {
+    const struct winograd *a, const int lanes, const int rows, const int columns, const float *in, float *v) {
     vf t[WINOGRAD_POINTS][WINOGRAD_POINTS];
-    for (int x = 0; x < a.points_x; x++) {
+    for (int x = 0; x < a->points_x; x++) {
         vf d[WINOGRAD_POINTS], u[WINOGRAD_POINTS];
-        UNROLL for (int y = 0; y < a.points_y; y++)
-            d[y] = y < rows && x < columns ? load_part(in + (size_t)y * a.in_row + (size_t)x * a.in_pixel, lanes)
+        UNROLL for (int y = 0; y < a->points_y; y++)
+            d[y] = y < rows && x < columns ? load_part(in + (size_t)y * a->in_row + (size_t)x * a->in_pixel, lanes)
                                            : (vf){0};
-        winograd_before(a.points_y, d, u);
-        UNROLL for (int y = 0; y < a.points_y; y++) t[y][x] = u[y];
+        winograd_before(a->points_y, d, u);
+        UNROLL for (int y = 0; y < a->points_y; y++) t[y][x] = u[y];
     }
-    for (int y = 0; y < a.points_y; y++) {
+    for (int y = 0; y < a->points_y; y++) {
         vf u[WINOGRAD_POINTS];
-        winograd_before(a.points_x, t[y], u);
-        UNROLL for (int x = 0; x < a.points_x; x++) store(v + (size_t)(y * a.points_x + x) * winograd_v_point(a), u[x]);
+        winograd_before(a->points_x, t[y], u);
+        UNROLL for (int x = 0; x < a->points_x; x++) store(v + (size_t)(y * a->points_x + x) * winograd_v_point(a), u[x]);
     }
 }
 
 /* V of `count` tiles from tile `first` on */
 INLINE void f32_winograd_inputs(
-    const struct winograd a, const int first, const int count, const float *in, float *v) {
-    const int rest = a.channels % VL, whole = a.channels - rest;
+    const struct winograd *a, const int first, const int count, const float *in, float *v) {
+    const int rest = a->channels % VL, whole = a->channels - rest;
     for (int t = 0; t < count; t++, v += winograd_v_pixel(a)) {
         const struct winograd_at at = winograd_locate(a, first + t);
-        const int rows = a.rows + a.taps_y - 1 - at.y, columns = a.width + a.taps_x - 1 - at.x;
-        const float *p = in + (size_t)at.n * a.in_image + (size_t)at.y * a.in_row + (size_t)at.x * a.in_pixel;
-        if (rows >= a.points_y && columns >= a.points_x)
+        const int rows = a->rows + a->taps_y - 1 - at.y, columns = a->width + a->taps_x - 1 - at.x;
+        const float *p = in + (size_t)at.n * a->in_image + (size_t)at.y * a->in_row + (size_t)at.x * a->in_pixel;
+        if (rows >= a->points_y && columns >= a->points_x)
             for (int c = 0; c < whole; c += VL)
-                f32_winograd_input(a, VL, a.points_y, a.points_x, p + c, v + c);
+                f32_winograd_input(a, VL, a->points_y, a->points_x, p + c, v + c);
         else
             for (int c = 0; c < whole; c += VL) f32_winograd_input(a, VL, rows, columns, p + c, v + c);
         if (rest) f32_winograd_input(a, rest, rows, columns, p + whole, v + whole);
@@ -217,45 +217,45 @@ INLINE void f32_winograd_inputs(
 
 /* `lanes` output channels of one tile from its M; only `rows` x `columns` pixels are written */
 INLINE void f32_winograd_output(
-    const struct winograd a, const int lanes, const int rows, const int columns, const float *m, const vf bias,
+    const struct winograd *a, const int lanes, const int rows, const int columns, const float *m, const vf bias,
     const float *sum, float *out) {
     const int my = winograd_down(a), mx = winograd_across(a);
     vf t[WINOGRAD_POINTS][WINOGRAD_POINTS];
-    for (int x = 0; x < a.points_x; x++) {
+    for (int x = 0; x < a->points_x; x++) {
         vf d[WINOGRAD_POINTS], u[WINOGRAD_POINTS];
-        UNROLL for (int y = 0; y < a.points_y; y++) d[y] = load(m + (size_t)(y * a.points_x + x) * winograd_m_point(a));
-        winograd_after(a.points_y, my, d, u);
+        UNROLL for (int y = 0; y < a->points_y; y++) d[y] = load(m + (size_t)(y * a->points_x + x) * winograd_m_point(a));
+        winograd_after(a->points_y, my, d, u);
         UNROLL for (int y = 0; y < my; y++) t[y][x] = u[y];
     }
     for (int y = 0; y < my && y < rows; y++) {
         vf u[WINOGRAD_POINTS];
-        winograd_after(a.points_x, mx, t[y], u);
+        winograd_after(a->points_x, mx, t[y], u);
         UNROLL for (int x = 0; x < mx; x++)
             if (x < columns) {
                 vf other = {0};
-                if (a.epilogue.add) other = load_part(sum + (size_t)y * a.sum_row + (size_t)x * a.sum_pixel, lanes);
-                store_part(out + (size_t)y * a.out_row + (size_t)x * a.out_pixel,
-                           vepilogue(a.epilogue, u[x] + bias, other), lanes);
+                if (a->epilogue.add) other = load_part(sum + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel, lanes);
+                store_part(out + (size_t)y * a->out_row + (size_t)x * a->out_pixel,
+                           vepilogue(a->epilogue, u[x] + bias, other), lanes);
             }
     }
 }
 
 /* `vectors` vectors of output channels of `count` tiles; `lanes`: outputs in the last vector */
 INLINE void f32_winograd_outputs(
-    const struct winograd a, const int first, const int count, const int vectors, const int lanes,
+    const struct winograd *a, const int first, const int count, const int vectors, const int lanes,
     const float *m, const float *bias, const float *sum, float *out) {
     for (int t = 0; t < count; t++, m += winograd_m_pixel(a)) {
         const struct winograd_at at = winograd_locate(a, first + t);
-        const int rows = a.rows - at.y, columns = a.width - at.x;
-        float *q = out + (size_t)at.n * a.out_image + (size_t)at.y * a.out_row + (size_t)at.x * a.out_pixel;
-        const float *s = a.epilogue.add ? sum + (size_t)at.n * a.sum_image + (size_t)at.y * a.sum_row
-                                       + (size_t)at.x * a.sum_pixel : 0;
+        const int rows = a->rows - at.y, columns = a->width - at.x;
+        float *q = out + (size_t)at.n * a->out_image + (size_t)at.y * a->out_row + (size_t)at.x * a->out_pixel;
+        const float *s = a->epilogue.add ? sum + (size_t)at.n * a->sum_image + (size_t)at.y * a->sum_row
+                                       + (size_t)at.x * a->sum_pixel : 0;
         const int whole = lanes == VL ? vectors : vectors - 1;
         for (int k = 0; k < whole * VL; k += VL)
-            f32_winograd_output(a, VL, rows, columns, m + k, load(bias + k), a.epilogue.add ? s + k : 0, q + k);
+            f32_winograd_output(a, VL, rows, columns, m + k, load(bias + k), a->epilogue.add ? s + k : 0, q + k);
         if (lanes < VL)
             f32_winograd_output(a, lanes, rows, columns, m + whole * VL, load(bias + whole * VL),
-                                a.epilogue.add ? s + whole * VL : 0, q + whole * VL);
+                                a->epilogue.add ? s + whole * VL : 0, q + whole * VL);
     }
 }
 
@@ -264,12 +264,12 @@ INLINE void f32_winograd_outputs(
 /* M of `pixels` tiles x `vectors` vectors at one point, in registers over all channels. A step of c fetches `ahead`
    lines that lie `apart` floats from each other, from `next` on, towards the second cache. */
 INLINE void f32_winograd_tile(
-    const struct winograd a, const int pixels, const int vectors, const int ahead, const int apart, const float *v,
+    const struct winograd *a, const int pixels, const int vectors, const int ahead, const int apart, const float *v,
     const float *w, const float *next, float *m) {
     vf acc[16][16];
     UNROLL for (int t = 0; t < pixels; t++)
         UNROLL for (int k = 0; k < vectors; k++) acc[t][k] = (vf){0};
-    for (int c = 0; c < a.channels; c++, v++, w += vectors * VL, next += vectors * VL) {
+    for (int c = 0; c < a->channels; c++, v++, w += vectors * VL, next += vectors * VL) {
         vf weight[16];
         UNROLL for (int k = 0; k < ahead; k++) __builtin_prefetch(next + k * apart, 0, 2);
         UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
@@ -288,15 +288,15 @@ enum { WINOGRAD_LINE = 16, WINOGRAD_NEAR = 1024 }; /* floats of a line, and of h
    those of the next, each pass its share of the lines; a single pass fetches closer. With weights from memory this
    makes 28x28x128 11 % faster, 14x14x256 15 %, 1x7 on 17x17x192 7 %. */
 INLINE void f32_winograd_products(
-    const struct winograd a, const int count, const int vectors, const float *v, const float *w, float *m) {
-    const int rest = count % a.tile_pixels, whole = count - rest;
-    const int passes = whole / a.tile_pixels + (rest > 0), panel = a.channels * vectors * VL;
+    const struct winograd *a, const int count, const int vectors, const float *v, const float *w, float *m) {
+    const int rest = count % a->tile_pixels, whole = count - rest;
+    const int passes = whole / a->tile_pixels + (rest > 0), panel = a->channels * vectors * VL;
     const int lines = (vectors * VL + WINOGRAD_LINE - 1) / WINOGRAD_LINE; /* of a step of c */
     const int ahead = (lines + passes - 1) / passes, apart = passes * WINOGRAD_LINE;
-    for (int p = 0; p < a.points_y * a.points_x; p++, v += winograd_v_point(a), m += winograd_m_point(a), w += panel) {
+    for (int p = 0; p < a->points_y * a->points_x; p++, v += winograd_v_point(a), m += winograd_m_point(a), w += panel) {
         const float *next = w + (passes == 1 ? WINOGRAD_NEAR : panel);
-        for (int t = 0; t < whole; t += a.tile_pixels, next += WINOGRAD_LINE)
-            f32_winograd_tile(a, a.tile_pixels, vectors, ahead, apart, v + (size_t)t * winograd_v_pixel(a), w, next,
+        for (int t = 0; t < whole; t += a->tile_pixels, next += WINOGRAD_LINE)
+            f32_winograd_tile(a, a->tile_pixels, vectors, ahead, apart, v + (size_t)t * winograd_v_pixel(a), w, next,
                               m + (size_t)t * winograd_m_pixel(a));
         if (rest)
             f32_winograd_tile(a, rest, vectors, ahead, apart, v + (size_t)whole * winograd_v_pixel(a), w, next,
@@ -307,30 +307,30 @@ INLINE void f32_winograd_products(
 /* all outputs of `count` tiles, block after block of output channels: V stays in the second cache, and each weight
    is read once a batch */
 INLINE void f32_winograd_batch(
-    const struct winograd a, const int first, const int count, const float *in, const float *w, const float *bias,
+    const struct winograd *a, const int first, const int count, const float *in, const float *w, const float *bias,
     const float *sum, float *v, float *m, float *out) {
-    const int block = a.tile_vectors * VL, rest = a.outs % block, whole = a.outs - rest;
+    const int block = a->tile_vectors * VL, rest = a->outs % block, whole = a->outs - rest;
     const int last = (rest + VL - 1) / VL; /* vectors of the last block */
-    const size_t weights = (size_t)a.points_y * a.points_x * a.channels; /* of one output channel */
+    const size_t weights = (size_t)a->points_y * a->points_x * a->channels; /* of one output channel */
     f32_winograd_inputs(a, first, count, in, v);
     for (int k = 0; k < whole; k += block) {
-        f32_winograd_products(a, count, a.tile_vectors, v, w + weights * k, m);
-        f32_winograd_outputs(a, first, count, a.tile_vectors, VL, m, bias + k, a.epilogue.add ? sum + k : 0, out + k);
+        f32_winograd_products(a, count, a->tile_vectors, v, w + weights * k, m);
+        f32_winograd_outputs(a, first, count, a->tile_vectors, VL, m, bias + k, a->epilogue.add ? sum + k : 0, out + k);
     }
     if (rest) {
         f32_winograd_products(a, count, last, v, w + weights * whole, m);
         f32_winograd_outputs(a, first, count, last, rest - (last - 1) * VL, m, bias + whole,
-                             a.epilogue.add ? sum + whole : 0, out + whole);
+                             a->epilogue.add ? sum + whole : 0, out + whole);
     }
 }
 
 INLINE void f32_winograd(
-    const struct winograd a, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
+    const struct winograd *a, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
     float *out) {
-    float *m = scratch + (size_t)a.points_y * a.points_x * winograd_v_point(a);
-    const int tiles = a.images * winograd_tiles_y(a) * winograd_tiles_x(a), rest = tiles % a.batch;
+    float *m = scratch + (size_t)a->points_y * a->points_x * winograd_v_point(a);
+    const int tiles = a->images * winograd_tiles_y(a) * winograd_tiles_x(a), rest = tiles % a->batch;
     const int whole = tiles - rest;
-    for (int first = 0; first < whole; first += a.batch)
-        f32_winograd_batch(a, first, a.batch, in, w, bias, sum, scratch, m, out);
+    for (int first = 0; first < whole; first += a->batch)
+        f32_winograd_batch(a, first, a->batch, in, w, bias, sum, scratch, m, out);
     if (rest) f32_winograd_batch(a, whole, rest, in, w, bias, sum, scratch, m, out);
 }

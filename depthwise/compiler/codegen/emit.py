@@ -237,7 +237,10 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
         assert plan.buffers[view.buffer].element == parameter.dtype
     declared = tuple(parameter.declaration for parameter in views)
     given = [p.name if p in views else "NULL" for p in row.pointers]
-    body = call_text(row, members, given)
+    # a constant in memory, which inlining folds as it does a literal: a struct by value would be
+    # copied from call to call first, and compile for twice as long
+    numbers = f"static const struct {row.name} numbers = {initializer(row, members)}"
+    body = f"{numbers};\n    {row.c_name}(&numbers, {', '.join(given)})"
     if (body, declared) not in text.calls:
         tables = tuple(text.tables[table] for table in _tables_of(arguments.values()))
         name = f"{row.c_name}_{len(text.calls)}"
@@ -246,17 +249,16 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
     return f"{text.calls[body, declared].name}({pointers})"
 
 
-def call_text(row: Kernel, members: Mapping[str, str], pointers: Sequence[str]) -> str:
-    """Return the call of a kernel with a text of C for each member of its struct and pointer."""
+def initializer(row: Kernel, members: Mapping[str, str]) -> str:
+    """Return the C that initialises a kernel's struct, from the text of each member."""
     assert list(members) == [parameter.name for parameter in row.members]
-    assert len(pointers) == len(row.pointers)
     numbers = [f".{name} = {value}".replace(" ", KEPT) for name, value in members.items()]
     indent = " " * 8
     lines = textwrap.fill(
         ", ".join(numbers), 100, initial_indent=indent, subsequent_indent=indent,
         break_long_words=False, break_on_hyphens=False,
     ).replace(KEPT, " ")  # fmt: skip
-    return f"{row.c_name}((struct {row.name}){{\n{lines}\n    }}, {', '.join(pointers)})"
+    return f"{{\n{lines}\n    }}"
 
 
 def _tables_of(arguments: Iterable[object]) -> Iterator[Table]:
