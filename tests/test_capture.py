@@ -289,7 +289,7 @@ def test_an_unknown_operator_is_named_with_its_module():
     with pytest.raises(Unsupported) as error:
         capture(Spectral(), X)
     message = str(error.value)
-    where = r"operator aten.fft_fft2.default in module 'inner' \(.*operator_cases.py:\d+\) is not "
+    where = r"operator aten.fft_fft2.default in module 'inner' \(.*building.py:\d+\) is not "
     assert re.match(where + "supported: build that module from ", message)
     assert "convolutions (plain, transposed, deformable)" in message
 

@@ -200,7 +200,7 @@ def test_conversions_are_captured():
         ops.Cast("float16"), ops.Activation("exp"), ops.Cast("int32"), ops.Cast("float32"),
         ops.Cast("bfloat16"), ops.Cast("float32"), ops.Binary("add"),
     ]  # fmt: skip
-    assert all(re.search(r"operator_cases.py:\d", node.line) for node in graph)
+    assert all(re.search(r"building.py:\d", node.line) for node in graph)
     x = np.float32([[0.3, 1.7, -2], [5.5, 3.14159, 0]])
     found = interpret(graph, x)[graph.outputs[0].value]
     np.testing.assert_array_equal(found, net(torch.from_numpy(x)).numpy())
@@ -270,6 +270,16 @@ NOT_IN_PYTORCH = {  # there is no kernel, or one that sums in the narrow type
 DIGITS = {"float16": 10, "bfloat16": 7}  # bits after the leading one
 
 
+def listed(outputs) -> list[torch.Tensor]:
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+
+
+def last_digit(x: np.ndarray, dtype: str) -> np.ndarray:
+    """What the last digit of x is worth in a type."""
+    with np.errstate(divide="ignore"):
+        return 2.0 ** (np.floor(np.log2(np.abs(x))) - DIGITS[dtype])
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", CASES)
 def test_each_operator_has_pytorchs_type_and_rounding(name, dtype):
@@ -282,21 +292,20 @@ def test_each_operator_has_pytorchs_type_and_rounding(name, dtype):
     graph = trace(torch.export.export(net, tuple(inputs)))
     with torch.no_grad():
         expected = net(*(x.clone() for x in inputs))
-    expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+        exact = net.double()(*(x.double() for x in inputs))
     held = torch.float32 if dtype == "bfloat16" else torch.float16
     values = interpret(graph, *(x.to(held).numpy() for x in inputs))
-    for output, y in zip(graph.outputs, expected, strict=True):
+    for output, y, z in zip(graph.outputs, listed(expected), listed(exact), strict=True):
         assert graph.type(output.value) == TensorType(tuple(y.shape), dtype)
-        wanted = y.double().numpy()
-        off = np.abs(values[output.value] - wanted)
+        found, wanted, sums = values[output.value], y.double().numpy(), z.numpy()
+        largest = np.abs(sums).max()
         if name in SEVERAL:
-            assert off.max() <= 2 * 2.0 ** -DIGITS[dtype] * np.abs(wanted).max()
+            assert np.abs(found - wanted).max() <= 2 * 2.0 ** -DIGITS[dtype] * largest
             continue
-        with np.errstate(divide="ignore"):
-            last = 2.0 ** (np.floor(np.log2(np.abs(wanted))) - DIGITS[dtype])
-        # a sum in another order may end on the other side of a tie
-        assert (off <= last + 1e-6 * np.abs(wanted).max()).all()
-        assert (off > 0).mean() <= 0.01
+        # PyTorch's kernels, which differ between processors, sum in other orders
+        assert (np.abs(found - wanted) <= last_digit(wanted, dtype) + 1e-6 * largest).all()
+        if len(graph.nodes) == 1:  # the sum is rounded once
+            assert (np.abs(found - sums) <= last_digit(sums, dtype) / 2 + 1e-6 * largest).all()
 
 
 # ------------------------------------------------------------------------------ what is refused

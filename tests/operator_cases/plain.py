@@ -1,37 +1,11 @@
-"""Small networks that together use every operator of the graph and every layer, by name."""
+"""What most networks use: convolutions, normalisation, pooling, activations, arithmetic."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from depthwise import layers
-
-
-class Function(nn.Module):
-    """A function of tensors as a network."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs):
-        return self.function(*inputs)
-
-
-def scrambled(norm: nn.Module) -> nn.Module:
-    """Give a normalisation statistics and an affine step that show where they are misused."""
-    for tensor in [*norm.parameters(), *norm.buffers()]:
-        if tensor.is_floating_point():
-            tensor.data.uniform_(0.5, 1.5)
-    return norm
-
-
-def conv(*arguments, **named):
-    return nn.Conv2d(*arguments, **named)
-
-
-X = (2, 6, 9, 11)
+from operator_cases.building import Function, X, conv, scrambled
 
 # name -> (network, input shapes): together they use every operator of the graph
 CASES = {
@@ -179,28 +153,4 @@ CASES = {
         Function(lambda x, w, o, m: deform_conv2d(x, 3 * o, w, None, 2, (2, 1), (2, 1), m)),
         [X, (4, 3, 3, 3), (2, 36, 5, 6), (2, 18, 5, 6)],
     ),
-}  # fmt: skip
-
-
-LAYERS = {
-    "Conv2dSame": (layers.Conv2dSame(6, 4, 3, 2), [X]),
-    "standard": (layers.conv2d(6, 4, 5, 2), [X]),
-    "dilated": (layers.conv2d(6, 4, 3, dilation=2), [X]),
-    "depthwise": (layers.depthwise_conv2d(6, 3, 2, multiplier=2), [X]),
-    "pointwise": (layers.pointwise_conv2d(6, 4), [X]),
-    "conv_norm_act": (layers.conv_norm_act(6, 4, 3), [X]),
-    "SeparableConv": (layers.SeparableConv(6, 4), [X]),
-    "PlainSeparableConv": (layers.PlainSeparableConv(6, 4), [X]),
-    "ResizeConv": (layers.ResizeConv(6, 4), [X]),
-    "transposed": (layers.conv_transpose2d(6, 4), [X]),
-    "SqueezeExcite": (layers.SqueezeExcite(6, 3), [X]),
-    "SqueezeExcite hard": (layers.SqueezeExcite(6, 3, gate=layers.hardsigmoid), [X]),
-    "SqueezeExcite clamped": (layers.SqueezeExcite(6, 3, gate=layers.Clamp), [X]),
-    "GhostModule": (layers.GhostModule(6, 7), [X]),
-    "GhostBottleneck": (layers.GhostBottleneck(6, 12, 8, stride=2), [X]),
-    "InvertedResidual": (layers.InvertedResidual(6, 12, 6), [X]),
-    "DeformConv": (layers.DeformConv(6, 4), [X]),
-    "DeformConv modulated": (layers.DeformConv(6, 4, modulated=True), [X]),
-    **{f"norm {kind}": (layers.norm(kind, groups=3)(6), [X])
-       for kind in ("batch", "layer", "instance", "group")},
 }  # fmt: skip
