@@ -2,6 +2,7 @@
 
 from depthwise.errors import Unsupported
 from depthwise.graph.exporters.onnx import (  # noqa: F401  (they register themselves)
+    choices,
     conversions,
     deform,
     layers,
