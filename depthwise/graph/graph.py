@@ -49,12 +49,15 @@ class Constant:
 
     `data` is stored as its element type is (`DType.storage`), `numbers` are what it stands for.
     `sources` names the parameters that a constant was computed from (a standardised weight, say).
+    `exact` is a number that the network's code has, before it was rounded to a narrow type:
+    PyTorch multiplies halves by 0.1 in float32.
     """
 
     type: TensorType
     data: np.ndarray | None = None
     trainable: bool = False
     sources: tuple[str, ...] = ()
+    exact: float | None = None
 
     @property
     def numbers(self) -> np.ndarray | None:

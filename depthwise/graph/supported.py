@@ -8,8 +8,8 @@ from depthwise.graph.ops import Opaque
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
-    "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
-    "slicing, padding, resizing and reshaping"
+    "instance and group normalisation, pooling, activations, arithmetic, comparisons, choices "
+    "(where), softmax, concatenation, slicing, padding, resizing and reshaping"
 )
 
 
@@ -67,11 +67,12 @@ def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
         return f"makes {made}: {_advice(made)}"
     assert isinstance(node.op, Opaque)
     packet = ".".join(node.op.operator.split(".")[:2])
-    read = dict.fromkeys(graph.type(name).dtype for name in node.inputs)
-    if packet.removesuffix("_") in known and set(read) | {made} != {"float32"}:
+    packet = packet if packet.endswith("__") else packet.removesuffix("_")  # in place
+    types = dict.fromkeys([*(graph.type(name).dtype for name in node.inputs), made])
+    if packet in known and list(types) != ["float32"]:
         return (
-            f"makes {made} of {' and '.join(read) or 'nothing'}, which is not supported: give it "
-            "tensors of one type, converted with .float(), or keep it outside of the network"
+            f"is not supported for {' and '.join(types)}: give it tensors of float32, converted "
+            "with .float(), or keep it outside of the network"
         )
     return (
         f"is not supported: build that module from {SUPPORTED}, or keep it outside of the network"

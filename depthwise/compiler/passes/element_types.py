@@ -131,7 +131,8 @@ def _in_float32(name: str, constant: Constant) -> Constant:
                 f"compute in float32, which holds whole numbers up to {EXACT:,} exactly; keep "
                 "larger ones outside of the network"
             )
-        numbers = numbers.astype(np.float32)
+        exact = numbers if constant.exact is None else np.array(constant.exact)
+        numbers = exact.astype(np.float32)
     return replace(constant, type=replace(constant.type, dtype=FLOAT32.name), data=numbers)
 
 

@@ -322,16 +322,6 @@ def _(b: Builder, x, beta=1, threshold=20):
     return b.emit(ops.Activation("softplus"), x) if (beta, threshold) == (1, 20) else None
 
 
-@rule("aten.clamp", "aten.hardtanh", "aten.clamp_min", "aten.clamp_max")
-def _(b: Builder, x, low=None, high=None, **named):
-    low, high = named.get("min", named.get("min_val", low)), named.get("max", high)
-    bounds = (-float("inf") if low is None else low, float("inf") if high is None else high)
-    if any(isinstance(bound, Value) for bound in bounds):
-        above = x if low is None else binary(b, "maximum", x, low)
-        return above if high is None else binary(b, "minimum", above, high)
-    return b.emit(ops.Activation("clamp", (float(bounds[0]), float(bounds[1]))), x)
-
-
 @rule("aten.pow")
 def _(b: Builder, x, exponent):
     if isinstance(exponent, Value) or not isinstance(x, Value):
