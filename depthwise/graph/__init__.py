@@ -15,6 +15,7 @@ from depthwise.graph import (  # noqa: F401  (they register operators' types and
     infer_selection,
     interpret_sampling,
     interpret_selection,
+    interpret_types,
 )
 from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType

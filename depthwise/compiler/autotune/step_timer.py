@@ -32,7 +32,7 @@ class Clocked:
         self._note_all = self._code.opened.net_note_all
         self._inputs = [_draw(type.shape, type.dtype) for type in plan.graph.inputs.values()]
         outputs = (plan.graph.type(output.value) for output in plan.graph.outputs)
-        self._outputs = [np.empty(type.shape, np.float32) for type in outputs]
+        self._outputs = [np.empty(type.shape, type.element.storage) for type in outputs]
 
     def runs(self, seconds: float, least: int = LEAST_RUNS) -> np.ndarray:
         """Return the time of each step in each of many runs, in seconds: (runs, steps).

@@ -4,17 +4,42 @@ net.h describes all of it. The sizes are those that the code was compiled for: w
 library compares them with what its manifest says.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.schedule.arena import ALIGNMENT
 from depthwise.graph import TensorType
+from depthwise.graph.dtypes import FLOAT32
+
+
+def given_types(plan: Plan) -> list[TensorType]:
+    """Return the types of the inputs."""
+    return list(plan.graph.inputs.values())
+
+
+def made_types(plan: Plan) -> list[TensorType]:
+    """Return the types of the outputs."""
+    return [plan.graph.type(output.value) for output in plan.graph.outputs]
+
+
+def common_element(types: Sequence[TensorType]) -> str:
+    """Return what C calls the elements of tensors, void where they are of several types."""
+    names = {type_.element.c for type_ in types} or {FLOAT32.c}
+    return names.pop() if len(names) == 1 else "void"
+
+
+def tensor_parameters(plan: Plan) -> tuple[str, str]:
+    """Return what declares `in` and `out`: a tensor, or a list of tensors."""
+    given, made = given_types(plan), made_types(plan)
+    lists = ["" if len(types) == 1 else "const *" for types in (given, made)]
+    return (
+        f"const {common_element(given)} *{lists[0]}in", f"{common_element(made)} *{lists[1]}out"
+    )  # fmt: skip
 
 
 def tensor_sizes(plan: Plan) -> list[str]:
     """Return the functions that tell how many tensors there are, their types and their bytes."""
-    inputs = plan.graph.inputs.values()
-    outputs = [plan.graph.type(output.value) for output in plan.graph.outputs]
+    inputs, outputs = given_types(plan), made_types(plan)
     return [
         f"static const struct {{ int type; size_t bytes; }} net_in[] = {{{_rows(inputs)}}},",
         f"    net_out[] = {{{_rows(outputs)}}};",

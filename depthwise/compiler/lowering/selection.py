@@ -6,6 +6,7 @@ Places are computed as float32, which holds whole numbers up to 2**24.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from depthwise.compiler.fused_ops import FloatPlaces
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, Number, Split, by_channels, pixel_strides
 from depthwise.compiler.lowering.loops import loops, loops_of, merged, ordered, portions
@@ -71,6 +72,11 @@ def call_lines(
 
         whole = rows is not None and first.shape == starts.shape
         b.append(step, Split("rows", x.shape[2], part) if whole else None)
+
+
+@lower.register
+def _(op: FloatPlaces, node: Node, b: LoweringBuilder) -> None:
+    lower(op.op, node, b)
 
 
 @lower.register

@@ -15,11 +15,6 @@ from depthwise.graph.frontends.torch.aten_shape import insert_axis
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def cast(b: Builder, x: Value, dtype: str) -> Value:
-    """Return x in an element type, x itself where it has that."""
-    return x if x.type.dtype == dtype else b.emit(ops.Cast(dtype), x)
-
-
 # ------------------------------------------------------------------------------------- extremes
 
 
@@ -71,8 +66,8 @@ def _(b: Builder, x, dim=None, keepdim=False):
 
 def truth(function) -> Rule:
     """Return the rule of any or all: the largest or smallest of truths; of uint8 a uint8."""
-    return lambda b, x, dim=None, keepdim=False: cast(
-        b, reduce(b, function, cast(b, x, "bool"), dim, keepdim), b.dtype
+    return lambda b, x, dim=None, keepdim=False: b.cast(
+        reduce(b, function, b.cast(x, "bool"), dim, keepdim), b.dtype
     )
 
 
@@ -81,22 +76,22 @@ RULES["aten.any"], RULES["aten.all"] = truth("max"), truth("min")
 
 @rule("aten.count_nonzero")
 def _(b: Builder, x, dim=None):
-    return reduce(b, "sum", cast(b, cast(b, x, "bool"), b.dtype), dim, False)
+    return reduce(b, "sum", b.cast(b.cast(x, "bool"), b.dtype), dim, False)
 
 
 @rule("aten.sum")
 def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
-    return reduce(b, "sum", cast(b, x, b.dtype), dim, keepdim)
+    return reduce(b, "sum", x, dim, keepdim)
 
 
 @rule("aten.mean")
 def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
-    return reduce(b, "mean", cast(b, x, b.dtype), dim, keepdim)
+    return reduce(b, "mean", x, dim, keepdim)
 
 
 @rule("aten.prod")
 def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
-    return reduce(b, "product", cast(b, x, b.dtype), dim, keepdim)
+    return reduce(b, "product", x, dim, keepdim)
 
 
 @rule("aten.logsumexp")
@@ -118,12 +113,12 @@ def norm(
     dtype=None,
 ) -> Value:  # fmt: skip
     """Return the `order`-norm of vectors; of order 0 how many elements are not zero."""
-    x, order = cast(b, x, b.dtype), 2.0 if order is None else float(order)
+    order = 2.0 if order is None else float(order)
     if order == 2:
         squares = reduce(b, "sum", binary(b, "multiply", x, x), dim, keepdim)
         return b.emit(ops.Activation("sqrt"), squares)
     if order == 0:
-        return reduce(b, "sum", cast(b, cast(b, x, "bool"), b.dtype), dim, keepdim)
+        return reduce(b, "sum", b.cast(b.cast(x, "bool"), b.dtype), dim, keepdim)
     size = b.emit(ops.Activation("abs"), x)
     if order == 1:
         return reduce(b, "sum", size, dim, keepdim)

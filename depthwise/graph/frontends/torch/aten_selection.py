@@ -8,8 +8,8 @@ import numpy as np
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.torch.aten import RULES, binary, pair, reduce, rule
-from depthwise.graph.frontends.torch.aten_reductions import cast, expanded
-from depthwise.graph.frontends.torch.aten_shape import cut
+from depthwise.graph.frontends.torch.aten_reductions import expanded
+from depthwise.graph.frontends.torch.aten_shape import cut, insert_axis
 
 # ------------------------------------------------------------------------------------- sorting
 
@@ -61,11 +61,19 @@ def _(b: Builder, x, dim=None, keepdim=False):
     if dim is None:
         x = b.emit(ops.Reshape((x.type.size,)), x)
     axis = x.axis(dim or 0)
-    half = ops.TopK(axis, (x.shape[axis] + 1) // 2, False, "values")
-    middle = last_along(b, b.emit(half, x), axis, keepdim)
+    most = reduce(b, "max", x, axis, keepdim)
+
+    def middle(result) -> Value:
+        half = ops.TopK(axis, (x.shape[axis] + 1) // 2, False, result)
+        return last_along(b, b.emit(half, x), axis, keepdim)
+
     # none is larger than the largest: that one is NaN, or changes nothing
-    value = binary(b, "minimum", middle, reduce(b, "max", x, axis, keepdim))
-    return value if dim is None else [value, None]
+    value = binary(b, "minimum", middle("values"), most)
+    if dim is None or 1 not in b.read:
+        return value if dim is None else [value, None]
+    missing = b.emit(ops.Compare("not_equal"), most, most)
+    first = b.emit(ops.ArgReduce("max", axis, keepdim), x)
+    return [value, b.emit(ops.Where(), missing, first, middle("indices"))]
 
 
 # -------------------------------------------------------------------------------- running totals
@@ -73,13 +81,11 @@ def _(b: Builder, x, dim=None, keepdim=False):
 
 @rule("aten.cumsum")
 def _(b: Builder, x, dim, dtype=None):
-    x = cast(b, x, b.dtype)
     return b.emit(ops.Cumulate("sum", x.axis(dim)), x) if x.rank else x
 
 
 @rule("aten.cumprod")
 def _(b: Builder, x, dim, dtype=None):
-    x = cast(b, x, b.dtype)
     return b.emit(ops.Cumulate("product", x.axis(dim)), x) if x.rank else x
 
 
@@ -127,3 +133,12 @@ def _(b: Builder, x, indices, dim=None):
     common = list(map(int, np.broadcast_shapes(*beside)))
     full = [(*common[:axis], v.shape[axis], *common[axis:]) for v in (x, indices)]
     return b.emit(ops.TakeAlong(axis), expanded(b, x, full[0]), expanded(b, indices, full[1]))
+
+
+@rule("aten.one_hot")
+def _(b: Builder, x, num_classes=-1):
+    if num_classes < 0:
+        return None  # as many as the largest class says
+    classes = b.literal(np.arange(num_classes), x.type.dtype)
+    holds = b.emit(ops.Compare("equal"), insert_axis(b, x, x.rank), classes)
+    return b.cast(holds, b.dtype)
