@@ -94,6 +94,24 @@ def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
     return reduce(b, "product", x, dim, keepdim)
 
 
+def without_nan(b: Builder, x: Value) -> tuple[Value, Value]:
+    """Return which elements are numbers, and x with 0 for the others."""
+    known = b.emit(ops.Compare("equal"), x, x)
+    return known, b.emit(ops.Where(), known, x, b.literal(0.0, x.type.dtype))
+
+
+@rule("aten.nansum")
+def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
+    return reduce(b, "sum", without_nan(b, x)[1], dim, keepdim)
+
+
+@rule("aten.nanmean")
+def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
+    known, numbers = without_nan(b, x)
+    count = reduce(b, "sum", b.cast(known, b.dtype), dim, keepdim)
+    return binary(b, "divide", reduce(b, "sum", numbers, dim, keepdim), count)
+
+
 @rule("aten.logsumexp")
 def _(b: Builder, x, dim, keepdim=False):
     """The largest is taken off first, else exp may overflow; an infinite one stays where it is."""
