@@ -64,6 +64,17 @@ class DType:
             return data
         return (data.astype(np.uint32) << 16).view(np.float32)
 
+    def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Return numbers drawn at random, such as networks take.
+
+        Standard normal ones, all of the bytes, both booleans, and of other integers 0 to 9, which
+        may be indices.
+        """
+        if self.is_floating:
+            return random.standard_normal(shape, np.float32).astype(self.numpy, copy=False)
+        count = {"bool": 2, "uint8": 256}.get(self.name, 10)
+        return random.integers(0, count, shape).astype(self.numpy)
+
     def round(self, numbers: np.ndarray) -> np.ndarray:
         """Return the nearest numbers of this type, as `encode` rounds them."""
         return self.decode(self.encode(numbers))

@@ -11,10 +11,8 @@ import numpy as np
 
 from depthwise.compiler.codegen.exports import (
     checked_runs,
-    common_element,
-    given_types,
-    made_types,
     tensor_parameters,
+    tensor_pointer,
     tensor_sizes,
 )
 from depthwise.compiler.fused_ops import Epilogue
@@ -321,14 +319,7 @@ def _pointer(view: TensorView, plan: Plan) -> str:
         return f"{cast}a + {offset + plan.arena.offsets[view.buffer] // buffer.element.bytes}"
     if buffer.space == "weights":
         return f"w + {offset}"
-    base = {"input": "in", "output": "out"}[buffer.space]
-    base = f"net->{base}" if plan.threads > 1 else base
-    types = given_types(plan) if buffer.space == "input" else made_types(plan)
-    if len(types) > 1:
-        base = f"{base}[{buffer.index}]"
-        if common_element(types) == "void":
-            constant = "const " if buffer.space == "input" else ""
-            base = f"({constant}{buffer.element.c} *){base}"
+    base = tensor_pointer(plan, buffer)
     return f"{base} + {offset}" if offset else base
 
 
