@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from depthwise.graph import interpret_sampling  # noqa: F401  (it registers operators' meanings)
 from depthwise.graph.check import check
-from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
+from depthwise.graph.graph import (
+    NO_KWARGS,
+    Constant,
+    Graph,
+    Node,
+    Output,
+    Shape,
+    TensorType,
+)
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show
 from depthwise.graph.supported import supported
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from depthwise.graph.serialize import open_graph, save_graph
 
 __all__ = [
+    "NO_KWARGS",
     "Constant",
     "Graph",
     "Node",

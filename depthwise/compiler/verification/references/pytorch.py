@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from depthwise.compiler.verification.difference import largest_error
 from depthwise.compiler.verification.references import NOISE, Arrays
 from depthwise.errors import CannotRun, Unsupported
-from depthwise.graph import Graph, Shape
+from depthwise.graph import Graph
+from depthwise.graph.frontends.torch.arguments import Arguments, arguments_of
 from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.purity import written
@@ -32,6 +33,7 @@ class PyTorchReference:
     def __init__(self, program: ExportedProgram, graph: Graph, net: nn.Module | None = None):
         self._module = as_module(program)
         self._net = net
+        self._arguments = arguments_of(program)
         self.shapes = [type_.shape for type_ in graph.inputs.values()]
         several = {node.name.removesuffix(".1") for node in graph if node.name.endswith(".1")}
         self.paths = {
@@ -44,12 +46,13 @@ class PyTorchReference:
         self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
     ) -> "ProgramRun":
         """Begin a run; see `Reference.start`."""
-        return ProgramRun(self._module, inputs, self.paths.keys() & set(wanted), double)
+        values = self._arguments.flat(inputs)
+        return ProgramRun(self._module, values, self.paths.keys() & set(wanted), double)
 
     def check_repeats(self) -> None:
         """Raise Unsupported for a module that returns something else when it is called again."""
         if self._net is not None:
-            check_repeats(self._net, self.shapes)
+            check_repeats(self._net, self._arguments)
 
 
 class StepwiseProgram(fx.Interpreter):
@@ -60,10 +63,14 @@ class StepwiseProgram(fx.Interpreter):
         self._dtype = dtype
         self._program = module.graph
 
-    def run_each(self, inputs: Arrays, before: Callable[[fx.Node], None]) -> Iterator[Any]:
+    def run_each(self, inputs: Sequence[Any], before: Callable[[fx.Node], None]) -> Iterator[Any]:
         """Yield what each node computes, at last the outputs; `before` is called with each node."""
-        tensors = [self._cast(torch.from_numpy(np.array(x))) for x in inputs]  # it may write
-        self.args_iter = iter(self._program.process_inputs(*tensors))
+        self.args_iter = iter(
+            [
+                self._cast(torch.from_numpy(x.copy())) if isinstance(x, np.ndarray) else x
+                for x in inputs
+            ]
+        )  # copies: it may write
         for node in self._program.nodes:
             before(node)
             with torch.no_grad():
@@ -89,7 +96,7 @@ class ProgramRun:
     """A run of a program that goes as far as it is asked to, and keeps what will be asked for."""
 
     def __init__(
-        self, module: fx.GraphModule, inputs: Arrays, wanted: Collection[str], double: bool
+        self, module: fx.GraphModule, inputs: Sequence[Any], wanted: Collection[str], double: bool
     ):
         self._steps = StepwiseProgram(module, torch.float64 if double else torch.float32)
         self._nodes = iter(module.graph.nodes)
@@ -145,18 +152,19 @@ class ProgramRun:
                 self._kept[name] = tensor.clone()
 
 
-def check_repeats(net: nn.Module, shapes: Sequence[Shape]) -> None:
+def check_repeats(net: nn.Module, arguments: Arguments) -> None:
     """Raise Unsupported for a network that returns something else when it is called again.
 
     An exported program holds what Python computed in one call: a counter, the time, a number that
     Python or NumPy drew. Its own two runs always agree, so that the network itself is called.
     """
     random = np.random.default_rng(0)
-    inputs = [random.standard_normal(shape, np.float32) for shape in shapes]
+    inputs = [random.standard_normal(shape, np.float32) for shape in arguments.shapes]
     try:
         with evaluating(net), torch.no_grad():
             first, second = (
-                [y.copy() for y in _flat(net(*map(torch.tensor, inputs)))] for _ in range(2)
+                [y.copy() for y in _flat(arguments.call(net, map(torch.tensor, inputs)))]
+                for _ in range(2)
             )
     except (RuntimeError, ValueError):  # not meant for such inputs: boxes, say
         return

@@ -19,7 +19,6 @@ from depthwise.graph.frontends.torch import (
     aten_shape,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
-from depthwise.graph.frontends.torch.outputs import outputs_of
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -27,6 +26,7 @@ from depthwise.graph.frontends.torch.purity import (
     takes_what_is_there,
     written,
 )
+from depthwise.graph.frontends.torch.signature import outputs_of
 from depthwise.graph.frontends.torch.tensors import (
     agrees,
     constant_of,
