@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from operator_cases import Function, conv
+from terminal import run
 from torch import nn
 
 import depthwise as dw
@@ -205,9 +206,58 @@ def test_networks_of_other_widths_are_computed_in_float32(kind):
     assert {
         e.dtype for e in (*library.manifest.network.inputs, *library.manifest.network.outputs)
     } == {"float32"}
-    x = torch.randn(1, 3, 8, 8)
+    x = torch.randn(1, 3, 8, 8).to(next(net.parameters()).dtype)
     with torch.no_grad():
-        torch.testing.assert_close(library(x), net.float()(x), rtol=1e-5, atol=1e-5)
+        expected = net.float()(x.float())
+    for given in (x, x.float()):
+        torch.testing.assert_close(library(given), expected, rtol=1e-5, atol=1e-5)
+    if kind != "bfloat16":
+        np.testing.assert_allclose(library(x.numpy()), expected.numpy(), rtol=1e-5, atol=1e-5)
+    assert library.manifest.network.precisions == (str(x.dtype).removeprefix("torch."),)
+    with pytest.raises(ValueError, match="is int64: the library takes float32, convert it"):
+        library(x.long())
+
+
+def test_floating_numbers_that_a_network_does_not_have_are_not_converted():
+    library = dw.compile(nn.ReLU(), (2, 3))
+    with pytest.raises(ValueError, match="is float64: the library takes float32, convert it"):
+        library(np.zeros((2, 3)))
+
+
+# ------------------------------------------------------------------------- types that are asked for
+
+
+def test_a_type_may_stand_in_the_place_of_a_shape(typed):
+    image, mask, index = (dw.TensorType(tuple(x.shape), str(x.dtype).removeprefix("torch."))
+                          for x in INPUTS)  # fmt: skip
+    library = dw.compile(typed, image, mask, kwargs={"index": index})
+    assert_equal(library(INPUTS[0], INPUTS[1], index=INPUTS[2]), typed, *INPUTS)
+    half = nn.Conv2d(3, 4, 1).half()
+    assert dw.open(half, (1, 3, 5, 5)).graph.inputs["input"].dtype == "float16"
+    wrong = dw.TensorType((2, 3, 5, 6), "int8")
+    program = torch.export.export(typed, INPUTS)
+    with pytest.raises(
+        ValueError, match="an input of int8: this program was exported for one of u"
+    ):
+        dw.open(program, wrong, mask, index)
+    with pytest.raises(ValueError, match="input image of int8: this graph takes uint8"):
+        dw.open(capture(program), wrong, mask, index)
+
+
+def test_types_are_asked_for_on_the_command_line(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n        return x.float() / 255 > 0.5\n"
+    )
+    network, out = f"{tmp_path}/net.py:Net", str(tmp_path / "out")
+    code, _, err = run("compile", network, "--shape", "1,3,4,4:uint8", "--out", out, capsys=capsys)
+    assert (code, err) == (0, "")
+    record = dw.load(out).manifest.network
+    assert (record.inputs[0].dtype, record.outputs[0].dtype) == ("uint8", "bool")
+    code, _, err = run("compile", network, "--shape", "1,3,4,4:byte", "--out", out, capsys=capsys)
+    assert code == 2
+    assert "--shape 1,3,4,4:byte: element type 'byte' is not known" in err
 
 
 # ------------------------------------------------------------------------ what rounding decides

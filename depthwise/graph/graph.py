@@ -18,7 +18,11 @@ NO_KWARGS: Mapping[str, Any] = MappingProxyType({})  # no arguments that are giv
 
 @dataclass(frozen=True)
 class TensorType:
-    """A value's shape and the name of its element type. Raises ValueError for one not known."""
+    """A value's shape and the name of its element type. Raises ValueError for one not known.
+
+    Where an input's shape is given, its type may be, for one whose elements are not of the type of
+    the network's weights: `dw.TensorType((1, 3, 224, 224), "uint8")`.
+    """
 
     shape: Shape
     dtype: str = "float32"
@@ -45,6 +49,11 @@ class TensorType:
         """Return as in 1x3x224x224, with the element type where it is not float32."""
         shape = "x".join(map(str, self.shape)) or "scalar"
         return shape if self.dtype == "float32" else f"{shape} {self.dtype}"
+
+
+def shape_of(given: "Shape | TensorType") -> Shape:
+    """Return the shape of what stands for a tensor: its shape, or its type."""
+    return tuple(map(int, given.shape if isinstance(given, TensorType) else given))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
+from depthwise.graph import NO_KWARGS, Graph, Shape, TensorType, interpret, supported
+from depthwise.graph.graph import shape_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,20 +125,25 @@ class TorchSource(Source):
     @property
     def takes_one(self) -> bool:
         """Whether it is called with one tensor, as in net(x)."""
-        return self.arguments.positional == self.shapes[:1] and not self.arguments.named
+        return self.arguments.is_single
 
     def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "TorchSource":
         """Return the same network for inputs of other shapes; a program has its own."""
         return torch_source(self.net, shapes, kwargs)
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Return what PyTorch computes."""
+        """Return what PyTorch computes; inputs are converted to the types that it takes."""
         import torch  # noqa: PLC0415
         from torch.utils._pytree import tree_leaves  # noqa: PLC0415
 
+        from depthwise.graph.frontends.torch.export import input_dtypes  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.tensors import numbers_of  # noqa: PLC0415
+
+        dtypes = input_dtypes(self.module, self.arguments)
+        tensors = (torch.tensor(x).to(d) for x, d in zip(inputs, dtypes, strict=True))
         with torch.inference_mode():
-            result = self.arguments.call(self.module, map(torch.tensor, inputs))
-        return [y.numpy() for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
+            result = self.arguments.call(self.module, tensors)
+        return [numbers_of(y) for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
 
     @property
     def output_shapes(self) -> list[Shape]:
@@ -201,13 +207,23 @@ def graph_source(
     name: str = "graph",
 ) -> GraphSource:  # fmt: skip
     """Return a graph as a source. Raises ValueError for shapes that it is not for."""
+    check_dtypes(graph, shapes, kwargs)
     own = {name: type_.shape for name, type_ in graph.inputs.items()}
-    asked = {**dict(zip(own, map(tuple, shapes), strict=False)), **kwargs}
+    asked = dict(zip(own, map(shape_of, shapes), strict=False))
+    asked |= {name: shape_of(shape) for name, shape in kwargs.items()}
     if (shapes or kwargs) and (len(shapes) + len(kwargs), asked) != (len(own), own):
-        given = (*map(tuple, shapes), *kwargs.items())
+        given = (*map(shape_of, shapes), *kwargs.items())
         raise ValueError(f"shapes {given}: this graph is for inputs of {tuple(own.values())}")
     shapes = tuple(own.values())
     return GraphSource(name, shapes, graph)
+
+
+def check_dtypes(graph: Graph, shapes: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError where other types are asked for than a graph's inputs have."""
+    for name, given in (*zip(graph.inputs, shapes, strict=False), *kwargs.items()):
+        own = graph.inputs[name].dtype if name in graph.inputs else ""
+        if isinstance(given, TensorType) and own and given.dtype != own:
+            raise ValueError(f"input {name} of {given.dtype}: this graph takes {own}")
 
 
 def network_name(net: object) -> str:

@@ -41,6 +41,13 @@ def library_dtype(type_: TensorType) -> str:
     return FLOAT32.name if type_.element.is_floating else type_.dtype
 
 
+def other_precisions(graph: Graph) -> tuple[str, ...]:
+    """Return the types of floating numbers that a network computes in where a library does not."""
+    types = (*graph.inputs.values(), *(node.type for node in graph))
+    names = {t.dtype for t in types if t.element.is_floating and t.dtype != FLOAT32.name}
+    return tuple(sorted(names))
+
+
 class _FloatGraph:
     """The graph under construction; `values` has where each of the given one's is, in float32."""
 

@@ -1,7 +1,8 @@
 """What a network is called with: shapes in the place of tensors, nested as its forward takes them.
 
 As in torch.export.export, arguments are given by position, and by name in `kwargs`. Each is a
-shape, a tuple, list, dict or dataclass of them, or what is no tensor: None, a number, a text.
+shape, or a type where elements are not of the network's own type, a tuple, list, dict or dataclass
+of them, or what is no tensor: None, a number, a text.
 """
 
 import inspect
@@ -16,14 +17,14 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from depthwise.graph.frontends.torch.tensors import type_of
-from depthwise.graph.graph import NO_KWARGS, Shape
+from depthwise.graph.graph import NO_KWARGS, Shape, TensorType, shape_of
 
 PLAIN = (type(None), bool, int, float, str)
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arguments of a network, each a nest of shapes and of what is no tensor.
+    """The arguments of a network, each a nest of shapes or types and of what is no tensor.
 
     Raises ValueError for what is neither.
     """
@@ -39,16 +40,28 @@ class Arguments:
                     "each input, and what is no tensor by name in kwargs"
                 )
         for value in self._leaves():
-            if not (is_shape(value) or isinstance(value, PLAIN)):
+            if not (is_input(value) or isinstance(value, PLAIN)):
                 raise ValueError(
                     f"an input is given as a {type(value).__name__}: give its shape, such as "
-                    "(1, 3, 224, 224), or a tuple, list or dict of shapes"
+                    "(1, 3, 224, 224), with a type of elements dw.TensorType(shape, "
+                    '"uint8"), or a tuple, list or dict of these'
                 )
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """The shape of each tensor, in the order in which torch.export lists them."""
-        return tuple(tuple(map(int, value)) for value in self._leaves() if is_shape(value))
+        return tuple(shape_of(value) for value in self._leaves() if is_input(value))
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The element type of each tensor, empty where it is the network's own."""
+        inputs = (value for value in self._leaves() if is_input(value))
+        return tuple(x.dtype if isinstance(x, TensorType) else "" for x in inputs)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether they are one tensor, as in net(x)."""
+        return len(self.positional) == 1 and is_input(self.positional[0]) and not self.named
 
     def filled(self, tensors: Iterable[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments and the named ones with tensors in the place of shapes."""
@@ -58,16 +71,16 @@ class Arguments:
     def flat(self, tensors: Iterable[Any]) -> list[Any]:
         """Return tensors in order, between them what is none."""
         left = iter(tensors)
-        return [next(left) if is_shape(value) else value for value in self._leaves()]
+        return [next(left) if is_input(value) else value for value in self._leaves()]
 
     def replaced(self, of: Callable[[Shape], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments and the named ones with what `of` makes of each shape."""
 
         def leaf(value: Any) -> Any:
-            return of(tuple(map(int, value))) if is_shape(value) else value
+            return of(shape_of(value)) if is_input(value) else value
 
         def nest(value: Any) -> Any:
-            return pytree.tree_map(leaf, value, is_leaf=is_shape)
+            return pytree.tree_map(leaf, value, is_leaf=is_input)
 
         return tuple(map(nest, self.positional)), {k: nest(x) for k, x in self.named.items()}
 
@@ -78,7 +91,12 @@ class Arguments:
 
     def _leaves(self) -> list[Any]:
         nests = (*self.positional, *self.named.values())
-        return [leaf for nest in nests for leaf in pytree.tree_leaves(nest, is_leaf=is_shape)]
+        return [leaf for nest in nests for leaf in pytree.tree_leaves(nest, is_leaf=is_input)]
+
+
+def is_input(value: Any) -> bool:
+    """Tell whether a value stands for one tensor: its type or its shape."""
+    return isinstance(value, TensorType) or is_shape(value)
 
 
 def is_shape(value: Any) -> bool:
@@ -118,13 +136,13 @@ def bind_arguments(
 
 def arguments_of(program: ExportedProgram) -> Arguments:
     """Return the arguments that a program was exported with."""
-    shapes = {
-        node.name: type_of(node.meta["val"], node.name).shape
+    types = {
+        node.name: type_of(node.meta["val"], node.name)
         for node in program.graph.nodes
         if node.op == "placeholder" and node.meta.get("val") is not None
     }
     leaves = [
-        spec.arg.value if isinstance(spec.arg, ConstantArgument) else shapes[spec.arg.name]
+        spec.arg.value if isinstance(spec.arg, ConstantArgument) else types[spec.arg.name]
         for spec in program.graph_signature.input_specs
         if spec.kind == InputKind.USER_INPUT
     ]

@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from depthwise.graph.frontends.torch.arguments import bind_arguments
+from depthwise.graph.frontends.torch.arguments import Arguments, bind_arguments
 from depthwise.graph.frontends.torch.failure import explain, quiet
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
 from depthwise.graph.graph import NO_KWARGS, Shape
@@ -25,7 +25,8 @@ def export(
     _check_built(net)
     first = next(net.parameters(), torch.empty(0))
     arguments = bind_arguments(net, shapes, kwargs)
-    inputs = tuple(_example(shape, first) for shape in arguments.shapes)
+    pairs = zip(arguments.shapes, input_dtypes(net, arguments), strict=True)
+    inputs = tuple(_example(shape, first.device, dtype) for shape, dtype in pairs)
     try:
         with evaluating(net), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
@@ -58,9 +59,15 @@ def _check_built(net: nn.Module) -> None:
         )
 
 
-def _example(shape: Shape, like: torch.Tensor) -> torch.Tensor:
+def input_dtypes(net: nn.Module, arguments: Arguments) -> list[torch.dtype]:
+    """Return the type of each input's elements: that of the weights where no other is asked for."""
+    own = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    return [getattr(torch, dtype) if dtype else own for dtype in arguments.dtypes]
+
+
+def _example(shape: Shape, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Return an input to export with; it is never read, so that no memory may back it."""
-    kind = {"device": like.device, "dtype": like.dtype}
+    kind = {"device": device, "dtype": dtype}
     try:
         return torch.empty(shape, **kind)
     except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything
