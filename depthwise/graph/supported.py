@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from depthwise.errors import Unsupported
 from depthwise.graph.graph import Graph, Node
-from depthwise.graph.ops import Opaque
+from depthwise.graph.ops import Dequantize, Opaque, Quantize
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
@@ -31,7 +31,11 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
     for node in graph:
         if isinstance(node.op, Opaque) and node.op.reason:
             raise Unsupported(node.op.reason)
-        if isinstance(node.op, Opaque) or node.type.dtype not in COMPUTED:
+        if (
+            isinstance(node.op, Opaque)
+            or _quantizes(graph, node)
+            or node.type.dtype not in COMPUTED
+        ):
             name = node.op.operator if isinstance(node.op, Opaque) else type(node.op).__name__
             where = f" ({node.line})" if node.line else ""
             raise Unsupported(
@@ -53,6 +57,11 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
     return graph
 
 
+def _quantizes(graph: Graph, node: Node) -> bool:
+    """Tell whether numbers are computed by a scale; those of weights are, when it is compiled."""
+    return isinstance(node.op, Quantize | Dequantize) and bool(graph.activations(node))
+
+
 def _advice(dtype: str) -> str:
     return (
         f"libraries compute in float32, of tensors of {', '.join(COMPUTED)}; keep {dtype} outside "
@@ -65,7 +74,11 @@ def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
     made = node.type.dtype
     if made not in COMPUTED:
         return f"makes {made}: {_advice(made)}"
-    assert isinstance(node.op, Opaque)
+    if not isinstance(node.op, Opaque):
+        return (
+            f"makes {made} by a scale: quantised networks are not compiled yet; compile the network "
+            "that was quantised"
+        )
     packet = ".".join(node.op.operator.split(".")[:2])
     packet = packet if packet.endswith("__") else packet.removesuffix("_")  # in place
     types = dict.fromkeys([*(graph.type(name).dtype for name in node.inputs), made])
