@@ -1,5 +1,6 @@
 """Networks from everywhere: what a text, a file or an object means, and what is refused."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -293,6 +294,21 @@ def test_a_module_can_have_other_shapes_and_nothing_else():
     for fixed in (source.program, source.graph, dw.open(source.program), dw.open(source.graph)):
         with pytest.raises(ValueError, match=r"for inputs of \(\(1, 3, 8, 8\),\)$"):
             dw.open(fixed, (1, 3, 9, 9))
+
+
+UNSOUND = [None, 1, "1,3,8,8", (1.5, 3, 8, 8), ("1", 3, 8, 8), (True, 3, 8, 8), (-1, 3, 8, 8)]
+
+
+@pytest.mark.parametrize("shape", UNSOUND)
+def test_a_shape_is_a_tuple_of_whole_numbers(shape):
+    net = small()
+    for take in (dw.open, dw.cost, describe):
+        for named in (net, "mobilenet_v1"):
+            with pytest.raises(ValueError, match=f"the shape {re.escape(repr(shape))}: give each"):
+                take(named, shape)
+    found = dw.open(net, np.array(SHAPE)).shapes
+    assert found == (SHAPE,)
+    assert all(type(size) is int for size in found[0])
 
 
 @pytest.mark.parametrize("thing", [3, None, [small], np.zeros(3)])

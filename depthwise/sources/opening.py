@@ -1,11 +1,13 @@
 """`dw.open`: whatever names or holds a network, as a `Source`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from depthwise.graph import Graph, Shape
 from depthwise.memory import available_bytes
@@ -53,6 +55,7 @@ def open(
     Raises:
         ValueError: A name, a file, a shape, an option or weights that cannot be used.
     """
+    shapes = tuple(map(_whole, shapes))
     if isinstance(net, str):
         return _open_spec(parse_spec(net), shapes, settings, weights)
     _check_built(net, settings, weights)
@@ -65,7 +68,23 @@ def describe(net: "Network", *shapes: Shape, settings: Settings = NONE) -> Sourc
     """Open a network to be counted: our own networks and timm's take no memory for weights."""
     if not (isinstance(net, str) and parse_spec(net).front_end in DESCRIBED):
         return open(net, *shapes, settings=settings)
-    return _describe_spec(parse_spec(net), shapes, settings)
+    return _describe_spec(parse_spec(net), tuple(map(_whole, shapes)), settings)
+
+
+def _whole(shape: Any) -> Shape:
+    """Return a shape as a tuple of Python's whole numbers, of which NumPy has others.
+
+    Raises ValueError for anything else. What reads the network refuses axes of no elements.
+    """
+    sizes: tuple[Any, ...] = tuple(shape) if isinstance(shape, Iterable) else (None,)
+    if not all(
+        isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in sizes
+    ):
+        raise ValueError(
+            f"the shape {shape!r}: give each input a tuple of whole numbers of 1 or more, as in "
+            "(1, 3, 224, 224)"
+        )
+    return tuple(map(int, sizes))
 
 
 def _open_spec(
