@@ -252,7 +252,7 @@ REFUSED = {
     "sequence": (node("SequenceConstruct", ["x"], ["y"]), "works on sequences of tensors"),
     "random": (node("RandomNormalLike", ["x"], ["y"]), "it draws random numbers"),
     "boxes": (node("NonMaxSuppression", ["x", "x"], ["y"]), "the graph has no such operator"),
-    "computed shape": (node("Reshape", ["x", "x"], ["y"]), "its operand 'x' is computed when"),
+    "computed shape": (node("Resize", ["x", "", "x"], ["y"]), "its operand 'x' is computed when"),
     "argmax": (node("ArgMax", ["x"], ["y"]), "the graph has no such operator"),
 }  # fmt: skip
 
@@ -279,23 +279,47 @@ def test_what_the_graph_cannot_say_is_counted_as_unknown(tmp_path):
 
 
 DAMAGED = {
-    "nothing gives it": (node("Relu", ["nowhere"], ["y"]), "reads 'nowhere', which nothing"),
-    "attribute": (node("Relu", ["x"], ["y"], slope=1.0), "its attributes are not those of its"),
-    "no kernel": (node("MaxPool", ["x"], ["y"]), "its attributes are not those of its operator"),
+    "nothing gives it": (node("Relu", ["nowhere"], ["y"]), "it reads 'nowhere', which nothing"),
+    "attribute": (node("Relu", ["x"], ["y"], slope=1.0), "Unrecognized attribute: slope"),
+    "no kernel": (node("MaxPool", ["x"], ["y"]), "Required attribute 'kernel_shape' is missing"),
     "sizes": (node("Conv", ["x", "w"], ["y"]), "does not fit weight"),
     "broadcast": (node("Add", ["x", "w"], ["y"]), "operator Add: "),
     "reshape": (node("Reshape", ["x", "s"], ["y"]), "has other elements than (7, 7)"),
-    "axis": (node("Concat", ["x", "x"], ["y"], axis=9), "axis 9 of a tensor of 4 axes"),
-    "folding": (node("Concat", ["w", "s"], ["y"], axis=0), "cannot be computed"),
-    "mode": (node("Pad", ["x", "p"], ["y"], mode="mirror"), "'mirror'"),
-    "operand": (node("Gather", ["x"], ["y"]), "operand 1 is missing"),
+    "axis": (node("Concat", ["x", "x"], ["y"], axis=9), "axis must be in [-rank, rank-1]"),
+    "folding": (node("Gather", ["s", "far"], ["y"]), "cannot be computed"),
+    "mode": (node("Pad", ["x", "p"], ["y"], mode="mirror"), "mode='mirror': one of constant, r"),
+    "enlarging": (node("Resize", ["x", "", "", "q"], ["y"], mode="sinc"), "one of nearest, linear"),
+    "operand": (node("Gather", ["x"], ["y"]), "input size 1 not in range"),
+    "too many": (node("Relu", ["x", "x"], ["y"]), "input size 2 not in range"),
+    "strides": (node("Conv", ["x", "v"], ["y"], strides=[1]), "strides has incorrect size"),
+    "negative pads": (node("Conv", ["x", "v"], ["y"], pads=[-1] * 4), "not contain negative"),
+    "kernel": (node("MaxPool", ["x"], ["y"], kernel_shape=[2]), "kernel_shape has incorrect size"),
+    "axes": (node("Slice", ["x", "t", "s", "t"], ["y"]), "Axis 1 is referred to more than once"),
+    "parts": (node("Split", ["x", "s"], ["y", "z"], axis=1), "sum of 'split' (14)"),
+    "negative part": (node("Split", ["x", "u"], ["y", "z"], axis=1), "ONNX defines it as float32"),
+    "window": (node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], pads=[2] * 4), "the window"),
+    "size": (node("LRN", ["x"], ["y"], size=-3), "size=-3: 1 or more"),
+    "empty size": (node("LRN", ["x"], ["y"], size=0), "LRN: its attributes are not those of"),
+    "index": (node("Gather", ["x", "far"], ["y"], axis=1), "index 7 is not in an axis of 3"),
+    "padding": (node("Conv", ["x", "v"], ["y"], auto_pad="SOME"), "auto_pad='SOME': one of NOTSET"),
+    "memory": (node("ConstantOfShape", ["huge"], ["y"]), "GB of what is known beforehand"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", DAMAGED)
 def test_nodes_that_do_not_fit_are_named(case, tmp_path):
     bad, reason = DAMAGED[case]
-    weights = {"w": draw(4, 5, 3, 3), "s": ints(7, 7), "p": ints(*range(8))}
+    weights = {
+        "w": draw(4, 5, 3, 3),
+        "s": ints(7, 7),
+        "p": ints(*range(8)),
+        "t": ints(1, 1),
+        "q": ints(1, 3, 16, 16),
+        "u": ints(4, -1),
+        "v": draw(4, 3, 3, 3),
+        "far": ints(7),
+        "huge": ints(10**6, 10**7),
+    }
     said = refused(model([bad], weights=weights), tmp_path)
     assert said.startswith(f"node 'y', operator {bad.op_type}: ")
     assert reason in said
@@ -308,6 +332,9 @@ def test_other_faults_of_a_file_are_named(tmp_path):
     short = model(CONV, weights=WEIGHT)
     short.graph.initializer[0].raw_data = short.graph.initializer[0].raw_data[:-4]
     assert "initializer stem.weight is damaged" in refused(short, tmp_path)
+    for nothing in ([], [""]):
+        said = refused(model([*RELU, node("Relu", ["x"], nothing, name="odd")]), tmp_path)
+        assert said.startswith("node 'odd', operator Relu: it gives nothing")
     missing = model(RELU, outputs=("other",))
     assert "output 'other', which nothing" in refused(missing, tmp_path)
     sequence = model(RELU)

@@ -71,7 +71,12 @@ def _(n: Operands, *, axis=0):
     axis = n.axis(x, axis)
     if places.size == 0:
         return empty(x, axis)
-    flat = [int(i) % x.shape[axis] for i in np.ravel(places)]
+    size = x.shape[axis]
+    flat = [int(i) for i in np.ravel(places)]
+    beside = [i for i in flat if not -size <= i < size]
+    if beside:
+        raise ValueError(f"index {beside[0]} is not in an axis of {size}")
+    flat = [i % size for i in flat]
     return n.reshape(taken(n, x, axis, flat),
                      *x.shape[:axis], *places.shape, *x.shape[axis + 1 :])  # fmt: skip
 
