@@ -98,6 +98,8 @@ def test_torchs_scopes_are_paths(tmp_path):
     for odd in ("['a']", "nothing", "[1, 2, 3]", "(" * 9999):
         made.graph.node[0].metadata_props[0].value = odd
         assert read_onnx(saved(made, tmp_path)).nodes[0].path == ""
+    made.graph.node.insert(0, node("Neg", ["x"], ["z"], name="node_Neg_12"))  # of a rewrite
+    assert read_onnx(saved(made, tmp_path)).nodes[0].path == ""
 
 
 def test_a_parameter_in_another_layout_counts_once(tmp_path):

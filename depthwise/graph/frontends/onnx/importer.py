@@ -20,7 +20,7 @@ from depthwise.graph.frontends.onnx.known import (
     compute,
     is_computed_now,
 )
-from depthwise.graph.frontends.onnx.names import path_of
+from depthwise.graph.frontends.onnx.names import has_scopes, path_of
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import RULES, Refusal, check_words, refuse
 from depthwise.graph.graph import Constant, Graph, Output, TensorType
@@ -41,6 +41,7 @@ class Importer:
         self.untrained: set[str] = set()
         self._values: dict[str, Value] = {}
         self._stored: set[str] = set()  # arrays that the file holds, not those computed from them
+        self._scoped = has_scopes(model.graph)
         self._read = {output.name for output in model.graph.output}
         for name, type_ in inputs.items():
             self._take(name)
@@ -161,7 +162,10 @@ class Importer:
         """Append what the rule of a node's operator makes of it."""
         if rule_name(node) not in RULES:
             refuse(True, _why_not(node))
-        self.builder.name, self.builder.path = next(filter(None, node.output)), path_of(node)
+        self.builder.name, self.builder.path = (
+            next(filter(None, node.output)),
+            path_of(node, self._scoped),
+        )
         first = len(self.builder.nodes)
         attributes = {a.name: get_attribute_value(a) for a in node.attribute}
         attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
@@ -184,7 +188,7 @@ class Importer:
         if not all(name in types and min(types[name].shape, default=1) > 0 for name in outputs):
             raise Unsupported(f"{_where(node)}: {reason}")
         values = [self._values[name] for name in dict.fromkeys(node.input) if name in self._values]
-        self.builder.path = path_of(node)
+        self.builder.path = path_of(node, self._scoped)
         for name in outputs:
             first, self.builder.name = len(self.builder.nodes), name
             op = Opaque(node.op_type, f"{_where(node)}: {reason}")
