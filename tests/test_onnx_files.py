@@ -217,6 +217,14 @@ def test_what_is_no_model_is_refused(tmp_path):
         read_onnx(tmp_path)
 
 
+def test_a_name_that_is_no_text_is_a_damaged_file(tmp_path):
+    content = model(CONV, weights=WEIGHT).SerializeToString()
+    for word in (b"Conv", b"stem.weight", b"test", b"x"):
+        (tmp_path / "net.onnx").write_bytes(content.replace(word, b"\xff" * len(word)))
+        with pytest.raises(ValueError, match=r"net\.onnx is damaged: a name in it is no text"):
+            read_onnx(tmp_path / "net.onnx")
+
+
 def test_unknown_opsets_are_refused(tmp_path):
     assert "opset 99, newer than 28" in refused(model(RELU, opset=99), tmp_path)
     said = refused(model(RELU, opset=6), tmp_path)
@@ -350,6 +358,14 @@ def test_other_faults_of_a_file_are_named(tmp_path):
         helper.make_sparse_tensor(values, numpy_helper.from_array(ints(0), "at"), [4])
     )
     assert "initializer few is sparse" in refused(sparse, tmp_path, error=Unsupported)
+    same = model(RELU)
+    same.graph.input.append(same.graph.input[0])
+    assert "two inputs of the model are named 'x'" in refused(same, tmp_path)
+    for number, name in ((TensorProto.STRING, "string"), (TensorProto.INT4, "int4")):
+        odd = model(RELU)
+        odd.graph.input[0].type.tensor_type.elem_type = number
+        said = refused(odd, tmp_path, error=Unsupported)
+        assert f"input x is {name}, a type that the graph does not have: there are float32" in said
     untyped = model(RELU)
     untyped.graph.input[0].type.tensor_type.elem_type = TensorProto.UNDEFINED
     assert "input x has no type of element" in refused(untyped, tmp_path)
