@@ -24,6 +24,10 @@ from depthwise.graph.frontends.onnx.known import CONTROL, STANDARD
 from depthwise.graph.graph import Shape, TensorType
 from depthwise.memory import available_bytes
 
+# Opsets whose definitions say what exporters and runtimes have always meant: a Resize may be
+# without a region, and a window of pooling that would start beyond the image is left out.
+AS_SINCE = {"Resize": 13, "MaxPool": 22, "AveragePool": 22, "LpPool": 22}
+
 FEW = 1024  # elements of an operand that may say sizes, axes or scales
 
 Types = dict[str, TensorType]
@@ -81,8 +85,8 @@ def _schema(node: NodeProto, opset: int) -> OpSchema | None:
     """
     if node.domain not in STANDARD or node.op_type in CONTROL:
         return None
-    if node.op_type == "Resize" and opset in (11, 12):
-        opset = 13  # without a region, as exporters wrote it before that was allowed
+    if opset >= 11:
+        opset = max(opset, AS_SINCE.get(node.op_type, 0))
     if not defs.has(node.op_type, max_inclusive_version=opset):
         return None
     schema = defs.get_schema(node.op_type, opset)
