@@ -48,7 +48,7 @@ def test_shapes_that_do_not_fit_the_file_are_refused(tmp_path):
     made = model(RELU, ("n", 3, 8, 8))
     assert "has 4 on axis 1, which the model fixes to 3" in refused(made, tmp_path, [(1, 4, 8, 8)])
     assert "has 4 axes (n,3,8,8): the shape (3, 8, 8) has 3" in refused(made, tmp_path, [(3, 8, 8)])
-    assert "2 shapes for 1 inputs" in refused(made, tmp_path, [(1, 3, 8, 8)] * 2)
+    assert "2 shapes for 1 input: give" in refused(made, tmp_path, [(1, 3, 8, 8)] * 2)
     assert "no input 'y'; its inputs are: x" in refused(made, tmp_path, {"y": (1, 3, 8, 8)})
     assert "each axis needs one element" in refused(made, tmp_path, [(0, 3, 8, 8)])
     small = model(CONV, ("n", 3, "h", "w"), WEIGHT)

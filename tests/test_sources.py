@@ -187,6 +187,7 @@ def test_timm_may_be_missing(monkeypatch):
         ("C:nets/tiny.py:net", ("factory", "net", "C:nets/tiny.py")),
         ("nets/net.pt2", ("file", "nets/net.pt2", "")),
         ("timm:net.pt2", ("file", "timm:net.pt2", "")),
+        ("NET.ONNX", ("file", "NET.ONNX", "")),
         ("mobilenet_v2.safetensors", ("file", "mobilenet_v2.safetensors", "")),
     ],
 )
@@ -194,6 +195,13 @@ def test_a_text_means_one_front_end(text, meant):
     spec = parse_spec(text)
     assert (spec.front_end, spec.name, spec.place) == meant
     assert spec.text == text
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(tmp_path):
+    graph = dw.open(small(), SHAPE).graph
+    dw.save_graph(graph, tmp_path / "net.safetensors")
+    path = (tmp_path / "net.safetensors").rename(tmp_path / "NET.SafeTensors")
+    assert list(dw.open(path).graph) == list(dw.open(str(path)).graph) == list(graph)
 
 
 def test_what_lies_on_the_disk_does_not_change_what_a_text_means(tmp_path, monkeypatch):

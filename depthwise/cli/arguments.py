@@ -30,7 +30,9 @@ def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
     for text in texts or []:
         sizes = [size.strip().lstrip("0") for size in text.split(",")]
         if not all(size.isdecimal() for size in sizes):
-            raise ValueError(f"--shape {text}: expected whole numbers, as in --shape 1,3,224,224")
+            raise ValueError(
+                f"--shape {text}: expected whole numbers of 1 or more, as in --shape 1,3,224,224"
+            )
         shape = tuple(int(size[:DIGITS]) for size in sizes)
         check_elements(f"--shape {text}", shape)
         shapes.append(shape)

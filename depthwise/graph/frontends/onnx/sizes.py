@@ -6,7 +6,7 @@ from onnx import GraphProto, TensorProto, TypeProto, ValueInfoProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from depthwise.errors import Unsupported
-from depthwise.escaping import in_line
+from depthwise.escaping import counted, in_line
 from depthwise.graph.dtypes import DTYPES
 from depthwise.graph.graph import Shape, TensorType
 
@@ -55,8 +55,8 @@ def _by_name(names: list[str], shapes: Shapes) -> dict[str, Shape]:
         return dict(shapes)
     if shapes and len(shapes) != len(names):
         raise ValueError(
-            f"{len(shapes)} shapes for {len(names)} inputs: give one for each, in the order "
-            f"{listed}, or none"
+            f"{counted(len(shapes), 'shape')} for {counted(len(names), 'input')}: give one for "
+            f"each, in the order {listed}, or none"
         )
     return dict(zip(names, shapes, strict=False))
 
