@@ -288,6 +288,22 @@ def test_what_the_graph_cannot_say_is_counted_as_unknown(tmp_path):
     assert "node 'boxes', operator NonMaxSuppression" in said  # how many boxes no one knows
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_networks_of_other_precisions_are_counted_whole(dtype, tmp_path):
+    weights = {"w": draw(4, 3, 3, 3), "m": draw(4, 5), "d": draw(5)}
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]), node("GlobalAveragePool", ["c"], ["g"]),
+        node("Flatten", ["g"], ["f"]), node("Gemm", ["f", "m", "d"], ["y"], alpha=0.5),
+    ]  # fmt: skip
+    made = model(nodes, weights={name: data.astype(dtype) for name, data in weights.items()})
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    cost = dw.cost(saved(made, tmp_path))
+    assert (cost.macs, cost.not_counted) == (4 * 27 * 36 + 20, ())
+    found = {layer.type.dtype for layer in read_onnx(tmp_path / "net.onnx")}
+    assert found == {np.dtype(dtype).name}
+
+
 DAMAGED = {
     "nothing gives it": (node("Relu", ["nowhere"], ["y"]), "it reads 'nowhere', which nothing"),
     "attribute": (node("Relu", ["x"], ["y"], slope=1.0), "Unrecognized attribute: slope"),
