@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from depthwise.graph.frontends.torch.arguments import Arguments
+    from depthwise.graph.frontends.torch.arguments import ExportArguments
     from depthwise.weights import Pretrained
 
 Arrays = list[np.ndarray]
@@ -80,18 +80,18 @@ class TorchSource(Source):
     """A network of PyTorch: a module, or a program that was exported from one."""
 
     net: "nn.Module | ExportedProgram"
-    arguments: "Arguments"
+    arguments: "ExportArguments"
 
     @cached_property
     def program(self) -> "ExportedProgram":
         """The network as torch.export sees it."""
         from torch import nn  # noqa: PLC0415
 
-        from depthwise.graph import export  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.export import export_with  # noqa: PLC0415
 
         if not isinstance(self.net, nn.Module):
             return self.net
-        return export(self.net, self.arguments.positional, self.arguments.named)
+        return export_with(self.net, self.arguments)
 
     @property
     def exported(self) -> "nn.Module | None":

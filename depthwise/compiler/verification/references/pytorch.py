@@ -13,7 +13,7 @@ from depthwise.compiler.verification.difference import largest_error
 from depthwise.compiler.verification.references import NOISE, Arrays
 from depthwise.errors import CannotRun, Unsupported
 from depthwise.graph import Graph
-from depthwise.graph.frontends.torch.arguments import Arguments, arguments_of
+from depthwise.graph.frontends.torch.arguments import ExportArguments, arguments_of
 from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.purity import written
@@ -152,7 +152,7 @@ class ProgramRun:
                 self._kept[name] = tensor.clone()
 
 
-def check_repeats(net: nn.Module, arguments: Arguments) -> None:
+def check_repeats(net: nn.Module, arguments: ExportArguments) -> None:
     """Raise Unsupported for a network that returns something else when it is called again.
 
     An exported program holds what Python computed in one call: a counter, the time, a number that

@@ -22,7 +22,7 @@ PLAIN = (type(None), bool, int, float, str)
 
 
 @dataclass(frozen=True)
-class Arguments:
+class ExportArguments:
     """The arguments of a network, each a nest of shapes and of what is no tensor.
 
     Raises ValueError for what is neither.
@@ -32,12 +32,6 @@ class Arguments:
     named: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        for where, value in enumerate(self.positional):
-            if isinstance(value, PLAIN):  # 1, 3, 224, 224 without its brackets, say
-                raise ValueError(
-                    f"argument {where} is {value!r}: give a shape such as (1, 3, 224, 224) for "
-                    "each input, and what is no tensor by name in kwargs"
-                )
         for value in self._leaves():
             if not (is_shape(value) or isinstance(value, PLAIN)):
                 raise ValueError(
@@ -92,18 +86,24 @@ def is_shape(value: Any) -> bool:
 
 def bind_arguments(
     net: nn.Module, shapes: Sequence[Any], kwargs: Mapping[str, Any] = NO_KWARGS
-) -> Arguments:
+) -> ExportArguments:
     """Return arguments as the network's forward takes them, those by name in its own order.
 
     Raises ValueError where it does not take them: an unknown name, one that is missing, or one
     given twice.
     """
     if not shapes and not kwargs:
-        return Arguments(())
+        return ExportArguments(())
+    plain = next((value for value in shapes if isinstance(value, PLAIN)), ())
+    if plain != ():  # 1, 3, 224, 224 without its brackets, say
+        raise ValueError(
+            f"an input is given as {plain!r}: give its shape, such as (1, 3, 224, 224), and what "
+            "is no tensor by its name in kwargs"
+        )
     try:
         forward = inspect.signature(net.forward)
     except (TypeError, ValueError):  # of scripted modules
-        return Arguments(tuple(shapes), dict(kwargs))
+        return ExportArguments(tuple(shapes), dict(kwargs))
     try:
         bound = forward.bind(*shapes, **kwargs)
     except TypeError as error:
@@ -113,21 +113,19 @@ def bind_arguments(
             "give a shape for each input, by position or by its name in kwargs "
             "(--shape NAME=1,3,224,224)"
         ) from None
-    return Arguments(bound.args, bound.kwargs)
+    return ExportArguments(bound.args, bound.kwargs)
 
 
-def arguments_of(program: ExportedProgram) -> Arguments:
+def arguments_of(program: ExportedProgram) -> ExportArguments:
     """Return the arguments that a program was exported with."""
-    shapes = {
-        node.name: type_of(node.meta["val"], node.name).shape
-        for node in program.graph.nodes
-        if node.op == "placeholder" and node.meta.get("val") is not None
-    }
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     leaves = [
-        spec.arg.value if isinstance(spec.arg, ConstantArgument) else shapes[spec.arg.name]
+        spec.arg.value
+        if isinstance(spec.arg, ConstantArgument)
+        else type_of(nodes[spec.arg.name].meta.get("val"), spec.arg.name).shape
         for spec in program.graph_signature.input_specs
         if spec.kind == InputKind.USER_INPUT
     ]
     assert program.call_spec.in_spec is not None
     positional, named = program.call_spec.in_spec.unflatten(leaves)
-    return Arguments(tuple(positional), named)
+    return ExportArguments(tuple(positional), named)
