@@ -99,7 +99,14 @@ def _describe_network(
             for name, type_ in graph.inputs.items()
         ),
         outputs=tuple(
-            TensorRecord(name=o.name, shape=graph.type(o.value).shape) for o in graph.outputs
+            TensorRecord.model_validate(
+                {
+                    "name": o.name,
+                    "shape": graph.type(o.value).shape,
+                    "dtype": graph.type(o.value).dtype,
+                }
+            )
+            for o in graph.outputs
         ),
         structure=encode_signature(graph.signature) if graph.signature else None,
         params=cost.params,
