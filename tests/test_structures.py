@@ -22,7 +22,7 @@ from toy import make_library
 import depthwise as dw
 from depthwise.cli.arguments import parse_shapes
 from depthwise.cli.predict import _library
-from depthwise.graph import capture, classes
+from depthwise.graph import TensorType, capture, classes
 from depthwise.graph.structure import (
     ForwardParameter,
     Leaf,
@@ -335,6 +335,14 @@ def test_a_program_brings_its_arguments(tmp_path):
         torch.testing.assert_close(torch.from_numpy(one), other)
 
 
+@pytest.mark.parametrize("mask", [TensorType((1, 1, 4, 5), "bool"), torch.ones(1, 1, 4, 5) > 0])
+def test_an_input_may_have_an_element_type_of_its_own(mask):
+    net = Function(lambda x, mask: torch.where(mask, x, 0.0))
+    source = dw.open(net, X, mask)
+    assert [str(type_) for type_ in source.graph.inputs.values()] == ["1x2x4x5", "1x1x4x5 bool"]
+    assert source.output_shapes == [X]
+
+
 TAKES = (
     ForwardParameter("x", Leaf("x")),
     ForwardParameter("batch", Nest("dict", (Leaf("a"), Plain(3)), (Plain("a"), Plain("k")))),
@@ -376,7 +384,7 @@ def test_calls_that_do_not_fit_are_refused(given, named, message):
         ([X, BATCH], {"x": (1,)}, "multiple values for argument 'x': forward(x, batch, mask="),
         ([X, BATCH, X, X, X], {}, "too many positional arguments: forward(x, batch, mask=None"),
         ([1, 3, 8, 8], {}, "an input is given as 1: give its shape, such as (1, 3, 224, 224)"),
-        ([X, {"bias": torch.ones(1)}], {}, "an input is given as a Tensor: give its shape"),
+        ([X, {"bias": object()}], {}, "an input is given as a object: give its shape"),
         ([], {}, "no input shape: give one such as (1, 3, 224, 224) for each input"),
     ],
 )  # fmt: skip
@@ -389,10 +397,12 @@ def test_shapes_that_forward_does_not_take_are_refused(shapes, kwargs, message):
 def test_shapes_on_the_command_line_have_names():
     assert parse_shapes(["1,3,8,8", "mask=1,1,8,8"]) == (((1, 3, 8, 8),), {"mask": (1, 1, 8, 8)})
     assert parse_shapes(["input.1=2"]) == ((), {"input.1": (2,)})
+    assert parse_shapes(["ids=1,9:int64"]) == ((), {"ids": TensorType((1, 9), "int64")})
     for texts, message in (
         (["=1,2"], "--shape =1,2: no name before the ="),
         (["x=1", "x=2"], "--shape x=2: x has a shape already"),
         (["x=1,a"], "--shape x=1,a: expected whole numbers"),
+        (["1,2:int63"], "--shape 1,2:int63: .*'int63'"),
     ):
         with pytest.raises(ValueError, match=message):
             parse_shapes(texts)

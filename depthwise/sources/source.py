@@ -1,7 +1,7 @@
 """A network that was opened, wherever it came from: with it counting and compiling begin."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
     from depthwise.graph.frontends.torch.arguments import ExportArguments
@@ -133,16 +133,27 @@ class TorchSource(Source):
     def run(self, inputs: Arrays) -> Arrays:
         """Return what PyTorch computes."""
         import torch  # noqa: PLC0415
+
+        return [y.numpy() for y in self._call(map(torch.tensor, inputs))]
+
+    def _call(self, tensors: "Iterable[Tensor]") -> "list[Tensor]":
+        """Return the tensors that the network returns."""
+        import torch  # noqa: PLC0415
         from torch.utils._pytree import tree_leaves  # noqa: PLC0415
 
         with torch.inference_mode():
-            result = self.arguments.call(self.module, map(torch.tensor, inputs))
-        return [y.numpy() for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
+            result = self.arguments.call(self.module, tensors)
+        return [y for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
 
     @property
     def output_shapes(self) -> list[Shape]:
         """The shapes of what the network returns, having run it once: that needs no export."""
-        return [y.shape for y in self.run([np.zeros(shape, np.float32) for shape in self.shapes])]
+        import torch  # noqa: PLC0415
+
+        usual = next(self.module.parameters(), torch.empty(0)).dtype
+        pairs = zip(self.shapes, self.arguments.dtypes, strict=True)
+        tensors = (torch.zeros(shape, dtype=dtype or usual) for shape, dtype in pairs)
+        return [tuple(y.shape) for y in self._call(tensors)]
 
     @property
     def pretrained(self) -> "Pretrained | None":

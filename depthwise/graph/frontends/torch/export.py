@@ -29,7 +29,8 @@ def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
     _check_built(net)
     first = next(net.parameters(), torch.empty(0))
-    inputs = tuple(_example(shape, first) for shape in arguments.shapes)
+    pairs = zip(arguments.shapes, arguments.dtypes, strict=True)
+    inputs = tuple(_example(shape, dtype or first.dtype, first.device) for shape, dtype in pairs)
     try:
         with evaluating(net), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
@@ -62,9 +63,9 @@ def _check_built(net: nn.Module) -> None:
         )
 
 
-def _example(shape: Shape, like: torch.Tensor) -> torch.Tensor:
+def _example(shape: Shape, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return an input to export with; it is never read, so that no memory may back it."""
-    kind = {"device": like.device, "dtype": like.dtype}
+    kind = {"device": device, "dtype": dtype}
     try:
         return torch.empty(shape, **kind)
     except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything
