@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from depthwise.compiler.verification.difference import largest_error
 from depthwise.compiler.verification.references import NOISE, Arrays, library_types
 from depthwise.errors import CannotRun, Unsupported
-from depthwise.graph import Graph, TensorType
+from depthwise.graph import Graph
 from depthwise.graph.frontends.torch.arguments import ExportArguments, arguments_of
 from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.graph.frontends.torch.preserve import evaluating
@@ -54,7 +54,15 @@ class PyTorchReference:
     def check_repeats(self) -> None:
         """Raise Unsupported for a module that returns something else when it is called again."""
         if self._net is not None:
-            check_repeats(self._net, self._arguments, self.types, self._given)
+            check_repeats(self._net, self._arguments, self._random_inputs())
+
+    def _random_inputs(self) -> list[torch.Tensor]:
+        """Return inputs of the types that the network takes."""
+        random = np.random.default_rng(0)
+        return [
+            torch.from_numpy(type_.element.draw(random, type_.shape)).to(getattr(torch, dtype))
+            for type_, dtype in zip(self.types, self._given, strict=True)
+        ]
 
 
 class StepwiseProgram(fx.Interpreter):
@@ -169,18 +177,13 @@ class ProgramRun:
 
 
 def check_repeats(
-    net: nn.Module, arguments: ExportArguments, types: Sequence[TensorType], given: Sequence[str]
+    net: nn.Module, arguments: ExportArguments, inputs: Sequence[torch.Tensor]
 ) -> None:
     """Raise Unsupported for a network that returns something else when it is called again.
 
     An exported program holds what Python computed in one call: a counter, the time, a number that
     Python or NumPy drew. Its own two runs always agree, so that the network itself is called.
     """
-    random = np.random.default_rng(0)
-    inputs = [
-        torch.from_numpy(type_.element.draw(random, type_.shape)).to(getattr(torch, dtype))
-        for type_, dtype in zip(types, given, strict=True)
-    ]
     try:
         with evaluating(net), torch.no_grad():
             first, second = (
