@@ -18,7 +18,15 @@ from depthwise.graph import (  # noqa: F401  (they register operators' types and
     interpret_types,
 )
 from depthwise.graph.check import check
-from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
+from depthwise.graph.graph import (
+    NO_KWARGS,
+    Constant,
+    Graph,
+    Node,
+    Output,
+    Shape,
+    TensorType,
+)
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show
 from depthwise.graph.supported import supported
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from depthwise.graph.serialize import open_graph, save_graph
 
 __all__ = [
+    "NO_KWARGS",
     "Constant",
     "Graph",
     "Node",

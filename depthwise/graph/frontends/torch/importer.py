@@ -22,7 +22,6 @@ from depthwise.graph.frontends.torch import (
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
-from depthwise.graph.frontends.torch.outputs import outputs_of
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -31,6 +30,7 @@ from depthwise.graph.frontends.torch.purity import (
     written,
 )
 from depthwise.graph.frontends.torch.refusal import Refusal
+from depthwise.graph.frontends.torch.signature import outputs_of
 from depthwise.graph.frontends.torch.tensors import (
     agrees,
     constant_of,
