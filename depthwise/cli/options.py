@@ -16,9 +16,8 @@ Shapes = Annotated[
     list[str] | None,
     typer.Option(
         "--shape",
-        help="The input's shape, as in 1,3,224,224, or 1,3,224,224:uint8 with a type of elements "
-        "that is not the weights'; repeat where there are several, by position or as "
-        "NAME=1,3,224,224.",
+        help="The input's shape, as in 1,3,224,224; repeat where there are several, by position or "
+        "as NAME=1,3,224,224, with the element type if it is another: NAME=1,16:int64.",
     ),
 ]
 Settings = Annotated[

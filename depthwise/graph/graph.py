@@ -51,9 +51,9 @@ class TensorType:
         return shape if self.dtype == "float32" else f"{shape} {self.dtype}"
 
 
-def shape_of(given: "Shape | TensorType") -> Shape:
-    """Return the shape of what stands for a tensor: its shape, or its type."""
-    return tuple(map(int, given.shape if isinstance(given, TensorType) else given))
+def shape_of(given: Any) -> Shape:
+    """Return the shape of what stands for a tensor: its shape, its type or an example."""
+    return tuple(map(int, getattr(given, "shape", given)))
 
 
 @dataclass(frozen=True, eq=False)

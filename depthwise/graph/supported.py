@@ -8,8 +8,8 @@ from depthwise.graph.ops import Dequantize, Opaque, Quantize
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
-    "instance and group normalisation, pooling, activations, arithmetic, comparisons, choices "
-    "(where), softmax, concatenation, slicing, padding, resizing and reshaping"
+    "instance and group normalisation, pooling, reductions, sorting, activations, arithmetic, "
+    "comparisons, choices (where), softmax, concatenation, slicing, padding, resizing and reshaping"
 )
 
 
@@ -76,8 +76,8 @@ def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
         return f"makes {made}: {_advice(made)}"
     if not isinstance(node.op, Opaque):
         return (
-            f"makes {made} by a scale: quantised networks are not compiled yet; compile the network "
-            "that was quantised"
+            f"makes {made} by a scale: quantised networks are not compiled yet; compile the "
+            "network that was quantised"
         )
     packet = ".".join(node.op.operator.split(".")[:2])
     packet = packet if packet.endswith("__") else packet.removesuffix("_")  # in place

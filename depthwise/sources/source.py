@@ -1,21 +1,22 @@
 """A network that was opened, wherever it came from: with it counting and compiling begin."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from depthwise.graph import NO_KWARGS, Graph, Shape, TensorType, interpret, supported
+from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
 from depthwise.graph.graph import shape_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
-    from depthwise.graph.frontends.torch.arguments import Arguments
+    from depthwise.graph.frontends.torch.arguments import ExportArguments
     from depthwise.weights import Pretrained
 
 Arrays = list[np.ndarray]
@@ -81,18 +82,18 @@ class TorchSource(Source):
     """A network of PyTorch: a module, or a program that was exported from one."""
 
     net: "nn.Module | ExportedProgram"
-    arguments: "Arguments"
+    arguments: "ExportArguments"
 
     @cached_property
     def program(self) -> "ExportedProgram":
         """The network as torch.export sees it."""
         from torch import nn  # noqa: PLC0415
 
-        from depthwise.graph import export  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.export import export_with  # noqa: PLC0415
 
         if not isinstance(self.net, nn.Module):
             return self.net
-        return export(self.net, self.arguments.positional, self.arguments.named)
+        return export_with(self.net, self.arguments)
 
     @property
     def exported(self) -> "nn.Module | None":
@@ -125,7 +126,7 @@ class TorchSource(Source):
     @property
     def takes_one(self) -> bool:
         """Whether it is called with one tensor, as in net(x)."""
-        return self.arguments.is_single
+        return self.arguments.positional == self.shapes[:1] and not self.arguments.named
 
     def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "TorchSource":
         """Return the same network for inputs of other shapes; a program has its own."""
@@ -134,21 +135,37 @@ class TorchSource(Source):
     def run(self, inputs: Arrays) -> Arrays:
         """Return what PyTorch computes; inputs are converted to the types that it takes."""
         import torch  # noqa: PLC0415
-        from torch.utils._pytree import tree_leaves  # noqa: PLC0415
 
-        from depthwise.graph.frontends.torch.export import input_dtypes  # noqa: PLC0415
         from depthwise.graph.frontends.torch.tensors import numbers_of  # noqa: PLC0415
 
-        dtypes = input_dtypes(self.module, self.arguments)
-        tensors = (torch.tensor(x).to(d) for x, d in zip(inputs, dtypes, strict=True))
+        pairs = zip(inputs, self._dtypes, strict=True)
+        return [numbers_of(y) for y in self._call(torch.tensor(x).to(d) for x, d in pairs)]
+
+    @property
+    def _dtypes(self) -> "list[torch.dtype]":
+        """The element type of each input: that of the weights where no other is given."""
+        import torch  # noqa: PLC0415
+
+        usual = next(self.module.parameters(), torch.empty(0)).dtype
+        return [dtype or usual for dtype in self.arguments.dtypes]
+
+    def _call(self, tensors: "Iterable[Tensor]") -> "list[Tensor]":
+        """Return the tensors that the network returns."""
+        import torch  # noqa: PLC0415
+        from torch.utils._pytree import tree_leaves  # noqa: PLC0415
+
         with torch.inference_mode():
             result = self.arguments.call(self.module, tensors)
-        return [numbers_of(y) for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
+        return [y for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
 
     @property
     def output_shapes(self) -> list[Shape]:
         """The shapes of what the network returns, having run it once: that needs no export."""
-        return [y.shape for y in self.run([np.zeros(shape, np.float32) for shape in self.shapes])]
+        import torch  # noqa: PLC0415
+
+        pairs = zip(self.shapes, self._dtypes, strict=True)
+        tensors = (torch.zeros(shape, dtype=dtype) for shape, dtype in pairs)
+        return [tuple(y.shape) for y in self._call(tensors)]
 
     @property
     def pretrained(self) -> "Pretrained | None":
@@ -209,21 +226,23 @@ def graph_source(
     """Return a graph as a source. Raises ValueError for shapes that it is not for."""
     check_dtypes(graph, shapes, kwargs)
     own = {name: type_.shape for name, type_ in graph.inputs.items()}
-    asked = dict(zip(own, map(shape_of, shapes), strict=False))
-    asked |= {name: shape_of(shape) for name, shape in kwargs.items()}
+    named = {name: shape_of(shape) for name, shape in kwargs.items()}
+    asked = {**dict(zip(own, map(shape_of, shapes), strict=False)), **named}
     if (shapes or kwargs) and (len(shapes) + len(kwargs), asked) != (len(own), own):
-        given = (*map(shape_of, shapes), *kwargs.items())
+        given = (*map(shape_of, shapes), *named.items())
         raise ValueError(f"shapes {given}: this graph is for inputs of {tuple(own.values())}")
     shapes = tuple(own.values())
     return GraphSource(name, shapes, graph)
 
 
 def check_dtypes(graph: Graph, shapes: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Raise ValueError where other types are asked for than a graph's inputs have."""
+    """Raise ValueError where other element types are asked for than a graph's inputs have."""
     for name, given in (*zip(graph.inputs, shapes, strict=False), *kwargs.items()):
-        own = graph.inputs[name].dtype if name in graph.inputs else ""
-        if isinstance(given, TensorType) and own and given.dtype != own:
-            raise ValueError(f"input {name} of {given.dtype}: this graph takes {own}")
+        dtype = str(getattr(given, "dtype", "")).removeprefix("torch.")
+        if dtype and name in graph.inputs and dtype != graph.inputs[name].dtype:
+            raise ValueError(
+                f"input {name} of {dtype}: this graph takes {graph.inputs[name].dtype}"
+            )
 
 
 def network_name(net: object) -> str:
