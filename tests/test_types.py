@@ -237,7 +237,7 @@ def test_a_type_may_stand_in_the_place_of_a_shape(typed):
     wrong = dw.TensorType((2, 3, 5, 6), "int8")
     program = torch.export.export(typed, INPUTS)
     with pytest.raises(
-        ValueError, match="an input of int8: this program was exported for one of u"
+        ValueError, match=r"an input of torch.int8: this program was .* for one of torch.uint8"
     ):
         dw.open(program, wrong, mask, index)
     with pytest.raises(ValueError, match="input image of int8: this graph takes uint8"):

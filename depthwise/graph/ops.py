@@ -157,8 +157,7 @@ class Activation:
     """Input x; one function of each element.
 
     `parameters`: the slope of leaky_relu, the alpha of elu, the bounds of clamp, the exponent of
-    power; of wrap the lowest whole number and how many there are, around which a number without
-    its fraction goes.
+    power, the lowest of wrap's whole numbers and how many there are.
     """
 
     function: Function
