@@ -384,7 +384,8 @@ def test_calls_that_do_not_fit_are_refused(given, named, message):
         ([X, BATCH], {"x": (1,)}, "multiple values for argument 'x': forward(x, batch, mask="),
         ([X, BATCH, X, X, X], {}, "too many positional arguments: forward(x, batch, mask=None"),
         ([1, 3, 8, 8], {}, "an input is given as 1: give its shape, such as (1, 3, 224, 224)"),
-        ([X, {"bias": object()}], {}, "an input is given as a object: give its shape"),
+        ([(1, 3, 2.5, 4)], {}, "an input is given as (1, 3, 2.5, 4): give its shape, such as"),
+        ([X, {"bias": (1,), "parts": object()}], {}, "an input is given as a object: give its shape"),
         ([], {}, "no input shape: give one such as (1, 3, 224, 224) for each input"),
     ],
 )  # fmt: skip

@@ -74,7 +74,11 @@ class ExportArguments:
 
     def _leaves(self) -> list[Any]:
         nests = (*self.positional, *self.named.values())
-        return [leaf for nest in nests for leaf in pytree.tree_leaves(nest, is_leaf=is_input)]
+        return [leaf for nest in nests for leaf in _leaves(nest)]
+
+
+def _leaves(nest: Any) -> list[Any]:
+    return pytree.tree_leaves(nest, is_leaf=is_input)
 
 
 def is_shape(value: Any) -> bool:
@@ -112,10 +116,10 @@ def bind_arguments(
     """
     if not shapes and not kwargs:
         return ExportArguments(())
-    plain = next((value for value in shapes if isinstance(value, PLAIN)), ())
-    if plain != ():  # 1, 3, 224, 224 without its brackets, say
+    plain = [value for value in shapes if not any(map(is_input, _leaves(value)))]
+    if plain:  # 1, 3, 224, 224 without its brackets, say
         raise ValueError(
-            f"an input is given as {plain!r}: give its shape, such as (1, 3, 224, 224), and what "
+            f"an input is given as {plain[0]!r}: give its shape, such as (1, 3, 224, 224), and what "
             "is no tensor by its name in kwargs"
         )
     try:
