@@ -385,7 +385,7 @@ def test_calls_that_do_not_fit_are_refused(given, named, message):
         ([X, BATCH, X, X, X], {}, "too many positional arguments: forward(x, batch, mask=None"),
         ([1, 3, 8, 8], {}, "an input is given as 1: give its shape, such as (1, 3, 224, 224)"),
         ([(1, 3, 2.5, 4)], {}, "an input is given as (1, 3, 2.5, 4): give its shape, such as"),
-        ([X, {"bias": (1,), "parts": object()}], {}, "an input is given as a object: give its shape"),
+        ([X, {"bias": (1,), "parts": object()}], {}, "an input is given as a object: give"),
         ([], {}, "no input shape: give one such as (1, 3, 224, 224) for each input"),
     ],
 )  # fmt: skip

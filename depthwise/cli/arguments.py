@@ -48,7 +48,9 @@ def _parse_shape(text: str, written: str) -> Any:
     written, colon, dtype = written.partition(":")
     sizes = [size.strip().lstrip("0") for size in written.split(",")]
     if not all(size.isdecimal() for size in sizes):
-        raise ValueError(f"--shape {text}: expected whole numbers, as in --shape 1,3,224,224")
+        raise ValueError(
+            f"--shape {text}: expected whole numbers of 1 or more, as in --shape 1,3,224,224"
+        )
     shape = tuple(int(size[:DIGITS]) for size in sizes)
     check_elements(f"--shape {text}", shape)
     if not colon:

@@ -119,8 +119,8 @@ def bind_arguments(
     plain = [value for value in shapes if not any(map(is_input, _leaves(value)))]
     if plain:  # 1, 3, 224, 224 without its brackets, say
         raise ValueError(
-            f"an input is given as {plain[0]!r}: give its shape, such as (1, 3, 224, 224), and what "
-            "is no tensor by its name in kwargs"
+            f"an input is given as {plain[0]!r}: give its shape, such as (1, 3, 224, 224), and "
+            "what is no tensor by its name in kwargs"
         )
     try:
         forward = inspect.signature(net.forward)
