@@ -28,6 +28,15 @@ def library_types(graph: Graph) -> list[TensorType]:
     ]
 
 
+def decides(graph: Graph) -> bool:
+    """Tell whether a network makes decisions of numbers: comparisons, places, whole numbers."""
+    return any(
+        not node.type.element.is_floating
+        and any(graph.type(name).element.is_floating for name in node.inputs)
+        for node in graph
+    )
+
+
 class ReferenceRun(Protocol):
     """One run of a reference on one set of inputs, which goes only as far as it was asked to.
 
@@ -69,6 +78,11 @@ class Reference(Protocol):
     @property
     def types(self) -> Sequence[TensorType]:
         """The type of each input, in the graph's order, as the library takes it."""
+        ...
+
+    @property
+    def decides(self) -> bool:
+        """Whether it makes decisions, which rounding turns where two are equally good."""
         ...
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from depthwise.compiler.verification.references import Arrays, library_types
+from depthwise.compiler.verification.references import Arrays, decides, library_types
 from depthwise.errors import CannotRun
 from depthwise.graph import Constant, Graph, Node, TensorType, ops
 from depthwise.graph.interpret import compute
@@ -27,6 +27,7 @@ class InterpreterReference:
     def __init__(self, graph: Graph):
         self._graph = fold_constants(graph)  # in the types that it has
         self.types = library_types(graph)
+        self.decides = decides(graph)
         self.paths = {node.name: node.path for node in graph}
 
     def start(

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from depthwise.compiler.verification.difference import largest_error
-from depthwise.compiler.verification.references import NOISE, Arrays, library_types
+from depthwise.compiler.verification.references import NOISE, Arrays, decides, library_types
 from depthwise.errors import CannotRun, Unsupported
 from depthwise.graph import Graph
 from depthwise.graph.frontends.torch.arguments import Arguments, arguments_of
@@ -36,6 +36,7 @@ class PyTorchReference:
         self._net = net
         self._arguments = arguments_of(program)
         self.types = library_types(graph)
+        self.decides = decides(graph)
         self._given = [type_.dtype for type_ in graph.inputs.values()]
         several = {node.name.removesuffix(".1") for node in graph if node.name.endswith(".1")}
         self.paths = {
