@@ -133,7 +133,7 @@ def test_stages_are_shown_and_nothing_is_compiled(stage, shown, tmp_path, monkey
             ["nets.py:tiny", "--shape", "1,4,9,9"],
             "input (1, 4, 9, 9) does not fit the network: mod",
         ),
-        (["nets.py:tiny", "--shape", "1,3,x"], "--shape 1,3,x: expected whole numbers, as in"),
+        (["nets.py:tiny", "--shape", "1,3,x"], "--shape 1,3,x: expected whole numbers of 1 or"),
         (["nets.py:tiny", "--weights", "a.pth"], "no checkpoint file at a.pth"),
         (["nets.py:tiny", "--weights", "imagenet"], "nets.py:tiny: no ImageNet weights of it are"),
         (["net.pt2", "--weights", "a.pth"], "net.pt2 was exported with its weights: leave out --w"),

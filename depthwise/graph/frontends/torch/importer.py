@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind
 
 from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
@@ -117,6 +117,8 @@ class Importer:
         return Graph(self.inputs, constants, tuple(builder.nodes), outputs)
 
     def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
+        if isinstance(spec.arg, ConstantArgument):
+            return None  # no tensor: export has worked with it
         if spec.kind == InputKind.USER_INPUT:
             self.inputs[node.name] = type_of(node.meta.get("val"), node.name)
             if is_empty(node.meta["val"]):
