@@ -193,6 +193,22 @@ def test_integers_are_equal_in_onnx_runtime(path):
     assert_equal_to_the_interpreter(integers(), draw((1, 3, 6, 6)), path)
 
 
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_scales_along_an_axis_are_equal_in_onnx_runtime(axis, path):
+    x = TensorType((3, 2))
+    q, count = replace(x, dtype="uint8"), 1 if axis is None else x.shape[axis]
+    constants = {
+        "scale": Constant(TensorType((count,)), np.array([0.01, 0.3, 0.05], np.float32)[:count]),
+        "zero": Constant(TensorType((count,), "uint8"), np.array([9, 100, 128], np.uint8)[:count]),
+    }
+    nodes = (
+        Node("q", ops.Quantize("uint8", axis), ("x", "scale", "zero"), q, ""),
+        Node("y", ops.Dequantize("float32", axis), ("q", "scale", "zero"), x, ""),
+    )
+    graph = check(Graph({"x": x}, constants, nodes, (Output("", "y"),)))
+    assert_equal_to_the_interpreter(graph, draw((3, 2)), path)
+
+
 def test_bfloat16_is_written_as_its_bits(path):
     bits = np.array([0x3F80, 0xC000], np.uint16)  # 1 and -2
     constants = {"weight": Constant(TensorType((2,), "bfloat16"), bits)}
