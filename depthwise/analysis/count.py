@@ -82,6 +82,7 @@ KINDS: dict[type, str] = {
     ops.Binary: "arithmetic",
     ops.Concat: "movement",
     ops.Slice: "movement",
+    ops.Gather: "movement",
     ops.Pad: "movement",
     ops.Resize: "resize",
     ops.Reshape: "view",

@@ -124,7 +124,7 @@ def _(op: ops.Reduce, x):
 
 
 @_check.register
-def _(op: ops.Softmax | ops.Concat, x, *_):
+def _(op: ops.Softmax | ops.Concat | ops.Gather, x, *_):
     _expect(0 <= op.axis < len(x), "axis", op.axis, f"an axis of {x}")
 
 

@@ -329,6 +329,11 @@ def _(op: ops.Slice, x):
 
 
 @evaluate.register
+def _(op: ops.Gather, x, indices):
+    return np.take(x, indices, op.axis)
+
+
+@evaluate.register
 def _(op: ops.Pad, x):
     cuts = tuple(
         slice(max(0, -before), n - max(0, -after))

@@ -298,6 +298,16 @@ class Dequantize:
 
 
 @dataclass(frozen=True)
+class Gather:
+    """Inputs x, indices (K), of integers: the slices of x at K places along one axis.
+
+    Those below zero are counted from its end; what a place outside of the axis gives is undefined.
+    """
+
+    axis: int
+
+
+@dataclass(frozen=True)
 class Opaque:
     """An operator that we do not know: it has a type, but no meaning and no count.
 
@@ -314,5 +324,5 @@ Op = (
     Conv2d | ConvTranspose2d | DeformConv2d | DeformRoIPool | Linear | MatMul | BatchNorm
     | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
     | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Cast
-    | Quantize | Dequantize | LocalResponseNorm | Opaque
+    | Quantize | Dequantize | LocalResponseNorm | Gather | Opaque
 )  # fmt: skip

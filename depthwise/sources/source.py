@@ -68,12 +68,14 @@ class TorchSource(Source):
 
     @cached_property
     def program(self) -> "ExportedProgram":
-        """The network as torch.export sees it."""
+        """The network as torch.export sees it, without writes that no graph can say."""
         from torch import nn  # noqa: PLC0415
 
         from depthwise.graph import export  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.functional import functional  # noqa: PLC0415
 
-        return export(self.net, self.shapes) if isinstance(self.net, nn.Module) else self.net
+        net = self.net
+        return functional(export(net, self.shapes) if isinstance(net, nn.Module) else net)
 
     @property
     def exported(self) -> "nn.Module | None":

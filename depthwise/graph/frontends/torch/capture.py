@@ -9,7 +9,8 @@ from torch.export.graph_signature import InputKind
 from depthwise.errors import Unsupported
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.export import export
-from depthwise.graph.frontends.torch.importer import Importer
+from depthwise.graph.frontends.torch.functional import rewritten
+from depthwise.graph.frontends.torch.importer import Importer, WrittenView
 from depthwise.graph.frontends.torch.outputs import check_structure
 from depthwise.graph.frontends.torch.tensors import type_of
 from depthwise.graph.graph import Graph, Shape
@@ -43,7 +44,10 @@ def trace(net: Network, *shapes: Shape) -> Graph:
 def _import(net: Network, shapes: Sequence[Shape]) -> Importer:
     program = net if isinstance(net, ExportedProgram) else export(net, shapes)
     input_shapes(program, shapes)
-    return Importer(program)
+    try:
+        return Importer(program)
+    except WrittenView as error:
+        return Importer(rewritten(program, error))
 
 
 def input_shapes(program: ExportedProgram, asked: Sequence[Shape] = ()) -> tuple[Shape, ...]:

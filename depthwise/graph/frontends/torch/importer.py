@@ -16,7 +16,9 @@ from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
+    aten_patches,  # noqa: F401
     aten_shape,  # noqa: F401
+    aten_views,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.outputs import outputs_of
@@ -54,6 +56,10 @@ CONVERTING = ("aten.to", "aten._to_copy", "aten.type_as")
 
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
+
+
+class WrittenView(Unsupported):
+    """The program writes into a part of a tensor that is read afterwards: see `functional`."""
 
 
 class MemoryRegion(NamedTuple):
@@ -345,7 +351,7 @@ class Importer:
                 continue
             later = next((reader for reader in other.users if reader not in self.values), None)
             if later:
-                raise Unsupported(
+                raise WrittenView(
                     f"operator {node.target} in module {_path(node) or '(the network itself)'!r} "
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"
