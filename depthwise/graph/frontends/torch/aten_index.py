@@ -278,6 +278,16 @@ def _(b: Builder, x, indices, values, accumulate=False):
     return places.parted(b, write(b, whole, places.axis, places.flat, new), x)
 
 
+@rule("aten.masked_select")
+def _(b: Builder, x, mask):
+    chosen = known(b, mask)
+    if chosen is None:
+        return None
+    shape = np.broadcast_shapes(x.shape, mask.shape)
+    whole = repeated(b, x, shape, x.type.dtype)
+    return taken_anywhere(b, whole, np.flatnonzero(np.broadcast_to(chosen, shape)))
+
+
 @rule("aten.take")
 def _(b: Builder, x, index):
     places = places_of(b, index, x.type.size)

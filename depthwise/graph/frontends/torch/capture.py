@@ -10,7 +10,8 @@ from depthwise.errors import Unsupported
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.export import export
 from depthwise.graph.frontends.torch.functional import rewritten
-from depthwise.graph.frontends.torch.importer import Importer, WrittenView
+from depthwise.graph.frontends.torch.importer import Importer
+from depthwise.graph.frontends.torch.memory import WrittenView
 from depthwise.graph.frontends.torch.outputs import check_structure
 from depthwise.graph.frontends.torch.tensors import type_of
 from depthwise.graph.graph import Graph, Shape

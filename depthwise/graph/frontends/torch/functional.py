@@ -10,7 +10,8 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from depthwise.graph.frontends.torch.failure import quiet
-from depthwise.graph.frontends.torch.importer import Importer, WrittenView
+from depthwise.graph.frontends.torch.importer import Importer
+from depthwise.graph.frontends.torch.memory import WrittenView
 from depthwise.graph.frontends.torch.purity import written
 
 
