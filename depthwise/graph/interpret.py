@@ -330,7 +330,7 @@ def _(op: ops.Slice, x):
 
 @evaluate.register
 def _(op: ops.Gather, x, indices):
-    return np.take(x, indices, op.axis)
+    return np.take(x, indices.astype(np.int64), op.axis)
 
 
 @evaluate.register

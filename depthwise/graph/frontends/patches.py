@@ -4,7 +4,7 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.frontends.places import joined_axes, shaped, summed, taken
+from depthwise.graph.frontends.places import gathered_up, joined_axes, shaped, taken
 from depthwise.graph.ops import Pair
 
 MOST_SLICES = 16  # that are put side by side; what needs more is gathered
@@ -60,7 +60,7 @@ def overlapped(
     apart = shaped(b, x, (images, channels, *kernel, len(down), len(across)))
     y = b.emit(ops.Permute((0, 1, 4, 2, 5, 3)), apart)  # N, C, H', R, W', S
     y = joined_axes(b, joined_axes(b, y, 4, 2), 2, 2)
-    y = summed(b, summed(b, y, 3, across, around[1]), 2, down, around[0])
+    y = gathered_up(b, gathered_up(b, y, 3, across, around[1]), 2, down, around[0])
     if any(padding):
         y = padded(b, y, (-padding[0], -padding[1]))
     return y

@@ -5,14 +5,19 @@ a tensor is gathered from both, one after the other; what is added at a place se
 gathered once for each time, and summed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from math import prod
+from math import inf, prod
+from typing import Literal
 
 import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
+
+Write = Callable[[Builder, Value, int, np.ndarray, Value], Value]  # put, or met
+Meeting = Literal["add", "multiply", "maximum", "minimum"]
+NEUTRAL: dict[Meeting, float] = {"add": 0.0, "multiply": 1.0, "maximum": -inf, "minimum": inf}
 
 MOST_PARTS = 4  # that are joined: each is a call of its own
 MOST_TERMS = 8  # that are added one after the other; more are gathered side by side, and reduced
@@ -43,26 +48,34 @@ def put(b: Builder, x: Value, axis: int, places: np.ndarray, new: Value) -> Valu
     return y or taken(b, b.emit(ops.Concat(axis), x, new), axis, origin)
 
 
-def added(b: Builder, x: Value, axis: int, places: np.ndarray, more: Value) -> Value:
-    """Return x with slices of `more` added at places along an axis, one of which may be several."""
-    return b.emit(ops.Binary("add"), x, summed(b, more, axis, places, x.shape[axis]))
+def met(
+    b: Builder, x: Value, axis: int, places: np.ndarray, more: Value, function: Meeting = "add"
+) -> Value:
+    """Return x with slices of `more` added at places along an axis, one of which may be several.
+
+    Where `function` is another one, that says what becomes of those that meet at a place.
+    """
+    new = gathered_up(b, more, axis, places, x.shape[axis], function)
+    return b.emit(ops.Binary(function), x, new)
 
 
-def summed(b: Builder, x: Value, axis: int, places: np.ndarray, size: int) -> Value:
-    """Return zeros of `size` slices along an axis, to which those of x are added at places."""
+def gathered_up(
+    b: Builder, x: Value, axis: int, places: np.ndarray, size: int, function: Meeting = "add"
+) -> Value:
+    """Return `size` slices: of each place along an axis the sum, or so, of what x has for it."""
     flat = _checked(places, size)
     counts = np.bincount(flat, minlength=size)
     most = int(counts.max())
-    terms = np.full((size, most), len(flat))  # of each sum: rows of x, else the zeros after it
+    terms = np.full((size, most), len(flat))  # of each sum: slices of x, else the one after it
     order = np.argsort(flat, kind="stable")
     ranks = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
     terms[flat[order], ranks] = order
     if counts.min() < most:
         pads = tuple((0, int(i == axis)) for i in range(x.rank))
-        x = b.emit(ops.Pad(pads, "constant", 0.0), x)
-    if most <= MOST_TERMS:
+        x = b.emit(ops.Pad(pads, "constant", NEUTRAL[function]), x)
+    if most <= MOST_TERMS or function != "add":
         first, *rest = (taken(b, x, axis, column) for column in terms.T)
-        return reduce(lambda total, term: b.emit(ops.Binary("add"), total, term), rest, first)
+        return reduce(lambda total, term: b.emit(ops.Binary(function), total, term), rest, first)
     rows, after = prod(x.shape[:axis]) * size, x.shape[axis + 1 :]
     apart = shaped(b, taken(b, x, axis, terms), (rows, most, prod(after)))
     total = b.emit(ops.Reduce("sum", (1,), False), apart)
@@ -72,6 +85,31 @@ def summed(b: Builder, x: Value, axis: int, places: np.ndarray, size: int) -> Va
 def taken_anywhere(b: Builder, x: Value, places: np.ndarray) -> Value:
     """Return the elements of x at places counted in row-major order, in the shape of `places`."""
     return taken(b, shaped(b, x, (x.type.size,)), 0, places)
+
+
+def taken_each(b: Builder, x: Value, axis: int, places: np.ndarray) -> Value:
+    """Return x at places along an axis, one for each element of the result."""
+    line = np.moveaxis(places, axis, 0).reshape(places.shape[axis], -1)
+    whole = np.array_equal(np.delete(places.shape, axis), np.delete(x.shape, axis))
+    if whole and (line == line[:, :1]).all():  # the same for all that lies beside
+        return taken(b, x, axis, line[:, 0])
+    return taken_anywhere(b, x, _flat(places, axis, x.shape))
+
+
+def put_each(
+    b: Builder, x: Value, axis: int, places: np.ndarray, new: Value, write: Write = put
+) -> Value:
+    """Return x with each element of `new` put, or else written, at its place along an axis."""
+    flat = _flat(places, axis, x.shape).ravel()
+    whole, elements = (shaped(b, v, (v.type.size,)) for v in (x, new))
+    return shaped(b, write(b, whole, 0, flat, elements), x.shape)
+
+
+def _flat(places: np.ndarray, axis: int, shape: Sequence[int]) -> np.ndarray:
+    """Return places along an axis, one an element, as places in row-major order."""
+    grid = list(np.ogrid[tuple(slice(n) for n in places.shape)])
+    grid[axis] = places
+    return np.ravel_multi_index(np.broadcast_arrays(*grid), tuple(shape))
 
 
 def shaped(b: Builder, x: Value, shape: Sequence[int]) -> Value:

@@ -6,6 +6,7 @@ from depthwise.graph.check import check
 from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their rules)
     convolution,
     elementwise,
+    indexing,
     movement,
     norms,
     pooling,

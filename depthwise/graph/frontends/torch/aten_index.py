@@ -4,22 +4,26 @@ The places must be known when the network is captured: constants, or computed fr
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.places import (
-    added,
+    Write,
+    gathered_up,
     joined_axes,
+    met,
     put,
+    put_each,
     shaped,
-    summed,
     taken,
     taken_anywhere,
+    taken_each,
 )
 from depthwise.graph.frontends.torch.aten import RULES, rule
-from depthwise.graph.frontends.torch.aten_shape import bound
+from depthwise.graph.frontends.torch.aten_shape import bound, cut
 
 
 def known(b: Builder, value: Value) -> np.ndarray | None:
@@ -120,8 +124,8 @@ def add_to(b: Builder, x: Value, axis: int, places: np.ndarray, more: Value) -> 
     """Return x with slices of `more` added at places; the sums alone where x is zeros."""
     numbers = known(b, x)
     if numbers is not None and not numbers.any():
-        return summed(b, more, axis, places, x.shape[axis])
-    return added(b, x, axis, places, more)
+        return gathered_up(b, more, axis, places, x.shape[axis])
+    return met(b, x, axis, places, more)
 
 
 def repeated(b: Builder, value: Value | float, shape: Sequence[int], dtype: str) -> Value:
@@ -297,24 +301,13 @@ def _(b: Builder, x, index):
 # ------------------------------------------------------------------------ an index an element
 
 
-def along(places: np.ndarray, axis: int, shape: Sequence[int]) -> np.ndarray:
-    """Return, counted in row-major order, the places that gather and scatter name along an axis."""
-    grid = list(np.ogrid[tuple(slice(n) for n in places.shape)])
-    grid[axis] = places
-    return np.ravel_multi_index(np.broadcast_arrays(*grid), tuple(shape))
-
-
 @rule("aten.gather")
 def _(b: Builder, x, dim, index, sparse_grad=False):
     axis = x.axis(dim)
     places = places_of(b, index, x.shape[axis])
     if places is None:
         return None
-    line = np.moveaxis(places, axis, 0).reshape(places.shape[axis], -1)
-    whole = index.shape[:axis] + index.shape[axis + 1 :] == x.shape[:axis] + x.shape[axis + 1 :]
-    if whole and (line == line[:, :1]).all():  # the same for all that lies beside
-        return taken(b, x, axis, line[:, 0])
-    return taken_anywhere(b, x, along(places, axis, x.shape))
+    return taken_each(b, x, axis, places)
 
 
 @rule("aten.take_along_dim")
@@ -332,29 +325,32 @@ def _(b: Builder, x, index, dim=None):
     return RULES["aten.gather"](b, x, axis, every)
 
 
-def scatter(b: Builder, x: Value, dim: int, index: Value, src: Value | float, adds: bool):
-    """Return x with elements of `src`, or a number, put or added at places along an axis."""
+def scatter(b: Builder, x: Value, dim: int, index: Value, src: Value | float, write: Write):
+    """Return x with elements of `src`, or a number, written at places along an axis."""
     axis = x.axis(dim)
     places = places_of(b, index, x.shape[axis])
     if places is None:
         return None
-    flat = along(places, axis, x.shape).ravel()
-    if isinstance(src, Value) and src.rank:  # what it has beyond the index is not read
-        read = np.arange(src.type.size).reshape(src.shape)[tuple(map(slice, index.shape))]
-        new = taken_anywhere(b, src, read.ravel())
-    else:
-        new = repeated(b, src, (index.type.size,), x.type.dtype)
-    write = add_to if adds else put
-    return shaped(b, write(b, shaped(b, x, (x.type.size,)), 0, flat, new), x.shape)
+    if isinstance(src, Value) and src.rank:
+        for i, size in enumerate(index.shape):  # what it has beyond the index is not read
+            src = cut(b, src, i, 0, size)
+    new = repeated(b, src, index.shape, x.type.dtype)
+    return put_each(b, x, axis, places, new, write)
+
+
+MEETINGS: dict[str | None, Write] = {
+    None: put, "add": add_to, "sum": add_to, "multiply": partial(met, function="multiply"),
+    "prod": partial(met, function="multiply"), "amax": partial(met, function="maximum"),
+    "amin": partial(met, function="minimum"),
+}  # fmt: skip
 
 
 @rule("aten.scatter", "aten.scatter_reduce")
 def _(b: Builder, x, dim, index, src, reduce=None, include_self=True):
-    adds = reduce in ("add", "sum")
-    known_one = (reduce is None or adds) and include_self
-    return scatter(b, x, dim, index, src, adds) if known_one else None
+    write = MEETINGS.get(reduce)
+    return scatter(b, x, dim, index, src, write) if write and include_self else None
 
 
 @rule("aten.scatter_add")
 def _(b: Builder, x, dim, index, src):
-    return scatter(b, x, dim, index, src, adds=True)
+    return scatter(b, x, dim, index, src, add_to)
