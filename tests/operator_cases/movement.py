@@ -21,7 +21,7 @@ def written(x):
     y[:, :, [0, 3]] = x[:, :, [5, 5]]
     y[:, torch.tensor([False, True, False, True, False, False])] = 0.5
     y[0, 1].copy_(x[1, 1]).relu_()
-    z = torch.zeros(2, 6, 9, 12)
+    z = x.new_zeros(2, 6, 9, 12)
     z[..., :11] = x
     z[..., 11].zero_()
     return y, before, z
@@ -42,7 +42,7 @@ def placed(x, y):
     each = torch.arange(2 * 6 * 3 * 11).reshape(2, 6, 3, 11) * 7 % 9
     return (
         x.index_add(2, at, rows, alpha=2), x.index_copy(2, at[1:], rows[:, :, 1:]),
-        x.index_fill(1, torch.tensor([4, 1]), 3.0), torch.zeros(2, 6, 9, 11).index_add(2, at, rows),
+        x.index_fill(1, torch.tensor([4, 1]), 3.0), x.new_zeros(2, 6, 9, 11).index_add(2, at, rows),
         x.index_put((torch.tensor([0, 1]), torch.tensor([5, 2])), y[0, :2]),
         x.index_put((torch.tensor([0, 1, 0]), torch.tensor([5, 2, 5])), y[0, 1], accumulate=True),
         x.scatter(2, at.view(1, 1, 4, 1)[:, :, 1:].expand(2, 6, 3, 11), y),
