@@ -145,11 +145,15 @@ PLACES = (
 
 
 @pytest.mark.parametrize("vector", VECTORS)
-def test_places_are_gathered(vector):
+@pytest.mark.parametrize("computed", [False, True])
+def test_places_are_gathered(computed, vector):
     random, nodes, constants, inputs = np.random.default_rng(0), [], {}, {}
     for i, (shape, axis, places) in enumerate(PLACES):
         inputs[f"x{i}"] = random.standard_normal(shape).astype(np.float32)
-        constants[f"at{i}"] = Constant(TensorType((len(places),), "int64"), np.array(places))
+        if computed:
+            inputs[f"at{i}"] = np.array(places, np.float32)
+        else:
+            constants[f"at{i}"] = Constant(TensorType((len(places),), "int64"), np.array(places))
         type_ = TensorType(infer_shape(ops.Gather(axis), shape, (len(places),)))
         nodes.append(Node(f"y{i}", ops.Gather(axis), (f"x{i}", f"at{i}"), type_, ""))
     types = {name: TensorType(x.shape) for name, x in inputs.items()}
@@ -157,8 +161,22 @@ def test_places_are_gathered(vector):
     graph = check(Graph(types, constants, tuple(nodes), outputs))
     for naive in (False, True):
         found = run(graph, list(inputs.values()), vector=vector, naive=naive)
-        for y, x, (_, axis, places) in zip(found, inputs.values(), PLACES, strict=True):
-            np.testing.assert_array_equal(y, np.take(x, places, axis))
+        for i, (y, (_, axis, places)) in enumerate(zip(found, PLACES, strict=True)):
+            np.testing.assert_array_equal(y, np.take(inputs[f"x{i}"], places, axis))
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_computed_places_outside_of_an_axis_give_nan(vector):
+    types = {"x": TensorType((2, 3, 5)), "at": TensorType((6,))}
+    node = Node("y", ops.Gather(1), ("x", "at"), TensorType((2, 6, 5)), "")
+    graph = check(Graph(types, {}, (node,), (Output("", "y"),)))
+    x = np.arange(30, dtype=np.float32).reshape(2, 3, 5)
+    at = np.array([2, 3, -3, -4, np.nan, 1e30], np.float32)
+    wanted = x[:, [2, 0, 0, 0, 0, 0]]
+    wanted[:, [1, 3, 4, 5]] = np.nan
+    np.testing.assert_array_equal(interpret(graph, x, at)["y"], wanted)
+    for naive in (False, True):
+        np.testing.assert_array_equal(run(graph, [x, at], vector=vector, naive=naive)[0], wanted)
 
 
 def test_places_outside_of_an_axis_are_refused():

@@ -80,6 +80,8 @@ KINDS: dict[type, str] = {
     ops.PRelu: "activation",
     ops.Softmax: "activation",
     ops.Binary: "arithmetic",
+    ops.Compare: "arithmetic",
+    ops.Where: "arithmetic",
     ops.Concat: "movement",
     ops.Slice: "movement",
     ops.Gather: "movement",

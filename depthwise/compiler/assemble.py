@@ -98,7 +98,14 @@ def _describe_network(
             for name, type_ in graph.inputs.items()
         ),
         outputs=tuple(
-            TensorRecord(name=o.name, shape=graph.type(o.value).shape) for o in graph.outputs
+            TensorRecord.model_validate(
+                {
+                    "name": o.name,
+                    "shape": graph.type(o.value).shape,
+                    "dtype": graph.type(o.value).dtype,
+                }
+            )
+            for o in graph.outputs
         ),
         params=cost.params,
         macs=None if cost.not_counted else cost.macs,

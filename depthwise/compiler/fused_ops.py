@@ -79,7 +79,19 @@ class Images:
     border: tuple[float, ...]
 
 
-RewrittenOp = Op | Fused | FlattenChannelsLast | Images
+@dataclass(frozen=True)
+class Holds:
+    """Inputs a, b, broadcast: 1 where a comparison of them holds, else 0, in their own type."""
+
+    function: Literal["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
+
+
+@dataclass(frozen=True)
+class Select:
+    """Inputs condition (1 or 0), a, b, broadcast: a where the condition is not 0, else b."""
+
+
+RewrittenOp = Op | Fused | FlattenChannelsLast | Images | Holds | Select
 
 
 def convolution(op: RewrittenOp) -> Convolution | None:
@@ -108,6 +120,11 @@ def _(op: Fused, *inputs):
     if residual not in (None, shape):
         raise ValueError(f"residual {residual} is not of the output's shape {shape}")
     return shape
+
+
+@infer_shape.register
+def _(op: Holds | Select, *inputs):  # noqa: ARG001
+    return np.broadcast_shapes(*inputs)
 
 
 @infer_shape.register
@@ -149,6 +166,16 @@ def _(op: Fused, *inputs):
     y = evaluate(before, y) if before else y
     y = y + inputs[-1] if add else y
     return evaluate(after, y) if after else y
+
+
+@evaluate.register
+def _(op: Holds, a, b):
+    return getattr(np, op.function)(a, b).astype(a.dtype)
+
+
+@evaluate.register
+def _(op: Select, condition, a, b):  # noqa: ARG001
+    return np.where(condition != 0, a, b)
 
 
 @evaluate.register

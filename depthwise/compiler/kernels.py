@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from depthwise.compiler import work
 from depthwise.compiler.work import Arguments, Features
-from depthwise.graph.dtypes import FLOAT32, UINT8, DType
+from depthwise.graph.dtypes import CONVERTED, FLOAT32, UINT8, DType
 
 Kind = Literal["int", "float", "table", "activation", "epilogue", "read", "scratch", "written"]
 POINTERS = ("read", "scratch", "written")
@@ -220,6 +220,11 @@ ROWS = (
         + pointers("read", "left right sum") + pointers("written", "y"),
     ),
     Kernel(
+        "select", "elementwise",
+        ints("n condition_stride yes_stride no_stride y_stride", 6)
+        + pointers("read", "condition yes no") + pointers("written", "y"),
+    ),
+    Kernel(
         "max_pool", "pool",
         ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
         + ints(f"{IN} {OUT}") + pointers("read", "in") + pointers("written", "out"),
@@ -277,10 +282,32 @@ ROWS = (
         + pointers("read", "x") + pointers("written", "y"),
     ),
     Kernel(
+        "pick", "copy",
+        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3)
+        + ints("places size x_step y_step index_step")
+        + pointers("read", "x index") + pointers("written", "y"),
+    ),
+    Kernel(
         "to_f32", "images",
         ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
         + pointers("read", "x", UINT8) + pointers("written", "y"),
         dtype=UINT8,
+    ),
+    *(
+        Kernel(
+            "to_floats", "convert", ints("n x_stride y_stride", 6)
+            + pointers("read", "x", dtype) + pointers("written", "y"),
+            dtype=dtype,
+        )
+        for dtype in CONVERTED
+    ),
+    *(
+        Kernel(
+            "from_floats", "convert", ints("n x_stride y_stride", 6)
+            + pointers("read", "x") + pointers("written", "y", dtype),
+            dtype=dtype,
+        )
+        for dtype in CONVERTED
     ),
     Kernel(
         "resize_bilinear", "resize",

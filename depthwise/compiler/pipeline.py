@@ -106,7 +106,7 @@ def compile_graph(
     cost = cost_of_graph(graph, about.name)
     check_run(cost.input_shapes, cost.peak_bytes, reference.title)
     reference.check_repeats()
-    tried = [as_arrays(sample, None if preparation else np.float32) for sample in samples]
+    tried = [as_arrays(sample, preparation is None) for sample in samples]
     plan = choose_plan(rewrite(graph, preparation), options)
     if not options.chosen.runs_here:
         first = tried[0] if tried else ()
@@ -169,10 +169,14 @@ def finish(
     return Library(replace(artifact, manifest=artifact.manifest.model_copy(update=proof)))
 
 
-def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
-    """Return a sample, an array or tensor or a tuple of them, contiguous; None keeps its dtype."""
+def as_arrays(sample: Any, single: bool) -> list[np.ndarray]:
+    """Return a sample, an array or tensor or a tuple of them, contiguous.
+
+    With `single` floating numbers become float32, in which the network is computed.
+    """
     parts = sample if isinstance(sample, tuple | list) else (sample,)
-    return [np.ascontiguousarray(part, dtype) for part in parts]
+    arrays = [np.ascontiguousarray(part) for part in parts]
+    return [x.astype(np.float32) if single and x.dtype.kind == "f" else x for x in arrays]
 
 
 def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from depthwise.compiler.lowering import (  # noqa: F401  (they register their rules)
     conv,
+    conversions,
     deform,
     elementwise,
     images,

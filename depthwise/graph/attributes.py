@@ -11,7 +11,13 @@ from depthwise.graph import ops
 from depthwise.graph.graph import Shape
 from depthwise.graph.ops import Op
 
-PARAMETERS = {"leaky_relu": 1, "elu": 1, "clamp": 2, "power": 1}  # of Activation; others have none
+PARAMETERS = {
+    "leaky_relu": 1,
+    "elu": 1,
+    "clamp": 2,
+    "power": 1,
+    "wrap": 2,
+}  # of Activation; others have none
 
 # attributes that count or divide something, in whatever operator they are
 POSITIVE = (

@@ -9,7 +9,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from depthwise.errors import Unsupported
 from depthwise.graph import ops
-from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.graph import Graph, TensorType
 from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Op, Padding, Pair
@@ -256,6 +255,13 @@ def sigmoid(x: Array) -> Array:
     return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
 
+def wrap(x: Array, lowest: float, count: float) -> Array:
+    """Return x without its fraction, as one of `count` whole numbers from `lowest` on."""
+    whole = np.trunc(x)
+    above = whole - count * np.floor(whole / count)  # 0 to count - 1, exact where count is 2^n
+    return np.where(above >= lowest + count, above - count, above)
+
+
 FUNCTIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
@@ -279,6 +285,8 @@ FUNCTIONS = {
     "negative": np.negative,
     "reciprocal_sqrt": lambda x: 1 / np.sqrt(x),
     "erf": np.vectorize(erf, otypes=[float]),
+    "trunc": np.trunc,
+    "wrap": wrap,
 }
 
 
@@ -330,7 +338,12 @@ def _(op: ops.Slice, x):
 
 @evaluate.register
 def _(op: ops.Gather, x, indices):
-    return np.take(x, indices.astype(np.int64), op.axis)
+    size = x.shape[op.axis]
+    there = (indices > -1 - size) & (indices < size)
+    y = np.take(x, np.where(there, indices, 0).astype(np.int64), op.axis)
+    if y.dtype.kind == "f":
+        y[(slice(None),) * op.axis + (~there,)] = np.nan
+    return y
 
 
 @evaluate.register
@@ -360,36 +373,3 @@ def _(op: ops.Permute, x):
 @evaluate.register
 def _(op: ops.Expand, x):
     return np.broadcast_to(x, op.shape)
-
-
-# ------------------------------------------------------------------------------- element types
-
-
-@evaluate.register
-def _(op: ops.Cast, x):
-    return find_dtype(op.dtype).round(x)
-
-
-@evaluate.register
-def _(op: ops.Quantize, x, scale, zero_point=None):
-    to = find_dtype(op.dtype).numpy
-    whole = np.rint(x / along(op.axis, scale, x.ndim))  # rounds ties to even
-    if zero_point is not None:
-        whole = whole + along(op.axis, zero_point, x.ndim)
-    limits = np.iinfo(to)
-    return whole.clip(limits.min, limits.max).astype(to)
-
-
-@evaluate.register
-def _(op: ops.Dequantize, x, scale, zero_point=None):
-    if zero_point is not None:
-        x = x.astype(np.int64) - along(op.axis, zero_point, x.ndim)
-    return x.astype(scale.dtype) * along(op.axis, scale, x.ndim)
-
-
-def along(axis: int | None, parameter: Array, rank: int) -> Array:
-    """Return one number, or one for each position of an axis, so that it broadcasts."""
-    shape = [1] * rank
-    if axis is not None:
-        shape[axis] = -1
-    return parameter.reshape(shape)

@@ -148,7 +148,7 @@ class Reduce:
 Function = Literal[
     "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu",
     "gelu_tanh", "tanh", "elu", "clamp", "softplus", "mish", "power", "sqrt", "exp", "log", "abs",
-    "negative", "reciprocal_sqrt", "erf",
+    "negative", "reciprocal_sqrt", "erf", "trunc", "wrap",
 ]  # fmt: skip
 
 
@@ -157,7 +157,8 @@ class Activation:
     """Input x; one function of each element.
 
     `parameters`: the slope of leaky_relu, the alpha of elu, the bounds of clamp, the exponent of
-    power.
+    power; of wrap the lowest whole number and how many there are, around which a number without
+    its fraction goes.
     """
 
     function: Function
@@ -171,7 +172,7 @@ class PRelu:
 
 @dataclass(frozen=True)
 class Binary:
-    """Inputs a, b, broadcast as NumPy does."""
+    """Inputs a, b, broadcast as NumPy does. The maximum of booleans is or, their minimum and."""
 
     function: Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"]
 
@@ -265,8 +266,8 @@ class LocalResponseNorm:
 class Cast:
     """Input x; the same numbers in the type `dtype`.
 
-    Floating numbers are rounded to the nearest, ties to even; to integers they lose their fraction,
-    and what lies beyond the integers' range is undefined, as in C. To bool, all but zero is true.
+    Floating numbers are rounded to the nearest, ties to even; to integers they lose their fraction.
+    What lies beyond the range of narrower integers wraps around. To bool, all but zero is true.
     """
 
     dtype: str
@@ -298,10 +299,26 @@ class Dequantize:
 
 
 @dataclass(frozen=True)
-class Gather:
-    """Inputs x, indices (K), of integers: the slices of x at K places along one axis.
+class Compare:
+    """Inputs a, b, broadcast as NumPy does: whether it holds of each pair of elements, in bool.
 
-    Those below zero are counted from its end; what a place outside of the axis gives is undefined.
+    NaN is equal to nothing, not to itself either, and neither less nor greater.
+    """
+
+    function: Literal["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Inputs condition (bool), a, b, broadcast as NumPy does: a where it is true, else b."""
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Inputs x, indices (K): the slices of x at K places along one axis.
+
+    Indices are whole numbers, those below zero are counted from the end. Floating ones lose their
+    fraction. A place outside of the axis gives NaN, of integers and booleans anything.
     """
 
     axis: int
@@ -324,5 +341,5 @@ Op = (
     Conv2d | ConvTranspose2d | DeformConv2d | DeformRoIPool | Linear | MatMul | BatchNorm
     | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
     | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Cast
-    | Quantize | Dequantize | LocalResponseNorm | Gather | Opaque
+    | Quantize | Dequantize | LocalResponseNorm | Compare | Where | Gather | Opaque
 )  # fmt: skip

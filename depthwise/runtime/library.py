@@ -174,7 +174,8 @@ class Library:
 
     def run(self, inputs: Arrays) -> tuple[np.ndarray, ...]:
         """Run on contiguous arrays of the right shapes and types; return the outputs in order."""
-        outputs = tuple(np.empty(e.shape, np.float32) for e in self.manifest.network.outputs)
+        network = self.manifest.network
+        outputs = tuple(np.empty(e.shape, find_dtype(e.dtype).storage) for e in network.outputs)
         try:
             arena = self._arenas.pop()
         except IndexError:

@@ -24,7 +24,7 @@ from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
 from depthwise.errors import Unsupported
 from depthwise.graph import Node, Shape, ops
 
-ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
+ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul, ops.Cast)
 
 MATMUL_AXES = 3  # of f32_matmul's batches
 MATMUL_OPERANDS = ("left", "right", "y")
@@ -84,23 +84,44 @@ def _(op: ops.Slice, node: Node, b: LoweringBuilder) -> None:
 
 @lower.register
 def _(op: ops.Gather, node: Node, b: LoweringBuilder) -> None:
-    x, given = b.read(node.inputs[0]), b.constant(node.inputs[1]).astype(int)
-    size = x.shape[op.axis]
-    if given.min() < -size or given.max() >= size:
-        raise Unsupported(
-            f"operator Gather in module {node.path or '(the network itself)'!r} reads places "
-            f"{given.min()} to {given.max()} of an axis of {size}: give it some from 0 to "
-            f"{size - 1}"
-        )
-    places = given % size
+    if node.inputs[1] not in b.graph.constants:
+        _pick(op, node, b)
+        return
+    x, places = b.read(node.inputs[0]), _known_places(op, node, b)
     indices = [places if axis == op.axis else np.arange(n) for axis, n in enumerate(x.shape)]
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return gather_step(b, x, y, [i[:n] for i, n in zip(indices, y.shape, strict=True)])
 
     y = b.write(node)
-    along_rows = op.axis == 2
-    b.append(part(x, y), None if along_rows else by_rows(part, x, y))
+    b.append(part(x, y), None if op.axis == 2 else by_rows(part, x, y))
+
+
+def _known_places(op: ops.Gather, node: Node, b: LoweringBuilder) -> np.ndarray:
+    """Return places that are constant, from the start. Raises Unsupported for one outside of x."""
+    given = b.constant(node.inputs[1]).astype(int)
+    size = b.read(node.inputs[0]).shape[op.axis]
+    if given.min() < -size or given.max() >= size:
+        raise Unsupported(
+            f"operator Gather in module {node.path or '(the network itself)'!r} reads places "
+            f"{given.min()} to {given.max()} of an axis of {size}: give it some from 0 to "
+            f"{size - 1}"
+        )
+    return given % size
+
+
+def _pick(op: ops.Gather, node: Node, b: LoweringBuilder) -> None:
+    """Append calls of f32_pick, which looks places up while it runs."""
+    x, index, y = b.read(node.inputs[0]), b.read(node.inputs[1]), b.write(node)
+    slices = (x.part(op.axis, 0, 1), y.part(op.axis, 0, 1))
+    for one, made in portions(3, *slices):
+        axes = merged(ordered(loops_of(made.shape, one.strides, made.strides), operand=1))
+        b.call(
+            "f32_pick", **run_loops(axes, "x", "y"), places=y.shape[op.axis],
+            size=x.shape[op.axis], x_step=x.strides[op.axis], y_step=y.strides[op.axis],
+            index_step=index.strides[0],
+            x=replace(x, offset=one.offset), index=index, y=replace(y, offset=made.offset),
+        )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------- other shapes

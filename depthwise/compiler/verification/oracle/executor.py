@@ -222,7 +222,7 @@ def _packed(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _scale(value: Array) -> float:
     """Return the largest finite element."""
-    low, high = value.min(initial=0), value.max(initial=0)
+    low, high = float(value.min(initial=0)), float(value.max(initial=0))
     largest = max(-low, high)
     if np.isfinite(largest):
         return float(largest)

@@ -1,8 +1,11 @@
 """Kernels that move elements, or fill memory with one number."""
 
+from functools import reduce
+
 import numpy as np
 
 from depthwise.compiler.verification.oracle.meanings import CallArguments, means
+from depthwise.graph.dtypes import CONVERTED
 
 
 @means("f32_copy")
@@ -50,12 +53,35 @@ def gather(a: CallArguments) -> None:
     a.y.write(shape, (*a.y_stride, 1))[...] = x
 
 
+@means("f32_pick")
+def pick(a: CallArguments) -> None:
+    """Places along an axis are looked up while the network runs."""
+    index = a.index.read((a.places,), (a.index_step,))
+    there = (index > -1 - a.size) & (index < a.size)
+    places = np.where(there, index, 0).astype(int) % a.size
+    outer = (np.arange(n) * stride for n, stride in zip(a.n, a.x_stride, strict=True))
+    at = reduce(np.add.outer, (*outer, places * a.x_step))
+    x = a.x.gather(at, a.count)
+    shape, strides = (*a.n, a.places, a.count), (*a.y_stride, a.y_step, 1)
+    a.y.write(shape, strides)[...] = np.where(there[:, None], x, np.float32(np.nan))
+
+
 @means("u8_to_f32")
 def bytes_to_floats(a: CallArguments) -> None:
     """Bytes of any layout, channels last."""
     shape = (a.images, a.channels, a.rows, a.width)
     x = a.x.read(shape, (a.x_image, a.x_channel, a.x_row, a.x_pixel))
     a.y.write(shape, (a.y_image, 1, a.y_row, a.y_pixel))[...] = x
+
+
+def convert(a: CallArguments) -> None:
+    """Whole numbers and booleans, which are whole numbers among floats too."""
+    a.y.write(a.n, a.y_stride)[...] = a.x.read(a.n, a.x_stride)
+
+
+for _dtype in CONVERTED:
+    means(f"{_dtype.short}_to_floats")(convert)
+    means(f"{_dtype.short}_from_floats")(convert)
 
 
 @means("f32_resize_bilinear")

@@ -327,7 +327,8 @@ def _(b: Builder, x, low=None, high=None, **named):
     low, high = named.get("min", named.get("min_val", low)), named.get("max", high)
     bounds = (-float("inf") if low is None else low, float("inf") if high is None else high)
     if any(isinstance(bound, Value) for bound in bounds):
-        return None
+        above = x if low is None else binary(b, "maximum", x, low)
+        return above if high is None else binary(b, "minimum", above, high)
     return b.emit(ops.Activation("clamp", (float(bounds[0]), float(bounds[1]))), x)
 
 
@@ -357,6 +358,8 @@ def binary(b: Builder, function: Any, x: Value | float, y: Value | float) -> Val
     """Combine two tensors, or a tensor and a number."""
     dtype = next(v.type.dtype for v in (x, y) if isinstance(v, Value))
     values = [v if isinstance(v, Value) else b.literal(v, dtype) for v in (x, y)]
+    if dtype == "bool":
+        function = {"add": "maximum", "multiply": "minimum"}.get(function, function)
     return b.emit(ops.Binary(function), *values)
 
 

@@ -187,13 +187,7 @@ def put_anywhere(b: Builder, x: Value, places: np.ndarray, new: Value) -> Value:
 
 @rule("aten.copy")
 def _(b: Builder, x, source, non_blocking=False):
-    return repeated(b, source, x.shape, x.type.dtype)
-
-
-@rule("aten.fill", "aten.full_like", "aten.new_full")
-def _(b: Builder, x, *shape_and_value, **_named):
-    *shape, value = shape_and_value
-    return repeated(b, value, shape[0] if shape else x.shape, x.type.dtype)
+    return repeated(b, b.cast(source, x.type.dtype), x.shape, x.type.dtype)
 
 
 @rule("aten.zero")
@@ -272,6 +266,10 @@ def _(b: Builder, x, indices):
 
 @rule("aten.index_put", "aten._unsafe_index_put")
 def _(b: Builder, x, indices, values, accumulate=False):
+    given = [index for index in indices if index is not None]
+    if len(given) == 1 and given[0].type.dtype == "bool" and known(b, given[0]) is None:
+        new = RULES["aten.add"](b, x, values) if accumulate else values
+        return chosen(b, x, given[0], indices.index(given[0]), new)
     places = Places(b, x, indices)
     if not places.flat.size:
         return x
@@ -280,6 +278,19 @@ def _(b: Builder, x, indices, values, accumulate=False):
     new = joined_axes(b, new, places.axis, len(places.shape))
     write = add_to if accumulate else put
     return places.parted(b, write(b, whole, places.axis, places.flat, new), x)
+
+
+def chosen(b: Builder, x: Value, mask: Value, axis: int, new: Value) -> Value | None:
+    """Return x with `new` where a mask over its axes from `axis` on holds.
+
+    None where each place that it holds for is to get an element of its own.
+    """
+    rest = x.rank - axis - mask.rank
+    if new.type.size != 1 and (axis or new.rank > rest) and new.shape != x.shape:
+        return None
+    where = shaped(b, mask, (*mask.shape, *(1,) * rest))
+    number = shaped(b, new, ()) if new.type.size == 1 else new
+    return b.emit(ops.Where(), where, number, x)
 
 
 @rule("aten.masked_select")

@@ -21,6 +21,7 @@ from depthwise.graph.frontends.torch import (
     aten_views,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
+from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
 from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView
 from depthwise.graph.frontends.torch.outputs import outputs_of
 from depthwise.graph.frontends.torch.purity import (
@@ -43,17 +44,6 @@ from depthwise.graph.ops import Opaque
 
 # operators that in evaluation return their input itself, though their schema does not say so
 PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
-
-# operators of tensors of several types, which PyTorch converts to that of the result
-PROMOTING = tuple(
-    f"aten.{name}" for name in (
-        "add", "sub", "rsub", "mul", "multiply", "div", "true_divide", "maximum", "minimum",
-        "addcmul", "addcdiv", "cat", "concat", "stack",
-    )
-)  # fmt: skip
-
-# operators whose result may have another type than what they read
-CONVERTING = ("aten.to", "aten._to_copy", "aten.type_as")
 
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
@@ -245,7 +235,7 @@ class Importer:
             return self._compute(node, [value.name for value in read])
         computed = {value.type.dtype for value in read if value.name not in self.tensors}
         count = len(self.builder.nodes)
-        known = computed <= {dtype} or packet in CONVERTING
+        known = computed <= {dtype} or packet in CONVERTING or packet in PROMOTING
         found = self._apply(node, packet, dtype) if known else None
         if found is None or not agrees(found, result, node.name):
             del self.builder.nodes[count:]
@@ -258,8 +248,10 @@ class Importer:
         def operand(n: fx.Node) -> Any:
             value = self.values[n]
             other = isinstance(value, Value) and value.type.dtype != dtype
-            if not other or packet not in PROMOTING or value.name not in self.tensors:
+            if not other or packet not in PROMOTING:
                 return value
+            if value.name not in self.tensors:
+                return self.builder.cast(value, dtype)
             tensor = self.tensors[value.name].to(getattr(torch, dtype))
             return self._add_tensor(value.name, tensor, sources=self._sources([value.name]))
 

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from depthwise.errors import Unsupported
@@ -33,6 +34,12 @@ def sizes_of(tensor: torch.Tensor) -> tuple[int | None, ...]:
         size if isinstance(size, int) else size.node.maybe_as_int()
         for size in cast("list[int | torch.SymInt]", tensor.shape)
     )
+
+
+def numbers_of(tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor's numbers as an array, those of bfloat16, which NumPy lacks, in float32."""
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def dtype_of(result: Any) -> str:
