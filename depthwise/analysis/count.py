@@ -93,5 +93,11 @@ KINDS: dict[type, str] = {
     ops.Cast: "conversion",
     ops.Quantize: "conversion",
     ops.Dequantize: "conversion",
+    ops.ArgReduce: "selection",
+    ops.TopK: "selection",
+    ops.Cumulate: "arithmetic",
+    ops.MaxPoolIndices: "pooling",
+    ops.MaxUnpool2d: "pooling",
+    ops.TakeAlong: "movement",
     ops.Opaque: "unknown",
 }

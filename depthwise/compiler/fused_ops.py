@@ -11,12 +11,17 @@ from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import (
     Activation,
     AdaptivePool2d,
+    ArgReduce,
     BatchNorm,
     Binary,
     Convolution,
+    MaxPoolIndices,
+    MaxUnpool2d,
     Op,
     Padding,
     Reduce,
+    TakeAlong,
+    TopK,
 )
 from depthwise.graph.show import describe
 
@@ -91,7 +96,18 @@ class Select:
     """Inputs condition (1 or 0), a, b, broadcast: a where the condition is not 0, else b."""
 
 
-RewrittenOp = Op | Fused | FlattenChannelsLast | Images | Holds | Select
+@dataclass(frozen=True)
+class FloatPlaces:
+    """Inputs as `op` reads them, places that it reads or gives being whole numbers in float32."""
+
+    op: ArgReduce | TopK | MaxPoolIndices | MaxUnpool2d | TakeAlong
+
+    def __str__(self) -> str:
+        """The operator."""
+        return describe(self.op)
+
+
+RewrittenOp = Op | Fused | FlattenChannelsLast | Images | Holds | Select | FloatPlaces
 
 
 def convolution(op: RewrittenOp) -> Convolution | None:
@@ -125,6 +141,11 @@ def _(op: Fused, *inputs):
 @infer_shape.register
 def _(op: Holds | Select, *inputs):  # noqa: ARG001
     return np.broadcast_shapes(*inputs)
+
+
+@infer_shape.register
+def _(op: FloatPlaces, *inputs):
+    return infer_shape(op.op, *inputs)
 
 
 @infer_shape.register
@@ -176,6 +197,11 @@ def _(op: Holds, a, b):
 @evaluate.register
 def _(op: Select, condition, a, b):  # noqa: ARG001
     return np.where(condition != 0, a, b)
+
+
+@evaluate.register
+def _(op: FloatPlaces, x, *places):
+    return evaluate(op.op, x, *(p.astype(np.int64) for p in places)).astype(x.dtype)
 
 
 @evaluate.register

@@ -158,7 +158,7 @@ def pointers(kind: Kind, names: str, dtype: DType = FLOAT32) -> Parameters:
 
 IMAGES = "images rows width"
 PLANES = "images channels height width out_height out_width"
-IN, OUT, SUM = (f"{p}_image {p}_row {p}_pixel" for p in ("in", "out", "sum"))
+IN, OUT, SUM, INDEX = (f"{p}_image {p}_row {p}_pixel" for p in ("in", "out", "sum", "index"))
 EPILOGUE = (Parameter("epilogue", "epilogue"),)
 ACTIVATION = (Parameter("activation", "activation"),)
 
@@ -259,6 +259,38 @@ ROWS = (
         "softmax", "reduce",
         ints("n", 3) + ints("count") + ints("x_stride", 3) + ints("x_step") + ints("y_stride", 3)
         + ints("y_step") + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "arg_reduce", "selection",
+        ints("function") + ints("n", 3) + ints("count") + ints("x_stride", 3) + ints("x_step")
+        + ints("y_stride", 3) + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "top_k", "selection",
+        ints("largest places") + ints("n", 3) + ints("count taken") + ints("x_stride", 3)
+        + ints("x_step") + ints("y_stride", 3) + ints("y_step")
+        + pointers("read", "x") + pointers("scratch", "scratch") + pointers("written", "y"),
+    ),
+    Kernel(
+        "cumulate", "selection",
+        ints("function") + ints("n", 3) + ints("count") + ints("x_stride", 3) + ints("x_step")
+        + ints("y_stride", 3) + ints("y_step") + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "take_along", "selection",
+        ints("n", 6) + ints("size") + ints("x_stride", 6) + ints("x_step")
+        + ints("index_stride y_stride", 6)
+        + pointers("read", "x index") + pointers("written", "y"),
+    ),
+    Kernel(
+        "max_pool_indices", "unpool",
+        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
+        + ints(f"{IN} {OUT}") + pointers("read", "in") + pointers("written", "out"),
+    ),
+    Kernel(
+        "max_unpool", "unpool",
+        ints(f"{PLANES} {IN} {INDEX} {OUT}")
+        + pointers("read", "in index") + pointers("written", "out"),
     ),
     Kernel(
         "copy", "copy",

@@ -13,6 +13,7 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     movement,
     norm,
     pool,
+    selection,
 )
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
 from depthwise.compiler.lowering.builder import Default, Lowered

@@ -34,7 +34,8 @@ class Value(NamedTuple):
 class Builder:
     """Collects nodes and constants.
 
-    `name`, `path`, `line` and `dtype` are those of the operator being lowered and of its result.
+    `name`, `path`, `line` and `dtype` are those of the operator being lowered and of its result;
+    `read` are the numbers of its results that are read, where it has several.
     Inputs, constants and nodes share one namespace: whoever comes later to a name is numbered.
     """
 
@@ -42,6 +43,7 @@ class Builder:
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
         self.name = self.path = self.line = self.dtype = ""
+        self.read: frozenset[int] = frozenset()
         self._names: set[str] = set()
         self._numbers: dict[str, Value] = {}
 

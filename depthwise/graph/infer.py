@@ -140,7 +140,7 @@ def _(op: ops.LayerNorm, x, weight=None, bias=None):
 
 
 @infer_shape.register
-def _(op: ops.MaxPool2d, x):
+def _(op: ops.MaxPool2d | ops.MaxPoolIndices, x):
     reach = tuple(d * (k - 1) + 1 for d, k in zip(op.dilation, op.kernel, strict=True))
     return (*x[:-2], *pooled(x[-2:], (reach[0], reach[1]), op.stride, op.padding, op.ceil))
 
@@ -165,7 +165,7 @@ def _(op: ops.Reduce, x):
 
 
 @infer_shape.register
-def _(op: ops.Activation | ops.Softmax | ops.Cast, x):
+def _(op: ops.Activation | ops.Softmax | ops.Cast | ops.Cumulate, x):
     return x
 
 
@@ -277,12 +277,14 @@ def accepted_kinds(op: Op) -> str:
             ops.Concat() | ops.Slice() | ops.Pad() | ops.Reshape() | ops.Permute() | ops.Expand()
             | ops.Resize("nearest") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
             | ops.Reduce("max" | "min") | ops.Binary("maximum" | "minimum")
-            | ops.Compare("equal" | "not_equal") | ops.Where()
+            | ops.Compare("equal" | "not_equal") | ops.Where() | ops.ArgReduce() | ops.TopK()
+            | ops.Cumulate("max" | "min") | ops.MaxPoolIndices() | ops.MaxUnpool2d()
+            | ops.TakeAlong()
         ):  # fmt: skip
             return ANY
         case (
             ops.Conv2d() | ops.ConvTranspose2d() | ops.Linear() | ops.MatMul() | ops.Binary()
-            | ops.Reduce("sum")
+            | ops.Reduce("sum" | "product") | ops.Cumulate("sum" | "product")
         ):  # fmt: skip
             return NUMBERS
         case ops.Compare():

@@ -190,9 +190,11 @@ def _(op: ops.LocalResponseNorm, x):
 # -------------------------------------------------------------------------------------- pooling
 
 
-def pool_windows(x: Array, op: ops.MaxPool2d | ops.AvgPool2d, outside: float) -> Array:
+def pool_windows(
+    x: Array, op: ops.MaxPool2d | ops.MaxPoolIndices | ops.AvgPool2d, outside: float
+) -> Array:
     """Return (N, C, H', W', R, S) with pixels of value `outside` wherever a window hangs over."""
-    dilation = op.dilation if isinstance(op, ops.MaxPool2d) else (1, 1)
+    dilation = (1, 1) if isinstance(op, ops.AvgPool2d) else op.dilation
     reach = tuple(d * (k - 1) + 1 for k, d in zip(op.kernel, dilation, strict=True))
     size = pooled(x.shape[2:], (reach[0], reach[1]), op.stride, op.padding, op.ceil)
     needed = [(n - 1) * s + k for n, s, k in zip(size, op.stride, reach, strict=True)]
@@ -243,11 +245,12 @@ def _(op: ops.AdaptivePool2d, x):
 
 # --------------------------------------------------------------- reduction, element by element
 
+REDUCE = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min, "product": np.prod}
+
 
 @evaluate.register
 def _(op: ops.Reduce, x):
-    reduce = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}[op.function]
-    return reduce(x, axis=op.axes, keepdims=op.keep)
+    return REDUCE[op.function](x, axis=op.axes, keepdims=op.keep)
 
 
 def sigmoid(x: Array) -> Array:

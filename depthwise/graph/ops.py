@@ -140,7 +140,7 @@ class AdaptivePool2d:
 class Reduce:
     """Input x; one value over `axes`."""
 
-    function: Literal["mean", "sum", "max", "min"]
+    function: Literal["mean", "sum", "max", "min", "product"]
     axes: tuple[int, ...]
     keep: bool
 
@@ -299,6 +299,73 @@ class Dequantize:
 
 
 @dataclass(frozen=True)
+class ArgReduce:
+    """Input x; where along `axis` its largest or smallest element lies, the first of equal ones.
+
+    A NaN is the largest and the smallest.
+    """
+
+    function: Literal["max", "min"]
+    axis: int
+    keep: bool
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Input x; its `count` largest or smallest along `axis` in order, or the places they come from.
+
+    Of equal ones the first comes first. A NaN is larger than all other numbers.
+    """
+
+    axis: int
+    count: int
+    largest: bool
+    result: Literal["values", "indices"]
+
+
+@dataclass(frozen=True)
+class Cumulate:
+    """Input x; each element combined with all before it along `axis`."""
+
+    function: Literal["sum", "product", "max", "min"]
+    axis: int
+
+
+@dataclass(frozen=True)
+class MaxPoolIndices:
+    """Input x; where in its plane, row by row, the maximum of each window of a MaxPool2d lies.
+
+    The first of equal ones, the last NaN.
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    ceil: bool
+
+
+@dataclass(frozen=True)
+class MaxUnpool2d:
+    """Inputs x, indices (N, C, H, W): zeros (N, C, *size) and each x at its index in the plane.
+
+    Of several at one index the last stays.
+    """
+
+    size: Pair
+
+
+@dataclass(frozen=True)
+class TakeAlong:
+    """Inputs x, indices of as many axes: each index is replaced by x there, along `axis`.
+
+    x[i][j][k] at axis 1 is x[i][indices[i][j][k]][k].
+    """
+
+    axis: int
+
+
+@dataclass(frozen=True)
 class Compare:
     """Inputs a, b, broadcast as NumPy does: whether it holds of each pair of elements, in bool.
 
@@ -341,5 +408,6 @@ Op = (
     Conv2d | ConvTranspose2d | DeformConv2d | DeformRoIPool | Linear | MatMul | BatchNorm
     | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
     | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Cast
-    | Quantize | Dequantize | LocalResponseNorm | Compare | Where | Gather | Opaque
+    | Quantize | Dequantize | LocalResponseNorm | Compare | Where | ArgReduce | TopK | Cumulate
+    | MaxPoolIndices | MaxUnpool2d | TakeAlong | Gather | Opaque
 )  # fmt: skip

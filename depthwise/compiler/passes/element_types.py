@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from depthwise.compiler.fused_ops import Holds, Select
+from depthwise.compiler.fused_ops import FloatPlaces, Holds, Select
 from depthwise.errors import Unsupported
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
 from depthwise.graph.dtypes import FLOAT32, DType
@@ -191,6 +191,15 @@ def _(op: ops.Compare, node: Node, b: _FloatGraph) -> None:
 @convert.register
 def _(op: ops.Where, node: Node, b: _FloatGraph) -> None:  # noqa: ARG001
     b.emit(node, Select(), *map(b.read, node.inputs))
+
+
+@convert.register
+def _(
+    op: ops.ArgReduce | ops.TopK | ops.MaxPoolIndices | ops.MaxUnpool2d | ops.TakeAlong,
+    node: Node,
+    b: _FloatGraph,
+) -> None:
+    b.emit(node, FloatPlaces(op), *map(b.read, node.inputs))
 
 
 @convert.register

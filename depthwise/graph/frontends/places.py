@@ -93,7 +93,7 @@ def taken_each(b: Builder, x: Value, axis: int, places: np.ndarray) -> Value:
     whole = np.array_equal(np.delete(places.shape, axis), np.delete(x.shape, axis))
     if whole and (line == line[:, :1]).all():  # the same for all that lies beside
         return taken(b, x, axis, line[:, 0])
-    return taken_anywhere(b, x, _flat(places, axis, x.shape))
+    return b.emit(ops.TakeAlong(axis), x, b.literal(places, "int64"))
 
 
 def put_each(

@@ -152,7 +152,7 @@ def normalize(a: CallArguments) -> None:
     a.y.write(shape, (*a.y_stride, *a.y_inner))[...] = act(a.activation, result)
 
 
-REDUCE = (np.mean, np.sum, np.max, np.min)
+REDUCE = (np.mean, np.sum, np.max, np.min, np.prod)
 
 
 @means("f32_reduce")

@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from depthwise.compiler.verification.difference import largest_error
 from depthwise.compiler.verification.references import NOISE, Arrays, library_types, shake
 from depthwise.errors import CannotRun, Unsupported
-from depthwise.graph import Graph, TensorType
+from depthwise.graph import Graph
+from depthwise.graph.frontends.torch.arguments import Arguments, arguments_of
 from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.purity import written
@@ -33,6 +34,7 @@ class PyTorchReference:
     def __init__(self, program: ExportedProgram, graph: Graph, net: nn.Module | None = None):
         self._module = as_module(program)
         self._net = net
+        self._arguments = arguments_of(program)
         self.types = library_types(graph)
         self._given = [type_.dtype for type_ in graph.inputs.values()]
         several = {node.name.removesuffix(".1") for node in graph if node.name.endswith(".1")}
@@ -47,12 +49,21 @@ class PyTorchReference:
     ) -> "ProgramRun":
         """Begin a run; see `Reference.start`."""
         steps = StepwiseProgram(self._module, torch.float64 if double else torch.float32, shaken)
-        return ProgramRun(steps, inputs, self.paths.keys() & set(wanted))
+        values = self._arguments.flat(inputs)
+        return ProgramRun(steps, values, self.paths.keys() & set(wanted))
 
     def check_repeats(self) -> None:
         """Raise Unsupported for a module that returns something else when it is called again."""
         if self._net is not None:
-            check_repeats(self._net, self.types, self._given)
+            check_repeats(self._net, self._arguments, self._random_inputs())
+
+    def _random_inputs(self) -> list[torch.Tensor]:
+        """Return inputs of the types that the network takes."""
+        random = np.random.default_rng(0)
+        return [
+            torch.from_numpy(type_.element.draw(random, type_.shape)).to(getattr(torch, dtype))
+            for type_, dtype in zip(self.types, self._given, strict=True)
+        ]
 
 
 class StepwiseProgram(fx.Interpreter):
@@ -72,10 +83,14 @@ class StepwiseProgram(fx.Interpreter):
             if self._computed.intersection(node.all_input_nodes):
                 self._computed.add(node)
 
-    def run_each(self, inputs: Arrays, before: Callable[[fx.Node], None]) -> Iterator[Any]:
+    def run_each(self, inputs: Sequence[Any], before: Callable[[fx.Node], None]) -> Iterator[Any]:
         """Yield what each node computes, at last the outputs; `before` is called with each node."""
-        tensors = [self._cast(torch.from_numpy(np.array(x))) for x in inputs]  # it may write
-        self.args_iter = iter(self.program.process_inputs(*tensors))
+        self.args_iter = iter(
+            [
+                self._cast(torch.from_numpy(x.copy())) if isinstance(x, np.ndarray) else x
+                for x in inputs
+            ]
+        )  # copies: it may write
         for node in self.program.nodes:
             before(node)
             with torch.no_grad():
@@ -112,7 +127,7 @@ class StepwiseProgram(fx.Interpreter):
 class ProgramRun:
     """A run of a program that goes as far as it is asked to, and keeps what will be asked for."""
 
-    def __init__(self, steps: StepwiseProgram, inputs: Arrays, wanted: Collection[str]):
+    def __init__(self, steps: StepwiseProgram, inputs: Sequence[Any], wanted: Collection[str]):
         self._steps = steps
         self._nodes = iter(steps.program.nodes)
         self._results = self._steps.run_each(inputs, self._save_from)
@@ -167,21 +182,17 @@ class ProgramRun:
                 self._kept[name] = tensor.clone()
 
 
-def check_repeats(net: nn.Module, types: Sequence[TensorType], given: Sequence[str]) -> None:
+def check_repeats(net: nn.Module, arguments: Arguments, inputs: Sequence[torch.Tensor]) -> None:
     """Raise Unsupported for a network that returns something else when it is called again.
 
     An exported program holds what Python computed in one call: a counter, the time, a number that
     Python or NumPy drew. Its own two runs always agree, so that the network itself is called.
     """
-    random = np.random.default_rng(0)
-    inputs = [
-        torch.from_numpy(type_.element.draw(random, type_.shape)).to(getattr(torch, dtype))
-        for type_, dtype in zip(types, given, strict=True)
-    ]
     try:
         with evaluating(net), torch.no_grad():
             first, second = (
-                [y.copy() for y in _flat(net(*(x.clone() for x in inputs)))] for _ in range(2)
+                [y.copy() for y in _flat(arguments.call(net, (x.clone() for x in inputs)))]
+                for _ in range(2)
             )
     except (RuntimeError, ValueError):  # not meant for such inputs: boxes, say
         return

@@ -52,6 +52,8 @@ def _(n: Operands, *, axis=0):
 def _(n: Operands, *, axis=0):
     x = n[0]
     axis = n.axis(x, axis)
+    if not n.is_known(1):
+        return n.emit(ops.TakeAlong(axis), x, n[1])
     return taken_each(n.source.builder, x, axis, places_of(n, 1, x.shape[axis]))
 
 

@@ -2,7 +2,7 @@
 
 from itertools import accumulate, pairwise
 from math import ceil
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -78,8 +78,8 @@ def _(n: Operands, *, mode="constant", pads=None, value=0.0):
 
 @rule("Trilu")
 def _(n: Operands, *, upper=1):
-    """Multiply by a mask of zeros and ones."""
-    x, k = n[0], n.number(1) or 0
-    mask = np.ones(x.shape[-2:], np.float32)
-    kept: Any = np.triu if upper else np.tril
-    return n.binary("multiply", x, n.constant(kept(mask, int(k))))
+    """Zeros below the diagonal, or above it."""
+    x, k = n[0], int((n.number(1) or 0) if n.has(1) else 0)
+    zero = n.constant(0.0, x)
+    low = n.source.builder.literal(np.tri(*x.shape[-2:], k - 1 if upper else k, bool), "bool")
+    return n.emit(ops.Where(), low, *((zero, x) if upper else (x, zero)))

@@ -317,23 +317,23 @@ def _(b: Builder, x, dim, index, sparse_grad=False):
     axis = x.axis(dim)
     places = places_of(b, index, x.shape[axis])
     if places is None:
-        return None
+        return b.emit(ops.TakeAlong(axis), x, index)
     return taken_each(b, x, axis, places)
 
 
 @rule("aten.take_along_dim")
-def _(b: Builder, x, index, dim=None):
-    """Repeat both, as NumPy does, along the other axes."""
+def _(b: Builder, x, indices, dim=None):
+    """Broadcast the two beside the axis; without one both are laid flat."""
     if dim is None:
-        return RULES["aten.take"](b, x, shaped(b, index, (index.type.size,)))
-    axis, numbers = x.axis(dim), known(b, index)
+        flat = [shaped(b, v, (v.type.size,)) for v in (x, indices)]
+        return RULES["aten.gather"](b, flat[0], 0, flat[1])
+    axis, numbers = x.axis(dim), known(b, indices)
+    beside = list(np.broadcast_shapes(*(np.delete(v.shape, axis) for v in (x, indices))))
+    full = [(*beside[:axis], v.shape[axis], *beside[axis:]) for v in (x, indices)]
+    x = repeated(b, x, full[0], x.type.dtype)
     if numbers is None:
-        return None
-    beside = list(np.broadcast_shapes(*(np.delete(v.shape, axis) for v in (x, index))))
-    sizes = [(*beside[:axis], v.shape[axis], *beside[axis:]) for v in (x, index)]
-    x = repeated(b, x, sizes[0], x.type.dtype)
-    every = b.literal(np.broadcast_to(numbers, sizes[1]), "int64")
-    return RULES["aten.gather"](b, x, axis, every)
+        return b.emit(ops.TakeAlong(axis), x, repeated(b, indices, full[1], indices.type.dtype))
+    return RULES["aten.gather"](b, x, axis, b.literal(np.broadcast_to(numbers, full[1]), "int64"))
 
 
 def scatter(b: Builder, x: Value, dim: int, index: Value, src: Value | float, write: Write):

@@ -17,7 +17,8 @@ PROMOTING = frozenset(
         "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide",
         "maximum", "minimum", "clamp", "clamp_min", "clamp_max", "addcmul", "addcdiv", "cat",
         "concat", "stack", "pow", "reciprocal", "sum", "mean", "softmax", "log_softmax",
-        "sigmoid", "tanh", "sqrt", "rsqrt", "exp", "log", "erf",
+        "sigmoid", "tanh", "sqrt", "rsqrt", "exp", "log", "erf", "prod", "cumsum", "cumprod",
+        "logsumexp", "linalg_vector_norm", "norm", "max", "min",
     )
 )  # fmt: skip
 
@@ -31,8 +32,10 @@ CONVERTING = frozenset(
         "to", "_to_copy", "type_as", "where", "masked_fill", "logical_and", "logical_or",
         "logical_xor", "logical_not", "isnan", "isinf", "isfinite", "isposinf", "isneginf",
         "full_like", "zeros_like", "ones_like", "new_zeros", "new_ones", "new_full", "fill",
+        "argmax", "argmin", "argsort", "any", "all", "count_nonzero", "gather", "take_along_dim",
+        "max_unpool2d", "one_hot",
         "index", "index_select", "index_put", "_unsafe_index_put", "index_add", "index_copy",
-        "index_fill", "embedding", "gather", "take", "take_along_dim", "scatter", "scatter_add",
+        "index_fill", "embedding", "take", "scatter", "scatter_add",
         "scatter_reduce", "masked_select", "repeat_interleave", "copy",
         *COMPARISONS, *COMPARISONS.values(),
     )

@@ -17,13 +17,14 @@ from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
     aten_patches,  # noqa: F401
+    aten_reductions,  # noqa: F401
+    aten_selection,  # noqa: F401
     aten_shape,  # noqa: F401
     aten_views,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
 from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView
-from depthwise.graph.frontends.torch.outputs import outputs_of
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -31,6 +32,7 @@ from depthwise.graph.frontends.torch.purity import (
     takes_what_is_there,
     written,
 )
+from depthwise.graph.frontends.torch.signature import outputs_of
 from depthwise.graph.frontends.torch.tensors import (
     agrees,
     constant_of,
@@ -171,6 +173,7 @@ class Importer:
         builder, result = self.builder, node.meta.get("val")
         builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
         builder.dtype = dtype_of(result)
+        builder.read = _results_read(operator)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
@@ -362,6 +365,12 @@ def _viewed(node: fx.Node, packet: str) -> Any:
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None
+
+
+def _results_read(node: fx.Node) -> frozenset[int]:
+    """Return the numbers of those results of an operator that are read."""
+    taken = (user for user in node.users if user.target is operator.getitem and user.users)
+    return frozenset(cast("int", user.args[1]) for user in taken)
 
 
 def _line(node: fx.Node) -> str:
