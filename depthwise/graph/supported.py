@@ -8,8 +8,8 @@ from depthwise.graph.ops import Opaque
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
-    "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
-    "slicing, padding, resizing and reshaping"
+    "instance and group normalisation, pooling, reductions, sorting, activations, arithmetic, "
+    "softmax, concatenation, slicing, constant indices, padding, resizing and reshaping"
 )
 
 

@@ -26,6 +26,9 @@ from depthwise.graph.frontends.places import (
 def places_of(n: Operands, index: int, size: int) -> np.ndarray:
     """Return the places that an operand names along an axis, counted from its start."""
     places = n.array(index).astype(np.int64)
+    beside = places[(places < -size) | (places >= size)]
+    if beside.size:
+        raise ValueError(f"index {beside[0]} is not in an axis of {size}")
     return np.where(places < 0, places + size, places)
 
 

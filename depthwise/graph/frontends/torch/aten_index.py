@@ -24,6 +24,7 @@ from depthwise.graph.frontends.places import (
 )
 from depthwise.graph.frontends.torch.aten import RULES, rule
 from depthwise.graph.frontends.torch.aten_shape import bound, cut
+from depthwise.graph.frontends.torch.refusal import Refusal
 
 
 def known(b: Builder, value: Value) -> np.ndarray | None:
@@ -32,11 +33,17 @@ def known(b: Builder, value: Value) -> np.ndarray | None:
     return None if constant is None else constant.numbers
 
 
-def places_of(b: Builder, index: Value, size: int) -> np.ndarray | None:
-    """Return places along an axis of `size`, counted from its start; None if they are not known."""
+COMPUTED = (
+    "writes or reads at places that are computed while the network runs: make them constants, a "
+    "buffer or what follows from sizes, or do it with what the library returns"
+)
+
+
+def places_of(b: Builder, index: Value, size: int) -> np.ndarray:
+    """Return places along an axis of `size`, counted from its start. Raises Refusal if computed."""
     numbers = known(b, index)
     if numbers is None:
-        return None
+        raise Refusal(COMPUTED)
     return np.where(numbers < 0, numbers + size, numbers).astype(np.int64)
 
 
@@ -80,10 +87,9 @@ def _(b: Builder, x, dim, index):
     if not x.rank:
         return x
     axis = x.axis(dim)
-    places = places_of(b, index, x.shape[axis])
-    if places is None:
+    if known(b, index) is None:
         return b.emit(ops.Gather(axis), x, shaped(b, index, (index.type.size,)))
-    return taken(b, x, axis, places.ravel())
+    return taken(b, x, axis, places_of(b, index, x.shape[axis]).ravel())
 
 
 @rule("aten.embedding")
@@ -95,17 +101,13 @@ def _(b: Builder, weight, indices, *_unused):
 @rule("aten.index_copy")
 def _(b: Builder, x, dim, index, source):
     axis = x.axis(dim)
-    places = places_of(b, index, x.shape[axis])
-    return None if places is None else put(b, x, axis, places, source)
+    return put(b, x, axis, places_of(b, index, x.shape[axis]), source)
 
 
 @rule("aten.index_fill")
 def _(b: Builder, x, dim, index, value):
     axis = x.axis(dim)
-    places = places_of(b, index, x.shape[axis])
-    if places is None:
-        return None
-    places = np.unique(places)
+    places = np.unique(places_of(b, index, x.shape[axis]))
     shape = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
     return put(b, x, axis, places, repeated(b, value, shape, x.type.dtype))
 
@@ -114,8 +116,6 @@ def _(b: Builder, x, dim, index, value):
 def _(b: Builder, x, dim, index, source, alpha=1):
     axis = x.axis(dim)
     places = places_of(b, index, x.shape[axis])
-    if places is None:
-        return None
     more = source if alpha == 1 else RULES["aten.mul"](b, source, alpha)
     return add_to(b, x, axis, places, more)
 
@@ -139,10 +139,7 @@ def _(b: Builder, x, repeats, dim=None, output_size=None):
     x, axis = (x, x.axis(dim)) if dim is not None else (shaped(b, x, (x.type.size,)), 0)
     size = x.shape[axis]
     if isinstance(repeats, Value):
-        counts = known(b, repeats)
-        if counts is None:
-            return None
-        return taken(b, x, axis, np.repeat(np.arange(size), counts))
+        return taken(b, x, axis, np.repeat(np.arange(size), places_of(b, repeats, size)))
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     apart = shaped(b, x, (*before, size, 1, *after))
     many = repeated(b, apart, (*before, size, repeats, *after), x.type.dtype)
@@ -211,7 +208,7 @@ class Places:
         for index in indices:
             numbers = None if index is None else known(b, index)
             if index is not None and numbers is None:
-                raise LookupError("an index is computed when the network runs")
+                raise Refusal(COMPUTED)
             if numbers is None:
                 axis += 1
             elif numbers.dtype in (bool, np.uint8):  # a mask
@@ -280,14 +277,14 @@ def _(b: Builder, x, indices, values, accumulate=False):
     return places.parted(b, write(b, whole, places.axis, places.flat, new), x)
 
 
-def chosen(b: Builder, x: Value, mask: Value, axis: int, new: Value) -> Value | None:
+def chosen(b: Builder, x: Value, mask: Value, axis: int, new: Value) -> Value:
     """Return x with `new` where a mask over its axes from `axis` on holds.
 
-    None where each place that it holds for is to get an element of its own.
+    Raises Refusal where each place that it holds for is to get an element of its own.
     """
     rest = x.rank - axis - mask.rank
     if new.type.size != 1 and (axis or new.rank > rest) and new.shape != x.shape:
-        return None
+        raise Refusal(COMPUTED)
     where = shaped(b, mask, (*mask.shape, *(1,) * rest))
     number = shaped(b, new, ()) if new.type.size == 1 else new
     return b.emit(ops.Where(), where, number, x)
@@ -295,18 +292,17 @@ def chosen(b: Builder, x: Value, mask: Value, axis: int, new: Value) -> Value | 
 
 @rule("aten.masked_select")
 def _(b: Builder, x, mask):
-    chosen = known(b, mask)
-    if chosen is None:
-        return None
+    holds = known(b, mask)
+    if holds is None:
+        raise Refusal(COMPUTED)
     shape = np.broadcast_shapes(x.shape, mask.shape)
     whole = repeated(b, x, shape, x.type.dtype)
-    return taken_anywhere(b, whole, np.flatnonzero(np.broadcast_to(chosen, shape)))
+    return taken_anywhere(b, whole, np.flatnonzero(np.broadcast_to(holds, shape)))
 
 
 @rule("aten.take")
 def _(b: Builder, x, index):
-    places = places_of(b, index, x.type.size)
-    return None if places is None else taken_anywhere(b, x, places)
+    return taken_anywhere(b, x, places_of(b, index, x.type.size))
 
 
 # ------------------------------------------------------------------------ an index an element
@@ -315,10 +311,9 @@ def _(b: Builder, x, index):
 @rule("aten.gather")
 def _(b: Builder, x, dim, index, sparse_grad=False):
     axis = x.axis(dim)
-    places = places_of(b, index, x.shape[axis])
-    if places is None:
+    if known(b, index) is None:
         return b.emit(ops.TakeAlong(axis), x, index)
-    return taken_each(b, x, axis, places)
+    return taken_each(b, x, axis, places_of(b, index, x.shape[axis]))
 
 
 @rule("aten.take_along_dim")
@@ -340,8 +335,6 @@ def scatter(b: Builder, x: Value, dim: int, index: Value, src: Value | float, wr
     """Return x with elements of `src`, or a number, written at places along an axis."""
     axis = x.axis(dim)
     places = places_of(b, index, x.shape[axis])
-    if places is None:
-        return None
     if isinstance(src, Value) and src.rank:
         for i, size in enumerate(index.shape):  # what it has beyond the index is not read
             src = cut(b, src, i, 0, size)
