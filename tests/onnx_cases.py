@@ -19,6 +19,7 @@ from depthwise.graph.frontends.onnx import read_onnx
 # operands that a library knows when it is made; the cases give them as inputs, as all others
 FIXED = {
     "BatchNormalization": (1, 2, 3, 4), "Clip": (1, 2), "Conv": (1, 2), "ConvTranspose": (1, 2),
+    "Compress": (1,),
     "DeformConv": (1, 3), "Dropout": (1, 2), "Gemm": (1, 2), "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2), "PRelu": (1,), "Pad": (1, 2, 3),
     "Pow": (1,), "Resize": (1, 2), "RMSNormalization": (1,), "Trilu": (1,), "Upsample": (1,),

@@ -56,6 +56,7 @@ REFUSED = [
     (ops.Softmax(-1), [X], "axis=-1: an axis of"),
     (ops.Concat(4), [X, X], "axis=4: an axis of"),
     (ops.Slice(4, 0, 1, 1), [X], "axis=4: an axis of"),
+    (ops.Gather(4), [X, (3,)], "axis=4: an axis of"),
     (ops.Slice(1, 0, 1, 0), [X], "step=0: 1 or more"),
     (ops.Pad(((0, 0),), "constant"), [X], "pads=.*: a pair for each axis"),
     (ops.Pad(((0, 0), (0, 0), (-9, 12), (0, 0)), "constant"), [X], "pads=.*: constant pads that"),

@@ -84,6 +84,7 @@ KINDS: dict[type, str] = {
     ops.Where: "arithmetic",
     ops.Concat: "movement",
     ops.Slice: "movement",
+    ops.Gather: "movement",
     ops.Pad: "movement",
     ops.Resize: "resize",
     ops.Reshape: "view",

@@ -160,6 +160,7 @@ def _keeps_grid(graph: Graph, node: Node, name: str) -> bool:
         case (
             ops.BatchNorm() | ops.GroupNorm() | ops.LayerNorm() | ops.Activation() | ops.PRelu()
             | ops.Binary() | ops.Softmax() | ops.Reshape() | ops.Slice() | ops.Expand()
+            | ops.Gather(axis=1)
         ):  # fmt: skip
             return same_plane
         case ops.Concat(axis=axis):

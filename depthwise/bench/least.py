@@ -14,7 +14,9 @@ from depthwise.hardware.record import LEVELS
 
 FILLED = 0.9  # of the lanes
 
-MOVING = (ops.Slice, ops.Permute, ops.Expand, ops.Reshape, ops.Pad, ops.Concat, ops.Resize)
+MOVING = (
+    ops.Slice, ops.Gather, ops.Permute, ops.Expand, ops.Reshape, ops.Pad, ops.Concat, ops.Resize,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -314,6 +314,12 @@ ROWS = (
         + pointers("read", "x") + pointers("written", "y"),
     ),
     Kernel(
+        "pick", "copy",
+        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3)
+        + ints("places size x_step y_step index_step")
+        + pointers("read", "x index") + pointers("written", "y"),
+    ),
+    Kernel(
         "to_f32", "images",
         ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
         + pointers("read", "x", UINT8) + pointers("written", "y"),

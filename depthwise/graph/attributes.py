@@ -130,7 +130,9 @@ def _(op: ops.Reduce, x):
 
 
 @_check.register
-def _(op: ops.Softmax | ops.Concat | ops.ArgReduce | ops.Cumulate | ops.TakeAlong, x, *_):
+def _(
+    op: ops.Softmax | ops.Concat | ops.Gather | ops.ArgReduce | ops.Cumulate | ops.TakeAlong, x, *_
+):
     _expect(0 <= op.axis < len(x), "axis", op.axis, f"an axis of {x}")
 
 

@@ -202,6 +202,12 @@ def _(op: ops.Slice, x):
 
 
 @infer_shape.register
+def _(op: ops.Gather, x, indices):
+    _expect(len(indices) == 1, f"indices {indices}: need (K)")
+    return (*x[: op.axis], *indices, *x[op.axis + 1 :])
+
+
+@infer_shape.register
 def _(op: ops.Pad, x):
     _expect(len(op.pads) == len(x), f"{len(op.pads)} pads for {len(x)} axes")
     return tuple(size + before + after for size, (before, after) in zip(x, op.pads, strict=True))
@@ -312,6 +318,12 @@ def _(op: ops.BatchNorm | ops.GroupNorm | ops.LayerNorm, x, *parameters):
     for dtype in (x, *parameters):
         _accept(op, dtype, FLOATING)
     return x
+
+
+@infer_dtype.register
+def _(op: ops.Gather, x, indices):
+    _accept(op, indices, REAL, "indices of ")
+    return _accept(op, x, ANY)
 
 
 @infer_dtype.register

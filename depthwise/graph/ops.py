@@ -380,6 +380,17 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Gather:
+    """Inputs x, indices (K): the slices of x at K places along one axis.
+
+    Indices are whole numbers, those below zero are counted from the end. Floating ones lose their
+    fraction. A place outside of the axis gives NaN, of integers and booleans anything.
+    """
+
+    axis: int
+
+
+@dataclass(frozen=True)
 class Opaque:
     """An operator that we do not know: it has a type, but no meaning and no count.
 
@@ -397,5 +408,5 @@ Op = (
     | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
     | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Cast
     | Quantize | Dequantize | LocalResponseNorm | Compare | Where | ArgReduce | TopK | Cumulate
-    | MaxPoolIndices | MaxUnpool2d | TakeAlong | Opaque
+    | MaxPoolIndices | MaxUnpool2d | TakeAlong | Gather | Opaque
 )  # fmt: skip

@@ -9,7 +9,8 @@ from depthwise.graph.ops import Dequantize, Opaque, Quantize
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
     "instance and group normalisation, pooling, reductions, sorting, activations, arithmetic, "
-    "comparisons, choices (where), softmax, concatenation, slicing, padding, resizing and reshaping"
+    "comparisons, choices (where), softmax, concatenation, slicing, constant indices, padding, "
+    "resizing and reshaping"
 )
 
 

@@ -136,6 +136,11 @@ def _(op: ops.Slice, node, x):
     return node.slice(x, op.axis, op.start, op.stop, op.step)
 
 
+@write.register
+def _(op: ops.Gather, node, x, indices):
+    return node.add("Gather", x, indices, axis=op.axis)
+
+
 PAD_MODE = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 

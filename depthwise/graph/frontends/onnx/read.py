@@ -7,6 +7,7 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
     choices,
     convolution,
     elementwise,
+    indexing,
     movement,
     norms,
     pooling,
