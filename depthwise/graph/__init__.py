@@ -1,9 +1,10 @@
 """The hub: one small graph that cost, lint, slimming and the compiler all read.
 
-dtypes (element types) - ops (what there is) - graph (how it hangs together) - infer, attributes,
-check - builder - interpret, interpret_sampling (what it means, in NumPy) - show (as text) -
-serialize, typed_json (as a file) - rewrite, passes/ (from graph to graph) - frontends/ (what brings
-a network in) - exporters/ (what takes it out).
+dtypes (element types) - ops (what there is) - graph (how it hangs together) - infer, infer_sampling
+(types), attributes, check - builder - interpret, interpret_recurrent, interpret_sampling (what it
+means, in NumPy) - show (as text) - serialize, typed_json (as a file) - resampling (resizing as
+windows) - rewrite, passes/ (from graph to graph) - frontends/ (what brings a network in) -
+exporters/ (what takes it out).
 
 Nothing here imports PyTorch but frontends/torch, whose functions are imported at first use: a saved
 graph is opened, checked, computed and compiled without it.
@@ -11,7 +12,11 @@ graph is opened, checked, computed and compiled without it.
 
 from typing import TYPE_CHECKING, Any
 
-from depthwise.graph import interpret_sampling  # noqa: F401  (it registers operators' meanings)
+from depthwise.graph import (  # noqa: F401  (they register operators' types and meanings)
+    infer_sampling,
+    interpret_recurrent,
+    interpret_sampling,
+)
 from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
 from depthwise.graph.interpret import interpret
