@@ -12,6 +12,8 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     movement,
     norm,
     pool,
+    recurrent,
+    sampling,
 )
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
 from depthwise.compiler.lowering.builder import Default, Lowered

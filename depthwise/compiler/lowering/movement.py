@@ -192,7 +192,7 @@ def _(op: ops.Resize, node: Node, b: LoweringBuilder) -> None:
         sample(op, n, size, step)
         for n, size, step in zip(x.shape[2:], op.size, op.step, strict=True)
     ]
-    if op.mode == "nearest":
+    if op.mode != "bilinear":
         whole = [np.arange(n) for n in x.shape[:2]]
         gather(b, x, y, [*whole, *(low for low, _ in samples)])
         return
@@ -214,8 +214,9 @@ def _(op: ops.Resize, node: Node, b: LoweringBuilder) -> None:
 def sample(op: ops.Resize, n: int, size: int, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each of `size` positions along an axis of n, the position below and the rest."""
     i = np.arange(size, dtype=np.float32)
-    if op.mode == "nearest":
-        low = np.floor(i * np.float32(step)).astype(int).clip(0, n - 1)
+    if op.mode != "bilinear":
+        at = i if op.mode == "nearest" else i + np.float32(0.5)
+        low = np.floor(at * np.float32(step)).astype(int).clip(0, n - 1)
         return low, np.zeros(size, np.float32)
     at = i * step if op.align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
     low = np.floor(at).astype(int).clip(0, n - 1)

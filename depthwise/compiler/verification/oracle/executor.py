@@ -20,7 +20,13 @@ import numpy as np
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.verification.oracle import arithmetic, convolution, movement, planes  # noqa: F401
+from depthwise.compiler.verification.oracle import (  # noqa: F401
+    arithmetic,
+    convolution,
+    movement,
+    planes,
+    sequences,
+)
 from depthwise.compiler.verification.oracle.meanings import MEANINGS, CallArguments
 from depthwise.compiler.verification.oracle.memory import Array, Memory, Pointer, Region
 from depthwise.compiler.verification.oracle.values import Values, value_of
