@@ -1,4 +1,4 @@
-"""Resizing of one axis as a matrix (size, length): what each place takes of the old ones.
+"""Resizing of one axis as a matrix (size, length), what each place takes of the old ones; places.
 
 Such a matrix is all zeros but for a few neighbours, so that it is kept as windows of them.
 """
@@ -99,3 +99,14 @@ def far(x: Array, a: float) -> Array:
 def cubic_weights(part: Array, a: float = -0.75) -> list[Array]:
     """Return the weights of the four pixels around places `part` of the way between two."""
     return [far(part + 1, a), near(part, a), near(1 - part, a), far(2 - part, a)]
+
+
+def affine_places(height: int, width: int, align_corners: bool) -> Array:
+    """Return (x, y, 1) of each pixel, (1, H · W, 3): from -1 to 1, or half a pixel inside."""
+    down, across = (
+        np.linspace(-1, 1, length) * (1 if align_corners else (length - 1) / length)
+        if length > 1 else np.zeros(1) for length in (height, width)
+    )  # fmt: skip
+    places = np.ones((height, width, 3))
+    places[..., 0], places[..., 1] = across, down[:, None]
+    return places.reshape(1, height * width, 3)

@@ -59,19 +59,28 @@ INLINE struct grid_line grid_find(const struct grid_sample *a, const float at, c
     return (struct grid_line){2, {low, low + 1}, {1 - (place - low), place - low}};
 }
 
+/* whether both ends of a line of pixels are inside: all of them, then, but where they are held one by one */
+INLINE int grid_inside(const struct grid_line line, const int size) {
+    return line.pixel[0] >= 0 && line.pixel[line.count - 1] < (float)size;
+}
+
 INLINE struct grid_taps grid_around(const struct grid_sample *a, const float *at) {
     const struct grid_line across = grid_find(a, at[0], a->in_width), down = grid_find(a, at[a->grid_axis], a->in_rows);
+    const int all = (a->mode == GRID_BICUBIC && a->outside != GRID_ZEROS)
+                    || (grid_inside(across, a->in_width) && grid_inside(down, a->in_rows));
     struct grid_taps taps;
     taps.count = 0;
     taps.outside = 0;
-    for (int i = 0; i < down.count; i++)
-    for (int j = 0; j < across.count; j++) {
-        const float row = down.pixel[i], pixel = across.pixel[j], weight = down.weight[i] * across.weight[j];
-        if (row >= 0 && row < (float)a->in_rows && pixel >= 0 && pixel < (float)a->in_width) {
-            taps.offset[taps.count] = (int)row * a->in_row + (int)pixel * a->in_pixel;
-            taps.weight[taps.count++] = weight;
-        } else taps.outside += 0 * weight;
-    }
+    UNROLL for (int i = 0; i < down.count; i++)
+        UNROLL for (int j = 0; j < across.count; j++) {
+            const float row = down.pixel[i], pixel = across.pixel[j], weight = down.weight[i] * across.weight[j];
+            if (all || (row >= 0 && row < (float)a->in_rows && pixel >= 0 && pixel < (float)a->in_width)) {
+                const int t = all ? i * across.count + j : taps.count;
+                taps.offset[t] = (int)row * a->in_row + (int)pixel * a->in_pixel;
+                taps.weight[t] = weight;
+                taps.count = t + 1;
+            } else taps.outside += 0 * weight;
+        }
     return taps;
 }
 
@@ -90,15 +99,32 @@ INLINE void f32_grid_sample_naive(const struct grid_sample *a, const float *in, 
     }
 }
 
-INLINE void f32_grid_vector(const struct grid_taps *taps, const int lanes, const float *in, float *out) {
+INLINE void f32_grid_vector(
+    const int count, const struct grid_taps *taps, const int lanes, const float *in, float *out) {
     vf sum = splat(taps->outside);
-    for (int t = 0; t < taps->count; t++) sum += load_part(in + taps->offset[t], lanes) * taps->weight[t];
+    for (int t = 0; t < count; t++) sum += load_part(in + taps->offset[t], lanes) * taps->weight[t];
     store_part(out, sum, lanes);
 }
 
-/* a place and its weights are worked out once for all channels */
+/* Up to FEW channels are quicker one by one: a part of a vector waits for its store. 3 of them take 6 ns in place of 20. */
+enum { FEW = 4 };
+INLINE void f32_grid_pixel(
+    const int count, const struct grid_taps *taps, const int channels, const float *in, float *out) {
+    const int tail = channels % VL, whole = channels - tail;
+    for (int c = 0; c < whole; c += VL) f32_grid_vector(count, taps, VL, in + c, out + c);
+    if (tail > FEW) f32_grid_vector(count, taps, tail, in + whole, out + whole);
+    else
+        for (int c = whole; c < channels; c++) {
+            float sum = taps->outside;
+            for (int t = 0; t < count; t++) sum += in[taps->offset[t] + c] * taps->weight[t];
+            out[c] = sum;
+        }
+}
+
+/* A place and its weights are worked out once for all channels; that all its pixels are inside, as most are, is a loop
+   of a known length. */
 INLINE void f32_grid_sample(const struct grid_sample *a, const float *in, const float *grid, float *out) {
-    const int tail = a->channels % VL, whole = a->channels - tail;
+    const int all = a->mode == GRID_BICUBIC ? 16 : a->mode == GRID_BILINEAR ? 4 : 1;
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->out_height; y++)
     for (int x = 0; x < a->out_width; x++) {
@@ -106,7 +132,7 @@ INLINE void f32_grid_sample(const struct grid_sample *a, const float *in, const 
             a, grid + (size_t)n * a->grid_image + (size_t)y * a->grid_row + (size_t)x * a->grid_pixel);
         const float *p = in + (size_t)n * a->in_image;
         float *q = out + (size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel;
-        for (int c = 0; c < whole; c += VL) f32_grid_vector(&taps, VL, p + c, q + c);
-        if (tail) f32_grid_vector(&taps, tail, p + whole, q + whole);
+        if (taps.count == all) f32_grid_pixel(all, &taps, a->channels, p, q);
+        else f32_grid_pixel(taps.count, &taps, a->channels, p, q);
     }
 }

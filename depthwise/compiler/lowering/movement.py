@@ -40,14 +40,15 @@ def show_or_copy(node: Node, source: TensorView, b: LoweringBuilder) -> None:
 def may_lie(node: Node, source: TensorView, b: LoweringBuilder) -> bool:
     """Tell whether the readers of `node` can take it from `source`.
 
-    Images must lie as images do, without a border and in no other value's buffer. Other values are
-    packed, or read by nothing but what takes any strides.
+    Images must lie as images do, without a border and in no other value's buffer, unless they are
+    places to sample at. Other values are packed, or read by nothing but what takes any strides.
     """
     if len(source.shape) != 4:
         readers = b.readers(node.name)
         return is_canonical(source) or all(isinstance(r.op, ANY_STRIDES) for r in readers)
     repeated = any(n > 1 and s == 0 for n, s in zip(source.shape, source.strides, strict=True))
-    return is_canonical(source) and not repeated and b.is_free(node.name)
+    lies = b.is_grid(node.name) or (is_canonical(source) and not repeated)
+    return lies and b.is_free(node.name)
 
 
 # ------------------------------------------------------------------------------- parts of values

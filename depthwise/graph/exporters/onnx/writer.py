@@ -21,7 +21,7 @@ class OnnxGraph:
     """
 
     def __init__(self, graph: Graph):
-        self.graph = graph
+        self.graph, self.readers = graph, graph.readers()
         self.nodes: list[NodeProto] = []
         self.tensors: dict[str, Constant] = {}
         self._taken: set[str] = set()
@@ -48,10 +48,11 @@ class OnnxGraph:
         return self.take_name(node.path if alone else f"{node.path}.{kind(node.op)}".lstrip("."))
 
     def add(
-        self, operator: str, inputs: list[str], name: str, path: str = "", **attributes: Any
+        self, operator: str, inputs: list[str], *outputs: str, path: str = "", **attributes: Any
     ) -> None:
-        """Append a node whose output has its name, and which lies in the module `path`."""
-        node = make_node(operator, inputs, [name], name, **attributes)
+        """Append a node that has the name of its first output and lies in the module `path`."""
+        name = outputs[0]
+        node = make_node(operator, inputs, outputs, name, **attributes)
         scopes = ["", *reversed(enclosing(path)), name] if path else ["", name]
         node.metadata_props.add(key=SCOPES, value=repr(scopes))
         self.nodes.append(node)
@@ -65,7 +66,7 @@ class NodeWriter:
 
     def __init__(self, written: OnnxGraph, node: Node):
         self.type = node.type
-        self._written = written
+        self._written, self._node = written, node.name
         self.name = written.name_node(node)
         self._path = node.path
         self._types = {written.values[name]: written.graph.type(name) for name in node.inputs}
@@ -76,12 +77,22 @@ class NodeWriter:
 
     def add(self, operator: str, *inputs: str | None, **attributes: Any) -> str:
         """Append operator(inputs) and return the name of its result; None is an absent input."""
+        return self.add_several(operator, 1, *inputs, **attributes)[0]
+
+    def add_several(
+        self, operator: str, outputs: int, *inputs: str | None, **attributes: Any
+    ) -> list[str]:
+        """Append operator(inputs) and return the names of its first results."""
         given = [value or "" for value in inputs]
         while given and not given[-1]:
             given.pop()
-        name = self._own_name(operator)
-        self._written.add(operator, given, name, self._path, **attributes)
-        return name
+        names = [self._own_name(operator) for _ in range(outputs)]
+        self._written.add(operator, given, *names, path=self._path, **attributes)
+        return names
+
+    def readers(self, name: str = "") -> list[Node]:
+        """Return the nodes that read a value of the graph, that of this node unless named."""
+        return self._written.readers[name or self._node]
 
     def constant(self, data: Any, name: str, dtype: str = "") -> str:
         """Add a tensor: whole numbers as int64, others in the element type of the first input.

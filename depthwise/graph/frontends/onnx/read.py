@@ -11,7 +11,9 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
     pooling,
     products,
     quantized,
+    recurrent,
     resizing,
+    sampling,
     shaping,
 )
 from depthwise.graph.frontends.onnx.importer import Importer

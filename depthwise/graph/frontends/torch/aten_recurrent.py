@@ -13,30 +13,28 @@ from depthwise.graph.frontends.torch.refusal import Refusal
 Values = Sequence[Value]
 
 
+PACKED = Refusal(
+    "reads a PackedSequence, whose lengths are values: a library takes sequences of one length; "
+    "give the layer the padded tensor itself"
+)
+
+
 @rule("aten.lstm")
 def _(b: Builder, x, states, params, *settings):
     if isinstance(states, Value):  # lstm(data, batch_sizes, states, ...)
-        refuse_packed()
+        raise PACKED
     return stack(b, "lstm", x, states, params, *settings)
 
 
 def of_one_state(b: Builder, function: Any, x, state, params, *settings) -> list[Value]:
     """Return output and last state of a network whose only state is its output."""
     if isinstance(params, Value):  # gru(data, batch_sizes, state, ...)
-        refuse_packed()
+        raise PACKED
     return stack(b, function, x, [state], params, *settings)
 
 
 for name in ("gru", "rnn_tanh", "rnn_relu"):
     rule(f"aten.{name}")(lambda b, *given, name=name: of_one_state(b, name, *given))
-
-
-def refuse_packed() -> None:
-    """Refuse sequences of several lengths, which their values tell."""
-    raise Refusal(
-        "reads a PackedSequence, whose lengths are values: a library takes sequences of one "
-        "length; give the layer the padded tensor itself"
-    )
 
 
 def stack(
@@ -50,7 +48,8 @@ def stack(
     x = swap(x) if batch_first else x
     directions = 2 if bidirectional else 1
     each = len(params) // (num_layers * directions)
-    last: list[Value] = []
+    width = states[0].shape[2]
+    ends: list[list[Value]] = [[] for _ in states]
     for layer in range(num_layers):
         outputs = []
         for direction in range(directions):
@@ -58,17 +57,16 @@ def stack(
             start = [row(b, state, at) for state in states]
             weights = with_biases(b, params[at * each : (at + 1) * each], has_biases)
             y = run(b, ops.Recurrent(function, direction == 1), x, weights, start)
-            outputs.append(y)
-            end = 0 if direction else x.shape[0] - 1
-            last.append(cut(b, y, 0, end, end + 1))
-        width = states[0].shape[2]
-        seen = [cut(b, y, 2, 0, width) for y in outputs]
-        x = b.emit(ops.Concat(2), *seen) if bidirectional else seen[0]
-    ends = b.emit(ops.Concat(0), *last) if len(last) > 1 else last[0]
-    parts = [cut(b, ends, 2, 0, width)] + [cut(b, ends, 2, width, ends.shape[2])] * (
-        len(states) - 1
-    )
-    return [swap(x) if batch_first else x, *parts]
+            last = 0 if direction else x.shape[0] - 1
+            parts = [
+                cut(b, y, 2, i * width, y.shape[2] if i else width) for i in range(len(states))
+            ]
+            for end, part in zip(ends, parts, strict=True):
+                end.append(cut(b, part, 0, last, last + 1))
+            outputs.append(parts[0])
+        x = b.emit(ops.Concat(2), *outputs) if bidirectional else outputs[0]
+    joined = [b.emit(ops.Concat(0), *end) if len(end) > 1 else end[0] for end in ends]
+    return [swap(x) if batch_first else x, *joined]
 
 
 def row(b: Builder, state: Value, index: int) -> Value:

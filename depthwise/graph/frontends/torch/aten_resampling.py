@@ -9,7 +9,13 @@ from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.torch.aten import binary, pair, rule
 from depthwise.graph.frontends.torch.aten_shape import cut, resize, scale_of
 from depthwise.graph.frontends.torch.refusal import Refusal
-from depthwise.graph.resampling import cubic_matrix, linear_matrix, resample, smoothing_matrix
+from depthwise.graph.resampling import (
+    affine_places,
+    cubic_matrix,
+    linear_matrix,
+    resample,
+    smoothing_matrix,
+)
 
 Matrix = Callable[[int, int, float], np.ndarray]  # of a size, a length and a step
 
@@ -105,17 +111,11 @@ def _(b: Builder, x, grid, interpolation_mode, padding_mode, align_corners):
 
 @rule("aten.affine_grid_generator")
 def _(b: Builder, theta, size, align_corners):
-    """Return every pixel's (x, y, 1) times theta (N, 2, 3), from -1 to 1 or half a pixel inside."""
+    """Return every pixel's (x, y, 1) times theta (N, 2, 3)."""
     if len(size) != 4:
         raise Refusal("makes a grid of volumes, where images (N, C, H, W) are sampled")
     n, _, height, width = size
-    down, across = (
-        np.linspace(-1, 1, length) * (1 if align_corners else (length - 1) / length)
-        if length > 1 else np.zeros(1) for length in (height, width)
-    )  # fmt: skip
-    base = np.ones((height, width, 3))
-    base[..., 0], base[..., 1] = across, down[:, None]
-    places = b.literal(base.reshape(1, height * width, 3), theta.type.dtype)
+    places = b.literal(affine_places(height, width, align_corners), theta.type.dtype)
     grid = b.emit(ops.MatMul(), places, b.emit(ops.Permute((0, 2, 1)), theta))
     return b.emit(ops.Reshape((n, height, width, 2)), grid)
 
