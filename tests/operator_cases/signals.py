@@ -53,9 +53,11 @@ attend = F.scaled_dot_product_attention
 
 CASES |= {
     "lstm": (
-        Several(nn.LSTM(5, 6, 2, bidirectional=True), nn.LSTM(5, 18, proj_size=3, bias=False),
-                nn.LSTM(5, 7, batch_first=True)),
+        Several(nn.LSTM(5, 6, 2, bidirectional=True), nn.LSTM(5, 7, bias=False, batch_first=True)),
         [(3, 2, 5)],
+    ),
+    "lstm that projects": (
+        Several(nn.LSTM(5, 18, 2, proj_size=3, bidirectional=True, bias=False)), [(3, 2, 5)],
     ),
     "gru and plain recurrence": (
         Several(nn.GRU(5, 19, 2, bidirectional=True, batch_first=True), nn.GRU(5, 4, bias=False),

@@ -41,8 +41,9 @@ def _(op: ops.Resample, node, x, weights):
 
 
 @write.register
-def _(op: ops.Recurrent, node, x, weight_ih, weight_hh, bias_ih, bias_hh, h, *rest):
+def _(op: ops.Recurrent, node, *inputs):
     """Write a layer of one direction; of an lstm's cell ONNX tells the last state alone."""
+    x, weight_ih, weight_hh, bias_ih, bias_hh, h, *rest = inputs
     if len(rest) > 1:
         raise Unsupported("an LSTM with projections has no form in ONNX: build it without")
     steps, batch, _ = node.shape(x)

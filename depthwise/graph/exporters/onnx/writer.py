@@ -91,8 +91,10 @@ class NodeWriter:
         return names
 
     def readers(self, name: str = "") -> list[Node]:
-        """Return the nodes that read a value of the graph, that of this node unless named."""
-        return self._written.readers[name or self._node]
+        """Return the nodes that read a value, this node's unless named; none of one returned."""
+        name = name or self._node
+        returned = any(output.value == name for output in self._written.graph.outputs)
+        return [] if returned else self._written.readers[name]
 
     def constant(self, data: Any, name: str, dtype: str = "") -> str:
         """Add a tensor: whole numbers as int64, others in the element type of the first input.

@@ -1,5 +1,7 @@
 """Images sampled at computed places."""
 
+from typing import Any
+
 import numpy as np
 
 from depthwise.graph import ops
@@ -7,13 +9,16 @@ from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import refuse, rule
 from depthwise.graph.resampling import affine_places
 
-MODES = {"linear": "bilinear", "cubic": "bicubic"}  # since opset 20; before, they have our names
+MODES: dict[str, Any] = {  # since opset 20, and before
+    "linear": "bilinear", "cubic": "bicubic", "nearest": "nearest", "bilinear": "bilinear",
+    "bicubic": "bicubic",
+}  # fmt: skip
 
 
 @rule("GridSample")
-def _(n: Operands, *, mode="linear", padding_mode="zeros", align_corners=0):
+def _(n: Operands, *, mode="linear", padding_mode: Any = "zeros", align_corners=0):
     refuse(n[0].rank != 4, "it samples other than images (N, C, H, W)")
-    op = ops.GridSample(MODES.get(mode, mode), padding_mode, bool(align_corners))
+    op = ops.GridSample(MODES[mode], padding_mode, bool(align_corners))
     return n.emit(op, n[0], n[1])
 
 

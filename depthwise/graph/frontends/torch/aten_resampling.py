@@ -1,6 +1,7 @@
 """The rules of PyTorch's operators that give images another size, or sample them at places."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def resampled(b: Builder, x: Value, size, scale, align_corners: bool, matrix: Ma
 def _(b: Builder, x, output_size, align_corners, scale_factors=None, *scales, **named):
     scale = scale_of(scale_factors, scales, named)
     return resampled(b, x, output_size, scale, align_corners,
-                     lambda *sizes: cubic_matrix(*sizes, align_corners))  # fmt: skip
+                     partial(cubic_matrix, align_corners=align_corners))  # fmt: skip
 
 
 def smoothing(cubic: bool):
@@ -52,7 +53,7 @@ def smoothing(cubic: bool):
     def smooth(b: Builder, x, output_size, align_corners, scale_factors=None, *scales, **named):
         scale = scale_of(scale_factors, scales, named)
         return resampled(b, x, output_size, scale, align_corners,
-                         lambda *sizes: smoothing_matrix(*sizes, cubic))  # fmt: skip
+                         partial(smoothing_matrix, cubic=cubic))  # fmt: skip
 
     return smooth
 
@@ -81,9 +82,8 @@ def line(output_size, scale_factors, scale) -> tuple[list[int] | None, list[floa
 @rule("aten.upsample_linear1d")
 def _(b: Builder, x, output_size, align_corners, scale_factors=None, scales=None):
     size, scale = line(output_size, scale_factors, scales)
-    return as_row(b, x, lambda row: resampled(
-        b, row, size, scale, align_corners, lambda *sizes: linear_matrix(*sizes, align_corners)
-    ))  # fmt: skip
+    matrix = partial(linear_matrix, align_corners=align_corners)
+    return as_row(b, x, lambda row: resampled(b, row, size, scale, align_corners, matrix))
 
 
 @rule("aten.upsample_nearest1d")
