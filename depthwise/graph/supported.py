@@ -7,9 +7,9 @@ from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Opaque, Quantize
 
 SUPPORTED = (
-    "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
-    "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
-    "slicing, padding, resizing and reshaping"
+    "convolutions (plain, transposed, deformable), linear and recurrent layers, matrix products, "
+    "attention, batch, layer, instance and group normalisation, pooling, activations, arithmetic, "
+    "softmax, concatenation, slicing, padding, resizing, sampling by a grid and reshaping"
 )
 
 
