@@ -106,7 +106,8 @@ def _(b: Builder, equation, tensors, path=None):
     try:
         return einsum(b.emit, equation, tensors)
     except DiagonalError as error:
-        raise Refusal(f"is not supported: {error}; take it with a mask of ones, x * eye") from None
+        raise Refusal(f"is not supported: {error}: multiply by a mask of ones, as in x * eye, "
+                      "and sum") from None  # fmt: skip
 
 
 @rule("aten.bilinear")

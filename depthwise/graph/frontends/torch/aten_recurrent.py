@@ -6,35 +6,31 @@ from typing import Any
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.frontends.torch.aten import rule
+from depthwise.graph.frontends.torch.aten import Rule, rule
 from depthwise.graph.frontends.torch.aten_shape import cut, filled
 from depthwise.graph.frontends.torch.refusal import Refusal
 
 Values = Sequence[Value]
 
 
-PACKED = Refusal(
-    "reads a PackedSequence, whose lengths are values: a library takes sequences of one length; "
-    "give the layer the padded tensor itself"
-)
-
-
 @rule("aten.lstm")
 def _(b: Builder, x, states, params, *settings):
-    if isinstance(states, Value):  # lstm(data, batch_sizes, states, ...)
-        raise PACKED
     return stack(b, "lstm", x, states, params, *settings)
 
 
-def of_one_state(b: Builder, function: Any, x, state, params, *settings) -> list[Value]:
-    """Return output and last state of a network whose only state is its output."""
-    if isinstance(params, Value):  # gru(data, batch_sizes, state, ...)
-        raise PACKED
-    return stack(b, function, x, [state], params, *settings)
+def of_one_state(function: Any) -> Rule:
+    """Return the rule of a layer whose only state is its output."""
+    return lambda b, x, state, *settings: stack(b, function, x, [state], *settings)
+
+
+def cell_of_one_state(function: Any) -> Rule:
+    """Return the rule of one step of such a layer."""
+    return lambda b, x, state, *weights: step(b, function, x, [state], weights)
 
 
 for name in ("gru", "rnn_tanh", "rnn_relu"):
-    rule(f"aten.{name}")(lambda b, *given, name=name: of_one_state(b, name, *given))
+    rule(f"aten.{name}")(of_one_state(name))
+    rule(f"aten.{name}_cell")(cell_of_one_state(name))
 
 
 def stack(
@@ -107,12 +103,3 @@ def _(b: Builder, x, states, w_ih, w_hh, b_ih=None, b_hh=None):
     y = step(b, "lstm", x, states, (w_ih, w_hh, b_ih, b_hh))
     width = states[0].shape[1]
     return [cut(b, y, 1, 0, width), cut(b, y, 1, width, y.shape[1])]
-
-
-def cell(b: Builder, function: Any, x, state, w_ih, w_hh, b_ih=None, b_hh=None) -> Value:
-    """Return the next state of a network whose only state is its output."""
-    return step(b, function, x, [state], (w_ih, w_hh, b_ih, b_hh))
-
-
-for name in ("gru", "rnn_tanh", "rnn_relu"):
-    rule(f"aten.{name}_cell")(lambda b, *given, name=name: cell(b, name, *given))
