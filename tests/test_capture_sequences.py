@@ -35,7 +35,6 @@ REFUSED = {
         Function(lambda x: torch.einsum("ii->i", x)), [(3, 3)],
         "operator aten.einsum.default in module '(the network itself)' (",
     ),
-    "distances": (Function(lambda x: torch.cdist(x, x, 1)), [(1, 4, 3)], "measures distances"),
     "dropped": (
         Function(lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5)), [(1, 4, 3)],
         "random",

@@ -97,7 +97,7 @@ def _whole(graph: Graph) -> Field:
 
 WINDOWED = (
     ops.Conv2d, ops.ConvTranspose2d, ops.DeformConv2d, ops.MaxPool2d, ops.AvgPool2d,
-    ops.AdaptivePool2d, ops.Resize, ops.Resample,
+    ops.AdaptivePool2d, ops.Resize, ops.Resample, ops.MaxUnpool2d,
 )  # fmt: skip
 
 
@@ -161,6 +161,15 @@ def _(op: ops.Resample, seen, whole, x, *_):  # noqa: ARG001
     axis, step = seen.axes[op.axis - 2], Fraction(x[op.axis], len(op.first))
     wider = replace(axis, size=axis.size + (max(op.counts) - 1) * axis.step, step=axis.step * step)
     return replace(seen, axes=(wider, seen.axes[1]) if op.axis == 2 else (seen.axes[0], wider))
+
+
+@_step.register
+def _(op: ops.MaxUnpool2d, seen, whole, x, *_):  # noqa: ARG001
+    axes = [
+        replace(axis, step=axis.step * Fraction(n, m))
+        for axis, n, m in zip(seen.axes, x[-2:], op.size, strict=True)
+    ]
+    return replace(seen, axes=(axes[0], axes[1]))
 
 
 @_step.register

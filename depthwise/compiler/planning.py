@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from depthwise.compiler.lowering import (  # noqa: F401  (they register their rules)
     conv,
+    conversions,
     deform,
     elementwise,
     images,
@@ -14,6 +15,7 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     pool,
     recurrent,
     sampling,
+    selection,
 )
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
 from depthwise.compiler.lowering.builder import Default, Lowered

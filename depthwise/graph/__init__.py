@@ -1,10 +1,9 @@
 """The hub: one small graph that cost, lint, slimming and the compiler all read.
 
-dtypes (element types) - ops (what there is) - graph (how it hangs together) - infer, infer_sampling
-(types), attributes, check - builder - interpret, interpret_recurrent, interpret_sampling (what it
-means, in NumPy) - show (as text) - serialize, typed_json (as a file) - resampling (resizing as
-windows) - rewrite, passes/ (from graph to graph) - frontends/ (what brings a network in) -
-exporters/ (what takes it out).
+dtypes (element types) - ops (what there is) - graph (how it hangs together) - infer and its kin,
+attributes, check - builder - interpret and its kin (what it means, in NumPy) - show (as text) -
+serialize, typed_json (as a file) - resampling (resizing as windows) - rewrite, passes/ (from graph
+to graph) - frontends/ (what brings a network in) - exporters/ (what takes it out).
 
 Nothing here imports PyTorch but frontends/torch, whose functions are imported at first use: a saved
 graph is opened, checked, computed and compiled without it.
@@ -14,11 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from depthwise.graph import (  # noqa: F401  (they register operators' types and meanings)
     infer_sampling,
+    infer_selection,
     interpret_recurrent,
     interpret_sampling,
+    interpret_selection,
+    interpret_types,
 )
 from depthwise.graph.check import check
-from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
+from depthwise.graph.graph import (
+    NO_KWARGS,
+    Constant,
+    Graph,
+    Node,
+    Output,
+    Shape,
+    TensorType,
+)
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show
 from depthwise.graph.supported import supported
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
     from depthwise.graph.serialize import open_graph, save_graph
 
 __all__ = [
+    "NO_KWARGS",
     "Constant",
     "Graph",
     "Node",

@@ -123,8 +123,7 @@ class NodeWriter:
         if result in self._types:  # an operator that does nothing
             result = self.add("Identity", result)
         last = self._written.nodes[-1]
-        assert last.output[0] == result
-        last.output[0], last.name = value, self.name
+        last.output[list(last.output).index(result)], last.name = value, self.name
 
     def _own_name(self, name: str) -> str:
         return self._written.take_name(f"{self.name}/{name}")

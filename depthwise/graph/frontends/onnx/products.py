@@ -34,13 +34,15 @@ def _(n: Operands, *, alpha=1.0, beta=1.0, transA=0, transB=0):
         product = product if alpha == 1 else n.binary("multiply", product, alpha)
         return _add_term(n, product, beta)
     turned = (lambda data: data) if transB else np.transpose
-    weight = n.derived(1, lambda data: np.float32(alpha) * turned(data))
+    weight = n.derived(1, lambda data: data.dtype.type(alpha) * turned(data))
     width = weight.shape[0]
     if not (n.is_known(2) and np.prod(n.shape(2)) in (1, width) and n.shape(2)[-1:] != (0,)):
         return _add_term(n, n.emit(ops.Linear(), x, weight), beta)
     if n.shape(2) != n.shape(2)[-1:] and n.shape(2)[-1] != width:  # a column, one number a row
         return _add_term(n, n.emit(ops.Linear(), x, weight), beta)
-    bias = n.derived(2, lambda data: np.broadcast_to(np.float32(beta) * data.ravel(), width).copy())
+    bias = n.derived(
+        2, lambda data: np.broadcast_to(data.dtype.type(beta) * data.ravel(), width).copy()
+    )
     return n.emit(ops.Linear(), x, weight, bias)
 
 
@@ -55,6 +57,7 @@ def _add_term(n: Operands, product: Value, beta: float) -> Value:
 
 REDUCTIONS = {
     "ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min",
+    "ReduceProd": "product",
 }  # fmt: skip
 
 
@@ -91,11 +94,12 @@ def _(n: Operands, *, axes=None, keepdims=1, noop_with_empty_axes=0):
 
 @rule("ReduceLogSumExp")
 def _(n: Operands, *, axes=None, keepdims=1, noop_with_empty_axes=0):
-    """log(sum(exp(x))), of x less its maximum, that no exponent overflows."""
+    """log(sum(exp(x))), of x less its maximum if that is finite: no exponent overflows."""
     x, over = n[0], axes_of(n, n[0], axes, noop_with_empty_axes)
     if not over:
         return x
-    most = reduced(n, "max", x, over)
+    largest = float(np.finfo(np.float32).max)
+    most = n.unary("clamp", reduced(n, "max", x, over), -largest, largest)
     y = n.binary("add", n.unary("log", reduced(n, "sum", _powers(n, x, most), over)), most)
     left = (size for axis, size in enumerate(y.shape) if axis not in over)
     return y if keepdims else n.reshape(y, *left)

@@ -14,6 +14,7 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
     recurrent,
     resizing,
     sampling,
+    selection,
     shaping,
 )
 from depthwise.graph.frontends.onnx.importer import Importer

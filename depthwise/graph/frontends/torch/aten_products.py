@@ -117,23 +117,6 @@ def _(b: Builder, x, y, weight, bias=None):
     return binary(b, "add", z, bias) if bias else z
 
 
-@rule("aten.cdist")
-def _(b: Builder, x, y, p=2.0, compute_mode=None):
-    """Return Euclidean distances; of many rows by |x|² + |y|² - 2 xy, as PyTorch does."""
-    if p != 2:
-        raise Refusal(f"measures distances with p={p:g}: build them from (x - y).abs()")
-    rows, columns = x.shape[-2], y.shape[-2]
-    if compute_mode == 1 or (compute_mode != 2 and max(rows, columns) > 25):
-        lengths = [reduce(b, "sum", binary(b, "multiply", v, v), -1, True) for v in (x, y)]
-        both = binary(b, "add", lengths[0], turned(b, lengths[1]))
-        squares = binary(b, "subtract", both, scaled(b, product(b, x, turned(b, y)), 2.0))
-        squares = b.emit(ops.Activation("clamp", (0.0, float("inf"))), squares)
-    else:
-        apart = binary(b, "subtract", insert_axis(b, x, x.rank - 1), insert_axis(b, y, y.rank - 2))
-        squares = reduce(b, "sum", binary(b, "multiply", apart, apart), -1, False)
-    return b.emit(ops.Activation("sqrt"), squares)
-
-
 @rule("aten.rms_norm")
 def _(b: Builder, x, normalized_shape, weight=None, eps=None):
     """Return x / sqrt(mean(x²) + eps) · weight. arXiv:1910.07467, equation 4."""
@@ -159,22 +142,43 @@ def _(
         key, value = (repeat_heads(b, v, query.shape[-3]) for v in (key, value))
     factor = 1 / sqrt(query.shape[-1]) if scale is None else scale
     scores = product(b, scaled(b, query, factor), turned(b, key))
-    seen = None
     if is_causal:
-        seen = np.tri(query.shape[-2], key.shape[-2], dtype=bool)
-    elif attn_mask is not None:
-        seen = known(b, attn_mask)
-        if seen is None:  # computed numbers, which are added
-            scores = binary(b, "add", scores, attn_mask)
-    if seen is None:
-        return product(b, b.emit(ops.Softmax(scores.rank - 1), scores), value)
-    mask = np.where(seen, 0.0, -np.inf) if seen.dtype == bool else seen
+        mask = np.where(np.tri(query.shape[-2], key.shape[-2], dtype=bool), 0.0, -np.inf)
+    elif attn_mask is None:
+        mask = np.zeros(1)
+    elif (numbers := known(b, attn_mask)) is not None:
+        mask = np.where(numbers, 0.0, -np.inf) if numbers.dtype == bool else numbers
+    else:
+        return product(b, softmax_of_seen(b, masked(b, scores, attn_mask)), value)
     blind = (mask == -np.inf).all(-1, keepdims=True)  # rows that see nothing, which give zeros
-    scores = binary(b, "add", scores, b.literal(np.where(blind, 0, mask), query.type.dtype))
+    if mask.any():
+        literal = b.literal(np.where(blind, 0, mask), query.type.dtype)
+        scores = binary(b, "add", scores, literal)
     y = product(b, b.emit(ops.Softmax(scores.rank - 1), scores), value)
     if not blind.any():
         return y
     return binary(b, "multiply", y, b.literal((~blind).astype(np.float32), query.type.dtype))
+
+
+def known(b: Builder, x: Value) -> np.ndarray | None:
+    """Return the numbers of a constant, None for what is computed."""
+    constant = b.constants.get(x.name)
+    return constant.numbers if constant else None
+
+
+def masked(b: Builder, scores: Value, mask: Value) -> Value:
+    """Return scores with a computed mask added, or without those that one of booleans hides."""
+    if mask.type.dtype != "bool":
+        return binary(b, "add", scores, mask)
+    return b.emit(ops.Where(), mask, scores, b.literal(-np.inf, scores.type.dtype))
+
+
+def softmax_of_seen(b: Builder, scores: Value) -> Value:
+    """Return softmax along the last axis, zeros where all scores are minus infinity."""
+    zero, lowest = (b.literal(number, scores.type.dtype) for number in (0.0, -np.inf))
+    blind = b.emit(ops.Compare("equal"), reduce(b, "max", scores, -1, True), lowest)
+    finite = b.emit(ops.Where(), blind, zero, scores)
+    return b.emit(ops.Where(), blind, zero, b.emit(ops.Softmax(scores.rank - 1), finite))
 
 
 def repeat_heads(b: Builder, x: Value, heads: int) -> Value:
@@ -183,13 +187,3 @@ def repeat_heads(b: Builder, x: Value, heads: int) -> Value:
     apart = reshaped(b, x, *batch, own, 1, length, width)
     wide = b.emit(ops.Expand((*batch, own, heads // own, length, width)), apart)
     return reshaped(b, wide, *batch, heads, length, width)
-
-
-def known(b: Builder, mask: Value) -> np.ndarray | None:
-    """Return the numbers of a constant mask, None where it is computed."""
-    constant = b.constants.get(mask.name)
-    if constant is None and mask.type.dtype == "bool":
-        raise Refusal(
-            "has a computed mask of booleans: give it numbers to add, 0 and minus infinity"
-        )
-    return constant.numbers if constant else None
