@@ -9,6 +9,7 @@ from math import prod
 from typing import get_args
 
 import numpy as np
+from random_sequences import grid_sample, recurrent, resample
 from sketch import FLAT, Drawn, Sketch, Unfit
 
 from depthwise.graph import ops
@@ -430,7 +431,8 @@ def pad(d: Sketch, x: Value) -> Value:
 def resize(d: Sketch, x: Value) -> Value:
     _, _, h, w = images(x)
     size = d.pick(((2 * h, 2 * w), (d.whole(1, 12), d.whole(1, 12))))
-    mode, corners = d.pick((("nearest", False), ("bilinear", False), ("bilinear", True)))
+    mode, corners = d.pick((("nearest", False), ("nearest_exact", False), ("bilinear", False),
+                            ("bilinear", True)))  # fmt: skip
     steps = [
         (n - 1) / (m - 1) if corners and m > 1 else 0.0 if corners else n / m
         for n, m in zip((h, w), size, strict=True)
@@ -587,6 +589,7 @@ RULES: dict[Rule, int] = {  # how often each is drawn
     activation: 4, chain: 3, prelu: 1, arithmetic: 3, meet: 4, residual: 4, gate: 1, concat: 7,
     slice_: 6, gather: 2, halves: 2, pad: 2, resize: 2, reshape: 2, to_images: 2, permute: 2,
     there_and_back: 1, shuffle: 2, expand: 1, chosen: 2, masked: 2,
+    resample: 2, grid_sample: 2, recurrent: 2,
 }  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
     pooling,
     products,
     quantized,
+    recurrent,
     resizing,
+    sampling,
     selection,
     shaping,
 )
