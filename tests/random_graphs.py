@@ -9,6 +9,7 @@ from math import prod
 from typing import get_args
 
 import numpy as np
+from random_sequences import grid_sample, recurrent, resample
 from sketch import FLAT, Drawn, Sketch, Unfit
 
 from depthwise.graph import ops
@@ -378,6 +379,19 @@ def slice_(d: Sketch, x: Value) -> Value:
     return d.emit(ops.Slice(axis, start, stop, d.pick((1, 1, 1, 2, 3))), x)
 
 
+def gather(d: Sketch, x: Value) -> Value:
+    """Take places along an axis: turned round, in any order, or some of them several times."""
+    if not x.rank:
+        raise Unfit
+    axis = d.pick((1, 2, 2, 3, 3)) if x.rank == 4 and d.chance(0.8) else d.whole(0, x.rank - 1)
+    size = x.shape[axis]
+    places = d.pick((
+        np.arange(size)[::-1], d.random.permutation(size), -1 - d.random.permutation(size),
+        d.random.integers(-size, size, d.whole(1, 12)),
+    ))  # fmt: skip
+    return d.emit(ops.Gather(axis), x, d.places(places))
+
+
 def halves(d: Sketch, x: Value) -> Value:
     """Split the channels; work on one part, or on both, and put them together again."""
     _, c, _, _ = images(x)
@@ -417,7 +431,8 @@ def pad(d: Sketch, x: Value) -> Value:
 def resize(d: Sketch, x: Value) -> Value:
     _, _, h, w = images(x)
     size = d.pick(((2 * h, 2 * w), (d.whole(1, 12), d.whole(1, 12))))
-    mode, corners = d.pick((("nearest", False), ("bilinear", False), ("bilinear", True)))
+    mode, corners = d.pick((("nearest", False), ("nearest_exact", False), ("bilinear", False),
+                            ("bilinear", True)))  # fmt: skip
     steps = [
         (n - 1) / (m - 1) if corners and m > 1 else 0.0 if corners else n / m
         for n, m in zip((h, w), size, strict=True)
@@ -572,8 +587,9 @@ RULES: dict[Rule, int] = {  # how often each is drawn
     response_norm: 1, max_pool: 2, avg_pool: 2, adaptive_pool: 1, reduce: 2, order: 2, picked: 2,
     unpool: 1, softmax: 1,
     activation: 4, chain: 3, prelu: 1, arithmetic: 3, meet: 4, residual: 4, gate: 1, concat: 7,
-    slice_: 6, halves: 2, pad: 2, resize: 2, reshape: 2, to_images: 2, permute: 2,
+    slice_: 6, gather: 2, halves: 2, pad: 2, resize: 2, reshape: 2, to_images: 2, permute: 2,
     there_and_back: 1, shuffle: 2, expand: 1, chosen: 2, masked: 2,
+    resample: 2, grid_sample: 2, recurrent: 2,
 }  # fmt: skip
 
 
@@ -590,7 +606,7 @@ VIEWS: dict[Rule, int] = {
     padded_conv: 4, pointwise: 4, conv: 2, depthwise: 3, transposed: 2, activation: 3, chain: 2,
     batch_norm: 1, residual: 2, gate: 1, meet: 3, concat: 4, max_pool: 1, strided: 6, cropped: 2,
     focus: 2, subsampled: 2, turned: 3, channels_last: 3, one_row: 3, folded: 3, halves: 1,
-    slice_: 2, there_and_back: 1, dense: 1, pad: 1, resize: 1, chosen: 1, masked: 1,
+    slice_: 2, gather: 2, there_and_back: 1, dense: 1, pad: 1, resize: 1, chosen: 1, masked: 1,
 }  # fmt: skip
 
 

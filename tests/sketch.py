@@ -68,6 +68,13 @@ class Sketch:
         self.numbers[name] = data.astype(np.float64)
         return self.builder.add_constant(name, Constant(TensorType(data.shape), data))
 
+    def places(self, numbers: np.ndarray) -> Value:
+        """Return a constant of whole numbers."""
+        name = f"places{len(self.builder.constants)}"
+        self.numbers[name] = numbers.astype(np.int64)
+        constant = Constant(TensorType(numbers.shape, "int64"), self.numbers[name])
+        return self.builder.add_constant(name, constant)
+
     def emit(self, op: ops.Op, *inputs: Value) -> Value:
         try:
             shape = infer_shape(op, *(value.shape for value in inputs))

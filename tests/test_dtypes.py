@@ -252,7 +252,8 @@ def test_integers_are_divided_towards_zero():
 SEVERAL = {
     "batch norm by the batch", "instance norm", "instance norm without affine", "arithmetic",
     "roots and powers", "products and quotients added", "variance", "Euclidean norm",
-    "log softmax", "gates", "conversions",
+    "log softmax", "gates", "conversions", "written at places", "written into slices",
+    "patches summed",
 }  # fmt: skip
 NOT_IN_PYTORCH = {  # there is no kernel, or one that sums in the narrow type
     "local response norm": HALVES, "conv same": HALVES, "deformable": HALVES,

@@ -7,9 +7,10 @@ from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Dequantize, Opaque, Quantize
 
 SUPPORTED = (
-    "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
-    "instance and group normalisation, pooling, reductions, sorting, activations, arithmetic, "
-    "comparisons, choices (where), softmax, concatenation, slicing, padding, resizing and reshaping"
+    "convolutions (plain, transposed, deformable), linear and recurrent layers, matrix products, "
+    "attention, batch, layer, instance and group normalisation, pooling, reductions, sorting, "
+    "activations, arithmetic, comparisons, choices (where), softmax, concatenation, slicing, "
+    "constant indices, padding, resizing, sampling by a grid and reshaping"
 )
 
 

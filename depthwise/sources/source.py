@@ -86,14 +86,15 @@ class TorchSource(Source):
 
     @cached_property
     def program(self) -> "ExportedProgram":
-        """The network as torch.export sees it."""
+        """The network as torch.export sees it, without writes that no graph can say."""
         from torch import nn  # noqa: PLC0415
 
         from depthwise.graph.frontends.torch.export import export_with  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.functional import functional  # noqa: PLC0415
 
         if not isinstance(self.net, nn.Module):
-            return self.net
-        return export_with(self.net, self.arguments)
+            return functional(self.net)
+        return functional(export_with(self.net, self.arguments))
 
     @property
     def exported(self) -> "nn.Module | None":

@@ -156,7 +156,7 @@ class ProgramRun:
             return False
         try:
             result = next(self._results)
-        except (RuntimeError, ValueError) as error:
+        except (IndexError, RuntimeError, ValueError) as error:
             raise CannotRun(f"PyTorch does not compute {node.name}: {error}") from error
         if node.op == "output":
             self._outputs = _flat(result)

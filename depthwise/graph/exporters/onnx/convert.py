@@ -7,6 +7,7 @@ from depthwise.graph.exporters.onnx import (  # noqa: F401  (they register thems
     deform,
     layers,
     selection,
+    sequences,
     tensors,
 )
 from depthwise.graph.exporters.onnx.rules import write

@@ -136,6 +136,11 @@ def _(op: ops.Slice, node, x):
     return node.slice(x, op.axis, op.start, op.stop, op.step)
 
 
+@write.register
+def _(op: ops.Gather, node, x, indices):
+    return node.add("Gather", x, indices, axis=op.axis)
+
+
 PAD_MODE = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
@@ -183,11 +188,13 @@ def _(op: ops.Resize, node, x):
         sizes = node.constant([*node.shape(x)[:2], *op.size], "sizes")
     else:
         scales = node.constant([1.0, 1.0, *(1 / step for step in op.step)], "scales", "float32")
-    if op.mode == "nearest":
-        how = {"mode": "nearest", "nearest_mode": "floor"}
+    if op.mode != "bilinear":  # floor((i + 0.5) · step) is i's own place, halves rounded up
+        exact = op.mode == "nearest_exact"
         return node.add(
-            "Resize", x, None, scales, sizes, coordinate_transformation_mode="asymmetric", **how
-        )
+            "Resize", x, None, scales, sizes, mode="nearest",
+            nearest_mode="round_prefer_ceil" if exact else "floor",
+            coordinate_transformation_mode="half_pixel" if exact else "asymmetric",
+        )  # fmt: skip
     positions = "align_corners" if op.align_corners else "half_pixel"
     return node.add(
         "Resize", x, None, scales, sizes, mode="linear", coordinate_transformation_mode=positions
@@ -217,13 +224,15 @@ def takes_same_pixels(op: ops.Resize, planes: Shape) -> bool:
     In whatever precision a runtime divides: where the quotient is close to a whole number, it
     decides which pixel is taken.
     """
-    if op.mode != "nearest":
+    if op.mode == "bilinear":
         return True
+    shift = 0.5 if op.mode == "nearest_exact" else 0.0
     for length, size, step in zip(planes, op.size, op.step, strict=True):
         ours = resize_axis(np.arange(length), 0, size, step, op)
         scale = np.float32(1 / step)
         for precision in (np.float32, np.float64):
-            at = np.floor(np.arange(size, dtype=precision) / precision(scale)).astype(int)
+            at = (np.arange(size, dtype=precision) + precision(shift)) / precision(scale)
+            at = np.floor(at - precision(shift) + precision(shift)).astype(int)
             if not np.array_equal(at.clip(0, length - 1), ours):
                 return False
     return True
@@ -233,7 +242,7 @@ def resampled(op: ops.Resize, node: NodeWriter, x: str) -> str:
     """Append a Gather of pixels for each axis, or a product with the weights of the pixels."""
     planes = node.shape(x)[2:]
     for axis, (length, size, step) in enumerate(zip(planes, op.size, op.step, strict=True), 2):
-        if op.mode == "nearest":
+        if op.mode != "bilinear":
             pixels = node.constant(resize_axis(np.arange(length), 0, size, step, op), "pixels")
             x = node.add("Gather", x, pixels, axis=axis)
             continue

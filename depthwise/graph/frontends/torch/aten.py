@@ -131,16 +131,6 @@ def _(b: Builder, x, weight, bias=None):
     return b.emit(ops.Linear(), x, weight, *present(bias))
 
 
-@rule("aten.matmul", "aten.mm", "aten.bmm")
-def _(b: Builder, x, y):
-    return b.emit(ops.MatMul(), x, y)
-
-
-@rule("aten.addmm")
-def _(b: Builder, bias, x, y):
-    return b.emit(ops.Binary("add"), b.emit(ops.MatMul(), x, y), bias)
-
-
 # ---------------------------------------------------------------------------- normalisation
 
 

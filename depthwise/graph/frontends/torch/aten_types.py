@@ -36,7 +36,10 @@ CONVERTING = frozenset(
         "full_like", "zeros_like", "ones_like", "new_zeros", "new_ones", "new_full", "fill",
         "argmax", "argmin", "argsort", "any", "all", "count_nonzero", "gather", "take_along_dim",
         "max_unpool2d", "one_hot", "nonzero", "nonzero_numpy", "_unique2", "unique_dim",
-        "unique_consecutive", "bincount",
+        "unique_consecutive", "bincount", "scaled_dot_product_attention",
+        "index", "index_select", "index_put", "_unsafe_index_put", "index_add", "index_copy",
+        "index_fill", "embedding", "take", "scatter", "scatter_add",
+        "scatter_reduce", "masked_select", "repeat_interleave", "copy",
         *COMPARISONS, *COMPARISONS.values(),
     )
 )  # fmt: skip
