@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.verification.decisions import SHAKEN, find_undecided, shake_inputs
 from depthwise.compiler.verification.difference import Difference, largest_error, relative_error
 from depthwise.compiler.verification.references import NOISE, Arrays, Reference
 from depthwise.compiler.verification.trace import Piece, Trace
@@ -20,7 +21,6 @@ TOLERANCE = 1e-4  # of the largest element
 SENSITIVE = 10  # times the reference's own rounding error: untrained networks amplify any rounding
 HIDDEN = 1e-2  # of a value inside, where outputs agree: a fault that these inputs do not show
 CHAOTIC = 0.1  # of the outputs: where rounding alone moves them so far, nothing is proven
-NOISY = 6  # runs on inputs that differ by NOISE: rounding turns other decisions in each
 RANDOM = 2  # sets of inputs that we draw ourselves
 
 RunLibrary = Callable[[Arrays], Arrays]  # inputs -> outputs, both in the network's order
@@ -39,9 +39,9 @@ def verify(
 
     Raises Mismatch, naming the first value that differs, where an output is off by more than
     TOLERANCE and by more than SENSITIVE times what the reference's own float32 is off its float64,
-    or where a value inside is off by more than HIDDEN and by as many times; Unsupported where the
-    reference's two runs differ; ValueError for a sample that does not fit, or of which the
-    reference itself makes no numbers.
+    elements left out that rounding alone decides (`decisions`), or where a value inside is off by
+    more than HIDDEN and by as many times; Unsupported where the reference's two runs differ;
+    ValueError for a sample that does not fit, or of which the reference itself makes no numbers.
     """
     types = _library_types(reference, preparation)
     _check_samples(samples, types)
@@ -55,13 +55,16 @@ def verify(
             if number < RANDOM:
                 continue  # a logarithm, say: the network is not meant for such inputs
             raise ValueError(_explain_no_numbers(_describe(number), reference, "other samples"))
-        errors.append(largest_error(run(given), expected))
+        found = run(given)
+        errors.append(largest_error(found, expected))
         return_free_memory()  # tenths of a gigabyte, left by the reference's run
         by_value, again = _compare_values(trace, given, reference, inputs)
         if not largest_error(again, expected) <= NOISE:
             raise Unsupported(_explain_no_function(_describe(number), reference, inputs))
         if not errors[-1] <= TOLERANCE:
-            own = _own_error(reference, inputs, expected, errors[-1])
+            errors[-1] = _decided_error(found, expected, reference, inputs)
+        if not errors[-1] <= TOLERANCE:
+            own = largest_error(expected, _outputs_in_double(reference, inputs))
             if np.isfinite(own) and own > CHAOTIC:
                 raise Unsupported(_explain_chaos(_describe(number), reference, own))
             if not (np.isfinite(own) and errors[-1] <= SENSITIVE * own):
@@ -101,51 +104,41 @@ def _outputs_in_double(reference: Reference, inputs: Arrays) -> list[np.ndarray]
         return [np.array(np.nan)]
 
 
-def _own_error(reference: Reference, inputs: Arrays, expected: Arrays, needed: float) -> float:
-    """Return how far the reference's outputs in float32 are from those in float64.
+def _decided_error(found: Arrays, expected: Arrays, reference: Reference, inputs: Arrays) -> float:
+    """Return the largest error of an output, elements left out that rounding alone decides.
 
-    Where it makes decisions, and those do not excuse an error that is `needed`, float32 is compared
-    with itself on inputs whose last digits differ: other decisions turn in each run.
+    Where these are many they are not left out.
     """
-    own = largest_error(expected, _outputs_in_double(reference, inputs))
-    if reference.decides and not needed <= SENSITIVE * own:
-        runs = (reference.start(noisy).outputs() for noisy in _noisy(inputs))
-        own = max(own, *(largest_error(outputs, expected) for outputs in runs))
-    return own
+    undecided = find_undecided(reference, inputs, expected, TOLERANCE)
+    few = all(mask.mean() <= CHAOTIC for mask in undecided if mask.size)
+    decided = [
+        np.where(mask & few, y, x) for x, y, mask in zip(found, expected, undecided, strict=True)
+    ]
+    return largest_error(decided, expected)
 
 
-def _noisy(inputs: Arrays) -> Iterator[Arrays]:
-    """Draw inputs again and again that differ from those given by NOISE of the largest."""
-    random = np.random.default_rng(0)
-    for _ in range(NOISY):
-        yield [_shaken(x, random) if x.dtype.kind == "f" else x for x in inputs]
+def _own_errors(
+    reference: Reference, inputs: Arrays, names: Collection[str], shaken: int = 0
+) -> dict[str, float]:
+    """Return how far values in float32 are from those in float64, or of weights that are moved.
 
-
-def _shaken(x: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    scale = np.float32(NOISE * np.abs(x).max(initial=0))
-    return x + scale * random.standard_normal(x.shape, x.dtype)
-
-
-def _own_errors(reference: Reference, inputs: Arrays, names: Collection[str]) -> dict[str, float]:
-    """Return how far values in float32 are from those in float64, where these can be had.
-
-    Where decisions are made also from those of inputs whose last digits differ.
+    Those that cannot be had are left out.
     """
-    others = [(inputs, True)]
-    if reference.decides:
-        others += [(noisy, False) for noisy in _noisy(inputs)]
+    moved = shake_inputs(inputs, shaken) if shaken else inputs
+    runs = (
+        reference.start(inputs, names),
+        reference.start(moved, names, double=not shaken, shaken=shaken),
+    )
     found: dict[str, float] = {}
-    for given, double in others:
-        single, other = reference.start(inputs, names), reference.start(given, names, double=double)
-        try:
-            for name in names:
-                value, exact = single.value(name), other.value(name)
-                if value is not None and exact is not None:
-                    found[name] = max(relative_error(value, exact), found.get(name, 0.0))
-                for each in (single, other):
-                    each.drop(name)
-        except CannotRun:
-            return {}
+    try:
+        for name in names:
+            value, other = (run.value(name) for run in runs)
+            if value is not None and other is not None:
+                found[name] = relative_error(value, other)
+            for run in runs:
+                run.drop(name)
+    except CannotRun:
+        return {}
     return found
 
 
@@ -205,8 +198,11 @@ def _hidden_fault(
     there is no telling what of it is rounding: its error is infinite, and so no proof.
     """
     doubtful = [name for name, error in by_value.items() if HIDDEN < error < np.inf]
-    own = _own_errors(reference, inputs, doubtful) if doubtful else {}
-    return next((n for n in doubtful if not by_value[n] <= SENSITIVE * own.get(n, 0.0)), None)
+    for shaken in range(SHAKEN + 1):  # in double precision, then moved
+        if doubtful:
+            own = _own_errors(reference, inputs, doubtful, shaken)
+            doubtful = [n for n in doubtful if not by_value[n] <= SENSITIVE * own.get(n, 0.0)]
+    return doubtful[0] if doubtful else None
 
 
 def _compare_values(
