@@ -66,7 +66,6 @@ EXCLUDED = {
     "test_training_dropout*": TRAINING,
     "test_dropout_default_mask*": "its mask is read",
     "test_maxpool_with_argmax_2d_precomputed_strides": "its places of maxima count columns first",
-    "test_arg*_select_last_index": "it takes the last of equal elements",
     "test_constant": CONSTANT,
     "test_col2im_5d": "it makes volumes of 3 axes",
     "test_einsum_batch_diagonal": "its equation takes a diagonal",
