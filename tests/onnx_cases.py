@@ -24,7 +24,8 @@ FIXED = {
     "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2), "PRelu": (1,), "Pad": (1, 2, 3),
     "Pow": (1,), "Resize": (1, 2), "RMSNormalization": (1,), "Trilu": (1,), "Upsample": (1,),
     "Where": (0,), "ReduceMax": (1,), "ReduceMin": (1,), "CumSum": (1,), "CumProd": (1,),
-    "TopK": (1,),
+    "TopK": (1,), "LSTM": (1, 2, 3, 4), "GRU": (1, 2, 3, 4), "RNN": (1, 2, 3, 4),
+    "AffineGrid": (1,),
 }  # fmt: skip
 
 

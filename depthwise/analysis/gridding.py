@@ -128,7 +128,7 @@ def _ends(graph: Graph) -> list[Reach]:
         reaches[node.name] = reach
         reads = readers[node.name]
         goes_on = any(_window(graph, r) or _keeps_grid(graph, r, node.name) for r in reads)
-        resized = any(isinstance(r.op, ops.Resize) for r in reads)
+        resized = any(isinstance(r.op, ops.Resize | ops.Resample) for r in reads)
         if node.name in outputs or resized or not goes_on:
             ends.append(reach)
     return ends

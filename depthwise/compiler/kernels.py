@@ -348,6 +348,23 @@ ROWS = (
         + pointers("read", "down right in") + pointers("written", "out"),
     ),
     Kernel(
+        "resample", "resample",
+        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3) + ints("size x_step y_step")
+        + tables("first counts") + pointers("read", "x weights") + pointers("written", "y"),
+    ),
+    Kernel(
+        "grid_sample", "grid",
+        ints("mode outside align_corners images channels out_height out_width in_rows in_width")
+        + ints(f"{IN} grid_image grid_row grid_pixel grid_axis {OUT}")
+        + pointers("read", "in grid") + pointers("written", "out"),
+    ),
+    Kernel(
+        "recurrent", "recurrent",
+        ints("function steps batch hidden state projects reverse h_row c_row")
+        + pointers("read", "gates w bias project h c") + pointers("scratch", "work")
+        + pointers("written", "y"),
+    ),
+    Kernel(
         "matmul", "matmul",
         ints("n", 3) + ints("rows inner columns") + ints("left_stride", 3)
         + ints("left_row left_inner") + ints("right_stride", 3) + ints("right_inner")

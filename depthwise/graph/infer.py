@@ -276,7 +276,7 @@ def accepted_kinds(op: Op) -> str:
     match op:
         case (
             ops.Concat() | ops.Slice() | ops.Pad() | ops.Reshape() | ops.Permute() | ops.Expand()
-            | ops.Resize("nearest") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
+            | ops.Resize("nearest" | "nearest_exact") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
             | ops.Reduce("max" | "min") | ops.Binary("maximum" | "minimum")
             | ops.Compare("equal" | "not_equal") | ops.Where() | ops.ArgReduce() | ops.TopK()
             | ops.Cumulate("max" | "min") | ops.MaxPoolIndices() | ops.MaxUnpool2d()

@@ -41,14 +41,15 @@ def show_or_copy(node: Node, source: TensorView, b: LoweringBuilder) -> None:
 def may_lie(node: Node, source: TensorView, b: LoweringBuilder) -> bool:
     """Tell whether the readers of `node` can take it from `source`.
 
-    Images must lie as images do, without a border and in no other value's buffer. Other values are
-    packed, or read by nothing but what takes any strides.
+    Images must lie as images do, without a border and in no other value's buffer, unless they are
+    places to sample at. Other values are packed, or read by nothing but what takes any strides.
     """
     if len(source.shape) != 4:
         readers = b.readers(node.name)
         return is_canonical(source) or all(isinstance(r.op, ANY_STRIDES) for r in readers)
     repeated = any(n > 1 and s == 0 for n, s in zip(source.shape, source.strides, strict=True))
-    return is_canonical(source) and not repeated and b.is_free(node.name)
+    lies = b.is_grid(node.name) or (is_canonical(source) and not repeated)
+    return lies and b.is_free(node.name)
 
 
 # ------------------------------------------------------------------------------- parts of values
@@ -237,7 +238,7 @@ def _(op: ops.Resize, node: Node, b: LoweringBuilder) -> None:
         sample(op, n, size, step)
         for n, size, step in zip(x.shape[2:], op.size, op.step, strict=True)
     ]
-    if op.mode == "nearest":
+    if op.mode != "bilinear":
         whole = [np.arange(n) for n in x.shape[:2]]
         b.append(gather_step(b, x, y, [*whole, *(low for low, _ in samples)]))
         return
@@ -259,8 +260,9 @@ def _(op: ops.Resize, node: Node, b: LoweringBuilder) -> None:
 def sample(op: ops.Resize, n: int, size: int, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each of `size` positions along an axis of n, the position below and the rest."""
     i = np.arange(size, dtype=np.float32)
-    if op.mode == "nearest":
-        low = np.floor(i * np.float32(step)).astype(int).clip(0, n - 1)
+    if op.mode != "bilinear":
+        at = i if op.mode == "nearest" else i + np.float32(0.5)
+        low = np.floor(at * np.float32(step)).astype(int).clip(0, n - 1)
         return low, np.zeros(size, np.float32)
     at = i * step if op.align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
     low = np.floor(at).astype(int).clip(0, n - 1)

@@ -113,7 +113,8 @@ def _in_type(graph: Graph, dtype: str) -> Graph:
         type_ = typed(constant.type)
         if constant.numbers is None or type_ == constant.type:
             return constant
-        return replace(constant, type=type_, data=type_.element.encode(constant.numbers))
+        exact = constant.numbers if constant.exact is None else np.array(constant.exact)
+        return replace(constant, type=type_, data=type_.element.encode(exact))
 
     return replace(
         graph,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from depthwise.graph.check import check
 from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their rules)
+    choices,
     convolution,
     elementwise,
     indexing,
@@ -12,7 +13,9 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
     pooling,
     products,
     quantized,
+    recurrent,
     resizing,
+    sampling,
     selection,
     shaping,
 )

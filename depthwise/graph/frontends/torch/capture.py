@@ -66,4 +66,7 @@ def check_arguments(
         raise ValueError(
             f"shapes {asked.shapes}: this program was exported for inputs of {found.shapes}"
         )
+    for dtype, own in zip(asked.dtypes, found.dtypes, strict=False):
+        if dtype not in (None, own):
+            raise ValueError(f"an input of {dtype}: this program was exported for one of {own}")
     return found

@@ -17,7 +17,10 @@ from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
     aten_patches,  # noqa: F401
+    aten_products,  # noqa: F401
+    aten_recurrent,  # noqa: F401
     aten_reductions,  # noqa: F401
+    aten_resampling,  # noqa: F401
     aten_selection,  # noqa: F401
     aten_shape,  # noqa: F401
     aten_views,  # noqa: F401
