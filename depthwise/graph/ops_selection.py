@@ -1,4 +1,4 @@
-"""More operators, as in ops: what is largest along an axis, and where; running sums and extremes."""
+"""More operators, as in ops: what is largest along an axis and where, and running sums."""
 
 from dataclasses import dataclass
 from typing import Literal
