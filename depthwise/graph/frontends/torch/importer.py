@@ -1,7 +1,6 @@
 """From an exported program to a graph: each operator is looked at once, in order."""
 
 import operator
-import re
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, cast
@@ -28,6 +27,7 @@ from depthwise.graph.frontends.torch import (
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
 from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView, keep_data
+from depthwise.graph.frontends.torch.origin import line_of, path_of, where_is
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -178,16 +178,16 @@ class Importer:
     def _announce(self, node: fx.Node, operator: fx.Node) -> None:
         """Tell the builder what is lowered: `node` is the operator or one of its results."""
         builder, result = self.builder, node.meta.get("val")
-        builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
+        builder.name, builder.path, builder.line = node.name, path_of(operator), line_of(operator)
         builder.dtype = dtype_of(result)
         builder.read = _results_read(operator)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
         if draws(node):
-            self.impure.append(f"{_where(node)} {explain_draw(node)}")
+            self.impure.append(f"{where_is(node)} {explain_draw(node)}")
         own = self._writes_own(node)
-        self.impure += [f"{_where(node)} {explain_write(node, name)}" for name in own]
+        self.impure += [f"{where_is(node)} {explain_write(node, name)}" for name in own]
 
     def _note_mutations(self, node: fx.Node) -> None:
         """Keep in `impure` the outputs of a decomposed program that are to replace its tensors."""
@@ -195,7 +195,7 @@ class Importer:
         values = cast("tuple[fx.Node, ...]", node.args[0])
         for value, spec in zip(values, self.program.graph_signature.output_specs, strict=True):
             if spec.kind in kinds:
-                where = f"operator {value.target} in module {_path(value)!r}"
+                where = f"operator {value.target} in module {path_of(value)!r}"
                 self.impure.append(f"{where} {explain_write(value, str(spec.target))}")
 
     def _writes_own(self, node: fx.Node) -> list[str]:
@@ -215,7 +215,7 @@ class Importer:
         assert isinstance(region, fx.Node)
         if node.target is torch.ops.higher_order.wrap_with_autocast and node.args[2]:
             raise Unsupported(
-                f"module {_path(node)!r} computes in {node.args[1]} under autocast: networks are "
+                f"module {path_of(node)!r} computes in {node.args[1]} under autocast: networks are "
                 "compiled in float32, disable it there"
             )
         owner = node.graph.owning_module
@@ -271,7 +271,7 @@ class Importer:
         try:
             return RULES[packet](self.builder, *arguments, **named)
         except Refusal as reason:
-            self.refused[node] = f"{_where(node)} {reason}"
+            self.refused[node] = f"{where_is(node)} {reason}"
         except (ArithmeticError, LookupError, TypeError, ValueError):
             pass  # an overload, or sizes, that the rule does not take
         return None
@@ -358,7 +358,7 @@ class Importer:
             later = next((reader for reader in other.users if reader not in self.values), None)
             if later:
                 raise WrittenView(
-                    f"operator {node.target} in module {_path(node) or '(the network itself)'!r} "
+                    f"operator {node.target} in module {path_of(node) or '(the network itself)'!r} "
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"
                 )
@@ -375,21 +375,3 @@ def _results_read(node: fx.Node) -> frozenset[int]:
     """Return the numbers of those results of an operator that are read."""
     taken = (user for user in node.users if user.target is operator.getitem and user.users)
     return frozenset(cast("int", user.args[1]) for user in taken)
-
-
-def _line(node: fx.Node) -> str:
-    """Return the file and line of the network's code that called a node, if export kept them."""
-    frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
-    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
-
-
-def _where(node: fx.Node) -> str:
-    """Return which operator it is, and of which module and line."""
-    where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
-    return where + (f" ({_line(node)})" if _line(node) else "")
-
-
-def _path(node: fx.Node) -> str:
-    """Return the innermost module's path; a module called twice has one path."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return next(reversed(stack.values()))[0].split("@")[0] if stack else ""
