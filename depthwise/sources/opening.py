@@ -43,10 +43,10 @@ def open(
 
     Args:
         net: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory,
-            path/file.py:factory, conv:KIND, or the path of a .pt2 file; or what is open already: a
-            module, an ExportedProgram, a graph.
+            path/file.py:factory, conv:KIND, or the path of a .pt2, an .onnx or a .safetensors file
+            (a saved graph); or what is open already: a module, an ExportedProgram, a graph.
         shapes: The shape of each input, (N, C, H, W); left out, a network's usual ones. What was
-            exported or saved has its own.
+            exported or saved has its own, and an ONNX file takes those that it leaves open.
         settings: Options of a network that has a name, by theirs; text is read as on the command
             line.
         weights: "imagenet" (bundled), or the path of a checkpoint; else the network's own, or
