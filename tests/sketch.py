@@ -38,6 +38,7 @@ class Sketch:
         self.inputs: dict[str, np.ndarray] = {}
         self.numbers: dict[str, np.ndarray] = {}
         self.values: list[Value] = []  # that may be read
+        self.returned: list[Value] = []  # of other types: shown, and not read by any operator
 
     def whole(self, low: int, high: int) -> int:
         """Draw from low to high, both included."""

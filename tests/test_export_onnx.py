@@ -63,8 +63,9 @@ def draw(*shapes: tuple[int, ...]) -> list[np.ndarray]:
 def assert_equal(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
     for y, wanted in zip(found, expected, strict=True):
         assert (y.shape, y.dtype) == (wanted.shape, wanted.dtype)
-        largest = np.abs(wanted).max(initial=0)
-        assert np.abs(y - wanted).max(initial=0) <= TOLERANCE * (largest or 1)
+        exact = wanted.astype(float)
+        largest = np.abs(exact).max(initial=0)
+        assert np.abs(y - exact).max(initial=0) <= TOLERANCE * (largest or 1)
 
 
 def assert_equal_to_the_interpreter(graph: Graph, inputs, path: Path) -> None:

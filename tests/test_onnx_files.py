@@ -263,7 +263,7 @@ REFUSED = {
     "random": (node("RandomNormalLike", ["x"], ["y"]), "it draws random numbers"),
     "boxes": (node("NonMaxSuppression", ["x", "x"], ["y"]), "the graph has no such operator"),
     "computed shape": (node("Resize", ["x", "", "x"], ["y"]), "its operand 'x' is computed when"),
-    "argmax": (node("ArgMax", ["x"], ["y"]), "the graph has no such operator"),
+    "determinant": (node("Det", ["x"], ["y"]), "the graph has no such operator"),
 }  # fmt: skip
 
 
@@ -279,10 +279,10 @@ def test_what_the_graph_cannot_say_is_refused_by_node_and_operator(case, tmp_pat
 
 
 def test_what_the_graph_cannot_say_is_counted_as_unknown(tmp_path):
-    nodes = [node("Conv", ["x", "stem.weight"], ["c"]), node("ArgMax", ["c"], ["y"], axis=1)]
+    nodes = [node("Conv", ["x", "stem.weight"], ["c"]), node("Det", ["c"], ["y"])]
     cost = dw.cost(saved(model(nodes, weights=WEIGHT), tmp_path))
     assert cost.macs == 4 * 27 * 36
-    assert [layer.operator for layer in cost.not_counted] == ["ArgMax"]
+    assert [layer.operator for layer in cost.not_counted] == ["Det"]
     tail = [node("Relu", ["x"], ["y"]), node("NonMaxSuppression", ["x", "x"], ["boxes"])]
     said = refused(model(tail, (1, 2, 4), outputs=("boxes",)), tmp_path, error=Unsupported)
     assert "node 'boxes', operator NonMaxSuppression" in said  # how many boxes no one knows

@@ -61,8 +61,8 @@ def compile(
         if not show:
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
-        shapes, asked = parse_shapes(shape), parse_settings(settings)
-        source = open(network, *shapes, settings=asked, weights=weights)
+        (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
+        source = open(network, *shapes, kwargs=named, settings=asked, weights=weights)
         if show:
             made = show_stage(source.graph, show, options)
         else:
@@ -83,6 +83,8 @@ def _summary(manifest: "Manifest") -> str:
     from depthwise.analysis.units import in_units  # noqa: PLC0415
 
     memory, verification = manifest.memory, manifest.verification
+    precisions = " and ".join(manifest.network.precisions)
+    computed = f", computed in float32 where the network has {precisions}" if precisions else ""
     if verification is None:
         proven = manifest.unproven
     else:
@@ -92,5 +94,5 @@ def _summary(manifest: "Manifest") -> str:
         )
     return (
         f"for {manifest.build.target}, {in_units(memory.weights_bytes, 'B')} of weights, "
-        f"{in_units(memory.arena_bytes, 'B')} of memory; {proven}"
+        f"{in_units(memory.arena_bytes, 'B')} of memory{computed}; {proven}"
     )

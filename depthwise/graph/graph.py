@@ -3,18 +3,26 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from depthwise.graph.dtypes import DType, find_dtype
 from depthwise.graph.ops import Op
+from depthwise.graph.structure import Signature
 
 Shape = tuple[int, ...]
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})  # no arguments that are given by name
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """A value's shape and the name of its element type. Raises ValueError for one not known."""
+    """A value's shape and the name of its element type. Raises ValueError for one not known.
+
+    Where an input's shape is given, its type may be, for one whose elements are not of the type of
+    the network's weights: `dw.TensorType((1, 3, 224, 224), "uint8")`.
+    """
 
     shape: Shape
     dtype: str = "float32"
@@ -43,18 +51,26 @@ class TensorType:
         return shape if self.dtype == "float32" else f"{shape} {self.dtype}"
 
 
+def shape_of(given: Any) -> Shape:
+    """Return the shape of what stands for a tensor: its shape, its type or an example."""
+    return tuple(map(int, getattr(given, "shape", given)))
+
+
 @dataclass(frozen=True, eq=False)
 class Constant:
     """A weight, buffer or literal; `data` is None where the network is on the meta device.
 
     `data` is stored as its element type is (`DType.storage`), `numbers` are what it stands for.
     `sources` names the parameters that a constant was computed from (a standardised weight, say).
+    `exact` is a number that the network's code has, before it was rounded to a narrow type:
+    PyTorch multiplies halves by 0.1 in float32.
     """
 
     type: TensorType
     data: np.ndarray | None = None
     trainable: bool = False
     sources: tuple[str, ...] = ()
+    exact: float | None = None
 
     @property
     def numbers(self) -> np.ndarray | None:
@@ -80,7 +96,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Output:
-    """A value the network returns; `name` is its key or position, empty where there is one only."""
+    """A value the network returns; `name` is its path, as in "0" or "boxes", empty where alone."""
 
     name: str
     value: str
@@ -88,12 +104,17 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network fixed to its input shapes. Constants are named as in the state dict."""
+    """A network fixed to its input shapes. Constants are named as in the state dict.
+
+    `signature` says how its inputs are given and what it returns them in; None where nobody knows,
+    as of a file of another format.
+    """
 
     inputs: Mapping[str, TensorType]
     constants: Mapping[str, Constant]
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
+    signature: Signature | None = None
     _types: dict[str, TensorType] = field(init=False, repr=False)
 
     def __post_init__(self):

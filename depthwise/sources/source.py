@@ -1,22 +1,36 @@
 """A network that was opened, wherever it came from: with it counting and compiling begin."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from depthwise.graph import Graph, Shape, interpret, supported
+from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
+from depthwise.graph.graph import shape_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from depthwise.graph.frontends.torch.arguments import ExportArguments
     from depthwise.weights import Pretrained
 
 Arrays = list[np.ndarray]
+
+
+class Given(NamedTuple):
+    """The shapes that a user gives, by position and by name; see `dw.open`."""
+
+    shapes: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = NO_KWARGS
+
+    def or_else(self, usual: Sequence[Shape]) -> "Given":
+        """Return a network's usual shapes where none are given."""
+        return self if any(self) else Given(usual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +60,11 @@ class Source(ABC):
         """Return what the network itself returns for inputs of its shapes, flat, in order."""
 
     @abstractmethod
-    def at(self, shapes: Sequence[Shape]) -> "Source":
-        """Return the same network for inputs of other shapes. Raises ValueError where it cannot."""
+    def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "Source":
+        """Return the same network for inputs of other shapes, given as to `dw.open`.
+
+        Raises ValueError where it cannot.
+        """
 
     @property
     def output_shapes(self) -> list[Shape]:
@@ -65,15 +82,18 @@ class TorchSource(Source):
     """A network of PyTorch: a module, or a program that was exported from one."""
 
     net: "nn.Module | ExportedProgram"
+    arguments: "ExportArguments"
 
     @cached_property
     def program(self) -> "ExportedProgram":
         """The network as torch.export sees it."""
         from torch import nn  # noqa: PLC0415
 
-        from depthwise.graph import export  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.export import export_with  # noqa: PLC0415
 
-        return export(self.net, self.shapes) if isinstance(self.net, nn.Module) else self.net
+        if not isinstance(self.net, nn.Module):
+            return self.net
+        return export_with(self.net, self.arguments)
 
     @property
     def exported(self) -> "nn.Module | None":
@@ -103,23 +123,49 @@ class TorchSource(Source):
 
         return self.exported or as_module(self.program)
 
-    def at(self, shapes: Sequence[Shape]) -> "TorchSource":
+    @property
+    def takes_one(self) -> bool:
+        """Whether it is called with one tensor, as in net(x)."""
+        return self.arguments.positional == self.shapes[:1] and not self.arguments.named
+
+    def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "TorchSource":
         """Return the same network for inputs of other shapes; a program has its own."""
-        return torch_source(self.net, shapes)
+        return torch_source(self.net, shapes, kwargs)
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Return what PyTorch computes."""
+        """Return what PyTorch computes; inputs are converted to the types that it takes."""
+        import torch  # noqa: PLC0415
+
+        from depthwise.graph.frontends.torch.tensors import numbers_of  # noqa: PLC0415
+
+        pairs = zip(inputs, self._dtypes, strict=True)
+        return [numbers_of(y) for y in self._call(torch.tensor(x).to(d) for x, d in pairs)]
+
+    @property
+    def _dtypes(self) -> "list[torch.dtype]":
+        """The element type of each input: that of the weights where no other is given."""
+        import torch  # noqa: PLC0415
+
+        usual = next(self.module.parameters(), torch.empty(0)).dtype
+        return [dtype or usual for dtype in self.arguments.dtypes]
+
+    def _call(self, tensors: "Iterable[Tensor]") -> "list[Tensor]":
+        """Return the tensors that the network returns."""
         import torch  # noqa: PLC0415
         from torch.utils._pytree import tree_leaves  # noqa: PLC0415
 
         with torch.inference_mode():
-            result = self.module(*map(torch.tensor, inputs))
-        return [y.numpy() for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
+            result = self.arguments.call(self.module, tensors)
+        return [y for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
 
     @property
     def output_shapes(self) -> list[Shape]:
         """The shapes of what the network returns, having run it once: that needs no export."""
-        return [y.shape for y in self.run([np.zeros(shape, np.float32) for shape in self.shapes])]
+        import torch  # noqa: PLC0415
+
+        pairs = zip(self.shapes, self._dtypes, strict=True)
+        tensors = (torch.zeros(shape, dtype=dtype) for shape, dtype in pairs)
+        return [tuple(y.shape) for y in self._call(tensors)]
 
     @property
     def pretrained(self) -> "Pretrained | None":
@@ -145,9 +191,9 @@ class GraphSource(Source):
         """The graph itself."""
         return self.given
 
-    def at(self, shapes: Sequence[Shape]) -> "GraphSource":
+    def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "GraphSource":
         """Return the graph itself, whose shapes are its own."""
-        return graph_source(self.given, shapes, self.name)
+        return graph_source(self.given, shapes, kwargs, self.name)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return what our interpreter computes."""
@@ -155,26 +201,48 @@ class GraphSource(Source):
         return [values[output.value] for output in self.given.outputs]
 
 
-def torch_source(net: "nn.Module | ExportedProgram", shapes: Sequence[Shape]) -> TorchSource:
+def torch_source(
+    net: "nn.Module | ExportedProgram", shapes: Sequence[Shape],
+    kwargs: Mapping[str, Any] = NO_KWARGS,
+) -> TorchSource:  # fmt: skip
     """Return a module fixed to inputs of `shapes`, or a program, which brings its own.
 
-    Raises ValueError for shapes that a program was not exported for.
+    Raises ValueError for shapes that a program was not exported for, or a module does not take.
     """
     from torch import nn  # noqa: PLC0415
 
-    from depthwise.graph.frontends.torch.capture import input_shapes  # noqa: PLC0415
+    from depthwise.graph.frontends.torch.arguments import bind_arguments  # noqa: PLC0415
+    from depthwise.graph.frontends.torch.capture import check_arguments  # noqa: PLC0415
 
-    if not isinstance(net, nn.Module):
-        shapes = input_shapes(net, shapes)
-    return TorchSource(network_name(net), tuple(map(tuple, shapes)), net)
+    find = bind_arguments if isinstance(net, nn.Module) else check_arguments
+    arguments = find(net, shapes, kwargs)  # type: ignore[arg-type]
+    return TorchSource(network_name(net), arguments.shapes, net, arguments)
 
 
-def graph_source(graph: Graph, shapes: Sequence[Shape] = (), name: str = "graph") -> GraphSource:
+def graph_source(
+    graph: Graph, shapes: Sequence[Shape] = (), kwargs: Mapping[str, Any] = NO_KWARGS,
+    name: str = "graph",
+) -> GraphSource:  # fmt: skip
     """Return a graph as a source. Raises ValueError for shapes that it is not for."""
-    own = tuple(type_.shape for type_ in graph.inputs.values())
-    if shapes and tuple(map(tuple, shapes)) != own:
-        raise ValueError(f"shapes {tuple(shapes)}: this graph is for inputs of {own}")
-    return GraphSource(name, own, graph)
+    check_dtypes(graph, shapes, kwargs)
+    own = {name: type_.shape for name, type_ in graph.inputs.items()}
+    named = {name: shape_of(shape) for name, shape in kwargs.items()}
+    asked = {**dict(zip(own, map(shape_of, shapes), strict=False)), **named}
+    if (shapes or kwargs) and (len(shapes) + len(kwargs), asked) != (len(own), own):
+        given = (*map(shape_of, shapes), *named.items())
+        raise ValueError(f"shapes {given}: this graph is for inputs of {tuple(own.values())}")
+    shapes = tuple(own.values())
+    return GraphSource(name, shapes, graph)
+
+
+def check_dtypes(graph: Graph, shapes: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError where other element types are asked for than a graph's inputs have."""
+    for name, given in (*zip(graph.inputs, shapes, strict=False), *kwargs.items()):
+        dtype = str(getattr(given, "dtype", "")).removeprefix("torch.")
+        if dtype and name in graph.inputs and dtype != graph.inputs[name].dtype:
+            raise ValueError(
+                f"input {name} of {dtype}: this graph takes {graph.inputs[name].dtype}"
+            )
 
 
 def network_name(net: object) -> str:

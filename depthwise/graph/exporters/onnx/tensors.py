@@ -1,5 +1,6 @@
 """Functions of elements, reductions and the moving of elements in ONNX."""
 
+from collections.abc import Callable
 from math import isinf
 from typing import Any
 
@@ -37,19 +38,40 @@ def _(op: ops.Activation, node, x):
     if op.function in ALIKE:
         operator, attributes = ALIKE[op.function]
         return node.add(operator, x, **attributes)
+    if op.function in COMPOSED:
+        return COMPOSED[op.function](node, x, *op.parameters)
     match op.function, op.parameters:
         case (("leaky_relu" | "elu"), (alpha,)):
             operator = {"leaky_relu": "LeakyRelu", "elu": "Elu"}[op.function]
             return node.add(operator, x, alpha=alpha)
         case (("relu6" | "clamp"), bounds):
             return clip(node, x, *(bounds or (0.0, 6.0)))
-        case "silu", ():
-            return node.add("Mul", x, node.add("Sigmoid", x))
         case "power", (exponent,):
             return node.add("Pow", x, node.constant(float(exponent), "exponent"))
-        case "reciprocal_sqrt", ():
-            return node.add("Reciprocal", node.add("Sqrt", x))
     raise AssertionError(op)
+
+
+def truncate(node: NodeWriter, x: str) -> str:
+    """Append what cuts the fraction off, towards zero."""
+    return node.add("Mul", node.add("Sign", x), node.add("Floor", node.add("Abs", x)))
+
+
+def wrap(node: NodeWriter, x: str, lowest: float, count: float) -> str:
+    """Append what brings whole parts into a range by multiples of its length."""
+    whole = truncate(node, x)
+    length, end = node.constant(count, "count"), node.constant(lowest + count, "end")
+    multiple = node.add("Mul", node.add("Floor", node.add("Div", whole, length)), length)
+    above = node.add("Sub", whole, multiple)
+    beyond = node.add("GreaterOrEqual", above, end)
+    return node.add("Where", beyond, node.add("Sub", above, length), above)
+
+
+COMPOSED: dict[str, Callable[..., str]] = {
+    "silu": lambda node, x: node.add("Mul", x, node.add("Sigmoid", x)),
+    "reciprocal_sqrt": lambda node, x: node.add("Reciprocal", node.add("Sqrt", x)),
+    "trunc": truncate,
+    "wrap": wrap,
+}
 
 
 def clip(node: NodeWriter, x: str, low: float, high: float) -> str:
@@ -76,12 +98,16 @@ BINARY = {
 
 @write.register
 def _(op: ops.Binary, node, a, b):
-    return node.add(BINARY[op.function], a, b)
+    logical = {"maximum": "Or", "minimum": "And"} if node.type.dtype == "bool" else {}
+    return node.add(logical.get(op.function) or BINARY[op.function], a, b)
 
 
 # ---------------------------------------------------------------------------------- reductions
 
-REDUCE = {"mean": "ReduceMean", "sum": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}
+REDUCE = {
+    "mean": "ReduceMean", "sum": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin",
+    "product": "ReduceProd",
+}  # fmt: skip
 
 
 @write.register

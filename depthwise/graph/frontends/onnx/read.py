@@ -4,6 +4,7 @@ from pathlib import Path
 
 from depthwise.graph.check import check
 from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their rules)
+    choices,
     convolution,
     elementwise,
     movement,
@@ -12,6 +13,7 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
     products,
     quantized,
     resizing,
+    selection,
     shaping,
 )
 from depthwise.graph.frontends.onnx.importer import Importer

@@ -1,7 +1,7 @@
 """A PyTorch network as an exported program; the network itself stays as it was."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,28 +10,37 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
+from depthwise.graph.frontends.torch.arguments import ExportArguments, bind_arguments
 from depthwise.graph.frontends.torch.failure import explain, quiet
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
-from depthwise.graph.graph import Shape
+from depthwise.graph.graph import NO_KWARGS, Shape
 
 
-def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
+def export(
+    net: nn.Module, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS
+) -> ExportedProgram:
     """Export `net` in evaluation mode; raises ValueError or Unsupported naming the module."""
-    if not shapes:
+    return export_with(net, bind_arguments(net, shapes, kwargs))
+
+
+def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
+    """Export `net` as `export` does, with arguments that it takes."""
+    if not arguments.shapes:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
     _check_built(net)
     first = next(net.parameters(), torch.empty(0))
-    inputs = tuple(_example(shape, first) for shape in shapes)
+    pairs = zip(arguments.shapes, arguments.dtypes, strict=True)
+    inputs = tuple(_example(shape, dtype or first.dtype, first.device) for shape, dtype in pairs)
     try:
         with evaluating(net), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
-            program = torch.export.export(net, inputs)
+            program = torch.export.export(net, *arguments.filled(inputs))
             if changes_with_mode(net):
                 _give_own_tensors(program)
             return program
     except Exception as error:
         with evaluating(net), quiet():  # as it was before, whatever export left in it
-            raise explain(error, net, inputs) from error
+            raise explain(error, net, inputs, arguments) from error
 
 
 def _give_own_tensors(program: ExportedProgram) -> None:
@@ -54,9 +63,9 @@ def _check_built(net: nn.Module) -> None:
         )
 
 
-def _example(shape: Shape, like: torch.Tensor) -> torch.Tensor:
+def _example(shape: Shape, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return an input to export with; it is never read, so that no memory may back it."""
-    kind = {"device": like.device, "dtype": like.dtype}
+    kind = {"device": device, "dtype": dtype}
     try:
         return torch.empty(shape, **kind)
     except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything

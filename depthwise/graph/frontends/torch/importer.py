@@ -9,17 +9,19 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind
 
 from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
+    aten_reductions,  # noqa: F401
+    aten_selection,  # noqa: F401
     aten_shape,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
-from depthwise.graph.frontends.torch.outputs import outputs_of
+from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -27,12 +29,15 @@ from depthwise.graph.frontends.torch.purity import (
     takes_what_is_there,
     written,
 )
+from depthwise.graph.frontends.torch.refusal import Refusal
+from depthwise.graph.frontends.torch.signature import outputs_of
 from depthwise.graph.frontends.torch.tensors import (
     agrees,
     constant_of,
     dtype_of,
     identity_of,
     is_empty,
+    takes_values_for_sizes,
     type_of,
 )
 from depthwise.graph.graph import Graph, Output, TensorType
@@ -40,17 +45,6 @@ from depthwise.graph.ops import Opaque
 
 # operators that in evaluation return their input itself, though their schema does not say so
 PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
-
-# operators of tensors of several types, which PyTorch converts to that of the result
-PROMOTING = tuple(
-    f"aten.{name}" for name in (
-        "add", "sub", "rsub", "mul", "multiply", "div", "true_divide", "maximum", "minimum",
-        "addcmul", "addcdiv", "cat", "concat", "stack",
-    )
-)  # fmt: skip
-
-# operators whose result may have another type than what they read
-CONVERTING = ("aten.to", "aten._to_copy", "aten.type_as")
 
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
@@ -91,6 +85,7 @@ class Importer:
         self.known: dict[Hashable, Value] = {}  # a tensor under several names is one constant
         self.targets: dict[str, str] = {}  # placeholder -> the network's own tensor
         self.impure: list[str] = []
+        self.refused: dict[fx.Node, str] = {}  # operators that a rule knows, and why it takes none
         self.graph = check(self._run())
 
     def _run(self) -> Graph:
@@ -122,6 +117,8 @@ class Importer:
         return Graph(self.inputs, constants, tuple(builder.nodes), outputs)
 
     def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
+        if isinstance(spec.arg, ConstantArgument):
+            return None  # no tensor: export has worked with it
         if spec.kind == InputKind.USER_INPUT:
             self.inputs[node.name] = type_of(node.meta.get("val"), node.name)
             if is_empty(node.meta["val"]):
@@ -186,14 +183,14 @@ class Importer:
         builder, result = self.builder, node.meta.get("val")
         builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
         builder.dtype = dtype_of(result)
+        builder.read = _results_read(operator)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
-        where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
-        where += f" ({_line(node)})" if _line(node) else ""
         if draws(node):
-            self.impure.append(f"{where} {explain_draw(node)}")
-        self.impure += [f"{where} {explain_write(node, name)}" for name in self._writes_own(node)]
+            self.impure.append(f"{_where(node)} {explain_draw(node)}")
+        own = self._writes_own(node)
+        self.impure += [f"{_where(node)} {explain_write(node, name)}" for name in own]
 
     def _note_mutations(self, node: fx.Node) -> None:
         """Keep in `impure` the outputs of a decomposed program that are to replace its tensors."""
@@ -250,7 +247,7 @@ class Importer:
             return self._compute(node, [value.name for value in read])
         computed = {value.type.dtype for value in read if value.name not in self.tensors}
         count = len(self.builder.nodes)
-        known = computed <= {dtype} or packet in CONVERTING
+        known = computed <= {dtype} or packet in CONVERTING or packet in PROMOTING
         found = self._apply(node, packet, dtype) if known else None
         if found is None or not agrees(found, result, node.name):
             del self.builder.nodes[count:]
@@ -263,8 +260,10 @@ class Importer:
         def operand(n: fx.Node) -> Any:
             value = self.values[n]
             other = isinstance(value, Value) and value.type.dtype != dtype
-            if not other or packet not in PROMOTING or value.name not in self.tensors:
+            if not other or packet not in PROMOTING:
                 return value
+            if value.name not in self.tensors:
+                return self.builder.cast(value, dtype)
             tensor = self.tensors[value.name].to(getattr(torch, dtype))
             return self._add_tensor(value.name, tensor, sources=self._sources([value.name]))
 
@@ -274,8 +273,11 @@ class Importer:
         arguments, named = fx.map_arg(node.args, operand), fx.map_arg(node.kwargs, operand)
         try:
             return RULES[packet](self.builder, *arguments, **named)
+        except Refusal as reason:
+            self.refused[node] = f"{_where(node)} {reason}"
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            return None  # an overload, or sizes, that the rule does not take
+            pass  # an overload, or sizes, that the rule does not take
+        return None
 
     def _part(self, node: fx.Node, source: fx.Node, index: int) -> Any:
         """Return one result of an operator that has several."""
@@ -317,7 +319,10 @@ class Importer:
         """Return the results of an operator that we do not know; `node` is it or one of them."""
         values = map(self.values.get, operator.all_input_nodes)
         inputs = tuple(value for value in values if isinstance(value, Value))
-        result, op = node.meta.get("val"), Opaque(str(operator.target))
+        op = Opaque(str(operator.target), self.refused.get(operator, ""))
+        result = node.meta.get("val")
+        if op.reason and takes_values_for_sizes(result):
+            raise Unsupported(op.reason)
         if isinstance(result, tuple | list):
             return [
                 self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
@@ -359,10 +364,22 @@ def _viewed(node: fx.Node, packet: str) -> Any:
     return node.args[0] if returned or packet in PASSING else None
 
 
+def _results_read(node: fx.Node) -> frozenset[int]:
+    """Return the numbers of those results of an operator that are read."""
+    taken = (user for user in node.users if user.target is operator.getitem and user.users)
+    return frozenset(cast("int", user.args[1]) for user in taken)
+
+
 def _line(node: fx.Node) -> str:
     """Return the file and line of the network's code that called a node, if export kept them."""
     frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
     return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+
+
+def _where(node: fx.Node) -> str:
+    """Return which operator it is, and of which module and line."""
+    where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
+    return where + (f" ({_line(node)})" if _line(node) else "")
 
 
 def _path(node: fx.Node) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import torch
 
 from depthwise.errors import Unsupported
@@ -26,6 +27,12 @@ def type_of(tensor: Any, name: str) -> TensorType:
         raise Unsupported(f"value {name}: {error}") from None
 
 
+def numbers_of(tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor's numbers as an array, those of bfloat16, which NumPy lacks, in float32."""
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
 def dtype_of(result: Any) -> str:
     """Return a tensor's element type, as in float32, the first one's of several; else nothing."""
     first = result[0] if isinstance(result, tuple | list) and result else result
@@ -37,6 +44,14 @@ def is_empty(tensor: Any) -> bool:
     return isinstance(tensor, torch.Tensor) and any(
         isinstance(size, int) and size == 0 for size in tensor.shape
     )
+
+
+def takes_values_for_sizes(result: Any) -> bool:
+    """Tell whether the values of tensors decide how many elements a result, or one of them, has."""
+    if isinstance(result, tuple | list):
+        return any(map(takes_values_for_sizes, result))
+    shape = result.shape if isinstance(result, torch.Tensor) else ()
+    return any(not isinstance(size, int) for size in shape)
 
 
 def constant_of(tensor: torch.Tensor, name: str, **facts: Any) -> Constant:
