@@ -19,7 +19,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from depthwise.graph.frontends.torch.tensors import type_of
-from depthwise.graph.graph import NO_KWARGS, Shape, TensorType
+from depthwise.graph.graph import NO_KWARGS, Shape, TensorType, shape_of
 
 PLAIN = (type(None), bool, int, float, str)
 WHOLE = (
@@ -102,11 +102,6 @@ def is_shape(value: Any) -> bool:
 def is_input(value: Any) -> bool:
     """Tell whether a value stands for one tensor: by its shape, its type, or an example."""
     return is_shape(value) or isinstance(value, torch.Tensor | TensorType)
-
-
-def shape_of(value: Any) -> Shape:
-    """Return the shape of what stands for one tensor."""
-    return tuple(map(int, value if is_shape(value) else value.shape))
 
 
 def _dtype_of(value: Any) -> torch.dtype | None:
