@@ -39,7 +39,9 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def lint(net: "Network", *shapes: Shape, object_size: int | None = None) -> list[Finding]:
+def lint(
+    net: "Network", *shapes: Shape, object_size: int | None = None, until: str | None = None
+) -> list[Finding]:
     """Find mistakes in a network's design, before it is trained.
 
     Args:
@@ -47,6 +49,7 @@ def lint(net: "Network", *shapes: Shape, object_size: int | None = None) -> list
         *shapes: The shape of each input, (N, C, H, W); left out, the network's usual ones.
         object_size: In pixels of the input: also warn where the network does not see that much at
             once.
+        until: The path of a module that the network is to end with, as `dw.open` takes it.
 
     Returns:
         What each rule found, warnings first; where a rule finds much, equal findings are one.
@@ -54,7 +57,7 @@ def lint(net: "Network", *shapes: Shape, object_size: int | None = None) -> list
     Raises:
         ValueError: A network or shapes that cannot be used.
     """
-    return lint_graph(describe(net, *shapes).traced, object_size)
+    return lint_graph(describe(net, *shapes, until=until).traced, object_size)
 
 
 def lint_graph(graph: Graph, object_size: int | None = None) -> list[Finding]:

@@ -21,6 +21,7 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
     Tune,
+    Until,
     Weights,
 )
 from depthwise.cli.screen import screen, waiting
@@ -36,6 +37,7 @@ def compile(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     labels: LabelFile = None,
     target: TargetName = CompileOptions.target,
     cc: CompilerName = CompileOptions.cc,
@@ -62,7 +64,7 @@ def compile(
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
         shapes, asked = parse_shapes(shape), parse_settings(settings)
-        source = open(network, *shapes, settings=asked, weights=weights)
+        source = open(network, *shapes, settings=asked, weights=weights, until=until)
         if show:
             made = show_stage(source.graph, show, options)
         else:

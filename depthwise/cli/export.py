@@ -9,7 +9,7 @@ from rich.text import Text
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing
-from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Weights
+from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Until, Weights
 from depthwise.cli.screen import screen, waiting
 from depthwise.escaping import in_file_name, in_line
 
@@ -21,6 +21,7 @@ def export(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -42,7 +43,8 @@ def export(
         from depthwise.sources.opening import open  # noqa: PLC0415
 
         shapes, asked = parse_shapes(shape), parse_settings(settings)
-        graph = graph_to_write(open(network, *shapes, settings=asked, weights=weights))
+        source = open(network, *shapes, settings=asked, weights=weights, until=until)
+        graph = graph_to_write(source)
         with writing("--out", path):
             (write_onnx if path.suffix == ".onnx" else save_graph)(graph, path)
     if as_json:

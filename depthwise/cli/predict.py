@@ -10,7 +10,16 @@ from rich.text import Text
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.labels import LabelFile, find_labels
-from depthwise.cli.options import NETWORK, NETWORK_HELP, WEIGHTS, AsJson, Settings, Shapes, Weights
+from depthwise.cli.options import (
+    NETWORK,
+    NETWORK_HELP,
+    WEIGHTS,
+    AsJson,
+    Settings,
+    Shapes,
+    Until,
+    Weights,
+)
 from depthwise.cli.screen import name_left_out, say, screen, waiting
 from depthwise.escaping import in_line
 
@@ -37,6 +46,7 @@ def predict(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     labels: LabelFile = None,
     library: Annotated[
         Path | None, typer.Option(help="Run what `depthwise compile` saved there, in place of it.")
@@ -45,9 +55,10 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Name what is in photographs, with probabilities."""
-    if library and (network != NETWORK or weights or settings or shape):
+    if library and (network != NETWORK or weights or settings or shape or until):
         raise ValueError(
-            f"{library} is a whole network: leave out --network, --weights, --set and --shape"
+            f"{library} is a whole network: leave out --network, --weights, --set, --shape and "
+            "--until"
         )
     with waiting(f"looking with {library or network}"):
         from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
@@ -58,7 +69,7 @@ def predict(
             prepare, guess = _library(library, labels)
         else:
             options, shapes = parse_settings(settings), parse_shapes(shape)
-            source = _open(network, options, weights, shapes)
+            source = _open(network, options, weights, shapes, until)
             names = find_labels(labels, weights, folder, source)
             prepare, guess = _network(source, weights or network, names)
         guesses, broken = {}, []
@@ -88,8 +99,9 @@ def _find_images(places: list[Path]) -> list[Path]:
 
 
 def _open(
-    network: str, options: dict[str, str], weights: str | None, shapes: "tuple[Shape, ...]"
-) -> "Source":
+    network: str, options: dict[str, str], weights: str | None, shapes: "tuple[Shape, ...]",
+    until: str | None,
+) -> "Source":  # fmt: skip
     """Return the network; ours come with their ImageNet weights."""
     from depthwise.sources.opening import open  # noqa: PLC0415
     from depthwise.sources.spec import is_untrained  # noqa: PLC0415
@@ -98,7 +110,7 @@ def _open(
         weights = WEIGHTS
     if is_untrained(network, options, weights):
         raise ValueError(f"{network} has random weights, which name nothing: give --weights")
-    return open(network, *shapes, settings=options, weights=weights)
+    return open(network, *shapes, settings=options, weights=weights, until=until)
 
 
 def _network(

@@ -28,6 +28,7 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
     Tune,
+    Until,
     Weights,
 )
 from depthwise.cli.screen import name_left_out, say, screen, waiting
@@ -52,6 +53,7 @@ def ship(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     labels: LabelFile = None,
     target: TargetName = CompileOptions.target,
     cc: CompilerName = CompileOptions.cc,
@@ -76,14 +78,15 @@ def ship(
         directory = out or default_directory(name, build.chosen.name)
         with writing("--out", directory):
             check_replaceable(directory)
-        opened = _open(name, options, chosen, shape, labels, images)
+        opened = _open(name, options, chosen, shape, labels, images, until)
         found, left_out = _find_images(images, name, opened)
         usable, broken = _sort_out(found, opened)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
             [("--set", text) for text in settings or ()],
-            [("--images", images), ("--weights", weights), ("--labels", labels), ("--out", out)],
+            [("--until", until), ("--images", images), ("--weights", weights)],
+            [("--labels", labels), ("--out", out)],
             _options_that_differ(build),
         )
         request = shipping.Request(
@@ -118,7 +121,7 @@ def _options_that_differ(build: CompileOptions) -> list[tuple[str, object]]:
 
 def _open(
     network: str, options: dict[str, str], weights: str | None, shape: list[str] | None,
-    labels: Path | None, images: Path | None,
+    labels: Path | None, images: Path | None, until: str | None,
 ) -> "CurrentNetwork":  # fmt: skip
     """Return the network with its weights, and the names of its classes where there are any."""
     import torch  # noqa: PLC0415
@@ -130,7 +133,8 @@ def _open(
     from depthwise.sources.spec import is_untrained  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
-    opened = open(network, *parse_shapes(shape), settings=options, weights=weights)
+    shapes = parse_shapes(shape)
+    opened = open(network, *shapes, settings=options, weights=weights, until=until)
     untrained = is_untrained(network, options, weights)
     module = opened.exported if isinstance(opened, TorchSource) else None
     if untrained and module and len(opened.shapes) == 1:

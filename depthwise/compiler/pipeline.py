@@ -50,7 +50,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     net: "Network", *shapes: Shape, target: str = DEFAULT.target, threads: int = DEFAULT.threads,
     optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, samples: Sequence[Any] = (),
-    preparation: Preparation | None = None, labels: Sequence[str] = (),
+    preparation: Preparation | None = None, labels: Sequence[str] = (), until: str | None = None,
 ) -> Library:  # fmt: skip
     """Compile a network, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
@@ -69,6 +69,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         samples: Inputs to verify with beside random ones: arrays, or tuples of arrays.
         preparation: What the library does to raw images itself; samples are raw images, then.
         labels: Names of a classifier's classes, in the order of its outputs, for the manifest.
+        until: The path of a module that the network is to end with, as `dw.open` takes it.
 
     Raises:
         Unsupported: The network cannot be lowered; the message names the operator and its module.
@@ -77,7 +78,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         BuildError: The C compiler is missing or fails.
     """
     options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
-    return compile_source(open(net, *shapes), options, samples, preparation, labels)
+    return compile_source(open(net, *shapes, until=until), options, samples, preparation, labels)
 
 
 def compile_source(

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from depthwise.sources.opening import Network
 
 
-def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost:
+def cost(
+    net: "Network", *shapes: Shape, machine: Machine | None = None, until: str | None = None
+) -> Cost:
     """Count a network's operations, parameters and memory, and predict its latency.
 
     Args:
@@ -30,6 +32,7 @@ def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost
         shapes: A shape for each input, (N, C, H, W) for images; left out, a network's usual ones.
         machine: A machine whose kernels were timed. With one, every layer and the whole also have
             the milliseconds that our compiled library will take there, on one thread.
+        until: The path of a module that the network is to end with, as `dw.open` takes it.
 
     Returns:
         The cost of the network, layer by layer.
@@ -40,8 +43,8 @@ def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost
         Unsupported: A machine is given, and the network cannot be compiled.
     """
     if machine is None:
-        return count_cost(net, *shapes)
-    source = open(net, *shapes)
+        return count_cost(net, *shapes, until=until)
+    source = open(net, *shapes, until=until)
     return with_latency(cost_of_graph(source.traced, source.name), source.graph, machine)
 
 

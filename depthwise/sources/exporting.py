@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from depthwise.sources.opening import Network
 
 
-def export_onnx(net: "Network", path: str | PathLike[str], *shapes: Shape) -> None:
+def export_onnx(
+    net: "Network", path: str | PathLike[str], *shapes: Shape, until: str | None = None
+) -> None:
     """Write a network to an ONNX file, whole or not at all, once onnx.checker has found it sound.
 
     Nodes are named after the network's modules, weights as in the state dict; inputs and outputs
@@ -23,12 +25,13 @@ def export_onnx(net: "Network", path: str | PathLike[str], *shapes: Shape) -> No
         net: A module, an ExportedProgram, a graph, or whatever `dw.open` takes or returns.
         path: The file to write; one that is there is replaced.
         shapes: The shape of each input, (N, C, H, W); left out where the network brings its own.
+        until: The path of a module that the network is to end with, as `dw.open` takes it.
 
     Raises:
         ValueError: A network, shapes or a file that cannot be used, or onnx is not installed.
         Unsupported: The message names the operator that cannot be captured, or that ONNX has not.
     """
-    write_onnx(graph_to_write(open(net, *shapes)), path)
+    write_onnx(graph_to_write(open(net, *shapes, until=until)), path)
 
 
 def graph_to_write(source: Source) -> Graph:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from depthwise.graph import Graph, Shape, interpret, supported
+from depthwise.graph.until import end_graph
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +49,13 @@ class Source(ABC):
     @abstractmethod
     def at(self, shapes: Sequence[Shape]) -> "Source":
         """Return the same network for inputs of other shapes. Raises ValueError where it cannot."""
+
+    @abstractmethod
+    def until(self, name: str) -> "Source":
+        """Return the same network, ended with what a module of it returns, or with a value.
+
+        Raises ValueError for a name that is neither.
+        """
 
     @property
     def output_shapes(self) -> list[Shape]:
@@ -107,6 +115,15 @@ class TorchSource(Source):
         """Return the same network for inputs of other shapes; a program has its own."""
         return torch_source(self.net, shapes)
 
+    def until(self, name: str) -> "TorchSource":
+        """Return the same network, ended with what a module returns; a program, with a node too."""
+        from depthwise.graph.frontends.torch.exported import end_program  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.until import end_module  # noqa: PLC0415
+
+        if self.exported is None:
+            return torch_source(end_program(self.program, name), ())
+        return torch_source(end_module(self.exported, self.shapes, name), self.shapes)
+
     def run(self, inputs: Arrays) -> Arrays:
         """Return what PyTorch computes."""
         import torch  # noqa: PLC0415
@@ -148,6 +165,10 @@ class GraphSource(Source):
     def at(self, shapes: Sequence[Shape]) -> "GraphSource":
         """Return the graph itself, whose shapes are its own."""
         return graph_source(self.given, shapes, self.name)
+
+    def until(self, name: str) -> "GraphSource":
+        """Return the graph, ended with a node or with what the nodes of a module give."""
+        return graph_source(end_graph(self.given, name), name=self.name)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return what our interpreter computes."""

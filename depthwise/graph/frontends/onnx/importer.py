@@ -1,6 +1,6 @@
 """A model on its way into the graph: its nodes are walked once, in order."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from depthwise.graph.frontends.onnx.known import (
     compute,
     is_computed_now,
 )
-from depthwise.graph.frontends.onnx.names import path_of
+from depthwise.graph.frontends.onnx.names import path_of, reads
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import RULES, Refusal, refuse
 from depthwise.graph.frontends.onnx.unknown import types_of
@@ -83,7 +83,7 @@ class Importer:
         for node in graph.node:
             for name in filter(None, node.output):
                 self._take(name)
-            self._read |= set(_reads(node))
+            self._read |= set(reads(node))
         for node in graph.node:
             count = len(self.builder.nodes)
             try:
@@ -239,16 +239,6 @@ def _array(tensor) -> np.ndarray:
 
 def _may_train(data: np.ndarray) -> bool:
     return data.size > 1 and data.dtype.kind not in "iub"
-
-
-def _reads(node: NodeProto) -> Iterable[str]:
-    """Yield the names that a node reads, in its subgraphs too."""
-    yield from node.input
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield from (output.name for output in attribute.g.output)
-            for inner in attribute.g.node:
-                yield from _reads(inner)
 
 
 def _where(node: NodeProto) -> str:

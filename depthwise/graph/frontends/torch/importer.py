@@ -19,6 +19,7 @@ from depthwise.graph.frontends.torch import (
     aten_shape,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
+from depthwise.graph.frontends.torch.exported import path_of
 from depthwise.graph.frontends.torch.outputs import outputs_of
 from depthwise.graph.frontends.torch.purity import (
     draws,
@@ -184,12 +185,12 @@ class Importer:
     def _announce(self, node: fx.Node, operator: fx.Node) -> None:
         """Tell the builder what is lowered: `node` is the operator or one of its results."""
         builder, result = self.builder, node.meta.get("val")
-        builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
+        builder.name, builder.path, builder.line = node.name, path_of(operator), _line(operator)
         builder.dtype = dtype_of(result)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
-        where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
+        where = f"operator {node.target} in module {path_of(node) or '(the network itself)'!r}"
         where += f" ({_line(node)})" if _line(node) else ""
         if draws(node):
             self.impure.append(f"{where} {explain_draw(node)}")
@@ -201,7 +202,7 @@ class Importer:
         values = cast("tuple[fx.Node, ...]", node.args[0])
         for value, spec in zip(values, self.program.graph_signature.output_specs, strict=True):
             if spec.kind in kinds:
-                where = f"operator {value.target} in module {_path(value)!r}"
+                where = f"operator {value.target} in module {path_of(value)!r}"
                 self.impure.append(f"{where} {explain_write(value, str(spec.target))}")
 
     def _writes_own(self, node: fx.Node) -> list[str]:
@@ -221,7 +222,7 @@ class Importer:
         assert isinstance(region, fx.Node)
         if node.target is torch.ops.higher_order.wrap_with_autocast and node.args[2]:
             raise Unsupported(
-                f"module {_path(node)!r} computes in {node.args[1]} under autocast: networks are "
+                f"module {path_of(node)!r} computes in {node.args[1]} under autocast: networks are "
                 "compiled in float32, disable it there"
             )
         owner = node.graph.owning_module
@@ -346,7 +347,7 @@ class Importer:
             later = next((reader for reader in other.users if reader not in self.values), None)
             if later:
                 raise Unsupported(
-                    f"operator {node.target} in module {_path(node) or '(the network itself)'!r} "
+                    f"operator {node.target} in module {path_of(node) or '(the network itself)'!r} "
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"
                 )
@@ -363,9 +364,3 @@ def _line(node: fx.Node) -> str:
     """Return the file and line of the network's code that called a node, if export kept them."""
     frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
     return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
-
-
-def _path(node: fx.Node) -> str:
-    """Return the innermost module's path; a module called twice has one path."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return next(reversed(stack.values()))[0].split("@")[0] if stack else ""

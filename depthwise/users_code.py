@@ -71,7 +71,7 @@ def _not_users() -> tuple[Path, ...]:
     import sysconfig  # noqa: PLC0415  (not before something went wrong)
 
     libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    ours = Path(__file__).parents[1]
+    ours = Path(__file__).parent
     return tuple(Path(place).resolve() for place in (ours, *libraries, sys.argv[0]) if place)
 
 
