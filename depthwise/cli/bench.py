@@ -10,7 +10,7 @@ import typer
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Threads, Until, Weights
-from depthwise.cli.screen import screen, waiting
+from depthwise.cli.screen import say_taken, screen, waiting
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def _open(
     torch.manual_seed(0)  # the same random weights every time
     shapes = parse_shapes(shape)
     source = open(network, *shapes, settings=options, weights=weights, until=until)
+    say_taken(source)
     if len(source.shapes) != 1:
         count = len(source.shapes)
         raise ValueError(f"--shape: {network} is compared on one input, {count} given")

@@ -24,7 +24,7 @@ from depthwise.cli.options import (
     Until,
     Weights,
 )
-from depthwise.cli.screen import screen, waiting
+from depthwise.cli.screen import say_taken, screen, waiting
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_line
 
@@ -65,6 +65,7 @@ def compile(
                 check_replaceable(directory)
         shapes, asked = parse_shapes(shape), parse_settings(settings)
         source = open(network, *shapes, settings=asked, weights=weights, until=until)
+        say_taken(source)
         if show:
             made = show_stage(source.graph, show, options)
         else:

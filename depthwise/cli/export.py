@@ -10,7 +10,7 @@ from rich.text import Text
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Until, Weights
-from depthwise.cli.screen import screen, waiting
+from depthwise.cli.screen import say_taken, screen, waiting
 from depthwise.escaping import in_file_name, in_line
 
 FORMATS = {".onnx": "ONNX", ".safetensors": "a saved graph"}
@@ -44,6 +44,7 @@ def export(
 
         shapes, asked = parse_shapes(shape), parse_settings(settings)
         source = open(network, *shapes, settings=asked, weights=weights, until=until)
+        say_taken(source)
         graph = graph_to_write(source)
         with writing("--out", path):
             (write_onnx if path.suffix == ".onnx" else save_graph)(graph, path)

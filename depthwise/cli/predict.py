@@ -20,7 +20,7 @@ from depthwise.cli.options import (
     Until,
     Weights,
 )
-from depthwise.cli.screen import name_left_out, say, screen, waiting
+from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
 from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def predict(
         else:
             options, shapes = parse_settings(settings), parse_shapes(shape)
             source = _open(network, options, weights, shapes, until)
+            say_taken(source)
             names = find_labels(labels, weights, folder, source)
             prepare, guess = _network(source, weights or network, names)
         guesses, broken = {}, []

@@ -31,7 +31,7 @@ from depthwise.cli.options import (
     Until,
     Weights,
 )
-from depthwise.cli.screen import name_left_out, say, screen, waiting
+from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
 from depthwise.cli.stopping import Stopped
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
@@ -135,6 +135,7 @@ def _open(
     torch.manual_seed(0)  # the same random weights every time
     shapes = parse_shapes(shape)
     opened = open(network, *shapes, settings=options, weights=weights, until=until)
+    say_taken(opened)
     untrained = is_untrained(network, options, weights)
     module = opened.exported if isinstance(opened, TorchSource) else None
     if untrained and module and len(opened.shapes) == 1:

@@ -1,16 +1,13 @@
 """Where a network ends earlier than its author let it: at a value, or at what a module returns."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 from depthwise.errors import nearest
 from depthwise.escaping import in_line
-from depthwise.graph.graph import Graph, Output
-from depthwise.graph.passes.dead_code import remove_dead_code
 
 
-class Step(NamedTuple):
+class Computed(NamedTuple):
     """A value on its way: its name, the path of the module that computes it, and what it reads."""
 
     value: str
@@ -18,7 +15,7 @@ class Step(NamedTuple):
     reads: Collection[str]
 
 
-def find_end(until: str, steps: Iterable[Step], returned: Collection[str]) -> tuple[str, ...]:
+def find_end(until: str, steps: Iterable[Computed], returned: Collection[str]) -> tuple[str, ...]:
     """Return the values that a network returns which ends with `until`.
 
     That is a value itself, or the path of a module, whose values are those that are read outside
@@ -41,16 +38,3 @@ def find_end(until: str, steps: Iterable[Step], returned: Collection[str]) -> tu
     made = {step.value for step in inside}
     read = {name for step in steps if step.value not in made for name in step.reads}
     return tuple(step.value for step in inside if step.value in read or step.value in returned)
-
-
-def end_graph(graph: Graph, until: str) -> Graph:
-    """Return a graph that ends with the value, or the module, `until`; raises as `find_end` does.
-
-    What only served the rest is no part of it.
-    """
-    steps = [Step(node.name, node.path, node.inputs) for node in graph]
-    names = find_end(until, steps, {output.value for output in graph.outputs})
-    outputs = tuple(
-        Output(str(index) if len(names) > 1 else "", name) for index, name in enumerate(names)
-    )
-    return remove_dead_code(replace(graph, outputs=outputs))

@@ -47,8 +47,8 @@ def open(
             exported or saved has its own.
         settings: Options of a network that has a name, by theirs; text is read as on the command
             line.
-        weights: "imagenet" (bundled), or the path of a checkpoint; else the network's own, or
-            random ones.
+        weights: "imagenet" (bundled), or the path of a checkpoint, FILE#KEY for one of several
+            weights in it; else the network's own, or random ones.
         until: The path of a module, as in `named_modules()`: the network ends with what that
             returns, and nothing after it is looked at. Of what was exported or saved, a value too.
 
@@ -100,7 +100,7 @@ def _open_spec(
     if weights:
         from depthwise.weights import load_weights  # noqa: PLC0415
 
-        load_weights(source.module, weights)
+        source.module.loaded_weights = load_weights(source.module, weights)  # type: ignore
     return source
 
 

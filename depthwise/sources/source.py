@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from depthwise.graph import Graph, Shape, interpret, supported
-from depthwise.graph.until import end_graph
+from depthwise.graph.passes.until import end_graph
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
     from depthwise.weights import Pretrained
+    from depthwise.weights.load import LoadedWeights
 
 Arrays = list[np.ndarray]
 
@@ -65,6 +66,11 @@ class Source(ABC):
     @property
     def pretrained(self) -> "Pretrained | None":
         """What the weights say of themselves; None where they record nothing."""
+        return None
+
+    @property
+    def loaded_weights(self) -> "LoadedWeights | None":
+        """What was taken from a checkpoint; None where nothing was."""
         return None
 
 
@@ -144,6 +150,14 @@ class TorchSource(Source):
         from depthwise.weights import find_pretrained  # noqa: PLC0415
 
         return find_pretrained(self.net)
+
+    @property
+    def loaded_weights(self) -> "LoadedWeights | None":
+        """What `load_weights` recorded of the checkpoint."""
+        from depthwise.weights.load import LoadedWeights  # noqa: PLC0415
+
+        found = getattr(self.net, "loaded_weights", None)  # networks of others may have one too
+        return found if isinstance(found, LoadedWeights) else None
 
 
 @dataclass(frozen=True, eq=False)

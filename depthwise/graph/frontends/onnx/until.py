@@ -3,7 +3,7 @@
 from onnx import ModelProto, ValueInfoProto
 
 from depthwise.graph.frontends.onnx.names import path_of, reads
-from depthwise.graph.until import Step, find_end
+from depthwise.graph.until import Computed, find_end
 
 
 def end_model(model: ModelProto, until: str) -> ModelProto:
@@ -13,7 +13,7 @@ def end_model(model: ModelProto, until: str) -> ModelProto:
     """
     named = {node.name: node.output[0] for node in model.graph.node if node.name}
     steps = [
-        Step(value, path_of(node), set(reads(node)))
+        Computed(value, path_of(node), set(reads(node)))
         for node in model.graph.node
         for value in filter(None, node.output)
     ]

@@ -19,7 +19,7 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
-from depthwise.graph.until import Step, find_end
+from depthwise.graph.until import Computed, find_end
 
 
 def as_module(program: ExportedProgram) -> fx.GraphModule:
@@ -57,7 +57,7 @@ def end_program(program: ExportedProgram, until: str) -> ExportedProgram:
     """
     nodes = [n for n in program.graph.nodes if n.op == "call_function"]
     steps = [
-        Step(node.name, path_of(node), {read.name for read in node.all_input_nodes})
+        Computed(node.name, path_of(node), {read.name for read in node.all_input_nodes})
         for node in nodes
         if isinstance(node.meta.get("val"), torch.Tensor)
     ]
