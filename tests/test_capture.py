@@ -368,11 +368,11 @@ def test_a_decision_is_found_within_torchvision():
         def forward(self, x):
             return torchvision.ops.clip_boxes_to_image(x, (4, 4))[x.sum(1) > 0]
 
-    with pytest.raises(Unsupported, match=r"let no shape depend on the values of tensors"):
+    with pytest.raises(Unsupported, match=r"makes as many elements as the values say: a library"):
         capture(Kept(), (6, 4))
     with pytest.raises(AttributeError) as error:
         torchvision.ops.box_area("no tensor")
-    assert "torchvision" in _line(error.value).split(", called at")[0]
+    assert _line(error.value).startswith(f", at {__file__}:")
 
 
 def test_an_image_without_a_batch_is_told_of_it():

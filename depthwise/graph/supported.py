@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from depthwise.errors import Unsupported
+from depthwise.graph.ending import ending, feeding
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Opaque, Quantize
 
@@ -13,11 +14,14 @@ SUPPORTED = (
 )
 
 
-def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
+def supported(
+    graph: Graph, known: Collection[str] = (), called: Collection[str] = ()
+) -> Graph:  # fmt: skip
     """Return the graph, or raise Unsupported naming the first thing that no library computes.
 
     A library takes, computes and returns float32. `known` are the operators of the front end for
-    which it has a rule: one that is Opaque all the same is of another type.
+    which it has a rule: one that is Opaque all the same is of another type. `called` are the
+    modules that the network calls once, with which it may end.
     """
     for name, type_ in graph.inputs.items():
         if type_.dtype != "float32":
@@ -34,6 +38,7 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
             raise Unsupported(
                 f"operator {name} in module {node.path or '(the network itself)'!r}{where} "
                 f"{_complaint(graph, node, known)}"
+                f"{'' if _learns_after(graph, node) else ending(_feeding(graph, node, called))}"
             )
     for output in graph.outputs:
         type_ = graph.type(output.value)
@@ -48,6 +53,21 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
                 "return float32; make it that with .float(), or keep it outside of the network"
             )
     return graph
+
+
+def _learns_after(graph: Graph, node: Node) -> bool:
+    """Tell whether weights are read after a node, so that without it little is left."""
+    made = {node.name}
+    for later in graph:
+        if made.intersection(later.inputs):
+            made.add(later.name)
+            if any(graph.constants[name].trainable for name in graph.weights(later)):
+                return True
+    return False
+
+
+def _feeding(graph: Graph, node: Node, called: Collection[str]) -> str:
+    return feeding(graph.nodes, node.inputs, node.path, called)
 
 
 def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:

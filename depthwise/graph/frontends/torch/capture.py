@@ -29,7 +29,7 @@ def capture(net: Network, *shapes: Shape) -> Graph:
     if importer.impure:
         raise Unsupported(importer.impure[0])
     check_structure(importer.program)
-    return supported(importer.graph, RULES)
+    return supported(importer.graph, RULES, importer.called)
 
 
 def trace(net: Network, *shapes: Shape) -> Graph:

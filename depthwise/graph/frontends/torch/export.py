@@ -10,8 +10,9 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from depthwise.graph.frontends.torch.exported import without_unread
-from depthwise.graph.frontends.torch.failure import explain, quiet
+from depthwise.graph.frontends.torch.failure import explain
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
+from depthwise.graph.frontends.torch.quiet import quiet
 from depthwise.graph.frontends.torch.stand_ins import examples
 from depthwise.graph.frontends.torch.until import Shortened
 from depthwise.graph.graph import Shape

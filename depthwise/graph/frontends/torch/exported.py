@@ -114,6 +114,13 @@ def path_of(node: fx.Node) -> str:
     return next(reversed(stack.values()))[0].split("@")[0] if stack else ""
 
 
+def called_once(program: ExportedProgram) -> set[str]:
+    """Return the paths of the modules that a program's network calls, and no more than once."""
+    stacks = (node.meta.get("nn_module_stack") or {} for node in program.graph.nodes)
+    paths = {path for stack in stacks for path, _ in stack.values() if path}
+    return {path for path in paths if "@" not in path and f"{path}@1" not in paths}
+
+
 def _copy_until(graph: fx.Graph, names: Collection[str]) -> tuple[fx.Graph, list[fx.Node]]:
     """Return a copy that ends with the last of some nodes and returns copies of their values.
 

@@ -10,16 +10,18 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+from torch.utils import _pytree as pytree
 
 from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
+from depthwise.graph.ending import ending, feeding
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
     aten_shape,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
-from depthwise.graph.frontends.torch.exported import path_of
+from depthwise.graph.frontends.torch.exported import called_once, path_of
 from depthwise.graph.frontends.torch.outputs import outputs_of
 from depthwise.graph.frontends.torch.purity import (
     draws,
@@ -38,6 +40,7 @@ from depthwise.graph.frontends.torch.tensors import (
 )
 from depthwise.graph.graph import Graph, Output, TensorType
 from depthwise.graph.ops import Opaque
+from depthwise.users_code import is_users
 
 # operators that in evaluation return their input itself, though their schema does not say so
 PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
@@ -79,7 +82,8 @@ class MemoryRegion(NamedTuple):
 class Importer:
     """Walks an exported program once, in order; `values` maps what it computes to our values.
 
-    `impure` says what makes the network no function of its inputs.
+    `impure` says what makes the network no function of its inputs, `called` which modules it calls
+    once.
     """
 
     def __init__(self, program: ExportedProgram):
@@ -92,6 +96,7 @@ class Importer:
         self.known: dict[Hashable, Value] = {}  # a tensor under several names is one constant
         self.targets: dict[str, str] = {}  # placeholder -> the network's own tensor
         self.impure: list[str] = []
+        self.called = called_once(program)
         self.graph = check(self._run())
 
     def _run(self) -> Graph:
@@ -173,6 +178,7 @@ class Importer:
         packet = ".".join(name.split(".")[:2])
         in_place = packet.endswith("_") and not packet.endswith("__")
         self._announce(node, node)
+        self._check_fixed(node)
         self._note_impure(node)
         own = self._writes_own(node)
         if own and not node.users:
@@ -188,10 +194,27 @@ class Importer:
         builder.name, builder.path, builder.line = node.name, path_of(operator), _line(operator)
         builder.dtype = dtype_of(result)
 
+    def _check_fixed(self, node: fx.Node) -> None:
+        """Raise Unsupported for a result, or a number, that the values of tensors decide on."""
+        result = node.meta.get("val")
+        sizes = [
+            size for tensor in pytree.tree_leaves(result) for size in getattr(tensor, "shape", ())
+        ]
+        numbers = isinstance(result, torch.SymInt | torch.SymFloat | torch.SymBool)
+        if not numbers and all(isinstance(size, int) for size in sizes):
+            return
+        what = "reads a number" if numbers else "makes as many elements as the values say"
+        reads = [self.values[each].name for each in node.all_input_nodes
+                 if isinstance(self.values.get(each), Value)]  # fmt: skip
+        end = ending(feeding(self.builder.nodes, reads, path_of(node), self.called))
+        raise Unsupported(
+            f"{_where(node)} {what}: a library runs the same steps for every input, and gives "
+            f"results of one shape{end}"
+        )
+
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
-        where = f"operator {node.target} in module {path_of(node) or '(the network itself)'!r}"
-        where += f" ({_line(node)})" if _line(node) else ""
+        where = _where(node)
         if draws(node):
             self.impure.append(f"{where} {explain_draw(node)}")
         self.impure += [f"{where} {explain_write(node, name)}" for name in self._writes_own(node)]
@@ -347,7 +370,7 @@ class Importer:
             later = next((reader for reader in other.users if reader not in self.values), None)
             if later:
                 raise Unsupported(
-                    f"operator {node.target} in module {path_of(node) or '(the network itself)'!r} "
+                    f"{_where(node)} "
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"
                 )
@@ -360,7 +383,14 @@ def _viewed(node: fx.Node, packet: str) -> Any:
     return node.args[0] if returned or packet in PASSING else None
 
 
+def _where(node: fx.Node) -> str:
+    """Return which operator it is, in which module, at which line of the user's."""
+    line = f" ({_line(node)})" if _line(node) else ""
+    return f"operator {node.target} in module {path_of(node) or '(the network itself)'!r}{line}"
+
+
 def _line(node: fx.Node) -> str:
-    """Return the file and line of the network's code that called a node, if export kept them."""
+    """Return the file and line of the user's code that called a node, if export kept them."""
     frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
-    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+    own = [f"{file}:{number}" for file, number in frames if is_users(file)]
+    return own[-1] if own else ""

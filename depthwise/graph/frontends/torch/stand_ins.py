@@ -1,12 +1,15 @@
 """A network run on inputs of which the shapes alone are known: no memory, nothing computed."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from depthwise.graph.graph import Shape
+
+NOBODY = nullcontext()
 
 
 def examples(net: nn.Module, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
@@ -18,9 +21,14 @@ def examples(net: nn.Module, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
     return tuple(_example(shape, first) for shape in shapes)
 
 
-def run_on_shapes(net: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """Run a network on stand-ins for its inputs, where it raises whatever it does."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+def run_on_shapes(
+    net: nn.Module, inputs: Sequence[Tensor], observer: AbstractContextManager = NOBODY
+) -> None:
+    """Run a network on stand-ins for its inputs, in a mode of PyTorch's that sees each operator.
+
+    It raises whatever the network does.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, observer:
         net(*(_stand_in(x, mode) for x in inputs))
 
 
