@@ -342,13 +342,13 @@ def test_trace_keeps_unknown_operators():
         (Function(lambda x: x if x.sum() > 0 else -x), [X], Unsupported,
          "module '(the network itself)' decides by the values of tensors, at /"),
         (scripted(3), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
         (nn.Sequential(scripted(3)), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
         (Folded(), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
         (Hooked(), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
     ],
 )  # fmt: skip
 def test_refusals_say_where_and_why(net, shapes, kind, message):
@@ -359,7 +359,7 @@ def test_refusals_say_where_and_why(net, shapes, kind, message):
 
 def test_a_scripted_module_is_named():
     net = nn.Sequential(conv(3, 4, 3), scripted(4))
-    with pytest.raises(Unsupported, match="module '1' is scripted: give the module that it was"):
+    with pytest.raises(Unsupported, match="module '1' is scripted or traced: give the module that"):
         capture(net, (1, 3, 8, 8))
 
 

@@ -87,6 +87,7 @@ def compile_source(
 ) -> Library:  # fmt: skip
     """Compile a network that was opened, as `compile` does."""
     check_inputs(source.shapes)
+    check_weights(source.graph)
     about = describe_source(source, labels)
     return compile_graph(source.graph, reference_of(source), options, about, samples, preparation)
 
@@ -120,6 +121,16 @@ def compile_graph(
     trace = Trace(plan, reference.paths, UNITS, options.cc)
     found = verify(partial(run_once, artifact), trace, reference, tried, preparation)
     return finish(artifact, verification=found)
+
+
+def check_weights(graph: Graph) -> None:
+    """Raise ValueError for weights of which the shapes alone are known."""
+    name = next((name for name, known in graph.constants.items() if known.data is None), None)
+    if name is not None:
+        raise ValueError(
+            f"{name} is on the meta device and has no numbers: call net.to_empty(device='cpu') and "
+            "load its weights first"
+        )
 
 
 def check_keys(graph: Graph) -> None:

@@ -198,8 +198,11 @@ def torch_source(net: "nn.Module | ExportedProgram", shapes: Sequence[Shape]) ->
     from torch import nn  # noqa: PLC0415
 
     from depthwise.graph.frontends.torch.capture import input_shapes  # noqa: PLC0415
+    from depthwise.graph.frontends.torch.wrappers import unwrapped  # noqa: PLC0415
 
-    if not isinstance(net, nn.Module):
+    if isinstance(net, nn.Module):
+        net = unwrapped(net)
+    else:
         shapes = input_shapes(net, shapes)
     return TorchSource(network_name(net), tuple(map(tuple, shapes)), net)
 

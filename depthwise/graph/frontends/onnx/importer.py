@@ -11,6 +11,7 @@ from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
+from depthwise.graph.ending import ending
 from depthwise.graph.frontends.onnx.known import (
     CONTROL,
     RANDOM,
@@ -42,6 +43,7 @@ class Importer:
         self._values: dict[str, Value] = {}
         self._stored: set[str] = set()  # arrays that the file holds, not those computed from them
         self._read = {output.name for output in model.graph.output}
+        self._inputs = inputs
         for name, type_ in inputs.items():
             self._take(name)
             self._values[name] = Value(name, type_)
@@ -158,8 +160,10 @@ class Importer:
         known = node.domain in STANDARD and values.keys() | arrays.keys() == set(names)
         read = {name: value.type for name, value in values.items()}
         types = types_of(node, self.opset, read, arrays) if known else None
+        computed = [name for name in values if name not in self._inputs]
+        end = ending(computed[0]) if computed else ""
         if types is None:
-            raise Unsupported(f"{_where(node)}: {reason}")
+            raise Unsupported(f"{_where(node)}: {reason}{end}")
         self.builder.path = path_of(node)
         for name, type_ in zip(filter(None, node.output), types, strict=True):
             first, self.builder.name = len(self.builder.nodes), name

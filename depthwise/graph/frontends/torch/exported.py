@@ -1,6 +1,6 @@
 """An exported program made ready to run in PyTorch, or cut short, without trust in its names."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -83,8 +83,9 @@ def end_program(program: ExportedProgram, until: str) -> ExportedProgram:
 
 def without_unread(program: ExportedProgram) -> ExportedProgram:
     """Return the program without the operators and the weights that no output depends on."""
-    graph = fx.Graph()
-    graph.output(graph.graph_copy(program.graph, {}))
+    graph, known = fx.Graph(), {}
+    for node in program.graph.nodes:
+        known[node] = _copied(graph, node, known)
     graph.eliminate_dead_code()
     read = {node.name for node in graph.nodes if node.users}
     signature = program.graph_signature
@@ -130,12 +131,19 @@ def _copy_until(graph: fx.Graph, names: Collection[str]) -> tuple[fx.Graph, list
     for node in graph.nodes:
         if len(results) == len(names):
             break
-        known[node] = short.node_copy(node, known.__getitem__)
+        known[node] = _copied(short, node, known)
         if node.name in names:
             results.append(short.call_function(torch.ops.aten.clone.default, (known[node],)))
             results[-1].meta = copy(node.meta)
     short.output(tuple(results))
     return short, results
+
+
+def _copied(graph: fx.Graph, node: fx.Node, known: Mapping[fx.Node, fx.Node]) -> fx.Node:
+    """Append a copy of a node that bears its name, which a graph would number: input, say."""
+    copied = graph.node_copy(node, known.__getitem__)
+    copied.name = node.name
+    return copied
 
 
 def _changed(program: ExportedProgram, **changes: Any) -> ExportedProgram:

@@ -23,17 +23,23 @@ from depthwise.users_code import users_line
 BY_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
 LONGEST = 240  # letters of what PyTorch says
 
-# what PyTorch says of a network that does not run -> what to do, the first that is found
-MISFITS = (
+# what PyTorch says where a network does not run, whatever its input -> what to do; the first found
+BROKEN = (
     (r"missing \d+ required positional", "give a shape for each input of its forward"),
     (r"takes \d+ positional argument", "give as many shapes as its forward takes inputs"),
-    (r"has no len|not a valid module|no forward|\"forward\" function",
-     "give a network with a forward of its own"),
+    (r'missing the required "forward"', "give a network with a forward of its own"),
     (r"CUDA|NVIDIA|HIP|Expected all tensors to be on the same device",
      "let its forward take the device of its input, x.device, instead of naming one"),
-    (r"but found \w+ instead|same dtype|scalar type|Half|BFloat16",
+    (r"target dtype|target size|target tensor|number of dims? .*target", "leave losses out of its "
+     "forward where it is not trained: if self.training"),
+    (r"scalar types: Long", "it reads its input as whole numbers, as an embedding does: images are "
+     "numbers with fractions"),
+    (r"should be the same|same dtype|scalar type|not implemented for '",
      "let all its weights, and what its forward makes, have one type: net.float()"),
-    (r"[Cc]omplex", "keep complex numbers outside of the network"),
+)  # fmt: skip
+
+# what PyTorch says where an input does not fit -> what to do
+MISFITS = (
     (r"more than 1 value per channel", "take a larger input, or let its normalisation keep "
      "statistics (track_running_stats=True)"),
     (r"to have \d+ channels", "give as many channels as the network was built for"),
@@ -41,16 +47,17 @@ MISFITS = (
      "give an input of the size that its linear layers were built for"),
 )  # fmt: skip
 
-# what torch.export says of a network that runs -> what to do
+# what torch.export says of a network that runs -> what of the network it means, and what to do
 UNTRACED = (
     (r"fake tensor in the exported program|assigned during export|requires_grad=True",
      "its forward assigns to the module's own weights: compute them before, and keep them"),
-    (r"numpy|NumPy|\.tolist|unhashable",
-     "its forward takes numbers out of tensors, with NumPy or as Python's own: use torch's "
-     "operators"),
-    (r"quantized|Quantized|quint8|qint8", "give the network before it was quantised"),
-    (r"sparse|Sparse", "give it dense tensors and weights: .to_dense()"),
-    (r"mkldnn|Mkldnn", "give the network before torch.utils.mkldnn.to_mkldnn"),
+    (r"numpy|NumPy", "its forward takes numbers out of tensors, with NumPy or as Python's own: use "
+     "torch's operators"),
+    (r"Unexpected key _export_root", "its forward catches an exception of one of its modules: let "
+     "it decide by something else"),
+    (r"no fake impl|register_fake", "it calls an operator of its author's own: build it from "
+     "PyTorch's"),
+    (r"sparse|Sparse", "it has sparse tensors: make them dense with .to_dense()"),
 )  # fmt: skip
 USUAL = (
     "remove from its forward what depends on Python objects or assigns to the module's own tensors"
@@ -65,6 +72,8 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
     the input does not fit it, and the innermost module then running is where; else its code cannot
     be traced.
     """
+    if other := _other_form(net):
+        return Unsupported(f"torch.export cannot trace the network: {other}")
     course, failure = Course(), None
     try:
         with evaluating(net):
@@ -78,9 +87,10 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
         misfit = _failure_on_zeros(net, inputs) if real else failure
         if misfit:
             return ValueError(_misfit(misfit, course, inputs))
+    known = _find(UNTRACED, error)
     return Unsupported(
-        f"the network runs for input {_shapes(inputs)} but torch.export cannot trace it: "
-        f"{_reason(error)}{_line(error)}; {_advice(net, error)}"
+        f"the network runs for input {_shapes(inputs)} but torch.export cannot trace it"
+        f"{_line(error)}: {known or f'{_reason(error)}; {USUAL}'}"
     )
 
 
@@ -116,13 +126,13 @@ def _misfit(failure: Exception, course: Course, inputs: tuple[Tensor, ...]) -> s
             f"the network's forward imports {failure.name or 'a package'}, which is not there"
             f"{_line(failure)}: install it"
         )
-    advice = _find(MISFITS, failure)
-    if not _blames_the_input(failure):
+    broken = _find(BROKEN, failure)
+    if broken or not _blames_the_input(failure):
         raised = ": ".join(filter(None, (type(failure).__name__, _first_line(failure))))
-        other = (
-            advice or f"mend it, or give an input that it is for, where {_shapes(inputs)} is not"
-        )
-        return f"the network's forward raises {raised}{_line(failure)}: {other}"
+        where = f" in module {course.module!r}" if course.running[-1] else ""
+        usual = f"mend it, or give an input that it is for, where {_shapes(inputs)} is not"
+        return f"the network's forward raises {raised}{where}{_line(failure)}: {broken or usual}"
+    advice = _find(MISFITS, failure)
     if any(x.ndim == 3 for x in inputs):
         advice = "images come in batches, one image too: (1, 3, 224, 224)"
     usual = "take a larger input, or the number of channels that the network was built for"
@@ -170,10 +180,14 @@ def _find(known: Any, error: Exception) -> str:
     return next((advice for pattern, advice in known if re.search(pattern, said)), "")
 
 
-def _advice(net: nn.Module, error: Exception) -> str:
-    """Return what to do about a network that runs and cannot be traced."""
+def _other_form(net: nn.Module) -> str:
+    """Return what to do about a network that was made into another form, or has such a part."""
     for name, module in net.named_modules():
+        which, kind = f"module {name!r}" if name else "the network", type(module).__module__
+        if "mkldnn" in kind:
+            return f"{which} was made for MKL-DNN: give the network before to_mkldnn"
         if isinstance(module, torch.jit.ScriptModule):
-            which = f"module {name!r}" if name else "the network"
-            return f"{which} is scripted: give the module that it was scripted from"
-    return _find(UNTRACED, error) or USUAL
+            return f"{which} is scripted or traced: give the module that it was made from"
+        if kind.startswith(("torch.ao.nn", "torch.nn.quantized")) and "quantized" in kind:
+            return f"{which} is quantised: give the network before that"
+    return ""

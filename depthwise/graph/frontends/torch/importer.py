@@ -245,8 +245,8 @@ class Importer:
         assert isinstance(region, fx.Node)
         if node.target is torch.ops.higher_order.wrap_with_autocast and node.args[2]:
             raise Unsupported(
-                f"module {path_of(node)!r} computes in {node.args[1]} under autocast: networks are "
-                "compiled in float32, disable it there"
+                f"{_where(node)} computes in {node.args[1]} under autocast: networks are compiled "
+                "in float32, disable it there"
             )
         owner = node.graph.owning_module
         assert owner is not None

@@ -24,10 +24,12 @@ class _WithoutGraphs:
 
     def __init__(self, stream: TextIO):
         self._stream = stream
+        self._dropped = False
 
     def write(self, text: str) -> int:
         """Write as any stream does."""
-        return len(text) if "\ndef forward(self, " in text else self._stream.write(text)
+        ended, self._dropped = self._dropped and text == "\n", "\ndef forward(self, " in text
+        return len(text) if ended or self._dropped else self._stream.write(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
