@@ -70,8 +70,8 @@ def _open(
     from depthwise.sources.source import TorchSource  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
-    shapes = parse_shapes(shape)
-    source = open(network, *shapes, settings=options, weights=weights, until=until)
+    shapes, named = parse_shapes(shape)
+    source = open(network, *shapes, kwargs=named, settings=options, weights=weights, until=until)
     say_taken(source)
     if len(source.shapes) != 1:
         count = len(source.shapes)
@@ -80,6 +80,11 @@ def _open(
         raise ValueError(
             f"{network}: runtimes are compared on networks of PyTorch, from which each gets its own"
             " form: give a module or a .pt2 file"
+        )
+    if not source.takes_one:
+        raise ValueError(
+            f"{network} takes its input by name, or in a list or dict: runtimes are compared on "
+            "networks of one tensor, forward(x)"
         )
     return Question(network, options, weights or "", source.net, *source.shapes)
 

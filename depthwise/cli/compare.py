@@ -40,7 +40,8 @@ def compare(
             (first, first_settings, until_first), (second, second_settings, until_second)
         ):  # fmt: skip
             asked = parse_settings(settings)
-            source = describe(spec, *parse_shapes(shape), settings=asked, until=until)
+            shapes, named = parse_shapes(shape)
+            source = describe(spec, *shapes, kwargs=named, settings=asked, until=until)
             costs.append(replace(count(source), network=spec))
     if as_json:
         print(json.dumps({"first": costs[0].to_dict(), "second": costs[1].to_dict()}, indent=2))

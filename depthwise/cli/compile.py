@@ -63,8 +63,8 @@ def compile(
         if not show:
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
-        shapes, asked = parse_shapes(shape), parse_settings(settings)
-        source = open(network, *shapes, settings=asked, weights=weights, until=until)
+        (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
+        source = open(network, *shapes, kwargs=named, settings=asked, weights=weights, until=until)
         say_taken(source)
         if show:
             made = show_stage(source.graph, show, options)

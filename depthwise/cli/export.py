@@ -42,8 +42,8 @@ def export(
         from depthwise.sources.exporting import graph_to_write  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
-        shapes, asked = parse_shapes(shape), parse_settings(settings)
-        source = open(network, *shapes, settings=asked, weights=weights, until=until)
+        (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
+        source = open(network, *shapes, kwargs=named, settings=asked, weights=weights, until=until)
         say_taken(source)
         graph = graph_to_write(source)
         with writing("--out", path):

@@ -140,7 +140,7 @@ class AdaptivePool2d:
 class Reduce:
     """Input x; one value over `axes`."""
 
-    function: Literal["mean", "sum", "max", "min"]
+    function: Literal["mean", "sum", "max", "min", "product"]
     axes: tuple[int, ...]
     keep: bool
 
@@ -148,7 +148,7 @@ class Reduce:
 Function = Literal[
     "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu",
     "gelu_tanh", "tanh", "elu", "clamp", "softplus", "mish", "power", "sqrt", "exp", "log", "abs",
-    "negative", "reciprocal_sqrt", "erf",
+    "negative", "reciprocal_sqrt", "erf", "trunc", "wrap",
 ]  # fmt: skip
 
 
@@ -157,7 +157,8 @@ class Activation:
     """Input x; one function of each element.
 
     `parameters`: the slope of leaky_relu, the alpha of elu, the bounds of clamp, the exponent of
-    power.
+    power; of wrap the lowest whole number and how many there are, around which a number without
+    its fraction goes.
     """
 
     function: Function
@@ -171,7 +172,7 @@ class PRelu:
 
 @dataclass(frozen=True)
 class Binary:
-    """Inputs a, b, broadcast as NumPy does."""
+    """Inputs a, b, broadcast as NumPy does. The maximum of booleans is or, their minimum and."""
 
     function: Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"]
 
@@ -265,8 +266,8 @@ class LocalResponseNorm:
 class Cast:
     """Input x; the same numbers in the type `dtype`.
 
-    Floating numbers are rounded to the nearest, ties to even; to integers they lose their fraction,
-    and what lies beyond the integers' range is undefined, as in C. To bool, all but zero is true.
+    Floating numbers are rounded to the nearest, ties to even; to integers they lose their fraction.
+    What lies beyond the range of narrower integers wraps around. To bool, all but zero is true.
     """
 
     dtype: str
@@ -298,6 +299,88 @@ class Dequantize:
 
 
 @dataclass(frozen=True)
+class ArgReduce:
+    """Input x; where along `axis` its largest or smallest element lies, the first of equal ones.
+
+    A NaN is the largest and the smallest.
+    """
+
+    function: Literal["max", "min"]
+    axis: int
+    keep: bool
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Input x; its `count` largest or smallest along `axis` in order, or the places they come from.
+
+    Of equal ones the first comes first. A NaN is larger than all other numbers.
+    """
+
+    axis: int
+    count: int
+    largest: bool
+    result: Literal["values", "indices"]
+
+
+@dataclass(frozen=True)
+class Cumulate:
+    """Input x; each element combined with all before it along `axis`."""
+
+    function: Literal["sum", "product", "max", "min"]
+    axis: int
+
+
+@dataclass(frozen=True)
+class MaxPoolIndices:
+    """Input x; where in its plane, row by row, the maximum of each window of a MaxPool2d lies.
+
+    The first of equal ones, the last NaN.
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    ceil: bool
+
+
+@dataclass(frozen=True)
+class MaxUnpool2d:
+    """Inputs x, indices (N, C, H, W): zeros (N, C, *size) and each x at its index in the plane.
+
+    Of several at one index the last stays.
+    """
+
+    size: Pair
+
+
+@dataclass(frozen=True)
+class TakeAlong:
+    """Inputs x, indices of as many axes: each index is replaced by x there, along `axis`.
+
+    x[i][j][k] at axis 1 is x[i][indices[i][j][k]][k].
+    """
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Inputs a, b, broadcast as NumPy does: whether it holds of each pair of elements, in bool.
+
+    NaN is equal to nothing, not to itself either, and neither less nor greater.
+    """
+
+    function: Literal["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Inputs condition (bool), a, b, broadcast as NumPy does: a where it is true, else b."""
+
+
+@dataclass(frozen=True)
 class Opaque:
     """An operator that we do not know: it has a type, but no meaning and no count.
 
@@ -314,5 +397,6 @@ Op = (
     Conv2d | ConvTranspose2d | DeformConv2d | DeformRoIPool | Linear | MatMul | BatchNorm
     | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
     | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Cast
-    | Quantize | Dequantize | LocalResponseNorm | Opaque
+    | Quantize | Dequantize | LocalResponseNorm | Compare | Where | ArgReduce | TopK | Cumulate
+    | MaxPoolIndices | MaxUnpool2d | TakeAlong | Opaque
 )  # fmt: skip

@@ -1,10 +1,11 @@
 """A network in an ONNX file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from depthwise.graph import Shape
+from depthwise.graph import NO_KWARGS, Shape
 from depthwise.graph.frontends.onnx import read_onnx
 from depthwise.sources.source import GraphSource
 
@@ -21,19 +22,30 @@ class OnnxSource(GraphSource):
     path: Path
     end: str | None
 
-    def at(self, shapes: Sequence[Shape]) -> "OnnxSource":
+    def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "OnnxSource":
         """Return the same network for inputs of other shapes, where the file leaves them open."""
-        return onnx_source(self.path, shapes, self.end)
+        return onnx_source(self.path, shapes, kwargs, self.end)
 
     def until(self, name: str) -> "OnnxSource":
         """Return the same network, ended with a value, a node or a module."""
-        return onnx_source(self.path, self.shapes, name)
+        return onnx_source(self.path, self.shapes, until=name)
 
 
 def onnx_source(
-    path: Path, shapes: Sequence[Shape] = (), until: str | None = None
-) -> OnnxSource:  # fmt: skip
-    """Return the network in an ONNX file, for inputs of `shapes` where it leaves sizes open."""
-    graph = read_onnx(path, shapes, until)
+    path: Path,
+    shapes: Sequence[Shape] = (),
+    kwargs: Mapping[str, Any] = NO_KWARGS,
+    until: str | None = None,
+) -> OnnxSource:
+    """Return the network in an ONNX file, for inputs of `shapes` where it leaves sizes open.
+
+    Inputs have their shapes by position or by name; raises ValueError for some of both.
+    """
+    if shapes and kwargs:
+        raise ValueError(
+            f"{path}: some shapes are given with a name and some without: give each as "
+            "NAME=SHAPE, or all in the file's order"
+        )
+    graph = read_onnx(path, dict(kwargs) or shapes, until)
     own = tuple(type_.shape for type_ in graph.inputs.values())
     return OnnxSource(path.stem, own, graph, path, until)

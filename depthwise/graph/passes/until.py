@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from depthwise.graph import Graph, Output
 from depthwise.graph.passes.dead_code import remove_dead_code
+from depthwise.graph.structure import usual_signature
 from depthwise.graph.until import Computed, find_end
 
 
@@ -17,4 +18,8 @@ def end_graph(graph: Graph, until: str) -> Graph:
     outputs = tuple(
         Output(str(index) if len(names) > 1 else "", name) for index, name in enumerate(names)
     )
-    return remove_dead_code(replace(graph, outputs=outputs))
+    signature = graph.signature
+    if signature is not None:
+        usual = usual_signature(tuple(graph.inputs), [output.name for output in outputs])
+        signature = replace(signature, returns=usual.returns)
+    return remove_dead_code(replace(graph, outputs=outputs, signature=signature))

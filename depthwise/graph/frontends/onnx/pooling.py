@@ -17,6 +17,7 @@ from depthwise.graph.frontends.onnx.planes import (
     reach,
 )
 from depthwise.graph.frontends.onnx.rules import refuse, rule
+from depthwise.graph.frontends.onnx.selection import first_places
 from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Padding, Pair
 
@@ -26,12 +27,18 @@ def _(
     n: Operands, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
     auto_pad="NOTSET", storage_order=0,
 ):  # fmt: skip
-    refuse(n.wants(1), "its second output, the places of the maxima, is read")
-    del storage_order  # is of these places
+    refuse(
+        n.wants(1) and storage_order, "its places of maxima count columns first (storage_order=1)"
+    )
     x, kernel, stride, dilation = as_images(n, n[0]), *map(pair, (kernel_shape, strides, dilations))
     padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
-    y = n.emit(ops.MaxPool2d(kernel, stride, padding, dilation, bool(ceil_mode)), x)
-    return as_given(n, y, n[0])
+    window = (kernel, stride, padding, dilation, bool(ceil_mode))
+    y = as_given(n, n.emit(ops.MaxPool2d(*window), x), n[0])
+    if not n.wants(1):
+        return y
+    places = n.emit(ops.MaxPoolIndices(*window), x)
+    places = n.binary("add", places, first_places(n, places, x.shape[2] * x.shape[3]))
+    return [y, as_given(n, places, n[0])]
 
 
 @rule("AveragePool")

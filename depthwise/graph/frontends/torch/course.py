@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from depthwise.graph.frontends.torch.arguments import Arguments
 from depthwise.graph.frontends.torch.stand_ins import run_on_shapes
 
 
@@ -36,10 +37,10 @@ class Course(TorchDispatchMode):
         """The innermost module at work, as messages name it."""
         return self.running[-1] or "(the network itself)"
 
-    def run(self, net: nn.Module, inputs: Sequence[Tensor]) -> None:
+    def run(self, net: nn.Module, inputs: Sequence[Tensor], arguments: Arguments) -> None:
         """Run a network on stand-ins for its inputs; it raises whatever it does."""
         with self._following(net):
-            run_on_shapes(net, inputs, self)
+            run_on_shapes(net, inputs, arguments, self)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -60,10 +61,10 @@ class Course(TorchDispatchMode):
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # takes no hooks
 
-            def begin(_: nn.Module, inputs: Any, name: str = name) -> None:
+            def begin(_: nn.Module, inputs: Any, named: Any, name: str = name) -> None:
                 self.running.append(name)
                 if not name:
-                    self._origins.update(dict.fromkeys(_tensors(inputs), (0, "")))
+                    self._origins.update(dict.fromkeys(_tensors((inputs, named)), (0, "")))
 
             def end(_: nn.Module, _inputs: Any, result: Any, name: str = name) -> None:
                 self.running.pop()
@@ -72,7 +73,7 @@ class Course(TorchDispatchMode):
                     if made in self._origins:
                         self._origins[made] = (self._returned, name)
 
-            hooks.append(module.register_forward_pre_hook(begin))
+            hooks.append(module.register_forward_pre_hook(begin, with_kwargs=True))
             hooks.append(module.register_forward_hook(end))
         try:
             yield

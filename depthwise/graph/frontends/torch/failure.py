@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
 from depthwise.errors import Unsupported
 from depthwise.escaping import in_line, text_of
 from depthwise.graph.ending import ending
+from depthwise.graph.frontends.torch.arguments import Arguments
 from depthwise.graph.frontends.torch.course import Course
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.users_code import users_line
@@ -64,7 +65,9 @@ USUAL = (
 )
 
 
-def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exception:
+def explain(
+    error: Exception, net: nn.Module, inputs: tuple[Tensor, ...], arguments: Arguments
+) -> Exception:
     """Return the ValueError or Unsupported to raise for a failed export.
 
     The network is run once more on shapes alone, which tells where it decides by values. Where that
@@ -77,14 +80,14 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
     course, failure = Course(), None
     try:
         with evaluating(net):
-            course.run(net, inputs)
+            course.run(net, inputs, arguments)
     except BY_VALUES as by_values:
         return Unsupported(_by_values(by_values, course))
     except Exception as found:
         failure = found
     if failure is not None:
         real = not any(isinstance(x, FakeTensor) for x in inputs)
-        misfit = _failure_on_zeros(net, inputs) if real else failure
+        misfit = _failure_on_zeros(net, inputs, arguments) if real else failure
         if misfit:
             return ValueError(_misfit(misfit, course, inputs))
     known = _find(UNTRACED, error)
@@ -151,11 +154,13 @@ def _blames_the_input(failure: Exception) -> bool:
     return isinstance(failure, checks) and not isinstance(failure, RecursionError)
 
 
-def _failure_on_zeros(net: nn.Module, inputs: tuple[Tensor, ...]) -> Exception | None:
+def _failure_on_zeros(
+    net: nn.Module, inputs: tuple[Tensor, ...], arguments: Arguments
+) -> Exception | None:
     """Run the network as it is, and return what it raises."""
     try:
         with evaluating(net), torch.no_grad():
-            net(*map(torch.zeros_like, inputs))
+            arguments.call(net, map(torch.zeros_like, inputs))
     except Exception as failure:
         return failure
     return None

@@ -7,29 +7,31 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from depthwise.graph.frontends.torch.arguments import Arguments
 from depthwise.graph.graph import Shape
 
 NOBODY = nullcontext()
 
 
-def examples(net: nn.Module, shapes: Sequence[Shape]) -> tuple[Tensor, ...]:
+def examples(net: nn.Module, arguments: Arguments) -> tuple[Tensor, ...]:
     """Return inputs to export a network with; they are never read.
 
     Raises ValueError for shapes that no tensor has.
     """
     first = next(net.parameters(), torch.empty(0))
-    return tuple(_example(shape, first) for shape in shapes)
+    return tuple(_example(shape, first) for shape in arguments.shapes)
 
 
 def run_on_shapes(
-    net: nn.Module, inputs: Sequence[Tensor], observer: AbstractContextManager = NOBODY
-) -> None:
+    net: nn.Module, inputs: Sequence[Tensor], arguments: Arguments,
+    observer: AbstractContextManager = NOBODY,
+) -> None:  # fmt: skip
     """Run a network on stand-ins for its inputs, in a mode of PyTorch's that sees each operator.
 
     It raises whatever the network does.
     """
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, observer:
-        net(*(_stand_in(x, mode) for x in inputs))
+        arguments.call(net, (_stand_in(x, mode) for x in inputs))
 
 
 def _example(shape: Shape, like: Tensor) -> Tensor:

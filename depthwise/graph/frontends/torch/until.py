@@ -1,7 +1,6 @@
 """A network of PyTorch that ends early: with what one of its modules returns."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from functools import wraps
 from typing import Any
 
@@ -12,9 +11,9 @@ from torch.utils import _pytree as pytree
 
 from depthwise.errors import nearest
 from depthwise.escaping import in_line, text_of
+from depthwise.graph.frontends.torch.arguments import Arguments
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.stand_ins import examples, run_on_shapes
-from depthwise.graph.graph import Shape
 
 HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
 
@@ -27,7 +26,7 @@ class _Reached(BaseException):
     """The module has returned. No Exception, so that no network takes it for one of its own."""
 
 
-def end_module(net: nn.Module, shapes: Sequence[Shape], until: str) -> nn.Module:
+def end_module(net: nn.Module, arguments: Arguments, until: str) -> nn.Module:
     """Return a network that runs `net` as far as its module `until`, and returns what that does.
 
     It shares all modules with `net`, which stays as it was. A module that is called several times
@@ -35,7 +34,7 @@ def end_module(net: nn.Module, shapes: Sequence[Shape], until: str) -> nn.Module
     that the network does not call in evaluation.
     """
     target = _find(net, until)
-    count = _count_calls(net, target, until, shapes)
+    count = _count_calls(net, target, until, arguments)
     kind, own = type(net), vars(net).get("forward")
 
     @wraps(kind.forward)
@@ -106,7 +105,7 @@ def _find(net: nn.Module, until: str) -> nn.Module:
 
 
 def _count_calls(
-    net: nn.Module, target: nn.Module, until: str, shapes: Sequence[Shape]
+    net: nn.Module, target: nn.Module, until: str, arguments: Arguments
 ) -> int:  # fmt: skip
     """Return how often the network calls a module, as far as it runs on shapes alone."""
     count, failure = 0, None
@@ -118,7 +117,7 @@ def _count_calls(
     with evaluating(net), torch.no_grad():
         hook = target.register_forward_hook(add)
         try:
-            run_on_shapes(net, examples(net, shapes))
+            run_on_shapes(net, examples(net, arguments), arguments)
         except Exception as error:  # what comes after the module may fail as it likes
             failure = error
         finally:
