@@ -26,8 +26,6 @@ LONGEST = 240  # letters of what PyTorch says
 
 # what PyTorch says where a network does not run, whatever its input -> what to do; the first found
 BROKEN = (
-    (r"missing \d+ required positional", "give a shape for each input of its forward"),
-    (r"takes \d+ positional argument", "give as many shapes as its forward takes inputs"),
     (r'missing the required "forward"', "give a network with a forward of its own"),
     (r"CUDA|NVIDIA|HIP|Expected all tensors to be on the same device",
      "let its forward take the device of its input, x.device, instead of naming one"),
