@@ -7,7 +7,10 @@ about derives from `DepthwiseError`. Our own broken invariants are assertions, n
 """
 
 import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class DepthwiseError(Exception):
@@ -44,7 +47,7 @@ class CannotRun(DepthwiseError):  # noqa: N818
     """A runtime cannot run a network, or not on such inputs: the message is its reason."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: "Iterable[str]") -> str:
     """Return the few of `names` that are spelled most like `name`, as words for a message."""
     near = difflib.get_close_matches(name, list(names), 4, 0.5)
     return f"the nearest are {', '.join(near)}" if near else "none is near"

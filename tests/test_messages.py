@@ -78,6 +78,22 @@ def test_counting_gives_the_same_advice():
             verb(Detector().eval(), IMAGE)
 
 
+class Heads(nn.Module):
+    """Heads in a list, which is never called itself, and an end that depends on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.ModuleList([nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())])
+
+    def forward(self, x):
+        return torch.nonzero(self.heads[0](x) * 2)
+
+
+def test_the_module_that_is_advised_is_one_that_is_called():
+    with pytest.raises(dw.Unsupported, match=r"until='heads\.0'$"):
+        dw.compile(Heads().eval(), IMAGE)
+
+
 class Bessel(nn.Module):
     """An operator that is not known, then weights: to end before it would leave little."""
 

@@ -134,6 +134,22 @@ def test_a_program_that_writes_in_place_later_ends_before_it(x):
     close(source.run([x.numpy()]), [net[0](x).detach()])
 
 
+def test_a_module_called_several_times_gives_each_result_of_a_program_too(x):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            return self.conv(x).relu_() + self.conv(-x)
+
+    net = Twice().eval()
+    source = dw.open(dw.open(net, SHAPE).program, until="conv")
+    with torch.no_grad():
+        close(source.run([x.numpy()]), [net.conv(x), net.conv(-x)])
+        close(computed(source, x), [net.conv(x), net.conv(-x)])
+
+
 def detector(path):
     """Save a model that ends in an operator whose sizes depend on values."""
     weight = np.random.default_rng(0).standard_normal((2, 3, 1, 1)).astype(np.float32)
