@@ -13,6 +13,7 @@ from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
 
 LARGEST = 6000  # elements of a value
+ROUNDING = 1e-10  # in float64, of numbers near 1
 FLAT = Padding(0, 0, 0, 0)
 
 
@@ -37,6 +38,7 @@ class Sketch:
         self.inputs: dict[str, np.ndarray] = {}
         self.numbers: dict[str, np.ndarray] = {}
         self.values: list[Value] = []  # that may be read
+        self.returned: list[Value] = []  # of other types: shown, and not read by any operator
 
     def whole(self, low: int, high: int) -> int:
         """Draw from low to high, both included."""
@@ -66,6 +68,13 @@ class Sketch:
         self.numbers[name] = data.astype(np.float64)
         return self.builder.add_constant(name, Constant(TensorType(data.shape), data))
 
+    def places(self, numbers: np.ndarray) -> Value:
+        """Return a constant of whole numbers."""
+        name = f"places{len(self.builder.constants)}"
+        self.numbers[name] = numbers.astype(np.int64)
+        constant = Constant(TensorType(numbers.shape, "int64"), self.numbers[name])
+        return self.builder.add_constant(name, constant)
+
     def emit(self, op: ops.Op, *inputs: Value) -> Value:
         try:
             shape = infer_shape(op, *(value.shape for value in inputs))
@@ -86,8 +95,13 @@ class Sketch:
         return self.emit(ops.Binary(function), a, b if isinstance(b, Value) else self.constant(b))
 
     def tame(self, value: Value) -> Value:
-        """Return a value scaled to where float32 is as good as float64."""
+        """Return a value scaled to where float32 is as good as float64.
+
+        What is left of a difference of equal numbers is refused: rounding errors alone.
+        """
         largest = float(np.abs(self.numbers[value.name]).max())
+        if 0 < largest < ROUNDING:
+            raise Unfit
         scaled = largest and not 0.01 < largest < 30
         return self.binary("multiply", value, 1 / largest) if scaled else value
 

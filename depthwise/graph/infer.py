@@ -202,6 +202,12 @@ def _(op: ops.Slice, x):
 
 
 @infer_shape.register
+def _(op: ops.Gather, x, indices):
+    _expect(len(indices) == 1, f"indices {indices}: need (K)")
+    return (*x[: op.axis], *indices, *x[op.axis + 1 :])
+
+
+@infer_shape.register
 def _(op: ops.Pad, x):
     _expect(len(op.pads) == len(x), f"{len(op.pads)} pads for {len(x)} axes")
     return tuple(size + before + after for size, (before, after) in zip(x, op.pads, strict=True))
@@ -235,7 +241,8 @@ def _(op: ops.LocalResponseNorm, x):
 def _(op: ops.Quantize | ops.Dequantize, x, scale, zero_point=None):
     allowed = ((), (1,)) if op.axis is None else ((x[op.axis],),)
     _expect(scale in allowed, f"scale {scale} does not fit input {x} with axis={op.axis}")
-    _expect(zero_point in (None, scale), f"zero point {zero_point} does not fit scale {scale}")
+    fits = zero_point in (None, *allowed)
+    _expect(fits, f"zero point {zero_point} does not fit input {x} with axis={op.axis}")
     return x
 
 
@@ -269,7 +276,7 @@ def accepted_kinds(op: Op) -> str:
     match op:
         case (
             ops.Concat() | ops.Slice() | ops.Pad() | ops.Reshape() | ops.Permute() | ops.Expand()
-            | ops.Resize("nearest") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
+            | ops.Resize("nearest" | "nearest_exact") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
             | ops.Reduce("max" | "min") | ops.Binary("maximum" | "minimum")
             | ops.Compare("equal" | "not_equal") | ops.Where() | ops.ArgReduce() | ops.TopK()
             | ops.Cumulate("max" | "min") | ops.MaxPoolIndices() | ops.MaxUnpool2d()
@@ -311,6 +318,12 @@ def _(op: ops.BatchNorm | ops.GroupNorm | ops.LayerNorm, x, *parameters):
     for dtype in (x, *parameters):
         _accept(op, dtype, FLOATING)
     return x
+
+
+@infer_dtype.register
+def _(op: ops.Gather, x, indices):
+    _accept(op, indices, REAL, "indices of ")
+    return _accept(op, x, ANY)
 
 
 @infer_dtype.register

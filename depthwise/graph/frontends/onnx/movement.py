@@ -1,9 +1,8 @@
 """Parts of tensors: cut, gathered, joined and padded."""
 
-from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from math import ceil
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.known import Known
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import refuse, rule
+from depthwise.graph.frontends.places import taken
 
 
 @rule("Concat")
@@ -32,48 +32,24 @@ def _(n: Operands, *, starts=None, ends=(), axes=None):
     for axis, start, stop, step in zip(
         axes or range(len(starts)), starts, ends, steps, strict=True
     ):
-        places = range(*slice(start, stop, step).indices(x.shape[axis]))
+        places = places_of(x.shape[n.axis(x, axis)], start, stop, step)
         if not places:
             return empty(x, n.axis(x, axis))
-        x = taken(n, x, n.axis(x, axis), places)
+        x = taken(n.source.builder, x, n.axis(x, axis), np.array(places))
     return x
+
+
+def places_of(size: int, start: int, stop: int, step: int) -> range:
+    """Return the places of a slice; ONNX begins one backwards within the axis, unlike Python."""
+    start, stop = (bound + size if bound < 0 else bound for bound in (start, stop))
+    if step > 0:
+        return range(min(max(start, 0), size), min(max(stop, 0), size), step)
+    return range(min(max(start, 0), size - 1), min(max(stop, -1), size - 1), step)
 
 
 def empty(x: Value, axis: int) -> Known:
     """Return what has no elements along an axis."""
     return Known(np.zeros((*x.shape[:axis], 0, *x.shape[axis + 1 :]), x.type.dtype))
-
-
-def taken(n: Operands, x: Value, axis: int, places: Sequence[int]) -> Value:
-    """Return x at some places along an axis: slices, joined where one does not do."""
-    if len(places) == x.shape[axis] and all(i == place for i, place in enumerate(places)):
-        return x
-    parts = [n.emit(ops.Slice(axis, r.start, r[-1] + 1, r.step), x) for r in runs(places)]
-    return parts[0] if len(parts) == 1 else n.emit(ops.Concat(axis), *parts)
-
-
-def runs(places: Sequence[int]) -> Iterator[range]:
-    """Yield places as ranges with steps upward, each as long as it can be."""
-    start = 0
-    while start < len(places):
-        first, stop = places[start], start + 1
-        step = places[stop] - first if stop < len(places) else 1
-        step = step if step > 0 else 1
-        while stop < len(places) and places[stop] - places[stop - 1] == step:
-            stop += 1
-        yield range(first, places[stop - 1] + 1, step)
-        start = stop
-
-
-@rule("Gather")
-def _(n: Operands, *, axis=0):
-    x, places = n[0], n.array(1)
-    axis = n.axis(x, axis)
-    if places.size == 0:
-        return empty(x, axis)
-    flat = [int(i) % x.shape[axis] for i in np.ravel(places)]
-    return n.reshape(taken(n, x, axis, flat),
-                     *x.shape[:axis], *places.shape, *x.shape[axis + 1 :])  # fmt: skip
 
 
 @rule("Split")
@@ -84,7 +60,8 @@ def _(n: Operands, *, axis=0, split=None, num_outputs=None):
     part = ceil(x.shape[axis] / count)
     sizes = (n.ints(1) if n.has(1) else split) or [part] * count
     bounds = pairwise(min(end, x.shape[axis]) for end in accumulate(sizes, initial=0))
-    return [taken(n, x, axis, range(start, stop)) if start < stop else empty(x, axis)
+    b = n.source.builder
+    return [taken(b, x, axis, np.arange(start, stop)) if start < stop else empty(x, axis)
             for start, stop in bounds]  # fmt: skip
 
 
@@ -109,8 +86,8 @@ def _(n: Operands, *, mode="constant", pads=None, value=0.0):
 
 @rule("Trilu")
 def _(n: Operands, *, upper=1):
-    """Multiply by a mask of zeros and ones."""
-    x, k = n[0], n.number(1) or 0
-    mask = np.ones(x.shape[-2:], np.float32)
-    kept: Any = np.triu if upper else np.tril
-    return n.binary("multiply", x, n.constant(kept(mask, int(k))))
+    """Zeros below the diagonal, or above it."""
+    x, k = n[0], int((n.number(1) or 0) if n.has(1) else 0)
+    zero = n.constant(0.0, x)
+    low = n.source.builder.literal(np.tri(*x.shape[-2:], k - 1 if upper else k, bool), "bool")
+    return n.emit(ops.Where(), low, *((zero, x) if upper else (x, zero)))

@@ -1,7 +1,5 @@
 """Pooling of ONNX, of images and of sequences."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -9,7 +7,6 @@ from depthwise.graph import ops
 from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.planes import (
-    Numbers,
     as_given,
     as_images,
     padding_of,
@@ -42,32 +39,42 @@ def _(
 
 
 @rule("AveragePool")
-def _(
-    n: Operands, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
-    auto_pad="NOTSET", count_include_pad=0,
-):  # fmt: skip
+def _(n: Operands, **attributes):
     if n[0].rank == 5:
-        return mean_along_depth(n, kernel_shape, strides, pads, count_include_pad)
-    x, kernel, stride, dilation = as_images(n, n[0]), *map(pair, (kernel_shape, strides, dilations))
+        return mean_along_depth(n, **attributes)
+    return average_pool(n, n[0], **attributes)
+
+
+def average_pool(
+    n: Operands, given: Value, *, kernel_shape, strides=None, pads=None, dilations=None,
+    ceil_mode=0, auto_pad="NOTSET", count_include_pad=0,
+) -> Value:  # fmt: skip
+    """Return the means of windows of `given`, by the attributes of AveragePool."""
+    x = as_images(n, given)
+    kernel, stride, dilation = map(pair, (kernel_shape, strides, dilations))
     padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
     op = ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), bool(count_include_pad), None)
     y = n.emit(op, x) if dilation == (1, 1) else dilated_mean(n, op, dilation, x)
-    return as_given(n, y, n[0])
+    return as_given(n, y, given)
 
 
 def mean_along_depth(
-    n: Operands, kernel: Sequence[int], strides: Numbers, pads: Numbers, count_padding: int
-) -> Value:
+    n: Operands, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
+    auto_pad="NOTSET", count_include_pad=0,
+) -> Value:  # fmt: skip
     """Pool (N, C, D, H, W) along D only, as PyTorch writes local response normalisation."""
-    down, *across = kernel or (1,)
+    down, *across = kernel_shape
     step, *steps = strides or (1, 1, 1)
     around = list(pads or [0] * 6)
     flat = across == steps == [1, 1] and not any(around[1:3] + around[4:])
-    refuse(not flat, "it pools over three axes, where the graph knows images (N, C, H, W)")
+    plain = not ceil_mode and auto_pad == "NOTSET" and set(dilations or [1]) == {1}
+    refuse(
+        not (flat and plain), "it pools over three axes, where the graph knows images (N, C, H, W)"
+    )
     images, channels, depth, height, width = n[0].shape
     lines = n.reshape(n[0], images, channels, depth, height * width)
     padding = Padding(around[0], around[3], 0, 0)
-    op = ops.AvgPool2d((down, 1), (step, 1), padding, False, bool(count_padding), None)
+    op = ops.AvgPool2d((down, 1), (step, 1), padding, False, bool(count_include_pad), None)
     y = n.emit(op, lines)
     return n.reshape(y, images, channels, y.shape[2], height, width)
 

@@ -2,7 +2,7 @@
 
 from onnx import ModelProto, ValueInfoProto
 
-from depthwise.graph.frontends.onnx.names import path_of, reads
+from depthwise.graph.frontends.onnx.names import has_scopes, path_of, reads
 from depthwise.graph.until import Computed, find_end
 
 
@@ -11,9 +11,10 @@ def end_model(model: ModelProto, until: str) -> ModelProto:
 
     Nodes that only served the rest are no part of it: what they do need not be known.
     """
+    scoped = has_scopes(model.graph)
     named = {node.name: node.output[0] for node in model.graph.node if node.name}
     steps = [
-        Computed(value, path_of(node), set(reads(node)))
+        Computed(value, path_of(node, scoped), set(reads(node)))
         for node in model.graph.node
         for value in filter(None, node.output)
     ]

@@ -131,16 +131,6 @@ def _(b: Builder, x, weight, bias=None):
     return b.emit(ops.Linear(), x, weight, *present(bias))
 
 
-@rule("aten.matmul", "aten.mm", "aten.bmm")
-def _(b: Builder, x, y):
-    return b.emit(ops.MatMul(), x, y)
-
-
-@rule("aten.addmm")
-def _(b: Builder, bias, x, y):
-    return b.emit(ops.Binary("add"), b.emit(ops.MatMul(), x, y), bias)
-
-
 # ---------------------------------------------------------------------------- normalisation
 
 
@@ -254,18 +244,6 @@ def _(b: Builder, x, output_size):
     return b.emit(ops.AdaptivePool2d("mean", pair(output_size)), x)
 
 
-@image_rule("aten.adaptive_max_pool2d")
-def _(b: Builder, x, output_size):
-    size = pair(output_size)
-    even = all(n % m == 0 for n, m in zip(x.shape[2:], size, strict=True))
-    places = None
-    if even and 1 in b.read:  # the bins are windows side by side
-        kernel = (x.shape[2] // size[0], x.shape[3] // size[1])
-        op = ops.MaxPoolIndices(kernel, kernel, Padding(0, 0, 0, 0), (1, 1), ceil=False)
-        places = b.emit(op, x)
-    return [b.emit(ops.AdaptivePool2d("max", size), x), places]
-
-
 def reduce(b: Builder, function: Any, x: Value, dim: Ints | None, keepdim: bool) -> Value:
     """Reduce over the axes `dim`, all of them where there are none."""
     axes = range(x.rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
@@ -318,16 +296,6 @@ def _(b: Builder, x, alpha=1.0, scale=1, input_scale=1):
 @rule("aten.softplus")
 def _(b: Builder, x, beta=1, threshold=20):
     return b.emit(ops.Activation("softplus"), x) if (beta, threshold) == (1, 20) else None
-
-
-@rule("aten.clamp", "aten.hardtanh", "aten.clamp_min", "aten.clamp_max")
-def _(b: Builder, x, low=None, high=None, **named):
-    low, high = named.get("min", named.get("min_val", low)), named.get("max", high)
-    bounds = (-float("inf") if low is None else low, float("inf") if high is None else high)
-    if any(isinstance(bound, Value) for bound in bounds):
-        above = x if low is None else binary(b, "maximum", x, low)
-        return above if high is None else binary(b, "minimum", above, high)
-    return b.emit(ops.Activation("clamp", (float(bounds[0]), float(bounds[1]))), x)
 
 
 @rule("aten.pow")

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from depthwise.graph.frontends.torch.arguments import Arguments
+from depthwise.graph.frontends.torch.arguments import ExportArguments
 from depthwise.graph.frontends.torch.stand_ins import run_on_shapes
 
 
@@ -37,7 +37,7 @@ class Course(TorchDispatchMode):
         """The innermost module at work, as messages name it."""
         return self.running[-1] or "(the network itself)"
 
-    def run(self, net: nn.Module, inputs: Sequence[Tensor], arguments: Arguments) -> None:
+    def run(self, net: nn.Module, inputs: Sequence[Tensor], arguments: ExportArguments) -> None:
         """Run a network on stand-ins for its inputs; it raises whatever it does."""
         with self._following(net):
             run_on_shapes(net, inputs, arguments, self)

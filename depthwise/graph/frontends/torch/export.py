@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from depthwise.graph.frontends.torch.arguments import bind_arguments
+from depthwise.graph.frontends.torch.arguments import ExportArguments, bind_arguments
 from depthwise.graph.frontends.torch.exported import without_unread
 from depthwise.graph.frontends.torch.failure import explain
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
@@ -23,10 +23,14 @@ def export(
     net: nn.Module, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS
 ) -> ExportedProgram:
     """Export `net` in evaluation mode; raises ValueError or Unsupported naming the module."""
-    if not shapes and not kwargs:
+    return export_with(net, bind_arguments(net, shapes, kwargs))
+
+
+def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
+    """Export `net` as `export` does, with arguments that it takes."""
+    if not arguments.shapes:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
     _check_built(net)
-    arguments = bind_arguments(net, shapes, kwargs)
     inputs = examples(net, arguments)
     try:
         with evaluating(net), quiet(), warnings.catch_warnings():

@@ -19,6 +19,7 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
+from depthwise.graph.frontends.torch.places import path_of
 from depthwise.graph.until import Computed, find_end
 
 
@@ -107,19 +108,6 @@ def without_unread(program: ExportedProgram) -> ExportedProgram:
         state_dict={k: v for k, v in program.state_dict.items() if k in targets},
         constants={k: v for k, v in program.constants.items() if k in targets},
     )
-
-
-def path_of(node: fx.Node) -> str:
-    """Return the innermost module's path; a module called twice has one path."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return next(reversed(stack.values()))[0].split("@")[0] if stack else ""
-
-
-def called_once(program: ExportedProgram) -> set[str]:
-    """Return the paths of the modules that a program's network calls, and no more than once."""
-    stacks = (node.meta.get("nn_module_stack") or {} for node in program.graph.nodes)
-    paths = {path for stack in stacks for path, _ in stack.values() if path}
-    return {path for path in paths if "@" not in path and f"{path}@1" not in paths}
 
 
 def _copy_until(graph: fx.Graph, names: Collection[str]) -> tuple[fx.Graph, list[fx.Node]]:

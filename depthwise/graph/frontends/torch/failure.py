@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import (
 from depthwise.errors import Unsupported
 from depthwise.escaping import in_line, text_of
 from depthwise.graph.ending import ending
-from depthwise.graph.frontends.torch.arguments import Arguments
+from depthwise.graph.frontends.torch.arguments import ExportArguments
 from depthwise.graph.frontends.torch.course import Course
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.users_code import users_line
@@ -64,7 +64,7 @@ USUAL = (
 
 
 def explain(
-    error: Exception, net: nn.Module, inputs: tuple[Tensor, ...], arguments: Arguments
+    error: Exception, net: nn.Module, inputs: tuple[Tensor, ...], arguments: ExportArguments
 ) -> Exception:
     """Return the ValueError or Unsupported to raise for a failed export.
 
@@ -111,9 +111,7 @@ def _by_values(failure: Exception, course: Course) -> str:
         what = f"makes as many elements as the values of tensors say ({func})"
     else:
         what = "decides by the values of tensors"
-    end = ending(course.feeding) if course.feeding else (
-        "; compute both and combine them with torch.where, or decide outside of the network"
-    )  # fmt: skip
+    end = ending(course.feeding) if course.feeding else f"; {_instead(failure)}"
     return (
         f"module {course.module!r} {what}{_line(failure)}: a library runs the same steps for "
         f"every input{end}"
@@ -143,6 +141,17 @@ def _misfit(failure: Exception, course: Course, inputs: tuple[Tensor, ...]) -> s
     )
 
 
+def _instead(failure: Exception) -> str:
+    """Return what to do about steps that values decide, as the lengths of packed sequences do."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    if any(Path(frame.filename).name == "rnn.py" for frame in frames):
+        return (
+            "its sequences have one length, so give recurrent layers the padded tensor itself in "
+            "place of a PackedSequence"
+        )
+    return "compute both and combine them with torch.where, or decide outside of the network"
+
+
 def _blames_the_input(failure: Exception) -> bool:
     """Tell whether PyTorch raised it, or a check of the network's own, as of the size of images."""
     frames = traceback.extract_tb(failure.__traceback__)
@@ -153,7 +162,7 @@ def _blames_the_input(failure: Exception) -> bool:
 
 
 def _failure_on_zeros(
-    net: nn.Module, inputs: tuple[Tensor, ...], arguments: Arguments
+    net: nn.Module, inputs: tuple[Tensor, ...], arguments: ExportArguments
 ) -> Exception | None:
     """Run the network as it is, and return what it raises."""
     try:

@@ -1,16 +1,14 @@
 """From an exported program to a graph: each operator is looked at once, in order."""
 
 import operator
-import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind
-from torch.utils import _pytree as pytree
+from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind
 
 from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
@@ -18,13 +16,25 @@ from depthwise.graph.check import check
 from depthwise.graph.ending import ending, feeding
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
+    aten_patches,  # noqa: F401
+    aten_products,  # noqa: F401
+    aten_recurrent,  # noqa: F401
     aten_reductions,  # noqa: F401
+    aten_resampling,  # noqa: F401
     aten_selection,  # noqa: F401
     aten_shape,  # noqa: F401
+    aten_views,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
-from depthwise.graph.frontends.torch.exported import called_once, path_of
+from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView
+from depthwise.graph.frontends.torch.places import (
+    called_once,
+    line_of,
+    path_of,
+    results_read,
+    where_of,
+)
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -32,6 +42,7 @@ from depthwise.graph.frontends.torch.purity import (
     takes_what_is_there,
     written,
 )
+from depthwise.graph.frontends.torch.refusal import Refusal
 from depthwise.graph.frontends.torch.signature import outputs_of
 from depthwise.graph.frontends.torch.tensors import (
     agrees,
@@ -39,36 +50,19 @@ from depthwise.graph.frontends.torch.tensors import (
     dtype_of,
     identity_of,
     is_empty,
+    takes_values_for_sizes,
     type_of,
 )
 from depthwise.graph.graph import Graph, Output, TensorType
 from depthwise.graph.ops import Opaque
-from depthwise.users_code import is_users
 
 # operators that in evaluation return their input itself, though their schema does not say so
 PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
 
+NUMBERS = torch.SymInt | torch.SymBool | torch.SymFloat  # that export leaves open
+
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
-
-
-class MemoryRegion(NamedTuple):
-    """Where a result lies: in memory that `owner` got, in which pieces of which splits of it."""
-
-    owner: fx.Node
-    pieces: tuple[tuple[fx.Node, int], ...] = ()
-
-    def piece(self, split: fx.Node, index: int) -> "MemoryRegion":
-        """Return where one of the results of `split` lies."""
-        return MemoryRegion(self.owner, (*self.pieces, (split, index)))
-
-    def overlaps(self, other: "MemoryRegion") -> bool:
-        """Tell whether two results may share elements; pieces of one split do not."""
-        if self.owner is not other.owner:
-            return False
-        pairs = zip(self.pieces, other.pieces, strict=False)
-        first = next(((mine, its) for mine, its in pairs if mine != its), None)
-        return first is None or first[0][0] is not first[1][0]
 
 
 class Importer:
@@ -89,6 +83,7 @@ class Importer:
         self.targets: dict[str, str] = {}  # placeholder -> the network's own tensor
         self.impure: list[str] = []
         self.called = called_once(program)
+        self.refused: dict[fx.Node, str] = {}  # operators that a rule knows, and why it takes none
         self.graph = check(self._run())
 
     def _run(self) -> Graph:
@@ -120,6 +115,8 @@ class Importer:
         return Graph(self.inputs, constants, tuple(builder.nodes), outputs)
 
     def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
+        if isinstance(spec.arg, ConstantArgument):
+            return None  # no tensor: export has worked with it
         if spec.kind == InputKind.USER_INPUT:
             self.inputs[node.name] = type_of(node.meta.get("val"), node.name)
             if is_empty(node.meta["val"]):
@@ -163,6 +160,9 @@ class Importer:
             known = isinstance(memory, MemoryRegion)
             self.memory[node] = memory.piece(source, index) if known else memory[index]
             return
+        if isinstance(node.meta.get("val"), NUMBERS):
+            self.values[node] = self._number(node)
+            return
         name = str(node.target)
         if name in MODES:
             self._enter(node)
@@ -170,7 +170,6 @@ class Importer:
         packet = ".".join(name.split(".")[:2])
         in_place = packet.endswith("_") and not packet.endswith("__")
         self._announce(node, node)
-        self._check_fixed(node)
         self._note_impure(node)
         own = self._writes_own(node)
         if own and not node.users:
@@ -180,37 +179,29 @@ class Importer:
         if in_place and not own:
             self._overwrite(node)
 
+    def _number(self, node: fx.Node) -> Any:
+        """Return a size that follows from constants, which export leaves open, or a test of it."""
+        if node.target is torch.ops.aten.sym_size.int:
+            source, axis = node.args
+            return self.values[cast("fx.Node", source)].shape[axis]
+        values = [self.values[each] for each in node.all_input_nodes]
+        if read := [value for value in values if isinstance(value, Value)]:
+            raise Unsupported(self._by_values(node, read))
+        return node.target(*fx.map_arg(node.args, self.values.__getitem__))  # type: ignore[operator]
+
     def _announce(self, node: fx.Node, operator: fx.Node) -> None:
         """Tell the builder what is lowered: `node` is the operator or one of its results."""
         builder, result = self.builder, node.meta.get("val")
-        builder.name, builder.path, builder.line = node.name, path_of(operator), _line(operator)
+        builder.name, builder.path, builder.line = node.name, path_of(operator), line_of(operator)
         builder.dtype = dtype_of(result)
-        builder.read = _results_read(operator)
-
-    def _check_fixed(self, node: fx.Node) -> None:
-        """Raise Unsupported for a result, or a number, that the values of tensors decide on."""
-        result = node.meta.get("val")
-        sizes = [
-            size for tensor in pytree.tree_leaves(result) for size in getattr(tensor, "shape", ())
-        ]
-        numbers = isinstance(result, torch.SymInt | torch.SymFloat | torch.SymBool)
-        if not numbers and all(isinstance(size, int) for size in sizes):
-            return
-        what = "reads a number" if numbers else "makes as many elements as the values say"
-        reads = [self.values[each].name for each in node.all_input_nodes
-                 if isinstance(self.values.get(each), Value)]  # fmt: skip
-        end = ending(feeding(self.builder.nodes, reads, path_of(node), self.called))
-        raise Unsupported(
-            f"{_where(node)} {what}: a library runs the same steps for every input, and gives "
-            f"results of one shape{end}"
-        )
+        builder.read = results_read(operator)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
-        where = _where(node)
         if draws(node):
-            self.impure.append(f"{where} {explain_draw(node)}")
-        self.impure += [f"{where} {explain_write(node, name)}" for name in self._writes_own(node)]
+            self.impure.append(f"{where_of(node)} {explain_draw(node)}")
+        own = self._writes_own(node)
+        self.impure += [f"{where_of(node)} {explain_write(node, name)}" for name in own]
 
     def _note_mutations(self, node: fx.Node) -> None:
         """Keep in `impure` the outputs of a decomposed program that are to replace its tensors."""
@@ -238,8 +229,8 @@ class Importer:
         assert isinstance(region, fx.Node)
         if node.target is torch.ops.higher_order.wrap_with_autocast and node.args[2]:
             raise Unsupported(
-                f"{_where(node)} computes in {node.args[1]} under autocast: networks are compiled "
-                "in float32, disable it there"
+                f"{where_of(node)} computes in {node.args[1]} under autocast: networks are "
+                "compiled in float32, disable it there"
             )
         owner = node.graph.owning_module
         assert owner is not None
@@ -293,8 +284,11 @@ class Importer:
         arguments, named = fx.map_arg(node.args, operand), fx.map_arg(node.kwargs, operand)
         try:
             return RULES[packet](self.builder, *arguments, **named)
+        except Refusal as reason:
+            self.refused[node] = f"{where_of(node)} {reason}"
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            return None  # an overload, or sizes, that the rule does not take
+            pass  # an overload, or sizes, that the rule does not take
+        return None
 
     def _part(self, node: fx.Node, source: fx.Node, index: int) -> Any:
         """Return one result of an operator that has several."""
@@ -314,7 +308,12 @@ class Importer:
 
     def _compute(self, node: fx.Node, constants: list[str]) -> Any:
         """Compute what depends on constants alone, such as a standardised weight, once and now."""
-        tensors = {n: self.tensors[self.values[n].name] for n in node.all_input_nodes}
+        values = {n: self.values[n] for n in node.all_input_nodes}
+        tensors = {
+            n: self.tensors[v.name] if isinstance(v, Value) else v for n, v in values.items()
+        }
+        for target in written(node):
+            self._keep_data(tensors[target])
         with torch.no_grad():
             result = node.target(  # type: ignore[operator]
                 *fx.map_arg(node.args, tensors.__getitem__),
@@ -327,6 +326,14 @@ class Importer:
             result = torch.full_like(result, torch.nan)  # so that what is never set is seen
         return self._add_tensor(node.name, result, sources=sources)
 
+    def _keep_data(self, written: torch.Tensor) -> None:
+        """Let constants in a memory that is about to change keep what operators read of them."""
+        constants, at = self.builder.constants, written.untyped_storage()._cdata
+        for name, tensor in self.tensors.items():
+            data = constants[name].data
+            if data is not None and tensor.untyped_storage()._cdata == at:
+                constants[name] = replace(constants[name], data=data.copy())
+
     def _sources(self, constants: list[str]) -> tuple[str, ...]:
         """Return the parameters and buffers that constants were computed from."""
         known = self.builder.constants
@@ -336,12 +343,26 @@ class Importer:
         """Return the results of an operator that we do not know; `node` is it or one of them."""
         values = map(self.values.get, operator.all_input_nodes)
         inputs = tuple(value for value in values if isinstance(value, Value))
-        result, op = node.meta.get("val"), Opaque(str(operator.target))
+        op = Opaque(str(operator.target), self.refused.get(operator, ""))
+        result = node.meta.get("val")
+        if takes_values_for_sizes(result) or isinstance(result, NUMBERS):
+            raise Unsupported(op.reason or self._by_values(operator, inputs))
         if isinstance(result, tuple | list):
             return [
                 self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
             ]
         return self.builder.emit_opaque(op, inputs, type_of(result, node.name))
+
+    def _by_values(self, node: fx.Node, read: Sequence[Value]) -> str:
+        """Return why values must not decide on a result, and with what the network may end."""
+        number = isinstance(node.meta.get("val"), NUMBERS)
+        what = "reads a number" if number else "makes as many elements as the values say"
+        names = [value.name for value in read]
+        end = ending(feeding(self.builder.nodes, names, path_of(node), self.called))
+        return (
+            f"{where_of(node)} {what}: a library runs the same steps for every input, and gives "
+            f"results of one shape{end}"
+        )
 
     def _overwrite(self, node: fx.Node) -> None:
         """Let later readers of what an in-place operator wrote to see its result.
@@ -354,18 +375,23 @@ class Importer:
         old, new, memory = self.values[target], self.values[node], self.memory[target]
         if is_empty(node.meta["val"]):
             return
-        if old.name in self.tensors and new.name in self.tensors:
-            return  # computed now, in PyTorch's own memory
-        for other, place in self.memory.items():
+        constant = old.name in self.tensors and new.name in self.tensors
+        for other, place in list(self.memory.items()):
             if other is node or not isinstance(place, MemoryRegion) or not place.overlaps(memory):
+                continue
+            value = self.values[other]
+            if constant and isinstance(value, Value):  # computed now, in PyTorch's own memory
+                sources = self._sources([value.name, new.name])
+                tensor = self.tensors[value.name]
+                self.values[other] = self._add_tensor(value.name, tensor, sources=sources)
                 continue
             if self.values[other] == old:
                 self.values[other] = new
                 continue
             later = next((reader for reader in other.users if reader not in self.values), None)
             if later:
-                raise Unsupported(
-                    f"{_where(node)} "
+                raise WrittenView(
+                    f"{where_of(node)} "
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"
                 )
@@ -376,22 +402,3 @@ def _viewed(node: fx.Node, packet: str) -> Any:
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None
-
-
-def _results_read(node: fx.Node) -> frozenset[int]:
-    """Return the numbers of those results of an operator that are read."""
-    taken = (user for user in node.users if user.target is operator.getitem and user.users)
-    return frozenset(cast("int", user.args[1]) for user in taken)
-
-
-def _where(node: fx.Node) -> str:
-    """Return which operator it is, in which module, at which line of the user's."""
-    line = f" ({_line(node)})" if _line(node) else ""
-    return f"operator {node.target} in module {path_of(node) or '(the network itself)'!r}{line}"
-
-
-def _line(node: fx.Node) -> str:
-    """Return the file and line of the user's code that called a node, if export kept them."""
-    frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [f"{file}:{number}" for file, number in frames if is_users(file)]
-    return own[-1] if own else ""

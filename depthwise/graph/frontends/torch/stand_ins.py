@@ -7,23 +7,24 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from depthwise.graph.frontends.torch.arguments import Arguments
+from depthwise.graph.frontends.torch.arguments import ExportArguments
 from depthwise.graph.graph import Shape
 
 NOBODY = nullcontext()
 
 
-def examples(net: nn.Module, arguments: Arguments) -> tuple[Tensor, ...]:
+def examples(net: nn.Module, arguments: ExportArguments) -> tuple[Tensor, ...]:
     """Return inputs to export a network with; they are never read.
 
     Raises ValueError for shapes that no tensor has.
     """
     first = next(net.parameters(), torch.empty(0))
-    return tuple(_example(shape, first) for shape in arguments.shapes)
+    pairs = zip(arguments.shapes, arguments.dtypes, strict=True)
+    return tuple(_example(shape, dtype or first.dtype, first.device) for shape, dtype in pairs)
 
 
 def run_on_shapes(
-    net: nn.Module, inputs: Sequence[Tensor], arguments: Arguments,
+    net: nn.Module, inputs: Sequence[Tensor], arguments: ExportArguments,
     observer: AbstractContextManager = NOBODY,
 ) -> None:  # fmt: skip
     """Run a network on stand-ins for its inputs, in a mode of PyTorch's that sees each operator.
@@ -34,9 +35,9 @@ def run_on_shapes(
         arguments.call(net, (_stand_in(x, mode) for x in inputs))
 
 
-def _example(shape: Shape, like: Tensor) -> Tensor:
+def _example(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return an input of a shape; no memory may back it."""
-    kind = {"device": like.device, "dtype": like.dtype}
+    kind = {"device": device, "dtype": dtype}
     try:
         return torch.empty(shape, **kind)
     except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything

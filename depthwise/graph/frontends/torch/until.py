@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from depthwise.errors import nearest
 from depthwise.escaping import in_line, text_of
-from depthwise.graph.frontends.torch.arguments import Arguments
+from depthwise.graph.frontends.torch.arguments import ExportArguments
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.stand_ins import examples, run_on_shapes
 
@@ -26,7 +26,7 @@ class _Reached(BaseException):
     """The module has returned. No Exception, so that no network takes it for one of its own."""
 
 
-def end_module(net: nn.Module, arguments: Arguments, until: str) -> nn.Module:
+def end_module(net: nn.Module, arguments: ExportArguments, until: str) -> nn.Module:
     """Return a network that runs `net` as far as its module `until`, and returns what that does.
 
     It shares all modules with `net`, which stays as it was. A module that is called several times
@@ -105,7 +105,7 @@ def _find(net: nn.Module, until: str) -> nn.Module:
 
 
 def _count_calls(
-    net: nn.Module, target: nn.Module, until: str, arguments: Arguments
+    net: nn.Module, target: nn.Module, until: str, arguments: ExportArguments
 ) -> int:  # fmt: skip
     """Return how often the network calls a module, as far as it runs on shapes alone."""
     count, failure = 0, None
