@@ -13,9 +13,9 @@ import depthwise
 ROOT = Path(depthwise.__file__).parent
 
 FLOORS = (
-    "errors", "escaping", "console", "files", "progress", "memory", "layers", "families", "weights",
-    "graph", "sources", "analysis", "kernels", "runtime", "compiler", "hardware", "latency",
-    "bench", "report", "shipping", "cli",
+    "errors", "escaping", "users_code", "console", "files", "progress", "memory", "layers",
+    "families", "weights", "graph", "sources", "analysis", "kernels", "runtime", "compiler",
+    "hardware", "latency", "bench", "report", "shipping", "cli",
 )  # fmt: skip
 
 MODULES = sorted(ROOT.rglob("*.py"))
