@@ -65,7 +65,9 @@ def test_weights_stay_integers_between_conversions(tmp_path):
 def test_a_quantised_network_is_refused_by_its_type_when_it_is_compiled(tmp_path):
     path = saved(model([ENTER, node("DequantizeLinear", ["xq", "xs", "xz"], ["y"])],
                        weights=SCALES), tmp_path)  # fmt: skip
-    with pytest.raises(Unsupported, match="Quantize in module 'xq' makes uint8 of float32"):
+    with pytest.raises(
+        Unsupported, match="Quantize in module 'xq' makes uint8 by a scale: quantised"
+    ):
         dw.compile(path)
     assert dw.cost(path).macs == 0
 
@@ -161,7 +163,7 @@ def test_what_onnxruntimes_quantiser_writes(style, per_channel, tmp_path):
     made = onnx.load(tmp_path / "quantised.onnx")
     graph = off_by_at_most_a_step(made, tmp_path)
     assert dw.cost(graph).macs == 4 * 27 * 64 + 20
-    with pytest.raises(Unsupported, match=r"makes u?int8 of float32: u?int8 is not computed yet"):
+    with pytest.raises(Unsupported, match="quantised networks are not compiled yet; compile"):
         dw.compile(graph)
 
 
