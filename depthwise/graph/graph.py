@@ -53,7 +53,8 @@ class TensorType:
 
 def shape_of(given: Any) -> Shape:
     """Return the shape of what stands for a tensor: its shape, its type or an example."""
-    return tuple(map(int, getattr(given, "shape", given)))
+    sizes = given if isinstance(given, np.ndarray) else getattr(given, "shape", given)
+    return tuple(map(int, sizes))
 
 
 @dataclass(frozen=True, eq=False)
