@@ -6,6 +6,12 @@ that is not there, a full disk) is its `OSError`. Everything else that a caller 
 about derives from `DepthwiseError`. Our own broken invariants are assertions, not errors.
 """
 
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class DepthwiseError(Exception):
     """Base class of everything that depthwise raises beside `ValueError` and `OSError`.
@@ -39,3 +45,9 @@ class RunError(DepthwiseError):
 
 class CannotRun(DepthwiseError):  # noqa: N818
     """A runtime cannot run a network, or not on such inputs: the message is its reason."""
+
+
+def nearest(name: str, names: "Iterable[str]") -> str:
+    """Return the few of `names` that are spelled most like `name`, as words for a message."""
+    near = difflib.get_close_matches(name, list(names), 4, 0.5)
+    return f"the nearest are {', '.join(near)}" if near else "none is near"

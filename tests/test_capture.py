@@ -343,13 +343,13 @@ def test_trace_keeps_unknown_operators():
         (Function(lambda x: x if x.sum() > 0 else -x), [X], Unsupported,
          "module '(the network itself)' decides by the values of tensors, at /"),
         (scripted(3), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
         (nn.Sequential(scripted(3)), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
         (Folded(), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
         (Hooked(), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it: "),
+         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
     ],
 )  # fmt: skip
 def test_refusals_say_where_and_why(net, shapes, kind, message):
@@ -360,7 +360,7 @@ def test_refusals_say_where_and_why(net, shapes, kind, message):
 
 def test_a_scripted_module_is_named():
     net = nn.Sequential(conv(3, 4, 3), scripted(4))
-    with pytest.raises(Unsupported, match="module '1' is scripted: give the module that it was"):
+    with pytest.raises(Unsupported, match="module '1' is scripted or traced: give the module that"):
         capture(net, (1, 3, 8, 8))
 
 
@@ -369,11 +369,11 @@ def test_a_decision_is_found_within_torchvision():
         def forward(self, x):
             return torchvision.ops.clip_boxes_to_image(x, (4, 4))[x.sum(1) > 0]
 
-    with pytest.raises(Unsupported, match=r"let no shape depend on the values of tensors"):
+    with pytest.raises(Unsupported, match=r"makes as many elements as the values say: a library"):
         capture(Kept(), (6, 4))
     with pytest.raises(AttributeError) as error:
         torchvision.ops.box_area("no tensor")
-    assert "torchvision" in _line(error.value).split(", called at")[0]
+    assert _line(error.value).startswith(f", at {__file__}:")
 
 
 def test_an_image_without_a_batch_is_told_of_it():

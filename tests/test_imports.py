@@ -13,9 +13,9 @@ import depthwise
 ROOT = Path(depthwise.__file__).parent
 
 FLOORS = (
-    "errors", "escaping", "console", "files", "progress", "memory", "layers", "families", "weights",
-    "graph", "sources", "analysis", "kernels", "runtime", "compiler", "hardware", "latency",
-    "bench", "report", "shipping", "cli",
+    "errors", "escaping", "users_code", "console", "files", "progress", "memory", "layers",
+    "families", "weights", "graph", "sources", "analysis", "kernels", "runtime", "compiler",
+    "hardware", "latency", "bench", "report", "shipping", "cli",
 )  # fmt: skip
 
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -60,6 +60,7 @@ def test_files_stay_readable():
 SHARED = {
     "DeformRoIPool": "the layer and the operator that it becomes",
     "Importer": "each front end's: what turns its format into a graph",
+    "Refusal": "each front end's: why a rule does not take an operator",
     "Inception": "a row of the table in each paper on such networks",
 }
 

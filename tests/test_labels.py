@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,7 @@ def test_names_may_stand_among_the_tensors():
 
 
 def test_a_checkpoint_that_asks_for_code_is_refused_as_ever(tmp_path):
-    torch.save({"classes": Path("x"), "state_dict": {}}, tmp_path / "code.pth")
+    torch.save({"classes": Fraction(1, 2), "state_dict": {}}, tmp_path / "code.pth")
     with pytest.raises(ValueError, match="pickled code is not run"):
         labels_of_checkpoint(tmp_path / "code.pth")
 

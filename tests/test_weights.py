@@ -151,10 +151,11 @@ def test_refuses_keys_and_shapes_that_do_not_fit(tiny):
     assert_refused(
         tiny,
         source,
-        "the state_dict does not fit Sequential, 4 tensors differ:\n"
+        "the state_dict does not fit Sequential, 4 tensors differ (2 of another shape or type, "
+        "1 missing, 1 not known here):\n"
         "  0.weight: expected 4x3x3x3, found 4x3x5x5\n"
         "  0.bias: expected 4, found a single number\n"
-        "  1.weight: missing in the checkpoint\n"
+        "  1.weight: missing in the checkpoint, where 4.weight is the nearest\n"
         "  4.weight: no such tensor here\n"
         "layouts tried: own; the nearest is own",
     )
@@ -267,8 +268,8 @@ def test_refuses_pickled_code_and_does_not_run_it(tiny, tmp_path, monkeypatch):
         tiny,
         "bomb.pt",
         f"bomb.pt holds more than tensors: its pickle asks for {os.mkdir.__module__}.mkdir, and "
-        "pickled code is not run; save net.state_dict() instead of the network, best as "
-        ".safetensors",
+        "pickled code is not run; where it was trained, save the network's state_dict() instead of "
+        "the network or what is beside it: torch.save(net.state_dict(), 'weights.pth')",
     )
     torch.save(tiny, "whole.pt")
     with pytest.raises(ValueError, match=r"its pickle asks for torch\.nn\.modules"):

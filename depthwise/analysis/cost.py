@@ -163,13 +163,16 @@ def _cell(value: object) -> object:
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else in_cell(value)
 
 
-def cost(net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS) -> Cost:
+def cost(
+    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS, until: str | None = None
+) -> Cost:
     """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
 
-    It is whatever `dw.open` takes. It may be on the meta device and is not changed; operators that
-    we do not know are listed in `not_counted`. Raises ValueError for shapes that do not fit.
+    It is whatever `dw.open` takes, and ends with `until` as there. It may be on the meta device and
+    is not changed; operators that we do not know are listed in `not_counted`. Raises ValueError for
+    shapes that do not fit.
     """
-    source = describe(net, *shapes, kwargs=kwargs)
+    source = describe(net, *shapes, kwargs=kwargs, until=until)
     return cost_of_graph(source.traced, source.name)
 
 

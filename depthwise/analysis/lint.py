@@ -41,7 +41,7 @@ RULES: tuple[Rule, ...] = (
 
 def lint(
     net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
-    object_size: int | None = None,
+    object_size: int | None = None, until: str | None = None,
 ) -> list[Finding]:  # fmt: skip
     """Find mistakes in a network's design, before it is trained.
 
@@ -51,6 +51,7 @@ def lint(
         kwargs: Those of arguments that are given by name, as `dw.open` takes.
         object_size: In pixels of the input: also warn where the network does not see that much at
             once.
+        until: The path of a module that the network is to end with, as `dw.open` takes it.
 
     Returns:
         What each rule found, warnings first; where a rule finds much, equal findings are one.
@@ -58,7 +59,7 @@ def lint(
     Raises:
         ValueError: A network or shapes that cannot be used.
     """
-    return lint_graph(describe(net, *shapes, kwargs=kwargs).traced, object_size)
+    return lint_graph(describe(net, *shapes, kwargs=kwargs, until=until).traced, object_size)
 
 
 def lint_graph(graph: Graph, object_size: int | None = None) -> list[Finding]:

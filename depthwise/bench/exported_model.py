@@ -20,7 +20,7 @@ from depthwise.compiler.pipeline import compile, rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import Shape, capture
 from depthwise.graph.frontends.torch.exported import as_module, renamed
-from depthwise.graph.frontends.torch.failure import quiet
+from depthwise.graph.frontends.torch.quiet import quiet
 from depthwise.runtime.library import Library
 from depthwise.runtime.target import Target, find_target
 from depthwise.sources.source import torch_source

@@ -9,8 +9,8 @@ import typer
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
-from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Threads, Weights
-from depthwise.cli.screen import screen, waiting
+from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Threads, Until, Weights
+from depthwise.cli.screen import say_taken, screen, waiting
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def bench(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     threads: Threads = 1,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns that each runtime gets.")] = 7,
     peers: Annotated[
@@ -45,7 +46,7 @@ def bench(
     questions = []
     for network in networks:
         with waiting(f"opening {network}"):
-            questions.append(_open(network, parse_settings(settings), weights, shape))
+            questions.append(_open(network, parse_settings(settings), weights, shape, until))
     if layers:
         _profile(questions, as_json)
         return
@@ -59,8 +60,9 @@ def bench(
 
 
 def _open(
-    network: str, options: dict[str, str], weights: str | None, shape: list[str] | None
-) -> "Question":
+    network: str, options: dict[str, str], weights: str | None, shape: list[str] | None,
+    until: str | None,
+) -> "Question":  # fmt: skip
     import torch  # noqa: PLC0415
 
     from depthwise.bench.exported_model import Question  # noqa: PLC0415
@@ -69,7 +71,8 @@ def _open(
 
     torch.manual_seed(0)  # the same random weights every time
     shapes, named = parse_shapes(shape)
-    source = open(network, *shapes, kwargs=named, settings=options, weights=weights)
+    source = open(network, *shapes, kwargs=named, settings=options, weights=weights, until=until)
+    say_taken(source)
     if len(source.shapes) != 1:
         count = len(source.shapes)
         raise ValueError(f"--shape: {network} is compared on one input, {count} given")

@@ -21,6 +21,12 @@ def compare(
     second_settings: Annotated[
         list[str] | None, typer.Option("--set-second", help="An option of the second, name=value.")
     ] = None,
+    until_first: Annotated[
+        str | None, typer.Option(help="A module that the first is to end with.")
+    ] = None,
+    until_second: Annotated[
+        str | None, typer.Option(help="A module that the second is to end with.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the costs of two networks: conv:standard and conv:separable, say."""
@@ -30,10 +36,12 @@ def compare(
         from depthwise.sources.opening import describe  # noqa: PLC0415
 
         costs = []
-        for spec, settings in ((first, first_settings), (second, second_settings)):
+        for spec, settings, until in (
+            (first, first_settings, until_first), (second, second_settings, until_second)
+        ):  # fmt: skip
             asked = parse_settings(settings)
             shapes, named = parse_shapes(shape)
-            source = describe(spec, *shapes, kwargs=named, settings=asked)
+            source = describe(spec, *shapes, kwargs=named, settings=asked, until=until)
             costs.append(replace(count(source), network=spec))
     if as_json:
         print(json.dumps({"first": costs[0].to_dict(), "second": costs[1].to_dict()}, indent=2))

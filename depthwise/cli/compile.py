@@ -21,9 +21,10 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
     Tune,
+    Until,
     Weights,
 )
-from depthwise.cli.screen import screen, waiting
+from depthwise.cli.screen import say_taken, screen, waiting
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_line
 
@@ -36,6 +37,7 @@ def compile(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     labels: LabelFile = None,
     target: TargetName = CompileOptions.target,
     cc: CompilerName = CompileOptions.cc,
@@ -62,7 +64,8 @@ def compile(
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
         (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
-        source = open(network, *shapes, kwargs=named, settings=asked, weights=weights)
+        source = open(network, *shapes, kwargs=named, settings=asked, weights=weights, until=until)
+        say_taken(source)
         if show:
             made = show_stage(source.graph, show, options)
         else:

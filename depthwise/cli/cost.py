@@ -8,7 +8,7 @@ import typer
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
-from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
+from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Until
 from depthwise.cli.screen import screen, waiting
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def cost(
     network: NetworkName,
     shape: Shapes = None,
     settings: Settings = None,
+    until: Until = None,
     all_layers: Annotated[
         bool, typer.Option("--all", help="List layers without multiply-adds, too.")
     ] = False,
@@ -48,7 +49,7 @@ def cost(
         here = _find_machine() if timed else None
         find = open if timed else describe  # a plan packs weights, so that there must be some
         (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
-        source = find(network, *shapes, kwargs=named, settings=asked)
+        source = find(network, *shapes, kwargs=named, settings=asked, until=until)
         graph = source.traced
         found = cost_of_graph(graph, network)
         if here:

@@ -8,7 +8,7 @@ import typer
 
 from depthwise.cli.arguments import GivenShapes, check_elements, parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
-from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes
+from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Until
 from depthwise.cli.screen import waiting
 from depthwise.escaping import in_file_name, in_line
 
@@ -41,6 +41,7 @@ def draw(
     ] = None,
     shape: Shapes = None,
     settings: Settings = None,
+    until: Until = None,
     out: Annotated[
         Path | None, typer.Option(help="The .svg to write; NETWORK.svg where left out.")
     ] = None,
@@ -58,6 +59,8 @@ def draw(
     is_conv = spec.startswith("conv:")
     if not is_conv and (given or kind or size or at):
         raise ValueError(f"{network}: --kind, --size, --kernel and the like are for `draw conv`")
+    if is_conv and until:
+        raise ValueError(f"--until {until}: a single convolution has no part to end with")
     if network.startswith("conv:") and kind:
         raise ValueError(f"--kind {kind}: {network} names the kind already")
     path = _path(out, spec)
@@ -66,7 +69,7 @@ def draw(
         if is_conv:
             svg = _draw_conv(spec, {**options, **given}, size, given_shapes, at)
         else:
-            svg = _draw_network(spec, options, given_shapes)
+            svg = _draw_network(spec, options, given_shapes, until)
     with writing_file("--out", path) as new:
         new.write_text(svg, encoding="utf-8")
     print(json.dumps({"picture": str(path)}) if as_json else f"drawn: {in_line(str(path))}")
@@ -81,12 +84,12 @@ def _path(out: Path | None, spec: str) -> Path:
     return path
 
 
-def _draw_network(spec: str, options: dict[str, str], given: GivenShapes) -> str:
+def _draw_network(spec: str, options: dict[str, str], given: GivenShapes, until: str | None) -> str:
     from depthwise.report.network_picture import network_picture  # noqa: PLC0415
     from depthwise.sources.opening import describe  # noqa: PLC0415
 
     shapes, named = given
-    source = describe(spec, *shapes, kwargs=named, settings=options)
+    source = describe(spec, *shapes, kwargs=named, settings=options, until=until)
     return network_picture(source.traced, spec)
 
 

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing
-from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Weights
-from depthwise.cli.screen import screen, waiting
+from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Until, Weights
+from depthwise.cli.screen import say_taken, screen, waiting
 from depthwise.escaping import in_file_name, in_line
 
 FORMATS = {".onnx": "ONNX", ".safetensors": "a saved graph"}
@@ -21,6 +21,7 @@ def export(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -42,9 +43,9 @@ def export(
         from depthwise.sources.opening import open  # noqa: PLC0415
 
         (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
-        graph = graph_to_write(
-            open(network, *shapes, kwargs=named, settings=asked, weights=weights)
-        )
+        source = open(network, *shapes, kwargs=named, settings=asked, weights=weights, until=until)
+        say_taken(source)
+        graph = graph_to_write(source)
         with writing("--out", path):
             (write_onnx if path.suffix == ".onnx" else save_graph)(graph, path)
     if as_json:

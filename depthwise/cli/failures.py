@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from depthwise import __version__
 from depthwise.errors import BuildError, DepthwiseError
 from depthwise.escaping import in_line, text_of
-from depthwise.sources.users_code import describe, users_line
+from depthwise.users_code import describe, users_line
 
 BAD_INPUT = 2
 OUR_FAULT = 70  # EX_SOFTWARE of sysexits.h

@@ -34,13 +34,18 @@ def find_labels(
         labels_of_folders,
         read_label_file,
     )
+    from depthwise.weights.read import split_key  # noqa: PLC0415
 
     if file:
         labels = read_label_file(file)
         check_labels(labels, source.output_shapes, f"--labels {file}")
         return labels
     fits = [shape[-1] for shape in source.output_shapes] if weights or folder else []
-    if weights and weights != "imagenet" and (labels := labels_of_checkpoint(Path(weights))):
+    if (
+        weights
+        and weights != "imagenet"
+        and (labels := labels_of_checkpoint(split_key(weights)[0]))
+    ):
         if [len(labels)] == fits:
             return labels
         say(f"{weights} names {len(labels)} classes, of which the network knows nothing")

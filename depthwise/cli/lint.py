@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
-from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes
+from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Until
 from depthwise.cli.screen import screen, waiting
 
 FINDINGS = 1
@@ -16,6 +16,7 @@ def lint(
     network: NetworkName,
     shape: Shapes = None,
     settings: Settings = None,
+    until: Until = None,
     object_size: Annotated[
         int | None, typer.Option(min=1, help="Pixels across the object that must be seen at once.")
     ] = None,
@@ -29,9 +30,8 @@ def lint(
         from depthwise.sources.opening import describe  # noqa: PLC0415
 
         (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
-        findings = find(
-            describe(network, *shapes, kwargs=named, settings=asked), object_size=object_size
-        )
+        source = describe(network, *shapes, kwargs=named, settings=asked, until=until)
+        findings = find(source, object_size=object_size)
     if as_json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:

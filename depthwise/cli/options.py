@@ -28,6 +28,12 @@ Weights = Annotated[
     str | None,
     typer.Option(help="imagenet (bundled), or a checkpoint; else the network's own, or random."),
 ]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        help="A module that the network is to end with, as in --until head; of a file, a value too."
+    ),
+]
 TargetName = Annotated[
     str, typer.Option(help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32.")
 ]

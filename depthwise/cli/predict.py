@@ -10,8 +10,17 @@ from rich.text import Text
 
 from depthwise.cli.arguments import GivenShapes, parse_settings, parse_shapes
 from depthwise.cli.labels import LabelFile, find_labels
-from depthwise.cli.options import NETWORK, NETWORK_HELP, WEIGHTS, AsJson, Settings, Shapes, Weights
-from depthwise.cli.screen import name_left_out, say, screen, waiting
+from depthwise.cli.options import (
+    NETWORK,
+    NETWORK_HELP,
+    WEIGHTS,
+    AsJson,
+    Settings,
+    Shapes,
+    Until,
+    Weights,
+)
+from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
 from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
@@ -37,6 +46,7 @@ def predict(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     labels: LabelFile = None,
     library: Annotated[
         Path | None, typer.Option(help="Run what `depthwise compile` saved there, in place of it.")
@@ -45,9 +55,10 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Name what is in photographs, with probabilities."""
-    if library and (network != NETWORK or weights or settings or shape):
+    if library and (network != NETWORK or weights or settings or shape or until):
         raise ValueError(
-            f"{library} is a whole network: leave out --network, --weights, --set and --shape"
+            f"{library} is a whole network: leave out --network, --weights, --set, --shape and "
+            "--until"
         )
     with waiting(f"looking with {library or network}"):
         from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
@@ -58,7 +69,8 @@ def predict(
             prepare, guess = _library(library, labels)
         else:
             options, shapes = parse_settings(settings), parse_shapes(shape)
-            source = _open(network, options, weights, shapes)
+            source = _open(network, options, weights, shapes, until)
+            say_taken(source)
             names = find_labels(labels, weights, folder, source)
             prepare, guess = _network(source, weights or network, names)
         guesses, broken = {}, []
@@ -88,8 +100,9 @@ def _find_images(places: list[Path]) -> list[Path]:
 
 
 def _open(
-    network: str, options: dict[str, str], weights: str | None, given: GivenShapes
-) -> "Source":
+    network: str, options: dict[str, str], weights: str | None, given: GivenShapes,
+    until: str | None,
+) -> "Source":  # fmt: skip
     """Return the network; ours come with their ImageNet weights."""
     from depthwise.sources.opening import open  # noqa: PLC0415
     from depthwise.sources.spec import is_untrained  # noqa: PLC0415
@@ -99,7 +112,7 @@ def _open(
     if is_untrained(network, options, weights):
         raise ValueError(f"{network} has random weights, which name nothing: give --weights")
     shapes, named = given
-    return open(network, *shapes, kwargs=named, settings=options, weights=weights)
+    return open(network, *shapes, kwargs=named, settings=options, weights=weights, until=until)
 
 
 def _network(

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -14,6 +14,9 @@ from rich.text import Text
 from depthwise.console import Screen
 from depthwise.escaping import in_line
 from depthwise.progress import COLUMNS, Activity, watching
+
+if TYPE_CHECKING:
+    from depthwise.sources.source import Source
 
 MOST_NAMED = 4  # images, in one message
 WORTH_A_LINE = 60.0  # seconds
@@ -95,6 +98,13 @@ def waiting(doing: str, total: int | None = None) -> Iterator[Display]:
 def say(text: str) -> None:
     """Say something that is no result and no error, in a line of standard error."""
     print(f"depthwise: {in_line(text)}", file=sys.stderr)
+
+
+def say_taken(source: "Source") -> None:
+    """Say which key of a checkpoint the weights were under, where it has several."""
+    taken = source.loaded_weights
+    if taken and (taken.key or taken.others or taken.left_out):
+        say(str(taken))
 
 
 def name_left_out(broken: Sequence[str], usable: int) -> None:

@@ -28,9 +28,10 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
     Tune,
+    Until,
     Weights,
 )
-from depthwise.cli.screen import name_left_out, say, screen, waiting
+from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
 from depthwise.cli.stopping import Stopped
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
@@ -52,6 +53,7 @@ def ship(
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
+    until: Until = None,
     labels: LabelFile = None,
     target: TargetName = CompileOptions.target,
     cc: CompilerName = CompileOptions.cc,
@@ -76,14 +78,15 @@ def ship(
         directory = out or default_directory(name, build.chosen.name)
         with writing("--out", directory):
             check_replaceable(directory)
-        opened = _open(name, options, chosen, shape, labels, images)
+        opened = _open(name, options, chosen, shape, labels, images, until)
         found, left_out = _find_images(images, name, opened)
         usable, broken = _sort_out(found, opened)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
             [("--set", text) for text in settings or ()],
-            [("--images", images), ("--weights", weights), ("--labels", labels), ("--out", out)],
+            [("--until", until), ("--images", images), ("--weights", weights)],
+            [("--labels", labels), ("--out", out)],
             _options_that_differ(build),
         )
         request = shipping.Request(
@@ -118,7 +121,7 @@ def _options_that_differ(build: CompileOptions) -> list[tuple[str, object]]:
 
 def _open(
     network: str, options: dict[str, str], weights: str | None, shape: list[str] | None,
-    labels: Path | None, images: Path | None,
+    labels: Path | None, images: Path | None, until: str | None,
 ) -> "CurrentNetwork":  # fmt: skip
     """Return the network with its weights, and the names of its classes where there are any."""
     import torch  # noqa: PLC0415
@@ -131,7 +134,8 @@ def _open(
 
     torch.manual_seed(0)  # the same random weights every time
     shapes, named = parse_shapes(shape)
-    opened = open(network, *shapes, kwargs=named, settings=options, weights=weights)
+    opened = open(network, *shapes, kwargs=named, settings=options, weights=weights, until=until)
+    say_taken(opened)
     untrained = is_untrained(network, options, weights)
     if untrained and isinstance(opened, TorchSource) and opened.exported and opened.takes_one:
         settle(opened.exported, opened.shapes[0])

@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Any
 
 from depthwise.cli.stopping import Stopped
-from depthwise.sources.users_code import describe
+from depthwise.users_code import describe
 
 
 def returning(verb: Callable[..., None]) -> Callable[..., None]:

@@ -20,6 +20,7 @@ MEANT = {
     "--peers": ("runtime", "runtimes", "backends", "against"),
     "--target": ("device", "platform", "cpu", "march", "triple"),
     "--optimize": ("optimise", "opt"),
+    "--until": ("end", "last", "stop", "cut", "output-layer", "up-to"),
     "--top": ("topk", "top-k", "k"),
     "--json": ("as-json", "format"),
     "--object-size": ("object",),

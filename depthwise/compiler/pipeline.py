@@ -52,7 +52,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     target: str = DEFAULT.target, threads: int = DEFAULT.threads,
     optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, samples: Sequence[Any] = (),
-    preparation: Preparation | None = None, labels: Sequence[str] = (),
+    preparation: Preparation | None = None, labels: Sequence[str] = (), until: str | None = None,
 ) -> Library:  # fmt: skip
     """Compile a network, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
@@ -73,6 +73,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
         preparation: What the library does to raw images itself; samples are raw images, then.
         labels: Names of a classifier's classes, in the order of its outputs, for the manifest.
+        until: The path of a module that the network is to end with, as `dw.open` takes it.
 
     Raises:
         Unsupported: The network cannot be lowered; the message names the operator and its module.
@@ -81,7 +82,8 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         BuildError: The C compiler is missing or fails.
     """
     options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
-    return compile_source(open(net, *shapes, kwargs=kwargs), options, samples, preparation, labels)
+    source = open(net, *shapes, kwargs=kwargs, until=until)
+    return compile_source(source, options, samples, preparation, labels)
 
 
 def compile_source(
@@ -90,6 +92,7 @@ def compile_source(
 ) -> Library:  # fmt: skip
     """Compile a network that was opened, as `compile` does."""
     check_inputs(source.shapes)
+    check_weights(source.graph)
     about = describe_source(source, labels)
     return compile_graph(source.graph, reference_of(source), options, about, samples, preparation)
 
@@ -124,6 +127,16 @@ def compile_graph(
     trace = Trace(plan, reference.paths, UNITS, options.cc)
     found = verify(partial(run_once, artifact), trace, reference, tried, preparation)
     return finish(artifact, verification=found)
+
+
+def check_weights(graph: Graph) -> None:
+    """Raise ValueError for weights of which the shapes alone are known."""
+    name = next((name for name, known in graph.constants.items() if known.data is None), None)
+    if name is not None:
+        raise ValueError(
+            f"{name} is on the meta device and has no numbers: call net.to_empty(device='cpu') and "
+            "load its weights first"
+        )
 
 
 def check_keys(graph: Graph) -> None:

@@ -1,6 +1,5 @@
 """The list of networks: a name, the function that builds it, and its options."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 from pydantic import ConfigDict, Field, ImportString, TypeAdapter, ValidationError
 from torch import nn
+
+from depthwise.errors import nearest
 
 ModelBuilder = Callable[..., nn.Module]
 
@@ -109,12 +110,6 @@ class Registry:
         raise ValueError(
             f"no {self.noun} is named {name!r}: {nearest(name, self._entries)}; {listing}"
         )
-
-
-def nearest(name: str, names: Any) -> str:
-    """Return the few of `names` that are spelled most like `name`, as words for a message."""
-    near = difflib.get_close_matches(name, list(names), 4, 0.5)
-    return f"the nearest are {', '.join(near)}" if near else "none is near"
 
 
 NETWORKS = Registry("network", listing="`depthwise networks`")

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from depthwise.errors import Unsupported
+from depthwise.graph.ending import ending, feeding
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Dequantize, Opaque, Quantize
 
@@ -20,11 +21,14 @@ COMPUTED = (
 )  # fmt: skip
 
 
-def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
+def supported(
+    graph: Graph, known: Collection[str] = (), called: Collection[str] = ()
+) -> Graph:  # fmt: skip
     """Return the graph, or raise Unsupported naming the first thing that no library computes.
 
     `known` are the operators of the front end for which it has a rule: one that is Opaque all the
-    same is of types that the rule does not take.
+    same is of types that the rule does not take. `called` are the modules that the network calls
+    once, with which it may end.
     """
     for name, type_ in graph.inputs.items():
         if type_.dtype not in COMPUTED:
@@ -42,6 +46,7 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
             raise Unsupported(
                 f"operator {name} in module {node.path or '(the network itself)'!r}{where} "
                 f"{_complaint(graph, node, known)}"
+                f"{'' if _learns_after(graph, node) else ending(_feeding(graph, node, called))}"
             )
     for output in graph.outputs:
         type_ = graph.type(output.value)
@@ -56,6 +61,21 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
                 f"{_advice(type_.dtype)}"
             )
     return graph
+
+
+def _learns_after(graph: Graph, node: Node) -> bool:
+    """Tell whether weights are read after a node, so that without it little is left."""
+    made = {node.name}
+    for later in graph:
+        if made.intersection(later.inputs):
+            made.add(later.name)
+            if any(graph.constants[name].trainable for name in graph.weights(later)):
+                return True
+    return False
+
+
+def _feeding(graph: Graph, node: Node, called: Collection[str]) -> str:
+    return feeding(graph.nodes, node.inputs, node.path, called)
 
 
 def _quantizes(graph: Graph, node: Node) -> bool:

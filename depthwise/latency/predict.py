@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def cost(
     net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
-    machine: Machine | None = None,
+    machine: Machine | None = None, until: str | None = None,
 ) -> Cost:  # fmt: skip
     """Count a network's operations, parameters and memory, and predict its latency.
 
@@ -34,6 +34,7 @@ def cost(
         kwargs: Those of arguments that are given by name, as `dw.open` takes.
         machine: A machine whose kernels were timed. With one, every layer and the whole also have
             the milliseconds that our compiled library will take there, on one thread.
+        until: The path of a module that the network is to end with, as `dw.open` takes it.
 
     Returns:
         The cost of the network, layer by layer.
@@ -44,8 +45,8 @@ def cost(
         Unsupported: A machine is given, and the network cannot be compiled.
     """
     if machine is None:
-        return count_cost(net, *shapes, kwargs=kwargs)
-    source = open(net, *shapes, kwargs=kwargs)
+        return count_cost(net, *shapes, kwargs=kwargs, until=until)
+    source = open(net, *shapes, kwargs=kwargs, until=until)
     return with_latency(cost_of_graph(source.traced, source.name), source.graph, machine)
 
 

@@ -1,6 +1,6 @@
 """Where networks come from: whatever names or holds one, opened in one way.
 
 spec (what a text means) - files (what holds a whole network) - ours, libraries, factory (what
-builds modules) - users_code (whose fault it is where a factory fails) - source (what was opened) -
+builds modules) - source (what was opened) -
 opening (`dw.open`) - exporting (`dw.export_onnx`).
 """

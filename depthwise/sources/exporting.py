@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def export_onnx(
-    net: "Network", path: str | PathLike[str], *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS
-) -> None:
+    net: "Network", path: str | PathLike[str], *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
+    until: str | None = None,
+) -> None:  # fmt: skip
     """Write a network to an ONNX file, whole or not at all, once onnx.checker has found it sound.
 
     Nodes are named after the network's modules, weights as in the state dict; inputs and outputs
@@ -28,12 +29,13 @@ def export_onnx(
         path: The file to write; one that is there is replaced.
         shapes: The shape of each input, (N, C, H, W); left out where the network brings its own.
         kwargs: Those of arguments that are given by name, as `dw.open` takes.
+        until: The path of a module that the network is to end with, as `dw.open` takes it.
 
     Raises:
         ValueError: A network, shapes or a file that cannot be used, or onnx is not installed.
         Unsupported: The message names the operator that cannot be captured, or that ONNX has not.
     """
-    write_onnx(graph_to_write(open(net, *shapes, kwargs=kwargs)), path)
+    write_onnx(graph_to_write(open(net, *shapes, kwargs=kwargs, until=until)), path)
 
 
 def graph_to_write(source: Source) -> Graph:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthwise.errors import nearest
 from depthwise.sources.spec import Settings, Spec, join
-from depthwise.sources.users_code import running
+from depthwise.users_code import running
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,8 +65,6 @@ def literal(value: Any) -> Any:
 
 def _find(spec: Spec) -> Any:
     """Return what a module, or a file that ends in .py, has under a name."""
-    from depthwise.families.registry import nearest  # noqa: PLC0415
-
     path = Path(spec.place)
     folder = path.parent if path.suffix == ".py" else Path()
     if str(folder.resolve()) not in sys.path:

@@ -15,18 +15,25 @@ HEAD = 9  # bytes that tell a kind of file
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A kind of file: its ending, what writes it, and how it is opened, at shapes where it can be.
+    """A kind of file: its ending, what writes it, and how it is opened.
+
+    It is opened at shapes where it can be, and ended with a module or a value where that is asked.
 
     `is_fixed` tells that a file holds the shapes of its inputs, which cannot be changed.
     """
 
     suffix: str
     writer: str
-    open: Callable[[Path, Sequence[Shape], Mapping[str, Any]], Source]
+    open: Callable[[Path, Sequence[Shape], Mapping[str, Any], str | None], Source]
     is_fixed: bool
 
 
-def open_file(path: Path, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> Source:
+def open_file(
+    path: Path,
+    shapes: Sequence[Shape],
+    kwargs: Mapping[str, Any] = NO_KWARGS,
+    until: str | None = None,
+) -> Source:
     """Return the network in a file.
 
     Raises ValueError for a file that is missing, damaged, or of another kind than its name says,
@@ -46,7 +53,7 @@ def open_file(path: Path, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = N
             f"{path} was exported for its own shapes: leave out --shape, or in Python the shapes"
         )
     _check_kind(path, known)
-    return known.open(path, shapes, kwargs)
+    return known.open(path, shapes, kwargs, until)
 
 
 def _check_kind(path: Path, known: FileFormat) -> None:
@@ -72,14 +79,16 @@ def _kind(head: bytes) -> str:
     return ""
 
 
-def _open_program(path: Path, *_: Any) -> Source:
+def _open_program(path: Path, _: Any, __: Any, until: str | None) -> Source:
     from depthwise.graph.frontends.torch.pt2 import load_program  # noqa: PLC0415
 
-    return torch_source(load_program(path), ())
+    source = torch_source(load_program(path), ())
+    return source.until(until) if until is not None else source
 
 
-def _open_graph(path: Path, *_: Any) -> Source:
-    return graph_source(open_graph(path), name=path.stem)
+def _open_graph(path: Path, _: Any, __: Any, until: str | None) -> Source:
+    source = graph_source(open_graph(path), name=path.stem)
+    return source.until(until) if until is not None else source
 
 
 FORMATS = {

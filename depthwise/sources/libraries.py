@@ -3,6 +3,7 @@
 import warnings
 from typing import TYPE_CHECKING
 
+from depthwise.errors import nearest
 from depthwise.sources.factory import call, literal
 from depthwise.sources.spec import Settings, Spec
 
@@ -40,7 +41,5 @@ def build_from_torchvision(spec: Spec, settings: Settings) -> "Built":
 
 
 def _check_listed(library: str, name: str, known: list[str]) -> None:
-    from depthwise.families.registry import nearest  # noqa: PLC0415
-
     if name not in known:
         raise ValueError(f"{library} has no network {name!r}: {nearest(name, known)}")

@@ -17,17 +17,26 @@ class OnnxSource(GraphSource):
 
     Attributes:
         path: The file.
+        end: What the network ends with where that is earlier than the file; else None.
     """
 
     path: Path
+    end: str | None
 
     def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "OnnxSource":
         """Return the same network for inputs of other shapes, where the file leaves them open."""
-        return onnx_source(self.path, shapes, kwargs)
+        return onnx_source(self.path, shapes, kwargs, self.end)
+
+    def until(self, name: str) -> "OnnxSource":
+        """Return the same network, ended with a value, a node or a module."""
+        return onnx_source(self.path, self.shapes, until=name)
 
 
 def onnx_source(
-    path: Path, shapes: Sequence[Shape] = (), kwargs: Mapping[str, Any] = NO_KWARGS
+    path: Path,
+    shapes: Sequence[Shape] = (),
+    kwargs: Mapping[str, Any] = NO_KWARGS,
+    until: str | None = None,
 ) -> OnnxSource:
     """Return the network in an ONNX file, for inputs of `shapes` where it leaves sizes open.
 
@@ -39,7 +48,7 @@ def onnx_source(
             "NAME=SHAPE, or all in the file's order"
         )
     named = {name: shape_of(shape) for name, shape in kwargs.items()}
-    graph = read_onnx(path, named or [shape_of(shape) for shape in shapes])
+    graph = read_onnx(path, named or [shape_of(shape) for shape in shapes], until)
     check_dtypes(graph, shapes, kwargs)
     own = tuple(type_.shape for type_ in graph.inputs.values())
-    return OnnxSource(path.stem, own, graph, path)
+    return OnnxSource(path.stem, own, graph, path, until)

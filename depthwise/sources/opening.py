@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from depthwise.graph import NO_KWARGS, Graph, Shape
 from depthwise.memory import available_bytes
@@ -41,52 +41,63 @@ BUILDERS: dict[FrontEnd, "Callable[[Spec, Settings], tuple[nn.Module, Shape]]"] 
 
 def open(
     net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS, settings: Settings = NONE,
-    weights: str | PathLike[str] | None = None,
+    weights: str | PathLike[str] | None = None, until: str | None = None,
 ) -> Source:  # fmt: skip
     """Open a network, wherever it comes from, to be compiled, counted or looked at.
 
     Args:
         net: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory,
-            path/file.py:factory, conv:KIND, or the path of a .pt2 file; or what is open already: a
-            module, an ExportedProgram, a graph.
+            path/file.py:factory, conv:KIND, or the path of a .pt2, an .onnx or a .safetensors file
+            (a saved graph); or what is open already: a module, an ExportedProgram, a graph.
         shapes: The shape of each input, (N, C, H, W), in the place of the tensors that forward
             takes: a list, dict or dataclass of shapes where it takes one of tensors. For an input
             whose elements are not of the type that the weights have, its type:
             `dw.TensorType((1, 3, 224, 224), "uint8")`. Left out, a network's usual ones. What was
-            exported or saved has its own.
+            exported or saved has its own, and an ONNX file takes those that it leaves open.
         kwargs: Those that are given by name, as to torch.export.export: {"mask": (1, 1, 32, 32)};
             here numbers, texts, booleans and None are arguments, too, fixed for every call.
         settings: Options of a network that has a name, by theirs; text is read as on the command
             line.
-        weights: "imagenet" (bundled), or the path of a checkpoint; else the network's own, or
-            random ones.
+        weights: "imagenet" (bundled), or the path of a checkpoint, FILE#KEY for one of several
+            weights in it; else the network's own, or random ones.
+        until: The path of a module, as in `named_modules()`: the network ends with what that
+            returns, and nothing after it is looked at. Of what was exported or saved, a value too.
 
     Raises:
         ValueError: A name, a file, a shape, an option or weights that cannot be used.
     """
+    if is_file(net):
+        _check_built(net, settings, weights)
+        return open_file(Path(net), shapes, kwargs, until)
     if isinstance(net, str):
-        return _open_spec(parse_spec(net), Given(shapes, kwargs), settings, weights)
-    _check_built(net, settings, weights)
-    if isinstance(net, PathLike):
-        return open_file(Path(net), shapes, kwargs)
-    return _open_built(net, Given(shapes, kwargs))
+        source = _open_spec(parse_spec(net), Given(shapes, kwargs), settings, weights)
+    else:
+        _check_built(net, settings, weights)
+        source = _open_built(net, Given(shapes, kwargs))
+    return source.until(until) if until is not None else source
 
 
 def describe(
-    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS, settings: Settings = NONE
-) -> Source:
+    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS, settings: Settings = NONE,
+    until: str | None = None,
+) -> Source:  # fmt: skip
     """Open a network to be counted: our own networks and timm's take no memory for weights."""
     if not (isinstance(net, str) and parse_spec(net).front_end in DESCRIBED):
-        return open(net, *shapes, kwargs=kwargs, settings=settings)
-    return _describe_spec(parse_spec(net), Given(shapes, kwargs), settings)
+        return open(net, *shapes, kwargs=kwargs, settings=settings, until=until)
+    source = _describe_spec(parse_spec(net), Given(shapes, kwargs), settings)
+    return source.until(until) if until is not None else source
+
+
+def is_file(net: "Network") -> TypeGuard[str | PathLike[str]]:
+    """Tell whether a network is the path of a file."""
+    return isinstance(net, PathLike) or (
+        isinstance(net, str) and parse_spec(net).front_end == "file"
+    )
 
 
 def _open_spec(
     spec: Spec, given: Given, settings: Settings, weights: str | PathLike[str] | None
 ) -> Source:
-    if spec.front_end == "file":
-        _check_built(spec.text, settings, weights)
-        return open_file(Path(spec.text), *given)
     if weights and spec.front_end == "ours":
         from depthwise.weights import create_model  # noqa: PLC0415
 
@@ -101,7 +112,7 @@ def _open_spec(
     if weights:
         from depthwise.weights import load_weights  # noqa: PLC0415
 
-        load_weights(source.module, weights)
+        source.module.loaded_weights = load_weights(source.module, weights)  # type: ignore
     return source
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from depthwise.sources.spec import Settings, Spec, join
-from depthwise.sources.users_code import describe as describe_error
+from depthwise.users_code import describe as describe_error
 
 if TYPE_CHECKING:
     from torch import nn

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
 from depthwise.graph.graph import shape_of
+from depthwise.graph.passes.until import end_graph
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from depthwise.graph.frontends.torch.arguments import ExportArguments
     from depthwise.weights import Pretrained
+    from depthwise.weights.load import LoadedWeights
 
 Arrays = list[np.ndarray]
 
@@ -66,6 +68,13 @@ class Source(ABC):
         Raises ValueError where it cannot.
         """
 
+    @abstractmethod
+    def until(self, name: str) -> "Source":
+        """Return the same network, ended with what a module of it returns, or with a value.
+
+        Raises ValueError for a name that is neither.
+        """
+
     @property
     def output_shapes(self) -> list[Shape]:
         """The shapes of what the network returns."""
@@ -74,6 +83,11 @@ class Source(ABC):
     @property
     def pretrained(self) -> "Pretrained | None":
         """What the weights say of themselves; None where they record nothing."""
+        return None
+
+    @property
+    def loaded_weights(self) -> "LoadedWeights | None":
+        """What was taken from a checkpoint; None where nothing was."""
         return None
 
 
@@ -133,6 +147,15 @@ class TorchSource(Source):
         """Return the same network for inputs of other shapes; a program has its own."""
         return torch_source(self.net, shapes, kwargs)
 
+    def until(self, name: str) -> "TorchSource":
+        """Return the same network, ended with what a module returns; a program, with a node too."""
+        from depthwise.graph.frontends.torch.exported import end_program  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.until import end_module  # noqa: PLC0415
+
+        if self.exported is None:
+            return torch_source(end_program(self.program, name), ())
+        return replace(self, net=end_module(self.exported, self.arguments, name))
+
     def run(self, inputs: Arrays) -> Arrays:
         """Return what PyTorch computes; inputs are converted to the types that it takes."""
         import torch  # noqa: PLC0415
@@ -175,6 +198,14 @@ class TorchSource(Source):
 
         return find_pretrained(self.net)
 
+    @property
+    def loaded_weights(self) -> "LoadedWeights | None":
+        """What `load_weights` recorded of the checkpoint."""
+        from depthwise.weights.load import LoadedWeights  # noqa: PLC0415
+
+        found = getattr(self.net, "loaded_weights", None)  # networks of others may have one too
+        return found if isinstance(found, LoadedWeights) else None
+
 
 @dataclass(frozen=True, eq=False)
 class GraphSource(Source):
@@ -196,6 +227,10 @@ class GraphSource(Source):
         """Return the graph itself, whose shapes are its own."""
         return graph_source(self.given, shapes, kwargs, self.name)
 
+    def until(self, name: str) -> "GraphSource":
+        """Return the graph, ended with a node or with what the nodes of a module give."""
+        return graph_source(end_graph(self.given, name), name=self.name)
+
     def run(self, inputs: Arrays) -> Arrays:
         """Return what our interpreter computes."""
         values = interpret(self.given, *inputs)
@@ -214,9 +249,13 @@ def torch_source(
 
     from depthwise.graph.frontends.torch.arguments import bind_arguments  # noqa: PLC0415
     from depthwise.graph.frontends.torch.capture import check_arguments  # noqa: PLC0415
+    from depthwise.graph.frontends.torch.wrappers import unwrapped  # noqa: PLC0415
 
-    find = bind_arguments if isinstance(net, nn.Module) else check_arguments
-    arguments = find(net, shapes, kwargs)  # type: ignore[arg-type]
+    if isinstance(net, nn.Module):
+        net = unwrapped(net)
+        arguments = bind_arguments(net, shapes, kwargs)
+    else:
+        arguments = check_arguments(net, shapes, kwargs)
     return TorchSource(network_name(net), arguments.shapes, net, arguments)
 
 

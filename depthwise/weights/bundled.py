@@ -12,7 +12,7 @@ from torch import nn
 from depthwise.families.registry import construct, find_network
 from depthwise.weights.load import load_weights
 from depthwise.weights.preprocessing import Preprocessing
-from depthwise.weights.read import read_metadata
+from depthwise.weights.read import read_metadata, split_key
 
 DATA = Path(str(files("depthwise") / "data"))
 IMAGENET = {"mobilenet_v2": DATA / "mobilenet_v2.safetensors"}
@@ -63,7 +63,10 @@ def read_labels(name: str) -> tuple[str, ...]:
 
 
 def read_record(path: Path) -> Pretrained | None:
-    """Return the record in a safetensors file; None where it has none."""
+    """Return the record in a safetensors file, None where it has none.
+
+    Raises ValueError for a record that is damaged.
+    """
     text = read_metadata(path).get(METADATA)
     if text is None:
         return None
@@ -82,14 +85,15 @@ def create_model(
 
     Args:
         name: One of `list_models()`.
-        weights: "imagenet" for the bundled weights, or the path of a checkpoint; None leaves the
-            weights random.
+        weights: "imagenet" for the bundled weights, or the path of a checkpoint, as `load_weights`
+            takes it; None leaves the weights random.
         **options: Options of the network, such as `width` and `num_classes`; `depthwise networks`
             lists them.
 
     Returns:
         The network, in training mode. Its `pretrained` says how pictures were prepared for the
-        weights and what the classes are called; it is None where the weights record nothing.
+        weights and what the classes are called; it is None where the weights record nothing. Its
+        `loaded_weights`, where there are any, says which key of the checkpoint was taken.
 
     Raises:
         ValueError: A name or an option that is not known, or weights that do not fit.
@@ -102,9 +106,9 @@ def create_model(
     net = construct(name, **options)
     record = None
     if weights is not None:
-        path = IMAGENET[name] if weights == "imagenet" else Path(weights)
+        source = IMAGENET[name] if weights == "imagenet" else weights
         try:
-            load_weights(net, path)
+            net.loaded_weights = load_weights(net, source)  # type: ignore[assignment]
         except ValueError as error:
             if weights != "imagenet" or not options:
                 raise
@@ -113,6 +117,6 @@ def create_model(
                 f'weights="imagenet" fit {name} with its default shapes, not with {given}: '
                 f"leave out weights, or the options that change shapes\n{error}"
             ) from None
-        record = read_record(path)
+        record = read_record(split_key(source)[0])
     net.pretrained = record  # type: ignore[assignment]  (nn.Module types its attributes as modules)
     return net

@@ -1,8 +1,9 @@
 """Weights into a network: our own names, or torchvision's or timm's, all or nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from depthwise.weights.labels import KEYS
 from depthwise.weights.layouts import LAYOUTS
 from depthwise.weights.layouts.layout import CheckpointLayout
-from depthwise.weights.read import read_checkpoint, unwrap
+from depthwise.weights.read import read_checkpoint, split_key
+from depthwise.weights.wrappings import Candidate, as_tensors, candidates, holding_tensors
 
 OWN = CheckpointLayout("own", ())
 SHOWN = 4  # problems that an error message spells out
@@ -32,47 +34,139 @@ class Fit(NamedTuple):
     @property
     def problems(self) -> tuple[str, ...]:
         """Every reason why the checkpoint does not fit, one line each."""
-        missing = tuple(f"{name}: missing in the checkpoint" for name in self.missing)
+        missing = tuple(
+            f"{name}: missing in the checkpoint{self._near(name)}" for name in self.missing[:SHOWN]
+        )
+        missing += tuple(f"{name}: missing in the checkpoint" for name in self.missing[SHOWN:])
         return (*self.wrong, *missing, *(f"{key}: no such tensor here" for key in self.unexpected))
 
+    def _near(self, name: str) -> str:
+        near = get_close_matches(name, self.unexpected, 1, 0.6)
+        return f", where {near[0]} is the nearest" if near else ""
 
-def load_weights(net: nn.Module, source: CheckpointSource) -> None:
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What was taken from a checkpoint.
+
+    Attributes:
+        origin: The file, or "the state_dict".
+        key: The keys and prefixes under which the weights were, as in state_dict.module; empty
+            where they stand alone.
+        others: Further keys under which weights that fit are: FILE#KEY takes them.
+        left_out: Names of tensors that are of something else, under other prefixes.
+        layout: Whose names the tensors have: "own", "torchvision", "timm".
+    """
+
+    origin: str
+    key: str
+    others: tuple[str, ...]
+    left_out: tuple[str, ...]
+    layout: str
+
+    def __str__(self) -> str:
+        """Return it as a sentence for a person."""
+        parts = [f"weights are {self.key or 'the tensors'} of {self.origin}"]
+        if self.others:
+            parts.append(f"there are {', '.join(self.others)} too: choose with FILE#KEY")
+        if self.left_out:
+            parts.append(
+                f"{len(self.left_out)} tensors beside them are left out: "
+                f"{', '.join(self.left_out[:SHOWN])}{', ...' if self.left_out[SHOWN:] else ''}"
+            )
+        return "; ".join(parts)
+
+
+class CandidateFit(NamedTuple):
+    """A part of a checkpoint read as the layout that fits a network best."""
+
+    candidate: Candidate
+    tensors: Mapping[str, Tensor]
+    fits: list[Fit]
+
+    @property
+    def best(self) -> Fit:
+        """The layout with the fewest problems."""
+        return min(self.fits, key=lambda fit: len(fit.problems))
+
+
+def load_weights(net: nn.Module, source: CheckpointSource) -> LoadedWeights:
     """Copy weights from a checkpoint into a network, which keeps its own element types.
 
-    Where the checkpoint's BatchNorms have another epsilon than ours, the running variances are
-    shifted by the difference, so that variance + epsilon, and with it the output, stays the same.
+    They are looked for under the keys of usual training scripts, an average (EMA) before the last
+    weights, and without prefixes such as module. that all names of a part bear. Where the
+    checkpoint's BatchNorms have another epsilon than ours, the running variances are shifted by the
+    difference, so that variance + epsilon, and with it the output, stays the same.
 
     Args:
         net: The network to load into; it is left as it was where anything does not fit.
         source: The path of a .safetensors file or of one that torch.save wrote, or a state dict;
             tensors are named as ours, or as torchvision or timm names those of this network.
+            FILE#KEY takes the weights under a key of the file, as in last.pth#model.
+
+    Returns:
+        Which key was taken, and what else there was.
 
     Raises:
         ValueError: The file cannot be read, or a tensor is missing, unknown or of another shape.
     """
-    targets = net.state_dict()
+    targets, key = net.state_dict(), ""
     if isinstance(source, Mapping):
         origin, checkpoint = "the state_dict", source
     elif isinstance(source, str | PathLike):
-        origin, checkpoint = str(source), read_checkpoint(Path(source))
+        path, key = split_key(source)
+        origin, checkpoint = str(path), read_checkpoint(path)
     else:
         raise ValueError(f"weights from {type(source).__name__}: give a path or a state_dict")
-    tensors = unwrap(_without_labels(checkpoint), set(targets))
-    _check_entries(origin, tensors)
     if meta := next((name for name, tensor in targets.items() if tensor.is_meta), None):
         raise ValueError(f"{meta} is on the meta device: call net.to_empty(device='cpu') first")
 
     network = str(getattr(net, "network", type(net).__name__))
-    fits = [_fit(layout, tensors, targets) for layout in (OWN, *LAYOUTS.get(network, ()))]
-    best = min(fits, key=lambda fit: len(fit.problems))
+    layouts = (OWN, *LAYOUTS.get(network, ()))
+    readings = _read(origin, _without_labels(checkpoint), key, layouts, targets)
+    chosen = min(readings, key=lambda reading: len(reading.best.problems))
+    best, tensors = chosen.best, chosen.tensors
     if best.problems:
-        raise ValueError(_misfit(origin, network, fits, best, tensors, targets))
+        raise ValueError(_misfit(origin, network, chosen, targets))
     values = {
         ours: tensors[theirs].reshape(targets[ours].shape) for ours, theirs in best.names.items()
     }
     if best.layout.batchnorm_eps is not None:
         _shift_variances(net, values, best.layout.batchnorm_eps)
     net.load_state_dict({**{name: targets[name] for name in targets if COUNTER in name}, **values})
+    others = (one.candidate.key for one in readings if one is not chosen and not one.best.problems)
+    return LoadedWeights(
+        origin, chosen.candidate.key, tuple(others), chosen.candidate.beside, best.layout.name
+    )
+
+
+def _read(
+    origin: str, checkpoint: Mapping[Any, Any], key: str, layouts: Sequence[CheckpointLayout],
+    targets: Mapping[str, Tensor],
+) -> list[CandidateFit]:  # fmt: skip
+    """Return each part of a checkpoint that may be the weights, as each layout reads it."""
+    found = candidates(checkpoint, key)
+    readings = []
+    for candidate in found:
+        tensors = as_tensors(candidate.entries)
+        try:
+            _check_entries(origin, tensors)
+        except ValueError:
+            if len(found) == 1:
+                raise
+            continue
+        fits = [_fit(layout, tensors, targets) for layout in layouts]
+        readings.append(CandidateFit(candidate, tensors, fits))
+    if readings:
+        return readings
+    if not checkpoint:
+        return [CandidateFit(Candidate((), {}), {}, [_fit(one, {}, targets) for one in layouts])]
+    holding = holding_tensors(checkpoint)
+    under = f"tensors are under {', '.join(holding)}: choose with FILE#KEY" if holding else (
+        f"its keys are {', '.join(map(str, list(checkpoint)[:SHOWN]))}"
+    )  # fmt: skip
+    where = f"under {key!r}" if key else "under a key that is known"
+    raise ValueError(f"{origin} has no weights {where}; {under}")
 
 
 def _without_labels(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -142,19 +236,23 @@ def _shift_variances(net: nn.Module, values: dict[str, Tensor], eps: float) -> N
             values[key] = values[key].double() + (eps - module.eps)
 
 
-def _misfit(
-    origin: str, network: str, fits: list[Fit], best: Fit, tensors: Mapping[str, Tensor],
-    targets: Mapping[str, Tensor],
-) -> str:  # fmt: skip
-    problems = best.problems
+def _misfit(origin: str, network: str, reading: CandidateFit, targets: Mapping[str, Tensor]) -> str:
+    best, problems = reading.best, reading.best.problems
     count = "1 tensor differs" if len(problems) == 1 else f"{len(problems)} tensors differ"
-    lines = [f"{origin} does not fit {network}, {count}:"]
+    kinds = (
+        (len(best.wrong), "of another shape or type"), (len(best.missing), "missing"),
+        (len(best.unexpected), "not known here"),
+    )  # fmt: skip
+    several = [f"{number} {kind}" for number, kind in kinds if number]
+    under = f" ({reading.candidate.key})" if reading.candidate.key else ""
+    split = f" ({', '.join(several)})" if len(several) > 1 else ""
+    lines = [f"{origin}{under} does not fit {network}, {count}{split}:"]
     lines += [f"  {problem}" for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
         lines.append(f"  and {len(problems) - SHOWN} more")
-    tried = ", ".join(fit.layout.name for fit in fits)
+    tried = ", ".join(fit.layout.name for fit in reading.fits)
     lines.append(f"layouts tried: {tried}; the nearest is {best.layout.name}")
-    if classes := _other_classes(best, tensors, targets):
+    if classes := _other_classes(best, reading.tensors, targets):
         lines.append(f"the checkpoint has {classes} classes: build with num_classes={classes}")
     return "\n".join(lines)
 

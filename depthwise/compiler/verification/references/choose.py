@@ -35,5 +35,5 @@ def reference_of(source: Source) -> Reference:
         )
 
         with suppress(Exception):  # an operator, or a version of the format, that it does not know
-            return OnnxRuntimeReference(source.path, source.graph)
+            return OnnxRuntimeReference(source.path, source.graph, source.end)
     return InterpreterReference(source.graph)

@@ -17,6 +17,7 @@ from depthwise.compiler.verification.references.interpreter import (
 from depthwise.errors import CannotRun
 from depthwise.graph import Graph
 from depthwise.graph.frontends.onnx.load import load
+from depthwise.graph.frontends.onnx.until import end_model
 
 ERRORS = 3  # of ONNX Runtime's levels of logging
 
@@ -31,8 +32,9 @@ class OnnxRuntimeReference:
 
     title = "ONNX Runtime"
 
-    def __init__(self, path: Path, graph: Graph):
-        self._model = _with_exact_sigmoids(load(path))
+    def __init__(self, path: Path, graph: Graph, until: str | None = None):
+        model = load(path)
+        self._model = _with_exact_sigmoids(end_model(model, until) if until is not None else model)
         self._graph = graph
         self.types = library_types(graph)
         named = {name for node in self._model.graph.node for name in node.output}

@@ -1,6 +1,6 @@
 """A model on its way into the graph: its nodes are walked once, in order."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
+from depthwise.graph.ending import ending
 from depthwise.graph.frontends.onnx.inference import Types, check_memory, check_type, types_of
 from depthwise.graph.frontends.onnx.known import (
     CONTROL,
@@ -20,7 +21,7 @@ from depthwise.graph.frontends.onnx.known import (
     compute,
     is_computed_now,
 )
-from depthwise.graph.frontends.onnx.names import has_scopes, path_of
+from depthwise.graph.frontends.onnx.names import has_scopes, path_of, reads
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import RULES, Refusal, check_words, refuse
 from depthwise.graph.graph import Constant, Graph, Output, TensorType
@@ -43,6 +44,7 @@ class Importer:
         self._stored: set[str] = set()  # arrays that the file holds, not those computed from them
         self._scoped = has_scopes(model.graph)
         self._read = {output.name for output in model.graph.output}
+        self._inputs = inputs
         for name, type_ in inputs.items():
             self._take(name)
             self._values[name] = Value(name, type_)
@@ -83,7 +85,7 @@ class Importer:
         for node in graph.node:
             for name in filter(None, node.output):
                 self._take(name)
-            self._read |= set(_reads(node))
+            self._read |= set(reads(node))
         for node in graph.node:
             count = len(self.builder.nodes)
             try:
@@ -186,7 +188,9 @@ class Importer:
         outputs = [name for name in node.output if name]
         types = self._types_by_onnx(node)
         if not all(name in types and min(types[name].shape, default=1) > 0 for name in outputs):
-            raise Unsupported(f"{_where(node)}: {reason}")
+            computed = [n for n in node.input if n in self._values and n not in self._inputs]
+            end = ending(computed[0]) if computed else ""
+            raise Unsupported(f"{_where(node)}: {reason}{end}")
         values = [self._values[name] for name in dict.fromkeys(node.input) if name in self._values]
         self.builder.path = path_of(node, self._scoped)
         for name in outputs:
@@ -267,16 +271,6 @@ def _array(tensor) -> np.ndarray:
 
 def _may_train(data: np.ndarray) -> bool:
     return data.size > 1 and data.dtype.kind not in "iub"
-
-
-def _reads(node: NodeProto) -> Iterable[str]:
-    """Yield the names that a node reads, in its subgraphs too."""
-    yield from node.input
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield from (output.name for output in attribute.g.output)
-            for inner in attribute.g.node:
-                yield from _reads(inner)
 
 
 def _where(node: NodeProto) -> str:

@@ -1,6 +1,7 @@
-"""Which module a node of ONNX belongs to, as far as its exporter has told."""
+"""Which module a node of ONNX belongs to, as far as its exporter has told, and what it reads."""
 
 import ast
+from collections.abc import Iterator
 
 from onnx import GraphProto, NodeProto
 
@@ -27,6 +28,16 @@ def path_of(node: NodeProto, scoped: bool) -> str:
     if "/" in node.name:
         return _joined([part for part in node.name.split("/")[:-1] if part])
     return node.name or next(name for name in node.output if name)
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """Yield the names that a node reads, in its subgraphs too."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield from (output.name for output in attribute.g.output)
+            for inner in attribute.g.node:
+                yield from reads(inner)
 
 
 def _innermost(text: str) -> str:

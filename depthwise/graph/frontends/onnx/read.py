@@ -23,11 +23,12 @@ from depthwise.graph.frontends.onnx.importer import Importer
 from depthwise.graph.frontends.onnx.load import load, opset_of
 from depthwise.graph.frontends.onnx.recompose import recompose
 from depthwise.graph.frontends.onnx.sizes import Shapes, input_types
+from depthwise.graph.frontends.onnx.until import end_model
 from depthwise.graph.graph import Graph
 
 
-def read(path: Path, shapes: Shapes) -> Graph:
+def read(path: Path, shapes: Shapes, until: str | None) -> Graph:
     """Return the graph of the model in a file; see `read_onnx`."""
-    model = load(path)
+    model = end_model(load(path), until) if until is not None else load(path)
     types = input_types(model.graph, shapes)
     return check(recompose(Importer(model, opset_of(model, path), types).graph))

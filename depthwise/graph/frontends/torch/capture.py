@@ -35,7 +35,7 @@ def capture(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS)
         raise Unsupported(importer.impure[0])
     graph = importer.graph
     signature = signature_of(importer.program, graph.outputs)
-    return supported(replace(graph, signature=signature), RULES)
+    return supported(replace(graph, signature=signature), RULES, importer.called)
 
 
 def trace(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS) -> Graph:

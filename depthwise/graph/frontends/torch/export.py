@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
 from depthwise.graph.frontends.torch.arguments import ExportArguments, bind_arguments
-from depthwise.graph.frontends.torch.failure import explain, quiet
+from depthwise.graph.frontends.torch.exported import without_unread
+from depthwise.graph.frontends.torch.failure import explain
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
+from depthwise.graph.frontends.torch.quiet import quiet
+from depthwise.graph.frontends.torch.stand_ins import examples
+from depthwise.graph.frontends.torch.until import Shortened
 from depthwise.graph.graph import NO_KWARGS, Shape
 
 
@@ -28,16 +31,14 @@ def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
     if not arguments.shapes:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
     _check_built(net)
-    first = next(net.parameters(), torch.empty(0))
-    pairs = zip(arguments.shapes, arguments.dtypes, strict=True)
-    inputs = tuple(_example(shape, dtype or first.dtype, first.device) for shape, dtype in pairs)
+    inputs = examples(net, arguments)
     try:
         with evaluating(net), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
             program = torch.export.export(net, *arguments.filled(inputs))
             if changes_with_mode(net):
                 _give_own_tensors(program)
-            return program
+            return without_unread(program) if isinstance(net, Shortened) else program
     except Exception as error:
         with evaluating(net), quiet():  # as it was before, whatever export left in it
             raise explain(error, net, inputs, arguments) from error
@@ -61,17 +62,3 @@ def _check_built(net: nn.Module) -> None:
             f"{lazy} has no shape yet, for its module is built at its first input: run the network "
             "once on an input of the shape that it is for"
         )
-
-
-def _example(shape: Shape, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return an input to export with; it is never read, so that no memory may back it."""
-    kind = {"device": device, "dtype": dtype}
-    try:
-        return torch.empty(shape, **kind)
-    except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything
-        with FakeTensorMode():
-            try:
-                return torch.empty(shape, **kind)
-            except (RuntimeError, TypeError) as error:
-                reason = str(error).partition("\n")[0]
-                raise ValueError(f"input shape {tuple(shape)}: {reason}") from None

@@ -1,10 +1,9 @@
 """Why a network could not be exported, in words its author can act on."""
 
-import logging
+import re
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,24 +11,56 @@ from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensor,
-    FakeTensorMode,
 )
 
 from depthwise.errors import Unsupported
-from depthwise.escaping import text_of
+from depthwise.escaping import in_line, text_of
+from depthwise.graph.ending import ending
 from depthwise.graph.frontends.torch.arguments import ExportArguments
+from depthwise.graph.frontends.torch.course import Course
 from depthwise.graph.frontends.torch.preserve import evaluating
+from depthwise.users_code import users_line
 
+BY_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
+LONGEST = 240  # letters of what PyTorch says
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep torch from logging tracebacks of its own: what is wrong is said once, by us."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+# what PyTorch says where a network does not run, whatever its input -> what to do; the first found
+BROKEN = (
+    (r'missing the required "forward"', "give a network with a forward of its own"),
+    (r"CUDA|NVIDIA|HIP|Expected all tensors to be on the same device",
+     "let its forward take the device of its input, x.device, instead of naming one"),
+    (r"target dtype|target size|target tensor|number of dims? .*target", "leave losses out of its "
+     "forward where it is not trained: if self.training"),
+    (r"scalar types: Long", "it reads its input as whole numbers, as an embedding does: images are "
+     "numbers with fractions"),
+    (r"should be the same|same dtype|scalar type|not implemented for '",
+     "let all its weights, and what its forward makes, have one type: net.float()"),
+)  # fmt: skip
+
+# what PyTorch says where an input does not fit -> what to do
+MISFITS = (
+    (r"more than 1 value per channel", "take a larger input, or let its normalisation keep "
+     "statistics (track_running_stats=True)"),
+    (r"to have \d+ channels", "give as many channels as the network was built for"),
+    (r"mat1 and mat2|normalized_shape|in_features",
+     "give an input of the size that its linear layers were built for"),
+)  # fmt: skip
+
+# what torch.export says of a network that runs -> what of the network it means, and what to do
+UNTRACED = (
+    (r"fake tensor in the exported program|assigned during export|requires_grad=True",
+     "its forward assigns to the module's own weights: compute them before, and keep them"),
+    (r"numpy|NumPy", "its forward takes numbers out of tensors, with NumPy or as Python's own: use "
+     "torch's operators"),
+    (r"Unexpected key _export_root", "its forward catches an exception of one of its modules: let "
+     "it decide by something else"),
+    (r"no fake impl|register_fake", "it calls an operator of its author's own: build it from "
+     "PyTorch's"),
+    (r"sparse|Sparse", "it has sparse tensors: make them dense with .to_dense()"),
+)  # fmt: skip
+USUAL = (
+    "remove from its forward what depends on Python objects or assigns to the module's own tensors"
+)
 
 
 def explain(
@@ -42,36 +73,71 @@ def explain(
     the input does not fit it, and the innermost module then running is where; else its code cannot
     be traced.
     """
-    running: list[str] = [""]
+    if other := _other_form(net):
+        return Unsupported(f"torch.export cannot trace the network: {other}")
+    course, failure = Course(), None
     try:
-        fake = FakeTensorMode(allow_non_fake_inputs=True)
-        with evaluating(net), _following(net, running), fake as mode:
-            arguments.call(net, (_stand_in(x, mode) for x in inputs))
-    except (DataDependentOutputException, DynamicOutputShapeException) as failure:
-        return Unsupported(
-            f"module {running[-1] or '(the network itself)'!r} decides by the values of tensors"
-            f"{_line(failure)}: a library runs the same steps for every input; {_instead(failure)}"
-        )
-    except Exception as failure:
+        with evaluating(net):
+            course.run(net, inputs, arguments)
+    except BY_VALUES as by_values:
+        return Unsupported(_by_values(by_values, course))
+    except Exception as found:
+        failure = found
+    if failure is not None:
         real = not any(isinstance(x, FakeTensor) for x in inputs)
         misfit = _failure_on_zeros(net, inputs, arguments) if real else failure
-        if misfit and not _blames_the_input(misfit):
-            raised = ": ".join(filter(None, (type(misfit).__name__, _first_line(misfit))))
-            return ValueError(
-                f"the network's forward raises {raised}{_line(misfit)}: mend it, or give an input "
-                f"that it is for, where {_shapes(inputs)} is not"
-            )
         if misfit:
-            advice = "take a larger input, or the number of channels that the network was built for"
-            if any(x.ndim == 3 for x in inputs):
-                advice = "images come in batches, one image too: (1, 3, 224, 224)"
-            return ValueError(
-                f"input {_shapes(inputs)} does not fit the network: module "
-                f"{running[-1] or '(the network itself)'!r} says: {_reason(misfit)}; {advice}"
-            )
+            return ValueError(_misfit(misfit, course, inputs))
+    known = _find(UNTRACED, error)
     return Unsupported(
-        f"the network runs for input {_shapes(inputs)} but torch.export cannot trace it: "
-        f"{_reason(error)}; {_advice(net)}"
+        f"the network runs for input {_shapes(inputs)} but torch.export cannot trace it"
+        f"{_line(error)}: {known or f'{_reason(error)}; {USUAL}'}"
+    )
+
+
+def _line(failure: BaseException) -> str:
+    """Return ", at FILE:LINE (its text)" of the innermost line that is the user's own, if any is.
+
+    PyTorch's lines, torchvision's, timm's and ours are not: no user can mend them.
+    """
+    line = users_line(failure)
+    return f", at {line}" if line else ""
+
+
+def _by_values(failure: Exception, course: Course) -> str:
+    """Return what is to be done about a network that looks at what its tensors hold."""
+    func = getattr(failure, "func", None)
+    if isinstance(failure, DynamicOutputShapeException):
+        what = f"makes as many elements as the values of tensors say ({func})"
+    else:
+        what = "decides by the values of tensors"
+    end = ending(course.feeding) if course.feeding else f"; {_instead(failure)}"
+    return (
+        f"module {course.module!r} {what}{_line(failure)}: a library runs the same steps for "
+        f"every input{end}"
+    )
+
+
+def _misfit(failure: Exception, course: Course, inputs: tuple[Tensor, ...]) -> str:
+    """Return what is to be done about a network that does not run."""
+    if isinstance(failure, ImportError):
+        return (
+            f"the network's forward imports {failure.name or 'a package'}, which is not there"
+            f"{_line(failure)}: install it"
+        )
+    broken = _find(BROKEN, failure)
+    if broken or not _blames_the_input(failure):
+        raised = ": ".join(filter(None, (type(failure).__name__, _first_line(failure))))
+        where = f" in module {course.module!r}" if course.running[-1] else ""
+        usual = f"mend it, or give an input that it is for, where {_shapes(inputs)} is not"
+        return f"the network's forward raises {raised}{where}{_line(failure)}: {broken or usual}"
+    advice = _find(MISFITS, failure)
+    if any(x.ndim == 3 for x in inputs):
+        advice = "images come in batches, one image too: (1, 3, 224, 224)"
+    usual = "take a larger input, or the number of channels that the network was built for"
+    return (
+        f"input {_shapes(inputs)} does not fit the network: module {course.module!r} says: "
+        f"{_reason(failure)}{_line(failure)}; {advice or usual}"
     )
 
 
@@ -83,7 +149,7 @@ def _instead(failure: Exception) -> str:
             "its sequences have one length, so give recurrent layers the padded tensor itself in "
             "place of a PackedSequence"
         )
-    return "compute both and combine them with arithmetic, or decide outside of the network"
+    return "compute both and combine them with torch.where, or decide outside of the network"
 
 
 def _blames_the_input(failure: Exception) -> bool:
@@ -117,51 +183,23 @@ def _reason(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return text_of(error).partition("\n")[0]
+    lines = [line.strip() for line in text_of(error).split("\n")]
+    return in_line(next(filter(None, lines), ""), LONGEST)
 
 
-def _advice(net: nn.Module) -> str:
-    """Return what to do about a network that runs and cannot be traced."""
+def _find(known: Any, error: Exception) -> str:
+    said = text_of(error)
+    return next((advice for pattern, advice in known if re.search(pattern, said)), "")
+
+
+def _other_form(net: nn.Module) -> str:
+    """Return what to do about a network that was made into another form, or has such a part."""
     for name, module in net.named_modules():
+        which, kind = f"module {name!r}" if name else "the network", type(module).__module__
+        if "mkldnn" in kind:
+            return f"{which} was made for MKL-DNN: give the network before to_mkldnn"
         if isinstance(module, torch.jit.ScriptModule):
-            which = f"module {name!r}" if name else "the network"
-            return f"{which} is scripted: give the module that it was scripted from"
-    return (
-        "remove from its forward what depends on Python objects or assigns to the module's own "
-        "tensors"
-    )
-
-
-def _stand_in(x: Tensor, mode: FakeTensorMode) -> Tensor:
-    """Return a tensor of x's shape for a mode; x may be one itself, of another mode."""
-    if isinstance(x, FakeTensor):
-        return torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    return mode.from_tensor(x)
-
-
-@contextmanager
-def _following(net: nn.Module, running: list[str]) -> Iterator[None]:
-    """Keep in `running` the paths of the modules that are at work, the innermost last."""
-    hooks = []
-    for name, module in net.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            continue  # takes no hooks
-        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
-        hooks.append(module.register_forward_hook(lambda *_: running.pop() and None))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _line(failure: Exception) -> str:
-    """Return ", at" the last line of code that is neither PyTorch's nor ours, and who called it."""
-    folders = [Path(torch.__file__).parent, Path(__file__).parents[2]]
-    frames = [
-        frame
-        for frame in traceback.extract_tb(failure.__traceback__)
-        if not any(Path(frame.filename).is_relative_to(folder) for folder in folders)
-    ]
-    last = [f"{frame.filename}:{frame.lineno} ({frame.line})" for frame in frames[-2:]]
-    return f", at {', called at '.join(reversed(last))}" if last else ""
+            return f"{which} is scripted or traced: give the module that it was made from"
+        if kind.startswith(("torch.ao.nn", "torch.nn.quantized")) and "quantized" in kind:
+            return f"{which} is quantised: give the network before that"
+    return ""

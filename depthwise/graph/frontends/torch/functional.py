@@ -9,10 +9,10 @@ import warnings
 from torch import fx
 from torch.export import ExportedProgram
 
-from depthwise.graph.frontends.torch.failure import quiet
 from depthwise.graph.frontends.torch.importer import Importer
 from depthwise.graph.frontends.torch.memory import WrittenView
 from depthwise.graph.frontends.torch.purity import written
+from depthwise.graph.frontends.torch.quiet import quiet
 
 
 def functional(program: ExportedProgram) -> ExportedProgram:

@@ -1,8 +1,7 @@
 """From an exported program to a graph: each operator is looked at once, in order."""
 
 import operator
-import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec,
 from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
+from depthwise.graph.ending import ending, feeding
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
     aten_patches,  # noqa: F401
@@ -27,7 +27,14 @@ from depthwise.graph.frontends.torch import (
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
-from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView
+from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView, keep_data
+from depthwise.graph.frontends.torch.places import (
+    called_once,
+    line_of,
+    path_of,
+    results_read,
+    where_of,
+)
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -52,6 +59,8 @@ from depthwise.graph.ops import Opaque
 # operators that in evaluation return their input itself, though their schema does not say so
 PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
 
+NUMBERS = torch.SymInt | torch.SymBool | torch.SymFloat  # that export leaves open
+
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 
@@ -59,7 +68,8 @@ MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 class Importer:
     """Walks an exported program once, in order; `values` maps what it computes to our values.
 
-    `impure` says what makes the network no function of its inputs.
+    `impure` says what makes the network no function of its inputs, `called` which modules it calls
+    once.
     """
 
     def __init__(self, program: ExportedProgram):
@@ -72,6 +82,7 @@ class Importer:
         self.known: dict[Hashable, Value] = {}  # a tensor under several names is one constant
         self.targets: dict[str, str] = {}  # placeholder -> the network's own tensor
         self.impure: list[str] = []
+        self.called = called_once(program)
         self.refused: dict[fx.Node, str] = {}  # operators that a rule knows, and why it takes none
         self.graph = check(self._run())
 
@@ -149,7 +160,7 @@ class Importer:
             known = isinstance(memory, MemoryRegion)
             self.memory[node] = memory.piece(source, index) if known else memory[index]
             return
-        if isinstance(node.meta.get("val"), torch.SymInt | torch.SymBool):
+        if isinstance(node.meta.get("val"), NUMBERS):
             self.values[node] = self._number(node)
             return
         name = str(node.target)
@@ -173,21 +184,24 @@ class Importer:
         if node.target is torch.ops.aten.sym_size.int:
             source, axis = node.args
             return self.values[cast("fx.Node", source)].shape[axis]
+        values = [self.values[each] for each in node.all_input_nodes]
+        if read := [value for value in values if isinstance(value, Value)]:
+            raise Unsupported(self._by_values(node, read))
         return node.target(*fx.map_arg(node.args, self.values.__getitem__))  # type: ignore[operator]
 
     def _announce(self, node: fx.Node, operator: fx.Node) -> None:
         """Tell the builder what is lowered: `node` is the operator or one of its results."""
         builder, result = self.builder, node.meta.get("val")
-        builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
+        builder.name, builder.path, builder.line = node.name, path_of(operator), line_of(operator)
         builder.dtype = dtype_of(result)
-        builder.read = _results_read(operator)
+        builder.read = results_read(operator)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
         if draws(node):
-            self.impure.append(f"{_where(node)} {explain_draw(node)}")
+            self.impure.append(f"{where_of(node)} {explain_draw(node)}")
         own = self._writes_own(node)
-        self.impure += [f"{_where(node)} {explain_write(node, name)}" for name in own]
+        self.impure += [f"{where_of(node)} {explain_write(node, name)}" for name in own]
 
     def _note_mutations(self, node: fx.Node) -> None:
         """Keep in `impure` the outputs of a decomposed program that are to replace its tensors."""
@@ -195,7 +209,7 @@ class Importer:
         values = cast("tuple[fx.Node, ...]", node.args[0])
         for value, spec in zip(values, self.program.graph_signature.output_specs, strict=True):
             if spec.kind in kinds:
-                where = f"operator {value.target} in module {_path(value)!r}"
+                where = f"operator {value.target} in module {path_of(value)!r}"
                 self.impure.append(f"{where} {explain_write(value, str(spec.target))}")
 
     def _writes_own(self, node: fx.Node) -> list[str]:
@@ -215,7 +229,7 @@ class Importer:
         assert isinstance(region, fx.Node)
         if node.target is torch.ops.higher_order.wrap_with_autocast and node.args[2]:
             raise Unsupported(
-                f"module {_path(node)!r} computes in {node.args[1]} under autocast: networks are "
+                f"{where_of(node)} computes in {node.args[1]} under autocast: networks are "
                 "compiled in float32, disable it there"
             )
         owner = node.graph.owning_module
@@ -271,7 +285,7 @@ class Importer:
         try:
             return RULES[packet](self.builder, *arguments, **named)
         except Refusal as reason:
-            self.refused[node] = f"{_where(node)} {reason}"
+            self.refused[node] = f"{where_of(node)} {reason}"
         except (ArithmeticError, LookupError, TypeError, ValueError):
             pass  # an overload, or sizes, that the rule does not take
         return None
@@ -299,7 +313,7 @@ class Importer:
             n: self.tensors[v.name] if isinstance(v, Value) else v for n, v in values.items()
         }
         for target in written(node):
-            self._keep_data(tensors[target])
+            keep_data(self.builder.constants, self.tensors, tensors[target])
         with torch.no_grad():
             result = node.target(  # type: ignore[operator]
                 *fx.map_arg(node.args, tensors.__getitem__),
@@ -312,14 +326,6 @@ class Importer:
             result = torch.full_like(result, torch.nan)  # so that what is never set is seen
         return self._add_tensor(node.name, result, sources=sources)
 
-    def _keep_data(self, written: torch.Tensor) -> None:
-        """Let constants in a memory that is about to change keep what operators read of them."""
-        constants, at = self.builder.constants, written.untyped_storage()._cdata
-        for name, tensor in self.tensors.items():
-            data = constants[name].data
-            if data is not None and tensor.untyped_storage()._cdata == at:
-                constants[name] = replace(constants[name], data=data.copy())
-
     def _sources(self, constants: list[str]) -> tuple[str, ...]:
         """Return the parameters and buffers that constants were computed from."""
         known = self.builder.constants
@@ -331,13 +337,24 @@ class Importer:
         inputs = tuple(value for value in values if isinstance(value, Value))
         op = Opaque(str(operator.target), self.refused.get(operator, ""))
         result = node.meta.get("val")
-        if op.reason and takes_values_for_sizes(result):
-            raise Unsupported(op.reason)
+        if takes_values_for_sizes(result) or isinstance(result, NUMBERS):
+            raise Unsupported(op.reason or self._by_values(operator, inputs))
         if isinstance(result, tuple | list):
             return [
                 self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
             ]
         return self.builder.emit_opaque(op, inputs, type_of(result, node.name))
+
+    def _by_values(self, node: fx.Node, read: Sequence[Value]) -> str:
+        """Return why values must not decide on a result, and with what the network may end."""
+        number = isinstance(node.meta.get("val"), NUMBERS)
+        what = "reads a number" if number else "makes as many elements as the values say"
+        names = [value.name for value in read]
+        end = ending(feeding(self.builder.nodes, names, path_of(node), self.called))
+        return (
+            f"{where_of(node)} {what}: a library runs the same steps for every input, and gives "
+            f"results of one shape{end}"
+        )
 
     def _overwrite(self, node: fx.Node) -> None:
         """Let later readers of what an in-place operator wrote to see its result.
@@ -366,7 +383,7 @@ class Importer:
             later = next((reader for reader in other.users if reader not in self.values), None)
             if later:
                 raise WrittenView(
-                    f"operator {node.target} in module {_path(node) or '(the network itself)'!r} "
+                    f"{where_of(node)} "
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"
                 )
@@ -377,27 +394,3 @@ def _viewed(node: fx.Node, packet: str) -> Any:
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None
-
-
-def _results_read(node: fx.Node) -> frozenset[int]:
-    """Return the numbers of those results of an operator that are read."""
-    taken = (user for user in node.users if user.target is operator.getitem and user.users)
-    return frozenset(cast("int", user.args[1]) for user in taken)
-
-
-def _line(node: fx.Node) -> str:
-    """Return the file and line of the network's code that called a node, if export kept them."""
-    frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
-    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
-
-
-def _where(node: fx.Node) -> str:
-    """Return which operator it is, and of which module and line."""
-    where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
-    return where + (f" ({_line(node)})" if _line(node) else "")
-
-
-def _path(node: fx.Node) -> str:
-    """Return the innermost module's path; a module called twice has one path."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return next(reversed(stack.values()))[0].split("@")[0] if stack else ""

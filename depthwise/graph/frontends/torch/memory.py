@@ -1,10 +1,14 @@
 """Where results lie in memory: which of a program's tensors may share elements."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from torch import fx
 
 from depthwise.errors import Unsupported
+from depthwise.graph.graph import Constant
 
 
 class WrittenView(Unsupported):
@@ -28,3 +32,14 @@ class MemoryRegion(NamedTuple):
         pairs = zip(self.pieces, other.pieces, strict=False)
         first = next(((mine, its) for mine, its in pairs if mine != its), None)
         return first is None or first[0][0] is not first[1][0]
+
+
+def keep_data(
+    constants: dict[str, Constant], tensors: Mapping[str, torch.Tensor], written: torch.Tensor
+) -> None:
+    """Let constants in a memory that is about to change keep what operators read of them."""
+    at = written.untyped_storage()._cdata
+    for name, tensor in tensors.items():
+        data = constants[name].data
+        if data is not None and tensor.untyped_storage()._cdata == at:
+            constants[name] = replace(constants[name], data=data.copy())

@@ -17,7 +17,7 @@ import torch
 from torch.export import ExportedProgram
 
 from depthwise.escaping import in_line
-from depthwise.graph.frontends.torch.failure import quiet
+from depthwise.graph.frontends.torch.quiet import quiet
 
 MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|\.data/\w+|models/model\.json"

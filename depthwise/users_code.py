@@ -19,10 +19,10 @@ def users_line(error: BaseException) -> str | None:
 
     None where it went through none.
     """
-    if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename):
+    if isinstance(error, SyntaxError) and error.filename and is_users(error.filename):
         return _place(error.filename, error.lineno or 0, error.text)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if _is_users(frame.filename):
+        if is_users(frame.filename):
             return _place(frame.filename, frame.lineno or 0, frame.line)
     return None
 
@@ -58,7 +58,8 @@ def _code(error: SystemExit) -> int:
     return error.code if isinstance(error.code, int) else 1
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
+    """Tell whether a file is the user's own, and no library's."""
     if filename.startswith("<"):  # no file: text that was compiled, and Python's own frozen modules
         return False
     path = Path(filename).resolve()
@@ -71,8 +72,10 @@ def _not_users() -> tuple[Path, ...]:
     import sysconfig  # noqa: PLC0415  (not before something went wrong)
 
     libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
-    ours = Path(__file__).parents[1]
-    return tuple(Path(place).resolve() for place in (ours, *libraries, sys.argv[0]) if place)
+    program = Path(sys.argv[0])
+    command = [program] if program.stem == "depthwise" else []  # else a script of the user's
+    places = (Path(__file__).parent, *libraries, *command)
+    return tuple(Path(place).resolve() for place in places if place)
 
 
 def _place(filename: str, line: int, text: str | None) -> str:
