@@ -121,11 +121,8 @@ def bind_arguments(
     if not shapes and not kwargs:
         return ExportArguments(())
     for value in shapes:
-        leaves = _leaves(value)
-        if not any(map(is_input, leaves)) and all(isinstance(leaf, PLAIN) for leaf in leaves):
-            raise ValueError(
-                f"the shape {value!r}: {WHOLE}"
-            )  # 1, 3, 224, 224 without brackets, say
+        if all(isinstance(leaf, PLAIN) for leaf in _leaves(value)):  # 1, 3, 8, 8 without brackets
+            raise ValueError(f"the shape {value!r}: {WHOLE}")
     try:
         forward = inspect.signature(net.forward)
     except (TypeError, ValueError):  # of scripted modules
