@@ -207,6 +207,16 @@ def test_a_network_of_several_outputs_is_refused():
         compare(ask(Two()), [], 1, 1)
 
 
+def test_one_output_may_lie_in_a_dict_and_a_list():
+    class Nested(nn.Module):
+        def forward(self, x):
+            return {"scores": [x + 1]}
+
+    found = compare(ask(Nested()), list(find_peers("pytorch")), 1, 1)
+    assert found.ours.rounds
+    assert found.peers[0].failed is None
+
+
 def test_errors_are_of_the_largest_and_shapes_must_fit():
     expected = np.array([[0.0, -4.0]])
     assert error_of(np.array([0.0, -3.0]), expected) == 0.25

@@ -60,6 +60,7 @@ def test_files_stay_readable():
 SHARED = {
     "DeformRoIPool": "the layer and the operator that it becomes",
     "Importer": "each front end's: what turns its format into a graph",
+    "Refusal": "each front end's: why a rule does not take an operator",
     "Inception": "a row of the table in each paper on such networks",
 }
 

@@ -95,7 +95,7 @@ def test_selections_are_exact(vector, numbers):
 @pytest.mark.parametrize("vector", VECTORS)
 def test_places_outside_write_and_read_nothing(vector):
     """What PyTorch refuses is left out of planes, and NaN where it is read."""
-    outside = np.float32([[[-1, 6], [np.nan, 1e9]]])
+    outside = np.float32([[[-1, 6], [np.nan, 1e9]]] * 2)
     line = np.float32([7, -9, 2, np.nan, np.inf])
     cases = (
         Case(FloatPlaces(ops.MaxUnpool2d((2, 3))), (outside.shape, outside.shape)),
@@ -106,7 +106,7 @@ def test_places_outside_write_and_read_nothing(vector):
     for naive in (True, False):
         run = build(make_graph(cases, [given[:2], given[2:]]), vector=vector, naive=naive)
         plane, read = run(given)
-        np.testing.assert_array_equal(plane, np.zeros((1, 2, 3)))
+        np.testing.assert_array_equal(plane, np.zeros((2, 2, 3)))
         np.testing.assert_array_equal(read, [np.nan, np.nan, 2, np.nan, np.nan])
 
 

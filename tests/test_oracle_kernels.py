@@ -75,6 +75,7 @@ CASES = (
     Case(ops.PRelu(), (X, (6,)), 1),
     Case(ops.Binary("maximum"), (X, (1, 6, 1, 11))),
     Case(ops.Binary("divide"), (X, X)),
+    Case(ops.Gather(2), (X, (5,))),
     Case(ops.Pad(((0, 0), (1, 0), (2, 1), (-1, 3)), "constant", 0.5), (X,)),
     Case(ops.Pad(((0, 0), (0, 0), (2, 1), (1, 3)), "reflect", 0.0), (X,)),
     Case(ops.Resize("bilinear", (5, 22), (9 / 5, 0.5), False), (X,)),

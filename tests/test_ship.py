@@ -308,6 +308,13 @@ def test_the_same_again_does_nothing_again(copied, shipped):
     assert report.stages == shipped.report.stages
 
 
+def test_what_stages_of_earlier_versions_found_is_removed(copied, shipped):
+    old = copied.directory / STATE / "accounting.json"
+    old.write_text("{}")
+    ship(copied, shipped.network)
+    assert sorted(path.stem for path in old.parent.iterdir()) == sorted(NAMES)
+
+
 @pytest.mark.parametrize("at", range(len(STAGES)), ids=NAMES)
 @pytest.mark.parametrize(
     "failure", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full"), SystemExit]

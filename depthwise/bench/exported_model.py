@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from depthwise.analysis import cost_of_graph
 from depthwise.bench.peers import EXPECTED, FILES, INPUT, Form
+from depthwise.bench.peers.eager import tensors_of
 from depthwise.compiler.assemble import About, assemble
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
 from depthwise.compiler.options import CompileOptions
@@ -65,11 +66,11 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     program = torch_source(question.net, [question.shape]).program
     x = torch.randn(question.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        y = as_module(program)(x)
-    if not isinstance(y, torch.Tensor):
+        returned = tensors_of(as_module(program)(x))
+    if len(returned) != 1:
         raise ValueError(f"{question.network} returns several values: the runtimes are asked one")
     np.save(folder / INPUT, x.numpy())
-    np.save(folder / EXPECTED, y.numpy())
+    np.save(folder / EXPECTED, returned[0].numpy())
     cost = cost_of_graph(capture(program), question.network)
     library = question.library or compile(program, threads=threads)
     library.save(folder / FILES["library"])

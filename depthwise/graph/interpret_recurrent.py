@@ -7,7 +7,7 @@ import numpy as np
 from depthwise.graph import ops
 from depthwise.graph.interpret import Array, evaluate, sigmoid
 
-Step = Callable[[Array, Array], Array]
+StateStep = Callable[[Array, Array], Array]
 
 
 @evaluate.register
@@ -21,7 +21,7 @@ def _(op: ops.Recurrent, x, weight_ih, weight_hh, bias_ih, bias_hh, h, *rest):
     return states
 
 
-def lstm(weight: Array, bias: Array, project: Array | None = None) -> Step:
+def lstm(weight: Array, bias: Array, project: Array | None = None) -> StateStep:
     """Return the step of an lstm, of what the input gives and the states h and c."""
     hidden, outputs = weight.shape[0] // 4, weight.shape[1]
 
@@ -36,7 +36,7 @@ def lstm(weight: Array, bias: Array, project: Array | None = None) -> Step:
     return step
 
 
-def gru(weight: Array, bias: Array, *, reset_first: bool = False) -> Step:
+def gru(weight: Array, bias: Array, *, reset_first: bool = False) -> StateStep:
     """Return the step of a gru; r multiplies the state, or what the new state takes of it."""
     hidden = weight.shape[1]
     gates, new = np.split(weight, [2 * hidden])
@@ -51,12 +51,12 @@ def gru(weight: Array, bias: Array, *, reset_first: bool = False) -> Step:
     return step
 
 
-def plain(function: Callable[[Array], Array]) -> Callable[[Array, Array], Step]:
+def plain(function: Callable[[Array], Array]) -> Callable[[Array, Array], StateStep]:
     """Return what makes the step of a network with one function of the sum."""
     return lambda weight, bias: lambda given, h: function(given + h @ weight.T + bias)
 
 
-STEPS: dict[str, Callable[..., Step]] = {
+STEPS: dict[str, Callable[..., StateStep]] = {
     "lstm": lstm,
     "gru": gru,
     "gru_reset_first": lambda weight, bias: gru(weight, bias, reset_first=True),

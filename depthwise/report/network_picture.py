@@ -42,7 +42,7 @@ def network_picture(graph: Graph, network: str) -> str:
 
 
 def draw_network(graph: Graph, network: str) -> Picture:
-    """Return the picture with its boxes."""
+    """Return the picture with its boxes. Raises ValueError where there is nothing to draw."""
     cost = cost_of_graph(graph, network)
     steps = find_steps(graph, cost.layers)
     if not steps:

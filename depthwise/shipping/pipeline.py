@@ -34,7 +34,7 @@ from depthwise.shipping.stages.classifying import classify_images
 from depthwise.shipping.stages.comparing import compare_runtimes, installed_versions
 from depthwise.shipping.stages.counting import count_costs
 from depthwise.shipping.stages.profiling import profile_library
-from depthwise.shipping.state import cache_stage, hash_files, make_key, read_stage
+from depthwise.shipping.state import cache_stage, forget_others, hash_files, make_key, read_stage
 
 Run = Callable[[Request, CurrentNetwork, Report], tuple[StageRecord, CurrentNetwork]]
 
@@ -135,6 +135,7 @@ def ship(
         OSError: Nothing can be written there. Finished stages are cached, here as above.
     """
     report = run_stages(request, network, on_stage)
+    forget_others(request.directory, {stage.name for stage in STAGES})
     add_report(request.directory, render_page(report), report.model_dump_json(indent=1) + "\n")
     return report
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -55,6 +56,13 @@ def cache_stage(directory: Path, key: str, record: StageRecord, network: str) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     cached = CachedStage(key=key, found=record.model_dump_json(), network=network)
     replace_text(path, cached.model_dump_json())
+
+
+def forget_others(directory: Path, stages: Collection[str]) -> None:
+    """Remove what stages found that this version does not have; nothing reads it again."""
+    for path in (directory / STATE).glob("*.json"):
+        if path.stem not in stages:
+            path.unlink(missing_ok=True)
 
 
 def stage_path(directory: Path, stage: str) -> Path:

@@ -63,7 +63,10 @@ def read_labels(name: str) -> tuple[str, ...]:
 
 
 def read_record(path: Path) -> Pretrained | None:
-    """Return the record in a safetensors file; None where it has none."""
+    """Return the record in a safetensors file, None where it has none.
+
+    Raises ValueError for a record that is damaged.
+    """
     text = read_metadata(path).get(METADATA)
     if text is None:
         return None

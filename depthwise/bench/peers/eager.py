@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision  # noqa: F401  (brings operators that programs may hold)
+from torch.utils._pytree import tree_leaves
 
 from depthwise.bench.peers import FILES, INPUT, Run
 
@@ -22,12 +24,18 @@ def load_module(case: Path, threads: int) -> torch.nn.Module:
     return torch.export.load(case / FILES["program"]).module(check_guards=False)
 
 
-def run_module(module: Callable[[torch.Tensor], torch.Tensor], case: Path) -> Run:
+def run_module(module: Callable[[torch.Tensor], Any], case: Path) -> Run:
     """Return a function that runs a module on the input."""
     x = torch.from_numpy(np.load(case / INPUT))
 
     def run() -> np.ndarray:
         with torch.inference_mode():
-            return module(x).numpy()
+            (y,) = tensors_of(module(x))
+            return y.numpy()
 
     return run
+
+
+def tensors_of(result: Any) -> list[torch.Tensor]:
+    """Return the tensors in what a network returns."""
+    return [y for y in tree_leaves(result) if isinstance(y, torch.Tensor)]

@@ -8,6 +8,7 @@ import torch
 from depthwise.bench.exported_model import direct_library
 from depthwise.bench.worker import time_runs
 from depthwise.families.registry import construct
+from depthwise.graph.dtypes import find_dtype
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
 from depthwise.report.record import Baseline, BaselineTimes, CostSummary, Report
@@ -75,6 +76,6 @@ def draw_inputs(library: Library) -> list[np.ndarray]:
     """Return random inputs of a library, always the same."""
     random = np.random.default_rng(0)
     return [
-        random.standard_normal(tensor.shape, np.float32)
+        find_dtype(tensor.dtype).draw(random, tensor.shape)
         for tensor in library.manifest.network.inputs
     ]

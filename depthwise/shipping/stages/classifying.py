@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,8 @@ def _remarks(request: Request, network: CurrentNetwork) -> Iterator[str]:
 def _classify(
     network: CurrentNetwork, library: Library, path: Path, prepare: Preprocessing
 ) -> ImageRecord:
-    pixels = prepare.apply(path)
-    scores, expected = _flat(library(pixels.numpy())), network.source.run([pixels.numpy()])
+    pixels = prepare.apply(path).contiguous()
+    scores, expected = library.run([pixels.numpy()]), network.source.run([pixels.numpy()])
     error = max(relative_error(y, e) for y, e in zip(scores, expected, strict=True))
     guesses: list[tuple[str, float]] = []
     if not network.untrained and [y.ndim for y in scores] == [2] and scores[0].shape[1] > 1:
@@ -96,12 +96,6 @@ def _module(network: CurrentNetwork) -> nn.Module | None:
     """Return the module that the network is; None where it was exported, or came as a graph."""
     source = network.source
     return source.exported if isinstance(source, TorchSource) else None
-
-
-def _flat(result: Any) -> list[np.ndarray]:
-    """Return what a network returns, one array or several, as a list."""
-    values = tuple(result.values()) if isinstance(result, Mapping) else result
-    return [np.asarray(y) for y in (values if isinstance(values, tuple | list) else (values,))]
 
 
 def _features(

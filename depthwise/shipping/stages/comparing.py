@@ -80,6 +80,8 @@ def _why_not(request: Request, source: Source, report: Report) -> str:
         return "The network has several inputs or outputs: runtimes are compared on one of each."
     if not isinstance(source, TorchSource):
         return "The network did not come from PyTorch, which writes the files that runtimes read."
+    if not source.takes_one:
+        return "The network takes its input by name or in a container: others are called net(x)."
     return ""
 
 

@@ -89,5 +89,6 @@ def _(n: Operands, *, upper=1):
     """Zeros below the diagonal, or above it."""
     x, k = n[0], int((n.number(1) or 0) if n.has(1) else 0)
     zero = n.constant(0.0, x)
-    low = n.source.builder.literal(np.tri(*x.shape[-2:], k - 1 if upper else k, bool), "bool")
+    rows, columns = x.shape[-2:]
+    low = n.source.builder.literal(np.tri(rows, columns, k - 1 if upper else k), "bool")
     return n.emit(ops.Where(), low, *((zero, x) if upper else (x, zero)))

@@ -12,9 +12,18 @@ from depthwise.graph.frontends.places import taken
 
 @rule("ArgMax", "ArgMin")
 def _(n: Operands, *, axis=0, keepdims=1, select_last_index=0):
-    refuse(select_last_index, "it takes the last of equal elements (select_last_index=1)")
-    function = "max" if n.node.op_type == "ArgMax" else "min"
-    return n.emit(ops.ArgReduce(function, n.axis(n[0], axis), bool(keepdims)), n[0])
+    """The last of equal elements is the first of those in turned order."""
+    x, over = n[0], n.axis(n[0], axis)
+    op = ops.ArgReduce("max" if n.node.op_type == "ArgMax" else "min", over, bool(keepdims))
+    if not select_last_index:
+        return n.emit(op, x)
+    place = n.emit(op, turned(n, x, over))
+    return n.binary("subtract", n.constant(x.shape[over] - 1, place), place)
+
+
+def turned(n: Operands, x: Value, axis: int) -> Value:
+    """Return x in turned order along an axis."""
+    return taken(n.source.builder, x, axis, np.arange(x.shape[axis])[::-1])
 
 
 @rule("Hardmax")

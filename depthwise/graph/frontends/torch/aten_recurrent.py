@@ -10,8 +10,6 @@ from depthwise.graph.frontends.torch.aten import Rule, rule
 from depthwise.graph.frontends.torch.aten_shape import cut, filled
 from depthwise.graph.frontends.torch.refusal import Refusal
 
-Values = Sequence[Value]
-
 
 @rule("aten.lstm")
 def _(b: Builder, x, states, params, *settings):
@@ -34,8 +32,9 @@ for name in ("gru", "rnn_tanh", "rnn_relu"):
 
 
 def stack(
-    b: Builder, function: Any, x: Value, states: Values, params: Values, has_biases: bool,
-    num_layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool,
+    b: Builder, function: Any, x: Value, states: Sequence[Value], params: Sequence[Value],
+    has_biases: bool, num_layers: int, dropout: float, train: bool, bidirectional: bool,
+    batch_first: bool,
 ) -> list[Value]:  # fmt: skip
     """Return the outputs of all layers, then the last states: h, and c of an lstm."""
     if train and dropout:
@@ -71,7 +70,7 @@ def row(b: Builder, state: Value, index: int) -> Value:
     return b.emit(ops.Reshape(state.shape[1:]), one)
 
 
-def with_biases(b: Builder, weights: Values, has_biases: bool) -> list[Value]:
+def with_biases(b: Builder, weights: Sequence[Value], has_biases: bool) -> list[Value]:
     """Return weight_ih, weight_hh, both biases, zeros where there are none, and the projection."""
     if has_biases:
         return [*weights]
@@ -79,7 +78,9 @@ def with_biases(b: Builder, weights: Values, has_biases: bool) -> list[Value]:
     return [*weights[:2], none, none, *weights[2:]]
 
 
-def run(b: Builder, op: ops.Recurrent, x: Value, weights: Values, states: Values) -> Value:
+def run(
+    b: Builder, op: ops.Recurrent, x: Value, weights: Sequence[Value], states: Sequence[Value]
+) -> Value:
     """Return the states at each place of a sequence."""
     return b.emit(op, x, *weights[:4], *states, *weights[4:])
 
@@ -88,7 +89,7 @@ def run(b: Builder, op: ops.Recurrent, x: Value, weights: Values, states: Values
 
 
 def step(
-    b: Builder, function: Any, x: Value, states: Values, weights: Sequence[Value | None]
+    b: Builder, function: Any, x: Value, states: Sequence[Value], weights: Sequence[Value | None]
 ) -> Value:
     """Return the states after one step of (N, C): those of a sequence of one place."""
     given = [w for w in weights if w is not None]

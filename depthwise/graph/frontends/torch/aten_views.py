@@ -137,12 +137,6 @@ def _(b: Builder, x, n=1, dim=-1, prepend=None, append=None):
     return x
 
 
-@rule("aten.outer", "aten.ger")
-def _(b: Builder, x, y):
-    column = shaped(b, x, (x.type.size, 1))
-    return binary(b, "multiply", column, y)
-
-
 @rule("aten.meshgrid")
 def _(b: Builder, tensors, indexing="ij"):
     sizes = [x.type.size for x in tensors]

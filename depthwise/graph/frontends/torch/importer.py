@@ -27,7 +27,7 @@ from depthwise.graph.frontends.torch import (
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
-from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView, viewed
+from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView, keep_data, viewed
 from depthwise.graph.frontends.torch.places import (
     called_once,
     line_of,
@@ -310,7 +310,7 @@ class Importer:
             n: self.tensors[v.name] if isinstance(v, Value) else v for n, v in values.items()
         }
         for target in written(node):
-            self._keep_data(tensors[target])
+            keep_data(self.builder.constants, self.tensors, tensors[target])
         with torch.no_grad():
             result = node.target(  # type: ignore[operator]
                 *fx.map_arg(node.args, tensors.__getitem__),
@@ -322,14 +322,6 @@ class Importer:
         if takes_what_is_there(node) and result.is_floating_point():
             result = torch.full_like(result, torch.nan)  # so that what is never set is seen
         return self._add_tensor(node.name, result, sources=sources)
-
-    def _keep_data(self, written: torch.Tensor) -> None:
-        """Let constants in a memory that is about to change keep what operators read of them."""
-        constants, at = self.builder.constants, written.untyped_storage()._cdata
-        for name, tensor in self.tensors.items():
-            data = constants[name].data
-            if data is not None and tensor.untyped_storage()._cdata == at:
-                constants[name] = replace(constants[name], data=data.copy())
 
     def _sources(self, constants: list[str]) -> tuple[str, ...]:
         """Return the parameters and buffers that constants were computed from."""

@@ -1,10 +1,14 @@
 """Where results lie in memory: which of a program's tensors may share elements."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import fx
 
 from depthwise.errors import Unsupported
+from depthwise.graph.graph import Constant
 
 # operators that in evaluation return their input itself, though their schema does not say so
 PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
@@ -38,3 +42,14 @@ def viewed(node: fx.Node, packet: str) -> Any:
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None
+
+
+def keep_data(
+    constants: dict[str, Constant], tensors: Mapping[str, torch.Tensor], written: torch.Tensor
+) -> None:
+    """Let constants in a memory that is about to change keep what operators read of them."""
+    at = written.untyped_storage()._cdata
+    for name, tensor in tensors.items():
+        data = constants[name].data
+        if data is not None and tensor.untyped_storage()._cdata == at:
+            constants[name] = replace(constants[name], data=data.copy())
