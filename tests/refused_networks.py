@@ -152,14 +152,14 @@ REFUSED = {
     "float of a tensor": Refused(after(lambda _, x: x * float(x.max())), ("reads a number", END)),
     "range of a tensor": Refused(
         after(lambda _, x: sum(x * i for i in range(int(x.sum())))), (VALUES, END)),
-    "nonzero": Refused(after(lambda _, x: x.nonzero()), ("as many elements", FIXED, END)),
+    "nonzero": Refused(after(lambda _, x: x.nonzero()), ("as many elements", END)),
     "unique": Refused(after(lambda _, x: torch.unique(x)), ("as many elements", END)),
     "boolean mask": Refused(after(lambda _, x: x[x > 0]), ("as many elements", END)),
-    "masked_select": Refused(after(lambda _, x: x.masked_select(x > 0)), ("as many elements", END)),
+    "masked_select": Refused(after(lambda _, x: x.masked_select(x > 0)), (END,)),
     "where of one": Refused(after(lambda _, x: torch.where(x > 0)[0]), ("as many elements", END)),
     "nms": Refused(after(kept), ("nms", "as many elements", END)),
     "repeat_interleave by a tensor": Refused(
-        after(lambda _, x: x.repeat_interleave((x[0, 0, 0] > 0).long(), 3)), ("as many", END)),
+        after(lambda _, x: x.repeat_interleave((x[0, 0, 0] > 0).long(), 3)), (END,)),
     "bincount": Refused(after(lambda _, x: torch.bincount(x.flatten().long())), (END,)),
     "numpy": Refused(after(numbers), ("NumPy", "refused_networks.py:")),
     "numpy in a function": Refused(after(lost), ("NumPy",)),

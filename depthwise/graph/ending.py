@@ -7,9 +7,7 @@ from depthwise.graph.graph import Node
 
 def ending(name: str) -> str:
     """Return the advice to end a network early, with a module or a value; nothing for no name."""
-    return (
-        f"; to compile what comes before it, end the network there: until={name!r}" if name else ""
-    )
+    return f"; to compile what comes before it, pass until={name!r}" if name else ""
 
 
 def feeding(

@@ -35,7 +35,7 @@ def supported(
             raise Unsupported(f"input {name} is {type_.dtype}: {_advice(type_.dtype)}")
     for node in graph:
         if isinstance(node.op, Opaque) and node.op.reason:
-            raise Unsupported(node.op.reason)
+            raise Unsupported(node.op.reason + _end(graph, node, called))
         if (
             isinstance(node.op, Opaque)
             or _quantizes(graph, node)
@@ -46,7 +46,7 @@ def supported(
             raise Unsupported(
                 f"operator {name} in module {node.path or '(the network itself)'!r}{where} "
                 f"{_complaint(graph, node, known)}"
-                f"{'' if _learns_after(graph, node) else ending(_feeding(graph, node, called))}"
+                f"{_end(graph, node, called)}"
             )
     for output in graph.outputs:
         type_ = graph.type(output.value)
@@ -74,8 +74,11 @@ def _learns_after(graph: Graph, node: Node) -> bool:
     return False
 
 
-def _feeding(graph: Graph, node: Node, called: Collection[str]) -> str:
-    return feeding(graph.nodes, node.inputs, node.path, called)
+def _end(graph: Graph, node: Node, called: Collection[str]) -> str:
+    """Return the advice to end the network before a node, where it ends soon after it anyhow."""
+    if _learns_after(graph, node):
+        return ""
+    return ending(feeding(graph.nodes, node.inputs, node.path, called))
 
 
 def _quantizes(graph: Graph, node: Node) -> bool:

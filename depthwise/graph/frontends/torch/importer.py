@@ -27,7 +27,7 @@ from depthwise.graph.frontends.torch import (
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
-from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView, keep_data
+from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView, keep_data, viewed
 from depthwise.graph.frontends.torch.places import (
     called_once,
     line_of,
@@ -55,9 +55,6 @@ from depthwise.graph.frontends.torch.tensors import (
 )
 from depthwise.graph.graph import Graph, Output, TensorType
 from depthwise.graph.ops import Opaque
-
-# operators that in evaluation return their input itself, though their schema does not say so
-PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
 
 NUMBERS = torch.SymInt | torch.SymBool | torch.SymFloat  # that export leaves open
 
@@ -175,7 +172,7 @@ class Importer:
         if own and not node.users:
             return  # what it leaves there is for the next call
         self.values[node] = self._lower(node, packet.removesuffix("_") if in_place else packet)
-        self.memory[node] = self.memory.get(_viewed(node, packet), MemoryRegion(node))
+        self.memory[node] = self.memory.get(viewed(node, packet), MemoryRegion(node))
         if in_place and not own:
             self._overwrite(node)
 
@@ -338,23 +335,23 @@ class Importer:
         op = Opaque(str(operator.target), self.refused.get(operator, ""))
         result = node.meta.get("val")
         if takes_values_for_sizes(result) or isinstance(result, NUMBERS):
-            raise Unsupported(op.reason or self._by_values(operator, inputs))
+            raise Unsupported(self._by_values(operator, inputs, op.reason))
         if isinstance(result, tuple | list):
             return [
                 self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
             ]
         return self.builder.emit_opaque(op, inputs, type_of(result, node.name))
 
-    def _by_values(self, node: fx.Node, read: Sequence[Value]) -> str:
+    def _by_values(self, node: fx.Node, read: Sequence[Value], reason: str = "") -> str:
         """Return why values must not decide on a result, and with what the network may end."""
         number = isinstance(node.meta.get("val"), NUMBERS)
         what = "reads a number" if number else "makes as many elements as the values say"
-        names = [value.name for value in read]
-        end = ending(feeding(self.builder.nodes, names, path_of(node), self.called))
-        return (
+        reason = reason or (
             f"{where_of(node)} {what}: a library runs the same steps for every input, and gives "
-            f"results of one shape{end}"
+            "results of one shape"
         )
+        names = [value.name for value in read]
+        return reason + ending(feeding(self.builder.nodes, names, path_of(node), self.called))
 
     def _overwrite(self, node: fx.Node) -> None:
         """Let later readers of what an in-place operator wrote to see its result.
@@ -387,10 +384,3 @@ class Importer:
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"
                 )
-
-
-def _viewed(node: fx.Node, packet: str) -> Any:
-    """Return the node whose memory an operator's result may share, None where it has its own."""
-    schema = getattr(node.target, "_schema", None)
-    returned = schema is not None and any(value.alias_info for value in schema.returns)
-    return node.args[0] if returned or packet in PASSING else None

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
 
 from depthwise.errors import Unsupported
 from depthwise.graph.graph import Constant
+
+# operators that in evaluation return their input itself, though their schema does not say so
+PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
 
 
 class WrittenView(Unsupported):
@@ -32,6 +35,13 @@ class MemoryRegion(NamedTuple):
         pairs = zip(self.pieces, other.pieces, strict=False)
         first = next(((mine, its) for mine, its in pairs if mine != its), None)
         return first is None or first[0][0] is not first[1][0]
+
+
+def viewed(node: fx.Node, packet: str) -> Any:
+    """Return the node whose memory an operator's result may share, None where it has its own."""
+    schema = getattr(node.target, "_schema", None)
+    returned = schema is not None and any(value.alias_info for value in schema.returns)
+    return node.args[0] if returned or packet in PASSING else None
 
 
 def keep_data(
