@@ -238,7 +238,7 @@ def _(op: ops.Quantize | ops.Dequantize, x, scale, zero_point=None):
 # what an operator accepts, as NumPy's kinds: b(ool), i and u (integers), f(loating), c(omplex)
 ANY, NUMBERS, REAL, FLOATING = "biufc", "iufc", "iuf", "f"
 KINDS = {"b": "bool", "i": "integers", "u": "integers", "f": "floating", "c": "complex"}
-ON_INTEGERS = ("relu", "relu6", "clamp", "abs", "negative", "power")
+ON_INTEGERS = ("relu", "relu6", "clamp", "abs", "negative", "power", "sign")
 
 
 @singledispatch
@@ -262,6 +262,10 @@ def accepted_kinds(op: Op) -> str:
             | ops.Reduce("max" | "min")
         ):  # fmt: skip
             return ANY
+        case ops.Binary("power" | "arctan2" | "hypot"):
+            return FLOATING
+        case ops.Binary("remainder" | "fmod" | "floor_divide"):
+            return REAL
         case (
             ops.Conv2d() | ops.ConvTranspose2d() | ops.Linear() | ops.MatMul() | ops.Binary()
             | ops.Reduce("sum")

@@ -12,6 +12,7 @@ from depthwise.graph import ops
 from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.graph import Graph, TensorType
 from depthwise.graph.infer import pooled
+from depthwise.graph.interpret_functions import FUNCTIONS as MORE
 from depthwise.graph.ops import Op, Padding, Pair
 
 Array = np.ndarray
@@ -279,6 +280,7 @@ FUNCTIONS = {
     "negative": np.negative,
     "reciprocal_sqrt": lambda x: 1 / np.sqrt(x),
     "erf": np.vectorize(erf, otypes=[float]),
+    **MORE,
 }
 
 

@@ -148,7 +148,9 @@ class Reduce:
 Function = Literal[
     "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu",
     "gelu_tanh", "tanh", "elu", "clamp", "softplus", "mish", "power", "sqrt", "exp", "log", "abs",
-    "negative", "reciprocal_sqrt", "erf",
+    "negative", "reciprocal_sqrt", "erf", "log2", "log10", "log1p", "expm1", "exp2", "sin", "cos",
+    "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "sinc", "erfc",
+    "floor", "ceil", "round", "trunc", "sign", "threshold", "hard_shrink",
 ]  # fmt: skip
 
 
@@ -157,7 +159,8 @@ class Activation:
     """Input x; one function of each element.
 
     `parameters`: the slope of leaky_relu, the alpha of elu, the bounds of clamp, the exponent of
-    power.
+    power; threshold(a, b) is b up to a and x above, hard_shrink(a) 0 from -a to a and x elsewhere.
+    round takes ties to even, sinc is sin(pi · x) / (pi · x), sign of NaN is 0.
     """
 
     function: Function
@@ -171,9 +174,15 @@ class PRelu:
 
 @dataclass(frozen=True)
 class Binary:
-    """Inputs a, b, broadcast as NumPy does."""
+    """Inputs a, b, broadcast as NumPy does; each function is that of NumPy, too.
 
-    function: Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"]
+    The remainder has the sign of b, fmod that of a; arctan2 is the angle of (b, a).
+    """
+
+    function: Literal[
+        "add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "remainder", "fmod",
+        "floor_divide", "arctan2", "hypot",
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)

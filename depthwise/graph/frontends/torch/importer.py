@@ -16,7 +16,10 @@ from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
+    aten_functions,  # noqa: F401
     aten_shape,  # noqa: F401
+    aten_signals,  # noqa: F401
+    aten_volumes,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.outputs import outputs_of
@@ -27,6 +30,7 @@ from depthwise.graph.frontends.torch.purity import (
     takes_what_is_there,
     written,
 )
+from depthwise.graph.frontends.torch.refusal import Refusal
 from depthwise.graph.frontends.torch.tensors import (
     agrees,
     constant_of,
@@ -91,6 +95,7 @@ class Importer:
         self.known: dict[Hashable, Value] = {}  # a tensor under several names is one constant
         self.targets: dict[str, str] = {}  # placeholder -> the network's own tensor
         self.impure: list[str] = []
+        self.refused: dict[fx.Node, str] = {}  # operators that a rule knows, and why it takes none
         self.graph = check(self._run())
 
     def _run(self) -> Graph:
@@ -189,11 +194,10 @@ class Importer:
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
-        where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
-        where += f" ({_line(node)})" if _line(node) else ""
         if draws(node):
-            self.impure.append(f"{where} {explain_draw(node)}")
-        self.impure += [f"{where} {explain_write(node, name)}" for name in self._writes_own(node)]
+            self.impure.append(f"{_where(node)} {explain_draw(node)}")
+        own = self._writes_own(node)
+        self.impure += [f"{_where(node)} {explain_write(node, name)}" for name in own]
 
     def _note_mutations(self, node: fx.Node) -> None:
         """Keep in `impure` the outputs of a decomposed program that are to replace its tensors."""
@@ -274,8 +278,11 @@ class Importer:
         arguments, named = fx.map_arg(node.args, operand), fx.map_arg(node.kwargs, operand)
         try:
             return RULES[packet](self.builder, *arguments, **named)
+        except Refusal as reason:
+            self.refused[node] = f"{_where(node)} {reason}"
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            return None  # an overload, or sizes, that the rule does not take
+            pass  # an overload, or sizes, that the rule does not take
+        return None
 
     def _part(self, node: fx.Node, source: fx.Node, index: int) -> Any:
         """Return one result of an operator that has several."""
@@ -317,7 +324,8 @@ class Importer:
         """Return the results of an operator that we do not know; `node` is it or one of them."""
         values = map(self.values.get, operator.all_input_nodes)
         inputs = tuple(value for value in values if isinstance(value, Value))
-        result, op = node.meta.get("val"), Opaque(str(operator.target))
+        op = Opaque(str(operator.target), self.refused.get(operator, ""))
+        result = node.meta.get("val")
         if isinstance(result, tuple | list):
             return [
                 self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
@@ -363,6 +371,12 @@ def _line(node: fx.Node) -> str:
     """Return the file and line of the network's code that called a node, if export kept them."""
     frames = re.findall(r'File "(.+?)", line (\d+)', node.meta.get("stack_trace") or "")
     return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+
+
+def _where(node: fx.Node) -> str:
+    """Return which operator it is, and of which module and line."""
+    where = f"operator {node.target} in module {_path(node) or '(the network itself)'!r}"
+    return where + (f" ({_line(node)})" if _line(node) else "")
 
 
 def _path(node: fx.Node) -> str:
