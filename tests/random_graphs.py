@@ -533,8 +533,8 @@ RULES: dict[Rule, int] = {  # how often each is drawn
     region_pool: 1, linear: 2, head: 1, matrices: 1, batch_norm: 2, group_norm: 1, layer_norm: 1,
     response_norm: 1, max_pool: 2, avg_pool: 2, adaptive_pool: 1, reduce: 2, softmax: 1,
     activation: 4, jump: 1, remainder: 1, chain: 3, prelu: 1, arithmetic: 3, meet: 4, residual: 4,
-    gate: 1, concat: 7, slice_: 6, halves: 2, pad: 2, resize: 2, reshape: 2, to_images: 2, permute: 2,
-    there_and_back: 1, shuffle: 2, expand: 1,
+    gate: 1, concat: 7, slice_: 6, halves: 2, pad: 2, resize: 2, reshape: 2, to_images: 2,
+    permute: 2, there_and_back: 1, shuffle: 2, expand: 1,
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from depthwise.graph import ops
+from depthwise.graph.exporters.onnx.functions import OF_ONE, OF_TWO
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.writer import NodeWriter
 from depthwise.graph.graph import Shape
@@ -29,7 +30,11 @@ ALIKE: dict[str, tuple[str, dict[str, Any]]] = {
     "log": ("Log", {}),
     "abs": ("Abs", {}),
     "negative": ("Neg", {}),
-}
+    **{name: (name.capitalize(), {}) for name in (
+        "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
+        "floor", "ceil", "round", "sign",
+    )},
+}  # fmt: skip
 
 
 @write.register
@@ -37,18 +42,16 @@ def _(op: ops.Activation, node, x):
     if op.function in ALIKE:
         operator, attributes = ALIKE[op.function]
         return node.add(operator, x, **attributes)
+    if op.function in OF_ONE:
+        return OF_ONE[op.function](node, x, *op.parameters)
     match op.function, op.parameters:
         case (("leaky_relu" | "elu"), (alpha,)):
             operator = {"leaky_relu": "LeakyRelu", "elu": "Elu"}[op.function]
             return node.add(operator, x, alpha=alpha)
         case (("relu6" | "clamp"), bounds):
             return clip(node, x, *(bounds or (0.0, 6.0)))
-        case "silu", ():
-            return node.add("Mul", x, node.add("Sigmoid", x))
         case "power", (exponent,):
             return node.add("Pow", x, node.constant(float(exponent), "exponent"))
-        case "reciprocal_sqrt", ():
-            return node.add("Reciprocal", node.add("Sqrt", x))
     raise AssertionError(op)
 
 
@@ -70,12 +73,14 @@ def _(op: ops.PRelu, node, x, slope):
 
 BINARY = {
     "add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "maximum": "Max",
-    "minimum": "Min",
+    "minimum": "Min", "power": "Pow",
 }  # fmt: skip
 
 
 @write.register
 def _(op: ops.Binary, node, a, b):
+    if op.function in OF_TWO:
+        return OF_TWO[op.function](node, a, b)
     return node.add(BINARY[op.function], a, b)
 
 

@@ -9,17 +9,18 @@ from math import prod
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.torch.aten import RULES, Ints, image_rule
-from depthwise.graph.frontends.torch.aten_shape import cut, resize
+from depthwise.graph.frontends.torch.aten_shape import resize
 from depthwise.graph.frontends.torch.refusal import Refusal
-from depthwise.graph.frontends.volumes import along_depth, by_planes, each_plane, every
-from depthwise.graph.ops import Pair
+from depthwise.graph.frontends.volumes import (
+    ADVICE,
+    along_depth,
+    by_planes,
+    convolved,
+    each_plane,
+    every,
+)
 
 Triple = tuple[int, int, int]
-
-ADVICE = (
-    "libraries convolve images; kernels (1, k, k) are accepted, and those with one place along "
-    "depth: build the module from such, or keep it outside of the network"
-)
 
 
 def triple(value: Ints) -> Triple:
@@ -41,41 +42,17 @@ def _(b: Builder, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
     else:
         before, *pads = triple(padding)
         after = before
-    if weight.shape[2] > 1:
-        x, weight = met(b, x, weight, step, (before, after), dilated)
-    elif before or after:
-        raise Refusal(f"pads the depth by {max(before, after)}: {ADVICE}")
-    else:
-        x = every(b.emit, x, step)
-    kernel = b.emit(ops.Reshape((*weight.shape[:2], *weight.shape[3:])), weight)
     convolve = RULES["aten.conv2d"]
-    return each_plane(
-        b.emit, x, lambda y: convolve(b, y, kernel, bias, steps, pads, dilations, groups)
-    )
-
-
-def met(
-    b: Builder, x: Value, weight: Value, step: int, padding: Pair, dilation: int
-) -> tuple[Value, Value]:
-    """Return the planes of x and of a kernel with one place along depth that meet, as channels.
-
-    A kernel that has several places is refused.
-    """
-    (n, c, depth, *plane), (k, group, kernel, *taps), (before, after) = (
-        x.shape, weight.shape, padding,
+    y = convolved(
+        b.emit, x, weight, step, (before, after), dilated,
+        lambda y, kernel: convolve(b, y, kernel, bias, steps, pads, dilations, groups),
     )  # fmt: skip
-    first, last = -(-before // dilation), min((before + depth - 1) // dilation, kernel - 1)
-    if depth + before + after - dilation * (kernel - 1) - 1 >= step or first > last:
+    if y is None:
         raise Refusal(
-            f"slides a kernel of {kernel} over a depth of {depth}, padded by {before}: {ADVICE}"
+            f"slides a kernel of {weight.shape[2]} over a depth of {x.shape[2]}, padded by "
+            f"{before}: {ADVICE}"
         )
-    start, count = first * dilation - before, last - first + 1
-    x = cut(b, x, 2, start, start + dilation * (count - 1) + 1, dilation)
-    weight = cut(b, weight, 2, first, last + 1)
-    if count > 1:
-        x = b.emit(ops.Reshape((n, c * count, 1, *plane)), x)
-        weight = b.emit(ops.Reshape((k, group * count, 1, *taps)), weight)
-    return x, weight
+    return y
 
 
 @image_rule("aten.conv_transpose3d", rank=5)
