@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
 from depthwise.graph.frontends.torch.failure import explain, quiet
+from depthwise.graph.frontends.torch.normalizing import normalizing_by_arithmetic
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
 from depthwise.graph.graph import Shape
 
@@ -23,14 +24,18 @@ def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
     first = next(net.parameters(), torch.empty(0))
     inputs = tuple(_example(shape, first) for shape in shapes)
     try:
-        with evaluating(net), quiet(), warnings.catch_warnings():
+        with evaluating(net), quiet(), normalizing_by_arithmetic(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
             program = torch.export.export(net, inputs)
             if changes_with_mode(net):
                 _give_own_tensors(program)
             return program
     except Exception as error:
-        with evaluating(net), quiet():  # as it was before, whatever export left in it
+        with (
+            evaluating(net),
+            quiet(),
+            normalizing_by_arithmetic(),
+        ):  # as it was before, whatever export left in it
             raise explain(error, net, inputs) from error
 
 
