@@ -23,7 +23,8 @@ INLINE float binary_function(const int function, float a, float b) {
     case FUNCTION_FMOD: return fmodf(a, b);
     case FUNCTION_FLOOR_DIVIDE: {
         const double rest = fmod(a, b), down = rest != 0 && (rest < 0) != (b < 0);
-        return b == 0 ? a / b : (float)(rint((a - rest) / b) - down);
+        const double whole = rint((a - rest) / b) - down;
+        return b == 0 ? a / b : (float)(whole == 0 ? copysign(0, (double)a / b) : whole);
     }
     case FUNCTION_ARCTAN2: return (float)atan2(a, b);
     default: return (float)hypot(a, b);
@@ -85,8 +86,9 @@ INLINE vf vbinary_function(const int function, vf x, vf y) {
     case FUNCTION_FLOOR_DIVIDE: {
         const vd rest = dfmod(a, b), quotient = (a - rest) / b;
         const vd whole = choose(dabs(quotient) < 1125899906842624.0, nearest(quotient), quotient);
-        const vd down = choose(turns_back(rest, b), constant(1), constant(0));
-        return narrow(choose(b == 0, a / b, whole - down));
+        const vd result = whole - choose(turns_back(rest, b), constant(1), constant(0));
+        const vd zero = dsigned(constant(0), a / b);
+        return narrow(choose(b == 0, a / b, choose(result == 0, zero, result)));
     }
     case FUNCTION_ARCTAN2: return narrow(datan2(a, b));
     default: {

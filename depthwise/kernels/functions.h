@@ -187,7 +187,7 @@ INLINE vd dsin_near(vd r) {
     const vd q = r * r;
     vd p = ((q * (-1 / 1307674368000.0) + 1 / 6227020800.0) * q - 1 / 39916800.0) * q + 1 / 362880.0;
     p = ((p * q - 1 / 5040.0) * q + 1 / 120.0) * q - 1 / 6.0;
-    return r + r * q * p;
+    return r * (q * p + 1);
 }
 INLINE vd dcos_near(vd r) {
     const vd q = r * r;
@@ -211,8 +211,9 @@ INLINE vd dtan(vf x) {
 }
 
 INLINE vd dsinc(vd x) {
-    const vd n = choose(dabs(x) < 4503599627370496.0, nearest(x), x), s = dsin_near((x - n) * 3.141592653589793);
-    const vd y = (vd)((vl)s ^ (to_whole(n) << 63)) / (x * 3.141592653589793);
+    const vl whole = dabs(x) >= 16777216;
+    const vd n = choose(whole, x, nearest(x)), s = dsin_near((x - n) * 3.141592653589793);
+    const vd y = (vd)((vl)s ^ (~whole & to_whole(n) << 63)) / (x * 3.141592653589793);
     return choose(x == 0, constant(1), y);
 }
 
