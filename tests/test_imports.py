@@ -60,6 +60,7 @@ def test_files_stay_readable():
 SHARED = {
     "DeformRoIPool": "the layer and the operator that it becomes",
     "Importer": "each front end's: what turns its format into a graph",
+    "Refusal": "each front end's: why it does not read an operator that it knows",
     "Inception": "a row of the table in each paper on such networks",
 }
 

@@ -26,16 +26,18 @@ def in_c(row: Kernel) -> str:
     members = "".join(f"{member.declaration}; " for member in row.members)
     offsets = "".join(
         f"_Static_assert(offsetof(struct {row.name}, {p.name}) == "
-        f'offsetof(struct row_{row.name}, {p.name}), "{row.name}.{p.name}");\n'
+        f'offsetof(struct row_{row.c_name}, {p.name}), "{row.name}.{p.name}");\n'
         for p in row.members
     )
-    size = f'_Static_assert(sizeof(struct {row.name}) == sizeof(struct row_{row.name}), "size");\n'
+    size = (
+        f'_Static_assert(sizeof(struct {row.name}) == sizeof(struct row_{row.c_name}), "size");\n'
+    )
     arguments = ", ".join([f"const struct {row.name} *", *(p.declaration for p in row.pointers)])
     taken = "".join(
         f'_Static_assert(_Generic(&{name}, void (*)({arguments}): 1, default: 0), "{name}");\n'
         for name in (row.c_name, f"{row.c_name}_naive")
     )
-    return f"struct row_{row.name} {{ {members}}};\n{offsets}{size}{taken}"
+    return f"struct row_{row.c_name} {{ {members}}};\n{offsets}{size}{taken}"
 
 
 def check(rows: list[Kernel], directory: Path) -> str:

@@ -3,15 +3,16 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from depthwise.analysis.count import CONVENTION, count_macs, kind
 from depthwise.analysis.memory import peak_activations
 from depthwise.analysis.receptive_field import receptive_fields
 from depthwise.escaping import in_cell
-from depthwise.graph import Graph, Node, Shape, TensorType, ops
+from depthwise.graph import NO_KWARGS, Graph, Node, Shape, TensorType, ops
 from depthwise.sources.opening import describe
 
 if TYPE_CHECKING:
@@ -162,13 +163,13 @@ def _cell(value: object) -> object:
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else in_cell(value)
 
 
-def cost(net: "Network", *shapes: Shape) -> Cost:
+def cost(net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS) -> Cost:
     """Count `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) for each input.
 
     It is whatever `dw.open` takes. It may be on the meta device and is not changed; operators that
     we do not know are listed in `not_counted`. Raises ValueError for shapes that do not fit.
     """
-    source = describe(net, *shapes)
+    source = describe(net, *shapes, kwargs=kwargs)
     return cost_of_graph(source.traced, source.name)
 
 

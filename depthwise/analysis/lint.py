@@ -1,7 +1,7 @@
 """Where a network's design goes wrong, read from its graph before it is trained."""
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from depthwise.analysis.finding import Finding, merge_equal
 from depthwise.analysis.lint_channels import (
@@ -18,7 +18,7 @@ from depthwise.analysis.lint_planes import (
     small_field,
     small_field_for_object,
 )
-from depthwise.graph import Graph, Shape
+from depthwise.graph import NO_KWARGS, Graph
 from depthwise.sources.opening import describe
 
 if TYPE_CHECKING:
@@ -39,12 +39,16 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def lint(net: "Network", *shapes: Shape, object_size: int | None = None) -> list[Finding]:
+def lint(
+    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
+    object_size: int | None = None,
+) -> list[Finding]:  # fmt: skip
     """Find mistakes in a network's design, before it is trained.
 
     Args:
         net: Whatever `dw.open` takes; it may be on the meta device, and is not changed.
         *shapes: The shape of each input, (N, C, H, W); left out, the network's usual ones.
+        kwargs: Those of arguments that are given by name, as `dw.open` takes.
         object_size: In pixels of the input: also warn where the network does not see that much at
             once.
 
@@ -54,7 +58,7 @@ def lint(net: "Network", *shapes: Shape, object_size: int | None = None) -> list
     Raises:
         ValueError: A network or shapes that cannot be used.
     """
-    return lint_graph(describe(net, *shapes).traced, object_size)
+    return lint_graph(describe(net, *shapes, kwargs=kwargs).traced, object_size)
 
 
 def lint_graph(graph: Graph, object_size: int | None = None) -> list[Finding]:

@@ -97,7 +97,7 @@ def _whole(graph: Graph) -> Field:
 
 WINDOWED = (
     ops.Conv2d, ops.ConvTranspose2d, ops.DeformConv2d, ops.MaxPool2d, ops.AvgPool2d,
-    ops.AdaptivePool2d, ops.Resize,
+    ops.AdaptivePool2d, ops.Resize, ops.MaxUnpool2d,
 )  # fmt: skip
 
 
@@ -150,6 +150,15 @@ def _(op: ops.Resize, seen, whole, *_):  # noqa: ARG001
             axis.size + (taps - 1) * axis.step, axis.step * Fraction(step).limit_denominator(64)
         )
         for axis, step in zip(seen.axes, op.step, strict=True)
+    ]
+    return replace(seen, axes=(axes[0], axes[1]))
+
+
+@_step.register
+def _(op: ops.MaxUnpool2d, seen, whole, x, *_):  # noqa: ARG001
+    axes = [
+        replace(axis, step=axis.step * Fraction(n, m))
+        for axis, n, m in zip(seen.axes, x[-2:], op.size, strict=True)
     ]
     return replace(seen, axes=(axes[0], axes[1]))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from depthwise.escaping import in_file_name
 
 Shape = tuple[int, ...]  # N, C, H, W
+GivenShapes = tuple[tuple[Shape, ...], dict[str, Shape]]  # by position, and by name
 
 MOST_ELEMENTS = 2**40  # of an input: 4 TB, so that 64 bits count what layers make of it
 DIGITS = 20  # of a number that is read: more say no more than that it is too large
@@ -24,17 +25,30 @@ def parse_settings(settings: list[str] | None) -> dict[str, str]:
     return options
 
 
-def parse_shapes(texts: list[str] | None) -> tuple[Shape, ...]:
-    """Return the shapes of repeated `--shape 1,3,224,224`."""
-    shapes = []
+def parse_shapes(texts: list[str] | None) -> GivenShapes:
+    """Return the shapes of repeated `--shape 1,3,224,224`, and those of `--shape NAME=1,16`."""
+    shapes: list[Shape] = []
+    named: dict[str, Shape] = {}
     for text in texts or []:
-        sizes = [size.strip().lstrip("0") for size in text.split(",")]
-        if not all(size.isdecimal() for size in sizes):
-            raise ValueError(f"--shape {text}: expected whole numbers, as in --shape 1,3,224,224")
-        shape = tuple(int(size[:DIGITS]) for size in sizes)
-        check_elements(f"--shape {text}", shape)
-        shapes.append(shape)
-    return tuple(shapes)
+        name, equals, sizes = text.rpartition("=")
+        shape = _parse_shape(text, sizes)
+        if not equals:
+            shapes.append(shape)
+        elif not name or name in named:
+            found = f"{name} has a shape already" if name else "no name before the ="
+            raise ValueError(f"--shape {text}: {found}; one for each input, NAME=1,3,224,224")
+        else:
+            named[name] = shape
+    return tuple(shapes), named
+
+
+def _parse_shape(text: str, written: str) -> Shape:
+    sizes = [size.strip().lstrip("0") for size in written.split(",")]
+    if not all(size.isdecimal() for size in sizes):
+        raise ValueError(f"--shape {text}: expected whole numbers, as in --shape 1,3,224,224")
+    shape = tuple(int(size[:DIGITS]) for size in sizes)
+    check_elements(f"--shape {text}", shape)
+    return shape
 
 
 def check_elements(option: str, shape: Shape) -> None:

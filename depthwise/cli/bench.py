@@ -68,7 +68,8 @@ def _open(
     from depthwise.sources.source import TorchSource  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
-    source = open(network, *parse_shapes(shape), settings=options, weights=weights)
+    shapes, named = parse_shapes(shape)
+    source = open(network, *shapes, kwargs=named, settings=options, weights=weights)
     if len(source.shapes) != 1:
         count = len(source.shapes)
         raise ValueError(f"--shape: {network} is compared on one input, {count} given")
@@ -76,6 +77,11 @@ def _open(
         raise ValueError(
             f"{network}: runtimes are compared on networks of PyTorch, from which each gets its own"
             " form: give a module or a .pt2 file"
+        )
+    if not source.takes_one:
+        raise ValueError(
+            f"{network} takes its input by name, or in a list or dict: runtimes are compared on "
+            "networks of one tensor, forward(x)"
         )
     return Question(network, options, weights or "", source.net, *source.shapes)
 

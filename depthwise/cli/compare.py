@@ -32,7 +32,8 @@ def compare(
         costs = []
         for spec, settings in ((first, first_settings), (second, second_settings)):
             asked = parse_settings(settings)
-            source = describe(spec, *parse_shapes(shape), settings=asked)
+            shapes, named = parse_shapes(shape)
+            source = describe(spec, *shapes, kwargs=named, settings=asked)
             costs.append(replace(count(source), network=spec))
     if as_json:
         print(json.dumps({"first": costs[0].to_dict(), "second": costs[1].to_dict()}, indent=2))

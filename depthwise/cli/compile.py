@@ -61,8 +61,8 @@ def compile(
         if not show:
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
-        shapes, asked = parse_shapes(shape), parse_settings(settings)
-        source = open(network, *shapes, settings=asked, weights=weights)
+        (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
+        source = open(network, *shapes, kwargs=named, settings=asked, weights=weights)
         if show:
             made = show_stage(source.graph, show, options)
         else:

@@ -47,8 +47,8 @@ def cost(
 
         here = _find_machine() if timed else None
         find = open if timed else describe  # a plan packs weights, so that there must be some
-        shapes, asked = parse_shapes(shape), parse_settings(settings)
-        source = find(network, *shapes, settings=asked)
+        (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
+        source = find(network, *shapes, kwargs=named, settings=asked)
         graph = source.traced
         found = cost_of_graph(graph, network)
         if here:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from depthwise.cli.arguments import check_elements, parse_settings, parse_shapes
+from depthwise.cli.arguments import GivenShapes, check_elements, parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
 from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes
 from depthwise.cli.screen import waiting
@@ -61,12 +61,12 @@ def draw(
     if network.startswith("conv:") and kind:
         raise ValueError(f"--kind {kind}: {network} names the kind already")
     path = _path(out, spec)
-    shapes = parse_shapes(shape)
+    given_shapes = parse_shapes(shape)
     with waiting(f"drawing {spec}"):
         if is_conv:
-            svg = _draw_conv(spec, {**options, **given}, size, shapes, at)
+            svg = _draw_conv(spec, {**options, **given}, size, given_shapes, at)
         else:
-            svg = _draw_network(spec, options, shapes)
+            svg = _draw_network(spec, options, given_shapes)
     with writing_file("--out", path) as new:
         new.write_text(svg, encoding="utf-8")
     print(json.dumps({"picture": str(path)}) if as_json else f"drawn: {in_line(str(path))}")
@@ -81,24 +81,26 @@ def _path(out: Path | None, spec: str) -> Path:
     return path
 
 
-def _draw_network(spec: str, options: dict[str, str], shapes: tuple[tuple[int, ...], ...]) -> str:
+def _draw_network(spec: str, options: dict[str, str], given: GivenShapes) -> str:
     from depthwise.report.network_picture import network_picture  # noqa: PLC0415
     from depthwise.sources.opening import describe  # noqa: PLC0415
 
-    return network_picture(describe(spec, *shapes, settings=options).traced, spec)
+    shapes, named = given
+    source = describe(spec, *shapes, kwargs=named, settings=options)
+    return network_picture(source.traced, spec)
 
 
 def _draw_conv(
-    spec: str, options: dict[str, str], size: int | None, shapes: tuple[tuple[int, ...], ...],
-    at: str | None,
-) -> str:  # fmt: skip
+    spec: str, options: dict[str, str], size: int | None, given: GivenShapes, at: str | None
+) -> str:
     from depthwise.families.single import CONVOLUTIONS  # noqa: PLC0415
     from depthwise.report.conv_picture import conv_picture  # noqa: PLC0415
     from depthwise.sources.opening import describe  # noqa: PLC0415
 
     kind = spec.removeprefix("conv:")
-    source = describe(spec, *shapes, settings=options)
-    if size and shapes:
+    shapes, named = given
+    source = describe(spec, *shapes, kwargs=named, settings=options)
+    if size and (shapes or named):
         raise ValueError("--size and --shape both say how large the image is: leave one out")
     if size:
         square = (*source.shapes[0][:2], size, size)

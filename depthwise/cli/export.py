@@ -41,8 +41,10 @@ def export(
         from depthwise.sources.exporting import graph_to_write  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
-        shapes, asked = parse_shapes(shape), parse_settings(settings)
-        graph = graph_to_write(open(network, *shapes, settings=asked, weights=weights))
+        (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
+        graph = graph_to_write(
+            open(network, *shapes, kwargs=named, settings=asked, weights=weights)
+        )
         with writing("--out", path):
             (write_onnx if path.suffix == ".onnx" else save_graph)(graph, path)
     if as_json:

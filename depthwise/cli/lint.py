@@ -28,8 +28,10 @@ def lint(
         from depthwise.analysis.finding import lint_table  # noqa: PLC0415
         from depthwise.sources.opening import describe  # noqa: PLC0415
 
-        shapes, asked = parse_shapes(shape), parse_settings(settings)
-        findings = find(describe(network, *shapes, settings=asked), object_size=object_size)
+        (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
+        findings = find(
+            describe(network, *shapes, kwargs=named, settings=asked), object_size=object_size
+        )
     if as_json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:

@@ -15,7 +15,9 @@ NetworkName = Annotated[str, typer.Argument(help=NETWORK_HELP)]
 Shapes = Annotated[
     list[str] | None,
     typer.Option(
-        "--shape", help="The input's shape, as in 1,3,224,224; repeat where there are several."
+        "--shape",
+        help="The input's shape, as in 1,3,224,224; repeat where there are several, by position or "
+        "as NAME=1,3,224,224.",
     ),
 ]
 Settings = Annotated[

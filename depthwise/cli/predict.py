@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from depthwise.cli.arguments import parse_settings, parse_shapes
+from depthwise.cli.arguments import GivenShapes, parse_settings, parse_shapes
 from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import NETWORK, NETWORK_HELP, WEIGHTS, AsJson, Settings, Shapes, Weights
 from depthwise.cli.screen import name_left_out, say, screen, waiting
@@ -88,7 +88,7 @@ def _find_images(places: list[Path]) -> list[Path]:
 
 
 def _open(
-    network: str, options: dict[str, str], weights: str | None, shapes: "tuple[Shape, ...]"
+    network: str, options: dict[str, str], weights: str | None, given: GivenShapes
 ) -> "Source":
     """Return the network; ours come with their ImageNet weights."""
     from depthwise.sources.opening import open  # noqa: PLC0415
@@ -98,7 +98,8 @@ def _open(
         weights = WEIGHTS
     if is_untrained(network, options, weights):
         raise ValueError(f"{network} has random weights, which name nothing: give --weights")
-    return open(network, *shapes, settings=options, weights=weights)
+    shapes, named = given
+    return open(network, *shapes, kwargs=named, settings=options, weights=weights)
 
 
 def _network(
@@ -126,6 +127,8 @@ def _library(directory: Path, file: Path | None) -> "tuple[Preprocessing, Guesse
 
     Raises ValueError where it is no classifier.
     """
+    import numpy as np  # noqa: PLC0415
+
     from depthwise.runtime.labels import check_labels  # noqa: PLC0415
     from depthwise.runtime.library import load  # noqa: PLC0415
     from depthwise.weights.classes import best_classes, usual_names  # noqa: PLC0415
@@ -143,7 +146,8 @@ def _library(directory: Path, file: Path | None) -> "tuple[Preprocessing, Guesse
 
     def guess(pixels: "Tensor") -> "list[Guess]":
         given = pixels.numpy()
-        scores = library(_raw(given, preparation) if preparation else given)[0]
+        images = _raw(given, preparation) if preparation else given
+        scores = library.run([np.ascontiguousarray(images)])[0][0]  # flat, whatever holds it
         return best_classes(scores, labels or usual_names(len(scores)))
 
     return preprocessing, guess

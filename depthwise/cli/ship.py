@@ -130,11 +130,11 @@ def _open(
     from depthwise.sources.spec import is_untrained  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
-    opened = open(network, *parse_shapes(shape), settings=options, weights=weights)
+    shapes, named = parse_shapes(shape)
+    opened = open(network, *shapes, kwargs=named, settings=options, weights=weights)
     untrained = is_untrained(network, options, weights)
-    module = opened.exported if isinstance(opened, TorchSource) else None
-    if untrained and module and len(opened.shapes) == 1:
-        settle(module, opened.shapes[0])
+    if untrained and isinstance(opened, TorchSource) and opened.exported and opened.takes_one:
+        settle(opened.exported, opened.shapes[0])
     return CurrentNetwork(opened, untrained, find_labels(labels, weights, images, opened))
 
 

@@ -15,6 +15,7 @@ from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.escaping import in_line
 from depthwise.files.cache import hash_bytes
+from depthwise.graph.structure import encode_signature
 from depthwise.runtime.artifact import Artifact, hash_weights
 from depthwise.runtime.manifest import (
     BuildRecord,
@@ -98,8 +99,16 @@ def _describe_network(
             for name, type_ in graph.inputs.items()
         ),
         outputs=tuple(
-            TensorRecord(name=o.name, shape=graph.type(o.value).shape) for o in graph.outputs
+            TensorRecord.model_validate(
+                {
+                    "name": o.name,
+                    "shape": graph.type(o.value).shape,
+                    "dtype": graph.type(o.value).dtype,
+                }
+            )
+            for o in graph.outputs
         ),
+        structure=encode_signature(graph.signature) if graph.signature else None,
         params=cost.params,
         macs=None if cost.not_counted else cost.macs,
         labels=about.labels,

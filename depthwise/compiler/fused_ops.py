@@ -12,12 +12,17 @@ from depthwise.graph.interpret_functions import FUNCTIONS
 from depthwise.graph.ops import (
     Activation,
     AdaptivePool2d,
+    ArgReduce,
     BatchNorm,
     Binary,
     Convolution,
+    MaxPoolIndices,
+    MaxUnpool2d,
     Op,
     Padding,
     Reduce,
+    TakeAlong,
+    TopK,
 )
 from depthwise.graph.show import describe
 
@@ -97,7 +102,30 @@ class Images:
     border: tuple[float, ...]
 
 
-RewrittenOp = Op | Fused | FlattenChannelsLast | Images
+@dataclass(frozen=True)
+class Holds:
+    """Inputs a, b, broadcast: 1 where a comparison of them holds, else 0, in their own type."""
+
+    function: Literal["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
+
+
+@dataclass(frozen=True)
+class Select:
+    """Inputs condition (1 or 0), a, b, broadcast: a where the condition is not 0, else b."""
+
+
+@dataclass(frozen=True)
+class FloatPlaces:
+    """Inputs as `op` reads them, places that it reads or gives being whole numbers in float32."""
+
+    op: ArgReduce | TopK | MaxPoolIndices | MaxUnpool2d | TakeAlong
+
+    def __str__(self) -> str:
+        """The operator."""
+        return describe(self.op)
+
+
+RewrittenOp = Op | Fused | FlattenChannelsLast | Images | Holds | Select | FloatPlaces
 
 
 def convolution(op: RewrittenOp) -> Convolution | None:
@@ -126,6 +154,16 @@ def _(op: Fused, *inputs):
     if residual not in (None, shape):
         raise ValueError(f"residual {residual} is not of the output's shape {shape}")
     return shape
+
+
+@infer_shape.register
+def _(op: Holds | Select, *inputs):  # noqa: ARG001
+    return np.broadcast_shapes(*inputs)
+
+
+@infer_shape.register
+def _(op: FloatPlaces, *inputs):
+    return infer_shape(op.op, *inputs)
 
 
 @infer_shape.register
@@ -167,6 +205,21 @@ def _(op: Fused, *inputs):
     y = evaluate(before, y) if before else y
     y = y + inputs[-1] if add else y
     return evaluate(after, y) if after else y
+
+
+@evaluate.register
+def _(op: Holds, a, b):
+    return getattr(np, op.function)(a, b).astype(a.dtype)
+
+
+@evaluate.register
+def _(op: Select, condition, a, b):  # noqa: ARG001
+    return np.where(condition != 0, a, b)
+
+
+@evaluate.register
+def _(op: FloatPlaces, x, *places):
+    return evaluate(op.op, x, *(p.astype(np.int64) for p in places)).astype(x.dtype)
 
 
 @evaluate.register

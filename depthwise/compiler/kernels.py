@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from depthwise.compiler import work
 from depthwise.compiler.work import Arguments, Features
-from depthwise.graph.dtypes import FLOAT32, UINT8, DType
+from depthwise.graph.dtypes import CONVERTED, FLOAT32, UINT8, DType
 
 Kind = Literal["int", "float", "table", "activation", "epilogue", "read", "scratch", "written"]
 POINTERS = ("read", "scratch", "written")
@@ -158,7 +158,7 @@ def pointers(kind: Kind, names: str, dtype: DType = FLOAT32) -> Parameters:
 
 IMAGES = "images rows width"
 PLANES = "images channels height width out_height out_width"
-IN, OUT, SUM = (f"{p}_image {p}_row {p}_pixel" for p in ("in", "out", "sum"))
+IN, OUT, SUM, INDEX = (f"{p}_image {p}_row {p}_pixel" for p in ("in", "out", "sum", "index"))
 EPILOGUE = (Parameter("epilogue", "epilogue"),)
 ACTIVATION = (Parameter("activation", "activation"),)
 
@@ -230,6 +230,11 @@ ROWS = (
         + pointers("read", "left right") + pointers("written", "y"),
     ),
     Kernel(
+        "select", "elementwise",
+        ints("n condition_stride yes_stride no_stride y_stride", 6)
+        + pointers("read", "condition yes no") + pointers("written", "y"),
+    ),
+    Kernel(
         "max_pool", "pool",
         ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
         + ints(f"{IN} {OUT}") + pointers("read", "in") + pointers("written", "out"),
@@ -266,6 +271,38 @@ ROWS = (
         + ints("y_step") + pointers("read", "x") + pointers("written", "y"),
     ),
     Kernel(
+        "arg_reduce", "selection",
+        ints("function") + ints("n", 3) + ints("count") + ints("x_stride", 3) + ints("x_step")
+        + ints("y_stride", 3) + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "top_k", "selection",
+        ints("largest places") + ints("n", 3) + ints("count taken") + ints("x_stride", 3)
+        + ints("x_step") + ints("y_stride", 3) + ints("y_step")
+        + pointers("read", "x") + pointers("scratch", "scratch") + pointers("written", "y"),
+    ),
+    Kernel(
+        "cumulate", "selection",
+        ints("function") + ints("n", 3) + ints("count") + ints("x_stride", 3) + ints("x_step")
+        + ints("y_stride", 3) + ints("y_step") + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "take_along", "selection",
+        ints("n", 6) + ints("size") + ints("x_stride", 6) + ints("x_step")
+        + ints("index_stride y_stride", 6)
+        + pointers("read", "x index") + pointers("written", "y"),
+    ),
+    Kernel(
+        "max_pool_indices", "unpool",
+        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
+        + ints(f"{IN} {OUT}") + pointers("read", "in") + pointers("written", "out"),
+    ),
+    Kernel(
+        "max_unpool", "unpool",
+        ints(f"{PLANES} {IN} {INDEX} {OUT}")
+        + pointers("read", "in index") + pointers("written", "out"),
+    ),
+    Kernel(
         "copy", "copy",
         ints("n x_stride y_stride", 6) + pointers("read", "x") + pointers("written", "y"),
         count=work.count_copy,
@@ -291,6 +328,22 @@ ROWS = (
         ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
         + pointers("read", "x", UINT8) + pointers("written", "y"),
         dtype=UINT8,
+    ),
+    *(
+        Kernel(
+            "to_floats", "convert", ints("n x_stride y_stride", 6)
+            + pointers("read", "x", dtype) + pointers("written", "y"),
+            dtype=dtype,
+        )
+        for dtype in CONVERTED
+    ),
+    *(
+        Kernel(
+            "from_floats", "convert", ints("n x_stride y_stride", 6)
+            + pointers("read", "x") + pointers("written", "y", dtype),
+            dtype=dtype,
+        )
+        for dtype in CONVERTED
     ),
     Kernel(
         "resize_bilinear", "resize",

@@ -4,7 +4,7 @@ capture -> passes -> plan -> emit -> build -> verify -> library
 """
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +30,7 @@ from depthwise.compiler.verification.references.choose import reference_of
 from depthwise.compiler.verification.trace import Trace, without_sources
 from depthwise.compiler.verification.verify import verify
 from depthwise.errors import Unsupported
-from depthwise.graph import Graph, Shape, check, show
+from depthwise.graph import NO_KWARGS, Graph, check, show
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library
@@ -47,7 +47,8 @@ CompilerStage = Literal["graph", "plan", "c"]
 
 
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
-    net: "Network", *shapes: Shape, target: str = DEFAULT.target, threads: int = DEFAULT.threads,
+    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
+    target: str = DEFAULT.target, threads: int = DEFAULT.threads,
     optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, samples: Sequence[Any] = (),
     preparation: Preparation | None = None, labels: Sequence[str] = (),
@@ -59,14 +60,16 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
 
     Args:
         net: A module, an ExportedProgram, a graph, or whatever `dw.open` takes or returns.
-        shapes: One for each input; left out where the network brings its own.
+        shapes: One for each input, nested as `dw.open` says; left out where the network brings
+            its own.
+        kwargs: Those of arguments that are given by name: {"mask": (1, 1, 32, 32)}.
         target: The CPU to compile for; this and all down to `check_plan` are `CompileOptions`.
         threads: How many threads share each call.
         optimize: "speed", or "memory" for the smallest arena.
         tune: Measure a few ways to compute each layer on this machine, and take the fastest.
         cc: A C compiler in place of the one that is installed with us.
         check_plan: Do the plan in Python where this machine cannot run the library.
-        samples: Inputs to verify with beside random ones: arrays, or tuples of arrays.
+        samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
         preparation: What the library does to raw images itself; samples are raw images, then.
         labels: Names of a classifier's classes, in the order of its outputs, for the manifest.
 
@@ -77,7 +80,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         BuildError: The C compiler is missing or fails.
     """
     options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
-    return compile_source(open(net, *shapes), options, samples, preparation, labels)
+    return compile_source(open(net, *shapes, kwargs=kwargs), options, samples, preparation, labels)
 
 
 def compile_source(
@@ -106,7 +109,7 @@ def compile_graph(
     cost = cost_of_graph(graph, about.name)
     check_run(cost.input_shapes, cost.peak_bytes, reference.title)
     reference.check_repeats()
-    tried = [as_arrays(sample, None if preparation else np.float32) for sample in samples]
+    tried = [as_arrays(sample, preparation is None) for sample in samples]
     plan = choose_plan(rewrite(graph, preparation), options)
     if not options.chosen.runs_here:
         first = tried[0] if tried else ()
@@ -169,10 +172,14 @@ def finish(
     return Library(replace(artifact, manifest=artifact.manifest.model_copy(update=proof)))
 
 
-def as_arrays(sample: Any, dtype: type | None) -> list[np.ndarray]:
-    """Return a sample, an array or tensor or a tuple of them, contiguous; None keeps its dtype."""
+def as_arrays(sample: Any, single: bool) -> list[np.ndarray]:
+    """Return a sample, an array or tensor or a tuple of them, contiguous.
+
+    With `single` floating numbers become float32, in which the network is computed.
+    """
     parts = sample if isinstance(sample, tuple | list) else (sample,)
-    return [np.ascontiguousarray(part, dtype) for part in parts]
+    arrays = [np.ascontiguousarray(part) for part in parts]
+    return [x.astype(np.float32) if single and x.dtype.kind == "f" else x for x in arrays]
 
 
 def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:

@@ -6,12 +6,14 @@ from types import MappingProxyType
 
 from depthwise.compiler.lowering import (  # noqa: F401  (they register their rules)
     conv,
+    conversions,
     deform,
     elementwise,
     images,
     movement,
     norm,
     pool,
+    selection,
 )
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
 from depthwise.compiler.lowering.builder import Default, Lowered

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from depthwise.graph import Shape
-from depthwise.graph.dtypes import LIBRARY_DTYPES
+from depthwise.graph.dtypes import FLOAT32, UINT8
 
 Layout = Literal["nchw", "nhwc"]
 
@@ -47,7 +47,7 @@ class Preparation:
                 f"preparation: std={std}: each is divided by, and must be finite and above 0"
             )
         for name, value, known in (
-            ("dtype", self.dtype, LIBRARY_DTYPES),
+            ("dtype", self.dtype, (FLOAT32.name, UINT8.name)),
             ("layout", self.layout, get_args(Layout)),
         ):
             if value not in known:

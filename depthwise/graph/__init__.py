@@ -1,7 +1,7 @@
 """The hub: one small graph that cost, lint, slimming and the compiler all read.
 
-dtypes (element types) - ops (what there is) - graph (how it hangs together) - infer, attributes,
-check - builder - interpret, interpret_sampling (what it means, in NumPy) - show (as text) -
+dtypes (element types) - ops (what there is) - graph (how it hangs together) - infer and its kin,
+attributes, check - builder - interpret and its kin (what it means, in NumPy) - show (as text) -
 serialize, typed_json (as a file) - rewrite, passes/ (from graph to graph) - frontends/ (what brings
 a network in) - exporters/ (what takes it out).
 
@@ -11,9 +11,22 @@ graph is opened, checked, computed and compiled without it.
 
 from typing import TYPE_CHECKING, Any
 
-from depthwise.graph import interpret_sampling  # noqa: F401  (it registers operators' meanings)
+from depthwise.graph import (  # noqa: F401  (they register operators' types and meanings)
+    infer_selection,
+    interpret_sampling,
+    interpret_selection,
+    interpret_types,
+)
 from depthwise.graph.check import check
-from depthwise.graph.graph import Constant, Graph, Node, Output, Shape, TensorType
+from depthwise.graph.graph import (
+    NO_KWARGS,
+    Constant,
+    Graph,
+    Node,
+    Output,
+    Shape,
+    TensorType,
+)
 from depthwise.graph.interpret import interpret
 from depthwise.graph.show import show
 from depthwise.graph.supported import supported
@@ -24,6 +37,7 @@ if TYPE_CHECKING:
     from depthwise.graph.serialize import open_graph, save_graph
 
 __all__ = [
+    "NO_KWARGS",
     "Constant",
     "Graph",
     "Node",

@@ -12,7 +12,7 @@ from depthwise.graph.graph import Shape
 from depthwise.graph.ops import Op
 
 PARAMETERS = {  # of Activation; others have none
-    "leaky_relu": 1, "elu": 1, "clamp": 2, "power": 1, "threshold": 2, "hard_shrink": 1,
+    "leaky_relu": 1, "elu": 1, "clamp": 2, "power": 1, "wrap": 2, "threshold": 2, "hard_shrink": 1,
 }  # fmt: skip
 
 # attributes that count or divide something, in whatever operator they are
@@ -77,10 +77,10 @@ def _(op: ops.ConvTranspose2d, x, *_):
 
 
 @_check.register
-def _(op: ops.MaxPool2d | ops.AvgPool2d, x):
+def _(op: ops.MaxPool2d | ops.MaxPoolIndices | ops.AvgPool2d, x):
     """Refuse windows that lie in the padding alone."""
     _expect_planes(x)
-    dilation = op.dilation if isinstance(op, ops.MaxPool2d) else (1, 1)
+    dilation = (1, 1) if isinstance(op, ops.AvgPool2d) else op.dilation
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, op.kernel, strict=True)]
     top, bottom, left, right = op.padding
     fits = min(op.padding) >= 0 and max(top, bottom) < reach[0] and max(left, right) < reach[1]
@@ -88,7 +88,7 @@ def _(op: ops.MaxPool2d | ops.AvgPool2d, x):
 
 
 @_check.register
-def _(op: ops.AdaptivePool2d, x):
+def _(op: ops.AdaptivePool2d | ops.MaxUnpool2d, x, *_):
     _expect_planes(x)
 
 
@@ -126,8 +126,14 @@ def _(op: ops.Reduce, x):
 
 
 @_check.register
-def _(op: ops.Softmax | ops.Concat, x, *_):
+def _(op: ops.Softmax | ops.Concat | ops.ArgReduce | ops.Cumulate | ops.TakeAlong, x, *_):
     _expect(0 <= op.axis < len(x), "axis", op.axis, f"an axis of {x}")
+
+
+@_check.register
+def _(op: ops.TopK, x):
+    _expect(0 <= op.axis < len(x), "axis", op.axis, f"an axis of {x}")
+    _expect(1 <= op.count <= x[op.axis], "count", op.count, f"1 to {x[op.axis]}")
 
 
 @_check.register

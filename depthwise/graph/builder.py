@@ -7,7 +7,7 @@ import numpy as np
 from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.graph import Constant, Node, TensorType
 from depthwise.graph.infer import infer
-from depthwise.graph.ops import Op, Opaque
+from depthwise.graph.ops import Cast, Op, Opaque
 
 
 class Value(NamedTuple):
@@ -34,7 +34,8 @@ class Value(NamedTuple):
 class Builder:
     """Collects nodes and constants.
 
-    `name`, `path`, `line` and `dtype` are those of the operator being lowered and of its result.
+    `name`, `path`, `line` and `dtype` are those of the operator being lowered and of its result;
+    `read` are the numbers of its results that are read, where it has several.
     Inputs, constants and nodes share one namespace: whoever comes later to a name is numbered.
     """
 
@@ -42,6 +43,7 @@ class Builder:
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
         self.name = self.path = self.line = self.dtype = ""
+        self.read: frozenset[int] = frozenset()
         self._names: set[str] = set()
         self._numbers: dict[str, Value] = {}
 
@@ -56,6 +58,13 @@ class Builder:
     def emit(self, op: Op, *inputs: Value) -> Value:
         """Append op(inputs) and return its value."""
         return self._append(op, inputs, infer(op, *(value.type for value in inputs)))
+
+    def cast(self, value: Value, dtype: str) -> Value:
+        """Return a value in another type, itself where it has that one."""
+        if value.type.dtype == dtype:
+            return value
+        type_ = TensorType(value.shape, dtype)
+        return self._append(Cast(dtype), (value,), type_, f"{value.name}.{dtype}")
 
     def emit_opaque(self, op: Opaque, inputs: tuple[Value, ...], type: TensorType) -> Value:
         """Append an operator that we do not know, whose result has the given type."""
@@ -78,7 +87,7 @@ class Builder:
             self._numbers[name] = self.add_constant(name, constant)
         return self._numbers[name]
 
-    def _append(self, op: Op, inputs: tuple[Value, ...], type: TensorType) -> Value:
-        name = self.take_name(self.name)  # several of ours may stand for one of the network's
+    def _append(self, op: Op, inputs: tuple[Value, ...], type: TensorType, name: str = "") -> Value:
+        name = self.take_name(name or self.name)  # several of ours may be one of the network's
         self.nodes.append(Node(name, op, tuple(v.name for v in inputs), type, self.path, self.line))
         return Value(name, type)

@@ -64,6 +64,17 @@ class DType:
             return data
         return (data.astype(np.uint32) << 16).view(np.float32)
 
+    def draw(self, random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Return numbers drawn at random, such as networks take.
+
+        Standard normal ones, all of the bytes, both booleans, and of other integers 0 to 9, which
+        may be indices.
+        """
+        if self.is_floating:
+            return random.standard_normal(shape, np.float32).astype(self.numpy, copy=False)
+        count = {"bool": 2, "uint8": 256}.get(self.name, 10)
+        return random.integers(0, count, shape).astype(self.numpy)
+
     def round(self, numbers: np.ndarray) -> np.ndarray:
         """Return the nearest numbers of this type, as `encode` rounds them."""
         return self.decode(self.encode(numbers))
@@ -91,15 +102,15 @@ DTYPES: dict[str, DType] = {
         _row("float64", "double"),
         _row("float16", "_Float16"),
         _row("bfloat16", "unsigned short", 0, "uint16", "float32"),
-        _row("bool", "_Bool"),
+        _row("bool", "unsigned char", 2),  # 0 or 1: C++ has no _Bool
         _row("uint8", "unsigned char", 1),
         _row("uint16", "unsigned short"),
         _row("uint32", "unsigned int"),
         _row("uint64", "unsigned long long"),
-        _row("int8", "signed char"),
-        _row("int16", "short"),
-        _row("int32", "int"),
-        _row("int64", "long long"),
+        _row("int8", "signed char", 3),
+        _row("int16", "short", 5),
+        _row("int32", "int", 6),
+        _row("int64", "long long", 7),
         _row("complex64", "float _Complex"),
         _row("complex128", "double _Complex"),
     )
@@ -109,6 +120,7 @@ DTYPES: dict[str, DType] = {
 FLOAT32 = DTYPES["float32"]  # what kernels compute in
 UINT8 = DTYPES["uint8"]  # what raw images are made of
 LIBRARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.code)
+CONVERTED = tuple(row for row in DTYPES.values() if row.code and row != FLOAT32)
 
 
 def find_dtype(name: str) -> DType:

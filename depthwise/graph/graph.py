@@ -3,13 +3,17 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from depthwise.graph.dtypes import DType, find_dtype
 from depthwise.graph.ops import Op
+from depthwise.graph.structure import Signature
 
 Shape = tuple[int, ...]
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})  # no arguments that are given by name
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Output:
-    """A value the network returns; `name` is its key or position, empty where there is one only."""
+    """A value the network returns; `name` is its path, as in "0" or "boxes", empty where alone."""
 
     name: str
     value: str
@@ -88,12 +92,17 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network fixed to its input shapes. Constants are named as in the state dict."""
+    """A network fixed to its input shapes. Constants are named as in the state dict.
+
+    `signature` says how its inputs are given and what it returns them in; None where nobody knows,
+    as of a file of another format.
+    """
 
     inputs: Mapping[str, TensorType]
     constants: Mapping[str, Constant]
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
+    signature: Signature | None = None
     _types: dict[str, TensorType] = field(init=False, repr=False)
 
     def __post_init__(self):

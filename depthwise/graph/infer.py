@@ -1,5 +1,6 @@
 """The output type of each operator, from its attributes and the types it reads."""
 
+from collections.abc import Sequence
 from functools import singledispatch
 from math import ceil, prod
 
@@ -139,7 +140,7 @@ def _(op: ops.LayerNorm, x, weight=None, bias=None):
 
 
 @infer_shape.register
-def _(op: ops.MaxPool2d, x):
+def _(op: ops.MaxPool2d | ops.MaxPoolIndices, x):
     reach = tuple(d * (k - 1) + 1 for d, k in zip(op.dilation, op.kernel, strict=True))
     return (*x[:-2], *pooled(x[-2:], (reach[0], reach[1]), op.stride, op.padding, op.ceil))
 
@@ -164,7 +165,7 @@ def _(op: ops.Reduce, x):
 
 
 @infer_shape.register
-def _(op: ops.Activation | ops.Softmax | ops.Cast, x):
+def _(op: ops.Activation | ops.Softmax | ops.Cast | ops.Cumulate, x):
     return x
 
 
@@ -175,8 +176,13 @@ def _(op: ops.PRelu, x, slope):
 
 
 @infer_shape.register
-def _(op: ops.Binary, a, b):
+def _(op: ops.Binary | ops.Compare, a, b):
     return np.broadcast_shapes(a, b)
+
+
+@infer_shape.register
+def _(op: ops.Where, condition, a, b):
+    return np.broadcast_shapes(condition, a, b)
 
 
 @infer_shape.register
@@ -236,8 +242,12 @@ def _(op: ops.Quantize | ops.Dequantize, x, scale, zero_point=None):
 # --------------------------------------------------------------------------------- element types
 
 # what an operator accepts, as NumPy's kinds: b(ool), i and u (integers), f(loating), c(omplex)
-ANY, NUMBERS, REAL, FLOATING = "biufc", "iufc", "iuf", "f"
+ANY, NUMBERS, REAL, FLOATING, BOOL = "biufc", "iufc", "iuf", "f", "b"
 KINDS = {"b": "bool", "i": "integers", "u": "integers", "f": "floating", "c": "complex"}
+FUNCTIONS_OF_TWO = {
+    "power": FLOATING, "arctan2": FLOATING, "hypot": FLOATING, "remainder": REAL, "fmod": REAL,
+    "floor_divide": REAL,
+}  # fmt: skip
 ON_INTEGERS = ("relu", "relu6", "clamp", "abs", "negative", "power", "sign")
 
 
@@ -247,6 +257,11 @@ def infer_dtype(op: Op, *inputs: str) -> str:
 
     Raises ValueError for types that have no meaning there.
     """
+    return _common(op, inputs)
+
+
+def _common(op: Op, inputs: Sequence[str]) -> str:
+    """Return the one type that all inputs have."""
     first = _accept(op, inputs[0], accepted_kinds(op))
     other = next((dtype for dtype in inputs if dtype != first), first)
     _expect(other == first, f"{_name(op)} of {first} and {other}: convert one to the other's type")
@@ -259,18 +274,21 @@ def accepted_kinds(op: Op) -> str:
         case (
             ops.Concat() | ops.Slice() | ops.Pad() | ops.Reshape() | ops.Permute() | ops.Expand()
             | ops.Resize("nearest") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
-            | ops.Reduce("max" | "min")
+            | ops.Reduce("max" | "min") | ops.Binary("maximum" | "minimum")
+            | ops.Compare("equal" | "not_equal") | ops.Where() | ops.ArgReduce() | ops.TopK()
+            | ops.Cumulate("max" | "min") | ops.MaxPoolIndices() | ops.MaxUnpool2d()
+            | ops.TakeAlong()
         ):  # fmt: skip
             return ANY
-        case ops.Binary("power" | "arctan2" | "hypot"):
-            return FLOATING
-        case ops.Binary("remainder" | "fmod" | "floor_divide"):
-            return REAL
+        case ops.Binary(function) if function in FUNCTIONS_OF_TWO:
+            return FUNCTIONS_OF_TWO[function]
         case (
             ops.Conv2d() | ops.ConvTranspose2d() | ops.Linear() | ops.MatMul() | ops.Binary()
-            | ops.Reduce("sum")
+            | ops.Reduce("sum" | "product") | ops.Cumulate("sum" | "product")
         ):  # fmt: skip
             return NUMBERS
+        case ops.Compare():
+            return BOOL + REAL
         case ops.Activation(function, parameters) if function in ON_INTEGERS:
             whole = all(number.is_integer() or np.isinf(number) for number in parameters)
             inverse = function == "power" and parameters[0] < 0
@@ -299,6 +317,18 @@ def _(op: ops.BatchNorm | ops.GroupNorm | ops.LayerNorm, x, *parameters):
     for dtype in (x, *parameters):
         _accept(op, dtype, FLOATING)
     return x
+
+
+@infer_dtype.register
+def _(op: ops.Compare, a, b):
+    _common(op, (a, b))
+    return "bool"
+
+
+@infer_dtype.register
+def _(op: ops.Where, condition, a, b):
+    _accept(op, condition, BOOL, "a condition of ")
+    return _common(op, (a, b))
 
 
 @infer_dtype.register

@@ -9,7 +9,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from depthwise.errors import Unsupported
 from depthwise.graph import ops
-from depthwise.graph.dtypes import find_dtype
 from depthwise.graph.graph import Graph, TensorType
 from depthwise.graph.infer import pooled
 from depthwise.graph.interpret_functions import FUNCTIONS as MORE
@@ -192,9 +191,11 @@ def _(op: ops.LocalResponseNorm, x):
 # -------------------------------------------------------------------------------------- pooling
 
 
-def pool_windows(x: Array, op: ops.MaxPool2d | ops.AvgPool2d, outside: float) -> Array:
+def pool_windows(
+    x: Array, op: ops.MaxPool2d | ops.MaxPoolIndices | ops.AvgPool2d, outside: float
+) -> Array:
     """Return (N, C, H', W', R, S) with pixels of value `outside` wherever a window hangs over."""
-    dilation = op.dilation if isinstance(op, ops.MaxPool2d) else (1, 1)
+    dilation = (1, 1) if isinstance(op, ops.AvgPool2d) else op.dilation
     reach = tuple(d * (k - 1) + 1 for k, d in zip(op.kernel, dilation, strict=True))
     size = pooled(x.shape[2:], (reach[0], reach[1]), op.stride, op.padding, op.ceil)
     needed = [(n - 1) * s + k for n, s, k in zip(size, op.stride, reach, strict=True)]
@@ -245,16 +246,24 @@ def _(op: ops.AdaptivePool2d, x):
 
 # --------------------------------------------------------------- reduction, element by element
 
+REDUCE = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min, "product": np.prod}
+
 
 @evaluate.register
 def _(op: ops.Reduce, x):
-    reduce = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min}[op.function]
-    return reduce(x, axis=op.axes, keepdims=op.keep)
+    return REDUCE[op.function](x, axis=op.axes, keepdims=op.keep)
 
 
 def sigmoid(x: Array) -> Array:
     """Return 1 / (1 + exp(-x)) without overflow, to the last digits where it is near zero."""
     return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
+
+
+def wrap(x: Array, lowest: float, count: float) -> Array:
+    """Return x without its fraction, as one of `count` whole numbers from `lowest` on."""
+    whole = np.trunc(x)
+    above = whole - count * np.floor(whole / count)  # 0 to count - 1, exact where count is 2^n
+    return np.where(above >= lowest + count, above - count, above)
 
 
 FUNCTIONS = {
@@ -280,6 +289,8 @@ FUNCTIONS = {
     "negative": np.negative,
     "reciprocal_sqrt": lambda x: 1 / np.sqrt(x),
     "erf": np.vectorize(erf, otypes=[float]),
+    "trunc": np.trunc,
+    "wrap": wrap,
     **MORE,
 }
 
@@ -357,36 +368,3 @@ def _(op: ops.Permute, x):
 @evaluate.register
 def _(op: ops.Expand, x):
     return np.broadcast_to(x, op.shape)
-
-
-# ------------------------------------------------------------------------------- element types
-
-
-@evaluate.register
-def _(op: ops.Cast, x):
-    return find_dtype(op.dtype).round(x)
-
-
-@evaluate.register
-def _(op: ops.Quantize, x, scale, zero_point=None):
-    to = find_dtype(op.dtype).numpy
-    whole = np.rint(x / along(op.axis, scale, x.ndim))  # rounds ties to even
-    if zero_point is not None:
-        whole = whole + along(op.axis, zero_point, x.ndim)
-    limits = np.iinfo(to)
-    return whole.clip(limits.min, limits.max).astype(to)
-
-
-@evaluate.register
-def _(op: ops.Dequantize, x, scale, zero_point=None):
-    if zero_point is not None:
-        x = x.astype(np.int64) - along(op.axis, zero_point, x.ndim)
-    return x.astype(scale.dtype) * along(op.axis, scale, x.ndim)
-
-
-def along(axis: int | None, parameter: Array, rank: int) -> Array:
-    """Return one number, or one for each position of an axis, so that it broadcasts."""
-    shape = [1] * rank
-    if axis is not None:
-        shape[axis] = -1
-    return parameter.reshape(shape)

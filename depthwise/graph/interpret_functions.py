@@ -35,7 +35,6 @@ FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round": np.rint,  # ties to even
-    "trunc": np.trunc,
     "sign": lambda x: np.where(x > 0, 1, np.where(x < 0, -1, 0)).astype(x.dtype),  # NaN gives 0
     "threshold": lambda x, least, value: np.where(x <= least, value, x).astype(x.dtype),
     "hard_shrink": lambda x, most: np.where((x >= -most) & (x <= most), 0, x).astype(x.dtype),

@@ -7,6 +7,8 @@ an operator reads, in order; those in brackets may be absent at the end.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from depthwise.graph.functions import BinaryFunction, Function
+
 Pair = tuple[int, int]  # vertical, horizontal
 
 
@@ -140,28 +142,14 @@ class AdaptivePool2d:
 class Reduce:
     """Input x; one value over `axes`."""
 
-    function: Literal["mean", "sum", "max", "min"]
+    function: Literal["mean", "sum", "max", "min", "product"]
     axes: tuple[int, ...]
     keep: bool
 
 
-Function = Literal[
-    "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu",
-    "gelu_tanh", "tanh", "elu", "clamp", "softplus", "mish", "power", "sqrt", "exp", "log", "abs",
-    "negative", "reciprocal_sqrt", "erf", "log2", "log10", "log1p", "expm1", "exp2", "sin", "cos",
-    "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "sinc", "erfc",
-    "floor", "ceil", "round", "trunc", "sign", "threshold", "hard_shrink",
-]  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Activation:
-    """Input x; one function of each element.
-
-    `parameters`: the slope of leaky_relu, the alpha of elu, the bounds of clamp, the exponent of
-    power; threshold(a, b) is b up to a and x above, hard_shrink(a) 0 from -a to a and x elsewhere.
-    round takes ties to even, sinc is sin(pi · x) / (pi · x), sign of NaN is 0.
-    """
+    """Input x; one function of each element, whose `parameters` graph/functions.py names."""
 
     function: Function
     parameters: tuple[float, ...] = ()
@@ -176,13 +164,12 @@ class PRelu:
 class Binary:
     """Inputs a, b, broadcast as NumPy does; each function is that of NumPy, too.
 
+    The maximum of booleans is or, their minimum and.
+
     The remainder has the sign of b, fmod that of a; arctan2 is the angle of (b, a).
     """
 
-    function: Literal[
-        "add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "remainder", "fmod",
-        "floor_divide", "arctan2", "hypot",
-    ]  # fmt: skip
+    function: BinaryFunction
 
 
 @dataclass(frozen=True)
@@ -274,8 +261,8 @@ class LocalResponseNorm:
 class Cast:
     """Input x; the same numbers in the type `dtype`.
 
-    Floating numbers are rounded to the nearest, ties to even; to integers they lose their fraction,
-    and what lies beyond the integers' range is undefined, as in C. To bool, all but zero is true.
+    Floating numbers are rounded to the nearest, ties to even; to integers they lose their fraction.
+    What lies beyond the range of narrower integers wraps around. To bool, all but zero is true.
     """
 
     dtype: str
@@ -307,6 +294,88 @@ class Dequantize:
 
 
 @dataclass(frozen=True)
+class ArgReduce:
+    """Input x; where along `axis` its largest or smallest element lies, the first of equal ones.
+
+    A NaN is the largest and the smallest.
+    """
+
+    function: Literal["max", "min"]
+    axis: int
+    keep: bool
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Input x; its `count` largest or smallest along `axis` in order, or the places they come from.
+
+    Of equal ones the first comes first. A NaN is larger than all other numbers.
+    """
+
+    axis: int
+    count: int
+    largest: bool
+    result: Literal["values", "indices"]
+
+
+@dataclass(frozen=True)
+class Cumulate:
+    """Input x; each element combined with all before it along `axis`."""
+
+    function: Literal["sum", "product", "max", "min"]
+    axis: int
+
+
+@dataclass(frozen=True)
+class MaxPoolIndices:
+    """Input x; where in its plane, row by row, the maximum of each window of a MaxPool2d lies.
+
+    The first of equal ones, the last NaN.
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    ceil: bool
+
+
+@dataclass(frozen=True)
+class MaxUnpool2d:
+    """Inputs x, indices (N, C, H, W): zeros (N, C, *size) and each x at its index in the plane.
+
+    Of several at one index the last stays.
+    """
+
+    size: Pair
+
+
+@dataclass(frozen=True)
+class TakeAlong:
+    """Inputs x, indices of as many axes: each index is replaced by x there, along `axis`.
+
+    x[i][j][k] at axis 1 is x[i][indices[i][j][k]][k].
+    """
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Inputs a, b, broadcast as NumPy does: whether it holds of each pair of elements, in bool.
+
+    NaN is equal to nothing, not to itself either, and neither less nor greater.
+    """
+
+    function: Literal["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Inputs condition (bool), a, b, broadcast as NumPy does: a where it is true, else b."""
+
+
+@dataclass(frozen=True)
 class Opaque:
     """An operator that we do not know: it has a type, but no meaning and no count.
 
@@ -323,5 +392,6 @@ Op = (
     Conv2d | ConvTranspose2d | DeformConv2d | DeformRoIPool | Linear | MatMul | BatchNorm
     | GroupNorm | LayerNorm | MaxPool2d | AvgPool2d | AdaptivePool2d | Reduce | Activation | PRelu
     | Binary | Softmax | Concat | Slice | Pad | Resize | Reshape | Permute | Expand | Cast
-    | Quantize | Dequantize | LocalResponseNorm | Opaque
+    | Quantize | Dequantize | LocalResponseNorm | Compare | Where | ArgReduce | TopK | Cumulate
+    | MaxPoolIndices | MaxUnpool2d | TakeAlong | Opaque
 )  # fmt: skip

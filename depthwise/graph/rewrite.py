@@ -129,7 +129,7 @@ class GraphRewriter:
         if not self._changed:
             return self._graph
         nodes = tuple(self._nodes.values())
-        return Graph(self._graph.inputs, self._constants, nodes, self._outputs)
+        return replace(self._graph, constants=self._constants, nodes=nodes, outputs=self._outputs)
 
 
 def with_bias(edit: GraphRewriter, node: Node) -> tuple[str, ...]:

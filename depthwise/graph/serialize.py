@@ -21,6 +21,7 @@ from depthwise.files.atomic import workspace
 from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, TensorType
 from depthwise.graph.ops import Op
+from depthwise.graph.structure import decode_signature, encode_signature
 from depthwise.graph.typed_json import decode, encode, load
 
 FORMAT = 1  # of the JSON: raised where a file of before could be read wrongly
@@ -122,6 +123,7 @@ def describe(graph: Graph) -> dict[str, Any]:
         ],
         "nodes": [_describe_node(node) for node in graph],
         "outputs": [encode(output) for output in graph.outputs],
+        "signature": graph.signature and encode_signature(graph.signature),
     }
 
 
@@ -145,11 +147,14 @@ def rebuild(document: Any, stored: set[str], tensor: Callable[[str], np.ndarray]
     outputs = _read_list(document, "outputs", Output)
     _check_unique("values", [record.name for record in (*inputs, *constants)])
     _check_unique("outputs", [output.name for output in outputs])
+    names = [[each.name for each in tensors] for tensors in (inputs, outputs)]
+    signature = document.get("signature")  # which earlier versions did not write
     return Graph(
         {record.name: record.type for record in inputs},
         {record.name: _constant(record, stored, tensor) for record in constants},
         tuple(_node(value, f"nodes[{i}]") for i, value in enumerate(_list(document, "nodes"))),
         tuple(outputs),
+        None if signature is None else decode_signature(signature, *names),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from depthwise.errors import Unsupported
 from depthwise.graph.graph import Graph, Node
-from depthwise.graph.ops import Opaque, Quantize
+from depthwise.graph.ops import Opaque
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
@@ -13,22 +13,25 @@ SUPPORTED = (
 )
 
 
+# all computed in float32, which holds whole numbers up to 2^24
+COMPUTED = (
+    "float32", "float16", "bfloat16", "float64", "bool", "uint8", "int8", "int16", "int32", "int64",
+)  # fmt: skip
+
+
 def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
     """Return the graph, or raise Unsupported naming the first thing that no library computes.
 
-    A library takes, computes and returns float32. `known` are the operators of the front end for
-    which it has a rule: one that is Opaque all the same is of another type.
+    `known` are the operators of the front end for which it has a rule: one that is Opaque all the
+    same is of types that the rule does not take.
     """
     for name, type_ in graph.inputs.items():
-        if type_.dtype != "float32":
-            raise Unsupported(
-                f"input {name} is {type_.dtype}: libraries compute in float32; call net.float(), "
-                "and give it images as numbers of that type"
-            )
+        if type_.dtype not in COMPUTED:
+            raise Unsupported(f"input {name} is {type_.dtype}: {_advice(type_.dtype)}")
     for node in graph:
         if isinstance(node.op, Opaque) and node.op.reason:
             raise Unsupported(node.op.reason)
-        if isinstance(node.op, Opaque) or node.type.dtype != "float32":
+        if isinstance(node.op, Opaque) or node.type.dtype not in COMPUTED:
             name = node.op.operator if isinstance(node.op, Opaque) else type(node.op).__name__
             where = f" ({node.line})" if node.line else ""
             raise Unsupported(
@@ -42,34 +45,34 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
                 f"output {output.name or output.value} has the shape {type_.shape}, no elements: "
                 "do not return it"
             )
-        if type_.dtype != "float32":
+        if type_.dtype not in COMPUTED:
             raise Unsupported(
-                f"output {output.name or output.value} is a constant of {type_.dtype}: libraries "
-                "return float32; make it that with .float(), or keep it outside of the network"
+                f"output {output.name or output.value} is a constant of {type_.dtype}: "
+                f"{_advice(type_.dtype)}"
             )
     return graph
 
 
+def _advice(dtype: str) -> str:
+    return (
+        f"libraries compute in float32, of tensors of {', '.join(COMPUTED)}; keep {dtype} outside "
+        "of the network"
+    )
+
+
 def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
     """Return what is wrong with an operator that we do not know or a type, and what to do."""
-    made, unknown = node.type.dtype, False
-    if isinstance(node.op, Opaque):
-        packet = ".".join(node.op.operator.split(".")[:2])
-        unknown = made == "float32" or packet.removesuffix("_") not in known
-    if unknown:
+    made = node.type.dtype
+    if made not in COMPUTED:
+        return f"makes {made}: {_advice(made)}"
+    assert isinstance(node.op, Opaque)
+    packet = ".".join(node.op.operator.split(".")[:2])
+    read = dict.fromkeys(graph.type(name).dtype for name in node.inputs)
+    if packet.removesuffix("_") in known and set(read) | {made} != {"float32"}:
         return (
-            f"is not supported: build that module from {SUPPORTED}, or keep it outside of the "
-            "network"
-        )
-    # the zero point of a quantisation is of the type that is made, and no reason for it
-    names = graph.activations(node) if isinstance(node.op, Quantize) else node.inputs
-    read = dict.fromkeys(graph.type(name).dtype for name in names)
-    if made in read:
-        return (
-            f"gives {made}, as a tensor that it reads is: {made} is not computed yet, libraries "
-            "compute in float32; make that tensor float32 with .float()"
+            f"makes {made} of {' and '.join(read) or 'nothing'}, which is not supported: give it "
+            "tensors of one type, converted with .float(), or keep it outside of the network"
         )
     return (
-        f"makes {made} of {' and '.join(read) or 'nothing'}: {made} is not computed yet, libraries "
-        "compute in float32; drop it where it changes nothing, else keep it outside of the network"
+        f"is not supported: build that module from {SUPPORTED}, or keep it outside of the network"
     )

@@ -14,7 +14,9 @@ enum {
     ACT_CLAMP, /* a, b: the bounds */
     ACT_SOFTPLUS, ACT_MISH,
     ACT_POWER, /* a: the exponent */
-    ACT_SQRT, ACT_EXP, ACT_LOG, ACT_ABS, ACT_NEGATIVE, ACT_RECIPROCAL_SQRT, ACT_ERF
+    ACT_SQRT, ACT_EXP, ACT_LOG, ACT_ABS, ACT_NEGATIVE, ACT_RECIPROCAL_SQRT, ACT_ERF,
+    ACT_TRUNC,
+    ACT_WRAP /* a, b: the lowest of b whole numbers around which it goes; b is a power of two */
 };
 
 struct act { int kind; float a, b; };
@@ -34,6 +36,12 @@ INLINE float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 INLINE float mish(float x) {
     float e = expf(clamp(x, -INFINITY, 20)), n = e * (e + 2);
     return x * (n / (n + 2));
+}
+
+/* the whole part, from 0 to count - 1, then from `lowest` on: exact, for count is a power of two */
+INLINE float wrap(float x, float lowest, float count) {
+    const float whole = truncf(x), above = whole - count * floorf(whole / count);
+    return above >= lowest + count ? above - count : above;
 }
 
 INLINE float act(const struct act f, float x) {
@@ -60,6 +68,8 @@ INLINE float act(const struct act f, float x) {
     case ACT_NEGATIVE: return -x;
     case ACT_RECIPROCAL_SQRT: return 1 / sqrtf(x);
     case ACT_ERF: return erff(x);
+    case ACT_TRUNC: return truncf(x);
+    case ACT_WRAP: return wrap(x, f.a, f.b);
     default: return x;
     }
 }
@@ -175,6 +185,16 @@ INLINE vf vsqrt(vf x) {
     return x;
 }
 
+INLINE vf vtrunc(vf x) {
+    UNROLL for (int i = 0; i < VL; i++) x[i] = truncf(x[i]);
+    return x;
+}
+
+INLINE vf vwrap(vf x, const float lowest, const float count) {
+    UNROLL for (int i = 0; i < VL; i++) x[i] = wrap(x[i], lowest, count);
+    return x;
+}
+
 /* common exponents; any other goes lane by lane through powf */
 INLINE vf vpower(vf x, const float exponent) {
     if (exponent == 1) return x;
@@ -209,6 +229,8 @@ INLINE vf vact(const struct act f, vf v) {
     case ACT_NEGATIVE: return -v;
     case ACT_RECIPROCAL_SQRT: return 1 / vsqrt(v);
     case ACT_ERF: return verf(v);
+    case ACT_TRUNC: return vtrunc(v);
+    case ACT_WRAP: return vwrap(v, f.a, f.b);
     default: return v;
     }
 }

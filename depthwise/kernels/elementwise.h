@@ -32,7 +32,9 @@ INLINE void f32_unary(const struct unary *a, const float *x, float *y) {
 /* compiler/lowering/elementwise.py numbers them the same */
 enum {
     BINARY_ADD, BINARY_SUBTRACT, BINARY_MULTIPLY, BINARY_DIVIDE, BINARY_MAXIMUM, BINARY_MINIMUM,
-    BINARY_PRELU /* a where it is positive, a * b elsewhere */
+    BINARY_PRELU, /* a where it is positive, a * b elsewhere */
+    /* 1 where it holds, else 0 */
+    BINARY_EQUAL, BINARY_NOT_EQUAL, BINARY_LESS, BINARY_LESS_EQUAL, BINARY_GREATER, BINARY_GREATER_EQUAL
 };
 
 INLINE float binary(const int function, float a, float b) {
@@ -43,9 +45,17 @@ INLINE float binary(const int function, float a, float b) {
     case BINARY_DIVIDE: return a / b;
     case BINARY_MAXIMUM: return a > b || a != a ? a : b;
     case BINARY_MINIMUM: return a < b || a != a ? a : b;
+    case BINARY_EQUAL: return a == b;
+    case BINARY_NOT_EQUAL: return a != b;
+    case BINARY_LESS: return a < b;
+    case BINARY_LESS_EQUAL: return a <= b;
+    case BINARY_GREATER: return a > b;
+    case BINARY_GREATER_EQUAL: return a >= b;
     default: return a > 0 ? a : a * b;
     }
 }
+
+INLINE vf ones(vi mask) { return (vf)(mask & (vi)splat(1)); }
 
 INLINE vf vbinary(const int function, vf a, vf b) {
     switch (function) {
@@ -55,6 +65,12 @@ INLINE vf vbinary(const int function, vf a, vf b) {
     case BINARY_DIVIDE: return a / b;
     case BINARY_MAXIMUM: return vmax(a, b);
     case BINARY_MINIMUM: return vmin(a, b);
+    case BINARY_EQUAL: return ones((vi)(a == b));
+    case BINARY_NOT_EQUAL: return ones((vi)(a != b));
+    case BINARY_LESS: return ones((vi)(a < b));
+    case BINARY_LESS_EQUAL: return ones((vi)(a <= b));
+    case BINARY_GREATER: return ones((vi)(a > b));
+    case BINARY_GREATER_EQUAL: return ones((vi)(a >= b));
     default: return blend((vi)(a > 0), a, a * b);
     }
 }
@@ -125,5 +141,64 @@ INLINE void f32_binary(
             a, left + at5(a->left_stride, i0, i1, i2, i3, i4),
             right + at5(a->right_stride, i0, i1, i2, i3, i4),
             a->epilogue.add ? sum + at5(a->sum_stride, i0, i1, i2, i3, i4) : 0,
+            y + at5(a->y_stride, i0, i1, i2, i3, i4));
+}
+
+/* y = condition is not 0 ? yes : no, over six axes of n elements; an axis along which one of them is repeated has
+   stride 0. y may be one of them, where it has its strides. */
+struct select {
+    int n[6], condition_stride[6], yes_stride[6], no_stride[6], y_stride[6];
+};
+
+INLINE void f32_select_naive(
+    const struct select *a, const float *condition, const float *yes, const float *no, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+    for (int i4 = 0; i4 < a->n[4]; i4++)
+    for (int i5 = 0; i5 < a->n[5]; i5++) {
+        const float c = condition[at6(a->condition_stride, i0, i1, i2, i3, i4, i5)];
+        const float p = yes[at6(a->yes_stride, i0, i1, i2, i3, i4, i5)];
+        const float q = no[at6(a->no_stride, i0, i1, i2, i3, i4, i5)];
+        y[at6(a->y_stride, i0, i1, i2, i3, i4, i5)] = c != 0 ? p : q;
+    }
+}
+
+/* `count` neighbours */
+INLINE void f32_select_vector(
+    const struct select *a, const int i, const int count, const float *condition, const float *yes, const float *no,
+    float *y) {
+    const vf c = load_run(condition, i, a->condition_stride[5], count);
+    const vf p = load_run(yes, i, a->yes_stride[5], count), q = load_run(no, i, a->no_stride[5], count);
+    store_part(y + i, blend((vi)(c != 0), p, q), count);
+}
+
+/* the innermost axis, as of f32_binary */
+INLINE void f32_select_run(
+    const struct select *a, const float *condition, const float *yes, const float *no, float *y) {
+    const int count = a->n[5], step = a->y_stride[5];
+    if (step != 1 || a->condition_stride[5] > 1 || a->yes_stride[5] > 1 || a->no_stride[5] > 1) {
+        for (int i = 0; i < count; i++) {
+            const float p = yes[(size_t)i * a->yes_stride[5]], q = no[(size_t)i * a->no_stride[5]];
+            y[(size_t)i * step] = condition[(size_t)i * a->condition_stride[5]] != 0 ? p : q;
+        }
+        return;
+    }
+    const int tail = count % VL, whole = count - tail;
+    for (int i = 0; i < whole; i += VL) f32_select_vector(a, i, VL, condition, yes, no, y);
+    if (tail) f32_select_vector(a, whole, tail, condition, yes, no, y);
+}
+
+INLINE void f32_select(
+    const struct select *a, const float *condition, const float *yes, const float *no, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+    for (int i4 = 0; i4 < a->n[4]; i4++)
+        f32_select_run(
+            a, condition + at5(a->condition_stride, i0, i1, i2, i3, i4),
+            yes + at5(a->yes_stride, i0, i1, i2, i3, i4), no + at5(a->no_stride, i0, i1, i2, i3, i4),
             y + at5(a->y_stride, i0, i1, i2, i3, i4));
 }

@@ -24,7 +24,6 @@ enum {
     ACT_ERFC,
     ACT_FLOOR, ACT_CEIL,
     ACT_ROUND, /* ties to even */
-    ACT_TRUNC,
     ACT_SIGN,       /* of NaN it is 0, as in PyTorch */
     ACT_THRESHOLD,  /* b up to a, x above */
     ACT_HARD_SHRINK /* 0 from -a to a, x elsewhere */
@@ -60,7 +59,6 @@ INLINE float function(const struct act f, float x) {
     case ACT_FLOOR: return floorf(x);
     case ACT_CEIL: return ceilf(x);
     case ACT_ROUND: return rintf(x);
-    case ACT_TRUNC: return truncf(x);
     case ACT_SIGN: return (float)((x > 0) - (x < 0));
     case ACT_THRESHOLD: return x <= f.a ? f.b : x;
     case ACT_HARD_SHRINK: return x >= -f.a && x <= f.a ? 0 : x;
@@ -286,7 +284,6 @@ INLINE vf vfloor(vf x) {
     const vf near = vround(x);
     return blend((vi)(near > x), near - 1, near);
 }
-INLINE vf vtrunc(vf x) { return vsigned(vfloor(vabs(x)), x); }
 
 INLINE vf vfunction(const struct act f, vf x) {
     const vd d = widen(x);
@@ -312,7 +309,6 @@ INLINE vf vfunction(const struct act f, vf x) {
     case ACT_FLOOR: return vfloor(x);
     case ACT_CEIL: return -vfloor(-x);
     case ACT_ROUND: return vround(x);
-    case ACT_TRUNC: return vtrunc(x);
     case ACT_SIGN: return __builtin_convertvector((vi)(x < 0) - (vi)(x > 0), vf);
     case ACT_THRESHOLD: return blend((vi)(x <= f.a), splat(f.b), x);
     case ACT_HARD_SHRINK: return blend((vi)(x >= -f.a) & (vi)(x <= f.a), splat(0), x);

@@ -2,19 +2,21 @@
 
 #include "activation.h"
 
-enum { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN }; /* compiler/lowering/norm.py numbers them the same */
+enum { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN, REDUCE_PRODUCT }; /* compiler/lowering/norm.py numbers them the same */
 
 INLINE float reduce_start(const int function) {
-    return function == REDUCE_MAX ? -INFINITY : function == REDUCE_MIN ? INFINITY : 0;
+    return function == REDUCE_MAX ? -INFINITY : function == REDUCE_MIN ? INFINITY : function == REDUCE_PRODUCT;
 }
 INLINE float reduce(const int function, float a, float b) {
     if (function == REDUCE_MAX) return a > b || a != a ? a : b;
     if (function == REDUCE_MIN) return a < b || a != a ? a : b;
+    if (function == REDUCE_PRODUCT) return a * b;
     return a + b;
 }
 INLINE vf vreduce(const int function, vf a, vf b) {
     if (function == REDUCE_MAX) return vmax(a, b);
     if (function == REDUCE_MIN) return vmin(a, b);
+    if (function == REDUCE_PRODUCT) return a * b;
     return a + b;
 }
 

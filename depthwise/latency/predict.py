@@ -1,8 +1,8 @@
 """How long a compiled network will take on a machine, layer by layer, without running it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from depthwise.analysis import Cost, Layer, cost_of_graph
 from depthwise.analysis import cost as count_cost
@@ -10,7 +10,7 @@ from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
-from depthwise.graph import Graph, Shape
+from depthwise.graph import NO_KWARGS, Graph
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of
 from depthwise.runtime.target import find_target
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from depthwise.sources.opening import Network
 
 
-def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost:
+def cost(
+    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
+    machine: Machine | None = None,
+) -> Cost:  # fmt: skip
     """Count a network's operations, parameters and memory, and predict its latency.
 
     Args:
@@ -28,6 +31,7 @@ def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost
             Without a machine it may be on the meta device, and operators that we do not know are
             listed in `not_counted`.
         shapes: A shape for each input, (N, C, H, W) for images; left out, a network's usual ones.
+        kwargs: Those of arguments that are given by name, as `dw.open` takes.
         machine: A machine whose kernels were timed. With one, every layer and the whole also have
             the milliseconds that our compiled library will take there, on one thread.
 
@@ -40,8 +44,8 @@ def cost(net: "Network", *shapes: Shape, machine: Machine | None = None) -> Cost
         Unsupported: A machine is given, and the network cannot be compiled.
     """
     if machine is None:
-        return count_cost(net, *shapes)
-    source = open(net, *shapes)
+        return count_cost(net, *shapes, kwargs=kwargs)
+    source = open(net, *shapes, kwargs=kwargs)
     return with_latency(cost_of_graph(source.traced, source.name), source.graph, machine)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from depthwise.errors import RunError
 from depthwise.graph.dtypes import find_dtype
+from depthwise.graph.structure import bind, fill
 from depthwise.runtime.artifact import (
     ALIGNMENT,
     Artifact,
@@ -147,34 +148,38 @@ class Library:
         """Shapes, target, compiler, cost, memory and verification."""
         return self._artefact.manifest
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run the network.
 
         Args:
-            *inputs: A NumPy array or a PyTorch tensor for each input of the network, of the shape
-                it was compiled for; float32, or uint8 where its preparation says so.
+            *inputs: What the network's forward takes, NumPy arrays or PyTorch tensors, in lists and
+                dicts where it takes them so; of the shapes it was compiled for; float32, or uint8
+                where its preparation says so.
+            **named: Those that are given by name. What was left out when the network was compiled
+                is left out here, too, and what is no tensor may be.
 
         Returns:
-            Arrays for arrays and tensors for tensors: one, a tuple or a dict, as the network does.
+            What the network returns, with arrays for arrays and tensors for tensors. Of a class
+            that this program has not imported, an equivalent is made: a named tuple for a named
+            tuple, a dataclass for a dataclass, a dict for what else was registered with PyTorch.
 
         Raises:
             ValueError: Inputs that do not fit.
             RunError: The threads that share a call cannot be started.
         """
         network = self.manifest.network
-        if len(inputs) != len(network.inputs):
-            raise ValueError(
-                f"{network.name} takes {_count(len(network.inputs))}, found {len(inputs)}"
-            )
-        arrays = [_as_array(x, e) for x, e in zip(inputs, network.inputs, strict=True)]
-        results: list[Any] = list(self.run(arrays))
-        if any(_is_tensor(x) for x in inputs):
+        signature = network.signature
+        given = bind(signature.takes, inputs, named, network.name)
+        results: list[Any] = list(self.run([_as_array(given[e.name], e) for e in network.inputs]))
+        if any(map(_is_tensor, given.values())):
             results = [sys.modules["torch"].from_numpy(y) for y in results]
-        return _structured(results, [output.name for output in network.outputs])
+        names = [output.name for output in network.outputs]
+        return fill(signature.returns, dict(zip(names, results, strict=True)))
 
     def run(self, inputs: Arrays) -> tuple[np.ndarray, ...]:
         """Run on contiguous arrays of the right shapes and types; return the outputs in order."""
-        outputs = tuple(np.empty(e.shape, np.float32) for e in self.manifest.network.outputs)
+        network = self.manifest.network
+        outputs = tuple(np.empty(e.shape, find_dtype(e.dtype).storage) for e in network.outputs)
         try:
             arena = self._arenas.pop()
         except IndexError:
@@ -258,16 +263,3 @@ def _as_array(x: Any, expected: TensorRecord) -> np.ndarray:
     if dtype != expected.dtype:
         raise ValueError(f"{where} is {dtype}: the library takes {expected.dtype}, convert it")
     return np.ascontiguousarray(x)
-
-
-def _structured(results: list[Any], names: list[str]) -> Any:
-    """Return one result, a tuple or a dict: outputs are named "", by position, or by key."""
-    if names == [""]:
-        return results[0]
-    if names == [str(i) for i in range(len(names))]:
-        return tuple(results)
-    return dict(zip(names, results, strict=True))
-
-
-def _count(inputs: int) -> str:
-    return "1 input" if inputs == 1 else f"{inputs} inputs"

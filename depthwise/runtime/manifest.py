@@ -3,19 +3,22 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
     JsonValue,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from depthwise.files.record import Record
 from depthwise.graph.dtypes import LIBRARY_DTYPES, find_dtype
+from depthwise.graph.structure import Signature, decode_signature, usual_signature
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -29,7 +32,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class TensorRecord(Record):
-    """An input or output; an output's name is its key or position, empty where it is alone."""
+    """An input or output; an output's name is its path: "boxes.0", empty where it is alone."""
 
     name: str
     shape: Annotated[tuple[Size, ...], Field(max_length=MOST_AXES)]
@@ -60,17 +63,33 @@ class NetworkRecord(Record):
 
     `params` counts parameters, `macs` multiply-adds of one call; None where they were not counted.
     `preparation` is what the library does itself to the images it takes, `preprocessing` what
-    is to be done before.
+    is to be done before. `structure` says how the inputs are given and what the outputs are
+    returned in (`graph.structure`); None where that follows from their names, as it does in
+    manifests of earlier versions.
     """
 
     name: str
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
+    structure: dict[str, JsonValue] | None = None
     params: int
     macs: int | None = None
     labels: tuple[str, ...] = ()
     preprocessing: dict[str, JsonValue] | None = None
     preparation: PreparationRecord | None = None
+
+    @cached_property
+    def signature(self) -> Signature:
+        """What a call takes and returns. Raises ValueError where `structure` does not fit."""
+        inputs, outputs = ([e.name for e in side] for side in (self.inputs, self.outputs))
+        if self.structure is None:
+            return usual_signature(inputs, outputs)
+        return decode_signature(self.structure, inputs, outputs)
+
+    @model_validator(mode="after")
+    def _check_structure(self) -> Self:
+        _ = self.signature
+        return self
 
 
 class BuildRecord(Record):

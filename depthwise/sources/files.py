@@ -1,10 +1,11 @@
 """Files that hold a whole network: which front end reads which, by the end of the file's name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from depthwise.graph import Shape, open_graph
+from depthwise.graph import NO_KWARGS, Shape, open_graph
 from depthwise.sources.onnx_file import onnx_source
 from depthwise.sources.source import Source, graph_source, torch_source
 
@@ -21,11 +22,11 @@ class FileFormat:
 
     suffix: str
     writer: str
-    open: Callable[[Path, Sequence[Shape]], Source]
+    open: Callable[[Path, Sequence[Shape], Mapping[str, Any]], Source]
     is_fixed: bool
 
 
-def open_file(path: Path, shapes: Sequence[Shape]) -> Source:
+def open_file(path: Path, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> Source:
     """Return the network in a file.
 
     Raises ValueError for a file that is missing, damaged, or of another kind than its name says,
@@ -40,12 +41,12 @@ def open_file(path: Path, shapes: Sequence[Shape]) -> Source:
             f"{path} is a folder: a network comes in one file; a compiled library is opened by "
             "dw.load"
         )
-    if shapes and known.is_fixed:
+    if (shapes or kwargs) and known.is_fixed:
         raise ValueError(
             f"{path} was exported for its own shapes: leave out --shape, or in Python the shapes"
         )
     _check_kind(path, known)
-    return known.open(path, shapes)
+    return known.open(path, shapes, kwargs)
 
 
 def _check_kind(path: Path, known: FileFormat) -> None:
@@ -71,13 +72,13 @@ def _kind(head: bytes) -> str:
     return ""
 
 
-def _open_program(path: Path, _: Sequence[Shape]) -> Source:
+def _open_program(path: Path, *_: Any) -> Source:
     from depthwise.graph.frontends.torch.pt2 import load_program  # noqa: PLC0415
 
     return torch_source(load_program(path), ())
 
 
-def _open_graph(path: Path, _: Sequence[Shape]) -> Source:
+def _open_graph(path: Path, *_: Any) -> Source:
     return graph_source(open_graph(path), name=path.stem)
 
 

@@ -1,19 +1,25 @@
 """`dw.open`: whatever names or holds a network, as a `Source`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from depthwise.graph import Graph, Shape
+from depthwise.graph import NO_KWARGS, Graph, Shape
 from depthwise.memory import available_bytes
 from depthwise.sources.factory import build_from_factory
 from depthwise.sources.files import open_file
 from depthwise.sources.libraries import build_from_timm, build_from_torchvision
 from depthwise.sources.ours import build_convolution, build_network
-from depthwise.sources.source import Source, TorchSource, graph_source, torch_source
+from depthwise.sources.source import (
+    Given,
+    Source,
+    TorchSource,
+    graph_source,
+    torch_source,
+)
 from depthwise.sources.spec import DESCRIBED, FrontEnd, Settings, Spec, join, parse_spec
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ BUILDERS: dict[FrontEnd, "Callable[[Spec, Settings], tuple[nn.Module, Shape]]"] 
 
 
 def open(
-    net: "Network", *shapes: Shape, settings: Settings = NONE,
+    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS, settings: Settings = NONE,
     weights: str | PathLike[str] | None = None,
 ) -> Source:  # fmt: skip
     """Open a network, wherever it comes from, to be compiled, counted or looked at.
@@ -43,8 +49,11 @@ def open(
         net: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory,
             path/file.py:factory, conv:KIND, or the path of a .pt2 file; or what is open already: a
             module, an ExportedProgram, a graph.
-        shapes: The shape of each input, (N, C, H, W); left out, a network's usual ones. What was
-            exported or saved has its own.
+        shapes: The shape of each input, (N, C, H, W), in the place of the tensors that forward
+            takes: a list, dict or dataclass of shapes where it takes one of tensors. Left out, a
+            network's usual ones. What was exported or saved has its own.
+        kwargs: Those that are given by name, as to torch.export.export: {"mask": (1, 1, 32, 32)};
+            here numbers, texts, booleans and None are arguments, too, fixed for every call.
         settings: Options of a network that has a name, by theirs; text is read as on the command
             line.
         weights: "imagenet" (bundled), or the path of a checkpoint; else the network's own, or
@@ -54,37 +63,39 @@ def open(
         ValueError: A name, a file, a shape, an option or weights that cannot be used.
     """
     if isinstance(net, str):
-        return _open_spec(parse_spec(net), shapes, settings, weights)
+        return _open_spec(parse_spec(net), Given(shapes, kwargs), settings, weights)
     _check_built(net, settings, weights)
     if isinstance(net, PathLike):
-        return open_file(Path(net), shapes)
-    return _open_built(net, shapes)
+        return open_file(Path(net), shapes, kwargs)
+    return _open_built(net, Given(shapes, kwargs))
 
 
-def describe(net: "Network", *shapes: Shape, settings: Settings = NONE) -> Source:
+def describe(
+    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS, settings: Settings = NONE
+) -> Source:
     """Open a network to be counted: our own networks and timm's take no memory for weights."""
     if not (isinstance(net, str) and parse_spec(net).front_end in DESCRIBED):
-        return open(net, *shapes, settings=settings)
-    return _describe_spec(parse_spec(net), shapes, settings)
+        return open(net, *shapes, kwargs=kwargs, settings=settings)
+    return _describe_spec(parse_spec(net), Given(shapes, kwargs), settings)
 
 
 def _open_spec(
-    spec: Spec, shapes: tuple[Shape, ...], settings: Settings, weights: str | PathLike[str] | None
+    spec: Spec, given: Given, settings: Settings, weights: str | PathLike[str] | None
 ) -> Source:
     if spec.front_end == "file":
         _check_built(spec.text, settings, weights)
-        return open_file(Path(spec.text), shapes)
+        return open_file(Path(spec.text), *given)
     if weights and spec.front_end == "ours":
         from depthwise.weights import create_model  # noqa: PLC0415
 
         usual = check_memory(spec, settings).shapes
         net = create_model(spec.name, weights=weights, **settings)
-        return torch_source(net.eval(), shapes or usual)
+        return torch_source(net.eval(), *given.or_else(usual))
     if weights == "imagenet":
         raise ValueError(f"{spec.text}: no ImageNet weights of it are bundled: name a checkpoint")
     if settings and spec.front_end in DESCRIBED:
         check_memory(spec, settings)
-    source = _build(spec, shapes, settings)
+    source = _build(spec, given, settings)
     if weights:
         from depthwise.weights import load_weights  # noqa: PLC0415
 
@@ -92,21 +103,21 @@ def _open_spec(
     return source
 
 
-def _describe_spec(spec: Spec, shapes: tuple[Shape, ...], settings: Settings) -> TorchSource:
+def _describe_spec(spec: Spec, given: Given, settings: Settings) -> TorchSource:
     import torch  # noqa: PLC0415
 
     with torch.device("meta"):
-        return _build(spec, shapes, settings)
+        return _build(spec, given, settings)
 
 
-def _build(spec: Spec, shapes: tuple[Shape, ...], settings: Settings) -> TorchSource:
+def _build(spec: Spec, given: Given, settings: Settings) -> TorchSource:
     net, usual = BUILDERS[spec.front_end](spec, settings)
-    return torch_source(net, shapes or (usual,))
+    return torch_source(net, *given.or_else([usual]))
 
 
 def check_memory(spec: Spec, settings: Settings) -> TorchSource:
     """Return a network without its weights; raise ValueError where they do not fit this machine."""
-    described = _describe_spec(spec, (), settings)
+    described = _describe_spec(spec, Given(), settings)
     needed = sum(p.numel() * p.element_size() for p in described.module.parameters())
     memory = available_bytes()
     if needed > memory:
@@ -126,18 +137,18 @@ def _check_built(net: "Network", settings: Settings, weights: str | PathLike[str
         raise ValueError(f"{what} is built already: it takes no --set {next(iter(settings))}")
 
 
-def _open_built(net: object, shapes: tuple[Shape, ...]) -> Source:
+def _open_built(net: object, given: Given) -> Source:
     """Return the source of what is no text and no path."""
     if isinstance(net, Source):
-        return net.at(shapes) if shapes else net
+        return net.at(*given) if any(given) else net
     if isinstance(net, Graph):
-        return graph_source(net, shapes)
+        return graph_source(net, *given)
     if "torch" in sys.modules:  # else nothing of it can have been made
         from torch import nn  # noqa: PLC0415
         from torch.export import ExportedProgram  # noqa: PLC0415
 
         if isinstance(net, nn.Module | ExportedProgram):
-            return torch_source(net, shapes)
+            return torch_source(net, *given)
     raise ValueError(
         f"a {type(net).__name__} is no network: give a torch.nn.Module, an ExportedProgram, a "
         "graph, or the name or the file of one"

@@ -1,22 +1,34 @@
 """A network that was opened, wherever it came from: with it counting and compiling begin."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from depthwise.graph import Graph, Shape, interpret, supported
+from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+    from depthwise.graph.frontends.torch.arguments import Arguments
     from depthwise.weights import Pretrained
 
 Arrays = list[np.ndarray]
+
+
+class Given(NamedTuple):
+    """The shapes that a user gives, by position and by name; see `dw.open`."""
+
+    shapes: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = NO_KWARGS
+
+    def or_else(self, usual: Sequence[Shape]) -> "Given":
+        """Return a network's usual shapes where none are given."""
+        return self if any(self) else Given(usual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +58,11 @@ class Source(ABC):
         """Return what the network itself returns for inputs of its shapes, flat, in order."""
 
     @abstractmethod
-    def at(self, shapes: Sequence[Shape]) -> "Source":
-        """Return the same network for inputs of other shapes. Raises ValueError where it cannot."""
+    def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "Source":
+        """Return the same network for inputs of other shapes, given as to `dw.open`.
+
+        Raises ValueError where it cannot.
+        """
 
     @property
     def output_shapes(self) -> list[Shape]:
@@ -65,6 +80,7 @@ class TorchSource(Source):
     """A network of PyTorch: a module, or a program that was exported from one."""
 
     net: "nn.Module | ExportedProgram"
+    arguments: "Arguments"
 
     @cached_property
     def program(self) -> "ExportedProgram":
@@ -73,7 +89,9 @@ class TorchSource(Source):
 
         from depthwise.graph import export  # noqa: PLC0415
 
-        return export(self.net, self.shapes) if isinstance(self.net, nn.Module) else self.net
+        if not isinstance(self.net, nn.Module):
+            return self.net
+        return export(self.net, self.arguments.positional, self.arguments.named)
 
     @property
     def exported(self) -> "nn.Module | None":
@@ -103,9 +121,14 @@ class TorchSource(Source):
 
         return self.exported or as_module(self.program)
 
-    def at(self, shapes: Sequence[Shape]) -> "TorchSource":
+    @property
+    def takes_one(self) -> bool:
+        """Whether it is called with one tensor, as in net(x)."""
+        return self.arguments.positional == self.shapes[:1] and not self.arguments.named
+
+    def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "TorchSource":
         """Return the same network for inputs of other shapes; a program has its own."""
-        return torch_source(self.net, shapes)
+        return torch_source(self.net, shapes, kwargs)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return what PyTorch computes."""
@@ -113,7 +136,7 @@ class TorchSource(Source):
         from torch.utils._pytree import tree_leaves  # noqa: PLC0415
 
         with torch.inference_mode():
-            result = self.module(*map(torch.tensor, inputs))
+            result = self.arguments.call(self.module, map(torch.tensor, inputs))
         return [y.numpy() for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
 
     @property
@@ -145,9 +168,9 @@ class GraphSource(Source):
         """The graph itself."""
         return self.given
 
-    def at(self, shapes: Sequence[Shape]) -> "GraphSource":
+    def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "GraphSource":
         """Return the graph itself, whose shapes are its own."""
-        return graph_source(self.given, shapes, self.name)
+        return graph_source(self.given, shapes, kwargs, self.name)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return what our interpreter computes."""
@@ -155,26 +178,36 @@ class GraphSource(Source):
         return [values[output.value] for output in self.given.outputs]
 
 
-def torch_source(net: "nn.Module | ExportedProgram", shapes: Sequence[Shape]) -> TorchSource:
+def torch_source(
+    net: "nn.Module | ExportedProgram", shapes: Sequence[Shape],
+    kwargs: Mapping[str, Any] = NO_KWARGS,
+) -> TorchSource:  # fmt: skip
     """Return a module fixed to inputs of `shapes`, or a program, which brings its own.
 
-    Raises ValueError for shapes that a program was not exported for.
+    Raises ValueError for shapes that a program was not exported for, or a module does not take.
     """
     from torch import nn  # noqa: PLC0415
 
-    from depthwise.graph.frontends.torch.capture import input_shapes  # noqa: PLC0415
+    from depthwise.graph.frontends.torch.arguments import bind_arguments  # noqa: PLC0415
+    from depthwise.graph.frontends.torch.capture import check_arguments  # noqa: PLC0415
 
-    if not isinstance(net, nn.Module):
-        shapes = input_shapes(net, shapes)
-    return TorchSource(network_name(net), tuple(map(tuple, shapes)), net)
+    find = bind_arguments if isinstance(net, nn.Module) else check_arguments
+    arguments = find(net, shapes, kwargs)  # type: ignore[arg-type]
+    return TorchSource(network_name(net), arguments.shapes, net, arguments)
 
 
-def graph_source(graph: Graph, shapes: Sequence[Shape] = (), name: str = "graph") -> GraphSource:
+def graph_source(
+    graph: Graph, shapes: Sequence[Shape] = (), kwargs: Mapping[str, Any] = NO_KWARGS,
+    name: str = "graph",
+) -> GraphSource:  # fmt: skip
     """Return a graph as a source. Raises ValueError for shapes that it is not for."""
-    own = tuple(type_.shape for type_ in graph.inputs.values())
-    if shapes and tuple(map(tuple, shapes)) != own:
-        raise ValueError(f"shapes {tuple(shapes)}: this graph is for inputs of {own}")
-    return GraphSource(name, own, graph)
+    own = {name: type_.shape for name, type_ in graph.inputs.items()}
+    asked = {**dict(zip(own, map(tuple, shapes), strict=False)), **kwargs}
+    if (shapes or kwargs) and (len(shapes) + len(kwargs), asked) != (len(own), own):
+        given = (*map(tuple, shapes), *kwargs.items())
+        raise ValueError(f"shapes {given}: this graph is for inputs of {tuple(own.values())}")
+    shapes = tuple(own.values())
+    return GraphSource(name, shapes, graph)
 
 
 def network_name(net: object) -> str:

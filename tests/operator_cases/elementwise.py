@@ -35,9 +35,17 @@ CASES: dict[str, tuple[nn.Module, list[tuple[int, ...]]]] = {
     "exponential activations": (
         Function(lambda x: (F.celu(x), F.celu(x, 0.7), F.elu(x, 0.5), F.selu(x), F.logsigmoid(x),
                             torch.ops.aten.elu(x, 1.5, 0.7, 0.3), F.softplus(x, 2.0),
-                            F.softplus(x, 0.5, 30), F.rrelu(x), F.softmin(x, 1),
-                            F.hardtanh(x, -0.3, 0.4))),
+                            F.softplus(x, 0.5, 30), F.softplus(x, 2, 1), F.rrelu(x),
+                            F.softmin(x, 1), F.hardtanh(x, -0.3, 0.4))),
         [X],
+    ),
+    "what is chosen": (
+        Function(lambda x, y: (torch.xlogy(x.relu(), x.abs() + 0.1), torch.logaddexp(x, y),
+                               torch.logaddexp(x, x), torch.heaviside(x.relu(), y),
+                               torch.where(x > 0, x, float("nan")).nan_to_num(0.5),
+                               torch.where(x > 0, x, float("inf")).nan_to_num(0.5, 2.0),
+                               torch.where(x > 0, x, -float("inf")).clamp(-9).nan_to_num())),
+        [X, (2, 6, 1, 1)],
     ),
     "probabilities": (
         Function(lambda x: (x.sigmoid().logit(), x.logit(eps=0.1), torch.erfc(3 * x),

@@ -14,7 +14,6 @@ import numpy as np
 from depthwise.compiler.codegen.emit import emit_together
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.toolchain.build import compile_c
-from depthwise.graph import Shape
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 
 UNITS = 4  # for each plan, as in a library, so that both share compiled units
@@ -30,9 +29,10 @@ class Clocked:
         times = (ctypes.c_longlong * (len(plan.steps) + 1)).in_dll(self._code.opened, "net_times")
         self._times = np.ctypeslib.as_array(times)
         self._note_all = self._code.opened.net_note_all
-        self._inputs = [_draw(type.shape, type.dtype) for type in plan.graph.inputs.values()]
+        random = np.random.default_rng(0)
+        self._inputs = [t.element.draw(random, t.shape) for t in plan.graph.inputs.values()]
         outputs = (plan.graph.type(output.value) for output in plan.graph.outputs)
-        self._outputs = [np.empty(type.shape, np.float32) for type in outputs]
+        self._outputs = [np.empty(type.shape, type.element.storage) for type in outputs]
 
     def runs(self, seconds: float, least: int = LEAST_RUNS) -> np.ndarray:
         """Return the time of each step in each of many runs, in seconds: (runs, steps).
@@ -73,10 +73,3 @@ def build_clocked(plans: Sequence[Plan], cc: str | None = None) -> list[Clocked]
         sized = f"#define STEPS {len(plan.steps)}\n{clock}"
         built.append(Clocked(plan, compile_c((*units, sized), plan.target, cc)))
     return built
-
-
-def _draw(shape: Shape, dtype: str) -> np.ndarray:
-    random = np.random.default_rng(0)
-    if dtype == "uint8":
-        return random.integers(0, 256, shape, np.uint8)
-    return random.standard_normal(shape, np.float32)

@@ -9,7 +9,12 @@ from math import isinf, isnan
 
 import numpy as np
 
-from depthwise.compiler.codegen.exports import checked_runs, tensor_sizes
+from depthwise.compiler.codegen.exports import (
+    checked_runs,
+    tensor_parameters,
+    tensor_pointer,
+    tensor_sizes,
+)
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.kernels import KERNELS, Kernel
 from depthwise.compiler.lowering.calls import KernelCall, Table
@@ -314,17 +319,12 @@ def _pointer(view: TensorView, plan: Plan) -> str:
         return f"{cast}a + {offset + plan.arena.offsets[view.buffer] // buffer.element.bytes}"
     if buffer.space == "weights":
         return f"w + {offset}"
-    values = plan.graph.inputs if buffer.space == "input" else plan.graph.outputs
-    base = {"input": "in", "output": "out"}[buffer.space]
-    base = f"net->{base}" if plan.threads > 1 else base
-    base = base if len(values) == 1 else f"{base}[{buffer.index}]"
+    base = tensor_pointer(plan, buffer)
     return f"{base} + {offset}" if offset else base
 
 
 def _run(plan: Plan, text: _Text) -> list[str]:
-    types = [type.element.c for type in plan.graph.inputs.values()]
-    in_ = f"const {types[0]} *in" if len(types) == 1 else "const float *const *in"
-    out = "float *out" if len(plan.graph.outputs) == 1 else "float *const *out"
+    in_, out = tensor_parameters(plan)
     run = f"int net_run(const void *weights, {in_}, {out}, void *arena)"
     sizes = [
         "size_t net_arena_bytes(void);",

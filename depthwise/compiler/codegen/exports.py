@@ -4,17 +4,54 @@ net.h describes all of it. The sizes are those that the code was compiled for: w
 library compares them with what its manifest says.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.schedule.arena import ALIGNMENT
 from depthwise.graph import TensorType
+from depthwise.graph.dtypes import FLOAT32
+
+
+def _given(plan: Plan) -> list[TensorType]:
+    """Return the types of the inputs."""
+    return list(plan.graph.inputs.values())
+
+
+def _made(plan: Plan) -> list[TensorType]:
+    """Return the types of the outputs."""
+    return [plan.graph.type(output.value) for output in plan.graph.outputs]
+
+
+def _element(types: Sequence[TensorType]) -> str:
+    """Return what C calls the elements of tensors, void where they are of several types."""
+    names = {type_.element.c for type_ in types} or {FLOAT32.c}
+    return names.pop() if len(names) == 1 else "void"
+
+
+def tensor_parameters(plan: Plan) -> tuple[str, str]:
+    """Return what declares `in` and `out`: a tensor, or a list of tensors."""
+    given, made = _given(plan), _made(plan)
+    lists = ["" if len(types) == 1 else "const *" for types in (given, made)]
+    return (
+        f"const {_element(given)} *{lists[0]}in", f"{_element(made)} *{lists[1]}out"
+    )  # fmt: skip
+
+
+def tensor_pointer(plan: Plan, buffer: Buffer) -> str:
+    """Return what points to an input or an output inside of net_run."""
+    types, constant = (_given(plan), "const ") if buffer.space == "input" else (_made(plan), "")
+    name = "in" if buffer.space == "input" else "out"
+    name = f"net->{name}" if plan.threads > 1 else name
+    if len(types) == 1:
+        return name
+    cast = f"({constant}{buffer.element.c} *)" if _element(types) == "void" else ""
+    return f"{cast}{name}[{buffer.index}]"
 
 
 def tensor_sizes(plan: Plan) -> list[str]:
     """Return the functions that tell how many tensors there are, their types and their bytes."""
-    inputs = plan.graph.inputs.values()
-    outputs = [plan.graph.type(output.value) for output in plan.graph.outputs]
+    inputs, outputs = _given(plan), _made(plan)
     return [
         f"static const struct {{ int type; size_t bytes; }} net_in[] = {{{_rows(inputs)}}},",
         f"    net_out[] = {{{_rows(outputs)}}};",

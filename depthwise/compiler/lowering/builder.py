@@ -15,6 +15,7 @@ from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.compiler.schedule.storage import Storage
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, TensorType
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.runtime.target import Target
 
 Default = Callable[[ConvWorkload, Target], Algorithm]
@@ -186,12 +187,16 @@ class LoweringBuilder:
         self.append(self.step(kernel, **arguments))
 
     def copy(self, source: TensorView, target: TensorView, comment: str = "") -> None:
-        """Append a copy of a view into another of the same shape."""
+        """Append a copy of a view into another of the same shape, converted to its type."""
         assert source.shape == target.shape
+        given, made = (self.buffers[view.buffer].element for view in (source, target))
+        kernel = "f32_copy"
+        if given != made:
+            kernel = f"{given.short}_to_floats" if made == FLOAT32 else f"{made.short}_from_floats"
 
         def part(x: TensorView, y: TensorView) -> KernelCall:
             loops = copy_loops(x.shape, x.strides, y.strides)
-            return self.step("f32_copy", comment, **loops, x=x, y=y)
+            return self.step(kernel, comment, **loops, x=x, y=y)
 
         for views in portions(COPY_AXES, source, target):
             self.append(part(*views), by_rows(part, *views))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import cast
 
-from depthwise.compiler.fused_ops import FUNCTIONS_OF_TWO, Epilogue, is_function
+from depthwise.compiler.fused_ops import FUNCTIONS_OF_TWO, Epilogue, Holds, Select, is_function
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, by_channels, by_rows
 from depthwise.compiler.lowering.loops import (
@@ -20,11 +20,14 @@ from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, Shape, ops
 
-# numbered as in kernels/elementwise.h, where prelu is one more
-BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
-PRELU = len(BINARY)
-BINARY_AXES = 6  # of f32_binary and f32_binary_function
+# numbered as in kernels/elementwise.h
+BINARY = (
+    "add", "subtract", "multiply", "divide", "maximum", "minimum", "prelu", "equal", "not_equal",
+    "less", "less_equal", "greater", "greater_equal",
+)  # fmt: skip
+BINARY_AXES = 6  # of f32_binary, f32_binary_function and f32_select
 BINARY_OPERANDS = ("left", "right", "sum", "y")
+SELECT_OPERANDS = ("condition", "yes", "no", "y")
 
 NO_ACTIVATION = ops.Activation(cast(ops.Function, "none"))  # ACT_NONE of kernels/activation.h
 
@@ -44,8 +47,8 @@ def _(op: ops.Activation, node: Node, b: LoweringBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.Binary, node: Node, b: LoweringBuilder) -> None:
-    if is_function(op):
+def _(op: ops.Binary | Holds, node: Node, b: LoweringBuilder) -> None:
+    if isinstance(op, ops.Binary) and is_function(op):
         lower_function_of_two(op, node, b)
     else:
         lower_binary(op, Epilogue(), node, b)
@@ -69,7 +72,22 @@ def lower_function_of_two(op: ops.Binary, node: Node, b: LoweringBuilder) -> Non
         b.append(part(*some), by_rows(part, *some), by_channels(part, b.target.lanes, *some))
 
 
-def lower_binary(op: ops.Binary, epilogue: Epilogue, node: Node, b: LoweringBuilder) -> None:
+@lower.register
+def _(op: Select, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
+    def part(*views: TensorView) -> KernelCall:
+        strides = [view.strides for view in views]
+        axes = merged(ordered(loops_of(views[-1].shape, *strides), operand=3))
+        named = dict(zip(SELECT_OPERANDS, views, strict=True))
+        return b.step("f32_select", **loops(axes, BINARY_AXES, *SELECT_OPERANDS), **named)
+
+    read = [view_operand(name, node.type.shape, b) for name in node.inputs]
+    for some in portions(BINARY_AXES, *read, b.write(node)):
+        b.append(part(*some), by_rows(part, *some), by_channels(part, b.target.lanes, *some))
+
+
+def lower_binary(
+    op: ops.Binary | Holds, epilogue: Epilogue, node: Node, b: LoweringBuilder
+) -> None:
     """Append one call; a residual, if the epilogue adds, is read last."""
     shape = node.type.shape
     function = BINARY.index(op.function)
@@ -99,7 +117,7 @@ def _(op: ops.PRelu, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     nowhere = (0,) * len(x.shape)
     axes = merged(ordered(loops_of(x.shape, x.strides, along, nowhere, y.strides), operand=3))
     b.call(
-        "f32_binary", function=PRELU, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
+        "f32_binary", function=BINARY.index("prelu"), **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
         epilogue=Epilogue(), left=x, right=slope, sum=None, y=y,
     )  # fmt: skip
 

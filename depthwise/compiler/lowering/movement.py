@@ -23,7 +23,7 @@ from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
 from depthwise.graph import Node, Shape, ops
 
-ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul)
+ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul, ops.Cast)
 
 MATMUL_AXES = 3  # of f32_matmul's batches
 MATMUL_OPERANDS = ("left", "right", "y")

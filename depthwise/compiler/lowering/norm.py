@@ -19,7 +19,7 @@ from depthwise.compiler.lowering.pool import lower_plane_mean
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, Shape, ops
 
-REDUCE = ("mean", "sum", "max", "min")  # numbered as in kernels/reduce.h
+REDUCE = ("mean", "sum", "max", "min", "product")  # numbered as in kernels/reduce.h
 
 
 def reduced(axes: Loops) -> Loops:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from depthwise.compiler.passes.activation import fuse_activation
 from depthwise.compiler.passes.arithmetic import fuse_arithmetic
+from depthwise.compiler.passes.element_types import compute_in_float32
 from depthwise.compiler.passes.flatten import fold_flatten
 from depthwise.compiler.passes.residual import fuse_residual
 from depthwise.compiler.passes.shuffle import fold_shuffle
@@ -24,7 +25,8 @@ Pass = Callable[[Graph], Graph]
 
 PASSES: tuple[Pass, ...] = (
     remove_dead_code,
-    fold_constants,
+    fold_constants,  # in the types of the network
+    compute_in_float32,
     recompose_local_response_norm,  # before drop_identity: an alpha of 1 is part of it
     drop_identity,
     nest_concat,

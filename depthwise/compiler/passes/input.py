@@ -99,9 +99,10 @@ def _scale(graph: Graph, name: str, preparation: Preparation) -> Graph:
     readers = (_reading(node, images.name, prepared.name) for node in nodes)
     outputs = tuple(replace(output, value=prepared.name) if output.value == images.name else output
                     for output in graph.outputs)  # fmt: skip
-    return Graph(
-        graph.inputs, {**graph.constants, **constants}, (images, prepared, *readers), outputs
-    )
+    return replace(
+        graph, constants={**graph.constants, **constants}, nodes=(images, prepared, *readers),
+        outputs=outputs,
+    )  # fmt: skip
 
 
 def _with_images(graph: Graph, name: str, preparation: Preparation, padding: Padding) -> Graph:
@@ -116,7 +117,7 @@ def _with_images(graph: Graph, name: str, preparation: Preparation, padding: Pad
     readers = (_reading(node, name, images.name) for node in graph)
     outputs = tuple(replace(output, value=images.name) if output.value == name else output
                     for output in graph.outputs)  # fmt: skip
-    return Graph({name: raw}, graph.constants, (images, *readers), outputs)
+    return replace(graph, inputs={name: raw}, nodes=(images, *readers), outputs=outputs)
 
 
 def _reading(node: Node, old: str, new: str) -> Node:

@@ -12,7 +12,7 @@ from depthwise.compiler.verification.references import NOISE, Arrays, Reference
 from depthwise.compiler.verification.trace import Piece, Trace
 from depthwise.errors import CannotRun, Mismatch, Unsupported
 from depthwise.escaping import in_line
-from depthwise.graph import Shape
+from depthwise.graph import TensorType
 from depthwise.memory import return_free_memory
 from depthwise.runtime.manifest import LayerError, Verification
 
@@ -42,12 +42,12 @@ def verify(
     reference's two runs differ; ValueError for a sample that does not fit, or of which the
     reference itself makes no numbers.
     """
-    shapes = _library_shapes(reference, preparation)
-    _check_samples(samples, shapes, preparation)
+    types = _library_types(reference, preparation)
+    _check_samples(samples, types)
     worst: dict[str, float] = {}
     errors: list[float] = []
     own_error: float | None = None
-    for number, given in enumerate(chain(_random_inputs(shapes, preparation), samples)):
+    for number, given in enumerate(chain(_random_inputs(types, preparation), samples)):
         inputs = [preparation.apply(x) for x in given] if preparation else given
         expected = _judge(reference, inputs, number)
         if not _are_numbers(expected):
@@ -125,38 +125,41 @@ def _are_numbers(outputs: Arrays) -> bool:
     return whole and any(not y.size or np.isfinite(y).any() for y in outputs)
 
 
-def _library_shapes(reference: Reference, preparation: Preparation | None) -> list[Shape]:
-    """Return the shapes that the library takes: of raw images, where it prepares them itself."""
+def _library_types(reference: Reference, preparation: Preparation | None) -> list[TensorType]:
+    """Return the types that the library takes: of raw images, where it prepares them itself."""
     if preparation:
-        return [preparation.raw_shape(shape) for shape in reference.shapes]
-    return list(reference.shapes)
+        shapes = (preparation.raw_shape(type_.shape) for type_ in reference.types)
+        return [TensorType(shape, preparation.dtype) for shape in shapes]
+    return list(reference.types)
 
 
-def _check_samples(
-    samples: Sequence[Arrays], expected: Sequence[Shape], preparation: Preparation | None
-) -> None:
-    """Raise ValueError where a sample has other shapes, or raw images another type, than taken."""
-    dtype = preparation.dtype if preparation else "float32"
+def _check_samples(samples: Sequence[Arrays], expected: Sequence[TensorType]) -> None:
+    """Raise ValueError where a sample has other shapes or types of elements than are taken."""
+    shapes = [type_.shape for type_ in expected]
     for i, sample in enumerate(samples):
         found = [x.shape for x in sample]
-        if found != expected:
+        if found != shapes:
             raise ValueError(
-                f"sample {i} has the shapes {found}: the network takes inputs of {expected}"
+                f"sample {i} has the shapes {found}: the network takes inputs of {shapes}"
             )
-        types = {str(x.dtype) for x in sample} - {dtype}
-        if types:
-            raise ValueError(f"sample {i} is {types.pop()}: the library takes {dtype}, convert it")
+        for x, type_ in zip(sample, expected, strict=True):
+            if str(x.dtype) != type_.dtype:
+                raise ValueError(
+                    f"sample {i} is {x.dtype}: the library takes {type_.dtype}, convert it"
+                )
 
 
-def _random_inputs(shapes: Sequence[Shape], preparation: Preparation | None) -> Iterator[Arrays]:
-    """Draw standard normal inputs, or images of noise where they are prepared; always the same."""
+def _random_inputs(
+    types: Sequence[TensorType], preparation: Preparation | None
+) -> Iterator[Arrays]:
+    """Draw numbers of each type, or images of noise where they are prepared; always the same."""
     random = np.random.default_rng(0)
     for _ in range(RANDOM):
         yield [
-            preparation.draw(random, shape)
+            preparation.draw(random, type_.shape)
             if preparation
-            else random.standard_normal(shape, np.float32)
-            for shape in shapes
+            else type_.element.draw(random, type_.shape)
+            for type_ in types
         ]
 
 

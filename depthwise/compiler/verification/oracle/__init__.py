@@ -62,8 +62,8 @@ def random_inputs(plan: Plan, preparation: Preparation | None = None) -> list[np
     for type_ in plan.graph.inputs.values():
         if preparation:
             inputs.append(preparation.draw(random, type_.shape))
-        elif uniform:
+        elif uniform and type_.element.is_floating:
             inputs.append(random.random(type_.shape, np.float32))
         else:
-            inputs.append(random.standard_normal(type_.shape, np.float32))
+            inputs.append(type_.element.draw(random, type_.shape))
     return inputs

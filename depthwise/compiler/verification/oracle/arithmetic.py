@@ -35,6 +35,14 @@ def mish(x: Array) -> Array:
     return x * (n / (n + 2))
 
 
+def wrap(x: Array, lowest: float, count: float) -> Array:
+    """Return x without its fraction, less the multiple of `count` that brings it into range."""
+    lowest, count = np.float32(lowest), np.float32(count)
+    whole = np.trunc(x)
+    within = whole - count * np.floor(whole / count)
+    return np.where(within < lowest + count, within, within - count)
+
+
 FUNCTIONS = {
     "none": lambda x: x,
     "relu": lambda x: np.where(x < 0, np.float32(0), x),
@@ -59,6 +67,8 @@ FUNCTIONS = {
     "negative": np.negative,
     "reciprocal_sqrt": lambda x: 1 / np.sqrt(x),
     "erf": erf,
+    "trunc": np.trunc,
+    "wrap": wrap,
     **MORE,
 }
 
@@ -76,7 +86,15 @@ def finish(epilogue: Epilogue, x: Array, residual: Array | None) -> Array:
     return act(epilogue.after, y if residual is None else y + residual)
 
 
-BINARY = (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
+def prelu(x: Array, slope: Array) -> Array:
+    """Return x where it is positive, else x times a slope."""
+    return np.where(x > 0, x, x * slope)
+
+
+BINARY = (
+    np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum, prelu, np.equal,
+    np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+)  # fmt: skip
 
 
 @means("f32_unary")
@@ -97,8 +115,7 @@ def binary(a: CallArguments) -> None:
         for p, strides in ((a.left, a.left_stride), (a.right, a.right_stride))
     )
     residual = a.sum.read(shape, a.sum_stride, in_place=True) if a.epilogue.add else None
-    known = a.function < len(BINARY)
-    result = BINARY[a.function](left, right) if known else np.where(left > 0, left, left * right)
+    result = BINARY[a.function](left, right).astype(np.float32, copy=False)
     result = finish(a.epilogue, result, residual)
     a.y.write(shape, a.y_stride)[...] = result
 
@@ -112,6 +129,18 @@ def binary_function(a: CallArguments) -> None:
     )
     function = getattr(np, FUNCTIONS_OF_TWO[a.function])
     a.y.write(a.n, a.y_stride)[...] = function(left, right)
+
+
+@means("f32_select")
+def select(a: CallArguments) -> None:
+    """Write y = yes where the condition is not 0, else no, over six axes."""
+    condition, yes, no = (
+        p.read(a.n, strides, in_place=True)
+        for p, strides in (
+            (a.condition, a.condition_stride), (a.yes, a.yes_stride), (a.no, a.no_stride)
+        )
+    )  # fmt: skip
+    a.y.write(a.n, a.y_stride)[...] = np.where(condition != 0, yes, no)
 
 
 @means("f32_batch_norm")
@@ -137,7 +166,7 @@ def normalize(a: CallArguments) -> None:
     a.y.write(shape, (*a.y_stride, *a.y_inner))[...] = act(a.activation, result)
 
 
-REDUCE = (np.mean, np.sum, np.max, np.min)
+REDUCE = (np.mean, np.sum, np.max, np.min, np.prod)
 
 
 @means("f32_reduce")

@@ -20,7 +20,13 @@ import numpy as np
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.verification.oracle import arithmetic, convolution, movement, planes  # noqa: F401
+from depthwise.compiler.verification.oracle import (  # noqa: F401  (they register meanings)
+    arithmetic,
+    convolution,
+    movement,
+    planes,
+    selection,
+)
 from depthwise.compiler.verification.oracle.meanings import MEANINGS, CallArguments
 from depthwise.compiler.verification.oracle.memory import Array, Memory, Pointer, Region
 from depthwise.compiler.verification.oracle.values import Values, value_of
@@ -222,7 +228,7 @@ def _packed(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _scale(value: Array) -> float:
     """Return the largest finite element."""
-    low, high = value.min(initial=0), value.max(initial=0)
+    low, high = float(value.min(initial=0)), float(value.max(initial=0))
     largest = max(-low, high)
     if np.isfinite(largest):
         return float(largest)

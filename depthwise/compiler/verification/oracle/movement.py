@@ -3,6 +3,7 @@
 import numpy as np
 
 from depthwise.compiler.verification.oracle.meanings import CallArguments, means
+from depthwise.graph.dtypes import CONVERTED
 
 
 @means("f32_copy")
@@ -56,6 +57,16 @@ def bytes_to_floats(a: CallArguments) -> None:
     shape = (a.images, a.channels, a.rows, a.width)
     x = a.x.read(shape, (a.x_image, a.x_channel, a.x_row, a.x_pixel))
     a.y.write(shape, (a.y_image, 1, a.y_row, a.y_pixel))[...] = x
+
+
+def convert(a: CallArguments) -> None:
+    """Whole numbers and booleans, which are whole numbers among floats too."""
+    a.y.write(a.n, a.y_stride)[...] = a.x.read(a.n, a.x_stride)
+
+
+for _dtype in CONVERTED:
+    means(f"{_dtype.short}_to_floats")(convert)
+    means(f"{_dtype.short}_from_floats")(convert)
 
 
 @means("f32_resize_bilinear")

@@ -7,13 +7,25 @@ what `Reference` asks for; verification knows of nothing else.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
+from depthwise.graph import Graph, TensorType
+from depthwise.graph.dtypes import FLOAT32
+
 Arrays = Sequence[np.ndarray]
 
 NOISE = 1e-6  # between two runs of one reference: sums in another order, never what was drawn
+
+
+def library_types(graph: Graph) -> list[TensorType]:
+    """Return the types in which a library takes the inputs of a network."""
+    return [
+        replace(type_, dtype=FLOAT32.name) if type_.element.is_floating else type_
+        for type_ in graph.inputs.values()
+    ]
 
 
 class ReferenceRun(Protocol):
@@ -45,7 +57,8 @@ class Reference(Protocol):
     """What a graph should compute.
 
     The graph is the one that a front end made, before any pass: values bear its names, inputs come
-    in its order and types.
+    in its order. Floating numbers of any width are float32 here, at the inputs and inside, since a
+    library computes in it: weights are as they are, and so is what depends on them alone.
     """
 
     @property
@@ -54,8 +67,8 @@ class Reference(Protocol):
         ...
 
     @property
-    def shapes(self) -> Sequence[tuple[int, ...]]:
-        """The shape of each input, in the graph's order."""
+    def types(self) -> Sequence[TensorType]:
+        """The type of each input, in the graph's order, as the library takes it."""
         ...
 
     @property
@@ -75,7 +88,7 @@ class Reference(Protocol):
         Args:
             inputs: An array for each input.
             wanted: The names that `ReferenceRun.value` will be asked for; unknown ones are ignored.
-            double: Compute in float64 whatever is float32, weights and inputs included.
+            double: Compute in float64 whatever is float32 else, weights and inputs included.
 
         Raises:
             CannotRun: It refuses the values of these inputs, or cannot compute in float64. A run

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from depthwise.compiler.verification.references import Arrays
+from depthwise.compiler.verification.references import Arrays, library_types
 from depthwise.errors import CannotRun
-from depthwise.graph import Constant, Graph, TensorType
+from depthwise.graph import Constant, Graph, Node, TensorType, ops
 from depthwise.graph.interpret import compute
+from depthwise.graph.passes.constants import fold_constants
 
 FAILURES = (ValueError, IndexError, OverflowError)  # of values that an operator is not for
 
@@ -24,15 +25,16 @@ class InterpreterReference:
     title = "the interpreter"
 
     def __init__(self, graph: Graph):
-        self._graph = graph
-        self.shapes = [type_.shape for type_ in graph.inputs.values()]
+        self._graph = fold_constants(graph)  # in the types that it has
+        self.types = library_types(graph)
         self.paths = {node.name: node.path for node in graph}
 
     def start(
         self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
     ) -> "Interpretation":
         """Begin a run; see `Reference.start`."""
-        return Interpretation(_in_double(self._graph) if double else self._graph, inputs, wanted)
+        dtype = "float64" if double else "float32"
+        return Interpretation(_in_type(self._graph, dtype), inputs, wanted)
 
     def check_repeats(self) -> None:
         """Return: a graph has no state."""
@@ -96,22 +98,25 @@ class Interpretation:
             self._values.pop(name, None)
 
 
-def _in_double(graph: Graph) -> Graph:
-    """Return the graph in float64, its weights too."""
+def _in_type(graph: Graph, dtype: str) -> Graph:
+    """Return the graph with all floating numbers in one type, its weights too."""
+
+    def typed(type_: TensorType) -> TensorType:
+        return replace(type_, dtype=dtype) if type_.element.is_floating else type_
+
+    def op_of(node: Node) -> ops.Op:
+        converts = isinstance(node.op, ops.Cast | ops.Dequantize) and node.type.element.is_floating
+        return replace(node.op, dtype=dtype) if converts else node.op
+
+    def constant_of(constant: Constant) -> Constant:
+        type_ = typed(constant.type)
+        if constant.numbers is None or type_ == constant.type:
+            return constant
+        return replace(constant, type=type_, data=type_.element.encode(constant.numbers))
+
     return replace(
         graph,
-        inputs={name: _double(type_) for name, type_ in graph.inputs.items()},
-        constants={name: _double_constant(c) for name, c in graph.constants.items()},
-        nodes=tuple(replace(node, type=_double(node.type)) for node in graph),
+        inputs={name: typed(type_) for name, type_ in graph.inputs.items()},
+        constants={name: constant_of(constant) for name, constant in graph.constants.items()},
+        nodes=tuple(replace(node, op=op_of(node), type=typed(node.type)) for node in graph),
     )
-
-
-def _double(type_: TensorType) -> TensorType:
-    return replace(type_, dtype="float64") if type_.dtype == "float32" else type_
-
-
-def _double_constant(constant: Constant) -> Constant:
-    data = constant.data
-    if data is not None and data.dtype == np.float32:
-        data = data.astype(np.float64)
-    return replace(constant, type=_double(constant.type), data=data)

@@ -9,7 +9,7 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, ValueInfoProto
 from onnx.helper import make_node
 
-from depthwise.compiler.verification.references import Arrays
+from depthwise.compiler.verification.references import Arrays, library_types
 from depthwise.compiler.verification.references.interpreter import (
     Interpretation,
     InterpreterReference,
@@ -34,7 +34,7 @@ class OnnxRuntimeReference:
     def __init__(self, path: Path, graph: Graph):
         self._model = _with_exact_sigmoids(load(path))
         self._graph = graph
-        self.shapes = [type_.shape for type_ in graph.inputs.values()]
+        self.types = library_types(graph)
         named = {name for node in self._model.graph.node for name in node.output}
         self.paths = {node.name: node.path for node in graph if node.name in named}
         self._plain = self._open(())

@@ -10,12 +10,14 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from depthwise.compiler.verification.difference import largest_error
-from depthwise.compiler.verification.references import NOISE, Arrays
+from depthwise.compiler.verification.references import NOISE, Arrays, library_types
 from depthwise.errors import CannotRun, Unsupported
-from depthwise.graph import Graph, Shape
+from depthwise.graph import Graph
+from depthwise.graph.frontends.torch.arguments import Arguments, arguments_of
 from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.purity import written
+from depthwise.graph.frontends.torch.tensors import numbers_of
 
 
 class PyTorchReference:
@@ -32,7 +34,9 @@ class PyTorchReference:
     def __init__(self, program: ExportedProgram, graph: Graph, net: nn.Module | None = None):
         self._module = as_module(program)
         self._net = net
-        self.shapes = [type_.shape for type_ in graph.inputs.values()]
+        self._arguments = arguments_of(program)
+        self.types = library_types(graph)
+        self._given = [type_.dtype for type_ in graph.inputs.values()]
         several = {node.name.removesuffix(".1") for node in graph if node.name.endswith(".1")}
         self.paths = {
             node.name: _path(node)
@@ -44,26 +48,47 @@ class PyTorchReference:
         self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
     ) -> "ProgramRun":
         """Begin a run; see `Reference.start`."""
-        return ProgramRun(self._module, inputs, self.paths.keys() & set(wanted), double)
+        values = self._arguments.flat(inputs)
+        return ProgramRun(self._module, values, self.paths.keys() & set(wanted), double)
 
     def check_repeats(self) -> None:
         """Raise Unsupported for a module that returns something else when it is called again."""
         if self._net is not None:
-            check_repeats(self._net, self.shapes)
+            check_repeats(self._net, self._arguments, self._random_inputs())
+
+    def _random_inputs(self) -> list[torch.Tensor]:
+        """Return inputs of the types that the network takes."""
+        random = np.random.default_rng(0)
+        return [
+            torch.from_numpy(type_.element.draw(random, type_.shape)).to(getattr(torch, dtype))
+            for type_, dtype in zip(self.types, self._given, strict=True)
+        ]
 
 
 class StepwiseProgram(fx.Interpreter):
-    """A program that runs node after node; a value is freed when its last reader has run."""
+    """A program that runs node after node; a value is freed when its last reader has run.
+
+    Floating numbers of any width are computed in `dtype` but for what depends on weights of another
+    than float32 alone: that is in the network's own types, as capture computes it once.
+    """
 
     def __init__(self, module: fx.GraphModule, dtype: torch.dtype):
         super().__init__(module)
         self._dtype = dtype
         self._program = module.graph
+        self._computed = {node for node in module.graph.nodes if node.op == "placeholder"}
+        for node in module.graph.nodes:
+            if self._computed.intersection(node.all_input_nodes):
+                self._computed.add(node)
 
-    def run_each(self, inputs: Arrays, before: Callable[[fx.Node], None]) -> Iterator[Any]:
+    def run_each(self, inputs: Sequence[Any], before: Callable[[fx.Node], None]) -> Iterator[Any]:
         """Yield what each node computes, at last the outputs; `before` is called with each node."""
-        tensors = [self._cast(torch.from_numpy(np.array(x))) for x in inputs]  # it may write
-        self.args_iter = iter(self._program.process_inputs(*tensors))
+        self.args_iter = iter(
+            [
+                self._cast(torch.from_numpy(x.copy())) if isinstance(x, np.ndarray) else x
+                for x in inputs
+            ]
+        )  # copies: it may write
         for node in self._program.nodes:
             before(node)
             with torch.no_grad():
@@ -73,23 +98,33 @@ class StepwiseProgram(fx.Interpreter):
                 del self.env[unused]
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Return a weight of the network, in the type that is computed in."""
+        """Return a weight of the network, one of float32 in the type that is computed in."""
         value = super().get_attr(target, args, kwargs)
-        return self._cast(value) if isinstance(value, torch.Tensor) else value
+        single = isinstance(value, torch.Tensor) and value.dtype == torch.float32
+        return self._cast(value) if single else value
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple, dict]:
+        """Return what a node is called with, all that is floating in the type computed in."""
+        given = super().fetch_args_kwargs_from_env(n)
+        return pytree.tree_map(self._cast, given) if n in self._computed else given
 
     def output(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Return the outputs in the network's own structure."""
         return self._program.process_outputs(super().output(target, args, kwargs))
 
-    def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self._dtype) if tensor.dtype == torch.float32 else tensor
+    def _cast(self, value: Any) -> Any:
+        """Return a floating tensor, or the name of such a type, as the one that is computed in."""
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return value.to(self._dtype)
+        floating = isinstance(value, torch.dtype) and value.is_floating_point
+        return self._dtype if floating else value
 
 
 class ProgramRun:
     """A run of a program that goes as far as it is asked to, and keeps what will be asked for."""
 
     def __init__(
-        self, module: fx.GraphModule, inputs: Arrays, wanted: Collection[str], double: bool
+        self, module: fx.GraphModule, inputs: Sequence[Any], wanted: Collection[str], double: bool
     ):
         self._steps = StepwiseProgram(module, torch.float64 if double else torch.float32)
         self._nodes = iter(module.graph.nodes)
@@ -103,7 +138,7 @@ class ProgramRun:
         while name in self._wanted and name not in self._kept and self._advance():
             pass
         kept = self._kept.get(name)
-        return None if kept is None else kept.detach().numpy()
+        return None if kept is None else numbers_of(kept)
 
     def drop(self, name: str) -> None:
         """Free a value."""
@@ -145,18 +180,17 @@ class ProgramRun:
                 self._kept[name] = tensor.clone()
 
 
-def check_repeats(net: nn.Module, shapes: Sequence[Shape]) -> None:
+def check_repeats(net: nn.Module, arguments: Arguments, inputs: Sequence[torch.Tensor]) -> None:
     """Raise Unsupported for a network that returns something else when it is called again.
 
     An exported program holds what Python computed in one call: a counter, the time, a number that
     Python or NumPy drew. Its own two runs always agree, so that the network itself is called.
     """
-    random = np.random.default_rng(0)
-    inputs = [random.standard_normal(shape, np.float32) for shape in shapes]
     try:
         with evaluating(net), torch.no_grad():
             first, second = (
-                [y.copy() for y in _flat(net(*map(torch.tensor, inputs)))] for _ in range(2)
+                [y.copy() for y in _flat(arguments.call(net, (x.clone() for x in inputs)))]
+                for _ in range(2)
             )
     except (RuntimeError, ValueError):  # not meant for such inputs: boxes, say
         return
@@ -175,7 +209,7 @@ def _memory(tensor: torch.Tensor) -> int:
 
 
 def _flat(result: Any) -> list[np.ndarray]:
-    return [y.detach().numpy() for y in _tensors(result)]
+    return [numbers_of(y) for y in _tensors(result)]
 
 
 def _tensors(result: Any) -> list[torch.Tensor]:

@@ -5,6 +5,7 @@ from depthwise.graph.exporters.onnx import (  # noqa: F401  (they register thems
     conversions,
     deform,
     layers,
+    selection,
     tensors,
 )
 from depthwise.graph.exporters.onnx.rules import write

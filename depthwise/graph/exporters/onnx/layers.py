@@ -91,7 +91,9 @@ def _(op: ops.LayerNorm, node, x, weight=None, bias=None):
 # -------------------------------------------------------------------------------------- pooling
 
 
-def covering(planes: Pair, op: ops.MaxPool2d | ops.AvgPool2d, dilation: Pair) -> Padding:
+def covering(
+    planes: Pair, op: ops.MaxPool2d | ops.MaxPoolIndices | ops.AvgPool2d, dilation: Pair
+) -> Padding:
     """Return a padding with which the windows are the same without ceil mode.
 
     That mode's rule for the last window is PyTorch's here, another one in ONNX.

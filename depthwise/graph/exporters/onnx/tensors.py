@@ -86,7 +86,10 @@ def _(op: ops.Binary, node, a, b):
 
 # ---------------------------------------------------------------------------------- reductions
 
-REDUCE = {"mean": "ReduceMean", "sum": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}
+REDUCE = {
+    "mean": "ReduceMean", "sum": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin",
+    "product": "ReduceProd",
+}  # fmt: skip
 
 
 @write.register

@@ -48,10 +48,15 @@ class OnnxGraph:
         return self.take_name(node.path if alone else f"{node.path}.{kind(node.op)}".lstrip("."))
 
     def add(
-        self, operator: str, inputs: list[str], name: str, path: str = "", **attributes: Any
-    ) -> None:
-        """Append a node whose output has its name, and which lies in the module `path`."""
-        node = make_node(operator, inputs, [name], name, **attributes)
+        self, operator: str, inputs: list[str], name: str, path: str = "",
+        unread: tuple[list[str], list[str]] = ([], []), **attributes: Any,
+    ) -> None:  # fmt: skip
+        """Append a node whose output has its name, and which lies in the module `path`.
+
+        `unread` are the names of the outputs before that one and after it.
+        """
+        before, after = unread
+        node = make_node(operator, inputs, [*before, name, *after], name, **attributes)
         scopes = ["", *reversed(enclosing(path)), name] if path else ["", name]
         node.metadata_props.add(key=SCOPES, value=repr(scopes))
         self.nodes.append(node)
@@ -76,11 +81,19 @@ class NodeWriter:
 
     def add(self, operator: str, *inputs: str | None, **attributes: Any) -> str:
         """Append operator(inputs) and return the name of its result; None is an absent input."""
+        return self.add_one_of(1, 0, operator, *inputs, **attributes)
+
+    def add_one_of(
+        self, count: int, number: int, operator: str, *inputs: str | None, **attributes: Any
+    ) -> str:
+        """Append operator(inputs), which has `count` results; return the name of the one read."""
         given = [value or "" for value in inputs]
         while given and not given[-1]:
             given.pop()
         name = self._own_name(operator)
-        self._written.add(operator, given, name, self._path, **attributes)
+        others = [self._own_name("unread") for _ in range(count - 1)]
+        unread = (others[:number], others[number:])
+        self._written.add(operator, given, name, self._path, unread, **attributes)
         return name
 
     def constant(self, data: Any, name: str, dtype: str = "") -> str:
@@ -110,8 +123,7 @@ class NodeWriter:
         if result in self._types:  # an operator that does nothing
             result = self.add("Identity", result)
         last = self._written.nodes[-1]
-        assert last.output[0] == result
-        last.output[0], last.name = value, self.name
+        last.output[list(last.output).index(result)], last.name = value, self.name
 
     def _own_name(self, name: str) -> str:
         return self._written.take_name(f"{self.name}/{name}")

@@ -144,7 +144,7 @@ class Importer:
         for name, result in zip(node.output, results, strict=False):
             if isinstance(result, Known):
                 self.known[name] = result
-            elif name:
+            elif name and result:  # what is not read, a rule need not give
                 self._values[name] = self._named(name, result, first)
 
     def _leave_unknown(self, node: NodeProto, reason: str) -> None:

@@ -17,6 +17,7 @@ from depthwise.graph.frontends.onnx.planes import (
     reach,
 )
 from depthwise.graph.frontends.onnx.rules import refuse, rule
+from depthwise.graph.frontends.onnx.selection import first_places
 from depthwise.graph.frontends.volumes import along_depth, by_planes
 from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Padding, Pair
@@ -55,14 +56,24 @@ def _(
     n: Operands, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
     auto_pad="NOTSET", storage_order=0,
 ):  # fmt: skip
-    refuse(n.wants(1), "its second output, the places of the maxima, is read")
-    del storage_order  # is of these places
+    refuse(
+        n.wants(1) and storage_order, "its places of maxima count columns first (storage_order=1)"
+    )
+    refuse(n.wants(1) and n[0].rank == 5, "the places of its maxima in volumes are read")
 
     def pool(x: Value, kernel: Pair, stride: Pair, pads: Numbers, dilation: Pair) -> Value:
         padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
         return n.emit(ops.MaxPool2d(kernel, stride, padding, dilation, bool(ceil_mode)), x)
 
-    return pooled_axes(n, n[0], pool, kernel_shape, strides, pads, dilations)
+    def find(x: Value, kernel: Pair, stride: Pair, pads: Numbers, dilation: Pair) -> Value:
+        padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
+        op = ops.MaxPoolIndices(kernel, stride, padding, dilation, bool(ceil_mode))
+        places = n.emit(op, x)
+        return n.binary("add", places, first_places(n, places, x.shape[2] * x.shape[3]))
+
+    windows = kernel_shape, strides, pads, dilations
+    y = pooled_axes(n, n[0], pool, *windows)
+    return [y, pooled_axes(n, n[0], find, *windows)] if n.wants(1) else y
 
 
 @rule("AveragePool")

@@ -54,6 +54,7 @@ def _add_term(n: Operands, product: Value, beta: float) -> Value:
 
 REDUCTIONS = {
     "ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min",
+    "ReduceProd": "product",
 }  # fmt: skip
 
 
@@ -90,11 +91,12 @@ def _(n: Operands, *, axes=None, keepdims=1, noop_with_empty_axes=0):
 
 @rule("ReduceLogSumExp")
 def _(n: Operands, *, axes=None, keepdims=1, noop_with_empty_axes=0):
-    """log(sum(exp(x))), of x less its maximum, that no exponent overflows."""
+    """log(sum(exp(x))), of x less its maximum if that is finite: no exponent overflows."""
     x, over = n[0], axes_of(n, n[0], axes, noop_with_empty_axes)
     if not over:
         return x
-    most = reduced(n, "max", x, over)
+    largest = float(np.finfo(np.float32).max)
+    most = n.unary("clamp", reduced(n, "max", x, over), -largest, largest)
     y = n.binary("add", n.unary("log", reduced(n, "sum", _powers(n, x, most), over)), most)
     left = (size for axis, size in enumerate(y.shape) if axis not in over)
     return y if keepdims else n.reshape(y, *left)

@@ -12,6 +12,7 @@ from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their
     products,
     quantized,
     resizing,
+    selection,
     shaping,
 )
 from depthwise.graph.frontends.onnx.importer import Importer

@@ -55,9 +55,9 @@ def image_rule(*names: str, rank: int = 4) -> Callable[[Rule], Rule]:
                 return function(b, x, *arguments, **named)
             batch = b.emit(ops.Reshape((1, *x.shape)), x)
             result = function(b, batch, *arguments, **named)
-            y, *others = result if isinstance(result, list) else [result]
-            single = b.emit(ops.Reshape(y.shape[1:]), y)
-            return [single, *others] if isinstance(result, list) else single
+            several = result if isinstance(result, list) else [result]
+            single = [y and b.emit(ops.Reshape(y.shape[1:]), y) for y in several]
+            return single if isinstance(result, list) else single[0]
 
         return rule(*names)(lowered)
 
@@ -202,18 +202,19 @@ def _(b: Builder, x, weight, bias, n, c, pixels, groups, eps):
 # ---------------------------------------------------------------------------------- pooling
 
 
-@image_rule("aten.max_pool2d")
+@image_rule("aten.max_pool2d_with_indices")
 def _(b: Builder, x, kernel_size, stride=(), padding=0, dilation=1, ceil_mode=False):
-    op = ops.MaxPool2d(
+    window = (
         pair(kernel_size), pair(stride or kernel_size), even_padding(padding), pair(dilation),
         ceil_mode,
     )  # fmt: skip
-    return b.emit(op, x)
+    places = b.emit(ops.MaxPoolIndices(*window), x) if 1 in b.read else None
+    return [b.emit(ops.MaxPool2d(*window), x), places]
 
 
-@rule("aten.max_pool2d_with_indices")
+@rule("aten.max_pool2d")
 def _(b: Builder, *arguments, **named):
-    return [RULES["aten.max_pool2d"](b, *arguments, **named), None]
+    return RULES["aten.max_pool2d_with_indices"](b, *arguments, **named)[0]
 
 
 @image_rule("aten.avg_pool2d")
@@ -235,23 +236,20 @@ def _(b: Builder, x, output_size):
 
 @image_rule("aten.adaptive_max_pool2d")
 def _(b: Builder, x, output_size):
-    return [b.emit(ops.AdaptivePool2d("max", pair(output_size)), x), None]
+    size = pair(output_size)
+    even = all(n % m == 0 for n, m in zip(x.shape[2:], size, strict=True))
+    places = None
+    if even and 1 in b.read:  # the bins are windows side by side
+        kernel = (x.shape[2] // size[0], x.shape[3] // size[1])
+        op = ops.MaxPoolIndices(kernel, kernel, Padding(0, 0, 0, 0), (1, 1), ceil=False)
+        places = b.emit(op, x)
+    return [b.emit(ops.AdaptivePool2d("max", size), x), places]
 
 
 def reduce(b: Builder, function: Any, x: Value, dim: Ints | None, keepdim: bool) -> Value:
     """Reduce over the axes `dim`, all of them where there are none."""
     axes = range(x.rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
     return b.emit(ops.Reduce(function, tuple(sorted(x.axis(a) for a in axes)), keepdim), x)
-
-
-@rule("aten.mean")
-def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
-    return reduce(b, "mean", x, dim, keepdim)
-
-
-@rule("aten.sum")
-def _(b: Builder, x, dim=None, keepdim=False, dtype=None):
-    return reduce(b, "sum", x, dim, keepdim)
 
 
 @rule("aten.amax")
@@ -297,7 +295,8 @@ def _(b: Builder, x, low=None, high=None, **named):
     low, high = named.get("min", named.get("min_val", low)), named.get("max", high)
     bounds = (-float("inf") if low is None else low, float("inf") if high is None else high)
     if any(isinstance(bound, Value) for bound in bounds):
-        return None
+        above = x if low is None else binary(b, "maximum", x, low)
+        return above if high is None else binary(b, "minimum", above, high)
     return b.emit(ops.Activation("clamp", (float(bounds[0]), float(bounds[1]))), x)
 
 
@@ -320,6 +319,8 @@ def binary(b: Builder, function: Any, x: Value | float, y: Value | float) -> Val
     """Combine two tensors, or a tensor and a number."""
     dtype = next(v.type.dtype for v in (x, y) if isinstance(v, Value))
     values = [v if isinstance(v, Value) else b.literal(v, dtype) for v in (x, y)]
+    if dtype == "bool":
+        function = {"add": "maximum", "multiply": "minimum"}.get(function, function)
     return b.emit(ops.Binary(function), *values)
 
 

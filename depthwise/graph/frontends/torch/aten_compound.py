@@ -28,15 +28,6 @@ def _(b: Builder, x):
     return binary(b, "divide", 1.0, x)
 
 
-@rule("aten.linalg_vector_norm")
-def _(b: Builder, x, ord=2, dim=None, keepdim=False, dtype=None):
-    """Return the Euclidean norm; other orders we do not know."""
-    if ord != 2 or dtype is not None:
-        return None
-    squares = reduce(b, "sum", binary(b, "multiply", x, x), dim, keepdim)
-    return b.emit(ops.Activation("sqrt"), squares)
-
-
 def moments(
     b: Builder, x: Value, dim: Ints | bool | None, correction: float, keepdim: bool
 ) -> tuple[Value, Value]:
@@ -46,7 +37,7 @@ def moments(
     apart = binary(b, "subtract", x, mean)
     total = reduce(b, "sum", binary(b, "multiply", apart, apart), axes, keepdim)
     count = x.type.size // mean.type.size
-    spread = binary(b, "divide", total, float(count - correction))
+    spread = binary(b, "divide", total, float(max(0, count - correction)))
     return spread, mean if keepdim else reduce(b, "mean", x, axes, False)
 
 
@@ -71,6 +62,12 @@ def _(b: Builder, x, dim=None, unbiased=True, keepdim=False, correction=None):
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     return [*moments(b, x, dim, float(unbiased) if correction is None else correction, keepdim)]
+
+
+@rule("aten.std_mean")
+def _(b: Builder, *arguments, **named):
+    spread, mean = RULES["aten.var_mean"](b, *arguments, **named)
+    return [b.emit(ops.Activation("sqrt"), spread), mean]
 
 
 @rule("aten.log_softmax", "aten._log_softmax")

@@ -3,11 +3,14 @@
 What is not one of ours is written out, in a form that is right for large and small numbers, too.
 """
 
-from math import pi
+from math import log, pi
+
+import torch
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.torch.aten import RULES, binary, plain, rule
+from depthwise.graph.frontends.torch.aten_types import compare
 
 INFINITY = float("inf")
 
@@ -33,6 +36,12 @@ def unary(b: Builder, function: ops.Function, x: Value, *parameters: float) -> V
 def scaled(b: Builder, x: Value, factor: float) -> Value:
     """Return x times a number, x itself for 1."""
     return x if factor == 1 else binary(b, "multiply", x, factor)
+
+
+def choose(b: Builder, condition: Value, yes: Value | float, no: Value | float) -> Value:
+    """Return one of two, tensors or numbers, for each element."""
+    values = (v if isinstance(v, Value) else b.literal(float(v), b.dtype) for v in (yes, no))
+    return b.emit(ops.Where(), condition, *values)
 
 
 # ---------------------------------------------------------------------------------- one operand
@@ -119,11 +128,11 @@ def _(b: Builder, x):
 
 @rule("aten.softplus")
 def _(b: Builder, x, beta=1, threshold=20):
-    """log(1 + e^(beta · x)) / beta; that is x from a threshold on, as it is rounded from 17 on."""
-    if threshold < 17:
-        return None
-    y = unary(b, "softplus", scaled(b, x, beta))
-    return y if beta == 1 else binary(b, "divide", y, float(beta))
+    """log(1 + e^(beta · x)) / beta; x above a threshold, as it is rounded from 17 on."""
+    product = scaled(b, x, beta)
+    y = unary(b, "softplus", product)
+    y = y if beta == 1 else binary(b, "divide", y, float(beta))
+    return y if threshold >= 17 else choose(b, compare(b, "greater", product, threshold), x, y)
 
 
 @rule("aten.logit", "aten.special_logit")
@@ -135,6 +144,18 @@ def _(b: Builder, x, eps=None):
 @rule("aten.softmin")
 def _(b: Builder, x, dim, *_unused):
     return b.emit(ops.Softmax(x.axis(dim)), unary(b, "negative", x))
+
+
+@rule("aten.nan_to_num")
+def _(b: Builder, x, nan=None, posinf=None, neginf=None):
+    """Without bounds of one's own, infinities become the largest numbers of the type."""
+    largest = torch.finfo(getattr(torch, x.type.dtype)).max
+    x = choose(b, compare(b, "not_equal", x, x), nan or 0.0, x)
+    if posinf is None and neginf is None:
+        return unary(b, "clamp", x, -largest, largest)
+    high, low = (compare(b, "equal", x, bound) for bound in (INFINITY, -INFINITY))
+    x = choose(b, high, largest if posinf is None else posinf, x)
+    return choose(b, low, -largest if neginf is None else neginf, x)
 
 
 # ---------------------------------------------------------------------------------- two operands
@@ -185,11 +206,43 @@ def _(b: Builder, x, y, rounding_mode=None):
 
 @rule("aten.lerp")
 def _(b: Builder, x, y, weight):
-    """x + weight · (y - x), from the nearer end as in PyTorch; exact at 0 and 1."""
-    if isinstance(weight, Value):
-        rest = binary(b, "multiply", x, binary(b, "subtract", 1.0, weight))
-        return binary(b, "add", rest, binary(b, "multiply", y, weight))
+    """x + weight · (y - x), from the nearer end, as PyTorch does it: exact at 0 and 1."""
     apart = binary(b, "subtract", y, x)
-    if abs(weight) < 0.5:
+
+    def from_x() -> Value:
         return binary(b, "add", x, binary(b, "multiply", apart, weight))
+
+    def from_y() -> Value:
+        rest = binary(b, "multiply", apart, binary(b, "subtract", 1.0, weight))
+        return binary(b, "subtract", y, rest)
+
+    if isinstance(weight, Value):
+        near = compare(b, "less", unary(b, "abs", weight), 0.5)
+        return choose(b, near, from_x(), from_y())
+    if abs(weight) < 0.5:
+        return from_x()
     return binary(b, "subtract", y, binary(b, "multiply", apart, 1 - weight))
+
+
+@rule("aten.logaddexp")
+def _(b: Builder, x, y):
+    """The larger, and log(1 + e^-|x - y|); of equal ones, infinite too, log(2) more."""
+    apart = unary(b, "abs", binary(b, "subtract", x, y))
+    more = unary(b, "softplus", unary(b, "negative", apart))
+    total = binary(b, "add", binary(b, "maximum", x, y), more)
+    return choose(b, compare(b, "equal", x, y), binary(b, "add", x, log(2)), total)
+
+
+@rule("aten.xlogy", "aten.special_xlogy")
+def _(b: Builder, x, y):
+    """x · log(y), 0 where x is 0, unless y is NaN."""
+    x, y = (v if isinstance(v, Value) else b.literal(float(v), b.dtype) for v in (x, y))
+    product = binary(b, "multiply", x, unary(b, "log", y))
+    product = choose(b, compare(b, "equal", x, 0.0), 0.0, product)
+    return choose(b, compare(b, "not_equal", y, y), y, product)
+
+
+@rule("aten.heaviside")
+def _(b: Builder, x, values):
+    step = b.cast(compare(b, "greater", x, 0.0), b.dtype)
+    return choose(b, compare(b, "equal", x, 0.0), values, step)

@@ -102,12 +102,26 @@ def filled(b: Builder, shape, number: float, dtype: str) -> Value:
 
 @rule("aten.zeros_like", "aten.new_zeros")
 def _(b: Builder, x, size=None, **_named):
-    return filled(b, x.shape if size is None else size, 0.0, x.type.dtype)
+    return filled(b, x.shape if size is None else size, 0.0, b.dtype)
 
 
 @rule("aten.ones_like", "aten.new_ones")
 def _(b: Builder, x, size=None, **_named):
-    return filled(b, x.shape if size is None else size, 1.0, x.type.dtype)
+    return filled(b, x.shape if size is None else size, 1.0, b.dtype)
+
+
+@rule("aten.full_like", "aten.fill")
+def _(b: Builder, x, number, **_named):
+    return (
+        b.emit(ops.Expand(x.shape), number)
+        if isinstance(number, Value)
+        else filled(b, x.shape, number, b.dtype)
+    )
+
+
+@rule("aten.new_full")
+def _(b: Builder, x, size, number, **_named):
+    return filled(b, size, number, b.dtype)
 
 
 def resize(b: Builder, mode, x: Value, size, scale, align_corners=False) -> Value:
@@ -241,8 +255,3 @@ def _(b: Builder, x, groups):
 )  # fmt: skip
 def _(b: Builder, x, *_unused, **_named):
     return x
-
-
-@rule("aten.to", "aten._to_copy", "aten.type_as")
-def _(b: Builder, x, *_unused, **_named):
-    return x if x.type.dtype == b.dtype else b.emit(ops.Cast(b.dtype), x)

@@ -5,7 +5,7 @@ from typing import Any
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.frontends.torch.aten import RULES, Ints, Rule, image_rule
+from depthwise.graph.frontends.torch.aten import RULES, Ints, Rule, image_rule, rule
 from depthwise.graph.frontends.torch.aten_shape import resize
 from depthwise.graph.ops import Pair
 
@@ -24,9 +24,9 @@ def signal_rule(*names: str) -> Callable[[Rule], Rule]:
     def register(function: Rule) -> Rule:
         def lowered(b: Builder, x: Value, *arguments, **named) -> Any:
             result = function(b, flat(x, b), *arguments, **named)
-            y, *others = result if isinstance(result, list) else [result]
-            signal = b.emit(ops.Reshape((*y.shape[:2], y.shape[3])), y)
-            return [signal, *others] if isinstance(result, list) else signal
+            several = result if isinstance(result, list) else [result]
+            signals = [y and b.emit(ops.Reshape((*y.shape[:2], y.shape[3])), y) for y in several]
+            return signals if isinstance(result, list) else signals[0]
 
         return image_rule(*names, rank=3)(lowered)
 
@@ -60,10 +60,15 @@ def _(
     )  # fmt: skip
 
 
-@signal_rule("aten.max_pool1d")
+@signal_rule("aten.max_pool1d_with_indices")
 def _(b: Builder, x, kernel_size, stride=(), padding=0, dilation=1, ceil_mode=False):
-    pool = RULES["aten.max_pool2d"]
+    pool = RULES["aten.max_pool2d_with_indices"]
     return pool(b, x, *window(kernel_size, stride, padding), across(dilation), ceil_mode)
+
+
+@rule("aten.max_pool1d")
+def _(b: Builder, *arguments, **named):
+    return RULES["aten.max_pool1d_with_indices"](b, *arguments, **named)[0]
 
 
 @signal_rule("aten.avg_pool1d")
@@ -79,7 +84,7 @@ def _(b: Builder, x, output_size):
 
 @signal_rule("aten.adaptive_max_pool1d")
 def _(b: Builder, x, output_size):
-    return [b.emit(ops.AdaptivePool2d("max", across(output_size)), x), None]
+    return RULES["aten.adaptive_max_pool2d"](b, x, across(output_size))
 
 
 def resize_signal(b: Builder, mode, x: Value, size, scale: float | None, align_corners=False):

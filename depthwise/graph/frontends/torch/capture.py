@@ -1,57 +1,64 @@
 """From a PyTorch network to a graph, by torch.export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from torch import nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
 
 from depthwise.errors import Unsupported
+from depthwise.graph.frontends.torch.arguments import Arguments, arguments_of
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.export import export
 from depthwise.graph.frontends.torch.importer import Importer
-from depthwise.graph.frontends.torch.outputs import check_structure
-from depthwise.graph.frontends.torch.tensors import type_of
-from depthwise.graph.graph import Graph, Shape
+from depthwise.graph.frontends.torch.signature import signature_of
+from depthwise.graph.graph import NO_KWARGS, Graph, Shape
 from depthwise.graph.supported import supported
 
 Network = nn.Module | ExportedProgram
 
 
-def capture(net: Network, *shapes: Shape) -> Graph:
+def capture(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS) -> Graph:
     """Return the graph of `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) each.
+
+    `kwargs` are those of arguments that are given by name; see `Arguments`.
 
     Works on the meta device too, where constants have no data. An ExportedProgram brings its own
     shapes. The network is not changed.
     Raises Unsupported for an operator that we do not know, ValueError for shapes that do not fit.
     """
-    importer = _import(net, shapes)
+    importer = _import(net, shapes, kwargs)
     if importer.impure:
         raise Unsupported(importer.impure[0])
-    check_structure(importer.program)
-    return supported(importer.graph, RULES)
+    graph = importer.graph
+    signature = signature_of(importer.program, graph.outputs)
+    return supported(replace(graph, signature=signature), RULES)
 
 
-def trace(net: Network, *shapes: Shape) -> Graph:
+def trace(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS) -> Graph:
     """Return the graph as `capture` does, with operators that we do not know as Opaque nodes.
 
     It may be no function of its inputs: random draws are Opaque, dropout passes its input on.
     """
-    return _import(net, shapes).graph
+    return _import(net, shapes, kwargs).graph
 
 
-def _import(net: Network, shapes: Sequence[Shape]) -> Importer:
-    program = net if isinstance(net, ExportedProgram) else export(net, shapes)
-    input_shapes(program, shapes)
-    return Importer(program)
+def _import(net: Network, shapes: Sequence[Shape], kwargs: Mapping[str, Any]) -> Importer:
+    if isinstance(net, ExportedProgram):
+        check_arguments(net, shapes, kwargs)
+        return Importer(net)
+    return Importer(export(net, shapes, kwargs))
 
 
-def input_shapes(program: ExportedProgram, asked: Sequence[Shape] = ()) -> tuple[Shape, ...]:
-    """Return the shapes of a program's inputs. Raises ValueError where others are asked for."""
-    named = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
-    specs = program.graph_signature.input_specs
-    users = [named[s.arg.name] for s in specs if s.kind == InputKind.USER_INPUT]
-    found = tuple(type_of(node.meta["val"], node.name).shape for node in users)
-    if asked and tuple(map(tuple, asked)) != found:
-        raise ValueError(f"shapes {asked}: this program was exported for inputs of {found}")
+def check_arguments(
+    program: ExportedProgram, shapes: Sequence[Shape] = (), kwargs: Mapping[str, Any] = NO_KWARGS
+) -> Arguments:
+    """Return a program's arguments. Raises ValueError where others are asked for."""
+    found = arguments_of(program)
+    asked = Arguments(tuple(shapes), kwargs)
+    if (shapes or kwargs) and asked.shapes != found.shapes:
+        raise ValueError(
+            f"shapes {asked.shapes}: this program was exported for inputs of {found.shapes}"
+        )
     return found

@@ -1,7 +1,7 @@
 """A PyTorch network as an exported program; the network itself stays as it was."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,33 +10,34 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
+from depthwise.graph.frontends.torch.arguments import bind_arguments
 from depthwise.graph.frontends.torch.failure import explain, quiet
 from depthwise.graph.frontends.torch.normalizing import normalizing_by_arithmetic
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
-from depthwise.graph.graph import Shape
+from depthwise.graph.graph import NO_KWARGS, Shape
 
 
-def export(net: nn.Module, shapes: Sequence[Shape]) -> ExportedProgram:
+def export(
+    net: nn.Module, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS
+) -> ExportedProgram:
     """Export `net` in evaluation mode; raises ValueError or Unsupported naming the module."""
-    if not shapes:
+    if not shapes and not kwargs:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
     _check_built(net)
     first = next(net.parameters(), torch.empty(0))
-    inputs = tuple(_example(shape, first) for shape in shapes)
+    arguments = bind_arguments(net, shapes, kwargs)
+    inputs = tuple(_example(shape, first) for shape in arguments.shapes)
     try:
         with evaluating(net), quiet(), normalizing_by_arithmetic(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
-            program = torch.export.export(net, inputs)
+            program = torch.export.export(net, *arguments.filled(inputs))
             if changes_with_mode(net):
                 _give_own_tensors(program)
             return program
     except Exception as error:
-        with (
-            evaluating(net),
-            quiet(),
-            normalizing_by_arithmetic(),
-        ):  # as it was before, whatever export left in it
-            raise explain(error, net, inputs) from error
+        # the network as it was before, whatever export left in it
+        with evaluating(net), quiet(), normalizing_by_arithmetic():
+            raise explain(error, net, inputs, arguments) from error
 
 
 def _give_own_tensors(program: ExportedProgram) -> None:

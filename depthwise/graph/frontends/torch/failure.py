@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
 
 from depthwise.errors import Unsupported
 from depthwise.escaping import text_of
+from depthwise.graph.frontends.torch.arguments import Arguments
 from depthwise.graph.frontends.torch.preserve import evaluating
 
 
@@ -31,7 +32,9 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exception:
+def explain(
+    error: Exception, net: nn.Module, inputs: tuple[Tensor, ...], arguments: Arguments
+) -> Exception:
     """Return the ValueError or Unsupported to raise for a failed export.
 
     The network is run once more on shapes alone, which tells where it decides by values. Where that
@@ -43,7 +46,7 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
     try:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         with evaluating(net), _following(net, running), fake as mode:
-            net(*(_stand_in(x, mode) for x in inputs))
+            arguments.call(net, (_stand_in(x, mode) for x in inputs))
     except (DataDependentOutputException, DynamicOutputShapeException) as failure:
         return Unsupported(
             f"module {running[-1] or '(the network itself)'!r} decides by the values of tensors"
@@ -52,7 +55,7 @@ def explain(error: Exception, net: nn.Module, inputs: tuple[Tensor, ...]) -> Exc
         )
     except Exception as failure:
         real = not any(isinstance(x, FakeTensor) for x in inputs)
-        misfit = _failure_on_zeros(net, inputs) if real else failure
+        misfit = _failure_on_zeros(net, inputs, arguments) if real else failure
         if misfit and not _blames_the_input(misfit):
             raised = ": ".join(filter(None, (type(misfit).__name__, _first_line(misfit))))
             return ValueError(
@@ -82,11 +85,13 @@ def _blames_the_input(failure: Exception) -> bool:
     return isinstance(failure, checks) and not isinstance(failure, RecursionError)
 
 
-def _failure_on_zeros(net: nn.Module, inputs: tuple[Tensor, ...]) -> Exception | None:
+def _failure_on_zeros(
+    net: nn.Module, inputs: tuple[Tensor, ...], arguments: Arguments
+) -> Exception | None:
     """Run the network as it is, and return what it raises."""
     try:
         with evaluating(net), torch.no_grad():
-            net(*map(torch.zeros_like, inputs))
+            arguments.call(net, map(torch.zeros_like, inputs))
     except Exception as failure:
         return failure
     return None

@@ -17,12 +17,14 @@ from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
     aten_functions,  # noqa: F401
+    aten_reductions,  # noqa: F401
+    aten_selection,  # noqa: F401
     aten_shape,  # noqa: F401
     aten_signals,  # noqa: F401
     aten_volumes,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
-from depthwise.graph.frontends.torch.outputs import outputs_of
+from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -31,6 +33,7 @@ from depthwise.graph.frontends.torch.purity import (
     written,
 )
 from depthwise.graph.frontends.torch.refusal import Refusal
+from depthwise.graph.frontends.torch.signature import outputs_of
 from depthwise.graph.frontends.torch.tensors import (
     agrees,
     constant_of,
@@ -44,17 +47,6 @@ from depthwise.graph.ops import Opaque
 
 # operators that in evaluation return their input itself, though their schema does not say so
 PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.type_as")
-
-# operators of tensors of several types, which PyTorch converts to that of the result
-PROMOTING = tuple(
-    f"aten.{name}" for name in (
-        "add", "sub", "rsub", "mul", "multiply", "div", "true_divide", "maximum", "minimum",
-        "addcmul", "addcdiv", "cat", "concat", "stack",
-    )
-)  # fmt: skip
-
-# operators whose result may have another type than what they read
-CONVERTING = ("aten.to", "aten._to_copy", "aten.type_as")
 
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
@@ -191,6 +183,7 @@ class Importer:
         builder, result = self.builder, node.meta.get("val")
         builder.name, builder.path, builder.line = node.name, _path(operator), _line(operator)
         builder.dtype = dtype_of(result)
+        builder.read = _results_read(operator)
 
     def _note_impure(self, node: fx.Node) -> None:
         """Keep in `impure` what is wrong with a draw, or a write into the network's tensors."""
@@ -254,7 +247,7 @@ class Importer:
             return self._compute(node, [value.name for value in read])
         computed = {value.type.dtype for value in read if value.name not in self.tensors}
         count = len(self.builder.nodes)
-        known = computed <= {dtype} or packet in CONVERTING
+        known = computed <= {dtype} or packet in CONVERTING or packet in PROMOTING
         found = self._apply(node, packet, dtype) if known else None
         if found is None or not agrees(found, result, node.name):
             del self.builder.nodes[count:]
@@ -267,8 +260,10 @@ class Importer:
         def operand(n: fx.Node) -> Any:
             value = self.values[n]
             other = isinstance(value, Value) and value.type.dtype != dtype
-            if not other or packet not in PROMOTING or value.name not in self.tensors:
+            if not other or packet not in PROMOTING:
                 return value
+            if value.name not in self.tensors:
+                return self.builder.cast(value, dtype)
             tensor = self.tensors[value.name].to(getattr(torch, dtype))
             return self._add_tensor(value.name, tensor, sources=self._sources([value.name]))
 
@@ -365,6 +360,12 @@ def _viewed(node: fx.Node, packet: str) -> Any:
     schema = getattr(node.target, "_schema", None)
     returned = schema is not None and any(value.alias_info for value in schema.returns)
     return node.args[0] if returned or packet in PASSING else None
+
+
+def _results_read(node: fx.Node) -> frozenset[int]:
+    """Return the numbers of those results of an operator that are read."""
+    taken = (user for user in node.users if user.target is operator.getitem and user.users)
+    return frozenset(cast("int", user.args[1]) for user in taken)
 
 
 def _line(node: fx.Node) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import torch
 
 from depthwise.errors import Unsupported
@@ -24,6 +25,12 @@ def type_of(tensor: Any, name: str) -> TensorType:
         return TensorType(tuple(tensor.shape), dtype_of(tensor))
     except ValueError as error:
         raise Unsupported(f"value {name}: {error}") from None
+
+
+def numbers_of(tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor's numbers as an array, those of bfloat16, which NumPy lacks, in float32."""
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def dtype_of(result: Any) -> str:

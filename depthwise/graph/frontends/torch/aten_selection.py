@@ -1,0 +1,134 @@
+"""The rules of PyTorch's operators that select: sorting, medians, running totals, unpooling.
+
+Of equal elements the first is taken and stays the first, where PyTorch leaves open which is.
+"""
+
+import numpy as np
+
+from depthwise.graph import ops
+from depthwise.graph.builder import Builder, Value
+from depthwise.graph.frontends.torch.aten import binary, pair, reduce, rule
+from depthwise.graph.frontends.torch.aten_reductions import expanded
+from depthwise.graph.frontends.torch.aten_shape import cut, insert_axis
+
+# ------------------------------------------------------------------------------------- sorting
+
+
+def top(b: Builder, x: Value, count: int, dim: int, largest: bool) -> list[Value | None]:
+    """Return the first of the sorted elements along an axis, and their places if they are read."""
+    names: tuple = ("values", "indices")
+    return [
+        b.emit(ops.TopK(x.axis(dim), count, largest, name), x) if number in b.read else None
+        for number, name in enumerate(names)
+    ]
+
+
+@rule("aten.topk")
+def _(b: Builder, x, k, dim=-1, largest=True, sorted=True):
+    return top(b, x, k, dim, largest)
+
+
+@rule("aten.sort")
+def _(b: Builder, x, dim=-1, descending=False, stable=False):
+    return top(b, x, x.shape[dim], dim, descending)
+
+
+@rule("aten.argsort")
+def _(b: Builder, x, dim=-1, descending=False, stable=False):
+    return b.emit(ops.TopK(x.axis(dim), x.shape[dim], descending, "indices"), x)
+
+
+@rule("aten.msort")
+def _(b: Builder, x):
+    return b.emit(ops.TopK(0, x.shape[0], False, "values"), x)
+
+
+def last_along(b: Builder, x: Value, axis: int, keepdim: bool) -> Value:
+    """Return the last element along an axis."""
+    size = x.shape[axis]
+    return reduce(b, "max", cut(b, x, axis, size - 1, size), axis, keepdim)
+
+
+@rule("aten.kthvalue")
+def _(b: Builder, x, k, dim=-1, keepdim=False):
+    found = top(b, x, k, dim, largest=False)
+    return [part and last_along(b, part, x.axis(dim), keepdim) for part in found]
+
+
+@rule("aten.median")
+def _(b: Builder, x, dim=None, keepdim=False):
+    """Return the lower one of two in the middle, NaN where any is."""
+    if dim is None:
+        x = b.emit(ops.Reshape((x.type.size,)), x)
+    axis = x.axis(dim or 0)
+    most = reduce(b, "max", x, axis, keepdim)
+
+    def middle(result) -> Value:
+        half = ops.TopK(axis, (x.shape[axis] + 1) // 2, False, result)
+        return last_along(b, b.emit(half, x), axis, keepdim)
+
+    # none is larger than the largest: that one is NaN, or changes nothing
+    value = binary(b, "minimum", middle("values"), most)
+    if dim is None or 1 not in b.read:
+        return value if dim is None else [value, None]
+    missing = b.emit(ops.Compare("not_equal"), most, most)
+    first = b.emit(ops.ArgReduce("max", axis, keepdim), x)
+    return [value, b.emit(ops.Where(), missing, first, middle("indices"))]
+
+
+# -------------------------------------------------------------------------------- running totals
+
+
+@rule("aten.cumsum")
+def _(b: Builder, x, dim, dtype=None):
+    return b.emit(ops.Cumulate("sum", x.axis(dim)), x) if x.rank else x
+
+
+@rule("aten.cumprod")
+def _(b: Builder, x, dim, dtype=None):
+    return b.emit(ops.Cumulate("product", x.axis(dim)), x) if x.rank else x
+
+
+@rule("aten.cummax")
+def _(b: Builder, x, dim):
+    return [b.emit(ops.Cumulate("max", x.axis(dim)), x), None]
+
+
+@rule("aten.cummin")
+def _(b: Builder, x, dim):
+    return [b.emit(ops.Cumulate("min", x.axis(dim)), x), None]
+
+
+# ------------------------------------------------------------------------------ places of maxima
+
+
+@rule("aten.max_unpool2d")
+def _(b: Builder, x, indices, output_size):
+    return b.emit(ops.MaxUnpool2d(pair(output_size)), x, indices)
+
+
+@rule("aten.gather")
+def _(b: Builder, x, dim, index, sparse_grad=False):
+    return b.emit(ops.TakeAlong(x.axis(dim)), x, index)
+
+
+@rule("aten.take_along_dim")
+def _(b: Builder, x, indices, dim=None):
+    """Broadcast the two beside the axis; without one both are laid flat."""
+    if dim is None:
+        flat = [b.emit(ops.Reshape((v.type.size,)), v) for v in (x, indices)]
+        return b.emit(ops.TakeAlong(0), *flat)
+    axis = x.axis(dim)
+    beside = [tuple(np.delete(v.shape, axis)) for v in (x, indices)]
+    common = list(map(int, np.broadcast_shapes(*beside)))
+    full = [(*common[:axis], v.shape[axis], *common[axis:]) for v in (x, indices)]
+    return b.emit(ops.TakeAlong(axis), expanded(b, x, full[0]), expanded(b, indices, full[1]))
+
+
+@rule("aten.one_hot")
+def _(b: Builder, x, num_classes=-1):
+    if num_classes < 0:
+        return None  # as many as the largest class says
+    classes = b.literal(np.arange(num_classes), x.type.dtype)
+    holds = b.emit(ops.Compare("equal"), insert_axis(b, x, x.rank), classes)
+    return b.cast(holds, b.dtype)
