@@ -209,7 +209,7 @@ WITHIN = {  # where functions have numbers, and no slope by which rounding grows
     **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh"), (-3.0, 3.0)),
     **dict.fromkeys(("asin", "acos", "atanh"), (-0.9, 0.9)), "acosh": (1.1, 4), "tan": (-1.4, 1.4),
 }  # fmt: skip
-JUMPING = ("floor", "ceil", "round", "trunc", "sign", "threshold", "hard_shrink")
+JUMPING = ("floor", "ceil", "round", "trunc", "wrap", "sign", "threshold", "hard_shrink")
 
 
 def activation(d: Sketch, x: Value) -> Value:
@@ -224,7 +224,8 @@ def activation(d: Sketch, x: Value) -> Value:
 def jump(d: Sketch, x: Value) -> Value:
     """Meet a function with jumps of an input, which is no other number by rounding."""
     function = d.pick(JUMPING)
-    parameters = {"threshold": (0.3, -0.4), "hard_shrink": (0.6,)}.get(function, ())
+    of = {"threshold": (0.3, -0.4), "hard_shrink": (0.6,), "wrap": (-1.0, 2.0)}
+    parameters = of.get(function, ())
     y = d.emit(ops.Activation(function, parameters), d.input(2 * d.normal(*x.shape)))
     return d.binary(d.pick(("add", "multiply", "subtract")), x, y)
 

@@ -9,7 +9,7 @@ from depthwise.graph.ops import Opaque
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
     "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
-    "slicing, padding, resizing and reshaping"
+    "slicing, padding, resizing and reshaping, of signals, images and planes of volumes"
 )
 
 
