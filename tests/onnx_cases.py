@@ -22,7 +22,8 @@ FIXED = {
     "DeformConv": (1, 3), "Dropout": (1, 2), "Gemm": (1, 2), "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2), "PRelu": (1,), "Pad": (1, 2, 3),
     "Pow": (1,), "Resize": (1, 2), "RMSNormalization": (1,), "Trilu": (1,), "Upsample": (1,),
-    "Where": (0,), "ReduceMax": (1,), "ReduceMin": (1,),
+    "Where": (0,), "ReduceMax": (1,), "ReduceMin": (1,), "CumSum": (1,), "CumProd": (1,),
+    "TopK": (1,),
 }  # fmt: skip
 
 

@@ -191,7 +191,42 @@ def reduce(d: Sketch, x: Value) -> Value:
         raise Unfit
     axes = [axis for axis in range(x.rank) if d.chance(0.4)] or [x.rank - 1]
     axes = (2, 3) if x.rank == 4 and d.chance(0.5) else tuple(axes)
-    return d.emit(ops.Reduce(d.pick(("mean", "sum", "max", "min")), axes, d.chance(0.6)), x)
+    function = d.pick(("mean", "sum", "max", "min", "product"))
+    if function == "product":
+        x = d.clamp(x, 0.7, 1.3)
+    return d.emit(ops.Reduce(function, axes, d.chance(0.6)), x)
+
+
+def order(d: Sketch, x: Value) -> Value:
+    """Sort, or run totals, along an axis."""
+    if not x.rank:
+        raise Unfit
+    axis = d.whole(0, x.rank - 1)
+    if d.chance(0.5):
+        return d.emit(ops.Cumulate(d.pick(("sum", "max", "min")), axis), x)
+    count = d.pick((1, x.shape[axis], d.whole(1, x.shape[axis])))
+    return d.emit(ops.TopK(axis, count, d.chance(0.5), "values"), x)
+
+
+def picked(d: Sketch, x: Value) -> Value:
+    """Take elements by places found in an input, which no rounding turns."""
+    if not x.rank:
+        raise Unfit
+    axis, found = d.whole(0, x.rank - 1), d.input(d.normal(*x.shape))
+    op = d.pick((
+        ops.ArgReduce(d.pick(("max", "min")), axis, True),
+        ops.TopK(axis, d.whole(1, x.shape[axis]), d.chance(0.5), "indices"),
+    ))  # fmt: skip
+    return d.emit(ops.TakeAlong(axis), x, d.emit(op, found))
+
+
+def unpool(d: Sketch, x: Value) -> Value:
+    """Pool, and put the maxima where those of an input lie."""
+    _, _, h, w = images(x)
+    kernel = d.pair(1, 3)
+    window = (kernel, d.pick((kernel, d.pair(1, 3))), pool_padding(d, kernel), (1, 1), False)
+    places = d.emit(ops.MaxPoolIndices(*window), d.input(d.normal(*x.shape)))
+    return d.emit(ops.MaxUnpool2d((h, w)), d.emit(ops.MaxPool2d(*window), x), places)
 
 
 def softmax(d: Sketch, x: Value) -> Value:
@@ -532,10 +567,10 @@ Rule = Callable[[Sketch, Value], Value]
 RULES: dict[Rule, int] = {  # how often each is drawn
     conv: 4, padded_conv: 4, pointwise: 3, depthwise: 4, transposed: 4, deformable: 2,
     region_pool: 1, linear: 2, head: 1, matrices: 1, batch_norm: 2, group_norm: 1, layer_norm: 1,
-    response_norm: 1, max_pool: 2, avg_pool: 2, adaptive_pool: 1, reduce: 2, softmax: 1,
-    activation: 4, jump: 1, remainder: 1, chain: 3, prelu: 1, arithmetic: 3, meet: 4, residual: 4,
-    gate: 1, concat: 7, slice_: 6, halves: 2, pad: 2, resize: 2, reshape: 2, to_images: 2,
-    permute: 2, there_and_back: 1, shuffle: 2, expand: 1,
+    response_norm: 1, max_pool: 2, avg_pool: 2, adaptive_pool: 1, reduce: 2, order: 2, picked: 2,
+    unpool: 1, softmax: 1, activation: 4, jump: 1, remainder: 1, chain: 3, prelu: 1, arithmetic: 3,
+    meet: 4, residual: 4, gate: 1, concat: 7, slice_: 6, halves: 2, pad: 2, resize: 2, reshape: 2,
+    to_images: 2, permute: 2, there_and_back: 1, shuffle: 2, expand: 1,
 }  # fmt: skip
 
 

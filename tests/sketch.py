@@ -13,6 +13,7 @@ from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
 
 LARGEST = 6000  # elements of a value
+ROUNDING = 1e-10  # in float64, of numbers near 1
 FLAT = Padding(0, 0, 0, 0)
 
 
@@ -86,8 +87,13 @@ class Sketch:
         return self.emit(ops.Binary(function), a, b if isinstance(b, Value) else self.constant(b))
 
     def tame(self, value: Value) -> Value:
-        """Return a value scaled to where float32 is as good as float64."""
+        """Return a value scaled to where float32 is as good as float64.
+
+        What is left of a difference of equal numbers is refused: rounding errors alone.
+        """
         largest = float(np.abs(self.numbers[value.name]).max())
+        if 0 < largest < ROUNDING:
+            raise Unfit
         scaled = largest and not 0.01 < largest < 30
         return self.binary("multiply", value, 1 / largest) if scaled else value
 

@@ -276,23 +276,7 @@ def test_networks_of_nothing_are_refused(net, shape, kind, message):
         capture(net, shape)
 
 
-# -------------------------------------------------------------------------------------- structures
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda x: {"0": x + 1, "1": x}, lambda x: {"0": x + 1}, lambda x: {8: x + 1, 16: x},
-        lambda x: {"": x + 1}, lambda x: {"out": x + 1, "parts": [x, x * 2]},
-        lambda x: (x + 1, None),
-        lambda x: (x + 1, 3), lambda x: {"out": x + 1, "name": "aux"}, lambda x: (x, (x + 1,)),
-    ],
-)  # fmt: skip
-def test_structures_that_a_library_cannot_give_back_are_refused_and_counted(function):
-    net = nn.Sequential(conv(4, 4, 1), Function(function))
-    assert cost(net, X).macs == 2 * 36 * 16
-    with pytest.raises(Unsupported, match=r"the network returns .*: return a tensor, a tuple of"):
-        capture(net, X)
+# ------------------------------------------------------------------------------------------ others
 
 
 @pytest.mark.parametrize("pool", [F.max_pool2d, F.adaptive_max_pool2d])

@@ -21,16 +21,16 @@ NATIVE = find_target("native").name
 FILE = """
 import torch
 from torch import nn
-class Sorted(nn.Module):
+class Commonest(nn.Module):
     def forward(self, x):
-        return torch.sort(x)[0]
+        return torch.mode(x)[0]
 def tiny(classes: int = 3):
     layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(4, classes))
 def image():
     return nn.Conv2d(3, 3, 1)
 def unlowered():
-    return nn.Sequential(nn.Conv2d(3, 4, 3), Sorted())
+    return nn.Sequential(nn.Conv2d(3, 4, 3), Commonest())
 """
 
 
@@ -133,12 +133,12 @@ def test_stages_are_shown_and_nothing_is_compiled(stage, shown, tmp_path, monkey
             ["nets.py:tiny", "--shape", "1,4,9,9"],
             "input (1, 4, 9, 9) does not fit the network: mod",
         ),
-        (["nets.py:tiny", "--shape", "1,3,x"], "--shape 1,3,x: expected whole numbers, as in"),
+        (["nets.py:tiny", "--shape", "1,3,x"], "--shape 1,3,x: expected whole numbers of 1 or"),
         (["nets.py:tiny", "--weights", "a.pth"], "no checkpoint file at a.pth"),
         (["nets.py:tiny", "--weights", "imagenet"], "nets.py:tiny: no ImageNet weights of it are"),
         (["net.pt2", "--weights", "a.pth"], "net.pt2 was exported with its weights: leave out --w"),
         (["net.pt2", "--shape", "1,3,9,9"], "net.pt2 was exported for its own shapes: leave out"),
-        (["nets.py:unlowered"], "operator aten.sort.default in module '1' ("),
+        (["nets.py:unlowered"], "operator aten.mode.default in module '1' ("),
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(arguments, message, tmp_path, capsys):

@@ -23,6 +23,8 @@ REDUCE = tuple(
         ("sum", (1, 3), False, (2, 3, 4, 5, 3)),
         ("sum", (1, 3, 5), True, (2, 3, 2, 3, 2, 3)),
         ("sum", (0,), False, (2500,)),
+        ("product", (1,), False, (2, 5, 4, 3)),
+        ("product", (3,), False, (2, 17, 3, 7)),
     )
 )
 

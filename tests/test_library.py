@@ -103,8 +103,8 @@ def test_several_inputs_and_outputs():
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ((), "toy takes 1 input, found 0"),
-        ((draw(SHAPE), 2), "toy takes 1 input, found 2"),
+        ((), "toy takes 1 input: x0; found none for 'x0'"),
+        ((draw(SHAPE), 2), "toy takes 1 input: x0; found 2 by position"),
         (
             (draw((2, 3, 10, 100)),),
             r"'x0' has shape \(2, 3, 10, 100\): the library takes \(2, 3, 1",

@@ -116,6 +116,34 @@ def test_padding_that_differs_on_each_side(operator, tmp_path):
     read(model([made], weights=weights), tmp_path)
 
 
+@pytest.mark.parametrize("padding", ["SAME_UPPER", "SAME_LOWER"])
+def test_sizes_of_transposed_convolutions(padding, tmp_path):
+    """A kernel smaller than the stride reaches less than the stride times the size."""
+    for kernel, attributes in (((1, 2), {}), ((3, 4), {"output_shape": [17, 24]})):
+        made = node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 3], auto_pad=padding,
+                    **attributes)  # fmt: skip
+        read(model([made], weights={"w": draw(3, 3, *kernel)}), tmp_path)
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+def test_a_window_that_would_start_beyond_the_image_is_left_out(operator, tmp_path):
+    made = node(operator, ["x"], ["y"], kernel_shape=[1, 2], strides=[3, 3], ceil_mode=1)
+    graph = read(model([made]), tmp_path)
+    assert graph.nodes[0].type.shape == (1, 3, 3, 3)
+    made = node(operator, ["x"], ["y"], kernel_shape=[1, 1], strides=[3, 4], ceil_mode=1)
+    assert read(model([made]), tmp_path).nodes[0].type.shape == (1, 3, 3, 2)
+
+
+SLICES = [(-9, -(2**31), -2), (-1, -9, -3), (9, 0, -1), (2, -(2**31), -1), (-20, 30, 3), (5, 2, 1)]
+
+
+@pytest.mark.parametrize(("start", "stop", "step"), SLICES)
+def test_slices_whose_bounds_lie_outside_of_the_axis(start, stop, step, tmp_path):
+    bounds = {"start": ints(start), "stop": ints(stop), "axis": ints(2), "step": ints(step)}
+    nodes = [node("Slice", ["x", *bounds], ["s"]), node("Concat", ["x", "s"], ["y"], axis=2)]
+    read(model(nodes, weights=bounds), tmp_path)
+
+
 def test_layer_norm_over_channels_of_nhwc_images(tmp_path):
     """As Keras' ConvNeXt has it: moments, then a product and a sum."""
     nodes = [

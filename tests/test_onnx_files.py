@@ -48,7 +48,7 @@ def test_shapes_that_do_not_fit_the_file_are_refused(tmp_path):
     made = model(RELU, ("n", 3, 8, 8))
     assert "has 4 on axis 1, which the model fixes to 3" in refused(made, tmp_path, [(1, 4, 8, 8)])
     assert "has 4 axes (n,3,8,8): the shape (3, 8, 8) has 3" in refused(made, tmp_path, [(3, 8, 8)])
-    assert "2 shapes for 1 inputs" in refused(made, tmp_path, [(1, 3, 8, 8)] * 2)
+    assert "2 shapes for 1 input: give" in refused(made, tmp_path, [(1, 3, 8, 8)] * 2)
     assert "no input 'y'; its inputs are: x" in refused(made, tmp_path, {"y": (1, 3, 8, 8)})
     assert "each axis needs one element" in refused(made, tmp_path, [(0, 3, 8, 8)])
     small = model(CONV, ("n", 3, "h", "w"), WEIGHT)
@@ -98,6 +98,8 @@ def test_torchs_scopes_are_paths(tmp_path):
     for odd in ("['a']", "nothing", "[1, 2, 3]", "(" * 9999):
         made.graph.node[0].metadata_props[0].value = odd
         assert read_onnx(saved(made, tmp_path)).nodes[0].path == ""
+    made.graph.node.insert(0, node("Neg", ["x"], ["z"], name="node_Neg_12"))  # of a rewrite
+    assert read_onnx(saved(made, tmp_path)).nodes[0].path == ""
 
 
 def test_a_parameter_in_another_layout_counts_once(tmp_path):
@@ -215,6 +217,14 @@ def test_what_is_no_model_is_refused(tmp_path):
         read_onnx(tmp_path)
 
 
+def test_a_name_that_is_no_text_is_a_damaged_file(tmp_path):
+    content = model(CONV, weights=WEIGHT).SerializeToString()
+    for word in (b"Conv", b"stem.weight", b"test", b"x"):
+        (tmp_path / "net.onnx").write_bytes(content.replace(word, b"\xff" * len(word)))
+        with pytest.raises(ValueError, match=r"net\.onnx is damaged: a name in it is no text"):
+            read_onnx(tmp_path / "net.onnx")
+
+
 def test_unknown_opsets_are_refused(tmp_path):
     assert "opset 99, newer than 28" in refused(model(RELU, opset=99), tmp_path)
     said = refused(model(RELU, opset=6), tmp_path)
@@ -252,8 +262,8 @@ REFUSED = {
     "sequence": (node("SequenceConstruct", ["x"], ["y"]), "works on sequences of tensors"),
     "random": (node("RandomNormalLike", ["x"], ["y"]), "it draws random numbers"),
     "boxes": (node("NonMaxSuppression", ["x", "x"], ["y"]), "the graph has no such operator"),
-    "computed shape": (node("Reshape", ["x", "x"], ["y"]), "its operand 'x' is computed when"),
-    "argmax": (node("ArgMax", ["x"], ["y"]), "the graph has no such operator"),
+    "computed shape": (node("Resize", ["x", "", "x"], ["y"]), "its operand 'x' is computed when"),
+    "determinant": (node("Det", ["x"], ["y"]), "the graph has no such operator"),
 }  # fmt: skip
 
 
@@ -269,33 +279,73 @@ def test_what_the_graph_cannot_say_is_refused_by_node_and_operator(case, tmp_pat
 
 
 def test_what_the_graph_cannot_say_is_counted_as_unknown(tmp_path):
-    nodes = [node("Conv", ["x", "stem.weight"], ["c"]), node("ArgMax", ["c"], ["y"], axis=1)]
+    nodes = [node("Conv", ["x", "stem.weight"], ["c"]), node("Det", ["c"], ["y"])]
     cost = dw.cost(saved(model(nodes, weights=WEIGHT), tmp_path))
     assert cost.macs == 4 * 27 * 36
-    assert [layer.operator for layer in cost.not_counted] == ["ArgMax"]
+    assert [layer.operator for layer in cost.not_counted] == ["Det"]
     tail = [node("Relu", ["x"], ["y"]), node("NonMaxSuppression", ["x", "x"], ["boxes"])]
     said = refused(model(tail, (1, 2, 4), outputs=("boxes",)), tmp_path, error=Unsupported)
     assert "node 'boxes', operator NonMaxSuppression" in said  # how many boxes no one knows
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_networks_of_other_precisions_are_counted_whole(dtype, tmp_path):
+    weights = {"w": draw(4, 3, 3, 3), "m": draw(4, 5), "d": draw(5)}
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]), node("GlobalAveragePool", ["c"], ["g"]),
+        node("Flatten", ["g"], ["f"]), node("Gemm", ["f", "m", "d"], ["y"], alpha=0.5),
+    ]  # fmt: skip
+    made = model(nodes, weights={name: data.astype(dtype) for name, data in weights.items()})
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    cost = dw.cost(saved(made, tmp_path))
+    assert (cost.macs, cost.not_counted) == (4 * 27 * 36 + 20, ())
+    found = {layer.type.dtype for layer in read_onnx(tmp_path / "net.onnx")}
+    assert found == {np.dtype(dtype).name}
+
+
 DAMAGED = {
-    "nothing gives it": (node("Relu", ["nowhere"], ["y"]), "reads 'nowhere', which nothing"),
-    "attribute": (node("Relu", ["x"], ["y"], slope=1.0), "its attributes are not those of its"),
-    "no kernel": (node("MaxPool", ["x"], ["y"]), "its attributes are not those of its operator"),
+    "nothing gives it": (node("Relu", ["nowhere"], ["y"]), "it reads 'nowhere', which nothing"),
+    "attribute": (node("Relu", ["x"], ["y"], slope=1.0), "Unrecognized attribute: slope"),
+    "no kernel": (node("MaxPool", ["x"], ["y"]), "Required attribute 'kernel_shape' is missing"),
     "sizes": (node("Conv", ["x", "w"], ["y"]), "does not fit weight"),
     "broadcast": (node("Add", ["x", "w"], ["y"]), "operator Add: "),
     "reshape": (node("Reshape", ["x", "s"], ["y"]), "has other elements than (7, 7)"),
-    "axis": (node("Concat", ["x", "x"], ["y"], axis=9), "axis 9 of a tensor of 4 axes"),
-    "folding": (node("Concat", ["w", "s"], ["y"], axis=0), "cannot be computed"),
-    "mode": (node("Pad", ["x", "p"], ["y"], mode="mirror"), "'mirror'"),
-    "operand": (node("Gather", ["x"], ["y"]), "operand 1 is missing"),
+    "axis": (node("Concat", ["x", "x"], ["y"], axis=9), "axis must be in [-rank, rank-1]"),
+    "folding": (node("Gather", ["s", "far"], ["y"]), "cannot be computed"),
+    "mode": (node("Pad", ["x", "p"], ["y"], mode="mirror"), "mode='mirror': one of constant, r"),
+    "enlarging": (node("Resize", ["x", "", "", "q"], ["y"], mode="sinc"), "one of nearest, linear"),
+    "operand": (node("Gather", ["x"], ["y"]), "input size 1 not in range"),
+    "too many": (node("Relu", ["x", "x"], ["y"]), "input size 2 not in range"),
+    "strides": (node("Conv", ["x", "v"], ["y"], strides=[1]), "strides has incorrect size"),
+    "negative pads": (node("Conv", ["x", "v"], ["y"], pads=[-1] * 4), "not contain negative"),
+    "kernel": (node("MaxPool", ["x"], ["y"], kernel_shape=[2]), "kernel_shape has incorrect size"),
+    "axes": (node("Slice", ["x", "t", "s", "t"], ["y"]), "Axis 1 is referred to more than once"),
+    "parts": (node("Split", ["x", "s"], ["y", "z"], axis=1), "sum of 'split' (14)"),
+    "negative part": (node("Split", ["x", "u"], ["y", "z"], axis=1), "ONNX defines it as float32"),
+    "window": (node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], pads=[2] * 4), "the window"),
+    "size": (node("LRN", ["x"], ["y"], size=-3), "size=-3: 1 or more"),
+    "empty size": (node("LRN", ["x"], ["y"], size=0), "LRN: its attributes are not those of"),
+    "index": (node("Gather", ["x", "far"], ["y"], axis=1), "index 7 is not in an axis of 3"),
+    "padding": (node("Conv", ["x", "v"], ["y"], auto_pad="SOME"), "auto_pad='SOME': one of NOTSET"),
+    "memory": (node("ConstantOfShape", ["huge"], ["y"]), "GB of what is known beforehand"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", DAMAGED)
 def test_nodes_that_do_not_fit_are_named(case, tmp_path):
     bad, reason = DAMAGED[case]
-    weights = {"w": draw(4, 5, 3, 3), "s": ints(7, 7), "p": ints(*range(8))}
+    weights = {
+        "w": draw(4, 5, 3, 3),
+        "s": ints(7, 7),
+        "p": ints(*range(8)),
+        "t": ints(1, 1),
+        "q": ints(1, 3, 16, 16),
+        "u": ints(4, -1),
+        "v": draw(4, 3, 3, 3),
+        "far": ints(7),
+        "huge": ints(10**6, 10**7),
+    }
     said = refused(model([bad], weights=weights), tmp_path)
     assert said.startswith(f"node 'y', operator {bad.op_type}: ")
     assert reason in said
@@ -308,6 +358,9 @@ def test_other_faults_of_a_file_are_named(tmp_path):
     short = model(CONV, weights=WEIGHT)
     short.graph.initializer[0].raw_data = short.graph.initializer[0].raw_data[:-4]
     assert "initializer stem.weight is damaged" in refused(short, tmp_path)
+    for nothing in ([], [""]):
+        said = refused(model([*RELU, node("Relu", ["x"], nothing, name="odd")]), tmp_path)
+        assert said.startswith("node 'odd', operator Relu: it gives nothing")
     missing = model(RELU, outputs=("other",))
     assert "output 'other', which nothing" in refused(missing, tmp_path)
     sequence = model(RELU)
@@ -321,6 +374,14 @@ def test_other_faults_of_a_file_are_named(tmp_path):
         helper.make_sparse_tensor(values, numpy_helper.from_array(ints(0), "at"), [4])
     )
     assert "initializer few is sparse" in refused(sparse, tmp_path, error=Unsupported)
+    same = model(RELU)
+    same.graph.input.append(same.graph.input[0])
+    assert "two inputs of the model are named 'x'" in refused(same, tmp_path)
+    for number, name in ((TensorProto.STRING, "string"), (TensorProto.INT4, "int4")):
+        odd = model(RELU)
+        odd.graph.input[0].type.tensor_type.elem_type = number
+        said = refused(odd, tmp_path, error=Unsupported)
+        assert f"input x is {name}, a type that the graph does not have: there are float32" in said
     untyped = model(RELU)
     untyped.graph.input[0].type.tensor_type.elem_type = TensorProto.UNDEFINED
     assert "input x has no type of element" in refused(untyped, tmp_path)

@@ -1,6 +1,7 @@
 """Quantised networks of ONNX: read and interpreted as ONNX Runtime computes them, not compiled."""
 
 import numpy as np
+import onnx
 import pytest
 from onnx_models import compare, draw, in_onnxruntime, model, node, saved
 
@@ -95,12 +96,73 @@ def test_arithmetic_of_onnxruntimes_quantiser(operator, tmp_path):
         ("QLinearSigmoid", {}),
         ("QLinearLeakyRelu", {"alpha": 0.1}),
         ("QLinearGlobalAveragePool", {}),
+        ("QLinearAveragePool", {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [0, 1, 1, 0]}),
+        ("QLinearSoftmax", {"axis": -1, "opset": 13}),
+        ("QLinearSoftmax", {"axis": 1, "opset": 13}),
     ],
 )
 def test_functions_of_onnxruntimes_quantiser(operator, attributes, tmp_path):
     nodes = [ENTER, node(operator, ["xq", "xs", "xz", "ys", "yz"], ["yq"], domain="com.microsoft",
                          **attributes), LEAVE]  # fmt: skip
     off_by_at_most_a_step(model(nodes, weights=SCALES, domains=RUNTIME), tmp_path)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_linear_layers_of_onnxruntimes_quantiser(leaves, per_channel, tmp_path):
+    weights = {"m": WEIGHT["w"].reshape(4, 27)[:, :8].copy(), "b": WEIGHT["b"]}
+    scale, zero = ("ws", "wz") if per_channel else ("xs", "mz")
+    out = ["ys", "yz"] if leaves else []
+    nodes = [
+        ENTER,
+        node(
+            "QGemm",
+            ["xq", "xs", "xz", "m", scale, zero, "b", *out],
+            ["yq" if leaves else "y"],
+            domain="com.microsoft",
+            transB=1,
+            alpha=0.5,
+        ),
+    ]
+    nodes += [LEAVE] if leaves else []
+    weights = {**SCALES, **WEIGHT, **weights, "mz": np.int8(3)}
+    graph = off_by_at_most_a_step(model(nodes, (3, 8), weights, domains=RUNTIME), tmp_path)
+    assert sum(isinstance(n.op, ops.Linear) for n in graph) == 1
+
+
+def small_network():
+    """Return a model whose kinds of layers ONNX Runtime's quantiser knows, in opset 17."""
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]), node("Relu", ["c"], ["r"]),
+        node("AveragePool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Add", ["p", "p"], ["a"]), node("GlobalAveragePool", ["a"], ["g"]),
+        node("Flatten", ["g"], ["f"]), node("Gemm", ["f", "m", "d"], ["q"], transB=1),
+        node("Softmax", ["q"], ["y"]),
+    ]  # fmt: skip
+    return model(
+        nodes, weights={"w": draw(4, 3, 3, 3), "b": draw(4), "m": draw(5, 4), "d": draw(5)}
+    )
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("style", ["QDQ", "QOperator"])
+def test_what_onnxruntimes_quantiser_writes(style, per_channel, tmp_path):
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    batches = iter([{"x": draw(1, 3, 8, 8)}])
+
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self):
+            return next(batches, None)
+
+    quantization.quantize_static(
+        saved(small_network(), tmp_path), tmp_path / "quantised.onnx", Reader(),
+        quant_format=quantization.QuantFormat[style], per_channel=per_channel,
+    )  # fmt: skip
+    made = onnx.load(tmp_path / "quantised.onnx")
+    graph = off_by_at_most_a_step(made, tmp_path)
+    assert dw.cost(graph).macs == 4 * 27 * 64 + 20
+    with pytest.raises(Unsupported, match=r"makes u?int8 of float32: u?int8 is not computed yet"):
+        dw.compile(graph)
 
 
 def test_concatenation_of_onnxruntimes_quantiser(tmp_path):

@@ -44,6 +44,9 @@ def test_options_are_values():
         ({"threads": "2"}, "threads='2': a library runs on 1 to 64 threads"),
         ({"threads": True}, "threads=True: a library runs on 1 to 64 threads"),
         ({"threads": 2, "target": "wasm32"}, "threads=2: wasm32 has no threads; leave it at 1"),
+        ({"tune": "no"}, "tune='no': True or False"),
+        ({"check_plan": 1}, "check_plan=1: True or False"),
+        ({"cc": 5}, "cc=5: the name or the path of a C compiler"),
         ({"optimize": "size"}, "optimize='size': optimize for speed or memory"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from kernel_cases import TARGETS, Case, make_graph, random_arrays
 
 from depthwise.compiler.codegen.emit import emit_units
+from depthwise.compiler.fused_ops import FloatPlaces
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import Algorithms, candidates
 from depthwise.compiler.pipeline import UNITS, rewrite
@@ -59,6 +60,16 @@ CASES = (
     Case(ops.AdaptivePool2d("mean", (1, 1)), (X,)),
     Case(ops.Reduce("min", (1, 3), False), (X,)),
     Case(ops.Reduce("sum", (2,), True), (X,)),
+    Case(ops.Reduce("product", (1,), False), (X,)),
+    Case(FloatPlaces(ops.ArgReduce("max", 1, False)), (X,)),
+    Case(FloatPlaces(ops.ArgReduce("min", 3, True)), (X,)),
+    Case(FloatPlaces(ops.TopK(2, 9, True, "indices")), (X,)),
+    Case(ops.TopK(1, 2, False, "values"), (X,)),
+    Case(ops.Cumulate("sum", 1), (X,)),
+    Case(ops.Cumulate("min", 3), (X,)),
+    Case(FloatPlaces(ops.MaxPoolIndices((3, 2), (2, 1), ONE, (1, 2), True)), (X,)),
+    Case(FloatPlaces(ops.MaxUnpool2d((3, 4))), ((2, 3, 2, 3), (2, 3, 2, 3))),
+    Case(FloatPlaces(ops.TakeAlong(1)), (X, (2, 2, 9, 11))),
     Case(ops.Softmax(1), (X,)),
     Case(ops.Softmax(3), (X,)),
     Case(ops.PRelu(), (X, (6,)), 1),
@@ -104,6 +115,8 @@ def cases() -> tuple[Graph, list[np.ndarray]]:
     for case, values in zip(CASES, arrays, strict=True):
         if isinstance(case.op, ops.DeformRoIPool):
             values[1] = np.array([[0, 1, 2, 13, 14], [0, -3, 0, 9, 5]], np.float32)
+        if isinstance(case.op, FloatPlaces) and len(values) > 1:  # places
+            values[1] = np.floor(values[1])
         if isinstance(case.op, ops.BatchNorm):
             values[4] = np.abs(values[4])
     inputs = [

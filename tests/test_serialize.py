@@ -165,6 +165,8 @@ def test_the_weights_are_those_of_a_checkpoint(graph, path):
 
 
 def test_another_suffix_is_refused(graph, tmp_path):
+    with pytest.raises(ValueError, match=r"a str is no graph: give dw.open\(...\).graph"):
+        save_graph("net.onnx", tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match=r"net.graph: a graph is saved to a file that ends in .sa"):
         save_graph(graph, tmp_path / "net.graph")
     assert not list(tmp_path.iterdir())

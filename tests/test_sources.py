@@ -1,5 +1,6 @@
 """Networks from everywhere: what a text, a file or an object means, and what is refused."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,7 @@ def test_timm_may_be_missing(monkeypatch):
         ("C:nets/tiny.py:net", ("factory", "net", "C:nets/tiny.py")),
         ("nets/net.pt2", ("file", "nets/net.pt2", "")),
         ("timm:net.pt2", ("file", "timm:net.pt2", "")),
+        ("NET.ONNX", ("file", "NET.ONNX", "")),
         ("mobilenet_v2.safetensors", ("file", "mobilenet_v2.safetensors", "")),
     ],
 )
@@ -193,6 +195,13 @@ def test_a_text_means_one_front_end(text, meant):
     spec = parse_spec(text)
     assert (spec.front_end, spec.name, spec.place) == meant
     assert spec.text == text
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(tmp_path):
+    graph = dw.open(small(), SHAPE).graph
+    dw.save_graph(graph, tmp_path / "net.safetensors")
+    path = (tmp_path / "net.safetensors").rename(tmp_path / "NET.SafeTensors")
+    assert list(dw.open(path).graph) == list(dw.open(str(path)).graph) == list(graph)
 
 
 def test_what_lies_on_the_disk_does_not_change_what_a_text_means(tmp_path, monkeypatch):
@@ -293,6 +302,21 @@ def test_a_module_can_have_other_shapes_and_nothing_else():
     for fixed in (source.program, source.graph, dw.open(source.program), dw.open(source.graph)):
         with pytest.raises(ValueError, match=r"for inputs of \(\(1, 3, 8, 8\),\)$"):
             dw.open(fixed, (1, 3, 9, 9))
+
+
+UNSOUND = [None, 1, "1,3,8,8", (1.5, 3, 8, 8), ("1", 3, 8, 8), (True, 3, 8, 8), (-1, 3, 8, 8)]
+
+
+@pytest.mark.parametrize("shape", UNSOUND)
+def test_a_shape_is_a_tuple_of_whole_numbers(shape):
+    net = small()
+    for take in (dw.open, dw.cost, describe):
+        for named in (net, "mobilenet_v1"):
+            with pytest.raises(ValueError, match=f"the shape {re.escape(repr(shape))}: give each"):
+                take(named, shape)
+    found = dw.open(net, np.array(SHAPE)).shapes
+    assert found == (SHAPE,)
+    assert all(type(size) is int for size in found[0])
 
 
 @pytest.mark.parametrize("thing", [3, None, [small], np.zeros(3)])

@@ -209,6 +209,16 @@ def test_a_network_that_float64_cannot_judge_is_held_to_the_tolerance():
         off_by(SingleOnly(), 1.5).verify()
 
 
+def test_of_decisions_the_share_that_differs_counts():
+    labels = np.arange(20_000)
+    found = labels.copy()
+    found[7] = 19_000  # by almost all that there is, but one alone
+    assert relative_error(found, labels) == 1 / 20_000
+    assert relative_error(labels + 1, labels) == 1
+    mask = labels > 100
+    assert relative_error((~mask).astype(np.float32), mask) == 1
+
+
 def test_large_arrays_are_compared_in_parts_to_the_last_element():
     expected = np.ones((3, 2, BLOCK), np.float32)[:, :, ::2]
     found = expected.copy()

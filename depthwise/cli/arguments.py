@@ -2,11 +2,12 @@
 
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from depthwise.escaping import in_file_name
 
 Shape = tuple[int, ...]  # N, C, H, W
-GivenShapes = tuple[tuple[Shape, ...], dict[str, Shape]]  # by position, and by name
+GivenShapes = tuple[tuple[Any, ...], dict[str, Any]]  # by position, and by name
 
 MOST_ELEMENTS = 2**40  # of an input: 4 TB, so that 64 bits count what layers make of it
 DIGITS = 20  # of a number that is read: more say no more than that it is too large
@@ -26,9 +27,9 @@ def parse_settings(settings: list[str] | None) -> dict[str, str]:
 
 
 def parse_shapes(texts: list[str] | None) -> GivenShapes:
-    """Return the shapes of repeated `--shape 1,3,224,224`, and those of `--shape NAME=1,16`."""
-    shapes: list[Shape] = []
-    named: dict[str, Shape] = {}
+    """Return the shapes of repeated `--shape 1,3,224,224`, and of `--shape NAME=1,16:int64`."""
+    shapes: list[Any] = []
+    named: dict[str, Any] = {}
     for text in texts or []:
         name, equals, sizes = text.rpartition("=")
         shape = _parse_shape(text, sizes)
@@ -42,13 +43,24 @@ def parse_shapes(texts: list[str] | None) -> GivenShapes:
     return tuple(shapes), named
 
 
-def _parse_shape(text: str, written: str) -> Shape:
+def _parse_shape(text: str, written: str) -> Any:
+    """Return a shape, with its element type where one is written: 1,16:int64."""
+    written, colon, dtype = written.partition(":")
     sizes = [size.strip().lstrip("0") for size in written.split(",")]
     if not all(size.isdecimal() for size in sizes):
-        raise ValueError(f"--shape {text}: expected whole numbers, as in --shape 1,3,224,224")
+        raise ValueError(
+            f"--shape {text}: expected whole numbers of 1 or more, as in --shape 1,3,224,224"
+        )
     shape = tuple(int(size[:DIGITS]) for size in sizes)
     check_elements(f"--shape {text}", shape)
-    return shape
+    if not colon:
+        return shape
+    from depthwise.graph import TensorType  # noqa: PLC0415  (which needs NumPy)
+
+    try:
+        return TensorType(shape, dtype)
+    except ValueError as error:
+        raise ValueError(f"--shape {text}: {error}") from None
 
 
 def check_elements(option: str, shape: Shape) -> None:

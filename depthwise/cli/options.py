@@ -17,7 +17,7 @@ Shapes = Annotated[
     typer.Option(
         "--shape",
         help="The input's shape, as in 1,3,224,224; repeat where there are several, by position or "
-        "as NAME=1,3,224,224.",
+        "as NAME=1,3,224,224, with the element type if it is another: NAME=1,16:int64.",
     ),
 ]
 Settings = Annotated[

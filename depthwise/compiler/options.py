@@ -45,6 +45,11 @@ class CompileOptions:
         if self.optimize not in get_args(Optimize):
             accepted = " or ".join(get_args(Optimize))
             raise ValueError(f"optimize={self.optimize!r}: optimize for {accepted}")
+        for name in ("tune", "check_plan"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: True or False")
+        if not isinstance(self.cc, str | None):
+            raise ValueError(f"cc={self.cc!r}: the name or the path of a C compiler, as text")
 
     @property
     def chosen(self) -> Target:

@@ -235,7 +235,8 @@ def _(op: ops.LocalResponseNorm, x):
 def _(op: ops.Quantize | ops.Dequantize, x, scale, zero_point=None):
     allowed = ((), (1,)) if op.axis is None else ((x[op.axis],),)
     _expect(scale in allowed, f"scale {scale} does not fit input {x} with axis={op.axis}")
-    _expect(zero_point in (None, scale), f"zero point {zero_point} does not fit scale {scale}")
+    fits = zero_point in (None, *allowed)
+    _expect(fits, f"zero point {zero_point} does not fit input {x} with axis={op.axis}")
     return x
 
 

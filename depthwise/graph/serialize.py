@@ -71,6 +71,8 @@ def save_graph(graph: Graph, path: str | PathLike[str]) -> None:
     Raises:
         ValueError: A graph or a path that cannot be written.
     """
+    if not isinstance(graph, Graph):
+        raise ValueError(f"a {type(graph).__name__} is no graph: give dw.open(...).graph")
     path = Path(path)
     if path.suffix != SUFFIX:
         raise ValueError(f"{path}: a graph is saved to a file that ends in {SUFFIX}")

@@ -72,7 +72,7 @@ Structure = Leaf | Plain | Nest
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ForwardParameter:
     """A parameter of a network's forward, and what is given to it.
 
     `by_name` tells that it is never given by its position.
@@ -85,14 +85,14 @@ class Parameter:
     @property
     def is_fixed(self) -> bool:
         """Whether there is no tensor in it, so that a call may leave it out."""
-        return not any(leaves(self.value))
+        return not list(leaves(self.value))
 
 
 @dataclass(frozen=True)
 class Signature:
     """What a network takes, parameter by parameter, and what it returns."""
 
-    takes: tuple[Parameter, ...]
+    takes: tuple[ForwardParameter, ...]
     returns: Structure
 
 
@@ -101,7 +101,7 @@ def usual_signature(inputs: Sequence[str], outputs: Sequence[str]) -> Signature:
 
     One output without a name is itself, those numbered from 0 are a tuple, others a dict.
     """
-    takes = tuple(Parameter(name, Leaf(name)) for name in inputs)
+    takes = tuple(ForwardParameter(name, Leaf(name)) for name in inputs)
     parts = tuple(map(Leaf, outputs))
     if list(outputs) == [""]:
         return Signature(takes, parts[0])
@@ -183,7 +183,7 @@ def _decode_nest(kind: Any, parts: list[Any], rest: dict[str, Any], depth: int) 
     )  # fmt: skip
     if len(keys) != (len(parts) if kind not in PLACED else 0):
         raise ValueError(f"a {kind} of {len(parts)} parts with {len(keys)} keys")
-    if any(any(leaves(key)) for key in (*nest.keys, context)) or not _are_keys(nest):
+    if any(list(leaves(key)) for key in (*nest.keys, context)) or not _are_keys(nest):
         raise ValueError(f"a {kind} with the keys {str(keys)[:60]}")
     return nest
 
@@ -232,15 +232,15 @@ def decode_signature(value: Any, inputs: Sequence[str], outputs: Sequence[str]) 
     return found
 
 
-def _decode_parameter(value: Any) -> Parameter:
+def _decode_parameter(value: Any) -> ForwardParameter:
     match value:
         case {"name": str(name), "value": given, "by_name": bool(by_name), **rest} if not rest:
-            return Parameter(name, decode(given), by_name)
+            return ForwardParameter(name, decode(given), by_name)
     raise ValueError(f"{str(value)[:60]} is no parameter")
 
 
 def bind(
-    takes: Sequence[Parameter], given: Sequence[Any], named: Mapping[str, Any], network: str
+    takes: Sequence[ForwardParameter], given: Sequence[Any], named: Mapping[str, Any], network: str
 ) -> dict[str, Any]:
     """Return each tensor of a call by the name of its input.
 
@@ -257,7 +257,7 @@ def bind(
     arguments = {parameter.name: x for parameter, x in zip(places, given, strict=False)}
     for name, x in named.items():
         if name not in {parameter.name for parameter in takes}:
-            raise refuse(f"{name!r}")
+            raise refuse(f"{name!r}; what was left out when it was compiled stays as it was then")
         if name in arguments:
             raise refuse(f"{name!r} twice")
         arguments[name] = x
@@ -266,21 +266,33 @@ def bind(
         if parameter.name in arguments:
             _read(parameter.value, arguments[parameter.name], parameter.name, tensors)
         elif not parameter.is_fixed:
-            raise refuse(f"no {parameter.name!r}")
+            raise refuse(f"none for {parameter.name!r}")
     return tensors
 
 
-def describe(takes: Sequence[Parameter]) -> str:
+def describe(takes: Sequence[ForwardParameter]) -> str:
     """Return parameters as in "x, mask (by name), sizes {'a', 'b'}"; what is fixed is left out."""
     shown = [
         parameter.name
-        + ("" if isinstance(parameter.value, Leaf) else f", {_form(parameter.value)}")
+        + ("" if isinstance(parameter.value, Leaf) else f", a {_form(parameter.value)}")
         + (" by name" if parameter.by_name else "")
         for parameter in takes
         if not parameter.is_fixed
     ]
     count = "1 input" if len(shown) == 1 else f"{len(shown)} inputs"
     return f"{count}: {'; '.join(shown)}"
+
+
+def _found(value: Any) -> str:
+    """Return what was given in place of a nested argument or of a plain one, in short."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    inside = ""
+    if isinstance(value, Mapping):
+        inside = f" with the keys {', '.join(map(repr, value))}"
+    elif isinstance(value, tuple | list):
+        inside = f" of {len(value)}"
+    return f"a {type(value).__name__}{inside}"
 
 
 def _form(value: Structure) -> str:
@@ -303,13 +315,13 @@ def _read(expected: Structure, given: Any, where: str, tensors: dict[str, Any]) 
     elif isinstance(expected, Plain):
         if not _same(expected.value, given):
             raise ValueError(
-                f"{where} is {given!r}: the network was compiled for {expected.value!r}; leave it "
-                "out, or compile it for another value"
+                f"{where} is {_found(given)}: the network was compiled for {expected.value!r}; "
+                "leave it out, or compile it for another value"
             )
     else:
         parts = _parts(expected, given)
         if parts is None:
-            raise ValueError(f"{where} is a {type(given).__name__}: give {_form(expected)}")
+            raise ValueError(f"{where} is {_found(given)}: give a {_form(expected)}")
         for step, (part, own) in enumerate(zip(expected.parts, parts, strict=True)):
             key = fill(expected.keys[step], {}) if expected.keys else step
             _read(part, own, f"{where}[{key!r}]", tensors)

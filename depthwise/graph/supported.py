@@ -8,8 +8,9 @@ from depthwise.graph.ops import Opaque
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
-    "instance and group normalisation, pooling, activations, arithmetic, softmax, concatenation, "
-    "slicing, padding, resizing and reshaping, of signals, images and planes of volumes"
+    "instance and group normalisation, pooling, reductions, sorting, activations, arithmetic, "
+    "softmax, concatenation, slicing, padding, resizing and reshaping, of signals, images and "
+    "planes of volumes"
 )
 
 

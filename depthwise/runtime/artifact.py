@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,7 +16,7 @@ import numpy as np
 from depthwise.escaping import check_c, in_c_comment, in_json
 from depthwise.files.atomic import abandoned, exchange, flush, workspace
 from depthwise.files.cache import hash_bytes, hash_file
-from depthwise.graph.dtypes import LIBRARY_DTYPES, find_dtype
+from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, UINT8, DType, find_dtype
 from depthwise.runtime import manifest as manifests
 from depthwise.runtime.manifest import (
     FIGURES,
@@ -24,6 +24,7 @@ from depthwise.runtime.manifest import (
     Manifest,
     Record,
     Saved,
+    TensorRecord,
     read_saved,
     sealed_text,
 )
@@ -145,24 +146,30 @@ def render_template(name: str, manifest: Manifest) -> str:
     target = find_target(manifest.build.target)
     march = () if target.architecture == "wasm32" else (target.march,)  # its C runs anywhere
     # imported when a library is saved: programs that only run one need no jinja2
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
+    from jinja2 import Environment, FunctionLoader, StrictUndefined  # noqa: PLC0415
 
     environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    template = (_templates() / f"{name}.jinja").read_text("utf-8")
-    types = [find_dtype(name) for name in LIBRARY_DTYPES]
-    given = {tensor.dtype for tensor in manifest.network.inputs}
-    number = next((type_ for type_ in types[1:] if type_.name in given), types[0])
+        loader=FunctionLoader(lambda name: (_templates() / f"{name}.jinja").read_text("utf-8")),
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    given, made = _element(manifest.network.inputs), _element(manifest.network.outputs)
     manifest = _spelled(manifest)
-    text = environment.from_string(template).render(
-        types=types, bytes=number.bytes == 1, number=number.c, network=manifest.network,
+    text = environment.get_template(name).render(
+        types=[find_dtype(name) for name in LIBRARY_DTYPES], given=given, made=made,
+        typed=not (given and made and made == FLOAT32 and given in (FLOAT32, UINT8)),
+        network=manifest.network,
         compiler=manifest.build.compiler,
         memory=manifest.memory, version=manifest.depthwise,
         target=target, threads=manifest.build.threads,
         command=" ".join(("cc", *OPTIMISE, *march, *thread_flags(manifest.build.threads))),
     )  # fmt: skip
     return check_c(text)
+
+
+def _element(tensors: Sequence[TensorRecord]) -> DType | None:
+    """Return the element type that all tensors have, None where they have several."""
+    names = {tensor.dtype for tensor in tensors} or {FLOAT32.name}
+    return find_dtype(names.pop()) if len(names) == 1 else None
 
 
 def _spelled(value: Any) -> Any:

@@ -32,7 +32,7 @@ def open_file(path: Path, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = N
     Raises ValueError for a file that is missing, damaged, or of another kind than its name says,
     and for shapes that it cannot have.
     """
-    known = FORMATS.get(path.suffix)
+    known = FORMATS.get(path.suffix.lower())
     if known is None:
         accepted = ", ".join(f"{each.suffix} ({each.writer})" for each in FORMATS.values())
         raise ValueError(f"{path}: no front end reads such a file; a network's file is {accepted}")

@@ -1,7 +1,7 @@
 """A network that was opened, wherever it came from: with it counting and compiling begin."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,10 +11,10 @@ import numpy as np
 from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
-    from depthwise.graph.frontends.torch.arguments import Arguments
+    from depthwise.graph.frontends.torch.arguments import ExportArguments
     from depthwise.weights import Pretrained
 
 Arrays = list[np.ndarray]
@@ -80,18 +80,18 @@ class TorchSource(Source):
     """A network of PyTorch: a module, or a program that was exported from one."""
 
     net: "nn.Module | ExportedProgram"
-    arguments: "Arguments"
+    arguments: "ExportArguments"
 
     @cached_property
     def program(self) -> "ExportedProgram":
         """The network as torch.export sees it."""
         from torch import nn  # noqa: PLC0415
 
-        from depthwise.graph import export  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.export import export_with  # noqa: PLC0415
 
         if not isinstance(self.net, nn.Module):
             return self.net
-        return export(self.net, self.arguments.positional, self.arguments.named)
+        return export_with(self.net, self.arguments)
 
     @property
     def exported(self) -> "nn.Module | None":
@@ -133,16 +133,27 @@ class TorchSource(Source):
     def run(self, inputs: Arrays) -> Arrays:
         """Return what PyTorch computes."""
         import torch  # noqa: PLC0415
+
+        return [y.numpy() for y in self._call(map(torch.tensor, inputs))]
+
+    def _call(self, tensors: "Iterable[Tensor]") -> "list[Tensor]":
+        """Return the tensors that the network returns."""
+        import torch  # noqa: PLC0415
         from torch.utils._pytree import tree_leaves  # noqa: PLC0415
 
         with torch.inference_mode():
-            result = self.arguments.call(self.module, map(torch.tensor, inputs))
-        return [y.numpy() for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
+            result = self.arguments.call(self.module, tensors)
+        return [y for y in tree_leaves(result) if isinstance(y, torch.Tensor)]
 
     @property
     def output_shapes(self) -> list[Shape]:
         """The shapes of what the network returns, having run it once: that needs no export."""
-        return [y.shape for y in self.run([np.zeros(shape, np.float32) for shape in self.shapes])]
+        import torch  # noqa: PLC0415
+
+        usual = next(self.module.parameters(), torch.empty(0)).dtype
+        pairs = zip(self.shapes, self.arguments.dtypes, strict=True)
+        tensors = (torch.zeros(shape, dtype=dtype or usual) for shape, dtype in pairs)
+        return [tuple(y.shape) for y in self._call(tensors)]
 
     @property
     def pretrained(self) -> "Pretrained | None":

@@ -6,6 +6,7 @@ are all tested with each.
 
 from operator_cases import (
     elementwise,
+    many_axes,
     movement,
     plain,
     reductions,
@@ -18,7 +19,7 @@ from operator_cases.of_layers import LAYERS
 
 CASES = {
     name: case
-    for family in (plain, elementwise, reductions, movement, signals, resampling, types)
+    for family in (plain, elementwise, reductions, movement, signals, resampling, types, many_axes)
     for name, case in family.CASES.items()
 }
 

@@ -239,7 +239,7 @@ def _(op: ops.MatMul, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
         axes = loops_of(corners[-1].shape, *(corner.strides for corner in corners))
         batches = loops(merged(ordered(axes, operand=2)), MATMUL_AXES, *MATMUL_OPERANDS)
         matrices = {
-            name: replace(p, offset=corner.offset)
+            name: _matrices(p, corner)
             for name, p, corner in zip(
                 MATMUL_OPERANDS, (left, right, product), corners, strict=True
             )
@@ -252,6 +252,15 @@ def _(op: ops.MatMul, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
         )  # fmt: skip
     if product is not y:
         b.copy(product, y)
+
+
+def _matrices(p: TensorView, corner: TensorView) -> TensorView:
+    """Return the matrices of an operand whose first elements are in `corner`, each once."""
+    batch = (
+        size if stride else 1 for size, stride in zip(corner.shape, corner.strides, strict=True)
+    )
+    shape, strides = (*batch, *p.shape[-2:]), (*corner.strides, *p.strides[-2:])
+    return replace(p, offset=corner.offset, shape=shape, strides=strides)
 
 
 def packed_rows(view: TensorView, b: LoweringBuilder) -> TensorView:

@@ -1,5 +1,8 @@
 """Normalisation, reductions and softmax, over any axes."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from depthwise.compiler.fused_ops import takes_plane_mean
@@ -8,6 +11,7 @@ from depthwise.compiler.lowering.calls import KernelCall, by_rows
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.loops import (
     Loops,
+    TooManyAxes,
     loops,
     loops_of,
     merged,
@@ -123,13 +127,20 @@ def _(op: ops.Reduce, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     axes = [axis for axis in range(len(x.shape)) if axis not in op.axes]
     to = [y.strides[axis] for axis in axes] if op.keep else list(y.strides)
-    kept = loops_of(_take(x.shape, axes), _take(x.strides, axes), tuple(to))
-    inside = loops_of(_take(x.shape, op.axes), _take(x.strides, op.axes))
-    b.call(
-        "f32_reduce", function=REDUCE.index(op.function),
-        **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
-        **inner_loops(reduced(inside), "x"), x=x, y=y,
-    )  # fmt: skip
+
+    def append(x: TensorView) -> None:
+        kept = loops_of(_take(x.shape, axes), _take(x.strides, axes), tuple(to))
+        inside = loops_of(_take(x.shape, op.axes), _take(x.strides, op.axes))
+        b.call(
+            "f32_reduce", function=REDUCE.index(op.function),
+            **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
+            **inner_loops(reduced(inside), "x"), x=x, y=y,
+        )  # fmt: skip
+
+    try:
+        append(x)
+    except TooManyAxes:
+        append(_gathered(x, [*axes, *op.axes], b))
 
 
 def _take(values: Shape, axes: list[int] | tuple[int, ...]) -> Shape:
@@ -140,8 +151,22 @@ def _take(values: Shape, axes: list[int] | tuple[int, ...]) -> Shape:
 def _(op: ops.Softmax, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     others = [axis for axis in range(len(x.shape)) if axis != op.axis]
-    kept = loops_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))
-    b.call(
-        "f32_softmax", **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
-        count=x.shape[op.axis], x_step=x.strides[op.axis], y_step=y.strides[op.axis], x=x, y=y,
-    )  # fmt: skip
+
+    def append(x: TensorView) -> None:
+        kept = loops_of(*(_take(values, others) for values in (x.shape, x.strides, y.strides)))
+        b.call(
+            "f32_softmax", **loops(merged(ordered(kept, operand=0)), 3, "x", "y"),
+            count=x.shape[op.axis], x_step=x.strides[op.axis], y_step=y.strides[op.axis], x=x, y=y,
+        )  # fmt: skip
+
+    try:
+        append(x)
+    except TooManyAxes:
+        append(_gathered(x, range(len(x.shape)), b))  # as y lies
+
+
+def _gathered(x: TensorView, order: Sequence[int], b: LoweringBuilder) -> TensorView:
+    """Return a packed copy of a value whose axes lie in `order`, so that neighbours merge."""
+    packed = replace(b.temporary(x.shape), strides=strides_in_order(x.shape, order))
+    b.copy(x, packed)
+    return packed

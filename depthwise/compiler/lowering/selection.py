@@ -3,7 +3,7 @@
 Places are computed as float32, which holds whole numbers up to 2**24.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 from depthwise.compiler.fused_ops import FloatPlaces
@@ -39,39 +39,53 @@ def without(view: TensorView, axis: int) -> TensorView:
     )  # fmt: skip
 
 
-def lines(
-    *views: TensorView,
-) -> Iterator[tuple[dict[str, tuple[int, ...]], TensorView, TensorView]]:
-    """Yield the kernels' three loops over lines of x and y, and where these start."""
-    for x, y in portions(3, *views):
-        axes = merged(ordered(loops_of(x.shape, x.strides, y.strides), operand=1))
-        yield loops(axes, 3, "x", "y"), x, y
-
-
-def rows_of(shape: tuple[int, ...], axis: int) -> int | None:
-    """Return the axis of rows among those that are left of an image without `axis`, if any."""
-    return {1: 1, 3: 2}.get(axis) if len(shape) == 4 and shape[2] > 1 else None
+def whole_lines(first: TensorView, axis: int, view: TensorView) -> TensorView:
+    """Return the lines of `view` along an axis that start at given elements."""
+    shape, strides = first.shape, first.strides
+    return replace(
+        first, shape=(*shape[:axis], view.shape[axis], *shape[axis:]),
+        strides=(*strides[:axis], view.strides[axis], *strides[axis:]),
+    )  # fmt: skip
 
 
 def call_lines(
     b: LoweringBuilder, kernel: str, x: TensorView, y: TensorView, axis: int,
     **arguments: Number | TensorView,
 ) -> None:  # fmt: skip
-    """Append a kernel's calls for every line of x along an axis; y has one place for each.
+    """Append a kernel's calls for every line of x along an axis; y has a line or one place for it.
 
     Lines of an image can be done by rows.
     """
-    starts, rows = without(x, axis), rows_of(x.shape, axis)
-    for n, first, to in lines(starts, y):
-        step = b.step(kernel, **n, x_step=x.strides[axis], **arguments, x=first, y=to)
+    single = len(y.shape) < len(x.shape)  # one place for each line
+    starts, ends = without(x, axis), y if single else without(y, axis)
+    step = {} if single else {"y_step": y.strides[axis]}
 
-        def part(start: int, count: int) -> KernelCall:
-            assert rows is not None
-            ((n, first, to),) = lines(starts.part(rows, start, count), y.part(rows, start, count))
-            return b.step(kernel, **n, x_step=x.strides[axis], **arguments, x=first, y=to)
+    def part(first: TensorView, to: TensorView) -> KernelCall:
+        axes = merged(ordered(loops_of(to.shape, first.strides, to.strides), operand=1))
+        return b.step(
+            kernel, **loops(axes, 3, "x", "y"), count=x.shape[axis], x_step=x.strides[axis], **step,
+            **arguments, x=whole_lines(first, axis, x),
+            y=to if single else whole_lines(to, axis, y),
+        )  # fmt: skip
 
-        whole = rows is not None and first.shape == starts.shape
-        b.append(step, Split("rows", x.shape[2], part) if whole else None)
+    parts = list(portions(3, starts, ends))
+    for some in parts:
+        rows = by_image_rows(part, axis, *some) if len(parts) == 1 else None
+        b.append(part(*some), rows)
+
+
+def by_image_rows(
+    part: Callable[..., KernelCall], axis: int, first: TensorView, to: TensorView
+) -> Split | None:
+    """Return the split of lines along an axis of images by rows; None where there are none."""
+    if len(first.shape) != 3 or axis == 2:
+        return None
+    rows = 2 if axis == 3 else 1  # of what is left without the axis
+
+    def at(start: int, count: int) -> KernelCall:
+        return part(first.part(rows, start, count), to.part(rows, start, count))
+
+    return Split("rows", first.shape[rows], at) if first.shape[rows] > 1 else None
 
 
 @lower.register
@@ -83,10 +97,8 @@ def _(op: FloatPlaces, node: Node, b: LoweringBuilder) -> None:
 def _(op: ops.ArgReduce, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
     check_places(node, x.shape[op.axis])
-    call_lines(
-        b, "f32_arg_reduce", x, without(y, op.axis) if op.keep else y, op.axis,
-        function=REDUCE.index(op.function), count=x.shape[op.axis],
-    )  # fmt: skip
+    places = without(y, op.axis) if op.keep else y
+    call_lines(b, "f32_arg_reduce", x, places, op.axis, function=REDUCE.index(op.function))
 
 
 @lower.register
@@ -95,19 +107,15 @@ def _(op: ops.TopK, node: Node, b: LoweringBuilder) -> None:
     count = x.shape[op.axis]
     check_places(node, count)
     call_lines(
-        b, "f32_top_k", x, without(y, op.axis), op.axis, largest=int(op.largest),
-        places=int(op.result == "indices"), count=count, taken=op.count, y_step=y.strides[op.axis],
-        scratch=b.temporary((2 * count,)),
+        b, "f32_top_k", x, y, op.axis, largest=int(op.largest),
+        places=int(op.result == "indices"), taken=op.count, scratch=b.temporary((2 * count,)),
     )  # fmt: skip
 
 
 @lower.register
 def _(op: ops.Cumulate, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
-    call_lines(
-        b, "f32_cumulate", x, without(y, op.axis), op.axis, function=REDUCE.index(op.function),
-        count=x.shape[op.axis], y_step=y.strides[op.axis],
-    )  # fmt: skip
+    call_lines(b, "f32_cumulate", x, y, op.axis, function=REDUCE.index(op.function))
 
 
 @lower.register
@@ -122,8 +130,15 @@ def _(op: ops.TakeAlong, node: Node, b: LoweringBuilder) -> None:
         b.call(
             "f32_take_along",
             **loops(merged(ordered(axes, operand=2)), TAKE_AXES, "x", "index", "y"), size=size,
-            x_step=step, x=source, index=places, y=y,
+            x_step=step, x=spread(source, op.axis, size, step), index=places, y=y,
         )  # fmt: skip
+
+
+def spread(view: TensorView, axis: int, size: int, stride: int) -> TensorView:
+    """Return a view that steps along an axis, where it stood still."""
+    sizes, strides = list(view.shape), list(view.strides)
+    sizes[axis], strides[axis] = size, stride
+    return replace(view, shape=tuple(sizes), strides=tuple(strides))
 
 
 @lower.register

@@ -62,7 +62,10 @@ class _FloatGraph:
             if output.value not in returned:
                 returned[output.value] = self._give(output.value)
         outputs = tuple(Output(o.name, returned[o.value]) for o in self.graph.outputs)
-        return Graph(self.inputs, self.constants, tuple(self.nodes), outputs)
+        return replace(
+            self.graph, inputs=self.inputs, constants=self.constants, nodes=tuple(self.nodes),
+            outputs=outputs,
+        )  # fmt: skip
 
     def read(self, name: str) -> str:
         """Return the name of a value in float32."""

@@ -10,30 +10,44 @@ Arrays = Sequence[np.ndarray]
 
 
 class Difference:
-    """The largest difference from an array of which parts come one after another."""
+    """The largest difference from an array of which parts come one after another.
+
+    Whole numbers and booleans are decisions, of which rounding may turn one where two are equally
+    good: how many differ is what counts, not by how much.
+    """
 
     def __init__(self, whole: np.ndarray):
-        self._largest = max((_largest(x) for (x,) in _blocks(whole)), default=0.0)
+        self._decided = whole.dtype.kind in "biu"
+        self._scale = (
+            float(whole.size) if self._decided
+            else max((_largest(x) for (x,) in _blocks(whole)), default=0.0)
+        )  # fmt: skip
         self._difference = 0.0
 
     def add(self, found: np.ndarray, expected: np.ndarray) -> None:
         """Compare a part with what it should be."""
+        if self._decided:
+            self._difference += float(np.count_nonzero(found != expected))
+            return
         for pair in _blocks(found, expected):
             self._difference = max(self._difference, _difference(*pair))
 
     @property
     def error(self) -> float:
-        """The largest difference so far, over the largest finite element of the whole array."""
+        """The largest difference so far, over the largest finite element of the whole array.
+
+        Of whole numbers and booleans the share that differs.
+        """
         if self._difference == 0:
             return 0.0
-        return self._difference / self._largest if self._largest else float("inf")
+        return self._difference / self._scale if self._scale else float("inf")
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest |found - expected| over the largest finite |expected|.
 
     Infinities of one sign are equal, as NaN is to NaN; anything else that is not finite differs
-    by infinity.
+    by infinity. Of whole numbers and booleans it is the share that differs.
     """
     difference = Difference(expected)
     difference.add(found, expected)

@@ -13,7 +13,7 @@ from depthwise.compiler.verification.difference import largest_error
 from depthwise.compiler.verification.references import NOISE, Arrays, library_types
 from depthwise.errors import CannotRun, Unsupported
 from depthwise.graph import Graph
-from depthwise.graph.frontends.torch.arguments import Arguments, arguments_of
+from depthwise.graph.frontends.torch.arguments import ExportArguments, arguments_of
 from depthwise.graph.frontends.torch.exported import as_module
 from depthwise.graph.frontends.torch.preserve import evaluating
 from depthwise.graph.frontends.torch.purity import written
@@ -83,12 +83,8 @@ class StepwiseProgram(fx.Interpreter):
 
     def run_each(self, inputs: Sequence[Any], before: Callable[[fx.Node], None]) -> Iterator[Any]:
         """Yield what each node computes, at last the outputs; `before` is called with each node."""
-        self.args_iter = iter(
-            [
-                self._cast(torch.from_numpy(x.copy())) if isinstance(x, np.ndarray) else x
-                for x in inputs
-            ]
-        )  # copies: it may write
+        tensors = (torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else x for x in inputs)
+        self.args_iter = map(self._cast, tensors)  # copies, for it may write
         for node in self._program.nodes:
             before(node)
             with torch.no_grad():
@@ -180,7 +176,9 @@ class ProgramRun:
                 self._kept[name] = tensor.clone()
 
 
-def check_repeats(net: nn.Module, arguments: Arguments, inputs: Sequence[torch.Tensor]) -> None:
+def check_repeats(
+    net: nn.Module, arguments: ExportArguments, inputs: Sequence[torch.Tensor]
+) -> None:
     """Raise Unsupported for a network that returns something else when it is called again.
 
     An exported program holds what Python computed in one call: a counter, the time, a number that

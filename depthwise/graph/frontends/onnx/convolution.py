@@ -115,11 +115,9 @@ def transpose(
 ) -> Value:  # fmt: skip
     """Return a transposed convolution of images, by the attributes of ConvTranspose."""
     stride, dilation, extra = pair(strides), pair(dilations), pair(output_padding, usual=0)
-    if auto_pad.startswith("SAME"):
-        output_shape = [size * s for size, s in zip(x.shape[2:], stride, strict=True)]
-    if output_shape:
-        padding = cut_to(x, pair(output_shape[-2:]), reach(pair(weight.shape[2:]), dilation),
-                         stride, extra, auto_pad)  # fmt: skip
+    if output_shape or auto_pad.startswith("SAME"):
+        span = reach(pair(weight.shape[2:]), dilation)
+        padding = cut_to(x, output_shape, span, stride, extra, auto_pad)
     else:
         top, bottom, left, right = sides(pads) if pads else Padding(0, 0, 0, 0)
         padding = Padding(top, bottom - extra[0], left, right - extra[1])
@@ -128,14 +126,19 @@ def transpose(
 
 
 def cut_to(
-    x: Value, wanted: Pair, span: Pair, stride: Pair, extra: Pair, auto_pad: str
+    x: Value, output_shape: Numbers, span: Pair, stride: Pair, extra: Pair, auto_pad: str
 ) -> Padding:  # fmt: skip
     """Return what is cut from a transposed convolution so that its output has a given size.
 
-    An output that is larger than what the kernel reaches grows at its end.
+    An output that is larger than what the kernel reaches grows at its end. Without a size SAME
+    means the input's times the stride, or what the kernel reaches if that is less.
     """
     whole = [(size - 1) * s + e + r
              for size, s, e, r in zip(x.shape[2:], stride, extra, span, strict=True)]  # fmt: skip
+    if output_shape:
+        wanted = pair(output_shape[-2:])
+    else:
+        wanted = [min(n * s, w) for n, s, w in zip(x.shape[2:], stride, whole, strict=True)]
     spare = [w - size for w, size in zip(whole, wanted, strict=True)]
     cut = halved([max(rest, 0) for rest in spare], more_at_end=auto_pad == "SAME_UPPER")
     grown: Sequence[int] = [e - min(rest, 0) for e, rest in zip(extra, spare, strict=True)]

@@ -11,6 +11,7 @@ from depthwise.errors import Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.check import check
+from depthwise.graph.frontends.onnx.inference import Types, check_memory, check_type, types_of
 from depthwise.graph.frontends.onnx.known import (
     CONTROL,
     RANDOM,
@@ -19,10 +20,9 @@ from depthwise.graph.frontends.onnx.known import (
     compute,
     is_computed_now,
 )
-from depthwise.graph.frontends.onnx.names import path_of
+from depthwise.graph.frontends.onnx.names import has_scopes, path_of
 from depthwise.graph.frontends.onnx.operands import Operands
-from depthwise.graph.frontends.onnx.rules import RULES, Refusal, refuse
-from depthwise.graph.frontends.onnx.unknown import types_of
+from depthwise.graph.frontends.onnx.rules import RULES, Refusal, check_words, refuse
 from depthwise.graph.graph import Constant, Graph, Output, TensorType
 from depthwise.graph.ops import Opaque
 
@@ -41,6 +41,7 @@ class Importer:
         self.untrained: set[str] = set()
         self._values: dict[str, Value] = {}
         self._stored: set[str] = set()  # arrays that the file holds, not those computed from them
+        self._scoped = has_scopes(model.graph)
         self._read = {output.name for output in model.graph.output}
         for name, type_ in inputs.items():
             self._take(name)
@@ -52,9 +53,8 @@ class Importer:
 
     def value(self, name: str) -> Value:
         """Return an input, a computed value, or a known array as a constant of the graph."""
+        self._check_given(name)
         if name not in self._values:
-            if name not in self.known:
-                raise ValueError(f"it reads {in_line(name)!r}, which nothing before it gives")
             self._values[name] = self.add_derived(name, self.known[name].data)
         return self._values[name]
 
@@ -102,10 +102,16 @@ class Importer:
         if rule_name(node) not in RULES and node.domain not in STANDARD:
             domain = in_line(node.domain)
             refuse(True, f"it is of the domain {domain}, whose operators only their author knows")
+        if not any(node.output):
+            raise ValueError("it gives nothing: none of its outputs has a name")
         names = [name for name in node.input if name]
+        for name in names:
+            self._check_given(name)
+        types = self._types_by_onnx(node)
         if node.op_type == "If" and names and names[0] in self.known:
             self._branch(node, bool(self.known[names[0]].data))
         elif is_computed_now(node) and all(name in self.known for name in names):
+            check_memory(types)
             arrays = {name: self.known[name].data for name in names}
             sources = tuple(dict.fromkeys(s for name in names for s in self._sources(name)))
             results = compute(node, arrays, self.opset)
@@ -114,6 +120,27 @@ class Importer:
                 self._stored |= {name} if node.op_type == "Constant" else set()
         else:
             self._lower(node)
+        self._check_results(types)
+
+    def _check_given(self, name: str) -> None:
+        if name not in self._values and name not in self.known:
+            raise ValueError(f"it reads {in_line(name)!r}, which nothing before it gives")
+
+    def _types_by_onnx(self, node: NodeProto) -> Types:
+        """Return what ONNX says of a node's outputs. Raises ValueError for an unsound node."""
+        values = {name: self._values[name].type for name in node.input if name in self._values}
+        known = {name: self.known[name].data for name in node.input if name in self.known}
+        return types_of(node, self.opset, values, known)
+
+    def _check_results(self, types: Types) -> None:
+        """Raise ValueError where what was made is not what ONNX says."""
+        for name, type_ in types.items():
+            if name in self.known:
+                data = self.known[name].data
+                check_type(name, type_, data.shape, str(data.dtype))
+            elif name in self._values:
+                found = self._values[name].type
+                check_type(name, type_, found.shape, found.dtype)
 
     def _sources(self, name: str) -> tuple[str, ...]:
         """Return the parameters that a known array was computed from."""
@@ -135,10 +162,14 @@ class Importer:
         """Append what the rule of a node's operator makes of it."""
         if rule_name(node) not in RULES:
             refuse(True, _why_not(node))
-        self.builder.name, self.builder.path = next(filter(None, node.output)), path_of(node)
+        self.builder.name, self.builder.path = (
+            next(filter(None, node.output)),
+            path_of(node, self._scoped),
+        )
         first = len(self.builder.nodes)
         attributes = {a.name: get_attribute_value(a) for a in node.attribute}
         attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+        check_words(node.op_type, attributes)
         results = RULES[rule_name(node)](Operands(self, node), **attributes)
         results = results if isinstance(results, list) else [results]
         for name, result in zip(node.output, results, strict=False):
@@ -152,19 +183,16 @@ class Importer:
 
         Raises Unsupported where its results have no types without running it.
         """
-        names = [name for name in node.input if name]
-        values = {name: self._values[name] for name in names if name in self._values}
-        arrays = {name: self.known[name].data for name in names if name in self.known}
-        known = node.domain in STANDARD and values.keys() | arrays.keys() == set(names)
-        read = {name: value.type for name, value in values.items()}
-        types = types_of(node, self.opset, read, arrays) if known else None
-        if types is None:
+        outputs = [name for name in node.output if name]
+        types = self._types_by_onnx(node)
+        if not all(name in types and min(types[name].shape, default=1) > 0 for name in outputs):
             raise Unsupported(f"{_where(node)}: {reason}")
-        self.builder.path = path_of(node)
-        for name, type_ in zip(filter(None, node.output), types, strict=True):
+        values = [self._values[name] for name in dict.fromkeys(node.input) if name in self._values]
+        self.builder.path = path_of(node, self._scoped)
+        for name in outputs:
             first, self.builder.name = len(self.builder.nodes), name
             op = Opaque(node.op_type, f"{_where(node)}: {reason}")
-            value = self.builder.emit_opaque(op, tuple(values.values()), type_)
+            value = self.builder.emit_opaque(op, tuple(values), types[name])
             self._values[name] = self._named(name, value, first)
 
     def _named(self, name: str, value: Value, first: int) -> Value:
@@ -258,7 +286,7 @@ def _where(node: NodeProto) -> str:
 
 def _reason(error: Exception) -> str:
     text = str(error).partition("\n")[0] or type(error).__name__
-    if isinstance(error, TypeError):
+    if isinstance(error, TypeError | ArithmeticError):  # a division by zero, say
         return f"its attributes are not those of its operator ({text})"
     return text
 

@@ -5,7 +5,9 @@ Weights that a file keeps outside of itself are read from the file's own folder 
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, inliner, load_model
 from onnx.external_data_helper import (
     load_external_data_for_tensor,
@@ -33,6 +35,8 @@ def load(path: Path) -> ModelProto:
         model = ModelProto()
     if not (model.ir_version and model.opset_import and model.graph.output):
         raise ValueError(f"{path} is no ONNX model, or a truncated one")
+    if not _is_text(model):
+        raise ValueError(f"{path} is damaged: a name in it is no text (UTF-8); export it again")
     opset_of(model, path)
     for tensor in _tensors(model):
         if uses_external_data(tensor):
@@ -57,6 +61,17 @@ def opset_of(model: ModelProto, path: Path) -> int:
             f"or convert it with onnx.version_converter.convert_version(model, {NEWEST})"
         )
     return opset
+
+
+def _is_text(message: Message) -> bool:
+    """Tell whether all that should be text is: protobuf gives what is no UTF-8 as bytes."""
+    for field, value in message.ListFields():
+        values: Any = [value] if isinstance(value, str | bytes | Message) else value
+        if field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in values):
+            return False
+        if field.type == field.TYPE_MESSAGE and not all(map(_is_text, values)):
+            return False
+    return True
 
 
 def _tensors(model: ModelProto) -> Iterator[TensorProto]:

@@ -32,11 +32,19 @@ def _(n: Operands, *, starts=None, ends=(), axes=None):
     for axis, start, stop, step in zip(
         axes or range(len(starts)), starts, ends, steps, strict=True
     ):
-        places = range(*slice(start, stop, step).indices(x.shape[axis]))
+        places = places_of(x.shape[n.axis(x, axis)], start, stop, step)
         if not places:
             return empty(x, n.axis(x, axis))
         x = taken(n, x, n.axis(x, axis), places)
     return x
+
+
+def places_of(size: int, start: int, stop: int, step: int) -> range:
+    """Return the places of a slice; ONNX begins one backwards within the axis, unlike Python."""
+    start, stop = (bound + size if bound < 0 else bound for bound in (start, stop))
+    if step > 0:
+        return range(min(max(start, 0), size), min(max(stop, 0), size), step)
+    return range(min(max(start, 0), size - 1), min(max(stop, -1), size - 1), step)
 
 
 def empty(x: Value, axis: int) -> Known:
@@ -71,7 +79,12 @@ def _(n: Operands, *, axis=0):
     axis = n.axis(x, axis)
     if places.size == 0:
         return empty(x, axis)
-    flat = [int(i) % x.shape[axis] for i in np.ravel(places)]
+    size = x.shape[axis]
+    flat = [int(i) for i in np.ravel(places)]
+    beside = [i for i in flat if not -size <= i < size]
+    if beside:
+        raise ValueError(f"index {beside[0]} is not in an axis of {size}")
+    flat = [i % size for i in flat]
     return n.reshape(taken(n, x, axis, flat),
                      *x.shape[:axis], *places.shape, *x.shape[axis + 1 :])  # fmt: skip
 

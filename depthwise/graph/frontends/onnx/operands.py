@@ -7,6 +7,7 @@ import numpy as np
 from onnx import NodeProto
 
 from depthwise.graph import ops
+from depthwise.graph.attributes import check_attributes
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.onnx.known import Known
 from depthwise.graph.frontends.onnx.rules import refuse
@@ -124,6 +125,7 @@ class Operands:
 
     def emit(self, op: Any, *inputs: Value) -> Value:
         """Append op(inputs) and return its value."""
+        check_attributes(op, *(value.shape for value in inputs))
         try:
             infer_dtype(op, *(value.type.dtype for value in inputs))
         except ValueError as error:

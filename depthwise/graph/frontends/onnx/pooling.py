@@ -77,16 +77,22 @@ def _(
 
 
 @rule("AveragePool")
-def _(
-    n: Operands, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
+def _(n: Operands, **attributes):
+    return average_pool(n, n[0], **attributes)
+
+
+def average_pool(
+    n: Operands, x: Value, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
     auto_pad="NOTSET", count_include_pad=0,
-):  # fmt: skip
+) -> Value:  # fmt: skip
+    """Return the means of windows of x, by the attributes of AveragePool."""
+
     def pool(x: Value, kernel: Pair, stride: Pair, pads: Numbers, dilation: Pair) -> Value:
         padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
         op = ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), bool(count_include_pad), None)
         return n.emit(op, x) if dilation == (1, 1) else dilated_mean(n, op, dilation, x)
 
-    return pooled_axes(n, n[0], pool, kernel_shape, strides, pads, dilations)
+    return pooled_axes(n, x, pool, kernel_shape, strides, pads, dilations)
 
 
 def dilated_mean(n: Operands, op: ops.AvgPool2d, dilation: Pair, x: Value) -> Value:

@@ -33,13 +33,15 @@ def _(n: Operands, *, alpha=1.0, beta=1.0, transA=0, transB=0):
         product = product if alpha == 1 else n.binary("multiply", product, alpha)
         return _add_term(n, product, beta)
     turned = (lambda data: data) if transB else np.transpose
-    weight = n.derived(1, lambda data: np.float32(alpha) * turned(data))
+    weight = n.derived(1, lambda data: data.dtype.type(alpha) * turned(data))
     width = weight.shape[0]
     if not (n.is_known(2) and np.prod(n.shape(2)) in (1, width) and n.shape(2)[-1:] != (0,)):
         return _add_term(n, n.emit(ops.Linear(), x, weight), beta)
     if n.shape(2) != n.shape(2)[-1:] and n.shape(2)[-1] != width:  # a column, one number a row
         return _add_term(n, n.emit(ops.Linear(), x, weight), beta)
-    bias = n.derived(2, lambda data: np.broadcast_to(np.float32(beta) * data.ravel(), width).copy())
+    bias = n.derived(
+        2, lambda data: np.broadcast_to(data.dtype.type(beta) * data.ravel(), width).copy()
+    )
     return n.emit(ops.Linear(), x, weight, bias)
 
 

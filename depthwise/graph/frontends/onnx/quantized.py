@@ -13,6 +13,7 @@ from depthwise.graph import ops
 from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.convolution import convolve
 from depthwise.graph.frontends.onnx.operands import Operands
+from depthwise.graph.frontends.onnx.pooling import average_pool
 from depthwise.graph.frontends.onnx.rules import refuse, rule
 
 RUNTIME = "com.microsoft"
@@ -78,6 +79,36 @@ def _(n: Operands):
     a, b = dequantize(n, 0, axis=-2), dequantize(n, 3, axis=-1)
     refuse(a.rank < 2 or b.rank < 2, "it multiplies by a vector")
     return quantize(n, n.emit(ops.MatMul(), a, b), 6)
+
+
+@rule(f"{RUNTIME}.QGemm")
+def _(n: Operands, *, transA=0, transB=0, alpha=1.0):
+    """The bias counts in units of both scales and alpha; without a scale the result stays real."""
+    refuse(transA, "its first operand is transposed")
+    x, weight = dequantize(n, 0), dequantize(n, 3, axis=0 if transB else 1)
+    weight = weight if transB else n.permute(weight, 1, 0)
+    y = n.emit(ops.Linear(), x, weight)
+    y = y if alpha == 1 else n.binary("multiply", y, alpha)
+    if n.has(6):
+        unit = n.constant(alpha * n.array(1) * n.array(4), like=n[1])
+        columns = len(n.shape(6)) - 1 if unit.type.size > 1 else None
+        bias = n.emit(ops.Dequantize(n.dtype(1), columns), n[6], unit)
+        y = n.binary("add", y, bias)
+    return quantize(n, y, 7) if n.has(7) else y
+
+
+@rule(f"{RUNTIME}.QLinearAveragePool")
+def _(n: Operands, *, channels_last=0, **attributes):
+    refuse(channels_last, "its channels are last")
+    return quantize(n, average_pool(n, dequantize(n, 0), **attributes), 3)
+
+
+@rule(f"{RUNTIME}.QLinearSoftmax")
+def _(n: Operands, *, axis=-1, opset=13):
+    x = dequantize(n, 0)
+    axis = n.axis(x, axis)
+    refuse(opset < 13 and axis != x.rank - 1, "it is over several axes")
+    return quantize(n, n.emit(ops.Softmax(axis), x), 3)
 
 
 @rule(f"{RUNTIME}.QLinearAdd", f"{RUNTIME}.QLinearMul")

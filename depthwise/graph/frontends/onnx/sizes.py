@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from onnx import GraphProto, TypeProto, ValueInfoProto
+from onnx import GraphProto, TensorProto, TypeProto, ValueInfoProto
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from depthwise.errors import Unsupported
-from depthwise.escaping import in_line
+from depthwise.escaping import counted, in_line
+from depthwise.graph.dtypes import DTYPES
 from depthwise.graph.graph import Shape, TensorType
 
 Sizes = Sequence[int | str | None]  # of an input's axes; a name or None where it is left open
@@ -22,7 +23,11 @@ def input_types(graph: GraphProto, shapes: Shapes) -> dict[str, TensorType]:
     inputs = [value for value in graph.input if value.name not in stored]
     if not inputs:
         raise ValueError("the model has no inputs: all that it computes is a constant")
-    given = _by_name(inputs, shapes)
+    names = [value.name for value in inputs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two inputs of the model are named {in_line(twice)!r}")
+    given = _by_name(names, shapes)
     bound: dict[str, int] = {}
     types = {}
     for value in sorted(inputs, key=lambda value: value.name not in given):  # these bind names
@@ -36,14 +41,12 @@ def input_types(graph: GraphProto, shapes: Shapes) -> dict[str, TensorType]:
             raise ValueError(
                 f"input {name} has the shape {shape}: each axis needs one element or more"
             )
-        dtype = tensor_dtype_to_np_dtype(tensor.elem_type)
-        types[value.name] = TensorType(shape, str(dtype))
+        types[value.name] = TensorType(shape, str(tensor_dtype_to_np_dtype(tensor.elem_type)))
     return {value.name: types[value.name] for value in inputs}
 
 
-def _by_name(inputs: list[ValueInfoProto], shapes: Shapes) -> dict[str, Shape]:
+def _by_name(names: list[str], shapes: Shapes) -> dict[str, Shape]:
     """Return the given shapes by the names of their inputs."""
-    names = [value.name for value in inputs]
     listed = ", ".join(map(in_line, names))
     if isinstance(shapes, Mapping):
         unknown = [name for name in shapes if name not in names]
@@ -52,8 +55,8 @@ def _by_name(inputs: list[ValueInfoProto], shapes: Shapes) -> dict[str, Shape]:
         return dict(shapes)
     if shapes and len(shapes) != len(names):
         raise ValueError(
-            f"{len(shapes)} shapes for {len(names)} inputs: give one for each, in the order "
-            f"{listed}, or none"
+            f"{counted(len(shapes), 'shape')} for {counted(len(names), 'input')}: give one for "
+            f"each, in the order {listed}, or none"
         )
     return dict(zip(names, shapes, strict=False))
 
@@ -64,10 +67,17 @@ def _tensor_type(value: ValueInfoProto) -> TypeProto.Tensor:
         raise Unsupported(
             f"input {in_line(value.name)} is a {kind.removesuffix('_type')}: only tensors are read"
         )
+    number = value.type.tensor_type.elem_type
     try:
-        tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        dtype = str(tensor_dtype_to_np_dtype(number))
     except KeyError:
         raise ValueError(f"input {in_line(value.name)} has no type of element") from None
+    if dtype not in DTYPES:
+        kind = TensorProto.DataType.Name(number).lower()
+        raise Unsupported(
+            f"input {in_line(value.name)} is {kind}, a type that the graph does not have: there "
+            f"are {', '.join(DTYPES)}"
+        )
     return value.type.tensor_type
 
 

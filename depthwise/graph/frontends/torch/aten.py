@@ -234,18 +234,6 @@ def _(b: Builder, x, output_size):
     return b.emit(ops.AdaptivePool2d("mean", pair(output_size)), x)
 
 
-@image_rule("aten.adaptive_max_pool2d")
-def _(b: Builder, x, output_size):
-    size = pair(output_size)
-    even = all(n % m == 0 for n, m in zip(x.shape[2:], size, strict=True))
-    places = None
-    if even and 1 in b.read:  # the bins are windows side by side
-        kernel = (x.shape[2] // size[0], x.shape[3] // size[1])
-        op = ops.MaxPoolIndices(kernel, kernel, Padding(0, 0, 0, 0), (1, 1), ceil=False)
-        places = b.emit(op, x)
-    return [b.emit(ops.AdaptivePool2d("max", size), x), places]
-
-
 def reduce(b: Builder, function: Any, x: Value, dim: Ints | None, keepdim: bool) -> Value:
     """Reduce over the axes `dim`, all of them where there are none."""
     axes = range(x.rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim

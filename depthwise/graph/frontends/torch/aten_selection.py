@@ -7,9 +7,11 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.frontends.torch.aten import binary, pair, reduce, rule
+from depthwise.graph.frontends.torch.aten import RULES, Rule, binary, image_rule, pair, reduce, rule
 from depthwise.graph.frontends.torch.aten_reductions import expanded
 from depthwise.graph.frontends.torch.aten_shape import cut, insert_axis
+from depthwise.graph.frontends.torch.refusal import Refusal
+from depthwise.graph.ops import Padding, Pair
 
 # ------------------------------------------------------------------------------------- sorting
 
@@ -89,17 +91,43 @@ def _(b: Builder, x, dim, dtype=None):
     return b.emit(ops.Cumulate("product", x.axis(dim)), x) if x.rank else x
 
 
-@rule("aten.cummax")
-def _(b: Builder, x, dim):
-    return [b.emit(ops.Cumulate("max", x.axis(dim)), x), None]
+def running_extreme(function) -> Rule:
+    """Return the rule of cummax or cummin."""
+
+    def lower(b: Builder, x, dim):
+        if 1 in b.read:
+            raise Refusal(
+                "gives the places of running extremes, which the graph has no operator for: take "
+                "its values alone, or keep it outside of the network"
+            )
+        return [b.emit(ops.Cumulate(function, x.axis(dim)), x), None]
+
+    return lower
 
 
-@rule("aten.cummin")
-def _(b: Builder, x, dim):
-    return [b.emit(ops.Cumulate("min", x.axis(dim)), x), None]
+RULES["aten.cummax"], RULES["aten.cummin"] = running_extreme("max"), running_extreme("min")
 
 
 # ------------------------------------------------------------------------------ places of maxima
+
+
+@image_rule("aten.adaptive_max_pool2d")
+def _(b: Builder, x, output_size):
+    size = pair(output_size)
+    places = adaptive_places(b, x, size) if 1 in b.read else None
+    return [b.emit(ops.AdaptivePool2d("max", size), x), places]
+
+
+def adaptive_places(b: Builder, x: Value, size: Pair) -> Value:
+    """Return where the maxima of bins lie, which must be windows side by side."""
+    kernel = (x.shape[2] // size[0], x.shape[3] // size[1])
+    if (kernel[0] * size[0], kernel[1] * size[1]) != x.shape[2:]:
+        raise Refusal(
+            f"gives the places of maxima in bins of several sizes: pool planes of {x.shape[2:]} "
+            "pixels to sizes that divide them, or take its values alone"
+        )
+    op = ops.MaxPoolIndices(kernel, kernel, Padding(0, 0, 0, 0), (1, 1), ceil=False)
+    return b.emit(op, x)
 
 
 @rule("aten.max_unpool2d")
@@ -132,3 +160,17 @@ def _(b: Builder, x, num_classes=-1):
     classes = b.literal(np.arange(num_classes), x.type.dtype)
     holds = b.emit(ops.Compare("equal"), insert_axis(b, x, x.rank), classes)
     return b.cast(holds, b.dtype)
+
+
+# ------------------------------------------------------------------------------------- refusals
+
+
+@rule(
+    "aten.nonzero", "aten.nonzero_numpy", "aten._unique2", "aten.unique_dim",
+    "aten.unique_consecutive", "aten.bincount",
+)  # fmt: skip
+def _(b: Builder, *_unused, **_named):
+    raise Refusal(
+        "gives as many elements as the values decide, and a library's sizes are fixed: end the "
+        "network before it, and do it with what the library returns"
+    )

@@ -36,7 +36,8 @@ CONVERTING = frozenset(
         "logical_xor", "logical_not", "isnan", "isinf", "isfinite", "isposinf", "isneginf",
         "full_like", "zeros_like", "ones_like", "new_zeros", "new_ones", "new_full", "fill",
         "argmax", "argmin", "argsort", "any", "all", "count_nonzero", "gather", "take_along_dim",
-        "max_unpool2d", "one_hot",
+        "max_unpool2d", "one_hot", "nonzero", "nonzero_numpy", "_unique2", "unique_dim",
+        "unique_consecutive", "bincount",
         *COMPARISONS, *COMPARISONS.values(),
     )
 )  # fmt: skip

@@ -8,7 +8,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from depthwise.errors import Unsupported
-from depthwise.graph.frontends.torch.arguments import Arguments, arguments_of
+from depthwise.graph.frontends.torch.arguments import ExportArguments, arguments_of
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.export import export
 from depthwise.graph.frontends.torch.importer import Importer
@@ -22,7 +22,7 @@ Network = nn.Module | ExportedProgram
 def capture(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS) -> Graph:
     """Return the graph of `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) each.
 
-    `kwargs` are those of arguments that are given by name; see `Arguments`.
+    `kwargs` are those of arguments that are given by name; see `ExportArguments`.
 
     Works on the meta device too, where constants have no data. An ExportedProgram brings its own
     shapes. The network is not changed.
@@ -53,10 +53,10 @@ def _import(net: Network, shapes: Sequence[Shape], kwargs: Mapping[str, Any]) ->
 
 def check_arguments(
     program: ExportedProgram, shapes: Sequence[Shape] = (), kwargs: Mapping[str, Any] = NO_KWARGS
-) -> Arguments:
+) -> ExportArguments:
     """Return a program's arguments. Raises ValueError where others are asked for."""
     found = arguments_of(program)
-    asked = Arguments(tuple(shapes), kwargs)
+    asked = ExportArguments(tuple(shapes), kwargs)
     if (shapes or kwargs) and asked.shapes != found.shapes:
         raise ValueError(
             f"shapes {asked.shapes}: this program was exported for inputs of {found.shapes}"

@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 
-from depthwise.graph.frontends.torch.arguments import bind_arguments
+from depthwise.graph.frontends.torch.arguments import ExportArguments, bind_arguments
 from depthwise.graph.frontends.torch.failure import explain, quiet
 from depthwise.graph.frontends.torch.normalizing import normalizing_by_arithmetic
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
@@ -21,12 +21,17 @@ def export(
     net: nn.Module, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS
 ) -> ExportedProgram:
     """Export `net` in evaluation mode; raises ValueError or Unsupported naming the module."""
-    if not shapes and not kwargs:
+    return export_with(net, bind_arguments(net, shapes, kwargs))
+
+
+def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
+    """Export `net` as `export` does, with arguments that it takes."""
+    if not arguments.shapes:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
     _check_built(net)
     first = next(net.parameters(), torch.empty(0))
-    arguments = bind_arguments(net, shapes, kwargs)
-    inputs = tuple(_example(shape, first) for shape in arguments.shapes)
+    pairs = zip(arguments.shapes, arguments.dtypes, strict=True)
+    inputs = tuple(_example(shape, dtype or first.dtype, first.device) for shape, dtype in pairs)
     try:
         with evaluating(net), quiet(), normalizing_by_arithmetic(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
@@ -60,9 +65,9 @@ def _check_built(net: nn.Module) -> None:
         )
 
 
-def _example(shape: Shape, like: torch.Tensor) -> torch.Tensor:
+def _example(shape: Shape, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return an input to export with; it is never read, so that no memory may back it."""
-    kind = {"device": like.device, "dtype": like.dtype}
+    kind = {"device": device, "dtype": dtype}
     try:
         return torch.empty(shape, **kind)
     except (RuntimeError, TypeError):  # more bytes than there are, or no sizes of anything

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import (
 
 from depthwise.errors import Unsupported
 from depthwise.escaping import text_of
-from depthwise.graph.frontends.torch.arguments import Arguments
+from depthwise.graph.frontends.torch.arguments import ExportArguments
 from depthwise.graph.frontends.torch.preserve import evaluating
 
 
@@ -33,7 +33,7 @@ def quiet() -> Iterator[None]:
 
 
 def explain(
-    error: Exception, net: nn.Module, inputs: tuple[Tensor, ...], arguments: Arguments
+    error: Exception, net: nn.Module, inputs: tuple[Tensor, ...], arguments: ExportArguments
 ) -> Exception:
     """Return the ValueError or Unsupported to raise for a failed export.
 
@@ -86,7 +86,7 @@ def _blames_the_input(failure: Exception) -> bool:
 
 
 def _failure_on_zeros(
-    net: nn.Module, inputs: tuple[Tensor, ...], arguments: Arguments
+    net: nn.Module, inputs: tuple[Tensor, ...], arguments: ExportArguments
 ) -> Exception | None:
     """Run the network as it is, and return what it raises."""
     try:

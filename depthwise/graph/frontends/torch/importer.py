@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind
 
 from depthwise.errors import Unsupported
 from depthwise.graph.builder import Builder, Value
@@ -40,6 +40,7 @@ from depthwise.graph.frontends.torch.tensors import (
     dtype_of,
     identity_of,
     is_empty,
+    takes_values_for_sizes,
     type_of,
 )
 from depthwise.graph.graph import Graph, Output, TensorType
@@ -119,6 +120,8 @@ class Importer:
         return Graph(self.inputs, constants, tuple(builder.nodes), outputs)
 
     def _placeholder(self, node: fx.Node, spec: InputSpec) -> Value | None:
+        if isinstance(spec.arg, ConstantArgument):
+            return None  # no tensor: export has worked with it
         if spec.kind == InputKind.USER_INPUT:
             self.inputs[node.name] = type_of(node.meta.get("val"), node.name)
             if is_empty(node.meta["val"]):
@@ -321,6 +324,8 @@ class Importer:
         inputs = tuple(value for value in values if isinstance(value, Value))
         op = Opaque(str(operator.target), self.refused.get(operator, ""))
         result = node.meta.get("val")
+        if op.reason and takes_values_for_sizes(result):
+            raise Unsupported(op.reason)
         if isinstance(result, tuple | list):
             return [
                 self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result

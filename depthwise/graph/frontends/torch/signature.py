@@ -17,10 +17,10 @@ from depthwise.graph.classes import name_class
 from depthwise.graph.graph import Output
 from depthwise.graph.structure import (
     FACTORIES,
+    ForwardParameter,
     Kind,
     Leaf,
     Nest,
-    Parameter,
     Plain,
     Signature,
     Structure,
@@ -73,7 +73,7 @@ def signature_of(program: ExportedProgram, outputs: Sequence[Output]) -> Signatu
     return Signature(_parameters(program), returns)
 
 
-def _parameters(program: ExportedProgram) -> tuple[Parameter, ...]:
+def _parameters(program: ExportedProgram) -> tuple[ForwardParameter, ...]:
     """Return the arguments that a program was exported with, by the names of its parameters."""
     given = [
         Plain(spec.arg.value) if isinstance(spec.arg, ConstantArgument) else Leaf(spec.arg.name)
@@ -87,11 +87,11 @@ def _parameters(program: ExportedProgram) -> tuple[Parameter, ...]:
     names = (called and called.forward_arg_names) or [f"argument_{i}" for i in positions]
     try:
         first = [
-            Parameter(name, _structure(part, arguments))
+            ForwardParameter(name, _structure(part, arguments))
             for name, part in zip(names, by_position.children(), strict=False)
         ]
         rest = [
-            Parameter(name, _structure(part, arguments), by_name=True)
+            ForwardParameter(name, _structure(part, arguments), by_name=True)
             for name, part in zip(by_name.context, by_name.children(), strict=True)
         ]
     except ValueError as error:

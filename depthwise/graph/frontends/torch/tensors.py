@@ -46,6 +46,14 @@ def is_empty(tensor: Any) -> bool:
     )
 
 
+def takes_values_for_sizes(result: Any) -> bool:
+    """Tell whether the values of tensors decide how many elements a result, or one of them, has."""
+    if isinstance(result, tuple | list):
+        return any(map(takes_values_for_sizes, result))
+    shape = result.shape if isinstance(result, torch.Tensor) else ()
+    return any(not isinstance(size, int) for size in shape)
+
+
 def constant_of(tensor: torch.Tensor, name: str, **facts: Any) -> Constant:
     """Return a constant that shares the tensor's memory; on the meta device it has no data."""
     tensor, type_ = tensor.detach(), type_of(tensor, name)

@@ -22,11 +22,18 @@ async function readPpm(path) {
   return { data, width, height };
 }
 
-/** The pattern that example.c takes where it is given no input, which goes on from tensor to tensor. */
+/** The pattern that example.c takes where it is given no input; of float32 it goes on from tensor to tensor. */
 function pattern(inputs) {
+  const typed = inputs.some(({ dtype }) => dtype !== "float32");
   let i = 0;
   return inputs.map(({ dtype, size }) => {
-    if (dtype === "uint8") return Uint8Array.from({ length: size }, () => ((i++ % 257) * 73) % 257);
+    if (typed) i = 0;
+    const each = { length: size };
+    if (dtype === "uint8") return Uint8Array.from(each, () => ((i++ % 257) * 73) % 257);
+    if (dtype === "bool") return Uint8Array.from(each, () => Number(i++ % 3 === 0));
+    if (dtype === "int64") return BigInt64Array.from(each, () => BigInt(i++ % 10));
+    const whole = { int8: Int8Array, int16: Int16Array, int32: Int32Array }[dtype];
+    if (whole) return whole.from(each, () => i++ % 10);
     return Float32Array.from({ length: size }, () =>
       Math.fround(Math.fround(((i++ % 2001) * 1916) % 2001) / 1000) - 1);
   });

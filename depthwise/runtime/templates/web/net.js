@@ -6,12 +6,16 @@
      network.classify(image)                        // [{ label, probability }, ...], the best first
      network.run(tensor)                            // [Float32Array, ...], one for each output
 
-   A tensor is a flat typed array in the order that net.h gives. */
+   A tensor is a flat typed array in the order and of the type that net.h gives: int64 is BigInt64Array, bool Uint8Array
+   of 0 and 1. */
 
 const PAGE = 65536; // bytes: WebAssembly memory grows in these
 const ALIGNMENT = 64; // bytes: where weights and arena must start
 
-const TYPES = { float32: Float32Array, uint8: Uint8Array };
+const TYPES = {
+  float32: Float32Array, uint8: Uint8Array, bool: Uint8Array, // 0 or 1
+  int8: Int8Array, int16: Int16Array, int32: Int32Array, int64: BigInt64Array,
+};
 
 /** Opens the library whose files lie in the folder `base`, a URL. */
 export async function load(base = new URL(".", import.meta.url)) {
