@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from depthwise.families.registry import list_models
-    from depthwise.graph import open_graph, save_graph
+    from depthwise.graph import TensorType, open_graph, save_graph
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
@@ -44,6 +44,7 @@ __all__ = [
     "Preparation",
     "RunError",
     "Source",
+    "TensorType",
     "Unsupported",
     "compile",
     "compile_graph",
@@ -75,6 +76,7 @@ _HOMES = {
     "Preparation": "depthwise.compiler.preparation",
     "RunError": "depthwise.errors",
     "Source": "depthwise.sources.source",
+    "TensorType": "depthwise.graph",
     "Unsupported": "depthwise.errors",
     "create_model": "depthwise.weights",
     "compile": "depthwise.compiler.pipeline",

@@ -19,11 +19,13 @@ from depthwise.graph.frontends.onnx import read_onnx
 # operands that a library knows when it is made; the cases give them as inputs, as all others
 FIXED = {
     "BatchNormalization": (1, 2, 3, 4), "Clip": (1, 2), "Conv": (1, 2), "ConvTranspose": (1, 2),
+    "Compress": (1,),
     "DeformConv": (1, 3), "Dropout": (1, 2), "Gemm": (1, 2), "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2), "PRelu": (1,), "Pad": (1, 2, 3),
     "Pow": (1,), "Resize": (1, 2), "RMSNormalization": (1,), "Trilu": (1,), "Upsample": (1,),
     "Where": (0,), "ReduceMax": (1,), "ReduceMin": (1,), "CumSum": (1,), "CumProd": (1,),
-    "TopK": (1,),
+    "TopK": (1,), "LSTM": (1, 2, 3, 4), "GRU": (1, 2, 3, 4), "RNN": (1, 2, 3, 4),
+    "AffineGrid": (1,),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from math import prod
 from typing import get_args
 
 import numpy as np
+from random_sequences import grid_sample, recurrent, resample
 from sketch import FLAT, Drawn, Sketch, Unfit
 
 from depthwise.graph import ops
@@ -273,6 +274,43 @@ def remainder(d: Sketch, x: Value) -> Value:
     return d.binary("add", x, d.binary(function, d.input(3 * d.normal(*x.shape)), y))
 
 
+def compared(d: Sketch, x: Value) -> Value:
+    """Compare with a number in the widest gap between the value's own: rounding decides nothing."""
+    numbers = np.unique(d.numbers[x.name])
+    gaps = np.diff(numbers)
+    if not gaps.size or gaps.max() < 0.01 * np.abs(numbers).max():
+        raise Unfit
+    at = int(gaps.argmax())
+    function = d.pick(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
+    return d.emit(ops.Compare(function), x, d.constant(numbers[at] + gaps[at] / 2))
+
+
+def condition(d: Sketch, x: Value) -> Value:
+    """Join one comparison or two, and show what that gives as booleans or counted."""
+    y = compared(d, x)
+    if d.chance(0.4):
+        y = d.emit(ops.Binary(d.pick(("minimum", "maximum"))), y, compared(d, x))
+    if d.chance(0.3):
+        d.returned.append(y)
+    elif d.chance(0.3) and x.rank:
+        whole = d.emit(ops.Cast("int64"), y)
+        d.returned.append(d.emit(ops.Reduce("sum", (x.rank - 1,), d.chance(0.5)), whole))
+    return y
+
+
+def chosen(d: Sketch, x: Value) -> Value:
+    """One of two values, or numbers, where a condition holds."""
+    others = [v for v in d.values if v.shape == x.shape]
+    pair = [x, d.pick((*others, d.constant(d.whole(-2, 2))))]
+    a, b = pair if d.chance(0.5) else pair[::-1]
+    return d.emit(ops.Where(), condition(d, x), a, b)
+
+
+def masked(d: Sketch, x: Value) -> Value:
+    """A value times a mask of zeros and ones."""
+    return d.binary("multiply", x, d.emit(ops.Cast("float32"), condition(d, x)))
+
+
 def chain(d: Sketch, x: Value) -> Value:
     for _ in range(d.whole(2, 4)):
         x = d.pick((activation, arithmetic, batch_norm, prelu))(d, x)
@@ -376,6 +414,19 @@ def slice_(d: Sketch, x: Value) -> Value:
     return d.emit(ops.Slice(axis, start, stop, d.pick((1, 1, 1, 2, 3))), x)
 
 
+def gather(d: Sketch, x: Value) -> Value:
+    """Take places along an axis: turned round, in any order, or some of them several times."""
+    if not x.rank:
+        raise Unfit
+    axis = d.pick((1, 2, 2, 3, 3)) if x.rank == 4 and d.chance(0.8) else d.whole(0, x.rank - 1)
+    size = x.shape[axis]
+    places = d.pick((
+        np.arange(size)[::-1], d.random.permutation(size), -1 - d.random.permutation(size),
+        d.random.integers(-size, size, d.whole(1, 12)),
+    ))  # fmt: skip
+    return d.emit(ops.Gather(axis), x, d.places(places))
+
+
 def halves(d: Sketch, x: Value) -> Value:
     """Split the channels; work on one part, or on both, and put them together again."""
     _, c, _, _ = images(x)
@@ -415,7 +466,8 @@ def pad(d: Sketch, x: Value) -> Value:
 def resize(d: Sketch, x: Value) -> Value:
     _, _, h, w = images(x)
     size = d.pick(((2 * h, 2 * w), (d.whole(1, 12), d.whole(1, 12))))
-    mode, corners = d.pick((("nearest", False), ("bilinear", False), ("bilinear", True)))
+    mode, corners = d.pick((("nearest", False), ("nearest_exact", False), ("bilinear", False),
+                            ("bilinear", True)))  # fmt: skip
     steps = [
         (n - 1) / (m - 1) if corners and m > 1 else 0.0 if corners else n / m
         for n, m in zip((h, w), size, strict=True)
@@ -569,8 +621,9 @@ RULES: dict[Rule, int] = {  # how often each is drawn
     region_pool: 1, linear: 2, head: 1, matrices: 1, batch_norm: 2, group_norm: 1, layer_norm: 1,
     response_norm: 1, max_pool: 2, avg_pool: 2, adaptive_pool: 1, reduce: 2, order: 2, picked: 2,
     unpool: 1, softmax: 1, activation: 4, jump: 1, remainder: 1, chain: 3, prelu: 1, arithmetic: 3,
-    meet: 4, residual: 4, gate: 1, concat: 7, slice_: 6, halves: 2, pad: 2, resize: 2, reshape: 2,
-    to_images: 2, permute: 2, there_and_back: 1, shuffle: 2, expand: 1,
+    meet: 4, residual: 4, gate: 1, concat: 7, slice_: 6, gather: 2, halves: 2, pad: 2, resize: 2,
+    reshape: 2, to_images: 2, permute: 2, there_and_back: 1, shuffle: 2, expand: 1, chosen: 2,
+    masked: 2, resample: 2, grid_sample: 2, recurrent: 2,
 }  # fmt: skip
 
 
@@ -587,7 +640,7 @@ VIEWS: dict[Rule, int] = {
     padded_conv: 4, pointwise: 4, conv: 2, depthwise: 3, transposed: 2, activation: 3, chain: 2,
     batch_norm: 1, residual: 2, gate: 1, meet: 3, concat: 4, max_pool: 1, strided: 6, cropped: 2,
     focus: 2, subsampled: 2, turned: 3, channels_last: 3, one_row: 3, folded: 3, halves: 1,
-    slice_: 2, there_and_back: 1, dense: 1, pad: 1, resize: 1,
+    slice_: 2, gather: 2, there_and_back: 1, dense: 1, pad: 1, resize: 1, chosen: 1, masked: 1,
 }  # fmt: skip
 
 
@@ -619,4 +672,4 @@ def draw(d: Sketch, frequent: dict[Rule, int], count: int) -> Drawn:
     read = {name for node in d.builder.nodes for name in node.inputs}
     shown = [v for v in d.values if v.name not in read or d.chance(0.15)]
     shown += [v for v in shown if d.chance(0.03)]  # returned twice
-    return d.finish(*shown)
+    return d.finish(*shown, *d.returned)

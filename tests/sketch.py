@@ -38,6 +38,7 @@ class Sketch:
         self.inputs: dict[str, np.ndarray] = {}
         self.numbers: dict[str, np.ndarray] = {}
         self.values: list[Value] = []  # that may be read
+        self.returned: list[Value] = []  # of other types: shown, and not read by any operator
 
     def whole(self, low: int, high: int) -> int:
         """Draw from low to high, both included."""
@@ -66,6 +67,13 @@ class Sketch:
         name = f"weight{len(self.builder.constants)}"
         self.numbers[name] = data.astype(np.float64)
         return self.builder.add_constant(name, Constant(TensorType(data.shape), data))
+
+    def places(self, numbers: np.ndarray) -> Value:
+        """Return a constant of whole numbers."""
+        name = f"places{len(self.builder.constants)}"
+        self.numbers[name] = numbers.astype(np.int64)
+        constant = Constant(TensorType(numbers.shape, "int64"), self.numbers[name])
+        return self.builder.add_constant(name, constant)
 
     def emit(self, op: ops.Op, *inputs: Value) -> Value:
         try:

@@ -22,7 +22,7 @@ from depthwise.bench.peers import PEERS, Runtime, find_peers
 from depthwise.bench.record import BenchRecord, NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import TOLERANCE, Participant, compare, take_turns
 from depthwise.bench.tables import network_table
-from depthwise.bench.worker import relative_error
+from depthwise.bench.worker import error_of
 from depthwise.cli import main
 from depthwise.compiler import pipeline
 from depthwise.compiler.lowering.algorithms import Winograd
@@ -209,8 +209,9 @@ def test_a_network_of_several_outputs_is_refused():
 
 def test_errors_are_of_the_largest_and_shapes_must_fit():
     expected = np.array([[0.0, -4.0]])
-    assert relative_error(np.array([0.0, -3.0]), expected) == 0.25
-    assert relative_error(np.zeros(3), expected) == np.inf
+    assert error_of(np.array([0.0, -3.0]), expected) == 0.25
+    assert error_of(np.zeros(3), expected) == np.inf
+    assert error_of(np.array([np.nan, -4.0]), expected) == np.inf
 
 
 @pytest.mark.slow

@@ -59,8 +59,8 @@ def agree(net: nn.Module, *inputs: torch.Tensor):
     found = library(*inputs)
     assert type(found) is type(expected)
     for y, wanted in zip(flat(found), flat(expected), strict=True):
-        assert y.shape == wanted.shape
-        assert (y - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+        assert (y.shape, y.dtype) == (wanted.shape, wanted.dtype)
+        assert (y.double() - wanted).abs().max() <= TOLERANCE * wanted.double().abs().max()
     return library
 
 

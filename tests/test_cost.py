@@ -43,6 +43,11 @@ def on_meta(build, *arguments, **options) -> nn.Module:
         (DeformConv(8, 12), (1, 8, 5, 5), 9 * 8 * 12 * 25 + 9 * 8 * 18 * 25),
         (DeformConv(8, 12, modulated=True), (1, 8, 5, 5), 9 * 8 * 12 * 25 + 9 * 8 * 27 * 25),
         (Function(lambda x: x @ x), (2, 6, 6), 2 * 6**3),
+        # gates · hidden · (inputs + states), for each step and sequence; a projection
+        (nn.LSTM(5, 7), (3, 2, 5), 6 * 4 * 7 * (5 + 7)),
+        (nn.LSTM(5, 7, proj_size=2), (3, 2, 5), 6 * (4 * 7 * (5 + 2) + 7 * 2)),
+        (nn.GRU(5, 7, bidirectional=True), (3, 2, 5), 2 * 6 * 3 * 7 * (5 + 7)),
+        (nn.Upsample(scale_factor=2, mode="bicubic"), (1, 2, 4, 4), 0),
         (nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)), (1, 8, 4, 4), 0),
     ],
 )

@@ -21,7 +21,8 @@ from depthwise.runtime.library import ALIGNMENT, Code
 from depthwise.runtime.target import find_target
 
 TOLERANCE = 1e-4  # of an output's largest element
-GUARD = 64  # floats before and after each array that C may touch
+GUARD = 256  # bytes before and after each array that C may touch
+UNTOUCHED = 0xFF  # in every byte: of floats that is NaN
 FAST = range(40)
 SLOW = range(1000, 1400)
 TOGETHER = 40  # graphs in one library
@@ -29,11 +30,12 @@ PLANNED = range(24)  # by the oracle; `python tests/fuzz_plans.py --graphs 10000
 PLANNED_SLOWLY = range(24, 1224)
 
 
-def guarded(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (all, part): `part` has `size` floats, aligned, with NaN in it and around it."""
-    memory = np.full(size + 3 * GUARD, np.nan, np.float32)
-    start = GUARD + -(memory.ctypes.data // 4 + GUARD) % (ALIGNMENT // 4)
-    return memory, memory[start : start + size]
+def guarded(size: int, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+    """Return (all, part): `part` has `size` elements, aligned; it and its sides are untouched."""
+    count = size * np.dtype(dtype).itemsize
+    memory = np.full(count + 3 * GUARD, UNTOUCHED, np.uint8)
+    start = GUARD + -(memory.ctypes.data + GUARD) % ALIGNMENT
+    return memory, memory[start : start + count].view(dtype)
 
 
 def run(graph: Graph, inputs: Sequence[np.ndarray], optimize: Optimize) -> list[np.ndarray]:
@@ -43,22 +45,22 @@ def run(graph: Graph, inputs: Sequence[np.ndarray], optimize: Optimize) -> list[
     """
     plan = make_plan(graph, find_target("native"), optimize)
     code = Code(compile_c(emit_units(plan, UNITS), plan.target, extra=("-O1",)))
-    sizes = [plan.weights.size, *(x.size for x in inputs)]
-    sizes += [graph.type(o.value).size for o in graph.outputs]
-    blocks = [guarded(size) for size in [*sizes, code.arena_bytes // 4]]
+    types = [graph.type(o.value) for o in graph.outputs]
+    blocks = [guarded(size) for size in [plan.weights.size, *(x.size for x in inputs)]]
+    blocks += [guarded(type_.size, type_.dtype) for type_ in types]
+    blocks.append(guarded(code.arena_bytes // 4))
     parts = [part for _, part in blocks]
     read = 1 + len(inputs)
     for part, data in zip(parts, [plan.weights, *inputs], strict=False):
         part[:] = data.reshape(-1)
     code.run(parts[0], parts[1:read], parts[read:-1], parts[-1])
     for memory, part in blocks:
-        start = (part.ctypes.data - memory.ctypes.data) // 4
-        around = np.concatenate([memory[:start], memory[start + part.size :]])
-        assert np.isnan(around).all(), "something is written beside a buffer"
+        start = part.ctypes.data - memory.ctypes.data
+        around = np.concatenate([memory[:start], memory[start + part.nbytes :]])
+        assert (around == UNTOUCHED).all(), "something is written beside a buffer"
     for part, data in zip(parts, [plan.weights, *inputs], strict=False):
         np.testing.assert_array_equal(part, data.reshape(-1), "weights or an input are changed")
-    shapes = (graph.type(o.value).shape for o in graph.outputs)
-    return [y.reshape(shape) for y, shape in zip(parts[read:-1], shapes, strict=True)]
+    return [y.reshape(type_.shape) for y, type_ in zip(parts[read:-1], types, strict=True)]
 
 
 def failures(drawn: Mapping[str, Drawn]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pytest
 from kernel_cases import Case, make_graph, random_arrays
 from kernel_harness import PREAMBLE, with_headers
 
+from depthwise import kernels
 from depthwise.compiler.codegen.emit import emit, needed_headers
 from depthwise.compiler.kernels import KERNELS, Kernel, Parameter
 from depthwise.compiler.planning import make_plan
@@ -77,6 +78,12 @@ def test_every_kernel_of_the_headers_has_a_row():
     texts = (source(f"{name}.h") for name in needed_headers(KERNELS))
     twins = {name for text in texts for name in re.findall(r"INLINE void (\w+)_naive\(", text)}
     assert twins == set(KERNELS)
+
+
+def test_lines_of_the_headers_stay_readable():
+    for header in Path(kernels.__file__).parent.glob("*.h"):
+        for number, line in enumerate(header.read_text().splitlines(), 1):
+            assert len(line) <= 120, f"{header.name}:{number} has {len(line)} columns"
 
 
 def test_a_call_has_every_argument_and_no_other():

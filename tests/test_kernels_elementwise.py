@@ -8,14 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from kernel_cases import Case, check_close, check_equal, check_nan
-from kernel_harness import VECTORS, check_gcc, compile_kernel, pointer
+from kernel_harness import VECTORS, call, check_gcc, compile_kernel, pointer
 
-from depthwise.compiler.fused_ops import Epilogue, Fused
+from depthwise.compiler.fused_ops import Epilogue, Fused, Holds, Select
 from depthwise.graph import interpret_functions, ops
+from depthwise.graph.dtypes import CONVERTED
 from depthwise.graph.interpret import FUNCTIONS
 
-PARAMETERS = {"leaky_relu": (0.25,), "elu": (1.5,), "clamp": (-1.25, 2.5), "power": (2.5,)}
-EXACT = ("relu", "relu6", "leaky_relu", "clamp", "abs", "negative")
+PARAMETERS = {
+    "leaky_relu": (0.25,), "elu": (1.5,), "clamp": (-1.25, 2.5), "power": (2.5,),
+    "wrap": (-8.0, 16.0),
+}  # fmt: skip
+EXACT = ("relu", "relu6", "leaky_relu", "clamp", "abs", "negative", "trunc", "wrap")
 POSITIVE = ("power", "sqrt", "log", "reciprocal_sqrt")  # are NaN below zero
 NAMES = [name for name in get_args(ops.Function) if name not in interpret_functions.FUNCTIONS]
 
@@ -96,6 +100,7 @@ def test_activations_take_nan_and_infinity_as_pytorch_does(name):
         "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "softplus": F.softplus,
         "mish": F.mish, "power": lambda x, a: x**a, "negative": torch.neg,
         "reciprocal_sqrt": torch.rsqrt,
+        "wrap": lambda x, lowest, n: torch.remainder(x.trunc() - lowest, n) + lowest,
     }  # fmt: skip
     library = compile_kernel(source(), vector=4, naive=False)
     x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 7, -7, 1000, -1000, 0.5, 3, -3], np.float32)
@@ -151,7 +156,7 @@ def test_epilogue_adds_between_its_functions(vector, add):
 
 @pytest.mark.parametrize("vector", VECTORS)
 @pytest.mark.parametrize("header", ["activation", "elementwise", "pool", "norm", "reduce", "copy",
-                                    "resize", "matmul"])  # fmt: skip
+                                    "resize", "matmul", "convert"])  # fmt: skip
 def test_headers_compile_with_gcc_without_a_warning(header, vector):
     check_gcc(f'{INCLUDE}#include "{header}.h"\nint nothing;\n', vector=vector)
 
@@ -210,6 +215,29 @@ PRELU = tuple(
     for shapes in (((2, 19, 3, 5), (19,)), ((2, 19, 3, 5), (1,)), ((2, 5), (5,)), ((2, 3, 4), (3,)))
 )
 
+COMPARE = tuple(
+    Case(Holds(name), shapes, constants)  # type: ignore[arg-type]
+    for name, shapes, constants in (
+        ("equal", ((1, 33, 5, 7), (1, 33, 5, 7)), 2),
+        ("not_equal", ((2, 40, 5, 3), (2, 40, 1, 1)), 2),
+        ("less", ((1, 19, 4, 5), ()), 1),
+        ("less_equal", ((), (1, 19, 4, 5)), 2),
+        ("greater", ((2, 3, 2, 2, 3, 5), (2, 1, 2, 1, 3, 1)), 2),
+        ("greater_equal", ((3, 17), (17,)), 1),
+    )
+)
+
+SELECT = tuple(
+    Case(Select(), shapes, 3)  # type: ignore[arg-type]
+    for shapes in (
+        ((1, 33, 5, 7), (1, 33, 5, 7), (1, 33, 5, 7)),
+        ((2, 40, 1, 1), (2, 40, 5, 3), ()),
+        ((1, 1, 5, 3), (2, 17, 1, 3), (2, 17, 5, 1)),
+        ((3, 17), (), (17,)),
+        ((2, 1, 2, 2, 1, 5), (2, 3, 1, 2, 3, 1), (1, 3, 2, 1, 3, 5)),
+    )
+)
+
 DIVIDE = (
     Case(ops.Binary("divide"), ((1, 19, 4, 5), (1, 19, 4, 5))),
     Case(ops.Binary("divide"), ((), (3, 5))),
@@ -217,8 +245,10 @@ DIVIDE = (
 
 
 @pytest.mark.parametrize("vector", VECTORS)
-@pytest.mark.parametrize("cases", [UNARY, BINARY, FUSED, PRELU],
-                         ids=["unary", "binary", "fused", "prelu"])  # fmt: skip
+@pytest.mark.parametrize(
+    "cases", [UNARY, BINARY, FUSED, PRELU, COMPARE, SELECT],
+    ids=["unary", "binary", "fused", "prelu", "compare", "select"],
+)  # fmt: skip
 def test_elementwise_is_exact_on_integers(cases, vector):
     check_equal(cases, vector)
 
@@ -233,3 +263,43 @@ def test_elementwise_passes_nan_on(cases, vector):
 @pytest.mark.parametrize("vector", VECTORS)
 def test_division_is_close(vector):
     check_close(DIVIDE, vector, bound=1e-7)
+
+
+# -------------------------------------------------------------------------------- element types
+
+SHAPE = (2, 1, 3, 2, 2, 37)  # over six axes: packed, and with the last two turned
+STRIDES = {"packed": (444, 444, 148, 74, 37, 1), "turned": (444, 444, 148, 74, 1, 2)}
+NUMBERS = np.float32([0, 1, -1, 2.5, -2.5, 127, 128, -128, -129, 255, 256, 32767, -32769, 2**24,
+                      2**31, -(2**31), 2**63, -(2**63), 1e30, np.nan, -np.inf])  # fmt: skip
+
+
+def converted(x: np.ndarray, dtype: str) -> np.ndarray:
+    """Return floats as C's conversion has them, and the lowest number for what it leaves open."""
+    if dtype == "bool":
+        return x != 0
+    limits = np.iinfo(dtype)
+    with np.errstate(invalid="ignore"):
+        inside = (x >= float(limits.min)) & (x < float(limits.max) + 1)
+        whole = np.where(inside, np.trunc(x), 0).astype(np.int64)
+    return np.where(inside, whole, limits.min).astype(dtype)
+
+
+@pytest.mark.parametrize("naive", [True, False])
+@pytest.mark.parametrize("dtype", CONVERTED, ids=lambda dtype: dtype.name)
+def test_element_types_are_converted(dtype, naive):
+    floats = np.resize(NUMBERS, np.prod(SHAPE))
+    whole = converted(floats, dtype.name)
+    order = np.lib.stride_tricks.as_strided
+    for name, strides in STRIDES.items():
+        given = {"n": SHAPE, "x_stride": strides, "y_stride": STRIDES["packed"]}
+        text = '#include "vector.h"\n#include "convert.h"\n'
+        for direction, types in (("to", (dtype.c, "float")), ("from", ("float", dtype.c))):
+            kernel = call(f"{dtype.short}_{direction}_floats", "x", "y", **given)
+            text += f"void {direction}(const {types[0]} *x, {types[1]} *y) {{ {kernel}; }}\n"
+        library = compile_kernel(text, vector=4, naive=naive)
+        for function, x, y in ((library.to, whole, floats), (library["from"], floats, whole)):
+            found = np.full_like(y, 3)
+            function(pointer(x), pointer(found))
+            moved = order(x, SHAPE, [stride * x.itemsize for stride in strides]).reshape(-1)
+            expected = moved.astype(np.float32) if x is whole else converted(moved, dtype.name)
+            np.testing.assert_array_equal(found, expected, name)

@@ -11,7 +11,7 @@ from depthwise.compiler.lowering.loops import Loop, copy_loops, loops_of, merged
 from depthwise.compiler.lowering.movement import common_axes
 from depthwise.compiler.planning import make_plan
 from depthwise.errors import Unsupported
-from depthwise.graph import Graph, Node, Output, TensorType, capture, check, ops
+from depthwise.graph import Constant, Graph, Node, Output, TensorType, capture, check, ops
 from depthwise.graph.infer import infer_shape
 from depthwise.graph.interpret import interpret
 from depthwise.runtime.target import find_target
@@ -128,6 +128,63 @@ PRODUCTS = tuple(
 )
 def test_movement_is_exact(cases, vector):
     check_equal(cases, vector)
+
+
+# shape, axis, places
+PLACES = (
+    ((2, 5, 3, 4), 1, (4, 0, 3, 3, -5)),
+    ((2, 17, 3, 4), 2, (2, 1, 0)),
+    ((1, 33, 3, 4), 3, (3, -1, 0, 2, 1, 1)),
+    ((3, 2, 5, 4), 0, (2, 0, 2)),
+    ((1, 1, 1, 7), 3, (6, 5, 1)),
+    ((6,), 0, (5, 2, 2, 0)),
+    ((4, 6), 0, (3, 0)),
+    ((2, 3, 2, 2, 5), 4, (1, 0, 4)),
+    ((2, 3, 2, 2, 3, 2), 1, (2, 0)),
+)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("computed", [False, True])
+def test_places_are_gathered(computed, vector):
+    random, nodes, constants, inputs = np.random.default_rng(0), [], {}, {}
+    for i, (shape, axis, places) in enumerate(PLACES):
+        inputs[f"x{i}"] = random.standard_normal(shape).astype(np.float32)
+        if computed:
+            inputs[f"at{i}"] = np.array(places, np.float32)
+        else:
+            constants[f"at{i}"] = Constant(TensorType((len(places),), "int64"), np.array(places))
+        type_ = TensorType(infer_shape(ops.Gather(axis), shape, (len(places),)))
+        nodes.append(Node(f"y{i}", ops.Gather(axis), (f"x{i}", f"at{i}"), type_, ""))
+    types = {name: TensorType(x.shape) for name, x in inputs.items()}
+    outputs = tuple(Output(node.name, node.name) for node in nodes)
+    graph = check(Graph(types, constants, tuple(nodes), outputs))
+    for naive in (False, True):
+        found = run(graph, list(inputs.values()), vector=vector, naive=naive)
+        for i, (y, (_, axis, places)) in enumerate(zip(found, PLACES, strict=True)):
+            np.testing.assert_array_equal(y, np.take(inputs[f"x{i}"], places, axis))
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_computed_places_outside_of_an_axis_give_nan(vector):
+    types = {"x": TensorType((2, 3, 5)), "at": TensorType((6,))}
+    node = Node("y", ops.Gather(1), ("x", "at"), TensorType((2, 6, 5)), "")
+    graph = check(Graph(types, {}, (node,), (Output("", "y"),)))
+    x = np.arange(30, dtype=np.float32).reshape(2, 3, 5)
+    at = np.array([2, 3, -3, -4, np.nan, 1e30], np.float32)
+    wanted = x[:, [2, 0, 0, 0, 0, 0]]
+    wanted[:, [1, 3, 4, 5]] = np.nan
+    np.testing.assert_array_equal(interpret(graph, x, at)["y"], wanted)
+    for naive in (False, True):
+        np.testing.assert_array_equal(run(graph, [x, at], vector=vector, naive=naive)[0], wanted)
+
+
+def test_places_outside_of_an_axis_are_refused():
+    at = Constant(TensorType((2,), "int64"), np.array([0, 3]))
+    node = Node("y", ops.Gather(1), ("x", "at"), TensorType((1, 2)), "pick")
+    graph = Graph({"x": TensorType((1, 3))}, {"at": at}, (node,), (Output("", "y"),))
+    with pytest.raises(Unsupported, match=r"module 'pick' reads places 0 to 3 of an axis of 3"):
+        make_plan(graph, find_target("x86-64-v2"))
 
 
 @pytest.mark.parametrize("vector", VECTORS)

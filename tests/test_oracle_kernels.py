@@ -79,6 +79,22 @@ CASES = (
     Case(ops.Pad(((0, 0), (0, 0), (2, 1), (1, 3)), "reflect", 0.0), (X,)),
     Case(ops.Resize("bilinear", (5, 22), (9 / 5, 0.5), False), (X,)),
     Case(ops.Resize("nearest", (18, 7), (0.5, 11 / 7), False), (X,)),
+    Case(ops.Resize("nearest_exact", (5, 7), (9 / 5, 11 / 7), False), (X,)),
+    Case(ops.Resample(2, (0, 3, 6), (2, 1, 3)), (X, (6,)), 1),
+    Case(ops.Resample(3, (0, 3, 6), (2, 1, 3)), (X, (6,)), 1),
+    *(Case(ops.GridSample(mode, "reflection", False), (X, (2, 4, 3, 2)))
+      for mode in ("bilinear", "bicubic")),
+    Case(
+        ops.Recurrent("lstm"),
+        ((3, 2, 5), (76, 5), (76, 7), (76,), (76,), (2, 7), (2, 19), (7, 19)), 1,
+    ),
+    Case(
+        ops.Recurrent("gru", True), ((3, 3, 5), (12, 5), (12, 4), (12,), (12,), (3, 4)), 1,
+    ),
+    Case(
+        ops.Recurrent("gru_reset_first"), ((2, 1, 5), (9, 5), (9, 3), (9,), (9,), (1, 3)), 1,
+    ),
+    Case(ops.Recurrent("rnn_relu"), ((3, 1, 5), (4, 5), (4, 4), (4,), (4,), (1, 4)), 1),
     Case(ops.Permute((0, 3, 1, 2)), (X,)),
     Case(ops.DeformRoIPool(2, 0.5, 3, 0.1), ((1, 5, 8, 9), (2, 5), (2, 2, 2, 2))),
     *(Case(ops.Activation(name), (X,)) for name in (

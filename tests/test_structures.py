@@ -383,8 +383,9 @@ def test_calls_that_do_not_fit_are_refused(given, named, message):
         ([X, BATCH], {"foo": (1,)}, "got an unexpected keyword argument 'foo': forward(x, batch,"),
         ([X, BATCH], {"x": (1,)}, "multiple values for argument 'x': forward(x, batch, mask="),
         ([X, BATCH, X, X, X], {}, "too many positional arguments: forward(x, batch, mask=None"),
-        ([1, 3, 8, 8], {}, "an input is given as 1: give its shape, such as (1, 3, 224, 224)"),
-        ([X, {"bias": object()}], {}, "an input is given as a object: give its shape"),
+        ([1, 3, 8, 8], {}, "the shape 1: give each input a tuple of whole numbers of 1 or more"),
+        ([(1, 3, 2.5, 4)], {}, "the shape (1, 3, 2.5, 4): give each input a tuple of whole numb"),
+        ([X, {"bias": (1,), "parts": object()}], {}, "an input is given as a object: give"),
         ([], {}, "no input shape: give one such as (1, 3, 224, 224) for each input"),
     ],
 )  # fmt: skip

@@ -46,6 +46,13 @@ def _(op: ops.MatMul, output, a, b):  # noqa: ARG001
     return a[-1] * prod(output)
 
 
+@_macs.register
+def _(op: ops.Recurrent, output, x, weight_ih, weight_hh, *rest):  # noqa: ARG001
+    # what multiplies states element by element is not counted
+    project = rest[-1] if len(rest) > 4 else ()
+    return prod(x[:2]) * (prod(weight_ih) + prod(weight_hh) + (prod(project) if project else 0))
+
+
 def kind(graph: Graph, node: Node) -> str:
     """Return the field's name for a layer: pointwise, depthwise, grouped, normalisation, ..."""
     op = node.op
@@ -67,6 +74,7 @@ KINDS: dict[type, str] = {
     ops.DeformConv2d: "deformable",
     ops.DeformRoIPool: "pooling",
     ops.Linear: "linear",
+    ops.Recurrent: "recurrent",
     ops.MatMul: "matrix product",
     ops.BatchNorm: "normalisation",
     ops.GroupNorm: "normalisation",
@@ -84,8 +92,11 @@ KINDS: dict[type, str] = {
     ops.Where: "arithmetic",
     ops.Concat: "movement",
     ops.Slice: "movement",
+    ops.Gather: "movement",
     ops.Pad: "movement",
     ops.Resize: "resize",
+    ops.Resample: "resize",
+    ops.GridSample: "sampling",
     ops.Reshape: "view",
     ops.Permute: "movement",
     ops.Expand: "movement",

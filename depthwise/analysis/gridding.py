@@ -128,7 +128,7 @@ def _ends(graph: Graph) -> list[Reach]:
         reaches[node.name] = reach
         reads = readers[node.name]
         goes_on = any(_window(graph, r) or _keeps_grid(graph, r, node.name) for r in reads)
-        resized = any(isinstance(r.op, ops.Resize) for r in reads)
+        resized = any(isinstance(r.op, ops.Resize | ops.Resample) for r in reads)
         if node.name in outputs or resized or not goes_on:
             ends.append(reach)
     return ends
@@ -160,6 +160,7 @@ def _keeps_grid(graph: Graph, node: Node, name: str) -> bool:
         case (
             ops.BatchNorm() | ops.GroupNorm() | ops.LayerNorm() | ops.Activation() | ops.PRelu()
             | ops.Binary() | ops.Softmax() | ops.Reshape() | ops.Slice() | ops.Expand()
+            | ops.Gather(axis=1)
         ):  # fmt: skip
             return same_plane
         case ops.Concat(axis=axis):

@@ -97,7 +97,7 @@ def _whole(graph: Graph) -> Field:
 
 WINDOWED = (
     ops.Conv2d, ops.ConvTranspose2d, ops.DeformConv2d, ops.MaxPool2d, ops.AvgPool2d,
-    ops.AdaptivePool2d, ops.Resize, ops.MaxUnpool2d,
+    ops.AdaptivePool2d, ops.Resize, ops.Resample, ops.MaxUnpool2d,
 )  # fmt: skip
 
 
@@ -155,6 +155,15 @@ def _(op: ops.Resize, seen, whole, *_):  # noqa: ARG001
 
 
 @_step.register
+def _(op: ops.Resample, seen, whole, x, *_):  # noqa: ARG001
+    if len(x) != 4 or op.axis < 2:
+        return seen
+    axis, step = seen.axes[op.axis - 2], Fraction(x[op.axis], len(op.first))
+    wider = replace(axis, size=axis.size + (max(op.counts) - 1) * axis.step, step=axis.step * step)
+    return replace(seen, axes=(wider, seen.axes[1]) if op.axis == 2 else (seen.axes[0], wider))
+
+
+@_step.register
 def _(op: ops.MaxUnpool2d, seen, whole, x, *_):  # noqa: ARG001
     axes = [
         replace(axis, step=axis.step * Fraction(n, m))
@@ -175,5 +184,5 @@ def _(op: ops.Reshape, seen, whole, x):
 
 
 @_step.register
-def _(op: ops.DeformRoIPool, seen, whole, *_):  # noqa: ARG001
+def _(op: ops.DeformRoIPool | ops.GridSample, seen, whole, *_):  # noqa: ARG001
     return whole

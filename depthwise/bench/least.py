@@ -14,7 +14,9 @@ from depthwise.hardware.record import LEVELS
 
 FILLED = 0.9  # of the lanes
 
-MOVING = (ops.Slice, ops.Permute, ops.Expand, ops.Reshape, ops.Pad, ops.Concat, ops.Resize)
+MOVING = (
+    ops.Slice, ops.Gather, ops.Permute, ops.Expand, ops.Reshape, ops.Pad, ops.Concat, ops.Resize,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def _bytes_read(graph: Graph, node: Node) -> int:
     read = sum(type.bytes for type in inputs)
     if isinstance(op, MOVING):
         return min(read, node.type.bytes)
-    if isinstance(op, ops.DeformConv2d | ops.DeformRoIPool):
-        return read - inputs[0].bytes  # where it looks, only the offsets know
+    if isinstance(op, ops.DeformConv2d | ops.DeformRoIPool | ops.GridSample):
+        return read - inputs[0].bytes  # where it looks, only its places know
     if (window := _window(graph, node, op)) is not None:
         image = inputs[0]
         seen = _share_seen(window, image.shape[2:], node.type.shape[2:])

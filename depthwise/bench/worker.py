@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 
 from depthwise.bench.peers import EXPECTED, Run
+from depthwise.compiler.verification.difference import relative_error
 
 LONGEST = 300  # characters of a reason
 WARM = 0.05  # seconds of runs before those that are timed: caches, clocks and threads wake
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference, of the largest expected element; infinity for other shapes."""
+def error_of(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return how far an output is off, infinity where it has not as many elements as expected."""
     if found.size != expected.size:
         return float("inf")
-    largest = float(np.abs(expected).max()) or 1.0
-    return float(np.abs(found.reshape(expected.shape) - expected).max()) / largest
+    return relative_error(found.reshape(expected.shape), expected)
 
 
 def time_runs(run: Run, count: int) -> list[float]:
@@ -50,7 +50,7 @@ def answers(module: str, case: Path, threads: int) -> Iterator[dict[str, Any]]:
     start = time.perf_counter()
     run = importlib.import_module(module).open_network(case, threads)
     opened = time.perf_counter() - start
-    error = relative_error(run(), np.load(case / EXPECTED))
+    error = error_of(run(), np.load(case / EXPECTED))
     yield {"opened": opened, "error": error}
     for line in sys.stdin:
         yield {"times": time_runs(run, int(line))}

@@ -83,6 +83,8 @@ def _summary(manifest: "Manifest") -> str:
     from depthwise.analysis.units import in_units  # noqa: PLC0415
 
     memory, verification = manifest.memory, manifest.verification
+    precisions = " and ".join(manifest.network.precisions)
+    computed = f", computed in float32 where the network has {precisions}" if precisions else ""
     if verification is None:
         proven = manifest.unproven
     else:
@@ -92,5 +94,5 @@ def _summary(manifest: "Manifest") -> str:
         )
     return (
         f"for {manifest.build.target}, {in_units(memory.weights_bytes, 'B')} of weights, "
-        f"{in_units(memory.arena_bytes, 'B')} of memory; {proven}"
+        f"{in_units(memory.arena_bytes, 'B')} of memory{computed}; {proven}"
     )

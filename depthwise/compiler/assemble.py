@@ -39,11 +39,13 @@ class About:
         name: What the network is called.
         labels: Names of a classifier's classes, in the order of its scores.
         preprocessing: How a photograph becomes its input, as the record of its weights says.
+        precisions: Types of floating numbers, beside float32, that it has.
     """
 
     name: str = ""
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, Any] | None = None
+    precisions: tuple[str, ...] = ()
 
 
 def describe_source(source: Source, labels: Sequence[str] = ()) -> About:
@@ -114,4 +116,5 @@ def _describe_network(
         labels=about.labels,
         preprocessing=preprocessing,
         preparation=PreparationRecord(**asdict(preparation)) if preparation else None,
+        precisions=about.precisions,
     )

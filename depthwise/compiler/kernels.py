@@ -324,6 +324,12 @@ ROWS = (
         + pointers("read", "x") + pointers("written", "y"),
     ),
     Kernel(
+        "pick", "copy",
+        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3)
+        + ints("places size x_step y_step index_step")
+        + pointers("read", "x index") + pointers("written", "y"),
+    ),
+    Kernel(
         "to_f32", "images",
         ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
         + pointers("read", "x", UINT8) + pointers("written", "y"),
@@ -350,6 +356,23 @@ ROWS = (
         ints(f"images channels out_height out_width in_image {OUT}")
         + tables("low_rows high_rows low_columns high_columns")
         + pointers("read", "down right in") + pointers("written", "out"),
+    ),
+    Kernel(
+        "resample", "resample",
+        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3) + ints("size x_step y_step")
+        + tables("first counts") + pointers("read", "x weights") + pointers("written", "y"),
+    ),
+    Kernel(
+        "grid_sample", "grid",
+        ints("mode outside align_corners images channels out_height out_width in_rows in_width")
+        + ints(f"{IN} grid_image grid_row grid_pixel grid_axis {OUT}")
+        + pointers("read", "in grid") + pointers("written", "out"),
+    ),
+    Kernel(
+        "recurrent", "recurrent",
+        ints("function steps batch hidden state projects reverse h_row c_row")
+        + pointers("read", "gates w bias project h c") + pointers("scratch", "work")
+        + pointers("written", "y"),
     ),
     Kernel(
         "matmul", "matmul",

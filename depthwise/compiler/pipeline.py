@@ -18,6 +18,7 @@ from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.options import CompileOptions, Optimize
 from depthwise.compiler.passes import PASSES
+from depthwise.compiler.passes.element_types import other_precisions
 from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
@@ -106,6 +107,7 @@ def compile_graph(
     check_keys(graph)
     if about.labels:
         check_labels(about.labels, [graph.type(o.value).shape for o in graph.outputs], "labels")
+    about = replace(about, precisions=other_precisions(graph))
     cost = cost_of_graph(graph, about.name)
     check_run(cost.input_shapes, cost.peak_bytes, reference.title)
     reference.check_repeats()

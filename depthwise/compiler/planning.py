@@ -13,6 +13,8 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     movement,
     norm,
     pool,
+    recurrent,
+    sampling,
     selection,
 )
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default

@@ -2,8 +2,8 @@
 
 dtypes (element types) - ops (what there is) - graph (how it hangs together) - infer and its kin,
 attributes, check - builder - interpret and its kin (what it means, in NumPy) - show (as text) -
-serialize, typed_json (as a file) - rewrite, passes/ (from graph to graph) - frontends/ (what brings
-a network in) - exporters/ (what takes it out).
+serialize, typed_json (as a file) - resampling (resizing as windows) - rewrite, passes/ (from graph
+to graph) - frontends/ (what brings a network in) - exporters/ (what takes it out).
 
 Nothing here imports PyTorch but frontends/torch, whose functions are imported at first use: a saved
 graph is opened, checked, computed and compiled without it.
@@ -12,7 +12,9 @@ graph is opened, checked, computed and compiled without it.
 from typing import TYPE_CHECKING, Any
 
 from depthwise.graph import (  # noqa: F401  (they register operators' types and meanings)
+    infer_sampling,
     infer_selection,
+    interpret_recurrent,
     interpret_sampling,
     interpret_selection,
     interpret_types,

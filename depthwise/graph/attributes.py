@@ -105,6 +105,18 @@ def _(op: ops.Resize, x):
 
 
 @_check.register
+def _(op: ops.Resample, x, *_):
+    _expect(0 <= op.axis < len(x), "axis", op.axis, f"an axis of {x}")
+    fits = len(op.counts) == len(op.first) > 0 and min(op.counts) >= 1
+    _expect(fits, "counts", op.counts, f"1 or more, for each of {len(op.first)} places")
+
+
+@_check.register
+def _(op: ops.Recurrent, x, *_):
+    _expect_rank(x, 3)
+
+
+@_check.register
 def _(op: ops.BatchNorm | ops.GroupNorm | ops.PRelu, x, *_):
     _expect(len(x) >= 2, "the input's shape", x, "(N, C, ...)")
 
@@ -126,7 +138,9 @@ def _(op: ops.Reduce, x):
 
 
 @_check.register
-def _(op: ops.Softmax | ops.Concat | ops.ArgReduce | ops.Cumulate | ops.TakeAlong, x, *_):
+def _(
+    op: ops.Softmax | ops.Concat | ops.Gather | ops.ArgReduce | ops.Cumulate | ops.TakeAlong, x, *_
+):
     _expect(0 <= op.axis < len(x), "axis", op.axis, f"an axis of {x}")
 
 

@@ -1,5 +1,6 @@
 """A graph under construction: values are emitted one by one, their types inferred."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,8 @@ class Builder:
             return self.add_constant(f"literal.{len(self.constants)}", constant)
         name = f"literal.{dtype}.{number!r}"
         if name not in self._numbers:
+            if constant.type.element.is_floating:
+                constant = replace(constant, exact=float(np.asarray(number)))
             self._numbers[name] = self.add_constant(name, constant)
         return self._numbers[name]
 

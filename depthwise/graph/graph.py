@@ -18,7 +18,11 @@ NO_KWARGS: Mapping[str, Any] = MappingProxyType({})  # no arguments that are giv
 
 @dataclass(frozen=True)
 class TensorType:
-    """A value's shape and the name of its element type. Raises ValueError for one not known."""
+    """A value's shape and the name of its element type. Raises ValueError for one not known.
+
+    Where an input's shape is given, its type may be, for one whose elements are not of the type of
+    the network's weights: `dw.TensorType((1, 3, 224, 224), "uint8")`.
+    """
 
     shape: Shape
     dtype: str = "float32"
@@ -47,18 +51,26 @@ class TensorType:
         return shape if self.dtype == "float32" else f"{shape} {self.dtype}"
 
 
+def shape_of(given: Any) -> Shape:
+    """Return the shape of what stands for a tensor: its shape, its type or an example."""
+    return tuple(map(int, getattr(given, "shape", given)))
+
+
 @dataclass(frozen=True, eq=False)
 class Constant:
     """A weight, buffer or literal; `data` is None where the network is on the meta device.
 
     `data` is stored as its element type is (`DType.storage`), `numbers` are what it stands for.
     `sources` names the parameters that a constant was computed from (a standardised weight, say).
+    `exact` is a number that the network's code has, before it was rounded to a narrow type:
+    PyTorch multiplies halves by 0.1 in float32.
     """
 
     type: TensorType
     data: np.ndarray | None = None
     trainable: bool = False
     sources: tuple[str, ...] = ()
+    exact: float | None = None
 
     @property
     def numbers(self) -> np.ndarray | None:

@@ -202,6 +202,12 @@ def _(op: ops.Slice, x):
 
 
 @infer_shape.register
+def _(op: ops.Gather, x, indices):
+    _expect(len(indices) == 1, f"indices {indices}: need (K)")
+    return (*x[: op.axis], *indices, *x[op.axis + 1 :])
+
+
+@infer_shape.register
 def _(op: ops.Pad, x):
     _expect(len(op.pads) == len(x), f"{len(op.pads)} pads for {len(x)} axes")
     return tuple(size + before + after for size, (before, after) in zip(x, op.pads, strict=True))
@@ -274,7 +280,7 @@ def accepted_kinds(op: Op) -> str:
     match op:
         case (
             ops.Concat() | ops.Slice() | ops.Pad() | ops.Reshape() | ops.Permute() | ops.Expand()
-            | ops.Resize("nearest") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
+            | ops.Resize("nearest" | "nearest_exact") | ops.MaxPool2d() | ops.AdaptivePool2d("max")
             | ops.Reduce("max" | "min") | ops.Binary("maximum" | "minimum")
             | ops.Compare("equal" | "not_equal") | ops.Where() | ops.ArgReduce() | ops.TopK()
             | ops.Cumulate("max" | "min") | ops.MaxPoolIndices() | ops.MaxUnpool2d()
@@ -318,6 +324,12 @@ def _(op: ops.BatchNorm | ops.GroupNorm | ops.LayerNorm, x, *parameters):
     for dtype in (x, *parameters):
         _accept(op, dtype, FLOATING)
     return x
+
+
+@infer_dtype.register
+def _(op: ops.Gather, x, indices):
+    _accept(op, indices, REAL, "indices of ")
+    return _accept(op, x, ANY)
 
 
 @infer_dtype.register

@@ -342,6 +342,16 @@ def _(op: ops.Slice, x):
 
 
 @evaluate.register
+def _(op: ops.Gather, x, indices):
+    size = x.shape[op.axis]
+    there = (indices > -1 - size) & (indices < size)
+    y = np.take(x, np.where(there, indices, 0).astype(np.int64), op.axis)
+    if y.dtype.kind == "f":
+        y[(slice(None),) * op.axis + (~there,)] = np.nan
+    return y
+
+
+@evaluate.register
 def _(op: ops.Pad, x):
     cuts = tuple(
         slice(max(0, -before), n - max(0, -after))

@@ -4,6 +4,7 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.interpret import Array, add_bias, convolve_columns, evaluate
+from depthwise.graph.resampling import cubic_weights
 
 
 def bilinear(x: Array, rows: Array, columns: Array) -> Array:
@@ -81,11 +82,83 @@ def resize_axis(x: Array, axis: int, size: int, step: float, op: ops.Resize) -> 
     """Return x with one axis resampled to `size` positions."""
     last = x.shape[axis] - 1
     i = np.arange(size, dtype=np.float32)
-    if op.mode == "nearest":
-        near = np.floor(i * np.float32(step)).astype(int)
+    if op.mode != "bilinear":
+        at = i if op.mode == "nearest" else i + np.float32(0.5)
+        near = np.floor(at * np.float32(step)).astype(int)
         return np.take(x, near.clip(0, last), axis)
     at = i * step if op.align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
     low = np.floor(at).astype(int).clip(0, last)
     part = (at - low).reshape(-1, *(1,) * (x.ndim - axis - 1)).astype(x.dtype)
     high = np.minimum(low + 1, last)
     return np.take(x, low, axis) * (1 - part) + np.take(x, high, axis) * part
+
+
+@evaluate.register
+def _(op: ops.Resample, x, weights):
+    """Sum each window times its weights; one element is a copy."""
+    x = np.moveaxis(x, op.axis, -1)
+    ends = np.cumsum(op.counts)
+    parts = [
+        x[..., first : first + count] @ weights[end - count : end]
+        for first, count, end in zip(op.first, op.counts, ends, strict=True)
+    ]
+    return np.moveaxis(np.stack(parts, -1), -1, op.axis)
+
+
+@evaluate.register
+def _(op: ops.GridSample, x, grid):
+    result = np.zeros((*x.shape[:2], *grid.shape[1:3]), x.dtype)
+    across, down = (
+        grid_taps(op, grid[..., axis], size) for axis, size in ((0, x.shape[3]), (1, x.shape[2]))
+    )
+    images = np.arange(len(x))[:, None, None]
+    for row, inside_row, weight_row in down:
+        for column, inside_column, weight_column in across:
+            pixels = np.moveaxis(x[images, :, row, column], -1, 1)
+            inside = (inside_row & inside_column)[:, None]
+            weight = (weight_row * weight_column)[:, None].astype(x.dtype)
+            result += np.where(inside, pixels, 0) * weight
+    return result
+
+
+def grid_taps(op: ops.GridSample, at: Array, size: int) -> list[tuple[Array, Array, Array]]:
+    """Return pixels along an axis, whether each is inside, and its weight, for places in a grid."""
+    half = at.dtype.type(0.5)
+    place = (at + 1) * half * (size - 1) if op.align_corners else ((at + 1) * size - 1) * half
+    if op.mode == "bicubic":  # its pixels are held inside one by one, not the place
+        low = np.floor(place)
+        weights = cubic_weights(place - low)
+        return [
+            _tap(hold(op, low + tap, size), size, weight)
+            for tap, weight in enumerate(weights, start=-1)
+        ]
+    place = hold(op, place, size)
+    if op.mode == "nearest":
+        return [_tap(np.rint(place), size, np.ones_like(place))]
+    low = np.floor(place)
+    return [_tap(low, size, 1 - (place - low)), _tap(low + 1, size, place - low)]
+
+
+def _tap(pixel: Array, size: int, weight: Array) -> tuple[Array, Array, Array]:
+    inside = (pixel >= 0) & (pixel < size)
+    return np.where(inside, pixel, 0).astype(int), inside, weight
+
+
+def hold(op: ops.GridSample, place: Array, size: int) -> Array:
+    """Return places brought inside by the border or its mirror; what is no number is the first."""
+    if op.outside == "zeros":
+        return place
+    if op.outside == "reflection":
+        low, span = (0.0, size - 1) if op.align_corners else (-0.5, size)
+        place = mirrored(place, low, span)
+    return np.where(np.isnan(place), 0, place).clip(0, size - 1)
+
+
+def mirrored(place: Array, low: float, span: int) -> Array:
+    """Return places thrown back and forth between low and low + span."""
+    if not span:
+        return np.zeros_like(place)
+    beyond = np.abs(place - low)
+    turns = np.floor(beyond / span)
+    rest = beyond - turns * span
+    return np.where(turns % 2 == 0, rest, span - rest) + low

@@ -4,12 +4,13 @@ from collections.abc import Collection
 
 from depthwise.errors import Unsupported
 from depthwise.graph.graph import Graph, Node
-from depthwise.graph.ops import Opaque
+from depthwise.graph.ops import Dequantize, Opaque, Quantize
 
 SUPPORTED = (
-    "convolutions (plain, transposed, deformable), linear layers, matrix products, batch, layer, "
-    "instance and group normalisation, pooling, reductions, sorting, activations, arithmetic, "
-    "softmax, concatenation, slicing, padding, resizing and reshaping, of signals, images and "
+    "convolutions (plain, transposed, deformable), linear and recurrent layers, matrix products, "
+    "attention, batch, layer, instance and group normalisation, pooling, reductions, sorting, "
+    "activations, arithmetic, comparisons, choices (where), softmax, concatenation, slicing, "
+    "constant indices, padding, resizing, sampling by a grid and reshaping, of signals, images and "
     "planes of volumes"
 )
 
@@ -32,7 +33,11 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
     for node in graph:
         if isinstance(node.op, Opaque) and node.op.reason:
             raise Unsupported(node.op.reason)
-        if isinstance(node.op, Opaque) or node.type.dtype not in COMPUTED:
+        if (
+            isinstance(node.op, Opaque)
+            or _quantizes(graph, node)
+            or node.type.dtype not in COMPUTED
+        ):
             name = node.op.operator if isinstance(node.op, Opaque) else type(node.op).__name__
             where = f" ({node.line})" if node.line else ""
             raise Unsupported(
@@ -54,6 +59,11 @@ def supported(graph: Graph, known: Collection[str] = ()) -> Graph:
     return graph
 
 
+def _quantizes(graph: Graph, node: Node) -> bool:
+    """Tell whether numbers are computed by a scale; those of weights are, when it is compiled."""
+    return isinstance(node.op, Quantize | Dequantize) and bool(graph.activations(node))
+
+
 def _advice(dtype: str) -> str:
     return (
         f"libraries compute in float32, of tensors of {', '.join(COMPUTED)}; keep {dtype} outside "
@@ -66,13 +76,18 @@ def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
     made = node.type.dtype
     if made not in COMPUTED:
         return f"makes {made}: {_advice(made)}"
-    assert isinstance(node.op, Opaque)
-    packet = ".".join(node.op.operator.split(".")[:2])
-    read = dict.fromkeys(graph.type(name).dtype for name in node.inputs)
-    if packet.removesuffix("_") in known and set(read) | {made} != {"float32"}:
+    if not isinstance(node.op, Opaque):
         return (
-            f"makes {made} of {' and '.join(read) or 'nothing'}, which is not supported: give it "
-            "tensors of one type, converted with .float(), or keep it outside of the network"
+            f"makes {made} by a scale: quantised networks are not compiled yet; compile the "
+            "network that was quantised"
+        )
+    packet = ".".join(node.op.operator.split(".")[:2])
+    packet = packet if packet.endswith("__") else packet.removesuffix("_")  # in place
+    types = dict.fromkeys([*(graph.type(name).dtype for name in node.inputs), made])
+    if packet in known and list(types) != ["float32"]:
+        return (
+            f"is not supported for {' and '.join(types)}: give it tensors of float32, converted "
+            "with .float(), or keep it outside of the network"
         )
     return (
         f"is not supported: build that module from {SUPPORTED}, or keep it outside of the network"

@@ -162,8 +162,8 @@ INLINE vf verf(vf x) {
     return (vf)((vi)y | sign);
 }
 
-/* 1 + e^-x, infinity from x = -88.73 down. The low bits of `shifted` are n + 126, so that a shift alone makes 2^(n - 1),
-   which is finite; the sum doubles it. Half the operations of 1 + vexp(-x), and SiLU is x over it. */
+/* 1 + e^-x, infinity from x = -88.73 down. The low bits of `shifted` are n + 126, so that a shift alone makes
+   2^(n - 1), which is finite; the sum doubles it. Half the operations of 1 + vexp(-x), and SiLU is x over it. */
 INLINE vf one_plus_exp(vf x) {
     const float magic = 12583038;
     vf v = vclamp(x, -89, 80), shifted = v * -1.44269504f + magic, n = shifted - magic;

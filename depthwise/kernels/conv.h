@@ -58,7 +58,8 @@ INLINE void f32_conv_naive(
         const int n = vectors - set < a->tile_depth ? vectors - set : a->tile_depth, o = (k - first) % VL;
         const int lane = (set + o % n) * VL + o / n * a->tile_depth;
         const float *wk = w + (size_t)(g * padded + first) * a->taps * a->channels;
-        const float *p = in + (size_t)i * a->in_image + (size_t)y * a->in_row + (size_t)x * a->in_pixel + g * a->channels;
+        const float *p =
+            in + (size_t)i * a->in_image + (size_t)y * a->in_row + (size_t)x * a->in_pixel + g * a->channels;
         float acc = bias[(g * padded + first) * a->tile_depth + lane];
         for (int t = 0; t < a->taps; t++)
             for (int c = 0; c < a->channels; c++) {

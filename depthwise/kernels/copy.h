@@ -152,3 +152,44 @@ INLINE void f32_gather(const struct gather *a, const float *x, float *y) {
             memcpy(q + (size_t)i3 * a->y_stride[3], p + a->offsets[3][i3], (size_t)a->count * sizeof(float));
     }
 }
+
+/* y[i0][i1][i2][p][i] = x[i0][i1][i2][index[p]][i], i < count, for `places` p: places below zero are counted from the
+   end of `size`, and what lies outside of it is NaN. A place is a whole number in a float, held inside before x is
+   read. This is an embedding whose rows are asked for while the network runs. */
+struct pick {
+    int n[3], count, x_stride[3], y_stride[3], places, size, x_step, y_step, index_step;
+};
+
+/* the place that a number names, -1 for none */
+INLINE int f32_place(const float number, const int size) {
+    if (!(number > -1 - (float)size && number < (float)size)) return -1;
+    const int place = (int)number;
+    return place < 0 ? place + size : place;
+}
+
+INLINE void f32_pick_naive(const struct pick *a, const float *x, const float *index, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int p = 0; p < a->places; p++)
+    for (int i = 0; i < a->count; i++) {
+        const int place = f32_place(index[(size_t)p * a->index_step], a->size);
+        y[at3(a->y_stride, i0, i1, i2) + (size_t)p * a->y_step + i] =
+            place < 0 ? NAN : x[at3(a->x_stride, i0, i1, i2) + (size_t)place * a->x_step + i];
+    }
+}
+
+INLINE void f32_pick(const struct pick *a, const float *x, const float *index, float *y) {
+    for (int p = 0; p < a->places; p++) {
+        const int place = f32_place(index[(size_t)p * a->index_step], a->size);
+        const float *row = x + (size_t)(place < 0 ? 0 : place) * a->x_step;
+        float *out = y + (size_t)p * a->y_step;
+        for (int i0 = 0; i0 < a->n[0]; i0++)
+        for (int i1 = 0; i1 < a->n[1]; i1++)
+        for (int i2 = 0; i2 < a->n[2]; i2++) {
+            float *run = out + at3(a->y_stride, i0, i1, i2);
+            if (place < 0) f32_fill_run(a->count, NAN, run);
+            else memcpy(run, row + at3(a->x_stride, i0, i1, i2), (size_t)a->count * sizeof(float));
+        }
+    }
+}

@@ -68,7 +68,8 @@ INLINE void f32_deform_conv_naive(
         const int first = k / block * block; /* of the block that holds k */
         const int wide = padded - first < block ? padded - first : block;
         const float *wk = w + (size_t)(g * padded + first) * all * a->channels + (k - first);
-        const float *o = offsets + (size_t)n * a->offset_image + (size_t)y * a->offset_row + (size_t)x * a->offset_pixel;
+        const float *o =
+            offsets + (size_t)n * a->offset_image + (size_t)y * a->offset_row + (size_t)x * a->offset_pixel;
         float acc = bias[g * padded + k];
         for (int t = 0; t < all; t++)
         for (int c = 0; c < a->channels; c++) {
@@ -76,7 +77,8 @@ INLINE void f32_deform_conv_naive(
             float value = deform_value(a, deform_y(a, y, t / a->kernel_x) + o[2 * at],
                                        deform_x(a, x, t % a->kernel_x) + o[2 * at + 1],
                                        in + (size_t)n * a->in_image + channel);
-            if (mask) value *= mask[(size_t)n * a->mask_image + (size_t)y * a->mask_row + (size_t)x * a->mask_pixel + at];
+            if (mask)
+                value *= mask[(size_t)n * a->mask_image + (size_t)y * a->mask_row + (size_t)x * a->mask_pixel + at];
             acc += value * wk[(t * a->channels + c) * wide];
         }
         const float *s = sum + (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel;
@@ -156,7 +158,8 @@ INLINE void f32_deform_strip(
     const struct conv c = {
         .images = 1, .rows = long_row ? 1 : rows, .width = long_row ? rows * width : width,
         .taps = a->kernel_y * a->kernel_x, .channels = a->channels, .outs = a->outs, .groups = a->groups,
-        .tile_pixels = a->tile_pixels, .tile_vectors = a->tile_vectors, .tile_depth = 1, .weights_outer = a->weights_outer,
+        .tile_pixels = a->tile_pixels, .tile_vectors = a->tile_vectors, .tile_depth = 1,
+        .weights_outer = a->weights_outer,
         .in_row = width * a->column, .in_pixel = a->column, .out_row = a->out_row, .out_pixel = a->out_pixel,
         .sum_row = a->sum_row, .sum_pixel = a->sum_pixel, .epilogue = a->epilogue, .offsets = a->taps};
     f32_deform_columns(a, rows, width, y, x, in, offsets, mask, columns);

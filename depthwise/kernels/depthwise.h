@@ -69,7 +69,8 @@ INLINE void f32_depthwise_naive(
         for (int r = 0; r < a->R; r++)
         for (int s = 0; s < a->S; s++)
             acc += in[(size_t)n * a->in_image + (size_t)(y * a->stride_y + r * a->dilation_y) * a->in_row +
-                      (size_t)(x * a->stride_x + s * a->dilation_x) * a->in_pixel + c] * w[(r * a->S + s) * a->w_tap + c];
+                      (size_t)(x * a->stride_x + s * a->dilation_x) * a->in_pixel + c] *
+                   w[(r * a->S + s) * a->w_tap + c];
         const size_t at = (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel + c;
         const float result = epilogue(a->epilogue, acc, a->epilogue.add ? sum[at] : 0);
         out[(size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + c] = result;
@@ -277,7 +278,8 @@ INLINE void f32_depthwise_plane(
     if (rest)
         f32_depthwise_rows(a, rest, width, vectors, tail, in + (size_t)whole * step, w, bias,
                            f32_depthwise_sum(a, sum, (size_t)whole * a->sum_row),
-                           f32_depthwise_total(a, total, (size_t)whole * a->total_row), out + (size_t)whole * a->out_row);
+                           f32_depthwise_total(a, total, (size_t)whole * a->total_row),
+                           out + (size_t)whole * a->out_row);
 }
 
 /* `vectors` vectors of channels and `tail` channels of a plane: all rows at once, or strip after strip */
@@ -307,7 +309,8 @@ INLINE void f32_depthwise(
         const float *p = in + (size_t)n * a->in_image, *s = f32_depthwise_sum(a, sum, (size_t)n * a->sum_image);
         float *q = out + (size_t)n * a->out_image, *t = f32_depthwise_total(a, total, (size_t)n * a->total_image);
         if (a->total_row)
-            for (int y = 0; y < a->rows; y++) memset(t + (size_t)y * a->total_row, 0, (size_t)a->channels * sizeof(float));
+            for (int y = 0; y < a->rows; y++)
+                memset(t + (size_t)y * a->total_row, 0, (size_t)a->channels * sizeof(float));
         for (int c = 0; c < last; c += DEPTHWISE_CHANNELS)
             f32_depthwise_channels(a, a->rows, a->width, DEPTHWISE_CHANNELS / VL, 0, p + c, w + c, bias + c,
                                    f32_depthwise_sum(a, s, c), f32_depthwise_total(a, t, c), q + c);

@@ -27,7 +27,8 @@ INLINE void u8_to_f32_run(const int count, const unsigned char *x, float *y) {
 
 /* Rows that lie as they are wanted are converted a vector at a time, planes are woven pixel by pixel. */
 INLINE void u8_to_f32(const struct to_f32 *a, const unsigned char *x, float *y) {
-    const int whole_rows = (a->channels == 1 || a->x_channel == 1) && a->x_pixel == a->channels && a->y_pixel == a->channels;
+    const int whole_rows =
+        (a->channels == 1 || a->x_channel == 1) && a->x_pixel == a->channels && a->y_pixel == a->channels;
     for (int n = 0; n < a->images; n++)
     for (int r = 0; r < a->rows; r++) {
         const unsigned char *from = x + (size_t)n * a->x_image + (size_t)r * a->x_row;

@@ -52,7 +52,8 @@ INLINE void lrn_vector(
 /* A pixel's squares lie between zeros, so that the sliding sums need no edges: `size` loads a vector. Such a load spans
    two stores and waits until both have reached the cache: a strip of pixels waits once. */
 INLINE void f32_local_response_norm(const struct local_response_norm *a, const float *in, float *squares, float *out) {
-    const int rest = a->channels % VL, whole = a->channels - rest, line = (a->channels + VL - 1) / VL * VL + a->size - 1;
+    const int rest = a->channels % VL, whole = a->channels - rest;
+    const int line = (a->channels + VL - 1) / VL * VL + a->size - 1;
     memset(squares, 0, (size_t)(a->strip * line) * sizeof(float));
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->rows; y++)
@@ -62,7 +63,8 @@ INLINE void f32_local_response_norm(const struct local_response_norm *a, const f
         float *q = out + (size_t)n * a->out_image + (size_t)y * a->out_row;
         for (int x = x0; x < x1; x++) {
             float *s = squares + (x - x0) * line + a->size / 2;
-            for (int c = 0; c < a->channels; c++) s[c] = p[(size_t)x * a->in_pixel + c] * p[(size_t)x * a->in_pixel + c];
+            for (int c = 0; c < a->channels; c++)
+                s[c] = p[(size_t)x * a->in_pixel + c] * p[(size_t)x * a->in_pixel + c];
         }
         for (int x = x0; x < x1; x++) {
             const float *v = p + (size_t)x * a->in_pixel, *s = squares + (x - x0) * line;

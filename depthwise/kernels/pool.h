@@ -141,7 +141,8 @@ INLINE void f32_max_pool_naive(const struct max_pool *a, const float *in, float 
         float largest = -INFINITY;
         for (int r = 0; r < a->kernel_y; r++)
         for (int s = 0; s < a->kernel_x; s++) {
-            const int yy = y * a->stride_y - a->top + r * a->dilation_y, xx = x * a->stride_x - a->left + s * a->dilation_x;
+            const int yy = y * a->stride_y - a->top + r * a->dilation_y;
+            const int xx = x * a->stride_x - a->left + s * a->dilation_x;
             if (yy < 0 || yy >= a->height || xx < 0 || xx >= a->width) continue;
             const float v = in[(size_t)n * a->in_image + (size_t)yy * a->in_row + (size_t)xx * a->in_pixel + c];
             if (v > largest || v != v) largest = v;

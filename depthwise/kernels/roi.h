@@ -51,7 +51,8 @@ INLINE void f32_deform_roi_pool_naive(
     for (int q = 0; q < a->bins; q++)
     for (int c = 0; c < a->channels; c++) {
         const struct roi_box box = roi_box(a->images, a->scale, boxes + 5 * i);
-        const float *o = offsets + (size_t)i * a->offset_image + (size_t)p * a->offset_row + (size_t)q * a->offset_pixel;
+        const float *o =
+            offsets + (size_t)i * a->offset_image + (size_t)p * a->offset_row + (size_t)q * a->offset_pixel;
         float total = box.image < 0 ? NAN : 0;
         for (int u = 0; u < a->samples; u++)
         for (int v = 0; v < a->samples; v++) {

@@ -44,9 +44,9 @@ struct net_pool {
     struct net_worker workers[NET_THREADS];
 };
 
-/* Does the parts of task `epoch` that no thread has taken, first one's own: where the system keeps a thread off its core,
-   the others do not wait for it. A part can only be taken of the task that is being done, for that ends with its last
-   part; so it is after taking one that the task may be read. */
+/* Does the parts of task `epoch` that no thread has taken, first one's own: where the system keeps a thread off its
+   core, the others do not wait for it. A part can only be taken of the task that is being done, for that ends with its
+   last part; so it is after taking one that the task may be read. */
 static void net_take(struct net_pool *pool, unsigned epoch, int first) {
     for (int i = 0; i < NET_THREADS; i++) {
         const int part = (first + i) % NET_THREADS;

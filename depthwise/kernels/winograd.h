@@ -160,8 +160,12 @@ INLINE void winograd_after(const int points, const int outs, const vf *m, vf *y)
 /* outputs of a tile down and across, and how many tiles cover an image's */
 INLINE int winograd_down(const struct winograd *a) { return a->points_y - a->taps_y + 1; }
 INLINE int winograd_across(const struct winograd *a) { return a->points_x - a->taps_x + 1; }
-INLINE int winograd_tiles_y(const struct winograd *a) { return (a->rows + winograd_down(a) - 1) / winograd_down(a); }
-INLINE int winograd_tiles_x(const struct winograd *a) { return (a->width + winograd_across(a) - 1) / winograd_across(a); }
+INLINE int winograd_tiles_y(const struct winograd *a) {
+    return (a->rows + winograd_down(a) - 1) / winograd_down(a);
+}
+INLINE int winograd_tiles_x(const struct winograd *a) {
+    return (a->width + winograd_across(a) - 1) / winograd_across(a);
+}
 
 /* floats between tiles and between points of V and M; an odd number of vectors between points, since those a multiple
    of 4096 bytes apart would meet in the same set of the first cache */
@@ -194,7 +198,8 @@ INLINE void f32_winograd_input(
     for (int y = 0; y < a->points_y; y++) {
         vf u[WINOGRAD_POINTS];
         winograd_before(a->points_x, t[y], u);
-        UNROLL for (int x = 0; x < a->points_x; x++) store(v + (size_t)(y * a->points_x + x) * winograd_v_point(a), u[x]);
+        UNROLL for (int x = 0; x < a->points_x; x++)
+            store(v + (size_t)(y * a->points_x + x) * winograd_v_point(a), u[x]);
     }
 }
 
@@ -223,7 +228,8 @@ INLINE void f32_winograd_output(
     vf t[WINOGRAD_POINTS][WINOGRAD_POINTS];
     for (int x = 0; x < a->points_x; x++) {
         vf d[WINOGRAD_POINTS], u[WINOGRAD_POINTS];
-        UNROLL for (int y = 0; y < a->points_y; y++) d[y] = load(m + (size_t)(y * a->points_x + x) * winograd_m_point(a));
+        UNROLL for (int y = 0; y < a->points_y; y++)
+            d[y] = load(m + (size_t)(y * a->points_x + x) * winograd_m_point(a));
         winograd_after(a->points_y, my, d, u);
         UNROLL for (int y = 0; y < my; y++) t[y][x] = u[y];
     }
@@ -293,7 +299,8 @@ INLINE void f32_winograd_products(
     const int passes = whole / a->tile_pixels + (rest > 0), panel = a->channels * vectors * VL;
     const int lines = (vectors * VL + WINOGRAD_LINE - 1) / WINOGRAD_LINE; /* of a step of c */
     const int ahead = (lines + passes - 1) / passes, apart = passes * WINOGRAD_LINE;
-    for (int p = 0; p < a->points_y * a->points_x; p++, v += winograd_v_point(a), m += winograd_m_point(a), w += panel) {
+    for (int p = 0; p < a->points_y * a->points_x;
+         p++, v += winograd_v_point(a), m += winograd_m_point(a), w += panel) {
         const float *next = w + (passes == 1 ? WINOGRAD_NEAR : panel);
         for (int t = 0; t < whole; t += a->tile_pixels, next += WINOGRAD_LINE)
             f32_winograd_tile(a, a->tile_pixels, vectors, ahead, apart, v + (size_t)t * winograd_v_pixel(a), w, next,

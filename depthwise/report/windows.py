@@ -72,7 +72,7 @@ def find_stages(graph: Graph, layers: tuple[Layer, ...]) -> tuple[ConvStage, ...
     nodes = [node for node in graph if isinstance(node.op, CONVOLUTIONS)]
     if any(isinstance(node.op, ops.DeformConv2d) for node in nodes):
         nodes = [node for node in nodes if isinstance(node.op, ops.DeformConv2d)]
-    if not nodes or any(isinstance(node.op, ops.Resize) for node in graph):
+    if not nodes or any(isinstance(node.op, ops.Resize | ops.Resample) for node in graph):
         raise ValueError("windows are drawn of convolutions alone: here is none, or a resize")
     costs = {layer.name: layer for layer in layers}
     stages = tuple(_stage(graph, node, costs[node.name]) for node in nodes)

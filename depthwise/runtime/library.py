@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from depthwise.errors import RunError
-from depthwise.graph.dtypes import find_dtype
+from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.structure import bind, fill
 from depthwise.runtime.artifact import (
     ALIGNMENT,
@@ -153,8 +153,9 @@ class Library:
 
         Args:
             *inputs: What the network's forward takes, NumPy arrays or PyTorch tensors, in lists and
-                dicts where it takes them so; of the shapes it was compiled for; float32, or uint8
-                where its preparation says so.
+                dicts where it takes them so; of the shapes it was compiled for, and of the types
+                that its manifest says: float32 for all floating numbers. A network of float16,
+                bfloat16 or float64 may be given these too, which are converted.
             **named: Those that are given by name. What was left out when the network was compiled
                 is left out here, too, and what is no tensor may be.
 
@@ -170,7 +171,9 @@ class Library:
         network = self.manifest.network
         signature = network.signature
         given = bind(signature.takes, inputs, named, network.name)
-        results: list[Any] = list(self.run([_as_array(given[e.name], e) for e in network.inputs]))
+        also = network.precisions
+        arrays = [_as_array(given[e.name], e, also) for e in network.inputs]
+        results: list[Any] = list(self.run(arrays))
         if any(map(_is_tensor, given.values())):
             results = [sys.modules["torch"].from_numpy(y) for y in results]
         names = [output.name for output in network.outputs]
@@ -248,8 +251,11 @@ def _is_tensor(x: Any) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
-def _as_array(x: Any, expected: TensorRecord) -> np.ndarray:
-    """Return a contiguous array, x's own memory where it can be. Raises ValueError."""
+def _as_array(x: Any, expected: TensorRecord, precisions: Collection[str]) -> np.ndarray:
+    """Return a contiguous array, x's own memory where it can be. Raises ValueError.
+
+    What the network itself has in one of `precisions` becomes float32.
+    """
     where = f"input {expected.name!r}"
     if _is_tensor(x):
         if x.device.type != "cpu":
@@ -260,6 +266,8 @@ def _as_array(x: Any, expected: TensorRecord) -> np.ndarray:
     shape, dtype = tuple(x.shape), str(x.dtype).removeprefix("torch.")
     if shape != expected.shape:
         raise ValueError(f"{where} has shape {shape}: the library takes {expected.shape} only")
-    if dtype != expected.dtype:
+    if dtype in precisions and expected.dtype == FLOAT32.name:
+        x = x.float().numpy() if _is_tensor(x) else x.astype(np.float32)
+    elif dtype != expected.dtype:
         raise ValueError(f"{where} is {dtype}: the library takes {expected.dtype}, convert it")
     return np.ascontiguousarray(x)

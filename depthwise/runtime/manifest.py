@@ -65,7 +65,8 @@ class NetworkRecord(Record):
     `preparation` is what the library does itself to the images it takes, `preprocessing` what
     is to be done before. `structure` says how the inputs are given and what the outputs are
     returned in (`graph.structure`); None where that follows from their names, as it does in
-    manifests of earlier versions.
+    manifests of earlier versions. `precisions` are the types other than float32 that the network
+    has for floating numbers, of weights or inside; its library computes in float32 all the same.
     """
 
     name: str
@@ -77,6 +78,7 @@ class NetworkRecord(Record):
     labels: tuple[str, ...] = ()
     preprocessing: dict[str, JsonValue] | None = None
     preparation: PreparationRecord | None = None
+    precisions: tuple[str, ...] = ()
 
     @cached_property
     def signature(self) -> Signature:

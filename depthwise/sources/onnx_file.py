@@ -7,7 +7,8 @@ from typing import Any
 
 from depthwise.graph import NO_KWARGS, Shape
 from depthwise.graph.frontends.onnx import read_onnx
-from depthwise.sources.source import GraphSource
+from depthwise.graph.graph import shape_of
+from depthwise.sources.source import GraphSource, check_dtypes
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ def onnx_source(
             f"{path}: some shapes are given with a name and some without: give each as "
             "NAME=SHAPE, or all in the file's order"
         )
-    graph = read_onnx(path, dict(kwargs) or shapes)
+    named = {name: shape_of(shape) for name, shape in kwargs.items()}
+    graph = read_onnx(path, named or [shape_of(shape) for shape in shapes])
+    check_dtypes(graph, shapes, kwargs)
     own = tuple(type_.shape for type_ in graph.inputs.values())
     return OnnxSource(path.stem, own, graph, path)

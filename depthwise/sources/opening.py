@@ -50,8 +50,10 @@ def open(
             path/file.py:factory, conv:KIND, or the path of a .pt2 file; or what is open already: a
             module, an ExportedProgram, a graph.
         shapes: The shape of each input, (N, C, H, W), in the place of the tensors that forward
-            takes: a list, dict or dataclass of shapes where it takes one of tensors. Left out, a
-            network's usual ones. What was exported or saved has its own.
+            takes: a list, dict or dataclass of shapes where it takes one of tensors. For an input
+            whose elements are not of the type that the weights have, its type:
+            `dw.TensorType((1, 3, 224, 224), "uint8")`. Left out, a network's usual ones. What was
+            exported or saved has its own.
         kwargs: Those that are given by name, as to torch.export.export: {"mask": (1, 1, 32, 32)};
             here numbers, texts, booleans and None are arguments, too, fixed for every call.
         settings: Options of a network that has a name, by theirs; text is read as on the command

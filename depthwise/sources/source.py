@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
+from depthwise.graph.graph import shape_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
@@ -84,14 +86,15 @@ class TorchSource(Source):
 
     @cached_property
     def program(self) -> "ExportedProgram":
-        """The network as torch.export sees it."""
+        """The network as torch.export sees it, without writes that no graph can say."""
         from torch import nn  # noqa: PLC0415
 
         from depthwise.graph.frontends.torch.export import export_with  # noqa: PLC0415
+        from depthwise.graph.frontends.torch.functional import functional  # noqa: PLC0415
 
         if not isinstance(self.net, nn.Module):
-            return self.net
-        return export_with(self.net, self.arguments)
+            return functional(self.net)
+        return functional(export_with(self.net, self.arguments))
 
     @property
     def exported(self) -> "nn.Module | None":
@@ -131,10 +134,21 @@ class TorchSource(Source):
         return torch_source(self.net, shapes, kwargs)
 
     def run(self, inputs: Arrays) -> Arrays:
-        """Return what PyTorch computes."""
+        """Return what PyTorch computes; inputs are converted to the types that it takes."""
         import torch  # noqa: PLC0415
 
-        return [y.numpy() for y in self._call(map(torch.tensor, inputs))]
+        from depthwise.graph.frontends.torch.tensors import numbers_of  # noqa: PLC0415
+
+        pairs = zip(inputs, self._dtypes, strict=True)
+        return [numbers_of(y) for y in self._call(torch.tensor(x).to(d) for x, d in pairs)]
+
+    @property
+    def _dtypes(self) -> "list[torch.dtype]":
+        """The element type of each input: that of the weights where no other is given."""
+        import torch  # noqa: PLC0415
+
+        usual = next(self.module.parameters(), torch.empty(0)).dtype
+        return [dtype or usual for dtype in self.arguments.dtypes]
 
     def _call(self, tensors: "Iterable[Tensor]") -> "list[Tensor]":
         """Return the tensors that the network returns."""
@@ -150,9 +164,8 @@ class TorchSource(Source):
         """The shapes of what the network returns, having run it once: that needs no export."""
         import torch  # noqa: PLC0415
 
-        usual = next(self.module.parameters(), torch.empty(0)).dtype
-        pairs = zip(self.shapes, self.arguments.dtypes, strict=True)
-        tensors = (torch.zeros(shape, dtype=dtype or usual) for shape, dtype in pairs)
+        pairs = zip(self.shapes, self._dtypes, strict=True)
+        tensors = (torch.zeros(shape, dtype=dtype) for shape, dtype in pairs)
         return [tuple(y.shape) for y in self._call(tensors)]
 
     @property
@@ -212,13 +225,25 @@ def graph_source(
     name: str = "graph",
 ) -> GraphSource:  # fmt: skip
     """Return a graph as a source. Raises ValueError for shapes that it is not for."""
+    check_dtypes(graph, shapes, kwargs)
     own = {name: type_.shape for name, type_ in graph.inputs.items()}
-    asked = {**dict(zip(own, map(tuple, shapes), strict=False)), **kwargs}
+    named = {name: shape_of(shape) for name, shape in kwargs.items()}
+    asked = {**dict(zip(own, map(shape_of, shapes), strict=False)), **named}
     if (shapes or kwargs) and (len(shapes) + len(kwargs), asked) != (len(own), own):
-        given = (*map(tuple, shapes), *kwargs.items())
+        given = (*map(shape_of, shapes), *named.items())
         raise ValueError(f"shapes {given}: this graph is for inputs of {tuple(own.values())}")
     shapes = tuple(own.values())
     return GraphSource(name, shapes, graph)
+
+
+def check_dtypes(graph: Graph, shapes: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError where other element types are asked for than a graph's inputs have."""
+    for name, given in (*zip(graph.inputs, shapes, strict=False), *kwargs.items()):
+        dtype = str(getattr(given, "dtype", "")).removeprefix("torch.")
+        if dtype and name in graph.inputs and dtype != graph.inputs[name].dtype:
+            raise ValueError(
+                f"input {name} of {dtype}: this graph takes {graph.inputs[name].dtype}"
+            )
 
 
 def network_name(net: object) -> str:

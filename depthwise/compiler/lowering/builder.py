@@ -16,6 +16,7 @@ from depthwise.compiler.schedule.storage import Storage
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, TensorType
 from depthwise.graph.dtypes import FLOAT32
+from depthwise.graph.ops import GridSample
 from depthwise.runtime.target import Target
 
 Default = Callable[[ConvWorkload, Target], Algorithm]
@@ -79,6 +80,12 @@ class LoweringBuilder:
     def is_free(self, name: str) -> bool:
         """Tell whether a value may lie anywhere: no concatenation holds it, no border is needed."""
         return self._storage.is_free(name)
+
+    def is_grid(self, name: str) -> bool:
+        """Tell whether a value is read as places to sample at alone: these take any strides."""
+        readers = [r for r in self._readers[name] if isinstance(r.op, GridSample)]
+        used = all(node.inputs[0] != name for node in readers)
+        return used and bool(readers) and len(readers) == len(self._readers[name])
 
     def _overwritten(self, node: Node) -> TensorView | None:
         """Return where the first input of `node` lies if its value may be written over it."""

@@ -249,7 +249,7 @@ def _every(view: TensorView, p: int, q: int, stride: ops.Pair) -> TensorView:
     return replace(view, offset=first, shape=shape, strides=strides)
 
 
-def _linear(op: ops.Linear, work: ConvOperands, b: LoweringBuilder) -> None:  # noqa: ARG001
+def lower_linear(op: ops.Linear, work: ConvOperands, b: LoweringBuilder) -> None:  # noqa: ARG001
     """A linear layer is a pointwise convolution of a row with one pixel for each input vector."""
     rows = replace(
         work,
@@ -294,7 +294,7 @@ def _as_row(view: TensorView) -> TensorView | None:
     return replace(flat, shape=(1, channels, 1, count), strides=(0, 1, 0, pixel))
 
 
-LOWERINGS = {ops.Conv2d: _conv2d, ops.ConvTranspose2d: _transposed, ops.Linear: _linear}
+LOWERINGS = {ops.Conv2d: _conv2d, ops.ConvTranspose2d: _transposed, ops.Linear: lower_linear}
 
 
 @lower.register

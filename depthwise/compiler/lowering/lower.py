@@ -56,7 +56,7 @@ def _read_inputs(b: LoweringBuilder) -> None:
         b.views[name] = external
         if any(isinstance(reader.op, Images | Cast) for reader in b.readers(name)):
             continue
-        if not (is_canonical(external) and b.is_free(name)):
+        if not ((is_canonical(external) or b.is_grid(name)) and b.is_free(name)):
             view = b.allocate(name, type_)
             b.copy(external, view, comment=f"input {name}, channels last")
             b.views[name] = view

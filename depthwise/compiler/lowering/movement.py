@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.calls import Table, pixel_strides
+from depthwise.compiler.lowering.calls import KernelCall, Table, by_rows, pixel_strides
 from depthwise.compiler.lowering.loops import (
     COPY_AXES,
     broadcast,
@@ -21,6 +21,7 @@ from depthwise.compiler.lowering.loops import (
 )
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
+from depthwise.errors import Unsupported
 from depthwise.graph import Node, Shape, ops
 
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul, ops.Cast)
@@ -40,14 +41,15 @@ def show_or_copy(node: Node, source: TensorView, b: LoweringBuilder) -> None:
 def may_lie(node: Node, source: TensorView, b: LoweringBuilder) -> bool:
     """Tell whether the readers of `node` can take it from `source`.
 
-    Images must lie as images do, without a border and in no other value's buffer. Other values are
-    packed, or read by nothing but what takes any strides.
+    Images must lie as images do, without a border and in no other value's buffer, unless they are
+    places to sample at. Other values are packed, or read by nothing but what takes any strides.
     """
     if len(source.shape) != 4:
         readers = b.readers(node.name)
         return is_canonical(source) or all(isinstance(r.op, ANY_STRIDES) for r in readers)
     repeated = any(n > 1 and s == 0 for n, s in zip(source.shape, source.strides, strict=True))
-    return is_canonical(source) and not repeated and b.is_free(node.name)
+    lies = b.is_grid(node.name) or (is_canonical(source) and not repeated)
+    return lies and b.is_free(node.name)
 
 
 # ------------------------------------------------------------------------------- parts of values
@@ -79,6 +81,48 @@ def _(op: ops.Slice, node: Node, b: LoweringBuilder) -> None:
         b.alias(node, source)  # compiler/schedule/storage.py counts on it
     else:
         show_or_copy(node, source, b)
+
+
+@lower.register
+def _(op: ops.Gather, node: Node, b: LoweringBuilder) -> None:
+    if node.inputs[1] not in b.graph.constants:
+        _pick(op, node, b)
+        return
+    x, places = b.read(node.inputs[0]), _known_places(op, node, b)
+    indices = [places if axis == op.axis else np.arange(n) for axis, n in enumerate(x.shape)]
+
+    def part(x: TensorView, y: TensorView) -> KernelCall:
+        return gather_step(b, x, y, [i[:n] for i, n in zip(indices, y.shape, strict=True)])
+
+    y = b.write(node)
+    b.append(part(x, y), None if op.axis == 2 else by_rows(part, x, y))
+
+
+def _known_places(op: ops.Gather, node: Node, b: LoweringBuilder) -> np.ndarray:
+    """Return places that are constant, from the start. Raises Unsupported for one outside of x."""
+    given = b.constant(node.inputs[1]).astype(int)
+    size = b.read(node.inputs[0]).shape[op.axis]
+    if given.min() < -size or given.max() >= size:
+        raise Unsupported(
+            f"operator Gather in module {node.path or '(the network itself)'!r} reads places "
+            f"{given.min()} to {given.max()} of an axis of {size}: give it some from 0 to "
+            f"{size - 1}"
+        )
+    return given % size
+
+
+def _pick(op: ops.Gather, node: Node, b: LoweringBuilder) -> None:
+    """Append calls of f32_pick, which looks places up while it runs."""
+    x, index, y = b.read(node.inputs[0]), b.read(node.inputs[1]), b.write(node)
+    slices = (x.part(op.axis, 0, 1), y.part(op.axis, 0, 1))
+    for one, made in portions(3, *slices):
+        axes = merged(ordered(loops_of(made.shape, one.strides, made.strides), operand=1))
+        b.call(
+            "f32_pick", **run_loops(axes, "x", "y"), places=y.shape[op.axis],
+            size=x.shape[op.axis], x_step=x.strides[op.axis], y_step=y.strides[op.axis],
+            index_step=index.strides[0],
+            x=replace(x, offset=one.offset), index=index, y=replace(y, offset=made.offset),
+        )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------- other shapes
@@ -148,7 +192,7 @@ def _(op: ops.Pad, node: Node, b: LoweringBuilder) -> None:
     for n, (before, after) in zip(x.shape, op.pads, strict=True):
         kept = np.arange(max(0, -before), n - max(0, -after))
         indices.append(np.pad(kept, (max(0, before), max(0, after)), mode=mode))  # type: ignore[call-overload]
-    gather(b, x, y, indices)
+    b.append(gather_step(b, x, y, indices))
 
 
 def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
@@ -162,8 +206,10 @@ def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: LoweringBui
     b.copy(x, y)
 
 
-def gather(b: LoweringBuilder, x: TensorView, y: TensorView, indices: Sequence[np.ndarray]) -> None:
-    """Call f32_gather: position i along an axis of y is position indices[axis][i] of x."""
+def gather_step(
+    b: LoweringBuilder, x: TensorView, y: TensorView, indices: Sequence[np.ndarray]
+) -> KernelCall:
+    """Return a call of f32_gather: place i along an axis of y is place indices[axis][i] of x."""
     axes = sorted(range(len(y.shape)), key=lambda axis: -y.strides[axis])
     axes = [axis for axis in axes if y.shape[axis] > 1] or axes[:1]
     nest = [(y.shape[a], y.strides[a], indices[a] * x.strides[a]) for a in axes]
@@ -178,7 +224,7 @@ def gather(b: LoweringBuilder, x: TensorView, y: TensorView, indices: Sequence[n
     # axes left out have one element, that need not be x's first
     left_out = (a for a in range(len(y.shape)) if a not in axes)
     first = x.offset + sum(int(indices[a][0]) * x.strides[a] for a in left_out)
-    b.call(
+    return b.step(
         "f32_gather", n=lengths, count=run, y_stride=strides,
         offsets=tuple(Table(tuple(map(int, offset))) for offset in offsets),
         x=replace(x, offset=first), y=y,
@@ -192,9 +238,9 @@ def _(op: ops.Resize, node: Node, b: LoweringBuilder) -> None:
         sample(op, n, size, step)
         for n, size, step in zip(x.shape[2:], op.size, op.step, strict=True)
     ]
-    if op.mode == "nearest":
+    if op.mode != "bilinear":
         whole = [np.arange(n) for n in x.shape[:2]]
-        gather(b, x, y, [*whole, *(low for low, _ in samples)])
+        b.append(gather_step(b, x, y, [*whole, *(low for low, _ in samples)]))
         return
     tables = {}
     for axis, (low, _), n, stride in zip(
@@ -214,8 +260,9 @@ def _(op: ops.Resize, node: Node, b: LoweringBuilder) -> None:
 def sample(op: ops.Resize, n: int, size: int, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each of `size` positions along an axis of n, the position below and the rest."""
     i = np.arange(size, dtype=np.float32)
-    if op.mode == "nearest":
-        low = np.floor(i * np.float32(step)).astype(int).clip(0, n - 1)
+    if op.mode != "bilinear":
+        at = i if op.mode == "nearest" else i + np.float32(0.5)
+        low = np.floor(at * np.float32(step)).astype(int).clip(0, n - 1)
         return low, np.zeros(size, np.float32)
     at = i * step if op.align_corners else np.maximum((i + 0.5) * step - 0.5, 0)
     low = np.floor(at).astype(int).clip(0, n - 1)

@@ -41,6 +41,13 @@ def library_dtype(type_: TensorType) -> str:
     return FLOAT32.name if type_.element.is_floating else type_.dtype
 
 
+def other_precisions(graph: Graph) -> tuple[str, ...]:
+    """Return the types of floating numbers that a network computes in where a library does not."""
+    types = (*graph.inputs.values(), *(node.type for node in graph))
+    names = {t.dtype for t in types if t.element.is_floating and t.dtype != FLOAT32.name}
+    return tuple(sorted(names))
+
+
 class _FloatGraph:
     """The graph under construction; `values` has where each of the given one's is, in float32."""
 
@@ -134,7 +141,8 @@ def _in_float32(name: str, constant: Constant) -> Constant:
                 f"compute in float32, which holds whole numbers up to {EXACT:,} exactly; keep "
                 "larger ones outside of the network"
             )
-        numbers = numbers.astype(np.float32)
+        exact = numbers if constant.exact is None else np.array(constant.exact)
+        numbers = exact.astype(np.float32)
     return replace(constant, type=replace(constant.type, dtype=FLOAT32.name), data=numbers)
 
 

@@ -26,6 +26,7 @@ from depthwise.compiler.verification.oracle import (  # noqa: F401  (they regist
     movement,
     planes,
     selection,
+    sequences,
 )
 from depthwise.compiler.verification.oracle.meanings import MEANINGS, CallArguments
 from depthwise.compiler.verification.oracle.memory import Array, Memory, Pointer, Region

@@ -1,5 +1,7 @@
 """Kernels that move elements, or fill memory with one number."""
 
+from functools import reduce
+
 import numpy as np
 
 from depthwise.compiler.verification.oracle.meanings import CallArguments, means
@@ -49,6 +51,19 @@ def gather(a: CallArguments) -> None:
     x = a.x.gather(np.add.outer(np.add.outer(np.add.outer(tables[0], tables[1]), tables[2]),
                                 tables[3]), a.count)  # fmt: skip
     a.y.write(shape, (*a.y_stride, 1))[...] = x
+
+
+@means("f32_pick")
+def pick(a: CallArguments) -> None:
+    """Places along an axis are looked up while the network runs."""
+    index = a.index.read((a.places,), (a.index_step,))
+    there = (index > -1 - a.size) & (index < a.size)
+    places = np.where(there, index, 0).astype(int) % a.size
+    outer = (np.arange(n) * stride for n, stride in zip(a.n, a.x_stride, strict=True))
+    at = reduce(np.add.outer, (*outer, places * a.x_step))
+    x = a.x.gather(at, a.count)
+    shape, strides = (*a.n, a.places, a.count), (*a.y_stride, a.y_step, 1)
+    a.y.write(shape, strides)[...] = np.where(there[:, None], x, np.float32(np.nan))
 
 
 @means("u8_to_f32")

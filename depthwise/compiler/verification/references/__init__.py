@@ -28,6 +28,12 @@ def library_types(graph: Graph) -> list[TensorType]:
     ]
 
 
+def shake(numbers: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return floating numbers moved by one or two of their last digits in float32."""
+    moves = random.choice(np.array([-2, -1, 1, 2]) * 2.0**-23, numbers.shape)
+    return (numbers * (1 + moves)).astype(numbers.dtype)
+
+
 class ReferenceRun(Protocol):
     """One run of a reference on one set of inputs, which goes only as far as it was asked to.
 
@@ -81,7 +87,7 @@ class Reference(Protocol):
         ...
 
     def start(
-        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
+        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False, shaken: int = 0
     ) -> ReferenceRun:
         """Begin a run on `inputs`, which stay as they are.
 
@@ -89,6 +95,8 @@ class Reference(Protocol):
             inputs: An array for each input.
             wanted: The names that `ReferenceRun.value` will be asked for; unknown ones are ignored.
             double: Compute in float64 whatever is float32 else, weights and inputs included.
+
+            shaken: A number other than 0 draws how each weight is moved in its last digits.
 
         Raises:
             CannotRun: It refuses the values of these inputs, or cannot compute in float64. A run

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from depthwise.compiler.verification.references import Arrays, library_types
+from depthwise.compiler.verification.references import Arrays, library_types, shake
 from depthwise.errors import CannotRun
 from depthwise.graph import Constant, Graph, Node, TensorType, ops
 from depthwise.graph.interpret import compute
@@ -30,11 +30,12 @@ class InterpreterReference:
         self.paths = {node.name: node.path for node in graph}
 
     def start(
-        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
+        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False, shaken: int = 0
     ) -> "Interpretation":
         """Begin a run; see `Reference.start`."""
         dtype = "float64" if double else "float32"
-        return Interpretation(_in_type(self._graph, dtype), inputs, wanted)
+        graph = _in_type(self._graph, dtype)
+        return Interpretation(_shake(graph, shaken) if shaken else graph, inputs, wanted)
 
     def check_repeats(self) -> None:
         """Return: a graph has no state."""
@@ -112,7 +113,8 @@ def _in_type(graph: Graph, dtype: str) -> Graph:
         type_ = typed(constant.type)
         if constant.numbers is None or type_ == constant.type:
             return constant
-        return replace(constant, type=type_, data=type_.element.encode(constant.numbers))
+        exact = constant.numbers if constant.exact is None else np.array(constant.exact)
+        return replace(constant, type=type_, data=type_.element.encode(exact))
 
     return replace(
         graph,
@@ -120,3 +122,15 @@ def _in_type(graph: Graph, dtype: str) -> Graph:
         constants={name: constant_of(constant) for name, constant in graph.constants.items()},
         nodes=tuple(replace(node, op=op_of(node), type=typed(node.type)) for node in graph),
     )
+
+
+def _shake(graph: Graph, number: int) -> Graph:
+    """Return the graph with its weights moved in their last digits."""
+    random = np.random.default_rng(number)
+    constants = {
+        name: replace(c, data=shake(c.data, random))
+        if c.data is not None and c.data.dtype.kind == "f"
+        else c
+        for name, c in graph.constants.items()
+    }
+    return replace(graph, constants=constants)

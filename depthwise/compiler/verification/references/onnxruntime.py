@@ -25,8 +25,8 @@ class OnnxRuntimeReference:
     """A file as the judge of the graph that was read from it.
 
     Values of the graph bear the names of the file. ONNX Runtime runs without its optimisations,
-    under which they would not be there. In float64 our interpreter computes: ONNX Runtime has few
-    operators in that precision.
+    under which they would not be there. In float64 our interpreter computes, for ONNX Runtime has
+    few operators in that precision, and with weights that are moved.
     """
 
     title = "ONNX Runtime"
@@ -40,11 +40,11 @@ class OnnxRuntimeReference:
         self._plain = self._open(())
 
     def start(
-        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
+        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False, shaken: int = 0
     ) -> "OnnxRuntimeRun | Interpretation":
         """Begin a run; see `Reference.start`."""
-        if double:
-            return InterpreterReference(self._graph).start(inputs, wanted, double)
+        if double or shaken:
+            return InterpreterReference(self._graph).start(inputs, wanted, double, shaken)
         names = [name for name in self.paths if name in set(wanted)]
         session = self._open(names) if names else self._plain
         arrays = zip(self._graph.inputs.items(), inputs, strict=True)

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from depthwise.compiler.verification.difference import largest_error
-from depthwise.compiler.verification.references import NOISE, Arrays, library_types
+from depthwise.compiler.verification.references import NOISE, Arrays, library_types, shake
 from depthwise.errors import CannotRun, Unsupported
 from depthwise.graph import Graph
 from depthwise.graph.frontends.torch.arguments import ExportArguments, arguments_of
@@ -45,11 +45,12 @@ class PyTorchReference:
         }
 
     def start(
-        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False
+        self, inputs: Arrays, wanted: Collection[str] = (), double: bool = False, shaken: int = 0
     ) -> "ProgramRun":
         """Begin a run; see `Reference.start`."""
+        steps = StepwiseProgram(self._module, torch.float64 if double else torch.float32, shaken)
         values = self._arguments.flat(inputs)
-        return ProgramRun(self._module, values, self.paths.keys() & set(wanted), double)
+        return ProgramRun(steps, values, self.paths.keys() & set(wanted))
 
     def check_repeats(self) -> None:
         """Raise Unsupported for a module that returns something else when it is called again."""
@@ -72,10 +73,11 @@ class StepwiseProgram(fx.Interpreter):
     than float32 alone: that is in the network's own types, as capture computes it once.
     """
 
-    def __init__(self, module: fx.GraphModule, dtype: torch.dtype):
+    def __init__(self, module: fx.GraphModule, dtype: torch.dtype, shaken: int = 0):
         super().__init__(module)
         self._dtype = dtype
-        self._program = module.graph
+        self._shaken = np.random.default_rng(shaken) if shaken else None
+        self.program = module.graph
         self._computed = {node for node in module.graph.nodes if node.op == "placeholder"}
         for node in module.graph.nodes:
             if self._computed.intersection(node.all_input_nodes):
@@ -85,7 +87,7 @@ class StepwiseProgram(fx.Interpreter):
         """Yield what each node computes, at last the outputs; `before` is called with each node."""
         tensors = (torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else x for x in inputs)
         self.args_iter = map(self._cast, tensors)  # copies, for it may write
-        for node in self._program.nodes:
+        for node in self.program.nodes:
             before(node)
             with torch.no_grad():
                 self.env[node] = self.run_node(node)
@@ -96,6 +98,8 @@ class StepwiseProgram(fx.Interpreter):
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Return a weight of the network, one of float32 in the type that is computed in."""
         value = super().get_attr(target, args, kwargs)
+        if self._shaken and isinstance(value, torch.Tensor) and value.is_floating_point():
+            value = torch.from_numpy(shake(numbers_of(value), self._shaken)).to(value.dtype)
         single = isinstance(value, torch.Tensor) and value.dtype == torch.float32
         return self._cast(value) if single else value
 
@@ -106,7 +110,7 @@ class StepwiseProgram(fx.Interpreter):
 
     def output(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Return the outputs in the network's own structure."""
-        return self._program.process_outputs(super().output(target, args, kwargs))
+        return self.program.process_outputs(super().output(target, args, kwargs))
 
     def _cast(self, value: Any) -> Any:
         """Return a floating tensor, or the name of such a type, as the one that is computed in."""
@@ -119,11 +123,9 @@ class StepwiseProgram(fx.Interpreter):
 class ProgramRun:
     """A run of a program that goes as far as it is asked to, and keeps what will be asked for."""
 
-    def __init__(
-        self, module: fx.GraphModule, inputs: Sequence[Any], wanted: Collection[str], double: bool
-    ):
-        self._steps = StepwiseProgram(module, torch.float64 if double else torch.float32)
-        self._nodes = iter(module.graph.nodes)
+    def __init__(self, steps: StepwiseProgram, inputs: Sequence[Any], wanted: Collection[str]):
+        self._steps = steps
+        self._nodes = iter(steps.program.nodes)
         self._results = self._steps.run_each(inputs, self._save_from)
         self._wanted = set(wanted)
         self._kept: dict[str, torch.Tensor] = {}
@@ -154,7 +156,7 @@ class ProgramRun:
             return False
         try:
             result = next(self._results)
-        except (RuntimeError, ValueError) as error:
+        except (IndexError, RuntimeError, ValueError) as error:
             raise CannotRun(f"PyTorch does not compute {node.name}: {error}") from error
         if node.op == "output":
             self._outputs = _flat(result)

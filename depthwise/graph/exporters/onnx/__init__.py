@@ -1,4 +1,4 @@
-"""ONNX: a rule an operator (layers, tensors, deform), nodes and their names (writer), the file."""
+"""ONNX: a rule an operator (layers, tensors, deform, sequences), names (writer), the file."""
 
 from importlib.util import find_spec
 from os import PathLike

@@ -1,8 +1,8 @@
 """Conversions between element types in ONNX."""
 
 from depthwise.graph import ops
-from depthwise.graph.exporters.onnx.file import element_type
 from depthwise.graph.exporters.onnx.rules import write
+from depthwise.graph.frontends.onnx.element_types import element_type
 
 
 @write.register

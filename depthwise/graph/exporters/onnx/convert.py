@@ -2,10 +2,12 @@
 
 from depthwise.errors import Unsupported
 from depthwise.graph.exporters.onnx import (  # noqa: F401  (they register themselves)
+    choices,
     conversions,
     deform,
     layers,
     selection,
+    sequences,
     tensors,
 )
 from depthwise.graph.exporters.onnx.rules import write

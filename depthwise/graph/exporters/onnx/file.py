@@ -9,6 +9,7 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 from depthwise import __version__
 from depthwise.files.atomic import workspace
 from depthwise.graph.exporters.onnx.writer import OnnxGraph
+from depthwise.graph.frontends.onnx.element_types import element_type
 from depthwise.graph.graph import Constant, TensorType
 
 # The first opset in which each operator of ours has a form (DeformConv 19, Gelu 20 and
@@ -67,12 +68,6 @@ def make_model(written: OnnxGraph, name: str) -> ModelProto:
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-
-
-def element_type(dtype: str) -> int:
-    """Return ONNX's number of an element type."""
-    names = {"float32": "FLOAT", "float64": "DOUBLE"}
-    return TensorProto.DataType.Value(names.get(dtype, dtype.upper()))
 
 
 def describe_value(name: str, type_: TensorType) -> ValueInfoProto:

@@ -20,16 +20,6 @@ def where(node: NodeWriter, condition: str, yes: str, no: str) -> str:
     return node.add("Where", condition, yes, no)
 
 
-def silu(node: NodeWriter, x: str) -> str:
-    """x times its sigmoid."""
-    return node.add("Mul", x, node.add("Sigmoid", x))
-
-
-def reciprocal_sqrt(node: NodeWriter, x: str) -> str:
-    """1 / sqrt(x)."""
-    return node.add("Reciprocal", node.add("Sqrt", x))
-
-
 def log1p(node: NodeWriter, x: str) -> str:
     """log(1 + x), up to |x| = 1/2 as 2 artanh(x / (2 + x))."""
     quotient = node.add("Div", x, node.add("Add", x, number(node, 2, "two")))
@@ -53,11 +43,6 @@ def logarithm(base: float) -> Callable[[NodeWriter, str], str]:
 def exp2(node: NodeWriter, x: str) -> str:
     """2^x."""
     return node.add("Pow", number(node, 2, "two"), x)
-
-
-def trunc(node: NodeWriter, x: str) -> str:
-    """The whole part."""
-    return node.add("Mul", node.add("Sign", x), node.add("Floor", node.add("Abs", x)))
 
 
 def sinc(node: NodeWriter, x: str) -> str:
@@ -85,9 +70,8 @@ def hard_shrink(node: NodeWriter, x: str, most: float) -> str:
 
 
 OF_ONE: dict[str, Callable[..., str]] = {
-    "silu": silu, "reciprocal_sqrt": reciprocal_sqrt,
     "log1p": log1p, "expm1": expm1, "log2": logarithm(2), "log10": logarithm(10), "exp2": exp2,
-    "trunc": trunc, "sinc": sinc, "erfc": erfc, "threshold": threshold, "hard_shrink": hard_shrink,
+    "sinc": sinc, "erfc": erfc, "threshold": threshold, "hard_shrink": hard_shrink,
 }  # fmt: skip
 
 

@@ -19,7 +19,8 @@ def _(op: ops.ArgReduce, node, x):
 def _(op: ops.TopK, node, x):
     number = ("values", "indices").index(op.result)
     count = node.constant([op.count], "count")
-    return node.add_one_of(2, number, "TopK", x, count, axis=op.axis, largest=int(op.largest))
+    results = node.add_several("TopK", 2, x, count, axis=op.axis, largest=int(op.largest))
+    return results[number]
 
 
 COMBINE = {"product": ("Mul", 1), "max": ("Max", -np.inf), "min": ("Min", np.inf)}
@@ -66,8 +67,8 @@ def _(op: ops.MaxPoolIndices, node, x):
             "MaxPoolIndices of windows that hang over by more than themselves has no form in ONNX: "
             "pool without ceil_mode"
         )
-    places = node.add_one_of(
-        2, 1, "MaxPool", x, kernel_shape=op.kernel, strides=op.stride, pads=sides(padding),
+    _, places = node.add_several(
+        "MaxPool", 2, x, kernel_shape=op.kernel, strides=op.stride, pads=sides(padding),
         dilations=op.dilation,
     )  # fmt: skip
     return node.add("Sub", places, first_places(node, images, channels, height * width))

@@ -1,5 +1,6 @@
 """Functions of elements, reductions and the moving of elements in ONNX."""
 
+from collections.abc import Callable
 from math import isinf
 from typing import Any
 
@@ -42,8 +43,8 @@ def _(op: ops.Activation, node, x):
     if op.function in ALIKE:
         operator, attributes = ALIKE[op.function]
         return node.add(operator, x, **attributes)
-    if op.function in OF_ONE:
-        return OF_ONE[op.function](node, x, *op.parameters)
+    if op.function in COMPOSED:
+        return COMPOSED[op.function](node, x, *op.parameters)
     match op.function, op.parameters:
         case (("leaky_relu" | "elu"), (alpha,)):
             operator = {"leaky_relu": "LeakyRelu", "elu": "Elu"}[op.function]
@@ -53,6 +54,30 @@ def _(op: ops.Activation, node, x):
         case "power", (exponent,):
             return node.add("Pow", x, node.constant(float(exponent), "exponent"))
     raise AssertionError(op)
+
+
+def truncate(node: NodeWriter, x: str) -> str:
+    """Append what cuts the fraction off, towards zero."""
+    return node.add("Mul", node.add("Sign", x), node.add("Floor", node.add("Abs", x)))
+
+
+def wrap(node: NodeWriter, x: str, lowest: float, count: float) -> str:
+    """Append what brings whole parts into a range by multiples of its length."""
+    whole = truncate(node, x)
+    length, end = node.constant(count, "count"), node.constant(lowest + count, "end")
+    multiple = node.add("Mul", node.add("Floor", node.add("Div", whole, length)), length)
+    above = node.add("Sub", whole, multiple)
+    beyond = node.add("GreaterOrEqual", above, end)
+    return node.add("Where", beyond, node.add("Sub", above, length), above)
+
+
+COMPOSED: dict[str, Callable[..., str]] = {
+    "silu": lambda node, x: node.add("Mul", x, node.add("Sigmoid", x)),
+    "reciprocal_sqrt": lambda node, x: node.add("Reciprocal", node.add("Sqrt", x)),
+    "trunc": truncate,
+    "wrap": wrap,
+    **OF_ONE,
+}
 
 
 def clip(node: NodeWriter, x: str, low: float, high: float) -> str:
@@ -81,7 +106,8 @@ BINARY = {
 def _(op: ops.Binary, node, a, b):
     if op.function in OF_TWO:
         return OF_TWO[op.function](node, a, b)
-    return node.add(BINARY[op.function], a, b)
+    logical = {"maximum": "Or", "minimum": "And"} if node.type.dtype == "bool" else {}
+    return node.add(logical.get(op.function) or BINARY[op.function], a, b)
 
 
 # ---------------------------------------------------------------------------------- reductions
@@ -116,6 +142,11 @@ def _(op: ops.Concat, node, *inputs):
 @write.register
 def _(op: ops.Slice, node, x):
     return node.slice(x, op.axis, op.start, op.stop, op.step)
+
+
+@write.register
+def _(op: ops.Gather, node, x, indices):
+    return node.add("Gather", x, indices, axis=op.axis)
 
 
 PAD_MODE = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -165,11 +196,13 @@ def _(op: ops.Resize, node, x):
         sizes = node.constant([*node.shape(x)[:2], *op.size], "sizes")
     else:
         scales = node.constant([1.0, 1.0, *(1 / step for step in op.step)], "scales", "float32")
-    if op.mode == "nearest":
-        how = {"mode": "nearest", "nearest_mode": "floor"}
+    if op.mode != "bilinear":  # floor((i + 0.5) · step) is i's own place, halves rounded up
+        exact = op.mode == "nearest_exact"
         return node.add(
-            "Resize", x, None, scales, sizes, coordinate_transformation_mode="asymmetric", **how
-        )
+            "Resize", x, None, scales, sizes, mode="nearest",
+            nearest_mode="round_prefer_ceil" if exact else "floor",
+            coordinate_transformation_mode="half_pixel" if exact else "asymmetric",
+        )  # fmt: skip
     positions = "align_corners" if op.align_corners else "half_pixel"
     return node.add(
         "Resize", x, None, scales, sizes, mode="linear", coordinate_transformation_mode=positions
@@ -199,13 +232,15 @@ def takes_same_pixels(op: ops.Resize, planes: Shape) -> bool:
     In whatever precision a runtime divides: where the quotient is close to a whole number, it
     decides which pixel is taken.
     """
-    if op.mode != "nearest":
+    if op.mode == "bilinear":
         return True
+    shift = 0.5 if op.mode == "nearest_exact" else 0.0
     for length, size, step in zip(planes, op.size, op.step, strict=True):
         ours = resize_axis(np.arange(length), 0, size, step, op)
         scale = np.float32(1 / step)
         for precision in (np.float32, np.float64):
-            at = np.floor(np.arange(size, dtype=precision) / precision(scale)).astype(int)
+            at = (np.arange(size, dtype=precision) + precision(shift)) / precision(scale)
+            at = np.floor(at - precision(shift) + precision(shift)).astype(int)
             if not np.array_equal(at.clip(0, length - 1), ours):
                 return False
     return True
@@ -215,7 +250,7 @@ def resampled(op: ops.Resize, node: NodeWriter, x: str) -> str:
     """Append a Gather of pixels for each axis, or a product with the weights of the pixels."""
     planes = node.shape(x)[2:]
     for axis, (length, size, step) in enumerate(zip(planes, op.size, op.step, strict=True), 2):
-        if op.mode == "nearest":
+        if op.mode != "bilinear":
             pixels = node.constant(resize_axis(np.arange(length), 0, size, step, op), "pixels")
             x = node.add("Gather", x, pixels, axis=axis)
             continue

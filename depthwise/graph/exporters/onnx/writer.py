@@ -21,7 +21,7 @@ class OnnxGraph:
     """
 
     def __init__(self, graph: Graph):
-        self.graph = graph
+        self.graph, self.readers = graph, graph.readers()
         self.nodes: list[NodeProto] = []
         self.tensors: dict[str, Constant] = {}
         self._taken: set[str] = set()
@@ -48,15 +48,11 @@ class OnnxGraph:
         return self.take_name(node.path if alone else f"{node.path}.{kind(node.op)}".lstrip("."))
 
     def add(
-        self, operator: str, inputs: list[str], name: str, path: str = "",
-        unread: tuple[list[str], list[str]] = ([], []), **attributes: Any,
-    ) -> None:  # fmt: skip
-        """Append a node whose output has its name, and which lies in the module `path`.
-
-        `unread` are the names of the outputs before that one and after it.
-        """
-        before, after = unread
-        node = make_node(operator, inputs, [*before, name, *after], name, **attributes)
+        self, operator: str, inputs: list[str], *outputs: str, path: str = "", **attributes: Any
+    ) -> None:
+        """Append a node that has the name of its first output and lies in the module `path`."""
+        name = outputs[0]
+        node = make_node(operator, inputs, outputs, name, **attributes)
         scopes = ["", *reversed(enclosing(path)), name] if path else ["", name]
         node.metadata_props.add(key=SCOPES, value=repr(scopes))
         self.nodes.append(node)
@@ -70,7 +66,7 @@ class NodeWriter:
 
     def __init__(self, written: OnnxGraph, node: Node):
         self.type = node.type
-        self._written = written
+        self._written, self._node = written, node.name
         self.name = written.name_node(node)
         self._path = node.path
         self._types = {written.values[name]: written.graph.type(name) for name in node.inputs}
@@ -81,20 +77,24 @@ class NodeWriter:
 
     def add(self, operator: str, *inputs: str | None, **attributes: Any) -> str:
         """Append operator(inputs) and return the name of its result; None is an absent input."""
-        return self.add_one_of(1, 0, operator, *inputs, **attributes)
+        return self.add_several(operator, 1, *inputs, **attributes)[0]
 
-    def add_one_of(
-        self, count: int, number: int, operator: str, *inputs: str | None, **attributes: Any
-    ) -> str:
-        """Append operator(inputs), which has `count` results; return the name of the one read."""
+    def add_several(
+        self, operator: str, outputs: int, *inputs: str | None, **attributes: Any
+    ) -> list[str]:
+        """Append operator(inputs) and return the names of its first results."""
         given = [value or "" for value in inputs]
         while given and not given[-1]:
             given.pop()
-        name = self._own_name(operator)
-        others = [self._own_name("unread") for _ in range(count - 1)]
-        unread = (others[:number], others[number:])
-        self._written.add(operator, given, name, self._path, unread, **attributes)
-        return name
+        names = [self._own_name(operator) for _ in range(outputs)]
+        self._written.add(operator, given, *names, path=self._path, **attributes)
+        return names
+
+    def readers(self, name: str = "") -> list[Node]:
+        """Return the nodes that read a value, this node's unless named; none of one returned."""
+        name = name or self._node
+        returned = any(output.value == name for output in self._written.graph.outputs)
+        return [] if returned else self._written.readers[name]
 
     def constant(self, data: Any, name: str, dtype: str = "") -> str:
         """Add a tensor: whole numbers as int64, others in the element type of the first input.

@@ -1,10 +1,10 @@
 """ONNX files as graphs.
 
-load (the file and its external data) - sizes (inputs, fixed to their shapes) - names (modules of
-nodes) - rules, operands (what a rule is given) - convolution, pooling, resizing, resampling,
-products, norms, elementwise, movement, shaping (the rules) - known (what is computed when a model
-is read) - inference (what ONNX says of a node) - importer (the walk) - recompose (functions that
-exporters write out) - read.
+load (the file and its external data) - element_types - sizes (inputs, fixed to their shapes) -
+names (modules of nodes) - rules, operands (what a rule is given) - convolution, pooling, recurrent,
+sampling, resizing, resampling, products, norms, elementwise, choices, movement, indexing, shaping,
+quantized (the rules) - known (what is computed when a model is read) - inference (what ONNX says of
+a node) - importer (the walk) - recompose (functions that exporters write out) - read.
 
 The package `onnx` is optional; where it is missing `read_onnx` says what to install.
 """

@@ -155,26 +155,6 @@ def _(n: Operands, *, fmod=0):
     return n.binary("fmod" if fmod else "remainder", n[0], n[1])
 
 
-@rule("Where")
-def _(n: Operands):
-    """A known choice between two tensors: each times a mask of zeros and ones, one of them added.
-
-    What is known is masked now: it may be infinite, as in the masks of attention.
-    """
-    condition = n.array(0)
-    shape = np.broadcast_shapes(condition.shape, n.shape(1), n.shape(2))
-    computed = next(n[index] for index in (1, 2) if not n.is_known(index))
-    parts: list[Value] = []
-    for index, mask in ((1, condition), (2, ~condition)):
-        if n.is_known(index):
-            parts.append(n.constant(np.where(mask, n.array(index), 0), computed))
-        else:
-            factor = n.constant(mask.astype(np.float32), computed)
-            parts.append(n.binary("multiply", n[index], factor))
-    y = n.binary("add", *parts)
-    return y if y.shape == shape else n.emit(ops.Expand(shape), y)
-
-
 # ----------------------------------------------------------------------------- nothing is changed
 
 

@@ -8,7 +8,7 @@ of a result is compared with what a rule made.
 from collections.abc import Mapping
 
 import numpy as np
-from onnx import NodeProto, TensorProto, TypeProto, defs, numpy_helper, shape_inference
+from onnx import NodeProto, TypeProto, defs, numpy_helper, shape_inference
 from onnx.checker import ValidationError
 from onnx.defs import OpSchema
 from onnx.helper import (
@@ -20,6 +20,7 @@ from onnx.helper import (
 
 from depthwise.escaping import in_line
 from depthwise.graph.dtypes import DTYPES
+from depthwise.graph.frontends.onnx.element_types import element_type
 from depthwise.graph.frontends.onnx.known import CONTROL, STANDARD
 from depthwise.graph.graph import Shape, TensorType
 from depthwise.memory import available_bytes
@@ -44,7 +45,10 @@ def types_of(node: NodeProto, opset: int, values: Types, known: Mapping[str, np.
     schema = _schema(node, opset)
     if schema is None:
         return {}
-    types = {name: _type_proto(type_) for name, type_ in values.items()}
+    types = {
+        name: make_tensor_type_proto(element_type(type_.dtype), list(type_.shape))
+        for name, type_ in values.items()
+    }
     types |= {name: _array_type(data) for name, data in known.items()}
     few = {n: numpy_helper.from_array(a, n) for n, a in known.items() if a.size <= FEW}
     try:
@@ -91,13 +95,6 @@ def _schema(node: NodeProto, opset: int) -> OpSchema | None:
         return None
     schema = defs.get_schema(node.op_type, opset)
     return None if schema.deprecated else schema
-
-
-def _type_proto(type_: TensorType) -> TypeProto:
-    dtype = TensorProto.BFLOAT16
-    if type_.dtype != "bfloat16":
-        dtype = np_dtype_to_tensor_dtype(np.dtype(type_.dtype))
-    return make_tensor_type_proto(dtype, list(type_.shape))
 
 
 def _array_type(data: np.ndarray) -> TypeProto:

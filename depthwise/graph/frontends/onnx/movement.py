@@ -1,9 +1,8 @@
 """Parts of tensors: cut, gathered, joined and padded."""
 
-from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from math import ceil
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.known import Known
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import refuse, rule
+from depthwise.graph.frontends.places import taken
 
 
 @rule("Concat")
@@ -35,7 +35,7 @@ def _(n: Operands, *, starts=None, ends=(), axes=None):
         places = places_of(x.shape[n.axis(x, axis)], start, stop, step)
         if not places:
             return empty(x, n.axis(x, axis))
-        x = taken(n, x, n.axis(x, axis), places)
+        x = taken(n.source.builder, x, n.axis(x, axis), np.array(places))
     return x
 
 
@@ -52,43 +52,6 @@ def empty(x: Value, axis: int) -> Known:
     return Known(np.zeros((*x.shape[:axis], 0, *x.shape[axis + 1 :]), x.type.dtype))
 
 
-def taken(n: Operands, x: Value, axis: int, places: Sequence[int]) -> Value:
-    """Return x at some places along an axis: slices, joined where one does not do."""
-    if len(places) == x.shape[axis] and all(i == place for i, place in enumerate(places)):
-        return x
-    parts = [n.emit(ops.Slice(axis, r.start, r[-1] + 1, r.step), x) for r in runs(places)]
-    return parts[0] if len(parts) == 1 else n.emit(ops.Concat(axis), *parts)
-
-
-def runs(places: Sequence[int]) -> Iterator[range]:
-    """Yield places as ranges with steps upward, each as long as it can be."""
-    start = 0
-    while start < len(places):
-        first, stop = places[start], start + 1
-        step = places[stop] - first if stop < len(places) else 1
-        step = step if step > 0 else 1
-        while stop < len(places) and places[stop] - places[stop - 1] == step:
-            stop += 1
-        yield range(first, places[stop - 1] + 1, step)
-        start = stop
-
-
-@rule("Gather")
-def _(n: Operands, *, axis=0):
-    x, places = n[0], n.array(1)
-    axis = n.axis(x, axis)
-    if places.size == 0:
-        return empty(x, axis)
-    size = x.shape[axis]
-    flat = [int(i) for i in np.ravel(places)]
-    beside = [i for i in flat if not -size <= i < size]
-    if beside:
-        raise ValueError(f"index {beside[0]} is not in an axis of {size}")
-    flat = [i % size for i in flat]
-    return n.reshape(taken(n, x, axis, flat),
-                     *x.shape[:axis], *places.shape, *x.shape[axis + 1 :])  # fmt: skip
-
-
 @rule("Split")
 def _(n: Operands, *, axis=0, split=None, num_outputs=None):
     x, axis, count = n[0], n.axis(n[0], axis), len(n.node.output)
@@ -97,7 +60,8 @@ def _(n: Operands, *, axis=0, split=None, num_outputs=None):
     part = ceil(x.shape[axis] / count)
     sizes = (n.ints(1) if n.has(1) else split) or [part] * count
     bounds = pairwise(min(end, x.shape[axis]) for end in accumulate(sizes, initial=0))
-    return [taken(n, x, axis, range(start, stop)) if start < stop else empty(x, axis)
+    b = n.source.builder
+    return [taken(b, x, axis, np.arange(start, stop)) if start < stop else empty(x, axis)
             for start, stop in bounds]  # fmt: skip
 
 
@@ -122,8 +86,8 @@ def _(n: Operands, *, mode="constant", pads=None, value=0.0):
 
 @rule("Trilu")
 def _(n: Operands, *, upper=1):
-    """Multiply by a mask of zeros and ones."""
-    x, k = n[0], n.number(1) or 0
-    mask = np.ones(x.shape[-2:], np.float32)
-    kept: Any = np.triu if upper else np.tril
-    return n.binary("multiply", x, n.constant(kept(mask, int(k))))
+    """Zeros below the diagonal, or above it."""
+    x, k = n[0], int((n.number(1) or 0) if n.has(1) else 0)
+    zero = n.constant(0.0, x)
+    low = n.source.builder.literal(np.tri(*x.shape[-2:], k - 1 if upper else k, bool), "bool")
+    return n.emit(ops.Where(), low, *((zero, x) if upper else (x, zero)))

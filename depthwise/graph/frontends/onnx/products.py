@@ -6,6 +6,7 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
+from depthwise.graph.frontends.einsum import DiagonalError, einsum
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import refuse, rule
 
@@ -134,65 +135,7 @@ def _(n: Operands, *, axis=None):
 
 @rule("Einsum")
 def _(n: Operands, *, equation):
-    terms, result = _parse(equation, [value.rank for value in n.all()])
-    parts = list(zip(n.all(), terms, strict=True))
-    while len(parts) > 1:
-        (x, left), (y, right), *rest = parts
-        needed = set(result).union(*(labels for _, labels in rest))
-        parts = [_contract(n, (x, left), (y, right), needed), *rest]
-    x, labels = _sum_out(n, *parts[0], set(result))
-    return n.permute(x, *(labels.index(label) for label in result))
-
-
-def _parse(equation: str, ranks: list[int]) -> tuple[list[str], str]:
-    """Return the labels of each operand's axes and of the result's.
-
-    An ellipsis stands for the axes that have no label: they are given some, aligned at the last.
-    """
-    left, arrow, result = equation.replace(" ", "").partition("->")
-    free = [chr(ord("α") + i) for i in range(24)]
-    hidden = [rank - len(term.replace("...", "")) if "..." in term else 0
-              for term, rank in zip(left.split(","), ranks, strict=True)]  # fmt: skip
-    most = max(hidden)
-    terms = [term.replace("...", "".join(free[most - count : most]))
-             for term, count in zip(left.split(","), hidden, strict=True)]  # fmt: skip
-    left, result = ",".join(terms), result.replace("...", "".join(free[:most]))
-    refuse(any(len(set(term)) < len(term) for term in terms), "its equation takes a diagonal")
-    if [len(term) for term in terms] != ranks:
-        raise ValueError(f"the equation {equation!r} is not for operands of {ranks} axes")
-    if not arrow:
-        once = sorted(c for c in set(left) - {","} if left.count(c) == 1 and c not in free)
-        result = "".join([*free[:most], *once])
-    return terms, result
-
-
-def _sum_out(n: Operands, x: Value, labels: str, needed: set[str]) -> tuple[Value, str]:
-    """Sum over the axes that nothing needs any more."""
-    axes = tuple(axis for axis, label in enumerate(labels) if label not in needed)
-    return reduced(n, "sum", x, axes, 0), "".join(c for c in labels if c in needed)
-
-
-def _contract(
-    n: Operands, first: tuple[Value, str], second: tuple[Value, str], needed: set[str]
-) -> tuple[Value, str]:
-    """Return the product of two operands as one of matrices, batch by batch."""
-    x, left = _sum_out(n, *first, needed | set(second[1]))
-    y, right = _sum_out(n, *second, needed | set(first[1]))
-    batch = [c for c in left if c in right and c in needed]
-    inner = [c for c in left if c in right and c not in needed]
-    rows, columns = ([c for c in own if c not in other] for own, other in
-                     ((left, right), (right, left)))  # fmt: skip
-    sizes = dict(zip(left + right, x.shape + y.shape, strict=True))
-
-    def matrices(value: Value, labels: str, *groups: list[str]) -> Value:
-        order = [labels.index(c) for group in groups for c in group]
-        shape = [int(np.prod([sizes[c] for c in group])) for group in groups[-2:]]
-        return n.reshape(n.permute(value, *order), *(sizes[c] for c in groups[0]), *shape)
-
-    factors = (
-        matrices(x, left, batch, rows, inner),
-        matrices(y, right, batch, inner, columns),
-    )
-    product = n.emit(ops.MatMul(), *factors)
-    labels = "".join([*batch, *rows, *columns])
-    return n.reshape(product, *(sizes[c] for c in labels)), labels
+    try:
+        return einsum(n.emit, equation, n.all())
+    except DiagonalError:
+        refuse(True, "its equation takes a diagonal")

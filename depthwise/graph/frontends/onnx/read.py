@@ -4,14 +4,18 @@ from pathlib import Path
 
 from depthwise.graph.check import check
 from depthwise.graph.frontends.onnx import (  # noqa: F401  (they register their rules)
+    choices,
     convolution,
     elementwise,
+    indexing,
     movement,
     norms,
     pooling,
     products,
     quantized,
+    recurrent,
     resizing,
+    sampling,
     selection,
     shaping,
 )

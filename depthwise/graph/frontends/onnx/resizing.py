@@ -1,10 +1,10 @@
-"""Resize and Upsample: as our Resize where it samples at the same places, else as products.
+"""Resize and Upsample: as our Resize where it samples at the same places, else axis by axis.
 
-A resizing of any kind is linear, an axis at a time: a product with a matrix of the weights that
-each output position gives to the input's.
+A resizing of any kind is linear, an axis at a time: each output position is a sum of the input's.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from depthwise.graph.frontends.onnx.resampling import (
     weights,
 )
 from depthwise.graph.frontends.onnx.rules import refuse, rule
+from depthwise.graph.resampling import resample
+
+NEAREST = {"nearest": 0.0, "nearest_exact": 0.5}  # where in a position they look
 
 Axes = dict[int, ResizedAxis]  # by their number, those that are resized
 
@@ -88,15 +91,23 @@ def resize(n: Operands, sampling: Sampling, axes: Axes) -> Value:
     """Return the first operand with some axes resized."""
     x, axes = n[0], {number: axis for number, axis in axes.items() if not _is_whole(axis)}
     refuse(any(not axis.size for axis in axes.values()), "its output has no elements")
+    if x.rank == 3 and set(axes) == {2}:  # a line is an image of one row
+        row = n.reshape(x, *x.shape[:2], 1, x.shape[2])
+        y = resize_value(n, sampling, row, {3: axes[2]})
+        return n.reshape(y, *y.shape[:2], y.shape[3])
+    return resize_value(n, sampling, x, axes)
+
+
+def resize_value(n: Operands, sampling: Sampling, x: Value, axes: Axes) -> Value:
+    """Return x with axes resized, none of which stays as it is."""
     if x.rank == 4 and set(axes) <= {2, 3}:
         ours = as_resize(
             sampling, *(axes.get(a, ResizedAxis(x.shape[a], x.shape[a], 1)) for a in (2, 3))
         )
         if ours:
             return n.emit(ours, x)
-    for number, axis in axes.items():
-        x = along(n, x, number, n.constant(weights(sampling, axis)))
-    return x
+    matrices = {number: weights(sampling, axis) for number, axis in axes.items()}
+    return resample(n.emit, n.constant, x, matrices)
 
 
 def as_resize(sampling: Sampling, *axes: ResizedAxis) -> ops.Resize | None:
@@ -104,6 +115,7 @@ def as_resize(sampling: Sampling, *axes: ResizedAxis) -> ops.Resize | None:
     if sampling.antialias or sampling.mode not in ("nearest", "linear"):
         return None
     aligned = sampling.coordinates == "align_corners"
+    kinds: set[Any] = {*NEAREST} if sampling.mode == "nearest" else {"bilinear"}
     steps = [(a.length - 1) / max(a.length * a.scale - 1, 1) if aligned else 1 / a.scale
              for a in axes]  # fmt: skip
     for axis, step in zip(axes, steps, strict=True):
@@ -111,24 +123,16 @@ def as_resize(sampling: Sampling, *axes: ResizedAxis) -> ops.Resize | None:
         if axis.region != (0.0, 1.0):
             return None
         if sampling.mode == "nearest":
-            same = np.array_equal(
-                nearest(sampling, axis), np.floor(i * np.float32(step)).clip(0, last)
-            )
+            at = nearest(sampling, axis)
+            kinds &= {kind for kind, shift in NEAREST.items() if np.array_equal(
+                at, np.floor((i + np.float32(shift)) * np.float32(step)).clip(0, last)
+            )}  # fmt: skip
         else:
             ours = i * step if aligned else (i + 0.5) * step - 0.5
             at = positions(sampling.coordinates, axis)
-            same = np.allclose(ours.clip(0, last), at.clip(0, last))
-        if not same:
-            return None
-    kind = "nearest" if sampling.mode == "nearest" else "bilinear"
+            kinds &= {"bilinear"} if np.allclose(ours.clip(0, last), at.clip(0, last)) else set()
+    if not kinds:
+        return None
     size = (axes[0].size, axes[1].size)
+    kind = min(kinds)
     return ops.Resize(kind, size, (steps[0], steps[1]), aligned and kind == "bilinear")
-
-
-def along(n: Operands, x: Value, axis: int, matrix: Value) -> Value:
-    """Return x with each line along an axis multiplied by a matrix (size, length)."""
-    if x.rank > 1 and axis == x.rank - 2:
-        return n.emit(ops.MatMul(), matrix, x)
-    order = [a for a in range(x.rank) if a != axis] + [axis]
-    y = n.emit(ops.Linear(), n.permute(x, *order), matrix)
-    return n.permute(y, *np.argsort(order).tolist())

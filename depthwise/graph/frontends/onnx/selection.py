@@ -7,6 +7,7 @@ from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.planes import as_given, as_images, pair, sides
 from depthwise.graph.frontends.onnx.rules import refuse, rule
+from depthwise.graph.frontends.places import taken
 
 
 @rule("ArgMax", "ArgMin")
@@ -45,19 +46,18 @@ def _(n: Operands, *, k=None, axis=-1, largest=1, sorted=1):
 @rule("CumSum", "CumProd")
 def _(n: Operands, *, exclusive=0, reverse=0):
     """An exclusive total lacks its own element: it is the one before, at first 0 or 1."""
-    refuse(reverse, "it runs from the last element to the first (reverse=1)")
     function = "sum" if n.node.op_type == "CumSum" else "product"
-    x, axis = n[0], n.axis(n[0], n.ints(1)[0])
-    y = n.emit(ops.Cumulate(function, axis), x)
-    if not exclusive:
-        return y
-    pads = tuple((1, -1) if other == axis else (0, 0) for other in range(x.rank))
-    return n.emit(ops.Pad(pads, "constant", float(function == "product")), y)
+    axis = n.axis(n[0], n.ints(1)[0])
+    last_first = np.arange(n[0].shape[axis])[::-1]
 
+    def turned(x: Value) -> Value:
+        return taken(n.source.builder, x, axis, last_first) if reverse else x
 
-@rule("GatherElements")
-def _(n: Operands, *, axis=0):
-    return n.emit(ops.TakeAlong(n.axis(n[0], axis)), n[0], n[1])
+    y = n.emit(ops.Cumulate(function, axis), turned(n[0]))
+    if exclusive:
+        pads = tuple((1, -1) if other == axis else (0, 0) for other in range(y.rank))
+        y = n.emit(ops.Pad(pads, "constant", float(function == "product")), y)
+    return turned(y)
 
 
 def first_places(n: Operands, places: Value, pixels: int) -> Value:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
@@ -18,9 +19,13 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from depthwise.graph.frontends.torch.tensors import type_of
-from depthwise.graph.graph import NO_KWARGS, Shape, TensorType
+from depthwise.graph.graph import NO_KWARGS, Shape, TensorType, shape_of
 
 PLAIN = (type(None), bool, int, float, str)
+WHOLE = (
+    "give each input a tuple of whole numbers of 1 or more, as in (1, 3, 224, 224), and what is no "
+    "tensor by its name in kwargs"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class ExportArguments:
 
     def __post_init__(self):
         for value in self._leaves():
+            if is_shape(value) and any(size < 0 for size in value):
+                raise ValueError(f"the shape {value!r}: {WHOLE}")
             if not (is_input(value) or isinstance(value, PLAIN)):
                 raise ValueError(
                     f"an input is given as a {type(value).__name__}: give its shape, such as "
@@ -74,11 +81,17 @@ class ExportArguments:
 
     def _leaves(self) -> list[Any]:
         nests = (*self.positional, *self.named.values())
-        return [leaf for nest in nests for leaf in pytree.tree_leaves(nest, is_leaf=is_input)]
+        return [leaf for nest in nests for leaf in _leaves(nest)]
+
+
+def _leaves(nest: Any) -> list[Any]:
+    return pytree.tree_leaves(nest, is_leaf=is_input)
 
 
 def is_shape(value: Any) -> bool:
-    """Tell whether a value is the shape of one tensor: whole numbers, in a tuple or a list."""
+    """Tell whether a value is the shape of one tensor: whole numbers, in a tuple, list or array."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and value.dtype.kind in "iu"
     return (
         isinstance(value, tuple | list)
         and not hasattr(value, "_fields")
@@ -89,11 +102,6 @@ def is_shape(value: Any) -> bool:
 def is_input(value: Any) -> bool:
     """Tell whether a value stands for one tensor: by its shape, its type, or an example."""
     return is_shape(value) or isinstance(value, torch.Tensor | TensorType)
-
-
-def shape_of(value: Any) -> Shape:
-    """Return the shape of what stands for one tensor."""
-    return tuple(map(int, value if is_shape(value) else value.shape))
 
 
 def _dtype_of(value: Any) -> torch.dtype | None:
@@ -112,12 +120,12 @@ def bind_arguments(
     """
     if not shapes and not kwargs:
         return ExportArguments(())
-    plain = next((value for value in shapes if isinstance(value, PLAIN)), ())
-    if plain != ():  # 1, 3, 224, 224 without its brackets, say
-        raise ValueError(
-            f"an input is given as {plain!r}: give its shape, such as (1, 3, 224, 224), and what "
-            "is no tensor by its name in kwargs"
-        )
+    for value in shapes:
+        leaves = _leaves(value)
+        if not any(map(is_input, leaves)) and all(isinstance(leaf, PLAIN) for leaf in leaves):
+            raise ValueError(
+                f"the shape {value!r}: {WHOLE}"
+            )  # 1, 3, 224, 224 without brackets, say
     try:
         forward = inspect.signature(net.forward)
     except (TypeError, ValueError):  # of scripted modules

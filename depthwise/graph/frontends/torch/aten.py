@@ -126,16 +126,6 @@ def _(b: Builder, x, weight, bias=None):
     return b.emit(ops.Linear(), x, weight, *present(bias))
 
 
-@rule("aten.matmul", "aten.mm", "aten.bmm")
-def _(b: Builder, x, y):
-    return b.emit(ops.MatMul(), x, y)
-
-
-@rule("aten.addmm")
-def _(b: Builder, bias, x, y):
-    return b.emit(ops.Binary("add"), b.emit(ops.MatMul(), x, y), bias)
-
-
 # ---------------------------------------------------------------------------- normalisation
 
 
@@ -276,16 +266,6 @@ def _(b: Builder, x, approximate="none"):
 @rule("aten.leaky_relu")
 def _(b: Builder, x, negative_slope=0.01):
     return b.emit(ops.Activation("leaky_relu", (negative_slope,)), x)
-
-
-@rule("aten.clamp", "aten.hardtanh", "aten.clamp_min", "aten.clamp_max")
-def _(b: Builder, x, low=None, high=None, **named):
-    low, high = named.get("min", named.get("min_val", low)), named.get("max", high)
-    bounds = (-float("inf") if low is None else low, float("inf") if high is None else high)
-    if any(isinstance(bound, Value) for bound in bounds):
-        above = x if low is None else binary(b, "maximum", x, low)
-        return above if high is None else binary(b, "minimum", above, high)
-    return b.emit(ops.Activation("clamp", (float(bounds[0]), float(bounds[1]))), x)
 
 
 @rule("aten.square")

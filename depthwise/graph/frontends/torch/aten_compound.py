@@ -93,7 +93,8 @@ def _(b: Builder, x):
 @rule("aten.roll")
 def _(b: Builder, x, shifts, dims=()):
     if len(shifts) != len(dims):
-        return None  # rolled as if flat
+        flat = b.emit(ops.Reshape((x.type.size,)), x)  # rolled as if it lay in a row
+        return b.emit(ops.Reshape(x.shape), RULES["aten.roll"](b, flat, shifts, [0]))
     for shift, dim in zip(shifts, dims, strict=True):
         axis = x.axis(dim)
         size = x.shape[axis]

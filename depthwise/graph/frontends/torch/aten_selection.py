@@ -8,7 +8,6 @@ import numpy as np
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.torch.aten import RULES, Rule, binary, image_rule, pair, reduce, rule
-from depthwise.graph.frontends.torch.aten_reductions import expanded
 from depthwise.graph.frontends.torch.aten_shape import cut, insert_axis
 from depthwise.graph.frontends.torch.refusal import Refusal
 from depthwise.graph.ops import Padding, Pair
@@ -133,24 +132,6 @@ def adaptive_places(b: Builder, x: Value, size: Pair) -> Value:
 @rule("aten.max_unpool2d")
 def _(b: Builder, x, indices, output_size):
     return b.emit(ops.MaxUnpool2d(pair(output_size)), x, indices)
-
-
-@rule("aten.gather")
-def _(b: Builder, x, dim, index, sparse_grad=False):
-    return b.emit(ops.TakeAlong(x.axis(dim)), x, index)
-
-
-@rule("aten.take_along_dim")
-def _(b: Builder, x, indices, dim=None):
-    """Broadcast the two beside the axis; without one both are laid flat."""
-    if dim is None:
-        flat = [b.emit(ops.Reshape((v.type.size,)), v) for v in (x, indices)]
-        return b.emit(ops.TakeAlong(0), *flat)
-    axis = x.axis(dim)
-    beside = [tuple(np.delete(v.shape, axis)) for v in (x, indices)]
-    common = list(map(int, np.broadcast_shapes(*beside)))
-    full = [(*common[:axis], v.shape[axis], *common[axis:]) for v in (x, indices)]
-    return b.emit(ops.TakeAlong(axis), expanded(b, x, full[0]), expanded(b, indices, full[1]))
 
 
 @rule("aten.one_hot")

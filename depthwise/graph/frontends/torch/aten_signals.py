@@ -6,7 +6,6 @@ from typing import Any
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.torch.aten import RULES, Ints, Rule, image_rule, rule
-from depthwise.graph.frontends.torch.aten_shape import resize
 from depthwise.graph.ops import Pair
 
 
@@ -85,20 +84,3 @@ def _(b: Builder, x, output_size):
 @signal_rule("aten.adaptive_max_pool1d")
 def _(b: Builder, x, output_size):
     return RULES["aten.adaptive_max_pool2d"](b, x, across(output_size))
-
-
-def resize_signal(b: Builder, mode, x: Value, size, scale: float | None, align_corners=False):
-    """Enlarge or shrink a signal; a given scale counts, not the rounded sizes' ratio."""
-    scale = scale[0] if isinstance(scale, list | tuple) else scale
-    size = [1, size[0]] if size else None
-    return resize(b, mode, x, size, [1.0, scale] if scale else None, align_corners)
-
-
-@signal_rule("aten.upsample_nearest1d")
-def _(b: Builder, x, output_size=None, scales=None):
-    return resize_signal(b, "nearest", x, output_size, scales)
-
-
-@signal_rule("aten.upsample_linear1d")
-def _(b: Builder, x, output_size, align_corners, scales=None):
-    return resize_signal(b, "bilinear", x, output_size, scales, align_corners)

@@ -5,12 +5,14 @@ that convert every tensor they read to the type of their result, which the impor
 `CONVERTING` those whose rule knows what to do with tensors of other types than the result's.
 """
 
+from math import isinf
+
 import numpy as np
 import torch
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.frontends.torch.aten import RULES, Rule, rule
+from depthwise.graph.frontends.torch.aten import RULES, Rule, binary, rule
 
 PROMOTING = frozenset(
     f"aten.{name}" for name in (
@@ -37,7 +39,10 @@ CONVERTING = frozenset(
         "full_like", "zeros_like", "ones_like", "new_zeros", "new_ones", "new_full", "fill",
         "argmax", "argmin", "argsort", "any", "all", "count_nonzero", "gather", "take_along_dim",
         "max_unpool2d", "one_hot", "nonzero", "nonzero_numpy", "_unique2", "unique_dim",
-        "unique_consecutive", "bincount",
+        "unique_consecutive", "bincount", "scaled_dot_product_attention",
+        "index", "index_select", "index_put", "_unsafe_index_put", "index_add", "index_copy",
+        "index_fill", "embedding", "take", "scatter", "scatter_add",
+        "scatter_reduce", "masked_select", "repeat_interleave", "copy",
         *COMPARISONS, *COMPARISONS.values(),
     )
 )  # fmt: skip
@@ -136,6 +141,18 @@ def logic(b: Builder, op: ops.Op, x: Value, y: Value | bool) -> Value:
 
 
 # -------------------------------------------------------------------------------------- choices
+
+
+@rule("aten.clamp", "aten.hardtanh", "aten.clamp_min", "aten.clamp_max")
+def _(b: Builder, x, low=None, high=None, **named):
+    low, high = named.get("min", named.get("min_val", low)), named.get("max", high)
+    bounds = (-float("inf") if low is None else low, float("inf") if high is None else high)
+    if any(isinstance(bound, Value) for bound in bounds):
+        above = x if low is None else binary(b, "maximum", x, low)
+        return above if high is None else binary(b, "minimum", above, high)
+    if x.type.element.is_integer:  # bounds wrap around into the type
+        bounds = (bound if isinf(bound) else x.type.element.round(bound) for bound in bounds)
+    return b.emit(ops.Activation("clamp", tuple(map(float, bounds))), x)
 
 
 @rule("aten.where")

@@ -11,7 +11,9 @@ from depthwise.errors import Unsupported
 from depthwise.graph.frontends.torch.arguments import ExportArguments, arguments_of
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.export import export
+from depthwise.graph.frontends.torch.functional import rewritten
 from depthwise.graph.frontends.torch.importer import Importer
+from depthwise.graph.frontends.torch.memory import WrittenView
 from depthwise.graph.frontends.torch.signature import signature_of
 from depthwise.graph.graph import NO_KWARGS, Graph, Shape
 from depthwise.graph.supported import supported
@@ -47,8 +49,11 @@ def trace(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS) -
 def _import(net: Network, shapes: Sequence[Shape], kwargs: Mapping[str, Any]) -> Importer:
     if isinstance(net, ExportedProgram):
         check_arguments(net, shapes, kwargs)
-        return Importer(net)
-    return Importer(export(net, shapes, kwargs))
+    program = net if isinstance(net, ExportedProgram) else export(net, shapes, kwargs)
+    try:
+        return Importer(program)
+    except WrittenView as error:
+        return Importer(rewritten(program, error))
 
 
 def check_arguments(
@@ -61,4 +66,7 @@ def check_arguments(
         raise ValueError(
             f"shapes {asked.shapes}: this program was exported for inputs of {found.shapes}"
         )
+    for dtype, own in zip(asked.dtypes, found.dtypes, strict=False):
+        if dtype not in (None, own):
+            raise ValueError(f"an input of {dtype}: this program was exported for one of {own}")
     return found

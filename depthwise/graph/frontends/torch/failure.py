@@ -50,8 +50,7 @@ def explain(
     except (DataDependentOutputException, DynamicOutputShapeException) as failure:
         return Unsupported(
             f"module {running[-1] or '(the network itself)'!r} decides by the values of tensors"
-            f"{_line(failure)}: a library runs the same steps for every input; compute both "
-            "and combine them with arithmetic, or decide outside of the network"
+            f"{_line(failure)}: a library runs the same steps for every input; {_instead(failure)}"
         )
     except Exception as failure:
         real = not any(isinstance(x, FakeTensor) for x in inputs)
@@ -74,6 +73,17 @@ def explain(
         f"the network runs for input {_shapes(inputs)} but torch.export cannot trace it: "
         f"{_reason(error)}; {_advice(net)}"
     )
+
+
+def _instead(failure: Exception) -> str:
+    """Return what to do about steps that values decide, as the lengths of packed sequences do."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    if any(Path(frame.filename).name == "rnn.py" for frame in frames):
+        return (
+            "its sequences have one length, so give recurrent layers the padded tensor itself in "
+            "place of a PackedSequence"
+        )
+    return "compute both and combine them with arithmetic, or decide outside of the network"
 
 
 def _blames_the_input(failure: Exception) -> bool:

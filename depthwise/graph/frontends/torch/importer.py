@@ -4,7 +4,7 @@ import operator
 import re
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -17,14 +17,20 @@ from depthwise.graph.check import check
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
     aten_functions,  # noqa: F401
+    aten_patches,  # noqa: F401
+    aten_products,  # noqa: F401
+    aten_recurrent,  # noqa: F401
     aten_reductions,  # noqa: F401
+    aten_resampling,  # noqa: F401
     aten_selection,  # noqa: F401
     aten_shape,  # noqa: F401
     aten_signals,  # noqa: F401
+    aten_views,  # noqa: F401
     aten_volumes,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
+from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -51,25 +57,6 @@ PASSING = ("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout", "aten.t
 
 # a region of the network in a mode of its own -> which argument holds its operators
 MODES = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
-
-
-class MemoryRegion(NamedTuple):
-    """Where a result lies: in memory that `owner` got, in which pieces of which splits of it."""
-
-    owner: fx.Node
-    pieces: tuple[tuple[fx.Node, int], ...] = ()
-
-    def piece(self, split: fx.Node, index: int) -> "MemoryRegion":
-        """Return where one of the results of `split` lies."""
-        return MemoryRegion(self.owner, (*self.pieces, (split, index)))
-
-    def overlaps(self, other: "MemoryRegion") -> bool:
-        """Tell whether two results may share elements; pieces of one split do not."""
-        if self.owner is not other.owner:
-            return False
-        pairs = zip(self.pieces, other.pieces, strict=False)
-        first = next(((mine, its) for mine, its in pairs if mine != its), None)
-        return first is None or first[0][0] is not first[1][0]
 
 
 class Importer:
@@ -165,6 +152,9 @@ class Importer:
             known = isinstance(memory, MemoryRegion)
             self.memory[node] = memory.piece(source, index) if known else memory[index]
             return
+        if isinstance(node.meta.get("val"), torch.SymInt | torch.SymBool):
+            self.values[node] = self._number(node)
+            return
         name = str(node.target)
         if name in MODES:
             self._enter(node)
@@ -180,6 +170,13 @@ class Importer:
         self.memory[node] = self.memory.get(_viewed(node, packet), MemoryRegion(node))
         if in_place and not own:
             self._overwrite(node)
+
+    def _number(self, node: fx.Node) -> Any:
+        """Return a size that follows from constants, which export leaves open, or a test of it."""
+        if node.target is torch.ops.aten.sym_size.int:
+            source, axis = node.args
+            return self.values[cast("fx.Node", source)].shape[axis]
+        return node.target(*fx.map_arg(node.args, self.values.__getitem__))  # type: ignore[operator]
 
     def _announce(self, node: fx.Node, operator: fx.Node) -> None:
         """Tell the builder what is lowered: `node` is the operator or one of its results."""
@@ -300,7 +297,12 @@ class Importer:
 
     def _compute(self, node: fx.Node, constants: list[str]) -> Any:
         """Compute what depends on constants alone, such as a standardised weight, once and now."""
-        tensors = {n: self.tensors[self.values[n].name] for n in node.all_input_nodes}
+        values = {n: self.values[n] for n in node.all_input_nodes}
+        tensors = {
+            n: self.tensors[v.name] if isinstance(v, Value) else v for n, v in values.items()
+        }
+        for target in written(node):
+            self._keep_data(tensors[target])
         with torch.no_grad():
             result = node.target(  # type: ignore[operator]
                 *fx.map_arg(node.args, tensors.__getitem__),
@@ -312,6 +314,14 @@ class Importer:
         if takes_what_is_there(node) and result.is_floating_point():
             result = torch.full_like(result, torch.nan)  # so that what is never set is seen
         return self._add_tensor(node.name, result, sources=sources)
+
+    def _keep_data(self, written: torch.Tensor) -> None:
+        """Let constants in a memory that is about to change keep what operators read of them."""
+        constants, at = self.builder.constants, written.untyped_storage()._cdata
+        for name, tensor in self.tensors.items():
+            data = constants[name].data
+            if data is not None and tensor.untyped_storage()._cdata == at:
+                constants[name] = replace(constants[name], data=data.copy())
 
     def _sources(self, constants: list[str]) -> tuple[str, ...]:
         """Return the parameters and buffers that constants were computed from."""
@@ -343,17 +353,22 @@ class Importer:
         old, new, memory = self.values[target], self.values[node], self.memory[target]
         if is_empty(node.meta["val"]):
             return
-        if old.name in self.tensors and new.name in self.tensors:
-            return  # computed now, in PyTorch's own memory
-        for other, place in self.memory.items():
+        constant = old.name in self.tensors and new.name in self.tensors
+        for other, place in list(self.memory.items()):
             if other is node or not isinstance(place, MemoryRegion) or not place.overlaps(memory):
+                continue
+            value = self.values[other]
+            if constant and isinstance(value, Value):  # computed now, in PyTorch's own memory
+                sources = self._sources([value.name, new.name])
+                tensor = self.tensors[value.name]
+                self.values[other] = self._add_tensor(value.name, tensor, sources=sources)
                 continue
             if self.values[other] == old:
                 self.values[other] = new
                 continue
             later = next((reader for reader in other.users if reader not in self.values), None)
             if later:
-                raise Unsupported(
+                raise WrittenView(
                     f"operator {node.target} in module {_path(node) or '(the network itself)'!r} "
                     f"writes into a tensor of which {later.name} reads another view afterwards: "
                     "write out of place there"

@@ -1,20 +1,21 @@
 """PyTorch's tensors as the graph has them: their types, their data, and which of them are one."""
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from depthwise.errors import Unsupported
-from depthwise.graph.graph import Constant, TensorType
+from depthwise.graph.graph import Constant, Shape, TensorType
 
 
 def type_of(tensor: Any, name: str) -> TensorType:
     """Return the type of the value `name`; raises Unsupported for what is no dense tensor."""
     if not isinstance(tensor, torch.Tensor):
         raise Unsupported(f"value {name} is {tensor!r}: only tensors are supported")
-    if any(not isinstance(size, int) for size in tensor.shape):
+    shape = sizes_of(tensor)
+    if None in shape:
         raise Unsupported(
             f"value {name} has the shape {tuple(tensor.shape)}: export with static shapes, and let "
             "no shape depend on the values of tensors"
@@ -22,9 +23,17 @@ def type_of(tensor: Any, name: str) -> TensorType:
     if tensor.layout != torch.strided:
         raise Unsupported(f"value {name} is {tensor.layout}: make it dense with .to_dense()")
     try:
-        return TensorType(tuple(tensor.shape), dtype_of(tensor))
+        return TensorType(cast("Shape", shape), dtype_of(tensor))
     except ValueError as error:
         raise Unsupported(f"value {name}: {error}") from None
+
+
+def sizes_of(tensor: torch.Tensor) -> tuple[int | None, ...]:
+    """Return a tensor's shape, None for a size that export leaves open."""
+    return tuple(
+        size if isinstance(size, int) else size.node.maybe_as_int()
+        for size in cast("list[int | torch.SymInt]", tensor.shape)
+    )
 
 
 def numbers_of(tensor: torch.Tensor) -> np.ndarray:
@@ -80,4 +89,7 @@ def agrees(value: Any, tensor: Any, name: str) -> bool:
         )
     if value is None or tensor is None:
         return True
-    return hasattr(value, "type") and value.type == type_of(tensor, name)
+    if not hasattr(value, "type") or None not in sizes_of(tensor):
+        return hasattr(value, "type") and value.type == type_of(tensor, name)
+    sizes = zip(value.type.shape, sizes_of(tensor), strict=True)
+    return value.type.dtype == dtype_of(tensor) and all(known in (n, None) for n, known in sizes)
