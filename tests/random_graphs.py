@@ -239,19 +239,39 @@ def softmax(d: Sketch, x: Value) -> Value:
 # ------------------------------------------------------------------------------- element by element
 
 
+WITHIN = {  # where functions have numbers, and no slope by which rounding grows
+    **dict.fromkeys(("sqrt", "log", "log2", "log10", "log1p", "reciprocal_sqrt"), (0.3, 4.0)),
+    "power": (0.3, 4.0),
+    **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh"), (-3.0, 3.0)),
+    **dict.fromkeys(("asin", "acos", "atanh"), (-0.9, 0.9)), "acosh": (1.1, 4), "tan": (-1.4, 1.4),
+}  # fmt: skip
+JUMPING = ("floor", "ceil", "round", "trunc", "wrap", "sign", "threshold", "hard_shrink")
+
+
 def activation(d: Sketch, x: Value) -> Value:
-    function = d.pick(f for f in get_args(ops.Function) if f not in JUMPING)
-    if function in ("sqrt", "log", "reciprocal_sqrt", "power"):
-        x = d.clamp(x, 0.3, 4.0)
-    if function == "exp":
-        x = d.clamp(x, -3.0, 3.0)
+    function = d.pick(name for name in get_args(ops.Function) if name not in JUMPING)
+    if function in WITHIN:
+        x = d.clamp(x, *WITHIN[function])
     low = float(d.random.uniform(-1, 0.1))
     parameters = {"leaky_relu": (0.2,), "elu": (0.7,), "clamp": (low, 0.8), "power": (1.7,)}
     return d.emit(ops.Activation(function, parameters.get(function, ())), x)
 
 
-# what rounding decides at a jump; comparisons below keep away from what they compare with
-JUMPING = ("trunc", "wrap")
+def jump(d: Sketch, x: Value) -> Value:
+    """Meet a function with jumps of an input, which is no other number by rounding."""
+    function = d.pick(JUMPING)
+    of = {"threshold": (0.3, -0.4), "hard_shrink": (0.6,), "wrap": (-1.0, 2.0)}
+    parameters = of.get(function, ())
+    y = d.emit(ops.Activation(function, parameters), d.input(2 * d.normal(*x.shape)))
+    return d.binary(d.pick(("add", "multiply", "subtract")), x, y)
+
+
+def remainder(d: Sketch, x: Value) -> Value:
+    """Meet a remainder of an input, by a number or a smaller input, or a quotient."""
+    function = d.pick(("remainder", "fmod", "floor_divide"))
+    shape = tuple(n if d.chance(0.5) else 1 for n in x.shape)
+    y = d.input(d.random.uniform(0.5, 2, shape) * d.pick((-1, 1)))
+    return d.binary("add", x, d.binary(function, d.input(3 * d.normal(*x.shape)), y))
 
 
 def compared(d: Sketch, x: Value) -> Value:
@@ -303,12 +323,26 @@ def prelu(d: Sketch, x: Value) -> Value:
     return d.emit(ops.PRelu(), x, d.constant(d.normal(d.pick((1, x.shape[1])))))
 
 
+SMOOTH = (
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "maximum",
+    "minimum",
+    "power",
+    "arctan2",
+    "hypot",
+)
+
+
 def arithmetic(d: Sketch, x: Value) -> Value:
     """Meet a number, one number a channel, or an array that is broadcast along some axes."""
-    function = d.pick(get_args(ops.Binary.__annotations__["function"]))
+    function = d.pick(SMOOTH)
+    x = d.clamp(x, 0.3, 4.0) if function in ("power", "arctan2") else x
     shape = tuple(n if d.chance(0.5) else 1 for n in x.shape)
     shape = d.pick(((), (1,), shape, shape[1:], (1, *x.shape[1:2], *(1,) * (x.rank - 2))))
-    data = d.random.uniform(0.5, 1.5, shape) * d.pick((-1, 1))
+    data = d.random.uniform(0.5, 1.5, shape) * (1 if function == "power" else d.pick((-1, 1)))
     if d.chance(0.3) and function != "divide":
         return d.binary(function, d.constant(data), x)
     return d.binary(function, x, data)
@@ -316,17 +350,18 @@ def arithmetic(d: Sketch, x: Value) -> Value:
 
 def meet(d: Sketch, x: Value) -> Value:
     """Meet another value of the graph, of the same shape or one that is broadcast."""
-    function = d.pick(("add", "add", *get_args(ops.Binary.__annotations__["function"])))
+    function = d.pick(("add", "add", *SMOOTH))
     fitting = [
         v for v in d.values
         if v.rank <= x.rank and all(a in (1, b) for a, b in zip(v.shape[::-1], x.shape[::-1],
                                                                 strict=False))
     ]  # fmt: skip
     y = d.pick(fitting)
-    y = d.clamp(y, 0.5, 4.0) if function == "divide" else y
+    x = d.clamp(x, 0.5, 3.0) if function in ("power", "arctan2") else x
+    y = d.clamp(y, 0.5, 4.0) if function in ("divide", "power") else y
     return (
         d.binary(function, y, x)
-        if d.chance(0.4) and function != "divide"
+        if d.chance(0.4) and function not in ("divide", "power", "arctan2")
         else d.binary(function, x, y)
     )
 
@@ -585,11 +620,10 @@ RULES: dict[Rule, int] = {  # how often each is drawn
     conv: 4, padded_conv: 4, pointwise: 3, depthwise: 4, transposed: 4, deformable: 2,
     region_pool: 1, linear: 2, head: 1, matrices: 1, batch_norm: 2, group_norm: 1, layer_norm: 1,
     response_norm: 1, max_pool: 2, avg_pool: 2, adaptive_pool: 1, reduce: 2, order: 2, picked: 2,
-    unpool: 1, softmax: 1,
-    activation: 4, chain: 3, prelu: 1, arithmetic: 3, meet: 4, residual: 4, gate: 1, concat: 7,
-    slice_: 6, gather: 2, halves: 2, pad: 2, resize: 2, reshape: 2, to_images: 2, permute: 2,
-    there_and_back: 1, shuffle: 2, expand: 1, chosen: 2, masked: 2,
-    resample: 2, grid_sample: 2, recurrent: 2,
+    unpool: 1, softmax: 1, activation: 4, jump: 1, remainder: 1, chain: 3, prelu: 1, arithmetic: 3,
+    meet: 4, residual: 4, gate: 1, concat: 7, slice_: 6, gather: 2, halves: 2, pad: 2, resize: 2,
+    reshape: 2, to_images: 2, permute: 2, there_and_back: 1, shuffle: 2, expand: 1, chosen: 2,
+    masked: 2, resample: 2, grid_sample: 2, recurrent: 2,
 }  # fmt: skip
 
 

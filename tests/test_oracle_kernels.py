@@ -105,6 +105,9 @@ CASES = (
     Case(ops.Activation("leaky_relu", (0.2,)), (X,)),
     Case(ops.Activation("elu", (0.7,)), (X,)),
     Case(ops.Activation("clamp", (-0.5, 0.8)), (X,)),
+    Case(ops.Activation("sin"), (X,)),
+    Case(ops.Activation("threshold", (0.3, -0.7)), (X,)),
+    Case(ops.Binary("arctan2"), (X, (1, 6, 1, 11))),
 )  # fmt: skip
 
 

@@ -1,13 +1,14 @@
 """The operators that only rewritten graphs hold: what they read, their shapes, their meaning."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from depthwise.graph import Node
 from depthwise.graph.infer import infer_dtype, infer_shape
 from depthwise.graph.interpret import evaluate
+from depthwise.graph.interpret_functions import FUNCTIONS
 from depthwise.graph.ops import (
     Activation,
     AdaptivePool2d,
@@ -26,6 +27,23 @@ from depthwise.graph.ops import (
 from depthwise.graph.show import describe
 
 Arithmetic = Binary | BatchNorm
+
+# of Binary: what kernels/binary_functions.h computes, in its order
+FUNCTIONS_OF_TWO = ("power", "remainder", "fmod", "floor_divide", "arctan2", "hypot")
+
+
+def is_function(op: Any) -> bool:
+    """Tell whether an operator is computed by kernels/functions.h or binary_functions.h.
+
+    They stand alone, so that other kernels compile without them: no epilogue holds such a function,
+    and none of theirs has an epilogue.
+    """
+    match op:
+        case Activation(function):
+            return function in FUNCTIONS
+        case Binary(function):
+            return function in FUNCTIONS_OF_TWO
+    return False
 
 
 @dataclass(frozen=True)

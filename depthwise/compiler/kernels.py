@@ -220,6 +220,16 @@ ROWS = (
         + pointers("read", "left right sum") + pointers("written", "y"),
     ),
     Kernel(
+        "function", "functions",
+        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3) + ACTIVATION
+        + pointers("read", "x") + pointers("written", "y"),
+    ),
+    Kernel(
+        "binary_function", "binary_functions",
+        ints("function") + ints("n left_stride right_stride y_stride", 6)
+        + pointers("read", "left right") + pointers("written", "y"),
+    ),
+    Kernel(
         "select", "elementwise",
         ints("n condition_stride yes_stride no_stride y_stride", 6)
         + pointers("read", "condition yes no") + pointers("written", "y"),

@@ -11,13 +11,9 @@ from depthwise.graph import ops
 from depthwise.graph.graph import Shape
 from depthwise.graph.ops import Op
 
-PARAMETERS = {
-    "leaky_relu": 1,
-    "elu": 1,
-    "clamp": 2,
-    "power": 1,
-    "wrap": 2,
-}  # of Activation; others have none
+PARAMETERS = {  # of Activation; others have none
+    "leaky_relu": 1, "elu": 1, "clamp": 2, "power": 1, "wrap": 2, "threshold": 2, "hard_shrink": 1,
+}  # fmt: skip
 
 # attributes that count or divide something, in whatever operator they are
 POSITIVE = (

@@ -251,7 +251,11 @@ def _(op: ops.Quantize | ops.Dequantize, x, scale, zero_point=None):
 # what an operator accepts, as NumPy's kinds: b(ool), i and u (integers), f(loating), c(omplex)
 ANY, NUMBERS, REAL, FLOATING, BOOL = "biufc", "iufc", "iuf", "f", "b"
 KINDS = {"b": "bool", "i": "integers", "u": "integers", "f": "floating", "c": "complex"}
-ON_INTEGERS = ("relu", "relu6", "clamp", "abs", "negative", "power")
+FUNCTIONS_OF_TWO = {
+    "power": FLOATING, "arctan2": FLOATING, "hypot": FLOATING, "remainder": REAL, "fmod": REAL,
+    "floor_divide": REAL,
+}  # fmt: skip
+ON_INTEGERS = ("relu", "relu6", "clamp", "abs", "negative", "power", "sign")
 
 
 @singledispatch
@@ -283,6 +287,8 @@ def accepted_kinds(op: Op) -> str:
             | ops.TakeAlong()
         ):  # fmt: skip
             return ANY
+        case ops.Binary(function) if function in FUNCTIONS_OF_TWO:
+            return FUNCTIONS_OF_TWO[function]
         case (
             ops.Conv2d() | ops.ConvTranspose2d() | ops.Linear() | ops.MatMul() | ops.Binary()
             | ops.Reduce("sum" | "product") | ops.Cumulate("sum" | "product")

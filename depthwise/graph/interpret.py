@@ -11,6 +11,7 @@ from depthwise.errors import Unsupported
 from depthwise.graph import ops
 from depthwise.graph.graph import Graph, TensorType
 from depthwise.graph.infer import pooled
+from depthwise.graph.interpret_functions import FUNCTIONS as MORE
 from depthwise.graph.ops import Op, Padding, Pair
 
 Array = np.ndarray
@@ -290,6 +291,7 @@ FUNCTIONS = {
     "erf": np.vectorize(erf, otypes=[float]),
     "trunc": np.trunc,
     "wrap": wrap,
+    **MORE,
 }
 
 

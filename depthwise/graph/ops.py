@@ -7,6 +7,7 @@ an operator reads, in order; those in brackets may be absent at the end.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from depthwise.graph.functions import BinaryFunction, Function
 from depthwise.graph.ops_selection import ArgReduce, Cumulate, TopK
 from depthwise.graph.ops_sequences import GridSample, Recurrent, Resample
 
@@ -148,20 +149,9 @@ class Reduce:
     keep: bool
 
 
-Function = Literal[
-    "relu", "relu6", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "silu", "gelu",
-    "gelu_tanh", "tanh", "elu", "clamp", "softplus", "mish", "power", "sqrt", "exp", "log", "abs",
-    "negative", "reciprocal_sqrt", "erf", "trunc", "wrap",
-]  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Activation:
-    """Input x; one function of each element.
-
-    `parameters`: the slope of leaky_relu, the alpha of elu, the bounds of clamp, the exponent of
-    power, the lowest of wrap's whole numbers and how many there are.
-    """
+    """Input x; one function of each element, whose `parameters` graph/functions.py names."""
 
     function: Function
     parameters: tuple[float, ...] = ()
@@ -174,9 +164,14 @@ class PRelu:
 
 @dataclass(frozen=True)
 class Binary:
-    """Inputs a, b, broadcast as NumPy does. The maximum of booleans is or, their minimum and."""
+    """Inputs a, b, broadcast as NumPy does; each function is that of NumPy, too.
 
-    function: Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"]
+    The maximum of booleans is or, their minimum and.
+
+    The remainder has the sign of b, fmod that of a; arctan2 is the angle of (b, a).
+    """
+
+    function: BinaryFunction
 
 
 @dataclass(frozen=True)

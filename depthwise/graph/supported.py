@@ -11,7 +11,8 @@ SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear and recurrent layers, matrix products, "
     "attention, batch, layer, instance and group normalisation, pooling, reductions, sorting, "
     "activations, arithmetic, comparisons, choices (where), softmax, concatenation, slicing, "
-    "constant indices, padding, resizing, sampling by a grid and reshaping"
+    "constant indices, padding, resizing, sampling by a grid and reshaping, of signals, images and "
+    "planes of volumes"
 )
 
 

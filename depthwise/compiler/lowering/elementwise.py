@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import cast
 
-from depthwise.compiler.fused_ops import Epilogue, Holds, Select
+from depthwise.compiler.fused_ops import FUNCTIONS_OF_TWO, Epilogue, Holds, Select, is_function
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, by_channels, by_rows
 from depthwise.compiler.lowering.loops import (
@@ -25,7 +25,7 @@ BINARY = (
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "prelu", "equal", "not_equal",
     "less", "less_equal", "greater", "greater_equal",
 )  # fmt: skip
-BINARY_AXES = 6  # of f32_binary and f32_select
+BINARY_AXES = 6  # of f32_binary, f32_binary_function and f32_select
 BINARY_OPERANDS = ("left", "right", "sum", "y")
 SELECT_OPERANDS = ("condition", "yes", "no", "y")
 
@@ -36,9 +36,11 @@ CHANNELS_LAST = (0, 2, 3, 1)
 
 @lower.register
 def _(op: ops.Activation, node: Node, b: LoweringBuilder) -> None:
+    kernel = "f32_function" if is_function(op) else "f32_unary"
+
     def part(x: TensorView, y: TensorView) -> KernelCall:
         axes = merged(ordered(loops_of(x.shape, x.strides, y.strides), operand=1))
-        return b.step("f32_unary", **run_loops(axes, "x", "y"), activation=op, x=x, y=y)
+        return b.step(kernel, **run_loops(axes, "x", "y"), activation=op, x=x, y=y)
 
     x, y = b.read(node.inputs[0]), b.write(node)
     b.append(part(x, y), by_rows(part, x, y), by_channels(part, b.target.lanes, x, y))
@@ -46,7 +48,28 @@ def _(op: ops.Activation, node: Node, b: LoweringBuilder) -> None:
 
 @lower.register
 def _(op: ops.Binary | Holds, node: Node, b: LoweringBuilder) -> None:
-    lower_binary(op, Epilogue(), node, b)
+    if isinstance(op, ops.Binary) and is_function(op):
+        lower_function_of_two(op, node, b)
+    else:
+        lower_binary(op, Epilogue(), node, b)
+
+
+def lower_function_of_two(op: ops.Binary, node: Node, b: LoweringBuilder) -> None:
+    """Append one call, without an epilogue."""
+    shape, function = node.type.shape, FUNCTIONS_OF_TWO.index(op.function)
+
+    def part(left: TensorView, right: TensorView, y: TensorView) -> KernelCall:
+        axes = loops_of(y.shape, left.strides, right.strides, y.strides)
+        axes = merged(ordered(axes, operand=2))
+        return b.step(
+            "f32_binary_function", function=function,
+            **loops(axes, BINARY_AXES, "left", "right", "y"), left=left, right=right, y=y,
+        )  # fmt: skip
+
+    left, right = (view_operand(name, shape, b) for name in node.inputs)
+    views = left, right, b.write(node)
+    for some in portions(BINARY_AXES, *views):
+        b.append(part(*some), by_rows(part, *some), by_channels(part, b.target.lanes, *some))
 
 
 @lower.register

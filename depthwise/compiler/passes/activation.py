@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from depthwise.compiler.fused_ops import Epilogue, Fused
+from depthwise.compiler.fused_ops import Epilogue, Fused, is_function
 from depthwise.graph import Graph
 from depthwise.graph.ops import Activation, Convolution
 from depthwise.graph.rewrite import GraphRewriter, with_bias
@@ -15,12 +15,12 @@ def fuse_activation(graph: Graph) -> Graph:
         z = act(conv(x, w, b) + r)    ->   z = fused(x, w, b, r),  after = act
 
     The second where fuse_residual has taken the sum. Only where nothing else reads what the
-    convolution gives, and it has no activation at that place yet.
+    convolution gives, it has no activation at that place yet, and epilogues hold such a function.
     """
     edit = GraphRewriter(graph)
     for node in edit:
         conv = edit.private(node.inputs[0]) if isinstance(node.op, Activation) else None
-        if conv is None or not isinstance(node.op, Activation):
+        if conv is None or not isinstance(node.op, Activation) or is_function(node.op):
             continue
         if isinstance(conv.op, Convolution):
             fused = Fused(conv.op, Epilogue(after=node.op))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from depthwise.compiler.fused_ops import Arithmetic, Epilogue, Fused
+from depthwise.compiler.fused_ops import Arithmetic, Epilogue, Fused, is_function
 from depthwise.graph import Graph, Node
 from depthwise.graph.ops import Activation, Binary
 from depthwise.graph.rewrite import GraphRewriter
@@ -15,13 +15,13 @@ def fuse_arithmetic(graph: Graph) -> Graph:
         z = act(a + b)       ->   z = fused(a, b),  after = act
         z = act(a · b + r)   ->   z = fused(a, b, r),  add, after = act
 
-    Any arithmetic of two tensors takes an activation, and so does a BatchNorm that could not be
-    folded. Only where nothing else reads what lies between; the sum, where both its terms have its
-    shape. After the passes that give sums and activations to convolutions.
+    Any arithmetic of two tensors that has an epilogue takes an activation, and so does a BatchNorm
+    that could not be folded. Only where nothing else reads what lies between; the sum, where both
+    its terms have its shape. After the passes that give sums and activations to convolutions.
     """
     edit = GraphRewriter(graph)
     for node in edit:
-        if isinstance(node.op, Activation):
+        if isinstance(node.op, Activation) and not is_function(node.op):
             _take_activation(edit, node, node.op)
         elif node.op == Binary("add"):
             _take_sum(edit, node)
@@ -35,7 +35,7 @@ def _take_activation(edit: GraphRewriter, node: Node, activation: Activation) ->
     op, epilogue = first.op, Epilogue()
     if isinstance(op, Fused):
         op, epilogue = op.op, op.epilogue
-    if isinstance(op, Arithmetic) and epilogue.after is None:
+    if isinstance(op, Arithmetic) and not is_function(op) and epilogue.after is None:
         edit.replace(node, Fused(op, replace(epilogue, after=activation)), *first.inputs)
 
 

@@ -1,13 +1,14 @@
-"""Functions of one element, as kernels/activation.h defines them, and kernels made of them."""
+"""Functions of elements, as kernels/activation.h and others define them, and kernels of them."""
 
 import math
 
 import numpy as np
 
-from depthwise.compiler.fused_ops import Epilogue
+from depthwise.compiler.fused_ops import FUNCTIONS_OF_TWO, Epilogue
 from depthwise.compiler.verification.oracle import pytorch
 from depthwise.compiler.verification.oracle.meanings import CallArguments, means
 from depthwise.compiler.verification.oracle.memory import Array
+from depthwise.graph.interpret_functions import FUNCTIONS as MORE
 from depthwise.graph.ops import Activation
 
 
@@ -68,6 +69,7 @@ FUNCTIONS = {
     "erf": erf,
     "trunc": np.trunc,
     "wrap": wrap,
+    **MORE,
 }
 
 
@@ -96,6 +98,7 @@ BINARY = (
 
 
 @means("f32_unary")
+@means("f32_function")
 def unary(a: CallArguments) -> None:
     """Write y = f(x)."""
     shape = (*a.n, a.count)
@@ -115,6 +118,17 @@ def binary(a: CallArguments) -> None:
     result = BINARY[a.function](left, right).astype(np.float32, copy=False)
     result = finish(a.epilogue, result, residual)
     a.y.write(shape, a.y_stride)[...] = result
+
+
+@means("f32_binary_function")
+def binary_function(a: CallArguments) -> None:
+    """Write y = function(left, right), over six axes."""
+    left, right = (
+        p.read(a.n, strides, in_place=True)
+        for p, strides in ((a.left, a.left_stride), (a.right, a.right_stride))
+    )
+    function = getattr(np, FUNCTIONS_OF_TWO[a.function])
+    a.y.write(a.n, a.y_stride)[...] = function(left, right)
 
 
 @means("f32_select")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from depthwise.graph import ops
+from depthwise.graph.exporters.onnx.functions import OF_ONE, OF_TWO
 from depthwise.graph.exporters.onnx.rules import write
 from depthwise.graph.exporters.onnx.writer import NodeWriter
 from depthwise.graph.graph import Shape
@@ -30,7 +31,11 @@ ALIKE: dict[str, tuple[str, dict[str, Any]]] = {
     "log": ("Log", {}),
     "abs": ("Abs", {}),
     "negative": ("Neg", {}),
-}
+    **{name: (name.capitalize(), {}) for name in (
+        "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
+        "floor", "ceil", "round", "sign",
+    )},
+}  # fmt: skip
 
 
 @write.register
@@ -71,6 +76,7 @@ COMPOSED: dict[str, Callable[..., str]] = {
     "reciprocal_sqrt": lambda node, x: node.add("Reciprocal", node.add("Sqrt", x)),
     "trunc": truncate,
     "wrap": wrap,
+    **OF_ONE,
 }
 
 
@@ -92,12 +98,14 @@ def _(op: ops.PRelu, node, x, slope):
 
 BINARY = {
     "add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "maximum": "Max",
-    "minimum": "Min",
+    "minimum": "Min", "power": "Pow",
 }  # fmt: skip
 
 
 @write.register
 def _(op: ops.Binary, node, a, b):
+    if op.function in OF_TWO:
+        return OF_TWO[op.function](node, a, b)
     logical = {"maximum": "Or", "minimum": "And"} if node.type.dtype == "bool" else {}
     return node.add(logical.get(op.function) or BINARY[op.function], a, b)
 

@@ -1,7 +1,6 @@
 """Functions of each element, arithmetic of two, and what passes its input on as it is."""
 
 from functools import reduce
-from typing import cast
 
 import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
@@ -16,7 +15,10 @@ from depthwise.graph.frontends.onnx.rules import EVALUATE, refuse, rule
 FUNCTIONS = {
     "Relu": "relu", "HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Tanh": "tanh",
     "Softplus": "softplus", "Mish": "mish", "Abs": "abs", "Exp": "exp", "Log": "log",
-    "Sqrt": "sqrt", "Neg": "negative", "Erf": "erf",
+    "Sqrt": "sqrt", "Neg": "negative", "Erf": "erf", "Sin": "sin", "Cos": "cos", "Tan": "tan",
+    "Asin": "asin", "Acos": "acos", "Atan": "atan", "Sinh": "sinh", "Cosh": "cosh",
+    "Asinh": "asinh", "Acosh": "acosh", "Atanh": "atanh", "Floor": "floor", "Ceil": "ceil",
+    "Round": "round", "Sign": "sign",
 }  # fmt: skip
 
 
@@ -37,8 +39,9 @@ def _(n: Operands, *, alpha=1.0):
 
 @rule("Celu")
 def _(n: Operands, *, alpha=1.0):
-    """alpha · elu(x / alpha). arXiv:1704.07483, equation 2."""
-    return n.binary("multiply", n.unary("elu", n.binary("divide", n[0], alpha), 1), alpha)
+    """x above 0, alpha · (e^(x / alpha) - 1) below. arXiv:1704.07483, equation 2."""
+    below = n.unary("expm1", n.binary("divide", n.unary("clamp", n[0], -np.inf, 0), alpha))
+    return n.binary("add", n.unary("relu", n[0]), n.binary("multiply", below, alpha))
 
 
 @rule("Selu")
@@ -70,9 +73,16 @@ def _(n: Operands):
 
 @rule("Shrink")
 def _(n: Operands, *, bias=0.0, lambd=0.5):
-    """Soft shrinkage: x less what of it lies between -lambd and lambd."""
-    refuse(bias != lambd, "it shrinks with a step, at which the result jumps (bias is not lambd)")
-    return n.binary("subtract", n[0], n.unary("clamp", n[0], -lambd, lambd))
+    """x moved towards 0 by the bias, and 0 between -lambd and lambd."""
+    if bias == lambd:
+        return n.binary("subtract", n[0], n.unary("clamp", n[0], -lambd, lambd))
+    shrunk = n.unary("hard_shrink", n[0], lambd)
+    return n.binary("subtract", shrunk, n.binary("multiply", n.unary("sign", shrunk), bias))
+
+
+@rule("ThresholdedRelu")
+def _(n: Operands, *, alpha=1.0):
+    return n.unary("threshold", n[0], alpha, 0)
 
 
 @rule("HardSigmoid")
@@ -133,9 +143,16 @@ def _(n: Operands):
     if exponent is not None:
         y = n.unary("sqrt", n[0]) if exponent == 0.5 else n.unary("power", n[0], exponent)
         return n.reshape(y, *np.broadcast_shapes(y.shape, n.shape(1)))
-    refuse(base is None or base <= 0, "its exponent is a tensor that is no single known number")
-    y = n.unary("exp", n.binary("multiply", n[1], float(np.log(cast(float, base)))))
-    return n.reshape(y, *np.broadcast_shapes(y.shape, n.shape(0)))
+    if base == 2:
+        y = n.unary("exp2", n[1])
+        return n.reshape(y, *np.broadcast_shapes(y.shape, n.shape(0)))
+    other = n.dtype(1) != n.dtype(0)
+    return n.binary("power", n[0], n.emit(ops.Cast(n.dtype(0)), n[1]) if other else n[1])
+
+
+@rule("Mod")
+def _(n: Operands, *, fmod=0):
+    return n.binary("fmod" if fmod else "remainder", n[0], n[1])
 
 
 # ----------------------------------------------------------------------------- nothing is changed

@@ -1,4 +1,6 @@
-"""Pooling of ONNX, of images and of sequences."""
+"""Pooling of ONNX, of images, sequences and volumes."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -7,6 +9,7 @@ from depthwise.graph import ops
 from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.planes import (
+    Numbers,
     as_given,
     as_images,
     padding_of,
@@ -15,8 +18,37 @@ from depthwise.graph.frontends.onnx.planes import (
 )
 from depthwise.graph.frontends.onnx.rules import refuse, rule
 from depthwise.graph.frontends.onnx.selection import first_places
+from depthwise.graph.frontends.volumes import along_depth, by_planes
 from depthwise.graph.infer import pooled
 from depthwise.graph.ops import Padding, Pair
+
+OfImages = Callable[[Value, Pair, Pair, Numbers, Pair], Value]
+
+
+def pooled_axes(
+    n: Operands, x: Value, pool: OfImages, kernel: Sequence[int], strides: Numbers, pads: Numbers,
+    dilations: Numbers,
+) -> Value:  # fmt: skip
+    """Pool images or sequences; volumes (N, C, D, H, W) plane by plane, then along depth.
+
+    `pool` takes images, the kernel, the strides, the pads as ONNX lists them, and the dilations.
+    """
+    if x.rank != 5:
+        y = pool(as_images(n, x), pair(kernel), pair(strides), pads, pair(dilations))
+        return as_given(n, y, x)
+    (depth, *size), (step, *steps), (apart, *dilation) = (
+        tuple(numbers or (1, 1, 1)) for numbers in (kernel, strides, dilations)
+    )
+    top, left = (list(pads or [0] * 6)[at::3] for at in (1, 2))
+    around, ends = [top[0], left[0], top[1], left[1]], list(pads or [0] * 6)[::3]
+    if size != [1, 1] or steps != [1, 1] or any(around):
+        x = by_planes(n.emit, x, lambda y: pool(y, pair(size), pair(steps), around, pair(dilation)))
+    if (depth, step, *ends) == (1, 1, 0, 0):
+        return x
+    beside = [ends[0], 0, ends[1], 0]
+    return along_depth(
+        n.emit, x, lambda y: pool(y, (depth, 1), (step, 1), beside, (apart, 1))
+    )  # fmt: skip
 
 
 @rule("MaxPool")
@@ -27,56 +59,40 @@ def _(
     refuse(
         n.wants(1) and storage_order, "its places of maxima count columns first (storage_order=1)"
     )
-    x, kernel, stride, dilation = as_images(n, n[0]), *map(pair, (kernel_shape, strides, dilations))
-    padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
-    window = (kernel, stride, padding, dilation, bool(ceil_mode))
-    y = as_given(n, n.emit(ops.MaxPool2d(*window), x), n[0])
-    if not n.wants(1):
-        return y
-    places = n.emit(ops.MaxPoolIndices(*window), x)
-    places = n.binary("add", places, first_places(n, places, x.shape[2] * x.shape[3]))
-    return [y, as_given(n, places, n[0])]
+    refuse(n.wants(1) and n[0].rank == 5, "the places of its maxima in volumes are read")
+
+    def pool(x: Value, kernel: Pair, stride: Pair, pads: Numbers, dilation: Pair) -> Value:
+        padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
+        return n.emit(ops.MaxPool2d(kernel, stride, padding, dilation, bool(ceil_mode)), x)
+
+    def find(x: Value, kernel: Pair, stride: Pair, pads: Numbers, dilation: Pair) -> Value:
+        padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
+        op = ops.MaxPoolIndices(kernel, stride, padding, dilation, bool(ceil_mode))
+        places = n.emit(op, x)
+        return n.binary("add", places, first_places(n, places, x.shape[2] * x.shape[3]))
+
+    windows = kernel_shape, strides, pads, dilations
+    y = pooled_axes(n, n[0], pool, *windows)
+    return [y, pooled_axes(n, n[0], find, *windows)] if n.wants(1) else y
 
 
 @rule("AveragePool")
 def _(n: Operands, **attributes):
-    if n[0].rank == 5:
-        return mean_along_depth(n, **attributes)
     return average_pool(n, n[0], **attributes)
 
 
 def average_pool(
-    n: Operands, given: Value, *, kernel_shape, strides=None, pads=None, dilations=None,
-    ceil_mode=0, auto_pad="NOTSET", count_include_pad=0,
-) -> Value:  # fmt: skip
-    """Return the means of windows of `given`, by the attributes of AveragePool."""
-    x = as_images(n, given)
-    kernel, stride, dilation = map(pair, (kernel_shape, strides, dilations))
-    padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
-    op = ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), bool(count_include_pad), None)
-    y = n.emit(op, x) if dilation == (1, 1) else dilated_mean(n, op, dilation, x)
-    return as_given(n, y, given)
-
-
-def mean_along_depth(
-    n: Operands, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
+    n: Operands, x: Value, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0,
     auto_pad="NOTSET", count_include_pad=0,
 ) -> Value:  # fmt: skip
-    """Pool (N, C, D, H, W) along D only, as PyTorch writes local response normalisation."""
-    down, *across = kernel_shape
-    step, *steps = strides or (1, 1, 1)
-    around = list(pads or [0] * 6)
-    flat = across == steps == [1, 1] and not any(around[1:3] + around[4:])
-    plain = not ceil_mode and auto_pad == "NOTSET" and set(dilations or [1]) == {1}
-    refuse(
-        not (flat and plain), "it pools over three axes, where the graph knows images (N, C, H, W)"
-    )
-    images, channels, depth, height, width = n[0].shape
-    lines = n.reshape(n[0], images, channels, depth, height * width)
-    padding = Padding(around[0], around[3], 0, 0)
-    op = ops.AvgPool2d((down, 1), (step, 1), padding, False, bool(count_include_pad), None)
-    y = n.emit(op, lines)
-    return n.reshape(y, images, channels, y.shape[2], height, width)
+    """Return the means of windows of x, by the attributes of AveragePool."""
+
+    def pool(x: Value, kernel: Pair, stride: Pair, pads: Numbers, dilation: Pair) -> Value:
+        padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
+        op = ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), bool(count_include_pad), None)
+        return n.emit(op, x) if dilation == (1, 1) else dilated_mean(n, op, dilation, x)
+
+    return pooled_axes(n, x, pool, kernel_shape, strides, pads, dilations)
 
 
 def dilated_mean(n: Operands, op: ops.AvgPool2d, dilation: Pair, x: Value) -> Value:
@@ -122,13 +138,15 @@ def _(
     auto_pad="NOTSET", p=2,
 ):  # fmt: skip
     """The p-th root of the sum of the p-th powers."""
-    x, kernel, stride, dilation = as_images(n, n[0]), *map(pair, (kernel_shape, strides, dilations))
-    padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
-    powers = n.unary("power", n.unary("abs", x), p)
-    op = ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), True, 1)
-    apart = dilation != (1, 1)
-    total = dilated_sum(n, op, dilation, powers) if apart else n.emit(op, powers)
-    return as_given(n, n.unary("power", total, 1 / p), n[0])
+
+    def total(x: Value, kernel: Pair, stride: Pair, pads: Numbers, dilation: Pair) -> Value:
+        padding = padding_of(x, reach(kernel, dilation), stride, pads, auto_pad)
+        op = ops.AvgPool2d(kernel, stride, padding, bool(ceil_mode), True, 1)
+        return n.emit(op, x) if dilation == (1, 1) else dilated_sum(n, op, dilation, x)
+
+    powers = n.unary("power", n.unary("abs", n[0]), p)
+    y = pooled_axes(n, powers, total, kernel_shape, strides, pads, dilations)
+    return n.unary("power", y, 1 / p)
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")

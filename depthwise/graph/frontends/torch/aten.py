@@ -43,12 +43,15 @@ def even_padding(value: Ints) -> Padding:
     return Padding(vertical, vertical, horizontal, horizontal)
 
 
-def image_rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule of images (N, C, H, W); one without a batch becomes a batch of one."""
+def image_rule(*names: str, rank: int = 4) -> Callable[[Rule], Rule]:
+    """Register a rule of images (N, C, H, W); one without a batch becomes a batch of one.
+
+    Another rank is that of signals or volumes.
+    """
 
     def register(function: Rule) -> Rule:
         def lowered(b: Builder, x: Value, *arguments, **named) -> Any:
-            if x.rank != 3:
+            if x.rank != rank - 1:
                 return function(b, x, *arguments, **named)
             batch = b.emit(ops.Reshape((1, *x.shape)), x)
             result = function(b, batch, *arguments, **named)
@@ -82,15 +85,6 @@ def _(b: Builder, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=
     return b.emit(op, x, weight, *present(bias))
 
 
-@rule("aten.conv1d")
-def _(b: Builder, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    lifted = [b.emit(ops.Reshape((*v.shape[:2], 1, v.shape[2])), v) for v in (x, weight)]
-    wide = [v if isinstance(v, str) else (d, pair(v)[1]) for v, d in
-            ((stride, 1), (padding, 0), (dilation, 1))]  # fmt: skip
-    y = RULES["aten.conv2d"](b, *lifted, bias, *wide, groups)
-    return b.emit(ops.Reshape((*y.shape[:2], y.shape[3])), y)
-
-
 @image_rule("aten.conv_transpose2d")
 def _(
     b: Builder, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
@@ -103,10 +97,11 @@ def _(
 
 @rule("aten.convolution")
 def _(b: Builder, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
+    axes = weight.rank - 2
     if transposed:
-        transpose = RULES["aten.conv_transpose2d"]
+        transpose = RULES[f"aten.conv_transpose{axes}d"]
         return transpose(b, x, weight, bias, stride, padding, output_padding, groups, dilation)
-    convolve = RULES["aten.conv2d" if x.rank == 4 else "aten.conv1d"]
+    convolve = RULES[f"aten.conv{axes}d"]
     return convolve(b, x, weight, bias, stride, padding, dilation, groups)
 
 
@@ -224,21 +219,6 @@ def _(
     return b.emit(op, x)
 
 
-@rule("aten.avg_pool3d")
-def _(b: Builder, x, kernel_size, stride=(), padding=(0, 0, 0), *rest):
-    """Pool along depth only, as local response normalisation does: (N, 1, D, H, W)."""
-    kernel, step, pad = tuple(kernel_size), tuple(stride or kernel_size), tuple(padding)
-    flat = kernel[1:] == step[1:] == (1, 1) and pad[1:] == (0, 0) and x.shape[1] == 1
-    if not flat:
-        return None
-    n, one, depth, height, width = x.shape
-    planes = b.emit(ops.Reshape((n, one, depth, height * width)), x)
-    pooled = RULES["aten.avg_pool2d"](
-        b, planes, (kernel[0], 1), (step[0], 1), (pad[0], 0), *rest
-    )  # fmt: skip
-    return b.emit(ops.Reshape((n, one, pooled.shape[2], height, width)), pooled)
-
-
 @image_rule("aten.adaptive_avg_pool2d", "aten._adaptive_avg_pool2d")
 def _(b: Builder, x, output_size):
     return b.emit(ops.AdaptivePool2d("mean", pair(output_size)), x)
@@ -288,23 +268,6 @@ def _(b: Builder, x, negative_slope=0.01):
     return b.emit(ops.Activation("leaky_relu", (negative_slope,)), x)
 
 
-@rule("aten.elu")
-def _(b: Builder, x, alpha=1.0, scale=1, input_scale=1):
-    return b.emit(ops.Activation("elu", (alpha,)), x) if scale == input_scale == 1 else None
-
-
-@rule("aten.softplus")
-def _(b: Builder, x, beta=1, threshold=20):
-    return b.emit(ops.Activation("softplus"), x) if (beta, threshold) == (1, 20) else None
-
-
-@rule("aten.pow")
-def _(b: Builder, x, exponent):
-    if isinstance(exponent, Value) or not isinstance(x, Value):
-        return None
-    return b.emit(ops.Activation("power", (float(exponent),)), x)
-
-
 @rule("aten.square")
 def _(b: Builder, x):
     return b.emit(ops.Binary("multiply"), x, x)
@@ -347,11 +310,6 @@ def _(b: Builder, x, y, alpha=1):
 @rule("aten.mul", "aten.multiply")
 def _(b: Builder, x, y):
     return binary(b, "multiply", x, y)
-
-
-@rule("aten.div", "aten.true_divide")
-def _(b: Builder, x, y, rounding_mode=None):
-    return binary(b, "divide", x, y) if rounding_mode is None else None
 
 
 @rule("aten.maximum")

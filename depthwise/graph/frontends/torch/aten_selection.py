@@ -110,16 +110,6 @@ RULES["aten.cummax"], RULES["aten.cummin"] = running_extreme("max"), running_ext
 # ------------------------------------------------------------------------------ places of maxima
 
 
-@rule("aten.max_pool1d_with_indices")
-def _(b: Builder, x, kernel_size, stride=(), padding=0, dilation=1, ceil_mode=False):
-    """Pool signals (..., T) as images of one row, in which places are the same."""
-    image = b.emit(ops.Reshape((*x.shape[:-1], 1, x.shape[-1])), x)
-    along = ((1, kernel_size), (1, stride or kernel_size), (0, padding), (1, dilation))
-    wide = [(across, pair(given)[1]) for across, given in along]
-    found = RULES["aten.max_pool2d_with_indices"](b, image, *wide, ceil_mode)
-    return [y and b.emit(ops.Reshape((*x.shape[:-1], y.shape[-1])), y) for y in found]
-
-
 @image_rule("aten.adaptive_max_pool2d")
 def _(b: Builder, x, output_size):
     size = pair(output_size)

@@ -7,7 +7,7 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.frontends.torch.aten import rule
+from depthwise.graph.frontends.torch.aten import image_rule, rule
 
 
 @rule("aten.cat", "aten.concat")
@@ -222,7 +222,7 @@ def _(b: Builder, x, other):
     return x if x.shape == other.shape else b.emit(ops.Expand(other.shape), x)
 
 
-@rule("aten.pixel_shuffle")
+@image_rule("aten.pixel_shuffle")
 def _(b: Builder, x, upscale_factor):
     n, c, h, w = x.shape
     r = upscale_factor
@@ -231,7 +231,7 @@ def _(b: Builder, x, upscale_factor):
     return b.emit(ops.Reshape((n, c // r**2, h * r, w * r)), woven)
 
 
-@rule("aten.pixel_unshuffle")
+@image_rule("aten.pixel_unshuffle")
 def _(b: Builder, x, downscale_factor):
     n, c, h, w = x.shape
     r = downscale_factor
@@ -242,9 +242,10 @@ def _(b: Builder, x, downscale_factor):
 
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle")
 def _(b: Builder, x, groups):
-    n, c, h, w = x.shape
-    split = b.emit(ops.Reshape((n, groups, c // groups, h, w)), x)
-    return b.emit(ops.Reshape(x.shape), b.emit(ops.Permute((0, 2, 1, 3, 4)), split))
+    n, c, *rest = x.shape
+    split = b.emit(ops.Reshape((n, groups, c // groups, *rest)), x)
+    swap = ops.Permute((0, 2, 1, *range(3, split.rank)))
+    return b.emit(ops.Reshape(x.shape), b.emit(swap, split))
 
 
 @rule(

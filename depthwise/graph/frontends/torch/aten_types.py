@@ -20,7 +20,10 @@ PROMOTING = frozenset(
         "maximum", "minimum", "clamp", "clamp_min", "clamp_max", "addcmul", "addcdiv", "cat",
         "concat", "stack", "pow", "reciprocal", "sum", "mean", "softmax", "log_softmax",
         "sigmoid", "tanh", "sqrt", "rsqrt", "exp", "log", "erf", "prod", "cumsum", "cumprod",
-        "logsumexp", "linalg_vector_norm", "norm", "max", "min",
+        "logsumexp", "linalg_vector_norm", "norm", "max", "min", "log2", "log10", "log1p", "expm1",
+        "exp2", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh",
+        "atanh", "sinc", "erfc", "atan2", "hypot", "remainder", "fmod", "floor_divide", "lerp",
+        "xlogy", "logaddexp", "heaviside",
     )
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from depthwise.graph.frontends.torch.arguments import ExportArguments, bind_arguments
 from depthwise.graph.frontends.torch.exported import without_unread
 from depthwise.graph.frontends.torch.failure import explain
+from depthwise.graph.frontends.torch.normalizing import normalizing_by_arithmetic
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
 from depthwise.graph.frontends.torch.quiet import quiet
 from depthwise.graph.frontends.torch.stand_ins import examples
@@ -33,14 +34,15 @@ def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
     _check_built(net)
     inputs = examples(net, arguments)
     try:
-        with evaluating(net), quiet(), warnings.catch_warnings():
+        with evaluating(net), quiet(), normalizing_by_arithmetic(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export's advice on its own internals
             program = torch.export.export(net, *arguments.filled(inputs))
             if changes_with_mode(net):
                 _give_own_tensors(program)
             return without_unread(program) if isinstance(net, Shortened) else program
     except Exception as error:
-        with evaluating(net), quiet():  # as it was before, whatever export left in it
+        # the network as it was before, whatever export left in it
+        with evaluating(net), quiet(), normalizing_by_arithmetic():
             raise explain(error, net, inputs, arguments) from error
 
 

@@ -16,6 +16,7 @@ from depthwise.graph.check import check
 from depthwise.graph.ending import ending, feeding
 from depthwise.graph.frontends.torch import (
     aten_compound,  # noqa: F401  (they register rules)
+    aten_functions,  # noqa: F401
     aten_patches,  # noqa: F401
     aten_products,  # noqa: F401
     aten_recurrent,  # noqa: F401
@@ -23,7 +24,9 @@ from depthwise.graph.frontends.torch import (
     aten_resampling,  # noqa: F401
     aten_selection,  # noqa: F401
     aten_shape,  # noqa: F401
+    aten_signals,  # noqa: F401
     aten_views,  # noqa: F401
+    aten_volumes,  # noqa: F401
 )
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
