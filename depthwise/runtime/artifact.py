@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,7 +16,7 @@ import numpy as np
 from depthwise.escaping import check_c, in_c_comment, in_json
 from depthwise.files.atomic import abandoned, exchange, flush, workspace
 from depthwise.files.cache import hash_bytes, hash_file
-from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, UINT8, DType, find_dtype
+from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, UINT8, find_dtype
 from depthwise.runtime import manifest as manifests
 from depthwise.runtime.manifest import (
     FIGURES,
@@ -24,7 +24,7 @@ from depthwise.runtime.manifest import (
     Manifest,
     Record,
     Saved,
-    TensorRecord,
+    common_element,
     read_saved,
     sealed_text,
 )
@@ -152,7 +152,8 @@ def render_template(name: str, manifest: Manifest) -> str:
         loader=FunctionLoader(lambda name: (_templates() / f"{name}.jinja").read_text("utf-8")),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    given, made = _element(manifest.network.inputs), _element(manifest.network.outputs)
+    network = manifest.network
+    given, made = common_element(network.inputs), common_element(network.outputs)
     manifest = _spelled(manifest)
     text = environment.get_template(name).render(
         types=[find_dtype(name) for name in LIBRARY_DTYPES], given=given, made=made,
@@ -164,12 +165,6 @@ def render_template(name: str, manifest: Manifest) -> str:
         command=" ".join(("cc", *OPTIMISE, *march, *thread_flags(manifest.build.threads))),
     )  # fmt: skip
     return check_c(text)
-
-
-def _element(tensors: Sequence[TensorRecord]) -> DType | None:
-    """Return the element type that all tensors have, None where they have several."""
-    names = {tensor.dtype for tensor in tensors} or {FLOAT32.name}
-    return find_dtype(names.pop()) if len(names) == 1 else None
 
 
 def _spelled(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from depthwise.files.record import Record
-from depthwise.graph.dtypes import LIBRARY_DTYPES, find_dtype
+from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, DType, find_dtype
 from depthwise.graph.structure import Signature, decode_signature, usual_signature
 
 FORMAT = 1
@@ -47,6 +47,12 @@ class TensorRecord(Record):
     def bytes(self) -> int:
         """The bytes that the elements take."""
         return self.size * find_dtype(self.dtype).bytes
+
+
+def common_element(tensors: Sequence[TensorRecord]) -> DType | None:
+    """Return the element type that all tensors have, None where they have several."""
+    names = {tensor.dtype for tensor in tensors} or {FLOAT32.name}
+    return find_dtype(names.pop()) if len(names) == 1 else None
 
 
 class PreparationRecord(Record):
