@@ -266,8 +266,9 @@ def _as_array(x: Any, expected: TensorRecord, precisions: Collection[str]) -> np
     shape, dtype = tuple(x.shape), str(x.dtype).removeprefix("torch.")
     if shape != expected.shape:
         raise ValueError(f"{where} has shape {shape}: the library takes {expected.shape} only")
-    if dtype in precisions and expected.dtype == FLOAT32.name:
-        x = x.float().numpy() if _is_tensor(x) else x.astype(np.float32)
-    elif dtype != expected.dtype:
+    converted = dtype in precisions and expected.dtype == FLOAT32.name
+    if not converted and dtype != expected.dtype:
         raise ValueError(f"{where} is {dtype}: the library takes {expected.dtype}, convert it")
-    return np.ascontiguousarray(x)
+    if converted and dtype == "bfloat16":  # which NumPy cannot read
+        x = sys.modules["torch"].Tensor.float(x)
+    return np.ascontiguousarray(x, expected.dtype)

@@ -37,10 +37,10 @@ def mish(x: Array) -> Array:
 
 def wrap(x: Array, lowest: float, count: float) -> Array:
     """Return x without its fraction, less the multiple of `count` that brings it into range."""
-    lowest, count = np.float32(lowest), np.float32(count)
+    first, many = np.float32(lowest), np.float32(count)
     whole = np.trunc(x)
-    within = whole - count * np.floor(whole / count)
-    return np.where(within < lowest + count, within, within - count)
+    within = whole - many * np.floor(whole / many)
+    return np.where(within < first + many, within, within - many)
 
 
 FUNCTIONS = {

@@ -6,6 +6,7 @@ that convert every tensor they read to the type of their result, which the impor
 """
 
 from math import isinf
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,14 +57,14 @@ def _(b: Builder, x, *_unused, **_named):
 # ---------------------------------------------------------------------------------- comparisons
 
 
-def common_type(*operands: Value | float) -> str:
+def common_type(left: Value | float, right: Value | float) -> str:
     """Return the type that PyTorch compares tensors and numbers in."""
-    examples = (
+    examples: list[Any] = [
         torch.empty((1,) * v.rank, dtype=getattr(torch, v.type.dtype))
         if isinstance(v, Value)
         else v
-        for v in operands
-    )
+        for v in (left, right)
+    ]
     return str(torch.result_type(*examples)).removeprefix("torch.")
 
 
@@ -157,7 +158,7 @@ def _(b: Builder, x, low=None, high=None, **named):
 
 @rule("aten.where")
 def _(b: Builder, condition, x=None, y=None):
-    if x is None:
+    if x is None or y is None:
         return None  # the places where it holds: as many as there are
     return b.emit(
         ops.Where(), b.cast(condition, "bool"), in_type(b, x, b.dtype), in_type(b, y, b.dtype)
@@ -171,11 +172,11 @@ def _(b: Builder, x, mask, value):
 
 @rule("aten.tril")
 def _(b: Builder, x, diagonal=0):
-    kept = np.tri(*x.shape[-2:], diagonal, bool)
+    kept = np.tri(x.shape[-2], x.shape[-1], diagonal, bool)
     return b.emit(ops.Where(), b.literal(kept, "bool"), x, b.literal(0, x.type.dtype))
 
 
 @rule("aten.triu")
 def _(b: Builder, x, diagonal=0):
-    dropped = np.tri(*x.shape[-2:], diagonal - 1, bool)
+    dropped = np.tri(x.shape[-2], x.shape[-1], diagonal - 1, bool)
     return b.emit(ops.Where(), b.literal(dropped, "bool"), b.literal(0, x.type.dtype), x)
