@@ -11,12 +11,13 @@ def ending(name: str) -> str:
 
 
 def feeding(
-    nodes: Sequence[Node], reads: Collection[str], path: str, called: Collection[str]
+    nodes: Sequence[Node], reads: Collection[str], path: str, called: Collection[str] | None
 ) -> str:
     """Return the module whose result an operator in the module `path` reads, the latest of several.
 
-    It is the outermost one of those `called` that the operator is not in; where none are known, the
-    value that is read. Empty where nothing was computed before.
+    It is the outermost one of those `called` that the operator is not in, for a network that may
+    end with a module alone; None of them stands for one that may end with a value, and gives the
+    one that is read. Empty where nothing was computed before.
     """
     order = {node.name: index for index, node in enumerate(nodes)}
     waiting, seen, found = list(reads), set(reads), (-1, "")
@@ -25,7 +26,7 @@ def feeding(
         if name not in order:
             continue
         node = nodes[order[name]]
-        end = _outermost(node.path, path, called) if called else name
+        end = name if called is None else _outermost(node.path, path, called)
         if end:
             found = max(found, (order[name], end))
         else:

@@ -23,13 +23,13 @@ COMPUTED = (
 
 
 def supported(
-    graph: Graph, known: Collection[str] = (), called: Collection[str] = ()
-) -> Graph:  # fmt: skip
+    graph: Graph, known: Collection[str] = (), called: Collection[str] | None = None
+) -> Graph:
     """Return the graph, or raise Unsupported naming the first thing that no library computes.
 
     `known` are the operators of the front end for which it has a rule: one that is Opaque all the
     same is of types that the rule does not take. `called` are the modules that the network calls
-    once, with which it may end.
+    once, with which it may end, None where it may end with any value.
     """
     for name, type_ in graph.inputs.items():
         if type_.dtype not in COMPUTED:
@@ -75,7 +75,7 @@ def _learns_after(graph: Graph, node: Node) -> bool:
     return False
 
 
-def _end(graph: Graph, node: Node, called: Collection[str]) -> str:
+def _end(graph: Graph, node: Node, called: Collection[str] | None) -> str:
     """Return the advice to end the network before a node, where it ends soon after it anyhow."""
     if _learns_after(graph, node):
         return ""
