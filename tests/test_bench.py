@@ -373,7 +373,7 @@ def test_peers_are_found_by_name_in_the_order_asked():
     [
         (["--layers", "--threads", "2"], "--layers looks at our library alone"),
         (["--out", "no/such/place.json"], "--out no/such/place.json: there is no folder no/such"),
-        (["--shape", "1,3,8,8", "--shape", "1,3,8,8"], "compared on one input, 2 given"),
+        (["--shape", "1,3,8,8", "--shape", "1,3,8,8"], "too many positional arguments"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments, message, capsys):
@@ -381,3 +381,15 @@ def test_what_makes_no_sense_is_refused(arguments, message, capsys):
         main(["bench", "resnet56_cifar", *arguments])
     assert end.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_networks_of_two_inputs_are_not_compared(tmp_path, monkeypatch, capsys):
+    (tmp_path / "nets.py").write_text(
+        "import torch\n\nclass Two(torch.nn.Module):\n"
+        "    def forward(self, x, y):\n        return x + y\n\ndef two():\n    return Two()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["bench", "nets.py:two", "--shape", "1,3,8,8", "--shape", "1,3,8,8"])
+    assert end.value.code == 2
+    assert "nets.py:two is compared on one input, 2 given" in capsys.readouterr().err

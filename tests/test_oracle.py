@@ -20,7 +20,7 @@ from depthwise.compiler.schedule.arena import Arena, align
 from depthwise.compiler.schedule.threads import Parts
 from depthwise.compiler.verification import oracle
 from depthwise.compiler.verification.oracle import check_plan
-from depthwise.compiler.verification.oracle.executor import Execution
+from depthwise.compiler.verification.oracle.executor import Execution, _nearest
 from depthwise.compiler.verification.oracle.memory import Region, meet
 from depthwise.errors import Mismatch, PlanFault
 from depthwise.graph import Graph, capture, export
@@ -416,3 +416,10 @@ def test_what_runs_here_is_not_checked_twice(monkeypatch):
 def test_a_sample_of_another_shape(graph: Graph):
     with pytest.raises(ValueError, match="sample 0 has the shapes"):
         check_plan(make_plan(graph, AARCH64), [np.zeros((1, 3, 8, 8), np.float32)])
+
+
+def test_of_rows_that_are_much_alike_the_nearest_is_meant():
+    rows = {row: np.full((1, 4, 1, 6), 1 + 3e-5 * row) for row in range(4)}
+    found = rows[2] + 1e-7
+    assert _nearest(found, rows, bound=1e-4) == 2
+    assert _nearest(found + 1, rows, bound=1e-4) is None
