@@ -154,21 +154,30 @@ def test_operators_are_equal_in_onnx_runtime(name, path):
     assert_equal_to_the_interpreter(capture(net.eval(), *shapes), draw(*shapes), path)
 
 
+def hold_random_graphs(drawn_by, seeds: range, path):
+    formless = 0
+    for seed in seeds:
+        drawn = drawn_by(seed)
+        if not drawn.graph.outputs:
+            continue
+        try:
+            assert_equal_to_the_interpreter(drawn.graph, drawn.inputs, path)
+        except Unsupported as reason:
+            if "MaxUnpool2d" not in str(reason):  # of which ONNX cannot say every one
+                raise
+            formless += 1
+    assert formless <= len(seeds) / 10
+
+
 @pytest.mark.parametrize("drawn_by", [draw_graph, draw_views])
 def test_random_graphs_are_equal_in_onnx_runtime(drawn_by, path):
-    for seed in range(25):
-        drawn = drawn_by(seed)
-        if drawn.graph.outputs:
-            assert_equal_to_the_interpreter(drawn.graph, drawn.inputs, path)
+    hold_random_graphs(drawn_by, range(25), path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("drawn_by", [draw_graph, draw_views])
 def test_many_random_graphs_are_equal_in_onnx_runtime(drawn_by, path):
-    for seed in range(25, 1000):
-        drawn = drawn_by(seed)
-        if drawn.graph.outputs:
-            assert_equal_to_the_interpreter(drawn.graph, drawn.inputs, path)
+    hold_random_graphs(drawn_by, range(25, 1000), path)
 
 
 def one_operator(op: ops.Op, *shapes: tuple[int, ...], out: tuple[int, ...]) -> Graph:
