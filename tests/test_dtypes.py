@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
-from operator_cases import CASES, Function
+from operator_cases import CASES, Function, movement, plain, types
 
 from depthwise.analysis import cost
 from depthwise.compiler.pipeline import rewrite
@@ -272,8 +272,13 @@ def last_digit(x: np.ndarray, dtype: str) -> np.ndarray:
         return 2.0 ** (np.floor(np.log2(np.abs(x))) - DIGITS[dtype])
 
 
+# the rest are compositions, between whose operators PyTorch does not round; libraries, in whose
+# float32 nothing is rounded to halves, are held to it with all of them
+ROUNDED_ONCE = (*plain.CASES, *movement.CASES, *types.CASES)
+
+
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ROUNDED_ONCE)
 def test_each_operator_has_pytorchs_type_and_rounding(name, dtype):
     if dtype in NOT_IN_PYTORCH.get(name, ()):
         pytest.skip("PyTorch has nothing to compare with")
