@@ -49,7 +49,8 @@ INLINE struct grid_line grid_find(const struct grid_sample *a, const float at, c
     float place = a->align_corners ? (at + 1) * 0.5f * (whole - 1) : ((at + 1) * whole - 1) * 0.5f;
     if (a->mode == GRID_BICUBIC) {
         const float low = floorf(place), part = place - low;
-        struct grid_line line = {4, {0}, {grid_far(part + 1), grid_near(part), grid_near(1 - part), grid_far(2 - part)}};
+        struct grid_line line = {
+            4, {0}, {grid_far(part + 1), grid_near(part), grid_near(1 - part), grid_far(2 - part)}};
         for (int i = 0; i < 4; i++) line.pixel[i] = grid_hold(a, low + (float)(i - 1), size);
         return line;
     }
@@ -106,7 +107,7 @@ INLINE void f32_grid_vector(
     store_part(out, sum, lanes);
 }
 
-/* Up to FEW channels are quicker one by one: a part of a vector waits for its store. 3 of them take 6 ns in place of 20. */
+/* Up to FEW channels are quicker one by one: a part of a vector waits for its store. 3 take 6 ns in place of 20. */
 enum { FEW = 4 };
 INLINE void f32_grid_pixel(
     const int count, const struct grid_taps *taps, const int channels, const float *in, float *out) {

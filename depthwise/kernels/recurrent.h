@@ -14,9 +14,9 @@
    work                     scratch: batch * (G + 1) * hidden floats, for G gates
    y                        [t][n][P], of an lstm [t][n][P + hidden]: h, then c
 
-   A panel multiplies vectors of `inner` elements to `outs`. It is cut into blocks of up to 4 vectors of outputs, the last
-   one padded with zeros, [block][p][k]. The 4 hide the latency of their sums, and two vectors at a time, of neighbours
-   of the batch, share what is loaded. */
+   A panel multiplies vectors of `inner` elements to `outs`. It is cut into blocks of up to 4 vectors of outputs, the
+   last one padded with zeros, [block][p][k]. The 4 hide the latency of their sums, and two vectors at a time, of
+   neighbours of the batch, share what is loaded. */
 
 #include "activation.h"
 
@@ -70,10 +70,10 @@ INLINE void f32_recurrent_naive(
     }
 }
 
-/* `rows` vectors x times a block of `vectors` vectors of outputs, the last of `lanes`, added to `add` if there is any */
+/* `rows` vectors x times a block of `vectors` vectors of outputs, the last of `lanes`, plus `add` if there is one */
 INLINE void panel_block(
-    const int rows, const int vectors, const int lanes, const int inner, const float *x, const int x_row, const float *w,
-    const float *add, const int add_row, float *y, const int y_row) {
+    const int rows, const int vectors, const int lanes, const int inner, const float *x, const int x_row,
+    const float *w, const float *add, const int add_row, float *y, const int y_row) {
     vf sum[2][4];
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++)
@@ -155,7 +155,8 @@ INLINE void recurrent_state(
 }
 
 INLINE void gru_state(
-    const int function, const int H, const float *u, const float *given, const float *taken, const float *hp, float *out) {
+    const int function, const int H, const float *u, const float *given, const float *taken, const float *hp,
+    float *out) {
     const int tail = H % VL, whole = H - tail, reset = function == RECURRENT_GRU;
     for (int j = 0; j < whole; j += VL) gru_vector(H, VL, reset, u + j, given + j, taken + j, hp + j, out + j);
     if (tail) gru_vector(H, tail, reset, u + whole, given + whole, taken + whole, hp + whole, out + whole);

@@ -2,7 +2,8 @@
 
 #include "activation.h"
 
-enum { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN, REDUCE_PRODUCT }; /* compiler/lowering/norm.py numbers them the same */
+/* compiler/lowering/norm.py numbers them the same */
+enum { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN, REDUCE_PRODUCT };
 
 INLINE float reduce_start(const int function) {
     return function == REDUCE_MAX ? -INFINITY : function == REDUCE_MIN ? INFINITY : function == REDUCE_PRODUCT;

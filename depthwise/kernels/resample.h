@@ -52,7 +52,8 @@ INLINE void f32_resample(const struct resample *a, const float *x, const float *
             for (int c = 0; c < whole; c += 4 * VL)
                 f32_resample_window(4, VL, a->counts[p], a->x_step, first + c, w, to + c);
             if (rest)
-                f32_resample_window(last, rest - (last - 1) * VL, a->counts[p], a->x_step, first + whole, w, to + whole);
+                f32_resample_window(
+                    last, rest - (last - 1) * VL, a->counts[p], a->x_step, first + whole, w, to + whole);
         }
     }
 }

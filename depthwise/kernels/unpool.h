@@ -18,7 +18,8 @@ INLINE void f32_max_pool_indices_naive(const struct max_pool_indices *a, const f
         int at = -1;
         for (int r = 0; r < a->kernel_y; r++)
         for (int s = 0; s < a->kernel_x; s++) {
-            const int yy = y * a->stride_y - a->top + r * a->dilation_y, xx = x * a->stride_x - a->left + s * a->dilation_x;
+            const int yy = y * a->stride_y - a->top + r * a->dilation_y;
+            const int xx = x * a->stride_x - a->left + s * a->dilation_x;
             if (yy < 0 || yy >= a->height || xx < 0 || xx >= a->width) continue;
             const float v = in[(size_t)n * a->in_image + (size_t)yy * a->in_row + (size_t)xx * a->in_pixel + c];
             if (at < 0 || v > largest || v != v) {
@@ -81,7 +82,8 @@ INLINE void f32_max_unpool_naive(const struct max_unpool *a, const float *in, co
         for (int x = 0; x < a->out_width; x++) plane[(size_t)y * a->out_row + (size_t)x * a->out_pixel] = 0;
         for (int y = 0; y < a->height; y++)
         for (int x = 0; x < a->width; x++) {
-            const float at = index[(size_t)n * a->index_image + (size_t)y * a->index_row + (size_t)x * a->index_pixel + c];
+            const size_t where = (size_t)n * a->index_image + (size_t)y * a->index_row + (size_t)x * a->index_pixel;
+            const float at = index[where + c];
             if (!(at >= 0 && at < size)) continue;
             const int yy = (int)at / a->out_width, xx = (int)at % a->out_width;
             plane[(size_t)yy * a->out_row + (size_t)xx * a->out_pixel] =
