@@ -1,4 +1,4 @@
-"""Compile networks that other people published, each in a process of its own; show what comes of it.
+"""Compile networks that other people published, a process each, and show what comes of it.
 
     pip install timm pytorchcv kornia ...                  the packages named in wild_networks.toml
     git clone ...                                          the repositories, into FOLDER/owner/name
@@ -80,7 +80,7 @@ def build(entry: Entry, repositories: Path) -> nn.Module:
         sys.path[:0] = [str(repository / entry.path), str(repository)]
     torch.manual_seed(0)
     names = {"REPOSITORY": str(repository)}
-    exec(compile(entry.build, f"<{entry.name}>", "exec"), names)  # noqa: S102  (a list of ours)
+    exec(compile(entry.build, f"<{entry.name}>", "exec"), names)
     net: nn.Module = names["net"]  # type: ignore[assignment]
     return net.eval()
 
@@ -163,7 +163,7 @@ HEADINGS = ("task", "project", "network", "result")
 def cells(row: Row) -> tuple[str, ...]:
     """Return a row as it is shown."""
     said = f"equal within {row.error:.1g}" if row.result == EQUAL else f"{row.result}: {row.why}"
-    return row.task, row.project, row.network, said.split(": build that module")[0]
+    return row.task, row.project, row.network, said.split(": build that module", maxsplit=1)[0]
 
 
 def markdown(rows: Sequence[Row]) -> str:
