@@ -116,7 +116,7 @@ def build(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     return net.eval(), shape
 
 
-def settle(net: nn.Module, shape: Sequence[int]) -> None:
+def settle(net: nn.Module, *shapes: Sequence[int]) -> None:
     """Draw the parameters that were filled with one number, and take statistics from a batch.
 
     A gain of zero or a layer scale of 1e-6 would hide what its branch computes.
@@ -133,7 +133,7 @@ def settle(net: nn.Module, shape: Sequence[int]) -> None:
     if norms:
         net.train()
         with torch.no_grad():
-            net(torch.randn(8, *shape[1:]))
+            net(*(torch.randn(8, *shape[1:]) for shape in shapes))
 
 
 def attempt(name: str) -> Row:
