@@ -9,10 +9,9 @@ from depthwise.graph.ops import Dequantize, Opaque, Quantize
 
 SUPPORTED = (
     "convolutions (plain, transposed, deformable), linear and recurrent layers, matrix products, "
-    "attention, batch, layer, instance and group normalisation, pooling, reductions, sorting, "
-    "activations, arithmetic, comparisons, choices (where), softmax, concatenation, slicing, "
-    "constant indices, padding, resizing, sampling by a grid and reshaping, of signals, images and "
-    "planes of volumes"
+    "attention, normalisation, pooling, reductions, sorting, activations, arithmetic, comparisons, "
+    "softmax, concatenation, slicing, constant indices, padding, resizing, sampling by a grid and "
+    "reshaping"
 )
 
 
