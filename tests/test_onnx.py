@@ -29,6 +29,8 @@ RTOL, ATOL = 1e-5, 1e-6  # ONNX asks for 1e-3 and 1e-7
 # written with four decimals
 ROUNDED = {
     "test_averagepool_2d_ceil_last_window_starts_on_pad": 1e-3, "test_gridsample_bicubic": 1e-3,
+    # halves, which its reference rounds between operators in another order
+    "test_attention_4d_gqa_with_past_and_present_fp16_expanded": 2e-3,
 }  # fmt: skip
 
 TYPE = "libraries compute in float32|quantised networks are not"  # these are interpreted
@@ -55,6 +57,7 @@ EXCLUDED = {
     "test_quantizelinear*": f"{TYPE}|{NO_TYPE}|it has a scale for each block|it quantises to",
     "test_dequantizelinear*": f"{TYPE}|{NO_TYPE}|it has a scale for each block|it quantises to",
     "test_qlinear*": TYPE,
+    "test_dynamicquantizelinear*": TYPE,
     "test_eyelike_with_dtype": "it makes a matrix of another type",
     "test_convtranspose_3d": DEPTH,
     "test_affine_grid_3d*": "it makes a grid of other than images",
@@ -78,10 +81,9 @@ EXCLUDED = {
     "test_tri?_zero": EMPTY,
 }
 
-# tests/test_onnx_converters.py has some for these, and operator_cases for Not, here of opset 1
+# tests/test_onnx_converters.py has some for these
 WITHOUT_CASE = {
     "GlobalLpPool",
-    "Not",
     *(name for name in RULES if name.startswith("com.microsoft.")),
 }
 
@@ -104,7 +106,8 @@ def failures(
     for name, case in outcomes.converted.items():
         for output, expected in zip(case.graph.outputs, outcomes.expected[name], strict=True):
             y = results.get(f"{name}/{output.name}", expected)  # of those that were computed
-            rounding = digits.get(case.graph.type(output.value).dtype, ROUNDED.get(name, RTOL))
+            digit = digits.get(case.graph.type(output.value).dtype, RTOL)
+            rounding = max(digit, ROUNDED.get(name, RTOL))
             if y.shape != expected.shape:
                 lines.append(f"{name}: shape {y.shape}, expected {expected.shape}")
             elif not np.allclose(y, expected, rounding, ATOL, equal_nan=True):

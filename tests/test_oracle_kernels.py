@@ -1,5 +1,6 @@
 """The oracle's kernels in NumPy: none is missing, and each gives what the C kernel gives."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -18,7 +19,8 @@ from depthwise.compiler.toolchain.build import compile_c
 from depthwise.compiler.verification.oracle.executor import call
 from depthwise.compiler.verification.oracle.meanings import MEANINGS
 from depthwise.compiler.verification.oracle.memory import Memory
-from depthwise.graph import Graph, ops
+from depthwise.graph import Graph, Node, Output, TensorType, check, ops
+from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, find_dtype
 from depthwise.graph.ops import LocalResponseNorm, Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import Target, find_target
@@ -127,6 +129,28 @@ def prepared() -> tuple[Graph, list[np.ndarray]]:
     return graph, [way.draw(np.random.default_rng(0), (1, 9, 8, 3))]
 
 
+def typed() -> tuple[Graph, list[np.ndarray]]:
+    """Return a network that takes and gives tensors of every type, and one that chooses."""
+    inputs = {f"x_{name}": TensorType((2, 19), name) for name in LIBRARY_DTYPES}
+    images = TensorType((1, 6, 9, 11))
+    nodes = [
+        Node(f"y_{name}", ops.Cast(name), ("x_float32",), TensorType((2, 19), name), "")
+        for name in LIBRARY_DTYPES if name != FLOAT32.name
+    ] + [
+        Node(f"z_{name}", ops.Cast(FLOAT32.name), (f"x_{name}",), TensorType((2, 19)), "")
+        for name in LIBRARY_DTYPES if name != FLOAT32.name
+    ] + [
+        Node("over", ops.Compare("less"), ("image", "other"), replace(images, dtype="bool"), ""),
+        Node("chosen", ops.Where(), ("over", "image", "other"), images, ""),
+    ]  # fmt: skip
+    inputs |= {"image": images, "other": images}
+    outputs = tuple(Output(node.name, node.name) for node in nodes if node.name != "over")
+    random = np.random.default_rng(0)
+    drawn = [type_.element.draw(random, type_.shape) for type_ in inputs.values()]
+    drawn[0] = 9 * drawn[0]  # numbers with whole parts
+    return rewrite(check(Graph(inputs, {}, tuple(nodes), outputs))), drawn
+
+
 def cases() -> tuple[Graph, list[np.ndarray]]:
     arrays = random_arrays(CASES, whole=False)
     for case, values in zip(CASES, arrays, strict=True):
@@ -155,7 +179,11 @@ def ways(graph: Graph, target: Target, every: bool) -> list[Algorithms]:
 
 def in_c(plan: Plan, inputs: list[np.ndarray]) -> list[np.ndarray]:
     code = Code(compile_c(emit_units(plan, UNITS), plan.target, extra=("-O1",)))
-    outputs = [np.empty(b.elements, np.float32) for b in plan.buffers if b.space == "output"]
+    outputs = [
+        np.empty(b.elements, find_dtype(b.dtype).storage)
+        for b in plan.buffers
+        if b.space == "output"
+    ]
     arena = aligned_bytes(code.arena_bytes)
     code.run(align_copy(plan.weights), [np.ascontiguousarray(x) for x in inputs], outputs, arena)
     return outputs
@@ -175,7 +203,7 @@ def plans(vector: int, every: bool) -> list[tuple[Plan, list[np.ndarray]]]:
     graph, inputs = cases()
     mixed = ways(graph, target, every)
     found = [(make_plan(graph, target, optimize=None, algorithms=way), inputs) for way in mixed]
-    for graph, inputs in (response_norm(), prepared()):
+    for graph, inputs in (response_norm(), prepared(), typed()):
         found.append((make_plan(graph, target), inputs))
     return found
 
@@ -197,5 +225,5 @@ def test_each_kernel_gives_what_c_gives(vector: int, every: bool):
         found = zip(names, in_numpy(plan, inputs), in_c(plan, inputs), strict=True)
         for name, ours, theirs in found:
             said = str(CASES[int(name)]) if len(names) == len(CASES) else name
-            error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+            error = np.abs(ours * 1.0 - theirs).max() / np.abs(theirs * 1.0).max()
             assert error <= BOUND, f"plan {number}, {said}: {error:.2e} off"
