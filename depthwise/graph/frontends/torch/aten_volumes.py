@@ -103,11 +103,13 @@ def _(
     """Pool planes, then along depth: what a window is divided by is a product, too."""
     kernel, step, pad = triple(kernel_size), triple(stride or kernel_size), triple(padding)
     pool, how = RULES["aten.avg_pool2d"], (ceil_mode, count_include_pad)
-    if (kernel[1:], step[1:], pad[1:], divisor_override) != ((1, 1), (1, 1), (0, 0), None):
+    planes = (kernel[1:], step[1:], pad[1:], divisor_override) != ((1, 1), (1, 1), (0, 0), None)
+    if planes:
         x = by_planes(
             b.emit, x, lambda y: pool(b, y, kernel[1:], step[1:], pad[1:], *how, divisor_override)
         )
-    if (kernel[0], pad[0]) == (1, 0):
+    # one that changes nothing stays: by it a local response normalisation of one channel is known
+    if (kernel[0], pad[0]) == (1, 0) and (planes or step[0] > 1):
         return every(b.emit, x, step[0])
     lines = (kernel[0], 1), (step[0], 1), (pad[0], 0)
     divisor = None if divisor_override is None else 1
