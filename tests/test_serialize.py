@@ -7,7 +7,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 import torch
-from operator_cases import CASES, LAYERS
+from operator_cases import CASES, LAYERS, Function
 from random_graphs import draw_graph, draw_views
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -64,6 +64,13 @@ def assert_same(ours: Graph, other: Graph) -> None:
 def test_every_operator_comes_back(name, path):
     net, shapes = {**CASES, **LAYERS}[name]
     graph = capture(net.eval(), *shapes)
+    assert_same(graph, reopened(graph, path))
+
+
+def test_numbers_of_halves_come_back_exact(path):
+    net = Function(lambda x: x * 0.1)
+    graph = capture(torch.export.export(net, (torch.ones(1, 2, dtype=torch.half),)))
+    assert [c.exact for c in graph.constants.values()] == [0.1]
     assert_same(graph, reopened(graph, path))
 
 

@@ -1,11 +1,12 @@
 """A graph under construction: values are emitted one by one, their types inferred."""
 
 from dataclasses import replace
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
 
-from depthwise.graph.dtypes import find_dtype
+from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.graph import Constant, Node, TensorType
 from depthwise.graph.infer import infer
 from depthwise.graph.ops import Cast, Op, Opaque
@@ -85,8 +86,9 @@ class Builder:
             return self.add_constant(f"literal.{len(self.constants)}", constant)
         name = f"literal.{dtype}.{number!r}"
         if name not in self._numbers:
-            if constant.type.element.is_floating:
-                constant = replace(constant, exact=float(np.asarray(number)))
+            element, exact = constant.type.element, float(np.asarray(number))
+            if element.is_floating and element.bits < FLOAT32.bits and isfinite(exact):
+                constant = replace(constant, exact=exact)
             self._numbers[name] = self.add_constant(name, constant)
         return self._numbers[name]
 

@@ -48,6 +48,7 @@ class ConstantRecord:
     trainable: bool
     sources: tuple[str, ...]
     stored: bool
+    exact: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def describe(graph: Graph) -> dict[str, Any]:
         "depthwise": __version__,
         "inputs": [encode(InputRecord(name, type)) for name, type in graph.inputs.items()],
         "constants": [
-            encode(ConstantRecord(name, c.type, c.trainable, c.sources, c.data is not None))
+            encode(
+                ConstantRecord(name, c.type, c.trainable, c.sources, c.data is not None, c.exact)
+            )
             for name, c in graph.constants.items()
         ],
         "nodes": [_describe_node(node) for node in graph],
@@ -193,7 +196,7 @@ def _constant(
         found = TensorType(data.shape, data.dtype.name)
         if found != replace(record.type, dtype=record.type.element.storage.name):
             raise ValueError(f"constant {record.name!r} is {record.type}, its tensor {found}")
-    return Constant(record.type, data, record.trainable, record.sources)
+    return Constant(record.type, data, record.trainable, record.sources, record.exact)
 
 
 def _list(document: dict[str, Any], key: str) -> list[Any]:

@@ -10,10 +10,6 @@ from depthwise.graph.builder import Value
 Emit = Callable[..., Value]
 
 
-class DiagonalError(ValueError):
-    """An equation has a label twice in one term."""
-
-
 class Labelled(NamedTuple):
     """A value, and a letter for each of its axes."""
 
@@ -26,10 +22,19 @@ class Labelled(NamedTuple):
         return dict(zip(self.labels, self.value.shape, strict=True))
 
 
+def takes_diagonal(equation: str) -> bool:
+    """Tell whether an equation has a label twice in one term."""
+    labels = [
+        [letter for letter in term if letter.isalpha()]
+        for side in equation.split("->") for term in side.split(",")
+    ]  # fmt: skip
+    return any(len(set(term)) < len(term) for term in labels)
+
+
 def einsum(emit: Emit, equation: str, operands: Sequence[Value]) -> Value:
     """Return what an equation such as "bij,bjk->bik" says of operands.
 
-    Raises DiagonalError for a label twice in a term, ValueError for operands that do not fit.
+    It takes no diagonal. Raises ValueError for operands that do not fit.
     """
     terms, result = parse(equation, [value.rank for value in operands])
     parts = [Labelled(*pair) for pair in zip(operands, terms, strict=True)]
@@ -57,8 +62,6 @@ def parse(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     terms = [term.replace("...", "".join(free[most - count : most]))
              for term, count in zip(left.split(","), hidden, strict=True)]  # fmt: skip
     left, result = ",".join(terms), result.replace("...", "".join(free[:most]))
-    if any(len(set(term)) < len(term) for term in (*terms, result)):
-        raise DiagonalError(f"the equation {equation!r} takes a diagonal")
     if [len(term) for term in terms] != ranks:
         raise ValueError(f"the equation {equation!r} is not for operands of {ranks} axes")
     if not arrow:

@@ -6,7 +6,7 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
-from depthwise.graph.frontends.einsum import DiagonalError, einsum
+from depthwise.graph.frontends.einsum import einsum, takes_diagonal
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import refuse, rule
 
@@ -135,7 +135,5 @@ def _(n: Operands, *, axis=None):
 
 @rule("Einsum")
 def _(n: Operands, *, equation):
-    try:
-        return einsum(n.emit, equation, n.all())
-    except DiagonalError:
-        refuse(True, "its equation takes a diagonal")
+    refuse(takes_diagonal(equation), "its equation takes a diagonal")
+    return einsum(n.emit, equation, n.all())

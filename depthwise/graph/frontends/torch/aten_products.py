@@ -6,7 +6,7 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.frontends.einsum import DiagonalError, einsum
+from depthwise.graph.frontends.einsum import einsum, takes_diagonal
 from depthwise.graph.frontends.torch.aten import binary, reduce, rule
 from depthwise.graph.frontends.torch.aten_shape import insert_axis
 from depthwise.graph.frontends.torch.refusal import Refusal
@@ -103,11 +103,12 @@ def _(b: Builder, x, y, dims_self, dims_other):
 
 @rule("aten.einsum")
 def _(b: Builder, equation, tensors, path=None):
-    try:
-        return einsum(b.emit, equation, tensors)
-    except DiagonalError as error:
-        raise Refusal(f"is not supported: {error}: multiply by a mask of ones, as in x * eye, "
-                      "and sum") from None  # fmt: skip
+    if takes_diagonal(equation):
+        raise Refusal(
+            f"is not supported: the equation {equation!r} takes a diagonal: multiply by a mask of "
+            "ones, as in x * eye, and sum"
+        )
+    return einsum(b.emit, equation, tensors)
 
 
 @rule("aten.bilinear")
