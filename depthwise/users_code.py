@@ -13,6 +13,8 @@ from pathlib import Path
 
 from depthwise.escaping import text_of
 
+INSTALLED = frozenset({"site-packages", "dist-packages"})  # the folders of packages
+
 
 def users_line(error: BaseException) -> str | None:
     """Return FILE:LINE of the last line of the user's that an error went through, with its text.
@@ -63,6 +65,8 @@ def is_users(filename: str) -> bool:
     if filename.startswith("<"):  # no file: text that was compiled, and Python's own frozen modules
         return False
     path = Path(filename).resolve()
+    if not INSTALLED.isdisjoint(path.parts):  # here, or in another environment that is on the path
+        return False
     return not any(path.is_relative_to(folder) for folder in _not_users())
 
 

@@ -9,6 +9,7 @@ from refused_networks import IMAGE, REFUSED
 from torch import nn
 
 import depthwise as dw
+from depthwise.users_code import is_users
 
 FORBIDDEN = ("site-packages", "depthwise/graph", "frontends", "github", "Traceback", "\n")
 LONGEST = 600
@@ -148,3 +149,9 @@ def test_detectors_of_torchvision(name, end, capfd):
     assert f"until='{end}" in str(refusal.value)
     assert not [word for word in FORBIDDEN if word in str(refusal.value)]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("folder", ["site-packages/torch", "dist-packages/numpy"])
+def test_packages_of_another_environment_are_no_users(folder):
+    assert not is_users(f"/somewhere/else/lib/python3.11/{folder}/module.py")
+    assert is_users(f"/somewhere/else/{folder.split('/')[1]}/module.py")
