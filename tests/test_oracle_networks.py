@@ -35,7 +35,17 @@ def graph_of(name: str, size: int) -> Graph:
     return rewrite(capture(export(dw.create_model(name).eval(), [(1, 3, size, size)])))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# those that are made as another one is, and larger
+LARGER = (
+    "alexnet_torchvision", "googlenet_torchvision", "inception_resnet_v2", "resnet34", "resnet101",
+    "resnet152", "senet154", "vgg16", "vgg16_bn",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in LARGER else ()) for name in NETWORKS],
+)
 def test_small_images(name: str):
     graph, at = graph_of(name, LEAST.get(name, 40)), NETWORKS.index(name)
     for target, optimize, threads in (
