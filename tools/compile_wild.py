@@ -82,7 +82,8 @@ def build(entry: Entry, repositories: Path) -> nn.Module:
     names = {"REPOSITORY": str(repository)}
     exec(compile(entry.build, f"<{entry.name}>", "exec"), names)
     net: nn.Module = names["net"]  # type: ignore[assignment]
-    return net.eval()
+    net.eval()  # of some networks' own it returns nothing
+    return net
 
 
 def settled(net: nn.Module, shapes: Sequence[Sequence[int]]) -> nn.Module:
@@ -91,7 +92,8 @@ def settled(net: nn.Module, shapes: Sequence[Sequence[int]]) -> nn.Module:
         settle(net, *shapes)
     except Exception:  # it trains by other means: its weights stay as they were drawn
         torch.manual_seed(0)
-    return net.eval()
+    net.eval()
+    return net
 
 
 def compare(net: nn.Module, library: dw.Library, shapes: Sequence[Sequence[int]]) -> str:
