@@ -15,8 +15,8 @@ from depthwise.cli.export import export
 from depthwise.cli.lint import lint
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
+from depthwise.cli.returning import returning
 from depthwise.cli.ship import ship
-from depthwise.cli.users_code import returning
 from depthwise.cli.verb import Verb
 
 EXIT_CODES = (
