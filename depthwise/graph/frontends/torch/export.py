@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from depthwise.graph.frontends.torch.arguments import ExportArguments, bind_arguments
+from depthwise.graph.frontends.torch.assigned import following_assignments
 from depthwise.graph.frontends.torch.exported import without_unread
-from depthwise.graph.frontends.torch.failure import explain
+from depthwise.graph.frontends.torch.failure import assigns_weights, explain
 from depthwise.graph.frontends.torch.normalizing import normalizing_by_arithmetic
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
 from depthwise.graph.frontends.torch.quiet import quiet
@@ -34,16 +36,27 @@ def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
     _check_built(net)
     inputs = examples(net, arguments)
     try:
-        with evaluating(net), quiet(), normalizing_by_arithmetic(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # export's advice on its own internals
-            program = torch.export.export(net, *arguments.filled(inputs))
-            if changes_with_mode(net):
-                _give_own_tensors(program)
-            return without_unread(program) if isinstance(net, Shortened) else program
+        try:
+            return _export(net, arguments, inputs)
+        except Exception as error:
+            if not assigns_weights(error):
+                raise
+            with suppress(Exception), following_assignments(net):
+                return _export(net, arguments, inputs)
+            raise
     except Exception as error:
         # the network as it was before, whatever export left in it
         with evaluating(net), quiet(), normalizing_by_arithmetic():
             raise explain(error, net, inputs, arguments) from error
+
+
+def _export(net: nn.Module, arguments: ExportArguments, inputs: Sequence[Any]) -> ExportedProgram:
+    with evaluating(net), quiet(), normalizing_by_arithmetic(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # export's advice on its own internals
+        program = torch.export.export(net, *arguments.filled(inputs))
+        if changes_with_mode(net):
+            _give_own_tensors(program)
+        return without_unread(program) if isinstance(net, Shortened) else program
 
 
 def _give_own_tensors(program: ExportedProgram) -> None:

@@ -47,8 +47,9 @@ MISFITS = (
 )  # fmt: skip
 
 # what torch.export says of a network that runs -> what of the network it means, and what to do
+ASSIGNED = r"fake tensor in the exported program|assigned during export|requires_grad=True"
 UNTRACED = (
-    (r"fake tensor in the exported program|assigned during export|requires_grad=True",
+    (ASSIGNED,
      "its forward assigns to the module's own weights: compute them before, and keep them"),
     (r"numpy|NumPy", "its forward takes numbers out of tensors, with NumPy or as Python's own: use "
      "torch's operators"),
@@ -93,6 +94,11 @@ def explain(
         f"the network runs for input {_shapes(inputs)} but torch.export cannot trace it"
         f"{_line(error)}: {known or f'{_reason(error)}; {USUAL}'}"
     )
+
+
+def assigns_weights(error: Exception) -> bool:
+    """Tell whether an export failed since the network assigns to weights when it runs."""
+    return bool(_find(((ASSIGNED, "it does"),), error))
 
 
 def _line(failure: BaseException) -> str:
