@@ -303,20 +303,6 @@ def scripted(channels: int) -> nn.Module:
         return torch.jit.script(conv(channels, 4, 3))
 
 
-class Folded(nn.Module):
-    """A convolution whose weight is made in each forward, and assigned to it."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.folded = conv(3, 3, 1, bias=False), conv(3, 4, 3)
-
-    def forward(self, x):
-        self.folded.weight.data = torch.einsum(
-            "omhw,mi->oihw", self.folded.weight.data, self.first.weight.data[:, :, 0, 0]
-        )
-        return self.folded(x)
-
-
 class Hooked(nn.Module):
     """A network that takes numbers out of tensors, which those on shapes alone do not have."""
 
@@ -348,8 +334,6 @@ def test_trace_keeps_unknown_operators():
          "torch.export cannot trace the network: "),
         (nn.Sequential(scripted(3)), [(1, 3, 8, 8)], Unsupported,
          "torch.export cannot trace the network: "),
-        (Folded(), [(1, 3, 8, 8)], Unsupported,
-         "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
         (Hooked(), [(1, 3, 8, 8)], Unsupported,
          "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
     ],

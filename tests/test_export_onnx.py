@@ -154,6 +154,9 @@ def test_operators_are_equal_in_onnx_runtime(name, path):
     assert_equal_to_the_interpreter(capture(net.eval(), *shapes), draw(*shapes), path)
 
 
+FORMLESS = ("MaxUnpool2d", "the cell's last state alone")  # of which ONNX cannot say every one
+
+
 def hold_random_graphs(drawn_by, seeds: range, path):
     formless = 0
     for seed in seeds:
@@ -163,7 +166,7 @@ def hold_random_graphs(drawn_by, seeds: range, path):
         try:
             assert_equal_to_the_interpreter(drawn.graph, drawn.inputs, path)
         except Unsupported as reason:
-            if "MaxUnpool2d" not in str(reason):  # of which ONNX cannot say every one
+            if not any(known in str(reason) for known in FORMLESS):
                 raise
             formless += 1
     assert formless <= len(seeds) / 10
