@@ -9,8 +9,9 @@ import torch
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Builder, Value
-from depthwise.graph.frontends.torch.aten import RULES, binary, plain, rule
+from depthwise.graph.frontends.torch.aten import RULES, Rule, binary, plain, rule
 from depthwise.graph.frontends.torch.aten_types import compare
+from depthwise.graph.functions import BinaryFunction
 
 INFINITY = float("inf")
 
@@ -23,6 +24,11 @@ PLAIN: dict[str, ops.Function] = {
     "special_sinc": "sinc", "erfc": "erfc", "special_erfc": "erfc", "special_erf": "erf",
     "floor": "floor", "ceil": "ceil", "trunc": "trunc", "fix": "trunc", "sign": "sign",
     "sgn": "sign", "special_expit": "sigmoid", "absolute": "abs", "negative": "negative",
+}  # fmt: skip
+
+PAIRED: dict[str, BinaryFunction] = {
+    "atan2": "arctan2", "arctan2": "arctan2", "hypot": "hypot", "remainder": "remainder",
+    "fmod": "fmod", "floor_divide": "floor_divide",
 }  # fmt: skip
 
 RULES |= {f"aten.{name}": plain(function) for name, function in PLAIN.items()}
@@ -171,29 +177,12 @@ def _(b: Builder, x, exponent):
     return binary(b, "power", x, exponent)
 
 
-@rule("aten.atan2", "aten.arctan2")
-def _(b: Builder, y, x):
-    return binary(b, "arctan2", y, x)
+def paired(function: BinaryFunction) -> Rule:
+    """Return the rule of an operator that is one of our functions of two operands."""
+    return lambda b, x, y: binary(b, function, x, y)
 
 
-@rule("aten.hypot")
-def _(b: Builder, x, y):
-    return binary(b, "hypot", x, y)
-
-
-@rule("aten.remainder")
-def _(b: Builder, x, y):
-    return binary(b, "remainder", x, y)
-
-
-@rule("aten.fmod")
-def _(b: Builder, x, y):
-    return binary(b, "fmod", x, y)
-
-
-@rule("aten.floor_divide")
-def _(b: Builder, x, y):
-    return binary(b, "floor_divide", x, y)
+RULES |= {f"aten.{name}": paired(function) for name, function in PAIRED.items()}
 
 
 @rule("aten.div", "aten.divide", "aten.true_divide")
