@@ -19,7 +19,7 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
-from depthwise.graph.frontends.torch.places import path_of
+from depthwise.graph.frontends.torch.origin import path_of
 from depthwise.graph.until import Computed, find_end
 
 

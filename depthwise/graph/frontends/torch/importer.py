@@ -31,7 +31,7 @@ from depthwise.graph.frontends.torch import (
 from depthwise.graph.frontends.torch.aten import RULES
 from depthwise.graph.frontends.torch.aten_types import CONVERTING, PROMOTING
 from depthwise.graph.frontends.torch.memory import MemoryRegion, WrittenView, keep_data, viewed
-from depthwise.graph.frontends.torch.places import (
+from depthwise.graph.frontends.torch.origin import (
     called_once,
     line_of,
     path_of,
