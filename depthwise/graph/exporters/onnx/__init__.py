@@ -2,8 +2,8 @@
 
 from importlib.util import find_spec
 from os import PathLike
-from pathlib import Path
 
+from depthwise.files.given import as_path
 from depthwise.graph.graph import Graph
 from depthwise.graph.passes.local_response_norm import recompose_local_response_norm
 
@@ -19,7 +19,7 @@ def write_onnx(graph: Graph, path: str | PathLike[str]) -> None:
     from depthwise.graph.exporters.onnx.convert import convert  # noqa: PLC0415
     from depthwise.graph.exporters.onnx.file import write_model  # noqa: PLC0415
 
-    write_model(convert(recompose_local_response_norm(graph)), Path(path))
+    write_model(convert(recompose_local_response_norm(graph)), as_path(path, "an ONNX file"))
 
 
 __all__ = ["write_onnx"]

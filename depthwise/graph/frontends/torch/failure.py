@@ -48,7 +48,14 @@ MISFITS = (
 
 # what torch.export says of a network that runs -> what of the network it means, and what to do
 ASSIGNED = r"fake tensor in the exported program|assigned during export|requires_grad=True"
+RETURNED = (
+    "return tensors in tuples, lists, dicts and dataclasses that torch knows "
+    "(torch.export.register_dataclass), with numbers, texts, True, False or None beside them"
+)
 UNTRACED = (
+    (r"Found <class '([^']+)'> in output, which is not a known", rf"it returns \1: {RETURNED}"),
+    (r"'(\w+)' object has no attribute 'meta'|weak reference to '(\w+)' object",
+     rf"it returns \1\2: {RETURNED}"),
     (ASSIGNED,
      "its forward assigns to the module's own weights: compute them before, and keep them"),
     (r"numpy|NumPy", "its forward takes numbers out of tensors, with NumPy or as Python's own: use "
@@ -195,7 +202,8 @@ def _first_line(error: Exception) -> str:
 
 def _find(known: Any, error: Exception) -> str:
     said = text_of(error)
-    return next((advice for pattern, advice in known if re.search(pattern, said)), "")
+    found = ((re.search(pattern, said), advice) for pattern, advice in known)
+    return next((in_line(match.expand(advice), LONGEST) for match, advice in found if match), "")
 
 
 def _other_form(net: nn.Module) -> str:
