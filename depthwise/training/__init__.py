@@ -1,0 +1,1 @@
+"""Training: from labelled images to a small network that is right."""

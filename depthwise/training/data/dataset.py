@@ -1,0 +1,56 @@
+"""What the parts of training know of labelled images: their types, and how a set is opened."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Images(Protocol):
+    """Images by their index, each read when it is asked for."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What messages call an image: its path, or where it lies in another file."""
+        ...
+
+    def read(self, index: int) -> bytes | np.ndarray:
+        """Return a file's bytes, as yet encoded, or pixels of uint8: (H, W) or (H, W, 3)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one purpose, with the class of each.
+
+    Attributes:
+        images: The images.
+        labels: The index of each one's class, (N,) of int64.
+    """
+
+    images: Images
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images for training, for choosing, and for the one judgement at the end.
+
+    Attributes:
+        name: What the user calls it.
+        classes: The classes' names, in the order of the labels.
+        train: What a network learns from.
+        validation: What epochs and settings are chosen on.
+        test: What is read once, at the end; None where there is none.
+        notes: Sentences on what was found, such as images that stand in two splits.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split | None
+    notes: tuple[str, ...] = ()
