@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 
-class Images(Protocol):
+class ImageSource(Protocol):
     """Images by their index, each read when it is asked for."""
 
     def __len__(self) -> int:
@@ -23,7 +23,7 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class ImageSplit:
     """Images of one purpose, with the class of each.
 
     Attributes:
@@ -31,7 +31,7 @@ class Split:
         labels: The index of each one's class, (N,) of int64.
     """
 
-    images: Images
+    images: ImageSource
     labels: np.ndarray
 
 
@@ -50,7 +50,7 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split | None
+    train: ImageSplit
+    validation: ImageSplit
+    test: ImageSplit | None
     notes: tuple[str, ...] = ()
