@@ -14,10 +14,10 @@ TRAIN_PER_CLASS, TEST_PER_CLASS = 1000, 200
 COLUMNS = 100
 SIDE = 28
 
-Labelled = tuple[np.ndarray, np.ndarray]  # pixels of uint8 and labels of int64
+LabelledPixels = tuple[np.ndarray, np.ndarray]  # pixels of uint8 and labels of int64
 
 
-def read_bundled() -> tuple[Labelled, Labelled]:
+def read_bundled() -> tuple[LabelledPixels, LabelledPixels]:
     """Return the bundled training images and test images, each class by class."""
     with Image.open(BUNDLED_IMAGES) as mosaic:
         rows = np.asarray(mosaic)

@@ -12,7 +12,7 @@ from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.cifar import TEST_FILES, TRAIN_FILES, read_batches
 from depthwise.training.data.dataset import Dataset, ImageSplit
 from depthwise.training.data.idx import read_idx
-from depthwise.training.data.mosaic import FASHION, Labelled, read_bundled
+from depthwise.training.data.mosaic import FASHION, LabelledPixels, read_bundled
 
 CIFAR10 = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -53,7 +53,7 @@ def open_named(name: str, *, seed: int = 0) -> Dataset:
     )
 
 
-def read_fashion_mnist(folder: Path, part: str) -> Labelled:
+def read_fashion_mnist(folder: Path, part: str) -> LabelledPixels:
     """Return Fashion-MNIST's images and labels of `train` or `t10k`, from its IDX files.
 
     Raises ValueError where a file is missing or damaged.
@@ -63,7 +63,7 @@ def read_fashion_mnist(folder: Path, part: str) -> Labelled:
     return pixels, labels.astype(np.int64)
 
 
-def _read_fashion() -> tuple[Labelled, Labelled]:
+def _read_fashion() -> tuple[LabelledPixels, LabelledPixels]:
     files = [f"{part}-{kind}-ubyte" for part in ("train", "t10k")
              for kind in ("images-idx3", "labels-idx1")]  # fmt: skip
     folder = DEBIAN
@@ -72,7 +72,7 @@ def _read_fashion() -> tuple[Labelled, Labelled]:
     return read_fashion_mnist(folder, "train"), read_fashion_mnist(folder, "t10k")
 
 
-def _read_cifar10() -> tuple[Labelled, Labelled]:
+def _read_cifar10() -> tuple[LabelledPixels, LabelledPixels]:
     folder = _kept("cifar-10-batches-py", _download_cifar10)
     return read_batches(folder, TRAIN_FILES), read_batches(folder, TEST_FILES)
 
