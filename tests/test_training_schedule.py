@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from depthwise.training.schedule import (
-    Timeline,
     Decision,
     TimeFit,
+    Timeline,
     cosine,
     momentum_cycle,
     one_cycle,
