@@ -1,6 +1,7 @@
 """Any image as a square of pixels: what `Preprocessing` gives, kept once, broken ones left out."""
 
 import os
+import resource
 import time
 import zlib
 
@@ -262,19 +263,27 @@ def test_batches_are_read_ahead_and_in_order():
     assert max(taken) < 20 + squares.AHEAD + 1
 
 
-def test_a_full_disk_is_said(tmp_path, monkeypatch):
-    write_images(tmp_path / "images", 3)
+def test_a_full_disk_is_said(tmp_path):
+    write_images(tmp_path / "images", 30)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # bytes that a file may have
+    try:
+        with pytest.raises(
+            BuildError, match=r"cannot write to the cache of decoded images: .*large"
+        ):
+            prepare(split_of(tmp_path / "images"), 8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    left = sorted(path.suffix for path in kept_squares.squares_directory().iterdir())
+    assert left == [".lock"]
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept_squares, "flush", full)
-    with pytest.raises(
-        BuildError, match=r"cannot write to the cache of decoded images: .*No space"
-    ):
-        prepare(split_of(tmp_path / "images"), 8)
-    assert not list(kept_squares.squares_directory().glob("*.squares"))
-    assert not list(kept_squares.squares_directory().glob(".decoding-*"))
+def test_warnings_of_pillow_are_no_faults(tmp_path, monkeypatch):
+    for name in ("a.jpg", "a.png"):
+        photograph((60, 45)).save(tmp_path / name)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    for name in ("a.jpg", "a.png"):
+        assert decode_square((tmp_path / name).read_bytes(), name, 9).shape == (3, 9, 9)
 
 
 def test_old_squares_are_removed(tmp_path, monkeypatch):

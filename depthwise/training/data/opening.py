@@ -7,6 +7,7 @@ from os import PathLike
 
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.folder import open_folder
+from depthwise.training.data.labels_csv import is_label_file, open_labels
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Holder:
 
 HOLDERS = (
     Holder("a folder that has a folder of images for each class", os.path.isdir, open_folder),
+    Holder("a .csv or .tsv file of path,label", is_label_file, open_labels),
 )
 
 
