@@ -60,18 +60,13 @@ def upright_rgb(image: Image.Image, side: int, filter: Image.Resampling) -> Imag
     A large one is resized on the way, as `filter` does, so that its shorter side has `side` pixels.
     """
     image.load()
-    orientation = orientation_of(image)
+    orientation = _orientation(image)
     image = _middle(image)
     rgb = _flat_rgb(image) if pixels_of(image) <= WHOLE else _resized(image, side, filter)
-    return turned(rgb, orientation)
-
-
-def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Return a picture turned and mirrored from what EXIF calls `orientation` to upright."""
     if orientation == 1:
-        return image
-    image.getexif()[ExifTags.Base.Orientation] = orientation
-    return ImageOps.exif_transpose(image)
+        return rgb
+    rgb.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(rgb)
 
 
 def _opened(
@@ -130,7 +125,7 @@ def pixels_of(image: Image.Image) -> int:
     return image.width * image.height
 
 
-def orientation_of(image: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """Return what EXIF says; 1, upright, where it says nothing that can be read."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)

@@ -9,15 +9,13 @@ from importlib import import_module
 from io import BytesIO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from depthwise.weights.pictures import (
     WHOLE,
     ignore_warnings_of_pillow,
-    orientation_of,
     pixels_of,
     read_picture,
-    turned,
     upright_rgb,
 )
 
@@ -66,21 +64,26 @@ def _square(image: Image.Image, side: int) -> Image.Image:
 
 
 def _ordinary(content: bytes, side: int) -> Image.Image | None:
-    """Return what torchcodec makes of a JPEG in colours; None for any other image."""
+    """Return what torchcodec makes of an upright JPEG in colours; None for any other image."""
     if _torchcodec is None or not content.endswith(END_OF_JPEG):
         return None
     ignore_warnings_of_pillow()
     try:
         with Image.open(BytesIO(content), formats=("JPEG",)) as header:
-            if header.mode != "RGB" or pixels_of(header) > WHOLE:
+            if header.mode != "RGB" or pixels_of(header) > WHOLE or not _is_upright(header):
                 return None
-            orientation = orientation_of(header)
         pixels = _torchcodec(content).permute(1, 2, 0).numpy()
-        return turned(upright_rgb(Image.fromarray(pixels), side, BILINEAR), orientation)
+        return upright_rgb(Image.fromarray(pixels), side, BILINEAR)
     except MemoryError:
         raise
     except Exception:  # damaged: Pillow says in what way
         return None
+
+
+def _is_upright(image: Image.Image) -> bool:
+    """Tell whether EXIF says so, or there is none: torchcodec may read it where Pillow cannot."""
+    unsaid = 0 if "exif" in image.info else 1
+    return image.getexif().get(ExifTags.Base.Orientation, unsaid) == 1
 
 
 def _find_torchcodec() -> Callable | None:
