@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depthwise.escaping import counted
+from depthwise.training.data.assembling import SPLIT_NAMES, listed
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.labelled_files import (
-    SPLIT_NAMES,
     LabelledFile,
     count_suffixes,
     dataset_of_files,
-    listed,
 )
 
 SUFFIXES = frozenset(

@@ -8,13 +8,9 @@ from pathlib import Path
 
 from depthwise.errors import nearest
 from depthwise.escaping import counted
+from depthwise.training.data.assembling import SPLIT_NAMES, listed
 from depthwise.training.data.dataset import Dataset
-from depthwise.training.data.labelled_files import (
-    SPLIT_NAMES,
-    LabelledFile,
-    dataset_of_files,
-    listed,
-)
+from depthwise.training.data.labelled_files import LabelledFile, dataset_of_files
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t"
