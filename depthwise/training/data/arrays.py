@@ -29,3 +29,7 @@ class ArrayImages:
     def read(self, index: int) -> np.ndarray:
         """Return an image's pixels."""
         return self.pixels[self.numbers[index]]
+
+    def chosen(self, indices: np.ndarray) -> "ArrayImages":
+        """Return some of them, in the order of their indices."""
+        return ArrayImages(self.where, self.pixels, self.numbers[indices])

@@ -39,6 +39,14 @@ class StoredImages(ImageSource, Protocol):
         ...
 
 
+class DivisibleImages(ImageSource, Protocol):
+    """Images of which some can be set aside."""
+
+    def chosen(self, indices: np.ndarray) -> ImageSource:
+        """Return some of them, in the order of their indices, as a source of the same kind."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
     """Images of one purpose, with the class of each.

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from depthwise.escaping import counted
+from depthwise.training.data.assembling import SPLIT_NAMES, listed
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.labelled_files import (
-    SPLIT_NAMES,
     LabelledFile,
     count_suffixes,
     dataset_of_files,
-    listed,
 )
 
 SUFFIXES = frozenset(
@@ -86,7 +86,7 @@ def _splits(path: str, listing: Listing) -> dict[str, str]:
                 f"{os.path.basename(folder)}; keep one"
             )
         splits[split] = folder
-    return splits
+    return {split: splits[split] for split in SPLIT_NAMES if split in splits}
 
 
 def _split_name(folder: str) -> str:
@@ -106,7 +106,7 @@ def _labelled(path: str, listing: Listing, learned: bool, notes: list[str]) -> l
         _refuse_without_classes(path, listing)
     if listing.images:
         notes.append(
-            f"not used: {len(listing.images)} images in no class's folder "
+            f"not used: {counted(len(listing.images), 'image')} in no class's folder "
             f"({listed(listing.images)})"
         )
     found: list[LabelledFile] = []
@@ -144,8 +144,9 @@ def _refuse_splits_within(folder: str) -> None:
 def _refuse_without_classes(path: str, listing: Listing) -> None:
     if listing.images:
         raise ValueError(
-            f"{path} has {len(listing.images)} images and no classes: put the images of each class "
-            "into a folder of its name, or give a CSV file with the columns path and label"
+            f"{path} has {counted(len(listing.images), 'image')} and no classes: put the images of "
+            "each class into a folder of its name, or give a CSV file with the columns path and "
+            "label"
         )
     kinds = f"only {count_suffixes(listing.others)}" if listing.others else "nothing"
     raise ValueError(

@@ -3,26 +3,17 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from depthwise.errors import nearest
 from depthwise.files.cache import hash_bytes
-from depthwise.training.data.dataset import Dataset, ImageSplit
-from depthwise.training.data.duplicates import find_copies, note_copies
-from depthwise.training.data.split import split_off
+from depthwise.training.data.assembling import LabelledImages, assemble, listed
+from depthwise.training.data.dataset import Dataset
 from depthwise.weights.pictures import check_file
 
-# What people call the three, in small letters: as folders, and in a column.
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "val": "validation", "valid": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 ENDING = 4096  # bytes: two images that have the same are compared whole
-NAMED = 5  # things that a message names
 
 
 @dataclass(frozen=True)
@@ -46,6 +37,10 @@ class FileImages:
     def name(self, index: int) -> str:
         """Return the path of one."""
         return self._paths[index]
+
+    def chosen(self, indices: np.ndarray) -> "FileImages":
+        """Return some of them, in the order of their indices."""
+        return FileImages([self._paths[int(index)] for index in indices])
 
     def read(self, index: int) -> bytes:
         """Return the bytes of one. Raises ValueError for what is no file, or is empty."""
@@ -72,89 +67,21 @@ class FileImages:
 def dataset_of_files(
     name: str, found: Mapping[str, Sequence[LabelledFile]], seed: int, notes: Sequence[str] = ()
 ) -> Dataset:
-    """Return files as a set, with images set aside for validation where it has none.
+    """Return files as a set: `assemble` says how, and when it raises ValueError.
 
     Args:
         name: What messages call the set.
         found: The files of "train", "validation" and "test"; a split without files may be missing.
         seed: Of the images that are set aside.
         notes: What was found before.
-
-    Raises ValueError for a set that no network can be trained on.
     """
-    train = found.get("train", ())
-    classes = tuple(sorted({file.label for file in train}))
-    _check(name, found, classes)
-    parts = {split: _as_split(files, classes) for split, files in found.items() if files}
-    if "validation" not in parts:
-        parts |= _set_aside(name, parts["train"], seed)
-    dataset = Dataset(
-        name, classes, parts["train"], parts["validation"], parts.get("test"), tuple(notes)
-    )
-    said = *dataset.notes, *_unseen_classes(dataset), *note_copies(dataset)
-    return replace(dataset, notes=said)
-
-
-def listed(names: Sequence[object]) -> str:
-    """Return the first few of some names, and how many more there are."""
-    text = ", ".join(map(str, names[:NAMED]))
-    return text if len(names) <= NAMED else f"{text} and {len(names) - NAMED} more"
-
-
-def _check(name: str, found: Mapping[str, Sequence[LabelledFile]], classes: Sequence[str]) -> None:
-    if not any(found.values()):
-        raise ValueError(f"{name} has no images")
-    if not classes:
-        others = " and ".join(split for split, files in found.items() if files)
-        raise ValueError(f"{name} has images for {others}, and none for training")
-    for split in ("validation", "test"):
-        strange = sorted({file.label for file in found.get(split, ())} - set(classes))
-        if strange:
-            raise ValueError(
-                f"{name} has classes for {split} that have no images for training: "
-                f"{listed(strange)}; classes are matched by name "
-                f"({strange[0]}: {nearest(strange[0], classes)})"
-            )
-    if len(classes) == 1:
-        raise ValueError(
-            f"{name} has one class only, {classes[0]}: there is nothing to tell apart; give images "
-            "of two classes or more"
+    parts = {
+        split: LabelledImages(
+            FileImages([file.path for file in files]), [file.label for file in files]
         )
-
-
-def _as_split(files: Sequence[LabelledFile], classes: Sequence[str]) -> ImageSplit:
-    numbers = {label: number for number, label in enumerate(classes)}
-    labels = np.array([numbers[file.label] for file in files], np.int64)
-    return ImageSplit(FileImages([file.path for file in files]), labels)
-
-
-def _set_aside(name: str, split: ImageSplit, seed: int) -> dict[str, ImageSplit]:
-    """Return a split as two, for training and validation; what stands twice in it stays."""
-    stay = np.zeros(len(split.labels), bool)
-    for group in find_copies([split.images]):
-        stay[[index for _, index in group]] = True
-    both = split_off(split.labels, seed=seed, stay=stay)
-    if not len(both[1]):
-        raise ValueError(
-            f"{name} has no class with two different images, so that none can be set aside for "
-            "validation: give more images"
-        )
-    paths = [split.images.name(index) for index in range(len(split.images))]
-    return {
-        part: ImageSplit(FileImages([paths[index] for index in chosen]), split.labels[chosen])
-        for part, chosen in zip(("train", "validation"), both, strict=True)
+        for split, files in found.items()
     }
-
-
-def _unseen_classes(dataset: Dataset) -> list[str]:
-    """Return a sentence for each split that has no images of some classes."""
-    notes = []
-    for name, split in (("validation", dataset.validation), ("test", dataset.test)):
-        seen = set() if split is None else set(split.labels.tolist())
-        missing = [label for number, label in enumerate(dataset.classes) if number not in seen]
-        if split is not None and missing:
-            notes.append(f"no {name} image is of {listed(missing)}: nothing is known of such")
-    return notes
+    return assemble(name, parts, seed=seed, notes=notes)
 
 
 def _size_and_time(path: str) -> tuple[int, int]:

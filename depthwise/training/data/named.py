@@ -9,8 +9,9 @@ import numpy as np
 from depthwise.files.atomic import workspace
 from depthwise.files.cache import cache_directory
 from depthwise.training.data.arrays import ArrayImages
+from depthwise.training.data.assembling import LabelledImages, assemble
 from depthwise.training.data.cifar import TEST_FILES, TRAIN_FILES, read_batches
-from depthwise.training.data.dataset import Dataset, ImageSplit
+from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.idx import read_idx
 from depthwise.training.data.mosaic import FASHION, LabelledPixels, read_bundled
 
@@ -20,7 +21,7 @@ CIFAR10 = (
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where its dataset-fashion-mnist puts them
 
 
-def open_named(name: str, *, seed: int = 0) -> Dataset:
+def open_named(name: str, seed: int = 0) -> Dataset:
     """Open a set by its name.
 
     What its authors call its training images is split into those to learn from and those to choose
@@ -36,21 +37,13 @@ def open_named(name: str, *, seed: int = 0) -> Dataset:
     if name not in NAMED:
         raise ValueError(f"no set of images is named {name!r}: there are {', '.join(NAMED)}")
     classes, read = NAMED[name]
-    learned, judged = read()
-    for part, (pixels, labels) in (("training", learned), ("test", judged)):
-        _check(f"{name}'s {part} images", pixels, labels, len(classes))
-    pixels, labels = learned
-    train, validation = _split(labels, seed)
-    where = f"{name}'s training set"
-    return Dataset(
-        name=name,
-        classes=classes,
-        train=ImageSplit(ArrayImages(where, pixels, train), labels[train]),
-        validation=ImageSplit(ArrayImages(where, pixels, validation), labels[validation]),
-        test=ImageSplit(
-            ArrayImages(f"{name}'s test set", judged[0], np.arange(len(judged[1]))), judged[1]
-        ),
-    )
+    parts = {}
+    for split, (pixels, labels) in zip(("train", "test"), read(), strict=True):
+        where = f"{name}'s {split} images"
+        _check(where, pixels, labels, len(classes))
+        images = ArrayImages(where, pixels, np.arange(len(labels)))
+        parts[split] = LabelledImages(images, [classes[label] for label in labels])
+    return assemble(name, parts, seed=seed, classes=classes)
 
 
 def read_fashion_mnist(folder: Path, part: str) -> LabelledPixels:
@@ -105,15 +98,6 @@ def _kept(name: str, download: Callable[[Path], Path]) -> Path:
                 "network"
             ) from None
     return kept
-
-
-def _split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images to learn from and those to choose on, a tenth of each class."""
-    random = np.random.default_rng(seed)
-    rows = [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    train = np.concatenate([row[len(row) // 10 :] for row in rows])
-    validation = np.concatenate([row[: len(row) // 10] for row in rows])
-    return np.sort(train), np.sort(validation)
 
 
 def _idx_names(folder: Path, name: str) -> list[Path]:
