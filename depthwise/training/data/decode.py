@@ -26,11 +26,11 @@ def decode_square(content: bytes | np.ndarray, name: str, side: int) -> np.ndarr
 
     Raises ValueError for what is no whole image.
     """
-    image = _square(_decode_upright(content, name, side), side)
+    image = _square(decode_upright(content, name, side), side)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def _decode_upright(content: bytes | np.ndarray, name: str, side: int) -> Image.Image:
+def decode_upright(content: bytes | np.ndarray, name: str, side: int) -> Image.Image:
     """Return an image as upright RGB, to be resized so that its shorter side has `side` pixels."""
     if not isinstance(content, np.ndarray):
         return read_picture(content, name, side, BILINEAR)
