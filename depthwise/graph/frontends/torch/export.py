@@ -18,6 +18,7 @@ from depthwise.graph.frontends.torch.normalizing import normalizing_by_arithmeti
 from depthwise.graph.frontends.torch.preserve import changes_with_mode, evaluating
 from depthwise.graph.frontends.torch.quiet import quiet
 from depthwise.graph.frontends.torch.stand_ins import examples
+from depthwise.graph.frontends.torch.torchscript import name_inner_modules, without_torchscript
 from depthwise.graph.frontends.torch.until import Shortened
 from depthwise.graph.graph import NO_KWARGS, Shape
 
@@ -34,6 +35,11 @@ def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
     if not arguments.shapes:
         raise ValueError("no input shape: give one such as (1, 3, 224, 224) for each input")
     _check_built(net)
+    with without_torchscript(net) as plain:
+        return _export_or_explain(plain, arguments)
+
+
+def _export_or_explain(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
     inputs = examples(net, arguments)
     try:
         try:
@@ -54,6 +60,7 @@ def _export(net: nn.Module, arguments: ExportArguments, inputs: Sequence[Any]) -
     with evaluating(net), quiet(), normalizing_by_arithmetic(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # export's advice on its own internals
         program = torch.export.export(net, *arguments.filled(inputs))
+        name_inner_modules(program, net)
         if changes_with_mode(net):
             _give_own_tensors(program)
         return without_unread(program) if isinstance(net, Shortened) else program
