@@ -55,6 +55,17 @@ class Looping(nn.Module):
         return {"last": y, "first": kept[0]}
 
 
+class Recurrent(nn.Module):
+    """A layer that holds its weights in a list, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.GRU(8, 3, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
 class Deciding(nn.Module):
     def forward(self, x):
         if bool(x.sum() > 0):
@@ -131,8 +142,9 @@ def expected(net, x):
     lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Method(), nn.BatchNorm2d(4)),
     lambda: scripted(Looping()),
     lambda: traced(Looping()),
+    lambda: nn.Sequential(nn.Flatten(1, 2), scripted(Recurrent())),
     lambda: nn.Sequential(nn.Conv2d(3, 3, 1), traced(Looping())),
-], ids=["method", "scripted", "traced", "within"])  # fmt: skip
+], ids=["method", "scripted", "traced", "recurrent", "within"])  # fmt: skip
 def test_modules_in_torchscript_compute_the_same(net):
     torch.manual_seed(0)
     net, x = net().eval(), np.random.default_rng(0).normal(size=SHAPE).astype("float32")

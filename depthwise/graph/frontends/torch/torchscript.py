@@ -138,20 +138,29 @@ def _lift_tensors(graph: Any, module: Any) -> list[torch.Tensor]:
     What else it reads, as None in the place of a bias, becomes a constant.
     """
     held = {next(graph.inputs()).debugName(): module}
-    read = []
+    read: list[torch.Tensor] = []
+
+    def lift(tensor: torch.Tensor) -> Any:
+        read.append(tensor)
+        value = graph.addInput()
+        value.setType(torch._C.TensorType.get())
+        return value
+
     for node in graph.findAllNodes("prim::GetAttr"):
-        own = held[node.output().debugName()] = held[node.input().debugName()].getattr(
-            node.s("name")
-        )
+        own = held[node.input().debugName()].getattr(node.s("name"))
+        held[node.output().debugName()] = own
         if isinstance(own, torch._C.ScriptModule):
             continue
+        graph.setInsertPoint(node)
         if isinstance(own, torch.Tensor):
-            read.append(own)
-            value = graph.addInput()
+            value = lift(own)
+        elif isinstance(own, list) and any(isinstance(x, torch.Tensor) for x in own):
+            listed = graph.create("prim::ListConstruct", list(map(lift, own)), 1)
+            value = graph.insertNode(listed).output()  # as recurrent layers hold their weights
+            value.setType(node.output().type())
         else:
-            graph.setInsertPoint(node)
             value = graph.insertConstant(own)
-        value.setType(node.output().type())
+            value.setType(node.output().type())
         node.output().replaceAllUsesWith(value)
     return read
 
