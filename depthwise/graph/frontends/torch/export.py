@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from depthwise.graph.frontends.torch.arguments import ExportArguments, bind_arguments
 from depthwise.graph.frontends.torch.assigned import following_assignments
+from depthwise.graph.frontends.torch.constants import constant_reads, handing, reads_numbers
 from depthwise.graph.frontends.torch.exported import without_unread
 from depthwise.graph.frontends.torch.failure import assigns_weights, explain
 from depthwise.graph.frontends.torch.normalizing import normalizing_by_arithmetic
@@ -42,18 +43,37 @@ def export_with(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
 def _export_or_explain(net: nn.Module, arguments: ExportArguments) -> ExportedProgram:
     inputs = examples(net, arguments)
     try:
-        try:
-            return _export(net, arguments, inputs)
-        except Exception as error:
-            if not assigns_weights(error):
-                raise
-            with suppress(Exception), following_assignments(net):
-                return _export(net, arguments, inputs)
-            raise
+        program = _export(net, arguments, inputs)
     except Exception as error:
-        # the network as it was before, whatever export left in it
-        with evaluating(net), quiet(), normalizing_by_arithmetic():
-            raise explain(error, net, inputs, arguments) from error
+        other = _follow_assignments if assigns_weights(error) else _hand_constants
+        program = other(net, arguments, inputs)
+        if program is None:
+            # the network as it was before, whatever export left in it
+            with evaluating(net), quiet(), normalizing_by_arithmetic():
+                raise explain(error, net, inputs, arguments) from error
+        return program
+    handed = _hand_constants(net, arguments, inputs) if reads_numbers(program) else None
+    return handed or program
+
+
+def _follow_assignments(
+    net: nn.Module, arguments: ExportArguments, inputs: Sequence[Any]
+) -> ExportedProgram | None:
+    with suppress(Exception), following_assignments(net):
+        return _export(net, arguments, inputs)
+    return None
+
+
+def _hand_constants(
+    net: nn.Module, arguments: ExportArguments, inputs: Sequence[Any]
+) -> ExportedProgram | None:
+    with suppress(Exception):
+        with evaluating(net), quiet(), normalizing_by_arithmetic(), torch.no_grad():
+            reads = constant_reads(net, inputs, arguments)
+        if reads:
+            with handing(reads):
+                return _export(net, arguments, inputs)
+    return None
 
 
 def _export(net: nn.Module, arguments: ExportArguments, inputs: Sequence[Any]) -> ExportedProgram:
