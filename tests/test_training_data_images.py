@@ -13,10 +13,10 @@ from PIL import Image
 from depthwise.errors import BuildError
 from depthwise.training.data import kept_squares, squares
 from depthwise.training.data.dataset import ImageSplit
-from depthwise.training.data.decode import decode_square
+from depthwise.training.data.decode import decode_square, shorter_side
 from depthwise.training.data.labelled_files import FileImages
 from depthwise.training.data.squares import HeldSquares, ReadSquares, fetch, prepare
-from depthwise.weights import PHOTOGRAPHS, Preprocessing
+from depthwise.weights import PHOTOGRAPHS, Preprocessing, pictures
 
 rng = np.random.default_rng(0)
 
@@ -84,6 +84,17 @@ def test_sizes_are_rounded_as_predict_rounds_them(size, tmp_path):
         assert np.array_equal(
             decode_square(content, "a", side), as_predicted(tmp_path / "a.png", side)
         )
+
+
+def test_the_shorter_side_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "WHOLE", 100)  # pixels: larger ones are decoded at another size
+    photograph((90, 50)).save(tmp_path / "a.jpg")
+    photograph((30, 70)).save(tmp_path / "a.png")
+    assert shorter_side((tmp_path / "a.jpg").read_bytes(), "a.jpg") == 50
+    assert shorter_side((tmp_path / "a.png").read_bytes(), "a.png") == 30
+    assert shorter_side(np.zeros((7, 9, 3), np.uint8), "pixels") == 7
+    with pytest.raises(ValueError, match=r"a.jpg is no image"):
+        shorter_side(b"no image", "a.jpg")
 
 
 def test_pixels_are_squares_of_themselves():
