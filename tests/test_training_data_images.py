@@ -106,6 +106,8 @@ def test_pixels_are_squares_of_themselves():
     assert np.array_equal(decode_square(colours, "a", 5), colours[2:7].transpose(2, 0, 1))
     with pytest.raises(ValueError, match="a has no pixels"):
         decode_square(np.empty((0, 5, 3), np.uint8), "a", 8)
+    with pytest.raises(ValueError, match="a is empty"):
+        decode_square(b"", "a", 8)
 
 
 def write_broken(folder):

@@ -50,7 +50,7 @@ class FileImages:
     def fingerprint(self) -> str:
         """Return a text that differs once a file has another path, size or time of change."""
         rows = [f"{os.path.abspath(path)}\0{_size_and_time(path)}" for path in self._paths]
-        return hash_bytes("\n".join(rows).encode(errors="surrogateescape"))
+        return hash_bytes("\0".join(rows).encode(errors="surrogateescape"))
 
     def size(self, index: int) -> int:
         """Return how many bytes a file has; -1 where there is none."""
