@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from depthwise.training.augment import Look
+from depthwise.training.augment import Appearance
 from depthwise.training.draws import uniform
 from depthwise.training.order import Order, Seen
 from depthwise.weights import Preprocessing
@@ -19,7 +19,7 @@ def look(side, wide=None, strength="light", mirror=True, seed=0):
     how = Preprocessing(
         resize=wide or side, crop=side, interpolation="bilinear", mean=(0,) * 3, std=(1,) * 3
     )
-    return Look(how, mirror, strength, seed)
+    return Appearance(how, mirror, strength, seed)
 
 
 def squares(count, side, seed=0):
@@ -139,7 +139,7 @@ class TestLook:
             resize=8, crop=8, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(0.5, 1, 2)
         )
         images = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
-        found = Look(how, True, "none", 0).judged(images)[0, :, 0, 0]
+        found = Appearance(how, True, "none", 0).judged(images)[0, :, 0, 0]
         assert torch.allclose(found, torch.tensor([0.9 / 0.5, 0.8, 0.7 / 2]))
 
 

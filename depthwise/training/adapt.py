@@ -30,7 +30,7 @@ NEW_HEAD = 0.01  # the deviation of a new classifier's weights
 
 
 @dataclass(frozen=True)
-class NetworkRecord:
+class Blueprint:
     """What builds a network again, to load a run's weights into.
 
     Attributes:
@@ -54,7 +54,7 @@ class FittedNetwork:
     """
 
     net: nn.Module
-    record: NetworkRecord
+    record: Blueprint
     preprocessing: Preprocessing
     weights: str
 
@@ -106,7 +106,7 @@ def fit_network(
     how = how.for_side(side) if how else imagenet_preprocessing(side)
     if images <= SMALL:
         how = how.model_copy(update={"resize": side})  # nothing to spare at the borders
-    return FittedNetwork(net, NetworkRecord(network, fitted), how, str(chosen or ""))
+    return FittedNetwork(net, Blueprint(network, fitted), how, str(chosen or ""))
 
 
 def _usual_side(spec: Spec, settings: dict[str, Any]) -> int:
@@ -114,7 +114,7 @@ def _usual_side(spec: Spec, settings: dict[str, Any]) -> int:
     return describe(spec.text, settings=settings).shapes[0][-1]
 
 
-def build_again(record: NetworkRecord, classes: int) -> nn.Module:
+def build_again(record: Blueprint, classes: int) -> nn.Module:
     """Return the network that a run trained, with other weights."""
     return _build(parse_spec(record.spec), dict(record.settings), None, classes)[0]
 

@@ -5,7 +5,7 @@ Each image has parameters of its own, which follow from (seed, epoch, index): se
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from depthwise.training.draws import uniform
 from depthwise.training.order import Seen
+from depthwise.training.recipe import Recipe
 from depthwise.weights import Preprocessing
 
 SMALL = 64  # pixels: images up to this size are shifted, larger ones cropped and resized
@@ -24,7 +25,7 @@ LIGHT = 0.2  # the largest change of brightness and contrast
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How images of a split look to a network.
 
     Attributes:
@@ -38,6 +39,11 @@ class Look:
     mirror: bool
     strength: str
     seed: int
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing, recipe: Recipe) -> Self:
+        """Return how images look by a recipe."""
+        return cls(preprocessing, recipe.mirror, recipe.augment, recipe.seed)
 
     def judged(self, squares: Tensor) -> Tensor:
         """Return squares of uint8, (B, 3, S, S), as they are judged: (B, 3, R, R), normalised."""

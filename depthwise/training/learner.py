@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthwise.training.augment import Look
+from depthwise.training.augment import Appearance
 from depthwise.training.average import Average
 from depthwise.training.data.squares import Prepared, fetch
 from depthwise.training.divergence import check_finite
@@ -39,7 +39,7 @@ class Learner:
 
     def __init__(
         self, net: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer,
-        precision: Precision, look: Look, recipe: Recipe, loss: Loss | None = None,
+        precision: Precision, look: Appearance, recipe: Recipe, loss: Loss | None = None,
     ):  # fmt: skip
         self.net, self.model, self.optimizer, self.precision = net, model, optimizer, precision
         self.look, self.recipe, self.loss = look, recipe, loss or self._cross_entropy
@@ -81,16 +81,9 @@ class Learner:
         """The network that is judged and kept: the average where there is one."""
         return self.average.net if self.recipe.average else self.net
 
-    @torch.inference_mode()
     def judge(self, data: Prepared, classes: tuple[str, ...]) -> Evaluation:
-        """Return what the network says of each image of a split."""
-        net, labels = self.judged.eval(), data.labels
-        places = np.array_split(np.arange(len(labels)), -(-len(labels) // JUDGED))
-        scores = [
-            net(_laid_out(self.look.judged(squares.to(self.precision.device))))
-            for squares in fetch(data.squares, places)
-        ]
-        return Evaluation(classes, labels, torch.cat(scores).float().cpu().numpy(), data.names)
+        """Return what the network, as it would be kept, says of each image of a split."""
+        return judge(self.judged, self.look, data, classes)
 
     def side(self, done: float) -> int:
         """Return the resolution that images have: it grows until three quarters are done."""
@@ -104,6 +97,17 @@ class Learner:
     def _cross_entropy(self, _images: Tensor, scores: Tensor, part: Batch) -> Tensor:
         smoothing = self.recipe.label_smoothing
         return F.cross_entropy(scores.float(), part.labels, label_smoothing=smoothing)
+
+
+@torch.inference_mode()
+def judge(net: nn.Module, look: Appearance, data: Prepared, classes: tuple[str, ...]) -> Evaluation:
+    """Return what a network says of each image of a split. It is left in evaluation mode."""
+    device, labels = next(net.eval().parameters()).device, data.labels
+    places = np.array_split(np.arange(len(labels)), -(-len(labels) // JUDGED))
+    scores = [
+        net(_laid_out(look.judged(squares.to(device)))) for squares in fetch(data.squares, places)
+    ]
+    return Evaluation(classes, labels, torch.cat(scores).float().cpu().numpy(), data.names)
 
 
 def _laid_out(images: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def fit(learner: Learner, feed: Feed, validation: Prepared, pace: Pace, keeper: 
         rate = pace.set_rates(learner.optimizer)
         loss = learner.learn(batch, pace.done, progress)
         seconds = time.perf_counter() - start
-        pace.note_step(seconds + batch.waited)
+        pace.note_step(seconds, batch.waited)
         keeper.note_step(loss, seconds, batch.waited, pace)
         if feed.order.ends_epoch(progress.step - 1) or pace.is_over:
             start = time.perf_counter()

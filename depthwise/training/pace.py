@@ -1,6 +1,7 @@
 """How far a training is: its steps, its time, and the learning rate that belongs to them."""
 
 import time
+from collections import deque
 
 import torch
 
@@ -9,6 +10,8 @@ from depthwise.training.order import Order
 from depthwise.training.recipe import Recipe
 from depthwise.training.schedule import TimeFit, Timeline, cosine, one_cycle
 from depthwise.training.state import Progress
+
+RECENT = 50  # steps that rates are taken from
 
 
 class Pace:
@@ -21,6 +24,7 @@ class Pace:
         self._fit = TimeFit(recipe.time, progress.decisions, self._most) if recipe.time else None
         self._began = time.perf_counter() - progress.seconds
         self._judging = 0.0  # seconds that judging took, the last time
+        self._recent = deque[tuple[float, float]](maxlen=RECENT)  # seconds learned, and waited
 
     @property
     def timeline(self) -> Timeline:
@@ -52,15 +56,34 @@ class Pace:
         set_rates(optimizer, rate)
         return rate
 
-    def note_step(self, seconds: float) -> None:
-        """Take note of a step that was done."""
-        progress = self._progress
+    @property
+    def images_per_second(self) -> float:
+        """How many images were learned from in a second of late, waiting included."""
+        return self._order.batch * len(self._recent) / sum(map(sum, self._recent))
+
+    @property
+    def waiting(self) -> float:
+        """The share of time that steps waited for their images of late."""
+        return sum(waited for _, waited in self._recent) / sum(map(sum, self._recent))
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the end, judging included; None where it is not known yet."""
+        total = self.timeline.total(self._progress.step)
+        if total is None:
+            return None
+        step = sum(map(sum, self._recent)) / len(self._recent)
+        return (total - self._progress.step) * step + self._judging_ahead(total)
+
+    def note_step(self, learned: float, waited: float) -> None:
+        """Take note of a step: the seconds that it took, and those that it waited for images."""
+        progress, seconds = self._progress, learned + waited
+        self._recent.append((learned, waited))
         progress.step += 1
         progress.seconds = self.elapsed
         if self._fit:
             total = self.timeline.total(progress.step) or self._most
-            epochs = (total - progress.step) * self._order.batch / self._order.size
-            ahead = (epochs + 1) * self._judging
+            ahead = self._judging_ahead(total)
             self._fit.update(progress.step, seconds, progress.seconds, ahead)
             progress.decisions = list(self.timeline.decisions)
 
@@ -68,3 +91,8 @@ class Pace:
         """Take note of how long an evaluation took: there is one after each epoch to come."""
         self._judging = seconds
         self._progress.seconds = self.elapsed
+
+    def _judging_ahead(self, total: int) -> float:
+        """Return the seconds of judging until the end: after each epoch, and twice at the end."""
+        epochs = (total - self._progress.step) * self._order.batch / self._order.size
+        return (epochs + 2) * self._judging

@@ -9,8 +9,9 @@ from torch import nn
 
 from depthwise import __version__
 from depthwise.files.atomic import replace_text
-from depthwise.training.adapt import NetworkRecord, build_again
+from depthwise.training.adapt import Blueprint, build_again
 from depthwise.training.recipe import Recipe
+from depthwise.training.result import RunResult, read_result
 from depthwise.weights import Preprocessing, load_weights
 
 RECORD, RECIPE = "run.json", "recipe.toml"
@@ -38,9 +39,9 @@ class RunRecord(BaseModel):
     """What was found in the data, such as images that are left out."""
 
     @property
-    def built(self) -> NetworkRecord:
+    def built(self) -> Blueprint:
         """What builds the network again."""
-        return NetworkRecord(self.network, dict(self.settings))
+        return Blueprint(self.network, dict(self.settings))
 
 
 class Run:
@@ -95,11 +96,27 @@ class Run:
 
     @classmethod
     def begin(cls, directory: Path, record: RunRecord, recipe: Recipe) -> Self:
-        """Make the directory of a new run. Raises OSError where it cannot be."""
+        """Return a new run, whose directory is no run's before `enter` is called.
+
+        Raises OSError where it cannot be made.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         replace_text(directory / RECIPE, recipe.toml())
-        replace_text(directory / RECORD, record.model_dump_json(indent=1) + "\n")
         return cls(directory, record, recipe)
+
+    def enter(self) -> None:
+        """Make the directory this run's: its first state is there. Raises OSError."""
+        replace_text(self.directory / RECORD, self.record.model_dump_json(indent=1) + "\n")
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to go on with."""
+        return (self.directory / RECORD).is_file()
+
+    @property
+    def result(self) -> RunResult | None:
+        """How well it did; None where it is not finished."""
+        return read_result(self.directory)
 
     def network(self, weights: str = BEST) -> nn.Module:
         """Return the trained network, in evaluation mode.

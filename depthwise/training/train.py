@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from depthwise.training.adapt import FittedNetwork, build_again, fit_network
-from depthwise.training.augment import Look
+from depthwise.training.augment import Appearance
 from depthwise.training.data.dataset import Dataset, ImageSplit
 from depthwise.training.data.decode import shorter_side
 from depthwise.training.data.opening import open_dataset
@@ -20,13 +20,14 @@ from depthwise.training.data.squares import Prepared, prepare
 from depthwise.training.defaults import fit_recipe
 from depthwise.training.feed import Feed
 from depthwise.training.keeper import Keeper, Onlooker, Unseen
-from depthwise.training.learner import Learner
+from depthwise.training.learner import Learner, judge
 from depthwise.training.loop import fit
 from depthwise.training.optimizer import make_optimizer, parameter_groups
 from depthwise.training.order import Order
 from depthwise.training.pace import Pace
 from depthwise.training.precision import Precision, fastest
 from depthwise.training.recipe import Recipe
+from depthwise.training.result import RunResult, SplitResult, write_result
 from depthwise.training.run import Run, RunRecord
 from depthwise.training.state import Progress, part, read_state, restore
 from depthwise.weights import Preprocessing
@@ -96,7 +97,7 @@ def train(
     recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained)
     recipe = choose_precision(fitted.net, recipe, how, images.train)
     run = Run.begin(folder, _record(fitted, dataset, images), recipe)
-    _learn(run, fitted.net, images, onlooker or Unseen())
+    _learn(run, fitted.net, images, dataset.test, onlooker or Unseen())
     return run
 
 
@@ -121,21 +122,45 @@ def resume(
     images = TrainingImages.of(dataset, record.preprocessing.resize)
     run.check_images(dataset.classes, images.counts)
     net = build_again(record.built, len(record.classes)).train()
-    _learn(run, net, images, onlooker or Unseen())
+    _learn(run, net, images, dataset.test, onlooker or Unseen())
     return run
 
 
-def _learn(run: Run, net: nn.Module, images: TrainingImages, onlooker: Onlooker) -> None:
+def _learn(
+    run: Run, net: nn.Module, images: TrainingImages, test: ImageSplit | None, onlooker: Onlooker
+) -> None:
     """Train from where the run's directory stands until the schedule ends, or until stopped."""
     recipe = run.recipe
     assert recipe.batch is not None
     device = _device()
     learner = _learner(net.to(device), recipe, run.record.preprocessing)
-    progress = _resume(run, learner)
+    progress = _restore(run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
     keeper = Keeper(run, progress, recipe.batch, onlooker)
     pace = Pace(recipe, order, progress)
-    fit(learner, Feed(images.train, order, device, slice(None)), images.validation, pace, keeper)
+    if not run.exists:
+        keeper.save(learner)
+        run.enter()
+    if not pace.is_over:
+        feed = Feed(images.train, order, device, slice(None))
+        fit(learner, feed, images.validation, pace, keeper)
+    if pace.is_over and run.result is None:
+        _finish(run, progress, images.validation, test)
+
+
+def _finish(run: Run, progress: Progress, validation: Prepared, test: ImageSplit | None) -> None:
+    """Judge the best weights: on what they were chosen by, and once on what nothing was."""
+    record = run.record
+    net, look = run.network().to(_device()), Appearance.of(record.preprocessing, run.recipe)
+    splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
+    found = [SplitResult.of(judge(net, look, each, record.classes)) for each in splits]
+    write_result(
+        run.directory,
+        RunResult(
+            epoch=progress.best_epoch, seconds=progress.seconds, validation=found[0],
+            test=found[1] if test else None,
+        ),
+    )  # fmt: skip
 
 
 def _learner(net: nn.Module, recipe: Recipe, how: Preprocessing) -> Learner:
@@ -145,7 +170,7 @@ def _learner(net: nn.Module, recipe: Recipe, how: Preprocessing) -> Learner:
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = parameter_groups(net, recipe.weight_decay, recipe.layer_decay)
     optimizer = make_optimizer(recipe.optimizer, groups, recipe.learning_rate, recipe.momentum)
-    look = Look(how, recipe.mirror, recipe.augment, recipe.seed)
+    look = Appearance.of(how, recipe)
     precision = Precision(recipe.precision, next(net.parameters()).device)
     return Learner(net, net, optimizer, precision, look, recipe)
 
@@ -173,9 +198,9 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _resume(run: Run, learner: Learner) -> Progress:
+def _restore(run: Run, learner: Learner) -> Progress:
     """Return where a run stands, its network and its optimizer put back there."""
-    found = read_state(run.directory)
+    found = read_state(run.directory) if run.exists else None
     if found is None:
         return Progress()
     progress, tensors = found
