@@ -146,6 +146,7 @@ def test_what_it_cannot_be_is_refused(library, tmp_path):
             "b", whole["label"], feature=kind
         ),
         "one class only, cat": table(library, range(3), [1, 1, 1]),
+        "split train of .* has no labels": table(library, range(3), [-1, -1, -1]),
     }
     for number, (said, rows) in enumerate(cases.items()):
         rows.save_to_disk(tmp_path / str(number))

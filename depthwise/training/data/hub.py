@@ -41,9 +41,11 @@ def open_hub(data: str, seed: int) -> Dataset:
             notes.append(f"not used: {where}")
             continue
         part, order = _read_split(library, where, rows)
-        if split == "test" and not part.labels:
+        if not part.labels and split != "train":
             notes.append(f"not used: {where}, which has no labels")
             continue
+        if not part.labels:
+            raise ValueError(f"{where} has no labels")
         found[split], orders[split] = part, order
     return assemble(data, found, seed=seed, classes=orders.get("train"), notes=notes)
 
@@ -56,7 +58,7 @@ def _read_split(library: Any, where: str, rows: Any) -> tuple[LabelledImages, Se
     column = _label_column(library, where, rows.features)
     labels = table[column].to_pylist()
     if not any(map(_is_known, labels)):
-        return LabelledImages(images, []), []
+        labels = []
     names = getattr(rows.features[column], "names", None)
     for row, label in enumerate(labels):
         _check_label(images, row, label, names)
