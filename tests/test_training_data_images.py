@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from depthwise.errors import BuildError
-from depthwise.training.data import decode, kept_squares, squares
+from depthwise.training.data import kept_squares, squares
 from depthwise.training.data.dataset import ImageSplit
 from depthwise.training.data.decode import decode_square
 from depthwise.training.data.labelled_files import FileImages
@@ -67,12 +67,7 @@ def write_every_kind(folder):
     return sorted(folder.iterdir())
 
 
-@pytest.mark.parametrize("with_torchcodec", [True, False])
-def test_an_image_of_any_kind_is_what_predict_sees(with_torchcodec, tmp_path, monkeypatch):
-    if not with_torchcodec:
-        monkeypatch.setattr(decode, "_torchcodec", None)
-    elif decode._torchcodec is None:
-        pytest.skip("torchcodec is not installed")
+def test_an_image_of_any_kind_is_what_predict_sees(tmp_path):
     (tmp_path / "images").mkdir()
     for path in write_every_kind(tmp_path / "images"):
         for side in (24, 45, 64):
@@ -89,13 +84,6 @@ def test_sizes_are_rounded_as_predict_rounds_them(size, tmp_path):
         assert np.array_equal(
             decode_square(content, "a", side), as_predicted(tmp_path / "a.png", side)
         )
-
-
-def test_ordinary_jpegs_are_torchcodecs(monkeypatch):
-    if decode._torchcodec is None:
-        pytest.skip("torchcodec is not installed")
-    monkeypatch.setattr(decode, "read_picture", None)
-    assert decode_square(PHOTOGRAPHS[0].read_bytes(), "a", 16).shape == (3, 16, 16)
 
 
 def test_pixels_are_squares_of_themselves():

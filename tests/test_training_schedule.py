@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from depthwise.training.schedule import (
-    Course,
     Decision,
     TimeFit,
+    Timeline,
     cosine,
     momentum_cycle,
     one_cycle,
@@ -52,19 +52,19 @@ def test_a_warmup_that_leaves_nothing_is_refused(rate: Callable, warmup: float):
 
 
 def test_course_of_known_steps():
-    course = Course.of_steps(8)
-    assert [course.progress(step) for step in range(9)] == [step / 8 for step in range(9)]
-    assert course.total(0) == course.total(8) == 8
+    timeline = Timeline.of_steps(8)
+    assert [timeline.progress(step) for step in range(9)] == [step / 8 for step in range(9)]
+    assert timeline.total(0) == timeline.total(8) == 8
 
 
 def test_course_bends_where_something_is_decided():
-    course = Course((Decision(10, 110), Decision(60, 70)))
-    assert course.progress(5) == course.progress(10) == 0.0
-    assert course.progress(35) == pytest.approx(0.25)  # a quarter of 100 steps
-    assert course.progress(60) == pytest.approx(0.5)
-    assert course.progress(65) == pytest.approx(0.75)  # half of what was left, in 5 of 10 steps
-    assert course.progress(70) == course.progress(71) == 1.0
-    assert [course.total(step) for step in (9, 10, 59, 60)] == [None, 110, 110, 70]
+    timeline = Timeline((Decision(10, 110), Decision(60, 70)))
+    assert timeline.progress(5) == timeline.progress(10) == 0.0
+    assert timeline.progress(35) == pytest.approx(0.25)  # a quarter of 100 steps
+    assert timeline.progress(60) == pytest.approx(0.5)
+    assert timeline.progress(65) == pytest.approx(0.75)  # half of what was left, in 5 of 10 steps
+    assert timeline.progress(70) == timeline.progress(71) == 1.0
+    assert [timeline.total(step) for step in (9, 10, 59, 60)] == [None, 110, 110, 70]
 
 
 class Played:
@@ -72,13 +72,13 @@ class Played:
 
     def __init__(self, fit: TimeFit, seconds: Callable[[int], float], elapsed: float = 0.0):
         self.elapsed, self.progress, step = elapsed, [], 0
-        while (done := fit.course.progress(step)) < 1:
+        while (done := fit.timeline.progress(step)) < 1:
             self.progress.append(done)
             last = seconds(step)
             self.elapsed += last
             step += 1
             fit.update(step, last, self.elapsed)
-        self.steps, self.decisions = step, fit.course.decisions
+        self.steps, self.decisions = step, fit.timeline.decisions
 
     def largest_rise(self) -> float:
         ends = [*self.progress, 1.0]
@@ -133,7 +133,13 @@ def test_time_for_something_else_is_kept():
     fit = TimeFit(60.0)
     for step in range(1, 6):
         fit.update(step, 0.1, 0.1 * step, ahead=30.0)
-    assert fit.course.decisions == ((5, 5 + 295),)
+    assert fit.timeline.decisions == ((5, 5 + 295),)
+
+
+def test_the_schedule_ends_with_the_last_epoch_where_time_is_left():
+    played = Played(TimeFit(60.0, most=100), even)
+    assert played.steps == 100
+    assert played.progress[50] == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_run_repeats_what_was_decided():

@@ -1,7 +1,7 @@
 """What the learning rate is at each step, and how many steps fit a limit of time.
 
 Rates are pure functions of progress, the share of the training that is done: 0 at the first step,
-1 when the last one has been done. A `Course` says what the progress is at a step.
+1 when the last one has been done. A `Timeline` says what the progress is at a step.
 """
 
 import math
@@ -77,18 +77,18 @@ class Decision(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Course:
+class Timeline:
     """How progress rises from step to step: straight from each decision to the end it names.
 
     Progress never jumps and never falls, whatever the decisions, and is 1 at the end of the last.
-    Before the first decision it is 0. Plain numbers: `Course(tuple(decisions))` is all its state.
+    Before the first decision it is 0. Plain numbers: `Timeline(tuple(decisions))` is all its state.
     """
 
     decisions: tuple[Decision, ...] = ()
 
     @classmethod
-    def of_steps(cls, total: int) -> "Course":
-        """Return the course of a training whose number of steps is known."""
+    def of_steps(cls, total: int) -> "Timeline":
+        """Return the timeline of a training whose number of steps is known."""
         return cls((Decision(0, total),))
 
     def progress(self, step: int) -> float:
@@ -130,12 +130,17 @@ class TimeFit:
     KEPT = 100  # timed steps, the last ones: what a step takes may change
     PART = 1 / 8  # of what is left, after which it is fitted again
 
-    def __init__(self, limit: float, decisions: Sequence[tuple[int, int]] = ()):
-        """Take the limit in seconds, and what was decided before, (step, total) each."""
+    def __init__(
+        self, limit: float, decisions: Sequence[tuple[int, int]] = (), most: float = math.inf
+    ):
+        """Take the limit in seconds, what was decided before, (step, total) each, and `most` steps.
+
+        Where all of these can be done before the time is over, the schedule ends with them.
+        """
         if not 0 < limit < math.inf:
             raise ValueError(f"limit={limit}: a positive number of seconds is accepted")
-        self.limit = limit
-        self.course = Course(tuple(Decision(*decision) for decision in decisions))
+        self.limit, self._most = limit, most
+        self.timeline = Timeline(tuple(Decision(*decision) for decision in decisions))
         self._seconds = deque[float](maxlen=self.KEPT)
         self._timed = 0
         self._next = (0, 0.0)  # the step, and the seconds, at which to fit again
@@ -150,7 +155,7 @@ class TimeFit:
             ahead: How many seconds of the rest are for something else: evaluation, say.
 
         Returns:
-            Whether something was decided: `course` then has one decision more.
+            Whether something was decided: `timeline` then has one decision more.
         """
         self._timed += 1
         if self._timed == 2:
@@ -160,8 +165,9 @@ class TimeFit:
         hurries = (self.FEWEST - self._timed) * seconds > left / 2
         if not self._is_due(step, elapsed, hurries):
             return False
-        total = step + int(left / max(self._seconds_per_step(), 1e-9))
-        self.course = Course((*self.course.decisions, Decision(step, total)))
+        fitting = step + int(left / max(self._seconds_per_step(), 1e-9))
+        total = max(step, int(min(fitting, self._most)))
+        self.timeline = Timeline((*self.timeline.decisions, Decision(step, total)))
         self._next = (
             step + math.ceil((total - step) * self.PART),
             elapsed + min(elapsed, (self.limit - elapsed) * self.PART),
@@ -169,7 +175,7 @@ class TimeFit:
         return True
 
     def _is_due(self, step: int, elapsed: float, hurries: bool) -> bool:
-        decisions = self.course.decisions
+        decisions = self.timeline.decisions
         if decisions and step <= decisions[-1].step:
             return False
         if elapsed >= self.limit:

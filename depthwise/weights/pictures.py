@@ -62,7 +62,7 @@ def upright_rgb(image: Image.Image, side: int, filter: Image.Resampling) -> Imag
     image.load()
     orientation = _orientation(image)
     image = _middle(image)
-    rgb = _flat_rgb(image) if pixels_of(image) <= WHOLE else _resized(image, side, filter)
+    rgb = _flat_rgb(image) if _pixels(image) <= WHOLE else _resized(image, side, filter)
     if orientation == 1:
         return rgb
     rgb.getexif()[ExifTags.Base.Orientation] = orientation
@@ -72,10 +72,10 @@ def upright_rgb(image: Image.Image, side: int, filter: Image.Resampling) -> Imag
 def _opened(
     source: Path | BytesIO, name: str | Path, side: int, filter: Image.Resampling
 ) -> Image.Image:
-    ignore_warnings_of_pillow()
+    _ignore_warnings_of_pillow()
     try:
         with Image.open(source, formats=_formats()) as image:
-            if pixels_of(image) > WHOLE:
+            if _pixels(image) > WHOLE:
                 image.draft(None, (SPARE * side, SPARE * side))
             return upright_rgb(image, side, filter)
     except MemoryError:
@@ -93,7 +93,7 @@ def _opened(
         raise ValueError(f"{name} is damaged or truncated: {error}") from None
 
 
-def ignore_warnings_of_pillow() -> None:
+def _ignore_warnings_of_pillow() -> None:
     """Let Pillow's modules warn of nothing: of many pixels, of odd metadata.
 
     For good, and by a filter that is added where it is missing: `warnings.catch_warnings` puts back
@@ -120,8 +120,7 @@ def _what_it_is(source: Path | BytesIO) -> str:
     return "is no image that Pillow can read (JPEG, PNG, WebP, ...)"
 
 
-def pixels_of(image: Image.Image) -> int:
-    """Return how many pixels a picture has."""
+def _pixels(image: Image.Image) -> int:
     return image.width * image.height
 
 
