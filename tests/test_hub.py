@@ -107,6 +107,7 @@ def test_images_in_files_of_their_own_and_empty_ones(library, tmp_path):
     rows = [
         {"bytes": None, "path": str(tmp_path / "x.png")},
         {"bytes": b"", "path": "y.png"},
+        {"bytes": None, "path": "/dev/zero"},
         *({"bytes": picture(number), "path": None} for number in range(1, 4)),
     ]
     features = {"image": library.Image(), "label": library.ClassLabel(names=NAMES)}
@@ -115,10 +116,12 @@ def test_images_in_files_of_their_own_and_empty_ones(library, tmp_path):
     library.DatasetDict({"train": part, "val": part}).save_to_disk(tmp_path / "set")
     images = open_dataset(tmp_path / "set").train.images
     assert images.read(0) == picture(0)
-    assert images.read(4) == picture(3)
+    assert images.read(4) == picture(2)
     assert images.name(4).endswith("row 4")
     with pytest.raises(ValueError, match=r"row 1 \(y\.png\) is empty"):
         images.read(1)
+    with pytest.raises(ValueError, match="zero is no plain file"):
+        images.read(2)
 
 
 def test_a_test_split_without_labels_is_left_out(library, tmp_path):

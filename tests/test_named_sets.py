@@ -172,7 +172,8 @@ def test_damaged_idx_files_are_refused_by_name(tmp_path):
         gzip.compress(endless): "fewer bytes than the 4294967295 x",
         zipped[:-9]: "cannot be read: Compressed file ended",
         flipped: "cannot be read: CRC check failed",
-        zipped[:2] + b"x" * 30: "cannot be read",
+        zipped[:2] + b"x" * 30: "cannot be read: Unknown compression",
+        zipped[:10] + b"\xff" * 30: "cannot be read: .*invalid block",
     }.items():
         path.write_bytes(content)
         with pytest.raises(ValueError, match=said) as caught:

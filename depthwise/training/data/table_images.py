@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from depthwise.files.cache import hash_bytes
+from depthwise.weights.pictures import check_file
 
 ENDING = 4096  # bytes: two images that have the same are compared whole
 
@@ -44,7 +45,7 @@ class TableImages:
     def read(self, index: int) -> bytes:
         """Return an image's bytes, or those of the file that stands for it.
 
-        Raises ValueError where there is neither.
+        Raises ValueError where there is neither, or that is no plain file.
         """
         content = self.encoded[int(self.rows[index])].as_py()
         if content:
@@ -52,6 +53,7 @@ class TableImages:
         path = self._path(index)
         if content is not None or not path:
             raise ValueError(f"{self.name(index)} is empty")
+        check_file(path)
         return Path(path).read_bytes()
 
     def size(self, index: int) -> int:
