@@ -238,6 +238,7 @@ def test_a_small_disk_leaves_squares_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(squares, "_free_on_disk", lambda: 0)
     prepared = prepare(split_of(tmp_path / "images"), 8)
     assert isinstance(prepared.squares, HeldSquares)
+    assert len(prepared.squares) == 29
     assert np.array_equal(prepared.squares.take(np.arange(29)).numpy(), expected_of(prepared, 8))
     assert not kept_squares.squares_directory().exists()
 
