@@ -4,6 +4,8 @@ import os
 import resource
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +170,24 @@ def test_too_many_broken_images_are_refused(tmp_path):
     assert not list(kept_squares.squares_directory().glob("*.squares"))
 
 
+def test_files_that_may_not_be_read_are_broken(tmp_path, monkeypatch):
+    write_images(tmp_path / "images", 20)
+    whole = Path.read_bytes
+
+    def read(path):
+        if path.name == "003.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    split = split_of(tmp_path / "images")
+    assert prepare(split, 8).left_out == (
+        f"{tmp_path}/images/003.png cannot be read: Permission denied",
+    )
+    with pytest.raises(ValueError, match="Permission denied"):
+        split.images.read(3)
+
+
 def test_a_class_of_broken_images_is_refused(tmp_path):
     write_images(tmp_path / "images", 20)
     (tmp_path / "images" / "010.png").write_bytes(b"")
@@ -196,6 +216,25 @@ def test_images_are_decoded_once_and_when_they_change(tmp_path, monkeypatch):
     assert len(decoded) == 15
     every = np.arange(5)
     assert np.array_equal(prepared.squares.take(every).numpy(), expected_of(prepared, 8))
+
+
+def test_only_one_of_several_processes_decodes(tmp_path, monkeypatch):
+    write_images(tmp_path / "images", 5)
+    split = split_of(tmp_path / "images")
+    decoded = []
+    whole = squares.decode_square
+
+    def slow(*arguments):
+        time.sleep(0.05)
+        decoded.append(0)
+        return whole(*arguments)
+
+    monkeypatch.setattr(squares, "decode_square", slow)
+    with ThreadPoolExecutor(3) as pool:
+        prepared = list(pool.map(lambda _: prepare(split, 8), range(3)))
+    assert len(decoded) == 5
+    for each in prepared:
+        assert np.array_equal(each.squares.take(np.arange(5)).numpy(), expected_of(each, 8))
 
 
 def test_damaged_squares_are_decoded_again(tmp_path):

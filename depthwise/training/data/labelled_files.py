@@ -43,9 +43,12 @@ class FileImages:
         return FileImages([self._paths[int(index)] for index in indices])
 
     def read(self, index: int) -> bytes:
-        """Return the bytes of one. Raises ValueError for what is no file, or is empty."""
+        """Return the bytes of one. Raises ValueError for what is no file, or cannot be read."""
         check_file(self._paths[index])
-        return Path(self._paths[index]).read_bytes()
+        try:
+            return Path(self._paths[index]).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self._paths[index]} cannot be read: {error.strerror}") from None
 
     def fingerprint(self) -> str:
         """Return a text that differs once a file has another path, size or time of change."""
@@ -58,7 +61,8 @@ class FileImages:
         return size
 
     def ending(self, index: int) -> bytes:
-        """Return the last bytes of a file."""
+        """Return the last bytes of a file. Raises ValueError for what is no file, or is empty."""
+        check_file(self._paths[index])
         with open(self._paths[index], "rb") as file:
             file.seek(max(0, self.size(index) - ENDING))
             return file.read()
