@@ -20,6 +20,7 @@ from depthwise.cli.options import (
     Until,
     Weights,
 )
+from depthwise.cli.photographs import assume, preprocessing_of
 from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
 from depthwise.escaping import in_line
 
@@ -126,7 +127,7 @@ def _network(
 
     side = _check_classifier(name, source.shapes, source.output_shapes)
     pretrained = source.pretrained
-    prepare = pretrained.preprocessing.for_side(side) if pretrained else _assume(name, side)
+    prepare = preprocessing_of(source, name, side)
 
     def guess(pixels: "Tensor") -> "list[Guess]":
         scores = source.run([pixels.numpy()])[0][0]
@@ -183,7 +184,7 @@ def _recorded(directory: Path, library: "Library") -> "Preprocessing":
     shapes = [(n, c, h, w) for n, h, w, c in inputs] if last else inputs
     side = _check_classifier(f"{directory} holds {network.name}", shapes, outputs)
     if network.preprocessing is None:
-        return _assume(str(directory), side)
+        return assume(str(directory), side)
     recorded = Preprocessing.model_validate(network.preprocessing)
     if recorded.crop == side:
         return recorded
@@ -208,18 +209,6 @@ def _check_classifier(what: str, inputs: "Sequence[Shape]", outputs: "Sequence[S
 
 def _join(shapes: "Sequence[Shape]") -> str:
     return " and ".join(map(str, shapes)) or "nothing"
-
-
-def _assume(source: str, side: int) -> "Preprocessing":
-    """Return ImageNet's usual preprocessing, and say that `source` records none."""
-    from depthwise.weights import imagenet_preprocessing  # noqa: PLC0415
-
-    assumed = imagenet_preprocessing(side)
-    say(
-        f"{source} does not record its preprocessing; ImageNet's usual is assumed: "
-        f"{assumed.resize} pixels, the middle {assumed.crop}"
-    )
-    return assumed
 
 
 def _as_rows(best: "list[Guess]") -> list[dict]:
