@@ -155,13 +155,18 @@ def choose_intrinsic(near: np.ndarray, left: np.ndarray) -> list[int]:
     kept: list[int] = []
     while unreached.any():
         new = reaches & unreached
-        score = new.sum(1) - np.where(new & near, left, 0).sum(1) / (count + 1)
+        gains = new.sum(1)
+        if gains.max() == 1:  # none makes two of the rest
+            kept += map(int, np.flatnonzero(unreached))
+            break
+        score = gains - np.where(new & near, left, 0).sum(1) / (count + 1)
         kept.append(int(score.argmax()))
         unreached &= ~reaches[kept[-1]]
+    times = reaches[kept].sum(0)  # that each map is reached
     for candidate in reversed(kept.copy()):
-        others = [k for k in kept if k != candidate]
-        if reaches[others].any(0).all():
-            kept = others
+        if (times - reaches[candidate] > 0).all():
+            kept.remove(candidate)
+            times -= reaches[candidate]
     return sorted(kept)
 
 

@@ -24,7 +24,7 @@ STYLES = ("solid", (0, (3.2, 1.2)), (0, (1, 0.9)))  # of frames: what sets colou
 
 
 @dataclass(frozen=True)
-class Page:
+class PageColours:
     """The colours of a light or a dark page."""
 
     paper: str
@@ -33,12 +33,14 @@ class Page:
     groups: tuple[str, ...]
 
 
-LIGHT = Page("#FFFFFF", "#1F2328", "#6E7781", (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY))
-DARK = Page("#14181D", "#E8EAED", "#9AA4AE", (VERMILION, LIGHT_BLUE, GREEN, PURPLE, ORANGE, SKY))
+LIGHT = PageColours("#FFFFFF", "#1F2328", "#6E7781", (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY))
+DARK = PageColours(
+    "#14181D", "#E8EAED", "#9AA4AE", (VERMILION, LIGHT_BLUE, GREEN, PURPLE, ORANGE, SKY)
+)
 
 
 @dataclass(frozen=True)
-class Cell:
+class FramedMap:
     """One map: its channel, how it is framed (None: it belongs to no group), and what it is."""
 
     map: int
@@ -62,20 +64,20 @@ def ghost_picture(
     save_figure(lambda: _draw(maps, cells, (in_line(title), _summary(ghosts, cells)), page), path)
 
 
-def _cells(ghosts: Ghosts, page: Page) -> Iterator[Cell]:
+def _cells(ghosts: Ghosts, page: PageColours) -> Iterator[FramedMap]:
     """Yield the maps in the order in which they are drawn."""
     colours = len(page.groups)
     for number, (parent, children) in enumerate(ghosts.groups.items()):
         if not children:
-            yield Cell(parent, None, "")
+            yield FramedMap(parent, None, "")
             continue
         style = STYLES[number // colours % len(STYLES)]
         frame = (page.groups[number % colours], style)
-        yield Cell(parent, frame, counted(len(children), "ghost"), is_parent=True)
+        yield FramedMap(parent, frame, counted(len(children), "ghost"), is_parent=True)
         for ghost in children:
-            yield Cell(ghost.map, frame, _made(ghost))
+            yield FramedMap(ghost.map, frame, _made(ghost))
     for dead in ghosts.dead:
-        yield Cell(dead, None, "dead", is_dead=True)
+        yield FramedMap(dead, None, "dead", is_dead=True)
 
 
 def _made(ghost: Ghost) -> str:
@@ -85,7 +87,7 @@ def _made(ghost: Ghost) -> str:
     return f"{how} {ghost.parent}, {ghost.residual:.0%} left"
 
 
-def _summary(ghosts: Ghosts, cells: list[Cell]) -> str:
+def _summary(ghosts: Ghosts, cells: list[FramedMap]) -> str:
     ratio = f"s = {ghosts.ratio:.2f}" if ghosts.ratio else "nothing to be made"
     made = counted(len(ghosts.ghosts), "ghost")
     text = (
@@ -98,7 +100,9 @@ def _summary(ghosts: Ghosts, cells: list[Cell]) -> str:
     return text + (f"; the first {MOST} are drawn" if len(cells) > MOST else "")
 
 
-def _draw(maps: np.ndarray, cells: list[Cell], texts: tuple[str, str], page: Page) -> Figure:
+def _draw(
+    maps: np.ndarray, cells: list[FramedMap], texts: tuple[str, str], page: PageColours
+) -> Figure:
     drawn = cells[:MOST]
     columns, rows = min(ACROSS, len(drawn)), ceil(len(drawn) / ACROSS)
     width = 2 * MARGIN + max(ACROSS, columns) * (CELL + GAP) - GAP
@@ -118,7 +122,7 @@ def _draw(maps: np.ndarray, cells: list[Cell], texts: tuple[str, str], page: Pag
     return figure
 
 
-def _draw_map(axes: Axes, map: np.ndarray, cell: Cell, page: Page) -> None:
+def _draw_map(axes: Axes, map: np.ndarray, cell: FramedMap, page: PageColours) -> None:
     axes.set_axis_off()
     if cell.is_dead:
         axes.set(xlim=(0, 1), ylim=(0, 1))
