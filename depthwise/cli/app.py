@@ -18,6 +18,7 @@ from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 from depthwise.cli.returning import returning
 from depthwise.cli.ship import ship
+from depthwise.cli.train import train
 from depthwise.cli.verb import Verb
 
 EXIT_CODES = (
@@ -34,9 +35,11 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (
-    ship, networks, cost, compare, draw, look, lint, predict, compile, export, bench, calibrate,
-):  # fmt: skip
+VERBS = (
+    ship, train, networks, cost, compare, draw, look, lint, predict, compile, export, bench,
+    calibrate,
+)  # fmt: skip
+for verb in VERBS:
     app.command(cls=Verb, epilog=EXIT_CODES)(returning(verb))
 
 
