@@ -46,6 +46,13 @@ def grey():
 def signal():
     return nn.Conv1d(3, 8, 3)
 
+class Bytes(Copies):
+    def forward(self, x):
+        return super().forward(x.float())
+
+def numbers():
+    return Bytes()
+
 def broken():
     net = Copies()
     with torch.no_grad():
@@ -201,6 +208,10 @@ def test_the_bundled_weights_are_taken_where_nothing_else_is_said(capsys):
         (("net.py:colour", CAT, "--out", "a.jpg"), "--out a.jpg: a picture of maps ends in .png"),
         (("net.py:colour", CAT, "--tolerance", "1.5"), "less than or equal to 0.999"),
         (("net.py:signal", CAT, "--shape", "1,3,32"), "net.py:signal takes 1x3x32: look feeds one"),
+        (
+            ("net.py:numbers", CAT, "--shape", "1,3,32,32:uint8"),
+            "net.py:numbers takes uint8: look feeds images as floating-point numbers, normalised",
+        ),
         (
             ("net.py:colour", CAT, "--shape", "1,3,8,8"),
             "has no convolution to look at: the first gives 8 maps of 4 x 4 pixels",
