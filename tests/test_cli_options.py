@@ -49,7 +49,7 @@ def test_every_verb_has_json_as_a_flag_and_files_as_out():
     by_verb = {verb: {name: p for name, v, p in options() if v == verb} for verb in VERBS}
     assert set(by_verb) == {
         "ship", "networks", "cost", "compare", "draw", "lint", "predict", "compile", "bench",
-        "calibrate", "export", "look",
+        "calibrate", "export", "look", "train",
     }  # fmt: skip
     assert all(found["--json"].is_flag for found in by_verb.values())
     written = {verb for verb, found in by_verb.items() if "--out" in found}
