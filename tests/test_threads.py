@@ -46,7 +46,7 @@ class Deformed(nn.Module):
 NETS = {
     "deformed": Deformed,
     "mobilenet_v3_small": lambda: beginning("mobilenet_v3_small", 5, 40),
-    "ghostnet": lambda: beginning("ghostnet", 6, 80),
+    "ghostnet": lambda: beginning("ghostnet", 4, 40),
     "googlenet": lambda: dw.create_model("googlenet", num_classes=10),
     "grouped and transposed": lambda: nn.Sequential(
         nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1, groups=2),
