@@ -15,7 +15,7 @@ ROOT = Path(depthwise.__file__).parent
 FLOORS = (
     "errors", "escaping", "users_code", "console", "files", "progress", "memory", "layers",
     "families", "weights", "graph", "sources", "analysis", "kernels", "runtime", "compiler",
-    "hardware", "latency", "bench", "report", "shipping", "cli",
+    "hardware", "latency", "training", "bench", "report", "shipping", "cli",
 )  # fmt: skip
 
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -162,11 +162,11 @@ class TorchSource(Source):
 
         from depthwise.graph.frontends.torch.tensors import numbers_of  # noqa: PLC0415
 
-        pairs = zip(inputs, self._dtypes, strict=True)
+        pairs = zip(inputs, self.dtypes, strict=True)
         return [numbers_of(y) for y in self._call(torch.tensor(x).to(d) for x, d in pairs)]
 
     @property
-    def _dtypes(self) -> "list[torch.dtype]":
+    def dtypes(self) -> "list[torch.dtype]":
         """The element type of each input: that of the weights where no other is given."""
         import torch  # noqa: PLC0415
 
@@ -187,7 +187,7 @@ class TorchSource(Source):
         """The shapes of what the network returns, having run it once: that needs no export."""
         import torch  # noqa: PLC0415
 
-        pairs = zip(self.shapes, self._dtypes, strict=True)
+        pairs = zip(self.shapes, self.dtypes, strict=True)
         tensors = (torch.zeros(shape, dtype=dtype) for shape, dtype in pairs)
         return [tuple(y.shape) for y in self._call(tensors)]
 
@@ -287,4 +287,8 @@ def check_dtypes(graph: Graph, shapes: Sequence[Any], kwargs: Mapping[str, Any])
 
 def network_name(net: object) -> str:
     """Return what a network of ours is called, or the class of another."""
-    return str(getattr(net, "network", None) or type(net).__name__)
+    own = getattr(net, "network", None)  # in networks of others it may be a module
+    if isinstance(own, str) and own:
+        return own
+    scripted = getattr(net, "original_name", None)  # of a class that was made into TorchScript
+    return scripted if isinstance(scripted, str) else type(net).__name__
