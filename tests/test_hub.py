@@ -111,7 +111,7 @@ def test_images_in_files_of_their_own_and_empty_ones(library, tmp_path):
         *({"bytes": picture(number), "path": None} for number in range(1, 4)),
     ]
     features = {"image": library.Image(), "label": library.ClassLabel(names=NAMES)}
-    columns = {"image": rows, "label": [0, 0, 1, 1, 1]}
+    columns = {"image": rows, "label": [0, 0, 1, 1, 1, 1]}
     part = library.Dataset.from_dict(columns, features=library.Features(features))
     library.DatasetDict({"train": part, "val": part}).save_to_disk(tmp_path / "set")
     images = open_dataset(tmp_path / "set").train.images
