@@ -102,26 +102,28 @@ def test_labels_without_names_and_one_file(library, tmp_path, image, label, clas
     assert found == {picture(number): str(classes[number % 2]) for number in range(8)}
 
 
-def test_images_in_files_of_their_own_and_empty_ones(library, tmp_path):
+def test_images_in_files_of_their_own_and_empty_ones(library, tmp_path):  # noqa: ARG001
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     (tmp_path / "x.png").write_bytes(picture(0))
     rows = [
         {"bytes": None, "path": str(tmp_path / "x.png")},
         {"bytes": b"", "path": "y.png"},
-        {"bytes": None, "path": "/dev/zero"},
+        {"bytes": None, "path": str(tmp_path)},
         *({"bytes": picture(number), "path": None} for number in range(1, 4)),
     ]
-    features = {"image": library.Image(), "label": library.ClassLabel(names=NAMES)}
-    columns = {"image": rows, "label": [0, 0, 1, 1, 1, 1]}
-    part = library.Dataset.from_dict(columns, features=library.Features(features))
-    library.DatasetDict({"train": part, "val": part}).save_to_disk(tmp_path / "set")
+    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    images = pyarrow.array(rows, kind)
+    (tmp_path / "set").mkdir()
+    for split in ("train", "test", "validation"):
+        part = pyarrow.table({"image": images, "label": [0, 0, 1, 1, 1, 1]})
+        parquet.write_table(part, tmp_path / f"set/{split}.parquet")
     images = open_dataset(tmp_path / "set").train.images
     assert images.read(0) == picture(0)
     assert images.read(4) == picture(2)
     assert images.name(4).endswith("row 4")
-    with pytest.raises(ValueError, match=r"row 1 \(y\.png\) is empty"):
-        images.read(1)
-    with pytest.raises(ValueError, match="zero is no plain file"):
-        images.read(2)
+    for row, said in ((1, r"row 1 \(y\.png\) is empty"), (2, "is a directory, and no image file")):
+        with pytest.raises(ValueError, match=said):
+            images.read(row)
 
 
 def test_a_test_split_without_labels_is_left_out(library, tmp_path):
