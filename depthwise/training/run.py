@@ -96,11 +96,22 @@ class Run:
 
     @classmethod
     def begin(cls, directory: Path, record: RunRecord, recipe: Recipe) -> Self:
-        """Make the directory of a new run. Raises OSError where it cannot be."""
+        """Return a new run, whose directory is no run's before `enter` is called.
+
+        Raises OSError where it cannot be made.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         replace_text(directory / RECIPE, recipe.toml())
-        replace_text(directory / RECORD, record.model_dump_json(indent=1) + "\n")
         return cls(directory, record, recipe)
+
+    def enter(self) -> None:
+        """Make the directory this run's: its first state is there. Raises OSError."""
+        replace_text(self.directory / RECORD, self.record.model_dump_json(indent=1) + "\n")
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to go on with."""
+        return (self.directory / RECORD).is_file()
 
     @property
     def result(self) -> RunResult | None:

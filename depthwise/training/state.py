@@ -84,14 +84,17 @@ def gather(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor
     return {f"net.{name}": tensor for name, tensor in net.state_dict().items()} | named
 
 
+@torch.no_grad()
 def restore(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `gather` returned."""
     net.load_state_dict(part(tensors, "net."))
     parameters = dict(net.named_parameters())
     for key, tensor in part(tensors, "optimizer.").items():
         name, _, entry = key.rpartition(".")
-        kept = tensor if entry == "step" else tensor.to(parameters[name].device)
-        optimizer.state[parameters[name]][entry] = kept
+        parameter = parameters[name]
+        fits = tensor.shape == parameter.shape  # then it is to lie in memory as the parameter does
+        kept = torch.empty_like(parameter).copy_(tensor) if fits else tensor
+        optimizer.state[parameter][entry] = kept
 
 
 def optimizer_tensors(

@@ -134,10 +134,13 @@ def _learn(
     assert recipe.batch is not None
     device = _device()
     learner = _learner(net.to(device), recipe, run.record.preprocessing)
-    progress = _resume(run, learner)
+    progress = _restore(run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
     keeper = Keeper(run, progress, recipe.batch, onlooker)
     pace = Pace(recipe, order, progress)
+    if not run.exists:
+        keeper.save(learner)
+        run.enter()
     if not pace.is_over:
         feed = Feed(images.train, order, device, slice(None))
         fit(learner, feed, images.validation, pace, keeper)
@@ -195,9 +198,9 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _resume(run: Run, learner: Learner) -> Progress:
+def _restore(run: Run, learner: Learner) -> Progress:
     """Return where a run stands, its network and its optimizer put back there."""
-    found = read_state(run.directory)
+    found = read_state(run.directory) if run.exists else None
     if found is None:
         return Progress()
     progress, tensors = found
