@@ -143,6 +143,9 @@ def test_what_it_cannot_be_is_refused(library, tmp_path):
         "row 0 has the label 0.5: expected the number or name": library.Dataset.from_dict(
             {"image": whole["image"], "label": [0.5] * 6}
         ),
+        "row 0 has the label True: expected the number or name": library.Dataset.from_dict(
+            {"image": whole["image"], "label": [True, False] * 3}
+        ),
         "no column of images, of its columns label": whole.remove_columns("image"),
         "no column of classes, of its columns image, a": other.cast_column(
             "a", library.Value("string")
