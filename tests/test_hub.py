@@ -71,7 +71,10 @@ def test_its_own_splits_are_kept_saved_or_in_parquet_files(library, tmp_path):
         for folder in ("flat", "deep/data"):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             rows.to_parquet(tmp_path / folder / f"{name}-00000-of-00001.parquet")
+    library.enable_progress_bars()
     saved = open_dataset(tmp_path / "saved")
+    assert not library.are_progress_bars_disabled()
+    library.disable_progress_bars()
     for data in (saved, open_dataset(tmp_path / "flat"), open_dataset(tmp_path / "deep")):
         check(data)
     assert f"not used: the split extra of {tmp_path}/saved" in saved.notes
@@ -160,6 +163,13 @@ def test_what_it_cannot_be_is_refused(library, tmp_path):
         rows.save_to_disk(tmp_path / str(number))
         with pytest.raises(ValueError, match=said):
             open_dataset(tmp_path / str(number))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    wild = whole.with_format("arrow")[:]
+    label = wild.schema.get_field_index("label")
+    wild = wild.set_column(label, wild.schema.field(label), [[0, 1, 2, 3, 0, 1]])
+    parquet.write_table(wild, tmp_path / "wild.parquet")
+    with pytest.raises(ValueError, match="has the label 3: expected 0 to 2"):
+        open_dataset(tmp_path / "wild.parquet")
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1" * 9)
     with pytest.raises(ValueError, match=r"damaged\.parquet cannot be opened"):
         open_dataset(tmp_path / "damaged.parquet")
