@@ -136,6 +136,12 @@ def test_time_for_something_else_is_kept():
     assert fit.timeline.decisions == ((5, 5 + 295),)
 
 
+def test_the_schedule_ends_with_the_last_epoch_where_time_is_left():
+    played = Played(TimeFit(60.0, most=100), even)
+    assert played.steps == 100
+    assert played.progress[50] == pytest.approx(0.5, abs=0.03)
+
+
 def test_a_run_repeats_what_was_decided():
     """Also on a machine of another speed; after the last decision it fits to its own."""
     first = Played(TimeFit(60.0), slow_start)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from depthwise.bench.peers import EXPECTED, Run
+from depthwise.bench.peers import EXPECTED, RunOnce
 from depthwise.compiler.verification.difference import relative_error
 
 LONGEST = 300  # characters of a reason
@@ -31,7 +31,7 @@ def error_of(found: np.ndarray, expected: np.ndarray) -> float:
     return relative_error(found.reshape(expected.shape), expected)
 
 
-def time_runs(run: Run, count: int) -> list[float]:
+def time_runs(run: RunOnce, count: int) -> list[float]:
     """Return the seconds of each of `count` runs, after some that are not timed."""
     end = time.perf_counter() + WARM
     run()

@@ -17,6 +17,7 @@ from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 from depthwise.cli.returning import returning
 from depthwise.cli.ship import ship
+from depthwise.cli.train import train
 from depthwise.cli.verb import Verb
 
 EXIT_CODES = (
@@ -33,7 +34,10 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (ship, networks, cost, compare, draw, lint, predict, compile, export, bench, calibrate):
+VERBS = (
+    ship, train, networks, cost, compare, draw, lint, predict, compile, export, bench, calibrate,
+)  # fmt: skip
+for verb in VERBS:
     app.command(cls=Verb, epilog=EXIT_CODES)(returning(verb))
 
 

@@ -1,19 +1,47 @@
 """`depthwise networks`: what can be built."""
 
 import json
+from typing import Annotated
+
+import typer
 
 from depthwise.cli.options import AsJson
 from depthwise.cli.screen import screen, waiting
 
 
-def networks(as_json: AsJson = False) -> None:
+def networks(
+    with_published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="List the accuracy that papers and public checkpoints state at each width and "
+            "resolution, beside our counts.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """List the networks: what each is, its parameters, the images of its paper, its options."""
+    if with_published:
+        _print_published(as_json)
+        return
     with waiting("counting each network's parameters"):
         rows = _describe_all()
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
         _print_table(rows)
+
+
+def _print_published(as_json: bool) -> None:
+    with waiting("counting each network at each resolution"):
+        from depthwise.analysis.published import published_table, read_published  # noqa: PLC0415
+
+        rows = read_published()
+        table = [row.to_dict() for row in rows] if as_json else published_table(rows)
+    if as_json:
+        print(json.dumps(table, indent=2))
+    else:
+        screen().print(table)
 
 
 def _describe_all() -> list[dict]:

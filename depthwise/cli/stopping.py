@@ -12,11 +12,11 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 TYPE_CHECKING = False  # as typing's
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
     from typing import Any
 
@@ -72,6 +72,31 @@ def say_stopped(number: int, notes: "Iterable[str]" = ()) -> int:
 def _line(number: int, notes: "Iterable[str]" = ()) -> str:
     clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # what was drawn there; the cursor
     return clear + "; ".join((f"depthwise: {WORDS[signal.Signals(number)]}", *notes))
+
+
+@contextmanager
+def postponing() -> "Iterator[Callable[[], bool]]":
+    """Let the first signal wait for the end of the block; give what tells whether one waits.
+
+    So what must not be left half done can be finished. The second signal does not wait.
+    """
+    waiting: list[int] = []
+
+    def wait(number: int, frame: "FrameType | None") -> None:
+        if waiting:
+            _stop(number, frame)
+        waiting.append(number)
+
+    mine = [number for number in WORDS if signal.getsignal(number) is _stop]
+    for number in mine:
+        signal.signal(number, wait)
+    try:
+        yield lambda: bool(waiting)
+    finally:
+        for number in mine:
+            signal.signal(number, _stop)
+    if waiting:
+        _stop(waiting[0], None)
 
 
 def _stop(number: int, _frame: "FrameType | None") -> None:

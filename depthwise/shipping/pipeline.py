@@ -36,7 +36,7 @@ from depthwise.shipping.stages.counting import count_costs
 from depthwise.shipping.stages.profiling import profile_library
 from depthwise.shipping.state import cache_stage, forget_others, hash_files, make_key, read_stage
 
-Run = Callable[[Request, CurrentNetwork, Report], tuple[StageRecord, CurrentNetwork]]
+RunStage = Callable[[Request, CurrentNetwork, Report], tuple[StageRecord, CurrentNetwork]]
 
 
 def _nothing(_request: Request, _network: CurrentNetwork) -> list[Any]:
@@ -74,7 +74,7 @@ class Stage(NamedTuple):
 
     kind: type[StageRecord]
     doing: str
-    run: Run
+    run: RunStage
     inputs: Callable[[Request, CurrentNetwork], list[Any]] = _nothing
     is_current: Callable[[Request, Any], bool] = _always
     restore: Callable[[Request, CurrentNetwork, Any], CurrentNetwork | None] = _unchanged

@@ -130,11 +130,16 @@ class TimeFit:
     KEPT = 100  # timed steps, the last ones: what a step takes may change
     PART = 1 / 8  # of what is left, after which it is fitted again
 
-    def __init__(self, limit: float, decisions: Sequence[tuple[int, int]] = ()):
-        """Take the limit in seconds, and what was decided before, (step, total) each."""
+    def __init__(
+        self, limit: float, decisions: Sequence[tuple[int, int]] = (), most: float = math.inf
+    ):
+        """Take the limit in seconds, what was decided before, (step, total) each, and `most` steps.
+
+        Where all of these can be done before the time is over, the schedule ends with them.
+        """
         if not 0 < limit < math.inf:
             raise ValueError(f"limit={limit}: a positive number of seconds is accepted")
-        self.limit = limit
+        self.limit, self._most = limit, most
         self.timeline = Timeline(tuple(Decision(*decision) for decision in decisions))
         self._seconds = deque[float](maxlen=self.KEPT)
         self._timed = 0
@@ -160,7 +165,8 @@ class TimeFit:
         hurries = (self.FEWEST - self._timed) * seconds > left / 2
         if not self._is_due(step, elapsed, hurries):
             return False
-        total = step + int(left / max(self._seconds_per_step(), 1e-9))
+        fitting = step + int(left / max(self._seconds_per_step(), 1e-9))
+        total = max(step, int(min(fitting, self._most)))
         self.timeline = Timeline((*self.timeline.decisions, Decision(step, total)))
         self._next = (
             step + math.ceil((total - step) * self.PART),

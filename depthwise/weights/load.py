@@ -31,6 +31,13 @@ class Fit(NamedTuple):
     unexpected: tuple[str, ...]
     wrong: tuple[str, ...]
 
+    def without(self, spared: Sequence[str]) -> "Fit":
+        """Return the same for a network that keeps some of its own tensors."""
+        names = {ours: theirs for ours, theirs in self.names.items() if ours not in spared}
+        missing = tuple(name for name in self.missing if name not in spared)
+        wrong = tuple(text for text in self.wrong if not text.startswith(tuple(spared)))
+        return self._replace(names=names, missing=missing, wrong=wrong)
+
     @property
     def problems(self) -> tuple[str, ...]:
         """Every reason why the checkpoint does not fit, one line each."""
@@ -89,8 +96,19 @@ class CandidateFit(NamedTuple):
         """The layout with the fewest problems."""
         return min(self.fits, key=lambda fit: len(fit.problems))
 
+    def without_head(self, targets: Mapping[str, Tensor]) -> "CandidateFit":
+        """Return the same without the last layer, where that is for another number of classes."""
+        return self._replace(
+            fits=[
+                fit.without(_head(targets)) if _other_classes(fit, self.tensors, targets) else fit
+                for fit in self.fits
+            ]
+        )
 
-def load_weights(net: nn.Module, source: CheckpointSource) -> LoadedWeights:
+
+def load_weights(
+    net: nn.Module, source: CheckpointSource, *, other_classes: bool = False
+) -> LoadedWeights:
     """Copy weights from a checkpoint into a network, which keeps its own element types.
 
     They are looked for under the keys of usual training scripts, an average (EMA) before the last
@@ -103,6 +121,8 @@ def load_weights(net: nn.Module, source: CheckpointSource) -> LoadedWeights:
         source: The path of a .safetensors file or of one that torch.save wrote, or a state dict;
             tensors are named as ours, or as torchvision or timm names those of this network.
             FILE#KEY takes the weights under a key of the file, as in last.pth#model.
+        other_classes: Whether the last layer is left as it is where the checkpoint's is for another
+            number of classes, as when a network is to learn new ones.
 
     Returns:
         Which key was taken, and what else there was.
@@ -124,6 +144,8 @@ def load_weights(net: nn.Module, source: CheckpointSource) -> LoadedWeights:
     network = str(getattr(net, "network", type(net).__name__))
     layouts = (OWN, *LAYOUTS.get(network, ()))
     readings = _read(origin, _without_labels(checkpoint), key, layouts, targets)
+    if other_classes:
+        readings = [reading.without_head(targets) for reading in readings]
     chosen = min(readings, key=lambda reading: len(reading.best.problems))
     best, tensors = chosen.best, chosen.tensors
     if best.problems:
@@ -133,7 +155,7 @@ def load_weights(net: nn.Module, source: CheckpointSource) -> LoadedWeights:
     }
     if best.layout.batchnorm_eps is not None:
         _shift_variances(net, values, best.layout.batchnorm_eps)
-    net.load_state_dict({**{name: targets[name] for name in targets if COUNTER in name}, **values})
+    net.load_state_dict(targets | values)
     others = (one.candidate.key for one in readings if one is not chosen and not one.best.problems)
     return LoadedWeights(
         origin, chosen.candidate.key, tuple(others), chosen.candidate.beside, best.layout.name
@@ -261,9 +283,15 @@ def _other_classes(
     fit: Fit, tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]
 ) -> int | None:
     """Return the checkpoint's number of classes, where its last layer differs in that alone."""
-    head = [name for name in targets if name.endswith(".weight") and targets[name].ndim > 1][-1:]
+    head = _head(targets)[:1]
     if not head or head[0] not in fit.names:
         return None
     found = tensors[fit.names[head[0]]].flatten(1).shape
     expected = targets[head[0]].flatten(1).shape
     return found[0] if found[0] != expected[0] and found[1:] == expected[1:] else None
+
+
+def _head(targets: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the last layer's weight and of its bias, if it has one."""
+    last = [name for name in targets if name.endswith(".weight") and targets[name].ndim > 1][-1:]
+    return [*last, *(name.removesuffix("weight") + "bias" for name in last)]

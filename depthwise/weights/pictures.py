@@ -6,7 +6,10 @@ network sees what it would have seen, within rounding.
 """
 
 import os
+import re
 import warnings
+from io import BytesIO
+from os import PathLike
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -18,6 +21,7 @@ SPARE = 3  # times the side that is asked for is what a large JPEG keeps: resizi
 STRIP = 2**22  # pixels of a strip
 LONG = 16  # times as long as wide: from there on the middle alone is kept
 MIDDLE = 8  # times as long as wide, at least
+_OF_PILLOW = re.compile(r"PIL\.")  # as `warnings.filterwarnings` compiles it
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -26,29 +30,28 @@ def open_picture(path: Path, side: int, filter: Image.Resampling) -> Image.Image
 
     Raises ValueError for what is no whole picture, or has too many pixels.
     """
-    _check_file(path)
-    try:
-        # warnings: of many pixels, of odd metadata
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(path, formats=_formats()) as image,
-        ):
-            if _pixels(image) > WHOLE:
-                image.draft(None, (SPARE * side, SPARE * side))
-            return upright_rgb(image, side, filter)
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} {_what_it_is(path)}") from None
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise ValueError(
-            f"{path} has more than {most} million pixels, which are not opened: make it smaller"
-        ) from None
-    except PermissionError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # damaged bytes make its readers raise nearly anything
-        raise ValueError(f"{path} is damaged or truncated: {error}") from None
+    check_file(path)
+    return _opened(path, path, side, filter)
+
+
+def read_picture(content: bytes, name: str, side: int, filter: Image.Resampling) -> Image.Image:
+    """Return what `open_picture` does, of the bytes of a file that messages call `name`."""
+    if not content:
+        raise ValueError(f"{name} is empty")
+    return _opened(BytesIO(content), name, side, filter)
+
+
+def check_file(path: str | PathLike[str]) -> None:
+    """Raise ValueError, in a sentence, unless there is a file that is not empty."""
+    if os.path.isfile(path):
+        if not os.path.getsize(path):
+            raise ValueError(f"{path} is empty")
+    elif os.path.isdir(path):
+        raise ValueError(f"{path} is a directory, and no image file")
+    elif os.path.exists(path):  # a pipe: opening it would wait for somebody to write
+        raise ValueError(f"{path} is no plain file")
+    else:
+        raise ValueError(f"no image file at {path}")
 
 
 def upright_rgb(image: Image.Image, side: int, filter: Image.Resampling) -> Image.Image:
@@ -66,16 +69,38 @@ def upright_rgb(image: Image.Image, side: int, filter: Image.Resampling) -> Imag
     return ImageOps.exif_transpose(rgb)
 
 
-def _check_file(path: Path) -> None:
-    if os.path.isfile(path):
-        if not os.path.getsize(path):
-            raise ValueError(f"{path} is empty")
-    elif os.path.isdir(path):
-        raise ValueError(f"{path} is a directory, and no image file")
-    elif os.path.exists(path):  # a pipe: opening it would wait for somebody to write
-        raise ValueError(f"{path} is no plain file")
-    else:
-        raise ValueError(f"no image file at {path}")
+def _opened(
+    source: Path | BytesIO, name: str | Path, side: int, filter: Image.Resampling
+) -> Image.Image:
+    _ignore_warnings_of_pillow()
+    try:
+        with Image.open(source, formats=_formats()) as image:
+            if _pixels(image) > WHOLE:
+                image.draft(None, (SPARE * side, SPARE * side))
+            return upright_rgb(image, side, filter)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} {_what_it_is(source)}") from None
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise ValueError(
+            f"{name} has more than {most} million pixels, which are not opened: make it smaller"
+        ) from None
+    except PermissionError as error:
+        raise ValueError(f"{name} cannot be read: {error.strerror}") from None
+    except Exception as error:  # damaged bytes make its readers raise nearly anything
+        raise ValueError(f"{name} is damaged or truncated: {error}") from None
+
+
+def _ignore_warnings_of_pillow() -> None:
+    """Let Pillow's modules warn of nothing: of many pixels, of odd metadata.
+
+    For good, and by a filter that is added where it is missing: `warnings.catch_warnings` puts back
+    what another thread has changed, and pictures are read by many threads at once.
+    """
+    if not any(row[0] == "ignore" and row[3] == _OF_PILLOW for row in warnings.filters):
+        warnings.filterwarnings("ignore", module=_OF_PILLOW.pattern)
 
 
 def _formats() -> list[str]:
@@ -84,9 +109,12 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(12)
+def _what_it_is(source: Path | BytesIO) -> str:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            start = file.read(12)
+    else:
+        start = source.getvalue()[:12]
     if start[4:8] == b"ftyp" and start[8:] in HEIC:
         return "is a HEIC picture, which Pillow cannot read: save it as JPEG or PNG"
     return "is no image that Pillow can read (JPEG, PNG, WebP, ...)"

@@ -1,6 +1,6 @@
 """The runtimes that we are compared with: a module each, imported only by the process that runs it.
 
-Each module has `open_network(case, threads) -> Run`: it converts and loads what is in the folder
+Each module has `open_network(case, threads) -> RunOnce`: it converts and loads what is in the
 `case`, on `threads` threads, in float32 alone, to answer one image as soon as it can.
 """
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-Run = Callable[[], np.ndarray]  # the input was given when the network was opened
+RunOnce = Callable[[], np.ndarray]  # the input was given when the network was opened
 Form = Literal["library", "direct", "program", "onnx", "torchscript"]
 
 # What each form of a network is called in the folder that all runtimes read.

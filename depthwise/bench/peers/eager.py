@@ -9,10 +9,10 @@ import torch
 import torchvision  # noqa: F401  (brings operators that programs may hold)
 from torch.utils._pytree import tree_leaves
 
-from depthwise.bench.peers import FILES, INPUT, Run
+from depthwise.bench.peers import FILES, INPUT, RunOnce
 
 
-def open_network(case: Path, threads: int) -> Run:
+def open_network(case: Path, threads: int) -> RunOnce:
     """Return a function that runs the exported program's module on the input."""
     return run_module(load_module(case, threads), case)
 
@@ -24,7 +24,7 @@ def load_module(case: Path, threads: int) -> torch.nn.Module:
     return torch.export.load(case / FILES["program"]).module(check_guards=False)
 
 
-def run_module(module: Callable[[torch.Tensor], Any], case: Path) -> Run:
+def run_module(module: Callable[[torch.Tensor], Any], case: Path) -> RunOnce:
     """Return a function that runs a module on the input."""
     x = torch.from_numpy(np.load(case / INPUT))
 

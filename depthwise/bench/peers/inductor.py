@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch._inductor import config
 
-from depthwise.bench.peers import Run
+from depthwise.bench.peers import RunOnce
 from depthwise.bench.peers.eager import load_module, run_module
 
 
-def open_network(case: Path, threads: int) -> Run:
+def open_network(case: Path, threads: int) -> RunOnce:
     """Return a function that runs the compiled program on the input."""
     config.freezing = True  # folds BatchNorm and lays weights out: its fastest way
     module = torch.compile(load_module(case, threads), fullgraph=True)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from ai_edge_litert.interpreter import Interpreter
 
-from depthwise.bench.peers import INPUT, Run
+from depthwise.bench.peers import INPUT, RunOnce
 from depthwise.bench.peers.eager import load_module
 
 
-def open_network(case: Path, threads: int) -> Run:
+def open_network(case: Path, threads: int) -> RunOnce:
     """Return a function that runs an interpreter on the input, which is copied in once."""
     x = np.load(case / INPUT)
     converted = litert_torch.convert(load_module(case, threads), (torch.from_numpy(x),))

@@ -9,14 +9,14 @@ from pathlib import Path
 import MNN
 import numpy as np
 
-from depthwise.bench.peers import EXPECTED, FILES, INPUT, Run
+from depthwise.bench.peers import EXPECTED, FILES, INPUT, RunOnce
 
 # MNN's own command, MNN.tools.mnnconvert, installs a package that reports its use over the network;
 # what it calls is called here instead, in a process of its own since it ends the process on errors.
 CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
 
 
-def open_network(case: Path, threads: int) -> Run:
+def open_network(case: Path, threads: int) -> RunOnce:
     """Return a function that copies the input into a session, runs it and copies what comes out."""
     names = (
         "-f",

@@ -9,10 +9,10 @@ import ncnn
 import numpy as np
 import pnnx
 
-from depthwise.bench.peers import FILES, INPUT, Run
+from depthwise.bench.peers import FILES, INPUT, RunOnce
 
 
-def open_network(case: Path, threads: int) -> Run:
+def open_network(case: Path, threads: int) -> RunOnce:
     """Return a function that runs an extractor, which keeps nothing between runs, on the input."""
     x = np.load(case / INPUT)
     shape = f"inputshape=[{','.join(map(str, x.shape))}]"

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from depthwise.bench.peers import FILES, INPUT, Run
+from depthwise.bench.peers import FILES, INPUT, RunOnce
 
 
-def open_network(case: Path, threads: int) -> Run:
+def open_network(case: Path, threads: int) -> RunOnce:
     """Return a function that runs a session on the input, which is bound to it once."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -9,10 +9,10 @@ import openvino
 import torch
 import torchvision  # noqa: F401  (brings operators that programs may hold)
 
-from depthwise.bench.peers import FILES, INPUT, Run
+from depthwise.bench.peers import FILES, INPUT, RunOnce
 
 
-def open_network(case: Path, threads: int) -> Run:
+def open_network(case: Path, threads: int) -> RunOnce:
     """Return a function that runs an infer request on the input, which is given to it once."""
     core = openvino.Core()
     options = {

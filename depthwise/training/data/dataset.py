@@ -1,13 +1,13 @@
-"""What the parts of training know of labelled images: their types, and how a set is opened."""
+"""What the parts of training know of labelled images: their types."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
 class ImageSource(Protocol):
-    """Images by their index, each read when it is asked for."""
+    """Images by their index, each read when it is asked for, by several threads at once."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -19,6 +19,31 @@ class ImageSource(Protocol):
 
     def read(self, index: int) -> bytes | np.ndarray:
         """Return a file's bytes, as yet encoded, or pixels of uint8: (H, W) or (H, W, 3)."""
+        ...
+
+
+@runtime_checkable
+class StoredImages(ImageSource, Protocol):
+    """Images that lie on a disk: known to be the same as before without being read."""
+
+    def fingerprint(self) -> str:
+        """Return a text that differs as soon as any image was changed, added or taken away."""
+        ...
+
+    def size(self, index: int) -> int:
+        """How many bytes an image has."""
+        ...
+
+    def ending(self, index: int) -> bytes:
+        """Return its last bytes, some thousands at most."""
+        ...
+
+
+class DivisibleImages(ImageSource, Protocol):
+    """Images of which some can be set aside."""
+
+    def chosen(self, indices: np.ndarray) -> ImageSource:
+        """Return some of them, in the order of their indices, as a source of the same kind."""
         ...
 
 

@@ -1,0 +1,187 @@
+"""`depthwise train`: labelled images to a network that names what is in them."""
+
+import json
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from depthwise.cli import stopping
+from depthwise.cli.arguments import parse_settings
+from depthwise.cli.files import writing
+from depthwise.cli.options import AsJson, Settings
+from depthwise.cli.screen import screen
+from depthwise.cli.training_display import TrainingDisplay
+from depthwise.escaping import in_file_name, in_line
+from depthwise.progress import say_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from depthwise.training import Run
+    from depthwise.training.keeper import Onlooker
+
+DEFAULT, BUNDLED = "mobilenet_v3_small", "bundled"
+UNTOUCHED = {"network": DEFAULT}  # options that are never None
+BESIDE_RECIPE = {
+    "data", "network", "settings", "weights", "recipe", "out", "resume", "as_json",
+}  # fmt: skip
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder with a folder of images for each class, a .csv of path,label, or "
+            "bundled, fashion-mnist, cifar10; without it, the bundled images."
+        ),
+    ] = None,
+    network: Annotated[
+        str,
+        typer.Option(help="A name of `depthwise networks`, timm:NAME, package.module:factory, ..."),
+    ] = DEFAULT,
+    settings: Settings = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="imagenet, a checkpoint or random; else imagenet where it is bundled."),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="A .toml file of what the options below say.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's directory; else DATA-NETWORK.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="The time that it may take, as in 15min.")
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="How often each image is seen, at most.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Pixels along an image's sides.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest one.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of SGD; AdamW's first beta.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Not of biases and norms.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="one-cycle or cosine.")] = None,
+    warmup: Annotated[
+        float | None, typer.Option(help="The share of steps in which the learning rate rises.")
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help="The share of a label that all classes get.")
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(help="Decay of the weights' moving average; 0: none.")
+    ] = None,
+    clip: Annotated[float | None, typer.Option(help="The largest norm of the gradients.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16, fp16, or auto: the fastest here.")
+    ] = None,
+    channels_last: Annotated[
+        bool | None, typer.Option("--channels-last/--channels-first", help="Images in memory.")
+    ] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="By PyTorch's compiler.")
+    ] = None,
+    progressive: Annotated[
+        float | None, typer.Option(help="The first resolution, as a share of the last.")
+    ] = None,
+    augment: Annotated[str | None, typer.Option(help="none, light or rand.")] = None,
+    mirror: Annotated[
+        bool | None, typer.Option("--mirror/--no-mirror", help="Whether images are mirrored.")
+    ] = None,
+    mixup: Annotated[float | None, typer.Option(help="The alpha of MixUp.")] = None,
+    cutmix: Annotated[float | None, typer.Option(help="The alpha of CutMix.")] = None,
+    frozen: Annotated[
+        float | None, typer.Option(help="The share of epochs in which only the classifier learns.")
+    ] = None,
+    layer_decay: Annotated[
+        float | None, typer.Option(help="A block's learning rate, as a share of the next one's.")
+    ] = None,
+    branches: Annotated[
+        int | None, typer.Option(help="Branches of each convolution while training.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network on labelled images, within a time."""
+    given = {name: value for name, value in locals().items() if value is not None}
+    changes = {name: value for name, value in given.items() if name not in BESIDE_RECIPE}
+    if resume:
+        _refuse_beside_resume(given)
+        run = _show(resume, lambda onlooker: _resume(resume, onlooker))
+    else:
+        directory = out or Path(in_file_name(f"{Path(data or BUNDLED).stem}-{network}"))
+        start = partial(_train, data or BUNDLED, network, settings, weights, recipe, changes)
+        run = _show(directory, partial(start, directory))
+    if as_json:
+        print(json.dumps(_record(run), indent=2))
+    else:
+        screen().print(Text(in_line(_summary(run))), soft_wrap=True)
+
+
+def _refuse_beside_resume(given: dict[str, Any]) -> None:
+    beside = {*given} - {"resume", "as_json"} - {k for k, v in UNTOUCHED.items() if given[k] == v}
+    if beside:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(beside))
+        raise ValueError(f"--resume goes on as the run began: leave out {named}")
+
+
+def _train(
+    data: str, network: str, settings: list[str] | None, weights: str | None, recipe: Path | None,
+    changes: dict[str, Any], directory: Path, onlooker: "Onlooker",
+) -> "Run":  # fmt: skip
+    from depthwise.training import Recipe, train  # noqa: PLC0415
+
+    chosen = Recipe.read(recipe, **changes) if recipe else Recipe.of(changes)
+    return train(
+        network, data, chosen, directory=directory, settings=parse_settings(settings),
+        weights=weights, onlooker=onlooker,
+    )  # fmt: skip
+
+
+def _resume(directory: Path, onlooker: "Onlooker") -> "Run":
+    from depthwise.training import resume  # noqa: PLC0415
+
+    return resume(directory, onlooker=onlooker)
+
+
+def _show(directory: Path, learn: "Callable[[Onlooker], Run]") -> "Run":
+    """Train while it is shown; where it is stopped, say how to go on."""
+    try:
+        with (
+            writing("--out", directory), stopping.postponing() as is_asked,
+            TrainingDisplay(is_asked) as display,
+        ):  # fmt: skip
+            return learn(display)
+    except (stopping.Stopped, KeyboardInterrupt) as stop:
+        if (directory / "run.json").is_file():
+            stop.add_note(f"go on with: depthwise train --resume {shlex.quote(str(directory))}")
+        raise
+
+
+def _summary(run: "Run") -> str:
+    result = run.result
+    assert result is not None
+    parts = [f"{run.directory}: validation accuracy {result.validation}"]
+    if result.test:
+        parts.append(f"test accuracy {result.test}")
+    parts.append(f"the weights of epoch {result.epoch}, after {say_duration(result.seconds)}")
+    return "; ".join(parts)
+
+
+def _record(run: "Run") -> dict[str, Any]:
+    result = run.result
+    assert result is not None
+    return {
+        "directory": str(run.directory),
+        "run": run.record.model_dump(mode="json"),
+        "recipe": run.recipe.model_dump(mode="json"),
+        "result": result.model_dump(mode="json"),
+    }

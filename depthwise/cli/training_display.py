@@ -1,0 +1,71 @@
+"""How a training goes, live: a bar where a person watches, else a line an epoch."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from depthwise.cli.screen import progress as progress_console
+from depthwise.cli.screen import say
+
+if TYPE_CHECKING:
+    from depthwise.training.history import EpochRecord
+    from depthwise.training.pace import Pace
+    from depthwise.training.state import Progress as TrainingProgress
+
+WORTH_SAYING = 0.01  # the share of time spent waiting for images, from which on it is shown
+SMOOTH = 0.98  # of the loss that is shown: the mean of some 50 steps
+
+
+class TrainingDisplay:
+    """Shows steps and epochs; says to stop when `is_asked` does."""
+
+    def __init__(self, is_asked: Callable[[], bool]):
+        self._is_asked = is_asked
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+        self._bar = Progress(*columns, console=progress_console(), transient=True)
+        self._task = self._bar.add_task("training", total=1.0, said="")
+        self._loss: float | None = None
+        self._epoch: EpochRecord | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    @property
+    def asks_to_stop(self) -> bool:
+        """Whether somebody pressed Ctrl-C."""
+        return self._is_asked()
+
+    def step(self, progress: "TrainingProgress", loss: float, pace: "Pace") -> None:
+        """Move the bar on."""
+        before = loss if self._loss is None else self._loss
+        self._loss = SMOOTH * before + (1 - SMOOTH) * loss
+        parts = [f"epoch {progress.epoch + 1}", f"loss {self._loss:.3f}"]
+        if self._epoch:
+            parts.append(f"accuracy {self._epoch.validation_accuracy:.1%}")
+        parts.append(f"{pace.images_per_second:,.0f} images/s")
+        if pace.waiting > WORTH_SAYING:
+            parts.append(f"{pace.waiting:.0%} waiting for images")
+        parts.append(f"{_clock(pace.left)} left")
+        self._bar.update(self._task, completed=pace.done, said=", ".join(parts))
+
+    def epoch(self, record: "EpochRecord") -> None:
+        """Say what an epoch came to."""
+        self._epoch = record
+        say(
+            f"epoch {record.epoch}: loss {record.loss:.3f}, validation accuracy "
+            f"{record.validation_accuracy:.2%}, {record.images_per_second:,.0f} images/s, "
+            f"{_clock(record.seconds)}"
+        )
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "some time"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

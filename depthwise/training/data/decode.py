@@ -1,0 +1,50 @@
+"""An image, however it is stored, to the square of pixels that a network is trained on.
+
+Pillow does it all, as it does for predictions, so that the pixels are the same. torchcodec decodes
+to the same pixels too, and saves no time: what it gives must be copied to where Pillow resizes it
+(0.91 ms a photograph of 320 x 240 to 128 x 128, against 0.80 ms; WebP 1.45 against 1.34 ms).
+"""
+
+import numpy as np
+from PIL import Image
+
+from depthwise.weights.pictures import read_picture, upright_rgb
+
+BILINEAR = Image.Resampling.BILINEAR
+
+
+def decode_square(content: bytes | np.ndarray, name: str, side: int) -> np.ndarray:
+    """Return the middle of an image as `weights.Preprocessing` sees it, before it normalises.
+
+    Args:
+        content: A file's bytes, or pixels of uint8: (H, W) or (H, W, 3).
+        name: What a message calls the image.
+        side: Pixels to which the shorter side is resized.
+
+    Returns:
+        Pixels of uint8, (3, side, side).
+
+    Raises ValueError for what is no whole image.
+    """
+    image = _square(decode_upright(content, name, side), side)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def decode_upright(content: bytes | np.ndarray, name: str, side: int) -> Image.Image:
+    """Return an image as upright RGB, to be resized so that its shorter side has `side` pixels."""
+    if not isinstance(content, np.ndarray):
+        return read_picture(content, name, side, BILINEAR)
+    if not content.size:
+        raise ValueError(f"{name} has no pixels")
+    return upright_rgb(Image.fromarray(content), side, BILINEAR)
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    """Resize so that the shorter side has `side` pixels; keep the middle. As torchvision rounds."""
+    width, height = image.size
+    long = int(side * max(image.size) / min(image.size))
+    size = (side, long) if width <= height else (long, side)
+    if image.size != size:
+        image = image.resize(size, BILINEAR)
+    left, top = (round((length - side) / 2) for length in size)
+    return image.crop((left, top, left + side, top + side))

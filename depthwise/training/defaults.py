@@ -1,0 +1,34 @@
+"""What is chosen where a recipe leaves it open: by the images, the network and the machine."""
+
+from depthwise.training.recipe import Recipe
+
+SMALL = 64  # pixels: up to here images are small, and many fit into a batch
+BATCHES = 128, 64  # images a step, of small images and of larger ones
+STEPS = 20  # that an epoch has at least: batches of small sets are smaller
+FEWEST = 8  # images a step, below which a batch's statistics say too little
+RATES = {"sgd": 0.05, "adamw": 1e-3}  # for 128 images a step; they grow with the batch
+TUNED = 0.2  # of these, where weights are pretrained
+DECAYS = {"sgd": 5e-4, "adamw": 0.05}
+
+
+def fit_recipe(recipe: Recipe, resolution: int, images: int, pretrained: bool) -> Recipe:
+    """Return a recipe that leaves nothing open but its precision.
+
+    Args:
+        recipe: What the user chose.
+        resolution: The pixels along an image's sides that the network sees.
+        images: How many there are to learn from.
+        pretrained: Whether the first weights have learned before.
+    """
+    usual = BATCHES[resolution > SMALL]
+    batch = min(recipe.batch or min(usual, max(FEWEST, images // STEPS)), images)
+    rate = RATES[recipe.optimizer] * batch / 128 * (TUNED if pretrained else 1)
+    decay = recipe.weight_decay
+    return recipe.model_copy(
+        update={
+            "batch": batch,
+            "learning_rate": recipe.learning_rate or rate,
+            "weight_decay": DECAYS[recipe.optimizer] if decay is None else decay,
+            "resolution": resolution,
+        }
+    )

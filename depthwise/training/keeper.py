@@ -1,0 +1,105 @@
+"""What a training leaves on the disk while it goes on, so that a kill costs half a minute."""
+
+import time
+from typing import Protocol
+
+from depthwise.training.evaluation import Evaluation
+from depthwise.training.history import EpochRecord, History
+from depthwise.training.learner import Learner
+from depthwise.training.pace import Pace
+from depthwise.training.run import BEST, LAST, Run
+from depthwise.training.state import Progress, gather, save_state, save_tensors
+
+SAVE_EVERY = 30.0  # seconds of training between two states
+
+
+class Onlooker(Protocol):
+    """Who is shown how a training goes, and may ask it to stop after a step."""
+
+    def step(self, progress: Progress, loss: float, pace: Pace) -> None:
+        """A step was done."""
+        ...
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch is over."""
+        ...
+
+    @property
+    def asks_to_stop(self) -> bool:
+        """Whether the training is to stop, and to be kept as it is."""
+        ...
+
+
+class Unseen:
+    """Nobody looks on."""
+
+    asks_to_stop = False
+
+    def step(self, progress: Progress, loss: float, pace: Pace) -> None:
+        """Show nothing."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Show nothing."""
+
+
+class Keeper:
+    """Writes the history, the weights of the best epoch, the last ones, and the whole state."""
+
+    def __init__(self, run: Run, progress: Progress, batch: int, onlooker: Onlooker):
+        """Go on with a run that stands where `progress` says."""
+        self.run, self.progress, self.classes = run, progress, run.record.classes
+        self._batch, self._onlooker = batch, onlooker
+        self._history = History(run.directory, progress.history_bytes)
+        self._saved = time.perf_counter()
+        self._steps, self._learned, self._waited = 0, 0.0, 0.0  # of this epoch, in this session
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._onlooker.asks_to_stop
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the state is to be written."""
+        return self.is_stopped or time.perf_counter() - self._saved > SAVE_EVERY
+
+    def note_step(self, loss: float, learned: float, waited: float, pace: Pace) -> None:
+        """Take note of a step: the seconds that it took, and those that it waited for its batch."""
+        self.progress.loss_sum += loss
+        self.progress.loss_steps += 1
+        self._steps += 1
+        self._learned += learned
+        self._waited += waited
+        self._onlooker.step(self.progress, loss, pace)
+
+    def note_epoch(self, found: Evaluation, rate: float, learner: Learner, pace: Pace) -> None:
+        """Take note of an epoch's end; keep its weights where none before was as right."""
+        progress, seconds = self.progress, self._learned + self._waited
+        progress.epoch += 1
+        record = EpochRecord(
+            epoch=progress.epoch, step=progress.step, seconds=progress.seconds,
+            learning_rate=rate, resolution=learner.side(pace.done),
+            loss=progress.loss_sum / max(1, progress.loss_steps),
+            validation_loss=found.loss, validation_accuracy=found.accuracy,
+            images_per_second=self._steps * self._batch / seconds, waiting=self._waited / seconds,
+        )  # fmt: skip
+        progress.loss_sum, progress.loss_steps = 0.0, 0
+        self._steps, self._learned, self._waited = 0, 0.0, 0.0
+        progress.history_bytes = self._history.add(record)
+        if found.accuracy > progress.best_accuracy:
+            progress.best_accuracy, progress.best_epoch = found.accuracy, progress.epoch
+            self._write(BEST, learner)
+        self._onlooker.epoch(record)
+
+    def save(self, learner: Learner) -> None:
+        """Write the last weights, and all that going on needs."""
+        self._write(LAST, learner)
+        average = {f"average.{name}": each for name, each in learner.average.state().items()}
+        self.progress.scale = learner.precision.scale
+        save_state(
+            self.run.directory, self.progress, gather(learner.net, learner.optimizer) | average
+        )
+        self._saved = time.perf_counter()
+
+    def _write(self, name: str, learner: Learner) -> None:
+        save_tensors(self.run.directory / name, learner.judged.state_dict(), {})

@@ -1,0 +1,38 @@
+"""The loop: from random or pretrained weights to trained ones."""
+
+import time
+
+from depthwise.training.data.squares import Prepared
+from depthwise.training.feed import Feed
+from depthwise.training.keeper import Keeper
+from depthwise.training.learner import Learner
+from depthwise.training.pace import Pace
+
+
+def fit(learner: Learner, feed: Feed, validation: Prepared, pace: Pace, keeper: Keeper) -> None:
+    """Train until the schedule ends, or until somebody asks to stop.
+
+    Args:
+        learner: The network and how it learns.
+        feed: What it learns from.
+        validation: What epochs are compared on.
+        pace: How many steps there are, and how large.
+        keeper: Keeps the best weights, the last ones, and what going on needs.
+    """
+    progress = keeper.progress
+    for batch in feed.since(progress.step):
+        start = time.perf_counter()
+        rate = pace.set_rates(learner.optimizer)
+        loss = learner.learn(batch, pace.done, progress)
+        seconds = time.perf_counter() - start
+        pace.note_step(seconds, batch.waited)
+        keeper.note_step(loss, seconds, batch.waited, pace)
+        if feed.order.ends_epoch(progress.step - 1) or pace.is_over:
+            start = time.perf_counter()
+            evaluation = learner.judge(validation, keeper.classes)
+            pace.note_judging(time.perf_counter() - start)
+            keeper.note_epoch(evaluation, rate, learner, pace)
+        if pace.is_over or keeper.is_due:
+            keeper.save(learner)
+        if pace.is_over or keeper.is_stopped:
+            return
