@@ -18,10 +18,12 @@ from depthwise.layers import (
     InvertedResidual,
     SeparableConv,
     SqueezeExcite,
+    add_branches,
     conv_norm_act,
+    fold_branches,
 )
 from depthwise.layers.conv_norm_pairs import Pair, conv_norm_pairs
-from depthwise.layers.reparameterize import BranchedConv, add_branches, fold_branches
+from depthwise.layers.reparameterize import BranchedConv
 
 
 def counts(net: nn.Module) -> list[int]:
