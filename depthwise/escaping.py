@@ -74,6 +74,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def kind_of(value: object) -> str:
+    """Return what kind of thing a value is: a list, an int, the class Net."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
 def string_literal(text: str) -> str:
     """Return a string as Python and C write it, in double quotes."""
     return json.dumps(text)

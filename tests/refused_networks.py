@@ -226,6 +226,12 @@ REFUSED = {
     "assertion of its own": Refused(
         after(lambda *_: 1 / 0), ("ZeroDivisionError", "refused_networks.py:", "mend it"),
         error="ValueError"),
+    "a part that is not there": Refused(
+        after(lambda self, x: self.missing(x)),
+        ("AttributeError", "refused_networks.py:", "mend its forward"), error="ValueError"),
+    "an argument that is not given": Refused(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Bilinear(4, 4, 4)),
+        ("in module '1'", "'input2'", "mend its forward"), error="ValueError"),
     "lazy": Refused(
         lambda: nn.Sequential(nn.LazyConv2d(4, 3)), ("run the network once",), error="ValueError"),
 }  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from machines import MACHINE
+from terminal import run
 from torch import nn
 
 from depthwise.analysis.tables import render
@@ -205,6 +206,21 @@ def test_a_network_of_several_outputs_is_refused():
 
     with pytest.raises(ValueError, match="returns several values"):
         compare(ask(Two()), [], 1, 1)
+
+
+def test_networks_of_other_numbers_are_refused(tmp_path, monkeypatch, capsys):
+    class Best(nn.Module):
+        def forward(self, x):
+            return x.argmax(1)
+
+    with pytest.raises(ValueError, match="has other numbers than float32, on which runtimes are"):
+        compare(ask(Best()), [], 1, 1)
+    monkeypatch.chdir(tmp_path)
+    text = "import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 1).half()\n"
+    Path("halves.py").write_text(text)
+    for shape, dtype in (("1,3,8,8", "float16"), ("1,3,8,8:uint8", "uint8")):
+        code, _, err = run("bench", "halves.py:net", "--shape", shape, capsys=capsys)
+        assert (code, f"takes {dtype}: runtimes are compared on networks" in err) == (2, True)
 
 
 def test_one_output_may_lie_in_a_dict_and_a_list():

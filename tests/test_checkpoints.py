@@ -48,6 +48,9 @@ CHECKPOINTS = {
     "AveragedModel": (torch.optim.swa_utils.AveragedModel(NET).state_dict(), "module"),
     "ema": ({"ema": STATE, "updates": 3}, "ema"),
     "BasicSR": ({"params": LAST, "params_ema": STATE}, "params_ema"),
+    "a class that keeps an average": (
+        {"model": LAST, "ema": {"decay": 0.99, "shadow": STATE}}, "ema.shadow"),
+    "SWA": ({"swa": STATE, "model": LAST}, "swa"),
     "params": ({"params": STATE}, "params"),
     "net": ({"net": STATE, "acc": 71.0, "epoch": 3}, "net"),
     "GAN": ({"generator": STATE, "discriminator": {"0.weight": torch.zeros(1)}}, "generator"),
@@ -101,6 +104,27 @@ def test_one_of_several_weights_is_chosen_by_its_key(tmp_path):
     torch.save({"teacher": STATE, "student": LAST}, path)
     with pytest.raises(ValueError, match=r"that is known; tensors are under teacher, student: cho"):
         load_weights(net, path)
+
+
+def test_a_key_leads_through_others(tmp_path):
+    path = tmp_path / "last.pth"
+    torch.save({"run": {"teacher": STATE, "student": LAST}, "epoch": 3}, path)
+    with pytest.raises(ValueError, match=r"known; tensors are under run\.teacher, run\.student: "):
+        load_weights(small(), path)
+    net = small()
+    assert load_weights(net, f"{path}#run.teacher").key == "run.teacher"
+    assert torch.equal(net[0].weight, STATE["0.weight"])
+
+
+def test_an_average_that_does_not_fit_is_said(tmp_path):
+    """One of the parameters alone leaves the running statistics of BatchNorms open."""
+    path = tmp_path / "last.pth"
+    shadow = {name: tensor for name, tensor in STATE.items() if "running" not in name}
+    torch.save({"model": LAST, "ema": {"shadow": shadow}}, path)
+    found = load_weights(small(), path)
+    assert (found.key, found.unfit) == ("model", ("ema.shadow",))
+    assert "; the average under ema.shadow does not fit, and is not taken" in str(found)
+    assert load_weights(small(), {"model": LAST, "ema": STATE}).unfit == ()
 
 
 def test_what_is_left_out_is_said(tmp_path):

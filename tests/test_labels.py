@@ -14,6 +14,8 @@ from shipping_requests import measured_elsewhere, tiny  # noqa: F401  (a fixture
 from terminal import run
 
 import depthwise as dw
+from depthwise.cli.predict import _library, _network
+from depthwise.runtime.labels import check_labels, find_scores
 from depthwise.shipping.request import list_images
 from depthwise.weights import load_weights
 from depthwise.weights.labels import labels_of_checkpoint, labels_of_folders, read_label_file
@@ -188,6 +190,48 @@ def test_the_names_must_be_as_many_as_the_classes(capsys):
     assert "the network returns 1x3x224x224: classes are named of (N, CLASSES)" in err
     with pytest.raises(ValueError, match=r"^labels: 2 names for a network of 5 classes"):
         dw.compile(net().eval(), (1, 3, 16, 16), labels=["a", "b"])
+
+
+SCORES = (1, 5), (1, 3, 8, 8), (1, 8), (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "classes", "index"),
+    [
+        (SCORES[:2], None, 0), (SCORES[:2], 5, 0), (SCORES[:2], 4, None), (SCORES[:3], None, None),
+        (SCORES[:3], 5, 0), (SCORES[1:], 5, 2), (SCORES, 5, None), ((), None, None),
+    ],
+)  # fmt: skip
+def test_the_scores_are_the_only_output_that_can_be(shapes, classes, index):
+    assert find_scores(shapes, classes) == index
+
+
+def test_labels_are_of_the_output_that_fits():
+    named = ["a", "b", "c", "d", "e"]
+    check_labels(named, SCORES[:3], "names")
+    message = r"^names: .* 1x8 and 1x5: 5 names fit several of them; let it return its scores once"
+    with pytest.raises(ValueError, match=message):
+        check_labels(named, SCORES, "names")
+    for labels, message in (
+        ("abcde", "^labels is a str: give a list of names"), (3, "^labels is an int: give a list"),
+        (range(5), "^labels holds an int, 0: give a list"), (None, "^labels is a NoneType"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            dw.compile(net().eval(), (1, 3, 16, 16), labels=labels)
+
+
+def test_one_of_several_outputs_names_photographs(tmp_path):
+    class Several(torch.nn.Module):
+        def forward(self, x):
+            return {"map": x * 2, "features": x.mean((2, 3))[:, :2], "scores": x.mean((2, 3))}
+
+    image = torch.ones(1, 3, 8, 8) * torch.tensor([0, 9.0, 1]).reshape(1, 3, 1, 1)
+    dw.compile(Several(), (1, 3, 8, 8), labels=list("rgb")).save(tmp_path / "named")
+    assert _library(tmp_path / "named", None)[1](image)[0][0] == "g"
+    source = dw.open(Several(), (1, 3, 8, 8))
+    assert _network(source, "several", ("r", "g", "b"))[1](image)[0][0] == "g"
+    with pytest.raises(ValueError, match=r"to \(1, CLASSES\); let it return its scores once, or e"):
+        _network(source, "several", ())
 
 
 @pytest.mark.usefixtures("folder")

@@ -113,12 +113,27 @@ def test_several_inputs_and_outputs():
         ((torch.zeros(SHAPE, dtype=torch.bfloat16),), "'x0' is bfloat16: the library takes float"),
         ((draw(SHAPE).astype(">f4"),), "'x0' is >f4: the library takes float32"),
         ((torch.zeros(SHAPE, device="meta"),), "'x0' is on meta: a library takes tensors on the"),
+        ((torch.zeros(SHAPE).to_sparse(),), "'x0' is sparse: a library takes dense tensors, x.to"),
         (([[1.0]],), "'x0' is a list: give a NumPy array or a tensor"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(one, inputs, message):
     with pytest.raises(ValueError, match=message):
         one(*inputs)
+
+
+def test_a_view_with_its_sign_to_come_is_read(one):
+    x = torch.from_numpy(draw(SHAPE))
+    view = torch.complex(x, -x).conj().imag  # PyTorch notes the sign and leaves the memory
+    assert view.is_neg()
+    assert torch.equal(one(view), one(x))
+
+
+@pytest.mark.parametrize("path", [None, 3, True, b"out", ["out"]])
+def test_what_is_no_path_is_refused(one, path):
+    for use, what in ((one.save, "the directory to save to"), (load, "the directory of a lib")):
+        with pytest.raises(ValueError, match=f"^{what}.* is given as an? .*: give its path, a te"):
+            use(path)
 
 
 def test_eight_threads_agree(one):

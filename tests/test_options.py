@@ -2,15 +2,18 @@
 
 import inspect
 from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import depthwise as dw
 from depthwise.cli import compile as compile_verb
 from depthwise.cli import ship as ship_verb
 from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.pipeline import read_samples
 from depthwise.compiler.verification.references.interpreter import InterpreterReference
 from depthwise.errors import Mismatch
 from depthwise.graph import capture, interpret
@@ -53,6 +56,35 @@ def test_options_are_values():
 def test_options_that_no_library_can_have_are_refused(options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         CompileOptions(**options)
+
+
+def test_numbers_of_numpy_and_paths_are_options():
+    options = CompileOptions(threads=np.int64(2), cc=Path("gcc"))  # type: ignore[arg-type]
+    assert options == CompileOptions(threads=2, cc="gcc")
+    assert (type(options.threads), type(options.cc)) == (int, str)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"samples": None}, "samples is a NoneType: give a list"),
+        ({"samples": "photos"}, "samples is a str: give a list"),
+        ({"samples": {"x": 1}}, "samples is a dict: give a list"),
+        ({"samples": ["a.jpg"]}, "sample 0: a str, where each input is an array"),
+        ({"samples": [torch.zeros(1, 3, 8, 8).to_sparse()]}, "sample 0: can't convert Sparse"),
+        ({"preparation": "imagenet"}, r"preparation is a str: give a dw\.Preparation"),
+    ],
+)
+def test_samples_of_another_kind_are_refused(graph, given, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        dw.compile(graph, **given)
+
+
+def test_samples_are_read_as_tensors_are():
+    x = torch.ones(2, 2, dtype=torch.bfloat16, requires_grad=True)
+    for sample in (x, x.double(), (x.half(),), [x.detach().float().numpy()]):
+        ((found,),) = read_samples([sample], single=True)
+        assert (found.dtype, found.tolist()) == (np.float32, [[1, 1], [1, 1]])
 
 
 def test_ways_are_measured_where_it_is_asked_for_and_means_something():

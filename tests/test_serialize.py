@@ -347,6 +347,8 @@ def test_a_missing_file_is_named(path):
         ("{", "Expecting property name"),
         ("[1]", "format None"),
         ('{"format": 1, "format": 1}', "the key 'format' stands twice"),
+        ('{"format": true}', "format True, written by"),
+        ('{"format": 1.0}', r"format 1\.0, written by"),
         ('{"format": NaN}', "NaN is no number of JSON"),
         ("[" * 100_000 + "]" * 100_000, "lists within lists without end"),
         ('{"format": ' + "9" * 5000 + "}", "limit"),

@@ -321,8 +321,43 @@ def test_a_shape_is_a_tuple_of_whole_numbers(shape):
 
 @pytest.mark.parametrize("thing", [3, None, [small], np.zeros(3)])
 def test_what_is_no_network_at_all(thing):
-    with pytest.raises(ValueError, match=f"^a {type(thing).__name__} is no network: give a"):
+    with pytest.raises(ValueError, match=f"^an? {type(thing).__name__} is no network: give a"):
         dw.open(thing)
+
+
+def test_what_makes_a_network_is_to_be_called():
+    for thing, what, call in ((nn.ReLU, "the class ReLU", "ReLU"), (small, "a function", "small")):
+        with pytest.raises(ValueError, match=rf"^{what} is no network: .*; call it: {call}\(\)$"):
+            dw.open(thing, SHAPE)
+    with pytest.raises(
+        ValueError, match=r"^'net\.py' is a file of Python: name what makes the net"
+    ):
+        dw.open("net.py", SHAPE)
+
+
+def test_none_by_name_is_none_as_to_torch_export(tmp_path):
+    net = small()
+    assert dw.cost(net, SHAPE, kwargs=None) == dw.cost(net, SHAPE)
+    dw.save_graph(dw.open(net, SHAPE).graph, tmp_path / "net.safetensors")
+    for network, shapes in ((net, (SHAPE,)), (tmp_path / "net.safetensors", ())):
+        assert dw.open(network, *shapes, kwargs=None).shapes == (SHAPE,)
+        for given, message in (
+            ({"kwargs": 3}, "kwargs is an int: give a dict"),
+            ({"until": ["0"]}, "until is a list: give the path of a module"),
+        ):
+            with pytest.raises(ValueError, match=f"^{message}"):
+                dw.open(network, *shapes, **given)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"net", ["net"]])
+def test_what_is_no_path_of_a_file_is_refused(path):
+    source = dw.open(small(), SHAPE)
+    for write in (dw.open_graph, lambda path: dw.save_graph(source.graph, path),
+                  lambda path: dw.export_onnx(source, path)):  # fmt: skip
+        with pytest.raises(ValueError, match=r"^.* is given as an? .*: give its path, a text or a"):
+            write(path)
+    with pytest.raises(ValueError, match=r"^the network is given as an? .*: give its name"):
+        dw.create_model(path)
 
 
 def test_settings_are_values_or_text():

@@ -211,6 +211,22 @@ def test_what_cannot_be_given_back_is_refused_and_counted(returned, message):
         capture(net, X)
 
 
+class Attributes(dict):
+    """A container that torch does not know."""
+
+
+@pytest.mark.parametrize(
+    ("returned", "named"),
+    [
+        (lambda x: Attributes(x=x), r"[\w.]*Attributes"), (lambda x: (x, x.dtype), "torch.dtype"),
+        (lambda x: (x, pytree.LeafSpec), r"[\w.]+"), (lambda x: (x, {1}), "set"),
+    ],
+)  # fmt: skip
+def test_what_torch_does_not_know_is_named(returned, named):
+    with pytest.raises(dw.Unsupported, match=f"trace it: it returns {named}: return tensors in tu"):
+        dw.cost(Function(returned), X)
+
+
 # ------------------------------------------------------------------------------- hostile files
 
 
@@ -385,7 +401,7 @@ def test_calls_that_do_not_fit_are_refused(given, named, message):
         ([X, BATCH, X, X, X], {}, "too many positional arguments: forward(x, batch, mask=None"),
         ([1, 3, 8, 8], {}, "the shape 1: give each input a tuple of whole numbers of 1 or more"),
         ([(1, 3, 2.5, 4)], {}, "the shape (1, 3, 2.5, 4): give each input a tuple of whole numb"),
-        ([X, {"bias": (1,), "parts": object()}], {}, "an input is given as a object: give"),
+        ([X, {"bias": (1,), "parts": object()}], {}, "an input is given as an object: give"),
         ([], {}, "no input shape: give one such as (1, 3, 224, 224) for each input"),
     ],
 )  # fmt: skip

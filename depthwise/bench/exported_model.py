@@ -59,7 +59,8 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     """Write a network in each of the forms, its input and PyTorch's output, to a folder.
 
     A form that cannot be made is named in the case, with its reason. Raises Unsupported, Mismatch
-    or BuildError where we cannot compile it, ValueError for several inputs or outputs.
+    or BuildError where we cannot compile it, ValueError for several outputs or other numbers than
+    float32.
     """
     if isinstance(question.net, nn.Module) and not question.weights:
         settle(question.net, question.shape)
@@ -73,6 +74,10 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     np.save(folder / EXPECTED, returned[0].numpy())
     cost = cost_of_graph(capture(program), question.network)
     library = question.library or compile(program, threads=threads)
+    if not library.manifest.network.is_float32:
+        raise ValueError(
+            f"{question.network} has other numbers than float32, on which runtimes are compared"
+        )
     library.save(folder / FILES["library"])
     failed: dict[Form, str] = {}
     for form, write in WRITERS.items():

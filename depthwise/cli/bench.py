@@ -81,6 +81,12 @@ def _open(
             f"{network}: runtimes are compared on networks of PyTorch, from which each gets its own"
             " form: give a module or a .pt2 file"
         )
+    if source.dtypes != [torch.float32]:
+        found = str(source.dtypes[0]).removeprefix("torch.")
+        raise ValueError(
+            f"{network} takes {found}: runtimes are compared on networks of float32; one of "
+            "another precision becomes one by net.float()"
+        )
     if not source.takes_one:
         raise ValueError(
             f"{network} takes its input by name, or in a list or dict: runtimes are compared on "

@@ -28,7 +28,7 @@ def find_labels(
     From `file`, which must fit; else from the checkpoint or the folders in a folder of images,
     where they are as many as the classes. Raises ValueError.
     """
-    from depthwise.runtime.labels import check_labels  # noqa: PLC0415
+    from depthwise.runtime.labels import check_labels, find_scores  # noqa: PLC0415
     from depthwise.weights.labels import (  # noqa: PLC0415
         labels_of_checkpoint,
         labels_of_folders,
@@ -40,16 +40,18 @@ def find_labels(
         labels = read_label_file(file)
         check_labels(labels, source.output_shapes, f"--labels {file}")
         return labels
-    fits = [shape[-1] for shape in source.output_shapes] if weights or folder else []
+    shapes = source.output_shapes if weights or folder else []
     if (
         weights
         and weights != "imagenet"
         and (labels := labels_of_checkpoint(split_key(weights)[0]))
     ):
-        if [len(labels)] == fits:
+        if find_scores(shapes, len(labels)) is not None:
             return labels
         say(f"{weights} names {len(labels)} classes, of which the network knows nothing")
-    if folder and folder.is_dir() and [len(labels := labels_of_folders(folder))] == fits:
-        say(f"classes are named as the folders in {folder} are")
-        return labels
+    if folder and folder.is_dir():
+        labels = labels_of_folders(folder)
+        if find_scores(shapes, len(labels)) is not None:
+            say(f"classes are named as the folders in {folder} are")
+            return labels
     return ()

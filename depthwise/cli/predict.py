@@ -124,12 +124,13 @@ def _network(
     """
     from depthwise.weights.classes import best_classes, class_names  # noqa: PLC0415
 
-    side = _check_classifier(name, source.shapes, source.output_shapes)
+    classes = len(labels) or None
+    side, index = _check_classifier(name, source.shapes, source.output_shapes, classes)
     pretrained = source.pretrained
     prepare = pretrained.preprocessing.for_side(side) if pretrained else _assume(name, side)
 
     def guess(pixels: "Tensor") -> "list[Guess]":
-        scores = source.run([pixels.numpy()])[0][0]
+        scores = source.run([pixels.numpy()])[index][0]
         return best_classes(scores, labels or class_names(pretrained, len(scores)))
 
     return prepare, guess
@@ -148,19 +149,19 @@ def _library(directory: Path, file: Path | None) -> "tuple[Preprocessing, Guesse
     from depthwise.weights.labels import read_label_file  # noqa: PLC0415
 
     library = load(directory)
-    preprocessing = _recorded(directory, library)
     network = library.manifest.network
     labels, preparation = network.labels, network.preparation
     if file:
         labels = read_label_file(file)
         check_labels(labels, [output.shape for output in network.outputs], f"--labels {file}")
+    preprocessing, index = _recorded(directory, library, len(labels) or None)
     if preparation:  # the library normalises images itself
         preprocessing = preprocessing.model_copy(update={"mean": (0,) * 3, "std": (1,) * 3})
 
     def guess(pixels: "Tensor") -> "list[Guess]":
         given = pixels.numpy()
         images = _raw(given, preparation) if preparation else given
-        scores = library.run([np.ascontiguousarray(images)])[0][0]  # flat, whatever holds it
+        scores = library.run([np.ascontiguousarray(images)])[index][0]  # flat, whatever holds it
         return best_classes(scores, labels or usual_names(len(scores)))
 
     return preprocessing, guess
@@ -173,36 +174,53 @@ def _raw(pixels: "np.ndarray", preparation: "PreparationRecord") -> "np.ndarray"
     return pixels.transpose(0, 2, 3, 1) if preparation.layout == "nhwc" else pixels
 
 
-def _recorded(directory: Path, library: "Library") -> "Preprocessing":
-    """Return how the library's manifest says to prepare photographs, for its size of images."""
+def _recorded(
+    directory: Path, library: "Library", classes: int | None
+) -> "tuple[Preprocessing, int]":
+    """Return how the manifest says to prepare photographs, for the library's size of images.
+
+    And which of its outputs has the scores of classes.
+    """
     from depthwise.weights import Preprocessing  # noqa: PLC0415
 
     network = library.manifest.network
     inputs, outputs = ([t.shape for t in side] for side in (network.inputs, network.outputs))
     last = network.preparation is not None and network.preparation.layout == "nhwc"
     shapes = [(n, c, h, w) for n, h, w, c in inputs] if last else inputs
-    side = _check_classifier(f"{directory} holds {network.name}", shapes, outputs)
+    what = f"{directory} holds {network.name}"
+    side, index = _check_classifier(what, shapes, outputs, classes)
     if network.preprocessing is None:
-        return _assume(str(directory), side)
+        return _assume(str(directory), side), index
     recorded = Preprocessing.model_validate(network.preprocessing)
     if recorded.crop == side:
-        return recorded
+        return recorded, index
     scaled = recorded.for_side(side)
     say(
         f"{directory} is compiled for {side} pixels, and its weights are for "
         f"{recorded.crop}: photographs are resized to {scaled.resize}, the middle {side}"
     )
-    return scaled
+    return scaled, index
 
 
-def _check_classifier(what: str, inputs: "Sequence[Shape]", outputs: "Sequence[Shape]") -> int:
-    """Return the pixels of a side of what it takes. Raises ValueError where it is no classifier."""
-    match list(inputs), list(outputs):
-        case [(1, 3, height, width)], [(1, _)] if height == width:
-            return height
+def _check_classifier(
+    what: str, inputs: "Sequence[Shape]", outputs: "Sequence[Shape]", classes: int | None
+) -> tuple[int, int]:
+    """Return the pixels of a side of what it takes, and which output has the scores.
+
+    Raises ValueError where it is no classifier, or has several outputs that may be scores.
+    """
+    from depthwise.runtime.labels import ONE, find_scores  # noqa: PLC0415
+
+    index = find_scores(outputs, classes)
+    match list(inputs):
+        case [(1, 3, side, width)] if (
+            side == width and index is not None and outputs[index][0] == 1
+        ):
+            return side, index
+    several = sum(len(shape) == 2 for shape in outputs) > 1
     raise ValueError(
         f"{what}, from {_join(inputs)} to {_join(outputs)}: to name what is in a photograph it "
-        "must be from (1, 3, SIDE, SIDE) to (1, CLASSES)"
+        f"must be from (1, 3, SIDE, SIDE) to (1, CLASSES){f'; {ONE}' if several else ''}"
     )
 
 

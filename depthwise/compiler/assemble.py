@@ -17,6 +17,7 @@ from depthwise.escaping import in_line
 from depthwise.files.cache import hash_bytes
 from depthwise.graph.structure import encode_signature
 from depthwise.runtime.artifact import Artifact, hash_weights
+from depthwise.runtime.labels import as_labels, find_scores
 from depthwise.runtime.manifest import (
     BuildRecord,
     Manifest,
@@ -50,14 +51,14 @@ class About:
 
 def describe_source(source: Source, labels: Sequence[str] = ()) -> About:
     """Return what a source and its user say: `labels`, else the names that its weights record."""
-    pretrained = source.pretrained
+    given, pretrained = as_labels(labels), source.pretrained
     if pretrained is None:
-        return About(source.name, tuple(labels))
+        return About(source.name, given)
     outputs = [source.graph.type(output.value).shape for output in source.graph.outputs]
     recorded = pretrained.class_names
-    fits = [shape[1:] for shape in outputs] == [(len(recorded),)]  # not of a network that was cut
+    fits = find_scores(outputs, len(recorded)) is not None  # as not of a network that was cut
     preprocessing = pretrained.preprocessing.model_dump(mode="json")
-    return About(source.name, tuple(labels) or (recorded if fits else ()), preprocessing)
+    return About(source.name, given or (recorded if fits else ()), preprocessing)
 
 
 def assemble(

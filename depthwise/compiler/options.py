@@ -1,6 +1,8 @@
 """How a network is compiled: one value, one set of defaults, for Python and the command line."""
 
 from dataclasses import dataclass
+from numbers import Integral
+from os import PathLike, fspath
 from typing import Literal, get_args
 
 from depthwise.runtime.target import Target, find_target
@@ -35,11 +37,12 @@ class CompileOptions:
 
     def __post_init__(self):
         target = self.chosen
-        whole = isinstance(self.threads, int) and not isinstance(self.threads, bool)
+        whole = isinstance(self.threads, Integral) and not isinstance(self.threads, bool)
         if not whole or not 1 <= self.threads <= MOST_THREADS:
             raise ValueError(
                 f"threads={self.threads!r}: a library runs on 1 to {MOST_THREADS} threads"
             )
+        object.__setattr__(self, "threads", int(self.threads))  # NumPy's numbers, too
         if self.threads > 1 and target.architecture == "wasm32":
             raise ValueError(f"threads={self.threads}: {target.name} has no threads; leave it at 1")
         if self.optimize not in get_args(Optimize):
@@ -48,6 +51,8 @@ class CompileOptions:
         for name in ("tune", "check_plan"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: True or False")
+        if isinstance(self.cc, PathLike):
+            object.__setattr__(self, "cc", fspath(self.cc))
         if not isinstance(self.cc, str | None):
             raise ValueError(f"cc={self.cc!r}: the name or the path of a C compiler, as text")
 

@@ -4,7 +4,7 @@ capture -> passes -> plan -> emit -> build -> verify -> library
 """
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +31,7 @@ from depthwise.compiler.verification.references.choose import reference_of
 from depthwise.compiler.verification.trace import Trace, without_sources
 from depthwise.compiler.verification.verify import verify
 from depthwise.errors import Unsupported
+from depthwise.escaping import in_line, kind_of
 from depthwise.graph import NO_KWARGS, Graph, check, show
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
@@ -114,7 +115,9 @@ def compile_graph(
     cost = cost_of_graph(graph, about.name)
     check_run(cost.input_shapes, cost.peak_bytes, reference.title)
     reference.check_repeats()
-    tried = [as_arrays(sample, preparation is None) for sample in samples]
+    if not isinstance(preparation, Preparation | None):
+        raise ValueError(f"preparation is {kind_of(preparation)}: give a dw.Preparation")
+    tried = read_samples(samples, preparation is None)
     plan = choose_plan(rewrite(graph, preparation), options)
     if not options.chosen.runs_here:
         first = tried[0] if tried else ()
@@ -187,14 +190,34 @@ def finish(
     return Library(replace(artifact, manifest=artifact.manifest.model_copy(update=proof)))
 
 
-def as_arrays(sample: Any, single: bool) -> list[np.ndarray]:
-    """Return a sample, an array or tensor or a tuple of them, contiguous.
+def read_samples(samples: Any, single: bool) -> list[list[np.ndarray]]:
+    """Return samples, each an array or tensor or a tuple of them, as contiguous arrays.
 
-    With `single` floating numbers become float32, in which the network is computed.
+    With `single` floating numbers become float32, in which the network is computed. Raises
+    ValueError for what is no array.
     """
-    parts = sample if isinstance(sample, tuple | list) else (sample,)
-    arrays = [np.ascontiguousarray(part) for part in parts]
-    return [x.astype(np.float32) if single and x.dtype.kind == "f" else x for x in arrays]
+    if isinstance(samples, str | bytes | Mapping) or not isinstance(samples, Iterable):
+        raise ValueError(
+            f"samples is {kind_of(samples)}: give a list, of an array for each call of the "
+            "network, or of a tuple of arrays where it has several inputs"
+        )
+    read = []
+    for index, sample in enumerate(samples):
+        parts = sample if isinstance(sample, tuple | list) else (sample,)
+        try:
+            arrays = [_as_array(part) for part in parts]
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"sample {index}: {in_line(str(error))}") from None
+        read.append([x.astype(np.float32) if single and x.dtype.kind == "f" else x for x in arrays])
+    return read
+
+
+def _as_array(part: Any) -> np.ndarray:
+    if not hasattr(part, "__array__"):
+        raise TypeError(f"{kind_of(part)}, where each input is an array or a tensor")
+    if hasattr(part, "detach"):  # a tensor of PyTorch's, which may keep a gradient
+        part = part.detach().float() if str(part.dtype) == "torch.bfloat16" else part.detach()
+    return np.ascontiguousarray(part)
 
 
 def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, ImportString, TypeAdapter, ValidationErr
 from torch import nn
 
 from depthwise.errors import nearest
+from depthwise.escaping import kind_of
 
 ModelBuilder = Callable[..., nn.Module]
 
@@ -104,6 +105,8 @@ class Registry:
 
     def find(self, name: str) -> Entry:
         """Return the entry `name`. Raises ValueError, with the nearest names."""
+        if not isinstance(name, str):
+            raise ValueError(f"the {self.noun} is given as {kind_of(name)}: give its name")
         if name in self._entries:
             return self._entries[name]
         listing = f"{self.listing} lists all" if self.listing else f"all: {', '.join(self.names())}"

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -17,7 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from depthwise import __version__
+from depthwise.escaping import kind_of
 from depthwise.files.atomic import workspace
+from depthwise.files.given import as_path
 from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, TensorType
 from depthwise.graph.ops import Op
@@ -73,8 +74,8 @@ def save_graph(graph: Graph, path: str | PathLike[str]) -> None:
         ValueError: A graph or a path that cannot be written.
     """
     if not isinstance(graph, Graph):
-        raise ValueError(f"a {type(graph).__name__} is no graph: give dw.open(...).graph")
-    path = Path(path)
+        raise ValueError(f"{kind_of(graph)} is no graph: give dw.open(...).graph")
+    path = as_path(path, "the file of a graph")
     if path.suffix != SUFFIX:
         raise ValueError(f"{path}: a graph is saved to a file that ends in {SUFFIX}")
     tensors = {
@@ -96,7 +97,7 @@ def open_graph(path: str | PathLike[str]) -> Graph:
     Raises:
         ValueError: The file is missing, damaged or of another version; the message says where.
     """
-    path = Path(path)
+    path = as_path(path, "the file of a graph")
     if not path.is_file():
         raise ValueError(f"no file at {path}: give one that save_graph wrote")
     try:
@@ -137,8 +138,8 @@ def rebuild(document: Any, stored: set[str], tensor: Callable[[str], np.ndarray]
 
     Raises ValueError for anything else.
     """
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        found = document.get("format") if isinstance(document, dict) else None
+    found = document.get("format") if isinstance(document, dict) else None
+    if type(found) is not int or found != FORMAT:  # true is no number, though it is 1 to Python
         writer = document.get("depthwise") if isinstance(document, dict) else None
         raise ValueError(
             f"the graph is in format {found!r}, written by depthwise {writer}: this version reads "

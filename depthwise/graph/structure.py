@@ -11,6 +11,7 @@ from functools import partial
 from math import isfinite, isnan
 from typing import Any, Literal, get_args
 
+from depthwise.escaping import kind_of
 from depthwise.graph.classes import (
     is_name,
     make_dataclass,
@@ -292,7 +293,7 @@ def _found(value: Any) -> str:
         inside = f" with the keys {', '.join(map(repr, value))}"
     elif isinstance(value, tuple | list):
         inside = f" of {len(value)}"
-    return f"a {type(value).__name__}{inside}"
+    return f"{kind_of(value)}{inside}"
 
 
 def _form(value: Structure) -> str:

@@ -15,6 +15,8 @@ from typing import Any, Self
 import numpy as np
 
 from depthwise.errors import RunError
+from depthwise.escaping import kind_of
+from depthwise.files.given import as_path
 from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.structure import bind, fill
 from depthwise.runtime.artifact import (
@@ -202,7 +204,7 @@ class Library:
             ValueError: The directory holds something else, or files that were edited since.
             OSError: It cannot be written.
         """
-        write_artefact(self._artefact, Path(directory))
+        write_artefact(self._artefact, as_path(directory, "the directory to save to"))
 
     @cached_property
     def _code(self) -> Code:
@@ -223,7 +225,7 @@ def load(directory: str | PathLike[str]) -> Library:
         ValueError: A directory that holds no saved library, files that are not those that were
             saved, or a library for another CPU than this machine's.
     """
-    library = Library(read_artefact(Path(directory)))
+    library = Library(read_artefact(as_path(directory, "the directory of a library")))
     _ = library._code
     return library
 
@@ -260,9 +262,11 @@ def _as_array(x: Any, expected: TensorRecord, precisions: Collection[str]) -> np
     if _is_tensor(x):
         if x.device.type != "cpu":
             raise ValueError(f"{where} is on {x.device}: a library takes tensors on the CPU")
-        x = x.detach()
+        if x.layout != sys.modules["torch"].strided:
+            raise ValueError(f"{where} is sparse: a library takes dense tensors, x.to_dense()")
+        x = x.detach().resolve_neg()  # which NumPy cannot read
     elif not isinstance(x, np.ndarray):
-        raise ValueError(f"{where} is a {type(x).__name__}: give a NumPy array or a tensor")
+        raise ValueError(f"{where} is {kind_of(x)}: give a NumPy array or a tensor")
     shape, dtype = tuple(x.shape), str(x.dtype).removeprefix("torch.")
     if shape != expected.shape:
         raise ValueError(f"{where} has shape {shape}: the library takes {expected.shape} only")

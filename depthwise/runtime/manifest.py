@@ -94,6 +94,12 @@ class NetworkRecord(Record):
             return usual_signature(inputs, outputs)
         return decode_signature(self.structure, inputs, outputs)
 
+    @property
+    def is_float32(self) -> bool:
+        """Whether its inputs, its outputs and the floating numbers inside are of float32."""
+        ends = (*self.inputs, *self.outputs)
+        return not self.precisions and all(e.dtype == FLOAT32.name for e in ends)
+
     @model_validator(mode="after")
     def _check_structure(self) -> Self:
         _ = self.signature

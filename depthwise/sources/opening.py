@@ -1,5 +1,6 @@
 """`dw.open`: whatever names or holds a network, as a `Source`."""
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -7,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from depthwise.escaping import kind_of
 from depthwise.graph import NO_KWARGS, Graph, Shape
 from depthwise.memory import available_bytes
 from depthwise.sources.factory import build_from_factory
@@ -66,6 +68,7 @@ def open(
     Raises:
         ValueError: A name, a file, a shape, an option or weights that cannot be used.
     """
+    kwargs = _named(kwargs, until)
     if is_file(net):
         _check_built(net, settings, weights)
         return open_file(Path(net), shapes, kwargs, until)
@@ -82,10 +85,23 @@ def describe(
     until: str | None = None,
 ) -> Source:  # fmt: skip
     """Open a network to be counted: our own networks and timm's take no memory for weights."""
+    kwargs = _named(kwargs, until)
     if not (isinstance(net, str) and parse_spec(net).front_end in DESCRIBED):
         return open(net, *shapes, kwargs=kwargs, settings=settings, until=until)
     source = _describe_spec(parse_spec(net), Given(shapes, kwargs), settings)
     return source.until(until) if until is not None else source
+
+
+def _named(kwargs: Mapping[str, Any] | None, until: str | None) -> Mapping[str, Any]:
+    """Return the inputs given by name, of which None gives none, as to torch.export.export.
+
+    Raises ValueError where these or the module to end with are of another kind.
+    """
+    if not isinstance(kwargs, Mapping | None):
+        raise ValueError(f"kwargs is {kind_of(kwargs)}: give a dict of inputs by their names")
+    if not isinstance(until, str | None):
+        raise ValueError(f"until is {kind_of(until)}: give the path of a module, as text")
+    return kwargs or NO_KWARGS
 
 
 def is_file(net: "Network") -> TypeGuard[str | PathLike[str]]:
@@ -143,7 +159,7 @@ def check_memory(spec: Spec, settings: Settings) -> TorchSource:
 
 def _check_built(net: "Network", settings: Settings, weights: str | PathLike[str] | None) -> None:
     """Raise ValueError for settings or weights of what is built already."""
-    what = net if isinstance(net, str | PathLike) else f"a {type(net).__name__}"
+    what = net if isinstance(net, str | PathLike) else kind_of(net)
     if weights:
         raise ValueError(f"{what} was exported with its weights: leave out --weights")
     if settings:
@@ -162,7 +178,10 @@ def _open_built(net: object, given: Given) -> Source:
 
         if isinstance(net, nn.Module | ExportedProgram):
             return torch_source(net, *given)
+    call = (
+        f"; call it: {net.__name__}()" if inspect.isfunction(net) or isinstance(net, type) else ""
+    )
     raise ValueError(
-        f"a {type(net).__name__} is no network: give a torch.nn.Module, an ExportedProgram, a "
-        "graph, or the name or the file of one"
+        f"{kind_of(net)} is no network: give a torch.nn.Module, an ExportedProgram, a graph, or "
+        f"the name or the file of one{call}"
     )

@@ -162,11 +162,11 @@ class TorchSource(Source):
 
         from depthwise.graph.frontends.torch.tensors import numbers_of  # noqa: PLC0415
 
-        pairs = zip(inputs, self._dtypes, strict=True)
+        pairs = zip(inputs, self.dtypes, strict=True)
         return [numbers_of(y) for y in self._call(torch.tensor(x).to(d) for x, d in pairs)]
 
     @property
-    def _dtypes(self) -> "list[torch.dtype]":
+    def dtypes(self) -> "list[torch.dtype]":
         """The element type of each input: that of the weights where no other is given."""
         import torch  # noqa: PLC0415
 
@@ -187,7 +187,7 @@ class TorchSource(Source):
         """The shapes of what the network returns, having run it once: that needs no export."""
         import torch  # noqa: PLC0415
 
-        pairs = zip(self.shapes, self._dtypes, strict=True)
+        pairs = zip(self.shapes, self.dtypes, strict=True)
         tensors = (torch.zeros(shape, dtype=dtype) for shape, dtype in pairs)
         return [tuple(y.shape) for y in self._call(tensors)]
 

@@ -46,6 +46,10 @@ def parse_spec(text: str) -> Spec:
     if text.lower().endswith(tuple(FORMATS)):
         return Spec(text, "file", text)
     place, colon, name = text.rpartition(":")
+    if not colon and text.endswith(".py"):
+        raise ValueError(
+            f"{text!r} is a file of Python: name what makes the network in it, as in {text}:factory"
+        )
     if not colon:
         if Path(text).name != text:
             accepted = ", ".join(FORMATS)

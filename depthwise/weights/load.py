@@ -13,7 +13,13 @@ from depthwise.weights.labels import KEYS
 from depthwise.weights.layouts import LAYOUTS
 from depthwise.weights.layouts.layout import CheckpointLayout
 from depthwise.weights.read import read_checkpoint, split_key
-from depthwise.weights.wrappings import Candidate, as_tensors, candidates, holding_tensors
+from depthwise.weights.wrappings import (
+    Candidate,
+    as_tensors,
+    candidates,
+    holding_tensors,
+    holds_average,
+)
 
 OWN = CheckpointLayout("own", ())
 SHOWN = 4  # problems that an error message spells out
@@ -63,6 +69,8 @@ class LoadedWeights:
         others: Further keys under which weights that fit are: FILE#KEY takes them.
         left_out: Names of tensors that are of something else, under other prefixes.
         layout: Whose names the tensors have: "own", "torchvision", "timm".
+        unfit: Further keys, under which averages (EMA) are that do not fit the network, since they
+            are of its parameters alone, say.
     """
 
     origin: str
@@ -70,12 +78,17 @@ class LoadedWeights:
     others: tuple[str, ...]
     left_out: tuple[str, ...]
     layout: str
+    unfit: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return it as a sentence for a person."""
         parts = [f"weights are {self.key or 'the tensors'} of {self.origin}"]
         if self.others:
             parts.append(f"there are {', '.join(self.others)} too: choose with FILE#KEY")
+        if self.unfit:
+            parts.append(
+                f"the average under {', '.join(self.unfit)} does not fit, and is not taken"
+            )
         if self.left_out:
             parts.append(
                 f"{len(self.left_out)} tensors beside them are left out: "
@@ -157,9 +170,14 @@ def load_weights(
         _shift_variances(net, values, best.layout.batchnorm_eps)
     net.load_state_dict(targets | values)
     others = (one.candidate.key for one in readings if one is not chosen and not one.best.problems)
+    unfit = (
+        one.candidate.key for one in readings
+        if one.best.problems and not one.candidate.beside and holds_average(one.candidate.path)
+    )  # fmt: skip
     return LoadedWeights(
-        origin, chosen.candidate.key, tuple(others), chosen.candidate.beside, best.layout.name
-    )
+        origin, chosen.candidate.key, tuple(others), chosen.candidate.beside, best.layout.name,
+        () if holds_average(chosen.candidate.path) else tuple(unfit),
+    )  # fmt: skip
 
 
 def _read(

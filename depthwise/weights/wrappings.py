@@ -14,7 +14,9 @@ from torch import Tensor
 
 AVERAGES = (
     "state_dict_ema", "model_ema", "model_ema_state_dict", "ema_state_dict", "params_ema",
-    "ema_model", "net_ema", "netG_ema", "generator_ema", "g_ema", "G_ema", "ema",
+    "ema_model", "net_ema", "netG_ema", "generator_ema", "g_ema", "G_ema", "ema", "shadow",
+    "ema_weights", "ema_params", "ema_net", "state_dict_swa", "swa_state_dict", "swa_model", "swa",
+    "model_swa", "averaged_model",
 )  # fmt: skip
 LAST = (
     "state_dict", "model_state_dict", "model_state", "model", "params", "net_state_dict", "net",
@@ -48,17 +50,40 @@ def candidates(checkpoint: Mapping[Any, Any], key: str = "") -> list[Candidate]:
     found = list(_within(checkpoint, ()))
     if not key:
         return found
-    if isinstance(inner := checkpoint.get(key), Mapping):
+    inner = _under(checkpoint, key)
+    if inner is not None:
         return list(_within(inner, (key,)))
     return [one for one in found if f"{one.key}.".startswith(f"{key}.")]
 
 
-def holding_tensors(checkpoint: Mapping[Any, Any]) -> list[str]:
+def _under(entries: Mapping[Any, Any], key: str) -> Mapping[Any, Any] | None:
+    """Return the mapping under a key, which may lead through others: a.b is the b of the a."""
+    if isinstance(inner := entries.get(key), Mapping):
+        return inner
+    for first, inner in entries.items():
+        if isinstance(inner, Mapping) and key.startswith(f"{first}."):
+            found = _under(inner, key[len(f"{first}.") :])
+            if found is not None:
+                return found
+    return None
+
+
+def holding_tensors(checkpoint: Mapping[Any, Any], path: tuple[str, ...] = ()) -> list[str]:
     """Return the keys of a checkpoint under which tensors are, whatever they are called."""
-    return [
-        str(key) for key, value in checkpoint.items()
-        if isinstance(value, Mapping) and any(map(_is_array, value.values()))
-    ]  # fmt: skip
+    found: list[str] = []
+    for key, value in checkpoint.items():
+        if not isinstance(value, Mapping) or len(path) > DEEPEST:
+            continue
+        inside = (*path, str(key))
+        found += [".".join(inside)] if any(map(_is_array, value.values())) else (
+            holding_tensors(value, inside)
+        )  # fmt: skip
+    return found
+
+
+def holds_average(path: tuple[str, ...]) -> bool:
+    """Tell whether keys and prefixes lead to averaged weights."""
+    return any(word in AVERAGES for word in path)
 
 
 def as_tensors(entries: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -15,6 +15,7 @@ from depthwise.compiler.verification.difference import relative_error
 from depthwise.escaping import counted, in_line
 from depthwise.progress import track
 from depthwise.report.record import FeatureRecord, GuessRecord, ImageRecord, Predictions, Report
+from depthwise.runtime.labels import find_scores
 from depthwise.runtime.library import Library, load
 from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
@@ -83,9 +84,11 @@ def _classify(
     scores, expected = library.run([pixels.numpy()]), network.source.run([pixels.numpy()])
     error = max(relative_error(y, e) for y, e in zip(scores, expected, strict=True))
     guesses: list[tuple[str, float]] = []
-    if not network.untrained and [y.ndim for y in scores] == [2] and scores[0].shape[1] > 1:
-        names = network.labels or class_names(network.source.pretrained, scores[0].shape[1])
-        guesses = best_classes(scores[0][0], names)[:TOP]
+    index = find_scores([y.shape for y in scores], len(network.labels) or None)
+    if not network.untrained and index is not None and scores[index].shape[1] > 1:
+        classes = scores[index].shape[1]
+        names = network.labels or class_names(network.source.pretrained, classes)
+        guesses = best_classes(scores[index][0], names)[:TOP]
     return ImageRecord(
         file=in_line(path.name), picture=_photograph(pixels, prepare), error=error,
         guesses=tuple(GuessRecord(name=name, probability=p) for name, p in guesses),

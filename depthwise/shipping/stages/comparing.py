@@ -78,6 +78,8 @@ def _why_not(request: Request, source: Source, report: Report) -> str:
         return f"This machine cannot run a library for {chosen.name}: nothing is timed."
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         return "The network has several inputs or outputs: runtimes are compared on one of each."
+    if not network.is_float32:
+        return "The network has other numbers than float32, on which runtimes are compared."
     if not isinstance(source, TorchSource):
         return "The network did not come from PyTorch, which writes the files that runtimes read."
     if not source.takes_one:

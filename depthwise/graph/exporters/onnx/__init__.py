@@ -1,9 +1,12 @@
-"""ONNX: a rule an operator (layers, tensors, deform, sequences), names (writer), the file."""
+"""ONNX: a rule an operator (layers, tensors, deform, sequences), names (writer), the file.
+
+Before it, `narrow` gives small integers a type that runtimes compute in.
+"""
 
 from importlib.util import find_spec
 from os import PathLike
-from pathlib import Path
 
+from depthwise.files.given import as_path
 from depthwise.graph.graph import Graph
 from depthwise.graph.passes.local_response_norm import recompose_local_response_norm
 
@@ -18,8 +21,9 @@ def write_onnx(graph: Graph, path: str | PathLike[str]) -> None:
         raise ValueError(f"{path}: writing ONNX needs onnx: pip install 'depthwise[onnx]'")
     from depthwise.graph.exporters.onnx.convert import convert  # noqa: PLC0415
     from depthwise.graph.exporters.onnx.file import write_model  # noqa: PLC0415
+    from depthwise.graph.exporters.onnx.narrow import widen  # noqa: PLC0415
 
-    write_model(convert(recompose_local_response_norm(graph)), Path(path))
+    write_model(convert(widen(recompose_local_response_norm(graph))), as_path(path, "an ONNX file"))
 
 
 __all__ = ["write_onnx"]

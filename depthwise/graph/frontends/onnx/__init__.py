@@ -13,8 +13,8 @@ The package `onnx` is optional; where it is missing `read_onnx` says what to ins
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from os import PathLike
-from pathlib import Path
 
+from depthwise.files.given import as_path
 from depthwise.graph.graph import Graph, Shape
 
 
@@ -41,7 +41,7 @@ def read_onnx(
         raise ValueError(f"{path}: reading ONNX needs onnx: pip install 'depthwise[onnx]'")
     from depthwise.graph.frontends.onnx.read import read  # noqa: PLC0415  (onnx is optional)
 
-    return read(Path(path), shapes, until)
+    return read(as_path(path, "an ONNX file"), shapes, until)
 
 
 __all__ = ["read_onnx"]

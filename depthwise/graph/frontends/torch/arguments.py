@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
+from depthwise.escaping import kind_of
 from depthwise.graph.frontends.torch.tensors import type_of
 from depthwise.graph.graph import NO_KWARGS, Shape, TensorType, shape_of
 
@@ -44,7 +45,7 @@ class ExportArguments:
                 raise ValueError(f"the shape {value!r}: {WHOLE}")
             if not (is_input(value) or isinstance(value, PLAIN)):
                 raise ValueError(
-                    f"an input is given as a {type(value).__name__}: give its shape, such as "
+                    f"an input is given as {kind_of(value)}: give its shape, such as "
                     "(1, 3, 224, 224), an example tensor, or a tuple, list or dict of them"
                 )
 

@@ -31,6 +31,11 @@ BROKEN = (
      "let its forward take the device of its input, x.device, instead of naming one"),
     (r"target dtype|target size|target tensor|number of dims? .*target", "leave losses out of its "
      "forward where it is not trained: if self.training"),
+    (r"object has no attribute", "mend its forward: it asks for what is not there"),
+    (r"missing \d+ required|unexpected keyword argument|positional arguments? but",
+     "mend its forward: it calls something with other arguments than that takes"),
+    (r"[Ii]nput type \((long|unsigned char|signed char|bool|short|int)",
+     "its weights are floating-point: convert its input in its forward, x.float()"),
     (r"scalar types: Long", "it reads its input as whole numbers, as an embedding does: images are "
      "numbers with fractions"),
     (r"should be the same|same dtype|scalar type|not implemented for '",
@@ -48,7 +53,14 @@ MISFITS = (
 
 # what torch.export says of a network that runs -> what of the network it means, and what to do
 ASSIGNED = r"fake tensor in the exported program|assigned during export|requires_grad=True"
+RETURNED = (
+    "return tensors in tuples, lists, dicts and dataclasses that torch knows "
+    "(torch.export.register_dataclass), with numbers, texts, True, False or None beside them"
+)
 UNTRACED = (
+    (r"Found <class '([^']+)'> in output, which is not a known", rf"it returns \1: {RETURNED}"),
+    (r"'(\w+)' object has no attribute 'meta'|weak reference to '(\w+)' object",
+     rf"it returns \1\2: {RETURNED}"),
     (ASSIGNED,
      "its forward assigns to the module's own weights: compute them before, and keep them"),
     (r"numpy|NumPy", "its forward takes numbers out of tensors, with NumPy or as Python's own: use "
@@ -195,7 +207,8 @@ def _first_line(error: Exception) -> str:
 
 def _find(known: Any, error: Exception) -> str:
     said = text_of(error)
-    return next((advice for pattern, advice in known if re.search(pattern, said)), "")
+    found = ((re.search(pattern, said), advice) for pattern, advice in known)
+    return next((in_line(match.expand(advice), LONGEST) for match, advice in found if match), "")
 
 
 def _other_form(net: nn.Module) -> str:
