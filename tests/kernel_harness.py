@@ -90,8 +90,8 @@ def call(kernel: str, *pointers: str, **members: Any) -> str:
     assert set(given) == set(names), sorted(given)
     texts = {name: str(given[name]) for name in names}
     assert len(pointers) == len(row.pointers)
-    numbers = f"&(const struct {row.name}){initializer(row, texts)}"
-    return f"KERNEL({kernel})({numbers}, {', '.join(pointers)})"
+    numbers = f"static const struct {row.name} numbers = {initializer(row, texts)}"
+    return f"({{{numbers}; KERNEL({kernel})(&numbers, {', '.join(pointers)});}})"
 
 
 def compile_kernel(text: str, *, vector: int, naive: bool) -> ctypes.CDLL:
@@ -102,7 +102,7 @@ def compile_kernel(text: str, *, vector: int, naive: bool) -> ctypes.CDLL:
     """
     text = f"#define VL {vector}\n" + ("#define NAIVE\n" if naive else "") + PREAMBLE + text
     text = with_headers(text)
-    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-ffp-contract=fast"]
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-g0", "-ffp-contract=fast"]
     flags += ["-fno-math-errno", "-fPIC", "-shared", *vector_flags(vector)]
     command = [sys.executable, "-m", "ziglang", "cc", *flags]
     return ctypes.CDLL(str(build(command, text, "so")))
