@@ -43,18 +43,6 @@ def after(function, **parts):
     return lambda: After(function, **parts)
 
 
-def scripted(module):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.jit.script(module.eval())
-
-
-def traced(module):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.jit.trace(module.eval(), torch.zeros(IMAGE))
-
-
 def assigned(self, x):
     self.stem[0].weight.data = self.stem[0].weight.data * 2
     return self.stem[0](torch.zeros(1, 3, 8, 8)) + x
@@ -142,7 +130,6 @@ def without_weights(self, x):
 
 VALUES, FIXED = "by the values of tensors", "a library runs the same steps for every input"
 END = "until='stem'"
-SCRIPTED = "scripted or traced: give the module that it was made from"
 
 REFUSED = {
     "branch on a sum": Refused(
@@ -165,10 +152,6 @@ REFUSED = {
     "numpy in a function": Refused(after(lost), ("NumPy",)),
     "tolist": Refused(after(lambda _, x: x * x[0, 0, 0].tolist()[0]), ("stem",)),
     "weights that grow": Refused(after(assigned), ("no function of its inputs", "called again")),
-    "scripted": Refused(lambda: scripted(nn.Conv2d(3, 4, 3)), ("the network is", SCRIPTED)),
-    "scripted within": Refused(
-        lambda: nn.Sequential(scripted(nn.Conv2d(3, 4, 3))), ("module '0' is", SCRIPTED)),
-    "traced": Refused(lambda: traced(nn.Conv2d(3, 4, 3)), ("the network is", SCRIPTED)),
     "fft": Refused(after(lambda _, x: torch.fft.fft2(x).real), ("fft_fft2", END)),
     "rfft": Refused(after(lambda _, x: torch.fft.irfft(torch.fft.rfft(x))), ("fft_rfft", END)),
     "complex": Refused(after(lambda _, x: torch.complex(x, x).abs()), ("complex", END)),

@@ -1,7 +1,7 @@
 """What a text may call a network, and which front end is meant by it: one rule, without guesses.
 
-1. A text that ends as a file of networks does (.pt2, .onnx, .safetensors; in capitals, too) is the
-   path of one.
+1. A text that ends as a file of networks does (.pt2, .pt, .onnx, .safetensors; in capitals, too)
+   is the path of one.
 2. A text with a colon is FRONT_END:NAME, with timm, torchvision or conv before the last colon; any
    other word there is a module of Python, or a file that ends in .py, and NAME a factory in it.
 3. Any other text is the name of a network of ours.

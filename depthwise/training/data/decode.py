@@ -8,7 +8,7 @@ to the same pixels too, and saves no time: what it gives must be copied to where
 import numpy as np
 from PIL import Image
 
-from depthwise.weights.pictures import read_picture, upright_rgb
+from depthwise.weights.pictures import read_picture, read_shorter_side, upright_rgb
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -26,11 +26,21 @@ def decode_square(content: bytes | np.ndarray, name: str, side: int) -> np.ndarr
 
     Raises ValueError for what is no whole image.
     """
-    image = _square(decode_upright(content, name, side), side)
+    image = _square(_decode_upright(content, name, side), side)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def decode_upright(content: bytes | np.ndarray, name: str, side: int) -> Image.Image:
+def shorter_side(content: bytes | np.ndarray, name: str) -> int:
+    """Return how many pixels the shorter side of an image has.
+
+    Raises ValueError for what is known to be no image without being decoded.
+    """
+    if isinstance(content, np.ndarray):
+        return min(content.shape[:2])
+    return read_shorter_side(content, name)
+
+
+def _decode_upright(content: bytes | np.ndarray, name: str, side: int) -> Image.Image:
     """Return an image as upright RGB, to be resized so that its shorter side has `side` pixels."""
     if not isinstance(content, np.ndarray):
         return read_picture(content, name, side, BILINEAR)

@@ -217,8 +217,6 @@ def _other_form(net: nn.Module) -> str:
         which, kind = f"module {name!r}" if name else "the network", type(module).__module__
         if "mkldnn" in kind:
             return f"{which} was made for MKL-DNN: give the network before to_mkldnn"
-        if isinstance(module, torch.jit.ScriptModule):
-            return f"{which} is scripted or traced: give the module that it was made from"
         if kind.startswith(("torch.ao.nn", "torch.nn.quantized")) and "quantized" in kind:
             return f"{which} is quantised: give the network before that"
     return ""
