@@ -8,7 +8,7 @@ import torch
 from depthwise.training.optimizer import set_rates
 from depthwise.training.order import Order
 from depthwise.training.recipe import Recipe
-from depthwise.training.schedule import TimeFit, Timeline, cosine, one_cycle
+from depthwise.training.schedule import Moment, TimeFit, Timeline, cosine, one_cycle
 from depthwise.training.state import Progress
 
 RECENT = 50  # steps that rates are taken from
@@ -40,6 +40,11 @@ class Pace:
     def done(self) -> float:
         """The share of the training that is done."""
         return self.timeline.progress(self._progress.step)
+
+    @property
+    def moment(self) -> Moment:
+        """Where in the training the next step is, by what was decided until now."""
+        return Moment(self.done, self.timeline.total(self._progress.step))
 
     @property
     def is_over(self) -> bool:
