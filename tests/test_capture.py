@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from operator_cases import CASES, LAYERS, Function, X, conv, scrambled
+from test_networks import side, without_larger
 from torch import nn
 
 from depthwise import layers
@@ -66,11 +67,9 @@ def test_layers_equal_pytorch(name):
     agree(net, *shapes)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", without_larger(list_models()))
 def test_networks_equal_pytorch(name):
-    sizes = {"alexnet": 99, "inception_v3": 75, "inception_v4": 75, "inception_resnet_v2": 75}
-    size = sizes.get(name, 64)
-    agree(construct(name), (1, 3, size, size))
+    agree(construct(name), (1, 3, side(name), side(name)))
 
 
 def test_regions_equal_pytorch():

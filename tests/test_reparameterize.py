@@ -22,7 +22,7 @@ from depthwise.layers import (
     conv_norm_act,
     fold_branches,
 )
-from depthwise.layers.conv_norm_pairs import Pair, conv_norm_pairs
+from depthwise.layers.conv_norm_pairs import ConvNormPair, conv_norm_pairs
 from depthwise.layers.reparameterize import BranchedConv
 
 
@@ -289,7 +289,7 @@ def tied() -> nn.Module:
     return net
 
 
-BOTH = [Pair("conv", "norm"), Pair("cell.0", "cell.1")]
+BOTH = [ConvNormPair("conv", "norm"), ConvNormPair("cell.0", "cell.1")]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,9 @@ BOTH = [Pair("conv", "norm"), Pair("cell.0", "cell.1")]
         (tied, []),
     ],
 )
-def test_pairs_are_those_that_nothing_parts(make: Callable[[], nn.Module], found: list[Pair]):
+def test_pairs_are_those_that_nothing_parts(
+    make: Callable[[], nn.Module], found: list[ConvNormPair]
+):
     assert conv_norm_pairs(make()) == found
 
 

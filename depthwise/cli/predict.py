@@ -20,6 +20,7 @@ from depthwise.cli.options import (
     Until,
     Weights,
 )
+from depthwise.cli.photographs import assume, preprocessing_of
 from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
 from depthwise.escaping import in_line
 
@@ -127,7 +128,7 @@ def _network(
     classes = len(labels) or None
     side, index = _check_classifier(name, source.shapes, source.output_shapes, classes)
     pretrained = source.pretrained
-    prepare = pretrained.preprocessing.for_side(side) if pretrained else _assume(name, side)
+    prepare = preprocessing_of(source, name, side)
 
     def guess(pixels: "Tensor") -> "list[Guess]":
         scores = source.run([pixels.numpy()])[index][0]
@@ -190,7 +191,7 @@ def _recorded(
     what = f"{directory} holds {network.name}"
     side, index = _check_classifier(what, shapes, outputs, classes)
     if network.preprocessing is None:
-        return _assume(str(directory), side), index
+        return assume(str(directory), side), index
     recorded = Preprocessing.model_validate(network.preprocessing)
     if recorded.crop == side:
         return recorded, index
@@ -226,18 +227,6 @@ def _check_classifier(
 
 def _join(shapes: "Sequence[Shape]") -> str:
     return " and ".join(map(str, shapes)) or "nothing"
-
-
-def _assume(source: str, side: int) -> "Preprocessing":
-    """Return ImageNet's usual preprocessing, and say that `source` records none."""
-    from depthwise.weights import imagenet_preprocessing  # noqa: PLC0415
-
-    assumed = imagenet_preprocessing(side)
-    say(
-        f"{source} does not record its preprocessing; ImageNet's usual is assumed: "
-        f"{assumed.resize} pixels, the middle {assumed.crop}"
-    )
-    return assumed
 
 
 def _as_rows(best: "list[Guess]") -> list[dict]:

@@ -17,14 +17,14 @@ LEAVES = (nn.Conv2d, nn.BatchNorm2d)  # whatever a subclass has within
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConvNormPair:
     """The names of a convolution and of the BatchNorm that alone reads what it computes."""
 
     conv: str
     norm: str
 
 
-def conv_norm_pairs(net: nn.Module) -> list[Pair]:
+def conv_norm_pairs(net: nn.Module) -> list[ConvNormPair]:
     """Return the pairs of `nn.Conv2d` and `nn.BatchNorm2d` (or a subclass), in the order of names.
 
     Both are called in one place, stand in one place, have no hooks and share no parameter.
@@ -86,7 +86,7 @@ class _Calls:
                     owner = _join(name, str(node.target).rpartition(".")[0])
                     self._callers[self._names[self._modules[owner]]] += 2
 
-    def pairs(self) -> Iterator[Pair]:
+    def pairs(self) -> Iterator[ConvNormPair]:
         """Yield the pairs that neither hidden code nor a second call parts."""
         for name, graph in self._graphs.items():
             for node in graph.nodes:
@@ -100,7 +100,7 @@ class _Calls:
                     and norm is not None and isinstance(self._modules[norm], nn.BatchNorm2d)
                     and not any(_is_within(each, h) for h in self._hidden for each in (conv, norm))
                 ):  # fmt: skip
-                    yield Pair(conv, norm)
+                    yield ConvNormPair(conv, norm)
 
     def _end(self, name: str, last: bool) -> str | None:
         """Return the innermost module that a module's result comes from, or its input goes to."""
