@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 
 def compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -13,6 +12,8 @@ def compiled(net: nn.Module) -> Callable[[Tensor], Tensor]:
     The weights stay the network's own. What is returned raises ValueError where it cannot be
     compiled here.
     """
+    from torch._dynamo.exc import TorchDynamoException  # noqa: PLC0415  (takes a second)
+
     model = torch.compile(net)
 
     def compute(images: Tensor) -> Tensor:

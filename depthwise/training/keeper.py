@@ -6,7 +6,7 @@ from typing import Protocol
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.history import EpochRecord, History
 from depthwise.training.learner import Learner
-from depthwise.training.pace import Pace
+from depthwise.training.pace import SHORTEST, Pace
 from depthwise.training.parts import say_parts
 from depthwise.training.run import BEST, LAST, Run
 from depthwise.training.state import Progress, gather, save_state, save_tensors
@@ -86,7 +86,7 @@ class Keeper:
 
     def note_epoch(self, found: Evaluation, rate: float, learner: Learner, pace: Pace) -> None:
         """Take note of an epoch's end; keep its weights where none before was as right."""
-        progress, seconds = self.progress, self._learned + self._waited
+        progress, seconds = self.progress, max(SHORTEST, self._learned + self._waited)
         progress.epoch += 1
         record = EpochRecord(
             epoch=progress.epoch, step=progress.step, seconds=progress.seconds,
