@@ -64,6 +64,8 @@ class TestMixUp:
         one = Seen(np.array([17]), np.array([0]))
         assert self.mixing.partners(one, 1000).indices[0] == partners.indices[17]
         assert (self.mixing.partners(seen(1000, 1), 1000).indices != partners.indices).mean() > 0.9
+        for epoch in range(50):
+            assert (self.mixing.partners(seen(3, epoch), 3).indices != np.arange(3)).all()
         assert self.mixing.partners(seen(1), 1).indices.tolist() == [0]
 
 

@@ -27,7 +27,7 @@ class Distillation:
     def __init__(self, teacher: Teacher, net: nn.Module, side: int, recipe: Recipe):
         """Let a network for images of `side` pixels learn from a teacher."""
         device = next(net.parameters()).device
-        self.teacher, self._recipe = teacher.to(device), recipe
+        self.teacher, self._recipe = teacher.to(device).eval(), recipe
         self._labels = CrossEntropy(recipe.label_smoothing)
         self.weights: nn.Module | None = None
         if recipe.feature_share:
@@ -39,7 +39,7 @@ class Distillation:
         """Return the loss of scores (B, classes)."""
         said, features = self._recipe.teacher_share, self._recipe.feature_share
         with torch.no_grad():
-            taught = self.teacher.eval()(images)
+            taught = self.teacher(images)
         loss = (1 - said - features) * self._labels(images, scores, targets)
         if said:
             loss = loss + said * softened(scores, taught, self._recipe.temperature)

@@ -55,13 +55,15 @@ class Changes(NamedTuple):
     def recolored(self, pixels: Tensor) -> Tensor:
         """Return images (B, 3, H, W) of [0, 1] with their colours changed."""
         for kinds, levels in zip(self.kinds.T, self.levels.T, strict=True):
+            order = np.argsort(kinds, kind="stable")
+            places = torch.from_numpy(order).to(pixels.device)
+            sizes = torch.from_numpy(levels[order]).to(pixels.device, pixels.dtype)
             for name, change in COLOURS.items():
-                rows = np.flatnonzero(kinds == KINDS.index(name))
-                if len(rows):
-                    level = torch.tensor(levels[rows], dtype=pixels.dtype, device=pixels.device)
-                    places = torch.from_numpy(rows).to(pixels.device)
-                    changed = change(pixels[places], level.view(-1, 1, 1, 1))
-                    pixels = pixels.index_copy(0, places, changed)
+                bounds = np.searchsorted(kinds[order], KINDS.index(name) + np.arange(2))
+                own = slice(*map(int, bounds))
+                if own.start < own.stop:
+                    changed = change(pixels[places[own]], sizes[own].view(-1, 1, 1, 1))
+                    pixels = pixels.index_copy(0, places[own], changed)
         return pixels
 
 
