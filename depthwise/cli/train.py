@@ -72,7 +72,10 @@ def train(
         float | None, typer.Option(help="The share of a label that all classes get.")
     ] = None,
     average: Annotated[
-        float | None, typer.Option(help="Decay of the weights' moving average; 0: none.")
+        float | None,
+        typer.Option(
+            help="Decay of the weights' moving average, else fitted to the steps; 0: none."
+        ),
     ] = None,
     clip: Annotated[float | None, typer.Option(help="The largest norm of the gradients.")] = None,
     precision: Annotated[
@@ -94,7 +97,8 @@ def train(
     mixup: Annotated[float | None, typer.Option(help="The alpha of MixUp.")] = None,
     cutmix: Annotated[float | None, typer.Option(help="The alpha of CutMix.")] = None,
     frozen: Annotated[
-        float | None, typer.Option(help="The share of epochs in which only the classifier learns.")
+        float | None,
+        typer.Option(help="The share of the training in which only the classifier learns."),
     ] = None,
     layer_decay: Annotated[
         float | None, typer.Option(help="A block's learning rate, as a share of the next one's.")

@@ -93,7 +93,7 @@ class Recipe(BaseModel):
     cutmix: NonNegativeFloat = 0.0
     """The alpha of CutMix; 0 for none."""
     frozen: Fraction = 0.0
-    """The share of the epochs in which only the classifier of a pretrained network learns."""
+    """The share of the training in which only the classifier of a pretrained network learns."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How much slower each block of a pretrained network learns than the one after it."""
     branches: PositiveInt = 1

@@ -54,7 +54,7 @@ def open_teacher(recipe: Recipe, classes: Sequence[str]) -> TrainedNetwork | Non
         told = ", ".join(known.classes[:CALLED]) or "classes without names"
         raise ValueError(
             f"teacher {recipe.teacher} does not know the classes {', '.join(lacking[:CALLED])}: "
-            f"its own are {told}{', ...' if len(known.classes) > CALLED else ''}. Train it on "
+            f"its own are {told}{' and more' if len(known.classes) > CALLED else ''}. Train it on "
             "these images first, or learn from its feature maps alone, with --teacher-share 0 and "
             "a --feature-share"
         )
