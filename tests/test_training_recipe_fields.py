@@ -18,6 +18,7 @@ from depthwise.training.average import fitted_decay
 from depthwise.training.order import Order
 from depthwise.training.pace import Pace
 from depthwise.training.parts import TooLarge
+from depthwise.training.precision import fastest
 from depthwise.training.state import Progress, part, read_state
 
 FEW = RECIPE.model_copy(update={"epochs": 1})  # 8 steps
@@ -245,6 +246,23 @@ class TestCompile:
         assert found.keys() == wanted.keys()
         for name in found:
             torch.testing.assert_close(found[name], wanted[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("failing", "expected"), [({"fp16"}, "fp32"), ({"fp32"}, None)])
+def test_what_fails_in_float32_is_no_matter_of_precision(failing, expected):
+    def step_in(name):
+        def step():
+            if name in failing:
+                raise RuntimeError("of a test")
+            time.sleep(0.002 if name == "bf16" else 0)
+
+        return step
+
+    if expected is None:
+        with pytest.raises(RuntimeError, match="of a test"):
+            fastest(step_in)
+    else:
+        assert fastest(step_in)[0] == expected
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,9 @@ def train(
         The run: its best weights are those of the epoch with the highest validation accuracy.
 
     Raises:
-        ValueError: Images, a name, an option, weights or a directory that cannot be used.
+        ValueError: Images, a name, an option, weights, a teacher or a directory that is of no use.
         Diverged: The loss became infinite or no number.
+        TooLarge: The device's memory does not hold a few images.
         OSError: The directory cannot be written to.
     """
     recipe, folder, onlooker = recipe or Recipe(), Path(directory), onlooker or Unseen()
@@ -133,7 +134,7 @@ def resume(
 
     Raises:
         ValueError: There is no run, or its images are not what they were.
-        Diverged, OSError: As `train`.
+        Diverged, TooLarge, OSError: As `train`.
     """
     run = Run.open(directory)
     record = run.record
