@@ -1,6 +1,6 @@
 """A network that learns: one step of it, and what it says of images that it is judged on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from depthwise.training.augment import Appearance
 from depthwise.training.average import Average
 from depthwise.training.data.squares import Prepared, fetch
-from depthwise.training.divergence import check_finite
+from depthwise.training.distributed import Replicas
+from depthwise.training.divergence import finite_mean
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.feed import Batch
 from depthwise.training.optimizer import train_mode
@@ -30,7 +31,7 @@ class Learner:
 
     Attributes:
         net: The network, with the weights that learn.
-        model: What computes it: itself, or what compiles it or divides it among processes.
+        model: What computes it, in this process and those beside it.
         optimizer, precision: How weights change, and in what is computed.
         average: Of the weights over the steps; what is judged and kept.
         look: How images look.
@@ -38,7 +39,7 @@ class Learner:
     """
 
     def __init__(
-        self, net: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer,
+        self, net: nn.Module, model: Replicas, optimizer: torch.optim.Optimizer,
         precision: Precision, look: Appearance, recipe: Recipe, loss: Loss | None = None,
     ):  # fmt: skip
         self.net, self.model, self.optimizer, self.precision = net, model, optimizer, precision
@@ -48,15 +49,16 @@ class Learner:
     def learn(self, batch: Batch, done: float, progress: Progress) -> float:
         """Change the weights by the gradients of one batch.
 
-        A batch that does not fit the device's memory is learned in parts, whose gradients add up.
+        A batch that does not fit the device's memory is learned in parts, whose gradients add up;
+        and of several processes each learns from its share.
 
         Args:
-            batch: What to learn from.
+            batch: What to learn from: this process's share.
             done: The share of the training that is done.
             progress: Where it stands.
 
         Returns:
-            The batch's mean loss.
+            The mean loss of all processes' shares.
 
         Raises:
             Diverged: The loss is no number.
@@ -64,14 +66,13 @@ class Learner:
         train_mode(self.net)
         torch.manual_seed(self.recipe.seed + progress.step)  # of dropout: the same when resumed
         total = 0.0
-        for part in _parts(batch, progress.parts):
-            images = self._images(part, done)
+        for part in (parts := _parts(batch, progress.parts)):
+            images, share = self._images(part, done), len(part.labels) / len(batch.labels)
             with self.precision.cast():
-                loss = self.loss(images, self.model(images), part)
-            check_finite(loss, self.net, images, progress.step)
-            loss = loss * (len(part.labels) / len(batch.labels))
-            self.precision.backward(loss)
-            total += loss.item()
+                loss = self.loss(images, self.model(images, part is parts[-1]), part)
+            world = self.model.world
+            total += share * finite_mean(loss.item(), self.net, images, progress.step, world)
+            self.precision.backward(share * loss)
         self.precision.step(self.net, self.optimizer, self.recipe.clip)
         self.average.update(self.net)
         return total
@@ -114,12 +115,13 @@ def _laid_out(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _parts(batch: Batch, count: int) -> Iterator[Batch]:
+def _parts(batch: Batch, count: int) -> list[Batch]:
     """Divide a batch into so many parts of nearly one size."""
     if count == 1:
-        yield batch
-        return
+        return [batch]
+    parts = []
     for place in np.array_split(np.arange(len(batch.labels)), count):
         first, end = place[0], place[-1] + 1
         seen = Seen(batch.seen.indices[first:end], batch.seen.epochs[first:end])
-        yield Batch(batch.squares[first:end], batch.labels[first:end], seen, 0.0)
+        parts.append(Batch(batch.squares[first:end], batch.labels[first:end], seen, 0.0))
+    return parts

@@ -18,8 +18,9 @@ from depthwise.training.data.decode import shorter_side
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import Prepared, prepare
 from depthwise.training.defaults import fit_recipe
+from depthwise.training.distributed import Replicas, World, joined
 from depthwise.training.feed import Feed
-from depthwise.training.keeper import Keeper, Onlooker, Unseen
+from depthwise.training.keeper import Follower, Keeper, Onlooker, Unseen
 from depthwise.training.learner import Learner, judge
 from depthwise.training.loop import fit
 from depthwise.training.optimizer import make_optimizer, parameter_groups
@@ -65,6 +66,9 @@ def train(
 ) -> Run:  # fmt: skip
     """Train a network to name what is in images.
 
+    Where several processes call it that torchrun or Ray Train has started, they train one network:
+    see docs/scaling.md.
+
     Args:
         network: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory
             or path/file.py:factory. Its classifier gets the images' classes; its stem and its
@@ -82,23 +86,26 @@ def train(
     Raises:
         ValueError: Images, a name, an option, weights or a directory that cannot be used.
         Diverged: The loss became infinite or no number.
+        LostPeer: Another process of the training ended.
         OSError: The directory cannot be written to.
     """
     recipe, folder = recipe or Recipe(), Path(directory)
-    Run.check_free(folder)
-    dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
-    fitted = fit_network(
-        network, dict(settings or {}), weights, len(dataset.classes),
-        usual_side(dataset.train), recipe.resolution, recipe.seed,
-    )  # fmt: skip
-    images = TrainingImages.of(dataset, fitted.preprocessing.resize)
-    fitted = fitted.measured(images.train)
-    how, pretrained = fitted.preprocessing, bool(fitted.weights)
-    recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained)
-    recipe = choose_precision(fitted.net, recipe, how, images.train)
-    run = Run.begin(folder, _record(fitted, dataset, images), recipe)
-    _learn(run, fitted.net, images, dataset.test, onlooker or Unseen())
-    return run
+    with joined() as world:
+        world.tell(lambda: Run.check_free(folder))
+        world.share(recipe.batch or world.size)
+        dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
+        fitted = fit_network(
+            network, dict(settings or {}), weights, len(dataset.classes),
+            usual_side(dataset.train), recipe.resolution, recipe.seed,
+        )  # fmt: skip
+        images = TrainingImages.of(dataset, fitted.preprocessing.resize)
+        fitted = fitted.measured(images.train)
+        how, pretrained = fitted.preprocessing, bool(fitted.weights)
+        recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained, world.size)
+        recipe = choose_precision(world, fitted.net, recipe, how, images.train)
+        run = world.tell(lambda: Run.begin(folder, _record(fitted, dataset, images), recipe))
+        _learn(world, run, fitted.net, dataset, images, onlooker or Unseen())
+        return run
 
 
 def resume(
@@ -116,42 +123,48 @@ def resume(
         ValueError: There is no run, or its images are not what they were.
         Diverged, OSError: As `train`.
     """
-    run = Run.open(directory)
-    record = run.record
-    dataset = data or open_dataset(record.data, seed=run.recipe.seed)
-    images = TrainingImages.of(dataset, record.preprocessing.resize)
-    run.check_images(dataset.classes, images.counts)
-    net = build_again(record.built, len(record.classes)).train()
-    _learn(run, net, images, dataset.test, onlooker or Unseen())
-    return run
+    with joined() as world:
+        run = world.tell(lambda: Run.open(directory))
+        record = run.record
+        dataset = data or open_dataset(record.data, seed=run.recipe.seed)
+        images = TrainingImages.of(dataset, record.preprocessing.resize)
+        net = build_again(record.built, len(record.classes)).train()
+        _learn(world, run, net, dataset, images, onlooker or Unseen())
+        return run
 
 
 def _learn(
-    run: Run, net: nn.Module, images: TrainingImages, test: ImageSplit | None, onlooker: Onlooker
-) -> None:
+    world: World, run: Run, net: nn.Module, dataset: Dataset, images: TrainingImages,
+    onlooker: Onlooker,
+) -> None:  # fmt: skip
     """Train from where the run's directory stands until the schedule ends, or until stopped."""
     recipe = run.recipe
     assert recipe.batch is not None
-    device = _device()
-    learner = _learner(net.to(device), recipe, run.record.preprocessing)
-    progress = _restore(run, learner)
+    run.check_images(dataset.classes, images.counts)
+    share = world.share(recipe.batch)
+    learner = _learner(world, net, recipe, run.record.preprocessing)
+    progress = _restore(world, run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
-    keeper = Keeper(run, progress, recipe.batch, onlooker)
-    pace = Pace(recipe, order, progress)
-    if not run.exists:
-        keeper.save(learner)
-        run.enter()
+    follower = Follower(progress, onlooker, world)
+    keeper = Keeper(run, progress, onlooker, world) if world.leads else follower
+    pace = Pace(recipe, order, progress, world)
+    keeper.begin(learner)
     if not pace.is_over:
-        feed = Feed(images.train, order, device, slice(None))
+        feed = Feed(images.train, order, world.device, share)
         fit(learner, feed, images.validation, pace, keeper)
-    if pace.is_over and run.result is None:
-        _finish(run, progress, images.validation, test)
+    if pace.is_over:
+        world.tell(lambda: _finish(run, progress, images.validation, dataset.test, world.device))
 
 
-def _finish(run: Run, progress: Progress, validation: Prepared, test: ImageSplit | None) -> None:
+def _finish(
+    run: Run, progress: Progress, validation: Prepared, test: ImageSplit | None,
+    device: torch.device,
+) -> None:  # fmt: skip
     """Judge the best weights: on what they were chosen by, and once on what nothing was."""
+    if run.result is not None:
+        return
     record = run.record
-    net, look = run.network().to(_device()), Appearance.of(record.preprocessing, run.recipe)
+    net, look = run.network().to(device), Appearance.of(record.preprocessing, run.recipe)
     splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
     found = [SplitResult.of(judge(net, look, each, record.classes)) for each in splits]
     write_result(
@@ -163,44 +176,43 @@ def _finish(run: Run, progress: Progress, validation: Prepared, test: ImageSplit
     )  # fmt: skip
 
 
-def _learner(net: nn.Module, recipe: Recipe, how: Preprocessing) -> Learner:
+def _learner(world: World, net: nn.Module, recipe: Recipe, how: Preprocessing) -> Learner:
     """Return a network together with what changes its weights."""
     assert recipe.learning_rate is not None
     assert recipe.weight_decay is not None
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = net.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = parameter_groups(net, recipe.weight_decay, recipe.layer_decay)
     optimizer = make_optimizer(recipe.optimizer, groups, recipe.learning_rate, recipe.momentum)
     look = Appearance.of(how, recipe)
-    precision = Precision(recipe.precision, next(net.parameters()).device)
-    return Learner(net, net, optimizer, precision, look, recipe)
+    precision = Precision(recipe.precision, world.device)
+    return Learner(net, Replicas(net, world), optimizer, precision, look, recipe)
 
 
 def choose_precision(
-    net: nn.Module, recipe: Recipe, how: Preprocessing, images: Prepared
+    world: World, net: nn.Module, recipe: Recipe, how: Preprocessing, images: Prepared
 ) -> Recipe:
-    """Return the recipe with the precision in which the network learns fastest here."""
+    """Return the recipe with the precision in which the network learns fastest here.
+
+    The first process finds it by itself, with its share of a batch.
+    """
     if recipe.precision != "auto":
         return recipe
     assert recipe.batch is not None
-    device = _device()
     order = Order(recipe.seed, len(images.labels), recipe.batch)
-    batch = next(Feed(images, order, device, slice(None)).since(0))
+    batch = next(Feed(images, order, world.device, world.share(recipe.batch)).since(0))
+    alone = World(0, 1, world.device)
 
     def step_in(name: str) -> Callable[[], object]:
         trial = recipe.model_copy(update={"precision": name})
-        learner = _learner(copy.deepcopy(net).to(device), trial, how)
+        learner = _learner(alone, copy.deepcopy(net), trial, how)
         return lambda: learner.learn(batch, 1.0, Progress())
 
-    return recipe.model_copy(update={"precision": fastest(step_in)[0]})
+    return recipe.model_copy(update={"precision": world.tell(lambda: fastest(step_in)[0])})
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _restore(run: Run, learner: Learner) -> Progress:
+def _restore(world: World, run: Run, learner: Learner) -> Progress:
     """Return where a run stands, its network and its optimizer put back there."""
-    found = read_state(run.directory) if run.exists else None
+    found = world.tell(lambda: read_state(run.directory) if run.exists else None)
     if found is None:
         return Progress()
     progress, tensors = found
