@@ -43,7 +43,7 @@ class WholeBatch(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict | None = None
     ) -> Any:
         """Call what stands in a function's place, or the function itself."""
-        call = self._replaced[func] if func in self._replaced else func
+        call: Any = self._replaced.get(func, func)
         return call(*args, **kwargs or {})
 
     def _batch_norm(  # noqa: PLR0913, PLR0917  (the signature is PyTorch's)
