@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import Function, FunctionCtx, once_differentiable
+from torch.autograd.function import Function, once_differentiable
 from torch.nn.modules._functions import SyncBatchNorm
 from torch.overrides import TorchFunctionMode
 
@@ -58,7 +58,9 @@ class WholeBatch(TorchFunctionMode):
                 input, weight, bias, running_mean, running_var, eps, momentum, dist.group.WORLD,
                 self._size,
             )  # fmt: skip
-        normed, mean, var = _Standardize.apply(input, self._size, eps)  # type: ignore[misc]
+        normed, mean, var = _WholeBatchNorm.apply(  # type: ignore[misc]
+            input, weight, bias, self._size, eps
+        )
         count = self._size * input.numel() // input.shape[1]
         if count == 1:
             raise ValueError(f"BatchNorm needs more than one value a channel, found {input.shape}")
@@ -67,11 +69,7 @@ class WholeBatch(TorchFunctionMode):
                 running_mean.lerp_(mean.to(running_mean.dtype), momentum)
             if running_var is not None:
                 running_var.lerp_((var * count / (count - 1)).to(running_var.dtype), momentum)
-        if weight is not None:
-            normed = normed * _along(weight, normed)
-        if bias is not None:
-            normed = normed + _along(bias, normed)
-        return normed.to(input.dtype)
+        return normed
 
     def _dropout(
         self, function: Callable[..., Tensor], input: Tensor, p: float = 0.5,
@@ -97,18 +95,19 @@ class WholeBatch(TorchFunctionMode):
         return whole.chunk(self._size)[self._rank]
 
 
-class _Standardize(Function):
-    """Subtract a channel's mean over the parts of all processes, divide by its deviation.
+class _WholeBatchNorm(Function):
+    """Batch normalisation by mean and variance over the parts of all processes.
 
-    Gradients are those of the sum of all processes' losses, as `nn.SyncBatchNorm` has them.
+    Gradients of inputs are those of the sum of all processes' losses; those of the weights are
+    this process's, as of all other weights: both as `nn.SyncBatchNorm` has them.
     """
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, input: Tensor, size: int, eps: float
+        ctx: Any, input: Tensor, weight: Tensor | None, bias: Tensor | None, size: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the result in float32 or wider, the mean and the biased variance, (C,)."""
-        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        """Return the result, the mean and the biased variance, (C,)."""
+        wide = _wide(input)
         own = torch.stack(torch.var_mean(wide, _others(wide), correction=0))
         every = [torch.empty_like(own) for _ in range(size)]
         dist.all_gather(every, own)
@@ -116,24 +115,40 @@ class _Standardize(Function):
         mean = means.mean(0)
         var = variances.mean(0) + (means - mean).square().mean(0)
         scale = (var + eps).rsqrt()
-        normed = (wide - _along(mean, wide)) * _along(scale, wide)
-        ctx.save_for_backward(normed, scale)
-        ctx.size, ctx.type = size, input.dtype  # type: ignore[attr-defined]
+        ctx.save_for_backward(input, weight, mean, scale)
+        ctx.size = size
         ctx.mark_non_differentiable(mean, var)
-        return normed, mean, var
+        slope = scale if weight is None else scale * weight
+        result = (wide - _along(mean, wide)) * _along(slope, wide)
+        if bias is not None:
+            result = result + _along(bias, wide)
+        return result.to(input.dtype), mean, var
 
     @staticmethod
     @once_differentiable
     def backward(  # type: ignore[override]
         ctx: Any, grad: Tensor, *_: Tensor
-    ) -> tuple[Tensor, None, None]:
-        """Return the gradient of the input: what changes neither mean nor deviation."""
-        normed, scale = ctx.saved_tensors
-        means = torch.stack([grad.mean(_others(grad)), (grad * normed).mean(_others(grad))])
-        dist.all_reduce(means)
-        mean, slope = means / ctx.size
-        left = grad - _along(mean, grad) - normed * _along(slope, grad)
-        return (left * _along(scale, grad)).to(ctx.type), None, None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
+        """Return the gradients: of the input, what changes neither mean nor deviation."""
+        input, weight, mean, scale = ctx.saved_tensors
+        wide, grad = _wide(input), _wide(grad)
+        normed = (wide - _along(mean, wide)) * _along(scale, wide)
+        sums = torch.stack([grad.sum(_others(grad)), (grad * normed).sum(_others(grad))])
+        of_bias, of_weight = sums.clone()
+        dist.all_reduce(sums)
+        lift, tilt = sums / (ctx.size * input.numel() // input.shape[1])
+        left = grad - _along(lift, grad) - normed * _along(tilt, grad)
+        slope = scale if weight is None else scale * weight
+        of_input = (left * _along(slope, grad)).to(input.dtype)
+        needed = ctx.needs_input_grad
+        return (
+            of_input, of_weight if needed[1] else None, of_bias if needed[2] else None, None, None,
+        )  # fmt: skip
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Return numbers in float32 or wider, in which they are added up."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _others(tensor: Tensor) -> list[int]:

@@ -1,0 +1,222 @@
+"""Two processes train as one does: with the same images a step, the same losses and weights."""
+
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from test_training import NETWORK, RECIPE, StopsAt, halves, weights
+from torch import nn
+from torchvision.ops import StochasticDepth
+
+from depthwise.training import Recipe, resume, train
+from depthwise.training.distributed import LostPeer, Replicas, World, joined
+from depthwise.training.divergence import Diverged, finite_mean
+from depthwise.training.optimizer import train_mode
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@dataclass
+class Watches(StopsAt):
+    """Keeps the losses; may be slow, so that one process's clock is another's no more."""
+
+    step_number: int = -1
+    slow: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    decisions: list[tuple[int, int]] = field(default_factory=list)
+
+    def step(self, progress, loss, pace):
+        super().step(progress, loss, pace)
+        self.losses.append(loss)
+        self.decisions = [tuple(each) for each in progress.decisions]
+        time.sleep(self.slow)
+
+
+def losses(folder, onlooker=None, recipe=RECIPE):
+    onlooker = onlooker or Watches()
+    train(NETWORK, halves(), recipe, directory=folder, onlooker=onlooker)
+    return onlooker
+
+
+class Varied(nn.Module):
+    """All that looks at a whole batch, or draws for each image of it; and what learns nothing."""
+
+    def __init__(self, noise):
+        super().__init__()
+        from timm.layers import BatchNormAct2d, DropPath
+
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), BatchNormAct2d(8))
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.Hardswish())
+        self.paths = nn.ModuleList([StochasticDepth(noise, "row"), DropPath(noise)])
+        self.idle = nn.Linear(3, 3)
+        self.head = nn.Sequential(
+            nn.Dropout2d(noise), nn.Flatten(), nn.BatchNorm1d(128, affine=False),
+            nn.Dropout(noise, inplace=True), nn.Linear(128, 3),
+        )  # fmt: skip
+
+    def forward(self, x):
+        x = self.stem(x)
+        for path in self.paths:
+            x = x + path(self.block(x))
+        return self.head(x)
+
+
+def varied(world, parts=1, frozen=(), noise=0.3):
+    """Return the losses and the tensors of a network after some steps of 16 images."""
+    net, images = Varied(noise), torch.Generator().manual_seed(1)
+    replicas = Replicas(net, world)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9)
+    found = []
+    for step in range(5):
+        net.stem.requires_grad_(step not in frozen)
+        train_mode(net)
+        pixels = torch.randn(16, 3, 8, 8, generator=images)
+        labels = torch.randint(3, (16,), generator=images)
+        torch.manual_seed(step)
+        total = 0.0
+        for part in range(parts):
+            # a part of one process is what the same parts of two are together
+            rows = torch.arange(16).view(2, parts, -1)[:, part].reshape(-1)
+            own = rows[world.share(len(rows))]
+            loss = F.cross_entropy(replicas(pixels[own], part == parts - 1), labels[own]) / parts
+            loss.backward()
+            total += world.mean(loss.item())
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(total)
+    return found, net.state_dict()
+
+
+VARIED = {"plain": {}, "parts": {"parts": 2, "noise": 0.0}, "frozen": {"frozen": (0, 1, 3)}}
+
+
+def raised(function):
+    try:
+        function()
+    except (ValueError, Diverged, LostPeer) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def infinite_in(rank, world):
+    """Have a loss that is infinite in one process, for the second layer makes it so."""
+    net = nn.Sequential(nn.Identity(), nn.Hardswish(), nn.Identity())
+    loss, image = (torch.inf, torch.inf) if world.rank == rank else (1.0, 1.0)
+    return finite_mean(loss, net[1:], torch.full((1, 3, 2, 2), image), 7, world)
+
+
+def work(rank, port, folder):
+    """Do what is compared, as one of two processes."""
+    torch.set_num_threads(1)
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    found = {"losses": losses(folder / "run").losses}
+    with joined() as world:
+        found |= {name: varied(world, **options) for name, options in VARIED.items()}
+        found["infinite"] = raised(lambda: infinite_in(1, world))
+    found["diverged"] = raised(
+        lambda: losses(folder / "wild", recipe=RECIPE.model_copy(update={"learning_rate": 1e30}))
+    )
+    stops = Watches(step_number=5 if rank == 1 else -1)
+    found["stopped"] = len(losses(folder / "stopped", stops).losses)
+    resume(folder / "alone", halves())
+    timed = RECIPE.model_copy(update={"epochs": 1e6, "time": 1.0, "precision": "auto"})
+    onlooker = losses(folder / "timed", Watches(slow=0.01 * rank), timed)
+    found["timed"] = (len(onlooker.losses), onlooker.decisions)
+    found["odd"] = raised(lambda: losses(folder / "odd", recipe=Recipe(batch=9)))
+    found["taken"] = raised(lambda: losses(folder / "run"))
+    torch.save(found, folder / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Return what each of two processes found, and the folder of their runs."""
+    folder = tmp_path_factory.mktemp("two")
+    torch.set_num_threads(1)
+    losses(folder / "alone", Watches(step_number=5))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(work, (port, folder), 2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)], folder
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """Return the losses of one process, and the folder of its run."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    torch.set_num_threads(1)
+    return losses(folder).losses, folder
+
+
+def assert_close(one, other, tolerance=1e-4):
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=tolerance, atol=tolerance)
+
+
+def test_two_processes_have_the_losses_and_the_weights_of_one(one, two):
+    (first, second), folder = two
+    assert first["losses"] == second["losses"]
+    assert len(first["losses"]) == 24
+    assert first["losses"] == pytest.approx(one[0], abs=1e-5)
+    assert_close(weights(one[1]), weights(folder / "run"))
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_what_looks_at_a_batch_sees_the_whole_one(two, name):
+    (first, second), _ = two
+    wanted, tensors = varied(ALONE, **VARIED[name])
+    for found, own in (first[name], second[name]):
+        assert found == pytest.approx(wanted, abs=1e-5)
+        assert_close(tensors, own, 1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_all(two):
+    for found in two[0]:
+        assert found["infinite"].startswith(
+            "Diverged: at step 7 the loss became inf: first in what 1 returns"
+        )
+        assert "at step" in found["diverged"]
+
+
+def test_one_process_that_is_asked_to_stop_stops_all_and_one_goes_on(one, two):
+    (first, second), folder = two
+    assert first["stopped"] == second["stopped"] == 5
+    resume(folder / "stopped", halves())
+    assert_close(weights(one[1]), weights(folder / "stopped"))
+
+
+def test_two_go_on_with_what_one_began(one, two):
+    assert_close(weights(one[1]), weights(two[1] / "alone"))
+
+
+def test_time_is_the_first_process_s(two):
+    (first, second), _ = two
+    assert first["timed"] == second["timed"]
+    steps, decisions = first["timed"]
+    assert decisions[-1][1] == steps
+    assert all(one < other for one, other in pairwise(step for step, _ in decisions))
+
+
+def test_a_batch_that_cannot_be_divided(two):
+    for found in two[0]:
+        assert found["odd"] == (
+            "ValueError: batches of 9 images cannot be divided evenly among 2 processes: for a new "
+            "run take --batch 8, or else another number of processes: 1, 3, 9"
+        )
+
+
+def test_the_first_process_says_what_is_wrong(two):
+    first, second = (found["taken"] for found in two[0])
+    assert first.startswith("ValueError: ")
+    assert "holds a run already" in first
+    assert second == "LostPeer: the first process of this training failed, and says why"
