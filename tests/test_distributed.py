@@ -1,10 +1,14 @@
 """Two processes train as one does: with the same images a step, the same losses and weights."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +18,7 @@ from test_training import NETWORK, RECIPE, StopsAt, halves, weights
 from torch import nn
 from torchvision.ops import StochasticDepth
 
+from depthwise.cli import processes
 from depthwise.training import Recipe, resume, train
 from depthwise.training.distributed import LostPeer, Replicas, World, joined
 from depthwise.training.divergence import Diverged, finite_mean
@@ -220,3 +225,110 @@ def test_the_first_process_says_what_is_wrong(two):
     assert first.startswith("ValueError: ")
     assert "holds a run already" in first
     assert second == "LostPeer: the first process of this training failed, and says why"
+
+
+def team(*tasks):
+    command = [sys.executable, Path(__file__).with_name("team.py"), *tasks]
+    return subprocess.Popen(command, stdout=-1, stderr=-1, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "code", "said"),
+    [
+        (["ends", "ends"], 0, ""),
+        (["fails", "fails"], 2, "it is broken\n"),
+        (["loses", "fails"], 2, "1 of 2 prints\nit is broken\n"),
+        (["loses", "dies", "loses"], 137, "depthwise: process 1 of 0 to 2 was killed by SIGKILL, "
+         "as is done where memory runs out; go on so\n"),
+        (["loses", "loses"], 70, ""),
+    ],
+)  # fmt: skip
+def test_the_first_that_failed_by_itself_is_what_is_said(tasks, code, said):
+    output, errors = (started := team(*tasks)).communicate(timeout=60)
+    assert (started.returncode, errors) == (code, said)
+    assert output == f"0 of {len(tasks)} prints\n"
+
+
+def test_the_others_do_not_outlive_one_that_failed(monkeypatch):
+    monkeypatch.setattr(processes, "GRACE", 0.2)
+    group = processes._Team()
+    for task in ("hangs", "fails"):
+        monkeypatch.setattr(sys, "orig_argv", ["", str(Path(__file__).with_name("team.py")), task])
+        with open(os.devnull, "w") as words:
+            group.start({"RANK": "0", "WORLD_SIZE": "2"}, words)
+    group.wait()
+    assert [process.returncode for process in group.processes] == [-signal.SIGKILL, 2]
+    assert group.failed == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_go_to_all(number):
+    started = team("stops", "stops")
+    assert started.stdout.readline() == "0 of 2 prints\n"
+    assert started.stdout.readline() == "ready\n"
+    started.send_signal(number)
+    output, errors = started.communicate(timeout=60)
+    word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[number]
+    assert (output, errors) == ("saved\n", f"depthwise: {word}\n")
+    assert started.returncode == 128 + number
+
+
+def images_in(folder):
+    """Write the two halves' images to folders of classes."""
+    from PIL import Image
+
+    made = halves()
+    for name, part in (("train", made.train), ("validation", made.validation)):
+        for index, label in enumerate(part.labels):
+            place = folder / name / made.classes[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(part.images.pixels[index]).save(place / f"{index:03}.png")
+    return folder
+
+
+def command(*arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole = [sys.executable, "-m", "depthwise", "train", *map(str, arguments)]
+    return subprocess.Popen(
+        whole, stdout=-1, stderr=-1, text=True, env=environment, start_new_session=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_command_line_is_stopped_and_goes_on(tmp_path, number):
+    images = images_in(tmp_path / "images")
+    common = [
+        images, "--network", NETWORK, "--batch", 8, "--epochs", 60, "--seed", 1, "--precision",
+        "fp32", "--no-mirror",
+    ]  # fmt: skip
+    assert command(*common, "--out", tmp_path / "one").wait() == 0
+    two = command(*common, "--out", tmp_path / "two", "--processes", 2)
+    while "epoch 3:" not in two.stderr.readline():
+        pass
+    two.send_signal(number)  # where it kills what started them, they stop by themselves
+    output, errors = two.communicate(timeout=60)
+    assert not output
+    if number == signal.SIGINT:
+        assert two.returncode == 130
+        assert errors.endswith(
+            f"depthwise: interrupted; go on with: depthwise train --resume {tmp_path / 'two'}\n"
+        )
+    while not (tmp_path / "two" / "state.safetensors").is_file():
+        time.sleep(0.1)
+    assert not (tmp_path / "two" / "result.json").exists()
+    gone_on = command("--resume", tmp_path / "two", "--processes", 2)
+    output, errors = gone_on.communicate(timeout=120)
+    assert gone_on.returncode == 0, errors
+    assert output.startswith(f"{tmp_path / 'two'}: validation accuracy")
+    assert output.count("\n") == 1
+    assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"), 1e-3)
+
+
+@pytest.mark.slow
+def test_two_workers_of_ray_train(one, tmp_path):
+    pytest.importorskip("ray")
+    script = Path(__file__).with_name("ray_training.py")
+    environment = os.environ | {"RAY_TRAIN_V2_ENABLED": "1", "RAY_DEDUP_LOGS": "0"}
+    subprocess.run([sys.executable, script, tmp_path], check=True, timeout=300, env=environment)
+    assert_close(weights(one[1]), weights(tmp_path / "run"))
