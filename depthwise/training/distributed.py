@@ -69,6 +69,11 @@ class World:
         each = batch // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
+    def meet(self) -> None:
+        """Wait until every process is here, however long one decodes."""
+        if self.size > 1:
+            dist.barrier(self.words)
+
     def tell(self, function: Callable[[], Answer]) -> Answer:
         """Have the first process call a function; return in every process what it returned.
 

@@ -142,6 +142,7 @@ def _learn(
     assert recipe.batch is not None
     run.check_images(dataset.classes, images.counts)
     share = world.share(recipe.batch)
+    world.meet()
     learner = _learner(world, net, recipe, run.record.preprocessing)
     progress = _restore(world, run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
