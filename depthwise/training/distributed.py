@@ -5,7 +5,6 @@ nothing is sent, so that the loop and all around it are the same for one process
 """
 
 import atexit
-import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -159,8 +158,7 @@ class Replicas:
 
     def _averaging(self, images: Tensor) -> DistributedDataParallel:
         """Return the network, its gradients averaged; its weights are the first process's."""
-        self._model = self._net
-        gc.collect()  # the one before still averages, until it is gone
+        self._model = self._net  # the one before averages until it is gone
         device = self.world.device
         return DistributedDataParallel(
             self._net, [device.index] if device.type == "cuda" else None,
