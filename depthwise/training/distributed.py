@@ -118,6 +118,14 @@ class World:
         dist.all_reduce(sent, group=self.words)
         return float(sent) / self.size
 
+    def average(self, module: nn.Module) -> None:
+        """Average the gradients of what no `Replicas` computes."""
+        if self.size > 1:
+            for parameter in module.parameters():
+                assert parameter.grad is not None
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.size
+
     def first(self, sentence: str) -> str:
         """Return the first sentence that is not empty, in the order of ranks; in every process."""
         if self.size == 1:
@@ -134,8 +142,9 @@ class Replicas:
         world: The processes.
     """
 
-    def __init__(self, net: nn.Module, world: World):
-        self.world, self._net = world, net
+    def __init__(self, net: nn.Module, world: World, alone: Callable[[Tensor], Any] | None = None):
+        """Take what computes the network in a world of one: itself, or what compiles it."""
+        self.world, self._net, self._alone = world, net, alone or net
         self._model: Any = net
         self._learning: list[bool] = []  # which parameters `_model` was made for
         self._whole = WholeBatch(world.rank, world.size)
@@ -149,7 +158,7 @@ class Replicas:
                 those of the parts before together with those of this one.
         """
         if self.world.size == 1:
-            return self._net(images)
+            return self._alone(images)
         learning = [each.requires_grad for each in self._net.parameters()]
         if learning != self._learning:
             self._model, self._learning = self._averaging(images), learning

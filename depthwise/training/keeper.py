@@ -7,7 +7,8 @@ from depthwise.training.data.squares import Prepared
 from depthwise.training.distributed import World
 from depthwise.training.history import EpochRecord, History
 from depthwise.training.learner import Learner
-from depthwise.training.pace import Pace
+from depthwise.training.pace import SHORTEST, Pace
+from depthwise.training.parts import say_parts
 from depthwise.training.run import BEST, LAST, Run
 from depthwise.training.state import Progress, gather, save_state, save_tensors
 
@@ -25,6 +26,10 @@ class Onlooker(Protocol):
         """An epoch is over."""
         ...
 
+    def say(self, text: str) -> None:
+        """Something is to be known, in a sentence."""
+        ...
+
     @property
     def asks_to_stop(self) -> bool:
         """Whether the training is to stop, and to be kept as it is."""
@@ -40,6 +45,9 @@ class Unseen:
         """Show nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
         """Show nothing."""
 
 
@@ -92,6 +100,7 @@ class Keeper(Follower):
         self._history = History(run.directory, progress.history_bytes)
         self._saved = time.perf_counter()
         self._steps, self._learned, self._waited = 0, 0.0, 0.0  # of this epoch, in this session
+        self._parts = progress.parts
 
     @property
     def is_due(self) -> bool:
@@ -111,6 +120,9 @@ class Keeper(Follower):
         self._steps += 1
         self._learned += learned
         self._waited += waited
+        if self.progress.parts != self._parts:
+            self._parts = self.progress.parts
+            self._onlooker.say(say_parts(self._batch, self._parts))
         super().note_step(loss, learned, waited, pace)
 
     def end_epoch(self, learner: Learner, validation: Prepared, rate: float, pace: Pace) -> None:
@@ -118,7 +130,7 @@ class Keeper(Follower):
         start = time.perf_counter()
         found = learner.judge(validation, self.run.record.classes)
         pace.note_judging(time.perf_counter() - start)
-        progress, seconds = self.progress, self._learned + self._waited
+        progress, seconds = self.progress, max(SHORTEST, self._learned + self._waited)
         progress.epoch += 1
         record = EpochRecord(
             epoch=progress.epoch, step=progress.step, seconds=progress.seconds,
@@ -142,7 +154,7 @@ class Keeper(Follower):
         average = {f"average.{name}": each for name, each in learner.average.state().items()}
         self.progress.scale = learner.precision.scale
         save_state(
-            self.run.directory, self.progress, gather(learner.net, learner.optimizer) | average
+            self.run.directory, self.progress, gather(learner.learning, learner.optimizer) | average
         )
         self._saved = time.perf_counter()
 
