@@ -132,6 +132,14 @@ def infinite_in(rank, world):
     return finite_mean(loss, net[1:], torch.full((1, 3, 2, 2), image), 7, world)
 
 
+def averaged(world):
+    """Return the gradient of what no replicas compute: that of 1 and of 2 images."""
+    layer = nn.Linear(1, 1, bias=False)
+    layer(torch.full((1, 1), world.rank + 1.0)).sum().backward()
+    world.average(layer)
+    return layer.weight.grad.item()
+
+
 def work(rank, port, folder):
     """Do what is compared, as one of two processes."""
     torch.set_num_threads(1)
@@ -142,6 +150,7 @@ def work(rank, port, folder):
     with joined() as world:
         found |= {name: varied(world, **options) for name, options in VARIED.items()}
         found["infinite"] = raised(lambda: infinite_in(1, world))
+        found["averaged"] = averaged(world)
     found["diverged"] = raised(
         lambda: losses(folder / "wild", recipe=RECIPE.model_copy(update={"learning_rate": 1e30}))
     )
@@ -154,6 +163,8 @@ def work(rank, port, folder):
     pace.time = time
     found["timed"] = (len(onlooker.losses), onlooker.decisions)
     found["odd"] = raised(lambda: losses(folder / "odd", recipe=Recipe(batch=9)))
+    compiling = RECIPE.model_copy(update={"compile": True})
+    found["compiled"] = raised(lambda: losses(folder / "odd", recipe=compiling))
     found["taken"] = raised(lambda: losses(folder / "run"))
     torch.save(found, folder / f"{rank}.pt")
 
@@ -235,6 +246,14 @@ def test_a_batch_that_cannot_be_divided(two):
             "ValueError: batches of 9 images cannot be divided evenly among 2 processes: for a new "
             "run take --batch 8, or else another number of processes: 1, 3, 9"
         )
+
+
+def test_what_the_loss_learns_is_averaged(two):
+    assert [found["averaged"] for found in two[0]] == [1.5, 1.5]
+
+
+def test_compiling_is_refused(two):
+    assert all(found["compiled"].startswith("ValueError: compile is for one") for found in two[0])
 
 
 def test_the_first_process_says_what_is_wrong(two):
