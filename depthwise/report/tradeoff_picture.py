@@ -1,0 +1,112 @@
+"""Accuracy against cost: what a network's width and the images' resolution buy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+from depthwise.escaping import in_line
+from depthwise.report.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from depthwise.report.plots import save_figure
+from depthwise.training.tradeoff_points import Point, Points
+
+# Each resolution has a marker of its own beside its colour.
+STYLES = tuple(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK), "os^Dv*P", strict=True))
+SAME = 1.02  # the ratio up to which two points stand above each other
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of the charts beside each other: what it holds accuracy against."""
+
+    title: str
+    measure: Callable[[Point], float]
+
+
+PANELS = (
+    Panel("multiply-adds (MACs)", lambda point: point.combination.cost.macs),
+    Panel("parameters", lambda point: point.combination.cost.params),
+    Panel("milliseconds an image", lambda point: point.milliseconds),
+)
+
+
+def tradeoff_picture(points: Points, path: Path) -> None:
+    """Draw accuracy against cost to `path`, an .svg or .png file: a line for each resolution.
+
+    Raises ValueError for another suffix.
+    """
+    save_figure(lambda: _draw(points), path)
+
+
+def _draw(found: Points) -> Figure:
+    figure = Figure(figsize=(10.5, 4.2), layout="constrained", facecolor="white")
+    axes = figure.subplots(1, len(PANELS), sharey=True)
+    for axis, panel in zip(axes, PANELS, strict=True):
+        _draw_panel(axis, panel, found.points)
+    axes[0].set_ylabel(f"accuracy on the {found.split} split, %")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(_title(found), fontsize=9)
+    return figure
+
+
+def _title(found: Points) -> str:
+    trainings = max(len(point.right) for point in found.points)
+    bars = "bars: 95 % intervals (Wilson)"
+    if trainings > 1:
+        bars = f"means of {trainings} trainings, a dot each; {bars}"
+    busy = f"\nTIMES ARE NO MEASUREMENT: {found.disturbed}" if found.disturbed else ""
+    return (
+        f"{in_line(found.network)} on {in_line(found.data)}, each point labelled with its width; "
+        f"{bars}\ntimes: the compiled library, float32, one image, one thread, "
+        f"{found.processor}{busy}"
+    )
+
+
+def _draw_panel(axis: Axes, panel: Panel, points: tuple[Point, ...]) -> None:
+    axis.set_xscale("log")
+    sides = sorted({point.combination.side for point in points}, reverse=True)
+    for place, side in enumerate(sides):
+        colour, marker = STYLES[place % len(STYLES)]
+        line = sorted((p for p in points if p.combination.side == side), key=panel.measure)
+        x, y = [panel.measure(point) for point in line], [100 * point.accuracy for point in line]
+        bars = [
+            [100 * max(0, abs(edge - point.accuracy)) for point in line
+             for edge in (point.interval[end],)]
+            for end in (0, 1)
+        ]  # fmt: skip
+        axis.errorbar(
+            x, y, bars, color=colour, marker=marker, markersize=4.5, linewidth=1.2,
+            elinewidth=0.7, capsize=2, label=f"{side} pixels",
+        )  # fmt: skip
+        for point in line:
+            if len(point.right) > 1:
+                each = [100 * accuracy for accuracy in point.accuracies]
+                axis.plot([panel.measure(point)] * len(each), each, ".", color=colour, markersize=2)
+    _label_widths(axis, panel, points)
+    axis.set_xlabel(panel.title)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(EngFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.grid(color="#E5E5E5", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _label_widths(axis: Axes, panel: Panel, points: tuple[Point, ...]) -> None:
+    """Write each point's width beside it, once where points of one width stand above each other."""
+    labelled: list[tuple[float | None, float]] = []
+    for point in sorted(points, key=lambda point: -point.accuracy):
+        width, x = point.combination.width, panel.measure(point)
+        above = any(width == other and 1 / SAME < x / at < SAME for other, at in labelled)
+        if width is None or above:
+            continue
+        labelled.append((width, x))
+        axis.annotate(
+            f"{width:g}", (x, 100 * point.accuracy), (4, 4), textcoords="offset points",
+            fontsize=7, color="#333333",
+        )  # fmt: skip
