@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, Formatter, FuncFormatter, NullLocator
 
 from depthwise.escaping import in_line
 from depthwise.report.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
@@ -15,6 +16,8 @@ from depthwise.training.tradeoff_points import Point, Points
 
 # Each resolution has a marker of its own beside its colour.
 STYLES = tuple(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK), "os^Dv*P", strict=True))
+DIGITS = (1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8)  # the first that give enough ticks
+FEWEST_TICKS = 3
 SAME = 1.02  # the ratio up to which two points stand above each other
 
 
@@ -24,12 +27,17 @@ class Panel:
 
     title: str
     measure: Callable[[Point], float]
+    formatter: Callable[[], Formatter] = EngFormatter
 
 
 PANELS = (
     Panel("multiply-adds (MACs)", lambda point: point.combination.cost.macs),
     Panel("parameters", lambda point: point.combination.cost.params),
-    Panel("milliseconds an image", lambda point: point.milliseconds),
+    Panel(
+        "milliseconds an image",
+        lambda point: point.milliseconds,
+        lambda: FuncFormatter(lambda value, _: f"{value:g}"),
+    ),
 )
 
 
@@ -67,17 +75,16 @@ def _title(found: Points) -> str:
 
 
 def _draw_panel(axis: Axes, panel: Panel, points: tuple[Point, ...]) -> None:
-    axis.set_xscale("log")
     sides = sorted({point.combination.side for point in points}, reverse=True)
     for place, side in enumerate(sides):
         colour, marker = STYLES[place % len(STYLES)]
         line = sorted((p for p in points if p.combination.side == side), key=panel.measure)
         x, y = [panel.measure(point) for point in line], [100 * point.accuracy for point in line]
+        low, high = zip(*(point.interval for point in line), strict=True)
         bars = [
-            [100 * max(0, abs(edge - point.accuracy)) for point in line
-             for edge in (point.interval[end],)]
-            for end in (0, 1)
-        ]  # fmt: skip
+            [accuracy - 100 * edge for accuracy, edge in zip(y, low, strict=True)],
+            [100 * edge - accuracy for accuracy, edge in zip(y, high, strict=True)],
+        ]
         axis.errorbar(
             x, y, bars, color=colour, marker=marker, markersize=4.5, linewidth=1.2,
             elinewidth=0.7, capsize=2, label=f"{side} pixels",
@@ -88,13 +95,27 @@ def _draw_panel(axis: Axes, panel: Panel, points: tuple[Point, ...]) -> None:
                 axis.plot([panel.measure(point)] * len(each), each, ".", color=colour, markersize=2)
     _label_widths(axis, panel, points)
     axis.set_xlabel(panel.title)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(EngFormatter())
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    _scale(axis, panel, [panel.measure(point) for point in points])
     axis.grid(color="#E5E5E5", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(length=0)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _scale(axis: Axes, panel: Panel, values: list[float]) -> None:
+    """Give a chart a logarithmic scale around the values, whose ticks are a few round numbers."""
+    low, high = min(values) / 1.15, max(values) * 1.3  # on the right are the labels
+    axis.set_xscale("log")
+    axis.set_xlim(low, high)
+    powers = [10.0**power for power in range(floor(log10(low)), ceil(log10(high)) + 1)]
+    choices = [
+        [power * digit for power in powers for digit in digits if low <= power * digit <= high]
+        for digits in DIGITS
+    ]
+    ticks = next((ticks for ticks in choices if len(ticks) >= FEWEST_TICKS), choices[-1])
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(panel.formatter())
 
 
 def _label_widths(axis: Axes, panel: Panel, points: tuple[Point, ...]) -> None:
