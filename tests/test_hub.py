@@ -71,7 +71,10 @@ def test_its_own_splits_are_kept_saved_or_in_parquet_files(library, tmp_path):
         for folder in ("flat", "deep/data"):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             rows.to_parquet(tmp_path / folder / f"{name}-00000-of-00001.parquet")
+    library.enable_progress_bars()
     saved = open_dataset(tmp_path / "saved")
+    assert not library.are_progress_bars_disabled()
+    library.disable_progress_bars()
     for data in (saved, open_dataset(tmp_path / "flat"), open_dataset(tmp_path / "deep")):
         check(data)
     assert f"not used: the split extra of {tmp_path}/saved" in saved.notes
@@ -102,26 +105,28 @@ def test_labels_without_names_and_one_file(library, tmp_path, image, label, clas
     assert found == {picture(number): str(classes[number % 2]) for number in range(8)}
 
 
-def test_images_in_files_of_their_own_and_empty_ones(library, tmp_path):
+def test_images_in_files_of_their_own_and_empty_ones(library, tmp_path):  # noqa: ARG001
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     (tmp_path / "x.png").write_bytes(picture(0))
     rows = [
         {"bytes": None, "path": str(tmp_path / "x.png")},
         {"bytes": b"", "path": "y.png"},
-        {"bytes": None, "path": "/dev/zero"},
+        {"bytes": None, "path": str(tmp_path)},
         *({"bytes": picture(number), "path": None} for number in range(1, 4)),
     ]
-    features = {"image": library.Image(), "label": library.ClassLabel(names=NAMES)}
-    columns = {"image": rows, "label": [0, 0, 1, 1, 1]}
-    part = library.Dataset.from_dict(columns, features=library.Features(features))
-    library.DatasetDict({"train": part, "val": part}).save_to_disk(tmp_path / "set")
+    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    images = pyarrow.array(rows, kind)
+    (tmp_path / "set").mkdir()
+    for split in ("train", "test", "validation"):
+        part = pyarrow.table({"image": images, "label": [0, 0, 1, 1, 1, 1]})
+        parquet.write_table(part, tmp_path / f"set/{split}.parquet")
     images = open_dataset(tmp_path / "set").train.images
     assert images.read(0) == picture(0)
     assert images.read(4) == picture(2)
     assert images.name(4).endswith("row 4")
-    with pytest.raises(ValueError, match=r"row 1 \(y\.png\) is empty"):
-        images.read(1)
-    with pytest.raises(ValueError, match="zero is no plain file"):
-        images.read(2)
+    for row, said in ((1, r"row 1 \(y\.png\) is empty"), (2, "is a directory, and no image file")):
+        with pytest.raises(ValueError, match=said):
+            images.read(row)
 
 
 def test_a_test_split_without_labels_is_left_out(library, tmp_path):
@@ -141,6 +146,9 @@ def test_what_it_cannot_be_is_refused(library, tmp_path):
         "row 0 has the label 0.5: expected the number or name": library.Dataset.from_dict(
             {"image": whole["image"], "label": [0.5] * 6}
         ),
+        "row 0 has the label True: expected the number or name": library.Dataset.from_dict(
+            {"image": whole["image"], "label": [True, False] * 3}
+        ),
         "no column of images, of its columns label": whole.remove_columns("image"),
         "no column of classes, of its columns image, a": other.cast_column(
             "a", library.Value("string")
@@ -155,6 +163,13 @@ def test_what_it_cannot_be_is_refused(library, tmp_path):
         rows.save_to_disk(tmp_path / str(number))
         with pytest.raises(ValueError, match=said):
             open_dataset(tmp_path / str(number))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    wild = whole.with_format("arrow")[:]
+    label = wild.schema.get_field_index("label")
+    wild = wild.set_column(label, wild.schema.field(label), [[0, 1, 2, 3, 0, 1]])
+    parquet.write_table(wild, tmp_path / "wild.parquet")
+    with pytest.raises(ValueError, match="has the label 3: expected 0 to 2"):
+        open_dataset(tmp_path / "wild.parquet")
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1" * 9)
     with pytest.raises(ValueError, match=r"damaged\.parquet cannot be opened"):
         open_dataset(tmp_path / "damaged.parquet")
