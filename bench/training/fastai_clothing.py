@@ -8,14 +8,16 @@ The defaults of fastai's own tutorials: `ImageDataLoaders.from_folder` with imag
 batches of 64, `vision_learner`, one epoch with the body frozen, then as many as there is time for;
 `--augment` adds `aug_transforms()`. `fine_tune` counts epochs and not minutes, so that a few steps
 are timed first to know how many fit. Weights come from the file that torchvision_weights.py wrote,
-since fastai would download them; it knows no cut and no normalisation for MobileNetV2: its body is
-all but the classifier, and images are normalised by ImageNet's mean and deviation.
+since fastai would download them. It knows nothing of torchvision's MobileNetV2, so that it is told
+what it knows of its own networks: the body is all but the classifier, learning rates are split as
+by default, and images are normalised by ImageNet's mean and deviation.
 """
 
 import argparse
 import json
 import random
 import time
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +26,13 @@ import torchvision
 from fastai.vision.all import (
     ImageDataLoaders,
     Learner,
-    Normalize,
     Resize,
     accuracy,
     aug_transforms,
     imagenet_stats,
     vision_learner,
 )
+from fastai.vision.learner import default_split, model_meta
 
 STEPS = 4  # timed, after one that is not
 
@@ -40,7 +42,7 @@ def learner(options: argparse.Namespace) -> Learner:
     augment = aug_transforms() if options.augment else []
     data = ImageDataLoaders.from_folder(
         options.folder, train="train", valid="validation", item_tfms=Resize(224),
-        batch_tfms=[*augment, Normalize.from_stats(*imagenet_stats)], seed=options.seed,
+        batch_tfms=augment, seed=options.seed,
     )  # fmt: skip
 
     def mobilenet(pretrained: bool = True) -> torch.nn.Module:  # noqa: ARG001  (as fastai calls)
@@ -48,13 +50,14 @@ def learner(options: argparse.Namespace) -> Learner:
         net.load_state_dict(torch.load(options.weights))
         return net
 
-    return vision_learner(data, mobilenet, cut=-1, normalize=False, metrics=accuracy)
+    model_meta[mobilenet] = {"cut": -1, "split": default_split, "stats": imagenet_stats}
+    return vision_learner(data, mobilenet, metrics=accuracy)
 
 
 def seconds_per_epoch(learn: Learner, frozen: bool) -> float:
     """Return what an epoch takes, from a few steps and one batch of validation."""
     learn.freeze() if frozen else learn.unfreeze()
-    batches, times = iter(learn.dls.train), []
+    batches, times = chain.from_iterable(repeat(learn.dls.train)), []
     for _ in range(STEPS + 1):
         start = time.perf_counter()
         images, labels = next(batches)

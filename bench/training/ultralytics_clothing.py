@@ -64,7 +64,7 @@ def main() -> None:
         begun = time.perf_counter()
         model.train(
             data=str(options.folder.resolve()), time=options.minutes / 60, device="cpu",
-            plots=False, project=temporary, name="run", seed=options.seed, verbose=False,
+            imgsz=224, plots=False, project=temporary, name="run", seed=options.seed, verbose=False,
         )  # fmt: skip
         seconds = time.perf_counter() - begun
         epochs = len((folder / "run" / "results.csv").read_text().splitlines()) - 1
