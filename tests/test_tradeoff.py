@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from depthwise.cli import main
+from depthwise.cli import main, stopping
 from depthwise.report.tradeoff_picture import tradeoff_picture
 from depthwise.training import Recipe, Run
 from depthwise.training.divergence import Diverged
@@ -263,6 +263,39 @@ class TestVerb:
         kept = next(csv.DictReader(io.StringIO((out / "tradeoff.csv").read_text())))
         run = Run.open(out / "width-0.5-8px-seed-0")
         assert float(kept["accuracies"].split()[0]) == run.result.validation.accuracy
+
+    def test_a_training_that_diverges_does_not_keep_others_from_theirs(
+        self, images, tmp_path, capsys, monkeypatch
+    ):
+        learn = Tradeoff.learn
+
+        def sometimes(self, combination, seed, onlooker):
+            if combination.side in diverging:
+                raise Diverged("at step 3 the loss became nan")
+            return learn(self, combination, seed, onlooker)
+
+        monkeypatch.setattr(Tradeoff, "learn", sometimes)
+        monkeypatch.setattr(Tradeoff, "library", lambda *_: _Sleeps("none", 0.001, []))
+        more = ("--resolution", "1,.5", "--epochs", "1", "--json")
+        for diverging, code in (({16}, 0), ({16, 8}, 0), ({16, 8}, 2)):
+            out = tmp_path / ("other" if code else "out")
+            with pytest.raises(SystemExit) as end:
+                main(self.arguments(images, out, *more))
+            said = capsys.readouterr()
+            assert end.value.code == code
+            assert "16px-seed-0: at step 3 the loss became nan" in said.err
+            if not code:
+                assert [row["pixels"] for row in json.loads(said.out)["points"]] == [8]
+
+    def test_ctrl_c_says_how_to_go_on(self, images, tmp_path, capsys, monkeypatch):
+        def interrupted(*_):
+            raise stopping.Stopped
+
+        monkeypatch.setattr(Tradeoff, "learn", interrupted)
+        with pytest.raises(SystemExit) as end:
+            main(self.arguments(images, tmp_path / "out"))
+        assert end.value.code == 130
+        assert "interrupted; the same command goes on with it" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("option", "reason"),

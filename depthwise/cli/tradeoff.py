@@ -10,7 +10,16 @@ import typer
 from depthwise.cli import stopping
 from depthwise.cli.arguments import parse_settings
 from depthwise.cli.files import writing, writing_file
-from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Weights
+from depthwise.cli.options import (
+    NETWORK_HELP,
+    AsJson,
+    Epochs,
+    RecipeFile,
+    Seed,
+    Settings,
+    TimeLimit,
+    Weights,
+)
 from depthwise.cli.screen import say, screen, waiting
 from depthwise.cli.training_display import TrainingDisplay
 from depthwise.escaping import in_file_name, in_json, in_line
@@ -38,21 +47,15 @@ def tradeoff(
     resolution: Annotated[
         str, typer.Option(help="Multipliers of the resolution, as in 1,.857,.714,.571.")
     ] = "1",
-    time: Annotated[
-        str | None, typer.Option(help="The time that each training may take, as in 5min.")
-    ] = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="How often each image is seen, at most.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
+    time: TimeLimit = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Trainings of each, with this many seeds.")
     ] = 1,
     settings: Settings = None,
     weights: Weights = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="A .toml file of how to train, as `depthwise train` takes.")
-    ] = None,
+    recipe: RecipeFile = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder of all runs; else DATA-NETWORK-tradeoff.")
     ] = None,
@@ -92,7 +95,12 @@ def parse_multipliers(option: str, text: str) -> list[float]:
 
 
 def _train_all(planned: "Tradeoff", asked: "Question") -> None:
-    """Train whatever is not finished, and draw what there is after each."""
+    """Train whatever is not finished, and draw what there is after each.
+
+    Where one diverges, that is said, and the others are trained. Raises Diverged where all do.
+    """
+    from depthwise.training.divergence import Diverged  # noqa: PLC0415
+
     left = planned.left
     limit = asked.recipe.time
     if left:
@@ -107,6 +115,10 @@ def _train_all(planned: "Tradeoff", asked: "Question") -> None:
             ):  # fmt: skip
                 planned.learn(combination, seed, display)
             _measure(planned)
+        except Diverged as error:
+            say(f"{planned.run_directory(combination, seed)}: {error}")
+            if number == len(left) and not planned.has_results:
+                raise
         except (stopping.Stopped, KeyboardInterrupt) as stop:
             stop.add_note(AGAIN)
             raise

@@ -12,7 +12,16 @@ from rich.text import Text
 from depthwise.cli import stopping
 from depthwise.cli.arguments import parse_settings
 from depthwise.cli.files import writing
-from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Weights
+from depthwise.cli.options import (
+    NETWORK_HELP,
+    AsJson,
+    Epochs,
+    RecipeFile,
+    Seed,
+    Settings,
+    TimeLimit,
+    Weights,
+)
 from depthwise.cli.screen import screen
 from depthwise.cli.training_display import TrainingDisplay
 from depthwise.escaping import in_file_name, in_line
@@ -43,21 +52,15 @@ def train(
     network: Annotated[str, typer.Option(help=NETWORK_HELP)] = DEFAULT,
     settings: Settings = None,
     weights: Weights = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="A .toml file of what the options below say.")
-    ] = None,
+    recipe: RecipeFile = None,
     out: Annotated[
         Path | None, typer.Option(help="The run's directory; else DATA-NETWORK.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="The time that it may take, as in 15min.")
-    ] = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="How often each image is seen, at most.")
-    ] = None,
+    time: TimeLimit = None,
+    epochs: Epochs = None,
     batch: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels along an image's sides.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
@@ -102,7 +105,7 @@ def train(
     branches: Annotated[
         int | None, typer.Option(help="Branches of each convolution while training.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
+    seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a network on labelled images, within a time."""

@@ -160,6 +160,11 @@ class Tradeoff:
         return None if found is None else found.test or found.validation
 
     @property
+    def has_results(self) -> bool:
+        """Whether any training is finished."""
+        return any(self.result(each, seed) for each in self.combinations for seed in self.seeds)
+
+    @property
     def split(self) -> str:
         """Which images the accuracy is of."""
         return "validation" if self._datasets[self.seeds[0]].test is None else "test"
