@@ -37,6 +37,8 @@ class RunRecord(BaseModel):
     """How many there are in each split."""
     notes: tuple[str, ...] = ()
     """What was found in the data, such as images that are left out."""
+    teacher_accuracy: float | None = None
+    """The share of the validation images that the teacher names rightly, where it names any."""
 
     @property
     def built(self) -> Blueprint:
