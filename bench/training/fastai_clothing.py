@@ -43,6 +43,7 @@ def learner(options: argparse.Namespace) -> Learner:
     data = ImageDataLoaders.from_folder(
         options.folder, train="train", valid="validation", item_tfms=Resize(224),
         batch_tfms=augment, seed=options.seed,
+        bs=options.batch,
     )  # fmt: skip
 
     def mobilenet(pretrained: bool = True) -> torch.nn.Module:  # noqa: ARG001  (as fastai calls)
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--batch", type=int, default=64, help="fastai's own is 64")
     parser.add_argument("--augment", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
