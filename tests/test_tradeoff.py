@@ -18,7 +18,7 @@ from depthwise.report.tradeoff_picture import tradeoff_picture
 from depthwise.training import Recipe, Run
 from depthwise.training.divergence import Diverged
 from depthwise.training.precision import fastest
-from depthwise.training.tradeoff import Question, Tradeoff
+from depthwise.training.tradeoff import TradeoffRequest, Tradeoff
 from depthwise.training.tradeoff_points import Point, Points, milliseconds
 
 TINY = Path(__file__).with_name("tiny_network.py")
@@ -49,8 +49,8 @@ def images(tmp_path_factory):
 
 
 def plan(images, out, widths=(1, 0.5), shares=(1, 0.5), network=WIDE, recipe=RECIPE, **options):
-    question = Question(network, str(images), recipe, **options)
-    return Tradeoff.plan(question, out, widths, shares)
+    request = TradeoffRequest(network, str(images), recipe, **options)
+    return Tradeoff.plan(request, out, widths, shares)
 
 
 def names(combinations):
@@ -141,8 +141,8 @@ class TestTraining:
         assert planned.split == "validation"
 
     def test_seeds(self, images, tmp_path):
-        question = Question(WIDE, str(images), RECIPE)
-        planned = Tradeoff.plan(question, tmp_path, (1,), (1, 0.5), 2)
+        request = TradeoffRequest(WIDE, str(images), RECIPE)
+        planned = Tradeoff.plan(request, tmp_path, (1,), (1, 0.5), 2)
         assert [(each.side, seed) for each, seed in planned.left] == [
             (16, 1), (8, 1), (16, 2), (8, 2),
         ]  # fmt: skip

@@ -27,7 +27,7 @@ from depthwise.progress import say_duration
 
 if TYPE_CHECKING:
     from depthwise.analysis.fitted import FittedTable
-    from depthwise.training.tradeoff import Question, Tradeoff
+    from depthwise.training.tradeoff import TradeoffRequest, Tradeoff
     from depthwise.training.tradeoff_points import Point, Points
 
 AGAIN = "the same command goes on with it"
@@ -68,11 +68,11 @@ def tradeoff(
     directory = out or Path(in_file_name(f"{Path(data).stem}-{network}-tradeoff"))
     with waiting(f"counting {network} at each width and resolution"):
         from depthwise.training.recipe import Recipe  # noqa: PLC0415
-        from depthwise.training.tradeoff import Question, Tradeoff  # noqa: PLC0415
+        from depthwise.training.tradeoff import TradeoffRequest, Tradeoff  # noqa: PLC0415
 
         given = {name: value for name, value in changes.items() if value is not None}
         how = Recipe.read(recipe, **given) if recipe else Recipe.of(given)
-        asked = Question(network, data, how, parse_settings(settings), weights)
+        asked = TradeoffRequest(network, data, how, parse_settings(settings), weights)
         planned = Tradeoff.plan(asked, directory, widths, shares, seeds)
     _train_all(planned, asked)
     found = _measure(planned)
@@ -94,7 +94,7 @@ def parse_multipliers(option: str, text: str) -> list[float]:
     return found
 
 
-def _train_all(planned: "Tradeoff", asked: "Question") -> None:
+def _train_all(planned: "Tradeoff", asked: "TradeoffRequest") -> None:
     """Train whatever is not finished, and draw what there is after each.
 
     Where one diverges, that is said, and the others are trained. Raises Diverged where all do.

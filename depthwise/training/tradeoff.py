@@ -29,7 +29,7 @@ LIBRARY = "library"  # of a run: the folder with its network, compiled
 
 
 @dataclass(frozen=True)
-class Question:
+class TradeoffRequest:
     """What is trained, and on what.
 
     Attributes:
@@ -84,22 +84,22 @@ class Tradeoff:
     """
 
     def __init__(
-        self, question: Question, directory: Path, combinations: Sequence[Combination],
+        self, request: TradeoffRequest, directory: Path, combinations: Sequence[Combination],
         datasets: Mapping[int, Dataset],
     ):  # fmt: skip
-        self.question, self.directory = question, directory
+        self.request, self.directory = request, directory
         self.combinations, self.seeds = combinations, tuple(datasets)
         self._datasets = datasets
 
     @classmethod
     def plan(
-        cls, question: Question, directory: str | PathLike[str], widths: Sequence[float],
+        cls, request: TradeoffRequest, directory: str | PathLike[str], widths: Sequence[float],
         shares: Sequence[float], seeds: int = 1,
     ) -> Self:  # fmt: skip
         """Build and count every combination, and train none.
 
         Args:
-            question: What to train.
+            request: What to train.
             directory: Where the runs are kept; those that are there are taken.
             widths: What the network's option `width` is to be; none leaves it alone.
             shares: Of the resolution that the network and the images have by themselves, above 0,
@@ -112,12 +112,12 @@ class Tradeoff:
         """
         _check("width", widths, math.inf)
         _check("resolution", shares, 1)
-        numbers = range(question.recipe.seed, question.recipe.seed + seeds)
-        datasets = {number: open_dataset(question.data, seed=number) for number in numbers}
+        numbers = range(request.recipe.seed, request.recipe.seed + seeds)
+        datasets = {number: open_dataset(request.data, seed=number) for number in numbers}
         dataset = datasets[numbers[0]]
-        grid = _Grid(question, len(dataset.classes), usual_side(dataset.train))
+        grid = _Grid(request, len(dataset.classes), usual_side(dataset.train))
         found = [[grid.combine(width, share) for share in shares] for width in widths or [None]]
-        planned = cls(question, Path(directory), _in_order(found), datasets)
+        planned = cls(request, Path(directory), _in_order(found), datasets)
         for combination in planned.combinations:
             for seed in planned.seeds:
                 planned._check_run(combination, seed)
@@ -143,9 +143,9 @@ class Tradeoff:
         if (folder / "run.json").is_file():
             return resume(folder, dataset, onlooker=onlooker)
         return train(
-            self.question.network, dataset, self._recipe(combination, seed), directory=folder,
-            settings=_asked(self.question.settings, combination.width),
-            weights=self.question.weights, onlooker=onlooker,
+            self.request.network, dataset, self._recipe(combination, seed), directory=folder,
+            settings=_asked(self.request.settings, combination.width),
+            weights=self.request.weights, onlooker=onlooker,
         )  # fmt: skip
 
     def result(self, combination: Combination, seed: int) -> SplitResult | None:
@@ -186,7 +186,7 @@ class Tradeoff:
 
     def _recipe(self, combination: Combination, seed: int) -> Recipe:
         changes = {"resolution": combination.side, "seed": seed}
-        return self.question.recipe.model_copy(update=changes)
+        return self.request.recipe.model_copy(update=changes)
 
     def _check_run(self, combination: Combination, seed: int) -> None:
         """Raise ValueError where a combination's directory holds a run of something else."""
@@ -199,7 +199,7 @@ class Tradeoff:
             bool(combination.weights),
         )  # fmt: skip
         asked: dict[str, Any] = {
-            "network": self.question.network, "settings": combination.settings,
+            "network": self.request.network, "settings": combination.settings,
             "weights": combination.weights, "data": dataset.name, "classes": dataset.classes,
         } | recipe.model_dump()  # fmt: skip
         kept = run.record.model_dump() | run.recipe.model_dump()
@@ -215,7 +215,7 @@ class Tradeoff:
 class _Grid:
     """What all combinations share: the network, and images of so many classes and pixels."""
 
-    question: Question
+    request: TradeoffRequest
     classes: int
     images: int
 
@@ -230,13 +230,13 @@ class _Grid:
             found = cost(fitted.net.eval(), (1, 3, side, side))
         except Exception as error:
             raise ValueError(
-                f"{self.question.network} does not take images of {side} pixels, --resolution "
+                f"{self.request.network} does not take images of {side} pixels, --resolution "
                 f"{share:g} of its {usual}: {error}"
             ) from None
         return Combination(width, share, side, fitted.record.settings, fitted.weights, found)
 
     def _fit(self, width: float | None, side: int | None) -> FittedNetwork:
-        asked = self.question
+        asked = self.request
         try:
             return fit_network(
                 asked.network, _asked(asked.settings, width), asked.weights, self.classes,
