@@ -18,7 +18,7 @@ from depthwise.report.tradeoff_picture import tradeoff_picture
 from depthwise.training import Recipe, Run
 from depthwise.training.divergence import Diverged
 from depthwise.training.precision import fastest
-from depthwise.training.tradeoff import TradeoffRequest, Tradeoff
+from depthwise.training.tradeoff import Tradeoff, TradeoffRequest
 from depthwise.training.tradeoff_points import Point, Points, milliseconds
 
 TINY = Path(__file__).with_name("tiny_network.py")

@@ -27,7 +27,7 @@ from depthwise.progress import say_duration
 
 if TYPE_CHECKING:
     from depthwise.analysis.fitted import FittedTable
-    from depthwise.training.tradeoff import TradeoffRequest, Tradeoff
+    from depthwise.training.tradeoff import Tradeoff, TradeoffRequest
     from depthwise.training.tradeoff_points import Point, Points
 
 AGAIN = "the same command goes on with it"
@@ -68,7 +68,7 @@ def tradeoff(
     directory = out or Path(in_file_name(f"{Path(data).stem}-{network}-tradeoff"))
     with waiting(f"counting {network} at each width and resolution"):
         from depthwise.training.recipe import Recipe  # noqa: PLC0415
-        from depthwise.training.tradeoff import TradeoffRequest, Tradeoff  # noqa: PLC0415
+        from depthwise.training.tradeoff import Tradeoff, TradeoffRequest  # noqa: PLC0415
 
         given = {name: value for name, value in changes.items() if value is not None}
         how = Recipe.read(recipe, **given) if recipe else Recipe.of(given)
