@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthwise.training.adapt import FittedNetwork, build_again, fit_network
+from depthwise.sources.run_folder import RunRecord
+from depthwise.training.adapt import FittedNetwork, fit_network
 from depthwise.training.augment import Appearance
 from depthwise.training.data.dataset import Dataset, ImageSplit
 from depthwise.training.data.decode import decode_upright
@@ -28,7 +29,7 @@ from depthwise.training.pace import Pace
 from depthwise.training.precision import Precision, fastest
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, SplitResult, write_result
-from depthwise.training.run import Run, RunRecord
+from depthwise.training.run import Run
 from depthwise.training.state import Progress, part, read_state, restore
 from depthwise.weights import Preprocessing
 
@@ -59,7 +60,7 @@ class TrainingImages:
 
 
 def train(
-    network: str, data: str | PathLike[str] | Dataset, recipe: Recipe | None = None, *,
+    network: str | nn.Module, data: str | PathLike[str] | Dataset, recipe: Recipe | None = None, *,
     directory: str | PathLike[str], settings: Mapping[str, Any] | None = None,
     weights: str | PathLike[str] | None = None, onlooker: Onlooker | None = None,
 ) -> Run:  # fmt: skip
@@ -67,7 +68,8 @@ def train(
 
     Args:
         network: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory
-            or path/file.py:factory. Its classifier gets the images' classes; its stem and its
+            or path/file.py:factory; run:DIRECTORY goes on from a run's best weights; or a module,
+            of which a copy is trained. Its classifier gets the images' classes; its stem and its
             resolution are fitted to the images where `settings` and the recipe do not say them.
         data: A folder, a file or the name of a set, as `open_dataset` takes it; or a set.
         recipe: How to train; None for the usual way.
@@ -81,6 +83,7 @@ def train(
 
     Raises:
         ValueError: Images, a name, an option, weights or a directory that cannot be used.
+        Unsupported: A module that cannot be captured: the run could not be opened without it.
         Diverged: The loss became infinite or no number.
         OSError: The directory cannot be written to.
     """
@@ -103,13 +106,14 @@ def train(
 
 def resume(
     directory: str | PathLike[str], data: Dataset | None = None, *,
-    onlooker: Onlooker | None = None,
+    net: nn.Module | None = None, onlooker: Onlooker | None = None,
 ) -> Run:  # fmt: skip
     """Go on with a run that was stopped or killed, as if it had not been.
 
     Args:
         directory: Of the run.
         data: Its images, where they were given as a set and not by name.
+        net: Its network, where that was given as a module.
         onlooker: Who is shown how it goes, and may stop it.
 
     Raises:
@@ -121,8 +125,7 @@ def resume(
     dataset = data or open_dataset(record.data, seed=run.recipe.seed)
     images = TrainingImages.of(dataset, record.preprocessing.resize)
     run.check_images(dataset.classes, images.counts)
-    net = build_again(record.built, len(record.classes)).train()
-    _learn(run, net, images, dataset.test, onlooker or Unseen())
+    _learn(run, run.begun(net), images, dataset.test, onlooker or Unseen())
     return run
 
 
@@ -144,14 +147,18 @@ def _learn(
     if not pace.is_over:
         feed = Feed(images.train, order, device, slice(None))
         fit(learner, feed, images.validation, pace, keeper)
+    if run.record.module and progress.epoch:
+        run.keep_graph(net)
     if pace.is_over and run.result is None:
-        _finish(run, progress, images.validation, test)
+        best = run.network(net if run.record.module else None).to(device)
+        _finish(run, best, progress, images.validation, test)
 
 
-def _finish(run: Run, progress: Progress, validation: Prepared, test: ImageSplit | None) -> None:
+def _finish(
+    run: Run, net: nn.Module, progress: Progress, validation: Prepared, test: ImageSplit | None
+) -> None:
     """Judge the best weights: on what they were chosen by, and once on what nothing was."""
-    record = run.record
-    net, look = run.network().to(_device()), Appearance.of(record.preprocessing, run.recipe)
+    record, look = run.record, Appearance.of(run.record.preprocessing, run.recipe)
     splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
     found = [SplitResult.of(judge(net, look, each, record.classes)) for each in splits]
     write_result(
@@ -230,7 +237,8 @@ def usual_side(split: ImageSplit) -> int:
 
 def _record(fitted: FittedNetwork, dataset: Dataset, images: TrainingImages) -> RunRecord:
     return RunRecord(
-        network=fitted.record.spec, settings=fitted.record.settings, weights=fitted.weights,
-        data=dataset.name, classes=dataset.classes, preprocessing=fitted.preprocessing,
-        images=images.counts, notes=(*dataset.notes, *images.left_out),
+        network=fitted.network, settings=fitted.settings, module=fitted.is_module,
+        weights=fitted.weights, data=dataset.name, classes=dataset.classes,
+        preprocessing=fitted.preprocessing, images=images.counts,
+        notes=(*dataset.notes, *images.left_out),
     )  # fmt: skip

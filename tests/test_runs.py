@@ -1,0 +1,207 @@
+"""What is done with a run: opened, judged, drawn, compiled and shipped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+import depthwise as dw
+from depthwise.compiler.assemble import describe_source
+from depthwise.training import Recipe, resume, train
+from depthwise.training.adapt import fit_appearance
+from depthwise.training.augment import Appearance
+from depthwise.training.data.opening import open_dataset
+from depthwise.training.data.squares import prepare
+
+NETWORK = f"{Path(__file__).with_name('tiny_network.py')}:make"
+RECIPE = Recipe(epochs=2, batch=8, seed=1, mirror=False, precision="fp32", learning_rate=0.05)
+SIZES = [(16, 16), (21, 16), (16, 23), (33, 40), (61, 35)]  # pixels, width and height
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def write_images(folder, counts):
+    """Write noisy images of several sizes, bright at a place that tells the class."""
+    random = np.random.default_rng(0)
+    for split, count in counts.items():
+        for place, name in enumerate(("left", "middle", "right")):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                width, height = SIZES[index % len(SIZES)]
+                pixels = random.integers(0, 120, (height, width, 3), np.uint8)
+                third = width // 3
+                pixels[:, place * third : (place + 1) * third] += 100
+                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("data"), {"train": 16, "validation": 7, "test": 5})
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """Return a run whose classes are not in a position that says their names."""
+    torch.set_num_threads(1)
+    recipe = RECIPE.model_copy(update={"resolution": 16})
+    return train(NETWORK, data, recipe, directory=tmp_path_factory.mktemp("runs") / "run")
+
+
+class TestOpening:
+    def test_a_run_is_a_network(self, run):
+        source = dw.open(f"run:{run.directory}")
+        assert source.shapes == ((1, 3, 16, 16),)
+        assert source.output_shapes == [(1, 3)]
+        assert source.pretrained.class_names == ("left", "middle", "right")
+        assert source.pretrained.preprocessing == run.record.preprocessing
+        best = load_file(run.directory / "best.safetensors")
+        own = source.module.state_dict()
+        assert best.keys() == own.keys()
+        assert all(torch.equal(best[name], own[name]) for name in best)
+
+    def test_what_a_library_of_it_says(self, run):
+        about = describe_source(dw.open(f"run:{run.directory}"))
+        assert about.labels == ("left", "middle", "right")
+        assert about.preprocessing == run.record.preprocessing.model_dump(mode="json")
+
+    @pytest.mark.parametrize("side", [None, 65, 70, 101])
+    def test_photographs_are_prepared_as_they_were_judged(self, run, data, side):
+        """To the pixel: else what a run is said to be right in, predictions would not be."""
+        how = fit_appearance(None, side, 200) if side else run.record.preprocessing
+        split = open_dataset(data).validation
+        judged = Appearance.of(how, run.recipe).judged(
+            prepare(split, how.resize).squares.take(np.arange(len(split.labels)))
+        )
+        for index, seen in enumerate(judged):
+            applied = how.apply(split.images.name(index))[0]
+            assert torch.allclose(applied, seen, atol=1e-6), split.images.name(index)
+
+    def test_other_shapes_and_an_earlier_end(self, run):
+        assert dw.open(f"run:{run.directory}", (2, 3, 16, 16)).output_shapes == [(2, 3)]
+        ended = dw.open(f"run:{run.directory}", until="2")
+        assert ended.output_shapes == [(1, 8, 8, 8)]
+        assert ended.pretrained.preprocessing == run.record.preprocessing
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ({"weights": "imagenet"}, "has its own weights: leave out --weights"),
+            ({"settings": {"width": 0.5}}, "is built already: it takes no --set width"),
+        ],
+    )
+    def test_what_a_run_has_already(self, run, options, reason):
+        with pytest.raises(ValueError, match=reason):
+            dw.open(f"run:{run.directory}", **options)
+
+    def test_what_is_no_run_yet(self, run, tmp_path):
+        with pytest.raises(ValueError, match=r"is no run: it has no run\.json"):
+            dw.open(f"run:{tmp_path}")
+        (tmp_path / "run.json").write_bytes((run.directory / "run.json").read_bytes())
+        with pytest.raises(ValueError, match="has no weights yet"):
+            dw.open(f"run:{tmp_path}")
+        (tmp_path / "run.json").write_text("{}")
+        with pytest.raises(ValueError, match="damaged or of another version"):
+            dw.open(f"run:{tmp_path}")
+
+    def test_training_goes_on_from_a_run_with_other_classes(self, run, data, tmp_path):
+        for split in ("train", "validation"):
+            for name in ("left", "right"):
+                target = tmp_path / "two" / split / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(data / split / name)
+        recipe = RECIPE.model_copy(update={"epochs": 0.01, "learning_rate": 1e-9})
+        name = f"run:{run.directory}"
+        tuned = train(name, tmp_path / "two", recipe, directory=tmp_path / "tuned")
+        assert tuned.record.network == NETWORK
+        assert tuned.record.preprocessing == run.record.preprocessing
+        before, after = (load_file(each.directory / "last.safetensors") for each in (run, tuned))
+        best = load_file(run.directory / "best.safetensors")
+        assert torch.allclose(after["0.weight"], best["0.weight"], atol=1e-5)
+        assert before["8.weight"].shape[0] == 3
+        assert after["8.weight"].shape[0] == 2
+        assert dw.open(f"run:{tuned.directory}").output_shapes == [(1, 2)]
+
+
+class Mine(nn.Module):
+    """A user's network, in no file that could be named."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 7)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.conv(x))).amax((2, 3)))
+
+
+class TestModules:
+    def test_a_module_is_trained_and_opened_without_its_class(self, data, tmp_path):
+        torch.manual_seed(0)
+        mine = Mine()
+        before = {name: each.clone() for name, each in mine.state_dict().items()}
+        run = train(mine, data, RECIPE, directory=tmp_path / "run")
+        assert all(torch.equal(before[name], each) for name, each in mine.state_dict().items())
+        assert run.record.network == "Mine"
+        source = dw.open(f"run:{run.directory}")
+        assert source.pretrained.class_names == ("left", "middle", "right")
+        trained = run.network(mine)
+        image = torch.randn(1, 3, 16, 16)
+        with torch.no_grad():
+            expected = trained(image).numpy()
+        assert np.abs(source.run([image.numpy()])[0] - expected).max() < 1e-5
+        assert np.abs(expected).max() > 1e-2
+        with pytest.raises(ValueError, match=r"given as a module of class Mine: give it again"):
+            run.network()
+
+    def test_a_module_is_resumed_with_it(self, data, tmp_path):
+        from test_training import StopsAt
+
+        torch.manual_seed(0)
+        mine = Mine()
+        straight = train(mine, data, RECIPE, directory=tmp_path / "straight")
+        stopped = train(mine, data, RECIPE, directory=tmp_path / "run", onlooker=StopsAt(9))
+        with pytest.raises(ValueError, match="give it again"):
+            resume(stopped.directory)
+        assert dw.open(f"run:{stopped.directory}").shapes == ((1, 3, 16, 16),)
+        resume(stopped.directory, net=Mine())
+        for name in ("last", "network"):
+            one, two = (
+                load_file(each.directory / f"{name}.safetensors") for each in (straight, stopped)
+            )
+            assert all(torch.equal(one[key], two[key]) for key in one)
+
+    def test_modules_that_are_refused(self, run, data, tmp_path):
+        with pytest.raises(ValueError, match="is built already: it takes no setting 'width'"):
+            train(Mine(), data, RECIPE, directory=tmp_path / "a", settings={"width": 1})
+        with pytest.raises(ValueError, match=r"returns \(1, 3, 16, 16\) for an image of 16"):
+            train(nn.Sequential(nn.Conv2d(3, 8, 1)), data, RECIPE, directory=tmp_path / "b")
+        with pytest.raises(dw.Unsupported):
+            train(
+                nn.Sequential(nn.Flatten(), nn.Linear(768, 3), Sorts()),
+                data,
+                RECIPE,
+                directory=tmp_path / "c",
+            )
+        with pytest.raises(
+            ValueError, match="ReLU has no linear layer and no 1x1 convolution in it"
+        ):
+            train(nn.ReLU(), data, RECIPE, directory=tmp_path / "d")
+        with pytest.raises(ValueError, match="leave out net"):
+            resume(run.directory, net=Mine())
+
+
+class Sorts(nn.Module):
+    def forward(self, x):
+        return torch.linalg.eigvals(x.T @ x).real[None, :3]
