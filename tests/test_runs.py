@@ -1,5 +1,7 @@
 """What is done with a run: opened, judged, drawn, compiled and shipped."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from terminal import run as command
 from torch import nn
 
 import depthwise as dw
@@ -16,6 +19,8 @@ from depthwise.training.adapt import fit_appearance
 from depthwise.training.augment import Appearance
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import prepare
+from depthwise.training.evaluation import Evaluation
+from depthwise.training.judging import Agreement
 
 NETWORK = f"{Path(__file__).with_name('tiny_network.py')}:make"
 RECIPE = Recipe(epochs=2, batch=8, seed=1, mirror=False, precision="fp32", learning_rate=0.05)
@@ -43,6 +48,17 @@ def write_images(folder, counts):
                 pixels[:, place * third : (place + 1) * third] += 100
                 Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
     return folder
+
+
+def write_table(path, data, names, renamed=None):
+    """Write a table of the images of some classes, in the order of their names."""
+    rows = ["path,label,split"]
+    for split in ("train", "validation", "test"):
+        for name in names:
+            label = (renamed or {}).get(name, name)
+            images = sorted((data / split / name).iterdir())
+            rows += [f"{image},{label},{split}" for image in images]
+    path.write_text("\n".join(rows) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +221,102 @@ class TestModules:
 class Sorts(nn.Module):
     def forward(self, x):
         return torch.linalg.eigvals(x.T @ x).real[None, :3]
+
+
+class TestEvaluating:
+    def test_a_run_is_as_right_as_its_result_says(self, run):
+        for split in ("validation", "test"):
+            judged = dw.evaluate(run, split=split)
+            kept = getattr(run.result, split)
+            assert judged.result.model_copy(update={"loss": 0}) == kept.model_copy(
+                update={"loss": 0}
+            )
+            assert judged.result.loss == pytest.approx(kept.loss, rel=1e-5)
+            assert judged.images_per_second > 0
+
+    def test_classes_are_matched_by_name(self, run, data, tmp_path):
+        """Where a class is missing, the others keep their names; in another order, too."""
+        write_table(tmp_path / "some.csv", data, ["right", "middle"])
+        judged = dw.evaluate(run.directory, tmp_path / "some.csv", split="test")
+        whole = dw.evaluate(run.directory, data, split="test").result.classes
+        assert [each.images for each in judged.result.classes] == [0, 5, 5]
+        assert judged.result.classes[1:] == whole[1:]
+        assert judged.result.classes[0].interval == (0, 1)
+
+    def test_a_class_that_is_not_known(self, run, data, tmp_path):
+        write_table(tmp_path / "some.csv", data, ["right", "middle"], {"middle": "centre"})
+        with pytest.raises(
+            ValueError, match=r"classes that run:.* does not know: centre; it knows left"
+        ):
+            dw.evaluate(run.directory, tmp_path / "some.csv", split="test")
+
+    def test_broken_images_are_left_out_and_said(self, run, tmp_path):
+        folder = write_images(tmp_path / "data", {"train": 2, "validation": 4})
+        (folder / "validation" / "left" / "1.png").write_bytes(b"")
+        judged = dw.evaluate(run, folder)
+        assert [each.images for each in judged.result.classes] == [3, 4, 4]
+        assert judged.left_out == (f"{folder}/validation/left/1.png is empty",)
+        (folder / "validation" / "right" / "1.png").write_bytes(b"no image")
+        with pytest.raises(ValueError, match="2 of 12 images cannot be read, and over 10% are not"):
+            dw.evaluate(run, folder)
+
+    def test_what_cannot_be_judged(self, run, data, tmp_path):
+        with pytest.raises(ValueError, match=r"is neither a run .* nor a compiled library"):
+            dw.evaluate(tmp_path, data)
+        folder = write_images(tmp_path / "data", {"train": 2, "validation": 4})
+        with pytest.raises(ValueError, match="has no test images"):
+            dw.evaluate(run, folder, split="test")
+
+    def test_agreement_counts_ties_apart(self):
+        names, labels = ("a", "b", "c"), np.zeros(3, np.int64)
+        scores = np.array([[2.0, 1, 0], [1, 1.00001, -3], [0.5, 0.1, 0]])
+        moved = np.array([[2.0, 1, 0], [1.00001, 1, -3], [0.1, 0.5, 0]])
+        one, two = (Evaluation(("x", "y", "z"), labels, each, names) for each in (scores, moved))
+        found = Agreement.of(one, two)
+        assert (found.images, found.equal, found.ties, found.different) == (3, 1, 1, ("c",))
+        assert "ANOTHER CLASS in c" in str(found)
+
+    def test_pairs_that_are_confused(self):
+        labels = np.array([0, 0, 0, 1, 1, 2])
+        said = np.array([1, 1, 0, 0, 1, 2])
+        found = Evaluation(("a", "b", "c"), labels, np.eye(3)[said])
+        assert found.worst_pairs(5) == [("a", "b", 2), ("b", "a", 1)]
+
+    def test_on_the_command_line(self, run, data, capsys):
+        code, out, _ = command("evaluate", run.directory, data, "--json", capsys=capsys)
+        assert code == 0
+        said, kept = json.loads(out), run.result.validation
+        assert said["accuracy"] == kept.accuracy
+        assert [each["right"] for each in said["classes"]] == [each.right for each in kept.classes]
+        assert sum(each["images"] for each in said["confused"]) == kept.images - kept.right
+        code, out, _ = command("evaluate", run.directory, capsys=capsys)
+        assert code == 0
+        assert f"accuracy {kept.accuracy:.2%} of 21" in out
+
+    def test_predict_names_what_the_run_learned(self, run, data, tmp_path, capsys):
+        """By its own classes and its own preparation, whatever the folder's own folders are."""
+        folder = tmp_path / "photographs"
+        for name, other in (("left", "x"), ("middle", "y"), ("right", "z")):
+            shutil.copytree(data / "test" / name, folder / other)
+        code, out, _ = command("predict", folder, "--run", run.directory, "--json", capsys=capsys)
+        assert code == 0
+        said = [rows[0]["class"] for _, rows in sorted(json.loads(out).items())]
+        found = dw.evaluate(run, split="test").found
+        by_name = sorted(zip(found.names, found.predictions, strict=True))
+        assert said == [found.classes[place] for _, place in by_name]
+        code, _, err = command(
+            "predict", "--run", run.directory, "--network", "vgg16", capsys=capsys
+        )
+        assert code == 2
+        assert "leave out --network" in err
+
+
+@pytest.mark.slow
+def test_a_compiled_run_names_the_same_classes(run, data, tmp_path):
+    dw.compile(f"run:{run.directory}").save(tmp_path / "library")
+    judged = dw.evaluate(tmp_path / "library", data, against=run)
+    assert judged.agreement.images == 21
+    assert judged.agreement.equal + judged.agreement.ties == 21
+    assert judged.result.right == pytest.approx(
+        run.result.validation.right, abs=judged.agreement.ties
+    )

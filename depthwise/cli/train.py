@@ -12,7 +12,7 @@ from rich.text import Text
 from depthwise.cli import stopping
 from depthwise.cli.arguments import parse_settings
 from depthwise.cli.files import writing
-from depthwise.cli.options import AsJson, Settings
+from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Weights
 from depthwise.cli.screen import screen
 from depthwise.cli.training_display import TrainingDisplay
 from depthwise.escaping import in_file_name, in_line
@@ -39,15 +39,9 @@ def train(
             "bundled, fashion-mnist, cifar10; without it, the bundled images."
         ),
     ] = None,
-    network: Annotated[
-        str,
-        typer.Option(help="A name of `depthwise networks`, timm:NAME, package.module:factory, ..."),
-    ] = DEFAULT,
+    network: Annotated[str, typer.Option(help=NETWORK_HELP)] = DEFAULT,
     settings: Settings = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="imagenet, a checkpoint or random; else imagenet where it is bundled."),
-    ] = None,
+    weights: Weights = None,
     recipe: Annotated[
         Path | None, typer.Option(help="A .toml file of what the options below say.")
     ] = None,
