@@ -9,6 +9,13 @@ settings.register_profile("fixed", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("fixed")
 torch.set_num_threads(1)  # small tensors are slower on many
 
+# with tests that take long: one that began last would leave all workers but its own idle
+FIRST = ("test_threads", "test_kernels_conv", "test_kernels_totals", "test_sanitizers")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in FIRST)
+
 
 @pytest.fixture(autouse=True)
 def _seed():

@@ -43,18 +43,6 @@ def after(function, **parts):
     return lambda: After(function, **parts)
 
 
-def scripted(module):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.jit.script(module.eval())
-
-
-def traced(module):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.jit.trace(module.eval(), torch.zeros(IMAGE))
-
-
 def assigned(self, x):
     self.stem[0].weight.data = self.stem[0].weight.data * 2
     return self.stem[0](torch.zeros(1, 3, 8, 8)) + x
@@ -142,7 +130,6 @@ def without_weights(self, x):
 
 VALUES, FIXED = "by the values of tensors", "a library runs the same steps for every input"
 END = "until='stem'"
-SCRIPTED = "scripted or traced: give the module that it was made from"
 
 REFUSED = {
     "branch on a sum": Refused(
@@ -165,10 +152,6 @@ REFUSED = {
     "numpy in a function": Refused(after(lost), ("NumPy",)),
     "tolist": Refused(after(lambda _, x: x * x[0, 0, 0].tolist()[0]), ("stem",)),
     "weights that grow": Refused(after(assigned), ("no function of its inputs", "called again")),
-    "scripted": Refused(lambda: scripted(nn.Conv2d(3, 4, 3)), ("the network is", SCRIPTED)),
-    "scripted within": Refused(
-        lambda: nn.Sequential(scripted(nn.Conv2d(3, 4, 3))), ("module '0' is", SCRIPTED)),
-    "traced": Refused(lambda: traced(nn.Conv2d(3, 4, 3)), ("the network is", SCRIPTED)),
     "fft": Refused(after(lambda _, x: torch.fft.fft2(x).real), ("fft_fft2", END)),
     "rfft": Refused(after(lambda _, x: torch.fft.irfft(torch.fft.rfft(x))), ("fft_rfft", END)),
     "complex": Refused(after(lambda _, x: torch.complex(x, x).abs()), ("complex", END)),
@@ -226,6 +209,12 @@ REFUSED = {
     "assertion of its own": Refused(
         after(lambda *_: 1 / 0), ("ZeroDivisionError", "refused_networks.py:", "mend it"),
         error="ValueError"),
+    "a part that is not there": Refused(
+        after(lambda self, x: self.missing(x)),
+        ("AttributeError", "refused_networks.py:", "mend its forward"), error="ValueError"),
+    "an argument that is not given": Refused(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Bilinear(4, 4, 4)),
+        ("in module '1'", "'input2'", "mend its forward"), error="ValueError"),
     "lazy": Refused(
         lambda: nn.Sequential(nn.LazyConv2d(4, 3)), ("run the network once",), error="ValueError"),
 }  # fmt: skip

@@ -3,7 +3,6 @@
 import logging
 import re
 import typing
-import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from operator_cases import CASES, LAYERS, Function, X, conv, scrambled
+from test_networks import side, without_larger
 from torch import nn
 
 from depthwise import layers
@@ -67,11 +67,9 @@ def test_layers_equal_pytorch(name):
     agree(net, *shapes)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", without_larger(list_models()))
 def test_networks_equal_pytorch(name):
-    sizes = {"alexnet": 99, "inception_v3": 75, "inception_v4": 75, "inception_resnet_v2": 75}
-    size = sizes.get(name, 64)
-    agree(construct(name), (1, 3, size, size))
+    agree(construct(name), (1, 3, side(name), side(name)))
 
 
 def test_regions_equal_pytorch():
@@ -297,12 +295,6 @@ def test_an_unknown_operator_is_named_with_its_module():
     assert "convolutions (plain, transposed, deformable)" in message
 
 
-def scripted(channels: int) -> nn.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.jit.script(conv(channels, 4, 3))
-
-
 class Hooked(nn.Module):
     """A network that takes numbers out of tensors, which those on shapes alone do not have."""
 
@@ -330,10 +322,6 @@ def test_trace_keeps_unknown_operators():
         (conv(6, 4, 3), [], ValueError, "no input shape: give one such as (1, 3, 224, 224)"),
         (Function(lambda x: x if x.sum() > 0 else -x), [X], Unsupported,
          "module '(the network itself)' decides by the values of tensors, at /"),
-        (scripted(3), [(1, 3, 8, 8)], Unsupported,
-         "torch.export cannot trace the network: "),
-        (nn.Sequential(scripted(3)), [(1, 3, 8, 8)], Unsupported,
-         "torch.export cannot trace the network: "),
         (Hooked(), [(1, 3, 8, 8)], Unsupported,
          "the network runs for input (1, 3, 8, 8) but torch.export cannot trace it"),
     ],
@@ -342,12 +330,6 @@ def test_refusals_say_where_and_why(net, shapes, kind, message):
     with pytest.raises(kind) as error:
         capture(net, *shapes)
     assert str(error.value).startswith(message)
-
-
-def test_a_scripted_module_is_named():
-    net = nn.Sequential(conv(3, 4, 3), scripted(4))
-    with pytest.raises(Unsupported, match="module '1' is scripted or traced: give the module that"):
-        capture(net, (1, 3, 8, 8))
 
 
 def test_a_decision_is_found_within_torchvision():

@@ -322,3 +322,13 @@ def test_one_image_without_a_batch_is_computed():
 
 def test_a_product_with_a_vector_loses_an_axis():
     check_equal(Function(lambda x: x @ torch.arange(6.0)))
+
+
+def test_roots_written_as_powers_are_roots_at_the_ends():
+    net = Function(lambda x: (x**0.5, torch.pow(x, -0.5)))
+    x = torch.tensor([[-torch.inf, torch.inf, -0.0, 0.0, -1.0, 4.0]])
+    graph = capture(net, (1, 6))
+    with np.errstate(all="ignore"):
+        values = interpret(graph, x.numpy())
+    for output, expected in zip(graph.outputs, net(x), strict=True):
+        np.testing.assert_array_equal(values[output.value], expected.numpy())

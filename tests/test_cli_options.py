@@ -49,16 +49,16 @@ def test_every_verb_has_json_as_a_flag_and_files_as_out():
     by_verb = {verb: {name: p for name, v, p in options() if v == verb} for verb in VERBS}
     assert set(by_verb) == {
         "ship", "networks", "cost", "compare", "draw", "lint", "predict", "compile", "bench",
-        "calibrate", "export",
+        "calibrate", "export", "look", "train", "evaluate",
     }  # fmt: skip
     assert all(found["--json"].is_flag for found in by_verb.values())
     written = {verb for verb, found in by_verb.items() if "--out" in found}
-    assert written == {"ship", "compile", "draw", "cost", "bench", "export"}
+    assert written == {"ship", "compile", "draw", "cost", "bench", "export", "look", "train"}
     paths = {
         name for verb, found in by_verb.items() for name, p in found.items()
         if Path in kind(verb, p)
     }  # fmt: skip
-    assert paths <= {"--out", "--images", "--labels", "--library"}
+    assert paths <= {"--out", "--images", "--labels", "--library", "--run", "--recipe", "--resume"}
 
 
 @pytest.mark.parametrize("verb", [(), *((verb,) for verb in VERBS)], ids="".join)

@@ -1,5 +1,6 @@
 """Compiled networks against eager PyTorch: every operator, every layer, every network."""
 
+import math
 import re
 import subprocess
 import threading
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from operator_cases import CASES, LAYERS, Function
-from test_networks import side
+from test_networks import beginning, side, without_larger
 from torch import nn
 from torchvision.ops import deform_conv2d
 
@@ -114,11 +115,36 @@ def test_regions():
 # ------------------------------------------------------------------------------------ networks
 
 
-@pytest.mark.parametrize("name", list_models())
+def image_of(name: str) -> tuple[int, ...]:
+    """Return a shape: tests of one network compile it once, for the cache finds it by its C."""
+    return (1, 3, side(name), side(name) + 3)
+
+
+@pytest.mark.parametrize("name", without_larger(list_models()))
 def test_networks(name):
     net = construct(name)
     settle(net)
-    agree(net, *draw((1, 3, side(name), side(name) + 3)))
+    agree(net, *draw(image_of(name)))
+
+
+# what only larger networks have, each in a block of theirs
+BLOCKS = {
+    "scaled residual": ("inception_resnet_v2", "residual_b1", 1088),
+    "gated, in groups": ("senet154", "3", 256),
+    "without a gate, of hard swishes": ("mobilenet_v3_large", "7", 80),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks(name):
+    network, block, channels = BLOCKS[name]
+    with torch.device("meta"):
+        net = construct(network).blocks.get_submodule(block)
+    net = net.to_empty(device="cpu")
+    for parameter in net.parameters():
+        parameter.data.normal_(0, 0.05)
+    settle(net)
+    agree(net, *draw((1, channels, 7, 9)))
 
 
 @pytest.mark.slow
@@ -205,17 +231,17 @@ def test_eight_threads_agree(compiled):
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "ghostnet", "googlenet", "resnet18"])
 def test_nothing_is_written_outside_of_arena_and_output(name):
-    net = construct(name)
+    net, shape = construct(name), image_of(name)
     settle(net)
-    graph = rewrite(capture(net, (1, 3, 64, 64)))
+    graph = rewrite(capture(net, shape))
     plan = make_plan(graph, find_target("native"))
-    code = Code(dw.compile(net, (1, 3, 64, 64))._artefact.shared)
+    code = Code(dw.compile(net, shape)._artefact.shared)
     guard, mark = 256, 0xA5
     arena = aligned_bytes(plan.arena.bytes + 2 * guard)
     arena[:] = mark
     outputs = np.full(graph.type(graph.outputs[0].value).size + 2 * guard, 7.0, np.float32)
-    inputs = np.full(3 * 64 * 64 + 2 * guard, 7.0, np.float32)
-    inputs[guard:-guard] = np.random.default_rng(0).standard_normal(3 * 64 * 64)
+    inputs = np.full(math.prod(shape) + 2 * guard, 7.0, np.float32)
+    inputs[guard:-guard] = np.random.default_rng(0).standard_normal(math.prod(shape))
     kept = inputs.copy()
     code.run(align_copy(plan.weights), [inputs[guard:-guard]], [outputs[guard:-guard]],
              arena[guard:-guard])  # fmt: skip
@@ -228,11 +254,11 @@ def test_nothing_is_written_outside_of_arena_and_output(name):
 
 def test_every_byte_of_the_arena_counts():
     """The arena may hold anything before a run: nothing is read that was not written."""
-    net = construct("mobilenet_v2")
+    net, shape = construct("mobilenet_v2"), image_of("mobilenet_v2")
     settle(net)
-    library = dw.compile(net, (1, 3, 64, 64))
+    library = dw.compile(net, shape)
     code, weights = Code(library._artefact.shared), align_copy(library._artefact.weights)
-    (x,) = draw((1, 3, 64, 64))
+    (x,) = draw(shape)
     results = []
     for fill in (0x00, 0xFF):  # 0xFFFFFFFF is NaN
         arena = aligned_bytes(code.arena_bytes)
@@ -254,8 +280,8 @@ def test_emission_is_deterministic():
 
 
 def test_c_passes_every_warning(tmp_path):
-    net = construct("mobilenet_v3_small")
-    graph = rewrite(capture(net, (1, 3, 64, 64)))
+    net = beginning("mobilenet_v3_small", 5, 40)
+    graph = rewrite(capture(net.eval(), (1, 3, 64, 64)))
     warnings = ["-Wall", "-Wextra", "-Werror", "-O1", "-c", "-o", str(tmp_path / "net.o")]
     for target in (find_target("x86-64-v4"), find_target("x86-64-v3")):
         source = tmp_path / f"{target.name}.c"

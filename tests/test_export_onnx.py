@@ -14,6 +14,7 @@ import torch
 from operator_cases import CASES, LAYERS, Function
 from random_graphs import draw_graph, draw_views
 from torch import nn
+from torch.utils._pytree import tree_flatten
 
 import depthwise as dw
 from depthwise.cli import main
@@ -251,6 +252,37 @@ def integers() -> Graph:
         ),
     )
     return check(Graph({"x": x}, constants, nodes, (Output("y", "y"), Output("c", "c"))))
+
+
+WHOLE = {"uint8": (0, 256), "int8": (-128, 128), "int16": (-90, 90), "int64": (-99, 99)}
+
+
+def small_integers(a, b):
+    """What ONNX Runtime computes of narrow integers in int32 alone."""
+    c = torch.where(b == 0, 1, b).to(b.dtype)
+    return (
+        a + b, a - 3, a * b, -a, a.abs(), a // c, a % c, a > b, a == b, a.clamp(1, 9), a.relu(),
+        a.argmax(1), a.min(2), a.sum(1), a.sort(dim=1, stable=True), torch.where(a > b, a, b),
+        nn.functional.pad(a, (1, 0)), a.float() / 255, a.flip(1).cummax(1)[0],
+        torch.maximum(a, b),
+    )  # fmt: skip
+
+
+def booleans(a, b):
+    a, b = a > 3, b > 0
+    return (a.max(1), a.int().argmax(1), a <= b, a + b, a == b, torch.where(a, b, ~a), a.any(1),
+            a.cumsum(1))  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_narrow_integers_are_equal_in_onnx_runtime(dtype, path):
+    inputs = [np.random.default_rng(i).integers(*WHOLE[dtype], (2, 3, 4)).astype(dtype)
+              for i in range(2)]  # fmt: skip
+    net = Function(lambda a, b: (small_integers(a, b), booleans(a, b)))
+    export_onnx(net, path, *(TensorType(x.shape, dtype) for x in inputs))
+    expected = tree_flatten(net(*map(torch.from_numpy, inputs)))[0]
+    for found, wanted in zip(run(path, *inputs), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted.numpy(), strict=True)
 
 
 def test_integers_are_equal_in_onnx_runtime(path):

@@ -3,6 +3,7 @@
 import csv
 import inspect
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,25 @@ SMALLEST = {"alexnet": 99, "inception_v3": 75, "inception_v4": 75, "inception_re
 
 def side(name: str) -> int:
     return SMALLEST.get(name, 32 if name.endswith("cifar") else 64)
+
+
+# made of the blocks of another network that is tested beside them, and longer or wider
+LARGER = (
+    "alexnet_torchvision", "googlenet_torchvision", "inception_resnet_v2", "mobilenet_v3_large",
+    "resnet34", "resnet101", "resnet152", "senet154", "vgg16", "vgg16_bn",
+)  # fmt: skip
+
+
+def without_larger(names: Iterable[str]) -> list:
+    """Return the names as parameters of a test, the larger networks in the slow tier."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGER)) for n in names]
+
+
+def beginning(name: str, blocks: int, channels: int) -> nn.Module:
+    """Return a network that ends after some blocks, which return so many channels."""
+    net = construct(name)
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10)
+    return nn.Sequential(net.stem, net.blocks[:blocks], *head)
 
 
 def read_options(text: str) -> dict:

@@ -81,6 +81,9 @@ EXCLUDED = {
     "test_tri?_zero": EMPTY,
 }
 
+# they align corners to fractions of a pixel, as neither ONNX's text does nor ONNX Runtime
+DISPUTED = ("test_resize_downsample_scales_*_align_corners",)
+
 # tests/test_onnx_converters.py has some for these
 WITHOUT_CASE = {
     "GlobalLpPool",
@@ -104,6 +107,8 @@ def failures(
     """
     lines = []
     for name, case in outcomes.converted.items():
+        if any(fnmatch(name, pattern) for pattern in DISPUTED):
+            continue
         for output, expected in zip(case.graph.outputs, outcomes.expected[name], strict=True):
             y = results.get(f"{name}/{output.name}", expected)  # of those that were computed
             digit = digits.get(case.graph.type(output.value).dtype, RTOL)

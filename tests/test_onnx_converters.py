@@ -125,6 +125,33 @@ def test_sizes_of_transposed_convolutions(padding, tmp_path):
         read(model([made], weights={"w": draw(3, 3, *kernel)}), tmp_path)
 
 
+@pytest.mark.parametrize("padding", ["SAME_UPPER", "SAME_LOWER"])
+def test_pixels_that_are_added_are_cut_again_where_the_size_is_automatic(padding, tmp_path):
+    """ONNX's inference adds them to the size; its reference and ONNX Runtime do not."""
+    for kernel, extra in ((1, [1, 0]), (3, [1, 1]), (5, [0, 1])):
+        made = node("ConvTranspose", ["x", "w"], ["c"], strides=[2, 2], auto_pad=padding,
+                    output_padding=extra)  # fmt: skip
+        read(model([made, node("Relu", ["c"], ["y"])], weights={"w": draw(3, 3, kernel, kernel)}),
+             tmp_path)  # fmt: skip
+
+
+def test_a_term_times_0_is_not_read(tmp_path):
+    for bias in (draw(4), draw(2, 4), draw(2, 1)):
+        made = node("Gemm", ["x", "w", "b"], ["y"], beta=0.0)
+        read(model([made], (2, 3), {"w": draw(3, 4), "b": bias * np.inf}), tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest", "cubic"])
+def test_corners_are_aligned_to_whole_pixels(mode, tmp_path):
+    """Where the size times the scale is a fraction."""
+    for scales in ([1, 1, 1.3, 1.7], [1, 1, 2.05, 0.35], [1, 1, 0.15, 2]):
+        for rule in ("align_corners", "tf_crop_and_resize"):
+            weights = {"region": single([0, 0, 0.1, 0, 1, 1, 0.8, 0.9]), "scales": single(scales)}
+            made = node("Resize", ["x", *weights], ["y"], mode=mode,
+                        coordinate_transformation_mode=rule)  # fmt: skip
+            read(model([made], weights=weights, opset=19), tmp_path)
+
+
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
 def test_a_window_that_would_start_beyond_the_image_is_left_out(operator, tmp_path):
     made = node(operator, ["x"], ["y"], kernel_shape=[1, 2], strides=[3, 3], ceil_mode=1)
@@ -134,7 +161,10 @@ def test_a_window_that_would_start_beyond_the_image_is_left_out(operator, tmp_pa
     assert read(model([made]), tmp_path).nodes[0].type.shape == (1, 3, 3, 2)
 
 
-SLICES = [(-9, -(2**31), -2), (-1, -9, -3), (9, 0, -1), (2, -(2**31), -1), (-20, 30, 3), (5, 2, 1)]
+SLICES = [
+    (-9, -(2**31), -2), (-1, -9, -3), (9, 0, -1), (2, -(2**31), -1), (-20, 30, 3), (5, 2, 1),
+    (-1, 2**31 - 1, -1), (5, 2**63 - 1, -2),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("start", "stop", "step"), SLICES)

@@ -17,8 +17,9 @@ from depthwise.weights import PHOTOGRAPHS
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
-QUICK = {"compare", "draw", "cost", "lint", "predict", "export"}
-MINUTES = {"calibrate", "bench"}  # tests/test_machine.py and test_bench.py have them
+QUICK = {"compare", "draw", "cost", "lint", "look", "predict", "export"}
+# tests/test_machine.py, test_bench.py and test_published.py have them
+MINUTES = {"calibrate", "bench", "networks"}
 
 
 def commands():

@@ -112,7 +112,7 @@ class TwoImages(nn.Module):
     def __init__(self):
         super().__init__()
         self.narrow = nn.Conv2d(5, 7, 3, 2, 1)
-        self.sweep = nn.Sequential(nn.Conv2d(12, 12, 5, 2, 2, groups=12), nn.Hardswish())
+        self.sweep = nn.Sequential(nn.Conv2d(12, 12, 3, 2, 1, groups=12), nn.Hardswish())
         self.cross = nn.Conv2d(12, 18, 1, groups=3)
 
     def forward(self, x, y):

@@ -123,6 +123,13 @@ def test_labels_are_matched_by_name(tmp_path):
     assert "no image is of class 0, class 1, class 3" in " ".join(data.notes)
 
 
+def test_the_ending_of_a_large_image_is_its_last_bytes(tmp_path):
+    content = picture(0) * 60
+    path = write_tar(tmp_path / "a.tar", [("a.png", content), ("a.cls", "1")])
+    images = ShardImages.of({str(path): index_shard(str(path))})
+    assert images.ending(0) == content[-4096:]
+
+
 def test_an_index_is_kept_until_its_shard_changes(tmp_path, monkeypatch):
     path = write_tar(tmp_path / "a.tar", samples(range(4)))
     index = index_shard(str(path))

@@ -66,7 +66,7 @@ NETS = {
     "residual": Residual,
     "ghost": lambda: nn.Sequential(nn.Conv2d(3, 8, 1), GhostModule(8, 20), GhostModule(20, 6)),
     "gated": lambda: nn.Sequential(
-        nn.Conv2d(3, 24, 1), nn.Conv2d(24, 24, 5, padding=2, groups=24), nn.Hardswish(),
+        nn.Conv2d(3, 24, 1), nn.Conv2d(24, 24, 3, padding=1, groups=24), nn.Hardswish(),
         SqueezeExcite(24, 6), nn.Conv2d(24, 4, 1),
     ),
     "transposed": lambda: nn.Sequential(

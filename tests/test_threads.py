@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from test_networks import beginning
 from torch import nn
 from torchvision.ops import DeformConv2d
 
@@ -44,8 +45,8 @@ class Deformed(nn.Module):
 
 NETS = {
     "deformed": Deformed,
-    "mobilenet_v3_small": lambda: dw.create_model("mobilenet_v3_small", num_classes=10),
-    "ghostnet": lambda: dw.create_model("ghostnet", num_classes=10),
+    "mobilenet_v3_small": lambda: beginning("mobilenet_v3_small", 5, 40),
+    "ghostnet": lambda: beginning("ghostnet", 4, 40),
     "googlenet": lambda: dw.create_model("googlenet", num_classes=10),
     "grouped and transposed": lambda: nn.Sequential(
         nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1, groups=2),
@@ -54,12 +55,14 @@ NETS = {
 }  # fmt: skip
 
 
+def graph_of(net: nn.Module) -> Graph:
+    return rewrite(capture(export(net.eval(), [(1, 3, 96, 80)])))
+
+
 @pytest.fixture(scope="module")
 def graphs() -> dict[str, Graph]:
     torch.manual_seed(0)
-    return {
-        n: rewrite(capture(export(make().eval(), [(1, 3, 96, 80)]))) for n, make in NETS.items()
-    }
+    return {name: graph_of(make()) for name, make in NETS.items()}
 
 
 def run(plan: Plan, x: np.ndarray, times: int = 1) -> list[np.ndarray]:
@@ -75,18 +78,35 @@ def run(plan: Plan, x: np.ndarray, times: int = 1) -> list[np.ndarray]:
     return results
 
 
-@pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("threads", [2, 3])
-def test_threads_compute_the_same_bits(name: str, threads: int, graphs, monkeypatch):
-    monkeypatch.setattr(
-        "depthwise.compiler.schedule.threads.MEETING", 1.0
-    )  # divides what is small as well
+def check_threads(graph: Graph, threads: int) -> None:
+    """Hold what threads compute, run after run, to what one computes."""
     x = np.random.default_rng(0).standard_normal((1, 3, 96, 80), np.float32)
-    alone, shared = (make_plan(graphs[name], NATIVE, threads=n) for n in (1, threads))
+    alone, shared = (make_plan(graph, NATIVE, threads=n) for n in (1, threads))
     assert any(len(region) == threads for region in shared.regions)
     (expected,) = run(alone, x)
     for found in run(shared, x, times=20):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.fixture
+def _divided(monkeypatch):
+    """Divide what is small as well."""
+    monkeypatch.setattr("depthwise.compiler.schedule.threads.MEETING", 1.0)
+
+
+@pytest.mark.usefixtures("_divided")
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_compute_the_same_bits(name: str, threads: int, graphs):
+    check_threads(graphs[name], threads)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_divided")
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "ghostnet"])
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_compute_the_same_bits_of_whole_networks(name: str, threads: int):
+    check_threads(graph_of(dw.create_model(name)), threads)
 
 
 CALLS = ("net_task", "net_parallel_for")

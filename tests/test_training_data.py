@@ -214,6 +214,17 @@ def test_copies_are_found_by_content(tmp_path):
     assert notes[2].startswith("1 image stands in more than one class (")
 
 
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    add_classes(tmp_path, ape=3, bee=3)
+    for name in ("a", "b"):
+        os.mkfifo(tmp_path / "ape" / f"{name}.png")
+        (tmp_path / "bee" / f"{name}.png").symlink_to("nowhere")
+    dataset = open_dataset(tmp_path)
+    assert len(labels_of(dataset, "train")) + len(labels_of(dataset, "validation")) == 10
+    assert dataset.notes == ()
+
+
 class Arrays:
     def __init__(self, arrays):
         self.arrays = arrays

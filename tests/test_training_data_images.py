@@ -4,6 +4,8 @@ import os
 import resource
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ from PIL import Image
 from depthwise.errors import BuildError
 from depthwise.training.data import kept_squares, squares
 from depthwise.training.data.dataset import ImageSplit
-from depthwise.training.data.decode import decode_square
+from depthwise.training.data.decode import decode_square, shorter_side
 from depthwise.training.data.labelled_files import FileImages
 from depthwise.training.data.squares import HeldSquares, ReadSquares, fetch, prepare
-from depthwise.weights import PHOTOGRAPHS, Preprocessing
+from depthwise.weights import PHOTOGRAPHS, Preprocessing, pictures
 
 rng = np.random.default_rng(0)
 
@@ -86,6 +88,17 @@ def test_sizes_are_rounded_as_predict_rounds_them(size, tmp_path):
         )
 
 
+def test_the_shorter_side_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "WHOLE", 100)  # pixels: larger ones are decoded at another size
+    photograph((90, 50)).save(tmp_path / "a.jpg")
+    photograph((30, 70)).save(tmp_path / "a.png")
+    assert shorter_side((tmp_path / "a.jpg").read_bytes(), "a.jpg") == 50
+    assert shorter_side((tmp_path / "a.png").read_bytes(), "a.png") == 30
+    assert shorter_side(np.zeros((7, 9, 3), np.uint8), "pixels") == 7
+    with pytest.raises(ValueError, match=r"a.jpg is no image"):
+        shorter_side(b"no image", "a.jpg")
+
+
 def test_pixels_are_squares_of_themselves():
     grey, colours = (
         rng.integers(0, 256, (28, 28), np.uint8),
@@ -95,6 +108,8 @@ def test_pixels_are_squares_of_themselves():
     assert np.array_equal(decode_square(colours, "a", 5), colours[2:7].transpose(2, 0, 1))
     with pytest.raises(ValueError, match="a has no pixels"):
         decode_square(np.empty((0, 5, 3), np.uint8), "a", 8)
+    with pytest.raises(ValueError, match="a is empty"):
+        decode_square(b"", "a", 8)
 
 
 def write_broken(folder):
@@ -155,6 +170,24 @@ def test_too_many_broken_images_are_refused(tmp_path):
     assert not list(kept_squares.squares_directory().glob("*.squares"))
 
 
+def test_files_that_may_not_be_read_are_broken(tmp_path, monkeypatch):
+    write_images(tmp_path / "images", 20)
+    whole = Path.read_bytes
+
+    def read(path):
+        if path.name == "003.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    split = split_of(tmp_path / "images")
+    assert prepare(split, 8).left_out == (
+        f"{tmp_path}/images/003.png cannot be read: Permission denied",
+    )
+    with pytest.raises(ValueError, match="Permission denied"):
+        split.images.read(3)
+
+
 def test_a_class_of_broken_images_is_refused(tmp_path):
     write_images(tmp_path / "images", 20)
     (tmp_path / "images" / "010.png").write_bytes(b"")
@@ -183,6 +216,25 @@ def test_images_are_decoded_once_and_when_they_change(tmp_path, monkeypatch):
     assert len(decoded) == 15
     every = np.arange(5)
     assert np.array_equal(prepared.squares.take(every).numpy(), expected_of(prepared, 8))
+
+
+def test_only_one_of_several_processes_decodes(tmp_path, monkeypatch):
+    write_images(tmp_path / "images", 5)
+    split = split_of(tmp_path / "images")
+    decoded = []
+    whole = squares.decode_square
+
+    def slow(*arguments):
+        time.sleep(0.05)
+        decoded.append(0)
+        return whole(*arguments)
+
+    monkeypatch.setattr(squares, "decode_square", slow)
+    with ThreadPoolExecutor(3) as pool:
+        prepared = list(pool.map(lambda _: prepare(split, 8), range(3)))
+    assert len(decoded) == 5
+    for each in prepared:
+        assert np.array_equal(each.squares.take(np.arange(5)).numpy(), expected_of(each, 8))
 
 
 def test_damaged_squares_are_decoded_again(tmp_path):
@@ -225,6 +277,7 @@ def test_a_small_disk_leaves_squares_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(squares, "_free_on_disk", lambda: 0)
     prepared = prepare(split_of(tmp_path / "images"), 8)
     assert isinstance(prepared.squares, HeldSquares)
+    assert len(prepared.squares) == 29
     assert np.array_equal(prepared.squares.take(np.arange(29)).numpy(), expected_of(prepared, 8))
     assert not kept_squares.squares_directory().exists()
 

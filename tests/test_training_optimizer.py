@@ -134,6 +134,8 @@ def test_freezing_by_names():
     net = Plain()
     assert freeze(net, ["conv", "head.bias"]) == ("conv.weight", "conv.bias", "head.bias")
     assert freeze(Plain(), 0.0) == ()
+    alike = nn.ModuleDict({"conv": nn.Linear(1, 1), "conv_last": nn.Linear(1, 1)})
+    assert freeze(alike, ["conv"]) == ("conv.weight", "conv.bias")
     train_mode(net)
     assert net.bn.training
     with pytest.raises(ValueError, match=r"accepted: \['conv'\]"):

@@ -64,6 +64,9 @@ def test_course_bends_where_something_is_decided():
     assert timeline.progress(60) == pytest.approx(0.5)
     assert timeline.progress(65) == pytest.approx(0.75)  # half of what was left, in 5 of 10 steps
     assert timeline.progress(70) == timeline.progress(71) == 1.0
+    twice = Timeline((*timeline.decisions[:1], Decision(60, 100), Decision(80, 90)))
+    assert twice.progress(80) == pytest.approx(0.75)
+    assert twice.progress(85) == pytest.approx(0.875)
     assert [timeline.total(step) for step in (9, 10, 59, 60)] == [None, 110, 110, 70]
 
 

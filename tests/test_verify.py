@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from operator_cases import Function
 from torch import nn
 
 import depthwise as dw
@@ -16,7 +17,7 @@ from depthwise.compiler.verification.references.pytorch import PyTorchReference
 from depthwise.compiler.verification.trace import Elements, Piece
 from depthwise.compiler.verification.verify import HIDDEN, RANDOM, SENSITIVE, TOLERANCE, verify
 from depthwise.errors import Mismatch, Unsupported
-from depthwise.graph import capture, interpret
+from depthwise.graph import TensorType, capture, interpret
 from depthwise.graph.frontends.torch.capture import export
 from depthwise.runtime.manifest import LayerError, Verification
 
@@ -128,6 +129,21 @@ def test_a_sample_with_nan_is_no_proof():
     x = np.full((1, 3, 8, 8), np.nan, np.float32)
     with pytest.raises(ValueError, match="sample 0: PyTorch's own outputs hold NaN, or inf"):
         Interpreted(small(), (1, 3, 8, 8)).verify([x])
+
+
+def test_random_rows_that_a_table_has_not_are_said():
+    """Integers are drawn from 0 to 9, and which samples to give is the user's to know."""
+    net, ids = nn.Embedding(2, 3), torch.tensor([[0, 1] * 8])
+    with pytest.raises(ValueError, match="does not compute embedding: index out of range in self"):
+        dw.compile(net, TensorType((1, 16), "int64"))
+    library = dw.compile(net, TensorType((1, 16), "int64"), samples=[ids.numpy()])
+    np.testing.assert_array_equal(library(ids), net(ids).detach())
+
+
+def test_whole_numbers_beyond_those_of_float32_are_said():
+    net = Function(lambda x: (x.argmax(1) + 50) * 4097 * 4001)
+    with pytest.raises(dw.Unsupported, match=r"whole numbers up to [0-9,]{11}: "):
+        dw.compile(net, (1, 3, 8, 8))
 
 
 class Logarithm(nn.Module):

@@ -126,6 +126,11 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
 def test_its_description_is_whole(wheel):
     archive = zipfile.ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    licences = {
+        "LICENSE",
+        *(f"depthwise/data/LICENSE-{of}" for of in ("torchvision", "fashion-mnist")),
+    }
+    assert {f"{Path(name).parent}/licenses/{each}" for each in licences} <= {*archive.namelist()}
     text = archive.read(name).decode()
     version = run(
         sys.executable, "-c", "import depthwise; print(depthwise.__version__)", folder=ROOT

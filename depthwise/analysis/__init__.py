@@ -2,7 +2,8 @@
 
 count (multiply-adds of each operator) - receptive (what each pixel sees) - memory (the peak of
 activations) - cost (all of it, layer by layer) - tables (for a person to read) - counters, explain
-(what other tools print, and why) - overlap, gridding, lint_planes, lint_channels, lint, finding
+(what other tools print, and why) - published (accuracies, with their sources) - feature_maps,
+ghosts (maps that are made of others) - overlap, gridding, lint_planes, lint_channels, lint, finding
 (what is wrong, and what to do).
 """
 

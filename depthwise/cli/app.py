@@ -14,6 +14,7 @@ from depthwise.cli.draw import draw
 from depthwise.cli.evaluate import evaluate
 from depthwise.cli.export import export
 from depthwise.cli.lint import lint
+from depthwise.cli.look import look
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 from depthwise.cli.returning import returning
@@ -36,7 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 VERBS = (
-    ship, train, evaluate, networks, cost, compare, draw, lint, predict, compile, export, bench,
+    ship, train, evaluate, networks, cost, compare, draw, look, lint, predict, compile, export,
+    bench,
     calibrate,
 )  # fmt: skip
 for verb in VERBS:

@@ -35,8 +35,9 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="A folder with a folder of images for each class, a .csv of path,label, or "
-            "bundled, fashion-mnist, cifar10; without it, the bundled images."
+            help="A folder with a folder of images for each class, a .csv of path,label, shards as "
+            "train-{000..009}.tar, a folder of datasets, or bundled, fashion-mnist, cifar10; "
+            "without it, the bundled images."
         ),
     ] = None,
     network: Annotated[str, typer.Option(help=NETWORK_HELP)] = DEFAULT,

@@ -21,12 +21,14 @@ MEANT = {
     "--target": ("device", "platform", "cpu", "march", "triple"),
     "--optimize": ("optimise", "opt"),
     "--until": ("end", "last", "stop", "cut", "output-layer", "up-to"),
+    "--tolerance": ("tol", "threshold"),
+    "--layer": ("module", "layer-name", "layers"),
     "--top": ("topk", "top-k", "k"),
     "--json": ("as-json", "format"),
     "--object-size": ("object",),
 }  # fmt: skip
 # what a verb may take as an argument, by the option that others have for it
-ARGUMENTS = {"--network": {"network", "networks", "first"}, "--images": {"images"}}
+ARGUMENTS = {"--network": {"network", "networks", "first"}, "--images": {"images", "image"}}
 
 
 class Verb(TyperCommand):

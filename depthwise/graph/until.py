@@ -26,15 +26,20 @@ def find_end(until: str, steps: Iterable[Computed], returned: Collection[str]) -
         return (until,)
     inside = [step for step in steps if until and f"{step.path}.".startswith(f"{until}.")]
     if not inside:
-        known = {step.value for step in steps} | {
-            ".".join(parts[:count])
-            for parts in (step.path.split(".") for step in steps)
-            for count in range(1, len(parts) + 1)
-        }
         raise ValueError(
             f"until={in_line(until)!r}: no value and no module of the network has that name: "
-            f"{in_line(nearest(until, known))}"
+            f"{in_line(nearest(until, known_ends(steps)))}"
         )
     made = {step.value for step in inside}
     read = {name for step in steps if step.value not in made for name in step.reads}
     return tuple(step.value for step in inside if step.value in read or step.value in returned)
+
+
+def known_ends(steps: Iterable[Computed]) -> set[str]:
+    """Return the names of all values and all modules."""
+    steps = list(steps)
+    return {step.value for step in steps} | {
+        ".".join(parts[:count])
+        for parts in (step.path.split(".") for step in steps)
+        for count in range(1, len(parts) + 1)
+    }

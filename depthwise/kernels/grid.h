@@ -65,21 +65,40 @@ INLINE int grid_inside(const struct grid_line line, const int size) {
     return line.pixel[0] >= 0 && line.pixel[line.count - 1] < (float)size;
 }
 
-INLINE struct grid_taps grid_around(const struct grid_sample *a, const float *at) {
+/* both lines around a place; whether all their pixels are of the plane */
+struct grid_cross { struct grid_line across, down; int all; };
+INLINE struct grid_cross grid_cross(const struct grid_sample *a, const float *at) {
     const struct grid_line across = grid_find(a, at[0], a->in_width), down = grid_find(a, at[a->grid_axis], a->in_rows);
-    const int all = (a->mode == GRID_BICUBIC && a->outside != GRID_ZEROS)
-                    || (grid_inside(across, a->in_width) && grid_inside(down, a->in_rows));
+    const int held = a->mode == GRID_BICUBIC && a->outside != GRID_ZEROS;
+    return (struct grid_cross){
+        across, down, held || (grid_inside(across, a->in_width) && grid_inside(down, a->in_rows))};
+}
+
+/* a loop of a known length and no questions, so that a compiler keeps all of it in registers */
+INLINE struct grid_taps grid_whole(const struct grid_sample *a, const struct grid_cross *c) {
+    struct grid_taps taps;
+    taps.count = c->down.count * c->across.count;
+    taps.outside = 0;
+    UNROLL for (int i = 0; i < c->down.count; i++)
+        UNROLL for (int j = 0; j < c->across.count; j++) {
+            const int t = i * c->across.count + j;
+            taps.offset[t] = (int)c->down.pixel[i] * a->in_row + (int)c->across.pixel[j] * a->in_pixel;
+            taps.weight[t] = c->down.weight[i] * c->across.weight[j];
+        }
+    return taps;
+}
+
+INLINE struct grid_taps grid_part(const struct grid_sample *a, const struct grid_cross *c) {
     struct grid_taps taps;
     taps.count = 0;
     taps.outside = 0;
-    UNROLL for (int i = 0; i < down.count; i++)
-        UNROLL for (int j = 0; j < across.count; j++) {
-            const float row = down.pixel[i], pixel = across.pixel[j], weight = down.weight[i] * across.weight[j];
-            if (all || (row >= 0 && row < (float)a->in_rows && pixel >= 0 && pixel < (float)a->in_width)) {
-                const int t = all ? i * across.count + j : taps.count;
-                taps.offset[t] = (int)row * a->in_row + (int)pixel * a->in_pixel;
-                taps.weight[t] = weight;
-                taps.count = t + 1;
+    UNROLL for (int i = 0; i < c->down.count; i++)
+        UNROLL for (int j = 0; j < c->across.count; j++) {
+            const float row = c->down.pixel[i], pixel = c->across.pixel[j];
+            const float weight = c->down.weight[i] * c->across.weight[j];
+            if (row >= 0 && row < (float)a->in_rows && pixel >= 0 && pixel < (float)a->in_width) {
+                taps.offset[taps.count] = (int)row * a->in_row + (int)pixel * a->in_pixel;
+                taps.weight[taps.count++] = weight;
             } else taps.outside += 0 * weight;
         }
     return taps;
@@ -89,8 +108,9 @@ INLINE void f32_grid_sample_naive(const struct grid_sample *a, const float *in, 
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->out_height; y++)
     for (int x = 0; x < a->out_width; x++) {
-        const struct grid_taps taps = grid_around(
+        const struct grid_cross cross = grid_cross(
             a, grid + (size_t)n * a->grid_image + (size_t)y * a->grid_row + (size_t)x * a->grid_pixel);
+        const struct grid_taps taps = cross.all ? grid_whole(a, &cross) : grid_part(a, &cross);
         for (int c = 0; c < a->channels; c++) {
             float sum = taps.outside;
             for (int t = 0; t < taps.count; t++)
@@ -129,11 +149,16 @@ INLINE void f32_grid_sample(const struct grid_sample *a, const float *in, const 
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->out_height; y++)
     for (int x = 0; x < a->out_width; x++) {
-        const struct grid_taps taps = grid_around(
+        const struct grid_cross cross = grid_cross(
             a, grid + (size_t)n * a->grid_image + (size_t)y * a->grid_row + (size_t)x * a->grid_pixel);
         const float *p = in + (size_t)n * a->in_image;
         float *q = out + (size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel;
-        if (taps.count == all) f32_grid_pixel(all, &taps, a->channels, p, q);
-        else f32_grid_pixel(taps.count, &taps, a->channels, p, q);
+        if (cross.all) {
+            const struct grid_taps taps = grid_whole(a, &cross);
+            f32_grid_pixel(all, &taps, a->channels, p, q);
+        } else {
+            const struct grid_taps taps = grid_part(a, &cross);
+            f32_grid_pixel(taps.count, &taps, a->channels, p, q);
+        }
     }
 }

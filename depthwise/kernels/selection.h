@@ -93,7 +93,7 @@ INLINE void f32_arg_reduce(const struct arg_reduce *a, const float *x, float *y)
 }
 
 /* y = the first `taken` of each line, sorted from the largest or the smallest on, or their places in it; equal ones
-   stay in their order. `scratch` holds 2 * count floats. */
+   stay in their order. `scratch` holds 4 * count floats. */
 struct top_k {
     int largest, places, n[3], count, taken, x_stride[3], x_step, y_stride[3], y_step;
 };
@@ -135,23 +135,78 @@ INLINE void f32_top_k_insert(
     }
 }
 
-/* places[0] ... places[count - 1], by merging runs of 1, 2, 4, ...; returns in which half of places they are */
-INLINE float *f32_top_k_merge(const int largest, const int count, const int step, const float *x, float *places) {
-    float *from = places, *to = places + count;
-    for (int i = 0; i < count; i++) from[i] = (float)i;
-    for (int run = 1; run < count; run *= 2) {
+/* A number and its place as one whole number, which sorts as they do: NaN after all, zeros of both signs as equals. */
+typedef unsigned long long sort_key __attribute__((aligned(4), may_alias));
+
+INLINE sort_key sort_key_of(const int largest, const float v, const int place) {
+    const float number = v + 0.0f; /* -0 is 0 */
+    unsigned bits;
+    memcpy(&bits, &number, sizeof bits);
+    const unsigned rank = v != v ? ~0u : bits ^ (bits >> 31 ? ~0u : 1u << 31);
+    return (sort_key)(largest ? ~rank : rank) << 32 | (unsigned)place;
+}
+
+/* runs of RUN, by comparisons that are the same for all keys; the last one, which is shorter, by insertion */
+enum { RUN = 4 };
+INLINE void sort_pair(sort_key *a, sort_key *b) {
+    const sort_key first = *a, second = *b;
+    *a = first < second ? first : second;
+    *b = first < second ? second : first;
+}
+INLINE void sort_runs(const int count, sort_key *keys) {
+    const int whole = count - count % RUN;
+    for (sort_key *k = keys; k < keys + whole; k += RUN) {
+        sort_pair(k, k + 1), sort_pair(k + 2, k + 3);
+        sort_pair(k, k + 2), sort_pair(k + 1, k + 3);
+        sort_pair(k + 1, k + 2);
+    }
+    for (int i = whole + 1; i < count; i++)
+        for (int k = i; k > whole; k--) sort_pair(keys + k - 1, keys + k);
+}
+
+/* two runs of one length into one, from both ends at once; no branch has to be guessed by the processor */
+INLINE void sort_merge_equals(const int run, const sort_key *from, sort_key *to) {
+    const sort_key *left = from, *right = from + run, *left_end = right - 1, *right_end = right + run - 1;
+    for (int k = 0; k < run; k++) {
+        const sort_key a = *left, b = *right, c = *left_end, d = *right_end;
+        const int second = b < a, first = d < c;
+        to[k] = second ? b : a;
+        to[2 * run - 1 - k] = first ? c : d;
+        right += second;
+        left += !second;
+        left_end -= first;
+        right_end -= !first;
+    }
+}
+
+/* two runs into one */
+INLINE void sort_merge(const sort_key *left, const sort_key *const middle, const sort_key *const end, sort_key *to) {
+    const sort_key *right = middle;
+    while (left < middle && right < end) {
+        const sort_key a = *left, b = *right;
+        const int second = b < a;
+        *to++ = second ? b : a;
+        right += second;
+        left += !second;
+    }
+    while (left < middle) *to++ = *left++;
+    while (right < end) *to++ = *right++;
+}
+
+/* sorted keys of a line, in the first or the second `count` of keys */
+INLINE const sort_key *f32_sort(
+    const int largest, const int count, const int step, const float *x, sort_key *keys) {
+    sort_key *from = keys, *to = keys + count;
+    for (int i = 0; i < count; i++) from[i] = sort_key_of(largest, x[(size_t)i * step], i);
+    sort_runs(count, from);
+    for (int run = RUN; run < count; run *= 2) {
         for (int start = 0; start < count; start += 2 * run) {
             const int middle = start + run < count ? start + run : count;
             const int end = middle + run < count ? middle + run : count;
-            int left = start, right = middle;
-            for (int k = start; k < end; k++) {
-                const int second = left == middle ||
-                                   (right < end && sorts_before(largest, x[(size_t)from[right] * step],
-                                                                x[(size_t)from[left] * step]));
-                to[k] = from[second ? right++ : left++];
-            }
+            if (end - start == 2 * run) sort_merge_equals(run, from + start, to + start);
+            else sort_merge(from + start, from + middle, from + end, to + start);
         }
-        float *const swapped = from;
+        sort_key *const swapped = from;
         from = to;
         to = swapped;
     }
@@ -164,11 +219,14 @@ INLINE void f32_top_k(const struct top_k *a, const float *x, float *scratch, flo
     for (int i1 = 0; i1 < a->n[1]; i1++)
     for (int i2 = 0; i2 < a->n[2]; i2++) {
         const float *line = x + at3(a->x_stride, i0, i1, i2);
-        float *q = y + at3(a->y_stride, i0, i1, i2), *sorted = scratch;
+        float *q = y + at3(a->y_stride, i0, i1, i2);
+        const sort_key *sorted = (const sort_key *)scratch;
         if (few) f32_top_k_insert(a->largest, a->count, a->taken, a->x_step, line, scratch);
-        else sorted = f32_top_k_merge(a->largest, a->count, a->x_step, line, scratch);
-        for (int k = 0; k < a->taken; k++)
-            q[(size_t)k * a->y_step] = a->places ? sorted[k] : line[(size_t)sorted[k] * a->x_step];
+        else sorted = f32_sort(a->largest, a->count, a->x_step, line, (sort_key *)scratch);
+        for (int k = 0; k < a->taken; k++) {
+            const int place = few ? (int)scratch[k] : (int)(unsigned)sorted[k];
+            q[(size_t)k * a->y_step] = a->places ? (float)place : line[(size_t)place * a->x_step];
+        }
     }
 }
 

@@ -22,6 +22,7 @@ from depthwise.layers.ghost import GhostBottleneck, GhostModule
 from depthwise.layers.init import initialize
 from depthwise.layers.inverted import Cell, InvertedResidual, LinearBottleneck
 from depthwise.layers.norm import Norm, NormKind, norm, normalize
+from depthwise.layers.reparameterize import add_branches, fold_branches
 from depthwise.layers.roi import DeformRoIPool, deform_roi_pool
 from depthwise.layers.squeeze_excite import SqueezeExcite
 
@@ -45,11 +46,13 @@ __all__ = [
     "ResizeConv",
     "SeparableConv",
     "SqueezeExcite",
+    "add_branches",
     "conv2d",
     "conv_norm_act",
     "conv_transpose2d",
     "deform_roi_pool",
     "depthwise_conv2d",
+    "fold_branches",
     "hardsigmoid",
     "hardswish",
     "initialize",

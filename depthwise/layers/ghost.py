@@ -26,6 +26,7 @@ class GhostModule(nn.Module):
             raise ValueError(f"ratio={ratio}: a Ghost module needs at least 2 (1 is a convolution)")
         self.out_channels = out_channels
         intrinsic = math.ceil(out_channels / ratio)
+        self.has_surplus = intrinsic * ratio > out_channels  # where the ratio does not divide them
         self.primary = conv_norm_act(in_channels, intrinsic, kernel_size, stride, act=act)
         self.cheap = ConvNormAct(
             depthwise_conv2d(intrinsic, cheap_kernel_size, multiplier=ratio - 1),
@@ -37,8 +38,7 @@ class GhostModule(nn.Module):
         """Return intrinsic maps, then their ghosts, cut to out_channels."""
         intrinsic = self.primary(x)
         maps = torch.cat((intrinsic, self.cheap(intrinsic)), 1)
-        surplus = maps.shape[1] > self.out_channels  # where the ratio does not divide the channels
-        return maps[:, : self.out_channels] if surplus else maps
+        return maps[:, : self.out_channels] if self.has_surplus else maps
 
 
 class GhostBottleneck(nn.Module):

@@ -1,5 +1,6 @@
 """Files that hold a whole network: which front end reads which, by the end of the file's name."""
 
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +49,11 @@ def open_file(
             f"{path} is a folder: a network comes in one file; a compiled library is opened by "
             "dw.load"
         )
+    _check_kind(path, known)
     if (shapes or kwargs) and known.is_fixed:
         raise ValueError(
             f"{path} was exported for its own shapes: leave out --shape, or in Python the shapes"
         )
-    _check_kind(path, known)
     return known.open(path, shapes, kwargs, until)
 
 
@@ -62,7 +63,7 @@ def _check_kind(path: Path, known: FileFormat) -> None:
         return  # what reads it says so, and what to give
     with path.open("rb") as file:
         head = file.read(HEAD)
-    found = _kind(head)
+    found = _kind(path, head)
     if found and found != known.suffix:
         raise ValueError(
             f"{path} is named as what {known.writer} writes, and holds what "
@@ -70,19 +71,40 @@ def _check_kind(path: Path, known: FileFormat) -> None:
         )
 
 
-def _kind(head: bytes) -> str:
-    """Return the ending that files with these first bytes have; empty where they do not tell."""
+def _kind(path: Path, head: bytes) -> str:
+    """Return the ending that a file with these first bytes has; empty where they do not tell."""
     if head.startswith(ZIP):
-        return ".pt2"
+        return _archive_kind(path)
     if len(head) == HEAD and head[7] == 0 and head[8:] == b"{":  # the length of JSON, and JSON
         return ".safetensors"
     return ""
+
+
+def _archive_kind(path: Path) -> str:
+    """Return the ending of an archive of PyTorch's; empty where it holds weights, or is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.partition("/")[2] for name in archive.namelist()]
+    except zipfile.BadZipFile:
+        return ""
+    if "constants.pkl" in names:
+        return ".pt"
+    return ".pt2" if "archive_format" in names else ""
 
 
 def _open_program(path: Path, _: Any, __: Any, until: str | None) -> Source:
     from depthwise.graph.frontends.torch.pt2 import load_program  # noqa: PLC0415
 
     source = torch_source(load_program(path), ())
+    return source.until(until) if until is not None else source
+
+
+def _open_torchscript(
+    path: Path, shapes: Sequence[Shape], kwargs: Mapping[str, Any], until: str | None
+) -> Source:
+    from depthwise.graph.frontends.torch.torchscript_file import load_torchscript  # noqa: PLC0415
+
+    source = torch_source(load_torchscript(path), shapes, kwargs)
     return source.until(until) if until is not None else source
 
 
@@ -95,6 +117,7 @@ FORMATS = {
     each.suffix: each
     for each in (
         FileFormat(".pt2", "torch.export.save", _open_program, is_fixed=True),
+        FileFormat(".pt", "torch.jit.save", _open_torchscript, is_fixed=False),
         FileFormat(".safetensors", "dw.save_graph", _open_graph, is_fixed=True),
         FileFormat(".onnx", "an exporter to ONNX", onnx_source, is_fixed=False),
     )

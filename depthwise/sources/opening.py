@@ -40,8 +40,8 @@ def open(
     Args:
         net: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory,
             path/file.py:factory, conv:KIND, run:DIRECTORY (what `dw.train` left there), or the path
-            of a .pt2, an .onnx or a .safetensors file (a saved graph); or what is open already: a
-            module, an ExportedProgram, a graph.
+            of a .pt2, .pt (TorchScript), .onnx or .safetensors file (a saved graph); or what is
+            open already: a module, an ExportedProgram, a graph.
         shapes: The shape of each input, (N, C, H, W), in the place of the tensors that forward
             takes: a list, dict or dataclass of shapes where it takes one of tensors. For an input
             whose elements are not of the type that the weights have, its type:

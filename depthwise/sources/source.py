@@ -291,4 +291,8 @@ def check_dtypes(graph: Graph, shapes: Sequence[Any], kwargs: Mapping[str, Any])
 
 def network_name(net: object) -> str:
     """Return what a network of ours is called, or the class of another."""
-    return str(getattr(net, "network", None) or type(net).__name__)
+    own = getattr(net, "network", None)  # in networks of others it may be a module
+    if isinstance(own, str) and own:
+        return own
+    scripted = getattr(net, "original_name", None)  # of a class that was made into TorchScript
+    return scripted if isinstance(scripted, str) else type(net).__name__

@@ -1,8 +1,8 @@
 """What a text may call a network, and which front end is meant by it: one rule, without guesses.
 
 1. A text that begins with run: is the directory of a run, as `depthwise train` leaves it.
-2. A text that ends as a file of networks does (.pt2, .onnx, .safetensors; in capitals, too) is the
-   path of one.
+2. A text that ends as a file of networks does (.pt2, .pt, .onnx, .safetensors; in capitals, too)
+   is the path of one.
 3. A text with a colon is FRONT_END:NAME, with timm, torchvision or conv before the last colon; any
    other word there is a module of Python, or a file that ends in .py, and NAME a factory in it.
 4. Any other text is the name of a network of ours.

@@ -50,9 +50,8 @@ def classifier_of_network(source: Source, name: str, labels: Sequence[str] = ())
     """
     outputs = source.output_shapes
     side, index = _find_scores(name, source.shapes, outputs, len(labels) or None)
-    known = source.pretrained
-    how, notes = (known.preprocessing.for_side(side), ()) if known else _assumed(name, side)
-    names = tuple(labels) or class_names(known, outputs[index][1])
+    how, notes = preparation_for(source, name, side)
+    names = tuple(labels) or class_names(source.pretrained, outputs[index][1])
 
     def scores(images: np.ndarray) -> np.ndarray:
         shape = images.shape
@@ -61,6 +60,15 @@ def classifier_of_network(source: Source, name: str, labels: Sequence[str] = ())
 
     trained = isinstance(source, TorchSource) and source.known is not None  # in batches
     return Classifier(name, names, how, scores, AT_ONCE if trained else 1, notes)
+
+
+def preparation_for(source: Source, name: str, side: int) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Return what a network's weights record for images of `side` pixels, else what is usual.
+
+    And a note on that.
+    """
+    known = source.pretrained
+    return (known.preprocessing.for_side(side), ()) if known else _assumed(name, side)
 
 
 def classifier_of_library(

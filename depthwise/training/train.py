@@ -15,7 +15,7 @@ from depthwise.sources.run_folder import RunRecord
 from depthwise.training.adapt import FittedNetwork, fit_network
 from depthwise.training.augment import Appearance
 from depthwise.training.data.dataset import Dataset, ImageSplit
-from depthwise.training.data.decode import decode_upright
+from depthwise.training.data.decode import shorter_side
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import Prepared, prepare
 from depthwise.training.defaults import fit_recipe
@@ -227,7 +227,7 @@ def usual_side(split: ImageSplit) -> int:
     for index in map(int, np.unique(places)):
         name = split.images.name(index)
         try:
-            sides.append(min(decode_upright(split.images.read(index), name, 1).size))
+            sides.append(shorter_side(split.images.read(index), name))
         except ValueError as error:  # it will be left out, and that said
             broken = str(error)
     if not sides:

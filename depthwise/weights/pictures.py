@@ -8,9 +8,11 @@ network sees what it would have seen, within rounding.
 import os
 import re
 import warnings
+from collections.abc import Callable
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
@@ -24,6 +26,8 @@ MIDDLE = 8  # times as long as wide, at least
 _OF_PILLOW = re.compile(r"PIL\.")  # as `warnings.filterwarnings` compiles it
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
+Found = TypeVar("Found")
+
 
 def open_picture(path: Path, side: int, filter: Image.Resampling) -> Image.Image:
     """Return a picture as upright RGB, to be resized so that its shorter side has `side` pixels.
@@ -31,14 +35,17 @@ def open_picture(path: Path, side: int, filter: Image.Resampling) -> Image.Image
     Raises ValueError for what is no whole picture, or has too many pixels.
     """
     check_file(path)
-    return _opened(path, path, side, filter)
+    return _opened(path, path, lambda image: _decoded(image, side, filter))
 
 
 def read_picture(content: bytes, name: str, side: int, filter: Image.Resampling) -> Image.Image:
     """Return what `open_picture` does, of the bytes of a file that messages call `name`."""
-    if not content:
-        raise ValueError(f"{name} is empty")
-    return _opened(BytesIO(content), name, side, filter)
+    return _read(content, name, lambda image: _decoded(image, side, filter))
+
+
+def read_shorter_side(content: bytes, name: str) -> int:
+    """Return how many pixels the shorter side of a picture has, from the start of its bytes."""
+    return _read(content, name, lambda image: min(image.size))
 
 
 def check_file(path: str | PathLike[str]) -> None:
@@ -69,15 +76,18 @@ def upright_rgb(image: Image.Image, side: int, filter: Image.Resampling) -> Imag
     return ImageOps.exif_transpose(rgb)
 
 
-def _opened(
-    source: Path | BytesIO, name: str | Path, side: int, filter: Image.Resampling
-) -> Image.Image:
+def _read(content: bytes, name: str, use: Callable[[Image.Image], Found]) -> Found:
+    if not content:
+        raise ValueError(f"{name} is empty")
+    return _opened(BytesIO(content), name, use)
+
+
+def _opened(source: Path | BytesIO, name: str | Path, use: Callable[[Image.Image], Found]) -> Found:
+    """Return what `use` does of a picture of which the start was read."""
     _ignore_warnings_of_pillow()
     try:
         with Image.open(source, formats=_formats()) as image:
-            if _pixels(image) > WHOLE:
-                image.draft(None, (SPARE * side, SPARE * side))
-            return upright_rgb(image, side, filter)
+            return use(image)
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -91,6 +101,12 @@ def _opened(
         raise ValueError(f"{name} cannot be read: {error.strerror}") from None
     except Exception as error:  # damaged bytes make its readers raise nearly anything
         raise ValueError(f"{name} is damaged or truncated: {error}") from None
+
+
+def _decoded(image: Image.Image, side: int, filter: Image.Resampling) -> Image.Image:
+    if _pixels(image) > WHOLE:
+        image.draft(None, (SPARE * side, SPARE * side))
+    return upright_rgb(image, side, filter)
 
 
 def _ignore_warnings_of_pillow() -> None:

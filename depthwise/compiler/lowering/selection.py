@@ -108,7 +108,7 @@ def _(op: ops.TopK, node: Node, b: LoweringBuilder) -> None:
     check_places(node, count)
     call_lines(
         b, "f32_top_k", x, y, op.axis, largest=int(op.largest),
-        places=int(op.result == "indices"), taken=op.count, scratch=b.temporary((2 * count,)),
+        places=int(op.result == "indices"), taken=op.count, scratch=b.temporary((4 * count,)),
     )  # fmt: skip
 
 

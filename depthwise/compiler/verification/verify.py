@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from depthwise.compiler.passes.element_types import EXACT
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.decisions import SHAKEN, find_undecided, shake_inputs
 from depthwise.compiler.verification.difference import Difference, largest_error, relative_error
@@ -48,13 +49,13 @@ def verify(
     worst: dict[str, float] = {}
     errors: list[float] = []
     own_error: float | None = None
+    useless = ""  # why random inputs prove nothing
     for number, given in enumerate(chain(_random_inputs(types, preparation), samples)):
         inputs = [preparation.apply(x) for x in given] if preparation else given
         expected = _judge(reference, inputs, number)
-        if not _are_numbers(expected):
-            if number < RANDOM:
-                continue  # a logarithm, say: the network is not meant for such inputs
-            raise ValueError(_explain_no_numbers(_describe(number), reference, "other samples"))
+        if isinstance(expected, str):
+            useless = expected
+            continue
         found = run(given)
         errors.append(largest_error(found, expected))
         return_free_memory()  # tenths of a gigabyte, left by the reference's run
@@ -68,14 +69,14 @@ def verify(
             if np.isfinite(own) and own > CHAOTIC:
                 raise Unsupported(_explain_chaos(_describe(number), reference, own))
             if not (np.isfinite(own) and errors[-1] <= SENSITIVE * own):
+                _check_whole_numbers(_describe(number), expected)
                 raise Mismatch(_explain(number, errors[-1], by_value, reference))
             own_error = max(own, own_error or 0.0)
         if hidden := _hidden_fault(by_value, reference, inputs):
             raise Mismatch(_explain_hidden(number, hidden, by_value, reference))
         worst = {name: max(error, worst.get(name, 0.0)) for name, error in by_value.items()}
     if not errors:
-        advice = "samples that the network is for"
-        raise ValueError(_explain_no_numbers("random inputs", reference, advice))
+        raise ValueError(f"random inputs: {useless}: give samples that the network is for")
     layers = tuple(
         LayerError(path=in_line(reference.paths[name]), value=name, error=error)
         for name, error in worst.items()
@@ -86,14 +87,25 @@ def verify(
     )  # fmt: skip
 
 
-def _judge(reference: Reference, inputs: Arrays, number: int) -> list[np.ndarray]:
-    """Return the reference's outputs; NaN where it refuses random values, as of boxes."""
+def _judge(reference: Reference, inputs: Arrays, number: int) -> list[np.ndarray] | str:
+    """Return the reference's outputs, or why random inputs have none to compare with.
+
+    The network may not be meant for these, as a logarithm is not, or boxes, or rows of a table.
+    """
     try:
-        return reference.start(inputs).outputs()
+        outputs = reference.start(inputs).outputs()
     except CannotRun as error:
-        if number < RANDOM:
-            return [np.array(np.nan)]
-        raise ValueError(f"{_describe(number)}: {error}") from error
+        reason = str(error)
+    else:
+        if _are_numbers(outputs):
+            return outputs
+        reason = (
+            f"{reference.title}'s own outputs hold NaN, or infinities alone, so that there is "
+            "nothing to compare with; mend the network's weights if these are at fault"
+        )
+    if number < RANDOM:
+        return reason
+    raise ValueError(f"{_describe(number)}: {reason}: give other samples")
 
 
 def _outputs_in_double(reference: Reference, inputs: Arrays) -> list[np.ndarray]:
@@ -189,6 +201,18 @@ def _random_inputs(
         ]
 
 
+def _check_whole_numbers(inputs: str, expected: Arrays) -> None:
+    """Raise Unsupported where the reference returns integers that float32 does not hold."""
+    whole = (y for y in expected if y.dtype.kind in "iu" and y.size)
+    largest = max((max(int(y.max()), -int(y.min())) for y in whole), default=0)
+    if largest > EXACT:
+        raise Unsupported(
+            f"{inputs}: the network returns whole numbers up to {largest:,}: libraries compute in "
+            f"float32, which holds them up to {EXACT:,} exactly; keep larger ones outside of the "
+            "network"
+        )
+
+
 def _hidden_fault(
     by_value: Mapping[str, float], reference: Reference, inputs: Arrays
 ) -> str | None:
@@ -278,13 +302,6 @@ def _explain_chaos(inputs: str, reference: Reference, own: float) -> str:
         f"{inputs}: rounding alone decides what the network returns, for {reference.title}'s "
         f"float32 is off its float64 by {own:.2g} of the largest output, so that no library can be "
         "verified: scale what it subtracts or divides, or give it trained weights"
-    )
-
-
-def _explain_no_numbers(inputs: str, reference: Reference, advice: str) -> str:
-    return (
-        f"{inputs}: {reference.title}'s own outputs hold NaN, or infinities alone, so that there "
-        f"is nothing to compare with: give {advice}, or mend the network's weights"
     )
 
 

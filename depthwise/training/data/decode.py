@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from depthwise.weights import Preprocessing
-from depthwise.weights.pictures import read_picture, upright_rgb
+from depthwise.weights.pictures import read_picture, read_shorter_side, upright_rgb
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -27,7 +27,7 @@ def decode_square(content: bytes | np.ndarray, name: str, side: int) -> np.ndarr
 
     Raises ValueError for what is no whole image.
     """
-    image = _square(decode_upright(content, name, side), side)
+    image = _square(_decode_upright(content, name, side), side)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
@@ -37,10 +37,20 @@ def prepared(content: bytes | np.ndarray, name: str, how: Preprocessing) -> np.n
     Raises ValueError for what is no whole image.
     """
     filter = Image.Resampling[how.interpolation.upper()]
-    return how.apply(decode_upright(content, name, how.resize, filter))[0].numpy()
+    return how.apply(_decode_upright(content, name, how.resize, filter))[0].numpy()
 
 
-def decode_upright(
+def shorter_side(content: bytes | np.ndarray, name: str) -> int:
+    """Return how many pixels the shorter side of an image has.
+
+    Raises ValueError for what is known to be no image without being decoded.
+    """
+    if isinstance(content, np.ndarray):
+        return min(content.shape[:2])
+    return read_shorter_side(content, name)
+
+
+def _decode_upright(
     content: bytes | np.ndarray, name: str, side: int, filter: Image.Resampling = BILINEAR
 ) -> Image.Image:
     """Return an image as upright RGB, to be resized so that its shorter side has `side` pixels."""

@@ -43,14 +43,17 @@ class FileImages:
         return FileImages([self._paths[int(index)] for index in indices])
 
     def read(self, index: int) -> bytes:
-        """Return the bytes of one. Raises ValueError for what is no file, or is empty."""
+        """Return the bytes of one. Raises ValueError for what is no file, or cannot be read."""
         check_file(self._paths[index])
-        return Path(self._paths[index]).read_bytes()
+        try:
+            return Path(self._paths[index]).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self._paths[index]} cannot be read: {error.strerror}") from None
 
     def fingerprint(self) -> str:
         """Return a text that differs once a file has another path, size or time of change."""
         rows = [f"{os.path.abspath(path)}\0{_size_and_time(path)}" for path in self._paths]
-        return hash_bytes("\n".join(rows).encode(errors="surrogateescape"))
+        return hash_bytes("\0".join(rows).encode(errors="surrogateescape"))
 
     def size(self, index: int) -> int:
         """Return how many bytes a file has; -1 where there is none."""
@@ -58,7 +61,8 @@ class FileImages:
         return size
 
     def ending(self, index: int) -> bytes:
-        """Return the last bytes of a file."""
+        """Return the last bytes of a file. Raises ValueError for what is no file, or is empty."""
+        check_file(self._paths[index])
         with open(self._paths[index], "rb") as file:
             file.seek(max(0, self.size(index) - ENDING))
             return file.read()

@@ -33,7 +33,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Row:
+class LabelRow:
     """A line of the file: its number, from 1, and its cells."""
 
     line: int
@@ -65,7 +65,7 @@ def open_labels(path: str, seed: int) -> Dataset:
     return dataset_of_files(path, found, seed)
 
 
-def _rows(path: str) -> list[Row]:
+def _rows(path: str) -> list[LabelRow]:
     """Return the lines of a CSV file that are not empty."""
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -73,7 +73,7 @@ def _rows(path: str) -> list[Row]:
             delimiter = next((sign for sign in DELIMITERS if sign in first), ",")
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            rows = [Row(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+            rows = [LabelRow(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (csv.Error, UnicodeDecodeError) as error:
@@ -81,7 +81,7 @@ def _rows(path: str) -> list[Row]:
     return [row for row in rows if any(row.cells)]
 
 
-def _columns(path: str, folder: str, rows: list[Row]) -> tuple[Columns, list[Row]]:
+def _columns(path: str, folder: str, rows: list[LabelRow]) -> tuple[Columns, list[LabelRow]]:
     """Return the columns, and the rows without that of their names."""
     first = [cell.lower() for cell in rows[0].cells]
     places = {
@@ -109,7 +109,7 @@ def _columns(path: str, folder: str, rows: list[Row]) -> tuple[Columns, list[Row
     return columns, rows
 
 
-def _split(path: str, row: Row, columns: Columns) -> str:
+def _split(path: str, row: LabelRow, columns: Columns) -> str:
     if columns.split is None:
         return "train"
     text = row.cells[columns.split]
@@ -121,7 +121,7 @@ def _split(path: str, row: Row, columns: Columns) -> str:
     return SPLIT_NAMES[text.lower()]
 
 
-def _refuse_missing(path: str, rows: Sequence[Row], columns: Columns, folder: str) -> None:
+def _refuse_missing(path: str, rows: Sequence[LabelRow], columns: Columns, folder: str) -> None:
     named = [(row.line, row.cells[columns.path]) for row in rows]
     missing = [
         f"{name} (line {line})"

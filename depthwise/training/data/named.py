@@ -92,8 +92,9 @@ def _kept(name: str, download: Callable[[Path], Path]) -> Path:
             download(folder).rename(kept)
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
         if not kept.is_dir():  # else another process came first
+            said = " ".join(str(error).split())
             raise ValueError(
-                f"{name} is not on this machine and could not be downloaded: {error}\n"
+                f"there is no {kept} yet, and it could not be downloaded: {said}; "
                 f"{_ELSEWHERE[name].format(kept=kept)}, or train on `bundled`, which needs no "
                 "network"
             ) from None

@@ -7,6 +7,7 @@ from os import PathLike
 
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.folder import open_folder
+from depthwise.training.data.hub import is_hub, open_hub
 from depthwise.training.data.labels_csv import is_label_file, open_labels
 from depthwise.training.data.named import NAMED, open_named
 from depthwise.training.data.shard_paths import is_shards
@@ -30,6 +31,7 @@ class Holder:
 
 HOLDERS = (
     Holder(f"the name of a set ({', '.join(NAMED)})", NAMED.__contains__, open_named),
+    Holder("a folder that the package datasets saved, or one of parquet files", is_hub, open_hub),
     Holder("WebDataset shards (.tar, as in train-{000..009}.tar)", is_shards, open_shards),
     Holder("a folder that has a folder of images for each class", os.path.isdir, open_folder),
     Holder("a .csv or .tsv file of path,label", is_label_file, open_labels),

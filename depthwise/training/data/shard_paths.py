@@ -81,23 +81,26 @@ def _in_folder(folder: str) -> list[str]:
 
     A tar file beside folders of images is what these came in.
     """
-    names = _names_in(folder)
-    folders = [name for name in names if os.path.isdir(os.path.join(folder, name))]
-    homes = [os.path.join(folder, name) for name in folders if name.lower() in SPLIT_NAMES]
+    folders = [entry for entry in entries_of(folder) if entry.is_dir()]
+    homes = [entry.path for entry in folders if entry.name.lower() in SPLIT_NAMES]
     return [
-        os.path.join(home, name)
+        entry.path
         for home in (homes if folders else [folder])
-        for name in _names_in(home)
-        if name.lower().endswith(SUFFIXES)
+        for entry in entries_of(home)
+        if entry.name.lower().endswith(SUFFIXES)
     ]
 
 
-def _names_in(folder: str) -> list[str]:
-    """Return what lies in a folder, hidden files apart. Raises ValueError if it is unreadable."""
+def entries_of(folder: str) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder by name, hidden files apart.
+
+    Raises ValueError where it cannot be read.
+    """
     try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        found = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise ValueError(f"{folder} cannot be read: {error.strerror}") from None
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _split_of(path: str) -> str:

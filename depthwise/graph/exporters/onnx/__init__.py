@@ -1,4 +1,7 @@
-"""ONNX: a rule an operator (layers, tensors, deform, sequences), names (writer), the file."""
+"""ONNX: a rule an operator (layers, tensors, deform, sequences), names (writer), the file.
+
+Before it, `narrow` gives small integers a type that runtimes compute in.
+"""
 
 from importlib.util import find_spec
 from os import PathLike
@@ -18,8 +21,9 @@ def write_onnx(graph: Graph, path: str | PathLike[str]) -> None:
         raise ValueError(f"{path}: writing ONNX needs onnx: pip install 'depthwise[onnx]'")
     from depthwise.graph.exporters.onnx.convert import convert  # noqa: PLC0415
     from depthwise.graph.exporters.onnx.file import write_model  # noqa: PLC0415
+    from depthwise.graph.exporters.onnx.narrow import widen  # noqa: PLC0415
 
-    write_model(convert(recompose_local_response_norm(graph)), as_path(path, "an ONNX file"))
+    write_model(convert(widen(recompose_local_response_norm(graph))), as_path(path, "an ONNX file"))
 
 
 __all__ = ["write_onnx"]

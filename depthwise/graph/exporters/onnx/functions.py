@@ -93,7 +93,10 @@ def fmod(node: NodeWriter, a: str, b: str) -> str:
 
 def floor_divide(node: NodeWriter, a: str, b: str) -> str:
     """(a - remainder) / b, a whole number but for its rounding; a / b by zero."""
-    whole = node.add("Round", node.add("Div", node.add("Sub", a, remainder(node, a, b)), b))
+    whole = node.add("Div", node.add("Sub", a, remainder(node, a, b)), b)
+    if node.type.element.is_integer:
+        return whole
+    whole = node.add("Round", whole)
     zero = node.add("Equal", b, number(node, 0, "nothing"))
     return where(node, zero, node.add("Div", a, b), whole)
 

@@ -16,7 +16,6 @@ from depthwise.graph.interpret_sampling import resize_axis
 # ------------------------------------------------------------------ functions of each element
 
 ALIKE: dict[str, tuple[str, dict[str, Any]]] = {
-    "relu": ("Relu", {}),
     "hard_swish": ("HardSwish", {}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
     "sigmoid": ("Sigmoid", {}),
@@ -46,6 +45,8 @@ def _(op: ops.Activation, node, x):
     if op.function in COMPOSED:
         return COMPOSED[op.function](node, x, *op.parameters)
     match op.function, op.parameters:
+        case "relu", ():
+            return relu(node, x)
         case (("leaky_relu" | "elu"), (alpha,)):
             operator = {"leaky_relu": "LeakyRelu", "elu": "Elu"}[op.function]
             return node.add(operator, x, alpha=alpha)
@@ -54,6 +55,13 @@ def _(op: ops.Activation, node, x):
         case "power", (exponent,):
             return node.add("Pow", x, node.constant(float(exponent), "exponent"))
     raise AssertionError(op)
+
+
+def relu(node: NodeWriter, x: str) -> str:
+    """Append Relu, of integers as a maximum: ONNX Runtime has it for int32 alone."""
+    if node.type.element.is_integer:
+        return node.add("Max", x, node.constant(0, "zero", node.type.dtype))
+    return node.add("Relu", x)
 
 
 def truncate(node: NodeWriter, x: str) -> str:

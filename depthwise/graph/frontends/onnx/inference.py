@@ -29,6 +29,8 @@ from depthwise.memory import available_bytes
 # without a region, and a window of pooling that would start beyond the image is left out.
 AS_SINCE = {"Resize": 13, "MaxPool": 22, "AveragePool": 22, "LpPool": 22}
 
+UNBOUNDED = (2**31 - 1, 2**63 - 1)  # a stop of a Slice that means the end, in either direction
+
 FEW = 1024  # elements of an operand that may say sizes, axes or scales
 
 Types = dict[str, TensorType]
@@ -58,6 +60,8 @@ def types_of(node: NodeProto, opset: int, values: Types, known: Mapping[str, np.
     except (ValidationError, shape_inference.InferenceError) as error:
         reason = str(error).partition("\n")[0].removeprefix("[ShapeInferenceError] ")
         raise ValueError(f"it is not as ONNX defines it ({reason})") from None
+    if _is_misjudged(node, known):
+        return {}
     given = {name: _tensor_type(found.get(name)) for name in node.output if name}
     return {name: type_ for name, type_ in given.items() if type_}
 
@@ -79,6 +83,22 @@ def check_memory(types: Types) -> None:
             f"it makes {needed / 1e9:,.1f} GB of what is known beforehand, and this machine has "
             f"{memory / 1e9:,.1f} GB of memory left"
         )
+
+
+def _is_misjudged(node: NodeProto, known: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether inference gives another size than the reference and ONNX Runtime compute.
+
+    It adds output_padding to a size that is the input's times the stride, and takes a slice
+    backwards that has no bound for an empty one.
+    """
+    if node.op_type == "ConvTranspose":
+        given = {attribute.name: attribute for attribute in node.attribute}
+        same = "auto_pad" in given and given["auto_pad"].s.startswith(b"SAME")
+        return same and "output_padding" in given
+    if node.op_type == "Slice" and len(node.input) == 5:
+        stops, steps = (known.get(node.input[i], np.zeros(0)) for i in (2, 4))
+        return bool(np.any(np.isin(stops, UNBOUNDED)) and np.any(steps < 0))
+    return False
 
 
 def _schema(node: NodeProto, opset: int) -> OpSchema | None:

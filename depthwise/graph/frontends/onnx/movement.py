@@ -8,6 +8,7 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.graph.builder import Value
+from depthwise.graph.frontends.onnx.inference import UNBOUNDED
 from depthwise.graph.frontends.onnx.known import Known
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import refuse, rule
@@ -40,7 +41,12 @@ def _(n: Operands, *, starts=None, ends=(), axes=None):
 
 
 def places_of(size: int, start: int, stop: int, step: int) -> range:
-    """Return the places of a slice; ONNX begins one backwards within the axis, unlike Python."""
+    """Return the places of a slice; ONNX begins one backwards within the axis, unlike Python.
+
+    The largest integer for a stop is the end of the axis, backwards its start, as in ONNX Runtime.
+    """
+    if step < 0 and stop in UNBOUNDED:
+        stop = -size - 1
     start, stop = (bound + size if bound < 0 else bound for bound in (start, stop))
     if step > 0:
         return range(min(max(start, 0), size), min(max(stop, 0), size), step)

@@ -36,7 +36,8 @@ def _(n: Operands, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     turned = (lambda data: data) if transB else np.transpose
     weight = n.derived(1, lambda data: data.dtype.type(alpha) * turned(data))
     width = weight.shape[0]
-    if not (n.is_known(2) and np.prod(n.shape(2)) in (1, width) and n.shape(2)[-1:] != (0,)):
+    one_row = n.is_known(2) and np.prod(n.shape(2)) in (1, width) and n.shape(2)[-1:] != (0,)
+    if not (beta and one_row):
         return _add_term(n, n.emit(ops.Linear(), x, weight), beta)
     if n.shape(2) != n.shape(2)[-1:] and n.shape(2)[-1] != width:  # a column, one number a row
         return _add_term(n, n.emit(ops.Linear(), x, weight), beta)
@@ -47,8 +48,8 @@ def _(n: Operands, *, alpha=1.0, beta=1.0, transA=0, transB=0):
 
 
 def _add_term(n: Operands, product: Value, beta: float) -> Value:
-    """Return product + beta · the third operand, if there is one."""
-    if not n.has(2) or not np.prod(n.shape(2)):
+    """Return product + beta · the third operand, if there is one; 0 times one is not read."""
+    if not (beta and n.has(2) and np.prod(n.shape(2))):
         return product
     return n.binary("add", product, n[2] if beta == 1 else n.binary("multiply", n[2], beta))
 

@@ -45,14 +45,15 @@ class Sampling:
 def positions(rule: str, axis: ResizedAxis) -> Array:
     """Return where the output's positions lie on the input's axis."""
     i, n, whole = np.arange(axis.size), axis.length, axis.length * axis.scale
+    last = axis.size - 1  # "length_resized - 1", of whole pixels
     match rule:
         case "asymmetric":
             return i / axis.scale
         case "align_corners":
-            return i * (n - 1) / (whole - 1) if whole != 1 else np.zeros(axis.size)
+            return i * (n - 1) / max(last, 1)
         case "tf_crop_and_resize":
             start, end = axis.region
-            step = i / (whole - 1) if whole != 1 else np.full(axis.size, 0.5)
+            step = i / last if last else np.full(1, 0.5)
             return (start + step * (end - start)) * (n - 1)
         case "pytorch_half_pixel" if axis.size == 1:
             return np.zeros(1)

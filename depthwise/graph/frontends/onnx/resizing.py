@@ -116,8 +116,7 @@ def as_resize(sampling: Sampling, *axes: ResizedAxis) -> ops.Resize | None:
         return None
     aligned = sampling.coordinates == "align_corners"
     kinds: set[Any] = {*NEAREST} if sampling.mode == "nearest" else {"bilinear"}
-    steps = [(a.length - 1) / max(a.length * a.scale - 1, 1) if aligned else 1 / a.scale
-             for a in axes]  # fmt: skip
+    steps = [(a.length - 1) / max(a.size - 1, 1) if aligned else 1 / a.scale for a in axes]
     for axis, step in zip(axes, steps, strict=True):
         i, last = np.arange(axis.size, dtype=np.float32), axis.length - 1
         if axis.region != (0.0, 1.0):

@@ -95,8 +95,11 @@ def _(
     return b.emit(op, x, weight, *present(bias))
 
 
-@rule("aten.convolution")
-def _(b: Builder, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
+@rule("aten.convolution", "aten._convolution")
+def _(
+    b: Builder, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups,
+    *_how,
+):  # fmt: skip
     axes = weight.rank - 2
     if transposed:
         transpose = RULES[f"aten.conv_transpose{axes}d"]

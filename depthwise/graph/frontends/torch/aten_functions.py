@@ -167,10 +167,18 @@ def _(b: Builder, x, nan=None, posinf=None, neginf=None):
 # ---------------------------------------------------------------------------------- two operands
 
 
+ROOTS: dict[float, ops.Function] = {0.5: "sqrt", -0.5: "reciprocal_sqrt"}
+
+
 @rule("aten.pow")
 def _(b: Builder, x, exponent):
-    """A power by a number is one function, exactly as x · x, say; others have two operands."""
+    """A power by a number is one function, exactly as x · x, say; others have two operands.
+
+    PyTorch takes roots for halves, which differ from powers at -inf and -0.
+    """
     if isinstance(x, Value) and not isinstance(exponent, Value):
+        if exponent in ROOTS:
+            return unary(b, ROOTS[exponent], x)
         return unary(b, "power", x, exponent)
     if not isinstance(x, Value) and x == 2:
         return unary(b, "exp2", exponent)

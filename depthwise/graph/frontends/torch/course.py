@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -58,8 +57,6 @@ class Course(TorchDispatchMode):
     def _following(self, net: nn.Module) -> Iterator[None]:
         hooks = []
         for name, module in net.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue  # takes no hooks
 
             def begin(_: nn.Module, inputs: Any, named: Any, name: str = name) -> None:
                 self.running.append(name)

@@ -31,6 +31,11 @@ BROKEN = (
      "let its forward take the device of its input, x.device, instead of naming one"),
     (r"target dtype|target size|target tensor|number of dims? .*target", "leave losses out of its "
      "forward where it is not trained: if self.training"),
+    (r"object has no attribute", "mend its forward: it asks for what is not there"),
+    (r"missing \d+ required|unexpected keyword argument|positional arguments? but",
+     "mend its forward: it calls something with other arguments than that takes"),
+    (r"[Ii]nput type \((long|unsigned char|signed char|bool|short|int)",
+     "its weights are floating-point: convert its input in its forward, x.float()"),
     (r"scalar types: Long", "it reads its input as whole numbers, as an embedding does: images are "
      "numbers with fractions"),
     (r"should be the same|same dtype|scalar type|not implemented for '",
@@ -212,8 +217,6 @@ def _other_form(net: nn.Module) -> str:
         which, kind = f"module {name!r}" if name else "the network", type(module).__module__
         if "mkldnn" in kind:
             return f"{which} was made for MKL-DNN: give the network before to_mkldnn"
-        if isinstance(module, torch.jit.ScriptModule):
-            return f"{which} is scripted or traced: give the module that it was made from"
         if kind.startswith(("torch.ao.nn", "torch.nn.quantized")) and "quantized" in kind:
             return f"{which} is quantised: give the network before that"
     return ""

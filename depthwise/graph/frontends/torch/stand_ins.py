@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from depthwise.graph.frontends.torch.arguments import ExportArguments
 from depthwise.graph.graph import Shape
@@ -29,10 +32,27 @@ def run_on_shapes(
 ) -> None:  # fmt: skip
     """Run a network on stand-ins for its inputs, in a mode of PyTorch's that sees each operator.
 
-    It raises whatever the network does.
+    It raises whatever the network does. The network's own tensors are read and never written.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode, observer:
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, _Unwritten(mode), observer:
         arguments.call(net, (_stand_in(x, mode) for x in inputs))
+
+
+class _Unwritten(TorchDispatchMode):
+    """Lets operators write into stand-ins in the place of tensors that have elements."""
+
+    def __init__(self, mode: FakeTensorMode):
+        super().__init__()
+        self._mode = mode
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # fmt: skip
+        """Give an operator that writes stand-ins alone."""
+        given = args, kwargs or {}
+        if func._schema.is_mutable:
+            given = pytree.tree_map_only(Tensor, self._mode.from_tensor, given)
+        return func(*given[0], **given[1])
 
 
 def _example(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
