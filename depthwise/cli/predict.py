@@ -24,7 +24,7 @@ from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
     from depthwise.sources.source import Source
-    from depthwise.training.classifier import Classifier
+    from depthwise.training.classifier import ImageClassifier
     from depthwise.weights.classes import Guess
 
 
@@ -119,7 +119,7 @@ def _open(
     return open(network, *shapes, kwargs=named, settings=options, weights=weights, until=until)
 
 
-def _library(directory: Path, file: Path | None) -> "Classifier":
+def _library(directory: Path, file: Path | None) -> "ImageClassifier":
     """Return what a saved library says; a file of labels takes precedence over its own."""
     from depthwise.runtime.library import load  # noqa: PLC0415
     from depthwise.training.classifier import classifier_of_library  # noqa: PLC0415

@@ -18,7 +18,7 @@ AT_ONCE = 32  # images that a trained network is given
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
+class ImageClassifier:
     """From a photograph to the scores of classes.
 
     Attributes:
@@ -38,7 +38,7 @@ class Classifier:
     notes: tuple[str, ...] = ()
 
 
-def classifier_of_network(source: Source, name: str, labels: Sequence[str] = ()) -> Classifier:
+def classifier_of_network(source: Source, name: str, labels: Sequence[str] = ()) -> ImageClassifier:
     """Return what a network says, of the images that its weights are for.
 
     Args:
@@ -59,7 +59,7 @@ def classifier_of_network(source: Source, name: str, labels: Sequence[str] = ())
         return taking.run([images])[index]
 
     trained = isinstance(source, TorchSource) and source.known is not None  # in batches
-    return Classifier(name, names, how, scores, AT_ONCE if trained else 1, notes)
+    return ImageClassifier(name, names, how, scores, AT_ONCE if trained else 1, notes)
 
 
 def preparation_for(source: Source, name: str, side: int) -> tuple[Preprocessing, tuple[str, ...]]:
@@ -73,7 +73,7 @@ def preparation_for(source: Source, name: str, side: int) -> tuple[Preprocessing
 
 def classifier_of_library(
     library: Library, directory: Path, labels: Sequence[str] = (), origin: str = ""
-) -> Classifier:
+) -> ImageClassifier:
     """Return what a saved library says, of the images that its manifest says it is for.
 
     Args:
@@ -101,7 +101,7 @@ def classifier_of_library(
         return np.concatenate([score(image[None]) for image in images])
 
     names = names or usual_names(outputs[index][1])
-    return Classifier(str(directory), names, how, scores, notes=notes)
+    return ImageClassifier(str(directory), names, how, scores, notes=notes)
 
 
 def _raw(pixels: np.ndarray, preparation: PreparationRecord) -> np.ndarray:

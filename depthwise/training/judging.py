@@ -17,7 +17,7 @@ from depthwise.runtime.manifest import NAME as MANIFEST
 from depthwise.sources.run_folder import RECORD, open_run
 from depthwise.sources.spec import RUN
 from depthwise.training.classifier import (
-    Classifier,
+    ImageClassifier,
     classifier_of_library,
     classifier_of_network,
 )
@@ -149,7 +149,7 @@ def evaluate(
     return own.beside(others[0]) if others else own
 
 
-def open_classifier(what: "str | PathLike[str] | Run") -> Classifier:
+def open_classifier(what: "str | PathLike[str] | Run") -> ImageClassifier:
     """Open the directory of a run or of a library. Raises ValueError for any other."""
     directory = _directory(what)
     if _is_run(what):
@@ -172,7 +172,7 @@ def _is_run(what: "str | PathLike[str] | Run") -> bool:
     return (_directory(what) / RECORD).is_file()
 
 
-def judge_classifier(classifier: Classifier, data: Dataset, split: SplitName) -> Judgement:
+def judge_classifier(classifier: ImageClassifier, data: Dataset, split: SplitName) -> Judgement:
     """Return what a classifier says of each image of a split.
 
     Raises ValueError where there is no such split, where classes are not those of the classifier,
@@ -200,7 +200,7 @@ def judge_classifier(classifier: Classifier, data: Dataset, split: SplitName) ->
     return Judgement(classifier.name, data.name, split, found, seconds, tuple(left_out))
 
 
-def match_classes(data: Dataset, split: ImageSplit, classifier: Classifier) -> np.ndarray:
+def match_classes(data: Dataset, split: ImageSplit, classifier: ImageClassifier) -> np.ndarray:
     """Return the place of each class of the images among those of a classifier, by its name.
 
     A class without images in the split has none, which is -1. Raises ValueError for a class that
@@ -227,7 +227,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _batches(
-    images: ImageSource, classifier: Classifier, left_out: list[str]
+    images: ImageSource, classifier: ImageClassifier, left_out: list[str]
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Yield indices and pixels of so many images as a classifier takes; note those left out."""
     indices: list[int] = []
