@@ -14,13 +14,14 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.assemble import describe_source
-from depthwise.training import Recipe, resume, train
+from depthwise.training import Recipe, pictures, resume, train
 from depthwise.training.adapt import fit_appearance
 from depthwise.training.augment import Appearance
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import prepare
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.judging import Agreement
+from depthwise.training.result import ClassResult, SplitResult
 
 NETWORK = f"{Path(__file__).with_name('tiny_network.py')}:make"
 RECIPE = Recipe(epochs=2, batch=8, seed=1, mirror=False, precision="fp32", learning_rate=0.05)
@@ -309,6 +310,52 @@ class TestEvaluating:
         )
         assert code == 2
         assert "leave out --network" in err
+
+
+class TestPictures:
+    def test_a_run_has_them(self, run):
+        for name in ("curves", "confusion", "classes", "mistakes"):
+            with Image.open(run.directory / f"{name}.png") as picture:
+                assert picture.width == 645
+
+    @pytest.mark.parametrize("count", [2, 100])
+    def test_confusion(self, count, tmp_path):
+        labels = np.arange(4 * count) % count
+        said = np.where(np.arange(4 * count) < count, (labels + 1) % count, labels)
+        found = Evaluation(tuple(f"class {i}" for i in range(count)), labels, np.eye(count)[said])
+        figure = pictures.draw_confusion(found)
+        shares = figure.axes[0].images[0].get_array()
+        expected = np.eye(count) * 0.75 + 0.25 * np.roll(np.eye(count), 1, axis=1)
+        assert np.array_equal(shares, expected)
+        assert ("class 0 said class 1: 1" in figure.axes[0].get_xlabel()) == (count == 100)
+
+    def test_classes_from_the_worst_to_the_best(self):
+        counts = [("good", 10, 9), ("bad", 10, 2), ("none", 0, 0), ("fair", 20, 12)]
+        classes = tuple(ClassResult(name=n, images=i, right=r) for n, i, r in counts)
+        figure = pictures.draw_classes(SplitResult(images=40, right=23, loss=1, classes=classes))
+        axis = figure.axes[0]
+        names = [label.get_text() for label in axis.get_yticklabels()]
+        assert names == ["bad (10)", "fair (20)", "good (10)"]
+        assert list(axis.lines[0].get_xdata()) == [0.2, 0.6, 0.9]
+
+    def test_the_surest_mistakes_come_first(self):
+        labels = np.array([0, 0, 1, 1])
+        scores = np.array([[0, 1.0], [0, 3], [0, 5], [2, 0]])
+        found = Evaluation(("a", "b"), labels, scores)
+        assert list(pictures.worst_mistakes(found)) == [1, 3, 0]
+        images = [np.full((4, 4, 3), shade, np.uint8) for shade in (1, 2, 3)]
+        axes = pictures.draw_mistakes(found, images).axes
+        assert [axis.images[0].get_array().max() for axis in axes] == [1, 2, 3]
+        assert axes[1].get_title(loc="left") == "b\nsaid a\n88.1% sure"
+
+    def test_those_of_a_judgement(self, run, data, tmp_path):
+        judged = dw.evaluate(run, data)
+        judged.draw(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "confusion.png", "classes.png", "mistakes.png",
+        }  # fmt: skip
+        with Image.open(data / "validation" / "left" / "0.png") as first:  # 16x16: seen whole
+            assert np.array_equal(judged.pixels(0), np.asarray(first))
 
 
 @pytest.mark.slow

@@ -1,14 +1,16 @@
 """`depthwise evaluate`: how right a run or a compiled library is on labelled images."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
 
+from depthwise.cli.files import writing
 from depthwise.cli.options import AsJson
 from depthwise.cli.screen import name_left_out, screen, waiting
-from depthwise.escaping import in_line
+from depthwise.escaping import in_file_name, in_line
 
 if TYPE_CHECKING:
     from depthwise.training.judging import Judgement
@@ -31,6 +33,10 @@ def evaluate(
             metavar="RUN", help="A run or a library to compare with: whether both name the same."
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where pictures go; else those of a run go to its directory."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a run or a compiled library on labelled images: accuracy, by class, confusions."""
@@ -38,11 +44,27 @@ def evaluate(
         from depthwise.training.judging import evaluate as judge  # noqa: PLC0415
 
         found = judge(what, data, split=split, against=against)
+        folder = out or _folder_in_run(what, found)
+        if folder:
+            with writing("--out", folder):
+                found.draw(folder)
     name_left_out(list(found.left_out), len(found.found.labels))
     if as_json:
         print(json.dumps(_record(found), indent=2))
     else:
         _print(found)
+
+
+def _folder_in_run(what: str, found: "Judgement") -> Path | None:
+    """Return where pictures of a run go: to its directory, or a folder in it for other images."""
+    from depthwise.sources.run_folder import RECORD, read_run  # noqa: PLC0415
+    from depthwise.sources.spec import RUN  # noqa: PLC0415
+
+    directory = Path(what.removeprefix(RUN))
+    if not (directory / RECORD).is_file():
+        return None
+    own = found.data == read_run(directory).data and found.split == "validation"
+    return directory if own else directory / in_file_name(f"{Path(found.data).name}-{found.split}")
 
 
 def _record(found: "Judgement") -> dict[str, Any]:

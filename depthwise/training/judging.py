@@ -1,7 +1,7 @@
 """`dw.evaluate`: how right a run or a compiled library is on labelled images."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -87,6 +87,8 @@ class Judgement:
         found: The scores of each image, beside its true class.
         seconds: What computing the scores took, decoding left out.
         left_out: A sentence for each image that cannot be read.
+        pixels: Returns an image as it was seen, by its place among those that were judged: uint8,
+            (H, W, 3).
         against: The name of what it was compared with; empty where with nothing.
         agreement: Whether both name the same class in each image.
     """
@@ -97,6 +99,7 @@ class Judgement:
     found: Evaluation
     seconds: float
     left_out: tuple[str, ...]
+    pixels: Callable[[int], np.ndarray]
     against: str = ""
     agreement: Agreement | None = None
 
@@ -109,6 +112,18 @@ class Judgement:
         """Return the same with how far another judgement of the same images agrees."""
         agreement = Agreement.of(other.found, self.found)
         return replace(self, against=other.name, agreement=agreement)
+
+    def draw(self, directory: str | PathLike[str]) -> None:
+        """Write confusion.png, classes.png and mistakes.png to a directory. Raises OSError."""
+        from depthwise.training.pictures import (  # noqa: PLC0415
+            worst_mistakes,
+            write_judgement,
+        )
+
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        images = [self.pixels(int(place)) for place in worst_mistakes(self.found)]
+        write_judgement(self.found, images, folder)
 
     @property
     def images_per_second(self) -> float:
@@ -197,7 +212,14 @@ def judge_classifier(classifier: ImageClassifier, data: Dataset, split: SplitNam
     found = Evaluation(
         classifier.classes, places[images.labels[kept]], np.concatenate(scores), names
     )
-    return Judgement(classifier.name, data.name, split, found, seconds, tuple(left_out))
+    how = classifier.preprocessing
+
+    def pixels_of(place: int) -> np.ndarray:
+        seen = prepared(images.images.read(kept[place]), names[place], how)
+        mean, std = (np.reshape(values, (3, 1, 1)) for values in (how.mean, how.std))
+        return np.rint(255 * (seen * std + mean)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+    return Judgement(classifier.name, data.name, split, found, seconds, tuple(left_out), pixels_of)
 
 
 def match_classes(data: Dataset, split: ImageSplit, classifier: ImageClassifier) -> np.ndarray:

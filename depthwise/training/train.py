@@ -158,14 +158,18 @@ def _finish(
     run: Run, net: nn.Module, progress: Progress, validation: Prepared, test: ImageSplit | None
 ) -> None:
     """Judge the best weights: on what they were chosen by, and once on what nothing was."""
+    from depthwise.training.pictures import write_pictures  # noqa: PLC0415  (matplotlib takes a second)
+
     record, look = run.record, Appearance.of(run.record.preprocessing, run.recipe)
     splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
-    found = [SplitResult.of(judge(net, look, each, record.classes)) for each in splits]
+    found = [judge(net, look, each, record.classes) for each in splits]
+    results = [SplitResult.of(each) for each in found]
+    write_pictures(run.directory, found[0], validation, look)
     write_result(
         run.directory,
         RunResult(
-            epoch=progress.best_epoch, seconds=progress.seconds, validation=found[0],
-            test=found[1] if test else None,
+            epoch=progress.best_epoch, seconds=progress.seconds, validation=results[0],
+            test=results[1] if test else None,
         ),
     )  # fmt: skip
 
