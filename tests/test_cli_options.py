@@ -53,7 +53,17 @@ def test_every_verb_has_json_as_a_flag_and_files_as_out():
     }  # fmt: skip
     assert all(found["--json"].is_flag for found in by_verb.values())
     written = {verb for verb, found in by_verb.items() if "--out" in found}
-    assert written == {"ship", "compile", "draw", "cost", "bench", "export", "look", "train"}
+    assert written == {
+        "ship",
+        "compile",
+        "draw",
+        "cost",
+        "bench",
+        "export",
+        "look",
+        "train",
+        "evaluate",
+    }
     paths = {
         name for verb, found in by_verb.items() for name, p in found.items()
         if Path in kind(verb, p)

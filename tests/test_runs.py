@@ -14,6 +14,11 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.assemble import describe_source
+from depthwise.compiler.options import CompileOptions
+from depthwise.shipping import CurrentNetwork, Request
+from depthwise.shipping.pipeline import start_report
+from depthwise.shipping.stages.building import build_library
+from depthwise.shipping.stages.judging import data_key, judge_accuracy
 from depthwise.training import Recipe, pictures, resume, train
 from depthwise.training.adapt import fit_appearance
 from depthwise.training.augment import Appearance
@@ -319,7 +324,7 @@ class TestPictures:
                 assert picture.width == 645
 
     @pytest.mark.parametrize("count", [2, 100])
-    def test_confusion(self, count, tmp_path):
+    def test_confusion(self, count):
         labels = np.arange(4 * count) % count
         said = np.where(np.arange(4 * count) < count, (labels + 1) % count, labels)
         found = Evaluation(tuple(f"class {i}" for i in range(count)), labels, np.eye(count)[said])
@@ -367,3 +372,31 @@ def test_a_compiled_run_names_the_same_classes(run, data, tmp_path):
     assert judged.result.right == pytest.approx(
         run.result.validation.right, abs=judged.agreement.ties
     )
+
+
+@pytest.mark.slow
+def test_shipping_judges_the_library_and_its_network(run, data, tmp_path):
+    network = CurrentNetwork(dw.open(f"run:{run.directory}"))
+    options = CompileOptions(tune=False)
+    request = Request(
+        "run", options, tmp_path / "library", "depthwise ship", data=open_dataset(data)
+    )
+    report = start_report(request, network)
+    report = report.adding(build_library(request, network, report)[0])
+    found, _ = judge_accuracy(request, network, report)
+    kept = run.result.validation
+    assert (found.network.right, found.network.images) == (kept.right, kept.images)
+    assert found.network.interval == kept.interval
+    assert [each.right for each in found.library.classes] == [each.right for each in kept.classes]
+    assert (found.equal + found.ties, found.different) == (21, ())
+
+
+def test_what_tells_images_that_were_judged_from_others(data, tmp_path):
+    key = data_key(open_dataset(data))
+    assert key == data_key(open_dataset(data))
+    other = write_images(tmp_path / "data", {"train": 2, "validation": 4})
+    before = data_key(open_dataset(other))
+    image = other / "validation" / "left" / "0.png"
+    Image.open(image).rotate(90).save(image)
+    assert data_key(open_dataset(other)) != before
+    assert data_key(None) == []

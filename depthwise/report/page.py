@@ -14,6 +14,7 @@ from depthwise.report.colours import COLOURS, DARK, colour_name
 from depthwise.report.figures import FILTERS
 from depthwise.report.network_picture import cut_into_cards
 from depthwise.report.record import (
+    Accuracy,
     Baseline,
     Comparison,
     Compilation,
@@ -54,6 +55,7 @@ def render_page(report: Report) -> str:
         costs=costs,
         compilation=compilation,
         predictions=report.find(Predictions),
+        accuracy=report.find(Accuracy),
         comparison=report.find(Comparison),
         profile=profile,
         baseline=report.find(Baseline),
