@@ -72,7 +72,10 @@ def train(
         float | None, typer.Option(help="The share of a label that all classes get.")
     ] = None,
     average: Annotated[
-        float | None, typer.Option(help="Decay of the weights' moving average; 0: none.")
+        float | None,
+        typer.Option(
+            help="Decay of the weights' moving average, else fitted to the steps; 0: none."
+        ),
     ] = None,
     clip: Annotated[float | None, typer.Option(help="The largest norm of the gradients.")] = None,
     precision: Annotated[
@@ -94,13 +97,27 @@ def train(
     mixup: Annotated[float | None, typer.Option(help="The alpha of MixUp.")] = None,
     cutmix: Annotated[float | None, typer.Option(help="The alpha of CutMix.")] = None,
     frozen: Annotated[
-        float | None, typer.Option(help="The share of epochs in which only the classifier learns.")
+        float | None,
+        typer.Option(help="The share of the training in which only the classifier learns."),
     ] = None,
     layer_decay: Annotated[
         float | None, typer.Option(help="A block's learning rate, as a share of the next one's.")
     ] = None,
     branches: Annotated[
-        int | None, typer.Option(help="Branches of each convolution while training.")
+        int | None, typer.Option(help="Convolutions for each one while training, folded into it.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Learn from it, too: a run, imagenet, timm:NAME, NETWORK@CHECKPOINT."),
+    ] = None,
+    teacher_share: Annotated[
+        float | None, typer.Option(help="The share of the loss that its scores have.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="What scores are divided by to be compared.")
+    ] = None,
+    feature_share: Annotated[
+        float | None, typer.Option(help="The share of the loss that its feature maps have.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
     as_json: AsJson = False,
@@ -167,6 +184,8 @@ def _summary(run: "Run") -> str:
     parts = [f"{run.directory}: validation accuracy {result.validation}"]
     if result.test:
         parts.append(f"test accuracy {result.test}")
+    if run.record.teacher_accuracy is not None:
+        parts.append(f"its teacher's validation accuracy {run.record.teacher_accuracy:.2%}")
     parts.append(f"the weights of epoch {result.epoch}, after {say_duration(result.seconds)}")
     return "; ".join(parts)
 

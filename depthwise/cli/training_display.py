@@ -53,6 +53,10 @@ class TrainingDisplay:
         parts.append(f"{_clock(pace.left)} left")
         self._bar.update(self._task, completed=pace.done, said=", ".join(parts))
 
+    def say(self, text: str) -> None:
+        """Say it in a line of its own."""
+        say(text)
+
     def epoch(self, record: "EpochRecord") -> None:
         """Say what an epoch came to."""
         self._epoch = record

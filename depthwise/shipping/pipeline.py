@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from depthwise import __version__
 from depthwise.bench.environment import describe_machine, describe_software
 from depthwise.escaping import in_line, in_text
+from depthwise.report.accuracy_record import AccuracyRecord
 from depthwise.report.page import render_page
 from depthwise.report.record import (
     FORMAT,
-    Accuracy,
     Baseline,
     Comparison,
     Compilation,
@@ -105,7 +105,7 @@ STAGES = (
         lambda request, _: [request.left_out, request.broken],
     ),
     Stage(
-        Accuracy, "judging on labelled images", judge_accuracy,
+        AccuracyRecord, "judging on labelled images", judge_accuracy,
         lambda request, _: data_key(request.data),
     ),
     Stage(

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from depthwise.analysis.units import in_seconds, in_units
 from depthwise.escaping import counted
+from depthwise.report.accuracy_record import AccuracyRecord, Rightness
 from depthwise.report.record import (
-    Accuracy,
     Baseline,
     Comparison,
     Compilation,
@@ -17,7 +17,6 @@ from depthwise.report.record import (
     LayerProfile,
     Predictions,
     Report,
-    Rightness,
 )
 
 PYTORCH = "pytorch"
@@ -35,7 +34,7 @@ def summary(report: Report, directory: Path) -> RenderableType:
         ("counted", _costs(report.find(CostSummary))),
         ("compiled", _compilation(report.find(Compilation))),
         ("images", _predictions(report.find(Predictions))),
-        ("right", _accuracy(report.find(Accuracy))),
+        ("right", _accuracy(report.find(AccuracyRecord))),
         ("speed", _comparison(report.find(Comparison), request.threads)),
         ("time", _profile(report.find(LayerProfile))),
         ("saved", _saving(report.find(Baseline), report.find(CostSummary))),
@@ -101,7 +100,7 @@ def _predictions(found: Predictions | None) -> list[str]:
     return [*lines, *found.remarks]
 
 
-def _accuracy(found: Accuracy | None) -> list[str]:
+def _accuracy(found: AccuracyRecord | None) -> list[str]:
     if not found or not found.network:
         return []
     lines = [f"network: {_rightness(found.network)} of the {found.split} images of {found.data}"]

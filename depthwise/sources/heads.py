@@ -10,7 +10,7 @@ def replace_head(net: nn.Module, classes: int) -> None:
 
     Raises ValueError where its last layer with weights is none.
     """
-    name, head = _head(net)
+    name, head = find_head(net)
     width = head.out_features if isinstance(head, nn.Linear) else head.out_channels
     if width == classes:
         return
@@ -25,7 +25,11 @@ def replace_head(net: nn.Module, classes: int) -> None:
     setattr(net.get_submodule(parent), own, new)
 
 
-def _head(net: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+def find_head(net: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """Return a network's classifier and its name: its last linear layer, or 1x1 convolution.
+
+    Raises ValueError where it has neither.
+    """
     inside = [(name, each) for name, each in net.named_modules() if name]
     layers = [(name, each) for name, each in inside if isinstance(each, nn.Linear)] or [
         (name, each)

@@ -43,6 +43,8 @@ class RunRecord(BaseModel):
     """How many there are in each split."""
     notes: tuple[str, ...] = ()
     """What was found in the data, such as images that are left out."""
+    teacher_accuracy: float | None = None
+    """The share of the validation images that the teacher names rightly, where it names any."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -121,18 +123,18 @@ def open_run(
             )
         opened: Source = graph_source(open_graph(path), shapes, kwargs, record.network)
     else:
-        net = load_best(directory, build_again(record))
+        net = load_trained(directory, build_again(record))
         given = shapes if shapes or kwargs else [(1, 3, side, side)]
         opened = torch_source(net, given, kwargs)
     return replace(opened, known=record)
 
 
-def load_best(directory: Path, net: nn.Module) -> nn.Module:
-    """Load the best weights of a run into its network; return it in evaluation mode.
+def load_trained(directory: Path, net: nn.Module, weights: str = BEST) -> nn.Module:
+    """Load the best weights of a run, or others, into its network; return it in evaluation mode.
 
     Raises ValueError where the run has none yet, or these are not the network's.
     """
-    path = directory / BEST
+    path = directory / weights
     if not path.is_file():
         raise ValueError(
             f"{directory} has no weights yet: {RUN} takes a run whose first epoch is over; go on "

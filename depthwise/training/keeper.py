@@ -7,7 +7,8 @@ from depthwise.sources.run_folder import BEST
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.history import EpochRecord, History
 from depthwise.training.learner import Learner
-from depthwise.training.pace import Pace
+from depthwise.training.pace import SHORTEST, Pace
+from depthwise.training.parts import say_parts
 from depthwise.training.run import LAST, Run
 from depthwise.training.state import Progress, gather, save_state, save_tensors
 
@@ -23,6 +24,10 @@ class Onlooker(Protocol):
 
     def epoch(self, record: EpochRecord) -> None:
         """An epoch is over."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something is to be known, in a sentence."""
         ...
 
     @property
@@ -42,6 +47,9 @@ class Unseen:
     def epoch(self, record: EpochRecord) -> None:
         """Show nothing."""
 
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
 
 class Keeper:
     """Writes the history, the weights of the best epoch, the last ones, and the whole state."""
@@ -53,6 +61,7 @@ class Keeper:
         self._history = History(run.directory, progress.history_bytes)
         self._saved = time.perf_counter()
         self._steps, self._learned, self._waited = 0, 0.0, 0.0  # of this epoch, in this session
+        self._parts = progress.parts
 
     @property
     def is_stopped(self) -> bool:
@@ -71,11 +80,14 @@ class Keeper:
         self._steps += 1
         self._learned += learned
         self._waited += waited
+        if self.progress.parts != self._parts:
+            self._parts = self.progress.parts
+            self._onlooker.say(say_parts(self._batch, self._parts))
         self._onlooker.step(self.progress, loss, pace)
 
     def note_epoch(self, found: Evaluation, rate: float, learner: Learner, pace: Pace) -> None:
         """Take note of an epoch's end; keep its weights where none before was as right."""
-        progress, seconds = self.progress, self._learned + self._waited
+        progress, seconds = self.progress, max(SHORTEST, self._learned + self._waited)
         progress.epoch += 1
         record = EpochRecord(
             epoch=progress.epoch, step=progress.step, seconds=progress.seconds,
@@ -98,7 +110,7 @@ class Keeper:
         average = {f"average.{name}": each for name, each in learner.average.state().items()}
         self.progress.scale = learner.precision.scale
         save_state(
-            self.run.directory, self.progress, gather(learner.net, learner.optimizer) | average
+            self.run.directory, self.progress, gather(learner.learning, learner.optimizer) | average
         )
         self._saved = time.perf_counter()
 

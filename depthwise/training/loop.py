@@ -23,7 +23,7 @@ def fit(learner: Learner, feed: Feed, validation: Prepared, pace: Pace, keeper: 
     for batch in feed.since(progress.step):
         start = time.perf_counter()
         rate = pace.set_rates(learner.optimizer)
-        loss = learner.learn(batch, pace.done, progress)
+        loss = learner.learn(batch, pace.moment, progress)
         seconds = time.perf_counter() - start
         pace.note_step(seconds, batch.waited)
         keeper.note_step(loss, seconds, batch.waited, pace)

@@ -8,10 +8,11 @@ import torch
 from depthwise.training.optimizer import set_rates
 from depthwise.training.order import Order
 from depthwise.training.recipe import Recipe
-from depthwise.training.schedule import TimeFit, Timeline, cosine, one_cycle
+from depthwise.training.schedule import Moment, TimeFit, Timeline, cosine, one_cycle
 from depthwise.training.state import Progress
 
 RECENT = 50  # steps that rates are taken from
+SHORTEST = 1e-9  # seconds: what takes less, by a coarse clock, is taken to take so long
 
 
 class Pace:
@@ -42,6 +43,11 @@ class Pace:
         return self.timeline.progress(self._progress.step)
 
     @property
+    def moment(self) -> Moment:
+        """Where in the training the next step is, by what was decided until now."""
+        return Moment(self.done, self.timeline.total(self._progress.step))
+
+    @property
     def is_over(self) -> bool:
         """Whether there is no step left."""
         total = self.timeline.total(self._progress.step)
@@ -59,12 +65,17 @@ class Pace:
     @property
     def images_per_second(self) -> float:
         """How many images were learned from in a second of late, waiting included."""
-        return self._order.batch * len(self._recent) / sum(map(sum, self._recent))
+        return self._order.batch * len(self._recent) / self._spent
 
     @property
     def waiting(self) -> float:
         """The share of time that steps waited for their images of late."""
-        return sum(waited for _, waited in self._recent) / sum(map(sum, self._recent))
+        return sum(waited for _, waited in self._recent) / self._spent
+
+    @property
+    def _spent(self) -> float:
+        """Seconds that the steps of late took, waiting included."""
+        return max(SHORTEST, sum(map(sum, self._recent)))
 
     @property
     def left(self) -> float | None:
@@ -72,7 +83,7 @@ class Pace:
         total = self.timeline.total(self._progress.step)
         if total is None:
             return None
-        step = sum(map(sum, self._recent)) / len(self._recent)
+        step = self._spent / len(self._recent)
         return (total - self._progress.step) * step + self._judging_ahead(total)
 
     def note_step(self, learned: float, waited: float) -> None:

@@ -64,8 +64,10 @@ def fastest(step_in: Callable[[str], Callable[[], object]]) -> tuple[str, dict[s
     for name in DTYPES:
         try:
             times[name] = 1000 * median(_seconds(step_in(name)))
-        except RuntimeError:  # this device has no such kernel
-            continue
+        except RuntimeError:
+            if name == "fp32":
+                raise
+            continue  # this device has no such kernel
     best = min(times, key=lambda name: times[name])
     return (best if times[best] < GAIN * times["fp32"] else "fp32"), times
 

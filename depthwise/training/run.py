@@ -14,7 +14,7 @@ from depthwise.sources.run_folder import (
     RECORD,
     RunRecord,
     build_again,
-    load_best,
+    load_trained,
     read_run,
 )
 from depthwise.sources.source import torch_source
@@ -112,15 +112,16 @@ class Run:
         source = torch_source(self.network(net).cpu(), [(1, 3, side, side)])
         save_graph(source.graph, self.directory / GRAPH)
 
-    def network(self, net: nn.Module | None = None) -> nn.Module:
-        """Return the trained network with its best weights, in evaluation mode.
+    def network(self, net: nn.Module | None = None, weights: str = BEST) -> nn.Module:
+        """Return the trained network, in evaluation mode.
 
         Args:
             net: The module that the run began with, where it began with one: a copy is returned.
+            weights: The file of its weights; left out, the best ones.
 
         Raises ValueError where the run has no weights yet, or these are not the module's.
         """
-        return load_best(self.directory, self.begun(net))
+        return load_trained(self.directory, self.begun(net), weights)
 
 
 def _said(counts: dict[str, int]) -> str:

@@ -11,18 +11,24 @@ import numpy as np
 import torch
 from torch import nn
 
+from depthwise.layers import add_branches
 from depthwise.sources.run_folder import RunRecord
+from depthwise.sources.spec import is_untrained
 from depthwise.training.adapt import FittedNetwork, fit_network
-from depthwise.training.augment import Appearance
+from depthwise.training.augment import Appearance, layout_of
+from depthwise.training.compiled import compiled
 from depthwise.training.data.dataset import Dataset, ImageSplit
 from depthwise.training.data.decode import shorter_side
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import Prepared, prepare
 from depthwise.training.defaults import fit_recipe
+from depthwise.training.distill import Distillation
 from depthwise.training.feed import Feed
 from depthwise.training.keeper import Keeper, Onlooker, Unseen
 from depthwise.training.learner import Learner, judge
 from depthwise.training.loop import fit
+from depthwise.training.losses import CrossEntropy, Loss
+from depthwise.training.mixing import Mixing
 from depthwise.training.optimizer import make_optimizer, parameter_groups
 from depthwise.training.order import Order
 from depthwise.training.pace import Pace
@@ -30,7 +36,9 @@ from depthwise.training.precision import Precision, fastest
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, SplitResult, write_result
 from depthwise.training.run import Run
+from depthwise.training.schedule import Moment
 from depthwise.training.state import Progress, part, read_state, restore
+from depthwise.training.teacher import Teacher, open_teacher
 from depthwise.weights import Preprocessing
 
 LOOKED_AT = 64  # images whose size tells what resolution is usual
@@ -87,20 +95,32 @@ def train(
         Diverged: The loss became infinite or no number.
         OSError: The directory cannot be written to.
     """
-    recipe, folder = recipe or Recipe(), Path(directory)
+    recipe, folder, onlooker = recipe or Recipe(), Path(directory), onlooker or Unseen()
     Run.check_free(folder)
     dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
     fitted = fit_network(
         network, dict(settings or {}), weights, len(dataset.classes),
         usual_side(dataset.train), recipe.resolution, recipe.seed,
     )  # fmt: skip
+    given = network if isinstance(network, nn.Module) else None
+    if recipe.frozen and _is_random(fitted):
+        raise ValueError(
+            f"frozen={recipe.frozen}: the weights of {fitted.network} are random, and a classifier "
+            "alone learns nothing from them: leave out frozen, or name weights"
+        )
+    branch(fitted.net, recipe)
+    known = open_teacher(recipe, dataset.classes)
     images = TrainingImages.of(dataset, fitted.preprocessing.resize)
     fitted = fitted.measured(images.train)
     how, pretrained = fitted.preprocessing, bool(fitted.weights)
     recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained)
     recipe = choose_precision(fitted.net, recipe, how, images.train)
-    run = Run.begin(folder, _record(fitted, dataset, images), recipe)
-    _learn(run, fitted.net, images, dataset.test, onlooker or Unseen())
+    teacher = Teacher(known, how, dataset.classes) if known else None
+    accuracy = _accuracy(teacher, Appearance.of(how, recipe), images.validation, dataset.classes)
+    if accuracy is not None:
+        onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
+    run = Run.begin(folder, _record(fitted, dataset, images, accuracy), recipe)
+    _learn(run, fitted.net, images, dataset.test, onlooker, teacher, given)
     return run
 
 
@@ -125,18 +145,26 @@ def resume(
     dataset = data or open_dataset(record.data, seed=run.recipe.seed)
     images = TrainingImages.of(dataset, record.preprocessing.resize)
     run.check_images(dataset.classes, images.counts)
-    _learn(run, run.begun(net), images, dataset.test, onlooker or Unseen())
+    learning = run.begun(net)
+    branch(learning, run.recipe)
+    known, how = open_teacher(run.recipe, record.classes), record.preprocessing
+    teacher = Teacher(known, how, record.classes) if known else None
+    _learn(run, learning, images, dataset.test, onlooker or Unseen(), teacher, net)
     return run
 
 
 def _learn(
-    run: Run, net: nn.Module, images: TrainingImages, test: ImageSplit | None, onlooker: Onlooker
-) -> None:
-    """Train from where the run's directory stands until the schedule ends, or until stopped."""
+    run: Run, net: nn.Module, images: TrainingImages, test: ImageSplit | None, onlooker: Onlooker,
+    teacher: Teacher | None, given: nn.Module | None,
+) -> None:  # fmt: skip
+    """Train from where the run's directory stands until the schedule ends, or until stopped.
+
+    `given` is the module that the user gave, where the run began with one.
+    """
     recipe = run.recipe
     assert recipe.batch is not None
     device = _device()
-    learner = _learner(net.to(device), recipe, run.record.preprocessing)
+    learner = _learner(net.to(device), recipe, run.record.preprocessing, teacher)
     progress = _restore(run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
     keeper = Keeper(run, progress, recipe.batch, onlooker)
@@ -145,13 +173,12 @@ def _learn(
         keeper.save(learner)
         run.enter()
     if not pace.is_over:
-        feed = Feed(images.train, order, device, slice(None))
+        feed = Feed(images.train, order, device, slice(None), Mixing.of(recipe))
         fit(learner, feed, images.validation, pace, keeper)
-    if run.record.module and progress.epoch:
-        run.keep_graph(net)
+    if given and progress.epoch:
+        run.keep_graph(given)
     if pace.is_over and run.result is None:
-        best = run.network(net if run.record.module else None).to(device)
-        _finish(run, best, progress, images.validation, test)
+        _finish(run, run.network(given).to(device), progress, images.validation, test)
 
 
 def _finish(
@@ -174,16 +201,45 @@ def _finish(
     )  # fmt: skip
 
 
-def _learner(net: nn.Module, recipe: Recipe, how: Preprocessing) -> Learner:
+def _learner(
+    net: nn.Module, recipe: Recipe, how: Preprocessing, teacher: Teacher | None = None
+) -> Learner:
     """Return a network together with what changes its weights."""
     assert recipe.learning_rate is not None
     assert recipe.weight_decay is not None
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = net.to(memory_format=layout_of(recipe))  # type: ignore[call-overload]
+    loss: Loss = CrossEntropy(recipe.label_smoothing)
     groups = parameter_groups(net, recipe.weight_decay, recipe.layer_decay)
+    if teacher:
+        loss = Distillation(teacher, net, how.crop, recipe)
+        groups += parameter_groups(loss.weights, recipe.weight_decay) if loss.weights else []
     optimizer = make_optimizer(recipe.optimizer, groups, recipe.learning_rate, recipe.momentum)
-    look = Appearance.of(how, recipe)
     precision = Precision(recipe.precision, next(net.parameters()).device)
-    return Learner(net, net, optimizer, precision, look, recipe)
+    model = compiled(net) if recipe.compile else net
+    return Learner(net, model, optimizer, precision, Appearance.of(how, recipe), recipe, loss)
+
+
+def _accuracy(
+    teacher: Teacher | None, look: Appearance, data: Prepared, classes: tuple[str, ...]
+) -> float | None:
+    """Return the share of images that a teacher names rightly; None where it knows other names."""
+    if teacher is None or not teacher.knows:
+        return None
+    return judge(teacher.to(_device()), look, data, classes).accuracy
+
+
+def _is_random(fitted: FittedNetwork) -> bool:
+    """Tell whether a network begins with random weights; those of a module are its user's."""
+    if fitted.is_module:
+        return False
+    return is_untrained(fitted.network, fitted.settings, fitted.weights)
+
+
+def branch(net: nn.Module, recipe: Recipe) -> None:
+    """Give a network the branches that it has while it is trained by a recipe."""
+    if recipe.branches > 1:
+        torch.manual_seed(recipe.seed)
+        add_branches(net, recipe.branches)
 
 
 def choose_precision(
@@ -195,12 +251,12 @@ def choose_precision(
     assert recipe.batch is not None
     device = _device()
     order = Order(recipe.seed, len(images.labels), recipe.batch)
-    batch = next(Feed(images, order, device, slice(None)).since(0))
+    batch = next(Feed(images, order, device, slice(None), Mixing.of(recipe)).since(0))
 
     def step_in(name: str) -> Callable[[], object]:
         trial = recipe.model_copy(update={"precision": name})
         learner = _learner(copy.deepcopy(net).to(device), trial, how)
-        return lambda: learner.learn(batch, 1.0, Progress())
+        return lambda: learner.learn(batch, Moment(1.0, None), Progress())
 
     return recipe.model_copy(update={"precision": fastest(step_in)[0]})
 
@@ -215,7 +271,7 @@ def _restore(run: Run, learner: Learner) -> Progress:
     if found is None:
         return Progress()
     progress, tensors = found
-    restore(learner.net, learner.optimizer, tensors)
+    restore(learner.learning, learner.optimizer, tensors)
     learner.average.restore(part(tensors, "average."))
     learner.precision.scale = progress.scale
     return progress
@@ -239,10 +295,12 @@ def usual_side(split: ImageSplit) -> int:
     return int(np.median(sides))
 
 
-def _record(fitted: FittedNetwork, dataset: Dataset, images: TrainingImages) -> RunRecord:
+def _record(
+    fitted: FittedNetwork, dataset: Dataset, images: TrainingImages, teacher_accuracy: float | None
+) -> RunRecord:
     return RunRecord(
         network=fitted.network, settings=fitted.settings, module=fitted.is_module,
         weights=fitted.weights, data=dataset.name, classes=dataset.classes,
         preprocessing=fitted.preprocessing, images=images.counts,
-        notes=(*dataset.notes, *images.left_out),
+        notes=(*dataset.notes, *images.left_out), teacher_accuracy=teacher_accuracy,
     )  # fmt: skip

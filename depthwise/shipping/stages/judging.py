@@ -4,7 +4,8 @@ import numpy as np
 
 from depthwise.escaping import in_line
 from depthwise.files.cache import hash_bytes
-from depthwise.report.record import Accuracy, ClassAccuracy, Report, Rightness
+from depthwise.report.accuracy_record import AccuracyRecord, ClassAccuracy, Rightness
+from depthwise.report.record import Report
 from depthwise.runtime.library import load
 from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
@@ -17,19 +18,19 @@ SPLIT = "validation"
 
 def judge_accuracy(
     request: Request, network: CurrentNetwork, _: Report
-) -> tuple[Accuracy, CurrentNetwork]:
+) -> tuple[AccuracyRecord, CurrentNetwork]:
     """Judge the network and the saved library on the same validation images.
 
     Raises ValueError where these cannot be used.
     """
     if request.data is None:
-        return Accuracy(data="", split=SPLIT, network=None), network
+        return AccuracyRecord(data="", split=SPLIT, network=None), network
     own = classifier_of_network(network.source, request.name, network.labels)
     judged = judge_classifier(own, request.data, SPLIT)
     left_out = len(judged.left_out)
     if not request.build.chosen.runs_here:
         reason = f"This machine cannot run a library for {request.build.chosen.name}."
-        record = Accuracy(
+        record = AccuracyRecord(
             data=request.data.name,
             split=SPLIT,
             network=_rightness(judged),
@@ -40,7 +41,7 @@ def judge_accuracy(
     library = classifier_of_library(load(request.directory), request.directory, own.classes)
     ours = judge_classifier(library, request.data, SPLIT).beside(judged)
     assert ours.agreement
-    record = Accuracy(
+    record = AccuracyRecord(
         data=request.data.name, split=SPLIT, network=_rightness(judged), library=_rightness(ours),
         left_out=left_out, equal=ours.agreement.equal, ties=ours.agreement.ties,
         different=ours.agreement.different,
