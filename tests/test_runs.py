@@ -19,7 +19,7 @@ from depthwise.shipping import CurrentNetwork, Request
 from depthwise.shipping.pipeline import start_report
 from depthwise.shipping.stages.building import build_library
 from depthwise.shipping.stages.judging import data_key, judge_accuracy
-from depthwise.training import Recipe, pictures, resume, train
+from depthwise.training import Recipe, Run, pictures, resume, train
 from depthwise.training.adapt import fit_appearance
 from depthwise.training.augment import Appearance
 from depthwise.training.data.opening import open_dataset
@@ -178,14 +178,14 @@ class TestModules:
         assert run.record.network == "Mine"
         source = dw.open(f"run:{run.directory}")
         assert source.pretrained.class_names == ("left", "middle", "right")
-        trained = run.network(mine)
+        trained = run.network()
         image = torch.randn(1, 3, 16, 16)
         with torch.no_grad():
             expected = trained(image).numpy()
         assert np.abs(source.run([image.numpy()])[0] - expected).max() < 1e-5
         assert np.abs(expected).max() > 1e-2
         with pytest.raises(ValueError, match=r"given as a module of class Mine: give it again"):
-            run.network()
+            Run.open(run.directory).network()
 
     def test_a_module_is_resumed_with_it(self, data, tmp_path):
         from test_training import StopsAt

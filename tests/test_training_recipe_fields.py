@@ -15,6 +15,7 @@ from depthwise.layers import add_branches
 from depthwise.sources.run_folder import build_again
 from depthwise.training import Recipe, resume, train
 from depthwise.training.average import fitted_decay
+from depthwise.training.distributed import World
 from depthwise.training.order import Order
 from depthwise.training.pace import Pace
 from depthwise.training.parts import TooLarge
@@ -127,7 +128,8 @@ class TestAverage:
 
     def test_it_follows_from_what_was_decided(self):
         progress = Progress(step=7, decisions=[(5, 100), (20, 80)])
-        pace = Pace(RECIPE.model_copy(update={"time": 60.0}), Order(1, 64, 8), progress)
+        alone = World(0, 1, torch.device("cpu"))
+        pace = Pace(RECIPE.model_copy(update={"time": 60.0}), Order(1, 64, 8), progress, alone)
         assert pace.moment.total == 100
         progress.step = 20
         assert pace.moment.total == 80
@@ -266,7 +268,7 @@ class TestBranches:
         net = build_again(branched.record)
         add_branches(net, 3)
         net.load_state_dict(part(read_state(branched.directory)[1], "net."))
-        folded = branched.network(weights="last.safetensors")
+        folded = branched.network("last.safetensors")
         images = torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             wanted = net.eval()(images)

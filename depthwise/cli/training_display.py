@@ -67,6 +67,33 @@ class TrainingDisplay:
         )
 
 
+class NoDisplay:
+    """Shows nothing, in processes beside the first; says to stop when `is_asked` does."""
+
+    def __init__(self, is_asked: Callable[[], bool]):
+        self._is_asked = is_asked
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def asks_to_stop(self) -> bool:
+        """Whether this process received a signal."""
+        return self._is_asked()
+
+    def step(self, progress: "TrainingProgress", loss: float, pace: "Pace") -> None:
+        """Show nothing."""
+
+    def epoch(self, record: "EpochRecord") -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+
 def _clock(seconds: float | None) -> str:
     if seconds is None:
         return "some time"

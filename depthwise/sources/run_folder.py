@@ -74,7 +74,7 @@ def build_again(record: RunRecord) -> nn.Module:
     if record.module:
         raise ValueError(
             f"the network of this run was given as a module of class {record.network}: give it "
-            "again, as in dw.resume(directory, net=...)"
+            "again, as in Run.open(directory).holding(net) or dw.resume(directory, net=net)"
         )
     return build_classifier(record.network, record.settings, len(record.classes))
 

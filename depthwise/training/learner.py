@@ -1,7 +1,5 @@
 """A network that learns: one step of it, and what it says of images that it is judged on."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,13 +9,14 @@ from depthwise.sources.heads import find_head
 from depthwise.training.augment import Appearance
 from depthwise.training.average import Average, fitted_decay
 from depthwise.training.data.squares import Prepared, fetch
-from depthwise.training.divergence import check_finite
+from depthwise.training.distributed import Replicas
+from depthwise.training.divergence import finite_mean
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.feed import Batch
 from depthwise.training.losses import Loss
 from depthwise.training.mixing import Mixing, Targets
 from depthwise.training.optimizer import train_mode
-from depthwise.training.parts import halve
+from depthwise.training.parts import halve, refuse_several
 from depthwise.training.precision import Precision
 from depthwise.training.recipe import Recipe
 from depthwise.training.schedule import Moment
@@ -32,7 +31,7 @@ class Learner:
 
     Attributes:
         net: The network, with the weights that learn.
-        model: What computes it: itself, or what compiles it or divides it among processes.
+        model: What computes it, in this process and those beside it.
         optimizer, precision: How weights change, and in what is computed.
         average: Of the weights over the steps; what is judged and kept.
         look: How images look.
@@ -40,9 +39,8 @@ class Learner:
     """
 
     def __init__(
-        self, net: nn.Module, model: Callable[[Tensor], Tensor],
-        optimizer: torch.optim.Optimizer, precision: Precision, look: Appearance, recipe: Recipe,
-        loss: Loss,
+        self, net: nn.Module, model: Replicas, optimizer: torch.optim.Optimizer,
+        precision: Precision, look: Appearance, recipe: Recipe, loss: Loss,
     ):  # fmt: skip
         self.net, self.model, self.optimizer, self.precision = net, model, optimizer, precision
         self.look, self.recipe, self.loss = look, recipe, loss
@@ -53,15 +51,16 @@ class Learner:
     def learn(self, batch: Batch, moment: Moment, progress: Progress) -> float:
         """Change the weights by the gradients of one batch.
 
-        A batch that does not fit the device's memory is learned in parts, whose gradients add up.
+        A batch that does not fit the device's memory is learned in parts, whose gradients add up;
+        and of several processes each learns from its share.
 
         Args:
-            batch: What to learn from.
+            batch: What to learn from: this process's share.
             moment: Where in the training it is.
             progress: Where the run stands.
 
         Returns:
-            The batch's mean loss.
+            The mean loss of all processes' shares.
 
         Raises:
             Diverged: The loss is no number.
@@ -82,18 +81,21 @@ class Learner:
         """Return the mean loss; None where the device's memory did not hold the parts."""
         torch.manual_seed(self.recipe.seed + progress.step)  # of dropout: the same when resumed
         total = 0.0
+        world, count = self.model.world, progress.parts
         try:
-            for part in batch.parts(progress.parts):
+            for place, part in enumerate(batch.parts(count), 1):
                 images, targets = self._seen(part, moment.done)
                 with self.precision.cast():
-                    loss = self.loss(images, self.model(images), targets)
-                check_finite(loss, self.net, images, progress.step)
-                loss = loss * (len(part.labels) / len(batch.labels))
-                self.precision.backward(loss)
-                total += loss.item()
+                    loss = self.loss(images, self.model(images, place == count), targets)
+                share = len(part.labels) / len(batch.labels)
+                total += share * finite_mean(loss.item(), self.net, images, progress.step, world)
+                self.precision.backward(share * loss)
         except torch.OutOfMemoryError as error:
+            refuse_several(world.size, error)
             halve(progress, len(batch.labels), error)
             return None
+        if self.loss.weights is not None:
+            world.average(self.loss.weights)
         return total
 
     @property

@@ -28,6 +28,15 @@ def halve(progress: Progress, images: int, error: torch.OutOfMemoryError) -> Non
         torch.cuda.empty_cache()
 
 
+def refuse_several(processes: int, error: torch.OutOfMemoryError) -> None:
+    """Raise TooLarge for one of several processes: the others wait for what it does not send."""
+    if processes > 1:
+        raise TooLarge(
+            "the device's memory does not hold this process's part of a batch: choose a smaller "
+            "--batch, a lower resolution, or more processes"
+        ) from error
+
+
 def say_parts(batch: int, parts: int) -> str:
     """Return in words that batches are learned in parts."""
     return (

@@ -36,6 +36,7 @@ class Run:
 
     def __init__(self, directory: Path, record: RunRecord, recipe: Recipe):
         self.directory, self.record, self.recipe = directory, record, recipe
+        self._given: nn.Module | None = None
 
     @classmethod
     def open(cls, directory: str | PathLike[str]) -> Self:
@@ -92,36 +93,41 @@ class Run:
         """How well it did; None where it is not finished."""
         return read_result(self.directory)
 
-    def begun(self, net: nn.Module | None = None) -> nn.Module:
+    def holding(self, net: nn.Module | None) -> Self:
+        """Take the module that the run began with, where it began with one; return the run.
+
+        Raises ValueError for a module of a run that began with a name.
+        """
+        if net is not None and not self.record.module:
+            raise ValueError(f"{self.directory} is of {self.record.network}: leave out net")
+        self._given = net
+        return self
+
+    def begun(self) -> nn.Module:
         """Return the network that is trained, with its first weights or others.
 
-        Args:
-            net: The module that the run began with, where it began with one.
-
-        Raises ValueError where it is missing, or given in vain.
+        Raises ValueError where the run began with a module that is not at hand.
         """
-        if net is None:
+        if self._given is None:
             return build_again(self.record)
-        if not self.record.module:
-            raise ValueError(f"{self.directory} is of {self.record.network}: leave out net")
-        return copy_for(net, len(self.record.classes))
+        return copy_for(self._given, len(self.record.classes))
 
-    def keep_graph(self, net: nn.Module) -> None:
+    def keep_graph(self) -> None:
         """Keep the best network as a graph, which is opened without the class of its module."""
         side = self.record.preprocessing.crop
-        source = torch_source(self.network(net).cpu(), [(1, 3, side, side)])
+        source = torch_source(self.network().cpu(), [(1, 3, side, side)])
         save_graph(source.graph, self.directory / GRAPH)
 
-    def network(self, net: nn.Module | None = None, weights: str = BEST) -> nn.Module:
+    def network(self, weights: str = BEST) -> nn.Module:
         """Return the trained network, in evaluation mode.
 
         Args:
-            net: The module that the run began with, where it began with one: a copy is returned.
             weights: The file of its weights; left out, the best ones.
 
-        Raises ValueError where the run has no weights yet, or these are not the module's.
+        Raises ValueError where the run has no weights yet, and where it began with a module that is
+        not at hand: see `holding`.
         """
-        return load_trained(self.directory, self.begun(net), weights)
+        return load_trained(self.directory, self.begun(), weights)
 
 
 def _said(counts: dict[str, int]) -> str:

@@ -23,8 +23,9 @@ from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import Prepared, prepare
 from depthwise.training.defaults import fit_recipe
 from depthwise.training.distill import Distillation
+from depthwise.training.distributed import Replicas, World, joined
 from depthwise.training.feed import Feed
-from depthwise.training.keeper import Keeper, Onlooker, Unseen
+from depthwise.training.keeper import Follower, Keeper, Onlooker, Unseen
 from depthwise.training.learner import Learner, judge
 from depthwise.training.loop import fit
 from depthwise.training.losses import CrossEntropy, Loss
@@ -74,6 +75,9 @@ def train(
 ) -> Run:  # fmt: skip
     """Train a network to name what is in images.
 
+    Where several processes call it that torchrun or Ray Train has started, they train one network:
+    see docs/scaling.md.
+
     Args:
         network: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory
             or path/file.py:factory; run:DIRECTORY goes on from a run's best weights; or a module,
@@ -93,35 +97,40 @@ def train(
         ValueError: Images, a name, an option, weights or a directory that cannot be used.
         Unsupported: A module that cannot be captured: the run could not be opened without it.
         Diverged: The loss became infinite or no number.
+        LostPeer: Another process of the training ended.
         OSError: The directory cannot be written to.
     """
     recipe, folder, onlooker = recipe or Recipe(), Path(directory), onlooker or Unseen()
-    Run.check_free(folder)
-    dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
-    fitted = fit_network(
-        network, dict(settings or {}), weights, len(dataset.classes),
-        usual_side(dataset.train), recipe.resolution, recipe.seed,
-    )  # fmt: skip
-    given = network if isinstance(network, nn.Module) else None
-    if recipe.frozen and _is_random(fitted):
-        raise ValueError(
-            f"frozen={recipe.frozen}: the weights of {fitted.network} are random, and a classifier "
-            "alone learns nothing from them: leave out frozen, or name weights"
-        )
-    branch(fitted.net, recipe)
-    known = open_teacher(recipe, dataset.classes)
-    images = TrainingImages.of(dataset, fitted.preprocessing.resize)
-    fitted = fitted.measured(images.train)
-    how, pretrained = fitted.preprocessing, bool(fitted.weights)
-    recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained)
-    recipe = choose_precision(fitted.net, recipe, how, images.train)
-    teacher = Teacher(known, how, dataset.classes) if known else None
-    accuracy = _accuracy(teacher, Appearance.of(how, recipe), images.validation, dataset.classes)
-    if accuracy is not None:
-        onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
-    run = Run.begin(folder, _record(fitted, dataset, images, accuracy), recipe)
-    _learn(run, fitted.net, images, dataset.test, onlooker, teacher, given)
-    return run
+    with joined() as world:
+        world.tell(lambda: Run.check_free(folder))
+        _check_together(world, recipe)
+        dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
+        fitted = fit_network(
+            network, dict(settings or {}), weights, len(dataset.classes),
+            usual_side(dataset.train), recipe.resolution, recipe.seed,
+        )  # fmt: skip
+        given = network if isinstance(network, nn.Module) else None
+        if recipe.frozen and _is_random(fitted):
+            raise ValueError(
+                f"frozen={recipe.frozen}: the weights of {fitted.network} are random, and a "
+                "classifier alone learns nothing from them: leave out frozen, or name weights"
+            )
+        branch(fitted.net, recipe)
+        known = open_teacher(recipe, dataset.classes)
+        images = TrainingImages.of(dataset, fitted.preprocessing.resize)
+        fitted = fitted.measured(images.train)
+        how, pretrained = fitted.preprocessing, bool(fitted.weights)
+        recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained, world.size)
+        recipe = choose_precision(world, fitted.net, recipe, how, images.train)
+        teacher = Teacher(known, how, dataset.classes) if known else None
+        look = Appearance.of(how, recipe)
+        accuracy = _accuracy(world, teacher, look, images.validation, dataset.classes)
+        if accuracy is not None:
+            onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
+        record = _record(fitted, dataset, images, accuracy)
+        run = world.tell(lambda: Run.begin(folder, record, recipe)).holding(given)
+        _learn(world, run, fitted.net, dataset, images, onlooker, teacher)
+        return run
 
 
 def resume(
@@ -140,54 +149,67 @@ def resume(
         ValueError: There is no run, or its images are not what they were.
         Diverged, OSError: As `train`.
     """
-    run = Run.open(directory)
-    record = run.record
-    dataset = data or open_dataset(record.data, seed=run.recipe.seed)
-    images = TrainingImages.of(dataset, record.preprocessing.resize)
-    run.check_images(dataset.classes, images.counts)
-    learning = run.begun(net)
-    branch(learning, run.recipe)
-    known, how = open_teacher(run.recipe, record.classes), record.preprocessing
-    teacher = Teacher(known, how, record.classes) if known else None
-    _learn(run, learning, images, dataset.test, onlooker or Unseen(), teacher, net)
-    return run
+    with joined() as world:
+        run = world.tell(lambda: Run.open(directory)).holding(net)
+        _check_together(world, run.recipe)
+        record = run.record
+        dataset = data or open_dataset(record.data, seed=run.recipe.seed)
+        images = TrainingImages.of(dataset, record.preprocessing.resize)
+        learning = run.begun()
+        branch(learning, run.recipe)
+        known, how = open_teacher(run.recipe, record.classes), record.preprocessing
+        teacher = Teacher(known, how, record.classes) if known else None
+        _learn(world, run, learning, dataset, images, onlooker or Unseen(), teacher)
+        return run
+
+
+def _check_together(world: World, recipe: Recipe) -> None:
+    """Raise ValueError for a recipe by which the processes of a world cannot train."""
+    world.share(recipe.batch or world.size)
+    if recipe.compile and world.size > 1:
+        raise ValueError(
+            "compile is for one process: PyTorch's compiler does not take BatchNorm's statistics "
+            "over several; leave it out"
+        )
 
 
 def _learn(
-    run: Run, net: nn.Module, images: TrainingImages, test: ImageSplit | None, onlooker: Onlooker,
-    teacher: Teacher | None, given: nn.Module | None,
+    world: World, run: Run, net: nn.Module, dataset: Dataset, images: TrainingImages,
+    onlooker: Onlooker, teacher: Teacher | None,
 ) -> None:  # fmt: skip
-    """Train from where the run's directory stands until the schedule ends, or until stopped.
-
-    `given` is the module that the user gave, where the run began with one.
-    """
+    """Train from where the run's directory stands until the schedule ends, or until stopped."""
     recipe = run.recipe
     assert recipe.batch is not None
-    device = _device()
-    learner = _learner(net.to(device), recipe, run.record.preprocessing, teacher)
-    progress = _restore(run, learner)
+    run.check_images(dataset.classes, images.counts)  # those of the first process
+    share = world.share(recipe.batch)
+    world.meet()
+    learner = _learner(world, net, recipe, run.record.preprocessing, teacher)
+    progress = _restore(world, run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
-    keeper = Keeper(run, progress, recipe.batch, onlooker)
-    pace = Pace(recipe, order, progress)
-    if not run.exists:
-        keeper.save(learner)
-        run.enter()
+    follower = Follower(progress, onlooker, world)
+    keeper = Keeper(run, progress, onlooker, world) if world.leads else follower
+    pace = Pace(recipe, order, progress, world)
+    keeper.begin(learner)
     if not pace.is_over:
-        feed = Feed(images.train, order, device, slice(None), Mixing.of(recipe))
+        feed = Feed(images.train, order, world.device, share, Mixing.of(recipe))
         fit(learner, feed, images.validation, pace, keeper)
-    if given and progress.epoch:
-        run.keep_graph(given)
-    if pace.is_over and run.result is None:
-        _finish(run, run.network(given).to(device), progress, images.validation, test)
+    if run.record.module and progress.epoch:
+        world.tell(run.keep_graph)
+    if pace.is_over:
+        world.tell(lambda: _finish(run, progress, images.validation, dataset.test, world.device))
 
 
 def _finish(
-    run: Run, net: nn.Module, progress: Progress, validation: Prepared, test: ImageSplit | None
-) -> None:
+    run: Run, progress: Progress, validation: Prepared, test: ImageSplit | None,
+    device: torch.device,
+) -> None:  # fmt: skip
     """Judge the best weights: on what they were chosen by, and once on what nothing was."""
-    from depthwise.training.pictures import write_pictures  # noqa: PLC0415  (matplotlib takes a second)
+    from depthwise.training.pictures import write_pictures  # noqa: PLC0415  (matplotlib is slow)
 
-    record, look = run.record, Appearance.of(run.record.preprocessing, run.recipe)
+    if run.result is not None:
+        return
+    record = run.record
+    net, look = run.network().to(device), Appearance.of(record.preprocessing, run.recipe)
     splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
     found = [judge(net, look, each, record.classes) for each in splits]
     results = [SplitResult.of(each) for each in found]
@@ -202,30 +224,32 @@ def _finish(
 
 
 def _learner(
-    net: nn.Module, recipe: Recipe, how: Preprocessing, teacher: Teacher | None = None
+    world: World, net: nn.Module, recipe: Recipe, how: Preprocessing, teacher: Teacher | None = None
 ) -> Learner:
     """Return a network together with what changes its weights."""
     assert recipe.learning_rate is not None
     assert recipe.weight_decay is not None
-    net = net.to(memory_format=layout_of(recipe))  # type: ignore[call-overload]
+    net = net.to(world.device, memory_format=layout_of(recipe))  # type: ignore[call-overload]
     loss: Loss = CrossEntropy(recipe.label_smoothing)
     groups = parameter_groups(net, recipe.weight_decay, recipe.layer_decay)
     if teacher:
         loss = Distillation(teacher, net, how.crop, recipe)
         groups += parameter_groups(loss.weights, recipe.weight_decay) if loss.weights else []
     optimizer = make_optimizer(recipe.optimizer, groups, recipe.learning_rate, recipe.momentum)
-    precision = Precision(recipe.precision, next(net.parameters()).device)
-    model = compiled(net) if recipe.compile else net
+    precision = Precision(recipe.precision, world.device)
+    model = Replicas(net, world, compiled(net) if recipe.compile else net)
     return Learner(net, model, optimizer, precision, Appearance.of(how, recipe), recipe, loss)
 
 
 def _accuracy(
-    teacher: Teacher | None, look: Appearance, data: Prepared, classes: tuple[str, ...]
-) -> float | None:
+    world: World, teacher: Teacher | None, look: Appearance, data: Prepared,
+    classes: tuple[str, ...],
+) -> float | None:  # fmt: skip
     """Return the share of images that a teacher names rightly; None where it knows other names."""
     if teacher is None or not teacher.knows:
         return None
-    return judge(teacher.to(_device()), look, data, classes).accuracy
+    there = teacher.to(world.device)
+    return world.tell(lambda: judge(there, look, data, classes).accuracy)
 
 
 def _is_random(fitted: FittedNetwork) -> bool:
@@ -243,31 +267,31 @@ def branch(net: nn.Module, recipe: Recipe) -> None:
 
 
 def choose_precision(
-    net: nn.Module, recipe: Recipe, how: Preprocessing, images: Prepared
+    world: World, net: nn.Module, recipe: Recipe, how: Preprocessing, images: Prepared
 ) -> Recipe:
-    """Return the recipe with the precision in which the network learns fastest here."""
+    """Return the recipe with the precision in which the network learns fastest here.
+
+    The first process finds it by itself, with its share of a batch.
+    """
     if recipe.precision != "auto":
         return recipe
     assert recipe.batch is not None
-    device = _device()
     order = Order(recipe.seed, len(images.labels), recipe.batch)
-    batch = next(Feed(images, order, device, slice(None), Mixing.of(recipe)).since(0))
+    share = world.share(recipe.batch)
+    batch = next(Feed(images, order, world.device, share, Mixing.of(recipe)).since(0))
+    alone = World(0, 1, world.device)
 
     def step_in(name: str) -> Callable[[], object]:
         trial = recipe.model_copy(update={"precision": name})
-        learner = _learner(copy.deepcopy(net).to(device), trial, how)
+        learner = _learner(alone, copy.deepcopy(net), trial, how)
         return lambda: learner.learn(batch, Moment(1.0, None), Progress())
 
-    return recipe.model_copy(update={"precision": fastest(step_in)[0]})
+    return recipe.model_copy(update={"precision": world.tell(lambda: fastest(step_in)[0])})
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _restore(run: Run, learner: Learner) -> Progress:
+def _restore(world: World, run: Run, learner: Learner) -> Progress:
     """Return where a run stands, its network and its optimizer put back there."""
-    found = read_state(run.directory) if run.exists else None
+    found = world.tell(lambda: read_state(run.directory) if run.exists else None)
     if found is None:
         return Progress()
     progress, tensors = found
