@@ -142,11 +142,11 @@ class TestFeatureMaps:
     def test_a_classifier_that_is_a_convolution(self):
         shared = nn.ReLU()
         net = nn.Sequential(
-            nn.Conv2d(3, 4, 3), shared, nn.MaxPool2d(2), nn.Conv2d(4, 2, 1), shared,
+            nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), shared, nn.Conv2d(4, 2, 1), shared,
             nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         )  # fmt: skip
         maps = FeatureMaps(net, 16)
-        assert (maps.name, maps.channels) == ("2", 4)
+        assert (maps.name, maps.channels) == ("1", 4)  # `shared` is called again later
 
     def test_the_network_is_left_as_it_was(self):
         net = nn.Sequential(

@@ -12,6 +12,16 @@ def make(num_classes: int = 1000) -> nn.Module:
     )  # fmt: skip
 
 
+def make_wide(num_classes: int = 1000, width: float = 1.0) -> nn.Module:
+    """Return a network of any resolution, whose channels are 8 times the width."""
+    channels = round(8 * width)
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes),
+    )  # fmt: skip
+
+
 def make_plain(num_classes: int = 1000) -> nn.Module:
     """Return a network for images of any size, each seen alone: no statistics, no dropout."""
     return nn.Sequential(

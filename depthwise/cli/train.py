@@ -13,7 +13,16 @@ from rich.text import Text
 from depthwise.cli import stopping
 from depthwise.cli.arguments import parse_settings
 from depthwise.cli.files import writing
-from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Weights
+from depthwise.cli.options import (
+    NETWORK_HELP,
+    AsJson,
+    Epochs,
+    RecipeFile,
+    Seed,
+    Settings,
+    TimeLimit,
+    Weights,
+)
 from depthwise.cli.processes import LOST_PEER, is_one_of_several, is_watched, launch, leads
 from depthwise.cli.screen import screen
 from depthwise.cli.training_display import NoDisplay, TrainingDisplay
@@ -46,21 +55,15 @@ def train(
     network: Annotated[str, typer.Option(help=NETWORK_HELP)] = DEFAULT,
     settings: Settings = None,
     weights: Weights = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="A .toml file of what the options below say.")
-    ] = None,
+    recipe: RecipeFile = None,
     out: Annotated[
         Path | None, typer.Option(help="The run's directory; else DATA-NETWORK.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="The time that it may take, as in 15min.")
-    ] = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="How often each image is seen, at most.")
-    ] = None,
+    time: TimeLimit = None,
+    epochs: Epochs = None,
     batch: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels along an image's sides.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
@@ -122,7 +125,7 @@ def train(
     feature_share: Annotated[
         float | None, typer.Option(help="The share of the loss that its feature maps have.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
+    seed: Seed = None,
     processes: Annotated[
         int | None,
         typer.Option(min=1, help="How many train together on this machine, a GPU or CPUs each."),

@@ -94,9 +94,10 @@ def train(
         The run: its best weights are those of the epoch with the highest validation accuracy.
 
     Raises:
-        ValueError: Images, a name, an option, weights or a directory that cannot be used.
+        ValueError: Images, a name, an option, weights, a teacher or a directory that is of no use.
         Unsupported: A module that cannot be captured: the run could not be opened without it.
         Diverged: The loss became infinite or no number.
+        TooLarge: The device's memory does not hold a few images.
         LostPeer: Another process of the training ended.
         OSError: The directory cannot be written to.
     """
@@ -147,7 +148,7 @@ def resume(
 
     Raises:
         ValueError: There is no run, or its images are not what they were.
-        Diverged, OSError: As `train`.
+        Diverged, TooLarge, OSError: As `train`.
     """
     with joined() as world:
         run = world.tell(lambda: Run.open(directory)).holding(net)
