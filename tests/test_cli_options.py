@@ -52,18 +52,19 @@ def test_every_verb_has_json_as_a_flag_and_files_as_out():
     by_verb = {verb: {name: p for name, v, p in options() if v == verb} for verb in VERBS}
     assert set(by_verb) == {
         "ship", "networks", "cost", "compare", "draw", "lint", "predict", "compile", "bench",
-        "calibrate", "export", "look", "train", "tradeoff",
+        "calibrate", "export", "look", "train", "tradeoff", "evaluate",
     }  # fmt: skip
     assert all(found["--json"].is_flag for found in by_verb.values())
     written = {verb for verb, found in by_verb.items() if "--out" in found}
     assert written == {
         "ship", "compile", "draw", "cost", "bench", "export", "look", "train", "tradeoff",
+        "evaluate",
     }  # fmt: skip
     paths = {
         name for verb, found in by_verb.items() for name, p in found.items()
         if Path in kind(verb, p)
     }  # fmt: skip
-    assert paths <= {"--out", "--images", "--labels", "--library", "--recipe", "--resume"}
+    assert paths <= {"--out", "--images", "--labels", "--library", "--run", "--recipe", "--resume"}
 
 
 @pytest.mark.parametrize("verb", [(), *((verb,) for verb in VERBS)], ids="".join)

@@ -12,8 +12,8 @@ from test_training import NETWORK, RECIPE, StopsAt, assert_same_weights, halves,
 from torch import nn
 
 from depthwise.layers import add_branches
+from depthwise.sources.run_folder import build_again
 from depthwise.training import Recipe, resume, train
-from depthwise.training.adapt import build_again
 from depthwise.training.average import fitted_decay
 from depthwise.training.distributed import World
 from depthwise.training.order import Order
@@ -282,7 +282,7 @@ class TestBranches:
         assert any("branches.2" in name for name in names)
 
     def test_it_computes_what_the_branches_do(self, branched):
-        net = build_again(branched.record.built, 2)
+        net = build_again(branched.record)
         add_branches(net, 3)
         net.load_state_dict(part(read_state(branched.directory)[1], "net."))
         folded = branched.network("last.safetensors")

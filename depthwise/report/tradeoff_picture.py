@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, Formatter, FuncFormatter, NullLocator
 
 from depthwise.escaping import in_line
+from depthwise.files.figures import save_figure
 from depthwise.report.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from depthwise.report.plots import save_figure
 from depthwise.training.tradeoff_points import Point, Points
 
 # Each resolution has a marker of its own beside its colour.

@@ -50,9 +50,13 @@ class Appearance:
 
     def judged(self, squares: Tensor) -> Tensor:
         """Return squares of uint8, (B, 3, S, S), as they are judged: (B, 3, R, R), normalised."""
+        return self._normalize(self.cut(squares).float() / 255)
+
+    def cut(self, squares: Tensor) -> Tensor:
+        """Return the middle of squares, as large as the network sees them."""
         start = (squares.shape[-1] - self.preprocessing.crop) // 2
         end = start + self.preprocessing.crop
-        return self._normalize(squares[..., start:end, start:end].float() / 255)
+        return squares[..., start:end, start:end]
 
     def trained(self, squares: Tensor, seen: Seen, side: int) -> Tensor:
         """Return squares of uint8, (B, 3, S, S), as they are learned from: (B, 3, side, side)."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from depthwise.training.adapt import find_head
+from depthwise.sources.heads import find_head
 
 
 class FeatureMaps:

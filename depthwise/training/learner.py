@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from depthwise.layers import fold_branches
-from depthwise.training.adapt import find_head
+from depthwise.sources.heads import find_head
 from depthwise.training.augment import Appearance
 from depthwise.training.average import Average, fitted_decay
 from depthwise.training.data.squares import Prepared, fetch

@@ -233,7 +233,7 @@ class _Grid:
                 f"{self.request.network} does not take images of {side} pixels, --resolution "
                 f"{share:g} of its {usual}: {error}"
             ) from None
-        return Combination(width, share, side, fitted.record.settings, fitted.weights, found)
+        return Combination(width, share, side, fitted.settings, fitted.weights, found)
 
     def _fit(self, width: float | None, side: int | None) -> FittedNetwork:
         asked = self.request

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from depthwise.layers import add_branches
+from depthwise.sources.run_folder import RunRecord
 from depthwise.sources.spec import is_untrained
-from depthwise.training.adapt import FittedNetwork, build_again, fit_network
+from depthwise.training.adapt import FittedNetwork, fit_network
 from depthwise.training.augment import Appearance, layout_of
 from depthwise.training.compiled import compiled
 from depthwise.training.data.dataset import Dataset, ImageSplit
@@ -35,7 +36,7 @@ from depthwise.training.pace import Pace
 from depthwise.training.precision import Precision, fastest
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, SplitResult, write_result
-from depthwise.training.run import Run, RunRecord
+from depthwise.training.run import Run
 from depthwise.training.schedule import Moment
 from depthwise.training.state import Progress, part, read_state, restore
 from depthwise.training.teacher import Teacher, open_teacher
@@ -68,7 +69,7 @@ class TrainingImages:
 
 
 def train(
-    network: str, data: str | PathLike[str] | Dataset, recipe: Recipe | None = None, *,
+    network: str | nn.Module, data: str | PathLike[str] | Dataset, recipe: Recipe | None = None, *,
     directory: str | PathLike[str], settings: Mapping[str, Any] | None = None,
     weights: str | PathLike[str] | None = None, onlooker: Onlooker | None = None,
 ) -> Run:  # fmt: skip
@@ -79,7 +80,8 @@ def train(
 
     Args:
         network: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory
-            or path/file.py:factory. Its classifier gets the images' classes; its stem and its
+            or path/file.py:factory; run:DIRECTORY goes on from a run's best weights; or a module,
+            of which a copy is trained. Its classifier gets the images' classes; its stem and its
             resolution are fitted to the images where `settings` and the recipe do not say them.
         data: A folder, a file or the name of a set, as `open_dataset` takes it; or a set.
         recipe: How to train; None for the usual way.
@@ -93,6 +95,7 @@ def train(
 
     Raises:
         ValueError: Images, a name, an option, weights, a teacher or a directory that is of no use.
+        Unsupported: A module that cannot be captured: the run could not be opened without it.
         Diverged: The loss became infinite or no number.
         TooLarge: The device's memory does not hold a few images.
         LostPeer: Another process of the training ended.
@@ -107,10 +110,11 @@ def train(
             network, dict(settings or {}), weights, len(dataset.classes),
             usual_side(dataset.train), recipe.resolution, recipe.seed,
         )  # fmt: skip
-        if recipe.frozen and is_untrained(network, fitted.record.settings, fitted.weights):
+        given = network if isinstance(network, nn.Module) else None
+        if recipe.frozen and _is_random(fitted):
             raise ValueError(
-                f"frozen={recipe.frozen}: the weights of {network} are random, and a classifier "
-                "alone learns nothing from them: leave out frozen, or name weights"
+                f"frozen={recipe.frozen}: the weights of {fitted.network} are random, and a "
+                "classifier alone learns nothing from them: leave out frozen, or name weights"
             )
         branch(fitted.net, recipe)
         known = open_teacher(recipe, dataset.classes)
@@ -125,20 +129,21 @@ def train(
         if accuracy is not None:
             onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
         record = _record(fitted, dataset, images, accuracy)
-        run = world.tell(lambda: Run.begin(folder, record, recipe))
+        run = world.tell(lambda: Run.begin(folder, record, recipe)).holding(given)
         _learn(world, run, fitted.net, dataset, images, onlooker, teacher)
         return run
 
 
 def resume(
     directory: str | PathLike[str], data: Dataset | None = None, *,
-    onlooker: Onlooker | None = None,
+    net: nn.Module | None = None, onlooker: Onlooker | None = None,
 ) -> Run:  # fmt: skip
     """Go on with a run that was stopped or killed, as if it had not been.
 
     Args:
         directory: Of the run.
         data: Its images, where they were given as a set and not by name.
+        net: Its network, where that was given as a module.
         onlooker: Who is shown how it goes, and may stop it.
 
     Raises:
@@ -146,16 +151,16 @@ def resume(
         Diverged, TooLarge, OSError: As `train`.
     """
     with joined() as world:
-        run = world.tell(lambda: Run.open(directory))
+        run = world.tell(lambda: Run.open(directory)).holding(net)
         _check_together(world, run.recipe)
         record = run.record
         dataset = data or open_dataset(record.data, seed=run.recipe.seed)
         images = TrainingImages.of(dataset, record.preprocessing.resize)
-        net = build_again(record.built, len(record.classes)).train()
-        branch(net, run.recipe)
+        learning = run.begun()
+        branch(learning, run.recipe)
         known, how = open_teacher(run.recipe, record.classes), record.preprocessing
         teacher = Teacher(known, how, record.classes) if known else None
-        _learn(world, run, net, dataset, images, onlooker or Unseen(), teacher)
+        _learn(world, run, learning, dataset, images, onlooker or Unseen(), teacher)
         return run
 
 
@@ -189,6 +194,8 @@ def _learn(
     if not pace.is_over:
         feed = Feed(images.train, order, world.device, share, Mixing.of(recipe))
         fit(learner, feed, images.validation, pace, keeper)
+    if run.record.module and progress.epoch:
+        world.tell(run.keep_graph)
     if pace.is_over:
         world.tell(lambda: _finish(run, progress, images.validation, dataset.test, world.device))
 
@@ -198,17 +205,21 @@ def _finish(
     device: torch.device,
 ) -> None:  # fmt: skip
     """Judge the best weights: on what they were chosen by, and once on what nothing was."""
+    from depthwise.training.pictures import write_pictures  # noqa: PLC0415  (matplotlib is slow)
+
     if run.result is not None:
         return
     record = run.record
     net, look = run.network().to(device), Appearance.of(record.preprocessing, run.recipe)
     splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
-    found = [SplitResult.of(judge(net, look, each, record.classes)) for each in splits]
+    found = [judge(net, look, each, record.classes) for each in splits]
+    results = [SplitResult.of(each) for each in found]
+    write_pictures(run.directory, found[0], validation, look)
     write_result(
         run.directory,
         RunResult(
-            epoch=progress.best_epoch, seconds=progress.seconds, validation=found[0],
-            test=found[1] if test else None,
+            epoch=progress.best_epoch, seconds=progress.seconds, validation=results[0],
+            test=results[1] if test else None,
         ),
     )  # fmt: skip
 
@@ -240,6 +251,13 @@ def _accuracy(
         return None
     there = teacher.to(world.device)
     return world.tell(lambda: judge(there, look, data, classes).accuracy)
+
+
+def _is_random(fitted: FittedNetwork) -> bool:
+    """Tell whether a network begins with random weights; those of a module are its user's."""
+    if fitted.is_module:
+        return False
+    return is_untrained(fitted.network, fitted.settings, fitted.weights)
 
 
 def branch(net: nn.Module, recipe: Recipe) -> None:
@@ -306,8 +324,8 @@ def _record(
     fitted: FittedNetwork, dataset: Dataset, images: TrainingImages, teacher_accuracy: float | None
 ) -> RunRecord:
     return RunRecord(
-        network=fitted.record.spec, settings=fitted.record.settings, weights=fitted.weights,
-        data=dataset.name, classes=dataset.classes, preprocessing=fitted.preprocessing,
-        images=images.counts, notes=(*dataset.notes, *images.left_out),
-        teacher_accuracy=teacher_accuracy,
+        network=fitted.network, settings=fitted.settings, module=fitted.is_module,
+        weights=fitted.weights, data=dataset.name, classes=dataset.classes,
+        preprocessing=fitted.preprocessing, images=images.counts,
+        notes=(*dataset.notes, *images.left_out), teacher_accuracy=teacher_accuracy,
     )  # fmt: skip
