@@ -16,6 +16,7 @@ from depthwise.analysis import Cost, cost
 from depthwise.compiler.pipeline import compile
 from depthwise.runtime.library import Library, load
 from depthwise.training.adapt import FittedNetwork, fit_network
+from depthwise.training.begin import resume, train, usual_side
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.defaults import fit_recipe
@@ -23,7 +24,6 @@ from depthwise.training.keeper import Onlooker
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import SplitResult
 from depthwise.training.run import Run
-from depthwise.training.train import resume, train, usual_side
 
 LIBRARY = "library"  # of a run: the folder with its network, compiled
 
