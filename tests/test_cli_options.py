@@ -13,7 +13,10 @@ from depthwise.cli.verb import MEANT
 
 VERBS = typer.main.get_command(app).commands
 FUNCTIONS = {info.callback.__name__: info.callback for info in app.registered_commands}
-SEVERAL = {"--out"}  # a directory or a file, as the verb writes: its help says which
+# of which the help says what they are: --out a directory or a file, as the verb writes, and
+# --resolution the pixels of one network or the multipliers of several
+SEVERAL = {"--out", "--resolution"}
+SEVERAL_KINDS = {"--resolution"}
 
 
 def options():
@@ -41,7 +44,7 @@ def kind(verb, parameter):
 )
 def test_an_option_is_the_same_in_every_verb(name, uses):
     kinds = {(kind(verb, p), p.is_flag, p.multiple, p.nargs) for _, verb, p in uses}
-    assert len(kinds) == 1, [verb for _, verb, _ in uses]
+    assert len(kinds) == 1 or name in SEVERAL_KINDS, [verb for _, verb, _ in uses]
     assert len({p.help for _, _, p in uses}) == 1 or name in SEVERAL
 
 
@@ -49,16 +52,19 @@ def test_every_verb_has_json_as_a_flag_and_files_as_out():
     by_verb = {verb: {name: p for name, v, p in options() if v == verb} for verb in VERBS}
     assert set(by_verb) == {
         "ship", "networks", "cost", "compare", "draw", "lint", "predict", "compile", "bench",
-        "calibrate", "export", "look", "train",
+        "calibrate", "export", "look", "train", "tradeoff", "evaluate",
     }  # fmt: skip
     assert all(found["--json"].is_flag for found in by_verb.values())
     written = {verb for verb, found in by_verb.items() if "--out" in found}
-    assert written == {"ship", "compile", "draw", "cost", "bench", "export", "look"}
+    assert written == {
+        "ship", "compile", "draw", "cost", "bench", "export", "look", "train", "tradeoff",
+        "evaluate",
+    }  # fmt: skip
     paths = {
         name for verb, found in by_verb.items() for name, p in found.items()
         if Path in kind(verb, p)
     }  # fmt: skip
-    assert paths <= {"--out", "--images", "--labels", "--library"}
+    assert paths <= {"--out", "--images", "--labels", "--library", "--run", "--recipe", "--resume"}
 
 
 @pytest.mark.parametrize("verb", [(), *((verb,) for verb in VERBS)], ids="".join)

@@ -268,7 +268,7 @@ def test_what_was_saved_has_its_own_shapes_weights_and_options(files, name):
     assert dw.open(path).shapes == (SHAPE,)
     with pytest.raises(ValueError, match=r"was exported for its own shapes: leave out --shape, or"):
         dw.open(path, (1, 3, 9, 9))
-    with pytest.raises(ValueError, match=r"was exported with its weights: leave out --weights$"):
+    with pytest.raises(ValueError, match=r"has its own weights: leave out --weights$"):
         dw.open(str(path), weights="imagenet")
     with pytest.raises(ValueError, match=r"is built already: it takes no --set width$"):
         dw.open(path, settings={"width": 1})

@@ -57,6 +57,9 @@ class StopsAt:
     def epoch(self, _record):
         pass
 
+    def say(self, _text):
+        pass
+
 
 def learn(directory, data=None, recipe=RECIPE, **options):
     return train(NETWORK, data or halves(), recipe, directory=directory, **options)

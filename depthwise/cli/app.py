@@ -11,6 +11,7 @@ from depthwise.cli.compare import compare
 from depthwise.cli.compile import compile
 from depthwise.cli.cost import cost
 from depthwise.cli.draw import draw
+from depthwise.cli.evaluate import evaluate
 from depthwise.cli.export import export
 from depthwise.cli.lint import lint
 from depthwise.cli.look import look
@@ -18,6 +19,7 @@ from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 from depthwise.cli.returning import returning
 from depthwise.cli.ship import ship
+from depthwise.cli.tradeoff import tradeoff
 from depthwise.cli.train import train
 from depthwise.cli.verb import Verb
 
@@ -36,8 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 VERBS = (
-    ship, train, networks, cost, compare, draw, look, lint, predict, compile, export, bench,
-    calibrate,
+    ship, train, evaluate, tradeoff, networks, cost, compare, draw, look, lint, predict, compile,
+    export, bench, calibrate,
 )  # fmt: skip
 for verb in VERBS:
     app.command(cls=Verb, epilog=EXIT_CODES)(returning(verb))

@@ -40,6 +40,8 @@ def find_labels(
         labels = read_label_file(file)
         check_labels(labels, source.output_shapes, f"--labels {file}")
         return labels
+    if source.known:  # a run's own names: those of folders may be in another order
+        return ()
     shapes = source.output_shapes if weights or folder else []
     if (
         weights

@@ -9,7 +9,8 @@ NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
 
 NETWORK_HELP = (
     "A name of `depthwise networks`, timm:NAME, torchvision:NAME, package.module:factory, "
-    "path/file.py:factory, conv:KIND, or a .pt2, .pt, .onnx or .safetensors file."
+    "path/file.py:factory, conv:KIND, run:DIRECTORY (of `depthwise train`), or a .pt2, .pt, .onnx "
+    "or .safetensors file."
 )
 NetworkName = Annotated[str, typer.Argument(help=NETWORK_HELP)]
 Shapes = Annotated[
@@ -34,6 +35,15 @@ Until = Annotated[
         help="A module that the network is to end with, as in --until head; of a file, a value too."
     ),
 ]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="A .toml file of how to train; options go before what it says."),
+]
+TimeLimit = Annotated[
+    str | None, typer.Option("--time", help="The time that a training may take, as in 15min.")
+]
+Epochs = Annotated[float | None, typer.Option(help="How often each image is seen, at most.")]
+Seed = Annotated[int | None, typer.Option(help="Of all that is random.")]
 TargetName = Annotated[
     str, typer.Option(help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32.")
 ]

@@ -11,17 +11,9 @@ if TYPE_CHECKING:
 
 def preprocessing_of(source: "Source", name: str, side: int) -> "Preprocessing":
     """Return what the weights record, for images of `side` pixels, or else what is usual."""
-    pretrained = source.pretrained
-    return pretrained.preprocessing.for_side(side) if pretrained else assume(name, side)
+    from depthwise.training.classifier import preparation_for  # noqa: PLC0415
 
-
-def assume(source: str, side: int) -> "Preprocessing":
-    """Return ImageNet's usual preprocessing, and say that `source` records none."""
-    from depthwise.weights import imagenet_preprocessing  # noqa: PLC0415
-
-    assumed = imagenet_preprocessing(side)
-    say(
-        f"{source} does not record its preprocessing; ImageNet's usual is assumed: "
-        f"{assumed.resize} pixels, the middle {assumed.crop}"
-    )
-    return assumed
+    found, notes = preparation_for(source, name, side)
+    for note in notes:
+        say(note)
+    return found

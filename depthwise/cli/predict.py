@@ -1,7 +1,6 @@
 """`depthwise predict`: what is in a photograph."""
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,22 +19,13 @@ from depthwise.cli.options import (
     Until,
     Weights,
 )
-from depthwise.cli.photographs import assume, preprocessing_of
 from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
 from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from depthwise.graph import Shape
-    from depthwise.runtime.library import Library
-    from depthwise.runtime.manifest import PreparationRecord
     from depthwise.sources.source import Source
-    from depthwise.weights import Preprocessing
+    from depthwise.training.classifier import ImageClassifier
     from depthwise.weights.classes import Guess
-
-Guesser = Callable[["Tensor"], "list[Guess]"]  # of a prepared photograph, the best first
 
 
 def predict(
@@ -49,6 +39,10 @@ def predict(
     weights: Weights = None,
     until: Until = None,
     labels: LabelFile = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="The network that a training left there; short for run:DIRECTORY."),
+    ] = None,
     library: Annotated[
         Path | None, typer.Option(help="Run what `depthwise compile` saved there, in place of it.")
     ] = None,
@@ -56,30 +50,39 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Name what is in photographs, with probabilities."""
+    if run:
+        if network != NETWORK or library:
+            raise ValueError(f"--run {run} is a network: leave out --network and --library")
+        network = f"run:{run}"
     if library and (network != NETWORK or weights or settings or shape or until):
         raise ValueError(
             f"{library} is a whole network: leave out --network, --weights, --set, --shape and "
             "--until"
         )
     with waiting(f"looking with {library or network}"):
+        from depthwise.training.classifier import classifier_of_network  # noqa: PLC0415
         from depthwise.weights import PHOTOGRAPHS  # noqa: PLC0415
+        from depthwise.weights.classes import best_classes  # noqa: PLC0415
 
         found = _find_images(images) if images else [*PHOTOGRAPHS]
         folder = next((place for place in images or () if place.is_dir()), None)
         if library:
-            prepare, guess = _library(library, labels)
+            found_by = _library(library, labels)
         else:
             options, shapes = parse_settings(settings), parse_shapes(shape)
             source = _open(network, options, weights, shapes, until)
             say_taken(source)
             names = find_labels(labels, weights, folder, source)
-            prepare, guess = _network(source, weights or network, names)
+            found_by = classifier_of_network(source, weights or network, names)
+        for note in found_by.notes:
+            say(note)
         guesses, broken = {}, []
-        for photo, pixels in prepare.apply_each(found):
+        for photo, pixels in found_by.preprocessing.apply_each(found):
             if isinstance(pixels, ValueError):
                 broken.append(str(pixels))
             else:
-                guesses[str(photo)] = guess(pixels)[:top]
+                scores = found_by.scores(pixels.numpy())[0]
+                guesses[str(photo)] = best_classes(scores, found_by.classes)[:top]
     name_left_out(broken, len(guesses))
     if as_json:
         print(json.dumps({photo: _as_rows(rows) for photo, rows in guesses.items()}, indent=2))
@@ -116,117 +119,14 @@ def _open(
     return open(network, *shapes, kwargs=named, settings=options, weights=weights, until=until)
 
 
-def _network(
-    source: "Source", name: str, labels: tuple[str, ...]
-) -> "tuple[Preprocessing, Guesser]":
-    """Return what guesses with the network itself, and how photographs are prepared for it.
-
-    Raises ValueError where the network is no classifier.
-    """
-    from depthwise.weights.classes import best_classes, class_names  # noqa: PLC0415
-
-    classes = len(labels) or None
-    side, index = _check_classifier(name, source.shapes, source.output_shapes, classes)
-    pretrained = source.pretrained
-    prepare = preprocessing_of(source, name, side)
-
-    def guess(pixels: "Tensor") -> "list[Guess]":
-        scores = source.run([pixels.numpy()])[index][0]
-        return best_classes(scores, labels or class_names(pretrained, len(scores)))
-
-    return prepare, guess
-
-
-def _library(directory: Path, file: Path | None) -> "tuple[Preprocessing, Guesser]":
-    """Return what guesses with a saved library, and how photographs are prepared for it.
-
-    Raises ValueError where it is no classifier.
-    """
-    import numpy as np  # noqa: PLC0415
-
-    from depthwise.runtime.labels import check_labels  # noqa: PLC0415
+def _library(directory: Path, file: Path | None) -> "ImageClassifier":
+    """Return what a saved library says; a file of labels takes precedence over its own."""
     from depthwise.runtime.library import load  # noqa: PLC0415
-    from depthwise.weights.classes import best_classes, usual_names  # noqa: PLC0415
+    from depthwise.training.classifier import classifier_of_library  # noqa: PLC0415
     from depthwise.weights.labels import read_label_file  # noqa: PLC0415
 
-    library = load(directory)
-    network = library.manifest.network
-    labels, preparation = network.labels, network.preparation
-    if file:
-        labels = read_label_file(file)
-        check_labels(labels, [output.shape for output in network.outputs], f"--labels {file}")
-    preprocessing, index = _recorded(directory, library, len(labels) or None)
-    if preparation:  # the library normalises images itself
-        preprocessing = preprocessing.model_copy(update={"mean": (0,) * 3, "std": (1,) * 3})
-
-    def guess(pixels: "Tensor") -> "list[Guess]":
-        given = pixels.numpy()
-        images = _raw(given, preparation) if preparation else given
-        scores = library.run([np.ascontiguousarray(images)])[index][0]  # flat, whatever holds it
-        return best_classes(scores, labels or usual_names(len(scores)))
-
-    return preprocessing, guess
-
-
-def _raw(pixels: "np.ndarray", preparation: "PreparationRecord") -> "np.ndarray":
-    """Return (1, 3, H, W) of [0, 1] in the type and layout that a library takes."""
-    if preparation.dtype == "uint8":
-        pixels = (255 * pixels).round().astype("uint8")
-    return pixels.transpose(0, 2, 3, 1) if preparation.layout == "nhwc" else pixels
-
-
-def _recorded(
-    directory: Path, library: "Library", classes: int | None
-) -> "tuple[Preprocessing, int]":
-    """Return how the manifest says to prepare photographs, for the library's size of images.
-
-    And which of its outputs has the scores of classes.
-    """
-    from depthwise.weights import Preprocessing  # noqa: PLC0415
-
-    network = library.manifest.network
-    inputs, outputs = ([t.shape for t in side] for side in (network.inputs, network.outputs))
-    last = network.preparation is not None and network.preparation.layout == "nhwc"
-    shapes = [(n, c, h, w) for n, h, w, c in inputs] if last else inputs
-    what = f"{directory} holds {network.name}"
-    side, index = _check_classifier(what, shapes, outputs, classes)
-    if network.preprocessing is None:
-        return assume(str(directory), side), index
-    recorded = Preprocessing.model_validate(network.preprocessing)
-    if recorded.crop == side:
-        return recorded, index
-    scaled = recorded.for_side(side)
-    say(
-        f"{directory} is compiled for {side} pixels, and its weights are for "
-        f"{recorded.crop}: photographs are resized to {scaled.resize}, the middle {side}"
-    )
-    return scaled, index
-
-
-def _check_classifier(
-    what: str, inputs: "Sequence[Shape]", outputs: "Sequence[Shape]", classes: int | None
-) -> tuple[int, int]:
-    """Return the pixels of a side of what it takes, and which output has the scores.
-
-    Raises ValueError where it is no classifier, or has several outputs that may be scores.
-    """
-    from depthwise.runtime.labels import ONE, find_scores  # noqa: PLC0415
-
-    index = find_scores(outputs, classes)
-    match list(inputs):
-        case [(1, 3, side, width)] if (
-            side == width and index is not None and outputs[index][0] == 1
-        ):
-            return side, index
-    several = sum(len(shape) == 2 for shape in outputs) > 1
-    raise ValueError(
-        f"{what}, from {_join(inputs)} to {_join(outputs)}: to name what is in a photograph it "
-        f"must be from (1, 3, SIDE, SIDE) to (1, CLASSES){f'; {ONE}' if several else ''}"
-    )
-
-
-def _join(shapes: "Sequence[Shape]") -> str:
-    return " and ".join(map(str, shapes)) or "nothing"
+    labels = read_label_file(file) if file else ()
+    return classifier_of_library(load(directory), directory, labels, f"--labels {file}")
 
 
 def _as_rows(best: "list[Guess]") -> list[dict]:

@@ -39,6 +39,7 @@ from depthwise.escaping import in_json
 if TYPE_CHECKING:
     from depthwise.report.record import Report
     from depthwise.shipping import CurrentNetwork, Request, Stage
+    from depthwise.training.data.dataset import Dataset
 
 
 def ship(
@@ -49,6 +50,13 @@ def ship(
     images: Annotated[
         Path | None,
         typer.Option(help="A folder of images to verify with and to name; else two are bundled."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled images to judge it on, as `depthwise train` takes them; else those of "
+            "a run."
+        ),
     ] = None,
     shape: Shapes = None,
     settings: Settings = None,
@@ -81,16 +89,26 @@ def ship(
         opened = _open(name, options, chosen, shape, labels, images, until)
         found, left_out = _find_images(images, name, opened)
         usable, broken = _sort_out(found, opened)
+        labelled = _find_data(data, name, opened)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
             [("--set", text) for text in settings or ()],
-            [("--until", until), ("--images", images), ("--weights", weights)],
+            [("--until", until), ("--images", images), ("--data", data), ("--weights", weights)],
             [("--labels", labels), ("--out", out)],
             _options_that_differ(build),
         )
         request = shipping.Request(
-            name, build, directory, command, options, chosen or "", usable, left_out, broken
+            name,
+            build,
+            directory,
+            command,
+            options,
+            chosen or "",
+            usable,
+            left_out,
+            broken,
+            labelled,
         )
     with _saying_what_is_cached(directory):
         report = _run(request, opened)
@@ -155,6 +173,35 @@ def _find_images(
             raise ValueError(f"--images {folder}: {name} takes {taken}, and no photograph")
         return (), 0
     return find_images(folder) if folder else (PHOTOGRAPHS, 0)
+
+
+def _find_data(data: str | None, name: str, network: "CurrentNetwork") -> "Dataset | None":
+    """Return the labelled images to judge a network on: those that are given, else a run's own.
+
+    Raises ValueError where those that are given cannot be used.
+    """
+    from depthwise.sources.spec import parse_spec  # noqa: PLC0415
+    from depthwise.training.classifier import classifier_of_network  # noqa: PLC0415
+    from depthwise.training.data.opening import open_dataset  # noqa: PLC0415
+    from depthwise.training.judging import match_classes  # noqa: PLC0415
+    from depthwise.training.run import Run  # noqa: PLC0415
+
+    spec = parse_spec(name)
+    run = Run.open(spec.name) if spec.front_end == "run" else None
+    place = data or (run.record.data if run else None)
+    if place is None or network.side is None:
+        return None
+    try:
+        found = open_dataset(place, seed=run.recipe.seed if run else 0)
+        match_classes(
+            found, found.validation, classifier_of_network(network.source, name, network.labels)
+        )
+    except ValueError as error:
+        if data:
+            raise
+        say(f"{name} is not judged on its images: {error}")
+        return None
+    return found
 
 
 def _sort_out(

@@ -87,16 +87,30 @@ def postponing() -> "Iterator[Callable[[], bool]]":
             _stop(number, frame)
         waiting.append(number)
 
+    with _answering(wait):
+        yield lambda: bool(waiting)
+    if waiting:
+        _stop(waiting[0], None)
+
+
+@contextmanager
+def passing_on(send: "Callable[[int], None]") -> "Iterator[None]":
+    """Let those who do the work of the block answer signals: `send` is given each of them."""
+    with _answering(lambda number, _frame: send(number)):
+        yield
+
+
+@contextmanager
+def _answering(answer: "Callable[[int, FrameType | None], None]") -> "Iterator[None]":
+    """Let signals that are answered by Stopped have another answer in the block."""
     mine = [number for number in WORDS if signal.getsignal(number) is _stop]
     for number in mine:
-        signal.signal(number, wait)
+        signal.signal(number, answer)
     try:
-        yield lambda: bool(waiting)
+        yield
     finally:
         for number in mine:
             signal.signal(number, _stop)
-    if waiting:
-        _stop(waiting[0], None)
 
 
 def _stop(number: int, _frame: "FrameType | None") -> None:

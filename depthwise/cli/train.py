@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +13,20 @@ from rich.text import Text
 from depthwise.cli import stopping
 from depthwise.cli.arguments import parse_settings
 from depthwise.cli.files import writing
-from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Weights
+from depthwise.cli.options import (
+    NETWORK_HELP,
+    AsJson,
+    Epochs,
+    RecipeFile,
+    Seed,
+    Settings,
+    TimeLimit,
+    Weights,
+)
+from depthwise.cli.processes import LOST_PEER, is_one_of_several, is_watched, launch, leads
 from depthwise.cli.screen import screen
-from depthwise.cli.training_display import TrainingDisplay
+from depthwise.cli.training_display import NoDisplay, TrainingDisplay
+from depthwise.errors import DepthwiseError
 from depthwise.escaping import in_file_name, in_line
 from depthwise.progress import say_duration
 
@@ -27,7 +39,7 @@ if TYPE_CHECKING:
 DEFAULT, BUNDLED = "mobilenet_v3_small", "bundled"
 UNTOUCHED = {"network": DEFAULT}  # options that are never None
 BESIDE_RECIPE = {
-    "data", "network", "settings", "weights", "recipe", "out", "resume", "as_json",
+    "data", "network", "settings", "weights", "recipe", "out", "resume", "processes", "as_json",
 }  # fmt: skip
 
 
@@ -43,21 +55,15 @@ def train(
     network: Annotated[str, typer.Option(help=NETWORK_HELP)] = DEFAULT,
     settings: Settings = None,
     weights: Weights = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="A .toml file of what the options below say.")
-    ] = None,
+    recipe: RecipeFile = None,
     out: Annotated[
         Path | None, typer.Option(help="The run's directory; else DATA-NETWORK.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="The time that it may take, as in 15min.")
-    ] = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="How often each image is seen, at most.")
-    ] = None,
+    time: TimeLimit = None,
+    epochs: Epochs = None,
     batch: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels along an image's sides.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
@@ -72,7 +78,10 @@ def train(
         float | None, typer.Option(help="The share of a label that all classes get.")
     ] = None,
     average: Annotated[
-        float | None, typer.Option(help="Decay of the weights' moving average; 0: none.")
+        float | None,
+        typer.Option(
+            help="Decay of the weights' moving average, else fitted to the steps; 0: none."
+        ),
     ] = None,
     clip: Annotated[float | None, typer.Option(help="The largest norm of the gradients.")] = None,
     precision: Annotated[
@@ -94,27 +103,48 @@ def train(
     mixup: Annotated[float | None, typer.Option(help="The alpha of MixUp.")] = None,
     cutmix: Annotated[float | None, typer.Option(help="The alpha of CutMix.")] = None,
     frozen: Annotated[
-        float | None, typer.Option(help="The share of epochs in which only the classifier learns.")
+        float | None,
+        typer.Option(help="The share of the training in which only the classifier learns."),
     ] = None,
     layer_decay: Annotated[
         float | None, typer.Option(help="A block's learning rate, as a share of the next one's.")
     ] = None,
     branches: Annotated[
-        int | None, typer.Option(help="Branches of each convolution while training.")
+        int | None, typer.Option(help="Convolutions for each one while training, folded into it.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Learn from it, too: a run, imagenet, timm:NAME, NETWORK@CHECKPOINT."),
+    ] = None,
+    teacher_share: Annotated[
+        float | None, typer.Option(help="The share of the loss that its scores have.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="What scores are divided by to be compared.")
+    ] = None,
+    feature_share: Annotated[
+        float | None, typer.Option(help="The share of the loss that its feature maps have.")
+    ] = None,
+    seed: Seed = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many train together on this machine, a GPU or CPUs each."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a network on labelled images, within a time."""
     given = {name: value for name, value in locals().items() if value is not None}
     changes = {name: value for name, value in given.items() if name not in BESIDE_RECIPE}
+    directory = out or Path(in_file_name(f"{Path(data or BUNDLED).stem}-{network}"))
+    learn = partial(_train, data or BUNDLED, network, settings, weights, recipe, changes, directory)
     if resume:
         _refuse_beside_resume(given)
-        run = _show(resume, lambda onlooker: _resume(resume, onlooker))
-    else:
-        directory = out or Path(in_file_name(f"{Path(data or BUNDLED).stem}-{network}"))
-        start = partial(_train, data or BUNDLED, network, settings, weights, recipe, changes)
-        run = _show(directory, partial(start, directory))
+        directory, learn = resume, partial(_resume, resume)
+    if processes and processes > 1 and not is_one_of_several():
+        raise typer.Exit(launch(processes, lambda: _go_on(directory)))
+    run = _show(directory, learn)
+    if not leads():
+        return
     if as_json:
         print(json.dumps(_record(run), indent=2))
     else:
@@ -122,7 +152,11 @@ def train(
 
 
 def _refuse_beside_resume(given: dict[str, Any]) -> None:
-    beside = {*given} - {"resume", "as_json"} - {k for k, v in UNTOUCHED.items() if given[k] == v}
+    beside = (
+        {*given}
+        - {"resume", "processes", "as_json"}
+        - {k for k, v in UNTOUCHED.items() if given[k] == v}
+    )
     if beside:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(beside))
         raise ValueError(f"--resume goes on as the run began: leave out {named}")
@@ -152,13 +186,29 @@ def _show(directory: Path, learn: "Callable[[Onlooker], Run]") -> "Run":
     try:
         with (
             writing("--out", directory), stopping.postponing() as is_asked,
-            TrainingDisplay(is_asked) as display,
+            (TrainingDisplay if leads() else NoDisplay)(is_asked) as display,
         ):  # fmt: skip
-            return learn(display)
+            run = learn(display)
+        if leads() and run.result is None:  # another process received the signal
+            raise stopping.Stopped(signal.SIGTERM)
+        return run
     except (stopping.Stopped, KeyboardInterrupt) as stop:
-        if (directory / "run.json").is_file():
-            stop.add_note(f"go on with: depthwise train --resume {shlex.quote(str(directory))}")
+        if said := _go_on(directory):
+            stop.add_note(said)
         raise
+    except DepthwiseError as error:
+        from depthwise.training.distributed import LostPeer  # noqa: PLC0415
+
+        if isinstance(error, LostPeer) and is_watched():
+            raise typer.Exit(LOST_PEER) from error
+        raise
+
+
+def _go_on(directory: Path) -> str:
+    """Return how to go on with a run; nothing where there is none."""
+    if not (directory / "run.json").is_file():
+        return ""
+    return f"go on with: depthwise train --resume {shlex.quote(str(directory))}"
 
 
 def _summary(run: "Run") -> str:
@@ -167,6 +217,8 @@ def _summary(run: "Run") -> str:
     parts = [f"{run.directory}: validation accuracy {result.validation}"]
     if result.test:
         parts.append(f"test accuracy {result.test}")
+    if run.record.teacher_accuracy is not None:
+        parts.append(f"its teacher's validation accuracy {run.record.teacher_accuracy:.2%}")
     parts.append(f"the weights of epoch {result.epoch}, after {say_duration(result.seconds)}")
     return "; ".join(parts)
 

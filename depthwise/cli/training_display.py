@@ -53,6 +53,10 @@ class TrainingDisplay:
         parts.append(f"{_clock(pace.left)} left")
         self._bar.update(self._task, completed=pace.done, said=", ".join(parts))
 
+    def say(self, text: str) -> None:
+        """Say it in a line of its own."""
+        say(text)
+
     def epoch(self, record: "EpochRecord") -> None:
         """Say what an epoch came to."""
         self._epoch = record
@@ -61,6 +65,33 @@ class TrainingDisplay:
             f"{record.validation_accuracy:.2%}, {record.images_per_second:,.0f} images/s, "
             f"{_clock(record.seconds)}"
         )
+
+
+class NoDisplay:
+    """Shows nothing, in processes beside the first; says to stop when `is_asked` does."""
+
+    def __init__(self, is_asked: Callable[[], bool]):
+        self._is_asked = is_asked
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def asks_to_stop(self) -> bool:
+        """Whether this process received a signal."""
+        return self._is_asked()
+
+    def step(self, progress: "TrainingProgress", loss: float, pace: "Pace") -> None:
+        """Show nothing."""
+
+    def epoch(self, record: "EpochRecord") -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
 
 
 def _clock(seconds: float | None) -> str:

@@ -14,8 +14,8 @@ from depthwise.analysis.cost import Cost, Layer
 from depthwise.analysis.count import CONVENTION
 from depthwise.analysis.units import in_units
 from depthwise.escaping import in_line
+from depthwise.files.figures import save_figure
 from depthwise.report.colours import COLOURS, colour_name
-from depthwise.report.plots import save_figure
 
 GOOD_ROWS = 30  # these fill a page and can be read
 ROW_HEIGHT = 0.19  # inches

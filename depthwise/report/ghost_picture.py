@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 
 from depthwise.analysis.ghosts import KERNEL_SIZE, Ghost, Ghosts
 from depthwise.escaping import counted, in_line
+from depthwise.files.figures import save_figure
 from depthwise.report.colours import BLUE, GREEN, LIGHT_BLUE, ORANGE, PURPLE, SKY, VERMILION
-from depthwise.report.plots import save_figure
 
 ACROSS = 8  # maps in a row
 MOST = 64  # maps in a picture: eight rows can still be told apart

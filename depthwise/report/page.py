@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from depthwise.escaping import in_text, string_literal
+from depthwise.report.accuracy_record import AccuracyRecord
 from depthwise.report.charts import field_chart, roofline_chart
 from depthwise.report.colours import COLOURS, DARK, colour_name
 from depthwise.report.figures import FILTERS
@@ -54,6 +55,7 @@ def render_page(report: Report) -> str:
         costs=costs,
         compilation=compilation,
         predictions=report.find(Predictions),
+        accuracy=report.find(AccuracyRecord),
         comparison=report.find(Comparison),
         profile=profile,
         baseline=report.find(Baseline),

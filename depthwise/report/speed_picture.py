@@ -11,8 +11,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from depthwise.bench.peers import OURS, PEERS
 from depthwise.bench.record import BenchRecord, NetworkResult, RuntimeRecord
+from depthwise.files.figures import save_figure
 from depthwise.report.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from depthwise.report.plots import save_figure
 
 REFERENCE = "resnet50"
 TICKS = (1, 2, 5, 10, 20, 50, 100)

@@ -1,4 +1,4 @@
-"""count, compile, classify, compare, profile, baseline, report: each cached once it is done.
+"""count, compile, classify, judge, compare, profile, baseline, report: each cached once it is done.
 
 A stage is a function from the request, the network and the report so far to a record of its own and
 the network for the stages after it: the same one, or one that it changed. It runs again only where
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from depthwise import __version__
 from depthwise.bench.environment import describe_machine, describe_software
 from depthwise.escaping import in_line, in_text
+from depthwise.report.accuracy_record import AccuracyRecord
 from depthwise.report.page import render_page
 from depthwise.report.record import (
     FORMAT,
@@ -33,6 +34,7 @@ from depthwise.shipping.stages.building import build_library, is_saved
 from depthwise.shipping.stages.classifying import classify_images
 from depthwise.shipping.stages.comparing import compare_runtimes, installed_versions
 from depthwise.shipping.stages.counting import count_costs
+from depthwise.shipping.stages.judging import data_key, judge_accuracy
 from depthwise.shipping.stages.profiling import profile_library
 from depthwise.shipping.state import cache_stage, forget_others, hash_files, make_key, read_stage
 
@@ -101,6 +103,10 @@ STAGES = (
     Stage(
         Predictions, "classifying the images", classify_images,
         lambda request, _: [request.left_out, request.broken],
+    ),
+    Stage(
+        AccuracyRecord, "judging on labelled images", judge_accuracy,
+        lambda request, _: data_key(request.data),
     ),
     Stage(
         Comparison, "timing beside other runtimes", compare_runtimes,

@@ -5,6 +5,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from depthwise.compiler.options import CompileOptions
+from depthwise.training.data.dataset import Dataset
 
 MOST_IMAGES = 16  # each is verified layer by layer, which takes a second
 SUFFIXES = (
@@ -27,6 +28,7 @@ class Request:
         images: The images to verify the library with and to classify.
         left_out: How many more images the folder has.
         broken: For each image that cannot be read, a sentence that says why.
+        data: Labelled images to judge the network and its library on.
         rounds: How often each runtime is timed.
     """
 
@@ -39,6 +41,7 @@ class Request:
     images: tuple[Path, ...] = ()
     left_out: int = 0
     broken: tuple[str, ...] = ()
+    data: Dataset | None = None
     rounds: int = 5
 
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from depthwise.analysis.units import in_seconds, in_units
 from depthwise.escaping import counted
+from depthwise.report.accuracy_record import AccuracyRecord, Rightness
 from depthwise.report.record import (
     Baseline,
     Comparison,
@@ -33,6 +34,7 @@ def summary(report: Report, directory: Path) -> RenderableType:
         ("counted", _costs(report.find(CostSummary))),
         ("compiled", _compilation(report.find(Compilation))),
         ("images", _predictions(report.find(Predictions))),
+        ("right", _accuracy(report.find(AccuracyRecord))),
         ("speed", _comparison(report.find(Comparison), request.threads)),
         ("time", _profile(report.find(LayerProfile))),
         ("saved", _saving(report.find(Baseline), report.find(CostSummary))),
@@ -96,6 +98,24 @@ def _predictions(found: Predictions | None) -> list[str]:
         if image.guesses
     ]
     return [*lines, *found.remarks]
+
+
+def _accuracy(found: AccuracyRecord | None) -> list[str]:
+    if not found or not found.network:
+        return []
+    lines = [f"network: {_rightness(found.network)} of the {found.split} images of {found.data}"]
+    if found.library:
+        same = f"the same class in {found.equal:,} of {found.library.images:,} images"
+        ties = f", and {counted(found.ties, 'tie')}" if found.ties else ""
+        lines.append(f"library: {_rightness(found.library)}; {same}{ties}")
+    if found.different:
+        lines.append(f"ANOTHER CLASS in {counted(len(found.different), 'image')}")
+    return [*lines, *found.remarks]
+
+
+def _rightness(found: Rightness) -> str:
+    low, high = found.interval
+    return f"{found.accuracy:.2%} right (95 %: {100 * low:.1f} to {100 * high:.1f})"
 
 
 def _comparison(found: Comparison | None, threads: int) -> list[str]:

@@ -2,19 +2,17 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from depthwise.escaping import kind_of
-from depthwise.graph import NO_KWARGS, Graph, Shape
+from depthwise.graph import NO_KWARGS, Graph
 from depthwise.memory import available_bytes
-from depthwise.sources.factory import build_from_factory
+from depthwise.sources.building import build
 from depthwise.sources.files import open_file
-from depthwise.sources.libraries import build_from_timm, build_from_torchvision
-from depthwise.sources.ours import build_convolution, build_network
 from depthwise.sources.source import (
     Given,
     Source,
@@ -22,7 +20,7 @@ from depthwise.sources.source import (
     graph_source,
     torch_source,
 )
-from depthwise.sources.spec import DESCRIBED, FrontEnd, Settings, Spec, join, parse_spec
+from depthwise.sources.spec import DESCRIBED, Settings, Spec, join, parse_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,14 +29,6 @@ if TYPE_CHECKING:
     Network = nn.Module | ExportedProgram | Graph | Source | str | PathLike[str]
 
 NONE: Settings = MappingProxyType({})
-
-BUILDERS: dict[FrontEnd, "Callable[[Spec, Settings], tuple[nn.Module, Shape]]"] = {
-    "ours": build_network,
-    "conv": build_convolution,
-    "timm": build_from_timm,
-    "torchvision": build_from_torchvision,
-    "factory": build_from_factory,
-}
 
 
 def open(
@@ -49,9 +39,9 @@ def open(
 
     Args:
         net: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory,
-            path/file.py:factory, conv:KIND, or the path of a .pt2, .pt (TorchScript), .onnx or
-            .safetensors file (a saved graph); or what is open already: a module, an
-            ExportedProgram, a graph.
+            path/file.py:factory, conv:KIND, run:DIRECTORY (what `dw.train` left there), or the path
+            of a .pt2, .pt (TorchScript), .onnx or .safetensors file (a saved graph); or what is
+            open already: a module, an ExportedProgram, a graph.
         shapes: The shape of each input, (N, C, H, W), in the place of the tensors that forward
             takes: a list, dict or dataclass of shapes where it takes one of tensors. For an input
             whose elements are not of the type that the weights have, its type:
@@ -73,7 +63,10 @@ def open(
     if is_file(net):
         _check_built(net, settings, weights)
         return open_file(Path(net), shapes, kwargs, until)
-    if isinstance(net, str):
+    if isinstance(net, str) and parse_spec(net).front_end == "run":
+        _check_built(net, settings, weights)
+        source = _open_run(parse_spec(net), Given(shapes, kwargs))
+    elif isinstance(net, str):
         source = _open_spec(parse_spec(net), Given(shapes, kwargs), settings, weights)
     else:
         _check_built(net, settings, weights)
@@ -112,6 +105,12 @@ def is_file(net: "Network") -> TypeGuard[str | PathLike[str]]:
     )
 
 
+def _open_run(spec: Spec, given: Given) -> Source:
+    from depthwise.sources.run_folder import open_run  # noqa: PLC0415
+
+    return open_run(Path(spec.name), *given)
+
+
 def _open_spec(
     spec: Spec, given: Given, settings: Settings, weights: str | PathLike[str] | None
 ) -> Source:
@@ -141,7 +140,7 @@ def _describe_spec(spec: Spec, given: Given, settings: Settings) -> TorchSource:
 
 
 def _build(spec: Spec, given: Given, settings: Settings) -> TorchSource:
-    net, usual = BUILDERS[spec.front_end](spec, settings)
+    net, usual = build(spec, settings)
     return torch_source(net, *given.or_else([usual]))
 
 
@@ -162,7 +161,7 @@ def _check_built(net: "Network", settings: Settings, weights: str | PathLike[str
     """Raise ValueError for settings or weights of what is built already."""
     what = net if isinstance(net, str | PathLike) else kind_of(net)
     if weights:
-        raise ValueError(f"{what} was exported with its weights: leave out --weights")
+        raise ValueError(f"{what} has its own weights: leave out --weights")
     if settings:
         raise ValueError(f"{what} is built already: it takes no --set {next(iter(settings))}")
 

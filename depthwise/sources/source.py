@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from depthwise.graph.frontends.torch.arguments import ExportArguments
-    from depthwise.weights import Pretrained
+    from depthwise.weights import WeightsRecord
     from depthwise.weights.load import LoadedWeights
 
 Arrays = list[np.ndarray]
@@ -42,10 +42,12 @@ class Source(ABC):
     Attributes:
         name: What the network calls itself.
         shapes: The shape of each input, in order.
+        known: What is known of its weights where they lie in a run's directory.
     """
 
     name: str
     shapes: tuple[Shape, ...]
+    known: "WeightsRecord | None" = field(default=None, kw_only=True)
 
     @cached_property
     @abstractmethod
@@ -81,9 +83,9 @@ class Source(ABC):
         return [self.graph.type(output.value).shape for output in self.graph.outputs]
 
     @property
-    def pretrained(self) -> "Pretrained | None":
+    def pretrained(self) -> "WeightsRecord | None":
         """What the weights say of themselves; None where they record nothing."""
-        return None
+        return self.known
 
     @property
     def loaded_weights(self) -> "LoadedWeights | None":
@@ -145,7 +147,7 @@ class TorchSource(Source):
 
     def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "TorchSource":
         """Return the same network for inputs of other shapes; a program has its own."""
-        return torch_source(self.net, shapes, kwargs)
+        return replace(torch_source(self.net, shapes, kwargs), known=self.known)
 
     def until(self, name: str) -> "TorchSource":
         """Return the same network, ended with what a module returns; a program, with a node too."""
@@ -192,11 +194,11 @@ class TorchSource(Source):
         return [tuple(y.shape) for y in self._call(tensors)]
 
     @property
-    def pretrained(self) -> "Pretrained | None":
-        """What `dw.create_model` recorded of the weights."""
+    def pretrained(self) -> "WeightsRecord | None":
+        """What `dw.train` or `dw.create_model` recorded of the weights."""
         from depthwise.weights import find_pretrained  # noqa: PLC0415
 
-        return find_pretrained(self.net)
+        return self.known or find_pretrained(self.net)
 
     @property
     def loaded_weights(self) -> "LoadedWeights | None":
@@ -225,11 +227,13 @@ class GraphSource(Source):
 
     def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "GraphSource":
         """Return the graph itself, whose shapes are its own."""
-        return graph_source(self.given, shapes, kwargs, self.name)
+        source = graph_source(self.given, shapes, kwargs, self.name)
+        return replace(source, known=self.known)
 
     def until(self, name: str) -> "GraphSource":
         """Return the graph, ended with a node or with what the nodes of a module give."""
-        return graph_source(end_graph(self.given, name), name=self.name)
+        source = graph_source(end_graph(self.given, name), name=self.name)
+        return replace(source, known=self.known)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return what our interpreter computes."""

@@ -1,13 +1,15 @@
 """What a text may call a network, and which front end is meant by it: one rule, without guesses.
 
-1. A text that ends as a file of networks does (.pt2, .pt, .onnx, .safetensors; in capitals, too)
+1. A text that begins with run: is the directory of a run, as `depthwise train` leaves it.
+2. A text that ends as a file of networks does (.pt2, .pt, .onnx, .safetensors; in capitals, too)
    is the path of one.
-2. A text with a colon is FRONT_END:NAME, with timm, torchvision or conv before the last colon; any
+3. A text with a colon is FRONT_END:NAME, with timm, torchvision or conv before the last colon; any
    other word there is a module of Python, or a file that ends in .py, and NAME a factory in it.
-3. Any other text is the name of a network of ours.
+4. Any other text is the name of a network of ours.
 
 What lies on the disk does not change what a text means: a folder may be called mobilenet_v2, and a
-file timm:resnet18. A pathlib.Path always is a file.
+file timm:resnet18. A pathlib.Path always is a file. Of a module that is called run, a factory is
+run.py:factory.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,9 @@ from depthwise.sources.files import FORMATS
 
 Settings = Mapping[str, Any]
 
-FrontEnd = Literal["file", "ours", "conv", "timm", "torchvision", "factory"]
+FrontEnd = Literal["file", "ours", "conv", "timm", "torchvision", "factory", "run"]
+
+RUN = "run:"  # what the directory of a run is called a network with
 
 # Where networks come from that can be built without memory for their weights.
 DESCRIBED: tuple[FrontEnd, ...] = ("ours", "conv", "timm")
@@ -43,6 +47,8 @@ class Spec:
 
 def parse_spec(text: str) -> Spec:
     """Return which front end a text means. Raises ValueError where a word is missing."""
+    if text.startswith(RUN) and text != RUN:
+        return Spec(text, "run", text.removeprefix(RUN))
     if text.lower().endswith(tuple(FORMATS)):
         return Spec(text, "file", text)
     place, colon, name = text.rpartition(":")

@@ -1,7 +1,9 @@
 """A network fitted to images: its classes, its resolution, its stem and its first weights."""
 
-from dataclasses import dataclass, field, replace
+import copy
+from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,12 @@ import torch
 from torch import nn
 
 from depthwise.families import find_network
-from depthwise.sources.opening import describe, open
-from depthwise.sources.source import TorchSource
-from depthwise.sources.spec import Spec, parse_spec
+from depthwise.sources.factory import USUAL
+from depthwise.sources.heads import replace_head
+from depthwise.sources.opening import check_memory, describe
+from depthwise.sources.run_folder import BEST, build_classifier, read_run, ready_to_train
+from depthwise.sources.source import network_name, torch_source
+from depthwise.sources.spec import DESCRIBED, Spec, parse_spec
 from depthwise.training.data.squares import Prepared
 from depthwise.weights import (
     IMAGENET,
@@ -25,21 +30,7 @@ from depthwise.weights.read import split_key
 SMALL = 64  # pixels: up to here, images are seen whole and a stem of stride 2 would lose too much
 MEASURED = 2000  # images that tell mean and deviation
 FLATTEST = 0.01  # the least deviation that pixels are divided by
-MOMENTUM = 0.1  # of BatchNorms, at least: 0.01, as MobileNetV3's paper has it, takes 500 steps
-NEW_HEAD = 0.01  # the deviation of a new classifier's weights
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """What builds a network again, to load a run's weights into.
-
-    Attributes:
-        spec: What the user calls it, as `dw.open` takes it.
-        settings: Its options, as the user gave them and as they were fitted to the images.
-    """
-
-    spec: str
-    settings: dict[str, Any] = field(default_factory=dict)
+EVEN = 4  # what the pixels of the border are a multiple of
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +39,19 @@ class FittedNetwork:
 
     Attributes:
         net: The network, with the images' number of classes.
-        record: What builds it again.
+        network: What builds it again, as `dw.open` takes it; the class of a module that was given.
+        settings: Its options, as the user gave them and as they were fitted to the images.
         preprocessing: What is done to an image that is judged.
         weights: What its first weights are called; empty where they are random.
+        is_module: Whether it was given as a module.
     """
 
     net: nn.Module
-    record: Blueprint
+    network: str
+    settings: dict[str, Any]
     preprocessing: Preprocessing
     weights: str
+    is_module: bool = False
 
     def measured(self, data: Prepared) -> "FittedNetwork":
         """Return the same with the images' own mean and deviation, where weights know no other."""
@@ -73,13 +68,13 @@ class FittedNetwork:
 
 
 def fit_network(
-    network: str, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int,
-    images: int, resolution: int | None, seed: int,
+    network: str | nn.Module, settings: dict[str, Any], weights: str | PathLike[str] | None,
+    classes: int, images: int, resolution: int | None, seed: int,
 ) -> FittedNetwork:  # fmt: skip
     """Build a network for a set of images.
 
     Args:
-        network: As `dw.open` takes it.
+        network: As `dw.open` takes it, or a module, of which a copy is taken.
         settings: Its options; those that are given are not fitted.
         weights: A checkpoint, "imagenet" for the bundled weights, "random"; None takes the bundled
             ones where there are any for these settings.
@@ -89,10 +84,16 @@ def fit_network(
         seed: Of weights that are random.
 
     Raises:
-        ValueError: A name, an option or weights that cannot be used.
+        ValueError: A name, an option, a module or weights that cannot be used.
+        Unsupported: A module that cannot be captured.
     """
     torch.manual_seed(seed)
+    if isinstance(network, nn.Module):
+        side = resolution or min(images, USUAL[-1])
+        return _fit_module(network, settings, weights, classes, fit_appearance(None, side, images))
     spec = parse_spec(network)
+    if spec.front_end == "run":
+        return _fit_run(spec, settings, weights, classes, resolution)
     if spec.front_end == "ours" and weights is None and not settings and images > SMALL:
         weights = "imagenet" if spec.name in IMAGENET else None
     chosen = None if weights in (None, "random") else weights
@@ -101,12 +102,65 @@ def fit_network(
         options = find_network(spec.name).options
         if images <= SMALL and "stem_stride" in options and not chosen:
             fitted.setdefault("stem_stride", 1)
-    net, how = _build(spec, fitted, chosen, classes)
+    net = _build(spec, fitted, classes)
+    how = _load(net, spec, chosen) if chosen else None
     side = resolution or (images if images <= SMALL else min(_usual_side(spec, settings), images))
-    how = how.for_side(side) if how else imagenet_preprocessing(side)
-    if images <= SMALL:
-        how = how.model_copy(update={"resize": side})  # nothing to spare at the borders
-    return FittedNetwork(net, Blueprint(network, fitted), how, str(chosen or ""))
+    return FittedNetwork(net, network, fitted, fit_appearance(how, side, images), str(chosen or ""))
+
+
+def copy_for(net: nn.Module, classes: int) -> nn.Module:
+    """Return a copy of a module that a user gave, with so many classes, to be trained.
+
+    Raises ValueError where it has no classifier.
+    """
+    net = copy.deepcopy(net)
+    replace_head(net, classes)
+    return ready_to_train(net)
+
+
+def _fit_module(
+    given: nn.Module, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int,
+    how: Preprocessing,
+) -> FittedNetwork:  # fmt: skip
+    name = network_name(given)
+    if settings:
+        raise ValueError(f"{name} is built already: it takes no setting {next(iter(settings))!r}")
+    if weights in ("imagenet", "random"):
+        raise ValueError(
+            f"{name} is a module: weights take the path of a checkpoint, not {weights}"
+        )
+    net = copy_for(given, classes)
+    if weights:
+        load_weights(net, weights, other_classes=True)
+    graph = torch_source(net.eval(), [(1, 3, how.crop, how.crop)]).graph
+    shapes = [graph.type(output.value).shape for output in graph.outputs]
+    if shapes != [(1, classes)]:
+        found = " and ".join(map(str, shapes))
+        raise ValueError(
+            f"{name} returns {found} for an image of {how.crop} pixels: training is for networks "
+            f"that return the scores of classes, {(1, classes)}"
+        )
+    return FittedNetwork(net.train(), name, {}, how, str(weights or ""), is_module=True)
+
+
+def _fit_run(
+    spec: Spec, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int,
+    resolution: int | None,
+) -> FittedNetwork:  # fmt: skip
+    """Return the network of a run with its best weights, to see other images as it saw its own."""
+    record = read_run(Path(spec.name))
+    if settings or weights:
+        raise ValueError(f"{spec.text} is built and has its own weights: leave out others")
+    if record.module:
+        raise ValueError(
+            f"{spec.text} was given as a module: give it again, with the weights of the run: "
+            f"dw.train(net, data, weights={str(Path(spec.name) / BEST)!r})"
+        )
+    net = build_classifier(record.network, record.settings, classes)
+    load_weights(net, Path(spec.name) / BEST, other_classes=True)
+    how = record.preprocessing
+    how = _evenly(how.for_side(resolution)) if resolution else how
+    return FittedNetwork(net, record.network, dict(record.settings), how, spec.text)
 
 
 def _usual_side(spec: Spec, settings: dict[str, Any]) -> int:
@@ -114,24 +168,37 @@ def _usual_side(spec: Spec, settings: dict[str, Any]) -> int:
     return describe(spec.text, settings=settings).shapes[0][-1]
 
 
-def build_again(record: Blueprint, classes: int) -> nn.Module:
-    """Return the network that a run trained, with other weights."""
-    return _build(parse_spec(record.spec), dict(record.settings), None, classes)[0]
+def fit_appearance(how: Preprocessing | None, side: int, images: int) -> Preprocessing:
+    """Return what is done to images, of which the network sees `side` pixels."""
+    how = how.for_side(side) if how else imagenet_preprocessing(side)
+    if images <= SMALL:
+        how = how.model_copy(update={"resize": side})  # nothing to spare at the borders
+    return _evenly(how)
 
 
-def _build(
-    spec: Spec, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int
-) -> tuple[nn.Module, Preprocessing | None]:
-    """Return a network for so many classes, and how its weights, if they tell, want images."""
-    if spec.front_end in ("ours", "timm", "torchvision"):
-        settings.setdefault("num_classes", classes)
-    net = _open(spec, settings)
-    replace_head(net, classes)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.momentum is not None:
-            module.momentum = max(module.momentum, MOMENTUM)
-    if weights is None:
-        return net.train(), None
+def _evenly(how: Preprocessing) -> Preprocessing:
+    """Return the same with a border that two roundings halve as one does.
+
+    So the middle of the square that is kept of an image is the middle of the image, to the pixel,
+    as `Preprocessing.apply` cuts it; and images are resized as those squares are.
+    """
+    border = EVEN * round((how.resize - how.crop) / EVEN)
+    return how.model_copy(update={"resize": how.crop + border, "interpolation": "bilinear"})
+
+
+def _build(spec: Spec, settings: dict[str, Any], classes: int) -> nn.Module:
+    if spec.front_end == "file":
+        raise ValueError(
+            f"{spec.text} is a program, whose weights cannot be trained: give the module that it "
+            "was exported from, as package.module:factory"
+        )
+    if settings and spec.front_end in DESCRIBED:
+        check_memory(spec, settings)
+    return build_classifier(spec.text, settings, classes)
+
+
+def _load(net: nn.Module, spec: Spec, weights: str | PathLike[str]) -> Preprocessing | None:
+    """Load a checkpoint; return how its weights, if they tell, want images."""
     if weights == "imagenet":
         if spec.name not in IMAGENET:
             bundled = ", ".join(IMAGENET)
@@ -139,49 +206,4 @@ def _build(
         weights = IMAGENET[spec.name]
     net.loaded_weights = load_weights(net, weights, other_classes=True)  # type: ignore[assignment]
     record = read_record(split_key(weights)[0])
-    return net.train(), record.preprocessing if record else None
-
-
-def _open(spec: Spec, settings: dict[str, Any]) -> nn.Module:
-    source = open(spec.text, settings=settings)
-    if not isinstance(source, TorchSource) or source.exported is None:
-        raise ValueError(
-            f"{spec.text} is a program, whose weights cannot be trained: give the module that it "
-            "was exported from, as package.module:factory"
-        )
-    return source.exported
-
-
-def replace_head(net: nn.Module, classes: int) -> None:
-    """Give a network another classifier where its own has another number of classes.
-
-    Raises ValueError where its last layer with weights is none.
-    """
-    name, head = _head(net)
-    width = head.out_features if isinstance(head, nn.Linear) else head.out_channels
-    if width == classes:
-        return
-    if isinstance(head, nn.Linear):
-        new: nn.Module = nn.Linear(head.in_features, classes, bias=head.bias is not None)
-    else:
-        new = nn.Conv2d(head.in_channels, classes, 1, bias=head.bias is not None)
-    nn.init.trunc_normal_(new.weight, std=NEW_HEAD)  # type: ignore
-    if new.bias is not None:
-        nn.init.zeros_(new.bias)  # type: ignore
-    parent, _, own = name.rpartition(".")
-    setattr(net.get_submodule(parent), own, new)
-
-
-def _head(net: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    layers = [(name, each) for name, each in net.named_modules() if isinstance(each, nn.Linear)]
-    layers = layers or [
-        (name, each)
-        for name, each in net.named_modules()
-        if isinstance(each, nn.Conv2d) and each.kernel_size == (1, 1)
-    ]
-    if not layers:
-        raise ValueError(
-            f"{type(net).__name__} has no linear layer and no 1x1 convolution that could be its "
-            "classifier: training is for networks that end in the scores of classes"
-        )
-    return layers[-1]
+    return record.preprocessing if record else None

@@ -6,6 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+HORIZON = 0.05  # of all steps: those that the average is mostly of, where a recipe names no decay
+LONGEST = 0.9999  # the decay where the number of steps is not known yet
+
+
+def fitted_decay(total: int | None) -> float:
+    """Return the decay whose average is of the last HORIZON of `total` steps: 1 / (1 - decay)."""
+    return LONGEST if total is None else 1 - 1 / max(1.0, HORIZON * total)
+
 
 class Average:
     """Exponential moving average of a network's parameters and buffers: `net` is the average.
@@ -18,7 +26,7 @@ class Average:
         net: A copy of the network with the averages as its weights, in evaluation mode.
     """
 
-    def __init__(self, net: nn.Module, decay: float = 0.999):
+    def __init__(self, net: nn.Module, decay: float = LONGEST):
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}: 0 to below 1 is accepted")
         for name, tensor in _tensors(net).items():

@@ -11,7 +11,9 @@ TUNED = 0.2  # of these, where weights are pretrained
 DECAYS = {"sgd": 5e-4, "adamw": 0.05}
 
 
-def fit_recipe(recipe: Recipe, resolution: int, images: int, pretrained: bool) -> Recipe:
+def fit_recipe(
+    recipe: Recipe, resolution: int, images: int, pretrained: bool, processes: int = 1
+) -> Recipe:
     """Return a recipe that leaves nothing open but its precision.
 
     Args:
@@ -19,9 +21,19 @@ def fit_recipe(recipe: Recipe, resolution: int, images: int, pretrained: bool) -
         resolution: The pixels along an image's sides that the network sees.
         images: How many there are to learn from.
         pretrained: Whether the first weights have learned before.
+        processes: How many learn together, each from as many images a step.
+
+    Raises:
+        ValueError: There are fewer images than processes.
     """
     usual = BATCHES[resolution > SMALL]
     batch = min(recipe.batch or min(usual, max(FEWEST, images // STEPS)), images)
+    batch -= batch % processes
+    if batch == 0:
+        raise ValueError(
+            f"{processes} processes cannot share a batch of fewer images: take fewer processes, or "
+            f"a larger --batch; there are {images} images to learn from"
+        )
     rate = RATES[recipe.optimizer] * batch / 128 * (TUNED if pretrained else 1)
     decay = recipe.weight_decay
     return recipe.model_copy(

@@ -1,30 +1,40 @@
 """A loss that is no number any more: found before it spoils the weights, and where it began."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from depthwise.errors import DepthwiseError
+from depthwise.training.distributed import World
 
 
 class Diverged(DepthwiseError):  # noqa: N818
     """A loss became infinite or no number: the message names the step and the first layer."""
 
 
-def check_finite(loss: Tensor, net: nn.Module, images: Tensor, step: int) -> None:
-    """Raise Diverged for a loss that is infinite or no number."""
-    if loss.isfinite():
-        return
-    where = first_bad_layer(net, images)
+def finite_mean(loss: float, net: nn.Module, images: Tensor, step: int, world: World) -> float:
+    """Return the mean of the losses of all processes.
+
+    Raises Diverged, in every process, where one is infinite or no number.
+    """
+    mean = world.mean(loss)
+    if math.isfinite(mean):
+        return mean
+    own = "" if math.isfinite(loss) else first_bad_layer(net, images)
+    where = world.first(own) or "in no layer, but in the loss itself"
     raise Diverged(
-        f"at step {step} the loss became {loss.item()}: {where}. The run keeps the weights of its "
-        "best epoch; train again with a lower learning rate, or with precision fp32"
+        f"at step {step} the loss became {mean}: {where}. The run keeps the weights of its best "
+        "epoch; train again with a lower learning rate, or with precision fp32"
     )
 
 
 def first_bad_layer(net: nn.Module, images: Tensor) -> str:
-    """Return in words where numbers first stop being finite when images pass through a network."""
+    """Return in words where numbers first stop being finite when images pass through a network.
+
+    Nothing where they do not.
+    """
     for name, parameter in net.named_parameters():
         if not parameter.isfinite().all():
             return f"the weights {name} were infinite or no numbers before it"
@@ -45,4 +55,4 @@ def first_bad_layer(net: nn.Module, images: Tensor) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    return f"first in what {found[0]} returns" if found else "in no layer, but in the loss itself"
+    return f"first in what {found[0]} returns" if found else ""

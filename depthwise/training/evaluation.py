@@ -52,6 +52,18 @@ class Evaluation:
         shifted = self.scores.astype(np.float64) - self.scores.max(1, keepdims=True)
         return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
+    def worst_pairs(self, most: int) -> list[tuple[str, str, int]]:
+        """Return the pairs that are confused most: true class, said class, how many images."""
+        table = self.confusion.copy()
+        np.fill_diagonal(table, 0)
+        order = np.argsort(-table, axis=None, kind="stable")[:most]
+        pairs = zip(*np.unravel_index(order, table.shape), strict=True)
+        return [
+            (self.classes[true], self.classes[said], int(table[true, said]))
+            for true, said in pairs
+            if table[true, said]
+        ]
+
     @cached_property
     def confusion(self) -> np.ndarray:
         """How many images of each true class (row) were taken for which (column)."""

@@ -3,11 +3,14 @@
 import time
 from typing import Protocol
 
-from depthwise.training.evaluation import Evaluation
+from depthwise.sources.run_folder import BEST
+from depthwise.training.data.squares import Prepared
+from depthwise.training.distributed import World
 from depthwise.training.history import EpochRecord, History
 from depthwise.training.learner import Learner
-from depthwise.training.pace import Pace
-from depthwise.training.run import BEST, LAST, Run
+from depthwise.training.pace import SHORTEST, Pace
+from depthwise.training.parts import say_parts
+from depthwise.training.run import LAST, Run
 from depthwise.training.state import Progress, gather, save_state, save_tensors
 
 SAVE_EVERY = 30.0  # seconds of training between two states
@@ -22,6 +25,10 @@ class Onlooker(Protocol):
 
     def epoch(self, record: EpochRecord) -> None:
         """An epoch is over."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Something is to be known, in a sentence."""
         ...
 
     @property
@@ -41,27 +48,71 @@ class Unseen:
     def epoch(self, record: EpochRecord) -> None:
         """Show nothing."""
 
+    def say(self, text: str) -> None:
+        """Show nothing."""
 
-class Keeper:
+
+class Follower:
+    """What stands in a keeper's place in processes that do not lead: it writes nothing.
+
+    Attributes:
+        progress: Where the training stands.
+        is_stopped: Whether somebody asked a process of the world to stop.
+    """
+
+    def __init__(self, progress: Progress, onlooker: Onlooker, world: World):
+        self.progress, self.is_stopped = progress, False
+        self._onlooker, self._world = onlooker, world
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the state is to be written."""
+        return False
+
+    def begin(self, learner: Learner) -> None:
+        """Write nothing."""
+
+    def note_step(self, loss: float, learned: float, waited: float, pace: Pace) -> None:  # noqa: ARG002
+        """Take note of whether somebody asks to stop."""
+        self._onlooker.step(self.progress, loss, pace)
+        self._ask()
+
+    def end_epoch(self, learner: Learner, validation: Prepared, rate: float, pace: Pace) -> None:  # noqa: ARG002
+        """Wait until the first process has judged."""
+        self.progress.epoch += 1
+        pace.note_judging(0.0)
+        self._ask()
+
+    def save(self, learner: Learner) -> None:
+        """Write nothing."""
+
+    def _ask(self) -> None:
+        self.is_stopped = self._world.any(self._onlooker.asks_to_stop)
+
+
+class Keeper(Follower):
     """Writes the history, the weights of the best epoch, the last ones, and the whole state."""
 
-    def __init__(self, run: Run, progress: Progress, batch: int, onlooker: Onlooker):
+    def __init__(self, run: Run, progress: Progress, onlooker: Onlooker, world: World):
         """Go on with a run that stands where `progress` says."""
-        self.run, self.progress, self.classes = run, progress, run.record.classes
-        self._batch, self._onlooker = batch, onlooker
+        super().__init__(progress, onlooker, world)
+        assert run.recipe.batch is not None
+        self.run, self._batch = run, run.recipe.batch
         self._history = History(run.directory, progress.history_bytes)
         self._saved = time.perf_counter()
         self._steps, self._learned, self._waited = 0, 0.0, 0.0  # of this epoch, in this session
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether somebody asked to stop."""
-        return self._onlooker.asks_to_stop
+        self._parts = progress.parts
 
     @property
     def is_due(self) -> bool:
         """Whether the state is to be written."""
         return self.is_stopped or time.perf_counter() - self._saved > SAVE_EVERY
+
+    def begin(self, learner: Learner) -> None:
+        """Keep the first state of a new run, and make the directory the run's."""
+        if not self.run.exists:
+            self.save(learner)
+            self.run.enter()
 
     def note_step(self, loss: float, learned: float, waited: float, pace: Pace) -> None:
         """Take note of a step: the seconds that it took, and those that it waited for its batch."""
@@ -70,11 +121,17 @@ class Keeper:
         self._steps += 1
         self._learned += learned
         self._waited += waited
-        self._onlooker.step(self.progress, loss, pace)
+        if self.progress.parts != self._parts:
+            self._parts = self.progress.parts
+            self._onlooker.say(say_parts(self._batch, self._parts))
+        super().note_step(loss, learned, waited, pace)
 
-    def note_epoch(self, found: Evaluation, rate: float, learner: Learner, pace: Pace) -> None:
-        """Take note of an epoch's end; keep its weights where none before was as right."""
-        progress, seconds = self.progress, self._learned + self._waited
+    def end_epoch(self, learner: Learner, validation: Prepared, rate: float, pace: Pace) -> None:
+        """Judge the weights at an epoch's end; keep them where none before were as right."""
+        start = time.perf_counter()
+        found = learner.judge(validation, self.run.record.classes)
+        pace.note_judging(time.perf_counter() - start)
+        progress, seconds = self.progress, max(SHORTEST, self._learned + self._waited)
         progress.epoch += 1
         record = EpochRecord(
             epoch=progress.epoch, step=progress.step, seconds=progress.seconds,
@@ -90,6 +147,7 @@ class Keeper:
             progress.best_accuracy, progress.best_epoch = found.accuracy, progress.epoch
             self._write(BEST, learner)
         self._onlooker.epoch(record)
+        self._ask()
 
     def save(self, learner: Learner) -> None:
         """Write the last weights, and all that going on needs."""
@@ -97,7 +155,7 @@ class Keeper:
         average = {f"average.{name}": each for name, each in learner.average.state().items()}
         self.progress.scale = learner.precision.scale
         save_state(
-            self.run.directory, self.progress, gather(learner.net, learner.optimizer) | average
+            self.run.directory, self.progress, gather(learner.learning, learner.optimizer) | average
         )
         self._saved = time.perf_counter()
 

@@ -1,28 +1,29 @@
 """A network that learns: one step of it, and what it says of images that it is judged on."""
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depthwise.layers import fold_branches
+from depthwise.sources.heads import find_head
 from depthwise.training.augment import Appearance
-from depthwise.training.average import Average
+from depthwise.training.average import Average, fitted_decay
 from depthwise.training.data.squares import Prepared, fetch
-from depthwise.training.divergence import check_finite
+from depthwise.training.distributed import Replicas
+from depthwise.training.divergence import finite_mean
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.feed import Batch
+from depthwise.training.losses import Loss
+from depthwise.training.mixing import Mixing, Targets
 from depthwise.training.optimizer import train_mode
-from depthwise.training.order import Seen
+from depthwise.training.parts import halve, refuse_several
 from depthwise.training.precision import Precision
 from depthwise.training.recipe import Recipe
+from depthwise.training.schedule import Moment
 from depthwise.training.state import Progress
 
 EVEN = 32  # what the lower resolutions of progressive training are multiples of
 JUDGED = 256  # images that are judged at once
-
-Loss = Callable[[Tensor, Tensor, Batch], Tensor]  # of images, their scores, and what they are of
 
 
 class Learner:
@@ -30,7 +31,7 @@ class Learner:
 
     Attributes:
         net: The network, with the weights that learn.
-        model: What computes it: itself, or what compiles it or divides it among processes.
+        model: What computes it, in this process and those beside it.
         optimizer, precision: How weights change, and in what is computed.
         average: Of the weights over the steps; what is judged and kept.
         look: How images look.
@@ -38,48 +39,77 @@ class Learner:
     """
 
     def __init__(
-        self, net: nn.Module, model: nn.Module, optimizer: torch.optim.Optimizer,
-        precision: Precision, look: Appearance, recipe: Recipe, loss: Loss | None = None,
+        self, net: nn.Module, model: Replicas, optimizer: torch.optim.Optimizer,
+        precision: Precision, look: Appearance, recipe: Recipe, loss: Loss,
     ):  # fmt: skip
         self.net, self.model, self.optimizer, self.precision = net, model, optimizer, precision
-        self.look, self.recipe, self.loss = look, recipe, loss or self._cross_entropy
-        self.average = Average(net, recipe.average)
+        self.look, self.recipe, self.loss = look, recipe, loss
+        self.average = Average(net)
+        self._mixing = Mixing.of(recipe)
+        self._body = _body(net) if recipe.frozen else []
 
-    def learn(self, batch: Batch, done: float, progress: Progress) -> float:
+    def learn(self, batch: Batch, moment: Moment, progress: Progress) -> float:
         """Change the weights by the gradients of one batch.
 
-        A batch that does not fit the device's memory is learned in parts, whose gradients add up.
+        A batch that does not fit the device's memory is learned in parts, whose gradients add up;
+        and of several processes each learns from its share.
 
         Args:
-            batch: What to learn from.
-            done: The share of the training that is done.
-            progress: Where it stands.
+            batch: What to learn from: this process's share.
+            moment: Where in the training it is.
+            progress: Where the run stands.
 
         Returns:
-            The batch's mean loss.
+            The mean loss of all processes' shares.
 
         Raises:
             Diverged: The loss is no number.
+            TooLarge: Not even a few images fit the device's memory.
         """
+        for parameter in self._body:
+            parameter.requires_grad_(moment.done >= self.recipe.frozen)
         train_mode(self.net)
+        while (loss := self._add_gradients(batch, moment, progress)) is None:
+            self.optimizer.zero_grad()
+        self.precision.step(self.learning, self.optimizer, self.recipe.clip)
+        chosen = self.recipe.average
+        self.average.decay = fitted_decay(moment.total) if chosen is None else chosen
+        self.average.update(self.net)
+        return loss
+
+    def _add_gradients(self, batch: Batch, moment: Moment, progress: Progress) -> float | None:
+        """Return the mean loss; None where the device's memory did not hold the parts."""
         torch.manual_seed(self.recipe.seed + progress.step)  # of dropout: the same when resumed
         total = 0.0
-        for part in _parts(batch, progress.parts):
-            images = self._images(part, done)
-            with self.precision.cast():
-                loss = self.loss(images, self.model(images), part)
-            check_finite(loss, self.net, images, progress.step)
-            loss = loss * (len(part.labels) / len(batch.labels))
-            self.precision.backward(loss)
-            total += loss.item()
-        self.precision.step(self.net, self.optimizer, self.recipe.clip)
-        self.average.update(self.net)
+        world, count = self.model.world, progress.parts
+        try:
+            for place, part in enumerate(batch.parts(count), 1):
+                images, targets = self._seen(part, moment.done)
+                with self.precision.cast():
+                    loss = self.loss(images, self.model(images, place == count), targets)
+                share = len(part.labels) / len(batch.labels)
+                total += share * finite_mean(loss.item(), self.net, images, progress.step, world)
+                self.precision.backward(share * loss)
+        except torch.OutOfMemoryError as error:
+            refuse_several(world.size, error)
+            halve(progress, len(batch.labels), error)
+            return None
+        if self.loss.weights is not None:
+            world.average(self.loss.weights)
         return total
 
     @property
+    def learning(self) -> nn.Module:
+        """All that has weights that learn: the network, and what its loss learns."""
+        if self.loss.weights is None:
+            return self.net
+        return nn.ModuleDict({"network": self.net, "loss": self.loss.weights})
+
+    @property
     def judged(self) -> nn.Module:
-        """The network that is judged and kept: the average where there is one."""
-        return self.average.net if self.recipe.average else self.net
+        """The network that is judged and kept: the average where there is one, branches folded."""
+        kept = self.net if self.recipe.average == 0 else self.average.net
+        return fold_branches(kept) if self.recipe.branches > 1 else kept
 
     def judge(self, data: Prepared, classes: tuple[str, ...]) -> Evaluation:
         """Return what the network, as it would be kept, says of each image of a split."""
@@ -91,12 +121,21 @@ class Learner:
         share = self.recipe.progressive + (1 - self.recipe.progressive) * min(1, done / 0.75)
         return last if share == 1 else min(last, round(last * share / EVEN) * EVEN)
 
-    def _images(self, part: Batch, done: float) -> Tensor:
-        return _laid_out(self.look.trained(part.squares, part.seen, self.side(done)))
+    def _seen(self, part: Batch, done: float) -> tuple[Tensor, Targets]:
+        """Return images as the network sees them, and what they are of."""
+        side = self.side(done)
+        images = self.look.trained(part.squares, part.seen, side)
+        if self._mixing is None or part.partners is None:
+            return images, Targets(part.labels)
+        others = self.look.trained(part.partners.squares, part.partners.seen, side)
+        images, shares = self._mixing.mix(images, others, part.seen)
+        return images, Targets(part.labels, part.partners.labels, shares)
 
-    def _cross_entropy(self, _images: Tensor, scores: Tensor, part: Batch) -> Tensor:
-        smoothing = self.recipe.label_smoothing
-        return F.cross_entropy(scores.float(), part.labels, label_smoothing=smoothing)
+
+def _body(net: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that learn, but those of the classifier."""
+    head = {id(parameter) for parameter in find_head(net)[1].parameters()}
+    return [each for each in net.parameters() if each.requires_grad and id(each) not in head]
 
 
 @torch.inference_mode()
@@ -105,21 +144,16 @@ def judge(net: nn.Module, look: Appearance, data: Prepared, classes: tuple[str, 
     device, labels = next(net.eval().parameters()).device, data.labels
     places = np.array_split(np.arange(len(labels)), -(-len(labels) // JUDGED))
     scores = [
-        net(_laid_out(look.judged(squares.to(device)))) for squares in fetch(data.squares, places)
+        _scores(net, look.judged(squares.to(device))) for squares in fetch(data.squares, places)
     ]
     return Evaluation(classes, labels, torch.cat(scores).float().cpu().numpy(), data.names)
 
 
-def _laid_out(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _parts(batch: Batch, count: int) -> Iterator[Batch]:
-    """Divide a batch into so many parts of nearly one size."""
-    if count == 1:
-        yield batch
-        return
-    for place in np.array_split(np.arange(len(batch.labels)), count):
-        first, end = place[0], place[-1] + 1
-        seen = Seen(batch.seen.indices[first:end], batch.seen.epochs[first:end])
-        yield Batch(batch.squares[first:end], batch.labels[first:end], seen, 0.0)
+def _scores(net: nn.Module, images: Tensor) -> Tensor:
+    """Return what a network says of images, of fewer at a time where memory does not hold it."""
+    try:
+        return net(images)
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    return torch.cat([_scores(net, half) for half in images.chunk(2)])

@@ -4,12 +4,12 @@ import time
 
 from depthwise.training.data.squares import Prepared
 from depthwise.training.feed import Feed
-from depthwise.training.keeper import Keeper
+from depthwise.training.keeper import Follower
 from depthwise.training.learner import Learner
 from depthwise.training.pace import Pace
 
 
-def fit(learner: Learner, feed: Feed, validation: Prepared, pace: Pace, keeper: Keeper) -> None:
+def fit(learner: Learner, feed: Feed, validation: Prepared, pace: Pace, keeper: Follower) -> None:
     """Train until the schedule ends, or until somebody asks to stop.
 
     Args:
@@ -17,21 +17,19 @@ def fit(learner: Learner, feed: Feed, validation: Prepared, pace: Pace, keeper: 
         feed: What it learns from.
         validation: What epochs are compared on.
         pace: How many steps there are, and how large.
-        keeper: Keeps the best weights, the last ones, and what going on needs.
+        keeper: A `Keeper` of the best weights, the last ones, and what going on needs; in processes
+            beside the first its follower.
     """
     progress = keeper.progress
     for batch in feed.since(progress.step):
         start = time.perf_counter()
         rate = pace.set_rates(learner.optimizer)
-        loss = learner.learn(batch, pace.done, progress)
+        loss = learner.learn(batch, pace.moment, progress)
         seconds = time.perf_counter() - start
         pace.note_step(seconds, batch.waited)
         keeper.note_step(loss, seconds, batch.waited, pace)
         if feed.order.ends_epoch(progress.step - 1) or pace.is_over:
-            start = time.perf_counter()
-            evaluation = learner.judge(validation, keeper.classes)
-            pace.note_judging(time.perf_counter() - start)
-            keeper.note_epoch(evaluation, rate, learner, pace)
+            keeper.end_epoch(learner, validation, rate, pace)
         if pace.is_over or keeper.is_due:
             keeper.save(learner)
         if pace.is_over or keeper.is_stopped:

@@ -193,12 +193,23 @@ def make_optimizer(
     match name:
         case "sgd":
             optimizer = torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=fused)
+            _begin_momentum(optimizer, momentum)
         case "adamw":
             optimizer = torch.optim.AdamW(groups, lr, (momentum, 0.999), fused=fused)
         case _:
             raise ValueError(f"optimizer {name!r}: accepted are sgd and adamw")
     set_rates(optimizer, lr)
     return optimizer
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, momentum: float) -> None:
+    """Let all parameters have a momentum, of zero: the first step then makes it the gradient.
+
+    PyTorch's fused SGD fails where some have one and others, which were frozen until now, do not.
+    """
+    for group in optimizer.param_groups if momentum > 0 else ():
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float | None = None) -> None:

@@ -5,21 +5,26 @@ from collections import deque
 
 import torch
 
+from depthwise.training.distributed import World
 from depthwise.training.optimizer import set_rates
 from depthwise.training.order import Order
 from depthwise.training.recipe import Recipe
-from depthwise.training.schedule import TimeFit, Timeline, cosine, one_cycle
+from depthwise.training.schedule import Moment, TimeFit, Timeline, cosine, one_cycle
 from depthwise.training.state import Progress
 
 RECENT = 50  # steps that rates are taken from
+SHORTEST = 1e-9  # seconds: what takes less, by a coarse clock, is taken to take so long
 
 
 class Pace:
-    """The schedule of a recipe: by epochs, or fitted to a limit of time while steps are timed."""
+    """The schedule of a recipe: by epochs, or fitted to a limit of time while steps are timed.
 
-    def __init__(self, recipe: Recipe, order: Order, progress: Progress):
+    All processes go by the first one's clock, so that they decide alike.
+    """
+
+    def __init__(self, recipe: Recipe, order: Order, progress: Progress, world: World):
         """Go on where `progress` stands."""
-        self._recipe, self._order, self._progress = recipe, order, progress
+        self._recipe, self._order, self._progress, self._world = recipe, order, progress, world
         self._most = order.steps(recipe.epochs)
         self._fit = TimeFit(recipe.time, progress.decisions, self._most) if recipe.time else None
         self._began = time.perf_counter() - progress.seconds
@@ -42,6 +47,11 @@ class Pace:
         return self.timeline.progress(self._progress.step)
 
     @property
+    def moment(self) -> Moment:
+        """Where in the training the next step is, by what was decided until now."""
+        return Moment(self.done, self.timeline.total(self._progress.step))
+
+    @property
     def is_over(self) -> bool:
         """Whether there is no step left."""
         total = self.timeline.total(self._progress.step)
@@ -59,12 +69,17 @@ class Pace:
     @property
     def images_per_second(self) -> float:
         """How many images were learned from in a second of late, waiting included."""
-        return self._order.batch * len(self._recent) / sum(map(sum, self._recent))
+        return self._order.batch * len(self._recent) / self._spent
 
     @property
     def waiting(self) -> float:
         """The share of time that steps waited for their images of late."""
-        return sum(waited for _, waited in self._recent) / sum(map(sum, self._recent))
+        return sum(waited for _, waited in self._recent) / self._spent
+
+    @property
+    def _spent(self) -> float:
+        """Seconds that the steps of late took, waiting included."""
+        return max(SHORTEST, sum(map(sum, self._recent)))
 
     @property
     def left(self) -> float | None:
@@ -72,25 +87,27 @@ class Pace:
         total = self.timeline.total(self._progress.step)
         if total is None:
             return None
-        step = sum(map(sum, self._recent)) / len(self._recent)
+        step = self._spent / len(self._recent)
         return (total - self._progress.step) * step + self._judging_ahead(total)
 
     def note_step(self, learned: float, waited: float) -> None:
         """Take note of a step: the seconds that it took, and those that it waited for images."""
-        progress, seconds = self._progress, learned + waited
+        progress = self._progress
+        learned, waited, progress.seconds = self._world.agree(learned, waited, self.elapsed)
         self._recent.append((learned, waited))
         progress.step += 1
-        progress.seconds = self.elapsed
         if self._fit:
             total = self.timeline.total(progress.step) or self._most
             ahead = self._judging_ahead(total)
-            self._fit.update(progress.step, seconds, progress.seconds, ahead)
+            self._fit.update(progress.step, learned + waited, progress.seconds, ahead)
             progress.decisions = list(self.timeline.decisions)
 
     def note_judging(self, seconds: float) -> None:
-        """Take note of how long an evaluation took: there is one after each epoch to come."""
-        self._judging = seconds
-        self._progress.seconds = self.elapsed
+        """Take note of how long an evaluation took: there is one after each epoch to come.
+
+        Processes that do not judge wait here for the one that does.
+        """
+        self._judging, self._progress.seconds = self._world.agree(seconds, self.elapsed)
 
     def _judging_ahead(self, total: int) -> float:
         """Return the seconds of judging until the end: after each epoch, and twice at the end."""

@@ -7,6 +7,7 @@ float16 holds nothing below 6e-8: gradients would vanish. So the loss is multipl
 number and the gradients divided by it again (Micikevicius et al., arXiv:1710.03740).
 """
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,8 +16,11 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from depthwise.training.divergence import Diverged
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 STEPS = 3  # timed of each, after one that is not
+HOPELESS = 4  # times float32's time, after which no step more is timed
 GAIN = 0.95  # of float32's time: what less exact arithmetic has to come below
 
 
@@ -60,20 +64,25 @@ def fastest(step_in: Callable[[str], Callable[[], object]]) -> tuple[str, dict[s
     Args:
         step_in: Gives, for the name of a precision, a step to be timed.
     """
-    times = {}
+    times: dict[str, float] = {}
     for name in DTYPES:
+        most = HOPELESS * times["fp32"] / 1000 if times else math.inf
         try:
-            times[name] = 1000 * median(_seconds(step_in(name)))
-        except RuntimeError:  # this device has no such kernel
-            continue
+            times[name] = 1000 * median(_seconds(step_in(name), most))
+        except (RuntimeError, Diverged):  # this device has no such kernel, or none that is right
+            if name == "fp32":
+                raise
     best = min(times, key=lambda name: times[name])
     return (best if times[best] < GAIN * times["fp32"] else "fp32"), times
 
 
-def _seconds(step: Callable[[], object]) -> list[float]:
-    found = []
+def _seconds(step: Callable[[], object], most: float) -> list[float]:
+    """Return the seconds of a few steps; of one that takes more than `most`, of that alone."""
+    found: list[float] = []
     for _ in range(STEPS + 1):
         start = time.perf_counter()
         step()
         found.append(time.perf_counter() - start)
+        if found[-1] > most:
+            return found[-1:]
     return found[1:]

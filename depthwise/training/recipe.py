@@ -15,6 +15,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
 from depthwise.errors import nearest
@@ -44,7 +46,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Recipe(BaseModel):
     """How a network is trained. What is None is fitted to the data, the network and the machine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
 
     epochs: PositiveFloat = 30
     """How often every image is seen, at most."""
@@ -66,7 +70,7 @@ class Recipe(BaseModel):
     """The share of steps in which the learning rate rises."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The share of each label that is spread over all classes."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    average: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Decay of the moving average of the weights, which is what is kept; 0 for none."""
     clip: PositiveFloat | None = None
     """The largest norm of all gradients together."""
@@ -81,7 +85,7 @@ class Recipe(BaseModel):
     progressive: Fraction = 1.0
     """The resolution that training begins with, as a share of the last one."""
     augment: Literal["none", "light", "rand"] = "light"
-    """Nothing, crops and mirroring, or RandAugment besides."""
+    """Nothing; crops, mirroring and light; or crops, mirroring and RandAugment."""
     mirror: bool = True
     """Whether images are mirrored: not where left and right differ, as in letters."""
     mixup: NonNegativeFloat = 0.0
@@ -89,13 +93,33 @@ class Recipe(BaseModel):
     cutmix: NonNegativeFloat = 0.0
     """The alpha of CutMix; 0 for none."""
     frozen: Fraction = 0.0
-    """The share of the epochs in which only the classifier of a pretrained network learns."""
+    """The share of the training in which only the classifier of a pretrained network learns."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """How much slower each block of a pretrained network learns than the one after it."""
     branches: PositiveInt = 1
-    """Parallel branches of each convolution while training; one convolution afterwards."""
+    """Convolutions in the place of each while training, added up; one convolution afterwards."""
+    teacher: str | None = None
+    """A network to learn from, too: a run, imagenet, timm:NAME or NETWORK@CHECKPOINT."""
+    teacher_share: Fraction = 0.5
+    """The share of the loss that the teacher's scores have; the labels have the rest."""
+    temperature: PositiveFloat = 2.0
+    """What the teacher's and the network's scores are divided by when they are compared."""
+    feature_share: Fraction = 0.0
+    """The share of the loss that the teacher's last feature maps have."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the first weights, the order of images and what is done to them."""
+
+    @field_validator("feature_share")
+    @classmethod
+    def _shares_fit(cls, value: float, info: ValidationInfo) -> float:
+        teacher, other = info.data.get("teacher"), info.data.get("teacher_share", 0.0)
+        if value and not teacher:
+            raise ValueError("there is no teacher, whose feature maps these would be")
+        if teacher and value + other > 1:
+            raise ValueError(f"with teacher_share={other} it is above 1, which is the whole loss")
+        if teacher and value + other == 0:
+            raise ValueError("with teacher_share=0.0 nothing is learned from the teacher")
+        return value
 
     @classmethod
     def read(cls, path: str | PathLike[str], **changes: Any) -> Self:

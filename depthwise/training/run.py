@@ -2,46 +2,27 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from depthwise import __version__
 from depthwise.files.atomic import replace_text
-from depthwise.training.adapt import Blueprint, build_again
+from depthwise.graph import save_graph
+from depthwise.sources.run_folder import (
+    BEST,
+    GRAPH,
+    RECORD,
+    RunRecord,
+    build_again,
+    load_trained,
+    read_run,
+)
+from depthwise.sources.source import torch_source
+from depthwise.training.adapt import copy_for
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, read_result
-from depthwise.weights import Preprocessing, load_weights
 
-RECORD, RECIPE = "run.json", "recipe.toml"
-BEST, LAST = "best.safetensors", "last.safetensors"
-FORMAT = 1
-
-
-class RunRecord(BaseModel):
-    """What a run is of: run.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = FORMAT
-    depthwise: str = __version__
-    network: str
-    settings: dict[str, Any]
-    weights: str
-    """What the first weights are called; empty for random ones."""
-    data: str
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    images: dict[str, int]
-    """How many there are in each split."""
-    notes: tuple[str, ...] = ()
-    """What was found in the data, such as images that are left out."""
-
-    @property
-    def built(self) -> Blueprint:
-        """What builds the network again."""
-        return Blueprint(self.network, dict(self.settings))
+RECIPE, LAST = "recipe.toml", "last.safetensors"
 
 
 class Run:
@@ -55,19 +36,13 @@ class Run:
 
     def __init__(self, directory: Path, record: RunRecord, recipe: Recipe):
         self.directory, self.record, self.recipe = directory, record, recipe
+        self._given: nn.Module | None = None
 
     @classmethod
     def open(cls, directory: str | PathLike[str]) -> Self:
         """Open the run in a directory. Raises ValueError where there is none, or a damaged one."""
         folder = Path(directory)
-        path = folder / RECORD
-        if not path.is_file():
-            raise ValueError(f"{folder} is no run: it has no {RECORD}")
-        try:
-            record = RunRecord.model_validate_json(path.read_bytes())
-        except (ValidationError, OSError) as error:
-            raise ValueError(f"{path} is damaged or of another version: {error}") from None
-        return cls(folder, record, Recipe.read(folder / RECIPE))
+        return cls(folder, read_run(folder), Recipe.read(folder / RECIPE))
 
     @staticmethod
     def check_free(directory: Path) -> None:
@@ -118,19 +93,41 @@ class Run:
         """How well it did; None where it is not finished."""
         return read_result(self.directory)
 
+    def holding(self, net: nn.Module | None) -> Self:
+        """Take the module that the run began with, where it began with one; return the run.
+
+        Raises ValueError for a module of a run that began with a name.
+        """
+        if net is not None and not self.record.module:
+            raise ValueError(f"{self.directory} is of {self.record.network}: leave out net")
+        self._given = net
+        return self
+
+    def begun(self) -> nn.Module:
+        """Return the network that is trained, with its first weights or others.
+
+        Raises ValueError where the run began with a module that is not at hand.
+        """
+        if self._given is None:
+            return build_again(self.record)
+        return copy_for(self._given, len(self.record.classes))
+
+    def keep_graph(self) -> None:
+        """Keep the best network as a graph, which is opened without the class of its module."""
+        side = self.record.preprocessing.crop
+        source = torch_source(self.network().cpu(), [(1, 3, side, side)])
+        save_graph(source.graph, self.directory / GRAPH)
+
     def network(self, weights: str = BEST) -> nn.Module:
         """Return the trained network, in evaluation mode.
 
-        Raises ValueError where the run has no such weights yet.
+        Args:
+            weights: The file of its weights; left out, the best ones.
+
+        Raises ValueError where the run has no weights yet, and where it began with a module that is
+        not at hand: see `holding`.
         """
-        path = self.directory / weights
-        if not path.is_file():
-            raise ValueError(
-                f"{self.directory} has no weights yet: resume it until its first epoch ends"
-            )
-        net = build_again(self.record.built, len(self.record.classes))
-        load_weights(net, path)
-        return net.eval()
+        return load_trained(self.directory, self.begun(), weights)
 
 
 def _said(counts: dict[str, int]) -> str:

@@ -69,6 +69,13 @@ def _half_cosine(first: float, last: float, share: float) -> float:
 # ---------------------------------------------------------------- steps
 
 
+class Moment(NamedTuple):
+    """Where in a training a step is: the share that is done, and all its steps, where known."""
+
+    done: float
+    total: int | None
+
+
 class Decision(NamedTuple):
     """From `step` on, the training is to end when `total` steps are done."""
 

@@ -4,7 +4,7 @@ from functools import cache
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import nn
@@ -18,6 +18,20 @@ DATA = Path(str(files("depthwise") / "data"))
 IMAGENET = {"mobilenet_v2": DATA / "mobilenet_v2.safetensors"}
 PHOTOGRAPHS = (DATA / "chelsea.jpg", DATA / "coffee.jpg")
 METADATA = "depthwise"  # the one metadata key: safetensors writes several in any order
+
+
+class WeightsRecord(Protocol):
+    """How to use weights."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to an image before the network sees it."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' names in the order of the scores."""
+        ...
 
 
 class Pretrained(BaseModel):

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from depthwise.weights.bundled import Pretrained, read_labels
+from depthwise.weights.bundled import WeightsRecord, read_labels
 
 Guess = tuple[str, float]  # class, probability
 
 
-def class_names(pretrained: Pretrained | None, classes: int) -> tuple[str, ...]:
+def class_names(pretrained: WeightsRecord | None, classes: int) -> tuple[str, ...]:
     """Return the names that a network's weights record, else the usual ones."""
     return pretrained.class_names if pretrained else usual_names(classes)
 

@@ -8,6 +8,7 @@ to the same pixels too, and saves no time: what it gives must be copied to where
 import numpy as np
 from PIL import Image
 
+from depthwise.weights import Preprocessing
 from depthwise.weights.pictures import read_picture, read_shorter_side, upright_rgb
 
 BILINEAR = Image.Resampling.BILINEAR
@@ -30,6 +31,15 @@ def decode_square(content: bytes | np.ndarray, name: str, side: int) -> np.ndarr
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
+def prepared(content: bytes | np.ndarray, name: str, how: Preprocessing) -> np.ndarray:
+    """Return an image, however it is stored, as a network sees it: (3, crop, crop) of float32.
+
+    Raises ValueError for what is no whole image.
+    """
+    filter = Image.Resampling[how.interpolation.upper()]
+    return how.apply(_decode_upright(content, name, how.resize, filter))[0].numpy()
+
+
 def shorter_side(content: bytes | np.ndarray, name: str) -> int:
     """Return how many pixels the shorter side of an image has.
 
@@ -40,13 +50,15 @@ def shorter_side(content: bytes | np.ndarray, name: str) -> int:
     return read_shorter_side(content, name)
 
 
-def _decode_upright(content: bytes | np.ndarray, name: str, side: int) -> Image.Image:
+def _decode_upright(
+    content: bytes | np.ndarray, name: str, side: int, filter: Image.Resampling = BILINEAR
+) -> Image.Image:
     """Return an image as upright RGB, to be resized so that its shorter side has `side` pixels."""
     if not isinstance(content, np.ndarray):
-        return read_picture(content, name, side, BILINEAR)
+        return read_picture(content, name, side, filter)
     if not content.size:
         raise ValueError(f"{name} has no pixels")
-    return upright_rgb(Image.fromarray(content), side, BILINEAR)
+    return upright_rgb(Image.fromarray(content), side, filter)
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:

@@ -73,7 +73,7 @@ class ReadSquares:
         self._images = images
         self._chosen = chosen
         self.side = side
-        self._pool = ThreadPoolExecutor(_cores(), "decoding")
+        self._pool = ThreadPoolExecutor(cores(), "decoding")
 
     def __len__(self) -> int:
         """How many there are."""
@@ -138,7 +138,7 @@ def prepare(split: ImageSplit, side: int) -> Prepared:
 def fetch(squares: Squares, batches: Iterable[np.ndarray]) -> Iterator[Tensor]:
     """Yield the squares of each batch of indices, in order, and read those to come meanwhile."""
     with ThreadPoolExecutor(AHEAD, "fetching") as pool:
-        yield from _in_order(pool, squares.take, batches, AHEAD)
+        yield from in_order(pool, squares.take, batches, AHEAD)
 
 
 def _decoded(images: ImageSource, side: int) -> Decoded:
@@ -179,13 +179,13 @@ def _decode_all(
     Raises ValueError as soon as too many are broken.
     """
     left_out: dict[int, str] = {}
-    total, cores = len(images), _cores()
+    total, threads = len(images), cores()
     chunks = [range(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
     with (
         report_progress(f"decoding {total} images", total, pace="decoding") as advance,
-        ThreadPoolExecutor(cores, "decoding") as pool,
+        ThreadPoolExecutor(threads, "decoding") as pool,
     ):
-        found = _in_order(pool, partial(_decode_chunk, images, side), chunks, 2 * cores)
+        found = in_order(pool, partial(_decode_chunk, images, side), chunks, 2 * threads)
         for chunk, squares in zip(chunks, found, strict=True):
             for index, square in zip(chunk, squares, strict=True):
                 if isinstance(square, str):
@@ -221,7 +221,7 @@ def _decode(images: ImageSource, side: int, index: int) -> np.ndarray | str:
         return f"{images.name(index)} cannot be read: {error.strerror}"
 
 
-def _in_order(
+def in_order(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
     """Yield the result for each item, in order, with `ahead` of them under way or waiting."""
@@ -245,7 +245,7 @@ def _free_on_disk() -> int:
     return shutil.disk_usage(folder).free
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,0 +1,144 @@
+"""What a training leaves, as a network: run.json, the weights, and what builds it again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
+
+from depthwise import __version__
+from depthwise.graph import NO_KWARGS, open_graph
+from depthwise.sources.building import build
+from depthwise.sources.heads import replace_head
+from depthwise.sources.source import Source, graph_source, torch_source
+from depthwise.sources.spec import RUN, parse_spec
+from depthwise.weights import Preprocessing, load_weights
+
+RECORD, BEST, GRAPH = "run.json", "best.safetensors", "network.safetensors"
+FORMAT = 1
+MOMENTUM = 0.1  # of BatchNorms, at least: 0.01, as MobileNetV3's paper has it, takes 500 steps
+
+
+class RunRecord(BaseModel):
+    """What a run is of: run.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    depthwise: str = __version__
+    network: str
+    """What the user calls the network, as `dw.open` takes it; a class where `module` is true."""
+    settings: dict[str, Any]
+    """The network's options, as the user gave them and as they were fitted to the images."""
+    module: bool = False
+    """Whether the network was given as a module, which its own program alone can build again."""
+    weights: str
+    """What the first weights are called; empty for random ones."""
+    data: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    images: dict[str, int]
+    """How many there are in each split."""
+    notes: tuple[str, ...] = ()
+    """What was found in the data, such as images that are left out."""
+    teacher_accuracy: float | None = None
+    """The share of the validation images that the teacher names rightly, where it names any."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' names in the order of the scores."""
+        return self.classes
+
+
+def read_run(directory: Path) -> RunRecord:
+    """Read what the run in a directory is of.
+
+    Raises ValueError where there is no run, or a damaged one.
+    """
+    path = directory / RECORD
+    if not path.is_file():
+        raise ValueError(f"{directory} is no run: it has no {RECORD}, as `depthwise train` writes")
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise ValueError(f"{path} is damaged or of another version: {error}") from None
+
+
+def build_again(record: RunRecord) -> nn.Module:
+    """Return the network that a run trains, with random weights, in training mode.
+
+    Raises ValueError where it was given as a module.
+    """
+    if record.module:
+        raise ValueError(
+            f"the network of this run was given as a module of class {record.network}: give it "
+            "again, as in Run.open(directory).holding(net) or dw.resume(directory, net=net)"
+        )
+    return build_classifier(record.network, record.settings, len(record.classes))
+
+
+def build_classifier(network: str, settings: Mapping[str, Any], classes: int) -> nn.Module:
+    """Return the network that a text names, with so many classes, in training mode.
+
+    Raises ValueError for a name or an option that cannot be used.
+    """
+    spec, options = parse_spec(network), dict(settings)
+    if spec.front_end in ("ours", "timm", "torchvision"):
+        options.setdefault("num_classes", classes)
+    net = build(spec, options)[0]
+    replace_head(net, classes)
+    return ready_to_train(net)
+
+
+def ready_to_train(net: nn.Module) -> nn.Module:
+    """Return a network in training mode, whose statistics follow within some hundred steps."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.momentum is not None:
+            module.momentum = max(module.momentum, MOMENTUM)
+    return net.train()
+
+
+def open_run(
+    directory: Path, shapes: Sequence[Any] = (), kwargs: Mapping[str, Any] = NO_KWARGS
+) -> Source:
+    """Return the network that a run trained, with its best weights, its classes and its images.
+
+    Args:
+        directory: Of the run.
+        shapes: Of the network's input; left out, one image of the size that it was trained on.
+        kwargs: The same by name.
+
+    Raises ValueError where there is no run, or where it has no weights yet.
+    """
+    record = read_run(directory)
+    side = record.preprocessing.crop
+    if record.module:
+        path = directory / GRAPH
+        if not path.is_file():
+            raise ValueError(
+                f"{directory} has no {GRAPH}, which is written when its training ends or is "
+                f"stopped: go on with it, as in dw.resume({str(directory)!r}, net=...)"
+            )
+        opened: Source = graph_source(open_graph(path), shapes, kwargs, record.network)
+    else:
+        net = load_trained(directory, build_again(record))
+        given = shapes if shapes or kwargs else [(1, 3, side, side)]
+        opened = torch_source(net, given, kwargs)
+    return replace(opened, known=record)
+
+
+def load_trained(directory: Path, net: nn.Module, weights: str = BEST) -> nn.Module:
+    """Load the best weights of a run, or others, into its network; return it in evaluation mode.
+
+    Raises ValueError where the run has none yet, or these are not the network's.
+    """
+    path = directory / weights
+    if not path.is_file():
+        raise ValueError(
+            f"{directory} has no weights yet: {RUN} takes a run whose first epoch is over; go on "
+            f"with it (depthwise train --resume {directory})"
+        )
+    load_weights(net, path)
+    return net.eval()

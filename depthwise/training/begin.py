@@ -1,0 +1,331 @@
+"""`dw.train` and `dw.resume`: labelled images and a network to a run."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from depthwise.layers import add_branches
+from depthwise.sources.run_folder import RunRecord
+from depthwise.sources.spec import is_untrained
+from depthwise.training.adapt import FittedNetwork, fit_network
+from depthwise.training.augment import Appearance, layout_of
+from depthwise.training.compiled import compiled
+from depthwise.training.data.dataset import Dataset, ImageSplit
+from depthwise.training.data.decode import shorter_side
+from depthwise.training.data.opening import open_dataset
+from depthwise.training.data.squares import Prepared, prepare
+from depthwise.training.defaults import fit_recipe
+from depthwise.training.distill import Distillation
+from depthwise.training.distributed import Replicas, World, joined
+from depthwise.training.feed import Feed
+from depthwise.training.keeper import Follower, Keeper, Onlooker, Unseen
+from depthwise.training.learner import Learner, judge
+from depthwise.training.loop import fit
+from depthwise.training.losses import CrossEntropy, Loss
+from depthwise.training.mixing import Mixing
+from depthwise.training.optimizer import make_optimizer, parameter_groups
+from depthwise.training.order import Order
+from depthwise.training.pace import Pace
+from depthwise.training.precision import Precision, fastest
+from depthwise.training.recipe import Recipe
+from depthwise.training.result import RunResult, SplitResult, write_result
+from depthwise.training.run import Run
+from depthwise.training.schedule import Moment
+from depthwise.training.state import Progress, part, read_state, restore
+from depthwise.training.teacher import Teacher, open_teacher
+from depthwise.weights import Preprocessing
+
+LOOKED_AT = 64  # images whose size tells what resolution is usual
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """What a run learns from and what its epochs are compared on, as squares of pixels."""
+
+    train: Prepared
+    validation: Prepared
+
+    @classmethod
+    def of(cls, dataset: Dataset, side: int) -> "TrainingImages":
+        """Decode them, to squares of `side` pixels. Raises ValueError where too many are broken."""
+        return cls(prepare(dataset.train, side), prepare(dataset.validation, side))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are of each split."""
+        return {"train": len(self.train.labels), "validation": len(self.validation.labels)}
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A sentence for each image that cannot be read."""
+        return (*self.train.left_out, *self.validation.left_out)
+
+
+def train(
+    network: str | nn.Module, data: str | PathLike[str] | Dataset, recipe: Recipe | None = None, *,
+    directory: str | PathLike[str], settings: Mapping[str, Any] | None = None,
+    weights: str | PathLike[str] | None = None, onlooker: Onlooker | None = None,
+) -> Run:  # fmt: skip
+    """Train a network to name what is in images.
+
+    Where several processes call it that torchrun or Ray Train has started, they train one network:
+    see docs/scaling.md.
+
+    Args:
+        network: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory
+            or path/file.py:factory; run:DIRECTORY goes on from a run's best weights; or a module,
+            of which a copy is trained. Its classifier gets the images' classes; its stem and its
+            resolution are fitted to the images where `settings` and the recipe do not say them.
+        data: A folder, a file or the name of a set, as `open_dataset` takes it; or a set.
+        recipe: How to train; None for the usual way.
+        directory: Where the run is kept, which no other run may be in.
+        settings: The network's options.
+        weights: A checkpoint, "imagenet" or "random"; None takes bundled weights if there are any.
+        onlooker: Who is shown how it goes, and may stop it.
+
+    Returns:
+        The run: its best weights are those of the epoch with the highest validation accuracy.
+
+    Raises:
+        ValueError: Images, a name, an option, weights, a teacher or a directory that is of no use.
+        Unsupported: A module that cannot be captured: the run could not be opened without it.
+        Diverged: The loss became infinite or no number.
+        TooLarge: The device's memory does not hold a few images.
+        LostPeer: Another process of the training ended.
+        OSError: The directory cannot be written to.
+    """
+    recipe, folder, onlooker = recipe or Recipe(), Path(directory), onlooker or Unseen()
+    with joined() as world:
+        world.tell(lambda: Run.check_free(folder))
+        _check_together(world, recipe)
+        dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
+        fitted = fit_network(
+            network, dict(settings or {}), weights, len(dataset.classes),
+            usual_side(dataset.train), recipe.resolution, recipe.seed,
+        )  # fmt: skip
+        given = network if isinstance(network, nn.Module) else None
+        if recipe.frozen and _is_random(fitted):
+            raise ValueError(
+                f"frozen={recipe.frozen}: the weights of {fitted.network} are random, and a "
+                "classifier alone learns nothing from them: leave out frozen, or name weights"
+            )
+        branch(fitted.net, recipe)
+        known = open_teacher(recipe, dataset.classes)
+        images = TrainingImages.of(dataset, fitted.preprocessing.resize)
+        fitted = fitted.measured(images.train)
+        how, pretrained = fitted.preprocessing, bool(fitted.weights)
+        recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained, world.size)
+        recipe = choose_precision(world, fitted.net, recipe, how, images.train)
+        teacher = Teacher(known, how, dataset.classes) if known else None
+        look = Appearance.of(how, recipe)
+        accuracy = _accuracy(world, teacher, look, images.validation, dataset.classes)
+        if accuracy is not None:
+            onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
+        record = _record(fitted, dataset, images, accuracy)
+        run = world.tell(lambda: Run.begin(folder, record, recipe)).holding(given)
+        _learn(world, run, fitted.net, dataset, images, onlooker, teacher)
+        return run
+
+
+def resume(
+    directory: str | PathLike[str], data: Dataset | None = None, *,
+    net: nn.Module | None = None, onlooker: Onlooker | None = None,
+) -> Run:  # fmt: skip
+    """Go on with a run that was stopped or killed, as if it had not been.
+
+    Args:
+        directory: Of the run.
+        data: Its images, where they were given as a set and not by name.
+        net: Its network, where that was given as a module.
+        onlooker: Who is shown how it goes, and may stop it.
+
+    Raises:
+        ValueError: There is no run, or its images are not what they were.
+        Diverged, TooLarge, OSError: As `train`.
+    """
+    with joined() as world:
+        run = world.tell(lambda: Run.open(directory)).holding(net)
+        _check_together(world, run.recipe)
+        record = run.record
+        dataset = data or open_dataset(record.data, seed=run.recipe.seed)
+        images = TrainingImages.of(dataset, record.preprocessing.resize)
+        learning = run.begun()
+        branch(learning, run.recipe)
+        known, how = open_teacher(run.recipe, record.classes), record.preprocessing
+        teacher = Teacher(known, how, record.classes) if known else None
+        _learn(world, run, learning, dataset, images, onlooker or Unseen(), teacher)
+        return run
+
+
+def _check_together(world: World, recipe: Recipe) -> None:
+    """Raise ValueError for a recipe by which the processes of a world cannot train."""
+    world.share(recipe.batch or world.size)
+    if recipe.compile and world.size > 1:
+        raise ValueError(
+            "compile is for one process: PyTorch's compiler does not take BatchNorm's statistics "
+            "over several; leave it out"
+        )
+
+
+def _learn(
+    world: World, run: Run, net: nn.Module, dataset: Dataset, images: TrainingImages,
+    onlooker: Onlooker, teacher: Teacher | None,
+) -> None:  # fmt: skip
+    """Train from where the run's directory stands until the schedule ends, or until stopped."""
+    recipe = run.recipe
+    assert recipe.batch is not None
+    run.check_images(dataset.classes, images.counts)  # those of the first process
+    share = world.share(recipe.batch)
+    world.meet()
+    learner = _learner(world, net, recipe, run.record.preprocessing, teacher)
+    progress = _restore(world, run, learner)
+    order = Order(recipe.seed, len(images.train.labels), recipe.batch)
+    follower = Follower(progress, onlooker, world)
+    keeper = Keeper(run, progress, onlooker, world) if world.leads else follower
+    pace = Pace(recipe, order, progress, world)
+    keeper.begin(learner)
+    if not pace.is_over:
+        feed = Feed(images.train, order, world.device, share, Mixing.of(recipe))
+        fit(learner, feed, images.validation, pace, keeper)
+    if run.record.module and progress.epoch:
+        world.tell(run.keep_graph)
+    if pace.is_over:
+        world.tell(lambda: _finish(run, progress, images.validation, dataset.test, world.device))
+
+
+def _finish(
+    run: Run, progress: Progress, validation: Prepared, test: ImageSplit | None,
+    device: torch.device,
+) -> None:  # fmt: skip
+    """Judge the best weights: on what they were chosen by, and once on what nothing was."""
+    from depthwise.training.pictures import write_pictures  # noqa: PLC0415  (matplotlib is slow)
+
+    if run.result is not None:
+        return
+    record = run.record
+    net, look = run.network().to(device), Appearance.of(record.preprocessing, run.recipe)
+    splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
+    found = [judge(net, look, each, record.classes) for each in splits]
+    results = [SplitResult.of(each) for each in found]
+    write_pictures(run.directory, found[0], validation, look)
+    write_result(
+        run.directory,
+        RunResult(
+            epoch=progress.best_epoch, seconds=progress.seconds, validation=results[0],
+            test=results[1] if test else None,
+        ),
+    )  # fmt: skip
+
+
+def _learner(
+    world: World, net: nn.Module, recipe: Recipe, how: Preprocessing, teacher: Teacher | None = None
+) -> Learner:
+    """Return a network together with what changes its weights."""
+    assert recipe.learning_rate is not None
+    assert recipe.weight_decay is not None
+    net = net.to(world.device, memory_format=layout_of(recipe))  # type: ignore[call-overload]
+    loss: Loss = CrossEntropy(recipe.label_smoothing)
+    groups = parameter_groups(net, recipe.weight_decay, recipe.layer_decay)
+    if teacher:
+        loss = Distillation(teacher, net, how.crop, recipe)
+        groups += parameter_groups(loss.weights, recipe.weight_decay) if loss.weights else []
+    optimizer = make_optimizer(recipe.optimizer, groups, recipe.learning_rate, recipe.momentum)
+    precision = Precision(recipe.precision, world.device)
+    model = Replicas(net, world, compiled(net) if recipe.compile else net)
+    return Learner(net, model, optimizer, precision, Appearance.of(how, recipe), recipe, loss)
+
+
+def _accuracy(
+    world: World, teacher: Teacher | None, look: Appearance, data: Prepared,
+    classes: tuple[str, ...],
+) -> float | None:  # fmt: skip
+    """Return the share of images that a teacher names rightly; None where it knows other names."""
+    if teacher is None or not teacher.knows:
+        return None
+    there = teacher.to(world.device)
+    return world.tell(lambda: judge(there, look, data, classes).accuracy)
+
+
+def _is_random(fitted: FittedNetwork) -> bool:
+    """Tell whether a network begins with random weights; those of a module are its user's."""
+    if fitted.is_module:
+        return False
+    return is_untrained(fitted.network, fitted.settings, fitted.weights)
+
+
+def branch(net: nn.Module, recipe: Recipe) -> None:
+    """Give a network the branches that it has while it is trained by a recipe."""
+    if recipe.branches > 1:
+        torch.manual_seed(recipe.seed)
+        add_branches(net, recipe.branches)
+
+
+def choose_precision(
+    world: World, net: nn.Module, recipe: Recipe, how: Preprocessing, images: Prepared
+) -> Recipe:
+    """Return the recipe with the precision in which the network learns fastest here.
+
+    The first process finds it by itself, with its share of a batch.
+    """
+    if recipe.precision != "auto":
+        return recipe
+    assert recipe.batch is not None
+    order = Order(recipe.seed, len(images.labels), recipe.batch)
+    share = world.share(recipe.batch)
+    batch = next(Feed(images, order, world.device, share, Mixing.of(recipe)).since(0))
+    alone = World(0, 1, world.device)
+
+    def step_in(name: str) -> Callable[[], object]:
+        trial = recipe.model_copy(update={"precision": name})
+        learner = _learner(alone, copy.deepcopy(net), trial, how)
+        return lambda: learner.learn(batch, Moment(1.0, None), Progress())
+
+    return recipe.model_copy(update={"precision": world.tell(lambda: fastest(step_in)[0])})
+
+
+def _restore(world: World, run: Run, learner: Learner) -> Progress:
+    """Return where a run stands, its network and its optimizer put back there."""
+    found = world.tell(lambda: read_state(run.directory) if run.exists else None)
+    if found is None:
+        return Progress()
+    progress, tensors = found
+    restore(learner.learning, learner.optimizer, tensors)
+    learner.average.restore(part(tensors, "average."))
+    learner.precision.scale = progress.scale
+    return progress
+
+
+def usual_side(split: ImageSplit) -> int:
+    """Return the pixels of the shorter side that images of a split usually have: the median.
+
+    Raises ValueError where none of those that are looked at can be read.
+    """
+    sides, broken = [], ""
+    places = np.linspace(0, len(split.images) - 1, LOOKED_AT).astype(int)
+    for index in map(int, np.unique(places)):
+        name = split.images.name(index)
+        try:
+            sides.append(shorter_side(split.images.read(index), name))
+        except ValueError as error:  # it will be left out, and that said
+            broken = str(error)
+    if not sides:
+        raise ValueError(f"none of {len(np.unique(places))} images can be read: {broken}")
+    return int(np.median(sides))
+
+
+def _record(
+    fitted: FittedNetwork, dataset: Dataset, images: TrainingImages, teacher_accuracy: float | None
+) -> RunRecord:
+    return RunRecord(
+        network=fitted.network, settings=fitted.settings, module=fitted.is_module,
+        weights=fitted.weights, data=dataset.name, classes=dataset.classes,
+        preprocessing=fitted.preprocessing, images=images.counts,
+        notes=(*dataset.notes, *images.left_out), teacher_accuracy=teacher_accuracy,
+    )  # fmt: skip

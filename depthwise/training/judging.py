@@ -1,0 +1,289 @@
+"""`dw.evaluate`: how right a run or a compiled library is on labelled images."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from depthwise.compiler.verification.verify import TOLERANCE
+from depthwise.progress import report_progress
+from depthwise.runtime.library import load
+from depthwise.runtime.manifest import NAME as MANIFEST
+from depthwise.sources.run_folder import RECORD, open_run
+from depthwise.sources.spec import RUN
+from depthwise.training.classifier import (
+    ImageClassifier,
+    classifier_of_library,
+    classifier_of_network,
+)
+from depthwise.training.data.dataset import Dataset, ImageSource, ImageSplit
+from depthwise.training.data.decode import prepared
+from depthwise.training.data.opening import open_dataset
+from depthwise.training.data.squares import MOST_BROKEN, cores, in_order
+from depthwise.training.evaluation import Evaluation
+from depthwise.training.result import SplitResult
+from depthwise.training.run import Run
+from depthwise.weights import Preprocessing
+
+AHEAD = 4  # images a core that are decoded before they are asked for
+NAMED = 5  # classes that an error names
+
+SplitName = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether two classifiers name the same class in each image.
+
+    Attributes:
+        images: How many were compared.
+        equal: In how many both name the same.
+        ties: In how many others the two classes' scores are as good as the same: they differ by
+            less than a library may differ from its network.
+        different: What the rest is called.
+    """
+
+    images: int
+    equal: int
+    ties: int
+    different: tuple[str, ...]
+
+    @classmethod
+    def of(cls, reference: Evaluation, other: Evaluation) -> "Agreement":
+        """Compare what two say of the same images."""
+        rows = np.arange(len(reference.labels))
+        equal = reference.predictions == other.predictions
+        scores = reference.scores
+        margin = scores[rows, reference.predictions] - scores[rows, other.predictions]
+        tied = ~equal & (margin <= TOLERANCE * np.abs(scores).max(1))
+        different = tuple(str(reference.names[row]) for row in rows[~equal & ~tied])
+        return cls(len(rows), int(equal.sum()), int(tied.sum()), different)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        parts = [f"the same class in {self.equal:,} of {self.images:,} images"]
+        if self.ties:
+            parts.append(f"{self.ties:,} ties")
+        if self.different:
+            more = len(self.different) - 1
+            rest = f" and {more:,} more" if more else ""
+            parts.append(f"ANOTHER CLASS in {self.different[0]}{rest}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """How right something is on a split of labelled images.
+
+    Attributes:
+        name: What was judged.
+        data: What the images are called.
+        split: Which of them: "validation" or "test".
+        found: The scores of each image, beside its true class.
+        seconds: What computing the scores took, decoding left out.
+        left_out: A sentence for each image that cannot be read.
+        pixels: Returns an image as it was seen, by its place among those that were judged: uint8,
+            (H, W, 3).
+        against: The name of what it was compared with; empty where with nothing.
+        agreement: Whether both name the same class in each image.
+    """
+
+    name: str
+    data: str
+    split: SplitName
+    found: Evaluation
+    seconds: float
+    left_out: tuple[str, ...]
+    pixels: Callable[[int], np.ndarray]
+    against: str = ""
+    agreement: Agreement | None = None
+
+    @property
+    def result(self) -> SplitResult:
+        """The accuracy and that of each class, with intervals."""
+        return SplitResult.of(self.found)
+
+    def beside(self, other: "Judgement") -> "Judgement":
+        """Return the same with how far another judgement of the same images agrees."""
+        agreement = Agreement.of(other.found, self.found)
+        return replace(self, against=other.name, agreement=agreement)
+
+    def draw(self, directory: str | PathLike[str]) -> None:
+        """Write confusion.png, classes.png and mistakes.png to a directory. Raises OSError."""
+        from depthwise.training.pictures import (  # noqa: PLC0415
+            worst_mistakes,
+            write_judgement,
+        )
+
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        images = [self.pixels(int(place)) for place in worst_mistakes(self.found)]
+        write_judgement(self.found, images, folder)
+
+    @property
+    def images_per_second(self) -> float:
+        """How many images are named in a second, decoding left out."""
+        return len(self.found.labels) / self.seconds
+
+
+def evaluate(
+    what: "str | PathLike[str] | Run", data: str | PathLike[str] | Dataset | None = None, *,
+    split: SplitName = "validation", against: "str | PathLike[str] | Run | None" = None,
+) -> Judgement:  # fmt: skip
+    """Judge a run or a compiled library on labelled images. Classes are matched by their names.
+
+    Args:
+        what: The directory of a run or of a library; or a run.
+        data: Images, as `dw.train` takes them; None takes those of the run.
+        split: Which of them: "validation" or "test".
+        against: Another run or library, to tell whether both name the same class in each image: a
+            library is held against the run that it was made of.
+
+    Returns:
+        The scores of each image, accuracy with its interval, by class, and images a second.
+
+    Raises:
+        ValueError: What is neither a run nor a library, images that cannot be used, or a class of
+            theirs that it does not know.
+    """
+    compared = [what, *([against] if against is not None else [])]
+    classifiers = [open_classifier(each) for each in compared]
+    runs = [Run.open(_directory(each)) for each in compared if _is_run(each)]
+    if data is None:
+        if not runs:
+            raise ValueError(f"{what} is no run, which would know its images: give data")
+        data = runs[0].record.data
+    if not isinstance(data, Dataset):
+        data = open_dataset(data, seed=runs[0].recipe.seed if runs else 0)
+    own, *others = (judge_classifier(each, data, split) for each in classifiers)
+    return own.beside(others[0]) if others else own
+
+
+def open_classifier(what: "str | PathLike[str] | Run") -> ImageClassifier:
+    """Open the directory of a run or of a library. Raises ValueError for any other."""
+    directory = _directory(what)
+    if _is_run(what):
+        return classifier_of_network(open_run(directory), f"{RUN}{directory}")
+    if (directory / MANIFEST).is_file():
+        return classifier_of_library(load(directory), directory)
+    raise ValueError(
+        f"{directory} is neither a run (there is no {RECORD} in it, as `depthwise train` writes) "
+        f"nor a compiled library (no {MANIFEST})"
+    )
+
+
+def _directory(what: "str | PathLike[str] | Run") -> Path:
+    if isinstance(what, Run):
+        return what.directory
+    return Path(what.removeprefix(RUN) if isinstance(what, str) else what)
+
+
+def _is_run(what: "str | PathLike[str] | Run") -> bool:
+    return (_directory(what) / RECORD).is_file()
+
+
+def judge_classifier(classifier: ImageClassifier, data: Dataset, split: SplitName) -> Judgement:
+    """Return what a classifier says of each image of a split.
+
+    Raises ValueError where there is no such split, where classes are not those of the classifier,
+    and where too many images cannot be read.
+    """
+    images = data.validation if split == "validation" else data.test
+    if images is None:
+        raise ValueError(f"{data.name} has no test images: choose the validation split")
+    places = match_classes(data, images, classifier)
+    kept, left_out, scores, seconds = [], [], [], 0.0
+    for indices, pixels in _batches(images.images, classifier, left_out):
+        start = time.perf_counter()
+        scores.append(classifier.scores(pixels))
+        seconds += time.perf_counter() - start
+        kept += indices
+    if len(left_out) > MOST_BROKEN * len(images.labels):
+        raise ValueError(
+            f"{len(left_out)} of {len(images.labels)} images cannot be read, and over "
+            f"{MOST_BROKEN:.0%} are not left out: {left_out[0]}"
+        )
+    names = [images.images.name(index) for index in kept]
+    found = Evaluation(
+        classifier.classes, places[images.labels[kept]], np.concatenate(scores), names
+    )
+    how = classifier.preprocessing
+
+    def pixels_of(place: int) -> np.ndarray:
+        seen = prepared(images.images.read(kept[place]), names[place], how)
+        mean, std = (np.reshape(values, (3, 1, 1)) for values in (how.mean, how.std))
+        return np.rint(255 * (seen * std + mean)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+    return Judgement(classifier.name, data.name, split, found, seconds, tuple(left_out), pixels_of)
+
+
+def match_classes(data: Dataset, split: ImageSplit, classifier: ImageClassifier) -> np.ndarray:
+    """Return the place of each class of the images among those of a classifier, by its name.
+
+    A class without images in the split has none, which is -1. Raises ValueError for a class that
+    the classifier does not know, or of which it has two.
+    """
+    places = np.full(len(data.classes), -1)
+    used = [data.classes[label] for label in np.unique(split.labels)]
+    unknown = [name for name in used if name not in classifier.classes]
+    if unknown:
+        raise ValueError(
+            f"{data.name} has classes that {classifier.name} does not know: {_listed(unknown)}; "
+            f"it knows {_listed(classifier.classes)}"
+        )
+    for name in used:
+        if classifier.classes.count(name) > 1:
+            raise ValueError(f"{classifier.name} has two classes that are called {name!r}")
+        places[data.classes.index(name)] = classifier.classes.index(name)
+    return places
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _batches(
+    images: ImageSource, classifier: ImageClassifier, left_out: list[str]
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Yield indices and pixels of so many images as a classifier takes; note those left out."""
+    indices: list[int] = []
+    pixels: list[np.ndarray] = []
+    for index, seen in enumerate(_decoded(images, classifier.preprocessing)):
+        if isinstance(seen, str):
+            left_out.append(seen)
+            continue
+        indices.append(index)
+        pixels.append(seen)
+        if len(indices) == classifier.at_once:
+            yield indices, np.stack(pixels)
+            indices, pixels = [], []
+    if indices:
+        yield indices, np.stack(pixels)
+
+
+def _decoded(images: ImageSource, how: Preprocessing) -> Iterator[np.ndarray | str]:
+    """Yield each image as `how` prepares it, or a sentence on what is wrong with it."""
+
+    def decode(index: int) -> np.ndarray | str:
+        name = images.name(index)
+        try:
+            return prepared(images.read(index), name, how)
+        except ValueError as error:
+            return str(error)
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+
+    total = len(images)
+    with (
+        report_progress(f"judging {total} images", total, pace="judging") as advance,
+        ThreadPoolExecutor(cores(), "decoding") as pool,
+    ):
+        for seen in in_order(pool, decode, range(total), AHEAD * cores()):
+            yield seen
+            advance(1)
