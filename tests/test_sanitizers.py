@@ -24,7 +24,7 @@ from depthwise.runtime.target import OPTIMISE, find_target
 
 NATIVE = find_target("native")
 FLAGS = (
-    *OPTIMISE, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+    *OPTIMISE, "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
     "-D_POSIX_C_SOURCE=200112L", NATIVE.march,
 )  # fmt: skip
 
