@@ -16,8 +16,11 @@ USUAL = {  # a small call of each verb that has numbers among its options
     "compile": ("conv:standard", "--show", "plan"),
     "draw": ("conv",),
     "lint": ("conv:separable",),
+    "look": ("conv:standard", "no.jpg"),
     "predict": ("no.jpg",),
     "ship": ("conv:standard", "--images", "no"),
+    "tradeoff": ("no",),
+    "train": ("no",),
 }
 HUGE = 99_999_999_999
 NUMBERS = ("-1", "0", str(HUGE), str(10**30), "9" * 5000, "nan", "1e9", "")

@@ -21,6 +21,7 @@ from depthwise.cli.failures import OUR_FAULT, say
 
 LOST_PEER = 75  # EX_TEMPFAIL of sysexits.h: of a process that ended because another one did
 GRACE = 10.0  # seconds in which the others end by themselves once one has failed
+MOST_A_CORE = 4  # processes: more only wait for each other
 PAUSE = 0.05  # seconds between two looks at them
 WHEN_PARENT_DIES = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
@@ -46,7 +47,11 @@ def launch(count: int, go_on: Callable[[], str]) -> int:
     Args:
         count: How many.
         go_on: Says how to go on where a process was killed; nothing where it is not possible.
+
+    Raises:
+        ValueError: More than MOST_A_CORE for each core.
     """
+    _check_count(count)
     with ExitStack() as stack:
         words = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count)]
         team = _Team()
@@ -57,6 +62,15 @@ def launch(count: int, go_on: Callable[[], str]) -> int:
             team.start(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, words[rank])
         team.wait()
         return _outcome(team, words, go_on)
+
+
+def _check_count(count: int) -> None:
+    cores = os.cpu_count() or 1
+    if count > MOST_A_CORE * cores:
+        raise ValueError(
+            f"--processes {count}: this machine has {cores} cores; one process for each core or "
+            f"GPU is usual, and {MOST_A_CORE * cores} are the most"
+        )
 
 
 class _Team:
