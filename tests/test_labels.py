@@ -14,9 +14,10 @@ from shipping_requests import measured_elsewhere, tiny  # noqa: F401  (a fixture
 from terminal import run
 
 import depthwise as dw
-from depthwise.cli.predict import _library, _network
 from depthwise.runtime.labels import check_labels, find_scores
+from depthwise.runtime.library import load
 from depthwise.shipping.request import list_images
+from depthwise.training.classifier import classifier_of_library, classifier_of_network
 from depthwise.weights import load_weights
 from depthwise.weights.labels import labels_of_checkpoint, labels_of_folders, read_label_file
 
@@ -227,11 +228,14 @@ def test_one_of_several_outputs_names_photographs(tmp_path):
 
     image = torch.ones(1, 3, 8, 8) * torch.tensor([0, 9.0, 1]).reshape(1, 3, 1, 1)
     dw.compile(Several(), (1, 3, 8, 8), labels=list("rgb")).save(tmp_path / "named")
-    assert _library(tmp_path / "named", None)[1](image)[0][0] == "g"
     source = dw.open(Several(), (1, 3, 8, 8))
-    assert _network(source, "several", ("r", "g", "b"))[1](image)[0][0] == "g"
+    for found in (
+        classifier_of_library(load(tmp_path / "named"), tmp_path / "named"),
+        classifier_of_network(source, "several", ("r", "g", "b")),
+    ):
+        assert found.classes[found.scores(image.numpy())[0].argmax()] == "g"
     with pytest.raises(ValueError, match=r"to \(1, CLASSES\); let it return its scores once, or e"):
-        _network(source, "several", ())
+        classifier_of_network(source, "several")
 
 
 @pytest.mark.usefixtures("folder")

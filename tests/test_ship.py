@@ -156,7 +156,9 @@ def test_all_is_kept_as_json_by_stage_and_read_again(shipped):
 
 def test_a_stage_of_no_name_is_no_part_of_a_report(shipped):
     report = shipped.report.model_dump()
-    with pytest.raises(ValidationError, match="no stage is called 'bake'; there are accuracy, baseline, "):
+    with pytest.raises(
+        ValidationError, match="no stage is called 'bake'; there are accuracy, baseline, "
+    ):
         Report.model_validate({**report, "stages": {"bake": {}}})
 
 

@@ -86,7 +86,7 @@ def shipped(request, network):
     return done, report
 
 
-LATER = ["compile", "classify", "compare", "profile", "baseline"]
+LATER = ["compile", "classify", "accuracy", "compare", "profile", "baseline"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import nests
@@ -21,7 +20,6 @@ from toy import make_library
 
 import depthwise as dw
 from depthwise.cli.arguments import parse_shapes
-from depthwise.cli.predict import _library
 from depthwise.graph import TensorType, capture, classes
 from depthwise.graph.structure import (
     ForwardParameter,
@@ -35,6 +33,7 @@ from depthwise.graph.structure import (
     fill,
 )
 from depthwise.runtime.manifest import NetworkRecord
+from depthwise.training.classifier import classifier_of_library
 
 X = (1, 2, 4, 5)
 
@@ -448,7 +447,6 @@ def test_a_classifier_whose_scores_lie_in_a_dict_names_photographs(tmp_path):
             return {"scores": x.mean((2, 3)), "name": "classifier"}
 
     dw.compile(Classifier(), (1, 3, 8, 8), labels=("r", "g", "b")).save(tmp_path / "out")
-    _, guess = _library(Path(tmp_path / "out"), None)
-    assert (
-        guess(torch.ones(1, 3, 8, 8) * torch.tensor([0, 9.0, 1]).reshape(1, 3, 1, 1))[0][0] == "g"
-    )
+    found = classifier_of_library(dw.load(tmp_path / "out"), tmp_path / "out")
+    image = np.ones((1, 3, 8, 8), np.float32) * np.array([0, 9, 1], np.float32).reshape(1, 3, 1, 1)
+    assert found.classes[found.scores(image)[0].argmax()] == "g"

@@ -12,17 +12,17 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from rich.console import Group, RenderableType
 from rich.text import Text
-from torch import Tensor, nn
 
 from depthwise.analysis.count import CONVENTION
 from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.analysis.units import in_units
-from depthwise.families import construct
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 COLUMNS = (
     Column("network", kind="name", least=20, most=31),
@@ -111,23 +111,30 @@ def read_published() -> list[Published]:
 
 
 @lru_cache(maxsize=1)  # the next row is often of the same network
-def _describe(network: str, options: str) -> nn.Module:
+def _describe(network: str, options: str) -> "nn.Module":
     """Return a network without numbers."""
+    import torch  # noqa: PLC0415
+
+    from depthwise.families import construct  # noqa: PLC0415
+
     with torch.device("meta"):
         return construct(network, **json.loads(options)).eval()
 
 
-def count_on_meta(net: nn.Module, resolution: int) -> int:
+def count_on_meta(net: "nn.Module", resolution: int) -> int:
     """Return the MACs of one of our networks on a square image, without exporting it.
 
     It is run without numbers, which takes milliseconds where an export takes seconds. Each weight
     of a convolution or a linear layer is used once an output position.
     """
+    import torch  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415
+
     macs = 0
 
-    def add(layer: nn.Module, _: object, output: Tensor) -> None:
+    def add(layer: nn.Module, _: object, output: "Tensor") -> None:
         nonlocal macs
-        assert isinstance(layer.weight, Tensor)
+        assert isinstance(layer.weight, torch.Tensor)
         macs += output.numel() // output.shape[1] * layer.weight.numel()
 
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
