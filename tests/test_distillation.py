@@ -25,18 +25,9 @@ PLAIN_LOOK = Preprocessing(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
     """Return a run of which others learn."""
-    torch.set_num_threads(1)
     return learn(tmp_path_factory.mktemp("runs") / "teacher")
 
 

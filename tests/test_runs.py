@@ -33,14 +33,6 @@ RECIPE = Recipe(epochs=2, batch=8, seed=1, mirror=False, precision="fp32", learn
 SIZES = [(16, 16), (21, 16), (16, 23), (33, 40), (61, 35)]  # pixels, width and height
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def write_images(folder, counts):
     """Write noisy images of several sizes, bright at a place that tells the class."""
     random = np.random.default_rng(0)
@@ -75,7 +67,6 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     """Return a run whose classes are not in a position that says their names."""
-    torch.set_num_threads(1)
     recipe = RECIPE.model_copy(update={"resolution": 16})
     return train(NETWORK, data, recipe, directory=tmp_path_factory.mktemp("runs") / "run")
 

@@ -26,14 +26,6 @@ WIDE, FIXED = f"{TINY}:make_wide", f"{TINY}:make"
 RECIPE = Recipe(epochs=2, batch=8, seed=1, precision="fp32", learning_rate=0.05)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """Return a folder of images of 16x16 pixels, bright above or below."""

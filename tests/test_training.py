@@ -18,14 +18,6 @@ NETWORK = f"{Path(__file__).with_name('tiny_network.py')}:make"
 RECIPE = Recipe(epochs=3, batch=8, seed=1, mirror=False, precision="fp32", learning_rate=0.05)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def split(count, seed):
     """Return images of 16x16 pixels, bright in the upper half or in the lower one."""
     random = np.random.default_rng(seed)
@@ -83,7 +75,6 @@ def assert_same_weights(one, other):
 def finished(tmp_path_factory):
     """Return a run of 24 steps."""
     directory = tmp_path_factory.mktemp("runs") / "finished"
-    torch.set_num_threads(1)
     return learn(directory)
 
 

@@ -27,14 +27,6 @@ PLAIN = NETWORK.replace(":make", ":make_plain")
 GREEDY = NETWORK.replace(":make", ":make_greedy")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @dataclass
 class Listener:
     """Keeps what is said, and asks for all that a display shows."""
@@ -62,7 +54,6 @@ def differ(one, other):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Return the directory of a run by FEW."""
-    torch.set_num_threads(1)
     return learn(tmp_path_factory.mktemp("runs") / "plain", recipe=FEW).directory
 
 
@@ -268,7 +259,6 @@ def test_what_fails_in_float32_is_no_matter_of_precision():
 
 @pytest.fixture(scope="module")
 def branched(tmp_path_factory):
-    torch.set_num_threads(1)
     recipe = FEW.model_copy(update={"branches": 3, "average": 0})
     return learn(tmp_path_factory.mktemp("runs") / "branched", recipe=recipe)
 
