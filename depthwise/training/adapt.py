@@ -18,6 +18,7 @@ from depthwise.sources.run_folder import BEST, build_classifier, read_run, ready
 from depthwise.sources.source import network_name, torch_source
 from depthwise.sources.spec import DESCRIBED, Spec, parse_spec
 from depthwise.training.data.squares import Prepared
+from depthwise.training.defaults import SMALL
 from depthwise.weights import (
     IMAGENET,
     Preprocessing,
@@ -27,7 +28,6 @@ from depthwise.weights import (
 from depthwise.weights.bundled import read_record
 from depthwise.weights.read import split_key
 
-SMALL = 64  # pixels: up to here, images are seen whole and a stem of stride 2 would lose too much
 MEASURED = 2000  # images that tell mean and deviation
 FLATTEST = 0.01  # the least deviation that pixels are divided by
 EVEN = 4  # what the pixels of the border are a multiple of

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depthwise.training.defaults import SMALL
 from depthwise.training.draws import uniform
 from depthwise.training.order import Seen
 from depthwise.training.randaugment import Changes
 from depthwise.training.recipe import Recipe
 from depthwise.weights import Preprocessing
 
-SMALL = 64  # pixels: images up to this size are shifted, larger ones cropped and resized
 SHIFT = 1 / 8  # of the side: the farthest shift, as 4 of CIFAR's 32 pixels
 AREA = (0.35, 1.0)  # the least and the largest share of an image that a crop keeps
 ASPECT = 4 / 3  # the largest ratio of a crop's sides

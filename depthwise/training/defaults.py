@@ -2,7 +2,9 @@
 
 from depthwise.training.recipe import Recipe
 
-SMALL = 64  # pixels: up to here images are small, and many fit into a batch
+# Pixels up to which images are small: they are seen whole, by a stem of stride 1, since one of 2
+# would lose too much; they are shifted, not cropped; and many fit into a batch.
+SMALL = 64
 BATCHES = 128, 64  # images a step, of small images and of larger ones
 STEPS = 20  # that an epoch has at least: batches of small sets are smaller
 FEWEST = 8  # images a step, below which a batch's statistics say too little
