@@ -57,11 +57,11 @@ def evaluate(
 
 def _folder_in_run(what: str, found: "Judgement") -> Path | None:
     """Return where pictures of a run go: to its directory, or a folder in it for other images."""
-    from depthwise.sources.run_folder import RECORD, read_run  # noqa: PLC0415
-    from depthwise.sources.spec import RUN  # noqa: PLC0415
+    from depthwise.sources.run_folder import read_run  # noqa: PLC0415
+    from depthwise.sources.spec import is_run, run_directory  # noqa: PLC0415
 
-    directory = Path(what.removeprefix(RUN))
-    if not (directory / RECORD).is_file():
+    directory = run_directory(what)
+    if not is_run(directory):
         return None
     own = found.data == read_run(directory).data and found.split == "validation"
     return directory if own else directory / in_file_name(f"{Path(found.data).name}-{found.split}")

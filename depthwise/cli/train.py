@@ -206,7 +206,9 @@ def _show(directory: Path, learn: "Callable[[Onlooker], Run]") -> "Run":
 
 def _go_on(directory: Path) -> str:
     """Return how to go on with a run; nothing where there is none."""
-    if not (directory / "run.json").is_file():
+    from depthwise.sources.spec import is_run  # noqa: PLC0415
+
+    if not is_run(directory):
         return ""
     return f"go on with: depthwise train --resume {shlex.quote(str(directory))}"
 

@@ -13,10 +13,10 @@ from depthwise.graph import NO_KWARGS, open_graph
 from depthwise.sources.building import build
 from depthwise.sources.heads import replace_head
 from depthwise.sources.source import Source, graph_source, torch_source
-from depthwise.sources.spec import RUN, parse_spec
+from depthwise.sources.spec import RECORD, RUN, is_run, parse_spec
 from depthwise.weights import Preprocessing, load_weights
 
-RECORD, BEST, GRAPH = "run.json", "best.safetensors", "network.safetensors"
+BEST, GRAPH = "best.safetensors", "network.safetensors"
 FORMAT = 1
 MOMENTUM = 0.1  # of BatchNorms, at least: 0.01, as MobileNetV3's paper has it, takes 500 steps
 
@@ -58,7 +58,7 @@ def read_run(directory: Path) -> RunRecord:
     Raises ValueError where there is no run, or a damaged one.
     """
     path = directory / RECORD
-    if not path.is_file():
+    if not is_run(directory):
         raise ValueError(f"{directory} is no run: it has no {RECORD}, as `depthwise train` writes")
     try:
         return RunRecord.model_validate_json(path.read_bytes())

@@ -14,6 +14,7 @@ run.py:factory.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ Settings = Mapping[str, Any]
 FrontEnd = Literal["file", "ours", "conv", "timm", "torchvision", "factory", "run"]
 
 RUN = "run:"  # what the directory of a run is called a network with
+RECORD = "run.json"  # by this file a directory is known as that of a run
 
 # Where networks come from that can be built without memory for their weights.
 DESCRIBED: tuple[FrontEnd, ...] = ("ours", "conv", "timm")
@@ -70,6 +72,16 @@ def parse_spec(text: str) -> Spec:
         case "conv" | "timm" | "torchvision":
             return Spec(text, place, name)
     return Spec(text, "factory", name, place)
+
+
+def run_directory(text: str | PathLike[str]) -> Path:
+    """Return the directory that a text names where a run is meant, with run: before it or not."""
+    return Path(text.removeprefix(RUN) if isinstance(text, str) else text)
+
+
+def is_run(directory: Path) -> bool:
+    """Tell whether a directory is that of a run."""
+    return (directory / RECORD).is_file()
 
 
 def is_untrained(text: str, settings: Settings, weights: str | None) -> bool:

@@ -14,8 +14,8 @@ from depthwise.compiler.verification.verify import TOLERANCE
 from depthwise.progress import report_progress
 from depthwise.runtime.library import load
 from depthwise.runtime.manifest import NAME as MANIFEST
-from depthwise.sources.run_folder import RECORD, open_run
-from depthwise.sources.spec import RUN
+from depthwise.sources.run_folder import open_run
+from depthwise.sources.spec import RECORD, RUN, is_run, run_directory
 from depthwise.training.classifier import (
     ImageClassifier,
     classifier_of_library,
@@ -153,7 +153,7 @@ def evaluate(
     """
     compared = [what, *([against] if against is not None else [])]
     classifiers = [open_classifier(each) for each in compared]
-    runs = [Run.open(_directory(each)) for each in compared if _is_run(each)]
+    runs = [Run.open(each) for each in map(_directory, compared) if is_run(each)]
     if data is None:
         if not runs:
             raise ValueError(f"{what} is no run, which would know its images: give data")
@@ -167,7 +167,7 @@ def evaluate(
 def open_classifier(what: "str | PathLike[str] | Run") -> ImageClassifier:
     """Open the directory of a run or of a library. Raises ValueError for any other."""
     directory = _directory(what)
-    if _is_run(what):
+    if is_run(directory):
         return classifier_of_network(open_run(directory), f"{RUN}{directory}")
     if (directory / MANIFEST).is_file():
         return classifier_of_library(load(directory), directory)
@@ -178,13 +178,7 @@ def open_classifier(what: "str | PathLike[str] | Run") -> ImageClassifier:
 
 
 def _directory(what: "str | PathLike[str] | Run") -> Path:
-    if isinstance(what, Run):
-        return what.directory
-    return Path(what.removeprefix(RUN) if isinstance(what, str) else what)
-
-
-def _is_run(what: "str | PathLike[str] | Run") -> bool:
-    return (_directory(what) / RECORD).is_file()
+    return what.directory if isinstance(what, Run) else run_directory(what)
 
 
 def judge_classifier(classifier: ImageClassifier, data: Dataset, split: SplitName) -> Judgement:

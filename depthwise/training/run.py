@@ -11,13 +11,13 @@ from depthwise.graph import save_graph
 from depthwise.sources.run_folder import (
     BEST,
     GRAPH,
-    RECORD,
     RunRecord,
     build_again,
     load_trained,
     read_run,
 )
 from depthwise.sources.source import torch_source
+from depthwise.sources.spec import RECORD, is_run
 from depthwise.training.adapt import copy_for
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, read_result
@@ -86,7 +86,7 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether there is something to go on with."""
-        return (self.directory / RECORD).is_file()
+        return is_run(self.directory)
 
     @property
     def result(self) -> RunResult | None:

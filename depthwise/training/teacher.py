@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 
 from depthwise.sources.opening import open
 from depthwise.sources.source import TorchSource
+from depthwise.sources.spec import is_run, run_directory
 from depthwise.training.recipe import Recipe
-from depthwise.training.run import RECORD, Run
+from depthwise.training.run import Run
 from depthwise.weights import IMAGENET, Preprocessing, imagenet_preprocessing, load_weights
 from depthwise.weights.bundled import read_record
 from depthwise.weights.classes import usual_names
@@ -73,8 +73,8 @@ def open_trained(text: str) -> TrainedNetwork:
         ValueError: It is none of these, or cannot be used.
     """
     network, at, checkpoint = text.partition("@")
-    directory = Path(text.removeprefix("run:"))
-    if (directory / RECORD).is_file():
+    directory = run_directory(text)
+    if is_run(directory):
         run = Run.open(directory)
         return TrainedNetwork(run.network(), run.record.preprocessing, run.record.classes)
     if text == "imagenet":

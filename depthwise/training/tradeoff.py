@@ -15,6 +15,7 @@ from typing import Any, Self
 from depthwise.analysis import Cost, cost
 from depthwise.compiler.pipeline import compile
 from depthwise.runtime.library import Library, load
+from depthwise.sources.spec import is_run
 from depthwise.training.adapt import FittedNetwork, fit_network
 from depthwise.training.begin import resume, train, usual_side
 from depthwise.training.data.dataset import Dataset
@@ -140,7 +141,7 @@ class Tradeoff:
     def learn(self, combination: Combination, seed: int, onlooker: Onlooker | None = None) -> Run:
         """Train a combination, or go on with its training. Raises what `train` does."""
         folder, dataset = self.run_directory(combination, seed), self._datasets[seed]
-        if (folder / "run.json").is_file():
+        if is_run(folder):
             return resume(folder, dataset, onlooker=onlooker)
         return train(
             self.request.network, dataset, self._recipe(combination, seed), directory=folder,
@@ -154,7 +155,7 @@ class Tradeoff:
         None where it is not finished.
         """
         folder = self.run_directory(combination, seed)
-        if not (folder / "run.json").is_file():
+        if not is_run(folder):
             return None
         found = Run.open(folder).result
         return None if found is None else found.test or found.validation
@@ -191,7 +192,7 @@ class Tradeoff:
     def _check_run(self, combination: Combination, seed: int) -> None:
         """Raise ValueError where a combination's directory holds a run of something else."""
         folder, dataset = self.run_directory(combination, seed), self._datasets[seed]
-        if not (folder / "run.json").is_file():
+        if not is_run(folder):
             return
         run = Run.open(folder)
         recipe = fit_recipe(

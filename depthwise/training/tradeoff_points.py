@@ -114,10 +114,8 @@ def measure(tradeoff: Tradeoff) -> Points:
         for (combination, results), each_time in zip(found, times, strict=True)
     ]
     points.sort(key=lambda point: (-(point.combination.width or 0), -point.combination.side))
-    question = tradeoff.request
-    return Points(
-        question.network, question.data, tradeoff.split, tuple(points), cpu_name(), disturbed
-    )
+    asked = tradeoff.request
+    return Points(asked.network, asked.data, tradeoff.split, tuple(points), cpu_name(), disturbed)
 
 
 def milliseconds(libraries: Sequence[Library]) -> list[float]:
