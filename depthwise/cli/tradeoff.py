@@ -9,7 +9,7 @@ import typer
 
 from depthwise.cli import stopping
 from depthwise.cli.arguments import parse_settings
-from depthwise.cli.files import writing, writing_file
+from depthwise.cli.files import writing_file
 from depthwise.cli.options import (
     NETWORK_HELP,
     AsJson,
@@ -21,7 +21,7 @@ from depthwise.cli.options import (
     Weights,
 )
 from depthwise.cli.screen import say, screen, waiting
-from depthwise.cli.training_display import TrainingDisplay
+from depthwise.cli.training_display import showing
 from depthwise.escaping import in_file_name, in_json, in_line
 from depthwise.progress import say_duration
 
@@ -109,11 +109,8 @@ def _train_all(planned: "Tradeoff", asked: "TradeoffRequest") -> None:
     for number, (combination, seed) in enumerate(left, 1):
         say(f"{number} of {len(left)}: {combination.name}, seed {seed}")
         try:
-            with (
-                writing("--out", planned.directory), stopping.postponing() as is_asked,
-                TrainingDisplay(is_asked) as display,
-            ):  # fmt: skip
-                planned.learn(combination, seed, display)
+            with showing(planned.directory) as onlooker:
+                planned.learn(combination, seed, onlooker)
             _measure(planned)
         except Diverged as error:
             say(f"{planned.run_directory(combination, seed)}: {error}")

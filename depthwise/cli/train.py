@@ -12,7 +12,6 @@ from rich.text import Text
 
 from depthwise.cli import stopping
 from depthwise.cli.arguments import parse_settings
-from depthwise.cli.files import writing
 from depthwise.cli.options import (
     NETWORK_HELP,
     AsJson,
@@ -25,7 +24,7 @@ from depthwise.cli.options import (
 )
 from depthwise.cli.processes import LOST_PEER, is_one_of_several, is_watched, launch, leads
 from depthwise.cli.screen import screen
-from depthwise.cli.training_display import NoDisplay, TrainingDisplay
+from depthwise.cli.training_display import showing
 from depthwise.errors import DepthwiseError
 from depthwise.escaping import in_file_name, in_line
 from depthwise.progress import say_duration
@@ -184,11 +183,8 @@ def _resume(directory: Path, onlooker: "Onlooker") -> "Run":
 def _show(directory: Path, learn: "Callable[[Onlooker], Run]") -> "Run":
     """Train while it is shown; where it is stopped, say how to go on."""
     try:
-        with (
-            writing("--out", directory), stopping.postponing() as is_asked,
-            (TrainingDisplay if leads() else NoDisplay)(is_asked) as display,
-        ):  # fmt: skip
-            run = learn(display)
+        with showing(directory) as onlooker:
+            run = learn(onlooker)
         if leads() and run.result is None:  # another process received the signal
             raise stopping.Stopped(signal.SIGTERM)
         return run

@@ -1,15 +1,21 @@
 """How a training goes, live: a bar where a person watches, else a line an epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TextColumn
 
+from depthwise.cli import stopping
+from depthwise.cli.files import writing
+from depthwise.cli.processes import leads
 from depthwise.cli.screen import progress as progress_console
 from depthwise.cli.screen import say
 
 if TYPE_CHECKING:
     from depthwise.training.history import EpochRecord
+    from depthwise.training.keeper import Onlooker
     from depthwise.training.pace import Pace
     from depthwise.training.state import Progress as TrainingProgress
 
@@ -67,31 +73,21 @@ class TrainingDisplay:
         )
 
 
-class NoDisplay:
-    """Shows nothing, in processes beside the first; says to stop when `is_asked` does."""
+@contextmanager
+def showing(directory: Path) -> "Iterator[Onlooker]":
+    """Show a training in a directory; the first signal lets it finish a step and be kept.
 
-    def __init__(self, is_asked: Callable[[], bool]):
-        self._is_asked = is_asked
+    Processes beside the first of a training show nothing. Raises ValueError for what cannot be
+    written inside, and Stopped at the end where there was a signal.
+    """
+    with writing("--out", directory), stopping.postponing() as is_asked:
+        if leads():
+            with TrainingDisplay(is_asked) as display:
+                yield display
+        else:
+            from depthwise.training.keeper import Unseen  # noqa: PLC0415
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    @property
-    def asks_to_stop(self) -> bool:
-        """Whether this process received a signal."""
-        return self._is_asked()
-
-    def step(self, progress: "TrainingProgress", loss: float, pace: "Pace") -> None:
-        """Show nothing."""
-
-    def epoch(self, record: "EpochRecord") -> None:
-        """Show nothing."""
-
-    def say(self, text: str) -> None:
-        """Show nothing."""
+            yield Unseen(is_asked)
 
 
 def _clock(seconds: float | None) -> str:

@@ -1,6 +1,7 @@
 """What a training leaves on the disk while it goes on, so that a kill costs half a minute."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from depthwise.sources.run_folder import BEST
@@ -38,9 +39,15 @@ class Onlooker(Protocol):
 
 
 class Unseen:
-    """Nobody looks on."""
+    """Nobody looks on; somebody may ask to stop."""
 
-    asks_to_stop = False
+    def __init__(self, is_asked: Callable[[], bool] = lambda: False):
+        self._is_asked = is_asked
+
+    @property
+    def asks_to_stop(self) -> bool:
+        """Whether somebody asked."""
+        return self._is_asked()
 
     def step(self, progress: Progress, loss: float, pace: Pace) -> None:
         """Show nothing."""
