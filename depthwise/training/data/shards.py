@@ -85,9 +85,6 @@ def _class_of_each(
                 f"{_holder(shards, labels - numbers)}: write one of the two, or put a "
                 f"{CLASS_FILES[0]} beside the shards"
             )
-        _refuse(
-            data, shards, {label for label in labels if re.fullmatch("-[0-9]+", label)}, classes
-        )
         return {label: str(int(label)) if numbers else label for label in labels}
     by_name = {label: label for label in labels if label in classes}
     by_place = {label: classes[int(label)] for label in numbers if int(label) < len(classes)}
