@@ -1,7 +1,7 @@
 """`dw.evaluate`: how right a run or a compiled library is on labelled images."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -21,17 +21,17 @@ from depthwise.training.classifier import (
     classifier_of_library,
     classifier_of_network,
 )
+from depthwise.training.data.assembling import listed
 from depthwise.training.data.dataset import Dataset, ImageSource, ImageSplit
 from depthwise.training.data.decode import prepared
 from depthwise.training.data.opening import open_dataset
-from depthwise.training.data.squares import MOST_BROKEN, cores, in_order
+from depthwise.training.data.squares import MOST_BROKEN, cores, in_order, or_why_not
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.result import SplitResult
 from depthwise.training.run import Run
 from depthwise.weights import Preprocessing
 
 AHEAD = 4  # images a core that are decoded before they are asked for
-NAMED = 5  # classes that an error names
 
 SplitName = Literal["validation", "test"]
 
@@ -227,19 +227,14 @@ def match_classes(data: Dataset, split: ImageSplit, classifier: ImageClassifier)
     unknown = [name for name in used if name not in classifier.classes]
     if unknown:
         raise ValueError(
-            f"{data.name} has classes that {classifier.name} does not know: {_listed(unknown)}; "
-            f"it knows {_listed(classifier.classes)}"
+            f"{data.name} has classes that {classifier.name} does not know: {listed(unknown)}; "
+            f"it knows {listed(classifier.classes)}"
         )
     for name in used:
         if classifier.classes.count(name) > 1:
             raise ValueError(f"{classifier.name} has two classes that are called {name!r}")
         places[data.classes.index(name)] = classifier.classes.index(name)
     return places
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _batches(
@@ -265,13 +260,7 @@ def _decoded(images: ImageSource, how: Preprocessing) -> Iterator[np.ndarray | s
     """Yield each image as `how` prepares it, or a sentence on what is wrong with it."""
 
     def decode(index: int) -> np.ndarray | str:
-        name = images.name(index)
-        try:
-            return prepared(images.read(index), name, how)
-        except ValueError as error:
-            return str(error)
-        except OSError as error:
-            return f"{name} cannot be read: {error.strerror}"
+        return or_why_not(images, index, lambda content, name: prepared(content, name, how))
 
     total = len(images)
     with (

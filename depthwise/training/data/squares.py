@@ -213,12 +213,20 @@ def _decode_chunk(images: ImageSource, side: int, chunk: range) -> list[np.ndarr
 
 def _decode(images: ImageSource, side: int, index: int) -> np.ndarray | str:
     """Return an image's square, or a sentence on what is wrong with it."""
+    return or_why_not(images, index, lambda content, name: decode_square(content, name, side))
+
+
+def or_why_not(
+    images: ImageSource, index: int, decode: Callable[[bytes | np.ndarray, str], np.ndarray]
+) -> np.ndarray | str:
+    """Return what `decode` makes of an image, or a sentence on what is wrong with it."""
+    name = images.name(index)
     try:
-        return decode_square(images.read(index), images.name(index), side)
+        return decode(images.read(index), name)
     except ValueError as error:
         return str(error)
     except OSError as error:
-        return f"{images.name(index)} cannot be read: {error.strerror}"
+        return f"{name} cannot be read: {error.strerror}"
 
 
 def in_order(
