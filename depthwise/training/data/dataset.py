@@ -5,6 +5,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+ENDING = 4096  # bytes of an image's end: where these are the same, whole images are compared
+
 
 class ImageSource(Protocol):
     """Images by their index, each read when it is asked for, by several threads at once."""
@@ -35,7 +37,7 @@ class StoredImages(ImageSource, Protocol):
         ...
 
     def ending(self, index: int) -> bytes:
-        """Return its last bytes, some thousands at most."""
+        """Return its last ENDING bytes; all of them where there are fewer."""
         ...
 
 

@@ -51,12 +51,8 @@ def open_folder(path: str, seed: int) -> Dataset:
 def list_folder(path: str) -> Listing:
     """Return what lies in a folder. Raises ValueError where it cannot be read."""
     folders, images, others = [], [], []
-    try:
-        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
+    for entry in entries_of(path):
+        if entry.name == "__MACOSX":
             continue
         if entry.is_dir():
             folders.append(entry.path)
@@ -65,6 +61,18 @@ def list_folder(path: str) -> Listing:
         else:
             others.append(entry.path)
     return Listing(tuple(folders), tuple(images), tuple(others))
+
+
+def entries_of(folder: str) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder by name, hidden files apart.
+
+    Raises ValueError where it cannot be read.
+    """
+    try:
+        found = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be read: {error.strerror}") from None
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _splits(path: str, listing: Listing) -> dict[str, str]:

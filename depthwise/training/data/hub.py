@@ -12,8 +12,8 @@ from depthwise.files.cache import cache_directory
 from depthwise.progress import report_progress
 from depthwise.training.data.assembling import SPLIT_NAMES, LabelledImages, assemble
 from depthwise.training.data.dataset import Dataset
+from depthwise.training.data.folder import entries_of
 from depthwise.training.data.labels_csv import COLUMNS
-from depthwise.training.data.shard_paths import entries_of
 from depthwise.training.data.table_images import TableImages
 
 # What people call columns whose types say nothing of images and classes.

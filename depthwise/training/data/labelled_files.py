@@ -10,10 +10,8 @@ import numpy as np
 
 from depthwise.files.cache import hash_bytes
 from depthwise.training.data.assembling import LabelledImages, assemble, listed
-from depthwise.training.data.dataset import Dataset
+from depthwise.training.data.dataset import ENDING, Dataset
 from depthwise.weights.pictures import check_file
-
-ENDING = 4096  # bytes: two images that have the same are compared whole
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from typing import Self
 import numpy as np
 
 from depthwise.files.cache import hash_bytes
+from depthwise.training.data.dataset import ENDING
 from depthwise.training.data.tar_index import ShardIndex, stamp_of
-
-ENDING = 4096  # bytes: two images that have the same are compared whole
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import product
 
 from depthwise.training.data.assembling import SPLIT_NAMES, listed
+from depthwise.training.data.folder import entries_of
 
 SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")  # all but one refused
 MOST_SHARDS = 100_000  # that braces may stand for
@@ -89,18 +90,6 @@ def _in_folder(folder: str) -> list[str]:
         for entry in entries_of(home)
         if entry.name.lower().endswith(SUFFIXES)
     ]
-
-
-def entries_of(folder: str) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder by name, hidden files apart.
-
-    Raises ValueError where it cannot be read.
-    """
-    try:
-        found = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be read: {error.strerror}") from None
-    return sorted(found, key=lambda entry: entry.name)
 
 
 def _split_of(path: str) -> str:

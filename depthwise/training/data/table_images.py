@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from depthwise.files.cache import hash_bytes
+from depthwise.training.data.dataset import ENDING
 from depthwise.weights.pictures import check_file
-
-ENDING = 4096  # bytes: two images that have the same are compared whole
 
 
 @dataclass(frozen=True, eq=False)
