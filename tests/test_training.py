@@ -141,6 +141,12 @@ def test_a_run_that_was_killed_before_anything_was_kept_begins_again(finished, t
     assert_same_weights(finished.directory, tmp_path / "run")
 
 
+def test_judging_leaves_a_network_without_an_average_learning(tmp_path):
+    """Its BatchNorms follow every one of the 24 steps, also those after an epoch was judged."""
+    run = learn(tmp_path / "run", recipe=RECIPE.model_copy(update={"average": 0.0}))
+    assert weights(run.directory)["1.num_batches_tracked"] == 24
+
+
 def test_a_finished_run_is_left_as_it_is(finished):
     before = {path.name: path.stat().st_mtime_ns for path in finished.directory.iterdir()}
     resume(finished.directory, halves())

@@ -47,6 +47,7 @@ class Learner:
         self.average = Average(net)
         self._mixing = Mixing.of(recipe)
         self._body = _body(net) if recipe.frozen else []
+        self._thawed: bool | None = None  # whether the body learned in the last step
 
     def learn(self, batch: Batch, moment: Moment, progress: Progress) -> float:
         """Change the weights by the gradients of one batch.
@@ -66,9 +67,12 @@ class Learner:
             Diverged: The loss is no number.
             TooLarge: Not even a few images fit the device's memory.
         """
-        for parameter in self._body:
-            parameter.requires_grad_(moment.done >= self.recipe.frozen)
-        train_mode(self.net)
+        thawed = moment.done >= self.recipe.frozen
+        if thawed != self._thawed or not self.net.training:  # it takes a millisecond, or several
+            for parameter in self._body:
+                parameter.requires_grad_(thawed)
+            train_mode(self.net)
+            self._thawed = thawed
         while (loss := self._add_gradients(batch, moment, progress)) is None:
             self.optimizer.zero_grad()
         self.precision.step(self.learning, self.optimizer, self.recipe.clip)
