@@ -13,7 +13,7 @@ import depthwise
 ROOT = Path(depthwise.__file__).parent
 
 FLOORS = (
-    "errors", "escaping", "users_code", "console", "files", "progress", "memory", "layers",
+    "errors", "escaping", "users_code", "console", "files", "progress", "memory", "cores", "layers",
     "families", "weights", "graph", "sources", "analysis", "kernels", "runtime", "compiler",
     "hardware", "latency", "training", "bench", "report", "shipping", "cli",
 )  # fmt: skip

@@ -18,6 +18,7 @@ from typing import IO
 
 from depthwise.cli import stopping
 from depthwise.cli.failures import OUR_FAULT, say
+from depthwise.cores import usable_cores
 
 LOST_PEER = 75  # EX_TEMPFAIL of sysexits.h: of a process that ended because another one did
 GRACE = 10.0  # seconds in which the others end by themselves once one has failed
@@ -133,7 +134,7 @@ def _environment(count: int) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    threads = max(1, len(os.sched_getaffinity(0)) // count)
+    threads = max(1, usable_cores() // count)
     return {
         "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": f"depthwise-{os.getpid()}",

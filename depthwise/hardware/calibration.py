@@ -1,7 +1,6 @@
 """This machine, measured once: the rounds, and the file that keeps them."""
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from depthwise.compiler.toolchain.build import find_compiler
+from depthwise.cores import usable_cores
 from depthwise.files.cache import cache_directory, keep_text
 from depthwise.hardware.caches import SWEEP, caches_in_sweep, system_caches
 from depthwise.hardware.passes import Trial, take_passes
@@ -74,16 +74,16 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
     caches, source = system_caches(), "system"
     if not caches:
         caches, source = sweep(widest), "sweep"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     alone = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
     spans = spans_of_levels(caches)
     alone |= {f"read {level}": _reading(widest, size, 1) for level, size in spans.items()}
-    together = _two_threads(widest, spans["memory"]) if (cores or 1) > 1 else {}
+    together = _two_threads(widest, spans["memory"]) if cores > 1 else {}
     passes = take_passes(alone, together)
     found = passes.values
     return Machine.model_validate(
         {
-            "cpu": cpu_name(), "features": sorted(cpu_features()), "cores": cores or 1,
+            "cpu": cpu_name(), "features": sorted(cpu_features()), "cores": cores,
             "target": target.name, "compiler": find_compiler().identity,
             "date": datetime.now(UTC).isoformat(timespec="seconds"), "rounds": passes.rounds,
             "apart": passes.apart, "disturbed": passes.disturbed,

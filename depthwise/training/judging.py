@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from depthwise.compiler.verification.verify import TOLERANCE
+from depthwise.cores import usable_cores
 from depthwise.progress import report_progress
 from depthwise.runtime.library import load
 from depthwise.runtime.manifest import NAME as MANIFEST
@@ -25,7 +26,7 @@ from depthwise.training.data.assembling import listed
 from depthwise.training.data.dataset import Dataset, ImageSource, ImageSplit
 from depthwise.training.data.decode import prepared
 from depthwise.training.data.opening import open_dataset
-from depthwise.training.data.squares import MOST_BROKEN, cores, in_order, or_why_not
+from depthwise.training.data.squares import MOST_BROKEN, in_order, or_why_not
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.result import SplitResult
 from depthwise.training.run import Run
@@ -265,8 +266,8 @@ def _decoded(images: ImageSource, how: Preprocessing) -> Iterator[np.ndarray | s
     total = len(images)
     with (
         report_progress(f"judging {total} images", total, pace="judging") as advance,
-        ThreadPoolExecutor(cores(), "decoding") as pool,
+        ThreadPoolExecutor(usable_cores(), "decoding") as pool,
     ):
-        for seen in in_order(pool, decode, range(total), AHEAD * cores()):
+        for seen in in_order(pool, decode, range(total), AHEAD * usable_cores()):
             yield seen
             advance(1)

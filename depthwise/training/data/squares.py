@@ -1,6 +1,5 @@
 """Images as squares of pixels: decoded once and kept, or decoded whenever they are read."""
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ import PIL
 import torch
 from torch import Tensor
 
+from depthwise.cores import usable_cores
 from depthwise.files.cache import hash_bytes
 from depthwise.memory import available_bytes
 from depthwise.progress import report_progress
@@ -73,7 +73,7 @@ class ReadSquares:
         self._images = images
         self._chosen = chosen
         self.side = side
-        self._pool = ThreadPoolExecutor(cores(), "decoding")
+        self._pool = ThreadPoolExecutor(usable_cores(), "decoding")
 
     def __len__(self) -> int:
         """How many there are."""
@@ -179,7 +179,7 @@ def _decode_all(
     Raises ValueError as soon as too many are broken.
     """
     left_out: dict[int, str] = {}
-    total, threads = len(images), cores()
+    total, threads = len(images), usable_cores()
     chunks = [range(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
     with (
         report_progress(f"decoding {total} images", total, pace="decoding") as advance,
@@ -251,10 +251,3 @@ def _free_on_disk() -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
