@@ -2,9 +2,8 @@
 
 cost_picture (what each layer costs), speed_picture (what is saved in theory, and in time),
 ghost_picture (feature maps), tradeoff_picture (accuracy by width and resolution): by matplotlib -
-network_picture (a network's blocks): steps, branches,
-cards (the graph as a reader sees it), layout, labels - conv_picture (a convolution's sliding
-windows): windows, planes - svg, colours.
+network_picture (a network's blocks): steps, branches, cards (the graph as a reader sees it),
+layout, labels - conv_picture (a convolution's sliding windows): windows, planes - svg, colours.
 """
 
 from depthwise.report.conv_picture import conv_picture
