@@ -23,6 +23,7 @@ from depthwise.files.cache import cache_directory, keep_text
 PATIENCE = 2.0  # seconds without a bar
 PACES = Path("paces") / "seconds.json"  # in the cache: what a step of each kind of work took
 USUAL = {"compiling": 0.4}  # seconds a step, where it was never done here
+TELLING = 50  # steps, whose pace counts as much as what was known: of fewer, beginning is a part
 
 Item = TypeVar("Item")
 
@@ -131,7 +132,7 @@ def report_progress(
     finally:
         watcher.end()
     if pace and total:
-        _keep_pace(pace, (time.perf_counter() - start) / total)
+        _keep_pace(pace, total, time.perf_counter() - start)
 
 
 def track(
@@ -160,9 +161,10 @@ def _read_paces() -> dict[str, float]:
     return {k: float(v) for k, v in kept if isinstance(v, int | float) and 0 < v < 1e6}
 
 
-def _keep_pace(pace: str, seconds: float) -> None:
-    """Keep what a step took, halfway from what was known: machines are loaded now and then."""
+def _keep_pace(pace: str, steps: int, seconds: float) -> None:
+    """Keep what a step took, at most halfway from what was known: loads of machines vary."""
     with suppress(Exception):  # a cache that cannot be written is said where it matters
         paces = _read_paces()
-        paces[pace] = (paces.get(pace, seconds) + seconds) / 2
+        known = paces.get(pace, USUAL.get(pace, seconds / steps))
+        paces[pace] = known + (seconds / steps - known) * min(1.0, steps / TELLING) / 2
         keep_text(cache_directory() / PACES, json.dumps(paces))

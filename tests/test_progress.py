@@ -85,13 +85,22 @@ def test_every_unit_of_c_moves_the_bar_by_its_kernels(cache, seen, monkeypatch):
 def test_what_was_done_here_before_says_how_long_the_next_takes(cache, seen):
     assert [*track("ab", "working", pace="work")] == ["a", "b"]
     (cache / PACES).write_text('{"work": 2.5, "odd": "x"}')
-    with report_progress("working", 8, pace="work") as advance:
-        advance(8)
-    assert [each.seconds for each in seen.activities] == [None, 20.0]
+    with report_progress("working", 80, pace="work") as advance:
+        advance(80)
+    assert [each.seconds for each in seen.activities] == [None, 200.0]
     assert json.loads((cache / PACES).read_text())["work"] == pytest.approx(1.25, abs=0.01)
     (cache / PACES).write_text("[broken")
     assert [*track("ab", "working", pace="work")] == ["a", "b"]
     assert seen.activities[-1].seconds is None
+
+
+def test_one_step_that_took_long_to_begin_says_little_of_many(cache, monkeypatch):
+    times = iter([0.0, 50.0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(times))
+    with report_progress("compiling 1 kernel", 1, pace="compiling") as advance:
+        advance(1)
+    kept = json.loads((cache / PACES).read_text())["compiling"]
+    assert kept == pytest.approx(0.4 + 49.6 / 100)  # the usual 0.4, and a hundredth of the rest
 
 
 def test_a_failure_ends_the_stage_and_is_no_measure(cache, seen):
