@@ -160,7 +160,9 @@ class Keeper(Follower):
         """Write the last weights, and all that going on needs."""
         self._write(LAST, learner)
         average = {f"average.{name}": each for name, each in learner.average.state().items()}
-        self.progress.scale = learner.precision.scale
+        precision = learner.precision
+        self.progress.scale = precision.scale
+        self.progress.since_overflow = precision.since_overflow
         save_state(
             self.run.directory, self.progress, gather(learner.learning, learner.optimizer) | average
         )
