@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -188,12 +189,12 @@ def _learn(
     progress = _restore(world, run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
     follower = Follower(progress, onlooker, world)
-    keeper = Keeper(run, progress, onlooker, world) if world.leads else follower
     pace = Pace(recipe, order, progress, world)
-    keeper.begin(learner)
-    if not pace.is_over:
-        feed = Feed(images.train, order, world.device, share, Mixing.of(recipe))
-        fit(learner, feed, images.validation, pace, keeper)
+    with closing(Keeper(run, progress, onlooker, world) if world.leads else follower) as keeper:
+        keeper.begin(learner)
+        if not pace.is_over:
+            feed = Feed(images.train, order, world.device, share, Mixing.of(recipe))
+            fit(learner, feed, images.validation, pace, keeper)
     if run.record.module and progress.epoch:
         world.tell(run.keep_graph)
     if pace.is_over:
