@@ -183,14 +183,16 @@ def _learn(
     recipe = run.recipe
     assert recipe.batch is not None
     run.check_images(dataset.classes, images.counts)  # those of the first process
+    if world.tell(lambda: run.exists and run.result is not None):
+        return
     share = world.share(recipe.batch)
     world.meet()
     learner = _learner(world, net, recipe, run.record.preprocessing, teacher)
     progress = _restore(world, run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
     follower = Follower(progress, onlooker, world)
-    pace = Pace(recipe, order, progress, world)
     with closing(Keeper(run, progress, onlooker, world) if world.leads else follower) as keeper:
+        pace = Pace(recipe, order, progress, world)
         keeper.begin(learner)
         if not pace.is_over:
             feed = Feed(images.train, order, world.device, share, Mixing.of(recipe))
@@ -208,8 +210,6 @@ def _finish(
     """Judge the best weights: on what they were chosen by, and once on what nothing was."""
     from depthwise.training.pictures import write_pictures  # noqa: PLC0415  (matplotlib is slow)
 
-    if run.result is not None:
-        return
     record = run.record
     net, look = run.network().to(device), Appearance.of(record.preprocessing, run.recipe)
     splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
