@@ -40,6 +40,7 @@ from depthwise.training.run import Run
 from depthwise.training.schedule import Moment
 from depthwise.training.state import Progress, part, read_state, restore
 from depthwise.training.teacher import Teacher, open_teacher
+from depthwise.training.trial import check_trainable
 from depthwise.weights import Preprocessing
 
 LOOKED_AT = 64  # images whose size tells what resolution is usual
@@ -122,9 +123,12 @@ def train(
         fitted = fitted.measured(images.train)
         how, pretrained = fitted.preprocessing, bool(fitted.weights)
         recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained, world.size)
+        look = Appearance.of(how, recipe)
+        check_trainable(
+            fitted.network, fitted.net, recipe, look, images.train, len(dataset.classes)
+        )
         recipe = choose_precision(world, fitted.net, recipe, how, images.train)
         teacher = Teacher(known, how, dataset.classes) if known else None
-        look = Appearance.of(how, recipe)
         accuracy = _accuracy(world, teacher, look, images.validation, dataset.classes)
         if accuracy is not None:
             onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")

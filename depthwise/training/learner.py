@@ -19,10 +19,10 @@ from depthwise.training.optimizer import train_mode
 from depthwise.training.parts import halve, refuse_several
 from depthwise.training.precision import Precision
 from depthwise.training.recipe import Recipe
+from depthwise.training.resolution import side_at
 from depthwise.training.schedule import Moment
 from depthwise.training.state import Progress
 
-EVEN = 32  # what the lower resolutions of progressive training are multiples of
 JUDGED = 256  # images that are judged at once
 
 
@@ -121,9 +121,7 @@ class Learner:
 
     def side(self, done: float) -> int:
         """Return the resolution that images have: it grows until three quarters are done."""
-        last = self.look.preprocessing.crop
-        share = self.recipe.progressive + (1 - self.recipe.progressive) * min(1, done / 0.75)
-        return last if share == 1 else min(last, round(last * share / EVEN) * EVEN)
+        return side_at(done, self.look.preprocessing.crop, self.recipe.progressive)
 
     def _seen(self, part: Batch, done: float) -> tuple[Tensor, Targets]:
         """Return images as the network sees them, and what they are of."""
