@@ -1,15 +1,39 @@
 """What training refuses, in words that help: recipes, networks, damaged runs; and loses nothing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from test_training import NETWORK, RECIPE, halves
+from safetensors.torch import save_file
+from test_training import NETWORK, RECIPE, StopsAt, assert_same_weights, halves, learn, weights
+from test_training_recipe_fields import Listener
 
-from depthwise.training import Recipe, train
+from depthwise.files.atomic import only_one
+from depthwise.training import Recipe, resume, train
+from depthwise.training.divergence import Diverged
+from depthwise.training.judging import evaluate
 from depthwise.training.resolution import side_at
 
 UNFIT = Path(__file__).with_name("unfit_networks.py")
 FLOATS = [name for name, field in Recipe.model_fields.items() if "float" in str(field.annotation)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the directory of a run that is over."""
+    return learn(tmp_path_factory.mktemp("runs") / "finished").directory
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """Return the directory of a run that was stopped in its second epoch."""
+    return learn(tmp_path_factory.mktemp("runs") / "begun", onlooker=StopsAt(10)).directory
+
+
+@pytest.fixture
+def stopped(begun, tmp_path):
+    """Return a copy of that, to be damaged."""
+    return Path(shutil.copytree(begun, tmp_path / "stopped"))
 
 
 class TestRecipe:
@@ -92,3 +116,83 @@ class TestNetworks:
         with pytest.raises(ValueError, match=f"^{UNFIT}:{name}, given .*{reason}"):
             train(f"{UNFIT}:{name}", halves(), recipe, directory=tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+class TestScores:
+    def test_a_network_that_is_judged_by_no_numbers(self, tmp_path):
+        with pytest.raises(Diverged, match=r"of 32 images .* 32 got scores .*first of them made, image 0"):
+            train(f"{UNFIT}:NoNumbersLater", halves(), RECIPE, directory=tmp_path / "run")
+
+    def test_they_are_of_no_class(self, tmp_path, finished):
+        damage = weights(finished, "best")
+        damage["8.bias"].fill_(float("nan"))
+        shutil.copytree(finished, tmp_path / "run")
+        save_file(damage, tmp_path / "run" / "best.safetensors")
+        with pytest.raises(ValueError, match=r"gives 32 of 32 images scores that are infinite"):
+            evaluate(tmp_path / "run", halves())
+        taught = RECIPE.model_copy(update={"teacher": str(tmp_path / "run")})
+        with pytest.raises(ValueError, match="the teacher gives 32 of 32 images scores"):
+            train(NETWORK, halves(), taught, directory=tmp_path / "taught")
+        assert not (tmp_path / "taught").exists()
+
+
+class TestRuns:
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("best.safetensors", "No such file"), ("history.jsonl", "No such file"),
+            ("recipe.toml", "No such file"), ("state.safetensors", "it is not there"),
+        ],
+    )  # fmt: skip
+    def test_a_file_is_missing(self, stopped, name, reason):
+        (stopped / name).unlink()
+        self.assert_refused(stopped, rf"{name} is damaged: {reason}.*--weights .*last\.safetensors")
+
+    @pytest.mark.parametrize(
+        "name",
+        ["best.safetensors", "history.jsonl", "recipe.toml", "state.safetensors", "run.json"],
+    )
+    def test_a_file_is_cut_short(self, stopped, name):
+        whole = (stopped / name).read_bytes()
+        for content in (b"", whole[: 2 * len(whole) // 3], b"\xff" * len(whole)):
+            (stopped / name).write_bytes(content)
+            self.assert_refused(stopped, rf"{name} is damaged: [^\n]*; put a whole copy[^\n]*$")
+
+    def test_a_finished_run_whose_result_is_damaged(self, finished, tmp_path):
+        shutil.copytree(finished, tmp_path / "run")
+        (tmp_path / "run" / "result.json").write_text("{")
+        with pytest.raises(ValueError, match=r"result.json is damaged: the file: Invalid JSON"):
+            resume(tmp_path / "run", halves())
+
+    def test_the_network_is_another_now(self, stopped):
+        path = stopped / "run.json"
+        path.write_text(path.read_text().replace(":make", ":make_plain"))
+        self.assert_refused(stopped, r"the state that was saved is of another network: see 0\.bias")
+
+    def test_two_trainings_in_one_directory(self, stopped, tmp_path):
+        (tmp_path / "new").mkdir()
+        with only_one(stopped), only_one(tmp_path / "new"):
+            self.assert_refused(stopped, "another process is training here")
+            with pytest.raises(ValueError, match="another process is training here"):
+                learn(tmp_path / "new")
+        assert not [*(tmp_path / "new").iterdir()]
+        assert resume(stopped, halves()).result
+
+    def test_a_run_that_another_process_began_meanwhile(self, tmp_path, finished):
+        """Its directory was free when this one looked first."""
+
+        class Begins(Listener):
+            def say(self, _text):
+                shutil.copytree(finished, tmp_path / "run")
+
+        taught = RECIPE.model_copy(update={"teacher": str(finished)})  # of which something is said
+        with pytest.raises(ValueError, match="holds a run already"):
+            learn(tmp_path / "run", recipe=taught, onlooker=Begins())
+        assert_same_weights(finished, tmp_path / "run")
+
+    def assert_refused(self, directory, reason):
+        """Going on is refused, and every file is as it was."""
+        before = {path: path.read_bytes() for path in directory.iterdir()}
+        with pytest.raises(ValueError, match=reason):
+            resume(directory, halves())
+        assert {path: path.read_bytes() for path in directory.iterdir()} == before

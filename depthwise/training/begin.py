@@ -1,7 +1,8 @@
 """`dw.train` and `dw.resume`: labelled images and a network to a run."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -38,7 +39,7 @@ from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, SplitResult, write_result
 from depthwise.training.run import Run
 from depthwise.training.schedule import Moment
-from depthwise.training.state import Progress, part, read_state, restore
+from depthwise.training.state import Progress, part, restore
 from depthwise.training.teacher import Teacher, open_teacher
 from depthwise.training.trial import check_trainable
 from depthwise.weights import Preprocessing
@@ -134,7 +135,9 @@ def train(
             onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
         record = _record(fitted, dataset, images, accuracy)
         run = world.tell(lambda: Run.begin(folder, record, recipe)).holding(given)
-        _learn(world, run, fitted.net, dataset, images, onlooker, teacher)
+        with _alone(world, run):
+            world.tell(lambda: Run.check_free(folder))  # nor did another training end meanwhile
+            _learn(world, run, fitted.net, dataset, images, onlooker, teacher)
         return run
 
 
@@ -164,8 +167,17 @@ def resume(
         branch(learning, run.recipe)
         known, how = open_teacher(run.recipe, record.classes), record.preprocessing
         teacher = Teacher(known, how, record.classes) if known else None
-        _learn(world, run, learning, dataset, images, onlooker or Unseen(), teacher)
+        with _alone(world, run):
+            _learn(world, run, learning, dataset, images, onlooker or Unseen(), teacher)
         return run
+
+
+@contextmanager
+def _alone(world: World, run: Run) -> Iterator[None]:
+    """Let no other training be in a run's directory. Raises ValueError where one is."""
+    with ExitStack() as held:
+        world.tell(lambda: held.enter_context(run.alone()))
+        yield
 
 
 def _check_together(world: World, recipe: Recipe) -> None:
@@ -254,7 +266,17 @@ def _accuracy(
     if teacher is None or not teacher.knows:
         return None
     there = teacher.to(world.device)
-    return world.tell(lambda: judge(there, look, data, classes).accuracy)
+
+    def find() -> float:
+        found = judge(there, look, data, classes)
+        if len(bad := found.without_numbers):
+            raise ValueError(
+                f"the teacher gives {len(bad)} of {len(found.labels)} images scores that are "
+                "infinite or no numbers: nothing can be learned from it"
+            )
+        return found.accuracy
+
+    return world.tell(find)
 
 
 def _is_random(fitted: FittedNetwork) -> bool:
@@ -296,7 +318,7 @@ def choose_precision(
 
 def _restore(world: World, run: Run, learner: Learner) -> Progress:
     """Return where a run stands, its network and its optimizer put back there."""
-    found = world.tell(lambda: read_state(run.directory) if run.exists else None)
+    found = world.tell(lambda: run.read_state() if run.exists else None)
     if found is None:
         return Progress()
     progress, tensors = found

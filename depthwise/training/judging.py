@@ -207,6 +207,11 @@ def judge_classifier(classifier: ImageClassifier, data: Dataset, split: SplitNam
     found = Evaluation(
         classifier.classes, places[images.labels[kept]], np.concatenate(scores), names
     )
+    if len(bad := found.without_numbers):
+        raise ValueError(
+            f"{classifier.name} gives {len(bad)} of {len(names)} images scores that are infinite "
+            f"or no numbers, the first of them {names[bad[0]]}: it names no class in these"
+        )
     how = classifier.preprocessing
 
     def pixels_of(place: int) -> np.ndarray:

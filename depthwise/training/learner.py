@@ -10,7 +10,7 @@ from depthwise.training.augment import Appearance
 from depthwise.training.average import Average, fitted_decay
 from depthwise.training.data.squares import Prepared, fetch
 from depthwise.training.distributed import Replicas
-from depthwise.training.divergence import finite_mean
+from depthwise.training.divergence import check_judged, finite_mean
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.feed import Batch
 from depthwise.training.losses import Loss
@@ -116,8 +116,19 @@ class Learner:
         return fold_branches(kept) if self.recipe.branches > 1 else kept
 
     def judge(self, data: Prepared, classes: tuple[str, ...]) -> Evaluation:
-        """Return what the network, as it would be kept, says of each image of a split."""
-        return judge(self.judged, self.look, data, classes)
+        """Return what the network, as it would be kept, says of each image of a split.
+
+        Raises Diverged where that is no number.
+        """
+        net = self.judged
+        found = judge(net, self.look, data, classes)
+
+        def see(place: int) -> Tensor:
+            device = next(net.parameters()).device
+            return self.look.judged(data.squares.take(np.array([place])).to(device))
+
+        check_judged(found, net, see)
+        return found
 
     def side(self, done: float) -> int:
         """Return the resolution that images have: it grows until three quarters are done."""

@@ -56,7 +56,7 @@ def _check_alpha(value: float) -> float:
 Seconds = Annotated[float, Field(gt=0, le=LONGEST), BeforeValidator(parse_seconds)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Alpha = Annotated[float, AfterValidator(_check_alpha)]
 
 
@@ -100,7 +100,7 @@ class Recipe(BaseModel):
     """Whether PyTorch compiles the network."""
     resolution: Annotated[int, Field(gt=0, le=LARGEST)] | None = None
     """Pixels along an image's sides, as the network sees it."""
-    progressive: Share = 1.0
+    progressive: PositiveShare = 1.0
     """The resolution that training begins with, as a share of the last one."""
     augment: Literal["none", "light", "rand"] = "light"
     """Nothing; crops, mirroring and light; or crops, mirroring and RandAugment."""
@@ -112,7 +112,7 @@ class Recipe(BaseModel):
     """The alpha of CutMix; 0 for none."""
     frozen: Fraction = 0.0
     """The share of the training in which only the classifier of a pretrained network learns."""
-    layer_decay: Share = 1.0
+    layer_decay: PositiveShare = 1.0
     """How much slower each block of a pretrained network learns than the one after it."""
     branches: Annotated[int, Field(gt=0, le=MOST_BRANCHES)] = 1
     """Convolutions in the place of each while training, added up; one convolution afterwards."""

@@ -1,28 +1,35 @@
 """A run: the directory that training leaves, and all that is read from it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Self
 
-from torch import nn
+from torch import Tensor, nn
 
-from depthwise.files.atomic import replace_text
+from depthwise.files.atomic import only_one, replace_text
 from depthwise.graph import save_graph
 from depthwise.sources.run_folder import (
     BEST,
     GRAPH,
     RunRecord,
     build_again,
+    damaged,
     load_trained,
     read_run,
 )
 from depthwise.sources.source import torch_source
-from depthwise.sources.spec import RECORD, is_run
+from depthwise.sources.spec import RECORD, is_run, run_directory
 from depthwise.training.adapt import copy_for
+from depthwise.training.history import read_history
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, read_result
+from depthwise.training.state import FILE as STATE
+from depthwise.training.state import Progress, check_weights, read_state
 
-RECIPE, LAST = "recipe.toml", "last.safetensors"
+RECIPE = "recipe.toml"
+SETTLED = {"batch", "learning_rate", "weight_decay", "resolution", "seed"}  # of a run's recipe
 
 
 class Run:
@@ -41,8 +48,15 @@ class Run:
     @classmethod
     def open(cls, directory: str | PathLike[str]) -> Self:
         """Open the run in a directory. Raises ValueError where there is none, or a damaged one."""
-        folder = Path(directory)
-        return cls(folder, read_run(folder), Recipe.read(folder / RECIPE))
+        folder = run_directory(directory)
+        record, path = read_run(folder), folder / RECIPE
+        try:
+            recipe = Recipe.read(path)
+        except ValueError as error:
+            raise damaged(path, str(error).removeprefix(f"recipe {path}: ")) from None
+        if lacking := SETTLED - recipe.model_fields_set:
+            raise damaged(path, f"it does not say {' and '.join(sorted(lacking))}")
+        return cls(folder, record, recipe)
 
     @staticmethod
     def check_free(directory: Path) -> None:
@@ -76,12 +90,39 @@ class Run:
         Raises OSError where it cannot be made.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        replace_text(directory / RECIPE, recipe.toml())
         return cls(directory, record, recipe)
 
     def enter(self) -> None:
         """Make the directory this run's: its first state is there. Raises OSError."""
+        replace_text(self.directory / RECIPE, self.recipe.toml())
         replace_text(self.directory / RECORD, self.record.model_dump_json(indent=1) + "\n")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training in the directory.
+
+        Raises ValueError where one does.
+        """
+        with only_one(self.directory) as is_alone:
+            if not is_alone:
+                raise ValueError(
+                    f"{self.directory}: another process is training here: let it end, or choose "
+                    "another directory"
+                )
+            yield
+
+    def read_state(self) -> tuple[Progress, dict[str, Tensor]]:
+        """Return how far the run is, and all tensors that going on needs.
+
+        Raises ValueError where any file that is needed until the end is missing or damaged.
+        """
+        found = read_state(self.directory)
+        if found is None:
+            raise damaged(self.directory / STATE, "it is not there")
+        if found[0].best_epoch:
+            check_weights(self.directory / BEST)
+        read_history(self.directory, found[0].history_bytes)
+        return found
 
     @property
     def exists(self) -> bool:
