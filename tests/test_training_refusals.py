@@ -1,15 +1,22 @@
 """What training refuses, in words that help: recipes, networks, damaged runs; and loses nothing."""
 
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import save_file
 from test_training import NETWORK, RECIPE, StopsAt, assert_same_weights, halves, learn, weights
 from test_training_recipe_fields import Listener
 
+from depthwise.cli.command import run as call
 from depthwise.files.atomic import only_one
 from depthwise.training import Recipe, resume, train
+from depthwise.training.data.opening import open_dataset
+from depthwise.training.data.squares import or_why_not
 from depthwise.training.divergence import Diverged
 from depthwise.training.judging import evaluate
 from depthwise.training.resolution import side_at
@@ -120,7 +127,9 @@ class TestNetworks:
 
 class TestScores:
     def test_a_network_that_is_judged_by_no_numbers(self, tmp_path):
-        with pytest.raises(Diverged, match=r"of 32 images .* 32 got scores .*first of them made, image 0"):
+        with pytest.raises(
+            Diverged, match=r"of 32 images .* 32 got scores.*first of them made, image 0"
+        ):
             train(f"{UNFIT}:NoNumbersLater", halves(), RECIPE, directory=tmp_path / "run")
 
     def test_they_are_of_no_class(self, tmp_path, finished):
@@ -196,3 +205,61 @@ class TestRuns:
         with pytest.raises(ValueError, match=reason):
             resume(directory, halves())
         assert {path: path.read_bytes() for path in directory.iterdir()} == before
+
+
+class TestFolders:
+    def test_a_directory_of_other_things_is_left_alone(self, tmp_path):
+        (tmp_path / "recipe.toml").write_text("epochs = 3")
+        with pytest.raises(ValueError, match=r"holds other things than a run.*: recipe\.toml;"):
+            learn(tmp_path)
+        assert (tmp_path / "recipe.toml").read_text() == "epochs = 3"
+
+    def test_what_a_killed_training_left_is_no_hindrance(self, tmp_path, finished):
+        for name in ("state.safetensors", "last.safetensors", "recipe.toml"):
+            shutil.copy(finished / name, tmp_path)
+        (tmp_path / ".writing-0123456789ab").mkdir()
+        learn(tmp_path)
+        assert_same_weights(tmp_path, finished)
+
+    def test_links_in_a_circle_and_names_that_are_no_text(self, tmp_path):
+        images = halves()
+        for label in ("a", "b"):
+            (tmp_path / label).mkdir()
+            for place in range(4):
+                Image.fromarray(images.train.images.pixels[place + 4 * (label == "b")]).save(
+                    tmp_path / label / f"{place}.png"
+                )
+        (tmp_path / "a" / "loop.png").symlink_to("loop.png")
+        (tmp_path / "a" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+        found = open_dataset(tmp_path)
+        whys = [
+            or_why_not(split.images, index, lambda _content, _name: np.zeros(1))
+            for split in (found.train, found.validation)
+            for index in range(len(split.images))
+        ]
+        said = [why.replace(f"{tmp_path}/a/", "") for why in whys if isinstance(why, str)]
+        assert sorted(said) == [
+            "no image file at loop.png", "\udcff.png is empty",
+        ]  # fmt: skip
+        (tmp_path / "b").rename(tmp_path / os.fsdecode(b"b\xff"))
+        with pytest.raises(ValueError, match=r"the class b<U\+DCFF> is not in UTF-8: rename it"):
+            open_dataset(tmp_path)
+
+    def test_a_set_whose_name_is_no_text(self, tmp_path):
+        named = replace(halves(), name="im\udcff")
+        with pytest.raises(ValueError, match=r"im<U\+DCFF> is not in UTF-8"):
+            learn(tmp_path / "run", named)
+
+
+class TestCommand:
+    def test_no_data_is_not_the_bundled_data(self, tmp_path, capsys):
+        assert call(["train", "", "--epochs", "0.001", "--out", str(tmp_path / "run")]) == 2
+        assert "nothing at this path" in capsys.readouterr().err
+
+    def test_a_run_may_be_called_as_a_network_is(self, finished, tmp_path, capsys):
+        Image.new("RGB", (16, 16)).save(tmp_path / "x.png")
+        assert call(["predict", str(tmp_path / "x.png"), "--run", f"run:{finished}"]) == 0
+        assert call(["train", "--resume", f"run:{tmp_path}"]) == 2
+        assert f"{tmp_path} is no run" in capsys.readouterr().err
+        assert call(["train", "here", "--resume", str(finished)]) == 2
+        assert "leave out DATA" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from depthwise.files.atomic import workspace
+from depthwise.files.atomic import WRITING, workspace
 
 
 def check_folder(option: str, path: Path) -> None:
@@ -33,6 +33,6 @@ def writing_file(option: str, path: Path) -> Iterator[Path]:
             yield path
             return
         target = path.resolve()
-        with workspace(target.parent, ".writing-") as folder:
+        with workspace(target.parent, WRITING) as folder:
             yield folder / target.name
             (folder / target.name).replace(target)

@@ -134,11 +134,13 @@ def train(
     """Train a network on labelled images, within a time."""
     given = {name: value for name, value in locals().items() if value is not None}
     changes = {name: value for name, value in given.items() if name not in BESIDE_RECIPE}
-    directory = out or Path(in_file_name(f"{Path(data or BUNDLED).stem}-{network}"))
-    learn = partial(_train, data or BUNDLED, network, settings, weights, recipe, changes, directory)
+    images = BUNDLED if data is None else data
+    directory = out or Path(in_file_name(f"{Path(images).stem}-{network}"))
+    learn = partial(_train, images, network, settings, weights, recipe, changes, directory)
     if resume:
         _refuse_beside_resume(given)
-        directory, learn = resume, partial(_resume, resume)
+        directory = Path(str(resume).removeprefix("run:"))
+        learn = partial(_resume, directory)
     if processes and processes > 1 and not is_one_of_several():
         raise typer.Exit(launch(processes, lambda: _go_on(directory)))
     run = _show(directory, learn)
@@ -157,7 +159,9 @@ def _refuse_beside_resume(given: dict[str, Any]) -> None:
         - {k for k, v in UNTOUCHED.items() if given[k] == v}
     )
     if beside:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(beside))
+        named = ", ".join(
+            "DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in sorted(beside)
+        )
         raise ValueError(f"--resume goes on as the run began: leave out {named}")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from depthwise.escaping import in_text, is_text
 from depthwise.layers import add_branches
 from depthwise.sources.run_folder import RunRecord
 from depthwise.sources.spec import is_untrained
@@ -108,6 +109,11 @@ def train(
         world.tell(lambda: Run.check_free(folder))
         _check_together(world, recipe)
         dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
+        for name in (dataset.name, str(network), str(weights)):
+            if not is_text(name):
+                raise ValueError(
+                    f"{in_text(name)} is not in UTF-8, as a run's record is: rename it"
+                )
         fitted = fit_network(
             network, dict(settings or {}), weights, len(dataset.classes),
             usual_side(dataset.train), recipe.resolution, recipe.seed,
@@ -353,5 +359,6 @@ def _record(
         network=fitted.network, settings=fitted.settings, module=fitted.is_module,
         weights=fitted.weights, data=dataset.name, classes=dataset.classes,
         preprocessing=fitted.preprocessing, images=images.counts,
-        notes=(*dataset.notes, *images.left_out), teacher_accuracy=teacher_accuracy,
+        notes=tuple(map(in_text, (*dataset.notes, *images.left_out))),
+        teacher_accuracy=teacher_accuracy,
     )  # fmt: skip

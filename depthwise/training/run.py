@@ -8,11 +8,12 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from depthwise.files.atomic import only_one, replace_text
+from depthwise.files.atomic import WRITING, only_one, replace_text
 from depthwise.graph import save_graph
 from depthwise.sources.run_folder import (
     BEST,
     GRAPH,
+    LAST,
     RunRecord,
     build_again,
     damaged,
@@ -22,6 +23,7 @@ from depthwise.sources.run_folder import (
 from depthwise.sources.source import torch_source
 from depthwise.sources.spec import RECORD, is_run, run_directory
 from depthwise.training.adapt import copy_for
+from depthwise.training.history import FILE as HISTORY
 from depthwise.training.history import read_history
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, read_result
@@ -68,6 +70,14 @@ class Run:
             )
         if directory.exists() and not directory.is_dir():
             raise ValueError(f"{directory} is a file, and no directory for a run")
+        names = {each.name for each in directory.iterdir()} if directory.exists() else set()
+        killed = {STATE, LAST, HISTORY, *([RECIPE] if STATE in names else [])}
+        others = sorted(name for name in names - killed if not name.startswith(WRITING))
+        if others:
+            raise ValueError(
+                f"{directory} holds other things than a run, which a run might replace: "
+                f"{', '.join(others[:3])}; choose a directory that is new or empty"
+            )
 
     def check_images(self, classes: tuple[str, ...], counts: dict[str, int]) -> None:
         """Raise ValueError where images are not those that the run began with."""

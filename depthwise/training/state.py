@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from depthwise.files.atomic import flush, workspace
+from depthwise.files.atomic import WRITING, flush, workspace
 from depthwise.files.record import first_fault
 from depthwise.sources.run_folder import damaged
 
@@ -80,7 +80,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
     Raises OSError where it cannot be written.
     """
     owned = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    with workspace(path.parent, ".writing-") as folder:
+    with workspace(path.parent, WRITING) as folder:
         new = folder / "new"
         try:
             save_file(owned, new, metadata)
