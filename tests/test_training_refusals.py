@@ -25,6 +25,15 @@ UNFIT = Path(__file__).with_name("unfit_networks.py")
 FLOATS = [name for name, field in Recipe.model_fields.items() if "float" in str(field.annotation)]
 
 
+def save_images(folder):
+    """Write 12 images of each of two classes."""
+    images = halves().train.images.pixels
+    for place, pixels in enumerate(images[:24]):
+        label = folder / "ab"[place % 2]
+        label.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(label / f"{place}.png")
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Return the directory of a run that is over."""
@@ -173,6 +182,11 @@ class TestRuns:
         with pytest.raises(ValueError, match=r"result.json is damaged: the file: Invalid JSON"):
             resume(tmp_path / "run", halves())
 
+    def test_the_recipe_is_another_now(self, stopped):
+        path = stopped / "recipe.toml"
+        path.write_text(path.read_text().replace("epochs = 3.0", "epochs = 4.0"))
+        self.assert_refused(stopped, r"recipe\.toml is damaged: it is not what the run began with")
+
     def test_the_network_is_another_now(self, stopped):
         path = stopped / "run.json"
         path.write_text(path.read_text().replace(":make", ":make_plain"))
@@ -222,13 +236,7 @@ class TestFolders:
         assert_same_weights(tmp_path, finished)
 
     def test_links_in_a_circle_and_names_that_are_no_text(self, tmp_path):
-        images = halves()
-        for label in ("a", "b"):
-            (tmp_path / label).mkdir()
-            for place in range(4):
-                Image.fromarray(images.train.images.pixels[place + 4 * (label == "b")]).save(
-                    tmp_path / label / f"{place}.png"
-                )
+        save_images(tmp_path)
         (tmp_path / "a" / "loop.png").symlink_to("loop.png")
         (tmp_path / "a" / os.fsdecode(b"\xff.png")).write_bytes(b"")
         found = open_dataset(tmp_path)
@@ -260,6 +268,15 @@ class TestCommand:
         Image.new("RGB", (16, 16)).save(tmp_path / "x.png")
         assert call(["predict", str(tmp_path / "x.png"), "--run", f"run:{finished}"]) == 0
         assert call(["train", "--resume", f"run:{tmp_path}"]) == 2
-        assert f"{tmp_path} is no run" in capsys.readouterr().err
-        assert call(["train", "here", "--resume", str(finished)]) == 2
-        assert "leave out DATA" in capsys.readouterr().err
+        assert f"depthwise: {tmp_path} is no run" in capsys.readouterr().err
+
+    def test_images_that_have_been_moved(self, tmp_path, capsys):
+        before, now, run = (str(tmp_path / name) for name in ("before", "now", "run"))
+        save_images(tmp_path / "before")
+        train(NETWORK, before, RECIPE, directory=run, onlooker=StopsAt(5))
+        (tmp_path / "before").rename(now)
+        for call_of in (["train", "--resume", run], ["evaluate", run]):
+            assert call(call_of) == 2
+            assert f"{run} learned from these images: where they" in capsys.readouterr().err
+        assert call(["train", now, "--resume", run]) == 0
+        assert call(["evaluate", run, now]) == 0

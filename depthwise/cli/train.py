@@ -59,7 +59,10 @@ def train(
         Path | None, typer.Option(help="The run's directory; else DATA-NETWORK.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with a run that was stopped; with DATA if it was moved."
+        ),
     ] = None,
     time: TimeLimit = None,
     epochs: Epochs = None,
@@ -140,7 +143,7 @@ def train(
     if resume:
         _refuse_beside_resume(given)
         directory = Path(str(resume).removeprefix("run:"))
-        learn = partial(_resume, directory)
+        learn = partial(_resume, directory, data)
     if processes and processes > 1 and not is_one_of_several():
         raise typer.Exit(launch(processes, lambda: _go_on(directory)))
     run = _show(directory, learn)
@@ -155,13 +158,11 @@ def train(
 def _refuse_beside_resume(given: dict[str, Any]) -> None:
     beside = (
         {*given}
-        - {"resume", "processes", "as_json"}
+        - {"resume", "data", "processes", "as_json"}
         - {k for k, v in UNTOUCHED.items() if given[k] == v}
     )
     if beside:
-        named = ", ".join(
-            "DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in sorted(beside)
-        )
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(beside))
         raise ValueError(f"--resume goes on as the run began: leave out {named}")
 
 
@@ -178,10 +179,10 @@ def _train(
     )  # fmt: skip
 
 
-def _resume(directory: Path, onlooker: "Onlooker") -> "Run":
+def _resume(directory: Path, data: str | None, onlooker: "Onlooker") -> "Run":
     from depthwise.training import resume  # noqa: PLC0415
 
-    return resume(directory, onlooker=onlooker)
+    return resume(directory, data, onlooker=onlooker)
 
 
 def _show(directory: Path, learn: "Callable[[Onlooker], Run]") -> "Run":

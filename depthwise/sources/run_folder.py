@@ -42,6 +42,8 @@ class RunRecord(BaseModel):
     preprocessing: Preprocessing
     images: dict[str, int]
     """How many there are in each split."""
+    recipe: str = ""
+    """The hash of recipe.toml, which may not be changed: see `hash_bytes`."""
     notes: tuple[str, ...] = ()
     """What was found in the data, such as images that are left out."""
     teacher_accuracy: float | None = None

@@ -148,14 +148,14 @@ def train(
 
 
 def resume(
-    directory: str | PathLike[str], data: Dataset | None = None, *,
+    directory: str | PathLike[str], data: str | PathLike[str] | Dataset | None = None, *,
     net: nn.Module | None = None, onlooker: Onlooker | None = None,
 ) -> Run:  # fmt: skip
     """Go on with a run that was stopped or killed, as if it had not been.
 
     Args:
         directory: Of the run.
-        data: Its images, where they were given as a set and not by name.
+        data: Its images, where they were given as a set and not by name, or have been moved.
         net: Its network, where that was given as a module.
         onlooker: Who is shown how it goes, and may stop it.
 
@@ -167,7 +167,7 @@ def resume(
         run = world.tell(lambda: Run.open(directory)).holding(net)
         _check_together(world, run.recipe)
         record = run.record
-        dataset = data or open_dataset(record.data, seed=run.recipe.seed)
+        dataset = run.images(data)
         images = TrainingImages.of(dataset, record.preprocessing.resize)
         learning = run.begun()
         branch(learning, run.recipe)

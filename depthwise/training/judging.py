@@ -155,12 +155,12 @@ def evaluate(
     compared = [what, *([against] if against is not None else [])]
     classifiers = [open_classifier(each) for each in compared]
     runs = [Run.open(each) for each in map(_directory, compared) if is_run(each)]
-    if data is None:
-        if not runs:
-            raise ValueError(f"{what} is no run, which would know its images: give data")
-        data = runs[0].record.data
-    if not isinstance(data, Dataset):
-        data = open_dataset(data, seed=runs[0].recipe.seed if runs else 0)
+    if runs:
+        data = runs[0].images(data)
+    elif data is None:
+        raise ValueError(f"{what} is no run, which would know its images: give data")
+    elif not isinstance(data, Dataset):
+        data = open_dataset(data)
     own, *others = (judge_classifier(each, data, split) for each in classifiers)
     return own.beside(others[0]) if others else own
 

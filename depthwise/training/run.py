@@ -1,5 +1,6 @@
 """A run: the directory that training leaves, and all that is read from it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -9,6 +10,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from depthwise.files.atomic import WRITING, only_one, replace_text
+from depthwise.files.cache import hash_bytes
 from depthwise.graph import save_graph
 from depthwise.sources.run_folder import (
     BEST,
@@ -23,6 +25,8 @@ from depthwise.sources.run_folder import (
 from depthwise.sources.source import torch_source
 from depthwise.sources.spec import RECORD, is_run, run_directory
 from depthwise.training.adapt import copy_for
+from depthwise.training.data.dataset import Dataset
+from depthwise.training.data.opening import open_dataset
 from depthwise.training.history import FILE as HISTORY
 from depthwise.training.history import read_history
 from depthwise.training.recipe import Recipe
@@ -31,7 +35,6 @@ from depthwise.training.state import FILE as STATE
 from depthwise.training.state import Progress, check_weights, read_state
 
 RECIPE = "recipe.toml"
-SETTLED = {"batch", "learning_rate", "weight_decay", "resolution", "seed"}  # of a run's recipe
 
 
 class Run:
@@ -56,8 +59,8 @@ class Run:
             recipe = Recipe.read(path)
         except ValueError as error:
             raise damaged(path, str(error).removeprefix(f"recipe {path}: ")) from None
-        if lacking := SETTLED - recipe.model_fields_set:
-            raise damaged(path, f"it does not say {' and '.join(sorted(lacking))}")
+        if hash_bytes(path.read_bytes()) != record.recipe:
+            raise damaged(path, "it is not what the run began with")
         return cls(folder, record, recipe)
 
     @staticmethod
@@ -78,6 +81,28 @@ class Run:
                 f"{directory} holds other things than a run, which a run might replace: "
                 f"{', '.join(others[:3])}; choose a directory that is new or empty"
             )
+
+    def images(self, data: str | PathLike[str] | Dataset | None = None) -> Dataset:
+        """Open the images that the run learned from.
+
+        Args:
+            data: Where they are now, or themselves; left out, where they were.
+
+        Raises ValueError where they are not there.
+        """
+        if isinstance(data, Dataset):
+            return data
+        path = self.record.data if data is None else data
+        try:
+            return open_dataset(path, seed=self.recipe.seed)
+        except ValueError as error:
+            if data is not None or os.path.exists(path):
+                raise
+            raise ValueError(
+                f"{error}. {self.directory} learned from these images: where they have been moved, "
+                f"say where they are (depthwise train DATA --resume {self.directory}, depthwise "
+                f"evaluate {self.directory} DATA)"
+            ) from None
 
     def check_images(self, classes: tuple[str, ...], counts: dict[str, int]) -> None:
         """Raise ValueError where images are not those that the run began with."""
@@ -100,7 +125,8 @@ class Run:
         Raises OSError where it cannot be made.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        return cls(directory, record, recipe)
+        kept = hash_bytes(recipe.toml().encode())
+        return cls(directory, record.model_copy(update={"recipe": kept}), recipe)
 
     def enter(self) -> None:
         """Make the directory this run's: its first state is there. Raises OSError."""
