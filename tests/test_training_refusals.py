@@ -15,6 +15,8 @@ from test_training_recipe_fields import Listener
 from depthwise.cli.command import run as call
 from depthwise.files.atomic import only_one
 from depthwise.training import Recipe, resume, train
+from depthwise.training.data.arrays import ArrayImages
+from depthwise.training.data.dataset import ImageSplit
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import or_why_not
 from depthwise.training.divergence import Diverged
@@ -123,7 +125,7 @@ class TestNetworks:
             ("TakesOneImage", {}, r"does not run: RuntimeError.*unfit_networks.py:\d+"),
             ("Detaches", {}, "through which nothing learns"),
             ("NoNumbersWhenJudged", {}, r"evaluation mode, returns scores that are infinite or no"),
-            ("NormalizesOneValue", {"batch": 1}, r"\(1, 3, 16, 16\).*take a larger --batch"),
+            ("NormalizesOneValue", {"batch": 1}, r"\(1, 3, 16, 16\).*give a larger --batch"),
             ("OfOneSize", {"progressive": 0.5}, r"\(2, 3, 8, 8\) .*does not run"),
         ],
     )  # fmt: skip
@@ -257,6 +259,44 @@ class TestFolders:
         named = replace(halves(), name="im\udcff")
         with pytest.raises(ValueError, match=r"im<U\+DCFF> is not in UTF-8"):
             learn(tmp_path / "run", named)
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"recipe": {"epochs": 3}}, r"recipe is a dict: .*Recipe\(epochs=3\)"),
+            ({"network": 3}, "network is an int: a name or a module is accepted"),
+            ({"settings": ["width=1"]}, "settings is a list: a dict of options is accepted"),
+        ],
+    )
+    def test_what_is_refused(self, tmp_path, changes, reason):
+        arguments = {"network": NETWORK, "data": halves(), "recipe": RECIPE} | changes
+        with pytest.raises(ValueError, match=reason):
+            train(**arguments, directory=tmp_path / "run")
+
+    @pytest.mark.parametrize(
+        ("labels", "reason"),
+        [
+            (np.arange(64) % 3, "train images of halves have labels of int64, from 0 to 2: .*0 to 1"),
+            (np.arange(64) % 2 - 1, "from -1 to 0"), (np.arange(64) % 2 / 1, "of float64"),
+            (np.arange(32) % 2, r"64 with labels of the shape \(32,\)"),
+        ],
+    )  # fmt: skip
+    def test_labels_of_no_class(self, labels, reason):
+        images = halves()
+        with pytest.raises(ValueError, match=reason):
+            replace(images, train=ImageSplit(images.train.images, labels))
+
+    def test_pixels_that_are_no_images(self):
+        for pixels in (np.zeros((2, 8, 8, 3)), np.zeros((2, 3, 8, 8), np.uint8)):
+            with pytest.raises(ValueError, match=r"made is an array of .* accepted as uint8"):
+                ArrayImages("made", pixels, np.arange(2))
+
+    @pytest.mark.parametrize("classes", [(), ("a",), ("a", "a"), (1, 2)])
+    def test_classes_that_are_no_names_to_tell_apart(self, classes):
+        with pytest.raises(ValueError, match=r"halves has the classes .*two different names"):
+            replace(halves(), classes=classes)
 
 
 class TestCommand:

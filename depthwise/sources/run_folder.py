@@ -43,7 +43,7 @@ class RunRecord(BaseModel):
     images: dict[str, int]
     """How many there are in each split."""
     recipe: str = ""
-    """The hash of recipe.toml, which may not be changed: see `hash_bytes`."""
+    """The hash of recipe.toml, which may not be changed, by `hash_bytes`; empty: not recorded."""
     notes: tuple[str, ...] = ()
     """What was found in the data, such as images that are left out."""
     teacher_accuracy: float | None = None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthwise.escaping import in_text, is_text
+from depthwise.escaping import in_text, is_text, kind_of
 from depthwise.layers import add_branches
 from depthwise.sources.run_folder import RunRecord
 from depthwise.sources.spec import is_untrained
@@ -104,6 +104,7 @@ def train(
         LostPeer: Another process of the training ended.
         OSError: The directory cannot be written to.
     """
+    _check_types(network, recipe, settings)
     recipe, folder, onlooker = recipe or Recipe(), Path(directory), onlooker or Unseen()
     with joined() as world:
         world.tell(lambda: Run.check_free(folder))
@@ -184,6 +185,19 @@ def _alone(world: World, run: Run) -> Iterator[None]:
     with ExitStack() as held:
         world.tell(lambda: held.enter_context(run.alone()))
         yield
+
+
+def _check_types(network: object, recipe: object, settings: object) -> None:
+    """Raise ValueError for arguments of `train` that are of no use, before they are used."""
+    if not isinstance(network, str | nn.Module):
+        raise ValueError(f"network is {kind_of(network)}: a name or a module is accepted")
+    if not isinstance(recipe, Recipe | None):
+        raise ValueError(
+            f"recipe is {kind_of(recipe)}: a Recipe is accepted, as in Recipe(epochs=3) or "
+            "Recipe.read(path)"
+        )
+    if not isinstance(settings, Mapping | None):
+        raise ValueError(f"settings is {kind_of(settings)}: a dict of options is accepted")
 
 
 def _check_together(world: World, recipe: Recipe) -> None:

@@ -60,8 +60,11 @@ def _check(what: str, net: nn.Module, images: Tensor, training: bool, classes: i
     except torch.OutOfMemoryError:  # learning takes fewer at a time, or says that it cannot
         return
     except Exception as error:
-        advice = "" if len(images) > 1 else "; take a larger --batch, or a larger --resolution"
-        raise ValueError(f"{what} does not run: {describe(error)}; {wanted}{advice}") from error
+        larger = "--resolution" if len(images) > 1 else "--batch or --resolution"
+        raise ValueError(
+            f"{what} does not run: {describe(error)}; {wanted}; where it needs more, give a larger "
+            f"{larger}"
+        ) from error
     if not isinstance(scores, Tensor):
         raise ValueError(f"{what} returns a {type(scores).__name__}, and no tensor: {wanted}")
     if scores.shape != (len(images), classes) or not scores.is_floating_point():
