@@ -128,6 +128,8 @@ def test_networks_know_the_resolution_of_their_papers():
         "inception_resnet_v2": 299,
         "inception_v3": 299,
         "inception_v4": 299,
+        "resnet14_cifar": 32,
+        "resnet20_cifar": 32,
         "resnet56_cifar": 32,
         "vgg16_cifar": 32,
         "xception": 299,

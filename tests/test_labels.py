@@ -18,6 +18,7 @@ from depthwise.runtime.labels import check_labels, find_scores
 from depthwise.runtime.library import load
 from depthwise.shipping.request import list_images
 from depthwise.training.classifier import classifier_of_library, classifier_of_network
+from depthwise.training.data.folder import list_folder
 from depthwise.weights import load_weights
 from depthwise.weights.labels import labels_of_checkpoint, labels_of_folders, read_label_file
 
@@ -273,6 +274,14 @@ def test_images_of_folders_come_in_turn(tmp_path):
         paint(tmp_path / place)
     found = [str(path.relative_to(tmp_path)) for path in list_images(tmp_path)]
     assert found == ["a/1.png", "b/1.png", "b/2.png"]
+
+
+def test_the_same_files_are_images_to_be_named_and_to_be_learned(tmp_path):
+    for name in ("1.j2k", "2.HEIC", "3.pgm", "4.jpeg", "notes.txt"):
+        (tmp_path / name).touch()
+    found = [str(path) for path in list_images(tmp_path)]
+    assert [Path(path).name for path in found] == ["1.j2k", "2.HEIC", "3.pgm", "4.jpeg"]
+    assert list(list_folder(str(tmp_path)).images) == found
 
 
 @pytest.mark.usefixtures("folder")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,17 @@ from depthwise.shipping import CurrentNetwork, Request
 from depthwise.shipping.pipeline import start_report
 from depthwise.shipping.stages.building import build_library
 from depthwise.shipping.stages.judging import data_key, judge_accuracy
-from depthwise.training import Recipe, Run, pictures, resume, train
+from depthwise.training import Recipe, Run, judging, pictures, resume, train
 from depthwise.training.adapt import fit_appearance
 from depthwise.training.augment import Appearance
+from depthwise.training.classifier import ImageClassifier
+from depthwise.training.data.decode import decode_framed
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import prepare
 from depthwise.training.evaluation import Evaluation
-from depthwise.training.judging import Agreement
-from depthwise.training.result import ClassResult, SplitResult
+from depthwise.training.judging import Agreement, judge_classifiers
+from depthwise.training.result import ClassResult, RunResult, SplitResult, read_result, write_result
+from depthwise.weights import imagenet_preprocessing
 
 NETWORK = f"{Path(__file__).with_name('tiny_network.py')}:make"
 RECIPE = Recipe(epochs=2, batch=8, seed=1, mirror=False, precision="fp32", learning_rate=0.05)
@@ -220,6 +224,29 @@ class Sorts(nn.Module):
         return torch.linalg.eigvals(x.T @ x).real[None, :3]
 
 
+def test_results_are_written_with_shares_and_read_without(tmp_path):
+    """Shares follow from the counts; a class without images has none, and JSON no NaN."""
+    empty = ClassResult(name="a", images=0, right=0)
+    split = SplitResult(
+        images=4, right=3, loss=0.5, classes=(empty, ClassResult(name="b", images=4, right=3))
+    )
+    result = RunResult(epoch=1, seconds=2.0, validation=split, test=None)
+    write_result(tmp_path, result)
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["validation"]["accuracy"] == 0.75
+    assert written["validation"]["interval"] == list(split.interval)
+    assert [each["accuracy"] for each in written["validation"]["classes"]] == [None, 0.75]
+    assert json.dumps(result.model_dump(mode="json"), allow_nan=False)
+    assert read_result(tmp_path) == result
+    written["validation"] |= {"accuracy": 0.9}  # by hand: the counts say otherwise
+    (tmp_path / "result.json").write_text(json.dumps(written))
+    assert read_result(tmp_path) == result
+    written["validation"] |= {"correct": 3}
+    (tmp_path / "result.json").write_text(json.dumps(written))
+    with pytest.raises(ValueError, match=r"result.json is damaged"):
+        read_result(tmp_path)
+
+
 class TestEvaluating:
     def test_a_run_is_as_right_as_its_result_says(self, run):
         for split in ("validation", "test"):
@@ -263,6 +290,34 @@ class TestEvaluating:
         folder = write_images(tmp_path / "data", {"train": 2, "validation": 4})
         with pytest.raises(ValueError, match="has no test images"):
             dw.evaluate(run, folder, split="test")
+
+    def test_several_judge_the_same_images_which_are_decoded_once(self, data, monkeypatch):
+        """Each is given what its own preprocessing makes of a file, bit by bit."""
+        usual, decoded = imagenet_preprocessing(16), []
+        other = usual.model_copy(update={"mean": (0.1, 0.2, 0.3), "std": (1.0, 0.5, 0.25)})
+        bicubic = other.model_copy(update={"interpolation": "bicubic"})
+        seen = {how: [] for how in (usual, other, bicubic)}
+
+        def classifier(how):
+            def scores(images):
+                seen[how].append(images)
+                return np.zeros((len(images), 3), np.float32)
+
+            return ImageClassifier("of a test", ("left", "middle", "right"), how, scores)
+
+        def decode(content, name, how):
+            decoded.append((name, how))
+            return decode_framed(content, name, how)
+
+        monkeypatch.setattr(judging, "decode_framed", decode)
+        found = judge_classifiers(list(map(classifier, seen)), open_dataset(data), "validation")
+        assert Counter(how for _, how in decoded) == {usual.framing: 21, bicubic.framing: 21}
+        for how, judged in zip(seen, found, strict=True):
+            wanted = [how.apply(name).numpy() for name in judged.found.names]
+            assert np.array_equal(np.concatenate(seen[how]), np.concatenate(wanted))
+            assert judged.result.right == 7
+            middle = how.framing.apply(judged.found.names[5])[0].permute(1, 2, 0)
+            assert np.array_equal(judged.pixels(5), np.rint(255 * middle.numpy()))
 
     def test_agreement_counts_ties_apart(self):
         names, labels = ("a", "b", "c"), np.zeros(3, np.int64)

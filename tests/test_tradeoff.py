@@ -17,7 +17,6 @@ from depthwise.cli import main, stopping
 from depthwise.report.tradeoff_picture import tradeoff_picture
 from depthwise.training import Recipe, Run
 from depthwise.training.divergence import Diverged
-from depthwise.training.precision import fastest
 from depthwise.training.tradeoff import Tradeoff, TradeoffRequest
 from depthwise.training.tradeoff_points import Point, Points, milliseconds
 
@@ -305,33 +304,3 @@ class TestVerb:
             main(self.arguments(images, tmp_path / "out", *option))
         assert end.value.code == 2
         assert reason in capsys.readouterr().err
-
-
-class TestFastestPrecision:
-    def steps(self, **behaviour):
-        def step_in(name):
-            def step():
-                import time
-
-                self.calls.append(name)
-                found = behaviour[name]
-                if isinstance(found, Exception):
-                    raise found
-                time.sleep(found)
-
-            return step
-
-        self.calls = []
-        return step_in
-
-    def test_one_that_diverges_or_has_no_kernel_is_not_taken(self):
-        steps = self.steps(fp32=0.02, bf16=RuntimeError("no kernel"), fp16=Diverged("nan"))
-        assert fastest(steps)[0] == "fp32"
-
-    def test_one_that_is_far_slower_is_tried_once(self):
-        assert fastest(self.steps(fp32=0.01, bf16=0.1, fp16=0.005))[0] == "fp16"
-        assert self.calls.count("bf16") == 1
-
-    def test_where_float32_fails_that_is_said(self):
-        with pytest.raises(Diverged):
-            fastest(self.steps(fp32=Diverged("nan"), bf16=0.01, fp16=0.01))

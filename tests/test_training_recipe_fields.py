@@ -19,7 +19,6 @@ from depthwise.training.distributed import World
 from depthwise.training.order import Order
 from depthwise.training.pace import Pace
 from depthwise.training.parts import TooLarge
-from depthwise.training.precision import fastest
 from depthwise.training.state import Progress, part, read_state
 
 FEW = RECIPE.model_copy(update={"epochs": 1})  # 8 steps
@@ -239,22 +238,6 @@ class TestCompile:
         assert found.keys() == wanted.keys()
         for name in found:
             torch.testing.assert_close(found[name], wanted[name], rtol=1e-3, atol=1e-4)
-
-
-def test_what_fails_in_float32_is_no_matter_of_precision():
-    def failing_in(failing):
-        def step_in(name):
-            def step():
-                if name == failing:
-                    raise RuntimeError("of a test")
-
-            return step
-
-        return step_in
-
-    assert set(fastest(failing_in("fp16"))[1]) == {"fp32", "bf16"}
-    with pytest.raises(RuntimeError, match="of a test"):
-        fastest(failing_in("fp32"))
 
 
 @pytest.fixture(scope="module")

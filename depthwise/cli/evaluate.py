@@ -71,12 +71,8 @@ def _record(found: "Judgement") -> dict[str, Any]:
     result, agreement = found.result, found.agreement
     record = {
         "name": found.name, "data": found.data, "split": found.split,
-        **result.model_dump(exclude={"classes"}), "accuracy": result.accuracy,
-        "interval": result.interval, "images_per_second": found.images_per_second,
+        **result.model_dump(mode="json"), "images_per_second": found.images_per_second,
         "left_out": found.left_out,
-        "classes": [
-            {**each.model_dump(), "interval": each.interval} for each in result.classes
-        ],
         "confused": [
             {"true": true, "said": said, "images": images}
             for true, said, images in found.found.worst_pairs(PAIRS)

@@ -92,13 +92,14 @@ def predict(
 
 def _find_images(places: list[Path]) -> list[Path]:
     """Return the images that are named, and those in the folders that are."""
-    from depthwise.shipping.request import SUFFIXES, list_images  # noqa: PLC0415
+    from depthwise.shipping.request import list_images  # noqa: PLC0415
+    from depthwise.training.data.decode import IMAGE_SUFFIXES  # noqa: PLC0415
 
     found: list[Path] = []
     for place in places:
         inside = list_images(place) if place.is_dir() else [place]
         if not inside:
-            raise ValueError(f"{place}: no image in it, of {', '.join(SUFFIXES)}")
+            raise ValueError(f"{place}: no image in it, of {', '.join(IMAGE_SUFFIXES)}")
         found += inside
     return found
 

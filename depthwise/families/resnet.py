@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthwise.families.branches import chain
-from depthwise.families.classifier import Classifier
+from depthwise.families.classifier import Classifier, scale_channels
 from depthwise.families.dense import OutputStride, dilate_blocks
 from depthwise.families.registry import network
 from depthwise.layers import conv_norm_act
@@ -175,14 +175,22 @@ def resnet_bottleneck(
     return Classifier(_stem(in_channels, stem_stride), blocks, nn.Linear(2048, num_classes))
 
 
-@network(resolution=32)
-def resnet56_cifar(
-    num_classes: int = 10, in_channels: int = 3, conv: Conv3x3 = conv_norm_act
-) -> Classifier:
-    """ResNet-56 for 32x32 images (section 4.2); `conv` builds each 3x3 of the blocks.
+# 6n + 2 layers: how many blocks each of the three stages has; the paper's n are 3, 5, 7, 9 and 18
+CIFAR = {"resnet14_cifar": 2, "resnet20_cifar": 3, "resnet56_cifar": 9}
+
+
+@network(*CIFAR, resolution=32)
+def resnet_cifar(
+    name: str, width: float = 1.0, num_classes: int = 10, in_channels: int = 3,
+    conv: Conv3x3 = conv_norm_act,
+) -> Classifier:  # fmt: skip
+    """ResNet for 32x32 images (section 4.2); `conv` builds each 3x3 of the blocks.
 
     It is called with act=None for a block's second: the sum is activated, not its parts. The stem
     stays a convolution, in Ghost-ResNet-56 too (conv=GhostModule; arXiv:1911.11907, section 4.1).
     """
-    blocks = stack(partial(cifar_block, conv=conv), 16, (16, 32, 64), (9, 9, 9))
-    return Classifier(conv_norm_act(in_channels, 16, 3), blocks, nn.Linear(64, num_classes))
+    first, *others = (scale_channels(channels, width) for channels in (16, 32, 64))
+    block = partial(cifar_block, conv=conv)
+    blocks = stack(block, first, (first, *others), (CIFAR[name],) * 3)
+    head = nn.Linear(others[-1], num_classes)
+    return Classifier(conv_norm_act(in_channels, first, 3), blocks, head)

@@ -1,27 +1,7 @@
 """What a report tells of how right a network and its library are."""
 
-from depthwise.files.record import Record
 from depthwise.report.record import StageRecord
-
-
-class ClassAccuracy(Record):
-    """One class: how many images it has, how many are named rightly, their share, its interval."""
-
-    name: str
-    images: int
-    right: int
-    accuracy: float
-    interval: tuple[float, float]
-
-
-class Rightness(Record):
-    """How many images are named rightly, with the 95 % interval of the share."""
-
-    images: int
-    right: int
-    accuracy: float
-    interval: tuple[float, float]
-    classes: tuple[ClassAccuracy, ...]
+from depthwise.training.result import SplitResult
 
 
 class AccuracyRecord(StageRecord):
@@ -36,8 +16,8 @@ class AccuracyRecord(StageRecord):
 
     data: str
     split: str
-    network: Rightness | None
-    library: Rightness | None = None
+    network: SplitResult | None
+    library: SplitResult | None = None
     left_out: int = 0
     equal: int = 0
     ties: int = 0

@@ -6,12 +6,9 @@ from pathlib import Path
 
 from depthwise.compiler.options import CompileOptions
 from depthwise.training.data.dataset import Dataset
+from depthwise.training.data.decode import IMAGE_SUFFIXES
 
 MOST_IMAGES = 16  # each is verified layer by layer, which takes a second
-SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif", ".avif", ".jp2",
-    ".j2k", ".mpo",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +46,7 @@ def list_images(folder: Path) -> list[Path]:
     """Return the images in a folder and in its folders, by name, one of each folder in rotation."""
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     groups = (
-        sorted(each for each in place.iterdir() if each.suffix.lower() in SUFFIXES)
+        sorted(each for each in place.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
         for place in (folder, *inside)
     )
     return [path for row in zip_longest(*groups) for path in row if path and not path.is_dir()]
@@ -65,5 +62,5 @@ def find_images(folder: Path) -> tuple[tuple[Path, ...], int]:
         raise ValueError(f"--images {folder}: no such folder")
     found = list_images(folder)
     if not found:
-        raise ValueError(f"--images {folder}: no image in it, of {', '.join(SUFFIXES)}")
+        raise ValueError(f"--images {folder}: no image in it, of {', '.join(IMAGE_SUFFIXES)}")
     return tuple(found[:MOST_IMAGES]), max(0, len(found) - MOST_IMAGES)

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from depthwise.analysis.units import in_seconds, in_units
 from depthwise.escaping import counted
-from depthwise.report.accuracy_record import AccuracyRecord, Rightness
+from depthwise.report.accuracy_record import AccuracyRecord
 from depthwise.report.record import (
     Baseline,
     Comparison,
@@ -18,6 +18,7 @@ from depthwise.report.record import (
     Predictions,
     Report,
 )
+from depthwise.training.result import SplitResult
 
 PYTORCH = "pytorch"
 SHOWN = 2  # guesses an image
@@ -113,7 +114,7 @@ def _accuracy(found: AccuracyRecord | None) -> list[str]:
     return [*lines, *found.remarks]
 
 
-def _rightness(found: Rightness) -> str:
+def _rightness(found: SplitResult) -> str:
     low, high = found.interval
     return f"{found.accuracy:.2%} right (95 %: {100 * low:.1f} to {100 * high:.1f})"
 

@@ -4,8 +4,8 @@ begin (`dw.train`, `dw.resume`: what follows, put together) - data/ (images, as 
 adapt, defaults (the network and what a recipe leaves open, fitted to them) - loop (one screen), for
 each step: order, feed, mixing (which images) - augment, randaugment, draws (how they look) -
 learner, losses, precision, average, optimizer (how weights change) - pace, schedule (how many
-steps, and how large) - keeper, state, history (what survives a kill) - run, result, pictures (what
-is left at the end).
+steps, and how large) - keeper, state, history, event_files (what survives a kill) - run, result,
+pictures (what is left at the end).
 
 distill, teacher - distributed, whole_batch (several processes) - parts (what memory does not hold)
 - classifier, judging (`dw.evaluate`) - tradeoff, tradeoff_points. A new field of a recipe goes into

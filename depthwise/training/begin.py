@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -35,7 +35,7 @@ from depthwise.training.mixing import Mixing
 from depthwise.training.optimizer import make_optimizer, parameter_groups
 from depthwise.training.order import Order
 from depthwise.training.pace import Pace
-from depthwise.training.precision import Precision, fastest
+from depthwise.training.precision import Precision, fastest, say_slow, step_times
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, SplitResult, write_result
 from depthwise.training.run import Run
@@ -135,7 +135,7 @@ def train(
         check_trainable(
             fitted.network, fitted.net, recipe, look, images.train, len(dataset.classes)
         )
-        recipe = choose_precision(world, fitted.net, recipe, how, images.train)
+        recipe = choose_precision(world, fitted.net, recipe, how, images.train, onlooker)
         teacher = Teacher(known, how, dataset.classes) if known else None
         accuracy = _accuracy(world, teacher, look, images.validation, dataset.classes)
         if accuracy is not None:
@@ -218,18 +218,20 @@ def _learn(
     recipe = run.recipe
     assert recipe.batch is not None
     run.check_images(dataset.classes, images.counts)  # those of the first process
+    if world.tell(lambda: run.exists and run.result is not None):
+        return
     share = world.share(recipe.batch)
     world.meet()
     learner = _learner(world, net, recipe, run.record.preprocessing, teacher)
     progress = _restore(world, run, learner)
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
     follower = Follower(progress, onlooker, world)
-    keeper = Keeper(run, progress, onlooker, world) if world.leads else follower
-    pace = Pace(recipe, order, progress, world)
-    keeper.begin(learner)
-    if not pace.is_over:
-        feed = Feed(images.train, order, world.device, share, Mixing.of(recipe))
-        fit(learner, feed, images.validation, pace, keeper)
+    with closing(Keeper(run, progress, onlooker, world) if world.leads else follower) as keeper:
+        pace = Pace(recipe, order, progress, world)
+        keeper.begin(learner)
+        if not pace.is_over:
+            feed = Feed(images.train, order, world.device, share, Mixing.of(recipe))
+            fit(learner, feed, images.validation, pace, keeper)
     if run.record.module and progress.epoch:
         world.tell(run.keep_graph)
     if pace.is_over:
@@ -243,8 +245,6 @@ def _finish(
     """Judge the best weights: on what they were chosen by, and once on what nothing was."""
     from depthwise.training.pictures import write_pictures  # noqa: PLC0415  (matplotlib is slow)
 
-    if run.result is not None:
-        return
     record = run.record
     net, look = run.network().to(device), Appearance.of(record.preprocessing, run.recipe)
     splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
@@ -314,13 +314,15 @@ def branch(net: nn.Module, recipe: Recipe) -> None:
 
 
 def choose_precision(
-    world: World, net: nn.Module, recipe: Recipe, how: Preprocessing, images: Prepared
-) -> Recipe:
+    world: World, net: nn.Module, recipe: Recipe, how: Preprocessing, images: Prepared,
+    onlooker: Onlooker,
+) -> Recipe:  # fmt: skip
     """Return the recipe with the precision in which the network learns fastest here.
 
-    The first process finds it by itself, with its share of a batch.
+    One that the recipe names stays; where it is slow, the onlooker hears of it. The first process
+    finds it by itself, with its share of a batch.
     """
-    if recipe.precision != "auto":
+    if recipe.precision == "fp32":
         return recipe
     assert recipe.batch is not None
     order = Order(recipe.seed, len(images.labels), recipe.batch)
@@ -333,7 +335,13 @@ def choose_precision(
         learner = _learner(alone, copy.deepcopy(net), trial, how)
         return lambda: learner.learn(batch, Moment(1.0, None), Progress())
 
-    return recipe.model_copy(update={"precision": world.tell(lambda: fastest(step_in)[0])})
+    if recipe.precision == "auto":
+        times = world.tell(lambda: step_times(step_in))
+        return recipe.model_copy(update={"precision": fastest(times)})
+    times = world.tell(lambda: step_times(step_in, [recipe.precision]))
+    if world.leads and (said := say_slow(recipe.precision, times)):
+        onlooker.say(said)
+    return recipe
 
 
 def _restore(world: World, run: Run, learner: Learner) -> Progress:
@@ -344,7 +352,7 @@ def _restore(world: World, run: Run, learner: Learner) -> Progress:
     progress, tensors = found
     restore(learner.learning, learner.optimizer, tensors)
     learner.average.restore(part(tensors, "average."))
-    learner.precision.scale = progress.scale
+    learner.precision.restore(progress.scale, progress.since_overflow)
     return progress
 
 

@@ -14,8 +14,6 @@ from depthwise.sources.source import Source, TorchSource
 from depthwise.weights import Preprocessing, imagenet_preprocessing
 from depthwise.weights.classes import class_names, usual_names
 
-AT_ONCE = 32  # images that a trained network is given
-
 
 @dataclass(frozen=True, eq=False)
 class ImageClassifier:
@@ -26,7 +24,6 @@ class ImageClassifier:
         classes: The classes' names, in the order of the scores.
         preprocessing: From a photograph to what `scores` takes.
         scores: From images, (N, 3, S, S) of float32, to their scores, (N, classes).
-        at_once: How many images it is to be given.
         notes: Sentences on what is assumed of it.
     """
 
@@ -34,7 +31,6 @@ class ImageClassifier:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     scores: Callable[[np.ndarray], np.ndarray]
-    at_once: int = 1
     notes: tuple[str, ...] = ()
 
 
@@ -53,13 +49,13 @@ def classifier_of_network(source: Source, name: str, labels: Sequence[str] = ())
     how, notes = preparation_for(source, name, side)
     names = tuple(labels) or class_names(source.pretrained, outputs[index][1])
 
-    def scores(images: np.ndarray) -> np.ndarray:
+    def score(images: np.ndarray) -> np.ndarray:
         shape = images.shape
         taking = source if shape in source.shapes else source.at([shape])
         return taking.run([images])[index]
 
     trained = isinstance(source, TorchSource) and source.known is not None  # in batches
-    return ImageClassifier(name, names, how, scores, AT_ONCE if trained else 1, notes)
+    return ImageClassifier(name, names, how, score if trained else _one_by_one(score), notes)
 
 
 def preparation_for(source: Source, name: str, side: int) -> tuple[Preprocessing, tuple[str, ...]]:
@@ -91,17 +87,19 @@ def classifier_of_library(
     names, preparation = tuple(labels) or network.labels, network.preparation
     index, how, notes = _recorded(directory, library, len(names) or None)
     if preparation:  # the library normalises images itself
-        how = how.model_copy(update={"mean": (0,) * 3, "std": (1,) * 3})
+        how = how.framing
 
     def score(image: np.ndarray) -> np.ndarray:
         given = _raw(image, preparation) if preparation else image
         return library.run([np.ascontiguousarray(given)])[index]
 
-    def scores(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([score(image[None]) for image in images])
-
     names = names or usual_names(outputs[index][1])
-    return ImageClassifier(str(directory), names, how, scores, notes=notes)
+    return ImageClassifier(str(directory), names, how, _one_by_one(score), notes)
+
+
+def _one_by_one(score: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what scores a batch of images, (N, 3, S, S), by what scores one."""
+    return lambda images: np.concatenate([score(image[None]) for image in images])
 
 
 def _raw(pixels: np.ndarray, preparation: PreparationRecord) -> np.ndarray:

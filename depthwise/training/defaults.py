@@ -8,7 +8,7 @@ SMALL = 64
 BATCHES = 128, 64  # images a step, of small images and of larger ones
 STEPS = 20  # that an epoch has at least: batches of small sets are smaller
 FEWEST = 8  # images a step, below which a batch's statistics say too little
-RATES = {"sgd": 0.05, "adamw": 1e-3}  # for 128 images a step; they grow with the batch
+RATES = {"sgd": 0.1, "adamw": 1e-3}  # for batches of 128
 TUNED = 0.2  # of these, where weights are pretrained
 DECAYS = {"sgd": 5e-4, "adamw": 0.05}
 
@@ -36,7 +36,10 @@ def fit_recipe(
             f"{processes} processes cannot share a batch of fewer images: take fewer processes, or "
             f"a larger --batch; there are {images} images to learn from"
         )
-    rate = RATES[recipe.optimizer] * batch / 128 * (TUNED if pretrained else 1)
+    # in proportion to large batches (Goyal et al., arXiv:1706.02677); to the root of small ones,
+    # which small sets have, and few steps to learn in
+    growth = max(batch / 128, (batch / 128) ** 0.5)
+    rate = RATES[recipe.optimizer] * growth * (TUNED if pretrained else 1)
     decay = recipe.weight_decay
     return recipe.model_copy(
         update={

@@ -1,4 +1,4 @@
-"""What happened in each epoch of a run: a line of JSON each, and TensorBoard where it is there."""
+"""What happened in each epoch of a run: a line of JSON each."""
 
 import os
 from pathlib import Path

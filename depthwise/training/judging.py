@@ -1,14 +1,16 @@
 """`dw.evaluate`: how right a run or a compiled library is on labelled images."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from depthwise.compiler.verification.verify import TOLERANCE
 from depthwise.cores import usable_cores
@@ -24,7 +26,7 @@ from depthwise.training.classifier import (
 )
 from depthwise.training.data.assembling import listed
 from depthwise.training.data.dataset import Dataset, ImageSource, ImageSplit
-from depthwise.training.data.decode import prepared
+from depthwise.training.data.decode import decode_framed
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import MOST_BROKEN, in_order, or_why_not
 from depthwise.training.evaluation import Evaluation
@@ -32,6 +34,7 @@ from depthwise.training.result import SplitResult
 from depthwise.training.run import Run
 from depthwise.weights import Preprocessing
 
+AT_ONCE = 32  # images that a classifier is given
 AHEAD = 4  # images a core that are decoded before they are asked for
 
 SplitName = Literal["validation", "test"]
@@ -161,7 +164,7 @@ def evaluate(
         raise ValueError(f"{what} is no run, which would know its images: give data")
     elif not isinstance(data, Dataset):
         data = open_dataset(data)
-    own, *others = (judge_classifier(each, data, split) for each in classifiers)
+    own, *others = judge_classifiers(classifiers, data, split)
     return own.beside(others[0]) if others else own
 
 
@@ -182,44 +185,73 @@ def _directory(what: "str | PathLike[str] | Run") -> Path:
     return what.directory if isinstance(what, Run) else run_directory(what)
 
 
-def judge_classifier(classifier: ImageClassifier, data: Dataset, split: SplitName) -> Judgement:
-    """Return what a classifier says of each image of a split.
+def judge_classifiers(
+    classifiers: Sequence[ImageClassifier], data: Dataset, split: SplitName
+) -> list[Judgement]:
+    """Return what each of some classifiers says of the images of a split, which are decoded once.
 
-    Raises ValueError where there is no such split, where classes are not those of the classifier,
-    and where too many images cannot be read.
+    Raises ValueError where there is no such split, where classes are not those of a classifier, and
+    where too many images cannot be read.
     """
     images = data.validation if split == "validation" else data.test
     if images is None:
         raise ValueError(f"{data.name} has no test images: choose the validation split")
-    places = match_classes(data, images, classifier)
-    kept, left_out, scores, seconds = [], [], [], 0.0
-    for indices, pixels in _batches(images.images, classifier, left_out):
-        start = time.perf_counter()
-        scores.append(classifier.scores(pixels))
-        seconds += time.perf_counter() - start
+    places = [match_classes(data, images, each) for each in classifiers]
+    judges = [Judge(each) for each in classifiers]
+    framings = tuple(dict.fromkeys(judge.framing for judge in judges))
+    kept: list[int] = []
+    left_out: list[str] = []
+    for indices, pixels in _batches(images.images, framings, left_out):
+        for judge in judges:
+            judge.see(pixels[judge.framing])
         kept += indices
     if len(left_out) > MOST_BROKEN * len(images.labels):
         raise ValueError(
             f"{len(left_out)} of {len(images.labels)} images cannot be read, and over "
             f"{MOST_BROKEN:.0%} are not left out: {left_out[0]}"
         )
-    names = [images.images.name(index) for index in kept]
-    found = Evaluation(
-        classifier.classes, places[images.labels[kept]], np.concatenate(scores), names
-    )
-    if len(bad := found.without_numbers):
-        raise ValueError(
-            f"{classifier.name} gives {len(bad)} of {len(names)} images scores that are infinite "
-            f"or no numbers, the first of them {names[bad[0]]}: it names no class in these"
+    names, labels = [images.images.name(index) for index in kept], images.labels[kept]
+
+    def judgement(judge: Judge, places: np.ndarray) -> Judgement:
+        def pixels_of(place: int) -> np.ndarray:
+            content, name = images.images.read(kept[place]), names[place]
+            return decode_framed(content, name, judge.framing).transpose(1, 2, 0)
+
+        who, scores = judge.classifier, np.concatenate(judge.scores)
+        found = Evaluation(who.classes, places[labels], scores, names)
+        if len(bad := found.without_numbers):
+            raise ValueError(
+                f"{who.name} gives {len(bad)} of {len(names)} images scores that are infinite or "
+                f"no numbers, the first of them {names[bad[0]]}: it names no class in these"
+            )
+        return Judgement(
+            who.name, data.name, split, found, judge.seconds, tuple(left_out), pixels_of
         )
-    how = classifier.preprocessing
 
-    def pixels_of(place: int) -> np.ndarray:
-        seen = prepared(images.images.read(kept[place]), names[place], how)
-        mean, std = (np.reshape(values, (3, 1, 1)) for values in (how.mean, how.std))
-        return np.rint(255 * (seen * std + mean)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return list(map(judgement, judges, places))
 
-    return Judgement(classifier.name, data.name, split, found, seconds, tuple(left_out), pixels_of)
+
+class Judge:
+    """A classifier, what it said of the images so far, and how long it took.
+
+    Attributes:
+        classifier: The classifier.
+        framing: Which pixels of an image it sees.
+        scores: Of batches of images, (N, classes).
+        seconds: What computing them took.
+    """
+
+    def __init__(self, classifier: ImageClassifier):
+        self.classifier, self.framing = classifier, classifier.preprocessing.framing
+        self.scores: list[np.ndarray] = []
+        self.seconds = 0.0
+
+    def see(self, pixels: np.ndarray) -> None:
+        """Take the scores of a batch of images, uint8 (N, 3, S, S)."""
+        images = self.classifier.preprocessing.normalised(torch.from_numpy(pixels)).numpy()
+        start = time.perf_counter()
+        self.scores.append(self.classifier.scores(images))
+        self.seconds += time.perf_counter() - start
 
 
 def match_classes(data: Dataset, split: ImageSplit, classifier: ImageClassifier) -> np.ndarray:
@@ -244,35 +276,43 @@ def match_classes(data: Dataset, split: ImageSplit, classifier: ImageClassifier)
 
 
 def _batches(
-    images: ImageSource, classifier: ImageClassifier, left_out: list[str]
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Yield indices and pixels of so many images as a classifier takes; note those left out."""
+    images: ImageSource, framings: Sequence[Preprocessing], left_out: list[str]
+) -> Iterator[tuple[list[int], dict[Preprocessing, np.ndarray]]]:
+    """Yield indices and pixels of some images, uint8 (N, 3, S, S); note those left out."""
     indices: list[int] = []
-    pixels: list[np.ndarray] = []
-    for index, seen in enumerate(_decoded(images, classifier.preprocessing)):
+    pixels: list[tuple[np.ndarray, ...]] = []
+
+    def batch() -> tuple[list[int], dict[Preprocessing, np.ndarray]]:
+        rows = map(np.stack, zip(*pixels, strict=True))
+        return indices, dict(zip(framings, rows, strict=True))
+
+    for index, seen in enumerate(_decoded(images, framings)):
         if isinstance(seen, str):
             left_out.append(seen)
             continue
         indices.append(index)
         pixels.append(seen)
-        if len(indices) == classifier.at_once:
-            yield indices, np.stack(pixels)
+        if len(indices) == AT_ONCE:
+            yield batch()
             indices, pixels = [], []
     if indices:
-        yield indices, np.stack(pixels)
+        yield batch()
 
 
-def _decoded(images: ImageSource, how: Preprocessing) -> Iterator[np.ndarray | str]:
-    """Yield each image as `how` prepares it, or a sentence on what is wrong with it."""
+def _decoded(
+    images: ImageSource, framings: Sequence[Preprocessing]
+) -> Iterator[tuple[np.ndarray, ...] | str]:
+    """Yield of each image the pixels of each framing, or a sentence on what is wrong with it."""
 
-    def decode(index: int) -> np.ndarray | str:
-        return or_why_not(images, index, lambda content, name: prepared(content, name, how))
+    def frame(content: bytes | np.ndarray, name: str) -> tuple[np.ndarray, ...]:
+        return tuple(decode_framed(content, name, how) for how in framings)
 
     total = len(images)
     with (
         report_progress(f"judging {total} images", total, pace="judging") as advance,
         ThreadPoolExecutor(usable_cores(), "decoding") as pool,
     ):
+        decode = partial(or_why_not, images, decode=frame)
         for seen in in_order(pool, decode, range(total), AHEAD * usable_cores()):
             yield seen
             advance(1)

@@ -7,6 +7,7 @@ from typing import Protocol
 from depthwise.sources.run_folder import BEST, LAST
 from depthwise.training.data.squares import Prepared
 from depthwise.training.distributed import World
+from depthwise.training.event_files import EventFiles
 from depthwise.training.history import EpochRecord, History
 from depthwise.training.learner import Learner
 from depthwise.training.pace import SHORTEST, Pace
@@ -93,6 +94,9 @@ class Follower:
     def save(self, learner: Learner) -> None:
         """Write nothing."""
 
+    def close(self) -> None:
+        """Leave nothing open."""
+
     def _ask(self) -> None:
         self.is_stopped = self._world.any(self._onlooker.asks_to_stop)
 
@@ -106,6 +110,7 @@ class Keeper(Follower):
         assert run.recipe.batch is not None
         self.run, self._batch = run, run.recipe.batch
         self._history = History(run.directory, progress.history_bytes)
+        self._events = EventFiles(run.directory, self._history.epochs)
         self._saved = time.perf_counter()
         self._steps, self._learned, self._waited = 0, 0.0, 0.0  # of this epoch, in this session
         self._parts = progress.parts
@@ -150,6 +155,7 @@ class Keeper(Follower):
         progress.loss_sum, progress.loss_steps = 0.0, 0
         self._steps, self._learned, self._waited = 0, 0.0, 0.0
         progress.history_bytes = self._history.add(record)
+        self._events.add(record)
         if found.accuracy > progress.best_accuracy:
             progress.best_accuracy, progress.best_epoch = found.accuracy, progress.epoch
             self._write(BEST, learner)
@@ -160,11 +166,17 @@ class Keeper(Follower):
         """Write the last weights, and all that going on needs."""
         self._write(LAST, learner)
         average = {f"average.{name}": each for name, each in learner.average.state().items()}
-        self.progress.scale = learner.precision.scale
+        precision = learner.precision
+        self.progress.scale = precision.scale
+        self.progress.since_overflow = precision.since_overflow
         save_state(
             self.run.directory, self.progress, gather(learner.learning, learner.optimizer) | average
         )
         self._saved = time.perf_counter()
+
+    def close(self) -> None:
+        """Close the event files; all else is closed as soon as it is written."""
+        self._events.close()
 
     def _write(self, name: str, learner: Learner) -> None:
         save_tensors(self.run.directory / name, learner.judged.state_dict(), {})

@@ -73,12 +73,17 @@ class Learner:
                 parameter.requires_grad_(thawed)
             train_mode(self.net)
             self._thawed = thawed
+        buffers = [*self.net.buffers()] if self.precision.may_overflow else []
+        before = [each.clone() for each in buffers]
         while (loss := self._add_gradients(batch, moment, progress)) is None:
             self.optimizer.zero_grad()
-        self.precision.step(self.learning, self.optimizer, self.recipe.clip)
-        chosen = self.recipe.average
-        self.average.decay = fitted_decay(moment.total) if chosen is None else chosen
-        self.average.update(self.net)
+        if self.precision.step(self.learning, self.optimizer, self.recipe.clip):
+            chosen = self.recipe.average
+            self.average.decay = fitted_decay(moment.total) if chosen is None else chosen
+            self.average.update(self.net)
+        else:  # as if the step had not been: BatchNorms forget the batch, too
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
         return loss
 
     def _add_gradients(self, batch: Batch, moment: Moment, progress: Progress) -> float | None:

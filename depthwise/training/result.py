@@ -1,9 +1,17 @@
 """How well a run did, judged on the validation split, and once on the test split."""
 
+import math
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    computed_field,
+    field_serializer,
+    model_validator,
+)
 
 from depthwise.files.atomic import replace_text
 from depthwise.files.record import first_fault
@@ -13,28 +21,48 @@ from depthwise.training.evaluation import Evaluation, interval
 FILE = "result.json"
 
 
-class ClassResult(BaseModel):
-    """One class of a split: how many images it has, and how many of them were named rightly."""
+class Rightness(BaseModel):
+    """How many of some images are named rightly. The share and its interval are written, too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
     images: int
     right: int
 
+    @model_validator(mode="before")
+    @classmethod
+    def _count_again(cls, given: Any) -> Any:
+        """Leave out of what is read that which follows from the rest."""
+        if not isinstance(given, dict):
+            return given
+        return {key: each for key, each in given.items() if key not in cls.model_computed_fields}
+
+    @computed_field
+    @property
+    def accuracy(self) -> float:
+        """The share that is named rightly; NaN of no images, which is written as null."""
+        return self.right / self.images if self.images else math.nan
+
+    @field_serializer("accuracy")
+    def _write_accuracy(self, accuracy: float) -> float | None:
+        return accuracy if self.images else None
+
+    @computed_field
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the share that is named rightly."""
+        """The 95 % interval of the share."""
         return interval(self.right, self.images)
 
 
-class SplitResult(BaseModel):
+class ClassResult(Rightness):
+    """How right a network is on a class of a split."""
+
+    name: str
+
+
+class SplitResult(Rightness):
     """How right a network is on a split."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    images: int
-    right: int
     loss: float
     """Mean cross entropy in nats."""
     classes: tuple[ClassResult, ...]
@@ -49,16 +77,6 @@ class SplitResult(BaseModel):
         )
         right = int(found.right.sum())
         return cls(images=len(found.labels), right=right, loss=found.loss, classes=classes)
-
-    @property
-    def accuracy(self) -> float:
-        """The share of images that are named rightly."""
-        return self.right / self.images
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy."""
-        return interval(self.right, self.images)
 
     def __str__(self) -> str:
         """Return the accuracy in words."""

@@ -27,6 +27,7 @@ from depthwise.sources.spec import RECORD, is_run, run_directory
 from depthwise.training.adapt import copy_for
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.opening import open_dataset
+from depthwise.training.event_files import FOLDER as EVENTS
 from depthwise.training.history import FILE as HISTORY
 from depthwise.training.history import read_history
 from depthwise.training.recipe import Recipe
@@ -74,7 +75,7 @@ class Run:
         if directory.exists() and not directory.is_dir():
             raise ValueError(f"{directory} is a file, and no directory for a run")
         names = {each.name for each in directory.iterdir()} if directory.exists() else set()
-        killed = {STATE, LAST, HISTORY, *([RECIPE] if STATE in names else [])}
+        killed = {STATE, LAST, HISTORY, EVENTS, *([RECIPE] if STATE in names else [])}
         others = sorted(name for name in names - killed if not name.startswith(WRITING))
         if others:
             raise ValueError(

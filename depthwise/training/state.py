@@ -36,6 +36,8 @@ class Progress(BaseModel):
     best_epoch: int = 0
     scale: float = 1.0
     """What losses are multiplied by in float16."""
+    since_overflow: int = 0
+    """How many steps there were since the scale changed."""
     parts: int = 1
     """Into how many parts a batch is divided, so that it fits the device's memory."""
     history_bytes: int = 0

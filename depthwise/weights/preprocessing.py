@@ -5,11 +5,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
 
 from depthwise.weights.pictures import open_picture, upright_rgb
 
@@ -32,12 +32,31 @@ class Preprocessing(BaseModel):
 
     def apply(self, image: str | PathLike[str] | Image.Image) -> Tensor:
         """Return (1, 3, crop, crop) in float32. Raises ValueError for what is no whole image."""
-        filter = Image.Resampling[self.interpolation.upper()]
         if isinstance(image, Image.Image):
-            pixels = upright_rgb(image, self.resize, filter)
+            pixels = upright_rgb(image, self.resize, self.filter)
         else:
-            pixels = open_picture(Path(image), self.resize, filter)
-        return self._transform(pixels).unsqueeze(0)
+            pixels = open_picture(Path(image), self.resize, self.filter)
+        return self.normalised(self.framed(pixels).unsqueeze(0))
+
+    def framed(self, image: Image.Image) -> Tensor:
+        """Return what a network sees of an upright RGB image, in pixels: uint8, (3, crop, crop)."""
+        mode = InterpolationMode(self.interpolation)
+        frame = v2.Compose([v2.Resize(self.resize, mode, antialias=True), v2.CenterCrop(self.crop)])
+        return F.pil_to_tensor(frame(image))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Return pixels, uint8 (N, 3, crop, crop), as a network takes them: float32."""
+        return F.normalize(F.to_dtype(pixels, scale=True), list(self.mean), list(self.std))
+
+    @property
+    def framing(self) -> "Preprocessing":
+        """The same without normalising: two that are alike in it see the same pixels."""
+        return self.model_copy(update={"mean": (0.0,) * 3, "std": (1.0,) * 3})
+
+    @property
+    def filter(self) -> Image.Resampling:
+        """How Pillow resizes."""
+        return Image.Resampling[self.interpolation.upper()]
 
     def apply_each(
         self, images: Iterable[str | PathLike[str]]
@@ -53,18 +72,6 @@ class Preprocessing(BaseModel):
         """Return the same for a network that takes `side` pixels: both sizes are scaled."""
         return self.model_copy(
             update={"resize": round(self.resize * side / self.crop), "crop": side}
-        )
-
-    @property
-    def _transform(self) -> v2.Compose:
-        return v2.Compose(
-            [
-                v2.Resize(self.resize, InterpolationMode(self.interpolation), antialias=True),
-                v2.CenterCrop(self.crop),
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(list(self.mean), list(self.std)),
-            ]
         )
 
 

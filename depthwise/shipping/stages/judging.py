@@ -4,14 +4,15 @@ import numpy as np
 
 from depthwise.escaping import in_line
 from depthwise.files.cache import hash_bytes
-from depthwise.report.accuracy_record import AccuracyRecord, ClassAccuracy, Rightness
+from depthwise.report.accuracy_record import AccuracyRecord
 from depthwise.report.record import Report
 from depthwise.runtime.library import load
 from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
 from depthwise.training.classifier import classifier_of_library, classifier_of_network
 from depthwise.training.data.dataset import Dataset, StoredImages
-from depthwise.training.judging import Judgement, judge_classifier
+from depthwise.training.judging import Agreement, judge_classifiers
+from depthwise.training.result import SplitResult
 
 SPLIT = "validation"
 
@@ -25,47 +26,35 @@ def judge_accuracy(
     """
     if request.data is None:
         return AccuracyRecord(data="", split=SPLIT, network=None), network
-    own = classifier_of_network(network.source, request.name, network.labels)
-    judged = judge_classifier(own, request.data, SPLIT)
-    left_out = len(judged.left_out)
-    if not request.build.chosen.runs_here:
-        reason = f"This machine cannot run a library for {request.build.chosen.name}."
-        record = AccuracyRecord(
-            data=request.data.name,
-            split=SPLIT,
-            network=_rightness(judged),
-            left_out=left_out,
-            remarks=(reason,),
-        )
-        return record, network
-    library = classifier_of_library(load(request.directory), request.directory, own.classes)
-    ours = judge_classifier(library, request.data, SPLIT).beside(judged)
-    assert ours.agreement
+    classifiers = [classifier_of_network(network.source, request.name, network.labels)]
+    target = request.build.chosen
+    if target.runs_here:
+        library, names = load(request.directory), classifiers[0].classes
+        classifiers.append(classifier_of_library(library, request.directory, names))
+    judged, *others = judge_classifiers(classifiers, request.data, SPLIT)
     record = AccuracyRecord(
-        data=request.data.name, split=SPLIT, network=_rightness(judged), library=_rightness(ours),
-        left_out=left_out, equal=ours.agreement.equal, ties=ours.agreement.ties,
-        different=ours.agreement.different,
+        data=request.data.name, split=SPLIT, network=_shown(judged.result),
+        left_out=len(judged.left_out),
     )  # fmt: skip
-    return record, network
+    if not others:
+        remark = f"This machine cannot run a library for {target.name}."
+        return record.model_copy(update={"remarks": (remark,)}), network
+    agreement = Agreement.of(judged.found, others[0].found)
+    compared = {
+        "library": _shown(others[0].result), "equal": agreement.equal, "ties": agreement.ties,
+        "different": agreement.different,
+    }  # fmt: skip
+    return record.model_copy(update=compared), network
 
 
-def _rightness(judged: Judgement) -> Rightness:
-    result = judged.result
-    classes = tuple(
-        ClassAccuracy(
-            name=in_line(each.name),
-            images=each.images,
-            right=each.right,
-            accuracy=each.right / each.images,
-            interval=each.interval,
-        )
+def _shown(result: SplitResult) -> SplitResult:
+    """Return it with the classes that have images, their names as a page can show them."""
+    shown = (
+        each.model_copy(update={"name": in_line(each.name)})
         for each in result.classes
         if each.images
     )
-    return Rightness(
-        images=result.images, right=result.right, accuracy=result.accuracy,
-        interval=result.interval, classes=classes,
-    )  # fmt: skip
+    return result.model_copy(update={"classes": tuple(shown)})
 
 
 def data_key(data: Dataset | None) -> list[object]:

@@ -11,6 +11,11 @@ from PIL import Image
 from depthwise.weights import Preprocessing
 from depthwise.weights.pictures import read_picture, read_shorter_side, upright_rgb
 
+# of files that are taken for images; one that cannot be decoded here is said when it is read
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif",
+    ".jp2", ".j2k", ".jpe", ".jfif", ".mpo", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 BILINEAR = Image.Resampling.BILINEAR
 
 
@@ -31,13 +36,12 @@ def decode_square(content: bytes | np.ndarray, name: str, side: int) -> np.ndarr
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def prepared(content: bytes | np.ndarray, name: str, how: Preprocessing) -> np.ndarray:
-    """Return an image, however it is stored, as a network sees it: (3, crop, crop) of float32.
+def decode_framed(content: bytes | np.ndarray, name: str, how: Preprocessing) -> np.ndarray:
+    """Return what a network sees of an image, however it is stored: uint8, (3, crop, crop).
 
     Raises ValueError for what is no whole image.
     """
-    filter = Image.Resampling[how.interpolation.upper()]
-    return how.apply(_decode_upright(content, name, how.resize, filter))[0].numpy()
+    return how.framed(_decode_upright(content, name, how.resize, how.filter)).numpy()
 
 
 def shorter_side(content: bytes | np.ndarray, name: str) -> int:

@@ -8,18 +8,12 @@ from pathlib import Path
 from depthwise.escaping import counted
 from depthwise.training.data.assembling import SPLIT_NAMES, listed
 from depthwise.training.data.dataset import Dataset
+from depthwise.training.data.decode import IMAGE_SUFFIXES
 from depthwise.training.data.labelled_files import (
     LabelledFile,
     count_suffixes,
     dataset_of_files,
 )
-
-SUFFIXES = frozenset(
-    (
-        ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
-        ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
-    )
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ def list_folder(path: str) -> Listing:
             continue
         if os.path.isdir(entry.path):  # not entry.is_dir(), which fails at a link to itself
             folders.append(entry.path)
-        elif Path(entry.name).suffix.lower() in SUFFIXES:
+        elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
             images.append(entry.path)
         else:
             others.append(entry.path)

@@ -217,8 +217,8 @@ def _decode(images: ImageSource, side: int, index: int) -> np.ndarray | str:
 
 
 def or_why_not(
-    images: ImageSource, index: int, decode: Callable[[bytes | np.ndarray, str], np.ndarray]
-) -> np.ndarray | str:
+    images: ImageSource, index: int, decode: Callable[[bytes | np.ndarray, str], Result]
+) -> Result | str:
     """Return what `decode` makes of an image, or a sentence on what is wrong with it."""
     name = images.name(index)
     try:

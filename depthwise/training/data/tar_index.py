@@ -16,7 +16,7 @@ from typing import BinaryIO, Self
 from depthwise.errors import BuildError
 from depthwise.files.cache import cache_directory, hash_bytes, keep_text
 from depthwise.training.data.assembling import listed
-from depthwise.training.data.folder import SUFFIXES
+from depthwise.training.data.decode import IMAGE_SUFFIXES
 
 VERSION = 1  # of what is kept
 BLOCK = 512  # bytes: all parts of a tar file begin at a multiple of it
@@ -238,4 +238,4 @@ def _kind(name: str) -> str:
 
 
 def _is_image(kind: str) -> bool:
-    return f".{kind.rpartition('.')[2]}".lower() in SUFFIXES
+    return f".{kind.rpartition('.')[2]}".lower() in IMAGE_SUFFIXES
