@@ -11,8 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from test_training import NETWORK, RECIPE, StopsAt, assert_same_weights, halves, learn, weights
 from test_training_recipe_fields import Listener
+from unfit_networks import Sound
 
 from depthwise.cli.command import run as call
+from depthwise.cli.files import writing
 from depthwise.files.atomic import only_one
 from depthwise.training import Recipe, resume, train
 from depthwise.training.data.arrays import ArrayImages
@@ -141,6 +143,14 @@ class TestNetworks:
 
 
 class TestScores:
+    def test_a_teacher_that_gives_none(self, tmp_path):
+        save_file(Sound().state_dict(), tmp_path / "sound.safetensors")
+        for name, found in (("ReturnsDict", "a dict"), ("ReturnsVector", r"\(1,\)")):
+            teacher = f"{UNFIT}:{name}@{tmp_path / 'sound.safetensors'}"
+            taught = RECIPE.model_copy(update={"teacher": teacher})
+            with pytest.raises(ValueError, match=f"teacher {UNFIT}:{name} returns {found} for"):
+                learn(tmp_path / "taught", recipe=taught)
+
     def test_a_network_that_is_judged_by_no_numbers(self, tmp_path):
         with pytest.raises(
             Diverged, match=r"of 32 images .* 32 got scores.*first of them made, image 0"
@@ -305,6 +315,17 @@ class TestArguments:
 
 
 class TestCommand:
+    def test_an_error_of_another_file_names_it(self, tmp_path):
+        run = tmp_path / "x" / "run"
+        for name, said in (
+            ("x/run/a", f"--out {run}"), ("x", f"--out {run}"), ("images", f"{tmp_path}/images"),
+        ):  # fmt: skip
+            with (
+                pytest.raises(ValueError, match=f"^{said}: Permission denied$"),
+                writing("--out", run),
+            ):
+                raise PermissionError(13, "Permission denied", str(tmp_path / name))
+
     def test_no_data_is_not_the_bundled_data(self, tmp_path, capsys):
         assert call(["train", "", "--epochs", "0.001", "--out", str(tmp_path / "run")]) == 2
         assert "nothing at this path" in capsys.readouterr().err
@@ -314,6 +335,13 @@ class TestCommand:
         assert call(["predict", str(tmp_path / "x.png"), "--run", f"run:{finished}"]) == 0
         assert call(["train", "--resume", f"run:{tmp_path}"]) == 2
         assert f"depthwise: {tmp_path} is no run" in capsys.readouterr().err
+
+    def test_a_run_that_is_not_called_as_a_network_is(self, finished, capsys, monkeypatch):
+        assert call(["cost", str(finished)]) == 2
+        assert "and a run is run:directory" in capsys.readouterr().err
+        monkeypatch.chdir(finished.parent)
+        assert call(["cost", "finished"]) == 2
+        assert "elsewhere: run:finished, timm:finished" in capsys.readouterr().err
 
     def test_images_that_have_been_moved(self, tmp_path, capsys):
         before, now, run = (str(tmp_path / name) for name in ("before", "now", "run"))
