@@ -69,6 +69,15 @@ def text_of(error: BaseException) -> str:
         return ""
 
 
+def is_text(text: str) -> bool:
+    """Tell whether a text can be written in UTF-8: a file's name need not be one that can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: 1 note, 2 notes."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -89,7 +89,8 @@ class TestPlan:
             ({"widths": (1,), "network": FIXED}, r"--width 1: .*tiny_network\.py:make.*'width'"),
             ({"widths": (1,), "network": "googlenet"}, "--width 1: googlenet has no option"),
             ({"shares": (1, 1.5)}, r"--resolution 1\.5: .*above 0, at most 1"),
-            ({"shares": (0.01,)}, "--resolution 0.01: of 16 pixels, that leaves none"),
+            ({"shares": (0.4,)}, "--resolution 0.4: of 16 pixels, that leaves 6; at least 8"),
+            ({"recipe": RECIPE.model_copy(update={"seed": 2**31})}, "--seeds: seed=2147483648"),
             ({"shares": (1, 0.99)}, r"--resolution 1 and 0\.99 are both 16 pixels"),
             (
                 {"widths": (), "shares": (1, 0.5), "network": FIXED},

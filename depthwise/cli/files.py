@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from depthwise.files.atomic import workspace
+from depthwise.files.atomic import WRITING, workspace
 
 
 def check_folder(option: str, path: Path) -> None:
@@ -19,7 +19,16 @@ def writing(option: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{option} {path}: {error.strerror}") from None
+        raise ValueError(f"{_place(option, path, error)}: {error.strerror}") from None
+
+
+def _place(option: str, path: Path, error: OSError) -> str:
+    """Return what could not be written; where an error is of another file than those, that one."""
+    if not isinstance(error.filename, str):
+        return f"{option} {path}"
+    own, other = path.resolve(), Path(error.filename).resolve()
+    is_own = other.is_relative_to(own) or own.is_relative_to(other)
+    return f"{option} {path}" if is_own else error.filename
 
 
 @contextmanager
@@ -33,6 +42,6 @@ def writing_file(option: str, path: Path) -> Iterator[Path]:
             yield path
             return
         target = path.resolve()
-        with workspace(target.parent, ".writing-") as folder:
+        with workspace(target.parent, WRITING) as folder:
             yield folder / target.name
             (folder / target.name).replace(target)

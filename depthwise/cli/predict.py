@@ -53,7 +53,7 @@ def predict(
     if run:
         if network != NETWORK or library:
             raise ValueError(f"--run {run} is a network: leave out --network and --library")
-        network = f"run:{run}"
+        network = f"run:{str(run).removeprefix('run:')}"
     if library and (network != NETWORK or weights or settings or shape or until):
         raise ValueError(
             f"{library} is a whole network: leave out --network, --weights, --set, --shape and "

@@ -62,7 +62,7 @@ def tradeoff(
     as_json: AsJson = False,
 ) -> None:
     """Train a network at several widths and resolutions; draw accuracy against cost."""
-    widths = parse_multipliers("--width", width) if width else []
+    widths = [] if width is None else parse_multipliers("--width", width)
     shares = parse_multipliers("--resolution", resolution)
     changes = {"time": time, "epochs": epochs, "seed": seed}
     directory = out or Path(in_file_name(f"{Path(data).stem}-{network}-tradeoff"))

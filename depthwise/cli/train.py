@@ -59,7 +59,10 @@ def train(
         Path | None, typer.Option(help="The run's directory; else DATA-NETWORK.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Go on with a run that was stopped; with DATA if it was moved."
+        ),
     ] = None,
     time: TimeLimit = None,
     epochs: Epochs = None,
@@ -134,11 +137,13 @@ def train(
     """Train a network on labelled images, within a time."""
     given = {name: value for name, value in locals().items() if value is not None}
     changes = {name: value for name, value in given.items() if name not in BESIDE_RECIPE}
-    directory = out or Path(in_file_name(f"{Path(data or BUNDLED).stem}-{network}"))
-    learn = partial(_train, data or BUNDLED, network, settings, weights, recipe, changes, directory)
+    images = BUNDLED if data is None else data
+    directory = out or Path(in_file_name(f"{Path(images).stem}-{network}"))
+    learn = partial(_train, images, network, settings, weights, recipe, changes, directory)
     if resume:
         _refuse_beside_resume(given)
-        directory, learn = resume, partial(_resume, resume)
+        directory = Path(str(resume).removeprefix("run:"))
+        learn = partial(_resume, directory, data)
     if processes and processes > 1 and not is_one_of_several():
         raise typer.Exit(launch(processes, lambda: _go_on(directory)))
     run = _show(directory, learn)
@@ -153,7 +158,7 @@ def train(
 def _refuse_beside_resume(given: dict[str, Any]) -> None:
     beside = (
         {*given}
-        - {"resume", "processes", "as_json"}
+        - {"resume", "data", "processes", "as_json"}
         - {k for k, v in UNTOUCHED.items() if given[k] == v}
     )
     if beside:
@@ -174,10 +179,10 @@ def _train(
     )  # fmt: skip
 
 
-def _resume(directory: Path, onlooker: "Onlooker") -> "Run":
+def _resume(directory: Path, data: str | None, onlooker: "Onlooker") -> "Run":
     from depthwise.training import resume  # noqa: PLC0415
 
-    return resume(directory, onlooker=onlooker)
+    return resume(directory, data, onlooker=onlooker)
 
 
 def _show(directory: Path, learn: "Callable[[Onlooker], Run]") -> "Run":

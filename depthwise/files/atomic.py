@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+WRITING = ".writing-"  # begins the name of a workspace that one file is written in
 LOCK = ".depthwise-workspace"  # by this file a folder is known as a workspace of ours
 
 _AT_FDCWD = -100
@@ -62,11 +63,25 @@ def abandoned(parent: Path, prefix: str) -> Iterator[Path]:
                 os.close(lock)
 
 
+@contextmanager
+def only_one(folder: Path) -> Iterator[bool]:
+    """Hold a folder, and tell whether nobody else holds it; where no folder can be held, nobody.
+
+    Raises OSError where there is none.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _lock(descriptor) is not False
+    finally:
+        os.close(descriptor)
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a file whole, or leave what was there. Raises OSError where it cannot be written."""
-    with workspace(path.parent, ".writing-") as folder:
+    with workspace(path.parent, WRITING) as folder:
         new = folder / "new"
         new.write_text(text, encoding="utf-8")
+        flush(new)
         new.replace(path)
 
 

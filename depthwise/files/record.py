@@ -1,6 +1,6 @@
 """What our JSON files are made of."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Record(BaseModel):
@@ -8,3 +8,10 @@ class Record(BaseModel):
 
     # JSON has no infinity: it is written as text, which is read back as the number
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return where a file is not what it should be, and why, in a line: the first of its faults."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the file"
+    return f"{where}: {first['msg']}"

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from depthwise import __version__
 from depthwise.escaping import kind_of
-from depthwise.files.atomic import workspace
+from depthwise.files.atomic import WRITING, workspace
 from depthwise.files.given import as_path
 from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, TensorType
@@ -86,7 +86,7 @@ def save_graph(graph: Graph, path: str | PathLike[str]) -> None:
     if "__metadata__" in tensors:
         raise ValueError("a constant is named __metadata__, which safetensors has for itself")
     text = json.dumps(describe(graph), allow_nan=False, separators=(",", ":"))
-    with workspace(path.parent, ".writing-") as folder:
+    with workspace(path.parent, WRITING) as folder:
         save_file(tensors, folder / path.name, {KEY: text})
         (folder / path.name).replace(path)
 

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from depthwise.files.record import Record
+from depthwise.files.record import Record, first_fault
 from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, DType, find_dtype
 from depthwise.graph.structure import Signature, decode_signature, usual_signature
 
@@ -222,11 +222,8 @@ def read_saved(directory: Path) -> Saved:
     try:
         sealed = Sealed.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
         raise ValueError(
-            f"{path}: {where}: {first['msg']}; save the library again with this version of "
-            "depthwise"
+            f"{path}: {first_fault(error)}; save the library again with this version of depthwise"
         ) from None
     manifest = Manifest.model_validate(sealed.model_dump(exclude={"seal"}))
     if sealed.seal is None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depthwise.sources.spec import Settings, Spec, join
+from depthwise.sources.spec import RUN, Settings, Spec, is_run, join
 from depthwise.users_code import describe as describe_error
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def build_network(spec: Spec, settings: Settings) -> "Built":
     try:
         entry = find_network(spec.name)
     except ValueError as error:
-        elsewhere = f"timm:{spec.name}, torchvision:{spec.name}"
+        run = f"{RUN}{spec.name}, " if is_run(Path(spec.name)) else ""
+        elsewhere = f"{run}timm:{spec.name}, torchvision:{spec.name}"
         raise ValueError(f"{error}; elsewhere: {elsewhere}") from None
     return _construct(entry, settings)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from depthwise import __version__
+from depthwise.files.record import first_fault
 from depthwise.graph import NO_KWARGS, open_graph
 from depthwise.sources.building import build
 from depthwise.sources.heads import replace_head
@@ -16,7 +17,7 @@ from depthwise.sources.source import Source, graph_source, torch_source
 from depthwise.sources.spec import RECORD, RUN, is_run, parse_spec
 from depthwise.weights import Preprocessing, load_weights
 
-BEST, GRAPH = "best.safetensors", "network.safetensors"
+BEST, LAST, GRAPH = "best.safetensors", "last.safetensors", "network.safetensors"
 FORMAT = 1
 MOMENTUM = 0.1  # of BatchNorms, at least: 0.01, as MobileNetV3's paper has it, takes 500 steps
 
@@ -41,6 +42,8 @@ class RunRecord(BaseModel):
     preprocessing: Preprocessing
     images: dict[str, int]
     """How many there are in each split."""
+    recipe: str = ""
+    """The hash of recipe.toml, which may not be changed, by `hash_bytes`; empty: not recorded."""
     notes: tuple[str, ...] = ()
     """What was found in the data, such as images that are left out."""
     teacher_accuracy: float | None = None
@@ -62,8 +65,20 @@ def read_run(directory: Path) -> RunRecord:
         raise ValueError(f"{directory} is no run: it has no {RECORD}, as `depthwise train` writes")
     try:
         return RunRecord.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        raise ValueError(f"{path} is damaged or of another version: {error}") from None
+    except ValidationError as error:
+        why = first_fault(error)
+    except OSError as error:
+        why = str(error.strerror)
+    raise damaged(path, f"{why} (or another version of depthwise wrote it)")
+
+
+def damaged(path: Path, why: str) -> ValueError:
+    """Return the error for a file of a run that is not as training left it."""
+    kept = [each for each in (path.parent / LAST, path.parent / BEST) if each.is_file()]
+    weights = f", from weights that it has (--weights {kept[0]})" if kept else ""
+    return ValueError(
+        f"{path} is damaged: {why}; put a whole copy in its place, or begin a new run{weights}"
+    )
 
 
 def build_again(record: RunRecord) -> nn.Module:

@@ -63,7 +63,7 @@ def parse_spec(text: str) -> Spec:
             accepted = ", ".join(FORMATS)
             raise ValueError(
                 f"{text!r} is a path that no front end reads: a network's file ends in {accepted}, "
-                "and a factory is path/file.py:factory"
+                f"a factory is path/file.py:factory, and a run is {RUN}directory"
             )
         return Spec(text, "ours", text)
     if not (place and name):

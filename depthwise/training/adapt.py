@@ -103,7 +103,7 @@ def fit_network(
         if images <= SMALL and "stem_stride" in options and not chosen:
             fitted.setdefault("stem_stride", 1)
     net = _build(spec, fitted, classes)
-    how = _load(net, spec, chosen) if chosen else None
+    how = None if chosen is None else _load(net, spec, chosen)
     side = resolution or (images if images <= SMALL else min(_usual_side(spec, settings), images))
     return FittedNetwork(net, network, fitted, fit_appearance(how, side, images), str(chosen or ""))
 

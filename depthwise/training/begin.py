@@ -1,8 +1,8 @@
 """`dw.train` and `dw.resume`: labelled images and a network to a run."""
 
 import copy
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from depthwise.escaping import in_text, is_text, kind_of
 from depthwise.layers import add_branches
 from depthwise.sources.run_folder import RunRecord
 from depthwise.sources.spec import is_untrained
@@ -39,8 +40,9 @@ from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, SplitResult, write_result
 from depthwise.training.run import Run
 from depthwise.training.schedule import Moment
-from depthwise.training.state import Progress, part, read_state, restore
+from depthwise.training.state import Progress, part, restore
 from depthwise.training.teacher import Teacher, open_teacher
+from depthwise.training.trial import check_trainable
 from depthwise.weights import Preprocessing
 
 LOOKED_AT = 64  # images whose size tells what resolution is usual
@@ -102,11 +104,17 @@ def train(
         LostPeer: Another process of the training ended.
         OSError: The directory cannot be written to.
     """
+    _check_types(network, recipe, settings)
     recipe, folder, onlooker = recipe or Recipe(), Path(directory), onlooker or Unseen()
     with joined() as world:
         world.tell(lambda: Run.check_free(folder))
         _check_together(world, recipe)
         dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
+        for name in (dataset.name, str(network), str(weights)):
+            if not is_text(name):
+                raise ValueError(
+                    f"{in_text(name)} is not in UTF-8, as a run's record is: rename it"
+                )
         fitted = fit_network(
             network, dict(settings or {}), weights, len(dataset.classes),
             usual_side(dataset.train), recipe.resolution, recipe.seed,
@@ -123,27 +131,32 @@ def train(
         fitted = fitted.measured(images.train)
         how, pretrained = fitted.preprocessing, bool(fitted.weights)
         recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained, world.size)
+        look = Appearance.of(how, recipe)
+        check_trainable(
+            fitted.network, fitted.net, recipe, look, images.train, len(dataset.classes)
+        )
         recipe = choose_precision(world, fitted.net, recipe, how, images.train, onlooker)
         teacher = Teacher(known, how, dataset.classes) if known else None
-        look = Appearance.of(how, recipe)
         accuracy = _accuracy(world, teacher, look, images.validation, dataset.classes)
         if accuracy is not None:
             onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
         record = _record(fitted, dataset, images, accuracy)
         run = world.tell(lambda: Run.begin(folder, record, recipe)).holding(given)
-        _learn(world, run, fitted.net, dataset, images, onlooker, teacher)
+        with _alone(world, run):
+            world.tell(lambda: Run.check_free(folder))  # nor did another training end meanwhile
+            _learn(world, run, fitted.net, dataset, images, onlooker, teacher)
         return run
 
 
 def resume(
-    directory: str | PathLike[str], data: Dataset | None = None, *,
+    directory: str | PathLike[str], data: str | PathLike[str] | Dataset | None = None, *,
     net: nn.Module | None = None, onlooker: Onlooker | None = None,
 ) -> Run:  # fmt: skip
     """Go on with a run that was stopped or killed, as if it had not been.
 
     Args:
         directory: Of the run.
-        data: Its images, where they were given as a set and not by name.
+        data: Its images, where they were given as a set and not by name, or have been moved.
         net: Its network, where that was given as a module.
         onlooker: Who is shown how it goes, and may stop it.
 
@@ -155,14 +168,36 @@ def resume(
         run = world.tell(lambda: Run.open(directory)).holding(net)
         _check_together(world, run.recipe)
         record = run.record
-        dataset = data or open_dataset(record.data, seed=run.recipe.seed)
+        dataset = run.images(data)
         images = TrainingImages.of(dataset, record.preprocessing.resize)
         learning = run.begun()
         branch(learning, run.recipe)
         known, how = open_teacher(run.recipe, record.classes), record.preprocessing
         teacher = Teacher(known, how, record.classes) if known else None
-        _learn(world, run, learning, dataset, images, onlooker or Unseen(), teacher)
+        with _alone(world, run):
+            _learn(world, run, learning, dataset, images, onlooker or Unseen(), teacher)
         return run
+
+
+@contextmanager
+def _alone(world: World, run: Run) -> Iterator[None]:
+    """Let no other training be in a run's directory. Raises ValueError where one is."""
+    with ExitStack() as held:
+        world.tell(lambda: held.enter_context(run.alone()))
+        yield
+
+
+def _check_types(network: object, recipe: object, settings: object) -> None:
+    """Raise ValueError for arguments of `train` that are of no use, before they are used."""
+    if not isinstance(network, str | nn.Module):
+        raise ValueError(f"network is {kind_of(network)}: a name or a module is accepted")
+    if not isinstance(recipe, Recipe | None):
+        raise ValueError(
+            f"recipe is {kind_of(recipe)}: a Recipe is accepted, as in Recipe(epochs=3) or "
+            "Recipe.read(path)"
+        )
+    if not isinstance(settings, Mapping | None):
+        raise ValueError(f"settings is {kind_of(settings)}: a dict of options is accepted")
 
 
 def _check_together(world: World, recipe: Recipe) -> None:
@@ -251,7 +286,17 @@ def _accuracy(
     if teacher is None or not teacher.knows:
         return None
     there = teacher.to(world.device)
-    return world.tell(lambda: judge(there, look, data, classes).accuracy)
+
+    def find() -> float:
+        found = judge(there, look, data, classes)
+        if len(bad := found.without_numbers):
+            raise ValueError(
+                f"the teacher gives {len(bad)} of {len(found.labels)} images scores that are "
+                "infinite or no numbers: nothing can be learned from it"
+            )
+        return found.accuracy
+
+    return world.tell(find)
 
 
 def _is_random(fitted: FittedNetwork) -> bool:
@@ -301,7 +346,7 @@ def choose_precision(
 
 def _restore(world: World, run: Run, learner: Learner) -> Progress:
     """Return where a run stands, its network and its optimizer put back there."""
-    found = world.tell(lambda: read_state(run.directory) if run.exists else None)
+    found = world.tell(lambda: run.read_state() if run.exists else None)
     if found is None:
         return Progress()
     progress, tensors = found
@@ -336,5 +381,6 @@ def _record(
         network=fitted.network, settings=fitted.settings, module=fitted.is_module,
         weights=fitted.weights, data=dataset.name, classes=dataset.classes,
         preprocessing=fitted.preprocessing, images=images.counts,
-        notes=(*dataset.notes, *images.left_out), teacher_accuracy=teacher_accuracy,
+        notes=tuple(map(in_text, (*dataset.notes, *images.left_out))),
+        teacher_accuracy=teacher_accuracy,
     )  # fmt: skip

@@ -8,6 +8,12 @@ from torch import Tensor, nn
 
 from depthwise.errors import DepthwiseError
 from depthwise.training.distributed import World
+from depthwise.training.evaluation import Evaluation
+
+AGAIN = (
+    "The run keeps the weights of its best epoch, if one is over; train again with a lower "
+    "learning rate, or with precision fp32"
+)
 
 
 class Diverged(DepthwiseError):  # noqa: N818
@@ -24,9 +30,24 @@ def finite_mean(loss: float, net: nn.Module, images: Tensor, step: int, world: W
         return mean
     own = "" if math.isfinite(loss) else first_bad_layer(net, images)
     where = world.first(own) or "in no layer, but in the loss itself"
+    raise Diverged(f"at step {step} the loss became {mean}: {where}. {AGAIN}")
+
+
+def check_judged(found: Evaluation, net: nn.Module, see: Callable[[int], Tensor]) -> None:
+    """Raise Diverged where a network that is judged gives an image scores that are no numbers.
+
+    Args:
+        found: Its scores.
+        net: The network.
+        see: Gives an image of those by its place, as the network sees it: (1, 3, H, W).
+    """
+    bad = found.without_numbers
+    if not len(bad):
+        return
+    where = first_bad_layer(net, see(bad[0])) or "in no layer alone"
     raise Diverged(
-        f"at step {step} the loss became {mean}: {where}. The run keeps the weights of its best "
-        "epoch; train again with a lower learning rate, or with precision fp32"
+        f"of {len(found.labels)} images on which the epoch was judged {len(bad)} got scores that "
+        f"are infinite or no numbers, the first of them {found.names[bad[0]]}: {where}. {AGAIN}"
     )
 
 

@@ -36,6 +36,11 @@ class Evaluation:
         """Whether each prediction is right, (N,)."""
         return self.predictions == self.labels
 
+    @cached_property
+    def without_numbers(self) -> np.ndarray:
+        """The places of the images with a score that is infinite or no number."""
+        return np.flatnonzero(~np.isfinite(self.scores).all(1))
+
     @property
     def accuracy(self) -> float:
         """The share of images that are named rightly."""

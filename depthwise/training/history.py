@@ -1,11 +1,12 @@
 """What happened in each epoch of a run: a line of JSON each."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from depthwise.files.record import first_fault
+from depthwise.sources.run_folder import damaged
 
 FILE = "history.jsonl"
 
@@ -32,11 +33,14 @@ class History:
     """The epochs of a run so far, each written as soon as it is over."""
 
     def __init__(self, directory: Path, length: int = 0):
-        """Take what was written up to `length` bytes: what follows belongs to a killed session."""
+        """Take what was written up to `length` bytes: what follows belongs to a killed session.
+
+        Raises ValueError where that is not there.
+        """
         self._path = directory / FILE
+        self.epochs = read_history(directory, length)
         with self._path.open("ab") as file:
             file.truncate(length)
-        self.epochs = read_history(directory)
 
     def add(self, record: EpochRecord) -> int:
         """Write a line; return how long the file is then, in bytes."""
@@ -48,12 +52,20 @@ class History:
             return file.tell()
 
 
-def read_history(directory: Path) -> list[EpochRecord]:
-    """Return the epochs that a run's directory records."""
+def read_history(directory: Path, length: int | None = None) -> list[EpochRecord]:
+    """Return the epochs that a run's directory records, in the first `length` bytes or in all.
+
+    Raises ValueError where they are not there.
+    """
     path = directory / FILE
-    if not path.is_file():
+    if not length and not path.exists():
         return []
-    rows: list[dict[str, Any]] = [
-        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    return [EpochRecord.model_validate(row) for row in rows]
+    try:
+        content = path.read_bytes()
+        if len(content) < (length or 0):
+            raise damaged(path, f"it has {len(content)} bytes of {length}")
+        return [EpochRecord.model_validate_json(line) for line in content[:length].splitlines()]
+    except OSError as error:
+        raise damaged(path, str(error.strerror)) from None
+    except ValidationError as error:
+        raise damaged(path, first_fault(error)) from None

@@ -158,12 +158,12 @@ def evaluate(
     compared = [what, *([against] if against is not None else [])]
     classifiers = [open_classifier(each) for each in compared]
     runs = [Run.open(each) for each in map(_directory, compared) if is_run(each)]
-    if data is None:
-        if not runs:
-            raise ValueError(f"{what} is no run, which would know its images: give data")
-        data = runs[0].record.data
-    if not isinstance(data, Dataset):
-        data = open_dataset(data, seed=runs[0].recipe.seed if runs else 0)
+    if runs:
+        data = runs[0].images(data)
+    elif data is None:
+        raise ValueError(f"{what} is no run, which would know its images: give data")
+    elif not isinstance(data, Dataset):
+        data = open_dataset(data)
     own, *others = judge_classifiers(classifiers, data, split)
     return own.beside(others[0]) if others else own
 
@@ -219,6 +219,11 @@ def judge_classifiers(
 
         who, scores = judge.classifier, np.concatenate(judge.scores)
         found = Evaluation(who.classes, places[labels], scores, names)
+        if len(bad := found.without_numbers):
+            raise ValueError(
+                f"{who.name} gives {len(bad)} of {len(names)} images scores that are infinite or "
+                f"no numbers, the first of them {names[bad[0]]}: it names no class in these"
+            )
         return Judgement(
             who.name, data.name, split, found, judge.seconds, tuple(left_out), pixels_of
         )

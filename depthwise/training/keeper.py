@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from depthwise.sources.run_folder import BEST
+from depthwise.sources.run_folder import BEST, LAST
 from depthwise.training.data.squares import Prepared
 from depthwise.training.distributed import World
 from depthwise.training.event_files import EventFiles
@@ -12,7 +12,7 @@ from depthwise.training.history import EpochRecord, History
 from depthwise.training.learner import Learner
 from depthwise.training.pace import SHORTEST, Pace
 from depthwise.training.parts import say_parts
-from depthwise.training.run import LAST, Run
+from depthwise.training.run import Run
 from depthwise.training.state import Progress, gather, save_state, save_tensors
 
 SAVE_EVERY = 30.0  # seconds of training between two states

@@ -10,7 +10,7 @@ from depthwise.training.augment import Appearance
 from depthwise.training.average import Average, fitted_decay
 from depthwise.training.data.squares import Prepared, fetch
 from depthwise.training.distributed import Replicas
-from depthwise.training.divergence import finite_mean
+from depthwise.training.divergence import check_judged, finite_mean
 from depthwise.training.evaluation import Evaluation
 from depthwise.training.feed import Batch
 from depthwise.training.losses import Loss
@@ -19,10 +19,10 @@ from depthwise.training.optimizer import train_mode
 from depthwise.training.parts import halve, refuse_several
 from depthwise.training.precision import Precision
 from depthwise.training.recipe import Recipe
+from depthwise.training.resolution import side_at
 from depthwise.training.schedule import Moment
 from depthwise.training.state import Progress
 
-EVEN = 32  # what the lower resolutions of progressive training are multiples of
 JUDGED = 256  # images that are judged at once
 
 
@@ -121,14 +121,23 @@ class Learner:
         return fold_branches(kept) if self.recipe.branches > 1 else kept
 
     def judge(self, data: Prepared, classes: tuple[str, ...]) -> Evaluation:
-        """Return what the network, as it would be kept, says of each image of a split."""
-        return judge(self.judged, self.look, data, classes)
+        """Return what the network, as it would be kept, says of each image of a split.
+
+        Raises Diverged where that is no number.
+        """
+        net = self.judged
+        found = judge(net, self.look, data, classes)
+
+        def see(place: int) -> Tensor:
+            device = next(net.parameters()).device
+            return self.look.judged(data.squares.take(np.array([place])).to(device))
+
+        check_judged(found, net, see)
+        return found
 
     def side(self, done: float) -> int:
         """Return the resolution that images have: it grows until three quarters are done."""
-        last = self.look.preprocessing.crop
-        share = self.recipe.progressive + (1 - self.recipe.progressive) * min(1, done / 0.75)
-        return last if share == 1 else min(last, round(last * share / EVEN) * EVEN)
+        return side_at(done, self.look.preprocessing.crop, self.recipe.progressive)
 
     def _seen(self, part: Batch, done: float) -> tuple[Tensor, Targets]:
         """Return images as the network sees them, and what they are of."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,6 +23,12 @@ from pydantic import (
 from depthwise.errors import nearest
 
 UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
+LONGEST = 1e9  # seconds of a training: thirty years
+MOST_EPOCHS = 1e6
+LARGEST = 8192  # pixels along an image's sides
+ALPHAS = 0.001, 100.0  # of Beta(alpha, alpha): beyond them shares are 0 or 1, or 1/2, and no others
+TEMPERATURES = 0.01, 100.0
+MOST_BRANCHES = 32
 
 
 def parse_seconds(value: Any) -> Any:
@@ -39,18 +46,29 @@ def _no_time(value: str) -> float:
     raise ValueError(f"{value!r} is no length of time: write 90s, 15min or 2h")
 
 
-Seconds = Annotated[PositiveFloat, BeforeValidator(parse_seconds)]
+def _check_alpha(value: float) -> float:
+    least, most = ALPHAS
+    if value and not least <= value <= most:
+        raise ValueError(f"0 for none, or an alpha from {least:g} to {most:g} is accepted")
+    return value
+
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST), BeforeValidator(parse_seconds)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Alpha = Annotated[float, AfterValidator(_check_alpha)]
 
 
 class Recipe(BaseModel):
     """How a network is trained. What is None is fitted to the data, the network and the machine."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
-    )
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False,
+        use_attribute_docstrings=True, validate_default=True,
+    )  # fmt: skip
 
-    epochs: PositiveFloat = 30
+    epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)] = 30
     """How often every image is seen, at most."""
     time: Seconds | None = None
     """How long it may take, as in "15min": the schedule is fitted to it."""
@@ -60,17 +78,17 @@ class Recipe(BaseModel):
     """SGD with Nesterov's momentum, or AdamW."""
     learning_rate: PositiveFloat | None = None
     """The highest one."""
-    momentum: Fraction = 0.9
+    momentum: BelowOne = 0.9
     """Of SGD; of AdamW, the decay of the gradients' average."""
     weight_decay: NonNegativeFloat | None = None
     """Of weights; never of biases and normalisations."""
     schedule: Literal["one-cycle", "cosine"] = "one-cycle"
     """How the learning rate moves."""
-    warmup: Fraction = 0.2
+    warmup: BelowOne = 0.2
     """The share of steps in which the learning rate rises."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    label_smoothing: BelowOne = 0.1
     """The share of each label that is spread over all classes."""
-    average: Annotated[float, Field(ge=0, lt=1)] | None = None
+    average: BelowOne | None = None
     """Decay of the moving average of the weights, which is what is kept; 0 for none."""
     clip: PositiveFloat | None = None
     """The largest norm of all gradients together."""
@@ -80,29 +98,29 @@ class Recipe(BaseModel):
     """Whether images lie in memory pixel by pixel."""
     compile: bool = False
     """Whether PyTorch compiles the network."""
-    resolution: PositiveInt | None = None
+    resolution: Annotated[int, Field(gt=0, le=LARGEST)] | None = None
     """Pixels along an image's sides, as the network sees it."""
-    progressive: Fraction = 1.0
+    progressive: PositiveShare = 1.0
     """The resolution that training begins with, as a share of the last one."""
     augment: Literal["none", "light", "rand"] = "light"
     """Nothing; crops, mirroring and light; or crops, mirroring and RandAugment."""
     mirror: bool = True
     """Whether images are mirrored: not where left and right differ, as in letters."""
-    mixup: NonNegativeFloat = 0.0
+    mixup: Alpha = 0.0
     """The alpha of MixUp; 0 for none."""
-    cutmix: NonNegativeFloat = 0.0
+    cutmix: Alpha = 0.0
     """The alpha of CutMix; 0 for none."""
     frozen: Fraction = 0.0
     """The share of the training in which only the classifier of a pretrained network learns."""
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    layer_decay: PositiveShare = 1.0
     """How much slower each block of a pretrained network learns than the one after it."""
-    branches: PositiveInt = 1
+    branches: Annotated[int, Field(gt=0, le=MOST_BRANCHES)] = 1
     """Convolutions in the place of each while training, added up; one convolution afterwards."""
     teacher: str | None = None
     """A network to learn from, too: a run, imagenet, timm:NAME or NETWORK@CHECKPOINT."""
     teacher_share: Fraction = 0.5
     """The share of the loss that the teacher's scores have; the labels have the rest."""
-    temperature: PositiveFloat = 2.0
+    temperature: Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])] = 2.0
     """What the teacher's and the network's scores are divided by when they are compared."""
     feature_share: Fraction = 0.0
     """The share of the loss that the teacher's last feature maps have."""

@@ -1,6 +1,5 @@
 """How well a run did, judged on the validation split, and once on the test split."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +14,8 @@ from pydantic import (
 )
 
 from depthwise.files.atomic import replace_text
+from depthwise.files.record import first_fault
+from depthwise.sources.run_folder import damaged
 from depthwise.training.evaluation import Evaluation, interval
 
 FILE = "result.json"
@@ -111,6 +112,6 @@ def read_result(directory: Path) -> RunResult | None:
     if not path.is_file():
         return None
     try:
-        return RunResult.model_validate(json.loads(path.read_bytes()))
-    except (ValidationError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        return RunResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise damaged(path, first_fault(error)) from None

@@ -1,28 +1,41 @@
 """A run: the directory that training leaves, and all that is read from it."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Self
 
-from torch import nn
+from torch import Tensor, nn
 
-from depthwise.files.atomic import replace_text
+from depthwise.files.atomic import WRITING, only_one, replace_text
+from depthwise.files.cache import hash_bytes
 from depthwise.graph import save_graph
 from depthwise.sources.run_folder import (
     BEST,
     GRAPH,
+    LAST,
     RunRecord,
     build_again,
+    damaged,
     load_trained,
     read_run,
 )
 from depthwise.sources.source import torch_source
-from depthwise.sources.spec import RECORD, is_run
+from depthwise.sources.spec import RECORD, is_run, run_directory
 from depthwise.training.adapt import copy_for
+from depthwise.training.data.dataset import Dataset
+from depthwise.training.data.opening import open_dataset
+from depthwise.training.event_files import FOLDER as EVENTS
+from depthwise.training.history import FILE as HISTORY
+from depthwise.training.history import read_history
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, read_result
+from depthwise.training.state import FILE as STATE
+from depthwise.training.state import Progress, check_weights, read_state
 
-RECIPE, LAST = "recipe.toml", "last.safetensors"
+RECIPE = "recipe.toml"
 
 
 class Run:
@@ -41,8 +54,15 @@ class Run:
     @classmethod
     def open(cls, directory: str | PathLike[str]) -> Self:
         """Open the run in a directory. Raises ValueError where there is none, or a damaged one."""
-        folder = Path(directory)
-        return cls(folder, read_run(folder), Recipe.read(folder / RECIPE))
+        folder = run_directory(directory)
+        record, path = read_run(folder), folder / RECIPE
+        try:
+            recipe = Recipe.read(path)
+        except ValueError as error:
+            raise damaged(path, str(error).removeprefix(f"recipe {path}: ")) from None
+        if record.recipe not in ("", hash_bytes(path.read_bytes())):
+            raise damaged(path, "it is not what the run began with")
+        return cls(folder, record, recipe)
 
     @staticmethod
     def check_free(directory: Path) -> None:
@@ -54,6 +74,36 @@ class Run:
             )
         if directory.exists() and not directory.is_dir():
             raise ValueError(f"{directory} is a file, and no directory for a run")
+        names = {each.name for each in directory.iterdir()} if directory.exists() else set()
+        killed = {STATE, LAST, HISTORY, EVENTS, *([RECIPE] if STATE in names else [])}
+        others = sorted(name for name in names - killed if not name.startswith(WRITING))
+        if others:
+            raise ValueError(
+                f"{directory} holds other things than a run, which a run might replace: "
+                f"{', '.join(others[:3])}; choose a directory that is new or empty"
+            )
+
+    def images(self, data: str | PathLike[str] | Dataset | None = None) -> Dataset:
+        """Open the images that the run learned from.
+
+        Args:
+            data: Where they are now, or themselves; left out, where they were.
+
+        Raises ValueError where they are not there.
+        """
+        if isinstance(data, Dataset):
+            return data
+        path = self.record.data if data is None else data
+        try:
+            return open_dataset(path, seed=self.recipe.seed)
+        except ValueError as error:
+            if data is not None or os.path.exists(path):
+                raise
+            raise ValueError(
+                f"{error}. {self.directory} learned from these images: where they have been moved, "
+                f"say where they are (depthwise train DATA --resume {self.directory}, depthwise "
+                f"evaluate {self.directory} DATA)"
+            ) from None
 
     def check_images(self, classes: tuple[str, ...], counts: dict[str, int]) -> None:
         """Raise ValueError where images are not those that the run began with."""
@@ -76,12 +126,40 @@ class Run:
         Raises OSError where it cannot be made.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        replace_text(directory / RECIPE, recipe.toml())
-        return cls(directory, record, recipe)
+        kept = hash_bytes(recipe.toml().encode())
+        return cls(directory, record.model_copy(update={"recipe": kept}), recipe)
 
     def enter(self) -> None:
         """Make the directory this run's: its first state is there. Raises OSError."""
+        replace_text(self.directory / RECIPE, self.recipe.toml())
         replace_text(self.directory / RECORD, self.record.model_dump_json(indent=1) + "\n")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training in the directory.
+
+        Raises ValueError where one does.
+        """
+        with only_one(self.directory) as is_alone:
+            if not is_alone:
+                raise ValueError(
+                    f"{self.directory}: another process is training here: let it end, or choose "
+                    "another directory"
+                )
+            yield
+
+    def read_state(self) -> tuple[Progress, dict[str, Tensor]]:
+        """Return how far the run is, and all tensors that going on needs.
+
+        Raises ValueError where any file that is needed until the end is missing or damaged.
+        """
+        found = read_state(self.directory)
+        if found is None:
+            raise damaged(self.directory / STATE, "it is not there")
+        if found[0].best_epoch:
+            check_weights(self.directory / BEST)
+        read_history(self.directory, found[0].history_bytes)
+        return found
 
     @property
     def exists(self) -> bool:

@@ -1,6 +1,5 @@
 """What a run needs to go on where it was killed: tensors and numbers in one file, whole or not."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from depthwise.files.atomic import flush, workspace
+from depthwise.files.atomic import WRITING, flush, workspace
+from depthwise.files.record import first_fault
+from depthwise.sources.run_folder import damaged
 
 FILE = "state.safetensors"
 NUMBERS = "depthwise.training"  # the key of the file's metadata
@@ -54,14 +55,25 @@ def read_state(directory: Path) -> tuple[Progress, dict[str, Tensor]] | None:
     Raises ValueError for a file that is damaged.
     """
     path = directory / FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         with safe_open(path, "pt") as file:
-            progress = Progress.model_validate(json.loads((file.metadata() or {})[NUMBERS]))
+            progress = Progress.model_validate_json((file.metadata() or {})[NUMBERS])
             return progress, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValidationError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}; begin a new run") from None
+    except ValidationError as error:
+        raise damaged(path, first_fault(error)) from None
+    except (SafetensorError, KeyError, OSError) as error:
+        raise damaged(path, str(error)) from None
+
+
+def check_weights(path: Path) -> None:
+    """Raise ValueError where a file of weights that a run wrote is missing or cut short."""
+    try:
+        with safe_open(path, "pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, str(error)) from None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -70,7 +82,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
     Raises OSError where it cannot be written.
     """
     owned = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    with workspace(path.parent, ".writing-") as folder:
+    with workspace(path.parent, WRITING) as folder:
         new = folder / "new"
         try:
             save_file(owned, new, metadata)
@@ -88,8 +100,17 @@ def gather(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor
 
 @torch.no_grad()
 def restore(net: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `gather` returned."""
-    net.load_state_dict(part(tensors, "net."))
+    """Put back what `gather` returned. Raises ValueError where it is of another network."""
+    own, saved = net.state_dict(), part(tensors, "net.")
+    different = sorted(own.keys() ^ saved.keys()) or [
+        name for name, tensor in own.items() if tensor.shape != saved[name].shape
+    ]
+    if different:
+        raise ValueError(
+            f"the state that was saved is of another network: see {', '.join(different[:3])}; give "
+            "the network as it was when the run began"
+        )
+    net.load_state_dict(saved)
     parameters = dict(net.named_parameters())
     for key, tensor in part(tensors, "optimizer.").items():
         name, _, entry = key.rpartition(".")

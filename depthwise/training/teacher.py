@@ -98,7 +98,8 @@ def _of_checkpoint(network: str, checkpoint: str) -> TrainedNetwork:
     net, side = _built(network, settings)
     load_weights(net, checkpoint)
     how = record.preprocessing if record else imagenet_preprocessing(side)
-    return TrainedNetwork(net, how, names or _usual(_outputs(net, how)))
+    count = _outputs(network, net, how)
+    return TrainedNetwork(net, how, names or _usual(count))
 
 
 def _of_timm(text: str) -> TrainedNetwork:
@@ -108,7 +109,7 @@ def _of_timm(text: str) -> TrainedNetwork:
     how = Preprocessing(
         resize=round(side / share), crop=side, interpolation="bilinear", mean=mean, std=std
     )
-    return TrainedNetwork(net, how, _usual(_outputs(net, how)))
+    return TrainedNetwork(net, how, _usual(_outputs(text, net, how)))
 
 
 def _built(network: str, settings: dict) -> tuple[nn.Module, int]:
@@ -119,9 +120,17 @@ def _built(network: str, settings: dict) -> tuple[nn.Module, int]:
     return source.exported.eval(), source.shapes[0][-1]
 
 
-def _outputs(net: nn.Module, how: Preprocessing) -> int:
+def _outputs(name: str, net: nn.Module, how: Preprocessing) -> int:
+    """Return how many classes a network gives scores of. Raises ValueError where it gives none."""
     with torch.no_grad():
-        return net(torch.zeros(1, 3, how.crop, how.crop)).shape[-1]
+        scores = net(torch.zeros(1, 3, how.crop, how.crop))
+    if not isinstance(scores, Tensor) or scores.shape[:-1] != (1,):
+        found = tuple(scores.shape) if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+        raise ValueError(
+            f"teacher {name} returns {found} for an image of {how.crop} pixels: scores of classes, "
+            "(1, CLASSES), are accepted"
+        )
+    return scores.shape[-1]
 
 
 def _usual(count: int) -> tuple[str, ...]:

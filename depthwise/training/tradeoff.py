@@ -23,6 +23,7 @@ from depthwise.training.data.opening import open_dataset
 from depthwise.training.defaults import fit_recipe
 from depthwise.training.keeper import Onlooker
 from depthwise.training.recipe import Recipe
+from depthwise.training.resolution import SMALLEST
 from depthwise.training.result import SplitResult
 from depthwise.training.run import Run
 
@@ -114,6 +115,8 @@ class Tradeoff:
         _check("width", widths, math.inf)
         _check("resolution", shares, 1)
         numbers = range(request.recipe.seed, request.recipe.seed + seeds)
+        for number in numbers:
+            Recipe.of({"seed": number}, "--seeds: ")
         datasets = {number: open_dataset(request.data, seed=number) for number in numbers}
         dataset = datasets[numbers[0]]
         grid = _Grid(request, len(dataset.classes), usual_side(dataset.train))
@@ -224,8 +227,11 @@ class _Grid:
         """Build and count one. Raises ValueError where the network does not take it."""
         usual = self._fit(width, None).preprocessing.crop
         side = round(usual * share)
-        if side < 1:
-            raise ValueError(f"--resolution {share:g}: of {usual} pixels, that leaves none")
+        if side < SMALLEST:
+            raise ValueError(
+                f"--resolution {share:g}: of {usual} pixels, that leaves {side}; at least "
+                f"{SMALLEST} are accepted"
+            )
         fitted = self._fit(width, side)
         try:
             found = cost(fitted.net.eval(), (1, 3, side, side))

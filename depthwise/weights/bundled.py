@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import nn
 
 from depthwise.families.registry import construct, find_network
+from depthwise.files.record import first_fault
 from depthwise.weights.load import load_weights
 from depthwise.weights.preprocessing import Preprocessing
 from depthwise.weights.read import read_metadata, split_key
@@ -87,9 +88,7 @@ def read_record(path: Path) -> Pretrained | None:
     try:
         return Pretrained.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{path}: bad record of its weights, {where}: {first['msg']}") from None
+        raise ValueError(f"{path}: bad record of its weights, {first_fault(error)}") from None
 
 
 def create_model(

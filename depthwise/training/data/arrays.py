@@ -19,6 +19,17 @@ class ArrayImages:
     pixels: np.ndarray
     numbers: np.ndarray
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for an array that holds no images."""
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.uint8 or not (
+            len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
+        ):
+            raise ValueError(
+                f"{self.where} is an array of {self.pixels.dtype}, {shape}: images are accepted as "
+                "uint8 of (N, H, W) or (N, H, W, 3)"
+            )
+
     def __len__(self) -> int:
         return len(self.numbers)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from depthwise.errors import nearest
+from depthwise.escaping import in_line, is_text
 from depthwise.training.data.dataset import Dataset, DivisibleImages, ImageSplit
 from depthwise.training.data.duplicates import find_copies, note_copies
 from depthwise.training.data.split import split_off
@@ -72,6 +73,11 @@ def listed(names: Sequence[object]) -> str:
 def _check(name: str, found: Mapping[str, LabelledImages], classes: Sequence[str]) -> None:
     if not found:
         raise ValueError(f"{name} has no images")
+    for label in sorted(set().union(*(part.labels for part in found.values()))):
+        if not is_text(label):
+            raise ValueError(
+                f"{name}: the name of the class {in_line(label)} is not in UTF-8: rename it"
+            )
     if not classes:
         others = " and ".join(found)
         raise ValueError(f"{name} has images for {others}, and none for training")

@@ -81,3 +81,31 @@ class Dataset:
     validation: ImageSplit
     test: ImageSplit | None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for classes or labels of which nothing can be learned."""
+        names = {name for name in self.classes if isinstance(name, str)}
+        if len(names) != len(self.classes) or len(names) < 2:
+            raise ValueError(
+                f"{self.name} has the classes {list(self.classes)[:5]}: two different names or "
+                "more are accepted"
+            )
+        for called, split in (
+            ("train", self.train), ("validation", self.validation), ("test", self.test)
+        ):  # fmt: skip
+            if split is not None:
+                _check_labels(f"the {called} images of {self.name}", split, len(names))
+
+
+def _check_labels(what: str, split: ImageSplit, classes: int) -> None:
+    labels, count = np.asarray(split.labels), len(split.images)
+    if not count or labels.shape != (count,):
+        raise ValueError(
+            f"{what}: {count} with labels of the shape {labels.shape}: a label for each of them is "
+            "accepted, of one image or more"
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"{what} have labels of {labels.dtype}, from {labels.min()} to {labels.max()}: whole "
+            f"numbers from 0 to {classes - 1} are accepted, the places of their classes"
+        )

@@ -48,7 +48,7 @@ def list_folder(path: str) -> Listing:
     for entry in entries_of(path):
         if entry.name == "__MACOSX":
             continue
-        if entry.is_dir():
+        if os.path.isdir(entry.path):  # not entry.is_dir(), which fails at a link to itself
             folders.append(entry.path)
         elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
             images.append(entry.path)

@@ -7,7 +7,7 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 
 from depthwise import __version__
-from depthwise.files.atomic import workspace
+from depthwise.files.atomic import WRITING, workspace
 from depthwise.graph.exporters.onnx.writer import OnnxGraph
 from depthwise.graph.frontends.onnx.element_types import element_type
 from depthwise.graph.graph import Constant, TensorType
@@ -28,7 +28,7 @@ def write_model(written: OnnxGraph, path: Path) -> None:
     beside = path.with_name(f"{path.name}.data")
     apart = sum(tensor.type.bytes for tensor in written.tensors.values()) > LARGEST
     model = make_model(written, path.stem)
-    with workspace(path.parent, ".writing-") as folder:
+    with workspace(path.parent, WRITING) as folder:
         if apart:
             write_apart(model.graph, written.tensors, folder / beside.name)
         else:
