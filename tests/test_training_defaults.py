@@ -22,3 +22,11 @@ def test_batches_and_rates_fit_the_images(images, resolution, chosen, batch, rat
     fitted = fit_recipe(Recipe(**chosen), resolution, images, pretrained=False)
     assert fitted.batch == batch
     assert fitted.learning_rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "epochs"),
+    [({}, 30), ({"time": 60.0}, 300), ({"epochs": 2}, 2), ({"epochs": 2, "time": 60.0}, 2)],
+)
+def test_a_limit_of_time_ends_the_training_and_not_epochs_that_nobody_asked_for(chosen, epochs):
+    assert fit_recipe(Recipe(**chosen), 28, 400, pretrained=False).epochs == epochs

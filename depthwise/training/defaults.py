@@ -5,6 +5,8 @@ from depthwise.training.recipe import Recipe
 # Pixels up to which images are small: they are seen whole, by a stem of stride 1, since one of 2
 # would lose too much; they are shifted, not cropped; and many fit into a batch.
 SMALL = 64
+EPOCHS = 30  # without a limit of time
+EPOCHS_IN_TIME = 300  # at most, with one: it is to end the training, unless images are few
 BATCHES = 128, 64  # images a step, of small images and of larger ones
 STEPS = 20  # that an epoch has at least: batches of small sets are smaller
 FEWEST = 8  # images a step, below which a batch's statistics say too little
@@ -43,6 +45,7 @@ def fit_recipe(
     decay = recipe.weight_decay
     return recipe.model_copy(
         update={
+            "epochs": recipe.epochs or (EPOCHS_IN_TIME if recipe.time else EPOCHS),
             "batch": batch,
             "learning_rate": recipe.learning_rate or rate,
             "weight_decay": DECAYS[recipe.optimizer] if decay is None else decay,

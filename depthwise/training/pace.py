@@ -24,6 +24,7 @@ class Pace:
 
     def __init__(self, recipe: Recipe, order: Order, progress: Progress, world: World):
         """Go on where `progress` stands."""
+        assert recipe.epochs is not None
         self._recipe, self._order, self._progress, self._world = recipe, order, progress, world
         self._most = order.steps(recipe.epochs)
         self._fit = TimeFit(recipe.time, progress.decisions, self._most) if recipe.time else None

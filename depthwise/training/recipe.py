@@ -68,7 +68,7 @@ class Recipe(BaseModel):
         use_attribute_docstrings=True, validate_default=True,
     )  # fmt: skip
 
-    epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)] = 30
+    epochs: Annotated[float, Field(gt=0, le=MOST_EPOCHS)] | None = None
     """How often every image is seen, at most."""
     time: Seconds | None = None
     """How long it may take, as in "15min": the schedule is fitted to it."""
