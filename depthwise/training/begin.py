@@ -110,11 +110,6 @@ def train(
         world.tell(lambda: Run.check_free(folder))
         _check_together(world, recipe)
         dataset = data if isinstance(data, Dataset) else open_dataset(data, seed=recipe.seed)
-        for name in (dataset.name, str(network), str(weights)):
-            if not is_text(name):
-                raise ValueError(
-                    f"{in_text(name)} is not in UTF-8, as a run's record is: rename it"
-                )
         fitted = fit_network(
             network, dict(settings or {}), weights, len(dataset.classes),
             usual_side(dataset.train), recipe.resolution, recipe.seed,
@@ -377,6 +372,9 @@ def usual_side(split: ImageSplit) -> int:
 def _record(
     fitted: FittedNetwork, dataset: Dataset, images: TrainingImages, teacher_accuracy: float | None
 ) -> RunRecord:
+    for name in (dataset.name, fitted.network, fitted.weights):
+        if not is_text(name):
+            raise ValueError(f"{in_text(name)} is not in UTF-8, as a run's record is: rename it")
     return RunRecord(
         network=fitted.network, settings=fitted.settings, module=fitted.is_module,
         weights=fitted.weights, data=dataset.name, classes=dataset.classes,
