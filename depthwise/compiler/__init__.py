@@ -1,8 +1,8 @@
 """From a network to C that depends on nothing; `pipeline` has the whole road on one screen.
 
-preparation (what raw images need) - fused, passes/ (graph to graph) - places, storage, lowering/,
-plan (which kernels run on which places) - algorithms, tune (ways that are timed) - partition,
-stream, threads (bands of rows; who does what) - memory (the arena) - emit (C) - target, build (a
-shared library) - verify (against PyTorch) - manifest, artifact, library (what a program opens,
-without PyTorch).
+preparation (what raw images need) - passes/ (graph to graph; `fused_ops` are what only they make) -
+planning: lowering/ (from operators to calls of kernels, of which `kernels` has the table and `work`
+the price) and schedule/ (where values lie, bands of rows, threads, the arena) - autotune/ (ways
+that are timed) - assemble: codegen/ (C from a plan) and toolchain/ (a shared library from C) -
+verification/ (whether it computes what the network does).
 """
