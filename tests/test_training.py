@@ -1,6 +1,7 @@
 """From images to a run: what it learns, what it keeps, and how it goes on where it was stopped."""
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from depthwise.training import Recipe, Run, resume, train
+from depthwise.training import Recipe, Run, begin, resume, train
 from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.dataset import Dataset, ImageSplit
 from depthwise.training.divergence import Diverged
+from depthwise.training.history import read_history
 
 NETWORK = f"{Path(__file__).with_name('tiny_network.py')}:make"
 RECIPE = Recipe(epochs=3, batch=8, seed=1, mirror=False, precision="fp32", learning_rate=0.05)
@@ -161,6 +163,16 @@ def test_time_ends_a_training(tmp_path):
         "learning_rate"
     ]
     assert rate < 0.01 * RECIPE.learning_rate  # the schedule came to its end
+
+
+def test_time_counts_from_the_first_image_that_is_decoded(tmp_path, monkeypatch):
+    def slowly(dataset, side, prepare=begin.TrainingImages.of):
+        time.sleep(0.7)
+        return prepare(dataset, side)
+
+    monkeypatch.setattr(begin.TrainingImages, "of", slowly)
+    run = learn(tmp_path / "run", recipe=RECIPE.model_copy(update={"epochs": 1}))
+    assert read_history(run.directory)[0].seconds > 0.7
 
 
 def test_fewer_images_than_a_batch(tmp_path):

@@ -101,9 +101,9 @@ class TestFastest:
     def steps(self, **behaviour):
         """Return steps that take so many seconds, in turn those of a list, or that fail."""
 
-        def step_in(name):
+        def step_in(name, of_few):
             def step():
-                self.calls.append(name)
+                self.calls.append((name, of_few))
                 found = behaviour[name]
                 found = found.pop(0) if isinstance(found, list) else found
                 if isinstance(found, Exception):
@@ -121,20 +121,26 @@ class TestFastest:
         assert times.keys() == {"fp32"}
         assert fastest(times) == "fp32"
 
-    def test_one_that_is_far_slower_is_timed_once(self):
+    def test_one_that_is_far_slower_is_timed_once_on_a_few_images(self):
         times = step_times(self.steps(fp32=0.01, bf16=0.1, fp16=0.005))
         assert fastest(times) == "fp16"
-        assert self.calls.count("bf16") == 2
+        assert [of_few for name, of_few in self.calls if name == "bf16"] == [True, True]
+        assert 60 < times["bf16"] < 1000
+
+    def test_one_that_is_slower_on_many_images_alone_is_timed_once_on_those(self):
+        times = step_times(self.steps(fp32=0.01, bf16=[0.02] * 4 + [0.1] * 4, fp16=0.005))
+        assert [of_few for name, of_few in self.calls if name == "bf16"] == [True] * 4 + [False] * 2
         assert 60 < times["bf16"] < 1000
 
     def test_a_first_step_that_makes_ready_does_not_count(self):
-        times = step_times(self.steps(fp32=0.01, bf16=[0.2, 0.003, 0.003, 0.003], fp16=0.02))
+        times = step_times(self.steps(fp32=0.01, bf16=[0.2] + [0.003] * 7, fp16=0.02))
         assert fastest(times) == "bf16"
 
     def test_a_first_step_that_takes_long_is_the_only_one(self, monkeypatch):
         monkeypatch.setattr("depthwise.training.precision.READY", 0.05)
         step_times(self.steps(fp32=0.01, bf16=0.01, fp16=0.1))
-        assert self.calls.count("fp16") == 1
+        assert self.calls.count(("fp16", True)) == 1
+        assert ("fp16", False) not in self.calls
 
     @pytest.mark.parametrize("error", [Diverged("nan"), RuntimeError("of a test")])
     def test_where_float32_fails_that_is_said(self, error):

@@ -1,6 +1,7 @@
 """`dw.train` and `dw.resume`: labelled images and a network to a run."""
 
 import copy
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -46,19 +47,24 @@ from depthwise.training.trial import check_trainable
 from depthwise.weights import Preprocessing
 
 LOOKED_AT = 64  # images whose size tells what resolution is usual
+FEW = 4  # images by which a precision is timed that may be far too slow for a batch
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """What a run learns from and what its epochs are compared on, as squares of pixels."""
+    """What a run learns from and what its epochs are compared on, as squares of pixels.
 
+    The test images are in `dataset` alone: they are decoded when all is decided.
+    """
+
+    dataset: Dataset
     train: Prepared
     validation: Prepared
 
     @classmethod
     def of(cls, dataset: Dataset, side: int) -> "TrainingImages":
         """Decode them, to squares of `side` pixels. Raises ValueError where too many are broken."""
-        return cls(prepare(dataset.train, side), prepare(dataset.validation, side))
+        return cls(dataset, prepare(dataset.train, side), prepare(dataset.validation, side))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -104,6 +110,7 @@ def train(
         LostPeer: Another process of the training ended.
         OSError: The directory cannot be written to.
     """
+    began = time.perf_counter()
     _check_types(network, recipe, settings)
     recipe, folder, onlooker = recipe or Recipe(), Path(directory), onlooker or Unseen()
     with joined() as world:
@@ -135,11 +142,11 @@ def train(
         accuracy = _accuracy(world, teacher, look, images.validation, dataset.classes)
         if accuracy is not None:
             onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
-        record = _record(fitted, dataset, images, accuracy)
+        record = _record(fitted, images, accuracy)
         run = world.tell(lambda: Run.begin(folder, record, recipe)).holding(given)
         with _alone(world, run):
             world.tell(lambda: Run.check_free(folder))  # nor did another training end meanwhile
-            _learn(world, run, fitted.net, dataset, images, onlooker, teacher)
+            _learn(world, run, fitted.net, images, onlooker, teacher, began)
         return run
 
 
@@ -159,6 +166,7 @@ def resume(
         ValueError: There is no run, or its images are not what they were.
         Diverged, TooLarge, OSError: As `train`.
     """
+    began = time.perf_counter()
     with joined() as world:
         run = world.tell(lambda: Run.open(directory)).holding(net)
         _check_together(world, run.recipe)
@@ -170,7 +178,7 @@ def resume(
         known, how = open_teacher(run.recipe, record.classes), record.preprocessing
         teacher = Teacher(known, how, record.classes) if known else None
         with _alone(world, run):
-            _learn(world, run, learning, dataset, images, onlooker or Unseen(), teacher)
+            _learn(world, run, learning, images, onlooker or Unseen(), teacher, began)
         return run
 
 
@@ -206,19 +214,23 @@ def _check_together(world: World, recipe: Recipe) -> None:
 
 
 def _learn(
-    world: World, run: Run, net: nn.Module, dataset: Dataset, images: TrainingImages,
-    onlooker: Onlooker, teacher: Teacher | None,
+    world: World, run: Run, net: nn.Module, images: TrainingImages, onlooker: Onlooker,
+    teacher: Teacher | None, began: float,
 ) -> None:  # fmt: skip
-    """Train from where the run's directory stands until the schedule ends, or until stopped."""
+    """Train from where the run's directory stands until the schedule ends, or until stopped.
+
+    What has passed since `began`, by the clock, is a part of the time that the run may take.
+    """
     recipe = run.recipe
     assert recipe.batch is not None
-    run.check_images(dataset.classes, images.counts)  # those of the first process
+    run.check_images(images.dataset.classes, images.counts)  # those of the first process
     if world.tell(lambda: run.exists and run.result is not None):
         return
     share = world.share(recipe.batch)
     world.meet()
     learner = _learner(world, net, recipe, run.record.preprocessing, teacher)
     progress = _restore(world, run, learner)
+    progress.seconds += time.perf_counter() - began
     order = Order(recipe.seed, len(images.train.labels), recipe.batch)
     follower = Follower(progress, onlooker, world)
     with closing(Keeper(run, progress, onlooker, world) if world.leads else follower) as keeper:
@@ -230,22 +242,19 @@ def _learn(
     if run.record.module and progress.epoch:
         world.tell(run.keep_graph)
     if pace.is_over:
-        world.tell(lambda: _finish(run, progress, images.validation, dataset.test, world.device))
+        world.tell(lambda: _finish(run, progress, images, world.device))
 
 
-def _finish(
-    run: Run, progress: Progress, validation: Prepared, test: ImageSplit | None,
-    device: torch.device,
-) -> None:  # fmt: skip
+def _finish(run: Run, progress: Progress, images: TrainingImages, device: torch.device) -> None:
     """Judge the best weights: on what they were chosen by, and once on what nothing was."""
     from depthwise.training.pictures import write_pictures  # noqa: PLC0415  (matplotlib is slow)
 
-    record = run.record
+    record, test = run.record, images.dataset.test
     net, look = run.network().to(device), Appearance.of(record.preprocessing, run.recipe)
-    splits = [validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
+    splits = [images.validation, *([prepare(test, record.preprocessing.resize)] if test else [])]
     found = [judge(net, look, each, record.classes) for each in splits]
     results = [SplitResult.of(each) for each in found]
-    write_pictures(run.directory, found[0], validation, look)
+    write_pictures(run.directory, found[0], images.validation, look)
     write_result(
         run.directory,
         RunResult(
@@ -325,10 +334,12 @@ def choose_precision(
     batch = next(Feed(images, order, world.device, share, Mixing.of(recipe)).since(0))
     alone = World(0, 1, world.device)
 
-    def step_in(name: str) -> Callable[[], object]:
+    few = next(batch.parts(-(-len(batch.labels) // FEW)))
+
+    def step_in(name: str, of_few: bool) -> Callable[[], object]:
         trial = recipe.model_copy(update={"precision": name})
         learner = _learner(alone, copy.deepcopy(net), trial, how)
-        return lambda: learner.learn(batch, Moment(1.0, None), Progress())
+        return lambda: learner.learn(few if of_few else batch, Moment(1.0, None), Progress())
 
     if recipe.precision == "auto":
         times = world.tell(lambda: step_times(step_in))
@@ -370,8 +381,9 @@ def usual_side(split: ImageSplit) -> int:
 
 
 def _record(
-    fitted: FittedNetwork, dataset: Dataset, images: TrainingImages, teacher_accuracy: float | None
+    fitted: FittedNetwork, images: TrainingImages, teacher_accuracy: float | None
 ) -> RunRecord:
+    dataset = images.dataset
     for name in (dataset.name, fitted.network, fitted.weights):
         if not is_text(name):
             raise ValueError(f"{in_text(name)} is not in UTF-8, as a run's record is: rename it")

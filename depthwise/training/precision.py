@@ -11,7 +11,7 @@ gradients overflow is left out, and the number halved.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from statistics import median
 
 import torch
@@ -91,24 +91,29 @@ class Precision:
 
 
 def step_times(
-    step_in: Callable[[str], Callable[[], object]], names: Iterable[str] = DTYPES
+    step_in: Callable[[str, bool], Callable[[], object]], names: Iterable[str] = DTYPES
 ) -> dict[str, float]:
     """Return the milliseconds that a step takes, float32's first.
 
-    A precision of which this device has no kernel, or none that is right, is left out.
+    A precision of which this device has no kernel, or none that is right, is left out. One that is
+    far slower on a few images is timed on these alone: a whole batch may take it minutes.
 
     Args:
-        step_in: Gives, for the name of a precision, a step to be timed.
+        step_in: Gives, for the name of a precision, a step to be timed; of a few images, or of all.
         names: Of the precisions.
     """
-    times: dict[str, float] = {}
-    for name in dict.fromkeys(("fp32", *names)):
-        most = HOPELESS * times["fp32"] / 1000 if times else math.inf
-        try:
-            times[name] = 1000 * median(_seconds(step_in(name), most))
-        except (RuntimeError, Diverged):
-            if name == "fp32":
-                raise
+    few = median(_seconds(step_in("fp32", True), math.inf))
+    times = {"fp32": 1000 * median(_seconds(step_in("fp32", False), math.inf))}
+    for name in names:
+        if name in times:
+            continue
+        with suppress(RuntimeError, Diverged):
+            times_longer = median(_seconds(step_in(name, True), HOPELESS * few)) / few
+            if times_longer < HOPELESS:
+                found = median(_seconds(step_in(name, False), HOPELESS * times["fp32"] / 1000))
+                times[name] = 1000 * found
+            else:
+                times[name] = times_longer * times["fp32"]
     return times
 
 
