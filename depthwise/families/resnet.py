@@ -182,7 +182,7 @@ CIFAR = {"resnet14_cifar": 2, "resnet20_cifar": 3, "resnet56_cifar": 9}
 @network(*CIFAR, resolution=32)
 def resnet_cifar(
     name: str, width: float = 1.0, num_classes: int = 10, in_channels: int = 3,
-    stem_stride: Literal[1, 2] = 1, conv: Conv3x3 = conv_norm_act,
+    conv: Conv3x3 = conv_norm_act,
 ) -> Classifier:  # fmt: skip
     """ResNet for 32x32 images (section 4.2); `conv` builds each 3x3 of the blocks.
 
@@ -192,5 +192,5 @@ def resnet_cifar(
     first, *others = (scale_channels(channels, width) for channels in (16, 32, 64))
     block = partial(cifar_block, conv=conv)
     blocks = stack(block, first, (first, *others), (CIFAR[name],) * 3)
-    stem = conv_norm_act(in_channels, first, 3, stem_stride)
-    return Classifier(stem, blocks, nn.Linear(others[-1], num_classes))
+    head = nn.Linear(others[-1], num_classes)
+    return Classifier(conv_norm_act(in_channels, first, 3), blocks, head)
