@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from depthwise.sources.spec import is_run
 from depthwise.training import Recipe, Run, keeper, resume, train
 from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.dataset import Dataset, ImageSplit
@@ -61,7 +62,7 @@ def learn(directory: Path, epochs: float) -> None:
     """Begin the training, or go on with it."""
     torch.set_num_threads(1)
     keeper.SAVE_EVERY = 0.05
-    if (directory / "run.json").is_file():
+    if is_run(directory):
         resume(directory, images())
     else:
         recipe = Recipe(epochs=epochs, batch=16, precision="fp32", seed=3)
@@ -95,7 +96,7 @@ def check(directory: Path) -> str:
     """Open all that a killed training left; return where it stands, in words."""
     for path in directory.glob("*.safetensors"):
         load_file(path)
-    if not (directory / "run.json").is_file():
+    if not is_run(directory):
         return "nothing kept yet"
     Run.open(directory)
     found = read_state(directory)

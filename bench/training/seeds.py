@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 
 from depthwise.bench.environment import describe_machine
 from depthwise.hardware.load import Watch
+from depthwise.sources.spec import is_run
 from depthwise.training import Run
 from depthwise.training.history import read_history
 
@@ -23,7 +24,7 @@ from depthwise.training.history import read_history
 def train(directory: Path, seed: int, data: str, rest: list[str]) -> Run:
     """Return the run of a seed, trained where it is not yet."""
     command = [sys.executable, "-m", "depthwise", "train"]
-    if (directory / "run.json").is_file():
+    if is_run(directory):
         command += ["--resume", str(directory)]
     else:
         command += [data, *rest, "--seed", str(seed), "--out", str(directory)]

@@ -51,9 +51,11 @@ def predict(
 ) -> None:
     """Name what is in photographs, with probabilities."""
     if run:
+        from depthwise.sources.spec import RUN, run_directory  # noqa: PLC0415
+
         if network != NETWORK or library:
             raise ValueError(f"--run {run} is a network: leave out --network and --library")
-        network = f"run:{str(run).removeprefix('run:')}"
+        network = f"{RUN}{run_directory(str(run))}"
     if library and (network != NETWORK or weights or settings or shape or until):
         raise ValueError(
             f"{library} is a whole network: leave out --network, --weights, --set, --shape and "

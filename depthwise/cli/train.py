@@ -141,8 +141,10 @@ def train(
     directory = out or Path(in_file_name(f"{Path(images).stem}-{network}"))
     learn = partial(_train, images, network, settings, weights, recipe, changes, directory)
     if resume:
+        from depthwise.sources.spec import run_directory  # noqa: PLC0415
+
         _refuse_beside_resume(given)
-        directory = Path(str(resume).removeprefix("run:"))
+        directory = run_directory(str(resume))
         learn = partial(_resume, directory, data)
     if processes and processes > 1 and not is_one_of_several():
         raise typer.Exit(launch(processes, lambda: _go_on(directory)))

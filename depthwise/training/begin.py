@@ -293,11 +293,7 @@ def _accuracy(
 
     def find() -> float:
         found = judge(there, look, data, classes)
-        if len(bad := found.without_numbers):
-            raise ValueError(
-                f"the teacher gives {len(bad)} of {len(found.labels)} images scores that are "
-                "infinite or no numbers: nothing can be learned from it"
-            )
+        found.check_numbers("the teacher", "nothing can be learned from it")
         return found.accuracy
 
     return world.tell(find)
@@ -333,7 +329,6 @@ def choose_precision(
     share = world.share(recipe.batch)
     batch = next(Feed(images, order, world.device, share, Mixing.of(recipe)).since(0))
     alone = World(0, 1, world.device)
-
     few = next(batch.parts(-(-len(batch.labels) // FEW)))
 
     def step_in(name: str, of_few: bool) -> Callable[[], object]:

@@ -41,6 +41,14 @@ class Evaluation:
         """The places of the images with a score that is infinite or no number."""
         return np.flatnonzero(~np.isfinite(self.scores).all(1))
 
+    def check_numbers(self, who: str, therefore: str) -> None:
+        """Raise ValueError where there are such images: who gave the scores, and what follows."""
+        if len(bad := self.without_numbers):
+            raise ValueError(
+                f"{who} gives {len(bad)} of {len(self.labels)} images scores that are infinite or "
+                f"no numbers, the first of them {self.names[bad[0]]}: {therefore}"
+            )
+
     @property
     def accuracy(self) -> float:
         """The share of images that are named rightly."""

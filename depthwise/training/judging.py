@@ -219,11 +219,7 @@ def judge_classifiers(
 
         who, scores = judge.classifier, np.concatenate(judge.scores)
         found = Evaluation(who.classes, places[labels], scores, names)
-        if len(bad := found.without_numbers):
-            raise ValueError(
-                f"{who.name} gives {len(bad)} of {len(names)} images scores that are infinite or "
-                f"no numbers, the first of them {names[bad[0]]}: it names no class in these"
-            )
+        found.check_numbers(who.name, "it names no class in these")
         return Judgement(
             who.name, data.name, split, found, judge.seconds, tuple(left_out), pixels_of
         )

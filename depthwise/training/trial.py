@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +40,7 @@ def check_trainable(
             f"accepted, to which smaller images are enlarged (--resolution {SMALLEST})"
         )
     count = min(FEW, recipe.batch)
-    squares = images.squares.take(torch.arange(count).numpy())
+    squares = images.squares.take(np.arange(count))
     for side in sorted({side_at(0.0, last, recipe.progressive), last}):
         smaller = torch.nn.functional.interpolate(look.judged(squares), side, mode="bilinear")
         for training in (True, False):
