@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from terminal import run
+from torchvision.transforms import InterpolationMode, v2
 
 from depthwise.weights import PHOTOGRAPHS, Preprocessing, pictures
 
@@ -29,7 +30,16 @@ def noisy(size, mode="RGB"):
 
 def as_documented(prepare, image):
     """Return what is computed of a whole picture: resized, cropped, of [0, 1]."""
-    return prepare._transform(image.convert("RGB"))[None]
+    steps = v2.Compose(
+        [
+            v2.Resize(prepare.resize, InterpolationMode(prepare.interpolation), antialias=True),
+            v2.CenterCrop(prepare.crop),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(prepare.mean), list(prepare.std)),
+        ]
+    )
+    return steps(image.convert("RGB"))[None]
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
