@@ -143,7 +143,8 @@ INLINE void f32_depthwise_taps(
         UNROLL for (int j = 0; j < (pixels - 1) * a->stride_x + S; j++) {
             if (f32_depthwise_fetches(a) && i >= R - a->stride_y)
                 __builtin_prefetch(in + (size_t)(i + rows * a->stride_y) * a->in_row + (size_t)j * a->in_pixel);
-            const vf input = load_runs(in + (size_t)i * a->in_row + (size_t)j * a->in_pixel, apart, parts, wide, count);
+            const vf input =
+                held(load_runs(in + (size_t)i * a->in_row + (size_t)j * a->in_pixel, apart, parts, wide, count));
             const int y_end = f32_depthwise_end(i, rows, a->stride_y);
             const int x_end = f32_depthwise_end(j, pixels, a->stride_x);
             UNROLL for (int y = f32_depthwise_first(i, R, a->stride_y); y < y_end; y++)
