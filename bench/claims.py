@@ -37,12 +37,12 @@ from depthwise.compiler.lowering.algorithms import direct_only
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
 from depthwise.latency.fit import time_kernels
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c, find_compiler
 
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least

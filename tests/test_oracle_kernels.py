@@ -15,7 +15,6 @@ from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.compiler.verification.oracle.executor import call
 from depthwise.compiler.verification.oracle.meanings import MEANINGS
 from depthwise.compiler.verification.oracle.memory import Memory
@@ -24,6 +23,7 @@ from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, find_dtype
 from depthwise.graph.ops import LocalResponseNorm, Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import Target, find_target
+from depthwise.toolchain.build import compile_c
 
 BOUND = 1e-5  # of an output's largest element
 FLAT, ONE = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1)

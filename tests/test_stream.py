@@ -11,11 +11,11 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.partition import Optimize
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.layers import GhostModule, SqueezeExcite
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c
 
 NATIVE = find_target("native")
 

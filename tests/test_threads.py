@@ -21,10 +21,10 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.threads import BufferArea, Divider, Share, conflict, cut, divide
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target, thread_flags
+from depthwise.toolchain.build import compile_c
 
 NATIVE = find_target("native")
 

@@ -32,10 +32,10 @@ from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.hardware.probes import READ_VECTORS, Probes, fma_rate
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c
 
 SIDES = {"xception": 299}
 NETWORKS = (
