@@ -73,7 +73,8 @@ def plan_of(network: str, target: str) -> Plan:
     """Return a plan in which f32_conv computes each dense convolution."""
     graph, cpu = graph_of(network), find_target(target)
     plan = make_plan(graph, cpu, optimize=None)
-    return make_plan(graph, cpu, optimize=None, algorithms=direct_only(plan.algorithms, cpu))
+    direct = direct_only(plan.algorithms, plan.constants)
+    return make_plan(graph, cpu, optimize=None, algorithms=direct)
 
 
 def assemble(plan: Plan, steps: Sequence[KernelCall], directory: Path) -> str:

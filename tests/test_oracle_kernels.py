@@ -8,6 +8,7 @@ import pytest
 from kernel_cases import TARGETS, Case, make_graph, random_arrays
 
 from depthwise.compiler.codegen.emit import emit_units
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.fused_ops import FloatPlaces
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import Algorithms, candidates
@@ -169,7 +170,7 @@ def cases() -> tuple[Graph, list[np.ndarray]]:
 def ways(graph: Graph, target: Target, every: bool) -> list[Algorithms]:
     """Return maps of algorithms: one that mixes the candidates, or together all of them."""
     layers = make_plan(graph, target, optimize=None).algorithms
-    found = {layer: candidates(layer, target) for layer in layers}
+    found = {layer: candidates(layer, constants_of(target)) for layer in layers}
     most = max(map(len, found.values()), default=1) if every else 1
     return [
         {layer: tried[(at + turn) % len(tried)] for at, (layer, tried) in enumerate(found.items())}

@@ -78,7 +78,8 @@ def assemble(
         network=_describe_network(plan, cost, about, preparation),
         build=BuildRecord(
             target=plan.target.name, compiler=compiler.identity, flags=compiler.flags(plan.target),
-            threads=plan.threads, library_sha256=hash_bytes(shared),
+            threads=plan.threads, tuned_for=str(plan.constants.core),
+            library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(
             arena_bytes=plan.arena.bytes, weights_bytes=weights.size,
