@@ -72,8 +72,8 @@ KNOWN = (
         (Models(AMD, 23, range(0x30, 0x100)),),
     ),
     KnownCore(
-        Core("sapphirerapids", "x86_64", Caches(48 * K, 2 * M, 105 * M), ReadRates(175, 22, 15),
-             ComputeRate(2 * 3.75, 32 * 3.75), Neighbours(250, 12)),
+        Core("sapphirerapids", "x86_64", Caches(48 * K, 2 * M, 105 * M), ReadRates(175, 27, 16),
+             ComputeRate(2 * 3.75, 32 * 3.75), Neighbours(230, 14)),
         (Models(INTEL, 6, (0x8F, 0xCF, 0xAD, 0xAE)),),  # Emerald and Granite Rapids as well
         "amx_tile",
     ),
