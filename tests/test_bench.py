@@ -30,10 +30,10 @@ from depthwise.cli import main
 from depthwise.compiler import pipeline
 from depthwise.compiler.lowering.algorithms import Winograd
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.errors import CannotRun
 from depthwise.graph import capture
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import find_compiler
 
 
 def tiny():
