@@ -88,9 +88,8 @@ def write_case(
     np.save(folder / INPUT, x.numpy())
     np.save(folder / EXPECTED, returned[0].numpy())
     cost = cost_of_graph(capture(program), question.network)
-    library = question.library or compile_source(
-        torch_source(program, ()), replace(question.build, threads=threads)
-    )
+    options = replace(question.build, threads=threads)
+    library = question.library or compile_source(torch_source(program, ()), options)
     if not library.manifest.network.is_float32:
         raise ValueError(
             f"{question.network} has other numbers than float32, on which runtimes are compared"
@@ -106,17 +105,17 @@ def write_case(
         except Exception as error:  # exporters raise nearly anything
             failed[form] = f"cannot be exported as {form}: {_first_line(error)}"
     case = Case(folder, cost.macs, cost.params, failed)
-    compiled = {cc: _compile_by(cc, program, case, threads) for cc in compilers}
+    compiled = {cc: _compile_by(program, replace(options, cc=cc), case) for cc in compilers}
     return replace(case, compiled=compiled)
 
 
-def _compile_by(cc: str, program: ExportedProgram, case: Case, threads: int) -> Case:
-    """Return the case of what a C compiler makes of our code, in a folder of its own."""
+def _compile_by(program: ExportedProgram, options: CompileOptions, case: Case) -> Case:
+    """Return the case of what another C compiler makes of our code, in a folder of its own."""
     folder = Path(mkdtemp(dir=case.folder))
     for name in (INPUT, EXPECTED):
         shutil.copy(case.folder / name, folder)
     try:
-        compile(program, threads=threads, cc=cc).save(folder / FILES["library"])
+        compile_source(torch_source(program, ()), options).save(folder / FILES["library"])
     except (DepthwiseError, ValueError) as error:
         reason = " ".join(str(error).split())[:LONGEST]
         return replace(case, folder=folder, failed={"library": reason})
