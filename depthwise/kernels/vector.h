@@ -24,8 +24,12 @@ INLINE vf splat(float x) { return x - (vf){0}; }
 
 /* gcc has no word in its vector extensions for some instructions of x86, and goes through memory or lane by lane where
    clang finds them in plain C; a wide load then waits for the narrow stores before it. They are named for it. */
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector) /* from gcc 12 on; older ones take the plain C */
 #define GCC
+#endif
+#endif
+#if defined(GCC)
 #if VL == 16 && defined(__AVX512DQ__)
 #define GCC_AVX512
 #elif VL == 8 && defined(__AVX__)
