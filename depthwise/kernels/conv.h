@@ -120,9 +120,9 @@ INLINE void f32_conv_tile(
     vf acc[CONV_PIXELS][CONV_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int k = 0; k < vectors; k++) acc[x][k] = load(bias + k * VL);
-    for (int t = 0; t < a->taps; t++) {
+    ROLLED for (int t = 0; t < a->taps; t++) {
         const float *p = in + a->offsets[t];
-        for (int c = 0; c < a->channels; c += depth, p += depth, w += vectors * VL) {
+        ROLLED for (int c = 0; c < a->channels; c += depth, p += depth, w += vectors * VL) {
             vf weight[CONV_VECTORS];
             UNROLL for (int k = 0; k < vectors; k++) weight[k] = pixels > 1 ? held(load(w + k * VL)) : load(w + k * VL);
             UNROLL for (int x = 0; x < pixels; x++) {
