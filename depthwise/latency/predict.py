@@ -14,7 +14,7 @@ from depthwise.graph import NO_KWARGS, Graph
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import cpu_name, find_target
 from depthwise.sources.opening import open
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
     """Return the cost of a graph with predicted milliseconds; raises as `cost` does."""
     table = known_kernels(machine)
     target = find_target(machine.target)
-    plan = make_plan(rewrite(graph), target, core=choose_core(None, target, native=True))
+    core = choose_core(None, target, native=machine.cpu == cpu_name())
+    plan = make_plan(rewrite(graph), target, core=core)
     return attribute(cost, plan.steps, predict(plan, machine, table))
 
 
