@@ -34,14 +34,14 @@ V4, AARCH64 = find_target("x86-64-v4"), find_target("aarch64")
 
 @pytest.mark.parametrize("row", KNOWN, ids=lambda row: row.core.name)
 def test_a_row_is_of_a_core_that_can_be(row):
-    caches, reads, arithmetic = row.core.caches, row.core.reads, row.core.arithmetic
+    caches, reads, speed = row.core.caches, row.core.reads, row.core.multiply_adds
     assert caches.l1 < caches.l2
     assert caches.l3 == 0 or caches.l2 < caches.l3
     assert caches.l1 % (16 * K) == caches.l2 % (128 * K) == 0
     assert reads.l2 > reads.l3 >= reads.memory > 0
     assert (reads.l3 == reads.memory) == (caches.l3 == 0)
-    assert 1 <= arithmetic.lane <= 4 * 5.8  # 4 units at the highest clock that is sold
-    assert arithmetic.most / arithmetic.lane in (4, 8, 16)  # floats of the widest vectors
+    assert 1 <= speed.lane <= 4 * 5.8  # 4 units at the highest clock that is sold
+    assert speed.most / speed.lane in (4, 8, 16)  # floats of the widest vectors
     assert 50 <= row.core.neighbours.meeting <= 500
     assert row.core.architecture in {target.architecture for target in TARGETS}
 
@@ -206,8 +206,8 @@ def test_a_calibrated_core_has_what_was_measured():
     core = core_of_machine(MACHINE, "x86_64")
     assert (core.caches.l1, core.caches.l2, core.caches.l3) == (32 * K, M, 0)
     assert (core.reads.l2, core.reads.l3, core.reads.memory) == (200, 10, 10)
-    assert isclose(core.arithmetic.rate(8), 50)  # 100 GFLOP/s
-    assert isclose(core.arithmetic.rate(4), 25)
+    assert isclose(core.multiply_adds.rate(8), 50)  # 100 GFLOP/s
+    assert isclose(core.multiply_adds.rate(4), 25)
     assert core.neighbours.meeting == 80
     assert core.neighbours.rate == 10  # five times 8 GB/s, but no more than memory's
     alone = core_of_machine(MACHINE.model_copy(update={"second": None, "caches": ()}), "x86_64")
