@@ -34,7 +34,7 @@ V4, AARCH64 = find_target("x86-64-v4"), find_target("aarch64")
 
 @pytest.mark.parametrize("row", KNOWN, ids=lambda row: row.core.name)
 def test_a_row_is_of_a_core_that_can_be(row):
-    caches, reads, speed = row.core.caches, row.core.reads, row.core.multiply_adds
+    caches, reads, speed = row.core.caches, row.core.reads, row.core.arithmetic
     assert caches.l1 < caches.l2
     assert caches.l3 == 0 or caches.l2 < caches.l3
     assert caches.l1 % (16 * K) == caches.l2 % (128 * K) == 0
@@ -206,8 +206,8 @@ def test_a_calibrated_core_has_what_was_measured():
     core = core_of_machine(MACHINE, "x86_64")
     assert (core.caches.l1, core.caches.l2, core.caches.l3) == (32 * K, M, 0)
     assert (core.reads.l2, core.reads.l3, core.reads.memory) == (200, 10, 10)
-    assert isclose(core.multiply_adds.rate(8), 50)  # 100 GFLOP/s
-    assert isclose(core.multiply_adds.rate(4), 25)
+    assert isclose(core.arithmetic.rate(8), 50)  # 100 GFLOP/s
+    assert isclose(core.arithmetic.rate(4), 25)
     assert core.neighbours.meeting == 80
     assert core.neighbours.rate == 10  # five times 8 GB/s, but no more than memory's
     alone = core_of_machine(MACHINE.model_copy(update={"second": None, "caches": ()}), "x86_64")

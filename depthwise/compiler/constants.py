@@ -61,7 +61,7 @@ class Constants:
 def constants_of(target: Target, core: Core | None = None) -> Constants:
     """Return the constants of a target's core, the generic one where none is given."""
     core = core or generic_core(target)
-    l2, rate = min(core.caches.l2, ENOUGH), core.multiply_adds.rate(target.lanes)
+    l2, rate = min(core.caches.l2, ENOUGH), core.arithmetic.rate(target.lanes)
     # A weight takes 1/32 ns wherever it is, and half of what the best loop needs to read it, for
     # the core computes meanwhile: fitted on a Zen 5 and on a Xeon, where 12 did better than 6 and
     # 26. To quarters, for no rate is known better.
@@ -79,6 +79,6 @@ def constants_of(target: Target, core: Core | None = None) -> Constants:
         fetch=fetch,
         meeting=core.neighbours.meeting,
         foreign=1 / core.neighbours.rate,
-        element=0.8 / core.multiply_adds.lane,  # most of a vector instruction each
+        element=0.8 / core.arithmetic.lane,  # most of a vector instruction each
         multiply_add=1 / rate,
     )

@@ -41,7 +41,7 @@ def detect_core(text: str) -> Core | None:
     ]
     if not found:
         return None
-    row, origin = max(found, key=lambda pair: pair[0].core.multiply_adds.most)
+    row, origin = max(found, key=lambda pair: pair[0].core.arithmetic.most)
     return replace(row.core, origin=origin)
 
 
