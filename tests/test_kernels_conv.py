@@ -72,7 +72,7 @@ class Case:
     tile: tuple[int, int] = (7, 2)
     depth: int = 1
     weights_outer: int = 0
-    prefetch_lines: int = 0
+    prefetch: tuple[int, int] = (0, 0)  # lines, and before how many channels of a tap
     gaps: tuple[int, int] = (0, 0)  # in, out
     in_place: bool = False  # the summand lies where the result goes
 
@@ -119,7 +119,7 @@ CONV = {
     "1x1 tile": Case((2, 7), 5, 32, epilogue=ADD_ACT),
     "1x1 above tile": Case((2, 8), 5, 33, epilogue=ACT_ADD_ACT),
     "1x1 three blocks": Case((1, 29), 9, 75, tile=(14, 2), images=2, epilogue=ACT, gaps=(3, 5)),
-    "1x1 panel": Case((1, 29), 9, 75, tile=(6, 3), images=2, weights_outer=1, prefetch_lines=5,
+    "1x1 panel": Case((1, 29), 9, 75, tile=(6, 3), images=2, weights_outer=1, prefetch=(5, 0),
                       gaps=(1, 2), epilogue=ADD),
     "1x1 wide tile": Case((1, 3), 17, 130, tile=(1, 8), weights_outer=1),
     "1x1 tall tile": Case((1, 35), 3, 5, tile=(16, 1), epilogue=ADD_ACT, gaps=(0, 7)),
@@ -224,11 +224,11 @@ def conv_call(case: Case) -> str:
         for s in range(S)
     ]
     return f"static const int taps[] = {{{ints(*taps)}}};\n" + call(
-        "f32_conv", "in", "w", "b", "sum", "out", images=case.images, rows=case.size[0],
+        "f32_conv", "in", "w", "b", "sum", "w", "out", images=case.images, rows=case.size[0],
         width=case.size[1], taps=R * S, channels=case.channels // case.groups,
         outs=case.outs // case.groups, groups=case.groups, tile_pixels=case.tile[0],
         tile_vectors=case.tile[1], tile_depth=case.depth, weights_outer=int(case.weights_outer),
-        prefetch_lines=case.prefetch_lines,
+        prefetch_lines=case.prefetch[0], prefetch_steps=case.prefetch[1],
         in_=(image, row * case.stride[0], pixel * case.stride[1]),
         out=case.out_strides, sum=case.sum_strides, epilogue=case.epilogue, offsets="taps",
     ) + ";"  # fmt: skip

@@ -14,7 +14,7 @@ from depthwise.compiler.lowering.packing import (
 )
 from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.ops import Pair
-from depthwise.runtime.target import Target
+from depthwise.runtime.target import Target, cpu_name
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,18 @@ def direct_default(layer: ConvWorkload, target: Target) -> Direct:
 # than BUSY pixels meet each weight waits for its own.
 PER_LINE, AHEAD, BUSY = 128, 256 * 1024, 8
 LINE = 64  # bytes
+FLOATS = 16
+
+
+@dataclass(frozen=True)
+class Asking:
+    own: bool
+    per_line: int
+    ahead: int
+
+
+FAST, SLOW = Asking(False, 128, 256 * 1024), Asking(True, 40, 768 * 1024)
+ASKING = SLOW if cpu_name().startswith("Intel") else FAST
 
 
 def prefetch_lines(layer: ConvWorkload, direct: Direct, lanes: int) -> int:
