@@ -35,6 +35,9 @@
 #include "activation.h"
 
 enum { CONV_PIXELS = 16, CONV_VECTORS = 16 }; /* the largest tile either way */
+#ifndef X_HINT
+#define X_HINT 3
+#endif
 enum { LINE = 16 };                          /* floats of a cache line */
 
 struct conv {
@@ -129,7 +132,7 @@ INLINE void f32_conv_store(
 
 /* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
 INLINE void f32_conv_fetch(const int lines, const float **next) {
-    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next);
+    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next, 0, X_HINT);
 }
 
 /* `pixels` x `vectors` sums, in registers over all taps and channels: a step of c loads `vectors` weights and
@@ -138,7 +141,11 @@ INLINE void f32_conv_fetch(const int lines, const float **next) {
 INLINE void f32_conv_tile(
     const struct conv *a, const int pixels, const int vectors, const int lanes, const float *in,
     const float *w, const float *bias, const float *sum, float *out, const float **next) {
+#ifdef X_PIXELS
+    const int depth = a->tile_depth, span = 16;
+#else
     const int depth = a->tile_depth, span = a->prefetch_steps ? a->prefetch_steps : a->channels;
+#endif
     if (!a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
     vf acc[CONV_PIXELS][CONV_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
@@ -147,8 +154,19 @@ INLINE void f32_conv_tile(
         const float *p = in + a->offsets[t];
         for (int first = 0; first < a->channels; first += span) {
             const int left = a->channels - first, count = left < span ? left : span;
+#ifndef X_PIXELS
             if (a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
+#else
+            if (a->prefetch_steps) f32_conv_fetch((a->prefetch_lines * 16 + a->prefetch_steps - 1) / a->prefetch_steps, next);
+            const float *q = p + X_PIXELS;
+#endif
             for (int c = 0; c < count; c += depth, p += depth, w += vectors * VL) {
+#ifdef X_PIXELS
+                if (pixels > 1) { __builtin_prefetch(q, 0, 3); q += a->in_pixel; }
+#endif
+#ifdef X_WEIGHTS
+                if (pixels > 1) UNROLL for (int k = 0; k < vectors; k++) __builtin_prefetch(w + (X_WEIGHTS * vectors + k) * VL, 0, 3);
+#endif
                 vf weight[CONV_VECTORS];
                 UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
                 UNROLL for (int x = 0; x < pixels; x++) {

@@ -1,6 +1,7 @@
 """A library on disk: C, weights, shared library, manifest, examples; written all or not at all."""
 
 import errno
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".wasm": "net.wasm"}
 OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *WEB, *SHARED.values()}
 STATE = ".depthwise"  # what unfinished work keeps there: it stays when a library is replaced
 ALIGNMENT = 64  # bytes, of the arena and of the weights
+LARGE_PAGE = 2 * 2**20  # bytes, of x86 and of most ARM
+MANY = 512 * 1024  # bytes that are worth a large page
 NEW, OLD = "new", "old"  # in a workspace: what is to stand at the directory, what stood there
 
 
@@ -189,10 +192,28 @@ def hash_weights(weights: np.ndarray) -> str:
 
 
 def aligned_bytes(size: int) -> np.ndarray:
-    """Return `size` bytes, not set to anything, that start where a vector may."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
+    """Return `size` bytes, not set to anything, that start where a vector may.
+
+    Many lie in large pages, where the system has them: fewer addresses to translate, and no two
+    pages that meet in the same sets of the second cache.
+    """
+    memory, alignment = _large_pages(size) if size >= MANY else (None, ALIGNMENT)
+    if memory is None:
+        memory, alignment = np.empty(size + ALIGNMENT, np.uint8), ALIGNMENT
+    start = -memory.ctypes.data % alignment
     return memory[start : start + size]
+
+
+def _large_pages(size: int) -> tuple[np.ndarray | None, int]:
+    """Return memory for `size` bytes from a multiple of a large page on; None where there is none."""
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
+    if advice is None:
+        return None, 0
+    whole = -(-size // LARGE_PAGE) * LARGE_PAGE
+    memory = mmap.mmap(-1, whole + LARGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        memory.madvise(advice)
+    return np.frombuffer(memory, np.uint8), LARGE_PAGE
 
 
 def check_replaceable(directory: Path) -> None:
