@@ -32,7 +32,8 @@ class Parameter:
     """One argument of a kernel: a member of its struct, or a pointer to values of a `dtype`.
 
     A pointer is read, written, or scratch: memory that the kernel works in, with nothing of use in
-    it before or after the call; ahead is what is only brought closer. `length` is that of an array, 0 for a single number.
+    it before or after the call; ahead is what is only brought closer. `length` is that of an
+    array, 0 for a single number.
     """
 
     name: str
@@ -173,7 +174,8 @@ ROWS = (
     Kernel(
         "conv", "conv",
         ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors tile_depth")
-        + ints(f"weights_outer prefetch_lines prefetch_steps {IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
+        + ints("weights_outer near_steps prefetch_lines prefetch_steps")
+        + ints(f"{IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
         + pointers("read", "in w bias sum") + pointers("ahead", "next")
         + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,

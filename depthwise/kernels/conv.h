@@ -12,8 +12,9 @@
                                   side in a vector, which then has VL / tile_depth output channels (below)
      weights_outer                1: a block of weights meets the whole input before the next does (large weights);
                                   0: a tile of pixels meets all weights before the next does (small weights)
-     prefetch_lines               cache lines from `next` on, where weights to come lie, that a tile brings closer: before
-                                  it starts, or where prefetch_steps is not 0, before every so many channels of each tap
+     near_steps                   not 0: how many steps before its turn a tile brings a weight into the first cache
+     prefetch_lines               cache lines of weights to come, from `next` on, that a tile brings closer before it
+                                  starts, or where prefetch_steps is not 0, before every so many channels of each tap
      in_image, in_row, in_pixel   floats from what one output image, row, pixel reads to what the next reads, so
                                   that in_row = stride * floats of an input row, in_pixel = stride * pixel stride
      out_..., sum_...             floats between neighbours of out and sum
@@ -35,15 +36,12 @@
 #include "activation.h"
 
 enum { CONV_PIXELS = 16, CONV_VECTORS = 16 }; /* the largest tile either way */
-#ifndef X_HINT
-#define X_HINT 3
-#endif
 enum { LINE = 16 };                          /* floats of a cache line */
 
 struct conv {
     int images, rows, width, taps, channels, outs, groups;
     int tile_pixels, tile_vectors, tile_depth, weights_outer;
-    int prefetch_lines, prefetch_steps;
+    int near_steps, prefetch_lines, prefetch_steps;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue epilogue;
     const int *offsets;
@@ -132,7 +130,7 @@ INLINE void f32_conv_store(
 
 /* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
 INLINE void f32_conv_fetch(const int lines, const float **next) {
-    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next, 0, X_HINT);
+    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next);
 }
 
 /* `pixels` x `vectors` sums, in registers over all taps and channels: a step of c loads `vectors` weights and
@@ -141,11 +139,7 @@ INLINE void f32_conv_fetch(const int lines, const float **next) {
 INLINE void f32_conv_tile(
     const struct conv *a, const int pixels, const int vectors, const int lanes, const float *in,
     const float *w, const float *bias, const float *sum, float *out, const float **next) {
-#ifdef X_PIXELS
-    const int depth = a->tile_depth, span = 16;
-#else
     const int depth = a->tile_depth, span = a->prefetch_steps ? a->prefetch_steps : a->channels;
-#endif
     if (!a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
     vf acc[CONV_PIXELS][CONV_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
@@ -154,19 +148,11 @@ INLINE void f32_conv_tile(
         const float *p = in + a->offsets[t];
         for (int first = 0; first < a->channels; first += span) {
             const int left = a->channels - first, count = left < span ? left : span;
-#ifndef X_PIXELS
             if (a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
-#else
-            if (a->prefetch_steps) f32_conv_fetch((a->prefetch_lines * 16 + a->prefetch_steps - 1) / a->prefetch_steps, next);
-            const float *q = p + X_PIXELS;
-#endif
             for (int c = 0; c < count; c += depth, p += depth, w += vectors * VL) {
-#ifdef X_PIXELS
-                if (pixels > 1) { __builtin_prefetch(q, 0, 3); q += a->in_pixel; }
-#endif
-#ifdef X_WEIGHTS
-                if (pixels > 1) UNROLL for (int k = 0; k < vectors; k++) __builtin_prefetch(w + (X_WEIGHTS * vectors + k) * VL, 0, 3);
-#endif
+                if (a->near_steps)
+                    UNROLL for (int k = 0; k < vectors * VL; k += LINE)
+                        __builtin_prefetch(w + a->near_steps * vectors * VL + k);
                 vf weight[CONV_VECTORS];
                 UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
                 UNROLL for (int x = 0; x < pixels; x++) {

@@ -44,18 +44,12 @@ enum { DEPTHWISE_UNROLLED = 9 };
 
 /* Floats of each pixel that are done over the whole plane before the next: two cache lines, so that a few rows stay
    in L1. With all channels at once 14 x 14 x 384 fell from 92 % of peak to 49 %, with one line to 51 %. */
-#ifndef X_DWC
-#define X_DWC 32
-#endif
-enum { DEPTHWISE_CHANNELS = X_DWC };
+enum { DEPTHWISE_CHANNELS = 32 };
 
 /* Bytes of the rows under a row of tiles that the first cache holds until the tiles below read them again. Where they
    are more, a plane is done in strips one tile wide: 147 x 147 x 64 rose from 70 % of peak to 88 %, 56 x 56 x 96 with
    stride 2 from 37 % to 56 %; below that strips lose, 14 x 14 x 512 falls from 95 % to 80 %. */
-#ifndef X_DWW
-#define X_DWW 24
-#endif
-enum { DEPTHWISE_WINDOW = X_DWW * 1024 };
+enum { DEPTHWISE_WINDOW = 24 * 1024 };
 
 struct depthwise {
     int images, rows, width, channels, R, S;
@@ -95,10 +89,7 @@ INLINE int f32_depthwise_strips(const struct depthwise *a) {
 }
 
 /* whether a tile fetches what the tile below it will be the first to read */
-#ifndef X_DWF
-#define X_DWF 0
-#endif
-INLINE int f32_depthwise_fetches(const struct depthwise *a) { return (X_DWF == 2 || f32_depthwise_strips(a)) && (X_DWF || a->stride_y > 1); }
+INLINE int f32_depthwise_fetches(const struct depthwise *a) { return f32_depthwise_strips(a) && a->stride_y > 1; }
 
 /* A vector is filled from `parts` tiles that lie side by side, `count` channels of each: the few channels beyond whole
    vectors would leave the rest of theirs idle. 112 x 112 x 24 rose from 61 % of peak to 87 %. */
@@ -200,10 +191,6 @@ INLINE void f32_depthwise_tile(
                 f32_depthwise_taps(a, rows, pixels, parts, 1, 1, count,
                                    in + (size_t)s * a->dilation_x * a->in_pixel, w, acc);
     }
-#ifdef X_DWO
-    if (parts == 1) UNROLL for (int y = 0; y < rows; y++) UNROLL for (int x = 0; x < pixels; x++)
-        __builtin_prefetch(out + (y + X_DWO * rows) * a->out_row + x * a->out_pixel, 1, 3);
-#endif
     const size_t sum_apart = (size_t)pixels * a->sum_pixel, out_apart = (size_t)pixels * a->out_pixel;
     UNROLL for (int y = 0; y < rows; y++) {
         vf line = {0};

@@ -197,23 +197,20 @@ def aligned_bytes(size: int) -> np.ndarray:
     Many lie in large pages, where the system has them: fewer addresses to translate, and no two
     pages that meet in the same sets of the second cache.
     """
-    memory, alignment = _large_pages(size) if size >= MANY else (None, ALIGNMENT)
-    if memory is None:
-        memory, alignment = np.empty(size + ALIGNMENT, np.uint8), ALIGNMENT
+    large = size >= MANY and hasattr(mmap, "MADV_HUGEPAGE")
+    alignment = LARGE_PAGE if large else ALIGNMENT
+    memory = _large_pages(size) if large else np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % alignment
     return memory[start : start + size]
 
 
-def _large_pages(size: int) -> tuple[np.ndarray | None, int]:
-    """Return memory for `size` bytes from a multiple of a large page on; None where there is none."""
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is None:
-        return None, 0
-    whole = -(-size // LARGE_PAGE) * LARGE_PAGE
-    memory = mmap.mmap(-1, whole + LARGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel without them
-        memory.madvise(advice)
-    return np.frombuffer(memory, np.uint8), LARGE_PAGE
+def _large_pages(size: int) -> np.ndarray:
+    """Return memory of the system's for `size` bytes from a multiple of a large page on."""
+    whole = (-(-size // LARGE_PAGE) + 1) * LARGE_PAGE
+    memory = mmap.mmap(-1, whole, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # the system has them, but not for us
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
 
 
 def check_replaceable(directory: Path) -> None:

@@ -14,7 +14,7 @@ from depthwise.compiler.lowering.packing import (
 )
 from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.ops import Pair
-from depthwise.runtime.target import Target, cpu_name
+from depthwise.runtime.target import Target
 
 
 @dataclass(frozen=True)
@@ -123,38 +123,6 @@ def direct_default(layer: ConvWorkload, target: Target) -> Direct:
         lanes, registers, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD
     )
     return Direct(pixels, vectors, layer.weight_bytes(layer.taps) > LARGE, depth)
-
-
-# Weights that follow a layer's own are brought closer while it computes: a cache line for each
-# PER_LINE multiply-adds of vectors, and no more than AHEAD bytes, for they push other data out.
-# MobileNetV3-Large gains 1.7 % with 32 of them, 2.4 with 64, 3.0 with 128. A layer in which fewer
-# than BUSY pixels meet each weight waits for its own.
-PER_LINE, AHEAD, BUSY = 128, 256 * 1024, 8
-LINE = 64  # bytes
-FLOATS = 16
-
-
-@dataclass(frozen=True)
-class Asking:
-    own: bool
-    per_line: int
-    ahead: int
-
-
-FAST, SLOW = Asking(False, 128, 256 * 1024), Asking(True, 40, 768 * 1024)
-ASKING = SLOW if cpu_name().startswith("Intel") else FAST
-
-
-def prefetch_lines(layer: ConvWorkload, direct: Direct, lanes: int) -> int:
-    """Return how many cache lines of the next weights each tile of a convolution asks for."""
-    if layer.pixels < BUSY:
-        return 0
-    vectors = ceil(layer.outs * direct.depth / lanes)
-    runs = layer.pixels // layer.run
-    tiles = runs * ceil(layer.run / direct.pixels) * ceil(vectors / direct.vectors) * layer.groups
-    terms = layer.taps * layer.channels // direct.depth
-    work = direct.pixels * min(direct.vectors, vectors) * terms
-    return min(work // PER_LINE, AHEAD // (LINE * tiles))
 
 
 def candidates(layer: ConvWorkload, target: Target) -> list[Algorithm]:

@@ -103,13 +103,13 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
             taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
             tile_pixels=chosen.pixels, tile_vectors=chosen.vectors, tile_depth=chosen.depth,
-            weights_outer=int(chosen.weights_outer), prefetch_lines=0, prefetch_steps=0,
+            weights_outer=int(chosen.weights_outer),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual),
             epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,
             w=replace(w, offset=w.offset + first * floats),
             bias=replace(bias, offset=bias.offset + first * chosen.depth), sum=part.residual,
-            next=None, out=part.y,
+            next=None, near_steps=0, prefetch_lines=0, prefetch_steps=0, out=part.y,
         )  # fmt: skip
 
     def channels(start: int, count: int) -> KernelCall:
