@@ -5,21 +5,23 @@ import torch
 from test_stream import graph_of
 from torch import nn
 
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.lowering.algorithms import ConvWorkload
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.regions import Parts
 from depthwise.compiler.schedule.weights_to_come import (
-    ALL,
     LINE,
-    NEXT,
-    Asking,
-    ask_for_weights,
+    asking_on,
     lines_of_tiles,
 )
+from depthwise.hardware.core import Core
+from depthwise.hardware.known_cores import CORES
 from depthwise.runtime.target import find_target
 
 V4 = find_target("x86-64-v4")
+FAST, SLOW = CORES["zen5"], CORES["sapphirerapids"]
+AHEAD = {core: asking_on(constants_of(V4, core)).ahead for core in (FAST, SLOW)}
 
 
 @pytest.mark.parametrize(
@@ -46,16 +48,15 @@ V4 = find_target("x86-64-v4")
     ],
 )
 def test_lines_before_each_tile(layer, tile, lines):
-    assert lines_of_tiles(layer, (*tile, 1), 16, NEXT) == lines
+    assert lines_of_tiles(layer, (*tile, 1), 16, asking_on(constants_of(V4, FAST))) == lines
 
 
-def asked(asking: Asking, threads: int = 1) -> list[Parts]:
+def asked(core: Core, threads: int = 1) -> list[Parts]:
     """Return the regions of a network whose weights, 4.5 MB, grow from layer to layer."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(a, b, 1) for a, b in ((64, 64), (64, 512), (512, 512), (512, 1024))]
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(1024, 256, 1))
-    plan = make_plan(graph_of(net, 1, 64, 14, 14), V4, threads=threads)
-    return ask_for_weights(plan.regions, 16, asking)
+    return list(make_plan(graph_of(net, 1, 64, 14, 14), V4, threads=threads, core=core).regions)
 
 
 def convolutions(regions: list[Parts], thread: int = 0) -> list[KernelCall]:
@@ -83,7 +84,7 @@ def own(step: KernelCall) -> tuple[int, int]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_thread_asks_for_no_line_twice(threads):
-    regions = asked(ALL, threads)
+    regions = asked(SLOW, threads)
     assert max(map(len, regions)) == threads
     for thread in range(threads):
         reached = 0
@@ -96,32 +97,32 @@ def test_a_thread_asks_for_no_line_twice(threads):
 
 def test_all_but_what_is_read_first_is_asked_for():
     """Every panel but a layer's first, and what comes after, as far as it may lie ahead."""
-    steps = convolutions(asked(ALL))
+    steps = convolutions(asked(SLOW))
     first, *others, _ = steps
     assert lines_of(first)[0] == own(first)[1]
     for step in others:
         lines, (start, end) = lines_of(step), own(step)
-        assert start < lines[0] <= start + 1.2 * ALL.ahead
-        assert lines[-1] == pytest.approx(end + ALL.ahead, abs=LINE * len(lines) / 8)
+        assert start < lines[0] <= start + 1.2 * AHEAD[SLOW]
+        assert lines[-1] == pytest.approx(end + AHEAD[SLOW], abs=LINE * len(lines) / 8)
     assert others[-1].arguments["prefetch_steps"] < 512 / 8  # all along its loops
 
 
 def test_a_lone_pixel_waits_for_its_weights():
-    *_, last = convolutions(asked(ALL))
+    *_, last = convolutions(asked(SLOW))
     assert last.arguments["next"] is None
     assert last.arguments["near_steps"] == 0
 
 
 def test_large_weights_come_near_before_their_turn():
-    near = [step.arguments["near_steps"] for step in convolutions(asked(ALL))]
+    near = [step.arguments["near_steps"] for step in convolutions(asked(SLOW))]
     assert near == [0, 8, 8, 8, 0]
 
 
 def test_elsewhere_the_next_layers_weights_are_asked_for_before_each_tile():
-    steps = convolutions(asked(NEXT))
+    steps = convolutions(asked(FAST))
     for step in steps[:-1]:
         a = step.arguments
         assert (a["near_steps"], a["prefetch_steps"]) == (0, 0)
         assert a["next"].offset == own(step)[1]
-        assert len(lines_of(step)) * LINE <= NEXT.ahead
+        assert len(lines_of(step)) * LINE <= AHEAD[FAST]
     assert steps[-1].arguments["next"] is None

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.algorithms import ConvWorkload
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.packing import Tile, round_up
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.schedule.threads import Parts
-from depthwise.runtime.target import Target, cpu_name, find_target
+from depthwise.graph.dtypes import FLOAT32
 
 LINE = 16  # floats of a cache line
 BUSY = 8  # pixels that meet each weight: with fewer a layer waits for its own
@@ -38,24 +39,27 @@ class Asking:
     near: int
 
 
-# MobileNetV3-Large gains 1.7 % on a Zen 5 with 32 KB ahead, 2.4 with 64, 3.0 with 128; its cores
-# bring their own layer's weights themselves, and lose 2 to 6 % where they are asked for.
-NEXT = Asking(own=False, per_line=128, ahead=64 * 1024, near=0)
+# MobileNetV3-Large gains 1.7 % on a Zen 5 with a line for each 32 multiply-adds, 2.4 with 64, 3.0
+# with 128. Its cores bring a layer's own weights by themselves, and lose 2 to 6 % where these are
+# asked for.
+NEXT_PER_LINE = 128
 
-# Where a line takes as long as 20 to 30 multiply-adds of vectors (Intel's servers), 1024 -> 1024
-# at 7x7 goes from 53 % of the multiply-add peak to 93. Lines that are asked for evenly cost
-# nothing, up to 18 GB/s; 64 at once take a third of the time more.
-ALL = Asking(own=True, per_line=24, ahead=64 * 1024, near=8)
-NEAR = 8192  # floats of weights that stay in the first cache
-
-
-def asking_on(target: Target) -> Asking:
-    """Return how convolutions ask on the core that a target is for: this one, or any."""
-    here = target.runs_here and target == find_target("native")
-    return ALL if here and cpu_name().startswith("Intel") else NEXT
+# Where the third cache is SLOW, as that of Intel's servers, 1024 -> 1024 at 7x7 goes from 53 % of
+# the multiply-add peak to 93. Lines that are asked for one by one cost nothing, up to 18 GB/s; 64
+# at once take a third of the time more.
+SLOW = 20.0  # multiply-adds of vectors in the time of a line: 6 on a Zen 5
+OWN_PER_LINE, NEAR_STEPS = 24, 8
 
 
-def ask_for_weights(regions: Sequence[Parts], lanes: int, asking: Asking) -> list[Parts]:
+def asking_on(constants: Constants) -> Asking:
+    """Return how convolutions ask for weights on a core."""
+    ahead = constants.ahead // FLOAT32.bytes
+    if constants.core.caches.l3 and constants.line > SLOW:
+        return Asking(True, OWN_PER_LINE, ahead, NEAR_STEPS)
+    return Asking(False, NEXT_PER_LINE, ahead, 0)
+
+
+def ask_for_weights(regions: Sequence[Parts], constants: Constants) -> list[Parts]:
     """Return the regions with the weights to come that each of their convolutions asks for.
 
     What one thread asks for is in its own cache: each knows up to where it has asked.
@@ -63,7 +67,7 @@ def ask_for_weights(regions: Sequence[Parts], lanes: int, asking: Asking) -> lis
     reached = [0] * max(map(len, regions), default=0)
     return [
         tuple(
-            tuple(_with_requests(part, thread, reached, lanes, asking))
+            tuple(_with_requests(part, thread, reached, constants))
             for thread, part in enumerate(region)
         )
         for region in regions
@@ -71,8 +75,9 @@ def ask_for_weights(regions: Sequence[Parts], lanes: int, asking: Asking) -> lis
 
 
 def _with_requests(
-    part: Sequence[KernelCall], thread: int, reached: list[int], lanes: int, asking: Asking
+    part: Sequence[KernelCall], thread: int, reached: list[int], constants: Constants
 ) -> Iterator[KernelCall]:
+    asking, lanes = asking_on(constants), constants.lanes
     for step in part:
         layer, a = step.layer, step.arguments
         if step.kernel != "f32_conv" or layer is None or layer.pixels < BUSY:
@@ -87,8 +92,8 @@ def _with_requests(
         first = max(reached[thread], weights.next)
         request = even_request(step, first, weights.end + asking.ahead, lanes, asking)
         reached[thread] = max(weights.end, first + request.count * LINE)
-        near = asking.near if weights.end - weights.start > NEAR else 0
-        yield _asked(step, request, near)
+        small = FLOAT32.bytes * (weights.end - weights.start) < constants.near
+        yield _asked(step, request, 0 if small else asking.near)
 
 
 @dataclass(frozen=True)
