@@ -52,10 +52,7 @@ class Constants:
 
     @property
     def line(self) -> float:
-        """Multiply-adds of vectors in the time that a cache line takes from beyond the second cache.
-
-        6 on a Zen 5.
-        """
+        """Multiply-adds of vectors in the time that `fetch` takes for a cache line. 6."""
         return self.fetch * LINE / FLOAT32.bytes / self.lanes
 
     @property

@@ -1,7 +1,6 @@
 """A library on disk: C, weights, shared library, manifest, examples; written all or not at all."""
 
 import errno
-import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from depthwise.files.atomic import abandoned, exchange, flush, workspace
 from depthwise.files.cache import hash_bytes, hash_file
 from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, UINT8, find_dtype
 from depthwise.runtime import manifest as manifests
+from depthwise.runtime.aligned import aligned_bytes
 from depthwise.runtime.manifest import (
     FIGURES,
     REPORT,
@@ -37,9 +37,6 @@ WEB = ("net.js", "example.mjs", "example.html")  # of a WebAssembly library
 SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".wasm": "net.wasm"}
 OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *WEB, *SHARED.values()}
 STATE = ".depthwise"  # what unfinished work keeps there: it stays when a library is replaced
-ALIGNMENT = 64  # bytes, of the arena and of the weights
-LARGE_PAGE = 2 * 2**20  # bytes, of x86 and of most ARM
-MANY = 512 * 1024  # bytes that are worth a large page
 NEW, OLD = "new", "old"  # in a workspace: what is to stand at the directory, what stood there
 
 
@@ -189,28 +186,6 @@ def _templates() -> Traversable:
 def hash_weights(weights: np.ndarray) -> str:
     """Return the SHA-256 of weights, as the manifest holds it."""
     return hash_bytes(weights.data)
-
-
-def aligned_bytes(size: int) -> np.ndarray:
-    """Return `size` bytes, not set to anything, that start where a vector may.
-
-    Many lie in large pages, where the system has them: fewer addresses to translate, and no two
-    pages that meet in the same sets of the second cache.
-    """
-    large = size >= MANY and hasattr(mmap, "MADV_HUGEPAGE")
-    alignment = LARGE_PAGE if large else ALIGNMENT
-    memory = _large_pages(size) if large else np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % alignment
-    return memory[start : start + size]
-
-
-def _large_pages(size: int) -> np.ndarray:
-    """Return memory of the system's for `size` bytes from a multiple of a large page on."""
-    whole = (-(-size // LARGE_PAGE) + 1) * LARGE_PAGE
-    memory = mmap.mmap(-1, whole, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # the system has them, but not for us
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.uint8)
 
 
 def check_replaceable(directory: Path) -> None:
