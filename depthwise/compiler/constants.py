@@ -11,6 +11,7 @@ from depthwise.hardware.known_cores import generic_core
 from depthwise.runtime.target import Target
 
 LINE = 64  # bytes of a cache line
+SLOW = 20.0  # multiply-adds of vectors in the time of a line: 6 on a Zen 5, 27 on Intel's servers
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Constants:
         large: Weights that stay in the second while an image passes by. 256 KB.
         ahead: Most of a layer's successors that is fetched while it computes, for these push other
             data out. 256 KB.
+        slow: Whether the third cache is so slow that weights have to be asked for line by line, all
+            along a layer, and that images leave the second cache too late. False.
         cold: What is larger leaves the second cache before it is read again. 512 KB.
         windows: What the windows of a chain take of it at most. 640 KB.
         chain: What the weights of a chain take at most, which every band reads. 256 KB.
@@ -41,6 +44,7 @@ class Constants:
     near: int
     large: int
     ahead: int
+    slow: bool
     cold: int
     windows: int
     chain: int
@@ -51,14 +55,14 @@ class Constants:
     multiply_add: float
 
     @property
-    def line(self) -> float:
-        """Multiply-adds of vectors in the time that `fetch` takes for a cache line. 6."""
-        return self.fetch * LINE / FLOAT32.bytes / self.lanes
-
-    @property
     def lanes(self) -> int:
         """Floats of a vector."""
         return self.target.lanes
+
+
+def vectors_a_line(fetch: float, target: Target) -> float:
+    """Return the multiply-adds of vectors in the time that a cache line takes."""
+    return fetch * LINE / FLOAT32.bytes / target.lanes
 
 
 def constants_of(target: Target, core: Core | None = None) -> Constants:
@@ -67,14 +71,16 @@ def constants_of(target: Target, core: Core | None = None) -> Constants:
     caches, rate = core.caches, core.arithmetic.rate(target.lanes)
     # Kernels get two thirds of what the best loop reads; to quarters, for no rate is known better.
     fetch = round(4 * 1.5 * FLOAT32.bytes * rate / core.reads.l3) / 4
+    slow = core.caches.l3 > 0 and vectors_a_line(fetch, target) > SLOW
     return Constants(
         target=target,
         core=core,
         near=caches.l1 * 2 // 3,
         large=caches.l2 // 4,
         ahead=caches.l2 // 4,
-        cold=caches.l2 // 2,
-        windows=caches.l2 * 5 // 8,
+        slow=slow,
+        cold=caches.l2 // (8 if slow else 2),
+        windows=caches.l2 * 7 // 16 if slow else caches.l2 * 5 // 8,
         chain=caches.l2 // 4,
         fetch=fetch,
         meeting=core.neighbours.meeting,

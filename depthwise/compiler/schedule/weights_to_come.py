@@ -44,17 +44,16 @@ class Asking:
 # asked for.
 NEXT_PER_LINE = 128
 
-# Where the third cache is SLOW, as that of Intel's servers, 1024 -> 1024 at 7x7 goes from 53 % of
+# Where the third cache is slow, as that of Intel's servers, 1024 -> 1024 at 7x7 goes from 53 % of
 # the multiply-add peak to 93. Lines that are asked for one by one cost nothing, up to 18 GB/s; 64
 # at once take a third of the time more.
-SLOW = 20.0  # multiply-adds of vectors in the time of a line: 6 on a Zen 5
 OWN_PER_LINE, NEAR_STEPS = 24, 8
 
 
 def asking_on(constants: Constants) -> Asking:
     """Return how convolutions ask for weights on a core."""
     ahead = constants.ahead // FLOAT32.bytes
-    if constants.core.caches.l3 and constants.line > SLOW:
+    if constants.slow:
         return Asking(True, OWN_PER_LINE, ahead, NEAR_STEPS)
     return Asking(False, NEXT_PER_LINE, ahead, 0)
 
@@ -87,7 +86,7 @@ def _with_requests(
         if not asking.own:
             tile = (a["tile_pixels"], a["tile_vectors"], a["tile_depth"])
             lines = lines_of_tiles(layer, tile, lanes, asking)
-            yield _asked(step, Request(weights.end, lines), near=0)
+            yield _asked(step, LineRequest(weights.end, lines), near=0)
             continue
         first = max(reached[thread], weights.next)
         request = even_request(step, first, weights.end + asking.ahead, lanes, asking)
@@ -119,7 +118,7 @@ class OwnWeights:
 
 
 @dataclass(frozen=True)
-class Request:
+class LineRequest:
     """Lines of weights from `first` on: `count` in all, as f32_conv takes it where not 0.
 
     `lines` before every `steps` channels; before each tile where `steps` is 0.
@@ -141,7 +140,7 @@ def lines_of_tiles(layer: ConvWorkload, tile: Tile, lanes: int, asking: Asking) 
     return min(work // asking.per_line, asking.ahead // (LINE * runs * tiles))
 
 
-def even_request(step: KernelCall, first: int, end: int, lanes: int, asking: Asking) -> Request:
+def even_request(step: KernelCall, first: int, end: int, lanes: int, asking: Asking) -> LineRequest:
     """Return what a convolution asks for, from `first` up to about `end`, all along its loops.
 
     The fewest lines at once that come within a tenth of what there is to ask for and time to.
@@ -154,17 +153,17 @@ def even_request(step: KernelCall, first: int, end: int, lanes: int, asking: Ask
     work = runs * a["width"] * vectors * a["taps"] * terms
     count = min((end - first) // LINE, work // asking.per_line)
     if count <= 0:
-        return Request(first)
+        return LineRequest(first)
     found = []
     for lines in range(1, MOST_LINES + 1):
         steps = min(max(1, tiles * a["taps"] * terms * lines // count), terms)
         made = tiles * a["taps"] * ceil(terms / steps) * lines
-        found.append(Request(first, lines, steps * depth, made))
+        found.append(LineRequest(first, lines, steps * depth, made))
     best = min(found, key=lambda each: (max(abs(each.count - count), count // 10), each.lines))
-    return best if best.count < 2 * count else Request(first)
+    return best if best.count < 2 * count else LineRequest(first)
 
 
-def _asked(step: KernelCall, request: Request, near: int) -> KernelCall:
+def _asked(step: KernelCall, request: LineRequest, near: int) -> KernelCall:
     view = TensorView(0, request.first, (0,), (1,)) if request.lines else None
     return step.with_arguments(
         near_steps=near, prefetch_lines=request.lines, prefetch_steps=request.steps, next=view
