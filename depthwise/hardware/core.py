@@ -27,7 +27,7 @@ class ReadRates:
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class ComputeRate:
     """Multiply-adds that one core does in a nanosecond: for each lane of a vector, and at most.
 
     Vectors of all widths start as often, until they fill the units: 2 units of 256 bits at 4 GHz
@@ -67,7 +67,7 @@ class Core:
     architecture: str
     caches: Caches
     reads: ReadRates
-    arithmetic: Arithmetic
+    arithmetic: ComputeRate
     neighbours: Neighbours
     origin: str = field(default="", compare=False)
 
@@ -92,7 +92,7 @@ def core_of_machine(machine: Machine, architecture: str) -> Core:
     meeting = machine.second.barrier.median if machine.second else APART.meeting
     return Core(
         CALIBRATED, architecture, Caches(l1, l2, l3), reads,
-        Arithmetic(max(rate / lanes for lanes, rate in rates.items()), max(rates.values())),
+        ComputeRate(max(rate / lanes for lanes, rate in rates.items()), max(rates.values())),
         Neighbours(meeting, min(APART.rate * APART.meeting / meeting, reads.l3)),
         f"this machine, calibrated {machine.date[:10]}",
     )  # fmt: skip

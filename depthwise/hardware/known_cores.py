@@ -17,7 +17,7 @@ arch/arm64/include/asm/cputype.h.
 
 from dataclasses import dataclass, replace
 
-from depthwise.hardware.core import APART, Arithmetic, Caches, Core, Neighbours, ReadRates
+from depthwise.hardware.core import APART, Caches, ComputeRate, Core, Neighbours, ReadRates
 from depthwise.runtime.target import Target
 
 K, M = 2**10, 2**20
@@ -52,64 +52,64 @@ class KnownCore:
 KNOWN = (
     KnownCore(
         Core("zen5", "x86_64", Caches(48 * K, 1 * M, 32 * M), ReadRates(270, 126, 43),
-             Arithmetic(2 * 4.0, 32 * 4.0), APART),
+             ComputeRate(2 * 4.0, 32 * 4.0), APART),
         (Models(AMD, 26, range(256)),), "avx_vnni",
     ),
     KnownCore(
         Core("zen4", "x86_64", Caches(32 * K, 1 * M, 32 * M), ReadRates(90, 85, 30),
-             Arithmetic(2 * 3.7, 16 * 3.7), APART),
+             ComputeRate(2 * 3.7, 16 * 3.7), APART),
         (Models(AMD, 25, (*range(0x10, 0x20), *range(0x60, 0x80), *range(0xA0, 0xB0))),),
         "avx512f",
     ),
     KnownCore(
         Core("zen3", "x86_64", Caches(32 * K, 512 * K, 32 * M), ReadRates(85, 80, 25),
-             Arithmetic(2 * 3.5, 16 * 3.5), APART),
+             ComputeRate(2 * 3.5, 16 * 3.5), APART),
         (Models(AMD, 25, (*range(0x10), *range(0x20, 0x60))),), "vaes",
     ),
     KnownCore(
         Core("zen2", "x86_64", Caches(32 * K, 512 * K, 16 * M), ReadRates(80, 60, 20),
-             Arithmetic(2 * 3.4, 16 * 3.4), APART),
+             ComputeRate(2 * 3.4, 16 * 3.4), APART),
         (Models(AMD, 23, range(0x30, 0x100)),),
     ),
     KnownCore(
         Core("sapphirerapids", "x86_64", Caches(48 * K, 2 * M, 105 * M), ReadRates(175, 27, 16),
-             Arithmetic(2 * 3.75, 32 * 3.75), Neighbours(230, 14)),
+             ComputeRate(2 * 3.75, 32 * 3.75), Neighbours(230, 14)),
         (Models(INTEL, 6, (0x8F, 0xCF, 0xAD, 0xAE)),),  # Emerald and Granite Rapids as well
         "amx_tile",
     ),
     KnownCore(
         Core("icelake-server", "x86_64", Caches(48 * K, 1280 * K, 48 * M), ReadRates(140, 22, 12),
-             Arithmetic(2 * 2.9, 32 * 2.9), MESH),
+             ComputeRate(2 * 2.9, 32 * 2.9), MESH),
         (Models(INTEL, 6, (0x6A, 0x6C)),), "avx512_vbmi2",
     ),
     KnownCore(
         Core("skylake-server", "x86_64", Caches(32 * K, 1 * M, 32 * M), ReadRates(130, 20, 12),
-             Arithmetic(2 * 2.7, 32 * 2.7), MESH),
+             ComputeRate(2 * 2.7, 32 * 2.7), MESH),
         (Models(INTEL, 6, (0x55,)),), "avx512f",
     ),
     KnownCore(
         Core("alderlake", "x86_64", Caches(48 * K, 1280 * K, 30 * M), ReadRates(225, 80, 35),
-             Arithmetic(2 * 4.7, 16 * 4.7), SHARED),
+             ComputeRate(2 * 4.7, 16 * 4.7), SHARED),
         (Models(INTEL, 6, (0x97, 0x9A, 0xB7, 0xBA, 0xBF)),), "avx_vnni",  # Raptor Lake as well
     ),
     KnownCore(
         Core("cortex-a76", "aarch64", Caches(64 * K, 512 * K, 2 * M), ReadRates(73, 36, 21),
-             Arithmetic(2 * 2.4, 8 * 2.4), SHARED),
+             ComputeRate(2 * 2.4, 8 * 2.4), SHARED),
         (Models(ARM, 0, (0xD0B, 0xD0C)),), "asimddp",  # Neoverse N1 as well
     ),
     KnownCore(  # four share 1 MB
         Core("cortex-a72", "aarch64", Caches(32 * K, 256 * K, 0), ReadRates(18, 5, 5),
-             Arithmetic(1 * 1.5, 4 * 1.5), SHARED),
+             ComputeRate(1 * 1.5, 4 * 1.5), SHARED),
         (Models(ARM, 0, (0xD08,)),),
     ),
     KnownCore(  # four share 512 KB
         Core("cortex-a53", "aarch64", Caches(32 * K, 128 * K, 0), ReadRates(8, 2, 2),
-             Arithmetic(1 * 1.4, 4 * 1.4), SHARED),
+             ComputeRate(1 * 1.4, 4 * 1.4), SHARED),
         (Models(ARM, 0, (0xD03,)),),
     ),
     KnownCore(  # four share 12 MB, and all of the chip the last 8
         Core("apple-m1", "aarch64", Caches(128 * K, 3 * M, 8 * M), ReadRates(150, 80, 58),
-             Arithmetic(4 * 3.2, 16 * 3.2), SHARED),
+             ComputeRate(4 * 3.2, 16 * 3.2), SHARED),
         (Models(APPLE, 0, range(0x22, 0x2A)),), "asimd",
     ),
 )  # fmt: skip
