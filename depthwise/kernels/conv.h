@@ -83,22 +83,14 @@ INLINE const float *f32_conv_sum(const struct conv *a, const float *sum, const i
     return sum + (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel;
 }
 
-/* `depth` neighbours, over and over */
-INLINE vf f32_conv_spread(const float *p, const int depth) {
-    if (depth == 1) return splat(*p);
-    vf v;
-    UNROLL for (int i = 0; i < VL; i++) v[i] = p[i % depth];
-    return v;
-}
-
 /* Each lane plus the one `apart` from it: of a where the lane's bit `apart` is clear, else of b. */
 INLINE vf f32_conv_across(const vf a, const vf b, const int apart) {
-    vf own, other;
+    int own[VL], other[VL];
     UNROLL for (int i = 0; i < VL; i++) {
-        own[i] = i & apart ? b[i] : a[i];
-        other[i] = i & apart ? b[i ^ apart] : a[i ^ apart];
+        own[i] = i & apart ? VL + i : i;
+        other[i] = own[i] ^ apart;
     }
-    return own + other;
+    return pick(a, b, own) + pick(a, b, other);
 }
 
 /* Adds `depth` vectors of partial sums across: part s of group g becomes lane depth * g + s, or where parts / n pixels
@@ -109,23 +101,17 @@ INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) {
             part[s] = f32_conv_across(part[s], part[s + apart], apart);
     if (n == depth) return part[0];
     const int width = VL / (depth / n); /* lanes of a pixel */
-    vf v;
-    UNROLL for (int i = 0; i < VL; i++)
-        v[i] = part[0][(i % width / n * depth + i / width * n + i % width % n) % VL];
-    return v;
+    int from[VL];
+    UNROLL for (int i = 0; i < VL; i++) from[i] = (i % width / n * depth + i / width * n + i % width % n) % VL;
+    return pick(part[0], part[0], from);
 }
 
 /* Stores `pixels` that share a vector, `lanes` outputs of each. */
 INLINE void f32_conv_store(
     const struct conv *a, const int pixels, const int width, const int lanes, const vf acc, const float *sum,
     float *out) {
-    vf other = {0};
-    if (a->epilogue.add)
-        UNROLL for (int x = 0; x < pixels; x++)
-            memcpy((float *)&other + x * width, sum + x * a->sum_pixel, (size_t)lanes * sizeof(float));
-    const vf v = vepilogue(a->epilogue, acc, other);
-    UNROLL for (int x = 0; x < pixels; x++)
-        memcpy(out + x * a->out_pixel, (const float *)&v + x * width, (size_t)lanes * sizeof(float));
+    const vf other = a->epilogue.add ? load_runs(sum, (size_t)a->sum_pixel, pixels, width, lanes) : (vf){0};
+    store_runs(out, vepilogue(a->epilogue, acc, other), (size_t)a->out_pixel, pixels, width, lanes);
 }
 
 /* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
@@ -141,6 +127,7 @@ INLINE void f32_conv_tile(
     const float *w, const float *bias, const float *sum, float *out, const float **next) {
     const int depth = a->tile_depth, span = a->prefetch_steps ? a->prefetch_steps : a->channels;
     if (!a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
+    free_registers();
     vf acc[CONV_PIXELS][CONV_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int k = 0; k < vectors; k++) acc[x][k] = load(bias + k * VL);
@@ -154,9 +141,10 @@ INLINE void f32_conv_tile(
                     UNROLL for (int k = 0; k < vectors * VL; k += LINE)
                         __builtin_prefetch(w + a->near_steps * vectors * VL + k);
                 vf weight[CONV_VECTORS];
-                UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
+                UNROLL for (int k = 0; k < vectors; k++)
+                    weight[k] = pixels > 1 ? held(load(w + k * VL)) : load(w + k * VL);
                 UNROLL for (int x = 0; x < pixels; x++) {
-                    const vf input = f32_conv_spread(p + x * a->in_pixel, depth);
+                    const vf input = repeat(p + x * a->in_pixel, depth);
                     UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];
                 }
             }
