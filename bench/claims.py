@@ -40,7 +40,7 @@ from depthwise.compiler.planning import make_plan
 from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
-from depthwise.latency.fit import time_kernels
+from depthwise.latency.timing import time_kernels
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
 

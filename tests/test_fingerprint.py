@@ -111,7 +111,9 @@ def test_every_target_has_its_own():
 
 def timed(code):
     kernels = (KernelCoefficients(kernel="others", steps=1, coefficients={}, error=0),)
-    table = KernelTable(code=code, calibrated=MACHINE.date, gflops=100, kernels=kernels)
+    table = KernelTable(
+        code=code, calibrated=MACHINE.date, gflops=100, kernels=kernels, networks=()
+    )
     return MACHINE.model_copy(update={"kernels": table})
 
 

@@ -20,7 +20,7 @@ from depthwise.hardware.load import Load, Waiting, Watch
 from depthwise.hardware.passes import MOST_DISTURBED, MOST_PASSES, ROUNDS, take_passes
 from depthwise.hardware.probes import Probes
 from depthwise.hardware.record import in_words, share_of
-from depthwise.latency import fit as kernels
+from depthwise.latency import timing as kernels
 from depthwise.runtime.target import find_target
 
 
