@@ -16,6 +16,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise import hardware as machines
+from depthwise.analysis.cost import PredictionError
 from depthwise.compiler import pipeline
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.planning import make_plan
@@ -244,6 +245,23 @@ def test_layers_have_the_time_of_what_is_fused_into_them():
     assert float(first["milliseconds"]) == times["0"]
     assert "us: predicted for one thread" in found.table()
     assert "predicted" not in plain.table()
+
+
+def test_a_prediction_states_how_close_predictions_come():
+    found = dw.cost(nn.Conv2d(3, 8, 3), (1, 3, 16, 16), machine=KNOWN)
+    assert found.milliseconds_error == PredictionError(
+        mean=pytest.approx(0.06), worst=pytest.approx(0.1), networks=2
+    )
+    assert json.loads(found.to_json())["milliseconds_error"] == {
+        "mean": pytest.approx(0.06), "worst": pytest.approx(0.1), "networks": 2,
+    }  # fmt: skip
+    assert (
+        "2 networks, each from the times of the others, were 6.0 % off on average, 10.0 % at"
+        in (" ".join(found.table().split()))
+    )
+    plain = dw.cost(nn.Conv2d(3, 8, 3), (1, 3, 16, 16))
+    assert json.loads(plain.to_json())["milliseconds_error"] is None
+    assert "others" not in plain.table()
 
 
 def test_a_module_that_runs_twice_has_its_times_apart():

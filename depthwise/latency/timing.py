@@ -1,7 +1,7 @@
 """The calibration networks timed step by step on this machine, for the kernel table."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -84,11 +84,13 @@ def timed(name: str, clocked: Clocked, machine: Machine, probes: Probes) -> Time
     A second time the weights come from memory, as those of a network do that no cache holds.
     """
     plan = clocked.plan
-    usual = middle_half([_run(clocked, probes, SECONDS / PLACES) for _ in range(PLACES)])
+    runs = [beside_peak(clocked.runner(), probes, SECONDS / PLACES) for _ in range(PLACES)]
+    usual = middle_half(runs)
     copies = copies_beyond(plan.weights.nbytes, machine.caches)
     cold: Sequence[Timed] = ()
     if copies > 1:
-        cold = _rows(plan, machine, middle_half([_run(clocked, probes, COLD, copies)]), cold=True)
+        runs = [beside_peak(clocked.runner(copies), probes, COLD)]
+        cold = _rows(plan, machine, middle_half(runs), cold=True)
     return TimedNetwork(name, usual.peak, _rows(plan, machine, usual), cold)
 
 
@@ -105,14 +107,13 @@ class Runs:
         return float(self.gflops.mean())
 
 
-def _run(clocked: Clocked, probes: Probes, seconds: float, copies: int = 1) -> Runs:
-    """Run a plan for some seconds, each time between two short loops that measure the peak.
+def beside_peak(run: Callable[[], np.ndarray], probes: Probes, seconds: float) -> Runs:
+    """Run for some seconds, each time between two short loops that measure the peak.
 
     A core slows down under its widest vectors, and a virtual one whenever others work: what the
-    peak was a second ago says little.
+    peak was a second ago says little. `run` returns the seconds of each step.
     """
-    run, runs = clocked.runner(copies), []
-    peaks = [fma_rate(probes, STEPS) / 1e9]
+    runs, peaks = [], [fma_rate(probes, STEPS) / 1e9]
     end = time.perf_counter() + seconds
     while len(runs) < LEAST_RUNS or time.perf_counter() < end:
         runs.append(run())
