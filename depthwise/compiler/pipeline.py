@@ -51,7 +51,8 @@ CompilerStage = Literal["graph", "plan", "c"]
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
     target: str = DEFAULT.target, threads: int = DEFAULT.threads,
-    optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune, cc: str | None = DEFAULT.cc,
+    optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune,
+    tune_for: str | None = DEFAULT.tune_for, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, samples: Sequence[Any] = (),
     preparation: Preparation | None = None, labels: Sequence[str] = (), until: str | None = None,
 ) -> Library:  # fmt: skip
@@ -69,6 +70,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         threads: How many threads share each call.
         optimize: "speed", or "memory" for the smallest arena.
         tune: Measure a few ways to compute each layer on this machine, and take the fastest.
+        tune_for: The core whose caches and speeds the plan is made for.
         cc: A C compiler in place of the one that is installed with us.
         check_plan: Do the plan in Python where this machine cannot run the library.
         samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
@@ -82,7 +84,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         Mismatch: The plan or the library computes something else than the network.
         BuildError: The C compiler is missing or fails.
     """
-    options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
+    options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan)
     source = open(net, *shapes, kwargs=kwargs, until=until)
     return compile_source(source, options, samples, preparation, labels)
 
@@ -168,12 +170,12 @@ def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
 
     Threads share what is the fastest on one.
     """
-    target, threads = options.chosen, options.threads
+    plan = partial(make_plan, graph, options.chosen, threads=options.threads, core=options.core)
     if not options.measures:
-        return make_plan(graph, target, optimize=options.optimize, threads=threads)
+        return plan(optimize=options.optimize)
     algorithms = fastest_algorithms(graph, options)
     groups = fastest_groups(graph, options, algorithms)
-    return make_plan(graph, target, threads=threads, algorithms=algorithms, groups=lambda _: groups)
+    return plan(algorithms=algorithms, groups=lambda _: groups)
 
 
 def run_once(artifact: Artifact, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

@@ -94,7 +94,7 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     w = b.weights(pack_conv(work.weight, groups, lanes, *tile))
     bias = b.weights(pack_conv_bias(work.bias, groups, lanes, *tile))
     floats = work.weight[0].size  # a packed output channel's weights
-    lines = prefetch_lines(layer, chosen, lanes)
+    lines = prefetch_lines(layer, chosen, b.constants)
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
