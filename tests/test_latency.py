@@ -22,6 +22,7 @@ from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import capture
+from depthwise.hardware.choice import choose_core
 from depthwise.hardware.load import Load
 from depthwise.hardware.record import OTHERS, CheckedNetwork, KernelCoefficients, KernelTable
 from depthwise.latency import fingerprint, fit, timing
@@ -55,7 +56,10 @@ def digest_of_today(monkeypatch):
 
 
 def plan_of(net, shape, optimize=None):
-    return make_plan(pipeline.rewrite(capture(net.eval(), shape)), TARGET, optimize=optimize)
+    graph = pipeline.rewrite(capture(net.eval(), shape))
+    return make_plan(
+        graph, TARGET, optimize=optimize, core=choose_core(None, TARGET, native=True)
+    )  # fmt: skip
 
 
 def table(**coefficients):
