@@ -77,7 +77,10 @@ class Kernel:
             it reads the elements of its view.
         again: how many floats of weights a call reads more than once, and how many others it
             reads before each comes again.
+        fetches: the first float of the network's weights that a call only brings closer, for those
+            after it, and how many; None where it never does.
         fills: whether it writes numbers that are no node's value, or that others write over.
+        around: whether it only writes around the values that its view shows.
     """
 
     name: str
@@ -89,7 +92,9 @@ class Kernel:
     products: Callable[[Arguments], int] | None = None
     reach: Callable[[Arguments], tuple[int, int]] | None = None
     again: Callable[[Arguments, int], tuple[int, int]] | None = None
+    fetches: Callable[[Arguments, int], tuple[int, int]] | None = None
     fills: bool = False
+    around: bool = False
 
     @cached_property
     def c_name(self) -> str:
@@ -179,7 +184,7 @@ ROWS = (
         + pointers("read", "in w bias sum") + pointers("ahead", "next")
         + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,
-        reach=work.conv_reach, again=work.conv_again,
+        reach=work.conv_reach, again=work.conv_again, fetches=work.conv_fetches,
     ),
     Kernel(
         "winograd", "winograd",
@@ -326,7 +331,7 @@ ROWS = (
     Kernel(
         "fill_border", "copy",
         ints(f"{IMAGES} channels top bottom left right") + pointers("written", "y"),
-        count=work.count_border, fills=True,
+        count=work.count_border, fills=True, around=True,
     ),
     Kernel(
         "gather", "copy",
