@@ -32,8 +32,7 @@ class Parameter:
     """One argument of a kernel: a member of its struct, or a pointer to values of a `dtype`.
 
     A pointer is read, written, or scratch: memory that the kernel works in, with nothing of use in
-    it before or after the call; ahead is what is only brought closer. `length` is that of an
-    array, 0 for a single number.
+    it before or after the call; ahead is only brought closer. `length` is an array's, else 0.
     """
 
     name: str
