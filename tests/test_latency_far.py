@@ -11,8 +11,8 @@ from depthwise.compiler import pipeline
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.work import LINE
 from depthwise.graph import capture
-from depthwise.hardware.caches import share_of_cache
-from depthwise.hardware.record import Reading
+from depthwise.hardware.caches import shares_held
+from depthwise.hardware.record import Reading, Share
 from depthwise.latency import fit
 from depthwise.latency.cache_model import sources, touches
 from depthwise.latency.features import features_of, time_of
@@ -130,16 +130,37 @@ def test_copies_are_more_than_a_cache_holds_and_not_too_many():
 
 
 @pytest.mark.parametrize(
-    ("named", "rates", "memory", "held"),
+    ("rates", "memory", "shares"),
     [
         # an Intel Xeon's share of what its virtual machine names, and an AMD EPYC's own cache
-        ([8, 12, 16, 24, 32, 48, 64, 128, 256], [29, 29, 29, 29, 28, 21, 15, 15, 15], 15, 48),
-        ([8, 11, 16, 23, 32], [119, 115, 109, 106, 104], 28, 32),
-        ([8, 11, 16], [20, 19, 18], 19, 8),  # no faster than memory: at least the first
+        ([29, 29, 28, 28.5, 21, 15, 14.5], 15, [1, 1, 0.96, 0.96, 0.59, 0, 0]),
+        ([119, 115, 109, 106, 104], 28, [1, 0.99, 0.97, 0.96, 0.96]),
+        ([20, 19, 18], 20, [0, 0, 0]),  # no faster than memory
     ],
 )
-def test_a_shared_cache_is_as_large_as_reading_shows(named, rates, memory, held):
-    assert share_of_cache(named, rates, memory) == held
+def test_a_shared_cache_holds_what_reading_shows(rates, memory, shares):
+    assert shares_held(rates, memory) == pytest.approx(shares, abs=0.01)
+
+
+def test_a_part_comes_from_a_cache_that_holds_a_part(two):
+    plan, first, _ = two
+    shared = (Share(size=2**16, held=1), Share(size=2**20, held=0.25), Share(size=2**22, held=0.1))
+    found = sources(plan, (2**10, 2**14, 2**20), shared=shared)[first]
+    # 160 KiB of weights and the arena lie between two turns
+    held = found["weights", "L3"] / (found["weights", "L3"] + found["weights", "memory"])
+    assert 0.25 < held < 1
+    none = sources(plan, (2**10, 2**14, 2**20), cold=True, shared=shared)[first]
+    assert ("weights", "L3") not in none
+    assert none["weights", "memory"] == pytest.approx(4 * 64 * 128, abs=2048)
+
+
+def test_winograd_reads_its_weights_again_for_each_batch():
+    plan = plan_of(nn.Conv2d(128, 128, 3, padding=1), (1, 128, 56, 56))
+    (only,) = steps_of(plan, "f32_winograd")
+    weights = 4 * 36 * 128 * 128  # 6 x 6 points
+    batches = -(-196 // plan.steps[only].arguments["batch"])
+    assert batches > 1
+    assert features_of(plan, MACHINE)[only]["again memory"] == (batches - 1) * weights
 
 
 # What reading takes, in GB/s, and how a byte of weights is priced, in times of that: on the fast

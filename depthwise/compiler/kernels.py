@@ -74,6 +74,8 @@ class Kernel:
             it reads the elements of its view.
         again: how many floats of weights a call reads more than once, and how many others it
             reads before each comes again.
+        streams: whether a call reads its weights once, from the first to the last; None where it
+            never does.
         fetches: the first float of the network's weights that a call only brings closer, for those
             after it, and how many; None where it never does.
         fills: whether it writes numbers that are no node's value, or that others write over.
@@ -89,6 +91,7 @@ class Kernel:
     products: Callable[[Arguments], int] | None = None
     reach: Callable[[Arguments], tuple[int, int]] | None = None
     again: Callable[[Arguments, int], tuple[int, int]] | None = None
+    streams: Callable[[Arguments], bool] | None = None
     fetches: Callable[[Arguments, int], tuple[int, int]] | None = None
     fills: bool = False
     around: bool = False
@@ -174,7 +177,8 @@ ROWS = (
         + ints(f"weights_outer prefetch_lines {IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
         + pointers("read", "in w bias sum") + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,
-        reach=work.conv_reach, again=work.conv_again, fetches=work.conv_fetches,
+        reach=work.conv_reach, again=work.conv_again, streams=work.conv_streams,
+        fetches=work.conv_fetches,
     ),
     Kernel(
         "winograd", "winograd",
@@ -183,7 +187,7 @@ ROWS = (
         + pointers("read", "in w bias sum") + pointers("scratch", "scratch")
         + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_winograd, products=work.winograd_products,
-        reach=work.winograd_reach,
+        reach=work.winograd_reach, again=work.winograd_again,
     ),
     Kernel(
         "depthwise", "depthwise",
