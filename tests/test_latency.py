@@ -35,7 +35,7 @@ from depthwise.latency.least_squares import bounded_least_squares
 from depthwise.latency.predict import attribute, predict
 from depthwise.latency.timing import by_layer
 from depthwise.layers import InvertedResidual
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import cpu_name, find_target
 
 TARGET = find_target(MACHINE.target)
 
@@ -57,9 +57,8 @@ def digest_of_today(monkeypatch):
 
 def plan_of(net, shape, optimize=None):
     graph = pipeline.rewrite(capture(net.eval(), shape))
-    return make_plan(
-        graph, TARGET, optimize=optimize, core=choose_core(None, TARGET, native=True)
-    )  # fmt: skip
+    core = choose_core(None, TARGET, native=MACHINE.cpu == cpu_name())
+    return make_plan(graph, TARGET, optimize=optimize, core=core)
 
 
 def table(**coefficients):

@@ -41,7 +41,7 @@ def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
         return []
     found = []
     for name, view in step.arguments.items():
-        if not isinstance(view, TensorView):
+        if not isinstance(view, TensorView) or name in step.row.ahead:
             continue
         role = "weights" if plan.buffers[view.buffer].space == "weights" else "read"
         role = "written" if name in step.row.written else role

@@ -16,7 +16,7 @@ from depthwise.graph import NO_KWARGS, Graph
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of, time_of
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import cpu_name, find_target
 from depthwise.sources.opening import open
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
     """Return the cost of a graph with predicted milliseconds; raises as `cost` does."""
     table = known_kernels(machine)
     target = find_target(machine.target)
-    plan = make_plan(rewrite(graph), target, core=choose_core(None, target, native=True))
+    core = choose_core(None, target, native=machine.cpu == cpu_name())
+    plan = make_plan(rewrite(graph), target, core=core)
     found = attribute(cost, plan.steps, predict(plan, machine, table))
     return replace(found, milliseconds_error=error_of(table))
 
