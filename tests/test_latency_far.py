@@ -50,28 +50,30 @@ def test_what_is_fetched_begins_with_the_next_weights(two):
     plan, first, second = two
     step, after = plan.steps[first], plan.steps[second]
     start, count = step.row.fetches(step.arguments, TARGET.lanes)
-    assert start == after.arguments["w"].offset
+    assert start + 128 == after.arguments["w"].offset  # its own bias lies between
     a = step.arguments
-    tiles = 256 // a["tile_pixels"] * -(-128 // (a["tile_vectors"] * TARGET.lanes))
-    assert count == tiles * a["prefetch_lines"] * LINE > 0
+    tiles = a["rows"] * -(-a["width"] // a["tile_pixels"])
+    blocks = -(-128 // (a["tile_vectors"] * TARGET.lanes))
+    assert count == tiles * blocks * a["prefetch_lines"] * LINE > 0
+    often = step.with_arguments(prefetch_lines=2, prefetch_steps=16)
+    assert often.row.fetches(often.arguments, TARGET.lanes)[1] == tiles * blocks * 4 * 2 * LINE
 
 
 def test_fetched_weights_are_near_when_it_is_their_turn(two):
     plan, first, second = two
     step = plan.steps[first]
     _, count = step.row.fetches(step.arguments, TARGET.lanes)
-    fetched = 4 * min(count, 128 * 256 + 256)  # no more than there is
+    fetched = 4 * min(count, 128 + 128 * 256 + 256)  # no more than there is
     found = sources(plan, (2**15, MIB), cold=True)
     assert found[first]["fetched", "memory"] == pytest.approx(fetched, abs=2048)
-    rest = 4 * (128 * 256 + 256) - fetched
+    rest = 4 * (128 + 128 * 256 + 256) - fetched
     assert found[second].get(("weights", "memory"), 0) == pytest.approx(rest, abs=2048)
-    silent = replace(
-        plan, regions=tuple(
-            tuple(tuple(s.with_arguments(prefetch_lines=0) if s is step else s for s in part)
-                  for part in region)
-            for region in plan.regions
-        ),
-    )  # fmt: skip
+    mute = step.with_arguments(prefetch_lines=0, next=None)
+    regions = tuple(
+        tuple(tuple(mute if each is step else each for each in part) for part in region)
+        for region in plan.regions
+    )
+    silent = replace(plan, regions=regions)
     found = sources(silent, (2**15, MIB), cold=True)
     assert found[second]["weights", "memory"] == pytest.approx(4 * 128 * 256, abs=2048)
 
@@ -105,8 +107,8 @@ def test_weights_that_are_read_once_are_streamed(two):
 
 
 def test_a_slower_clock_makes_the_core_slower_and_memory_not(two):
-    plan, _, second = two
-    best, half = (features_of(plan, MACHINE, True, clock)[second] for clock in (1.0, 0.5))
+    plan, first, _ = two
+    best, half = (features_of(plan, MACHINE, True, clock)[first] for clock in (1.0, 0.5))
     for name, value in best.items():
         if name != "overlap":
             far = name.endswith("memory")
@@ -150,7 +152,7 @@ def test_a_part_comes_from_a_cache_that_holds_a_part(two):
     held = found["weights", "L3"] / (found["weights", "L3"] + found["weights", "memory"])
     assert 0.25 < held < 1
     none = sources(plan, (2**10, 2**14, 2**20), cold=True, shared=shared)[first]
-    assert ("weights", "L3") not in none
+    assert none.get(("weights", "L3"), 0) <= 2048
     assert none["weights", "memory"] == pytest.approx(4 * 64 * 128, abs=2048)
 
 

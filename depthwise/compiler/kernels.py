@@ -78,8 +78,8 @@ class Kernel:
             reads before each comes again.
         streams: whether a call reads its weights once, from the first to the last; None where it
             never does.
-        fetches: the first float of the network's weights that a call only brings closer, for those
-            after it, and how many; None where it never does.
+        fetches: the first float of the network's weights that a call asks for before their turn,
+            its own or later ones, and how many; None where it never does.
         fills: whether it writes numbers that are no node's value, or that others write over.
         around: whether it only writes around the values that its view shows.
     """

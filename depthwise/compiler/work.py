@@ -56,12 +56,14 @@ def _pixel_tiles(a: Arguments) -> int:
 
 
 def conv_fetches(a: Arguments, lanes: int) -> tuple[int, int]:
-    """Return the first float of the network's weights that it fetches for later, and how many."""
+    """Return the first float of weights to come that it brings closer, and how many."""
+    if a["next"] is None:
+        return 0, 0
     vectors = ceil(a["outs"] * a["tile_depth"] / lanes)
-    blocks = a["groups"] * ceil(vectors / a["tile_vectors"])
-    tiles = a["images"] * a["rows"] * (a["width"] // a["tile_pixels"])  # a rest fetches nothing
-    first = a["bias"].offset + a["groups"] * vectors * lanes
-    return first, tiles * blocks * a["prefetch_lines"] * LINE
+    tiles = _pixel_tiles(a) * a["groups"] * ceil(vectors / a["tile_vectors"])
+    steps = a["prefetch_steps"]
+    times = a["taps"] * ceil(a["channels"] / steps) if steps else 1  # that each tile asks
+    return a["next"].offset, tiles * times * a["prefetch_lines"] * LINE
 
 
 # --------------------------------------------------------------------------------- f32_winograd

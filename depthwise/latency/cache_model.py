@@ -21,8 +21,8 @@ Moved = dict[tuple[str, Level], int]  # bytes, by their role and the level that 
 class ByteSpan:
     """Bytes that a step touches: `size` of them, in the `span` bytes from `start` of a buffer.
 
-    `role` is "weights" for what a network keeps, "fetched" for weights that are only brought
-    closer, for a later step, "written" for a step's output, else "read".
+    `role` is "weights" for what a network keeps, "fetched" for weights that are asked for before
+    their turn, "written" for a step's output, else "read".
     """
 
     role: str
@@ -35,7 +35,7 @@ class ByteSpan:
 def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
     """Return the bytes that each argument of a step touches, its outputs after its inputs.
 
-    What it fetches for later steps comes last. A border is few of the bytes that it lies around.
+    What it asks for before its turn comes first. A border is few of the bytes that it lies around.
     """
     if step.row.around:
         return []
@@ -53,11 +53,11 @@ def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
         found.append(
             ByteSpan(role, view.buffer, size * start, size * span, round(size * span * share))
         )
-    return found + _fetched(step, plan)
+    return _fetched(step, plan) + found
 
 
 def _fetched(step: KernelCall, plan: Plan) -> list[ByteSpan]:
-    """Return the weights that a step brings closer for later steps: none beyond the last."""
+    """Return the weights that a step asks for before their turn: none beyond the last."""
     if step.row.fetches is None:
         return []
     (start, count), kept = step.row.fetches(step.arguments, plan.target.lanes), plan.buffers[0]
