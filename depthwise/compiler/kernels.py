@@ -76,8 +76,10 @@ class Kernel:
             it reads the elements of its view.
         again: how many floats of weights a call reads more than once, and how many others it
             reads before each comes again.
-        fetches: the first float of the network's weights that a call only brings closer, for those
-            after it, and how many; None where it never does.
+        streams: whether a call reads its weights once, from the first to the last; None where it
+            never does.
+        fetches: the first float of the network's weights that a call asks for before their turn,
+            its own or later ones, and how many; None where it never does.
         fills: whether it writes numbers that are no node's value, or that others write over.
         around: whether it only writes around the values that its view shows.
     """
@@ -91,6 +93,7 @@ class Kernel:
     products: Callable[[Arguments], int] | None = None
     reach: Callable[[Arguments], tuple[int, int]] | None = None
     again: Callable[[Arguments, int], tuple[int, int]] | None = None
+    streams: Callable[[Arguments], bool] | None = None
     fetches: Callable[[Arguments, int], tuple[int, int]] | None = None
     fills: bool = False
     around: bool = False
@@ -183,7 +186,8 @@ ROWS = (
         + pointers("read", "in w bias sum") + pointers("ahead", "next")
         + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,
-        reach=work.conv_reach, again=work.conv_again, fetches=work.conv_fetches,
+        reach=work.conv_reach, again=work.conv_again, streams=work.conv_streams,
+        fetches=work.conv_fetches,
     ),
     Kernel(
         "winograd", "winograd",
@@ -192,7 +196,7 @@ ROWS = (
         + pointers("read", "in w bias sum") + pointers("scratch", "scratch")
         + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_winograd, products=work.winograd_products,
-        reach=work.winograd_reach,
+        reach=work.winograd_reach, again=work.winograd_again,
     ),
     Kernel(
         "depthwise", "depthwise",
