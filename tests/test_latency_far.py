@@ -12,7 +12,7 @@ from depthwise.compiler.planning import make_plan
 from depthwise.compiler.work import LINE
 from depthwise.graph import capture
 from depthwise.hardware.caches import shares_held
-from depthwise.hardware.record import Reading, Share
+from depthwise.hardware.record import CacheShare, Reading
 from depthwise.latency import fit
 from depthwise.latency.cache_model import sources, touches
 from depthwise.latency.features import features_of, time_of
@@ -146,7 +146,11 @@ def test_a_shared_cache_holds_what_reading_shows(rates, memory, shares):
 
 def test_a_part_comes_from_a_cache_that_holds_a_part(two):
     plan, first, _ = two
-    shared = (Share(size=2**16, held=1), Share(size=2**20, held=0.25), Share(size=2**22, held=0.1))
+    shared = (
+        CacheShare(size=2**16, held=1),
+        CacheShare(size=2**20, held=0.25),
+        CacheShare(size=2**22, held=0.1),
+    )
     found = sources(plan, (2**10, 2**14, 2**20), shared=shared)[first]
     # 160 KiB of weights and the arena lie between two turns
     held = found["weights", "L3"] / (found["weights", "L3"] + found["weights", "memory"])

@@ -8,7 +8,7 @@ import numpy as np
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.hardware.record import LEVELS, Level, Share
+from depthwise.hardware.record import LEVELS, CacheShare, Level
 
 BLOCK = 1024  # bytes that are followed together
 KEPT = ("weights", "fetched")  # roles of what a network keeps from run to run
@@ -79,7 +79,7 @@ def _share(view: TensorView) -> float:
 
 
 def sources(
-    plan: Plan, caches: Sequence[int], cold: bool = False, shared: Sequence[Share] = ()
+    plan: Plan, caches: Sequence[int], cold: bool = False, shared: Sequence[CacheShare] = ()
 ) -> list[Moved]:
     """Return for each step the bytes of each role that come from each level: {(role, level): n}.
 
@@ -116,7 +116,9 @@ def sources(
     return found[len(steps) :]
 
 
-def _by_level(since: np.ndarray, caches: Sequence[int], shared: Sequence[Share]) -> Sequence[float]:
+def _by_level(
+    since: np.ndarray, caches: Sequence[int], shared: Sequence[CacheShare]
+) -> Sequence[float]:
     """Return how many blocks come from each level; of a shared cache, a share of those beyond."""
     found = np.bincount(np.searchsorted(caches, since), minlength=len(caches) + 1).tolist()
     if shared:
