@@ -17,7 +17,7 @@ def aligned_bytes(size: int) -> np.ndarray:
     pages that meet in the same sets of the second cache.
     """
     large = size >= MANY and hasattr(mmap, "MADV_HUGEPAGE")
-    alignment = ALIGNMENT
+    alignment = LARGE_PAGE if large else ALIGNMENT
     memory = _large_pages(size) if large else np.empty(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % alignment
     return memory[start : start + size]
