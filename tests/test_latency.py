@@ -347,6 +347,7 @@ def test_an_old_calibration_is_made_again_before_kernels_are_timed(monkeypatch):
     monkeypatch.setattr(timing, "calibrate", lambda: now)
     monkeypatch.setattr(timing, "keep", lambda _: None)
     monkeypatch.setattr(timing, "CALIBRATION_NETWORKS", [])
+    monkeypatch.setattr(timing, "choose_cache", lambda here, _: (here, []))
     monkeypatch.setattr(timing, "make_table", lambda here, _: table().model_copy(
         update={"calibrated": here.date}))  # fmt: skip
     assert timing.time_kernels(MACHINE).date == now.date  # MACHINE is months old
@@ -362,8 +363,9 @@ def test_kernels_timed_while_others_ran_are_not_kept(monkeypatch):
         timing, "CALIBRATION_NETWORKS", [s for s in CALIBRATION_NETWORKS if s.name == "small"]
     )
     monkeypatch.setattr(timing, "build_clocked", lambda _: (None,))
-    timed = TimedNetwork("small", 90, [("f32_unary", {"calls": 1.0}, 1e-6)])
-    monkeypatch.setattr(timing, "timed", lambda *_: tries.append(1) or timed)
+    monkeypatch.setattr(timing, "timed", lambda *_: tries.append(1))
+    row = TimedNetwork("small", 90, [("f32_unary", {"calls": 1.0}, 1e-6)])
+    monkeypatch.setattr(timing, "choose_cache", lambda here, _: (here, [row]))
     found = timing.time_kernels(here)
     assert found.disturbed.startswith("other programs took")
     assert kept == []

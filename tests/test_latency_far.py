@@ -18,7 +18,14 @@ from depthwise.latency.cache_model import sources, touches
 from depthwise.latency.features import features_of, time_of
 from depthwise.latency.fit import TimedNetwork, check, make_table
 from depthwise.latency.predict import predict
-from depthwise.latency.timing import Runs, by_layer, copies_beyond, middle_half
+from depthwise.latency.timing import (
+    Runs,
+    Sample,
+    by_layer,
+    choose_cache,
+    copies_beyond,
+    middle_half,
+)
 from depthwise.runtime.target import find_target
 
 TARGET = find_target(MACHINE.target)
@@ -144,20 +151,26 @@ def test_a_shared_cache_holds_what_reading_shows(rates, memory, shares):
     assert shares_held(rates, memory) == pytest.approx(shares, abs=0.01)
 
 
-def test_a_part_comes_from_a_cache_that_holds_a_part(two):
-    plan, first, _ = two
-    shared = (
-        CacheShare(size=2**16, held=1),
-        CacheShare(size=2**20, held=0.25),
-        CacheShare(size=2**22, held=0.1),
-    )
-    found = sources(plan, (2**10, 2**14, 2**20), shared=shared)[first]
-    # 160 KiB of weights and the arena lie between two turns
-    held = found["weights", "L3"] / (found["weights", "L3"] + found["weights", "memory"])
-    assert 0.25 < held < 1
-    none = sources(plan, (2**10, 2**14, 2**20), cold=True, shared=shared)[first]
-    assert none.get(("weights", "L3"), 0) <= 2048
-    assert none["weights", "memory"] == pytest.approx(4 * 64 * 128, abs=2048)
+def test_the_cache_counts_as_large_as_the_times_say():
+    convs = nn.Conv2d(64, 128, 1), nn.ReLU(), nn.Conv2d(128, 256, 1)
+    plan = plan_of(nn.Sequential(*convs, nn.MaxPool2d(2)), (1, 64, 16, 16))
+    sizes = (64 * 1024, 2**20)  # of the second, all weights would come from the cache
+    shared = tuple(CacheShare(size=size, held=1) for size in sizes)
+    readings = (*MACHINE.readings[:2], Reading(level="L3", span=MIB, gigabytes=spread(100)))
+    here = MACHINE.model_copy(
+        update={"caches": (2**10, 2**14, 2**20), "shared": shared,
+                "readings": (*readings, MACHINE.readings[2])}
+    )  # fmt: skip
+    for size in sizes:
+        real = here.model_copy(update={"caches": (2**10, 2**14, size)})
+        prices = {"steps": 2e-10, "elements": 1e-10, "weights L3": 1e-11, "fetched L3": 1e-11,
+                  "read L3": 1e-11, "weights memory": 1e-9, "fetched memory": 1e-9,
+                  "read memory": 1e-9}  # fmt: skip
+        times = [time_of(own, prices) for own in features_of(plan, real, clock=0.8)]
+        runs = Runs(np.array([times]), np.array([80.0]))
+        cold = [time_of(own, prices) for own in features_of(plan, real, True, clock=0.8)]
+        sample = Sample("two", plan, runs, Runs(np.array([cold]), np.array([80.0])))
+        assert choose_cache(here, [sample])[0].caches[-1] == size
 
 
 def test_winograd_reads_its_weights_again_for_each_batch():

@@ -36,7 +36,7 @@ def features_of(
             a lower one, and counts as more; what comes from beyond its own caches does not.
     """
     lanes = plan.target.lanes
-    moved = sources(plan, machine.caches, cold, machine.shared)
+    moved = sources(plan, machine.caches, cold)
     pairs = zip(plan.steps, moved, strict=True)
     return [_features(step, own, lanes, machine, clock) for step, own in pairs]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 
@@ -68,6 +68,16 @@ def check(machine: Machine, networks: Sequence[TimedNetwork]) -> Iterable[Checke
             time_of(found, known.get(kernel, known[OTHERS])) for kernel, found, _ in network.rows
         )
         yield CheckedNetwork(name=network.name, measured=network.seconds, predicted=predicted)
+
+
+def fit_error(machine: Machine, networks: Sequence[TimedNetwork]) -> float:
+    """Return by how much layers are off after a fit to all networks, relative to the whole."""
+    known = {each.kernel: each.coefficients for each in coefficients(machine, networks)}
+    return fmean(
+        sum(abs(time_of(found, known[kernel]) - time) for kernel, found, time in network.rows)
+        / network.seconds
+        for network in networks
+    )
 
 
 def coefficients(

@@ -11,13 +11,13 @@ from depthwise.compiler.autotune.step_timer import LEAST_RUNS, Clocked, build_cl
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Features
-from depthwise.hardware.calibration import calibrate, keep
+from depthwise.hardware.calibration import HALF, calibrate, keep
 from depthwise.hardware.load import Watch
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import Machine
 from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
 from depthwise.latency.features import features_of
-from depthwise.latency.fit import Timed, TimedNetwork, make_table
+from depthwise.latency.fit import Timed, TimedNetwork, fit_error, make_table
 from depthwise.progress import track
 from depthwise.runtime.target import find_target
 
@@ -49,24 +49,23 @@ def time_kernels(machine: Machine) -> Machine:
     here = machine if machine.seconds_old < FRESH else calibrate()
     target = find_target("native")
     probes = Probes(target, target.lanes)
-    networks: list[TimedNetwork] = []
+    samples: list[Sample] = []
     reasons = [here.disturbed]
     doing = f"timing our kernels in {len(CALIBRATION_NETWORKS)} networks"
     for network in track(CALIBRATION_NETWORKS, doing, pace="kernels"):
         plan = calibration_plan(network, target)
-        found, disturbed = _time_quietly(network.name, plan, here, probes)
-        networks.append(found)
+        sample, disturbed = _time_quietly(network.name, plan, here, probes)
+        samples.append(sample)
         reasons.append(disturbed)
     disturbed = next(filter(None, reasons), "")
+    here, networks = choose_cache(here, samples)
     found = here.model_copy(update={"kernels": make_table(here, networks), "disturbed": disturbed})
     if not disturbed:
         keep(found)
     return found
 
 
-def _time_quietly(
-    name: str, plan: Plan, machine: Machine, probes: Probes
-) -> tuple[TimedNetwork, str]:
+def _time_quietly(name: str, plan: Plan, machine: Machine, probes: Probes) -> tuple["Sample", str]:
     """Return a network's timed steps, and what disturbed the last of up to TRIES."""
     (clocked,) = build_clocked((plan,))
     tries = 0
@@ -78,20 +77,31 @@ def _time_quietly(
             return found, disturbed
 
 
-def timed(name: str, clocked: Clocked, machine: Machine, probes: Probes) -> TimedNetwork:
-    """Return each step of a plan with its time, and the peak beside it.
+def timed(name: str, clocked: Clocked, machine: Machine, probes: Probes) -> "Sample":
+    """Return the times of each step of a plan, and the peak beside them.
 
     A second time the weights come from memory, as those of a network do that no cache holds.
     """
     plan = clocked.plan
     runs = [beside_peak(clocked.runner(), probes, SECONDS / PLACES) for _ in range(PLACES)]
-    usual = middle_half(runs)
     copies = copies_beyond(plan.weights.nbytes, machine.caches)
-    cold: Sequence[Timed] = ()
-    if copies > 1:
-        runs = [beside_peak(clocked.runner(copies), probes, COLD)]
-        cold = _rows(plan, machine, middle_half(runs), cold=True)
-    return TimedNetwork(name, usual.peak, _rows(plan, machine, usual), cold)
+    cold = [beside_peak(clocked.runner(copies), probes, COLD)] if copies > 1 else []
+    return Sample(name, plan, middle_half(runs), middle_half(cold) if cold else None)
+
+
+def choose_cache(
+    machine: Machine, samples: Sequence["Sample"]
+) -> tuple[Machine, list[TimedNetwork]]:
+    """Return the machine with the L3 that explains the times best, and the samples on it.
+
+    What others leave of a shared cache decides, and how it treats what is read once a run: a loop
+    that only read found 128 MiB on a Xeon where networks of more than 45 waited for memory.
+    """
+    sizes = [each.size for each in machine.shared if each.held >= HALF]
+    inner = machine.caches[:-1]
+    machines = [machine.model_copy(update={"caches": (*inner, size)}) for size in sizes]
+    found = [(each, [sample.on(each) for sample in samples]) for each in machines or [machine]]
+    return min(found, key=lambda pair: fit_error(*pair))
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,22 @@ class Runs:
     def peak(self) -> float:
         """The mean of the peaks."""
         return float(self.gflops.mean())
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A calibration network's plan with its usual runs, and those with weights from memory."""
+
+    name: str
+    plan: Plan
+    usual: Runs
+    cold: Runs | None
+
+    def on(self, machine: Machine) -> TimedNetwork:
+        """Return the network's layers with their features on a machine, and their times."""
+        rows = _rows(self.plan, machine, self.usual)
+        cold = _rows(self.plan, machine, self.cold, cold=True) if self.cold else ()
+        return TimedNetwork(self.name, self.usual.peak, rows, cold)
 
 
 def beside_peak(run: Callable[[], np.ndarray], probes: Probes, seconds: float) -> Runs:
