@@ -14,6 +14,8 @@ from depthwise.runtime.target import Target
 # 3 and 5 % slower where all sizes are twice as large. Weights of chains alone may be more: 384 KB
 # in place of 256 make V3-Large 3 % faster there.
 ENOUGH = 2**20
+LINE = 64  # bytes of a cache line
+SLOW = 13.0  # multiply-adds of vectors in the time of a line: 4 on a Zen 5, 18 on Intel's servers
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Constants:
         large: Weights that stay in the second while an image passes by. 256 KB.
         ahead: Most of a layer's successors that is fetched while it computes, for these push other
             data out. 256 KB.
+        slow: Whether the third cache is so slow that weights have to be asked for line by line, all
+            along a layer, and that images leave the second cache too late. False.
         cold: What is larger leaves the second cache before it is read again. 512 KB.
         windows: What the windows of a chain take of it at most. 640 KB.
         chain: What the weights of a chain take at most, which every band reads. 256 KB.
@@ -44,6 +48,7 @@ class Constants:
     near: int
     large: int
     ahead: int
+    slow: bool
     cold: int
     windows: int
     chain: int
@@ -68,14 +73,16 @@ def constants_of(target: Target, core: Core | None = None) -> Constants:
     # 26. To quarters, for no rate is known better.
     nanoseconds = 1 / 32 + FLOAT32.bytes / 2 / core.reads.l3
     fetch = round(4 * rate * nanoseconds) / 4
+    slow = core.caches.l3 > 0 and LINE / core.reads.l3 * rate / target.lanes > SLOW
     return Constants(
         target=target,
         core=core,
         near=core.caches.l1 * 2 // 3,
         large=l2 // 4,
-        ahead=l2 // 4,
-        cold=l2 // 2,
-        windows=l2 * 5 // 8,
+        ahead=core.caches.l2 // 4,
+        slow=slow,
+        cold=l2 // (4 if slow else 2),
+        windows=l2 * 7 // 8 if slow else l2 * 5 // 8,
         chain=(l2 + core.caches.l2) // 8,
         fetch=fetch,
         meeting=core.neighbours.meeting,
