@@ -125,7 +125,7 @@ def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -
     direct = direct_only(make_plan(graph, target).algorithms, target)
     plan = make_plan(graph, target, algorithms=direct, threads=threads)
     options = CompileOptions(target.name, threads)
-    return Library(assemble(plan, options, cost_of_graph(captured), About()))
+    return Library(assemble([plan], options, cost_of_graph(captured), About()))
 
 
 def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:

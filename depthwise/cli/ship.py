@@ -25,6 +25,7 @@ from depthwise.cli.options import (
     Optimize,
     Settings,
     Shapes,
+    SystemName,
     TargetName,
     Threads,
     Tune,
@@ -69,6 +70,7 @@ def ship(
     optimize: Optimize = CompileOptions.optimize,
     tune: Tune = CompileOptions.tune,
     check_plan: CheckPlan = CompileOptions.check_plan,
+    system: SystemName = CompileOptions.system,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -82,8 +84,8 @@ def ship(
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
-        build = CompileOptions(target, threads, optimize, tune, cc, check_plan)
-        directory = out or default_directory(name, build.chosen.name)
+        build = CompileOptions(target, threads, optimize, tune, cc, check_plan, system)
+        directory = out or default_directory(name, build.chosen.full_name)
         with writing("--out", directory):
             check_replaceable(directory)
         opened = _open(name, options, chosen, shape, labels, images, until)

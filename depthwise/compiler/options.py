@@ -5,7 +5,7 @@ from numbers import Integral
 from os import PathLike, fspath
 from typing import Literal, get_args
 
-from depthwise.runtime.target import Target, find_target
+from depthwise.runtime.target import System, Target, find_target
 
 Optimize = Literal["speed", "memory"]
 
@@ -26,6 +26,8 @@ class CompileOptions:
             Nothing is measured for another target, or for the smallest arena.
         cc: A C compiler, by name or path; None takes the one that is installed with us.
         check_plan: Do the plan in Python, step by step, where this machine cannot run the library.
+        system: The operating system to compile for: "linux", "windows" or "macos"; None is this
+            machine's, and Linux for another architecture.
     """
 
     target: str = "native"
@@ -34,6 +36,7 @@ class CompileOptions:
     tune: bool = False
     cc: str | None = None
     check_plan: bool = True
+    system: System | None = None
 
     def __post_init__(self):
         target = self.chosen
@@ -59,7 +62,7 @@ class CompileOptions:
     @property
     def chosen(self) -> Target:
         """The target itself: "native" is one of the others."""
-        return find_target(self.target)
+        return find_target(self.target, self.system)
 
     @property
     def measures(self) -> bool:

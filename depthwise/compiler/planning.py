@@ -20,6 +20,7 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
 from depthwise.compiler.lowering.builder import Default, Lowered
 from depthwise.compiler.lowering.lower import lower_graph
+from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.schedule.arena import find_lives, plan_arena
@@ -50,19 +51,39 @@ def make_plan(
     default = direct_default if optimize == "memory" else choose
     if groups is None:
         groups = partial(partition, optimize=optimize) if optimize else single
-    return _schedule(graph, target, _lower(graph, target, algorithms, default), groups, threads)
+    lowered = _lower(graph, target, algorithms, default, WeightPool())
+    return _schedule(graph, target, lowered, groups, threads)
+
+
+def make_family(
+    graph: Graph, family: Target, optimize: Optimize = "speed", threads: int = 1
+) -> tuple[Plan, ...]:
+    """Return a plan for each level of a family of CPUs, the widest first.
+
+    They share their weights: what several levels read alike is there once.
+    """
+    shared = WeightPool()
+    default = direct_default if optimize == "memory" else choose
+    lowered = [_lower(graph, level, NONE_REQUESTED, default, shared) for level in family.levels]
+    groups = partial(partition, optimize=optimize)
+    return tuple(
+        _schedule(graph, level, each, groups, threads)
+        for level, each in zip(family.levels, lowered, strict=True)
+    )
 
 
 def make_plans(
     graph: Graph, target: Target, algorithms: Algorithms, partitions: Sequence[Partition]
 ) -> list[Plan]:
     """Return a plan for one thread for each way to stream the same steps; weights are shared."""
-    lowered = _lower(graph, target, algorithms, choose)
+    lowered = _lower(graph, target, algorithms, choose, WeightPool())
     return [_schedule(graph, target, lowered, groups, threads=1) for groups in partitions]
 
 
-def _lower(graph: Graph, target: Target, algorithms: Algorithms, default: Default) -> Lowered:
-    return lower_graph(graph, target, plan_storage(graph), algorithms, default)
+def _lower(
+    graph: Graph, target: Target, algorithms: Algorithms, default: Default, weights: WeightPool
+) -> Lowered:
+    return lower_graph(graph, target, plan_storage(graph), algorithms, default, weights)
 
 
 def _schedule(

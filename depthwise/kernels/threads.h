@@ -1,11 +1,11 @@
 /* Threads that do parts of one task at the same time. The including file defines NET_THREADS, the caller's own
-   thread included, and includes <pthread.h> and <stddef.h>.
+   thread included, and includes <stddef.h>.
 
    Between two tasks the workers spin, for at most SPINS pauses (about a third of a millisecond), then they sleep: a
    barrier between two layers takes well under a microsecond, and an idle network burns nothing. */
 
-typedef void (*net_task)(const void *network, int part);
-typedef void (*net_parallel_for)(void *context, net_task task, const void *network, int parts);
+#include "pthreads.h"
+#include "tasks.h"
 
 enum { SPINS = 1 << 14 };
 
