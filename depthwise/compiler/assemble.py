@@ -75,7 +75,7 @@ def assemble(
         source, parts = emit_family(plans, target), emit_family_units(plans, target, UNITS)
     else:
         source, parts = emit(plan), {target: emit_units(plan, UNITS)}
-    flags = thread_flags(plan.threads)
+    flags = thread_flags(plan.threads, target.system)
     shared = compile_parts(parts, target, options.cc, flags).read_bytes()
     weights = plan.weights.view(np.uint8)
     compiler = find_compiler(options.cc)

@@ -17,7 +17,7 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     sampling,
     selection,
 )
-from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
+from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default, like
 from depthwise.compiler.lowering.builder import Default, Lowered
 from depthwise.compiler.lowering.lower import lower_graph
 from depthwise.compiler.lowering.weight_pool import WeightPool
@@ -64,7 +64,11 @@ def make_family(
     """
     shared = WeightPool()
     default = direct_default if optimize == "memory" else choose
-    lowered = [_lower(graph, level, NONE_REQUESTED, default, shared) for level in family.levels]
+    widest, *others = family.levels
+    lowered = [_lower(graph, widest, NONE_REQUESTED, default, shared)]
+    for level in others:
+        asked = like(lowered[0].algorithms, level)
+        lowered.append(_lower(graph, level, asked, default, shared))
     groups = partial(partition, optimize=optimize)
     return tuple(
         _schedule(graph, level, each, groups, threads)

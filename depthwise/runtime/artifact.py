@@ -154,14 +154,15 @@ def render_template(name: str, manifest: Manifest) -> str:
     network = manifest.network
     given, made = common_element(network.inputs), common_element(network.outputs)
     manifest = _spelled(manifest)
+    build = manifest.build
     text = environment.get_template(name).render(
         types=[find_dtype(name) for name in LIBRARY_DTYPES], given=given, made=made,
         typed=not (given and made and made == FLOAT32 and given in (FLOAT32, UINT8)),
-        network=manifest.network,
-        compiler=manifest.build.compiler,
-        memory=manifest.memory, version=manifest.depthwise,
-        target=target, threads=manifest.build.threads,
-        command=" ".join(("cc", *OPTIMISE, *target.own_march, *thread_flags(manifest.build.threads))),
+        network=manifest.network, compiler=build.compiler, memory=manifest.memory,
+        version=manifest.depthwise, target=target, threads=build.threads,
+        command=" ".join(
+            ("cc", *OPTIMISE, *target.own_march, *thread_flags(build.threads, target.system))
+        ),
     )  # fmt: skip
     return check_c(text)
 

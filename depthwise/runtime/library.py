@@ -143,7 +143,7 @@ def _stop(library: ctypes.CDLL, memory: np.ndarray, process: int) -> None:
 class Library:
     """A compiled network, which `compile` and `load` return.
 
-    Of a library for a family of CPUs `level` is the one whose code is run; 0 leaves it to the library.
+    Of a library for a family of CPUs `level` is the one whose code is run; 0 leaves that to it.
     Several threads may call it at the same time. It can be pickled and copied.
     """
 

@@ -23,7 +23,9 @@ class Target:
     `mcpu` is zig's name of it, `march` what gcc and clang take. `requires` names the features,
     as Linux does in /proc/cpuinfo, without which code for it stops the program. A family of CPUs
     has `members`, the widest first, each with the number of its `level`; a CPU that stands alone
-    has level 0. `asked` is the operating system that was asked for, None for the usual one.
+    has level 0. Members read weights of which `panel` outputs lie side by side; of a CPU that
+    stands alone, where it is 0, as many do as its tiles have. `asked` is the operating system that
+    was asked for, None for the usual one.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Target:
     march: str
     requires: frozenset[str] = frozenset()
     level: int = 0
+    panel: int = 0
     members: tuple["Target", ...] = ()
     asked: System | None = None
 
@@ -119,7 +122,10 @@ TARGETS = (
 )
 # fmt: on
 
-X86 = tuple(replace(t, level=int(t.name[-1])) for t in TARGETS if t.architecture == "x86_64")
+PANEL = 16  # floats of the widest vectors
+X86 = tuple(
+    replace(t, level=int(t.name[-1]), panel=PANEL) for t in TARGETS if t.architecture == "x86_64"
+)
 # What chooses a level must itself run on any CPU of the family, and on those before it.
 FAMILIES = (Target("x86-64", "x86_64", 16, 16, "x86_64", "-march=x86-64", V2, members=X86),)
 
@@ -217,6 +223,6 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.lower().replace(".", "_").split())  # SSE4.1 on macOS, sse4_1 on Linux
 
 
-def thread_flags(threads: int) -> Arguments:
-    """Return the flags of a program of several threads."""
-    return ("-pthread",) if threads > 1 else ()
+def thread_flags(threads: int, system: str = "linux") -> Arguments:
+    """Return the flags of a program of several threads; Windows needs none."""
+    return ("-pthread",) if threads > 1 and system != "windows" else ()

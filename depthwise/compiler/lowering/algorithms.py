@@ -120,8 +120,9 @@ def direct_default(layer: ConvWorkload, target: Target) -> Direct:
     """Return the direct convolution with its default tile."""
     lanes, registers = target.lanes, target.registers
     pixels, vectors, depth = conv_tile(
-        lanes, registers, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD
-    )
+        lanes, registers, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD,
+        target.panel,
+    )  # fmt: skip
     return Direct(pixels, vectors, layer.weight_bytes(layer.taps) > LARGE, depth)
 
 
@@ -174,6 +175,19 @@ def direct_only(layers: Algorithms, target: Target) -> Algorithms:
     return {layer: direct_default(layer, target) for layer in layers}
 
 
+def like(others: Algorithms, target: Target) -> Algorithms:
+    """Return the ways in which another target computes the same layers, with tiles of this one.
+
+    So both read the same weights.
+    """
+    return {
+        layer: with_points(layer, way.points, target)
+        if isinstance(way, Winograd)
+        else direct_default(layer, target)
+        for layer, way in others.items()
+    }
+
+
 # ------------------------------------------------------------------------------------- Winograd
 
 # In multiply-adds at full speed, an element of V or M costs TRANSFORM to make, store and load, and
@@ -212,7 +226,7 @@ def with_points(layer: ConvWorkload, points: Pair, target: Target) -> Winograd:
     most = (4 if large else 1) * LARGE // (count * layer.channels * find_dtype(layer.dtype).bytes)
     batches = ceil(tiles / max(most, min(tiles, 8)))
     pixels, vectors = default_tile(
-        target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread
+        target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread, target.panel
     )
     batch = min(tiles, ceil(ceil(tiles / batches) / pixels) * pixels)
     return Winograd(points, pixels, vectors, batch)

@@ -54,8 +54,9 @@ class Compiler:
         if target.architecture != _architecture(self.machine) or target.system != host_system():
             where = f" on {target.system}" if target.system != host_system() else ""
             raise ValueError(
-                f"{self.command[0]} compiles for {self.machine}, not for {target.name}{where}: name "
-                "a compiler for that machine, or leave out cc, for the one that is installed with us"
+                f"{self.command[0]} compiles for {self.machine}, not for {target.name}{where}: "
+                "name a compiler for that machine, or leave out cc, for the one that is installed "
+                "with us"
             )
         return (*FLAGS, target.march)
 

@@ -1,0 +1,67 @@
+"""Libraries for Windows and macOS, built here: what they export, and what Windows' computes."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from binaries import exported
+from test_compile import settle
+from torch import nn
+
+import depthwise as dw
+from depthwise.compiler.toolchain.build import find_compiler
+from depthwise.layers import conv_norm_act
+from depthwise.runtime.target import OPTIMISE, find_target, host_system
+
+SHAPE = (1, 3, 20, 17)
+# What PE and Mach-O call an architecture: IMAGE_FILE_MACHINE_..., CPU_TYPE_...
+MACHINES = {
+    ("windows", "x86_64"): 0x8664, ("windows", "aarch64"): 0xAA64,
+    ("macos", "x86_64"): 0x01000007, ("macos", "aarch64"): 0x0100000C,
+}  # fmt: skip
+
+
+def make_net() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        conv_norm_act(3, 24, 3, 2), nn.Conv2d(24, 24, 3, padding=1, groups=24), nn.Hardswish(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 5),
+    ).eval()  # fmt: skip
+    settle(net)
+    return net
+
+
+def declared(directory) -> set[str]:
+    """Return the functions that net.h declares."""
+    return set(re.findall(r"\b(net_\w+)\((?!\))", (directory / "net.h").read_text())) - {"net_task"}
+
+
+@pytest.mark.parametrize(
+    ("target", "system", "threads"),
+    [
+        ("x86-64-v3", "windows", 2), ("x86-64", "windows", 1), ("aarch64", "macos", 2),
+        pytest.param("aarch64", "windows", 1, marks=pytest.mark.slow),
+        pytest.param("x86-64", "macos", 1, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_what_net_h_declares_is_exported_and_nothing_else(tmp_path, target, system, threads):
+    library = dw.compile(
+        make_net(), SHAPE, target=target, system=system, threads=threads, check_plan=False
+    )
+    library.save(tmp_path / "out")
+    chosen = find_target(target, system)
+    (shared,) = (tmp_path / "out").glob(f"*{chosen.suffix}")
+    names, machine = exported(shared.read_bytes())
+    assert machine == MACHINES[system, chosen.architecture]
+    assert {name for name in names if name.startswith("net_")} == declared(tmp_path / "out")
+    assert len(declared(tmp_path / "out")) == 11 + 6 * (threads > 1) + 2 * bool(chosen.members)
+    assert all(name.startswith("net_") for name in names), names
+    if system != host_system():
+        with pytest.raises(
+            ValueError, match=f"for {system}, and this machine runs {host_system()}"
+        ):
+            dw.load(tmp_path / "out")
+    assert (library.manifest.build.system, library.manifest.build.target) == (system, target)
