@@ -82,6 +82,10 @@ INLINE float epilogue(const struct epilogue e, float acc, float sum) {
 
 /* ----------------------------------------------------------------------------------------- vectors */
 
+#if VL == 1
+INLINE vf vact(const struct act f, vf v) { return act(f, v); }
+#else
+
 /* the bounds are literals and come first: then these are one instruction each */
 INLINE vf at_least(vf v, float low) { return vmax(splat(low), v); }
 INLINE vf at_most(vf v, float high) { return vmin(splat(high), v); }
@@ -234,6 +238,7 @@ INLINE vf vact(const struct act f, vf v) {
     default: return v;
     }
 }
+#endif
 
 INLINE vf vepilogue(const struct epilogue e, vf acc, vf sum) {
     vf y = vact(e.before, acc);

@@ -96,9 +96,9 @@ INLINE const float *f32_conv_sum(const struct conv *a, const float *sum, const i
 /* `depth` neighbours, over and over */
 INLINE vf f32_conv_spread(const float *p, const int depth) {
     if (depth == 1) return splat(*p);
-    vf v;
-    UNROLL for (int i = 0; i < VL; i++) v[i] = p[i % depth];
-    return v;
+    float lanes[VL];
+    UNROLL for (int i = 0; i < VL; i++) lanes[i] = p[i % depth];
+    return load(lanes);
 }
 
 /* Each lane plus the one `apart` from it: of a where the lane's bit `apart` is clear, else of b. */
@@ -174,7 +174,7 @@ INLINE void f32_conv_tile(
 
 /* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
 INLINE void f32_conv_fetch(const int lines, const float **next) {
-    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next);
+    for (int i = 0; i < lines; i++, *next += LINE) PREFETCH(*next);
 }
 
 /* one block of `vectors` output vectors over images x rows x width pixels */

@@ -1,18 +1,37 @@
 /* Vectors of VL floats, in GCC's and clang's vector extensions: one source for AVX-512, AVX2, NEON and
-   WebAssembly. The including file defines VL (16, 8 or 4) and includes <math.h> and <string.h>.
+   WebAssembly. The including file defines VL (16, 8, 4 or 1) and includes <math.h> and <string.h>. With VL 1 all of
+   it is plain C11 on floats, for whatever compiler there is; NET_PLAIN keeps GCC and clang to that, too.
 
    Letters: n batch, c input channel, k output channel, y x output pixel, r s kernel tap. */
 
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(NET_PLAIN)
 #define INLINE static inline __attribute__((always_inline, unused))
-
+#define NOINLINE static __attribute__((noinline, unused))
+#define PREFETCH(...) __builtin_prefetch(__VA_ARGS__)
+#define ANYWHERE __attribute__((aligned(4), may_alias)) /* among floats, where an 8-byte number is not aligned */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 64")
 #endif
+#else
+#if VL > 1
+#error this C needs the vector extensions of GCC and clang: compile the network for "portable", or link its library
+#endif
+#define INLINE static inline
+#define NOINLINE static
+#define PREFETCH(...) ((void)0)
+#define ANYWHERE
+#define UNROLL
+#endif
 
+#if VL == 1
+typedef float vf;
+typedef int vi; /* a mask is 0 or 1 */
+#else
 typedef float vf __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef int vi __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+#endif
 
 INLINE vf load(const float *p) { return *(const vf *)p; }
 INLINE void store(float *p, vf v) { *(vf *)p = v; }
@@ -49,7 +68,11 @@ INLINE size_t at6(
 }
 
 /* mask lanes are 0 or -1, as comparisons give them */
+#if VL == 1
+INLINE vf blend(vi mask, vf yes, vf no) { return mask ? yes : no; }
+#else
 INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+#endif
 
 #if defined(__has_builtin) && defined(__aarch64__)
 #if __has_builtin(__builtin_elementwise_maximum)
@@ -59,10 +82,10 @@ INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask 
 /* The larger and the smaller of two numbers, NaN where one is, as PyTorch has them. ARM has an instruction for each.
    maxps and WebAssembly's pmax are a > b ? a : b, which passes on the NaN of b, so that a alone is looked at: one more
    instruction where a mask can say which lanes are computed (VL 16), two elsewhere, and none where a is a literal. */
-#if defined(HAS_MAXIMUM)
+#if defined(HAS_MAXIMUM) && VL > 1
 INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_maximum(a, b); }
 INLINE vf vmin(vf a, vf b) { return __builtin_elementwise_minimum(a, b); }
-#elif VL == 16
+#elif VL == 16 || VL == 1
 INLINE vf vmax(vf a, vf b) { return blend((vi)(a != a), a, blend((vi)(a > b), a, b)); }
 INLINE vf vmin(vf a, vf b) { return blend((vi)(a != a), a, blend((vi)(a < b), a, b)); }
 #else
@@ -71,7 +94,8 @@ INLINE vf vmin(vf a, vf b) { return (vf)((vi)(a != a) | (vi)blend((vi)(a < b), a
 #endif
 
 INLINE float vsum(vf v) {
-    float total = 0;
-    UNROLL for (int i = 0; i < VL; i++) total += v[i];
+    float lanes[VL], total = 0;
+    store(lanes, v);
+    UNROLL for (int i = 0; i < VL; i++) total += lanes[i];
     return total;
 }

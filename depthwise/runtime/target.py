@@ -136,7 +136,7 @@ def find_target(name: str, system: str | None = None) -> Target:
     `system` is the operating system to compile for; None is this machine's, and Linux for another
     architecture. Raises ValueError for other names, or where this machine is none of our targets.
     """
-    known = {target.name: target for target in (*FAMILIES, *TARGETS)}
+    known = {target.name: target for target in (*FAMILIES, *TARGETS, _portable())}
     if name != "native" and name not in known:
         accepted = ", ".join(["native", *sorted(known)])
         raise ValueError(f"no target is named {name!r}: take one of {accepted}")
@@ -168,6 +168,11 @@ def check_runs_here(target: Target) -> None:
             f"this is a library for {target.name}, and this CPU lacks {', '.join(missing)}: "
             'compile with target="native"'
         )
+
+
+def _portable() -> Target:
+    """Return what any CPU and any C11 compiler is: vectors of one float, compiled for this one."""
+    return Target("portable", host_architecture(), 1, 16, "baseline", "-mtune=generic")
 
 
 def _native() -> Target:

@@ -67,7 +67,7 @@ def emit(plan: Plan) -> str:
 def define_calls(text: Text) -> list[str]:
     """Return the tables and the specialised kernels of a text that is complete in itself."""
     calls = [
-        f"static __attribute__((noinline)) {call.signature} {{\n    {call.body};\n}}"
+        f"NOINLINE {call.signature} {{\n    {call.body};\n}}"
         for call in text.calls.values()
     ]
     return [*_tables(text), *calls]
