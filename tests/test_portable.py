@@ -1,4 +1,4 @@
-"""C for compilers without vector extensions: what it computes, and that nothing of theirs is in it."""
+"""C for compilers without vector extensions: what it computes, and that none is in it."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.toolchain.build import find_compiler
-from depthwise.layers import InvertedResidual, SqueezeExcite, conv_norm_act
+from depthwise.layers import InvertedResidual, conv_norm_act
 
 SHAPE = (1, 3, 20, 17)
 

@@ -1,10 +1,7 @@
 """Libraries for Windows and macOS, built here: what they export, and what Windows' computes."""
 
 import re
-import shutil
-import subprocess
 
-import numpy as np
 import pytest
 import torch
 from binaries import exported
@@ -12,9 +9,8 @@ from test_compile import settle
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.layers import conv_norm_act
-from depthwise.runtime.target import OPTIMISE, find_target, host_system
+from depthwise.runtime.target import find_target, host_system
 
 SHAPE = (1, 3, 20, 17)
 # What PE and Mach-O call an architecture: IMAGE_FILE_MACHINE_..., CPU_TYPE_...
@@ -22,6 +18,8 @@ MACHINES = {
     ("windows", "x86_64"): 0x8664, ("windows", "aarch64"): 0xAA64,
     ("macos", "x86_64"): 0x01000007, ("macos", "aarch64"): 0x0100000C,
 }  # fmt: skip
+
+LINKERS = {"__dso_handle", "_mh_dylib_header"}  # which every dylib has
 
 
 def make_net() -> nn.Module:
@@ -42,9 +40,12 @@ def declared(directory) -> set[str]:
 @pytest.mark.parametrize(
     ("target", "system", "threads"),
     [
-        ("x86-64-v3", "windows", 2), ("x86-64", "windows", 1), ("aarch64", "macos", 2),
-        pytest.param("aarch64", "windows", 1, marks=pytest.mark.slow),
+        ("aarch64", "macos", 2),
         pytest.param("x86-64", "macos", 1, marks=pytest.mark.slow),
+        # the first one builds Windows' C library, which takes a minute
+        pytest.param("x86-64-v3", "windows", 2, marks=pytest.mark.slow),
+        pytest.param("x86-64", "windows", 1, marks=pytest.mark.slow),
+        pytest.param("aarch64", "windows", 1, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_what_net_h_declares_is_exported_and_nothing_else(tmp_path, target, system, threads):
@@ -56,9 +57,8 @@ def test_what_net_h_declares_is_exported_and_nothing_else(tmp_path, target, syst
     (shared,) = (tmp_path / "out").glob(f"*{chosen.suffix}")
     names, machine = exported(shared.read_bytes())
     assert machine == MACHINES[system, chosen.architecture]
-    assert {name for name in names if name.startswith("net_")} == declared(tmp_path / "out")
     assert len(declared(tmp_path / "out")) == 11 + 6 * (threads > 1) + 2 * bool(chosen.members)
-    assert all(name.startswith("net_") for name in names), names
+    assert names - LINKERS == declared(tmp_path / "out")
     if system != host_system():
         with pytest.raises(
             ValueError, match=f"for {system}, and this machine runs {host_system()}"

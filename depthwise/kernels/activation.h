@@ -83,6 +83,12 @@ INLINE float epilogue(const struct epilogue e, float acc, float sum) {
 /* ----------------------------------------------------------------------------------------- vectors */
 
 #if VL == 1
+INLINE vf at_least(vf v, float low) { return vmax(splat(low), v); }
+INLINE vf vexp(vf x) { return expf(x); }
+INLINE vf vlog(vf x) { return logf(x); }
+INLINE vf vtanh(vf x) { return tanhf(x); }
+INLINE vf vsigmoid(vf x) { return sigmoid(x); }
+INLINE vf vsqrt(vf x) { return sqrtf(x); }
 INLINE vf vact(const struct act f, vf v) { return act(f, v); }
 #else
 

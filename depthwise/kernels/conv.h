@@ -58,6 +58,10 @@ INLINE size_t f32_conv_place(const struct conv *a, const int k) {
     const int within = a->panel ? k % a->panel : 0;
     return (size_t)(k - within) * a->taps * a->channels + within;
 }
+/* where vector k of a block lies, from the block's first */
+INLINE size_t f32_conv_vector(const struct conv *a, const int k) {
+    return a->panel ? f32_conv_place(a, k * VL) : (size_t)k * VL;
+}
 
 INLINE void f32_conv_naive(
     const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
@@ -101,6 +105,9 @@ INLINE vf f32_conv_spread(const float *p, const int depth) {
     return load(lanes);
 }
 
+#if VL == 1 /* depth is 1 */
+INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) { return (void)depth, (void)n, part[0]; }
+#else
 /* Each lane plus the one `apart` from it: of a where the lane's bit `apart` is clear, else of b. */
 INLINE vf f32_conv_across(const vf a, const vf b, const int apart) {
     vf own, other;
@@ -124,6 +131,7 @@ INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) {
         v[i] = part[0][(i % width / n * depth + i / width * n + i % width % n) % VL];
     return v;
 }
+#endif
 
 /* Stores `pixels` that share a vector, `lanes` outputs of each. */
 INLINE void f32_conv_store(
@@ -152,7 +160,7 @@ INLINE void f32_conv_tile(
         const float *p = in + a->offsets[t];
         for (int c = 0; c < a->channels; c += depth, p += depth, w += f32_conv_line(a, vectors)) {
             vf weight[CONV_VECTORS];
-            UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + (a->panel ? f32_conv_place(a, k * VL) : k * VL));
+            UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + f32_conv_vector(a, k));
             UNROLL for (int x = 0; x < pixels; x++) {
                 const vf input = f32_conv_spread(p + x * a->in_pixel, depth);
                 UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];

@@ -31,7 +31,7 @@ static int net_find_level(void) {
 }
 
 /* The same, found once. Threads that look for it at the same time find the same. */
-int net_level(void);
+NET_API int net_level(void);
 int net_level(void) {
     static int found = -1;
     int level = __atomic_load_n(&found, __ATOMIC_RELAXED);

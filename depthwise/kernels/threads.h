@@ -1,5 +1,5 @@
 /* Threads that do parts of one task at the same time. The including file defines NET_THREADS, the caller's own
-   thread included, and includes <stddef.h>.
+   thread included, and NET_API, and includes <stddef.h>.
 
    Between two tasks the workers spin, for at most SPINS pauses (about a third of a millisecond), then they sleep: a
    barrier between two layers takes well under a microsecond, and an idle network burns nothing. */
@@ -111,10 +111,10 @@ static void net_begin(struct net_pool *pool, int parts) {
     }
 }
 
-size_t net_pool_bytes(void);
-int net_pool_start(void *memory);
-void net_pool_stop(void *memory);
-void net_pool_run(void *memory, net_task task, const void *network, int parts);
+NET_API size_t net_pool_bytes(void);
+NET_API int net_pool_start(void *memory);
+NET_API void net_pool_stop(void *memory);
+NET_API void net_pool_run(void *memory, net_task task, const void *network, int parts);
 
 size_t net_pool_bytes(void) { return sizeof(struct net_pool); }
 

@@ -79,6 +79,9 @@ INLINE size_t winograd_place(const struct winograd *a, const int k) {
     const int within = a->panel ? k % a->panel : 0;
     return (size_t)(k - within) * a->points_y * a->points_x * a->channels + within;
 }
+INLINE size_t winograd_vector(const struct winograd *a, const int k) {
+    return a->panel ? winograd_place(a, k * VL) : (size_t)k * VL;
+}
 
 INLINE void f32_winograd_naive(
     const struct winograd *a, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
@@ -288,7 +291,7 @@ INLINE void f32_winograd_tile(
     for (int c = 0; c < a->channels; c++, v++, w += line, next += line) {
         vf weight[16];
         UNROLL for (int k = 0; k < ahead; k++) PREFETCH(next + k * apart, 0, 2);
-        UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + (a->panel ? winograd_place(a, k * VL) : k * VL));
+        UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + winograd_vector(a, k));
         UNROLL for (int t = 0; t < pixels; t++) {
             const vf input = splat(v[t * winograd_v_pixel(a)]);
             UNROLL for (int k = 0; k < vectors; k++) acc[t][k] += input * weight[k];

@@ -66,10 +66,7 @@ def emit(plan: Plan) -> str:
 
 def define_calls(text: Text) -> list[str]:
     """Return the tables and the specialised kernels of a text that is complete in itself."""
-    calls = [
-        f"NOINLINE {call.signature} {{\n    {call.body};\n}}"
-        for call in text.calls.values()
-    ]
+    calls = [f"NOINLINE {call.signature} {{\n    {call.body};\n}}" for call in text.calls.values()]
     return [*_tables(text), *calls]
 
 
@@ -199,6 +196,12 @@ def preamble(target: str) -> list[str]:
         "#include <math.h>",
         "#include <stddef.h>",
         "#include <string.h>",
+        "",
+        "#if defined(_WIN32)",
+        "#define NET_API __declspec(dllexport)",
+        "#else",
+        "#define NET_API",
+        "#endif",
         "",
     ]
 
@@ -332,7 +335,7 @@ def complete(plan: Plan, arena: int, run: Sequence[str]) -> list[str]:
     parameters = run_parameters(plan)
     return [
         *first,
-        f"int net_run_parallel({parameters}, {PARALLEL});",
+        f"NET_API int net_run_parallel({parameters}, {PARALLEL});",
         "",
         *run,
         "",

@@ -74,9 +74,9 @@ def sizes(plan: Plan, arena: int) -> list[str]:
     """
     inputs, outputs = _given(plan), _made(plan)
     return [
-        "size_t net_arena_bytes(void);",
-        "size_t net_weights_bytes(void);",
-        f"int net_run({run_parameters(plan)});",
+        "NET_API size_t net_arena_bytes(void);",
+        "NET_API size_t net_weights_bytes(void);",
+        f"NET_API int net_run({run_parameters(plan)});",
         "",
         f"size_t net_arena_bytes(void) {{ return {arena}; }}",
         f"size_t net_weights_bytes(void) {{ return {plan.weights.nbytes}; }}",
@@ -134,7 +134,12 @@ def _exported(plan: Plan, signature: str, *body: str) -> list[str]:
     name = signature.partition("(")[0].split()[-1]
     wasm = plan.target.architecture == "wasm32"
     export = f'__attribute__((export_name("{name}"))) ' if wasm else ""
-    return [f"{export}{signature};", f"{signature} {{", *(f"    {line}" for line in body), "}"]
+    return [
+        f"NET_API {export}{signature};",
+        f"{signature} {{",
+        *(f"    {line}" for line in body),
+        "}",
+    ]
 
 
 def _rows(types: Iterable[TensorType]) -> str:

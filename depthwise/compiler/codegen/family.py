@@ -49,10 +49,10 @@ def emit_family(plans: Sequence[Plan], family: Target) -> str:
         "",
         *kernel_texts({step.kernel for step in steps}),
         *threads(plans[0]),
-        "int net_level(void);",
+        "NET_API int net_level(void);",
         "int net_level(void) { return NET_LEVEL; }",
         *complete(plans[0], _arena(plans), [*_either(run), ""]),
-        f"int {name}_level(int level, {parameters});",
+        f"NET_API int {name}_level(int level, {parameters});",
         f"int {name}_level(int level, {parameters}) {{",
         f"    return level == NET_LEVEL ? {name}({more}) : {REFUSED};",
         "}",
@@ -70,7 +70,7 @@ def emit_family_units(
     name, parameters, more = _entry(plans[0])
     choice = [
         *(_declare(plan) for plan in plans),
-        f"int {name}_level(int level, {parameters});",
+        f"NET_API int {name}_level(int level, {parameters});",
         f"int {name}_level(int level, {parameters}) {{",
         f"    if (level > net_level()) return {REFUSED};",
         "    switch (level) {",
@@ -118,7 +118,7 @@ def _in_turn(plan: Plan) -> list[str]:
         return []
     signature = f"int net_run_level(int level, {run_parameters(plan)})"
     run = f"net_run_parallel_level(level, {ARGUMENTS}, in_turn, NULL)"
-    return [f"{signature};", f"{signature} {{ return {run}; }}"]
+    return [f"NET_API {signature};", f"{signature} {{ return {run}; }}"]
 
 
 def _arena(plans: Sequence[Plan]) -> int:

@@ -175,7 +175,7 @@ def _link(objects: Sequence[Path], folder: Path, compiler: Compiler, flags: Argu
 
 def _link_flags(target: Target) -> Arguments:
     if target.system in ("macos", "windows"):
-        return ("-shared",)
+        return ("-shared",) if target.system == "macos" else ("-shared", "-s")
     if target.system == "linux":
         return ("-shared", "-Wl,-z,defs")  # a missing function is found now, not when opened
     exports = [f"-Wl,--export={name}" for name in (*EXPORTS, "__heap_base")]
