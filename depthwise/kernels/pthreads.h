@@ -8,7 +8,9 @@ typedef SRWLOCK pthread_mutex_t;
 typedef CONDITION_VARIABLE pthread_cond_t;
 typedef struct { HANDLE handle; void *(*run)(void *); void *argument; } pthread_t; /* stays where it was started */
 
-static int pthread_mutex_init(pthread_mutex_t *mutex, const void *none) { return (void)none, InitializeSRWLock(mutex), 0; }
+static int pthread_mutex_init(pthread_mutex_t *mutex, const void *none) {
+    return (void)none, InitializeSRWLock(mutex), 0;
+}
 static int pthread_mutex_destroy(pthread_mutex_t *mutex) { return (void)mutex, 0; }
 static int pthread_mutex_lock(pthread_mutex_t *mutex) { return AcquireSRWLockExclusive(mutex), 0; }
 static int pthread_mutex_unlock(pthread_mutex_t *mutex) { return ReleaseSRWLockExclusive(mutex), 0; }

@@ -68,7 +68,8 @@ INLINE float winograd_power(const int points, const int outs, const int i, const
 }
 
 struct winograd {
-    int images, rows, width, channels, outs, points_y, points_x, taps_y, taps_x, tile_pixels, tile_vectors, panel, batch;
+    int images, rows, width, channels, outs, points_y, points_x, taps_y, taps_x;
+    int tile_pixels, tile_vectors, panel, batch;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue epilogue;
 };
