@@ -12,11 +12,11 @@ from test_compile import TOLERANCE, draw, settle
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.kernels import source
 from depthwise.layers import InvertedResidual, conv_norm_act
 from depthwise.runtime.library import Library
 from depthwise.runtime.target import FAMILIES, OPTIMISE, find_target, host_architecture
+from depthwise.toolchain.build import compile_c, find_compiler
 
 (FAMILY,) = FAMILIES
 SHAPE = (1, 3, 20, 17)

@@ -10,8 +10,8 @@ from test_compile import TOLERANCE, draw, settle
 from torch import nn
 
 import depthwise as dw
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.layers import InvertedResidual, conv_norm_act
+from depthwise.toolchain.build import find_compiler
 
 SHAPE = (1, 3, 20, 17)
 

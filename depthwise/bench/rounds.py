@@ -16,10 +16,10 @@ from depthwise.bench.exported_model import Case, Question, write_case
 from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
 from depthwise.bench.record import NetworkResult, RuntimeRecord
-from depthwise.compiler.toolchain import children
 from depthwise.errors import CannotRun
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
+from depthwise.toolchain import children
 
 TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5

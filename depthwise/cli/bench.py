@@ -1,7 +1,7 @@
 """`depthwise bench`: how fast networks are, beside other runtimes and layer by layer."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +9,19 @@ import typer
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
-from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Threads, Until, Weights
+from depthwise.cli.options import (
+    NETWORK_HELP,
+    AsJson,
+    Settings,
+    Shapes,
+    Threads,
+    Tune,
+    TuneFor,
+    Until,
+    Weights,
+)
 from depthwise.cli.screen import say_taken, screen, waiting
+from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
@@ -25,6 +36,8 @@ def bench(
     weights: Weights = None,
     until: Until = None,
     threads: Threads = 1,
+    tune: Tune = CompileOptions.tune,
+    tune_for: TuneFor = CompileOptions.tune_for,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns that each runtime gets.")] = 7,
     peers: Annotated[
         str | None,
@@ -43,10 +56,12 @@ def bench(
         raise ValueError("--layers looks at our library alone: leave out --out, --peers, --threads")
     if out:
         check_folder("--out", out)
+    build = CompileOptions(tune=tune, tune_for=tune_for)
     questions = []
     for network in networks:
         with waiting(f"opening {network}"):
-            questions.append(_open(network, parse_settings(settings), weights, shape, until))
+            opened = _open(network, parse_settings(settings), weights, shape, until)
+            questions.append(replace(opened, build=build))
     if layers:
         _profile(questions, as_json)
         return
@@ -105,7 +120,9 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
     rows = []
     for question in questions:
         with waiting(f"timing the layers of {question.network}"):
-            plan = choose_plan(rewrite(torch_source(question.net, [question.shape]).graph))
+            plan = choose_plan(
+                rewrite(torch_source(question.net, [question.shape]).graph), question.build
+            )
             found, here = profile(plan), find()
             if here:
                 found, here = agreed(found, here)

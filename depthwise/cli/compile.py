@@ -22,6 +22,7 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
     Tune,
+    TuneFor,
     Until,
     Weights,
 )
@@ -45,6 +46,7 @@ def compile(
     threads: Threads = CompileOptions.threads,
     optimize: Optimize = CompileOptions.optimize,
     tune: Tune = CompileOptions.tune,
+    tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
     system: SystemName = CompileOptions.system,
     out: Directory = None,
@@ -60,7 +62,7 @@ def compile(
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
-        options = CompileOptions(target, threads, optimize, tune, cc, check_plan, system)
+        options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
         directory = out or default_directory(network, options.chosen.full_name)
         if not show:
             with writing("--out", directory):  # before the wait, not after it

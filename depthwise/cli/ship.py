@@ -29,6 +29,7 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
     Tune,
+    TuneFor,
     Until,
     Weights,
 )
@@ -69,6 +70,7 @@ def ship(
     threads: Threads = CompileOptions.threads,
     optimize: Optimize = CompileOptions.optimize,
     tune: Tune = CompileOptions.tune,
+    tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
     system: SystemName = CompileOptions.system,
     out: Directory = None,
@@ -84,7 +86,7 @@ def ship(
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
-        build = CompileOptions(target, threads, optimize, tune, cc, check_plan, system)
+        build = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
         directory = out or default_directory(name, build.chosen.full_name)
         with writing("--out", directory):
             check_replaceable(directory)

@@ -13,7 +13,6 @@ from depthwise.compiler.codegen.family import emit_family, emit_family_units
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.toolchain.build import compile_parts, find_compiler
 from depthwise.escaping import in_line
 from depthwise.files.cache import hash_bytes
 from depthwise.graph.structure import encode_signature
@@ -29,6 +28,7 @@ from depthwise.runtime.manifest import (
 )
 from depthwise.runtime.target import thread_flags
 from depthwise.sources.source import Source
+from depthwise.toolchain.build import compile_parts, find_compiler
 
 UNITS = 4  # translation units that are compiled at once
 
@@ -85,6 +85,7 @@ def assemble(
         build=BuildRecord(
             target=target.name, system=target.asked, compiler=compiler.identity,
             flags=compiler.flags(target), threads=plan.threads,
+            tuned_for=str(plan.constants.core),
             library_bytes=len(shared), library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(

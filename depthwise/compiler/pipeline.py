@@ -52,7 +52,8 @@ CompilerStage = Literal["graph", "plan", "c"]
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
     target: str = DEFAULT.target, threads: int = DEFAULT.threads,
-    optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune, cc: str | None = DEFAULT.cc,
+    optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune,
+    tune_for: str | None = DEFAULT.tune_for, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, system: System | None = DEFAULT.system,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
     labels: Sequence[str] = (), until: str | None = None,
@@ -71,6 +72,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         threads: How many threads share each call.
         optimize: "speed", or "memory" for the smallest arena.
         tune: Measure a few ways to compute each layer on this machine, and take the fastest.
+        tune_for: The core whose caches and speeds the plan is made for.
         cc: A C compiler in place of the one that is installed with us.
         check_plan: Do the plan in Python where this machine cannot run the library.
         system: The operating system to compile for, where it is another than this machine's.
@@ -85,7 +87,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         Mismatch: The plan or the library computes something else than the network.
         BuildError: The C compiler is missing or fails.
     """
-    options = CompileOptions(target, threads, optimize, tune, cc, check_plan, system)
+    options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
     source = open(net, *shapes, kwargs=kwargs, until=until)
     return compile_source(source, options, samples, preparation, labels)
 
@@ -177,18 +179,18 @@ def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
 
     Threads share what is the fastest on one.
     """
-    target, threads = options.chosen, options.threads
+    plan = partial(make_plan, graph, options.chosen, threads=options.threads, core=options.core)
     if not options.measures:
-        return make_plan(graph, target, optimize=options.optimize, threads=threads)
+        return plan(optimize=options.optimize)
     algorithms = fastest_algorithms(graph, options)
     groups = fastest_groups(graph, options, algorithms)
-    return make_plan(graph, target, threads=threads, algorithms=algorithms, groups=lambda _: groups)
+    return plan(algorithms=algorithms, groups=lambda _: groups)
 
 
 def choose_plans(graph: Graph, options: CompileOptions) -> Sequence[Plan]:
     """Return the plan of a rewritten graph for each CPU that the library has code for."""
     if options.chosen.members:
-        return make_family(graph, options.chosen, options.optimize, options.threads)
+        return make_family(graph, options.chosen, options.optimize, options.threads, options.core)
     return [choose_plan(graph, options)]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from types import MappingProxyType
 
+from depthwise.compiler.constants import Constants, constants_of
 from depthwise.compiler.lowering import (  # noqa: F401  (they register their rules)
     conv,
     conversions,
@@ -30,6 +31,7 @@ from depthwise.compiler.schedule.regions import make_regions, separate_scratch
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.schedule.storage import plan_storage
 from depthwise.graph import Graph
+from depthwise.hardware.core import Core
 from depthwise.runtime.target import Target
 
 NONE_REQUESTED: Algorithms = MappingProxyType({})
@@ -38,6 +40,7 @@ NONE_REQUESTED: Algorithms = MappingProxyType({})
 def make_plan(
     graph: Graph, target: Target, optimize: Optimize | None = "speed", threads: int = 1,
     algorithms: Algorithms = NONE_REQUESTED, groups: Partition | None = None,
+    core: Core | None = None,
 ) -> Plan:  # fmt: skip
     """Lower every node of a rewritten graph to kernel calls, and place all buffers.
 
@@ -47,61 +50,68 @@ def make_plan(
         algorithms: how layers are computed; others as `choose` has them, or, for the smallest
             arena, all directly.
         groups: chooses what is streamed in place of `optimize`.
+        core: whose sizes and speeds decide; the target's generic one where left out.
     """
+    constants = constants_of(target, core)
     default = direct_default if optimize == "memory" else choose
     if groups is None:
-        groups = partial(partition, optimize=optimize) if optimize else single
-    lowered = _lower(graph, target, algorithms, default, WeightPool())
-    return _schedule(graph, target, lowered, groups, threads)
+        groups = partial(partition, optimize=optimize, constants=constants) if optimize else single
+    lowered = _lower(graph, constants, algorithms, default, WeightPool())
+    return _schedule(graph, constants, lowered, groups, threads)
 
 
 def make_family(
-    graph: Graph, family: Target, optimize: Optimize = "speed", threads: int = 1
-) -> tuple[Plan, ...]:
+    graph: Graph, family: Target, optimize: Optimize = "speed", threads: int = 1,
+    core: Core | None = None,
+) -> tuple[Plan, ...]:  # fmt: skip
     """Return a plan for each level of a family of CPUs, the widest first.
 
-    They share their weights: what several levels read alike is there once.
+    They share their weights: what several levels read alike is there once. The rest as `make_plan`
+    has it.
     """
+    levels = [constants_of(level, core) for level in family.levels]
     shared = WeightPool()
     default = direct_default if optimize == "memory" else choose
-    widest, *others = family.levels
-    lowered = [_lower(graph, widest, NONE_REQUESTED, default, shared)]
-    for level in others:
-        asked = like(lowered[0].algorithms, level)
-        lowered.append(_lower(graph, level, asked, default, shared))
-    groups = partial(partition, optimize=optimize)
+    lowered = [_lower(graph, levels[0], NONE_REQUESTED, default, shared)]
+    for constants in levels[1:]:
+        asked = like(lowered[0].algorithms, constants)
+        lowered.append(_lower(graph, constants, asked, default, shared))
     return tuple(
-        _schedule(graph, level, each, groups, threads)
-        for level, each in zip(family.levels, lowered, strict=True)
-    )
+        _schedule(
+            graph, constants, each, partial(partition, optimize=optimize, constants=constants),
+            threads,
+        )
+        for constants, each in zip(levels, lowered, strict=True)
+    )  # fmt: skip
 
 
 def make_plans(
-    graph: Graph, target: Target, algorithms: Algorithms, partitions: Sequence[Partition]
+    graph: Graph, constants: Constants, algorithms: Algorithms, partitions: Sequence[Partition]
 ) -> list[Plan]:
     """Return a plan for one thread for each way to stream the same steps; weights are shared."""
-    lowered = _lower(graph, target, algorithms, choose, WeightPool())
-    return [_schedule(graph, target, lowered, groups, threads=1) for groups in partitions]
+    lowered = _lower(graph, constants, algorithms, choose, WeightPool())
+    return [_schedule(graph, constants, lowered, groups, threads=1) for groups in partitions]
 
 
 def _lower(
-    graph: Graph, target: Target, algorithms: Algorithms, default: Default, weights: WeightPool
-) -> Lowered:
-    return lower_graph(graph, target, plan_storage(graph), algorithms, default, weights)
+    graph: Graph, constants: Constants, algorithms: Algorithms, default: Default,
+    weights: WeightPool,
+) -> Lowered:  # fmt: skip
+    return lower_graph(graph, constants, plan_storage(graph), algorithms, default, weights)
 
 
 def _schedule(
-    graph: Graph, target: Target, lowered: Lowered, partition: Partition, threads: int
+    graph: Graph, constants: Constants, lowered: Lowered, partition: Partition, threads: int
 ) -> Plan:
     """Return the plan that streams, divides and places what was lowered."""
     whole = Steps(lowered.steps, lowered.buffers)
     groups = partition(whole)
     buffers = list(whole.buffers)
-    regions = make_regions(whole, groups, threads, target.lanes, buffers)
+    regions = make_regions(whole, groups, threads, constants, buffers)
     regions = zero_borders(regions, buffers)
     regions = separate_scratch(regions, buffers)
     arena = plan_arena(find_lives(regions, buffers))
     return Plan(
-        graph, target, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.views,
+        graph, constants, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.views,
         threads, lowered.algorithms, whole, tuple(groups),
     )  # fmt: skip

@@ -110,7 +110,8 @@ class NetworkRecord(Record):
 class BuildRecord(Record):
     """The target's name, the compiler as it names itself, its flags, and what it built.
 
-    `system` is the operating system, None for the usual one of the target.
+    `system` is the operating system, None for the usual one of the target; `tuned_for` the core
+    that the plan was made for, and why; empty in earlier manifests.
     """
 
     target: str
@@ -118,6 +119,7 @@ class BuildRecord(Record):
     compiler: str
     flags: tuple[str, ...]
     threads: PositiveInt = 1
+    tuned_for: str = ""
     library_bytes: Size | None = None  # of code; earlier versions did not say
     library_sha256: Sha256
 

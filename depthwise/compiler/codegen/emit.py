@@ -181,9 +181,17 @@ def head(plan: Plan, steps: Iterable[KernelCall]) -> list[str]:
     """Return how a translation unit of a plan begins, with the kernels of `steps`."""
     return [
         *preamble(plan.target.name),
-        f"#define VL {plan.target.lanes}",
+        *sizes_of_core(plan),
         "",
         *kernel_texts({step.kernel for step in steps}),
+    ]
+
+
+def sizes_of_core(plan: Plan) -> list[str]:
+    """Return what the kernels ask of the core that a plan is made for."""
+    return [
+        f"#define VL {plan.target.lanes}",
+        f"#define L1_BYTES {plan.constants.core.caches.l1}",
     ]
 
 

@@ -16,6 +16,7 @@ from depthwise.compiler.codegen.emit import (
     kernel_units,
     lower_to_text,
     preamble,
+    sizes_of_core,
     threads,
 )
 from depthwise.compiler.codegen.exports import ARGUMENTS, PARALLEL, run_parameters
@@ -36,9 +37,9 @@ def emit_family(plans: Sequence[Plan], family: Target) -> str:
     """Return net.c: every level, of which the one for the CPU that it is compiled for is taken."""
     chosen, run = [], []
     for plan in plans:
-        level, lanes = plan.target.level, plan.target.lanes
+        level = plan.target.level
         told = TOLD.get(level, "")
-        chosen.append((told, [f"#define NET_LEVEL {level}", f"#define VL {lanes}"]))
+        chosen.append((told, [f"#define NET_LEVEL {level}", *sizes_of_core(plan)]))
         text = lower_to_text(plan)
         run.append((f"NET_LEVEL == {level}", [*define_calls(text), "", *define_run(plan, text)]))
     steps = [step for plan in plans for step in plan.steps]

@@ -96,7 +96,7 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     bias = b.weights(pack_conv_bias(work.bias, groups, *laid))
     floats = work.weight[0].size  # a packed output channel's weights
     grain = chosen.vectors * lanes // chosen.depth
-    lines = prefetch_lines(layer, chosen, lanes)
+    lines = prefetch_lines(layer, chosen, b.constants)
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.partition import Group
@@ -12,7 +13,7 @@ from depthwise.compiler.schedule.threads import Divider, Parts, Shares, divide, 
 
 
 def make_regions(
-    whole: Steps, groups: Sequence[Group], threads: int, lanes: int, buffers: list[Buffer]
+    whole: Steps, groups: Sequence[Group], threads: int, constants: Constants, buffers: list[Buffer]
 ) -> list[Parts]:
     """Return the calls of each group streamed or one by one, divided among threads.
 
@@ -23,7 +24,7 @@ def make_regions(
         buffers.append(Buffer("arena", elements))
         return len(buffers) - 1
 
-    divider = Divider(buffers, threads, lanes)
+    divider = Divider(buffers, threads, constants)
     items: list[list[Shares]] = []
     for group in groups:
         chain = whole.chain(group.first, group.last) if group.height else None
@@ -33,7 +34,7 @@ def make_regions(
         else:
             alone = whole.steps[group.first : group.last + 1]
             items += [list(divider.options(step)) for step in alone]
-    return divide(items, threads)
+    return divide(items, threads, constants)
 
 
 def separate_scratch(regions: Sequence[Parts], buffers: list[Buffer]) -> list[Parts]:

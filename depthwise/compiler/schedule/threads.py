@@ -9,18 +9,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, find_row_span
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
 
 Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time
-
-# Estimates in nanoseconds; they only have to rank the ways to divide a step (that of a multiply-add
-# is in the table of kernels). Two cores that share no cache meet in 400 ns, and hand data over at
-# about 8 bytes a nanosecond.
-MEETING = 400.0
-FOREIGN = 1 / 8  # a byte that another core has written
-ELEMENT = 1 / 10  # an element read or written by a step without multiply-adds
 
 BEAM = 8  # divisions of the steps so far that are kept
 
@@ -54,11 +48,11 @@ class Share:
     writes: tuple[BufferArea, ...] = ()
     time: float = 0.0
 
-    def with_more(self, other: "Share", foreign: float) -> "Share":
-        """Return this share followed by another, which waits for `foreign` bytes."""
+    def with_more(self, other: "Share", waiting: float) -> "Share":
+        """Return this share followed by another, which waits so long for what others wrote."""
         return Share(
             self.steps + other.steps, self.reads + other.reads, self.writes + other.writes,
-            self.time + other.time + foreign * FOREIGN,
+            self.time + other.time + waiting,
         )  # fmt: skip
 
 
@@ -67,8 +61,12 @@ Shares = tuple[Share, ...]  # one a thread
 
 @dataclass(frozen=True)
 class Division:
-    """All steps so far: regions that are done, and the shares of the last, which is still open."""
+    """All steps so far: regions that are done, and the shares of the last, which is still open.
 
+    Times are estimates; they only have to rank the ways to divide a step.
+    """
+
+    constants: Constants
     regions: tuple[Parts, ...] = ()
     open: Shares = ()
     cost: float = 0.0
@@ -77,7 +75,7 @@ class Division:
     @property
     def total(self) -> float:
         """The estimated time until all threads have met."""
-        meeting = MEETING if len(self.open) > 1 else 0.0
+        meeting = self.constants.meeting if len(self.open) > 1 else 0.0
         return self.cost + max((share.time for share in self.open), default=0.0) + meeting
 
     def closed(self) -> "Division":
@@ -93,7 +91,8 @@ class Division:
         count = max(len(before.open), len(shares))
         opened = [
             _at(before.open, thread).with_more(
-                _at(shares, thread), self._foreign(_at(shares, thread), thread)
+                _at(shares, thread),
+                self.constants.foreign * self._foreign(_at(shares, thread), thread),
             )
             for thread in range(count)
         ]
@@ -144,17 +143,17 @@ def _meet(boxes: Sequence[BufferArea], others: Sequence[BufferArea]) -> bool:
 
 @dataclass(frozen=True)
 class Divider:
-    """Divides steps that work on `buffers` among `threads`; vectors have `lanes` floats."""
+    """Divides steps that work on `buffers` among `threads`."""
 
     buffers: Sequence[Buffer]
     threads: int
-    lanes: int
+    constants: Constants
 
     def options(self, step: KernelCall) -> Iterator[Shares]:
         """Return the ways to do a step: by one thread, or along each of its splits by all."""
         time = self._time(step)
         yield (Share((step,), self._boxes(step.views), self._boxes(step.written), time),)
-        if time < 2 * MEETING / self.threads:
+        if time < 2 * self.constants.meeting / self.threads:
             return
         for split in step.splits:
             if len(cuts := cut(split, self.threads)) > 1:
@@ -188,11 +187,12 @@ class Divider:
 
     def _time(self, step: KernelCall) -> float:
         """Return about how many nanoseconds a step takes."""
-        if each := step.row.multiply_add:
+        if times := step.row.multiply_add:
             written = step.written[-1]
             weights = sum(prod(view.shape) for view in step.views if view.buffer == 0)
-            return weights * prod(written.shape) / written.shape[1] * each / self.lanes
-        return ELEMENT * sum(prod(view.shape) for view in step.views)
+            each = times * self.constants.multiply_add
+            return weights * prod(written.shape) / written.shape[1] * each
+        return self.constants.element * sum(prod(view.shape) for view in step.views)
 
     def _boxes(self, views: Sequence[TensorView]) -> tuple[BufferArea, ...]:
         """Return what of the arena is in any of the views."""
@@ -273,11 +273,11 @@ def stream_parts(
     return tuple(parts)
 
 
-def divide(items: Sequence[Sequence[Shares]], threads: int) -> list[Parts]:
+def divide(items: Sequence[Sequence[Shares]], threads: int, constants: Constants) -> list[Parts]:
     """Return the regions of the cheapest division found; `items` are the ways to do each step."""
     if threads == 1:  # a step is a region, so that buffers live no longer than they must
         return [(share.steps,) for ((share,), *_) in items]
-    beam = [Division()]
+    beam = [Division(constants)]
     for options in items:
         tried = [division.then(shares) for division in beam for shares in options]
         beam = sorted(tried, key=lambda division: division.total)[:BEAM]

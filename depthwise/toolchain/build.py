@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from depthwise.compiler.toolchain.children import Children
 from depthwise.errors import BuildError
 from depthwise.escaping import counted
 from depthwise.files.atomic import replace_text
@@ -29,6 +28,7 @@ from depthwise.files.cache import (
 )
 from depthwise.progress import report_progress
 from depthwise.runtime.target import OPTIMISE, Arguments, Target, host_system
+from depthwise.toolchain.children import Children
 
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
 EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
