@@ -1,7 +1,11 @@
 """Libraries for Windows and macOS, built here: what they export, and what Windows' computes."""
 
+import os
 import re
+import shutil
+import subprocess
 
+import numpy as np
 import pytest
 import torch
 from binaries import exported
@@ -10,7 +14,8 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.layers import conv_norm_act
-from depthwise.runtime.target import find_target, host_system
+from depthwise.runtime.target import OPTIMISE, find_target, host_system
+from depthwise.toolchain.build import find_compiler
 
 SHAPE = (1, 3, 20, 17)
 # What PE and Mach-O call an architecture: IMAGE_FILE_MACHINE_..., CPU_TYPE_...
@@ -65,3 +70,29 @@ def test_what_net_h_declares_is_exported_and_nothing_else(tmp_path, target, syst
         ):
             dw.load(tmp_path / "out")
     assert (library.manifest.build.system, library.manifest.build.target) == (system, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "threads"), [("x86-64", 1), ("x86-64-v3", 2)])
+def test_windows_computes_the_same_bits(tmp_path, target, threads):
+    """The example of net.h, linked with net.dll and run by Wine, beside Linux' library."""
+    wine = shutil.which("wine64") or shutil.which("/usr/lib/wine/wine64")
+    if wine is None:
+        pytest.skip("NOT TESTED on Windows: no wine64, apt-get install wine64")
+    here = dw.compile(make_net(), SHAPE, target=target, threads=threads)
+    there = dw.compile(
+        make_net(), SHAPE, target=target, threads=threads, system="windows", check_plan=False
+    )
+    there.save(tmp_path / "out")
+    x = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
+    x.tofile(tmp_path / "out" / "input")
+    zig = [*find_compiler().command, *OPTIMISE, "-target", find_target(target, "windows").triple]
+    program = ["example.c", "net.dll", "-s", "-o", "example.exe"]
+    subprocess.run([*zig, *program], cwd=tmp_path / "out", check=True)
+    done = subprocess.run(
+        [wine, "example.exe", "net.weights", "input"], cwd=tmp_path / "out", capture_output=True,
+        text=True, check=True, env={**os.environ, "WINEPREFIX": str(tmp_path / "wine"),
+                                    "WINEDEBUG": "-all"},
+    )  # fmt: skip
+    found = np.array(done.stdout.split(), np.float32)
+    np.testing.assert_array_equal(found, here(x).reshape(-1))

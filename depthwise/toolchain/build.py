@@ -27,6 +27,7 @@ from depthwise.files.cache import (
     units_directory,
 )
 from depthwise.progress import report_progress
+from depthwise.runtime.artifact import SHARED
 from depthwise.runtime.target import OPTIMISE, Arguments, Target, host_system
 from depthwise.toolchain.children import Children
 
@@ -94,14 +95,14 @@ def compile_parts(
         Unit(text, (*compiler.flags(cpu), *extra)) for cpu, texts in parts.items() for text in texts
     ]
     link_flags = (*compiler.flags(target), *extra, *_link_flags(target))
-    key = _digest([units, target.name, compiler.identity, link_flags])
+    key = _digest([units, target.name, compiler.identity, link_flags, SHARED[target.suffix]])
     found = find_built(cache_directory(), key, target.suffix)
     if found is not None:
         return found
 
     def build(folder: Path) -> Path:
         objects = _compile_units(units, compiler, folder)
-        linked = _link(objects, folder, compiler, link_flags)
+        linked = _link(objects, folder / SHARED[target.suffix], compiler, link_flags)
         # several processes may get here with the same text: whoever renames last wins
         return keep_built(cache_directory(), key, target.suffix, linked)
 
@@ -165,11 +166,11 @@ def _compile_unit(source: Path, key: str, command: Arguments, children: Children
     return keep_built(units_directory(), key, ".o", built)
 
 
-def _link(objects: Sequence[Path], folder: Path, compiler: Compiler, flags: Arguments) -> Path:
-    library = folder / "net.linked"
+def _link(objects: Sequence[Path], library: Path, compiler: Compiler, flags: Arguments) -> Path:
+    """Link to a file of the name that it keeps: Windows and macOS write that into programs."""
     command = (*compiler.command, *flags, *map(str, objects), "-lm", "-o", str(library))
     with Children() as children:
-        _run(command, folder / "net0.c", children)
+        _run(command, library.parent / "net0.c", children)
     return library
 
 
