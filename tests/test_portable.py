@@ -2,10 +2,13 @@
 
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import ziglang
 from test_compile import TOLERANCE, draw, settle
 from torch import nn
 
@@ -57,3 +60,39 @@ def test_no_word_of_gcc_is_left(saved, tmp_path):
     ).stdout
     assert "net_run" in text
     assert not re.findall(GNU, text)
+
+
+# of Windows' headers what threads take: those that come with us are for other compilers
+WINDOWS = """
+typedef void *HANDLE;
+typedef long LONG;
+typedef unsigned long DWORD;
+typedef struct { void *at; } SRWLOCK, CONDITION_VARIABLE;
+#define WINAPI __stdcall
+#define INFINITE 0xffffffff
+void InitializeSRWLock(SRWLOCK *), AcquireSRWLockExclusive(SRWLOCK *), YieldProcessor(void);
+void ReleaseSRWLockExclusive(SRWLOCK *), InitializeConditionVariable(CONDITION_VARIABLE *);
+void WakeConditionVariable(CONDITION_VARIABLE *), WakeAllConditionVariable(CONDITION_VARIABLE *);
+int SleepConditionVariableSRW(CONDITION_VARIABLE *, SRWLOCK *, DWORD, unsigned long);
+HANDLE CreateThread(void *, size_t, DWORD (WINAPI *)(void *), void *, DWORD, DWORD *);
+DWORD GetLastError(void), WaitForSingleObject(HANDLE, DWORD);
+int CloseHandle(HANDLE);
+LONG InterlockedCompareExchange(volatile LONG *, LONG, LONG);
+LONG InterlockedExchange(volatile LONG *, LONG), InterlockedExchangeAdd(volatile LONG *, LONG);
+"""
+
+
+def test_microsofts_compiler_would_take_it(saved, tmp_path):
+    """Its target, its extensions and its names, in clang; of the C library the headers alone."""
+    _, directory = saved
+    (tmp_path / "windows.h").write_text(WINDOWS)
+    lib = Path(ziglang.__file__).parent / "lib"
+    includes = [tmp_path, lib / "include", lib / "libc/include/any-windows-any"]
+    flags = ["-target", "x86_64-windows-msvc", "-fms-compatibility", "-std=c11", "-pedantic-errors"]
+    flags += ["-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-DNET_PLAIN"]
+    flags += ["-fsyntax-only", "-nostdinc"]
+    command = [sys.executable, "-m", "ziglang", "clang", *flags]
+    command += [word for path in includes for word in ("-isystem", str(path))]
+    done = subprocess.run([*command, "net.c"], cwd=directory, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -182,7 +182,7 @@ INLINE void f32_conv_tile(
 
 /* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
 INLINE void f32_conv_fetch(const int lines, const float **next) {
-    for (int i = 0; i < lines; i++, *next += LINE) PREFETCH(*next);
+    for (int i = 0; i < lines; i++, *next += LINE) PREFETCH(*next, 3);
 }
 
 /* one block of `vectors` output vectors over images x rows x width pixels */

@@ -163,7 +163,7 @@ INLINE void f32_depthwise_taps(
     UNROLL for (int i = 0; i < (rows - 1) * a->stride_y + R; i++)
         UNROLL for (int j = 0; j < (pixels - 1) * a->stride_x + S; j++) {
             if (f32_depthwise_fetches(a) && i >= R - a->stride_y)
-                PREFETCH(in + (size_t)(i + rows * a->stride_y) * a->in_row + (size_t)j * a->in_pixel);
+                PREFETCH(in + (size_t)(i + rows * a->stride_y) * a->in_row + (size_t)j * a->in_pixel, 3);
             const vf input = f32_depthwise_load(in + (size_t)i * a->in_row + (size_t)j * a->in_pixel, apart, parts,
                                                 count);
             const int y_end = f32_depthwise_end(i, rows, a->stride_y);

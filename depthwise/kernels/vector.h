@@ -7,7 +7,7 @@
 #if (defined(__GNUC__) || defined(__clang__)) && !defined(NET_PLAIN)
 #define INLINE static inline __attribute__((always_inline, unused))
 #define NOINLINE static __attribute__((noinline, unused))
-#define PREFETCH(...) __builtin_prefetch(__VA_ARGS__)
+#define PREFETCH(address, near) __builtin_prefetch(address, 0, near) /* 3 for the first cache, 2 for the second */
 #define ANYWHERE __attribute__((aligned(4), may_alias)) /* among floats, where an 8-byte number is not aligned */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -20,7 +20,7 @@
 #endif
 #define INLINE static inline
 #define NOINLINE static
-#define PREFETCH(...) ((void)0)
+#define PREFETCH(address, near) ((void)(address))
 #define ANYWHERE
 #define UNROLL
 #endif

@@ -291,7 +291,7 @@ INLINE void f32_winograd_tile(
     const int line = winograd_line(a, vectors);
     for (int c = 0; c < a->channels; c++, v++, w += line, next += line) {
         vf weight[16];
-        UNROLL for (int k = 0; k < ahead; k++) PREFETCH(next + k * apart, 0, 2);
+        UNROLL for (int k = 0; k < ahead; k++) PREFETCH(next + k * apart, 2);
         UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + winograd_vector(a, k));
         UNROLL for (int t = 0; t < pixels; t++) {
             const vf input = splat(v[t * winograd_v_pixel(a)]);
