@@ -20,6 +20,7 @@ from depthwise.errors import CannotRun
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
 from depthwise.toolchain import children
+from depthwise.toolchain.build import find_compiler
 
 TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5
@@ -93,10 +94,13 @@ class Participant:
             install = self.runtime.install or error.name
             self.failed = f"{error.name} is not installed: pip install {install}"
             return
+        case = case.compiled.get(self.runtime.cc or "", case)
         missing = [case.failed[form] for form in self.runtime.forms if form in case.failed]
         if missing and len(missing) == len(self.runtime.forms):
             self.failed = missing[0]
             return
+        if self.runtime.cc:
+            self.versions = {self.runtime.cc: find_compiler(self.runtime.cc).version}
         try:
             worker = Worker(self.runtime, case, threads)
         except CannotRun as failure:
@@ -115,24 +119,30 @@ class Participant:
         rounds = () if self.failed else tuple(map(tuple, self.rounds))
         return RuntimeRecord(
             name=self.runtime.name, versions=self.versions, failed=self.failed, error=self.error,
-            opened=self.opened, rounds=rounds,
+            opened=self.opened, cc=self.runtime.cc, rounds=rounds,
         )  # fmt: skip
 
 
 def compare(
-    question: Question, peers: Sequence[Runtime], threads: int, rounds: int
+    question: Question,
+    peers: Sequence[Runtime],
+    threads: int,
+    rounds: int,
+    compilers: Sequence[Runtime] = (),
 ) -> NetworkResult:
     """Run a network in our library and in each peer, interleaved, and return all that was measured.
 
-    On one thread our library takes part without Winograd, too, where it has any.
+    On one thread our library takes part without Winograd, too, where it has any, and on any number
+    once more by each of `compilers`.
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
     raises, and CannotRun where our own library disagrees: then there is nothing to compare.
     """
-    runtimes = (OURS, *([DIRECT] if threads == 1 else []), *peers)
+    runtimes = (OURS, *([DIRECT] if threads == 1 else []), *compilers, *peers)
     forms: set[Form] = {form for runtime in runtimes for form in runtime.forms}
     participants = [Participant(runtime) for runtime in runtimes]
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
-        case = write_case(question, Path(folder), forms, threads)
+        named = [runtime.cc for runtime in compilers if runtime.cc]
+        case = write_case(question, Path(folder), forms, threads, named)
         for participant in track(
             participants, f"opening {len(participants)} runtimes", pace="opening"
         ):

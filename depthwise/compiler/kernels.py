@@ -14,8 +14,10 @@ from depthwise.compiler import work
 from depthwise.compiler.work import Arguments, Features
 from depthwise.graph.dtypes import CONVERTED, FLOAT32, UINT8, DType
 
-Kind = Literal["int", "float", "table", "activation", "epilogue", "read", "scratch", "written"]
-POINTERS = ("read", "scratch", "written")
+Kind = Literal[
+    "int", "float", "table", "activation", "epilogue", "read", "scratch", "ahead", "written"
+]
+POINTERS = ("read", "scratch", "ahead", "written")
 MEMBERS = {
     "int": "int ", "float": "float ", "table": "const int *", "activation": "struct act ",
     "epilogue": "struct epilogue ",
@@ -30,7 +32,7 @@ class Parameter:
     """One argument of a kernel: a member of its struct, or a pointer to values of a `dtype`.
 
     A pointer is read, written, or scratch: memory that the kernel works in, with nothing of use in
-    it before or after the call. `length` is that of an array, 0 for a single number.
+    it before or after the call; ahead is only brought closer. `length` is an array's, else 0.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Parameter:
     def declaration(self) -> str:
         """What declares it in C."""
         if self.is_pointer:
-            constant = "const " if self.kind == "read" else ""
+            constant = "const " if self.kind in ("read", "ahead") else ""
             return f"{constant}{self.dtype.c} *{self.name}"
         length = f"[{self.length}]" if self.length else ""
         return f"{MEMBERS[self.kind]}{self.name}{length}"
@@ -74,7 +76,10 @@ class Kernel:
             it reads the elements of its view.
         again: how many floats of weights a call reads more than once, and how many others it
             reads before each comes again.
+        fetches: the first float of the network's weights that a call only brings closer, for those
+            after it, and how many; None where it never does.
         fills: whether it writes numbers that are no node's value, or that others write over.
+        around: whether it only writes around the values that its view shows.
     """
 
     name: str
@@ -86,7 +91,9 @@ class Kernel:
     products: Callable[[Arguments], int] | None = None
     reach: Callable[[Arguments], tuple[int, int]] | None = None
     again: Callable[[Arguments, int], tuple[int, int]] | None = None
+    fetches: Callable[[Arguments, int], tuple[int, int]] | None = None
     fills: bool = False
+    around: bool = False
 
     @cached_property
     def c_name(self) -> str:
@@ -112,6 +119,11 @@ class Kernel:
     def scratch(self) -> tuple[str, ...]:
         """The names of the pointers to memory that a call works in."""
         return tuple(p.name for p in self.parameters if p.kind == "scratch")
+
+    @cached_property
+    def ahead(self) -> tuple[str, ...]:
+        """The names of the pointers to what a call asks for and does not read."""
+        return tuple(p.name for p in self.parameters if p.kind == "ahead")
 
     @cached_property
     def written(self) -> tuple[str, ...]:
@@ -166,10 +178,12 @@ ROWS = (
     Kernel(
         "conv", "conv",
         ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors tile_depth panel")
-        + ints(f"weights_outer prefetch_lines {IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
-        + pointers("read", "in w bias sum") + pointers("written", "out"),
+        + ints("weights_outer near_steps prefetch_lines prefetch_steps")
+        + ints(f"{IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
+        + pointers("read", "in w bias sum") + pointers("ahead", "next")
+        + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,
-        reach=work.conv_reach, again=work.conv_again,
+        reach=work.conv_reach, again=work.conv_again, fetches=work.conv_fetches,
     ),
     Kernel(
         "winograd", "winograd",
@@ -316,7 +330,7 @@ ROWS = (
     Kernel(
         "fill_border", "copy",
         ints(f"{IMAGES} channels top bottom left right") + pointers("written", "y"),
-        count=work.count_border, fills=True,
+        count=work.count_border, fills=True, around=True,
     ),
     Kernel(
         "gather", "copy",

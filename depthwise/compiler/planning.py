@@ -30,6 +30,7 @@ from depthwise.compiler.schedule.partition import Partition, partition, single
 from depthwise.compiler.schedule.regions import make_regions, separate_scratch
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.schedule.storage import plan_storage
+from depthwise.compiler.schedule.weights_to_come import ask_for_weights
 from depthwise.graph import Graph
 from depthwise.hardware.core import Core
 from depthwise.runtime.target import Target
@@ -110,6 +111,7 @@ def _schedule(
     regions = make_regions(whole, groups, threads, constants, buffers)
     regions = zero_borders(regions, buffers)
     regions = separate_scratch(regions, buffers)
+    regions = ask_for_weights(regions, constants)
     arena = plan_arena(find_lives(regions, buffers))
     return Plan(
         graph, constants, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.views,

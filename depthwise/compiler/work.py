@@ -9,6 +9,8 @@ from depthwise.graph.dtypes import FLOAT32
 Arguments = Mapping[str, Any]  # of a call, by their names
 Features = dict[str, float]  # how much there is of each thing that takes time, by name
 
+LINE = 16  # floats of a cache line, as in kernels/conv.h
+
 # ------------------------------------------------------------------------------------- f32_conv
 
 
@@ -43,6 +45,15 @@ def conv_again(a: Arguments, lanes: int) -> tuple[int, int]:
     weights = a["taps"] * a["channels"] // depth * vectors * lanes
     panel = weights * min(a["tile_vectors"], vectors) // vectors
     return (tiles - 1) * weights * a["groups"], panel if a["weights_outer"] else weights
+
+
+def conv_fetches(a: Arguments, lanes: int) -> tuple[int, int]:
+    """Return the first float of the network's weights that it fetches for later, and how many."""
+    vectors = ceil(a["outs"] * a["tile_depth"] / lanes)
+    blocks = a["groups"] * ceil(vectors / a["tile_vectors"])
+    tiles = a["images"] * a["rows"] * (a["width"] // a["tile_pixels"])  # a rest fetches nothing
+    first = a["bias"].offset + a["groups"] * vectors * lanes
+    return first, tiles * blocks * a["prefetch_lines"] * LINE
 
 
 # --------------------------------------------------------------------------------- f32_winograd

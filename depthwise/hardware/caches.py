@@ -41,6 +41,17 @@ def _named_by_sysctl() -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def share_of_cache(sizes: Sequence[int], rates: Sequence[float], memory: float) -> int:
+    """Return the largest of rising sizes up to which reading was more like the first than memory.
+
+    What a shared cache holds for one core may be far less than the system names: of the 480 MiB of
+    a virtual machine, 32 came at twice the rate of memory, and 64 no faster.
+    """
+    middle = (rates[0] * memory) ** 0.5
+    slow = (i for i, rate in enumerate(rates) if rate < middle)
+    return sizes[max(0, next(slow, len(sizes)) - 1)]
+
+
 def caches_in_sweep(sizes: Sequence[int], rates: Sequence[float]) -> tuple[int, ...]:
     """Return the sizes, at most three, up to which reading was as fast as in the size before.
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from depthwise.cores import usable_cores
 from depthwise.files.cache import cache_directory, keep_text
-from depthwise.hardware.caches import SWEEP, caches_in_sweep, system_caches
+from depthwise.hardware.caches import SWEEP, caches_in_sweep, share_of_cache, system_caches
 from depthwise.hardware.passes import Trial, take_passes
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import LEVELS, Level, Machine, Peak, Reading, Second, Spread
@@ -22,6 +22,8 @@ MEETINGS = 2000
 # Bytes that are read from L3, at most: a virtual machine may report the whole of a shared cache.
 NEAR = 8 * 2**20
 MEMORY = 64 * 2**20  # bytes that are read from memory, at least
+FAR = 512 * 2**20  # bytes that come from memory whatever L3 is
+PAGE = 4096
 WIDTHS = (4, 8, 16)  # floats a vector
 
 
@@ -74,6 +76,8 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
     caches, source = system_caches(), "system"
     if not caches:
         caches, source = sweep(widest), "sweep"
+    elif len(caches) == len(LEVELS) - 1:
+        caches = (*caches[:-1], shared_cache(widest, caches))
     cores = usable_cores()
     alone = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
     spans = spans_of_levels(caches)
@@ -127,6 +131,22 @@ def sweep(probes: Probes) -> tuple[int, ...]:
         trial = _reading(probes, size, 1)
         rates.append(max(trial() for _ in range(3)))
     return caches_in_sweep(SWEEP, rates)
+
+
+def shared_cache(probes: Probes, caches: tuple[int, ...]) -> int:
+    """Return the bytes of L3 that one core gets, at most what the system names."""
+    near, named = spans_of_levels(caches)["L3"], caches[-1]
+    steps = 1 + max(0, round(2 * np.log2(named / near)))
+    sizes = [int(size) for size in np.geomspace(near, named, steps)]
+    memory = probes.span(max(named, min(4 * named, FAR)))
+    rates = [_best(probes, memory[: size // PAGE * PAGE]) for size in sizes]
+    return share_of_cache(sizes, rates, _best(probes, memory))
+
+
+def _best(probes: Probes, span: np.ndarray) -> float:
+    """Return the best rate of three at which a span is read over and over."""
+    passes = _times_in(SECONDS, lambda times: probes.read([span], times))
+    return max(passes * span.size / probes.read([span], passes) for _ in range(3))
 
 
 def _arithmetic(probes: Probes, threads: int) -> Trial:

@@ -86,17 +86,32 @@ class KernelCoefficients(Record):
     error: NonNegativeFloat
 
 
+class CheckedNetwork(Record):
+    """A calibration network as a whole: seconds measured, and predicted from the other networks."""
+
+    name: str
+    measured: PositiveFloat
+    predicted: PositiveFloat
+
+    @property
+    def error(self) -> float:
+        """By how much the prediction is too long, relative to what was measured."""
+        return self.predicted / self.measured - 1
+
+
 class KernelTable(Record):
     """The coefficients of all kernels, and what they were timed with.
 
     `code` is a digest of the C that was timed (`latency.fingerprint`), `calibrated` the date of the
     calibration beside it, and `gflops` the peak of one core that the times are scaled to.
+    `networks` tell how close it comes.
     """
 
     code: str
     calibrated: str
     gflops: PositiveFloat
     kernels: tuple[KernelCoefficients, ...]
+    networks: tuple[CheckedNetwork, ...]
 
     def coefficients(self, kernel: str) -> dict[str, float]:
         """Return a kernel's coefficients by feature; for an unknown kernel those of "others"."""

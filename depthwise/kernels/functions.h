@@ -69,7 +69,7 @@ INLINE float function(const struct act f, float x) {
 INLINE vf vfunction(const struct act f, vf x) { return function(f, x); }
 #else
 
-typedef double vd __attribute__((vector_size(VL * 8), aligned(8), may_alias));
+typedef double vd __attribute__((vector_size(VL * 8)));
 typedef __typeof__((vd){0} < (vd){0}) vl; /* 64 bits a lane */
 
 INLINE vd widen(vf x) { return __builtin_convertvector(x, vd); }

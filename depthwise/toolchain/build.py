@@ -48,11 +48,22 @@ class Compiler:
     machine: str
     is_zig: bool
 
+    @property
+    def version(self) -> str:
+        """The number in what it says of itself, as in 12.2.0; empty where there is none."""
+        number = re.search(r"\d+(\.\d+)+", re.sub(r"\(.*?\)", "", self.identity))
+        return number[0] if number else ""
+
+    def compiles_for(self, target: Target) -> bool:
+        """Tell whether it is for the target's architecture and system; zig is for all."""
+        same = target.architecture == _architecture(self.machine)
+        return self.is_zig or (same and target.system == host_system())
+
     def flags(self, target: Target) -> Arguments:
         """Return the flags that choose the CPU, with those of every library."""
         if self.is_zig:
             return (*FLAGS, "-target", target.triple, f"-mcpu={target.mcpu}")
-        if target.architecture != _architecture(self.machine) or target.system != host_system():
+        if not self.compiles_for(target):
             where = f" on {target.system}" if target.system != host_system() else ""
             raise ValueError(
                 f"{self.command[0]} compiles for {self.machine}, not for {target.name}{where}: "

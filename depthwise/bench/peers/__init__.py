@@ -6,6 +6,7 @@ Each module has `open_network(case, threads) -> RunOnce`: it converts and loads 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -29,7 +30,7 @@ class Runtime:
     """A runtime: its name, the module that drives it, its packages, the forms that it can read.
 
     It is opened where any of these could be written. `install` says what to install in place of a
-    package alone.
+    package alone. `cc` is the C compiler of a library of ours that another than usual makes.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Runtime:
     packages: tuple[str, ...]  # by the names that pip knows
     forms: tuple[Form, ...]
     install: str = ""
+    cc: str | None = None
 
 
 OURS = Runtime("depthwise", f"{__name__}.ours", (), ("library",))
@@ -54,6 +56,15 @@ PEERS = (
         "'depthwise[litert]', in an environment of its own, for it replaces packages by older ones",
     ),
 )  # fmt: skip
+
+
+def compiled_by(names: str | None) -> tuple[Runtime, ...]:
+    """Return our own library as each C compiler makes it, as in "gcc,clang"; none where None."""
+    wanted = dict.fromkeys(name for name in (names or "").split(",") if name)
+    return tuple(
+        Runtime(f"{OURS.name}, {Path(cc).name}", OURS.module, (), OURS.forms, cc=cc)
+        for cc in wanted
+    )
 
 
 def find_peers(names: str | None) -> tuple[Runtime, ...]:

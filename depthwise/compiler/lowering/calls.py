@@ -53,7 +53,8 @@ class KernelCall:
     @property
     def views(self) -> tuple[TensorView, ...]:
         """What the call reads and writes."""
-        return tuple(a for a in self.arguments.values() if isinstance(a, TensorView))
+        pairs, ahead = self.arguments.items(), self.row.ahead
+        return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in ahead)
 
     @property
     def written(self) -> tuple[TensorView, ...]:
@@ -64,9 +65,9 @@ class KernelCall:
     @property
     def read(self) -> tuple[TensorView, ...]:
         """The other views of the call, its scratch among them."""
-        written = self.row.written
+        others = (*self.row.written, *self.row.ahead)
         pairs = self.arguments.items()
-        return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in written)
+        return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in others)
 
     def with_arguments(self, **arguments: Argument) -> "KernelCall":
         """Return the call with other arguments in place of those of these names."""

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
-from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd, prefetch_lines
+from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
 from depthwise.compiler.lowering.deform import lower_deform_conv
@@ -96,7 +96,6 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     bias = b.weights(pack_conv_bias(work.bias, groups, *laid))
     floats = work.weight[0].size  # a packed output channel's weights
     grain = chosen.vectors * lanes // chosen.depth
-    lines = prefetch_lines(layer, chosen, b.constants)
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
@@ -106,13 +105,13 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
             taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
             tile_pixels=chosen.pixels, tile_vectors=chosen.vectors, tile_depth=chosen.depth,
-            panel=panel, weights_outer=int(chosen.weights_outer), prefetch_lines=lines,
+            panel=panel, weights_outer=int(chosen.weights_outer),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual),
             epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,
             w=replace(w, offset=w.offset + first * floats),
             bias=replace(bias, offset=bias.offset + first * chosen.depth), sum=part.residual,
-            out=part.y,
+            next=None, near_steps=0, prefetch_lines=0, prefetch_steps=0, out=part.y,
         )  # fmt: skip
 
     def channels(start: int, count: int) -> KernelCall:
