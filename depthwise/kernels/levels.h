@@ -1,6 +1,6 @@
 /* The level of x86-64 that this CPU has and its system lets programs use: 4 (AVX-512), 3 (AVX2), 2 (SSE4.2), else 0.
-   The features of a level are those of the System V ABI, which compilers take for granted. Whoever includes this defines
-   NET_API and is compiled for every x86-64.
+   The features of a level are those of the System V ABI, which compilers take for granted. Whoever includes this
+   defines NET_API and is compiled for every x86-64.
 
    A CPU may have registers that the system does not save when it switches threads: with these turned off, their
    instructions stop the program. Bits of XCR0, which xgetbv reads, tell which are saved. */
