@@ -11,8 +11,8 @@ from depthwise.compiler import pipeline
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.work import LINE
 from depthwise.graph import capture
-from depthwise.hardware.caches import share_of_cache
-from depthwise.hardware.record import Reading
+from depthwise.hardware.caches import shares_held
+from depthwise.hardware.record import CacheShare, Reading
 from depthwise.latency import fit
 from depthwise.latency.cache_model import sources, touches
 from depthwise.latency.features import features_of, time_of
@@ -50,28 +50,30 @@ def test_what_is_fetched_begins_with_the_next_weights(two):
     plan, first, second = two
     step, after = plan.steps[first], plan.steps[second]
     start, count = step.row.fetches(step.arguments, TARGET.lanes)
-    assert start == after.arguments["w"].offset
+    assert start + 128 == after.arguments["w"].offset  # its own bias lies between
     a = step.arguments
-    tiles = 256 // a["tile_pixels"] * -(-128 // (a["tile_vectors"] * TARGET.lanes))
-    assert count == tiles * a["prefetch_lines"] * LINE > 0
+    tiles = a["rows"] * -(-a["width"] // a["tile_pixels"])
+    blocks = -(-128 // (a["tile_vectors"] * TARGET.lanes))
+    assert count == tiles * blocks * a["prefetch_lines"] * LINE > 0
+    often = step.with_arguments(prefetch_lines=2, prefetch_steps=16)
+    assert often.row.fetches(often.arguments, TARGET.lanes)[1] == tiles * blocks * 4 * 2 * LINE
 
 
 def test_fetched_weights_are_near_when_it_is_their_turn(two):
     plan, first, second = two
     step = plan.steps[first]
     _, count = step.row.fetches(step.arguments, TARGET.lanes)
-    fetched = 4 * min(count, 128 * 256 + 256)  # no more than there is
+    fetched = 4 * min(count, 128 + 128 * 256 + 256)  # no more than there is
     found = sources(plan, (2**15, MIB), cold=True)
     assert found[first]["fetched", "memory"] == pytest.approx(fetched, abs=2048)
-    rest = 4 * (128 * 256 + 256) - fetched
+    rest = 4 * (128 + 128 * 256 + 256) - fetched
     assert found[second].get(("weights", "memory"), 0) == pytest.approx(rest, abs=2048)
-    silent = replace(
-        plan, regions=tuple(
-            tuple(tuple(s.with_arguments(prefetch_lines=0) if s is step else s for s in part)
-                  for part in region)
-            for region in plan.regions
-        ),
-    )  # fmt: skip
+    mute = step.with_arguments(prefetch_lines=0, next=None)
+    regions = tuple(
+        tuple(tuple(mute if each is step else each for each in part) for part in region)
+        for region in plan.regions
+    )
+    silent = replace(plan, regions=regions)
     found = sources(silent, (2**15, MIB), cold=True)
     assert found[second]["weights", "memory"] == pytest.approx(4 * 128 * 256, abs=2048)
 
@@ -105,8 +107,8 @@ def test_weights_that_are_read_once_are_streamed(two):
 
 
 def test_a_slower_clock_makes_the_core_slower_and_memory_not(two):
-    plan, _, second = two
-    best, half = (features_of(plan, MACHINE, True, clock)[second] for clock in (1.0, 0.5))
+    plan, first, _ = two
+    best, half = (features_of(plan, MACHINE, True, clock)[first] for clock in (1.0, 0.5))
     for name, value in best.items():
         if name != "overlap":
             far = name.endswith("memory")
@@ -130,16 +132,41 @@ def test_copies_are_more_than_a_cache_holds_and_not_too_many():
 
 
 @pytest.mark.parametrize(
-    ("named", "rates", "memory", "held"),
+    ("rates", "memory", "shares"),
     [
         # an Intel Xeon's share of what its virtual machine names, and an AMD EPYC's own cache
-        ([8, 12, 16, 24, 32, 48, 64, 128, 256], [29, 29, 29, 29, 28, 21, 15, 15, 15], 15, 48),
-        ([8, 11, 16, 23, 32], [119, 115, 109, 106, 104], 28, 32),
-        ([8, 11, 16], [20, 19, 18], 19, 8),  # no faster than memory: at least the first
+        ([29, 29, 28, 28.5, 21, 15, 14.5], 15, [1, 1, 0.96, 0.96, 0.59, 0, 0]),
+        ([119, 115, 109, 106, 104], 28, [1, 0.99, 0.97, 0.96, 0.96]),
+        ([20, 19, 18], 20, [0, 0, 0]),  # no faster than memory
     ],
 )
-def test_a_shared_cache_is_as_large_as_reading_shows(named, rates, memory, held):
-    assert share_of_cache(named, rates, memory) == held
+def test_a_shared_cache_holds_what_reading_shows(rates, memory, shares):
+    assert shares_held(rates, memory) == pytest.approx(shares, abs=0.01)
+
+
+def test_a_part_comes_from_a_cache_that_holds_a_part(two):
+    plan, first, _ = two
+    shared = (
+        CacheShare(size=2**16, held=1),
+        CacheShare(size=2**20, held=0.25),
+        CacheShare(size=2**22, held=0.1),
+    )
+    found = sources(plan, (2**10, 2**14, 2**20), shared=shared)[first]
+    # 160 KiB of weights and the arena lie between two turns
+    held = found["weights", "L3"] / (found["weights", "L3"] + found["weights", "memory"])
+    assert 0.25 < held < 1
+    none = sources(plan, (2**10, 2**14, 2**20), cold=True, shared=shared)[first]
+    assert none.get(("weights", "L3"), 0) <= 2048
+    assert none["weights", "memory"] == pytest.approx(4 * 64 * 128, abs=2048)
+
+
+def test_winograd_reads_its_weights_again_for_each_batch():
+    plan = plan_of(nn.Conv2d(128, 128, 3, padding=1), (1, 128, 56, 56))
+    (only,) = steps_of(plan, "f32_winograd")
+    weights = 4 * 36 * 128 * 128  # 6 x 6 points
+    batches = -(-196 // plan.steps[only].arguments["batch"])
+    assert batches > 1
+    assert features_of(plan, MACHINE)[only]["again memory"] == (batches - 1) * weights
 
 
 # What reading takes, in GB/s, and how a byte of weights is priced, in times of that: on the fast

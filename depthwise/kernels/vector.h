@@ -11,8 +11,10 @@
 #define ANYWHERE __attribute__((aligned(4), may_alias)) /* among floats, where an 8-byte number is not aligned */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ROLLED
 #else
 #define UNROLL _Pragma("GCC unroll 64")
+#define ROLLED _Pragma("GCC unroll 1") /* gcc unrolls short loops whose sums then do not stay in their registers */
 #endif
 #else
 #if VL > 1
@@ -23,6 +25,7 @@
 #define PREFETCH(address, near) ((void)(address))
 #define ANYWHERE
 #define UNROLL
+#define ROLLED
 #endif
 
 /* Vectors in registers, and as they lie anywhere among floats. gcc keeps a sum in one register only if all that it was

@@ -8,7 +8,7 @@ import numpy as np
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.hardware.record import LEVELS, Level
+from depthwise.hardware.record import LEVELS, CacheShare, Level
 
 BLOCK = 1024  # bytes that are followed together
 KEPT = ("weights", "fetched")  # roles of what a network keeps from run to run
@@ -21,8 +21,8 @@ Moved = dict[tuple[str, Level], int]  # bytes, by their role and the level that 
 class ByteSpan:
     """Bytes that a step touches: `size` of them, in the `span` bytes from `start` of a buffer.
 
-    `role` is "weights" for what a network keeps, "fetched" for weights that are only brought
-    closer, for a later step, "written" for a step's output, else "read".
+    `role` is "weights" for what a network keeps, "fetched" for weights that are asked for before
+    their turn, "written" for a step's output, else "read".
     """
 
     role: str
@@ -35,7 +35,7 @@ class ByteSpan:
 def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
     """Return the bytes that each argument of a step touches, its outputs after its inputs.
 
-    What it fetches for later steps comes last. A border is few of the bytes that it lies around.
+    What it asks for before its turn comes first. A border is few of the bytes that it lies around.
     """
     if step.row.around:
         return []
@@ -53,11 +53,11 @@ def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
         found.append(
             ByteSpan(role, view.buffer, size * start, size * span, round(size * span * share))
         )
-    return found + _fetched(step, plan)
+    return _fetched(step, plan) + found
 
 
 def _fetched(step: KernelCall, plan: Plan) -> list[ByteSpan]:
-    """Return the weights that a step brings closer for later steps: none beyond the last."""
+    """Return the weights that a step asks for before their turn: none beyond the last."""
     if step.row.fetches is None:
         return []
     (start, count), kept = step.row.fetches(step.arguments, plan.target.lanes), plan.buffers[0]
@@ -78,7 +78,9 @@ def _share(view: TensorView) -> float:
     return min(1.0, view.shape[1] / view.pixel)
 
 
-def sources(plan: Plan, caches: Sequence[int], cold: bool = False) -> list[Moved]:
+def sources(
+    plan: Plan, caches: Sequence[int], cold: bool = False, shared: Sequence[CacheShare] = ()
+) -> list[Moved]:
     """Return for each step the bytes of each role that come from each level: {(role, level): n}.
 
     A cache holds what was touched last. A block that is touched again after n bytes of others comes
@@ -86,7 +88,8 @@ def sources(plan: Plan, caches: Sequence[int], cold: bool = False) -> list[Moved
     techniques for storage hierarchies", IBM Systems Journal 9(2), 1970). Of weights, and of all
     else, no more bytes count than there are. The network runs over and over: what its first step
     reads was last touched in the run before. Where weights are `cold`, they were not: they come
-    from memory, but for what a step before has fetched.
+    from memory, but for what a step before has fetched. `shared` tells how much of the last cache
+    this core gets.
     """
     starts, total = _addresses(plan)
     kept = plan.buffers[0].bytes
@@ -104,16 +107,26 @@ def sources(plan: Plan, caches: Sequence[int], cold: bool = False) -> list[Moved
             first = (starts[touch.buffer] + touch.start) // BLOCK
             stop = (starts[touch.buffer] + touch.start + max(touch.span, 1) - 1) // BLOCK + 1
             since = np.minimum(clocks - last[:, first:stop], most).sum(0)
-            levels = np.searchsorted(caches, since)
-            for level, blocks in enumerate(np.bincount(levels, minlength=len(names))):
-                if blocks:
-                    key = (touch.role, names[level])
-                    size = round(touch.size * int(blocks) / (stop - first))
-                    here[key] = here.get(key, 0) + size
+            for level, blocks in zip(names, _by_level(since, caches, shared), strict=True):
+                if size := round(touch.size * blocks / (stop - first)):
+                    here[touch.role, level] = here.get((touch.role, level), 0) + size
             last[:, first:stop] = clocks
             clocks[int(touch.role not in KEPT)] += touch.size
         found.append(here)
     return found[len(steps) :]
+
+
+def _by_level(
+    since: np.ndarray, caches: Sequence[int], shared: Sequence[CacheShare]
+) -> Sequence[float]:
+    """Return how many blocks come from each level; of a shared cache, a share of those beyond."""
+    found = np.bincount(np.searchsorted(caches, since), minlength=len(caches) + 1).tolist()
+    if shared:
+        far = since[since > caches[-2]]
+        sizes, shares = [each.size for each in shared], [each.held for each in shared]
+        held = float(np.interp(far, sizes, shares, right=0.0).sum())
+        found[-2:] = held, len(far) - held
+    return found
 
 
 def _addresses(plan: Plan) -> tuple[dict[int, int], int]:

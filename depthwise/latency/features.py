@@ -36,8 +36,9 @@ def features_of(
             a lower one, and counts as more; what comes from beyond its own caches does not.
     """
     lanes = plan.target.lanes
-    pairs = zip(plan.steps, sources(plan, machine.caches, cold), strict=True)
-    return [_features(step, moved, lanes, machine, clock) for step, moved in pairs]
+    moved = sources(plan, machine.caches, cold, machine.shared)
+    pairs = zip(plan.steps, moved, strict=True)
+    return [_features(step, own, lanes, machine, clock) for step, own in pairs]
 
 
 def _features(
@@ -45,7 +46,7 @@ def _features(
 ) -> Features:
     count = step.row.count
     own = count(step.arguments, lanes) if count else _plain(step)
-    found = {"calls": 1.0, **own, **_moved(step, moved, lanes), **_again(step, lanes, machine)}
+    found = {"calls": 1.0, **own, **_moved(step, moved), **_again(step, lanes, machine)}
     found = {name: n if name.endswith(FAR) else n / clock for name, n in found.items()}
     computing = 2e-9 * lanes * found.get("steps", 0.0) / machine.gflops
     return {**found, "overlap": -min(_reading(found, machine), computing)}
@@ -56,15 +57,14 @@ def time_of(features: Features, coefficients: Mapping[str, float]) -> float:
     return sum(value * coefficients.get(name, 0.0) for name, value in features.items())
 
 
-def _moved(step: KernelCall, moved: Moved, lanes: int) -> Features:
+def _moved(step: KernelCall, moved: Moved) -> Features:
     """Name the bytes that come from beyond the first cache.
 
     Weights that are read once, from the first to the last, have another name: they come faster than
     those that a second tile of pixels passes over, too.
     """
-    again = step.row.again
-    once = again is not None and not again(step.arguments, lanes)[0]
-    named = {"weights": "streamed"} if once else {}
+    streams = step.row.streams
+    named = {"weights": "streamed"} if streams and streams(step.arguments) else {}
     return {
         f"{named.get(role, role)} {level}": float(size)
         for (role, level), size in moved.items()

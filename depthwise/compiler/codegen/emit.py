@@ -19,7 +19,7 @@ from depthwise.compiler.codegen.exports import (
 )
 from depthwise.compiler.codegen.headers import header_text, kernel_texts
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.kernels import Kernel
+from depthwise.compiler.kernel import Kernel
 from depthwise.compiler.lowering.calls import KernelCall, Table
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
