@@ -50,7 +50,7 @@ def test_a_library_of_a_users_own_network(capsys):
         "--out", "here/tiny", capsys=capsys,
     )  # fmt: skip
     assert code == 0, err  # which says what takes long, where it does
-    sizes = r"\d+\.\d\d kB of weights, \d+\.\d\d kB of memory"
+    sizes = r"\d+\.\d+ kB of code, \d+\.\d\d kB of weights, \d+\.\d\d kB of memory"
     assert re.match(rf"here/tiny: for {NATIVE}, {sizes}; equal", out)
     library = dw.load("here/tiny")
     assert library(np.zeros((2, 3, 9, 8), np.float32)).shape == (2, 5)

@@ -11,7 +11,8 @@ from kernel_cases import Case, make_graph, random_arrays
 from kernel_harness import PREAMBLE, with_headers
 
 from depthwise import kernels
-from depthwise.compiler.codegen.emit import emit, needed_headers
+from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.codegen.headers import needed_headers
 from depthwise.compiler.kernel import Kernel, Parameter
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.planning import make_plan

@@ -82,6 +82,7 @@ class Case:
     epilogue: Epilogue = PLAIN
     tile: tuple[int, int] = (7, 2)
     depth: int = 1
+    panel: int = 0
     weights_outer: int = 0
     near: int = 0
     prefetch: tuple[int, int] = (0, 0)  # lines, and before how many channels of a tap
@@ -172,6 +173,13 @@ CONV = {
     "depth 4, taps and groups": Case((5, 6), 16, 18, (3, 2), padding=(1, 1, 1, 0), groups=2,
                                      tile=(4, 3), depth=4, epilogue=ADD),
     "depth 4, a lone pixel": Case((1, 1), 20, 3, tile=(1, 1), depth=4, epilogue=ACT),
+    # panels that are a part of a tile, a tile, and several tiles with a part of one left
+    "panels of 16": Case((2, 9), 10, 75, tile=(3, 2), panel=16, epilogue=ADD, gaps=(2, 1)),
+    "panels of 16, four vectors": Case((1, 11), 6, 140, tile=(2, 4), panel=16, weights_outer=1),
+    "panels of 16, taps": Case((6, 7), 6, 36, (3, 3), (2, 1), padding=SAME3, tile=(4, 1), panel=16,
+                               images=2, epilogue=ACT),
+    "panels of 16, groups": Case((3, 5), 8, 44, groups=2, tile=(4, 2), panel=16, in_place=True,
+                                 epilogue=ADD, gaps=(0, 3)),
     "multiplier 3": Case((5, 5), 4, 12, (3, 3), (2, 2), padding=(1, 1, 1, 1), groups=4),
 }  # fmt: skip
 
@@ -240,8 +248,9 @@ def conv_call(case: Case) -> str:
         "f32_conv", "in", "w", "b", "sum", "w", "out", images=case.images, rows=case.size[0],
         width=case.size[1], taps=R * S, channels=case.channels // case.groups,
         outs=case.outs // case.groups, groups=case.groups, tile_pixels=case.tile[0],
-        tile_vectors=case.tile[1], tile_depth=case.depth, weights_outer=int(case.weights_outer),
-        near_steps=case.near, prefetch_lines=case.prefetch[0], prefetch_steps=case.prefetch[1],
+        tile_vectors=case.tile[1], tile_depth=case.depth, panel=case.panel,
+        weights_outer=int(case.weights_outer), near_steps=case.near,
+        prefetch_lines=case.prefetch[0], prefetch_steps=case.prefetch[1],
         in_=(image, row * case.stride[0], pixel * case.stride[1]),
         out=case.out_strides, sum=case.sum_strides, epilogue=case.epilogue, offsets="taps",
     ) + ";"  # fmt: skip
@@ -354,7 +363,8 @@ def run_by(function: Any, key: tuple[str, str], data: Data, vector: int) -> np.n
     """Return what a compiled case makes of the data."""
     case = CASES[key]
     if key[0] == "conv":
-        layout = case.groups, vector, case.tile[1], case.depth
+        layout = (vector, case.tile[1], case.depth) if not case.panel else (case.panel, 1, 1)
+        layout = case.groups, *layout
         weight, bias = pack_conv(data.weight, *layout), pack_conv_bias(data.bias, *layout)
     else:
         weight, bias = pack_depthwise(data.weight, vector), pack_bias(data.bias, 1, vector)

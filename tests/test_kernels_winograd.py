@@ -63,6 +63,8 @@ CASES = {
     "a batch of one": Case((6, 9), 5, 19, padding=ONE, batch=1, tile=(1, 1)),
     "in place": Case((9, 9), 16, 32, padding=ONE, epilogue=ADD_ACT, in_place=True, gaps=(1, 4)),
     "blocks": Case((6, 6), 4, 75, padding=ONE, tile=(2, 2), epilogue=ADD),
+    "panels of 16": Case((9, 6), 4, 75, padding=ONE, tile=(2, 2), panel=16, epilogue=ADD),
+    "panels of 16, one tile": Case((6, 9), 5, 70, padding=ONE, batch=1, tile=(1, 4), panel=16),
     # other tiles
     "4x4 points": Case((7, 9), 10, 18, padding=ONE, points=(4, 4), epilogue=ACT, batch=6),
     "4x6 points": Case((7, 7), 33, 20, padding=ONE, points=(4, 6), images=2, epilogue=ADD),
@@ -92,8 +94,8 @@ def winograd_call(case: Case) -> str:
         images=case.images, rows=case.size[0], width=case.size[1], channels=case.channels,
         outs=case.outs, points_y=case.points[0], points_x=case.points[1], taps_y=case.kernel[0],
         taps_x=case.kernel[1], tile_pixels=case.tile[0], tile_vectors=case.tile[1],
-        batch=case.batch, in_=(image, row, pixel), out=case.out_strides, sum=case.sum_strides,
-        epilogue=case.epilogue,
+        panel=case.panel, batch=case.batch, in_=(image, row, pixel), out=case.out_strides,
+        sum=case.sum_strides, epilogue=case.epilogue,
     ) + ";"  # fmt: skip
 
 
@@ -116,12 +118,17 @@ def run(name: str, data: Data, packed: np.ndarray, vector: int, naive: bool) -> 
     """Return what the kernel makes of x and packed weights."""
     case, number = CASES[name], list(CASES).index(name)
     function = getattr(library(vector, naive), f"case_{number}")
-    w, b = at_page_end(packed), at_page_end(pack_bias(data.bias, 1, vector))
+    w, b = at_page_end(packed), at_page_end(pack_bias(data.bias, 1, laid(case, vector)[0]))
     floats = scratch_floats(case.points, case.channels, vector, case.tile[1], case.batch)
     scratch = pointer(at_page_end(np.full(floats, np.nan, np.float32)))
     return call_guarded(
         case, data, lambda x, added, out: function(x, pointer(w), pointer(b), added, scratch, out)
     )
+
+
+def laid(case: Case, vector: int) -> tuple[int, int]:
+    """Return the lanes and the vectors of a block, as the weights are packed."""
+    return (case.panel, 1) if case.panel else (vector, case.tile[1])
 
 
 def divisor(points: int) -> int:
@@ -140,7 +147,7 @@ def test_integers_are_exact(name, vector):
     data = replace(data, x=(data.x * some).astype(np.float32))
     scale = divisor(case.points[0]) * divisor(case.points[1])
     data = replace(data, weight=data.weight * scale)
-    packed = pack_winograd(data.weight, case.points, vector, case.tile[1])
+    packed = pack_winograd(data.weight, case.points, *laid(case, vector))
     expected = data.expected(case)
     assert np.array_equal(run(name, data, packed, vector, naive=True), expected)
     assert np.array_equal(run(name, data, packed, vector, naive=False), expected)
@@ -158,7 +165,7 @@ def test_single_products_are_those_of_the_twin(name, vector):
     spectrum = np.zeros((case.outs, case.channels, *case.points), np.float32)
     flat = spectrum.reshape(case.outs, -1)
     flat[np.arange(case.outs), rng.integers(flat.shape[1], size=case.outs)] = 1
-    packed = pack_conv(spectrum, 1, vector, case.tile[1])
+    packed = pack_conv(spectrum, 1, *laid(case, vector))
     found = run(name, data, packed, vector, naive=False)
     assert np.array_equal(found, run(name, data, packed, vector, naive=True))
 
@@ -215,7 +222,7 @@ def test_floats_are_within_the_bound(name, vector):
     """
     case, rng = CASES[name], np.random.default_rng(2)
     data = draw(case, rng.standard_normal)
-    packed = pack_winograd(data.weight, case.points, vector, case.tile[1])
+    packed = pack_winograd(data.weight, case.points, *laid(case, vector))
     roundings = case.channels + 2 * sum(case.points) + sum(case.outputs) + 6
     bound = roundings * np.finfo(np.float32).eps / 2 * magnitude(case, data)
     expected = data.expected(case, np.float64)

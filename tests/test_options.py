@@ -41,7 +41,10 @@ def test_options_are_values():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "z80"}, "no target is named 'z80': take one of native, aarch64, wasm32, x86"),
+        (
+            {"target": "z80"},
+            "no target is named 'z80': take one of native, aarch64, portable, wasm32, x86",
+        ),
         ({"threads": 0}, "threads=0: a library runs on 1 to 64 threads"),
         ({"threads": 65}, "threads=65: a library runs on 1 to 64 threads"),
         ({"threads": "2"}, "threads='2': a library runs on 1 to 64 threads"),
@@ -51,6 +54,11 @@ def test_options_are_values():
         ({"check_plan": 1}, "check_plan=1: True or False"),
         ({"cc": 5}, "cc=5: the name or the path of a C compiler"),
         ({"optimize": "size"}, "optimize='size': optimize for speed or memory"),
+        (
+            {"system": "beos", "target": "aarch64"},
+            "system='beos' is no operating system for aarch64: take one of linux, windows, macos",
+        ),
+        ({"system": "linux", "target": "wasm32"}, "system='linux' is no .* for wasm32: wasm32 has"),
     ],
 )
 def test_options_that_no_library_can_have_are_refused(options, message):

@@ -152,11 +152,12 @@ def _write_direct(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: P
 def direct_library(program: ExportedProgram, options: CompileOptions) -> Library:
     """Compile a program without Winograd, tuning and verifying."""
     captured = capture(program)
-    graph, target, core = rewrite(captured), options.chosen, options.core
+    graph, target, core = rewrite(captured), options.chosen.level_here, options.core
     usual = make_plan(graph, target, core=core)
     direct = direct_only(usual.algorithms, usual.constants)
     plan = make_plan(graph, target, algorithms=direct, threads=options.threads, core=core)
-    return Library(assemble(plan, options, cost_of_graph(captured), About()))
+    alone = replace(options, target=target.name)
+    return Library(assemble([plan], alone, cost_of_graph(captured), About()))
 
 
 def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:

@@ -18,6 +18,7 @@ from depthwise.cli.options import (
     Optimize,
     Settings,
     Shapes,
+    SystemName,
     TargetName,
     Threads,
     Tune,
@@ -47,6 +48,7 @@ def compile(
     tune: Tune = CompileOptions.tune,
     tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
+    system: SystemName = CompileOptions.system,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -60,8 +62,8 @@ def compile(
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
-        options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan)
-        directory = out or default_directory(network, options.chosen.name)
+        options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
+        directory = out or default_directory(network, options.chosen.full_name)
         if not show:
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
@@ -90,6 +92,8 @@ def _summary(manifest: "Manifest") -> str:
     memory, verification = manifest.memory, manifest.verification
     precisions = " and ".join(manifest.network.precisions)
     computed = f", computed in float32 where the network has {precisions}" if precisions else ""
+    ran = [level.target for level in manifest.levels if level.verification]
+    levels = f"; run at {', '.join(ran)}" if ran else ""
     if verification is None:
         proven = manifest.unproven
     else:
@@ -97,7 +101,8 @@ def _summary(manifest: "Manifest") -> str:
             f"equal to {verification.reference} within {verification.error:.1e} of the largest "
             "output"
         )
+    code = f"{in_units(manifest.build.library_bytes or 0, 'B')} of code, "
     return (
-        f"for {manifest.build.target}, {in_units(memory.weights_bytes, 'B')} of weights, "
-        f"{in_units(memory.arena_bytes, 'B')} of memory{computed}; {proven}"
+        f"for {manifest.build.chosen.full_name}, {code}{in_units(memory.weights_bytes, 'B')} of "
+        f"weights, {in_units(memory.arena_bytes, 'B')} of memory{computed}; {proven}{levels}"
     )

@@ -45,7 +45,15 @@ TimeLimit = Annotated[
 Epochs = Annotated[float | None, typer.Option(help="How often each image is seen, at most.")]
 Seed = Annotated[int | None, typer.Option(help="Of all that is random.")]
 TargetName = Annotated[
-    str, typer.Option(help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32.")
+    str,
+    typer.Option(
+        help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32; x86-64 for one library "
+        "that holds v2, v3 and v4 and takes the widest that the machine runs."
+    ),
+]
+SystemName = Annotated[
+    Literal["linux", "windows", "macos"] | None,
+    typer.Option("--system", help="The operating system to compile for; else this machine's."),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that share each run.")]
 Optimize = Annotated[

@@ -25,6 +25,7 @@ from depthwise.cli.options import (
     Optimize,
     Settings,
     Shapes,
+    SystemName,
     TargetName,
     Threads,
     Tune,
@@ -71,6 +72,7 @@ def ship(
     tune: Tune = CompileOptions.tune,
     tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
+    system: SystemName = CompileOptions.system,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -84,8 +86,8 @@ def ship(
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
-        build = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan)
-        directory = out or default_directory(name, build.chosen.name)
+        build = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
+        directory = out or default_directory(name, build.chosen.full_name)
         with writing("--out", directory):
             check_replaceable(directory)
         opened = _open(name, options, chosen, shape, labels, images, until)

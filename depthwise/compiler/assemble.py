@@ -9,6 +9,7 @@ import numpy as np
 from depthwise import __version__
 from depthwise.analysis import Cost
 from depthwise.compiler.codegen.emit import emit, emit_units
+from depthwise.compiler.codegen.family import emit_family, emit_family_units
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.preparation import Preparation
@@ -27,7 +28,7 @@ from depthwise.runtime.manifest import (
 )
 from depthwise.runtime.target import thread_flags
 from depthwise.sources.source import Source
-from depthwise.toolchain.build import compile_c, find_compiler
+from depthwise.toolchain.build import compile_parts, find_compiler
 
 UNITS = 4  # translation units that are compiled at once
 
@@ -62,31 +63,37 @@ def describe_source(source: Source, labels: Sequence[str] = ()) -> About:
 
 
 def assemble(
-    plan: Plan, options: CompileOptions, cost: Cost, about: About,
+    plans: Sequence[Plan], options: CompileOptions, cost: Cost, about: About,
     preparation: Preparation | None = None,
 ) -> Artifact:  # fmt: skip
-    """Print a plan as C, compile it, and say in a manifest what it is.
+    """Print a plan for each level as C, compile it, and say in a manifest what it is.
 
     Raises BuildError where the C compiler is missing or fails.
     """
-    units = emit_units(plan, UNITS)
-    shared = compile_c(units, plan.target, options.cc, thread_flags(plan.threads)).read_bytes()
+    target, plan = options.chosen, plans[0]
+    if target.members:
+        source, parts = emit_family(plans, target), emit_family_units(plans, target, UNITS)
+    else:
+        source, parts = emit(plan), {target: emit_units(plan, UNITS)}
+    flags = thread_flags(plan.threads, target.system)
+    shared = compile_parts(parts, target, options.cc, flags).read_bytes()
     weights = plan.weights.view(np.uint8)
     compiler = find_compiler(options.cc)
     manifest = Manifest(
         depthwise=__version__,
         network=_describe_network(plan, cost, about, preparation),
         build=BuildRecord(
-            target=plan.target.name, compiler=compiler.identity, flags=compiler.flags(plan.target),
-            threads=plan.threads, tuned_for=str(plan.constants.core),
-            library_sha256=hash_bytes(shared),
+            target=target.name, system=target.asked, compiler=compiler.identity,
+            flags=compiler.flags(target), threads=plan.threads,
+            tuned_for=str(plan.constants.core),
+            library_bytes=len(shared), library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(
-            arena_bytes=plan.arena.bytes, weights_bytes=weights.size,
+            arena_bytes=max(plan.arena.bytes for plan in plans), weights_bytes=weights.size,
             weights_sha256=hash_weights(weights),
         ),
     )  # fmt: skip
-    return Artifact(manifest, emit(plan), weights, shared)
+    return Artifact(manifest, source, weights, shared)
 
 
 def _describe_network(

@@ -44,7 +44,7 @@ ACTIVATION = (Parameter("activation", "activation"),)
 ROWS = (
     Kernel(
         "conv", "conv",
-        ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors tile_depth")
+        ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors tile_depth panel")
         + ints("weights_outer near_steps prefetch_lines prefetch_steps")
         + ints(f"{IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
         + pointers("read", "in w bias sum") + pointers("ahead", "next")
@@ -56,7 +56,7 @@ ROWS = (
     Kernel(
         "winograd", "winograd",
         ints(f"{IMAGES} channels outs points_y points_x taps_y taps_x")
-        + ints(f"tile_pixels tile_vectors batch {IN} {OUT} {SUM}") + EPILOGUE
+        + ints(f"tile_pixels tile_vectors panel batch {IN} {OUT} {SUM}") + EPILOGUE
         + pointers("read", "in w bias sum") + pointers("scratch", "scratch")
         + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_winograd, products=work.winograd_products,

@@ -5,7 +5,7 @@ from numbers import Integral
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Literal, get_args
 
-from depthwise.runtime.target import Target, find_target
+from depthwise.runtime.target import System, Target, find_target
 
 if TYPE_CHECKING:
     from depthwise.hardware.core import Core
@@ -32,6 +32,8 @@ class CompileOptions:
             the target). None is this machine's for the target "native", else the generic one.
         cc: A C compiler, by name or path; None takes the one that is installed with us.
         check_plan: Do the plan in Python, step by step, where this machine cannot run the library.
+        system: The operating system to compile for: "linux", "windows" or "macos"; None is this
+            machine's, and Linux for another architecture.
     """
 
     target: str = "native"
@@ -41,6 +43,7 @@ class CompileOptions:
     tune_for: str | None = None
     cc: str | None = None
     check_plan: bool = True
+    system: System | None = None
 
     def __post_init__(self):
         target = self.chosen
@@ -69,7 +72,7 @@ class CompileOptions:
     @property
     def chosen(self) -> Target:
         """The target itself: "native" is one of the others."""
-        return find_target(self.target)
+        return find_target(self.target, self.system)
 
     @property
     def core(self) -> "Core":

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.element_types import other_precisions
 from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.planning import make_plan
+from depthwise.compiler.planning import make_family, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
@@ -36,7 +36,8 @@ from depthwise.graph import NO_KWARGS, Graph, check, show
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library
-from depthwise.runtime.manifest import PlanCheck, Verification
+from depthwise.runtime.manifest import LevelRecord, PlanCheck, Verification
+from depthwise.runtime.target import System, Target
 from depthwise.sources.opening import open
 from depthwise.sources.source import Source
 
@@ -53,8 +54,9 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     target: str = DEFAULT.target, threads: int = DEFAULT.threads,
     optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune,
     tune_for: str | None = DEFAULT.tune_for, cc: str | None = DEFAULT.cc,
-    check_plan: bool = DEFAULT.check_plan, samples: Sequence[Any] = (),
-    preparation: Preparation | None = None, labels: Sequence[str] = (), until: str | None = None,
+    check_plan: bool = DEFAULT.check_plan, system: System | None = DEFAULT.system,
+    samples: Sequence[Any] = (), preparation: Preparation | None = None,
+    labels: Sequence[str] = (), until: str | None = None,
 ) -> Library:  # fmt: skip
     """Compile a network, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
 
@@ -66,13 +68,14 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         shapes: One for each input, nested as `dw.open` says; left out where the network brings
             its own.
         kwargs: Those of arguments that are given by name: {"mask": (1, 1, 32, 32)}.
-        target: The CPU to compile for; this and all down to `check_plan` are `CompileOptions`.
+        target: The CPU to compile for; this and all down to `system` are `CompileOptions`.
         threads: How many threads share each call.
         optimize: "speed", or "memory" for the smallest arena.
         tune: Measure a few ways to compute each layer on this machine, and take the fastest.
         tune_for: The core whose caches and speeds the plan is made for.
         cc: A C compiler in place of the one that is installed with us.
         check_plan: Do the plan in Python where this machine cannot run the library.
+        system: The operating system to compile for, where it is another than this machine's.
         samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
         preparation: What the library does to raw images itself; samples are raw images, then.
         labels: Names of a classifier's classes, in the order of its outputs, for the manifest.
@@ -84,7 +87,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         Mismatch: The plan or the library computes something else than the network.
         BuildError: The C compiler is missing or fails.
     """
-    options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan)
+    options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
     source = open(net, *shapes, kwargs=kwargs, until=until)
     return compile_source(source, options, samples, preparation, labels)
 
@@ -120,18 +123,24 @@ def compile_graph(
     if not isinstance(preparation, Preparation | None):
         raise ValueError(f"preparation is {kind_of(preparation)}: give a dw.Preparation")
     tried = read_samples(samples, preparation is None)
-    plan = choose_plan(rewrite(graph, preparation), options)
-    if not options.chosen.runs_here:
-        first = tried[0] if tried else ()
-        done = check_steps(plan, first, preparation) if options.check_plan else None
-        return finish(assemble(plan, options, cost, about, preparation), plan_check=done)
-    check_arena(plan)
-    artifact = assemble(plan, options, cost, about, preparation)
-    plan = without_sources(plan)  # which may be half of a gigabyte,
+    plans = choose_plans(rewrite(graph, preparation), options)
+    proofs = dict[Target, Proof]()
+    for plan in plans:
+        if plan.target.runs_here:
+            check_arena(plan)
+        elif options.check_plan:
+            done = check_steps(plan, tried[0] if tried else (), preparation)
+            proofs[plan.target] = Proof(plan_check=done)
+    artifact = assemble(plans, options, cost, about, preparation)
+    plans = [without_sources(plan) for plan in plans]  # which may be half of a gigabyte,
     gc.collect()  # and which what searched for the plan refers to in circles
-    trace = Trace(plan, reference.paths, UNITS, options.cc)
-    found = verify(partial(run_once, artifact), trace, reference, tried, preparation)
-    return finish(artifact, verification=found)
+    for plan in plans:
+        if plan.target.runs_here:
+            trace = Trace(plan, reference.paths, UNITS, options.cc)
+            run = partial(run_once, artifact, plan.target.level)
+            found = verify(run, trace, reference, tried, preparation)
+            proofs[plan.target] = Proof(verification=found)
+    return finish(artifact, [(plan.target, proofs.get(plan.target, Proof())) for plan in plans])
 
 
 def check_weights(graph: Graph) -> None:
@@ -178,18 +187,34 @@ def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
     return plan(algorithms=algorithms, groups=lambda _: groups)
 
 
-def run_once(artifact: Artifact, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """Run a library whose arena is gone after the call."""
-    return Library(artifact).run(inputs)
+def choose_plans(graph: Graph, options: CompileOptions) -> Sequence[Plan]:
+    """Return the plan of a rewritten graph for each CPU that the library has code for."""
+    if options.chosen.members:
+        return make_family(graph, options.chosen, options.optimize, options.threads, options.core)
+    return [choose_plan(graph, options)]
 
 
-def finish(
-    artifact: Artifact, verification: Verification | None = None,
-    plan_check: PlanCheck | None = None,
-) -> Library:  # fmt: skip
-    """Return the library of an artifact, with what was proven of it in its manifest."""
-    proof = {"verification": verification, "plan_check": plan_check}
-    return Library(replace(artifact, manifest=artifact.manifest.model_copy(update=proof)))
+def run_once(artifact: Artifact, level: int, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """Run the code for a level of a library whose arena is gone after the call."""
+    return Library(artifact, level).run(inputs)
+
+
+class Proof(NamedTuple):
+    """What was proven of the code for one CPU."""
+
+    verification: Verification | None = None
+    plan_check: PlanCheck | None = None
+
+
+def finish(artifact: Artifact, proofs: Sequence[tuple[Target, Proof]]) -> Library:
+    """Return the library of an artifact, with what was proven of each level in its manifest."""
+    each = [LevelRecord(target=target.name, **proof._asdict()) for target, proof in proofs]
+    best = next((level for level in each if level.verification), each[0])
+    found = {
+        "verification": best.verification, "plan_check": best.plan_check,
+        "levels": tuple(each) if len(each) > 1 else (),
+    }  # fmt: skip
+    return Library(replace(artifact, manifest=artifact.manifest.model_copy(update=found)))
 
 
 def read_samples(samples: Any, single: bool) -> list[list[np.ndarray]]:

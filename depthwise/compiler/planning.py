@@ -18,9 +18,10 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     sampling,
     selection,
 )
-from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
+from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default, like
 from depthwise.compiler.lowering.builder import Default, Lowered
 from depthwise.compiler.lowering.lower import lower_graph
+from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.schedule.arena import find_lives, plan_arena
@@ -56,21 +57,48 @@ def make_plan(
     default = direct_default if optimize == "memory" else choose
     if groups is None:
         groups = partial(partition, optimize=optimize, constants=constants) if optimize else single
-    return _schedule(
-        graph, constants, _lower(graph, constants, algorithms, default), groups, threads
-    )
+    lowered = _lower(graph, constants, algorithms, default, WeightPool())
+    return _schedule(graph, constants, lowered, groups, threads)
+
+
+def make_family(
+    graph: Graph, family: Target, optimize: Optimize = "speed", threads: int = 1,
+    core: Core | None = None,
+) -> tuple[Plan, ...]:  # fmt: skip
+    """Return a plan for each level of a family of CPUs, the widest first.
+
+    They share their weights: what several levels read alike is there once. The rest as `make_plan`
+    has it.
+    """
+    levels = [constants_of(level, core) for level in family.levels]
+    shared = WeightPool()
+    default = direct_default if optimize == "memory" else choose
+    lowered = [_lower(graph, levels[0], NONE_REQUESTED, default, shared)]
+    for constants in levels[1:]:
+        asked = like(lowered[0].algorithms, constants)
+        lowered.append(_lower(graph, constants, asked, default, shared))
+    return tuple(
+        _schedule(
+            graph, constants, each, partial(partition, optimize=optimize, constants=constants),
+            threads,
+        )
+        for constants, each in zip(levels, lowered, strict=True)
+    )  # fmt: skip
 
 
 def make_plans(
     graph: Graph, constants: Constants, algorithms: Algorithms, partitions: Sequence[Partition]
 ) -> list[Plan]:
     """Return a plan for one thread for each way to stream the same steps; weights are shared."""
-    lowered = _lower(graph, constants, algorithms, choose)
+    lowered = _lower(graph, constants, algorithms, choose, WeightPool())
     return [_schedule(graph, constants, lowered, groups, threads=1) for groups in partitions]
 
 
-def _lower(graph: Graph, constants: Constants, algorithms: Algorithms, default: Default) -> Lowered:
-    return lower_graph(graph, constants, plan_storage(graph), algorithms, default)
+def _lower(
+    graph: Graph, constants: Constants, algorithms: Algorithms, default: Default,
+    weights: WeightPool,
+) -> Lowered:  # fmt: skip
+    return lower_graph(graph, constants, plan_storage(graph), algorithms, default, weights)
 
 
 def _schedule(

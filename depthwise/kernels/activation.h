@@ -82,6 +82,16 @@ INLINE float epilogue(const struct epilogue e, float acc, float sum) {
 
 /* ----------------------------------------------------------------------------------------- vectors */
 
+#if VL == 1
+INLINE vf at_least(vf v, float low) { return vmax(splat(low), v); }
+INLINE vf vexp(vf x) { return expf(x); }
+INLINE vf vlog(vf x) { return logf(x); }
+INLINE vf vtanh(vf x) { return tanhf(x); }
+INLINE vf vsigmoid(vf x) { return sigmoid(x); }
+INLINE vf vsqrt(vf x) { return sqrtf(x); }
+INLINE vf vact(const struct act f, vf v) { return act(f, v); }
+#else
+
 /* the bounds are literals and come first: then these are one instruction each */
 INLINE vf at_least(vf v, float low) { return vmax(splat(low), v); }
 INLINE vf at_most(vf v, float high) { return vmin(splat(high), v); }
@@ -234,6 +244,7 @@ INLINE vf vact(const struct act f, vf v) {
     default: return v;
     }
 }
+#endif
 
 INLINE vf vepilogue(const struct epilogue e, vf acc, vf sum) {
     vf y = vact(e.before, acc);

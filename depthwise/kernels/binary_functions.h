@@ -33,6 +33,10 @@ INLINE float binary_function(const int function, float a, float b) {
 
 /* ------------------------------------------------------------------------------------------ vectors */
 
+#if VL == 1
+INLINE vf vbinary_function(const int function, vf x, vf y) { return binary_function(function, x, y); }
+#else
+
 /* |a|^b with the sign of a where b is odd, NaN for a below 0 where b is not whole. IEEE 754-2019, 9.2.1. */
 INLINE vd dpower(vd a, vd b) {
     const vd size = dabs(a);
@@ -97,6 +101,7 @@ INLINE vf vbinary_function(const int function, vf x, vf y) {
     }
     }
 }
+#endif
 
 /* ------------------------------------------------------------------------------------------- kernel */
 
@@ -123,9 +128,10 @@ INLINE void f32_binary_function_naive(
 /* `count` floats that lie `stride` apart; lanes past them are 1 */
 INLINE vf load_apart(const float *p, const int stride, const int count) {
     if (!stride) return splat(*p);
-    vf v = splat(1);
-    for (int i = 0; i < count; i++) v[i] = p[(size_t)i * stride];
-    return v;
+    float lanes[VL];
+    store(lanes, splat(1));
+    for (int i = 0; i < count; i++) lanes[i] = p[(size_t)i * stride];
+    return load(lanes);
 }
 
 /* the innermost axis: vectors whatever the strides, for a function costs more than its operands' way to it */
@@ -136,7 +142,9 @@ INLINE void f32_binary_function_run(
         const int count = a->n[5] - i < VL ? a->n[5] - i : VL;
         const vf v = vbinary_function(
             a->function, load_apart(left + (size_t)i * p, p, count), load_apart(right + (size_t)i * q, q, count));
-        for (int j = 0; j < count; j++) y[(size_t)(i + j) * step] = v[j];
+        float lanes[VL];
+        store(lanes, v);
+        for (int j = 0; j < count; j++) y[(size_t)(i + j) * step] = lanes[j];
     }
 }
 

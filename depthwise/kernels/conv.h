@@ -21,6 +21,9 @@
      offsets                      where each tap lies, in floats from `in`: may be negative
      w                            [group][block][tap][c / tile_depth][tile_vectors][VL], the last block only of as
                                   many vectors as its channels need; zeros beyond `outs` (compiler/lowering/packing.py)
+     panel                        0, or how many outputs lie side by side whatever the tile is: w is then
+                                  [group][k / panel][tap][c][panel], which vectors of any width can read. tile_depth is
+                                  1, and `panel` a multiple of tile_vectors * VL or a divisor
      bias                         [group][block][tile_vectors][VL]: each beside the zeros of its other lanes
      sum                          read only where epilogue.add is set, else null; may be `out` itself
      next                         null where prefetch_lines is 0
@@ -40,36 +43,52 @@ enum { LINE = 16 };                          /* floats of a cache line */
 
 struct conv {
     int images, rows, width, taps, channels, outs, groups;
-    int tile_pixels, tile_vectors, tile_depth, weights_outer;
+    int tile_pixels, tile_vectors, tile_depth, panel, weights_outer;
     int near_steps, prefetch_lines, prefetch_steps;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue epilogue;
     const int *offsets;
 };
 
+/* The outputs of a group with the zeros after them; how many lie side by side in a block of `vectors`; and where the
+   weights of output k lie, the first of its block where there are no panels. */
+INLINE int f32_conv_padded(const struct conv *a) {
+    const int unit = a->panel ? a->panel : VL / a->tile_depth;
+    return (a->outs + unit - 1) / unit * unit;
+}
+INLINE int f32_conv_line(const struct conv *a, const int vectors) { return a->panel ? a->panel : vectors * VL; }
+INLINE size_t f32_conv_place(const struct conv *a, const int k) {
+    const int within = a->panel ? k % a->panel : 0;
+    return (size_t)(k - within) * a->taps * a->channels + within;
+}
+/* where float k of a step's weights lies, from the block's first */
+INLINE size_t f32_conv_within(const struct conv *a, const int k) {
+    return a->panel ? f32_conv_place(a, k) : (size_t)k;
+}
+
 INLINE void f32_conv_naive(
     const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, const float *next,
     float *out) {
     (void)next;
-    const int wide = VL / a->tile_depth, padded = (a->outs + wide - 1) / wide * wide, block = a->tile_vectors * wide;
+    const int wide = VL / a->tile_depth, padded = f32_conv_padded(a), block = a->panel ? 1 : a->tile_vectors * wide;
     for (int i = 0; i < a->images; i++)
     for (int y = 0; y < a->rows; y++)
     for (int x = 0; x < a->width; x++)
     for (int g = 0; g < a->groups; g++)
     for (int k = 0; k < a->outs; k++) {
         const int first = k / block * block; /* of the block that holds k */
-        const int vectors = (padded - first < block ? padded - first : block) / wide;
+        const int vectors = a->panel ? 1 : (padded - first < block ? padded - first : block) / wide;
         const int set = (k - first) / VL * a->tile_depth; /* the first of the vectors that are added across */
         const int n = vectors - set < a->tile_depth ? vectors - set : a->tile_depth, o = (k - first) % VL;
         const int lane = (set + o % n) * VL + o / n * a->tile_depth;
-        const float *wk = w + (size_t)(g * padded + first) * a->taps * a->channels;
+        const float *wk = w + (size_t)g * padded * a->taps * a->channels + f32_conv_place(a, first);
         const float *p =
             in + (size_t)i * a->in_image + (size_t)y * a->in_row + (size_t)x * a->in_pixel + g * a->channels;
         float acc = bias[(g * padded + first) * a->tile_depth + lane];
         for (int t = 0; t < a->taps; t++)
             for (int c = 0; c < a->channels; c++) {
                 const int step = (t * a->channels + c) / a->tile_depth;
-                acc += p[a->offsets[t] + c] * wk[step * vectors * VL + lane + c % a->tile_depth];
+                acc += p[a->offsets[t] + c] * wk[step * f32_conv_line(a, vectors) + lane + c % a->tile_depth];
             }
         float *q = out + (size_t)i * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + g * a->outs + k;
         const float *s = sum + (size_t)i * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel;
@@ -83,6 +102,9 @@ INLINE const float *f32_conv_sum(const struct conv *a, const float *sum, const i
     return sum + (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel;
 }
 
+#if VL == 1 /* depth is 1 */
+INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) { return (void)depth, (void)n, part[0]; }
+#else
 /* Each lane plus the one `apart` from it: of a where the lane's bit `apart` is clear, else of b. */
 INLINE vf f32_conv_across(const vf a, const vf b, const int apart) {
     int own[VL], other[VL];
@@ -105,6 +127,7 @@ INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) {
     UNROLL for (int i = 0; i < VL; i++) from[i] = (i % width / n * depth + i / width * n + i % width % n) % VL;
     return pick(part[0], part[0], from);
 }
+#endif
 
 /* Stores `pixels` that share a vector, `lanes` outputs of each. */
 INLINE void f32_conv_store(
@@ -116,7 +139,7 @@ INLINE void f32_conv_store(
 
 /* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
 INLINE void f32_conv_fetch(const int lines, const float **next) {
-    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next);
+    for (int i = 0; i < lines; i++, *next += LINE) PREFETCH(*next, 3);
 }
 
 /* `pixels` x `vectors` sums, in registers over all taps and channels: a step of c loads `vectors` weights and
@@ -134,15 +157,17 @@ INLINE void f32_conv_tile(
     ROLLED for (int t = 0; t < a->taps; t++) {
         const float *p = in + a->offsets[t];
         ROLLED for (int first = 0; first < a->channels; first += span) {
-            const int left = a->channels - first, count = left < span ? left : span;
+            const int left = a->channels - first, count = left < span ? left : span, line = f32_conv_line(a, vectors);
             if (a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
-            ROLLED for (int c = 0; c < count; c += depth, p += depth, w += vectors * VL) {
+            ROLLED for (int c = 0; c < count; c += depth, p += depth, w += line) {
                 if (a->near_steps)
                     UNROLL for (int k = 0; k < vectors * VL; k += LINE)
-                        __builtin_prefetch(w + a->near_steps * vectors * VL + k);
+                        PREFETCH(w + a->near_steps * line + f32_conv_within(a, k), 3);
                 vf weight[CONV_VECTORS];
-                UNROLL for (int k = 0; k < vectors; k++)
-                    weight[k] = pixels > 1 ? held(load(w + k * VL)) : load(w + k * VL);
+                UNROLL for (int k = 0; k < vectors; k++) {
+                    const vf v = load(w + f32_conv_within(a, k * VL));
+                    weight[k] = pixels > 1 ? held(v) : v;
+                }
                 UNROLL for (int x = 0; x < pixels; x++) {
                     const vf input = repeat(p + x * a->in_pixel, depth);
                     UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];
@@ -188,19 +213,18 @@ INLINE void f32_conv_blocks(
     const float *bias, const float *sum, float *out, const float **next) {
     const int wide = VL / a->tile_depth, block = a->tile_vectors * wide, rest = a->outs % block, whole = a->outs - rest;
     for (int k = 0; k < whole; k += block)
-        f32_conv_block(a, images, rows, width, a->tile_vectors, block, in, w + (size_t)k * a->taps * a->channels,
+        f32_conv_block(a, images, rows, width, a->tile_vectors, block, in, w + f32_conv_place(a, k),
                        bias + k * a->tile_depth, a->epilogue.add ? sum + k : 0, out + k, next);
     if (rest)
         f32_conv_block(a, images, rows, width, (rest + wide - 1) / wide, rest, in,
-                       w + (size_t)whole * a->taps * a->channels, bias + whole * a->tile_depth,
+                       w + f32_conv_place(a, whole), bias + whole * a->tile_depth,
                        a->epilogue.add ? sum + whole : 0, out + whole, next);
 }
 
 INLINE void f32_conv(
     const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, const float *next,
     float *out) {
-    const int wide = VL / a->tile_depth, padded = (a->outs + wide - 1) / wide * wide;
-    const int rest = a->width % a->tile_pixels, whole = a->width - rest;
+    const int padded = f32_conv_padded(a), rest = a->width % a->tile_pixels, whole = a->width - rest;
     for (int g = 0; g < a->groups; g++) {
         const float *ig = in + g * a->channels, *wg = w + (size_t)g * padded * a->taps * a->channels;
         const float *bg = bias + g * padded * a->tile_depth, *sg = a->epilogue.add ? sum + g * a->outs : 0;

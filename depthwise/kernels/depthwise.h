@@ -146,7 +146,7 @@ INLINE void f32_depthwise_taps(
     UNROLL for (int i = 0; i < (rows - 1) * a->stride_y + R; i++)
         UNROLL for (int j = 0; j < (pixels - 1) * a->stride_x + S; j++) {
             if (f32_depthwise_fetches(a) && i >= R - a->stride_y)
-                __builtin_prefetch(in + (size_t)(i + rows * a->stride_y) * a->in_row + (size_t)j * a->in_pixel);
+                PREFETCH(in + (size_t)(i + rows * a->stride_y) * a->in_row + (size_t)j * a->in_pixel, 3);
             const vf input =
                 held(load_runs(in + (size_t)i * a->in_row + (size_t)j * a->in_pixel, apart, parts, wide, count));
             const int y_end = f32_depthwise_end(i, rows, a->stride_y);

@@ -55,6 +55,9 @@ INLINE float binary(const int function, float a, float b) {
     }
 }
 
+#if VL == 1
+INLINE vf vbinary(const int function, vf a, vf b) { return binary(function, a, b); }
+#else
 INLINE vf ones(vi mask) { return (vf)(mask & (vi)splat(1)); }
 
 INLINE vf vbinary(const int function, vf a, vf b) {
@@ -74,6 +77,7 @@ INLINE vf vbinary(const int function, vf a, vf b) {
     default: return blend((vi)(a > 0), a, a * b);
     }
 }
+#endif
 
 /* y = epilogue(function(left, right), sum) over six axes of n elements; an axis along which left, right or sum is
    repeated has stride 0. sum is read only where epilogue.add is set, else null. y may be left, right or sum, where it

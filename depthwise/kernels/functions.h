@@ -12,9 +12,6 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-typedef double vd __attribute__((vector_size(VL * 8)));
-typedef __typeof__((vd){0} < (vd){0}) vl; /* 64 bits a lane */
-
 /* kinds of `struct act`, as those of activation.h */
 enum {
     ACT_LOG2 = 100, ACT_LOG10, ACT_LOG1P, ACT_EXPM1, ACT_EXP2,
@@ -67,6 +64,13 @@ INLINE float function(const struct act f, float x) {
 }
 
 /* ----------------------------------------------------------------------------------- vectors of double */
+
+#if VL == 1
+INLINE vf vfunction(const struct act f, vf x) { return function(f, x); }
+#else
+
+typedef double vd __attribute__((vector_size(VL * 8)));
+typedef __typeof__((vd){0} < (vd){0}) vl; /* 64 bits a lane */
 
 INLINE vd widen(vf x) { return __builtin_convertvector(x, vd); }
 INLINE vf narrow(vd x) { return __builtin_convertvector(x, vf); }
@@ -143,7 +147,7 @@ struct angle { vd rest; vl quadrant; };
 
 /* For one |x| from 2^23 up, x = m 2^e: the digits of 1 / (2 pi) before the e-th give whole turns and are left out; the
    96 after them, times m, are a fraction of a turn in units of 2^-64, wrong by 2^-8 of one. */
-static __attribute__((noinline, unused)) double reduce_large_angle(const float x, long long *quadrant) {
+NOINLINE double reduce_large_angle(const float x, long long *quadrant) {
     static const unsigned long long per_turn[] = {
         0x28be60db9391054a, 0x7f09d5f47d4d3770, 0x36d8a5664f10e410, 0x7f9458eaf7aef158};
     unsigned bits;
@@ -315,6 +319,7 @@ INLINE vf vfunction(const struct act f, vf x) {
     default: return x;
     }
 }
+#endif
 
 /* ------------------------------------------------------------------------------------------ kernels */
 

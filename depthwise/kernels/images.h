@@ -2,7 +2,12 @@
 
 #include "vector.h"
 
+#if VL == 1
+INLINE vf load_bytes(const unsigned char *p) { return (float)*p; }
+#else
 typedef unsigned char vb __attribute__((vector_size(VL), aligned(1), may_alias));
+INLINE vf load_bytes(const unsigned char *p) { return __builtin_convertvector(*(const vb *)p, vf); }
+#endif
 
 /* y[n][y][x][c] = x[n][c][y][x], 0 to 255, with all strides in elements; pixels of y are packed. */
 struct to_f32 {
@@ -21,7 +26,7 @@ INLINE void u8_to_f32_naive(const struct to_f32 *a, const unsigned char *x, floa
 /* a run of `count` neighbours */
 INLINE void u8_to_f32_run(const int count, const unsigned char *x, float *y) {
     const int whole = count - count % VL;
-    for (int i = 0; i < whole; i += VL) store(y + i, __builtin_convertvector(*(const vb *)(x + i), vf));
+    for (int i = 0; i < whole; i += VL) store(y + i, load_bytes(x + i));
     for (int i = whole; i < count; i++) y[i] = (float)x[i];
 }
 

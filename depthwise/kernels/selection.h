@@ -38,8 +38,9 @@ INLINE void f32_arg_reduce_naive(const struct arg_reduce *a, const float *x, flo
 INLINE float f32_arg_reduce_run(const int function, const int count, const float *x) {
     const float none = reduce_start(function); /* beats nothing */
     const int tail = count % VL, whole = count - tail;
-    vf lanes = {0};
-    UNROLL for (int i = 0; i < VL; i++) lanes[i] = (float)i;
+    float numbers[VL];
+    UNROLL for (int i = 0; i < VL; i++) numbers[i] = (float)i;
+    const vf lanes = load(numbers);
     vf best = load_or(x, count < VL ? count : VL, none), at = lanes;
     for (int i = VL; i < whole; i += VL) {
         const vf v = load(x + i);
@@ -136,7 +137,7 @@ INLINE void f32_top_k_insert(
 }
 
 /* A number and its place as one whole number, which sorts as they do: NaN after all, zeros of both signs as equals. */
-typedef unsigned long long sort_key __attribute__((aligned(4), may_alias));
+typedef unsigned long long ANYWHERE sort_key;
 
 INLINE sort_key sort_key_of(const int largest, const float v, const int place) {
     const float number = v + 0.0f; /* -0 is 0 */

@@ -1,15 +1,17 @@
 /* Threads that do parts of one task at the same time. The including file defines NET_THREADS, the caller's own
-   thread included, and includes <pthread.h> and <stddef.h>.
+   thread included, and NET_API, and includes <stddef.h>.
 
    Between two tasks the workers spin, for at most SPINS pauses (about a third of a millisecond), then they sleep: a
    barrier between two layers takes well under a microsecond, and an idle network burns nothing. */
 
-typedef void (*net_task)(const void *network, int part);
-typedef void (*net_parallel_for)(void *context, net_task task, const void *network, int parts);
+#include "pthreads.h"
+#include "tasks.h"
 
 enum { SPINS = 1 << 14 };
 
-#if defined(__x86_64__) || defined(__i386__)
+#if !defined(__GNUC__)
+#define PAUSE() YieldProcessor() /* Windows' */
+#elif defined(__x86_64__) || defined(__i386__)
 #define PAUSE() __builtin_ia32_pause()
 #elif defined(__aarch64__) || defined(__arm__)
 #define PAUSE() __asm__ volatile("yield")
@@ -19,9 +21,27 @@ enum { SPINS = 1 << 14 };
 
 /* All that is shared is read and written in one order that every thread sees: a worker that goes to sleep counts
    itself before it looks for a task, and the caller sets a task before it counts the sleepers. */
+#if defined(__GNUC__)
 #define GET(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
 #define SET(x, value) __atomic_store_n(&(x), value, __ATOMIC_SEQ_CST)
 #define ADD(x, value) __atomic_add_fetch(&(x), value, __ATOMIC_SEQ_CST)
+#define SWAP(x, value) __atomic_exchange_n(&(x), value, __ATOMIC_SEQ_CST)
+#else /* Windows', whose LONG has the 32 bits of an int */
+#define SHARED(x) ((volatile LONG *)&(x))
+#define GET(x) InterlockedCompareExchange(SHARED(x), 0, 0)
+#define SET(x, value) ((void)InterlockedExchange(SHARED(x), (LONG)(value)))
+#define ADD(x, value) (InterlockedExchangeAdd(SHARED(x), (LONG)(value)) + (value))
+#define SWAP(x, value) InterlockedExchange(SHARED(x), (LONG)(value))
+#endif
+
+/* Makes *x `to` where it is `from`, and tells whether it was. */
+static int net_claim(unsigned *x, unsigned from, unsigned to) {
+#if defined(__GNUC__)
+    return __atomic_compare_exchange_n(x, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+#else
+    return InterlockedCompareExchange(SHARED(*x), (LONG)to, (LONG)from) == (LONG)from;
+#endif
+}
 
 struct net_worker {
     pthread_t thread;
@@ -50,9 +70,7 @@ struct net_pool {
 static void net_take(struct net_pool *pool, unsigned epoch, int first) {
     for (int i = 0; i < NET_THREADS; i++) {
         const int part = (first + i) % NET_THREADS;
-        unsigned last = epoch - 1;
-        if (!__atomic_compare_exchange_n(&pool->claimed[part], &last, epoch, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            continue;
+        if (!net_claim(&pool->claimed[part], epoch - 1, epoch)) continue;
         pool->task(pool->network, part);
         if (ADD(pool->unfinished, -1) == 0 && GET(pool->waiting)) {
             pthread_mutex_lock(&pool->mutex);
@@ -67,14 +85,14 @@ static void *net_work(void *argument) {
     struct net_pool *pool = worker->pool;
     unsigned seen = 0;
     while (!GET(pool->stopping)) {
-        for (int i = 0; i < SPINS && GET(pool->epoch) == seen; i++) PAUSE();
-        if (GET(pool->epoch) == seen) {
+        for (int i = 0; i < SPINS && (unsigned)GET(pool->epoch) == seen; i++) PAUSE();
+        if ((unsigned)GET(pool->epoch) == seen) {
             pthread_mutex_lock(&pool->mutex);
             ADD(pool->sleeping, 1);
-            while (GET(pool->epoch) == seen) pthread_cond_wait(&pool->wake, &pool->mutex);
+            while ((unsigned)GET(pool->epoch) == seen) pthread_cond_wait(&pool->wake, &pool->mutex);
             pthread_mutex_unlock(&pool->mutex);
         }
-        seen = GET(pool->epoch);
+        seen = (unsigned)GET(pool->epoch);
         net_take(pool, seen, worker->part);
     }
     return NULL;
@@ -93,10 +111,10 @@ static void net_begin(struct net_pool *pool, int parts) {
     }
 }
 
-size_t net_pool_bytes(void);
-int net_pool_start(void *memory);
-void net_pool_stop(void *memory);
-void net_pool_run(void *memory, net_task task, const void *network, int parts);
+NET_API size_t net_pool_bytes(void);
+NET_API int net_pool_start(void *memory);
+NET_API void net_pool_stop(void *memory);
+NET_API void net_pool_run(void *memory, net_task task, const void *network, int parts);
 
 size_t net_pool_bytes(void) { return sizeof(struct net_pool); }
 
@@ -133,7 +151,7 @@ void net_pool_stop(void *memory) { net_join((struct net_pool *)memory, NET_THREA
 /* Does all parts of a task. Where another caller's task is being done, this caller does its parts alone. */
 void net_pool_run(void *memory, net_task task, const void *network, int parts) {
     struct net_pool *pool = (struct net_pool *)memory;
-    if (__atomic_exchange_n(&pool->busy, 1, __ATOMIC_SEQ_CST)) {
+    if (SWAP(pool->busy, 1)) {
         for (int part = 0; part < parts; part++) task(network, part);
         return;
     }

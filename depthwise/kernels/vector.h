@@ -1,10 +1,14 @@
 /* Vectors of VL floats, in GCC's and clang's vector extensions: one source for AVX-512, AVX2, NEON and
-   WebAssembly. The including file defines VL (16, 8 or 4) and includes <math.h> and <string.h>.
+   WebAssembly. The including file defines VL (16, 8, 4 or 1) and includes <math.h> and <string.h>. With VL 1 all of
+   it is plain C11 on floats, for whatever compiler there is; NET_PLAIN keeps GCC and clang to that, too.
 
    Letters: n batch, c input channel, k output channel, y x output pixel, r s kernel tap. */
 
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(NET_PLAIN)
 #define INLINE static inline __attribute__((always_inline, unused))
-
+#define NOINLINE static __attribute__((noinline, unused))
+#define PREFETCH(address, near) __builtin_prefetch(address, 0, near) /* 3 for the first cache, 2 for the second */
+#define ANYWHERE __attribute__((aligned(4), may_alias)) /* among floats, where an 8-byte number is not aligned */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define ROLLED
@@ -12,13 +16,29 @@
 #define UNROLL _Pragma("GCC unroll 64")
 #define ROLLED _Pragma("GCC unroll 1") /* gcc unrolls short loops whose sums then do not stay in their registers */
 #endif
+#else
+#if VL > 1
+#error this C needs the vector extensions of GCC and clang: compile the network for "portable", or link its library
+#endif
+#define INLINE static inline
+#define NOINLINE static
+#define PREFETCH(address, near) ((void)(address))
+#define ANYWHERE
+#define UNROLL
+#define ROLLED
+#endif
 
 /* Vectors in registers, and as they lie anywhere among floats. gcc keeps a sum in one register only if all that it was
    and becomes has one alignment. */
+#if VL == 1
+typedef float vf, vf_anywhere;
+typedef int vi; /* a mask is 0 or 1 */
+#else
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int vi __attribute__((vector_size(VL * 4)));
 typedef vf vf_anywhere __attribute__((aligned(4), may_alias));
 typedef vi vi_anywhere __attribute__((aligned(4), may_alias));
+#endif
 
 INLINE vf load(const float *p) { return *(const vf_anywhere *)p; }
 INLINE void store(float *p, vf v) { *(vf_anywhere *)p = v; }
@@ -26,7 +46,7 @@ INLINE vf splat(float x) { return x - (vf){0}; }
 
 /* gcc has no word in its vector extensions for some instructions of x86, and goes through memory or lane by lane where
    clang finds them in plain C; a wide load then waits for the narrow stores before it. They are named for it. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__has_builtin)
+#if VL > 1 && defined(__GNUC__) && !defined(__clang__) && defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector) /* from gcc 12 on; older ones take the plain C */
 #define GCC
 #endif
@@ -173,6 +193,7 @@ INLINE vf repeat(const float *p, const int n) {
 }
 
 /* lane i is the one numbered from[i], of a up to VL and of b from there on; `from` holds literals */
+#if VL > 1
 INLINE vf pick(const vf a, const vf b, const int *from) {
 #if defined(GCC)
     return __builtin_shuffle(a, b, *(const vi_anywhere *)from);
@@ -182,6 +203,7 @@ INLINE vf pick(const vf a, const vf b, const int *from) {
     return v;
 #endif
 }
+#endif
 
 /* Where an element lies, along the first axes of an array with these strides. */
 INLINE size_t at2(const int *stride, const int i0, const int i1) {
@@ -202,7 +224,11 @@ INLINE size_t at6(
 }
 
 /* mask lanes are 0 or -1, as comparisons give them */
+#if VL == 1
+INLINE vf blend(vi mask, vf yes, vf no) { return mask ? yes : no; }
+#else
 INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+#endif
 
 #if defined(__has_builtin) && defined(__aarch64__)
 #if __has_builtin(__builtin_elementwise_maximum)
@@ -211,7 +237,7 @@ INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask 
 #endif
 /* a > b ? a : b and a < b ? a : b, which are b where one is NaN: an instruction of x86, and WebAssembly's pmax. ARM's
    gives NaN where one is. */
-#if defined(HAS_MAXIMUM)
+#if defined(HAS_MAXIMUM) && VL > 1
 INLINE vf larger(vf a, vf b) { return __builtin_elementwise_maximum(a, b); }
 INLINE vf smaller(vf a, vf b) { return __builtin_elementwise_minimum(a, b); }
 #elif defined(GCC_AVX512)
@@ -230,10 +256,10 @@ INLINE vf smaller(vf a, vf b) { return blend((vi)(a < b), a, b); }
 
 /* The larger and the smaller of two numbers, NaN where one is, as PyTorch has them: a is looked at, for one more
    instruction where a mask can say which lanes are computed (VL 16), two elsewhere, and none where it is a literal. */
-#if defined(HAS_MAXIMUM)
+#if defined(HAS_MAXIMUM) && VL > 1
 INLINE vf vmax(vf a, vf b) { return larger(a, b); }
 INLINE vf vmin(vf a, vf b) { return smaller(a, b); }
-#elif VL == 16
+#elif VL == 16 || VL == 1
 INLINE vf vmax(vf a, vf b) { return blend((vi)(a != a), a, larger(a, b)); }
 INLINE vf vmin(vf a, vf b) { return blend((vi)(a != a), a, smaller(a, b)); }
 #else
@@ -242,7 +268,8 @@ INLINE vf vmin(vf a, vf b) { return (vf)((vi)(a != a) | (vi)smaller(a, b)); }
 #endif
 
 INLINE float vsum(vf v) {
-    float total = 0;
-    UNROLL for (int i = 0; i < VL; i++) total += v[i];
+    float lanes[VL], total = 0;
+    store(lanes, v);
+    UNROLL for (int i = 0; i < VL; i++) total += lanes[i];
     return total;
 }

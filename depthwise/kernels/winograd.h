@@ -23,6 +23,7 @@
      in_image, in_row, in_pixel   floats between neighbours of in; out_..., sum_... likewise
      in                           the first pixel that the first tile reads, so in the border if there is one; rows +
                                   taps_y - 1 rows of width + taps_x - 1 pixels must be readable
+     panel                        as in conv.h: w is then [k / panel][i][j][c][panel]
      w                            [block][i][j][c][tile_vectors * VL], the last block only as wide as its channels
                                   rounded up to VL, zeros beyond `outs`
      bias                         [outs rounded up to VL]
@@ -67,15 +68,27 @@ INLINE float winograd_power(const int points, const int outs, const int i, const
 }
 
 struct winograd {
-    int images, rows, width, channels, outs, points_y, points_x, taps_y, taps_x, tile_pixels, tile_vectors, batch;
+    int images, rows, width, channels, outs, points_y, points_x, taps_y, taps_x;
+    int tile_pixels, tile_vectors, panel, batch;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue epilogue;
 };
 
+/* Outputs side by side in a block of `vectors`, and where the weights of output k lie: as those of conv.h. */
+INLINE int winograd_line(const struct winograd *a, const int vectors) { return a->panel ? a->panel : vectors * VL; }
+INLINE size_t winograd_place(const struct winograd *a, const int k) {
+    const int within = a->panel ? k % a->panel : 0;
+    return (size_t)(k - within) * a->points_y * a->points_x * a->channels + within;
+}
+INLINE size_t winograd_vector(const struct winograd *a, const int k) {
+    return a->panel ? winograd_place(a, k * VL) : (size_t)k * VL;
+}
+
 INLINE void f32_winograd_naive(
     const struct winograd *a, const float *in, const float *w, const float *bias, const float *sum, float *scratch,
     float *out) {
-    const int padded = (a->outs + VL - 1) / VL * VL, block = a->tile_vectors * VL;
+    const int block = winograd_line(a, a->tile_vectors), unit = a->panel ? a->panel : VL;
+    const int padded = (a->outs + unit - 1) / unit * unit;
     const int my = a->points_y - a->taps_y + 1, mx = a->points_x - a->taps_x + 1;
     (void)scratch;
     float down[WINOGRAD_POINTS][WINOGRAD_POINTS], across[WINOGRAD_POINTS][WINOGRAD_POINTS];
@@ -270,15 +283,16 @@ INLINE void f32_winograd_outputs(
 /* M of `pixels` tiles x `vectors` vectors at one point, in registers over all channels. A step of c fetches `ahead`
    lines that lie `apart` floats from each other, from `next` on, towards the second cache. */
 INLINE void f32_winograd_tile(
-    const struct winograd *a, const int pixels, const int vectors, const int ahead, const int apart, const float *v,
+    const struct winograd *a, const int pixels, const int vectors, const int ahead, const size_t apart, const float *v,
     const float *w, const float *next, float *m) {
     vf acc[16][16];
     UNROLL for (int t = 0; t < pixels; t++)
         UNROLL for (int k = 0; k < vectors; k++) acc[t][k] = (vf){0};
-    for (int c = 0; c < a->channels; c++, v++, w += vectors * VL, next += vectors * VL) {
+    const int line = winograd_line(a, vectors);
+    for (int c = 0; c < a->channels; c++, v++, w += line, next += line) {
         vf weight[16];
-        UNROLL for (int k = 0; k < ahead; k++) __builtin_prefetch(next + k * apart, 0, 2);
-        UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
+        UNROLL for (int k = 0; k < ahead; k++) PREFETCH(next + k * apart, 2);
+        UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + winograd_vector(a, k));
         UNROLL for (int t = 0; t < pixels; t++) {
             const vf input = splat(v[t * winograd_v_pixel(a)]);
             UNROLL for (int k = 0; k < vectors; k++) acc[t][k] += input * weight[k];
@@ -296,13 +310,15 @@ enum { WINOGRAD_LINE = 16, WINOGRAD_NEAR = 1024 }; /* floats of a line, and of h
 INLINE void f32_winograd_products(
     const struct winograd *a, const int count, const int vectors, const float *v, const float *w, float *m) {
     const int rest = count % a->tile_pixels, whole = count - rest;
-    const int passes = whole / a->tile_pixels + (rest > 0), panel = a->channels * vectors * VL;
+    const int passes = whole / a->tile_pixels + (rest > 0), panel = a->channels * winograd_line(a, vectors);
     const int lines = (vectors * VL + WINOGRAD_LINE - 1) / WINOGRAD_LINE; /* of a step of c */
-    const int ahead = (lines + passes - 1) / passes, apart = passes * WINOGRAD_LINE;
+    const size_t between = a->panel ? winograd_place(a, WINOGRAD_LINE) : WINOGRAD_LINE; /* these */
+    const size_t apart = passes * between;
+    const int ahead = (lines + passes - 1) / passes;
     for (int p = 0; p < a->points_y * a->points_x;
          p++, v += winograd_v_point(a), m += winograd_m_point(a), w += panel) {
         const float *next = w + (passes == 1 ? WINOGRAD_NEAR : panel);
-        for (int t = 0; t < whole; t += a->tile_pixels, next += WINOGRAD_LINE)
+        for (int t = 0; t < whole; t += a->tile_pixels, next += between)
             f32_winograd_tile(a, a->tile_pixels, vectors, ahead, apart, v + (size_t)t * winograd_v_pixel(a), w, next,
                               m + (size_t)t * winograd_m_pixel(a));
         if (rest)
@@ -318,14 +334,13 @@ INLINE void f32_winograd_batch(
     const float *sum, float *v, float *m, float *out) {
     const int block = a->tile_vectors * VL, rest = a->outs % block, whole = a->outs - rest;
     const int last = (rest + VL - 1) / VL; /* vectors of the last block */
-    const size_t weights = (size_t)a->points_y * a->points_x * a->channels; /* of one output channel */
     f32_winograd_inputs(a, first, count, in, v);
     for (int k = 0; k < whole; k += block) {
-        f32_winograd_products(a, count, a->tile_vectors, v, w + weights * k, m);
+        f32_winograd_products(a, count, a->tile_vectors, v, w + winograd_place(a, k), m);
         f32_winograd_outputs(a, first, count, a->tile_vectors, VL, m, bias + k, a->epilogue.add ? sum + k : 0, out + k);
     }
     if (rest) {
-        f32_winograd_products(a, count, last, v, w + weights * whole, m);
+        f32_winograd_products(a, count, last, v, w + winograd_place(a, whole), m);
         f32_winograd_outputs(a, first, count, last, rest - (last - 1) * VL, m, bias + whole,
                              a->epilogue.add ? sum + whole : 0, out + whole);
     }

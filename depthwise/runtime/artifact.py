@@ -29,12 +29,12 @@ from depthwise.runtime.manifest import (
     read_saved,
     sealed_text,
 )
-from depthwise.runtime.target import OPTIMISE, find_target, thread_flags
+from depthwise.runtime.target import OPTIMISE, thread_flags
 
 SOURCE, WEIGHTS = "net.c", "net.weights"
 TEMPLATES = ("net.h", "example.c", "example.cpp")
 WEB = ("net.js", "example.mjs", "example.html")  # of a WebAssembly library
-SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".wasm": "net.wasm"}
+SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".dll": "net.dll", ".wasm": "net.wasm"}
 OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *WEB, *SHARED.values()}
 STATE = ".depthwise"  # what unfinished work keeps there: it stays when a library is replaced
 NEW, OLD = "new", "old"  # in a workspace: what is to stand at the directory, what stood there
@@ -62,7 +62,7 @@ def write_artefact(artifact: Artifact, directory: Path) -> None:
             "that net.h would name; compile it again"
         )
     with _replacing(directory, check_replaceable) as folder:
-        target = find_target(artifact.manifest.build.target)
+        target = artifact.manifest.build.chosen
         artifact.weights.tofile(folder / WEIGHTS)
         (folder / SHARED[target.suffix]).write_bytes(artifact.shared)
         texts = {name: render_template(name, artifact.manifest) for name in TEMPLATES}
@@ -122,7 +122,7 @@ def read_artefact(directory: Path) -> Artifact:
 def _read(directory: Path) -> Artifact:
     saved = read_saved(directory)
     manifest, sealed = saved.manifest, saved.seal.files if saved.seal else {}
-    shared = directory / SHARED[find_target(manifest.build.target).suffix]
+    shared = directory / SHARED[manifest.build.chosen.suffix]
     for path in (shared, directory / SOURCE, directory / WEIGHTS):
         if not path.is_file():
             raise ValueError(f"{directory} is no whole library: {path.name} is missing from it")
@@ -143,8 +143,7 @@ def _read(directory: Path) -> Artifact:
 
 def render_template(name: str, manifest: Manifest) -> str:
     """Return the text of net.h or of an example for this network."""
-    target = find_target(manifest.build.target)
-    march = () if target.architecture == "wasm32" else (target.march,)  # its C runs anywhere
+    target = manifest.build.chosen
     # imported when a library is saved: programs that only run one need no jinja2
     from jinja2 import Environment, FunctionLoader, StrictUndefined  # noqa: PLC0415
 
@@ -155,14 +154,15 @@ def render_template(name: str, manifest: Manifest) -> str:
     network = manifest.network
     given, made = common_element(network.inputs), common_element(network.outputs)
     manifest = _spelled(manifest)
+    build = manifest.build
     text = environment.get_template(name).render(
         types=[find_dtype(name) for name in LIBRARY_DTYPES], given=given, made=made,
         typed=not (given and made and made == FLOAT32 and given in (FLOAT32, UINT8)),
-        network=manifest.network,
-        compiler=manifest.build.compiler,
-        memory=manifest.memory, version=manifest.depthwise,
-        target=target, threads=manifest.build.threads,
-        command=" ".join(("cc", *OPTIMISE, *march, *thread_flags(manifest.build.threads))),
+        network=manifest.network, compiler=build.compiler, memory=manifest.memory,
+        version=manifest.depthwise, target=target, threads=build.threads,
+        command=" ".join(
+            ("cc", *OPTIMISE, *target.own_march, *thread_flags(build.threads, target.system))
+        ),
     )  # fmt: skip
     return check_c(text)
 

@@ -6,8 +6,8 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Collection, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -27,27 +27,30 @@ from depthwise.runtime.artifact import (
 )
 from depthwise.runtime.manifest import Manifest, TensorRecord
 from depthwise.runtime.opening import open_content
-from depthwise.runtime.target import check_runs_here, find_target
+from depthwise.runtime.target import check_runs_here
 
 Arrays = Sequence[np.ndarray]
 
 
 class Code:
-    """An opened shared library, from its file or its bytes. Raises ValueError for one not ours."""
+    """An opened shared library, from its file or its bytes. Raises ValueError for one not ours.
 
-    def __init__(self, shared: Path | bytes):
+    `level` is that of a library for a family of CPUs whose code is run; 0 leaves it to the library.
+    """
+
+    def __init__(self, shared: Path | bytes, level: int = 0):
         name = "the shared library" if isinstance(shared, bytes) else str(shared)
         try:
             content = shared if isinstance(shared, bytes) else shared.read_bytes()
             self.opened = open_content(content)
-            self._run = self.opened.net_run
+            self._run = _entry(self.opened, "net_run", level, pointers=4)
             self.arena_bytes, self.weights_bytes = (
                 self._ask(name) for name in ("net_arena_bytes", "net_weights_bytes")
             )
         except (OSError, AttributeError) as error:
             raise ValueError(f"{name} cannot be opened as a compiled network: {error}") from None
-        self._run.argtypes = (ctypes.c_void_p,) * 4
-        self._pool = Pool(self.opened) if hasattr(self.opened, "net_pool_start") else None
+        has_threads = hasattr(self.opened, "net_pool_start")
+        self._pool = Pool(self.opened, level) if has_threads else None
 
     def run(self, weights: np.ndarray, inputs: Arrays, outputs: Arrays, arena: np.ndarray) -> None:
         """Call net_run: contiguous arrays of the compiled types, weights and arena aligned."""
@@ -92,13 +95,20 @@ class Code:
         return function(*arguments)
 
 
+def _entry(library: ctypes.CDLL, name: str, level: int, pointers: int) -> Callable[..., int]:
+    """Return what runs a network, given pointers alone: for a level, another function takes it."""
+    function = getattr(library, f"{name}_level" if level else name)
+    taken = (ctypes.c_void_p,) * pointers
+    function.argtypes = (ctypes.c_int, *taken) if level else taken
+    return partial(function, level) if level else function
+
+
 class Pool:
     """The threads of an opened library: they start with its first run, and end with it."""
 
-    def __init__(self, library: ctypes.CDLL):
+    def __init__(self, library: ctypes.CDLL, level: int = 0):
         self._library = library
-        self._run = library.net_run_parallel
-        self._run.argtypes = (ctypes.c_void_p,) * 6
+        self._run = _entry(library, "net_run_parallel", level, pointers=6)
         library.net_pool_start.argtypes = library.net_pool_stop.argtypes = (ctypes.c_void_p,)
         library.net_pool_bytes.restype = ctypes.c_size_t
         self._parallel_for = ctypes.cast(library.net_pool_run, ctypes.c_void_p).value
@@ -132,17 +142,18 @@ def _stop(library: ctypes.CDLL, memory: np.ndarray, process: int) -> None:
 class Library:
     """A compiled network, which `compile` and `load` return.
 
+    Of a library for a family of CPUs `level` is the one whose code is run; 0 leaves that to it.
     Several threads may call it at the same time. It can be pickled and copied.
     """
 
-    def __init__(self, artifact: Artifact):
-        self._artefact = artifact
+    def __init__(self, artifact: Artifact, level: int = 0):
+        self._artefact, self._level = artifact, level
         self._weights = align_copy(artifact.weights)
         self._arenas: deque[np.ndarray] = deque()  # those that no call is using
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Artifact]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Artifact, int]]:
         """Pickle and copy a library as its parts: what was opened stays with its process."""
-        return type(self), (self._artefact,)
+        return type(self), (self._artefact, self._level)
 
     @property
     def manifest(self) -> Manifest:
@@ -208,8 +219,8 @@ class Library:
     @cached_property
     def _code(self) -> Code:
         """The shared library, opened; raises ValueError where this CPU cannot run it."""
-        check_runs_here(find_target(self.manifest.build.target))
-        code = Code(self._artefact.shared)
+        check_runs_here(self.manifest.build.chosen)
+        code = Code(self._artefact.shared, self._level)
         code.check(self.manifest)
         return code
 

@@ -19,6 +19,7 @@ from pydantic import (
 from depthwise.files.record import Record, first_fault
 from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, DType, find_dtype
 from depthwise.graph.structure import Signature, decode_signature, usual_signature
+from depthwise.runtime.target import System, Target, find_target
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -109,15 +110,23 @@ class NetworkRecord(Record):
 class BuildRecord(Record):
     """The target's name, the compiler as it names itself, its flags, and what it built.
 
-    `tuned_for` is the core that the plan was made for, and why; empty in earlier manifests.
+    `system` is the operating system, None for the usual one of the target; `tuned_for` the core
+    that the plan was made for, and why; empty in earlier manifests.
     """
 
     target: str
+    system: System | None = None
     compiler: str
     flags: tuple[str, ...]
     threads: PositiveInt = 1
     tuned_for: str = ""
+    library_bytes: Size | None = None  # of code; earlier versions did not say
     library_sha256: Sha256
+
+    @property
+    def chosen(self) -> Target:
+        """The target itself. Raises ValueError for a name that is none."""
+        return find_target(self.target, self.system)
 
 
 class MemoryRecord(Record):
@@ -156,11 +165,20 @@ class PlanCheck(Record):
     steps: int
 
 
+class LevelRecord(Record):
+    """One of the CPUs that a library for a family has code for, and what was proven of that."""
+
+    target: str
+    verification: Verification | None = None
+    plan_check: PlanCheck | None = None
+
+
 class Manifest(Record):
     """All that a program needs to know to run a saved library, and where it comes from.
 
     `verification` is what the library computed itself; where it could not be run, `plan_check` says
-    that its plan was done in Python, and compared with the network.
+    that its plan was done in Python, and compared with the network. Of a library for a family of
+    CPUs both are those of the widest level that was run, and `levels` has those of each.
     `report` names the file beside it that holds what was measured, where anything was.
     """
 
@@ -171,6 +189,7 @@ class Manifest(Record):
     memory: MemoryRecord
     verification: Verification | None = None
     plan_check: PlanCheck | None = None
+    levels: tuple[LevelRecord, ...] = ()
     report: Literal["report.json"] | None = None
 
     @property

@@ -3,13 +3,17 @@
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal, get_args
 
 Arguments = tuple[str, ...]
 
 OPTIMISE = ("-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno")
+
+
+System = Literal["linux", "windows", "macos"]  # that a library can be asked for
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,11 @@ class Target:
     """A CPU to compile for: `lanes` floats a vector, `registers` vectors available for a tile.
 
     `mcpu` is zig's name of it, `march` what gcc and clang take. `requires` names the features,
-    as Linux does in /proc/cpuinfo, without which code for it stops the program.
+    as Linux does in /proc/cpuinfo, without which code for it stops the program. A family of CPUs
+    has `members`, the widest first, each with the number of its `level`; a CPU that stands alone
+    has level 0. Members read weights of which `panel` outputs lie side by side; of a CPU that
+    stands alone, where it is 0, as many do as its tiles have. `asked` is the operating system that
+    was asked for, None for the usual one.
     """
 
     name: str
@@ -27,11 +35,15 @@ class Target:
     mcpu: str
     march: str
     requires: frozenset[str] = frozenset()
+    level: int = 0
+    panel: int = 0
+    members: tuple["Target", ...] = ()
+    asked: System | None = None
 
     @property
     def foreign(self) -> bool:
-        """Whether this machine is of another architecture."""
-        return self.architecture != host_architecture()
+        """Whether this machine is of another architecture, or has another operating system."""
+        return self.architecture != host_architecture() or self.system != host_system()
 
     @property
     def runs_here(self) -> bool:
@@ -39,28 +51,58 @@ class Target:
         return not self.foreign and self.requires <= cpu_features()
 
     @property
+    def levels(self) -> tuple["Target", ...]:
+        """The CPUs that a library has code for, the widest first: a family's members, or itself."""
+        return tuple(replace(each, asked=self.asked) for each in self.members) or (self,)
+
+    @property
+    def mark(self) -> str:
+        """What the names of a level's functions end with in C, where there are several levels."""
+        return f"_v{self.level}" if self.level else ""
+
+    @property
+    def full_name(self) -> str:
+        """Its name, with the operating system that was asked for."""
+        return f"{self.name}-{self.asked}" if self.asked else self.name
+
+    @property
+    def own_march(self) -> Arguments:
+        """What a program that builds net.c gives its compiler to name the CPU."""
+        if self.architecture == "wasm32":
+            return ()  # its C runs anywhere
+        return ("-march=native",) if self.members else (self.march,)  # which chooses the level
+
+    @property
+    def level_here(self) -> "Target":
+        """The widest of the levels that this machine runs, where it runs any."""
+        return next(each for each in self.levels if each.runs_here)
+
+    @property
     def system(self) -> str:
         """The operating system compiled for: this machine's, Linux for another architecture."""
         if self.architecture == "wasm32":
             return "wasi"
-        return "macos" if sys.platform == "darwin" and not self.foreign else "linux"
+        usual = host_system() if self.architecture == host_architecture() else "linux"
+        return self.asked or usual
 
     @property
     def triple(self) -> str:
         """Zig's name of architecture and system; the oldest glibc, that libraries run widely."""
-        systems = {"wasi": "wasi", "macos": "macos", "linux": "linux-gnu.2.17"}
-        return f"{self.architecture}-{systems[self.system]}"
+        systems = {"linux": "linux-gnu.2.17", "windows": "windows-gnu"}
+        return f"{self.architecture}-{systems.get(self.system, self.system)}"
 
     @property
     def suffix(self) -> str:
         """The ending of a library's file name."""
-        return {"wasi": ".wasm", "macos": ".dylib", "linux": ".so"}[self.system]
+        return {"wasi": ".wasm", "macos": ".dylib", "windows": ".dll"}.get(self.system, ".so")
 
     @property
     def runner(self) -> str | None:
-        """The program that runs foreign code here; None where the CPU does."""
+        """The program that runs foreign code here; None where the CPU does, or nothing can."""
         if self.architecture == "wasm32":
             return "wasmtime"
+        if self.system != host_system():
+            return "wine" if self.system == "windows" else None
         return f"qemu-{self.architecture}" if self.foreign else None
 
 
@@ -80,23 +122,41 @@ TARGETS = (
 )
 # fmt: on
 
+PANEL = 16  # floats of the widest vectors
+X86 = tuple(
+    replace(t, level=int(t.name[-1]), panel=PANEL) for t in TARGETS if t.architecture == "x86_64"
+)
+# What chooses a level must itself run on any CPU of the family, and on those before it.
+FAMILIES = (Target("x86-64", "x86_64", 16, 16, "x86_64", "-march=x86-64", V2, members=X86),)
 
-def find_target(name: str) -> Target:
+
+def find_target(name: str, system: str | None = None) -> Target:
     """Return the target of that name; "native" is the best that this machine runs.
 
-    Raises ValueError for another name, or where this machine is none of our targets.
+    `system` is the operating system to compile for; None is this machine's, and Linux for another
+    architecture. Raises ValueError for other names, or where this machine is none of our targets.
     """
-    if name == "native":
-        return _native()
-    for target in TARGETS:
-        if target.name == name:
-            return target
-    accepted = ", ".join(["native", *sorted(target.name for target in TARGETS)])
-    raise ValueError(f"no target is named {name!r}: take one of {accepted}")
+    known = {target.name: target for target in (*FAMILIES, *TARGETS, _portable())}
+    if name != "native" and name not in known:
+        accepted = ", ".join(["native", *sorted(known)])
+        raise ValueError(f"no target is named {name!r}: take one of {accepted}")
+    target = _native() if name == "native" else known[name]
+    if system is None or system == target.system:
+        return target
+    if system not in get_args(System) or target.architecture == "wasm32":
+        accepted = ", ".join(get_args(System))
+        where = "wasm32 has none" if target.architecture == "wasm32" else f"take one of {accepted}"
+        raise ValueError(f"system={system!r} is no operating system for {target.name}: {where}")
+    return replace(target, asked=system)
 
 
 def check_runs_here(target: Target) -> None:
     """Raise ValueError, naming what is missing, where this CPU cannot run code for `target`."""
+    if target.system not in (host_system(), "wasi"):
+        raise ValueError(
+            f"this is a library for {target.system}, and this machine runs {host_system()}: "
+            "compile without `system`, for this machine's"
+        )
     if target.foreign:
         raise ValueError(
             f"this is a library for {target.name}, and this machine is {host_architecture()}: "
@@ -110,6 +170,11 @@ def check_runs_here(target: Target) -> None:
         )
 
 
+def _portable() -> Target:
+    """Return what any CPU and any C11 compiler is: vectors of one float, compiled for this one."""
+    return Target("portable", host_architecture(), 1, 16, "baseline", "-mtune=generic")
+
+
 def _native() -> Target:
     for target in TARGETS:  # the widest of an architecture comes first
         if target.runs_here:
@@ -118,6 +183,11 @@ def _native() -> Target:
         f"this machine's CPU, {host_architecture()}, is none of our targets: "
         f"compile for one of {', '.join(target.name for target in TARGETS)}"
     )
+
+
+def host_system() -> str:
+    """Return this machine's operating system, as libraries are asked for it."""
+    return {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux")
 
 
 def host_architecture() -> str:
@@ -158,6 +228,6 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.lower().replace(".", "_").split())  # SSE4.1 on macOS, sse4_1 on Linux
 
 
-def thread_flags(threads: int) -> Arguments:
-    """Return the flags of a program of several threads."""
-    return ("-pthread",) if threads > 1 else ()
+def thread_flags(threads: int, system: str = "linux") -> Arguments:
+    """Return the flags of a program of several threads; Windows needs none."""
+    return ("-pthread",) if threads > 1 and system != "windows" else ()

@@ -96,7 +96,7 @@ STAGES = (
     Stage(
         Compilation, "compiling and verifying", build_library,
         lambda request, network: [
-            request.build.chosen.name, request.build.threads, request.build.optimize,
+            request.build.chosen.full_name, request.build.threads, request.build.optimize,
             request.build.tune, asdict(request.build.core), request.build.cc,
             hash_files(request.images), network.labels,
         ],
@@ -191,7 +191,7 @@ def start_report(request: Request, network: CurrentNetwork) -> Report:
         settings={name: in_line(value) for name, value in request.settings.items()},
         untrained=network.untrained, input_shapes=network.source.shapes,
         images=tuple(in_line(path.name) for path in request.images),
-        images_left_out=request.left_out, target=request.build.chosen.name,
+        images_left_out=request.left_out, target=request.build.chosen.full_name,
         tuned_for=str(request.build.core),
         threads=request.build.threads, optimize=request.build.optimize,
         command=in_text(request.command), directory=in_text(str(request.directory)),

@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from depthwise.errors import BuildError
 from depthwise.escaping import counted
@@ -26,7 +27,8 @@ from depthwise.files.cache import (
     units_directory,
 )
 from depthwise.progress import report_progress
-from depthwise.runtime.target import OPTIMISE, Arguments, Target
+from depthwise.runtime.artifact import SHARED
+from depthwise.runtime.target import OPTIMISE, Arguments, Target, host_system
 from depthwise.toolchain.children import Children
 
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
@@ -53,19 +55,29 @@ class Compiler:
         return number[0] if number else ""
 
     def compiles_for(self, target: Target) -> bool:
-        """Tell whether it is for the target's architecture; zig is for all."""
-        return self.is_zig or target.architecture == _architecture(self.machine)
+        """Tell whether it is for the target's architecture and system; zig is for all."""
+        same = target.architecture == _architecture(self.machine)
+        return self.is_zig or (same and target.system == host_system())
 
     def flags(self, target: Target) -> Arguments:
         """Return the flags that choose the CPU, with those of every library."""
         if self.is_zig:
             return (*FLAGS, "-target", target.triple, f"-mcpu={target.mcpu}")
         if not self.compiles_for(target):
+            where = f" on {target.system}" if target.system != host_system() else ""
             raise ValueError(
-                f"{self.command[0]} compiles for {self.machine}, not for {target.name}: name a "
-                "compiler for that machine, or leave out cc, for the one that is installed with us"
+                f"{self.command[0]} compiles for {self.machine}, not for {target.name}{where}: "
+                "name a compiler for that machine, or leave out cc, for the one that is installed "
+                "with us"
             )
         return (*FLAGS, target.march)
+
+
+class Unit(NamedTuple):
+    """A text to be compiled, with the flags that it takes."""
+
+    text: str
+    flags: Arguments
 
 
 def compile_c(
@@ -79,17 +91,29 @@ def compile_c(
     ValueError where the compiler is for another architecture than the target.
     """
     units = (source,) if isinstance(source, str) else tuple(source)
+    return compile_parts({target: units}, target, cc, extra)
+
+
+def compile_parts(
+    parts: Mapping[Target, Arguments], target: Target, cc: str | None = None, extra: Arguments = ()
+) -> Path:
+    """Compile translation units, each for a CPU of its own, to one shared library for `target`.
+
+    The rest as in `compile_c`.
+    """
     compiler = find_compiler(cc)
-    flags = (*compiler.flags(target), *extra)
-    link_flags = (*flags, *_link_flags(target))
-    key = _digest([units, target.name, compiler.identity, flags, link_flags])
+    units = [
+        Unit(text, (*compiler.flags(cpu), *extra)) for cpu, texts in parts.items() for text in texts
+    ]
+    link_flags = (*compiler.flags(target), *extra, *_link_flags(target))
+    key = _digest([units, target.name, compiler.identity, link_flags, SHARED[target.suffix]])
     found = find_built(cache_directory(), key, target.suffix)
     if found is not None:
         return found
 
     def build(folder: Path) -> Path:
-        objects = _compile_units(units, compiler, flags, folder)
-        linked = _link(objects, folder, compiler, link_flags)
+        objects = _compile_units(units, compiler, folder)
+        linked = _link(objects, folder / SHARED[target.suffix], compiler, link_flags)
         # several processes may get here with the same text: whoever renames last wins
         return keep_built(cache_directory(), key, target.suffix, linked)
 
@@ -129,17 +153,15 @@ def _architecture(machine: str) -> str:
     return {"arm64": "aarch64", "amd64": "x86_64"}.get(name, name)
 
 
-def _compile_units(
-    units: Arguments, compiler: Compiler, flags: Arguments, folder: Path
-) -> list[Path]:
+def _compile_units(units: Sequence[Unit], compiler: Compiler, folder: Path) -> list[Path]:
     """Compile each text to an object file, as many at once as there are cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool, Children() as children:
         futures = []
         for i, unit in enumerate(units):
             source = folder / f"net{i}.c"
-            source.write_text(unit, encoding="utf-8")
-            key = _digest([unit, compiler.identity, flags])
-            command = (*compiler.command, *flags, "-c", str(source))
+            source.write_text(unit.text, encoding="utf-8")
+            key = _digest([unit.text, compiler.identity, unit.flags])
+            command = (*compiler.command, *unit.flags, "-c", str(source))
             futures.append(pool.submit(_compile_unit, source, key, command, children))
         _show_progress(futures, units)
         return [future.result() for future in futures]
@@ -155,17 +177,17 @@ def _compile_unit(source: Path, key: str, command: Arguments, children: Children
     return keep_built(units_directory(), key, ".o", built)
 
 
-def _link(objects: Sequence[Path], folder: Path, compiler: Compiler, flags: Arguments) -> Path:
-    library = folder / "net.linked"
+def _link(objects: Sequence[Path], library: Path, compiler: Compiler, flags: Arguments) -> Path:
+    """Link to a file of the name that it keeps: Windows and macOS write that into programs."""
     command = (*compiler.command, *flags, *map(str, objects), "-lm", "-o", str(library))
     with Children() as children:
-        _run(command, folder / "net0.c", children)
+        _run(command, library.parent / "net0.c", children)
     return library
 
 
 def _link_flags(target: Target) -> Arguments:
-    if target.system == "macos":
-        return ("-shared",)
+    if target.system in ("macos", "windows"):
+        return ("-shared",) if target.system == "macos" else ("-shared", "-s")
     if target.system == "linux":
         return ("-shared", "-Wl,-z,defs")  # a missing function is found now, not when opened
     exports = [f"-Wl,--export={name}" for name in (*EXPORTS, "__heap_base")]
@@ -196,13 +218,13 @@ def _run(command: Arguments, source: Path, children: Children) -> None:
     )
 
 
-def _show_progress(futures: Sequence[Future[Path]], units: Arguments) -> None:
+def _show_progress(futures: Sequence[Future[Path]], units: Sequence[Unit]) -> None:
     """Show how far the units are that were not compiled before, by the kernels in each."""
     _, waiting = wait(futures, timeout=MOMENT)
     if not waiting:
         return
     kernels = {
-        future: len(KERNEL.findall(unit)) or 1
+        future: len(KERNEL.findall(unit.text)) or 1
         for future, unit in zip(futures, units, strict=True)
         if future in waiting
     }

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from depthwise.compiler.codegen.emit import header_text, needed_headers
+from depthwise.compiler.codegen.headers import header_text, needed_headers
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import Algorithm, ConvWorkload
 from depthwise.compiler.schedule.partition import Bands

@@ -1,23 +1,25 @@
 """C text from a plan. It decides nothing: each step is one commented call."""
 
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import groupby
 from math import isinf, isnan
 
 import numpy as np
 
 from depthwise.compiler.codegen.exports import (
+    IN_TURN,
+    PARALLEL,
     checked_runs,
+    run_parameters,
+    sizes,
     tensor_parameters,
     tensor_pointer,
-    tensor_sizes,
 )
+from depthwise.compiler.codegen.headers import header_text, kernel_texts
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.kernel import Kernel
-from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.calls import KernelCall, Table
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
@@ -26,41 +28,8 @@ from depthwise.graph import Node
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
-from depthwise.kernels import source
 
-INCLUDE = '#include "'  # how a kernel header names another
 KEPT = "\N{NO-BREAK SPACE}"  # a space at which no line is broken
-
-
-@cache
-def header_text(name: str) -> str:
-    """Return the C of a kernel header, without the headers that it needs."""
-    lines = source(f"{name}.h").splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith(INCLUDE))
-
-
-@cache
-def headers_below(name: str) -> tuple[str, ...]:
-    """Return the headers that a kernel header includes."""
-    lines = source(f"{name}.h").splitlines()
-    return tuple(line.removeprefix(INCLUDE).rstrip('"').removesuffix(".h")
-                 for line in lines if line.startswith(INCLUDE))  # fmt: skip
-
-
-def needed_headers(kernels: Collection[str]) -> list[str]:
-    """Return the headers that define `kernels`, each after those that it needs."""
-    found: list[str] = []
-
-    def add(name: str) -> None:
-        for below in headers_below(name):
-            add(below)
-        if name not in found:
-            found.append(name)
-
-    for row in KERNELS.values():
-        if row.c_name in kernels:
-            add(row.header)
-    return found
 
 
 @dataclass
@@ -79,7 +48,7 @@ class Call:
 
 
 @dataclass
-class _Text:
+class Text:
     """What net_run needs: each distinct table and specialised kernel once, and the calls."""
 
     tables: dict[Table, str] = field(default_factory=dict)
@@ -90,13 +59,15 @@ class _Text:
 
 def emit(plan: Plan) -> str:
     """Return net.c, complete in itself: kernels, their specialised calls, net_run and its sizes."""
-    text = _lower_to_text(plan)
-    calls = [
-        f"static __attribute__((noinline)) {call.signature} {{\n    {call.body};\n}}"
-        for call in text.calls.values()
-    ]
-    run = [*_threads(plan), *_run(plan, text)]
-    return _join([*_head(plan, plan.steps), *_tables(text), *calls, "", *run, ""])
+    text = lower_to_text(plan)
+    run = [*threads(plan), *_run(plan, text)]
+    return join([*head(plan, plan.steps), *define_calls(text), "", *run, ""])
+
+
+def define_calls(text: Text) -> list[str]:
+    """Return the tables and the specialised kernels of a text that is complete in itself."""
+    calls = [f"NOINLINE {call.signature} {{\n    {call.body};\n}}" for call in text.calls.values()]
+    return [*_tables(text), *calls]
 
 
 def emit_units(plan: Plan, count: int, note: str | None = None) -> tuple[str, ...]:
@@ -116,36 +87,50 @@ def emit_together(
 
     So a kernel that several plans call is compiled once.
     """
-    shared = _Text()
-    texts = [_lower_to_text(plan, note, shared) for plan in plans]
-    calls = list(shared.calls.values())
-    hidden = '__attribute__((noinline, visibility("hidden")))'
-    declared = [f"{hidden} {call.signature};" for call in calls]
+    shared = Text()
+    texts = [lower_to_text(plan, note, shared) for plan in plans]
+    declared = declare_calls(shared)
     declared += [f"void {note}(int steps);"] if note else []
     mains = [
-        _join([*_head(plan, ()), *declared, "", *_threads(plan), *_run(plan, text), ""])
+        join([*head(plan, ()), *declared, "", *threads(plan), *_run(plan, text), ""])
         for plan, text in zip(plans, texts, strict=True)
     ]
+    units = kernel_units(plans, shared, count)
+    return [(main, *units) for main in mains]
+
+
+HIDDEN = '__attribute__((noinline, visibility("hidden")))'
+
+
+def declare_calls(text: Text) -> list[str]:
+    """Return what declares the specialised kernels of `kernel_units`."""
+    return [f"{HIDDEN} {call.signature};" for call in text.calls.values()]
+
+
+def kernel_units(plans: Sequence[Plan], text: Text, count: int) -> list[str]:
+    """Return the specialised kernels of plans for one target, in `count` translation units."""
     steps = tuple(step for plan in plans for step in plan.steps)
+    calls = list(text.calls.values())
     units: list[str] = []
     for part in range(count):
         mine = calls[part::count]
         names = {table for call in mine for table in call.tables}
-        tables = [line for line in _tables(shared) if line.split("[")[0].split()[-1] in names]
-        bodies = [f"{call.signature};\n{hidden} {call.signature} {{\n    {call.body};\n}}"
+        tables = [line for line in _tables(text) if line.split("[")[0].split()[-1] in names]
+        bodies = [f"{call.signature};\n{HIDDEN} {call.signature} {{\n    {call.body};\n}}"
                   for call in mine]  # fmt: skip
         if mine:
-            units.append(_join([*_head(plans[0], steps), *tables, *bodies, ""]))
-    return [(main, *units) for main in mains]
+            units.append(join([*head(plans[0], steps), *tables, *bodies, ""]))
+    return units
 
 
-def _join(lines: Sequence[str]) -> str:
+def join(lines: Sequence[str]) -> str:
+    """Return lines as one text. Raises AssertionError for what must not come into C."""
     return check_c("\n".join(lines))
 
 
-def _lower_to_text(plan: Plan, note: str | None = None, shared: _Text | None = None) -> _Text:
+def lower_to_text(plan: Plan, note: str | None = None, shared: Text | None = None) -> Text:
     """Return the text of a plan; tables and kernels are added to those of `shared`."""
-    text = _Text(shared.tables, shared.calls) if shared else _Text()
+    text = Text(shared.tables, shared.calls) if shared else Text()
     if plan.threads > 1:
         _regions(plan, text)
         return text
@@ -155,7 +140,7 @@ def _lower_to_text(plan: Plan, note: str | None = None, shared: _Text | None = N
 
 
 def _lines(
-    steps: Iterable[KernelCall], plan: Plan, text: _Text, note: str | None = None
+    steps: Iterable[KernelCall], plan: Plan, text: Text, note: str | None = None
 ) -> list[str]:
     """Return the calls of steps, one a line, under a comment for each node."""
     nodes = {node.name: node for node in plan.graph}
@@ -171,7 +156,7 @@ def _lines(
     return lines
 
 
-def _regions(plan: Plan, text: _Text) -> None:
+def _regions(plan: Plan, text: Text) -> None:
     """Write a function for each region, and the table of them; neighbours of one part are one."""
     parted = groupby(plan.regions, len)
     regions: list[tuple[list[str], ...]] = []
@@ -192,31 +177,52 @@ def _regions(plan: Plan, text: _Text) -> None:
     text.regions += ["} regions[] = {", *rows, "};", ""]
 
 
-def _head(plan: Plan, steps: tuple[KernelCall, ...]) -> list[str]:
-    kernels = [header_text(name) for name in needed_headers({step.kernel for step in steps})]
+def head(plan: Plan, steps: Iterable[KernelCall]) -> list[str]:
+    """Return how a translation unit of a plan begins, with the kernels of `steps`."""
+    return [
+        *preamble(plan.target.name),
+        *sizes_of_core(plan),
+        "",
+        *kernel_texts({step.kernel for step in steps}),
+    ]
+
+
+def sizes_of_core(plan: Plan) -> list[str]:
+    """Return what the kernels ask of the core that a plan is made for."""
+    return [
+        f"#define VL {plan.target.lanes}",
+        f"#define L1_BYTES {plan.constants.core.caches.l1}",
+    ]
+
+
+def preamble(target: str) -> list[str]:
+    """Return the first lines of C for a target, up to what they include."""
     return [
         "/* One network at fixed input shapes, in C11 with GCC's and clang's vector extensions.",
-        f"   Compile with -O3 -ffp-contract=fast -fno-math-errno for {plan.target.name}; the",
+        f"   Compile with -O3 -ffp-contract=fast -fno-math-errno for {target}; the",
         "   functions are described in net.h. */",
         "#include <math.h>",
         "#include <stddef.h>",
         "#include <string.h>",
         "",
-        f"#define VL {plan.target.lanes}",
-        f"#define L1_BYTES {plan.constants.core.caches.l1}",
+        "#if defined(_WIN32)",
+        "#define NET_API __declspec(dllexport)",
+        "#else",
+        "#define NET_API",
+        "#endif",
         "",
-        *kernels,
     ]
 
 
-def _threads(plan: Plan) -> list[str]:
+def threads(plan: Plan) -> list[str]:
     """Return the pool of threads that net_run_parallel takes, for more threads than one."""
     if plan.threads == 1:
         return []
-    return ["#include <pthread.h>", f"#define NET_THREADS {plan.threads}", header_text("threads")]
+    text = [header_text(name) for name in ("pthreads", "tasks", "threads")]
+    return [f"#define NET_THREADS {plan.threads}", *text]
 
 
-def _tables(text: _Text) -> list[str]:
+def _tables(text: Text) -> list[str]:
     return [
         f"static const int {name}[{len(table.values)}] = {{{', '.join(map(str, table.values))}}};"
         for table, name in text.tables.items()
@@ -235,7 +241,7 @@ def _describe(node: Node, plan: Plan) -> str:
     return f"{where}{describe(node.op)}   {sizes} -> {node.type}"
 
 
-def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
+def _call(step: KernelCall, plan: Plan, text: Text) -> str:
     """Return the call of a step's specialised kernel, which is kept at its first use."""
     row, arguments = step.row, step.arguments
     members = {p.name: _literal(arguments[p.name], text) for p in row.members}
@@ -250,7 +256,7 @@ def _call(step: KernelCall, plan: Plan, text: _Text) -> str:
     body = f"{numbers};\n    {row.c_name}(&numbers, {', '.join(given)})"
     if (body, declared) not in text.calls:
         tables = tuple(text.tables[table] for table in _tables_of(arguments.values()))
-        name = f"{row.c_name}_{len(text.calls)}"
+        name = f"{row.c_name}{plan.target.mark}_{len(text.calls)}"
         text.calls[body, declared] = Call(name, declared, tables, body)
     pointers = ", ".join(_pointer(view, plan) for view in views.values())
     return f"{text.calls[body, declared].name}({pointers})"
@@ -276,7 +282,7 @@ def _tables_of(arguments: Iterable[object]) -> Iterator[Table]:
             yield from _tables_of(argument)
 
 
-def _literal(argument: object, text: _Text) -> str:
+def _literal(argument: object, text: Text) -> str:
     match argument:
         case tuple():
             return f"{{{', '.join(_literal(each, text) for each in argument)}}}"
@@ -325,31 +331,42 @@ def _pointer(view: TensorView, plan: Plan) -> str:
     return f"{base} + {offset}" if offset else base
 
 
-def _run(plan: Plan, text: _Text) -> list[str]:
-    in_, out = tensor_parameters(plan)
-    run = f"int net_run(const void *weights, {in_}, {out}, void *arena)"
-    sizes = [
-        "size_t net_arena_bytes(void);",
-        "size_t net_weights_bytes(void);",
-        f"{run};",
-        "",
-        f"size_t net_arena_bytes(void) {{ return {plan.arena.bytes}; }}",
-        f"size_t net_weights_bytes(void) {{ return {plan.weights.nbytes}; }}",
-        *tensor_sizes(plan),
-    ]
-    checked = checked_runs(plan, in_, out)
-    if text.regions:
-        return [*sizes, *_run_regions(in_, out, text), *checked]
+def _run(plan: Plan, text: Text) -> list[str]:
+    return complete(plan, plan.arena.bytes, define_run(plan, text))
+
+
+def complete(plan: Plan, arena: int, run: Sequence[str]) -> list[str]:
+    """Return all functions of a library, for one of `arena` bytes, around those that compute."""
+    first, last = sizes(plan, arena), checked_runs(plan)
+    if plan.threads == 1:
+        return [*first, *run, *last]
+    parameters = run_parameters(plan)
     return [
-        *sizes,
-        f"{run} {{",
+        *first,
+        f"NET_API int net_run_parallel({parameters}, {PARALLEL});",
+        "",
+        *run,
+        "",
+        *IN_TURN,
+        f"int net_run({parameters}) {{",
+        "    return net_run_parallel(weights, in, out, arena, in_turn, NULL);",
+        "}",
+        *last,
+    ]
+
+
+def define_run(plan: Plan, text: Text, mark: str = "") -> list[str]:
+    """Return net_run, or of several threads net_run_parallel, with a mark after its name."""
+    if plan.threads > 1:
+        return _define_regions(plan, text, mark)
+    return [
+        f"int net_run{mark}({run_parameters(plan)}) {{",
         "    const float *w = (const float *)weights;",
         "    float *a = (float *)arena;",
         "    (void)w, (void)a;",
         *text.body,
         "    return 0;",
         "}",
-        *checked,
     ]
 
 
@@ -361,13 +378,10 @@ UNPACK = (
 )
 
 
-def _run_regions(in_: str, out: str, text: _Text) -> list[str]:
-    """Return net_run_parallel, and net_run, which does all parts in turn."""
-    arguments = f"const void *weights, {in_}, {out}, void *arena"
-    parallel = f"int net_run_parallel({arguments}, net_parallel_for parallel, void *context)"
+def _define_regions(plan: Plan, text: Text, mark: str) -> list[str]:
+    """Return net_run_parallel with the functions of the regions, and the table of these."""
+    in_, out = tensor_parameters(plan)
     return [
-        f"{parallel};",
-        "",
         "struct net {",
         "    const float *w;",
         f"    {in_};",
@@ -376,20 +390,11 @@ def _run_regions(in_: str, out: str, text: _Text) -> list[str]:
         "};",
         "",
         *text.regions,
-        f"{parallel} {{",
+        f"int net_run_parallel{mark}({run_parameters(plan)}, {PARALLEL}) {{",
         "    const struct net net = {(const float *)weights, in, out, (float *)arena};",
         "    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)",
         "        if (regions[i].parts == 1) regions[i].task(&net, 0);",
         "        else parallel(context, regions[i].task, &net, regions[i].parts);",
         "    return 0;",
-        "}",
-        "",
-        "static void in_turn(void *context, net_task task, const void *network, int parts) {",
-        "    (void)context;",
-        "    for (int part = 0; part < parts; part++) task(network, part);",
-        "}",
-        "",
-        f"int net_run({arguments}) {{",
-        "    return net_run_parallel(weights, in, out, arena, in_turn, NULL);",
         "}",
     ]

@@ -38,6 +38,24 @@ def tensor_parameters(plan: Plan) -> tuple[str, str]:
     )  # fmt: skip
 
 
+def run_parameters(plan: Plan) -> str:
+    """Return the parameters of net_run, as C declares them."""
+    in_, out = tensor_parameters(plan)
+    return f"const void *weights, {in_}, {out}, void *arena"
+
+
+PARALLEL = "net_parallel_for parallel, void *context"  # what net_run_parallel takes beside these
+ARGUMENTS = "weights, in, out, arena"
+
+IN_TURN = (
+    "static void in_turn(void *context, net_task task, const void *network, int parts) {",
+    "    (void)context;",
+    "    for (int part = 0; part < parts; part++) task(network, part);",
+    "}",
+    "",
+)
+
+
 def tensor_pointer(plan: Plan, buffer: Buffer) -> str:
     """Return what points to an input or an output inside of net_run."""
     types, constant = (_given(plan), "const ") if buffer.space == "input" else (_made(plan), "")
@@ -49,10 +67,19 @@ def tensor_pointer(plan: Plan, buffer: Buffer) -> str:
     return f"{cast}{name}[{buffer.index}]"
 
 
-def tensor_sizes(plan: Plan) -> list[str]:
-    """Return the functions that tell how many tensors there are, their types and their bytes."""
+def sizes(plan: Plan, arena: int) -> list[str]:
+    """Return the functions that tell what is to be allocated, and of the tensors.
+
+    These are how many there are, their types and their bytes.
+    """
     inputs, outputs = _given(plan), _made(plan)
     return [
+        "NET_API size_t net_arena_bytes(void);",
+        "NET_API size_t net_weights_bytes(void);",
+        f"NET_API int net_run({run_parameters(plan)});",
+        "",
+        f"size_t net_arena_bytes(void) {{ return {arena}; }}",
+        f"size_t net_weights_bytes(void) {{ return {plan.weights.nbytes}; }}",
         f"static const struct {{ int type; size_t bytes; }} net_in[] = {{{_rows(inputs)}}},",
         f"    net_out[] = {{{_rows(outputs)}}};",
         *_exported(plan, "int net_threads(void)", f"return {plan.threads};"),
@@ -62,11 +89,9 @@ def tensor_sizes(plan: Plan) -> list[str]:
     ]
 
 
-def checked_runs(plan: Plan, in_: str, out: str) -> list[str]:
-    """Return net_run_checked, and of several threads net_run_parallel_checked.
-
-    `in_` and `out` are the declarations of the tensors' parameters.
-    """
+def checked_runs(plan: Plan) -> list[str]:
+    """Return net_run_checked, and of several threads net_run_parallel_checked."""
+    in_, out = tensor_parameters(plan)
     given = (
         f"const void *weights, size_t weights_bytes, {in_}, {out}, void *arena, size_t arena_bytes"
     )
@@ -96,7 +121,7 @@ def checked_runs(plan: Plan, in_: str, out: str) -> list[str]:
     if plan.threads > 1:
         lines += _exported(
             plan,
-            f"int net_run_parallel_checked({given}, net_parallel_for parallel, void *context)",
+            f"int net_run_parallel_checked({given}, {PARALLEL})",
             wrong,
             "if (wrong || !parallel) return wrong ? wrong : 1;",
             "return net_run_parallel(weights, in, out, arena, parallel, context);",
@@ -109,7 +134,12 @@ def _exported(plan: Plan, signature: str, *body: str) -> list[str]:
     name = signature.partition("(")[0].split()[-1]
     wasm = plan.target.architecture == "wasm32"
     export = f'__attribute__((export_name("{name}"))) ' if wasm else ""
-    return [f"{export}{signature};", f"{signature} {{", *(f"    {line}" for line in body), "}"]
+    return [
+        f"NET_API {export}{signature};",
+        f"{signature} {{",
+        *(f"    {line}" for line in body),
+        "}",
+    ]
 
 
 def _rows(types: Iterable[TensorType]) -> str:

@@ -153,6 +153,19 @@ def direct_only(layers: Algorithms, constants: Constants) -> Algorithms:
     return {layer: direct_default(layer, constants) for layer in layers}
 
 
+def like(others: Algorithms, constants: Constants) -> Algorithms:
+    """Return the ways in which another target computes the same layers, with tiles of this one.
+
+    So both read the same weights.
+    """
+    return {
+        layer: with_points(layer, way.points, constants)
+        if isinstance(way, Winograd)
+        else direct_default(layer, constants)
+        for layer, way in others.items()
+    }
+
+
 # ------------------------------------------------------------------------------------- Winograd
 
 # In multiply-adds at full speed, an element of V or M costs TRANSFORM to make, store and load, and
@@ -193,7 +206,7 @@ def with_points(layer: ConvWorkload, points: Pair, constants: Constants) -> Wino
     most = room // (count * layer.channels * find_dtype(layer.dtype).bytes)
     batches = ceil(tiles / max(most, min(tiles, 8)))
     pixels, vectors = default_tile(
-        target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread
+        target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread, target.panel
     )
     batch = min(tiles, ceil(ceil(tiles / batches) / pixels) * pixels)
     return Winograd(points, pixels, vectors, batch)

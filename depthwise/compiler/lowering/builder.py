@@ -26,14 +26,25 @@ Default = Callable[[ConvWorkload, Constants], Algorithm]
 class Lowered:
     """A graph as calls of kernels in order, none of them streamed or divided yet.
 
-    `views` has where each value lies.
+    `views` has where each value lies, in buffers of `memory` or among the weights, buffer 0. Other
+    plans may have more weights in the same pool: it is read once all are lowered.
     """
 
     steps: tuple[KernelCall, ...]
-    buffers: tuple[Buffer, ...]
+    memory: tuple[Buffer, ...]
     views: Mapping[str, TensorView]
     algorithms: Algorithms
-    weights: np.ndarray
+    pool: WeightPool
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """All buffers, the weights first."""
+        return (Buffer("weights", self.pool.floats), *self.memory)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights of all plans that share them, packed."""
+        return self.pool.packed
 
 
 class LoweringBuilder:
@@ -41,7 +52,7 @@ class LoweringBuilder:
 
     def __init__(
         self, graph: Graph, constants: Constants, storage: Storage, requested: Algorithms,
-        default: Default,
+        default: Default, pool: WeightPool,
     ):  # fmt: skip
         self.graph, self.constants, self.target = graph, constants, constants.target
         self.steps: list[KernelCall] = []
@@ -53,7 +64,7 @@ class LoweringBuilder:
         self._roots: dict[str, TensorView] = {}
         self._algorithms: dict[ConvWorkload, Algorithm] = {}
         self._readers = graph.readers()
-        self._pool = WeightPool()
+        self._pool = pool
 
     # ------------------------------------------------------------------------------ values
 
@@ -211,7 +222,6 @@ class LoweringBuilder:
     def finish(self) -> Lowered:
         """Return all that was lowered, and let go of the constants: the steps keep the builder."""
         self.graph, self.node = self.graph.without_data(), None
-        buffers = (replace(self.buffers[0], elements=self._pool.floats), *self.buffers[1:])
         return Lowered(
-            tuple(self.steps), buffers, self.views, self._algorithms, self._pool.packed
+            tuple(self.steps), tuple(self.buffers[1:]), self.views, self._algorithms, self._pool
         )  # fmt: skip

@@ -90,10 +90,12 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
         lower_winograd(work, walk, layer, b)
         return
     outs = work.weight.shape[0] // groups
-    tile = chosen.vectors, chosen.depth
-    w = b.weights(pack_conv(work.weight, groups, lanes, *tile))
-    bias = b.weights(pack_conv_bias(work.bias, groups, lanes, *tile))
+    panel = b.target.panel if chosen.depth == 1 else 0
+    laid = (panel, 1, 1) if panel else (lanes, chosen.vectors, chosen.depth)
+    w = b.weights(pack_conv(work.weight, groups, *laid))
+    bias = b.weights(pack_conv_bias(work.bias, groups, *laid))
     floats = work.weight[0].size  # a packed output channel's weights
+    grain = chosen.vectors * lanes // chosen.depth
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
@@ -103,7 +105,7 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
             taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
             tile_pixels=chosen.pixels, tile_vectors=chosen.vectors, tile_depth=chosen.depth,
-            weights_outer=int(chosen.weights_outer),
+            panel=panel, weights_outer=int(chosen.weights_outer),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual),
             epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,
@@ -118,9 +120,7 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     b.append(
         step(work, groups, outs),
         walk.split(work, lambda part: step(part, groups, outs)),
-        Split("channels", outs, channels, grain=chosen.vectors * lanes // chosen.depth)
-        if groups == 1
-        else None,
+        Split("channels", outs, channels, grain=max(grain, panel)) if groups == 1 else None,
     )
 
 
@@ -157,8 +157,9 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     assert b.node
     if any(map(takes_plane_mean, b.readers(b.node.name))):
         work = replace(work, row_totals=b.total_rows(b.node.name))
-    w = b.weights(pack_depthwise(work.weight, lanes))
-    bias = b.weights(pack_bias(work.bias, 1, lanes))
+    wide = b.target.panel or lanes
+    w = b.weights(pack_depthwise(work.weight, wide))
+    bias = b.weights(pack_bias(work.bias, 1, wide))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
     R, S = work.weight.shape[2:]
 
@@ -170,7 +171,7 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
             "f32_depthwise", images=images, rows=rows, width=width, channels=channels, R=R, S=S,
             stride_y=op.stride[0], stride_x=op.stride[1], dilation_y=op.dilation[0],
             dilation_x=op.dilation[1], **pixel_strides(in_=x, out=part.y, sum=part.residual),
-            w_tap=round_up(work.weight.shape[0], lanes),
+            w_tap=round_up(work.weight.shape[0], wide),
             total_image=totals.image if totals else 0, total_row=totals.row if totals else 0,
             epilogue=part.epilogue,
             in_=TensorView(x.buffer, offset, (*x.shape[:1], channels, *x.shape[2:]), x.strides),

@@ -8,6 +8,7 @@ from depthwise.compiler.lowering.algorithms import Algorithms
 from depthwise.compiler.lowering.builder import Default, Lowered, LoweringBuilder
 from depthwise.compiler.lowering.loops import TooManyAxes
 from depthwise.compiler.lowering.views import is_canonical
+from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.storage import Storage
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node
@@ -25,12 +26,16 @@ def lower(op: Op, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
 
 
 def lower_graph(
-    graph: Graph, constants: Constants, storage: Storage, requested: Algorithms, default: Default
-) -> Lowered:
-    """Return the calls of every node, and those that bring inputs in and outputs out."""
+    graph: Graph, constants: Constants, storage: Storage, requested: Algorithms,
+    default: Default, pool: WeightPool,
+) -> Lowered:  # fmt: skip
+    """Return the calls of every node, and those that bring inputs in and outputs out.
+
+    Weights are added to the pool.
+    """
     for node in graph:
         assert node.type.dtype == FLOAT32.name or isinstance(node.op, Cast), f"{node} is converted"
-    b = LoweringBuilder(graph, constants, storage, requested, default)
+    b = LoweringBuilder(graph, constants, storage, requested, default, pool)
     _read_inputs(b)
     for node in graph:
         b.node = node

@@ -112,7 +112,8 @@ def conv_tile(
         # Small weights stay near: 24 -> 72 then gains 4 % by 4 x 6 over 14 x 2, but 480 -> 56 takes
         # 1.35 times as long with 2 x 7.
         again = 0 if depth > 1 and near else reread
-        costs = _costs(lanes, registers, width, outs, depth, channels * taps, again)
+        panel = target.panel if depth == 1 else 0
+        costs = _costs(lanes, registers, width, outs, depth, channels * taps, again, panel)
         tile, cost = costs[0]
         found[tile] = cost / depth
     plain, *_ = found
@@ -129,16 +130,17 @@ def depths(lanes: int, channels: int) -> list[int]:
 
 
 def default_tile(
-    lanes: int, registers: int, width: int, outs: int, reread: float = 0
+    lanes: int, registers: int, width: int, outs: int, reread: float = 0, panel: int = 0
 ) -> tuple[int, int]:
     """Return (pixels, vectors) of a register tile of depth 1 for rows of `width` pixels.
 
     The tile that takes the fewest steps for a row, its remainders included; among equals the one
     with the fewest loads. Measured with AVX-512, 7 x 3, 8 x 3, 6 x 4 and 14 x 2 all reach 97 % of
     the FMA peak and more; a tile with no register to spare spills, and halves it. `reread` is what
-    a vector of weights costs each time that pixels pass over it, in steps of half a cycle.
+    a vector of weights costs each time that pixels pass over it, in steps of half a cycle. Where
+    weights lie in panels, vectors fill one or several of them, or a part that divides one.
     """
-    (tile, _), *_ = _costs(lanes, registers, width, outs, 1, inf, reread)
+    (tile, _), *_ = _costs(lanes, registers, width, outs, 1, inf, reread, panel)
     return tile[:2]
 
 
@@ -152,9 +154,10 @@ def best_tiles(
     return [tile for tile, _ in _costs(lanes, registers, width, outs, depth, terms, 0)]
 
 
-def _costs(
-    lanes: int, registers: int, width: int, outs: int, depth: int, terms: float, reread: float
-) -> list[tuple[Tile, float]]:
+def _costs(  # noqa: PLR0913, PLR0917
+    lanes: int, registers: int, width: int, outs: int, depth: int, terms: float, reread: float,
+    panel: int = 0,
+) -> list[tuple[Tile, float]]:  # fmt: skip
     """Return the tiles, and the steps of a row for `depth` terms with their part of its ends."""
     vectors = ceil(outs * depth / lanes)
 
@@ -164,7 +167,10 @@ def _costs(
         return steps + reread * vectors * ceil(width / tile[0]) + ends, loads
 
     def fits(pixels: int, vectors: int) -> bool:
-        return pixels * vectors + vectors + 2 <= registers  # sums, weights, inputs, one to spare
+        wide = vectors * lanes
+        divides = not panel or wide % panel == 0 or panel % wide == 0
+        # sums, weights, inputs, one to spare
+        return divides and pixels * vectors + vectors + 2 <= registers
 
     tiles = [
         min(((p, v, depth) for p in range(1, min(width, 16) + 1) if fits(p, v)), key=cost)

@@ -19,8 +19,10 @@ def lower_winograd(
     assert isinstance(chosen, Winograd)
     lanes, points = b.target.lanes, chosen.points
     channels, *taps = work.weight.shape[1:]
-    w = b.weights(pack_winograd(work.weight, points, lanes, chosen.vectors))
-    bias = b.weights(pack_bias(work.bias, 1, lanes))
+    panel = b.target.panel
+    laid = (panel, 1) if panel else (lanes, chosen.vectors)
+    w = b.weights(pack_winograd(work.weight, points, *laid))
+    bias = b.weights(pack_bias(work.bias, 1, laid[0]))
     floats = scratch_floats(points, channels, lanes, chosen.vectors, chosen.batch)
     scratch = b.temporary((floats,))
 
@@ -31,7 +33,7 @@ def lower_winograd(
         return b.step(
             "f32_winograd", str(chosen), layer, images=images, rows=rows, width=width,
             channels=channels, outs=outs, points_y=points[0], points_x=points[1], taps_y=taps[0],
-            taps_x=taps[1], tile_pixels=chosen.pixels, tile_vectors=chosen.vectors,
+            taps_x=taps[1], tile_pixels=chosen.pixels, tile_vectors=chosen.vectors, panel=panel,
             batch=chosen.batch, **pixel_strides(in_=corner, out=part.y, sum=part.residual),
             epilogue=part.epilogue, in_=corner,
             w=replace(w, offset=w.offset + first * channels * prod(points)),
@@ -45,5 +47,5 @@ def lower_winograd(
         Split("rows", rows, lambda start, count: step(work.rows(start, count, walk.row)),
               grain=points[0] - taps[0] + 1),
         Split("channels", outs, lambda start, count: step(work.outputs(1, start, count), start),
-              grain=chosen.vectors * lanes),
+              grain=max(chosen.vectors * lanes, panel)),
     )  # fmt: skip

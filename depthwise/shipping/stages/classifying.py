@@ -39,7 +39,7 @@ def classify_images(
     if prepare is None or not request.images:
         return _without_images("The network was shown no photographs."), network
     if not chosen.runs_here:
-        reason = f"This machine cannot run a library for {chosen.name}."
+        reason = f"This machine cannot run a library for {chosen.full_name}."
         return _without_images(reason), network
     library = load(request.directory)
     doing = f"classifying {counted(len(request.images), 'image')}"

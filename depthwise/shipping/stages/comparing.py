@@ -75,7 +75,7 @@ def _why_not(request: Request, source: Source, report: Report) -> str:
     assert compilation
     network, chosen = compilation.manifest.network, request.build.chosen
     if not chosen.runs_here:
-        return f"This machine cannot run a library for {chosen.name}: nothing is timed."
+        return f"This machine cannot run a library for {chosen.full_name}: nothing is timed."
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         return "The network has several inputs or outputs: runtimes are compared on one of each."
     if not network.is_float32:

@@ -37,7 +37,7 @@ def judge_accuracy(
         left_out=len(judged.left_out),
     )  # fmt: skip
     if not others:
-        remark = f"This machine cannot run a library for {target.name}."
+        remark = f"This machine cannot run a library for {target.full_name}."
         return record.model_copy(update={"remarks": (remark,)}), network
     agreement = Agreement.of(judged.found, others[0].found)
     compared = {

@@ -7,6 +7,7 @@ from depthwise import hardware as machines
 from depthwise.analysis.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile
 from depthwise.bench.worker import time_runs
+from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import choose_plan, rewrite
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
@@ -34,7 +35,7 @@ def profile_library(
     calibration allows.
     """
     if not request.build.chosen.runs_here:
-        remark = f"This machine cannot run a library for {request.build.chosen.name}."
+        remark = f"This machine cannot run a library for {request.build.chosen.full_name}."
         not_timed = LayerProfile(
             milliseconds=0, library=None, ideal=None, rate=0, peak=0, of_peak=None, layers=(),
             kinds=(), machine=None, calibrated="", contradicted=(), disturbed="",
@@ -44,10 +45,15 @@ def profile_library(
     costs = report.find(CostSummary)
     assert costs
     known = machines.find() or machines.calibrate()
-    plan = choose_plan(rewrite(network.source.graph), replace(request.build, threads=1))
+    plan = choose_plan(rewrite(network.source.graph), _alone(request.build))
     found, here = agreed(profile(plan, library=_time_library(request)), known)
     kinds = _kinds_of_layers(costs, network)
     return _summarise(found, kinds, here, _age(known, here)), network
+
+
+def _alone(build: CompileOptions) -> CompileOptions:
+    """Return how the code that this machine runs is built, on one thread."""
+    return replace(build, target=build.chosen.level_here.name, threads=1)
 
 
 def _time_library(request: Request) -> Callable[[int], list[float]] | None:

@@ -53,21 +53,26 @@ def first_lanes(k: Array, vectors: int, depth: int, lanes: int) -> Array:
 
 def _weights(a: CallArguments) -> tuple[Array, Array]:
     """Return the weights (groups, taps * channels, outs) and the bias (groups, outs)."""
-    depth, lanes = a.tile_depth, a.lanes
+    if a.panel:  # as a block that is one vector has it
+        return _laid(a, 1, a.panel, 1)
+    return _laid(a, a.tile_depth, a.lanes, a.tile_vectors)
+
+
+def _laid(a: CallArguments, depth: int, lanes: int, tile_vectors: int) -> tuple[Array, Array]:
     wide = lanes // depth
     vectors = -(-a.outs // wide)
     floats = a.groups * vectors * a.taps * a.channels * lanes // depth
-    sizes = (a.taps, a.channels, depth, a.tile_vectors)
+    sizes = (a.taps, a.channels, depth, tile_vectors)
     w = a.w.keep(
         lambda: unpack(a.w.read((floats // lanes, lanes), (lanes, 1)), a.outs, a.groups, sizes),
-        a.outs, a.groups, *sizes,
+        a.outs, a.groups, lanes, *sizes,
     )  # fmt: skip
     bias = a.bias.read((a.groups, vectors * lanes), (vectors * lanes, 1))
     k = np.arange(a.outs)
-    block = k // (a.tile_vectors * wide)
-    inside = k - block * a.tile_vectors * wide
-    counts = np.minimum(a.tile_vectors, vectors - block * a.tile_vectors)
-    at = block * a.tile_vectors * lanes + first_lanes(inside, counts, depth, lanes)
+    block = k // (tile_vectors * wide)
+    inside = k - block * tile_vectors * wide
+    counts = np.minimum(tile_vectors, vectors - block * tile_vectors)
+    at = block * tile_vectors * lanes + first_lanes(inside, counts, depth, lanes)
     return w, bias[:, at]
 
 
@@ -185,9 +190,10 @@ def _tiles(
 
 def _winograd_weights(a: CallArguments) -> Array:
     """Return (points, channels, outs)."""
-    points, padded = a.points_y * a.points_x, -(-a.outs // a.lanes) * a.lanes
+    unit = a.panel or a.lanes
+    points, padded = a.points_y * a.points_x, -(-a.outs // unit) * unit
     w = a.w.read((padded * points * a.channels,), (1,))
-    block = a.tile_vectors * a.lanes
+    block = a.panel or a.tile_vectors * a.lanes
     parts = []
     for first in range(0, padded, block):
         wide = min(block, padded - first)

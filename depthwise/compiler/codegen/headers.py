@@ -1,0 +1,45 @@
+"""The kernels' headers as parts of one text: each once, after those that it includes."""
+
+from collections.abc import Collection
+from functools import cache
+
+from depthwise.compiler.kernels import KERNELS
+from depthwise.kernels import source
+
+INCLUDE = '#include "'  # how a kernel header names another
+
+
+@cache
+def header_text(name: str) -> str:
+    """Return the C of a kernel header, without the headers that it needs."""
+    lines = source(f"{name}.h").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(INCLUDE))
+
+
+@cache
+def headers_below(name: str) -> tuple[str, ...]:
+    """Return the headers that a kernel header includes."""
+    lines = source(f"{name}.h").splitlines()
+    return tuple(line.removeprefix(INCLUDE).rstrip('"').removesuffix(".h")
+                 for line in lines if line.startswith(INCLUDE))  # fmt: skip
+
+
+def needed_headers(kernels: Collection[str]) -> list[str]:
+    """Return the headers that define `kernels`, each after those that it needs."""
+    found: list[str] = []
+
+    def add(name: str) -> None:
+        for below in headers_below(name):
+            add(below)
+        if name not in found:
+            found.append(name)
+
+    for row in KERNELS.values():
+        if row.c_name in kernels:
+            add(row.header)
+    return found
+
+
+def kernel_texts(kernels: Collection[str]) -> list[str]:
+    """Return the C of the headers that define `kernels`, each after those that it needs."""
+    return [header_text(name) for name in needed_headers(kernels)]
