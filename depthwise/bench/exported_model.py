@@ -34,7 +34,8 @@ Net = nn.Module | ExportedProgram
 class Question:
     """What is compared: a network as it is called, its options, its weights, and its module.
 
-    `library` is what was compiled of it before; None has it compiled, optimised for speed.
+    `library` is what was compiled of it before; None has it compiled for `target`, optimised for
+    speed.
     """
 
     network: str
@@ -43,6 +44,7 @@ class Question:
     net: Net
     shape: Shape
     library: Library | None = None
+    target: str = "native"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     np.save(folder / INPUT, x.numpy())
     np.save(folder / EXPECTED, returned[0].numpy())
     cost = cost_of_graph(capture(program), question.network)
-    library = question.library or compile(program, threads=threads)
+    library = question.library or compile(program, threads=threads, target=question.target)
     if not library.manifest.network.is_float32:
         raise ValueError(
             f"{question.network} has other numbers than float32, on which runtimes are compared"
@@ -85,7 +87,7 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
             continue
         try:
             with quiet():
-                write(question.net, program, x, folder / FILES[form])
+                write(question, program, x, folder / FILES[form])
         except Exception as error:  # exporters raise nearly anything
             failed[form] = f"cannot be exported as {form}: {_first_line(error)}"
     return Case(folder, cost.macs, cost.params, failed)
@@ -109,9 +111,11 @@ def settle(net: nn.Module, shape: Shape) -> None:
         norm.momentum = momentum
 
 
-def _write_direct(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+def _write_direct(
+    question: Question, program: ExportedProgram, _x: torch.Tensor, path: Path
+) -> None:
     """Save a library on one thread without Winograd; raises ValueError where ours has none."""
-    target = find_target("native")
+    target = find_target(question.target)
     chosen = make_plan(rewrite(capture(program)), target).algorithms
     if not any(isinstance(algorithm, Winograd) for algorithm in chosen.values()):
         raise ValueError("all its convolutions are direct as it is")
@@ -128,24 +132,31 @@ def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -
     return Library(assemble(plan, options, cost_of_graph(captured), About()))
 
 
-def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+def _write_program(
+    _question: Question, program: ExportedProgram, _x: torch.Tensor, path: Path
+) -> None:
     torch.export.save(renamed(program), path)
 
 
-def _write_onnx(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+def _write_onnx(
+    _question: Question, program: ExportedProgram, _x: torch.Tensor, path: Path
+) -> None:
     made = torch.onnx.export(program, dynamo=True, verbose=False)
     assert made is not None
     made.save(path, external_data=False)
 
 
-def _write_torchscript(net: Net, program: ExportedProgram, x: torch.Tensor, path: Path) -> None:
+def _write_torchscript(
+    question: Question, program: ExportedProgram, x: torch.Tensor, path: Path
+) -> None:
     """Trace the module itself where there is one: pnnx knows some modules by their class."""
+    net = question.net
     module = net if isinstance(net, nn.Module) else as_module(program)
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # it is to go, one day
         torch.jit.trace(module, x).save(path)  # type: ignore[union-attr]
 
 
-WRITERS: dict[Form, Callable[[Net, ExportedProgram, torch.Tensor, Path], None]] = {
+WRITERS: dict[Form, Callable[[Question, ExportedProgram, torch.Tensor, Path], None]] = {
     "direct": _write_direct,
     "program": _write_program,
     "onnx": _write_onnx,

@@ -1,7 +1,7 @@
 """`depthwise bench`: how fast networks are, beside other runtimes and layer by layer."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +9,16 @@ import typer
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
 from depthwise.cli.files import check_folder, writing_file
-from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Threads, Until, Weights
+from depthwise.cli.options import (
+    NETWORK_HELP,
+    AsJson,
+    Settings,
+    Shapes,
+    TargetName,
+    Threads,
+    Until,
+    Weights,
+)
 from depthwise.cli.screen import say_taken, screen, waiting
 from depthwise.escaping import in_json
 
@@ -25,6 +34,10 @@ def bench(
     weights: Weights = None,
     until: Until = None,
     threads: Threads = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at once: throughput, each in its best way.")
+    ] = None,
+    target: TargetName = "native",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns that each runtime gets.")] = 7,
     peers: Annotated[
         str | None,
@@ -39,18 +52,21 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure compiled networks beside other runtimes, or layer by layer."""
-    if layers and (out or peers or threads > 1):
-        raise ValueError("--layers looks at our library alone: leave out --out, --peers, --threads")
+    if layers and (out or peers or threads > 1 or batch):
+        raise ValueError(
+            "--layers looks at our library alone: leave out --out, --peers, --threads, --batch"
+        )
     if out:
         check_folder("--out", out)
     questions = []
     for network in networks:
         with waiting(f"opening {network}"):
             questions.append(_open(network, parse_settings(settings), weights, shape, until))
+    questions = [_asked(question, target, batch) for question in questions]
     if layers:
         _profile(questions, as_json)
         return
-    record = _compare(questions, peers, threads, rounds, as_json)
+    record = _compare(questions, peers, threads, rounds, batch is not None, as_json)
     text = in_json(record.model_dump_json(indent=1))
     if out:
         with writing_file("--out", out) as new:
@@ -95,9 +111,16 @@ def _open(
     return Question(network, options, weights or "", source.net, *source.shapes)
 
 
+def _asked(question: "Question", target: str, batch: int | None) -> "Question":
+    """Return a question for a target, and for as many images."""
+    shape = (batch, *question.shape[1:]) if batch else question.shape
+    return replace(question, target=target, shape=shape)
+
+
 def _profile(questions: "list[Question]", as_json: bool) -> None:
     from depthwise.bench.layers import agreed, profile  # noqa: PLC0415
     from depthwise.bench.tables import layers_table  # noqa: PLC0415
+    from depthwise.compiler.options import CompileOptions  # noqa: PLC0415
     from depthwise.compiler.pipeline import choose_plan, rewrite  # noqa: PLC0415
     from depthwise.hardware import find  # noqa: PLC0415
     from depthwise.sources.source import torch_source  # noqa: PLC0415
@@ -105,7 +128,8 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
     rows = []
     for question in questions:
         with waiting(f"timing the layers of {question.network}"):
-            plan = choose_plan(rewrite(torch_source(question.net, [question.shape]).graph))
+            graph = rewrite(torch_source(question.net, [question.shape]).graph)
+            plan = choose_plan(graph, CompileOptions(question.target))
             found, here = profile(plan), find()
             if here:
                 found, here = agreed(found, here)
@@ -117,8 +141,9 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
 
 
 def _compare(
-    questions: "list[Question]", peers: str | None, threads: int, rounds: int, silent: bool
-) -> "BenchRecord":
+    questions: "list[Question]", peers: str | None, threads: int, rounds: int, throughput: bool,
+    silent: bool,
+) -> "BenchRecord":  # fmt: skip
     from depthwise.bench.environment import describe_machine, describe_software  # noqa: PLC0415
     from depthwise.bench.peak import known_machine  # noqa: PLC0415
     from depthwise.bench.peers import find_peers  # noqa: PLC0415
@@ -126,16 +151,16 @@ def _compare(
     from depthwise.bench.rounds import TOLERANCE, compare  # noqa: PLC0415
     from depthwise.bench.tables import network_table  # noqa: PLC0415
 
-    chosen = find_peers(peers)
+    chosen = find_peers(peers, throughput)
     found = []
     for question in questions:
         with waiting(f"comparing {question.network}"):
-            found.append(compare(question, chosen, threads, rounds))
+            found.append(compare(question, chosen, threads, rounds, throughput))
             here = known_machine(found[-1].peaks, threads)
         if not silent:
             screen().print(network_table(found[-1], threads, here))
             screen().print()
     return BenchRecord(
-        machine=describe_machine(), software=describe_software(), threads=threads,
-        tolerance=TOLERANCE, networks=tuple(found),
+        machine=describe_machine(), software=describe_software(questions[0].target),
+        threads=threads, tolerance=TOLERANCE, networks=tuple(found),
     )  # fmt: skip

@@ -23,6 +23,8 @@ from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.schedule.partition import Group, fastest
+from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
 from depthwise.compiler.verification.oracle import check_plan as check_steps
@@ -173,7 +175,12 @@ def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
         return make_plan(graph, target, optimize=options.optimize, threads=threads)
     algorithms = fastest_algorithms(graph, options)
     groups = fastest_groups(graph, options, algorithms)
-    return make_plan(graph, target, threads=threads, algorithms=algorithms, groups=lambda _: groups)
+
+    def partition(whole: Steps) -> list[Group]:
+        of_a_batch = any(step.origin for step in whole.steps)  # whose images were not measured
+        return fastest(whole) if of_a_batch else groups
+
+    return make_plan(graph, target, threads=threads, algorithms=algorithms, groups=partition)
 
 
 def run_once(artifact: Artifact, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

@@ -22,7 +22,7 @@ from depthwise.compiler.lowering.builder import Default, Lowered
 from depthwise.compiler.lowering.lower import lower_graph
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.schedule.arena import find_lives, plan_arena
+from depthwise.compiler.schedule.arena import place
 from depthwise.compiler.schedule.borders import zero_borders
 from depthwise.compiler.schedule.partition import Partition, partition, single
 from depthwise.compiler.schedule.regions import make_regions, separate_scratch
@@ -70,13 +70,11 @@ def _schedule(
 ) -> Plan:
     """Return the plan that streams, divides and places what was lowered."""
     whole = Steps(lowered.steps, lowered.buffers)
-    groups = partition(whole)
     buffers = list(whole.buffers)
-    regions = make_regions(whole, groups, threads, target.lanes, buffers)
+    regions, groups = make_regions(whole, partition, threads, target.lanes, buffers)
     regions = zero_borders(regions, buffers)
     regions = separate_scratch(regions, buffers)
-    arena = plan_arena(find_lives(regions, buffers))
     return Plan(
-        graph, target, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.views,
-        threads, lowered.algorithms, whole, tuple(groups),
+        graph, target, tuple(regions), tuple(buffers), place(regions, buffers), lowered.weights,
+        lowered.views, threads, lowered.algorithms, whole, tuple(groups),
     )  # fmt: skip
