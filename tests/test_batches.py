@@ -13,7 +13,7 @@ import depthwise as dw
 from depthwise.compiler.lowering.batches import images_at_once
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.schedule.batches import Batch, find_batches
+from depthwise.compiler.schedule.batches import BatchRun, find_batches
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.verification.oracle import check_plan
 from depthwise.errors import PlanFault
@@ -86,13 +86,13 @@ def test_batches_compute_the_same_bits_as_all_images_at_once(name, images, threa
         np.testing.assert_array_equal(found, expected)
 
 
-def batch_of(net: nn.Module, images: int) -> Batch:
+def batch_of(net: nn.Module, images: int) -> BatchRun:
     (batch,) = find_batches(make_plan(graph_of(net, images), NATIVE).whole)
-    assert isinstance(batch, Batch)
+    assert isinstance(batch, BatchRun)
     return batch
 
 
-def order(batch: Batch, images: int, at_once: Sequence[int]) -> list[tuple[int, int, int]]:
+def order(batch: BatchRun, images: int, at_once: Sequence[int]) -> list[tuple[int, int, int]]:
     turns = batch.turns(range(images), at_once)
     return [(turn.step, turn.images.start, len(turn.images)) for turn in turns]
 
@@ -140,12 +140,12 @@ def test_threads_meet_once_at_the_end_of_a_batch():
 
 def test_the_oracle_sees_images_in_the_wrong_place(monkeypatch):
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.MaxPool2d(2))
-    right = Batch._moved
+    right = BatchRun._moved
 
     def wrong(self, view, start, places):
         return right(self, view, start - (start > 1 and view.buffer in places), places)
 
-    monkeypatch.setattr(Batch, "_moved", wrong)
+    monkeypatch.setattr(BatchRun, "_moved", wrong)
     plan = make_plan(graph_of(net, 12), NATIVE)  # 8, then 4
     with pytest.raises(PlanFault):
         check_plan(plan)

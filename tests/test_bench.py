@@ -22,7 +22,7 @@ from depthwise.bench import exported_model as cases
 from depthwise.bench import peak
 from depthwise.bench.exported_model import Question, settle
 from depthwise.bench.holding import hold
-from depthwise.bench.peers import PEERS, Runtime, Way, find_peers, ways
+from depthwise.bench.peers import PEERS, BatchWay, Runtime, find_peers, ways
 from depthwise.bench.record import BenchRecord, NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import TOLERANCE, Participant, compare, take_turns
 from depthwise.bench.tables import network_table
@@ -116,9 +116,9 @@ def test_one_that_fails_is_out_and_the_others_go_on():
 
 
 def test_a_batch_is_given_at_once_in_parts_or_image_by_image():
-    assert ways(32, 2) == (Way(1, 32), Way(2, 16), Way(2, 1))
-    assert ways(8, 1) == (Way(1, 8), Way(1, 1))
-    assert ways(4, 4) == (Way(1, 4), Way(4, 1))
+    assert ways(32, 2) == (BatchWay(1, 32), BatchWay(2, 16), BatchWay(2, 1))
+    assert ways(8, 1) == (BatchWay(1, 8), BatchWay(1, 1))
+    assert ways(4, 4) == (BatchWay(1, 4), BatchWay(4, 1))
     said = [way.said(32) for way in ways(32, 2)]
     assert said == ["", "2 x 16 images", "2 x 1 image"]
     with pytest.raises(ValueError, match=r"--batch 30: 4 threads .* multiple of 4"):

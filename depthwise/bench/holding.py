@@ -17,24 +17,24 @@ WIDEST = "x86-64-v3"  # that peers can be held to
 
 
 @dataclass(frozen=True)
-class Held:
+class Holding:
     """Variables of the environment that hold a process, and how in words; empty for not at all."""
 
     environment: Mapping[str, str]
     said: str
 
 
-def hold(target: Target) -> Held:
+def hold(target: Target) -> Holding:
     """Return how a process is held to what code for a target uses.
 
     Raises ValueError for one that peers cannot be held to, BuildError where there is no C compiler.
     """
     if target == find_target("native"):
-        return Held(NOT_HELD, "")
+        return Holding(NOT_HELD, "")
     if target.name != WIDEST or not target.runs_here:
         raise ValueError(
             f"--target {target.name}: peers use all that this CPU has, or can be held to {WIDEST}"
         )
     text = (files(__package__) / "narrow.c").read_text(encoding="utf-8")
     library = compile_c(text, target)
-    return Held({"LD_PRELOAD": str(library)}, "CPUID without AVX-512 and AMX")
+    return Holding({"LD_PRELOAD": str(library)}, "CPUID without AVX-512 and AMX")

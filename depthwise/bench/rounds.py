@@ -16,7 +16,7 @@ from typing import IO
 from depthwise.bench.exported_model import Case, Question, write_case
 from depthwise.bench.holding import NOT_HELD, hold
 from depthwise.bench.peak import measure_peak
-from depthwise.bench.peers import DIRECT, OURS, Form, Runtime, Way, ways
+from depthwise.bench.peers import DIRECT, OURS, BatchWay, Form, Runtime, ways
 from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.compiler.toolchain import children
 from depthwise.errors import CannotRun
@@ -99,7 +99,7 @@ class Participant:
     failed: str | None = None
     rounds: list[list[float]] = field(default_factory=list)
 
-    def open(self, given: "Given", threads: int, held: Mapping[str, str] = NOT_HELD) -> None:
+    def open(self, given: "GivenBatch", threads: int, held: Mapping[str, str] = NOT_HELD) -> None:
         """Start its process, and hold what it computes against PyTorch.
 
         Of several ways to give it the input it is the fastest that works.
@@ -163,13 +163,13 @@ class Participant:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenBatch:
     """A batch in each of the ways to give it to a runtime, as files."""
 
     batch: int
-    cases: Mapping[Way, Case]
+    cases: Mapping[BatchWay, Case]
 
-    def runs(self, way: Way) -> int:
+    def runs(self, way: BatchWay) -> int:
         """Return how often each copy runs for the whole batch."""
         return self.batch // (way.copies * way.images)
 
@@ -193,11 +193,11 @@ def compare(
     participants = [Participant(runtime) for runtime in (OURS, *alone)]
     participants += [Participant(peer, held=held.said) for peer in peers]
     batch = question.shape[0]
-    chosen = ways(batch, threads) if throughput else (Way(1, batch),)
+    chosen = ways(batch, threads) if throughput else (BatchWay(1, batch),)
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
         forms: set[Form] = {form for each in participants for form in each.runtime.forms}
         cases = {way: _write(question, way, Path(folder), forms, threads) for way in chosen}
-        given = Given(batch, cases)
+        given = GivenBatch(batch, cases)
         for participant in track(
             participants, f"opening {len(participants)} runtimes", pace="opening"
         ):
@@ -217,7 +217,7 @@ def compare(
 
 
 def _write(
-    question: Question, way: Way, folder: Path, forms: Collection[Form], threads: int
+    question: Question, way: BatchWay, folder: Path, forms: Collection[Form], threads: int
 ) -> Case:
     """Write the forms of a network that takes as many images, in a folder of their number."""
     shape = (way.images, *question.shape[1:])

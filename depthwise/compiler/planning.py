@@ -18,6 +18,7 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     selection,
 )
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default
+from depthwise.compiler.lowering.batches import MOST
 from depthwise.compiler.lowering.builder import Default, Lowered
 from depthwise.compiler.lowering.lower import lower_graph
 from depthwise.compiler.options import Optimize
@@ -28,6 +29,7 @@ from depthwise.compiler.schedule.partition import Partition, partition, single
 from depthwise.compiler.schedule.regions import make_regions, separate_scratch
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.schedule.storage import plan_storage
+from depthwise.compiler.schedule.threads import Divider
 from depthwise.graph import Graph
 from depthwise.runtime.target import Target
 
@@ -50,7 +52,9 @@ def make_plan(
     default = direct_default if optimize == "memory" else choose
     if groups is None:
         groups = partial(partition, optimize=optimize) if optimize else single
-    return _schedule(graph, target, _lower(graph, target, algorithms, default), groups, threads)
+    lowered = _lower(graph, target, algorithms, default)
+    at_once = 1 if optimize == "memory" else MOST
+    return _schedule(graph, target, lowered, groups, threads, at_once)
 
 
 def make_plans(
@@ -66,12 +70,14 @@ def _lower(graph: Graph, target: Target, algorithms: Algorithms, default: Defaul
 
 
 def _schedule(
-    graph: Graph, target: Target, lowered: Lowered, partition: Partition, threads: int
-) -> Plan:
+    graph: Graph, target: Target, lowered: Lowered, partition: Partition, threads: int,
+    at_once: int = MOST,
+) -> Plan:  # fmt: skip
     """Return the plan that streams, divides and places what was lowered."""
     whole = Steps(lowered.steps, lowered.buffers)
     buffers = list(whole.buffers)
-    regions, groups = make_regions(whole, partition, threads, target.lanes, buffers)
+    divider = Divider(whole.buffers, threads, target.lanes)
+    regions, groups = make_regions(whole, partition, at_once, divider, buffers)
     regions = zero_borders(regions, buffers)
     regions = separate_scratch(regions, buffers)
     return Plan(

@@ -42,7 +42,7 @@ class Runtime:
 
 
 @dataclass(frozen=True)
-class Way:
+class BatchWay:
     """How a batch is given to a runtime: it is opened `copies` times, each for `images` at once.
 
     The copies share the threads and run at the same time, each until its part of the batch is done.
@@ -59,7 +59,7 @@ class Way:
         return f"{times}{'1 image' if self.images == 1 else f'{self.images} images'}"
 
 
-def ways(batch: int, threads: int) -> tuple[Way, ...]:
+def ways(batch: int, threads: int) -> tuple[BatchWay, ...]:
     """Return the ways to give a batch to a runtime on some threads.
 
     All at once to one copy, or to a copy a thread its part at once, or image by image. Raises
@@ -70,7 +70,7 @@ def ways(batch: int, threads: int) -> tuple[Way, ...]:
             f"--batch {batch}: {threads} threads cannot have as many images each; give a multiple "
             f"of {threads}"
         )
-    found = (Way(1, batch), Way(threads, batch // threads), Way(threads, 1))
+    found = (BatchWay(1, batch), BatchWay(threads, batch // threads), BatchWay(threads, 1))
     return tuple(dict.fromkeys(found))
 
 

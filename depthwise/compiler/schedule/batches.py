@@ -13,14 +13,14 @@ from functools import cached_property
 from itertools import groupby
 from math import prod
 
-from depthwise.compiler.lowering.batches import images_at_once
+from depthwise.compiler.lowering.batches import MOST, images_at_once
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.steps import Steps
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldImages:
     """The images that lie in a buffer for a while, and the steps from first to last that it is."""
 
     images: range
@@ -34,15 +34,15 @@ class Turn:
 
     step: int
     images: range
-    held: Mapping[int, Held]
+    held: Mapping[int, HeldImages]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Steps that can be done for some of a number of images; numbers of steps are within them.
+class BatchRun:
+    """Steps that can be done for some of a number of images, `at_most` so many at once.
 
-    `apart` has the elements from one image to the next in each buffer, `inner` the buffers that no
-    other steps touch.
+    Numbers of steps are within them. `apart` has the elements from one image to the next in each
+    buffer, `inner` the buffers that no other steps touch.
     """
 
     steps: tuple[KernelCall, ...]
@@ -50,6 +50,7 @@ class Batch:
     apart: Mapping[int, int]
     inner: frozenset[int]
     buffers: Sequence[Buffer]
+    at_most: int = MOST
 
     @cached_property
     def one(self) -> Steps:
@@ -75,7 +76,7 @@ class Batch:
     @cached_property
     def at_once(self) -> list[int]:
         """How many images each step takes at once where there are so many."""
-        return [self._at_once(step) for step in self.one.steps]
+        return [min(self._at_once(step), self.at_most) for step in self.one.steps]
 
     def _at_once(self, step: KernelCall) -> int:
         if step.layer:  # which was lowered for as many
@@ -104,7 +105,11 @@ class Batch:
             images = images[count:]
 
     def _turns(
-        self, steps: Sequence[int], images: range, held: Mapping[int, Held], at_once: Sequence[int]
+        self,
+        steps: Sequence[int],
+        images: range,
+        held: Mapping[int, HeldImages],
+        at_once: Sequence[int],
     ) -> Iterator[Turn]:
         runs = [
             (together, list(run))
@@ -121,7 +126,7 @@ class Batch:
 
     def _held(
         self, runs: Sequence[tuple[bool, list[int]]], images: range
-    ) -> Iterator[tuple[int, Held]]:
+    ) -> Iterator[tuple[int, HeldImages]]:
         """Yield the inner buffers that none but these steps touch, and what lies in them.
 
         A run that is repeated needs what it reads, and has what it writes, all the time.
@@ -133,9 +138,9 @@ class Batch:
         }
         for buffer, (first, last) in self.uses.items():
             if first in ends and last in ends:
-                yield buffer, Held(images, ends[first][0], ends[last][1])
+                yield buffer, HeldImages(images, ends[first][0], ends[last][1])
 
-    def moved(self, call: KernelCall, start: int, places: Mapping[int, "Place"]) -> KernelCall:
+    def moved(self, call: KernelCall, start: int, places: Mapping[int, "ImagePlace"]) -> KernelCall:
         """Return a call on the first images for those from `start` on.
 
         Some buffers have other `places`; what is scratch memory stays as it is.
@@ -151,16 +156,18 @@ class Batch:
             origin = replace(origin, written=written)
         return replace(call.with_arguments(**moved), origin=origin, splits=())
 
-    def _moved(self, view: TensorView, start: int, places: Mapping[int, "Place"]) -> TensorView:
+    def _moved(
+        self, view: TensorView, start: int, places: Mapping[int, "ImagePlace"]
+    ) -> TensorView:
         if view.buffer not in self.apart:
             return view
-        place = places.get(view.buffer, Place(view.buffer, 0))
+        place = places.get(view.buffer, ImagePlace(view.buffer, 0))
         offset = view.offset + (start - place.first) * self.apart[view.buffer]
         return replace(view, buffer=place.buffer, offset=offset)
 
 
 @dataclass(frozen=True)
-class Place:
+class ImagePlace:
     """Another buffer in which some images of a buffer lie, from image `first` on."""
 
     buffer: int
@@ -170,7 +177,7 @@ class Place:
 # ------------------------------------------------------------------------------ finding batches
 
 
-def find_batches(whole: Steps) -> Iterator[Batch | range]:
+def find_batches(whole: Steps) -> Iterator[BatchRun | range]:
     """Yield all steps in their order: those of several images as batches, others by number."""
     found = [images_apart(step, whole.buffers) for step in whole.steps]
     for images, group in groupby(range(len(found)), lambda at: found[at][0]):
@@ -184,7 +191,7 @@ def find_batches(whole: Steps) -> Iterator[Batch | range]:
             for b, use in whole.uses.items()
             if b in apart and steps[0] <= use.first and use.last <= steps[-1]
         }
-        yield Batch(
+        yield BatchRun(
             tuple(whole.steps[at] for at in steps), images, apart, frozenset(inner), whole.buffers
         )
 

@@ -7,7 +7,7 @@ from math import prod
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.arena import Live, plan_arena
-from depthwise.compiler.schedule.batches import Batch, Held, Place, Turn, find_batches
+from depthwise.compiler.schedule.batches import BatchRun, HeldImages, ImagePlace, Turn, find_batches
 from depthwise.compiler.schedule.borders import fill_border
 from depthwise.compiler.schedule.partition import Group, Partition
 from depthwise.compiler.schedule.steps import Steps
@@ -27,21 +27,22 @@ Item = list[Shares]  # the ways to do a step, or a few steps at once
 
 
 def make_regions(
-    whole: Steps, partition: Partition, threads: int, lanes: int, buffers: list[Buffer]
+    whole: Steps, partition: Partition, at_once: int, divider: Divider, buffers: list[Buffer]
 ) -> tuple[list[Parts], list[Group]]:
     """Return the calls streamed as `partition` says, divided among threads; and what it said.
 
-    Windows of what is streamed are appended to `buffers`, which start with those of `whole`.
+    Of a batch at most `at_once` images are taken at once. Windows of what is streamed are appended
+    to `buffers`, which start with those of `whole`.
     """
     groups = partition(whole)
-    divider = Divider(whole.buffers, threads, lanes)
     items: list[Item] = []
     for found in find_batches(whole):
-        if isinstance(found, Batch):
-            items += _share_batch(found, partition(found.one), divider, buffers)
+        if isinstance(found, BatchRun):
+            batch = replace(found, at_most=at_once)
+            items += _share_batch(batch, partition(batch.one), divider, buffers)
         else:
             items += _share(whole, [g for g in groups if g.first in found], divider, buffers)
-    return divide(items, threads), groups
+    return divide(items, divider.threads), groups
 
 
 def _share(
@@ -67,7 +68,7 @@ def _share(
 
 
 def _share_batch(
-    batch: Batch, groups: Sequence[Group], divider: Divider, buffers: list[Buffer]
+    batch: BatchRun, groups: Sequence[Group], divider: Divider, buffers: list[Buffer]
 ) -> Iterator[Item]:
     """Yield the steps of a batch: each thread has as many images, the rest are shared by all."""
     each = batch.images // divider.threads
@@ -80,12 +81,12 @@ def _share_batch(
         places = {}
         for number in sorted(batch.inner):
             buffers.append(batch.room(number, 1))
-            places[number] = Place(len(buffers) - 1, image)
+            places[number] = ImagePlace(len(buffers) - 1, image)
         for item in _share(batch.one, groups, alone, buffers):
             yield [tuple(_moved(share, batch, image, places) for share in way) for way in item]
 
 
-def _moved(share: Share, batch: Batch, image: int, places: Mapping[int, Place]) -> Share:
+def _moved(share: Share, batch: BatchRun, image: int, places: Mapping[int, ImagePlace]) -> Share:
     """Return what is done of the first image for another, whose values lie in other places."""
 
     def moved(area: BufferArea) -> BufferArea:
@@ -111,12 +112,12 @@ class OwnImages:
     What is streamed is streamed image by image.
     """
 
-    batch: Batch
+    batch: BatchRun
     groups: Sequence[Group]
     buffers: list[Buffer]
     _windows: dict[int, int] = field(default_factory=dict)  # in place of buffers of the batch
     _lives: dict[int, Live] = field(default_factory=dict)  # of all windows, in steps
-    _held: dict[int, Held] = field(default_factory=dict)
+    _held: dict[int, HeldImages] = field(default_factory=dict)
     _known: dict[tuple[int, int], list[KernelCall]] = field(default_factory=dict)
 
     def calls(self, images: range) -> tuple[KernelCall, ...]:
@@ -158,7 +159,7 @@ class OwnImages:
             held = turn.held[number]
             room = self.batch.room(number, len(held.images))
             window = self._window(number, room.elements, held.first, held.last)
-            places[number] = Place(window, held.images.start)
+            places[number] = ImagePlace(window, held.images.start)
             if self._held.get(number) != held:
                 yield from fill_border(room.frame, window, call)
             self._held[number] = held

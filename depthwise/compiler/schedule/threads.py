@@ -11,7 +11,7 @@ from math import log2, prod
 
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, find_row_span
 from depthwise.compiler.lowering.views import Buffer, TensorView
-from depthwise.compiler.schedule.batches import Batch
+from depthwise.compiler.schedule.batches import BatchRun
 from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
 from depthwise.graph.dtypes import FLOAT32
 
@@ -223,7 +223,7 @@ class Divider:
             shares.append(Share(steps, touched + written, written, work * share + fetch))
         return tuple(shares)
 
-    def batch(self, batch: Batch, calls: Sequence[tuple[KernelCall, ...]]) -> Shares:
+    def batch(self, batch: BatchRun, calls: Sequence[tuple[KernelCall, ...]]) -> Shares:
         """Return the shares of a batch, of which each thread does as many images in its calls."""
         touched, written = (
             tuple(box for box in self._boxes(tuple(views)) if box.buffer not in batch.inner)
