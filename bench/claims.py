@@ -34,15 +34,16 @@ from depthwise.bench.exported_model import Question, write_case
 from depthwise.bench.peak import measure_peak
 from depthwise.compiler.codegen.emit import emit, emit_units
 from depthwise.compiler.lowering.algorithms import direct_only
-from depthwise.compiler.pipeline import UNITS, rewrite
+from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.pipeline import UNITS, choose_plan, rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
 from depthwise.latency.fit import time_kernels
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c, find_compiler
 
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
@@ -104,10 +105,11 @@ def by_turns(runs: Mapping[str, Run]) -> dict[str, np.ndarray]:
 
 def theory() -> None:
     """Print multiply-adds saved against time saved."""
-    target, base = find_target("native"), "resnet50"
-    plans = {name: make_plan(graph_of(name), target) for name in (base, *MOBILE)}
-    direct = direct_only(plans[base].algorithms, target)
-    plans[base] = make_plan(plans[base].graph, target, algorithms=direct)
+    here, base = CompileOptions(), "resnet50"
+    plans = {name: choose_plan(graph_of(name), here) for name in (base, *MOBILE)}
+    usual = plans[base]
+    direct = direct_only(usual.algorithms, usual.constants)
+    plans[base] = make_plan(usual.graph, usual.target, algorithms=direct, core=here.core)
     macs = {name: dw.cost(build(name), shape_of(name)).macs for name in plans}
     taken = by_turns({name: runner(plan, name) for name, plan in plans.items()})
     print(f"{base}, directly: {1e3 * np.median(taken[base]):.2f} ms")
@@ -193,11 +195,12 @@ def open_and_run(saved: Path) -> None:
 
 def memory() -> None:
     """Print arenas in MB, and what ONNX Runtime takes while it runs, where it is installed."""
-    target = find_target("native")
+    here = CompileOptions()
     for name in (*MOBILE, "resnet50"):
         graph = graph_of(name)
         sizes = [
-            make_plan(graph, target, optimize=o).arena.bytes for o in (None, "speed", "memory")
+            make_plan(graph, here.chosen, optimize=o, core=here.core).arena.bytes
+            for o in (None, "speed", "memory")
         ]
         print(f"{name:20} " + "  ".join(f"{size / 1e6:5.2f}" for size in sizes), end="  ")
         print(peer_memory(name) if find_spec("onnxruntime") else "ONNX Runtime is not installed")
@@ -259,7 +262,7 @@ def compilers() -> None:
     target = find_target("native")
     there = [name for name in COMPILERS if shutil.which(name)]
     for name in MOBILE:
-        plan = make_plan(graph_of(name), target)
+        plan = choose_plan(graph_of(name))
         runs = {"shipped": runner(plan, name)}
         runs |= {cc: runner(plan, name, compile_c(emit(plan), target, cc)) for cc in there}
         taken = by_turns(runs)

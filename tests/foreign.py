@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import wasmtime
 
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.runtime.manifest import Manifest, read_saved
 from depthwise.runtime.target import OPTIMISE, Target, find_target
+from depthwise.toolchain.build import find_compiler
 
 
 def run_foreign(directory: Path, inputs: list[np.ndarray]) -> list[np.ndarray]:

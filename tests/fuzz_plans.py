@@ -13,10 +13,12 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from other_constants import PLACE, changed
 from random_graphs import draw_graph, draw_views
 from shrink import is_sound, shrink
 from sketch import Drawn
 
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.lowering.algorithms import Algorithms, candidates
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
@@ -40,11 +42,7 @@ class Way:
 
     def check(self, drawn: Drawn) -> None:
         """Plan a graph and do the plan; raises whatever is wrong."""
-        with (
-            patch("depthwise.compiler.schedule.partition.COLD", 0),
-            patch("depthwise.compiler.schedule.partition.WINDOWS", self.windows),
-            patch("depthwise.compiler.schedule.threads.MEETING", 1.0),
-        ):
+        with patch(PLACE, changed(cold=0, windows=self.windows, meeting=1.0)):
             graph = rewrite(drawn.graph)
             target = TARGETS[self.target]
             ways = mixed(graph, self.target, self.windows) if self.optimize != "memory" else {}
@@ -56,7 +54,7 @@ def mixed(graph: Graph, number: int, turn: int) -> Algorithms:
     """Return another candidate for each layer, by turns."""
     target = TARGETS[number]
     layers = make_plan(graph, target, optimize=None).algorithms
-    tried = {layer: candidates(layer, target) for layer in layers}
+    tried = {layer: candidates(layer, constants_of(target)) for layer in layers}
     return {layer: ways[(at + turn) % len(ways)] for at, (layer, ways) in enumerate(tried.items())}
 
 

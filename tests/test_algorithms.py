@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from other_constants import PLACE, changed
 from test_stream import graph_of, run
 from torch import nn
 
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.lowering.algorithms import (
     Algorithm,
     ConvWorkload,
@@ -46,7 +48,7 @@ MEASURED = {
 
 @pytest.mark.parametrize(("shape", "points"), MEASURED.items(), ids=str)
 def test_the_default_is_what_was_fastest(shape, points):
-    chosen = choose(layer(*shape), V4)
+    chosen = choose(layer(*shape), constants_of(V4))
     assert isinstance(chosen, Winograd)
     assert chosen.points == points
 
@@ -59,7 +61,7 @@ def test_the_default_is_what_was_fastest(shape, points):
     ConvWorkload(1, 112, 112, 112, 9, (3, 3), 3, 8, 1),  # few channels
 ], ids=str)  # fmt: skip
 def test_others_are_direct(other):
-    assert isinstance(choose(other, V4), Direct)
+    assert isinstance(choose(other, constants_of(V4)), Direct)
 
 
 @pytest.mark.parametrize(
@@ -87,13 +89,13 @@ def test_others_are_direct(other):
     ],
 )
 def test_weights_to_come_are_asked_for_where_there_is_time(layer, tile, lines):
-    assert prefetch_lines(layer, Direct(*tile, weights_outer=False), 16) == lines
+    assert prefetch_lines(layer, Direct(*tile, weights_outer=False), constants_of(V4)) == lines
 
 
 def test_a_tile_fits_its_batch():
     for side in (1, 4, 7, 13, 56):
         for channels in (1, 24, 512):
-            for found in winograd_candidates(layer(side, channels, 40), V4):
+            for found in winograd_candidates(layer(side, channels, 40), constants_of(V4)):
                 assert 1 <= found.pixels <= found.batch
                 assert found.pixels * found.vectors + found.vectors + 2 <= V4.registers
 
@@ -140,7 +142,7 @@ def candidates(number: int, graph: Graph) -> dict[ConvWorkload, Algorithm]:
     """Return the candidate of that number for each layer, counted round."""
     found = {}
     for known in make_plan(graph, NATIVE).algorithms:
-        options = winograd_candidates(known, NATIVE)
+        options = winograd_candidates(known, constants_of(NATIVE))
         found[known] = options[number % len(options)]
     return found
 
@@ -161,16 +163,15 @@ def test_every_candidate_computes_the_same(number):
 
 def test_direct_convolutions_alone():
     graph, x, expected = forms()
-    direct = direct_only(make_plan(graph, NATIVE).algorithms, NATIVE)
+    usual = make_plan(graph, NATIVE)
+    direct = direct_only(usual.algorithms, usual.constants)
     plan = plan_with(graph, dict(direct))
     assert "f32_winograd" not in {step.kernel for step in plan.steps}
     check_close(run(plan, x), expected)
 
 
 def test_parts_for_threads_compute_the_same_bits(monkeypatch):
-    monkeypatch.setattr(
-        "depthwise.compiler.schedule.threads.MEETING", 1.0
-    )  # divides what is small as well
+    monkeypatch.setattr(PLACE, changed(meeting=1.0))  # divides what is small as well
     graph, x, _ = forms()
     chosen = candidates(0, graph)
     whole = plan_with(graph, chosen)

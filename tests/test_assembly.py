@@ -17,9 +17,9 @@ from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.graph import Graph, capture, export
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import find_compiler
 
 TARGETS = ("x86-64-v4", "x86-64-v3", "aarch64")
 KERNELS = ("f32_conv", "f32_depthwise")  # transforms of Winograd keep theirs in arrays on purpose
@@ -73,7 +73,8 @@ def plan_of(network: str, target: str) -> Plan:
     """Return a plan in which f32_conv computes each dense convolution."""
     graph, cpu = graph_of(network), find_target(target)
     plan = make_plan(graph, cpu, optimize=None)
-    return make_plan(graph, cpu, optimize=None, algorithms=direct_only(plan.algorithms, cpu))
+    direct = direct_only(plan.algorithms, plan.constants)
+    return make_plan(graph, cpu, optimize=None, algorithms=direct)
 
 
 def assemble(plan: Plan, steps: Sequence[KernelCall], directory: Path) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from other_constants import PLACE, changed
 from test_networks import beginning
 from test_threads import run
 from torch import nn
@@ -55,9 +56,7 @@ def graph_of(net: nn.Module, images: int) -> Graph:
 @pytest.fixture
 def small_cache(monkeypatch):
     """Let layers differ in how many images they take at once, and stream what is small."""
-    monkeypatch.setattr("depthwise.compiler.lowering.batches.NEAR", 24 * KIB)
-    monkeypatch.setattr("depthwise.compiler.schedule.partition.COLD", 24 * KIB)
-    monkeypatch.setattr("depthwise.compiler.schedule.partition.WINDOWS", 48 * KIB)
+    monkeypatch.setattr(PLACE, changed(windows=48 * KIB, cold=24 * KIB))
 
 
 def whole(steps: Steps):
@@ -122,9 +121,8 @@ def test_images_go_through_late_layers_together_after_each_through_early_ones():
         ((8, 14 * 14 * 96, 14 * 14 * 576, 55_296), 1),  # few weights: outputs are not to leave
     ],
 )
-def test_as_many_images_at_once_as_move_the_fewest_bytes(floats, expected, monkeypatch):
-    monkeypatch.setattr("depthwise.compiler.lowering.batches.NEAR", 640 * KIB)
-    assert images_at_once(*floats) == expected
+def test_as_many_images_at_once_as_move_the_fewest_bytes(floats, expected):
+    assert images_at_once(*floats, near=640 * KIB) == expected
 
 
 def test_memory_does_not_grow_with_the_images():

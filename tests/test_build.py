@@ -12,14 +12,14 @@ from dataclasses import replace
 import pytest
 
 from depthwise import progress
-from depthwise.compiler.toolchain import build
-from depthwise.compiler.toolchain.build import compile_c, find_compiler
-from depthwise.compiler.toolchain.children import Children
 from depthwise.errors import BuildError
 from depthwise.files import atomic as disk
 from depthwise.files.cache import cache_directory
 from depthwise.runtime import target
 from depthwise.runtime.target import TARGETS, V2, V3, V4, check_runs_here, find_target
+from depthwise.toolchain import build
+from depthwise.toolchain.build import compile_c, find_compiler
+from depthwise.toolchain.children import Children
 
 NET = """#include <math.h>
 #include <stddef.h>
@@ -207,7 +207,7 @@ def test_the_cache_lies_where_the_desktop_says(tmp_path, monkeypatch):
 
 def test_many_may_build_the_same_at_once(cache):
     program = (
-        "import sys; from depthwise.compiler.toolchain import build\n"
+        "import sys; from depthwise.toolchain import build\n"
         "from depthwise.runtime import target\n"
         "print(build.compile_c(sys.stdin.read(), target.find_target('native')))"
     )
@@ -356,7 +356,7 @@ def test_what_was_damaged_in_the_cache_is_built_again(cache, harm, kind):
     if kind == "units":
         whole.unlink()
     program = (
-        "import sys; from depthwise.compiler.toolchain import build\n"
+        "import sys; from depthwise.toolchain import build\n"
         "from depthwise.runtime import library, target\n"
         "path = build.compile_c(sys.stdin.read(), target.find_target('native'))\n"
         "print(library.Code(path).weights_bytes)"
@@ -372,7 +372,7 @@ def test_what_was_damaged_in_the_cache_is_built_again(cache, harm, kind):
 def test_what_killed_compilers_left_is_removed_and_what_others_do_is_not(cache):
     compile_c(NET, NATIVE)
     killed = (
-        "import os, sys; from depthwise.compiler.toolchain import build\n"
+        "import os, sys; from depthwise.toolchain import build\n"
         "from depthwise.runtime import target\n"
         "build.keep_built = lambda *_: os._exit(9)\n"  # as soon as the first compiler is done
         "build.compile_c(sys.stdin.read(), target.find_target('native'))"

@@ -17,12 +17,12 @@ import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite, show_stage
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.families import construct, find_network, list_models
 from depthwise.graph import capture
 from depthwise.layers import DeformRoIPool
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import find_compiler
 from depthwise.weights import PHOTOGRAPHS
 
 TOLERANCE = 1e-4  # of the largest output

@@ -21,10 +21,10 @@ from shipping_requests import (
 )
 
 import depthwise as dw
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.files.atomic import LOCK
 from depthwise.files.cache import cache_directory, hash_file
 from depthwise.shipping import ship
+from depthwise.toolchain.build import compile_c
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 

@@ -15,10 +15,10 @@ from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.partition import Optimize
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, ops, show
 from depthwise.runtime.library import ALIGNMENT, Code
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c
 
 TOLERANCE = 1e-4  # of an output's largest element
 GUARD = 256  # bytes before and after each array that C may touch

@@ -19,6 +19,9 @@ from depthwise.compiler.lowering.packing import (
 )
 from depthwise.graph import ops
 from depthwise.graph.interpret import evaluate
+from depthwise.runtime.target import find_target
+
+V4 = find_target("x86-64-v4")
 
 UNTOUCHED = -77.25  # no result is this
 Act = ops.Activation | None
@@ -438,18 +441,20 @@ def test_default_tile_leaves_no_remainder_where_it_can():
 
 @pytest.mark.parametrize("channels", [3, 6, 16, 72])
 @pytest.mark.parametrize("outs", [1, 8, 12, 20, 24, 36, 64])
-@pytest.mark.parametrize(("lanes", "registers"), [(16, 32), (8, 16), (4, 32)])
-def test_conv_tile_fits_registers_and_channels(lanes, registers, outs, channels):
-    pixels, vectors, depth = conv_tile(lanes, registers, 56, outs, channels, 1)
-    assert vectors <= -(-outs * depth // lanes)
-    assert pixels * vectors + vectors + 1 < registers
+@pytest.mark.parametrize(
+    "target", [V4, find_target("x86-64-v3"), find_target("aarch64")], ids=lambda t: t.name
+)
+def test_conv_tile_fits_registers_and_channels(target, outs, channels):
+    pixels, vectors, depth = conv_tile(target, 56, outs, channels, 1)
+    assert vectors <= -(-outs * depth // target.lanes)
+    assert pixels * vectors + vectors + 1 < target.registers
     assert channels % depth == 0
-    assert depth == 1 or lanes > 4
+    assert depth == 1 or target.lanes > 4
 
 
 def test_conv_tile_goes_deep_for_few_outputs():
     depths = {
-        (channels, outs): conv_tile(16, 32, 56, outs, channels, 1)[2]
+        (channels, outs): conv_tile(V4, 56, outs, channels, 1)[2]
         for channels, outs in [(16, 8), (72, 12), (60, 20), (24, 36), (512, 512), (3, 24)]
     }
     assert list(depths.values()) == [2, 4, 4, 2, 1, 1]

@@ -15,7 +15,6 @@ from depthwise.compiler.lowering import conv  # noqa: F401  (it registers itself
 from depthwise.compiler.lowering.deform import STRIP_FLOATS
 from depthwise.compiler.lowering.packing import pack_bias, pack_conv
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, Node, Output, TensorType, ops
 from depthwise.graph.graph import Constant
 from depthwise.graph.infer import infer_shape
@@ -23,6 +22,7 @@ from depthwise.graph.interpret import evaluate
 from depthwise.graph.ops import Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import check_runs_here, find_target
+from depthwise.toolchain.build import compile_c
 
 EPS = 2.0**-24  # of a rounding to float32
 HEADERS = "".join(f'#include "{name}.h"\n' for name in ("vector", "activation", "conv", "deform"))

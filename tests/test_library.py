@@ -13,7 +13,6 @@ import pytest
 import torch
 from toy import HALF, NATIVE, ONE, SHAPE, SIZE, TWO, WEIGHTS, draw, make_library, run
 
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.errors import RunError
 from depthwise.files.cache import hash_bytes
 from depthwise.runtime import artifact, library
@@ -22,6 +21,7 @@ from depthwise.runtime.artifact import OURS
 from depthwise.runtime.library import Code, aligned_bytes, load
 from depthwise.runtime.manifest import read_saved
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c
 
 
 def expected_one(x):

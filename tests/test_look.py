@@ -197,6 +197,10 @@ def test_the_bundled_weights_are_taken_where_nothing_else_is_said(capsys):
             "layer cnov: no module and no value of the network has that name: the nearest are conv",
         ),
         (
+            ("net.py:colour", CAT, "--layer", ""),
+            "layer : no module and no value of the network has that name: none is near",
+        ),
+        (
             ("net.py:colour", CAT, "--layer", "head"),
             "layer head gives 1x3, and no 2-D maps (N, C, H, W); layers that do: conv, one",
         ),

@@ -18,12 +18,12 @@ from onnx_cases import Outcomes, read_cases
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import interpret
 from depthwise.graph.frontends.onnx import read  # noqa: F401  (registers the rules)
 from depthwise.graph.frontends.onnx.rules import RULES
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c
 
 RTOL, ATOL = 1e-5, 1e-6  # ONNX asks for 1e-3 and 1e-7
 # written with four decimals

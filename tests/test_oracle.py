@@ -7,6 +7,7 @@ from itertools import accumulate
 import numpy as np
 import pytest
 import torch
+from other_constants import PLACE, changed
 from torch import nn
 
 import depthwise as dw
@@ -189,9 +190,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 @pytest.fixture
 def everything_is_streamed(monkeypatch):
     """Let small networks be streamed for speed, and divided among threads."""
-    monkeypatch.setattr("depthwise.compiler.schedule.partition.COLD", 0)
-    monkeypatch.setattr("depthwise.compiler.schedule.partition.WINDOWS", 6_000)
-    monkeypatch.setattr("depthwise.compiler.schedule.threads.MEETING", 1.0)
+    monkeypatch.setattr(PLACE, changed(cold=0, windows=6_000, meeting=1.0))
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -8,6 +8,7 @@ import pytest
 from kernel_cases import TARGETS, Case, make_graph, random_arrays
 
 from depthwise.compiler.codegen.emit import emit_units
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.fused_ops import FloatPlaces
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import Algorithms, candidates
@@ -15,7 +16,6 @@ from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.compiler.verification.oracle.executor import call
 from depthwise.compiler.verification.oracle.meanings import MEANINGS
 from depthwise.compiler.verification.oracle.memory import Memory
@@ -24,6 +24,7 @@ from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, find_dtype
 from depthwise.graph.ops import LocalResponseNorm, Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import Target, find_target
+from depthwise.toolchain.build import compile_c
 
 BOUND = 1e-5  # of an output's largest element
 FLAT, ONE = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1)
@@ -169,7 +170,7 @@ def cases() -> tuple[Graph, list[np.ndarray]]:
 def ways(graph: Graph, target: Target, every: bool) -> list[Algorithms]:
     """Return maps of algorithms: one that mixes the candidates, or together all of them."""
     layers = make_plan(graph, target, optimize=None).algorithms
-    found = {layer: candidates(layer, target) for layer in layers}
+    found = {layer: candidates(layer, constants_of(target)) for layer in layers}
     most = max(map(len, found.values()), default=1) if every else 1
     return [
         {layer: tried[(at + turn) % len(tried)] for at, (layer, tried) in enumerate(found.items())}

@@ -14,10 +14,10 @@ from depthwise import progress
 from depthwise.bench import rounds
 from depthwise.cli import screen
 from depthwise.compiler.autotune import tune_algorithms as tune
-from depthwise.compiler.toolchain import build
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.progress import PACES, Activity, report_progress, say_duration, track, watching
 from depthwise.runtime.target import find_target
+from depthwise.toolchain import build
+from depthwise.toolchain.build import compile_c
 
 NATIVE = find_target("native")
 NET = """#include <stddef.h>

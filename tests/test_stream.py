@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from other_constants import PLACE, changed
 from torch import nn
 
 import depthwise as dw
@@ -11,11 +12,11 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.partition import Optimize
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.layers import GhostModule, SqueezeExcite
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c
 
 NATIVE = find_target("native")
 
@@ -167,8 +168,7 @@ def test_streamed_networks_compute_the_same_bits(name: str, size: tuple[int, int
 
 @pytest.mark.parametrize("windows", [6_000, 12_000, 30_000])
 def test_bands_for_speed_compute_the_same_bits(windows: int, monkeypatch):
-    monkeypatch.setattr("depthwise.compiler.schedule.partition.COLD", 0)
-    monkeypatch.setattr("depthwise.compiler.schedule.partition.WINDOWS", windows)
+    monkeypatch.setattr(PLACE, changed(cold=0, windows=windows))
     torch.manual_seed(0)
     graph = graph_of(separable(2, 5), 1, 3, 40, 24)
     x = np.random.default_rng(0).standard_normal((1, 3, 40, 24), np.float32)

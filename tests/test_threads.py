@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from other_constants import PLACE, changed
 from test_networks import beginning
 from torch import nn
 from torchvision.ops import DeformConv2d
 
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.loops import copy_loops
 from depthwise.compiler.lowering.views import TensorView
@@ -21,10 +23,10 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.threads import BufferArea, Divider, Share, conflict, cut, divide
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target, thread_flags
+from depthwise.toolchain.build import compile_c
 
 NATIVE = find_target("native")
 
@@ -91,7 +93,7 @@ def check_threads(graph: Graph, threads: int, times: int = 20) -> None:
 @pytest.fixture
 def _divided(monkeypatch):
     """Divide what is small as well."""
-    monkeypatch.setattr("depthwise.compiler.schedule.threads.MEETING", 1.0)
+    monkeypatch.setattr(PLACE, changed(meeting=1.0))
 
 
 @pytest.mark.usefixtures("_divided")
@@ -211,8 +213,11 @@ def test_threads_meet_only_where_one_needs_what_another_wrote():
     assert not conflict((half(top), half(bottom)), by_rows)
     assert conflict((half(top), half(bottom)), by_channels)
     assert not conflict((half(left), half(right)), by_channels)
-    assert len(divide([[(half(top), half(bottom))], [by_rows, by_channels]], 2)) == 1
-    assert len(divide([[(half(top), half(bottom))], [by_channels]], 2)) == 2
+    assert (
+        len(divide([[(half(top), half(bottom))], [by_rows, by_channels]], 2, constants_of(NATIVE)))
+        == 1
+    )
+    assert len(divide([[(half(top), half(bottom))], [by_channels]], 2, constants_of(NATIVE))) == 2
 
 
 def test_a_split_is_cut_at_whole_grains(graphs):
@@ -228,7 +233,7 @@ def test_a_split_is_cut_at_whole_grains(graphs):
 
 def test_small_steps_are_done_by_one_thread(graphs):
     plan = make_plan(graphs["mobilenet_v3_small"], NATIVE)
-    divider = Divider(plan.buffers, 2, NATIVE.lanes)
+    divider = Divider(plan.buffers, 2, constants_of(NATIVE))
     pooled = [step for step in plan.steps if step.kernel == "f32_avg_pool"]
     assert min(len(list(divider.options(step))) for step in pooled) == 1
 
@@ -237,7 +242,7 @@ def ways_of(layer: nn.Module, shape: tuple[int, ...], threads: int) -> list[tupl
     """Return the ways to do the convolution of a layer."""
     plan = make_plan(rewrite(capture(export(layer.eval(), [shape]))), NATIVE)
     (step,) = (step for step in plan.steps if step.layer)
-    return list(Divider(plan.buffers, threads, NATIVE.lanes).options(step))
+    return list(Divider(plan.buffers, threads, constants_of(NATIVE)).options(step))
 
 
 def test_rows_and_channels_are_divided_where_either_is_too_few():
@@ -261,7 +266,7 @@ def test_rows_and_channels_are_divided_where_either_is_too_few():
 
 def test_threads_do_not_all_read_weights_that_are_many():
     ways = ways_of(nn.Conv2d(960, 320, 1), (1, 960, 7, 7), 2)
-    (best,) = divide([ways], 2)
+    (best,) = divide([ways], 2, constants_of(NATIVE))
     outs = [view.shape[1] for (step,) in best for view in step.written]
     assert outs == [160, 160]  # not 4 and 3 rows of all
 
@@ -269,7 +274,7 @@ def test_threads_do_not_all_read_weights_that_are_many():
 def test_a_step_that_does_not_gain_by_all_threads_is_done_by_fewer():
     ways = ways_of(nn.Conv2d(32, 64, 1), (1, 32, 7, 7), 16)
     assert {len(way) for way in ways} >= {1, 2, 4}
-    (best,) = divide([ways], 16)
+    (best,) = divide([ways], 16, constants_of(NATIVE))
     assert len(best) < 16
 
 
@@ -296,5 +301,5 @@ def test_what_a_chain_writes_on_the_way_is_known():
     assert chain
     kept = chain.steps[0].views[-1].buffer
     assert kept not in chain.inner
-    (share,) = Divider(whole.buffers, 2, NATIVE.lanes).chain(chain, (chain.steps,))
+    (share,) = Divider(whole.buffers, 2, constants_of(NATIVE)).chain(chain, (chain.steps,))
     assert {box.buffer for box in share.writes} >= {kept, chain.steps[-1].views[-1].buffer}

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from depthwise.cli import main, stopping
 from depthwise.report.tradeoff_picture import tradeoff_picture
+from depthwise.runtime.library import load
 from depthwise.training import Recipe, Run
 from depthwise.training.divergence import Diverged
 from depthwise.training.tradeoff import Tradeoff, TradeoffRequest
@@ -176,6 +177,9 @@ def test_what_is_timed_is_the_trained_network(images, tmp_path):
     files = {path: path.stat().st_mtime_ns for path in (run.directory / "library").iterdir()}
     assert planned.library(combination)(image) == pytest.approx(said, abs=1e-4)
     assert files == {path: path.stat().st_mtime_ns for path in files}  # not compiled again
+    (run.directory / "library" / "net.c").write_text("damaged")
+    assert planned.library(combination)(image) == pytest.approx(said, abs=1e-4)
+    assert load(run.directory / "library")(image) == pytest.approx(said, abs=1e-4)
 
 
 class TestPoints:

@@ -22,8 +22,9 @@ from depthwise.compiler.autotune.tune_algorithms import (
     fastest_algorithms,
     measure_parts,
 )
-from depthwise.compiler.autotune.tune_streams import WINDOWS, fastest_groups
+from depthwise.compiler.autotune.tune_streams import fastest_groups, tried_partitions
 from depthwise.compiler.codegen.emit import emit, emit_together, emit_units
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.lowering.algorithms import (
     MOST,
     Algorithm,
@@ -36,7 +37,7 @@ from depthwise.compiler.lowering.algorithms import (
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.schedule.partition import Group, fastest, single
+from depthwise.compiler.schedule.partition import Group, single
 from depthwise.compiler.show_plan import show_plan
 from depthwise.graph import Graph, capture
 from depthwise.graph.interpret import interpret
@@ -45,6 +46,7 @@ from depthwise.runtime.target import TARGETS, find_target
 NATIVE = find_target("native")
 V4 = find_target("x86-64-v4")
 SHAPE = (1, 3, 13, 11)
+USUAL = CompileOptions(tune_for="generic")  # as make_plan has it, whatever this machine is
 
 
 def net() -> nn.Module:
@@ -102,8 +104,8 @@ def test_rounds_are_compared_one_by_one():
 
 
 def test_the_plan_and_the_c_say_what_was_chosen():
-    found = fastest_algorithms(graph(), CompileOptions(), measure=Timer([1.0, 0.8, 0.88]))
-    tried = {layer: candidates(layer, NATIVE) for layer in found}
+    found = fastest_algorithms(graph(), USUAL, measure=Timer([1.0, 0.8, 0.88]))
+    tried = {layer: candidates(layer, constants_of(NATIVE)) for layer in found}
     assert any(len(ways) > 2 for ways in tried.values())
     for layer, ways in tried.items():
         assert found[layer] == ways[min(1, len(ways) - 1)]
@@ -115,26 +117,26 @@ def test_the_plan_and_the_c_say_what_was_chosen():
 
 def test_what_is_known_is_not_measured_again(cache):
     timer = Timer([1.0, 0.8])
-    found = fastest_algorithms(graph(), CompileOptions(), measure=timer)
-    again = fastest_algorithms(graph(), CompileOptions(), measure=timer)
+    found = fastest_algorithms(graph(), USUAL, measure=timer)
+    again = fastest_algorithms(graph(), USUAL, measure=timer)
     assert timer.calls == 1
     assert [str(way) for way in again.values()] == [str(way) for way in found.values()]
     known = sorted(cache.iterdir())
     wider = graph_of(nn.Sequential(net(), nn.Conv2d(72, 24, 1)), *SHAPE)  # shares three layers
-    assert found.items() <= fastest_algorithms(wider, CompileOptions(), measure=timer).items()
+    assert found.items() <= fastest_algorithms(wider, USUAL, measure=timer).items()
     assert timer.calls == 2
     assert len(set(cache.iterdir()) - set(known)) == 1
 
 
 def test_damaged_and_foreign_trials_are_measured_again(cache, monkeypatch):
     timer = Timer([1.0, 0.8])
-    found = fastest_algorithms(graph(), CompileOptions(), measure=timer)
+    found = fastest_algorithms(graph(), USUAL, measure=timer)
     for path in cache.iterdir():
         path.write_text('{"tried": [')
-    assert fastest_algorithms(graph(), CompileOptions(), measure=timer) == found
+    assert fastest_algorithms(graph(), USUAL, measure=timer) == found
     assert timer.calls == 2
-    layer = next(layer for layer in found if len(candidates(layer, NATIVE)) > 2)
-    ways = candidates(layer, NATIVE)
+    layer = next(layer for layer in found if len(candidates(layer, constants_of(NATIVE))) > 2)
+    ways = candidates(layer, constants_of(NATIVE))
     kept = MeasurementCache(NATIVE, None)
     whole = kept.find(layer, ways)
     assert whole
@@ -164,7 +166,7 @@ def test_other_targets_and_the_smallest_arena_take_the_defaults(monkeypatch):
     for options in (
         CompileOptions(other, tune=True),
         CompileOptions(optimize="memory", tune=True),
-        CompileOptions(),
+        USUAL,
     ):
         pipeline.show_stage(capture(net(), SHAPE), "plan", options)
     with pytest.raises(AssertionError, match="measured"):
@@ -184,8 +186,8 @@ LAYERS = [
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_candidates_are_few_and_start_with_the_default(layer, target):
-    ways = candidates(layer, target)
-    assert ways[0] == choose(layer, target)
+    ways = candidates(layer, constants_of(target))
+    assert ways[0] == choose(layer, constants_of(target))
     assert 1 <= len(ways) == len(set(ways)) <= MOST
     for way in ways:
         assert way.pixels * way.vectors + way.vectors + 2 <= target.registers
@@ -193,7 +195,7 @@ def test_candidates_are_few_and_start_with_the_default(layer, target):
 
 
 def test_winograd_and_direct_are_tried_where_they_are_close():
-    ways = candidates(ConvWorkload(1, 56, 56, 56, 9, (3, 3), 8, 8, 1), V4)
+    ways = candidates(ConvWorkload(1, 56, 56, 56, 9, (3, 3), 8, 8, 1), constants_of(V4))
     assert {type(way) for way in ways} == {Winograd, Direct}
 
 
@@ -202,7 +204,10 @@ def test_every_way_computes_the_same():
     made = graph()
     x = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     expected = interpret(made, x)[made.outputs[0].value]
-    tried = {layer: candidates(layer, NATIVE) for layer in make_plan(made, NATIVE).algorithms}
+    tried = {
+        layer: candidates(layer, constants_of(NATIVE))
+        for layer in make_plan(made, NATIVE).algorithms
+    }
     for turn in range(MOST):
         chosen: dict[ConvWorkload, Algorithm] = dict(_turn(tried, turn))
         found = run(make_plan(made, NATIVE, algorithms=chosen), x)
@@ -213,7 +218,10 @@ def test_plans_that_are_built_together_share_their_kernels():
     made = graph()
     (plain,) = emit_together([make_plan(made, NATIVE)], 2)
     assert plain == emit_units(make_plan(made, NATIVE), 2)
-    ways = {layer: candidates(layer, NATIVE)[-1] for layer in make_plan(made, NATIVE).algorithms}
+    ways = {
+        layer: candidates(layer, constants_of(NATIVE))[-1]
+        for layer in make_plan(made, NATIVE).algorithms
+    }
     first, second = emit_together(
         [make_plan(made, NATIVE), make_plan(made, NATIVE, algorithms=ways)], 2
     )
@@ -254,9 +262,9 @@ def test_the_fastest_bands_are_taken_piece_by_piece():
     made = graph_of(inverted(), *WIDE)
     default = make_plan(made, NATIVE)
     assert heights(default.groups)
-    low = make_plan(made, NATIVE, groups=partial(fastest, windows=WINDOWS[0]))
+    low = make_plan(made, NATIVE, groups=tried_partitions(constants_of(NATIVE))[1])
     assert heights(low.groups) != heights(default.groups)
-    slow = fastest_groups(made, CompileOptions(), {}, measure=Timer([1.0, 0.99]))
+    slow = fastest_groups(made, USUAL, {}, measure=Timer([1.0, 0.99]))
     assert slow == list(default.groups)
     assert any("less, within noise" in group.remark for group in slow)
 
@@ -264,10 +272,10 @@ def test_the_fastest_bands_are_taken_piece_by_piece():
 def test_bands_are_kept_and_shown(cache):
     made = graph_of(inverted(), *WIDE)
     timer = Timer([1.0, 0.8, 0.88])
-    found = fastest_groups(made, CompileOptions(), {}, measure=timer)
-    low = make_plan(made, NATIVE, groups=partial(fastest, windows=WINDOWS[0]))
+    found = fastest_groups(made, USUAL, {}, measure=timer)
+    low = make_plan(made, NATIVE, groups=tried_partitions(constants_of(NATIVE))[1])
     assert found == list(low.groups)
-    again = fastest_groups(made, CompileOptions(), {}, measure=timer)
+    again = fastest_groups(made, USUAL, {}, measure=timer)
     assert timer.calls == 1
     assert (again, [g.remark for g in again]) == (found, [g.remark for g in found])
     text = show_plan(make_plan(made, NATIVE, groups=lambda _: found))
@@ -275,14 +283,14 @@ def test_bands_are_kept_and_shown(cache):
     assert "takes 10 % more" in text
     for path in cache.iterdir():
         path.write_text("{}")
-    assert fastest_groups(made, CompileOptions(), {}, measure=timer) == found
+    assert fastest_groups(made, USUAL, {}, measure=timer) == found
     assert timer.calls == 2
 
 
 def test_streams_that_were_measured_compute_the_same():
     made = graph_of(inverted(), *WIDE)
     x = np.random.default_rng(0).standard_normal(WIDE, np.float32)
-    found = fastest_groups(made, CompileOptions(), {})
+    found = fastest_groups(made, USUAL, {})
     expected = run(make_plan(made, NATIVE, groups=single), x)
     for threads in (1, 2):
         plan = make_plan(made, NATIVE, threads=threads, groups=lambda _: found)

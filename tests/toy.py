@@ -4,7 +4,6 @@ import subprocess
 
 import numpy as np
 
-from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.files.cache import hash_bytes
 from depthwise.runtime.artifact import Artifact, hash_weights
 from depthwise.runtime.library import Library
@@ -16,6 +15,7 @@ from depthwise.runtime.manifest import (
     TensorRecord,
 )
 from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c, find_compiler
 
 NATIVE = find_target("native")
 SIZE = 6000

@@ -29,13 +29,13 @@ from depthwise.compiler.lowering.algorithms import direct_only
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.packing import Tile, best_tiles
 from depthwise.compiler.lowering.views import TensorView
+from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Graph, capture, export
 from depthwise.hardware.probes import READ_VECTORS, Probes, fma_rate
-from depthwise.runtime.target import find_target
+from depthwise.toolchain.build import compile_c
 
 SIDES = {"xception": 299}
 NETWORKS = (
@@ -92,11 +92,10 @@ def layers(networks: Sequence[str]) -> Iterator[Layer]:
     """Return each distinct convolution of the networks once, in their order."""
     seen = set()
     for network in networks:
-        graph, target = read_graph(network), find_target("native")
-        plan = make_plan(graph, target, optimize=None)
-        plan = make_plan(
-            graph, target, optimize=None, algorithms=direct_only(plan.algorithms, target)
-        )
+        graph, here = read_graph(network), CompileOptions()
+        plan = make_plan(graph, here.chosen, optimize=None, core=here.core)
+        direct = direct_only(plan.algorithms, plan.constants)
+        plan = make_plan(graph, here.chosen, optimize=None, algorithms=direct, core=here.core)
         for step in plan.steps:
             if step.kernel not in ("f32_conv", "f32_depthwise"):
                 continue

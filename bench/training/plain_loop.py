@@ -48,6 +48,10 @@ class Clock:
         """Judging is not timed: a round has to end before an epoch does."""
         raise ValueError("an epoch is over before the round is: ask for fewer --steps")
 
+    def say(self, text: str) -> None:
+        """Print what is to be known, as that a precision is slow here."""
+        print(text, flush=True)
+
     def rate(self, batch: int) -> float:
         """Return the images a second of the steps that count."""
         timed = self.times[WARM - 1 :]

@@ -21,15 +21,19 @@ from depthwise.training import Run
 from depthwise.training.history import read_history
 
 
-def train(directory: Path, seed: int, data: str, rest: list[str]) -> Run:
-    """Return the run of a seed, trained where it is not yet."""
+def is_finished(directory: Path) -> bool:
+    """Return whether a directory holds a run that was trained to its end."""
+    return is_run(directory) and Run.open(directory).result is not None
+
+
+def train(directory: Path, seed: int, data: str, rest: list[str]) -> None:
+    """Train with a seed, or go on with it."""
     command = [sys.executable, "-m", "depthwise", "train"]
     if is_run(directory):
         command += ["--resume", str(directory)]
     else:
         command += [data, *rest, "--seed", str(seed), "--out", str(directory)]
     subprocess.run(command, check=True)
-    return Run.open(directory)
 
 
 def describe(run: Run) -> tuple[float, str]:
@@ -53,10 +57,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--keep", type=Path, default=Path("seeds"), help="the runs' folder")
     options, rest = parser.parse_known_args()
-    watch, accuracies = Watch(), []
+    watch, accuracies, busy = Watch(), [], ""
     for seed in range(options.seeds):
         directory = options.keep / f"seed-{seed}"
-        accuracy, said = describe(train(directory, seed, options.data, rest))
+        if not is_finished(directory):
+            train(directory, seed, options.data, rest)
+            busy = watch.load().disturbed
+        accuracy, said = describe(Run.open(directory))
         accuracies.append(accuracy)
         print(said, flush=True)
     spread = f", deviation {100 * stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
@@ -65,8 +72,8 @@ def main() -> None:
         f"mean of {len(accuracies)}: {100 * fmean(accuracies):.2f} %{spread}, {low:.2f} to "
         f"{high:.2f}; {describe_machine().processor}"
     )
-    if disturbed := watch.load().disturbed:
-        print(f"TIME-LIMITED ON A BUSY MACHINE, NO MEASUREMENT: {disturbed}")
+    if busy:
+        print(f"TIME-LIMITED ON A BUSY MACHINE, NO MEASUREMENT: {busy}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from depthwise import __version__
 from depthwise.bench.record import MachineRecord, SoftwareRecord
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.runtime.target import cpu_features, cpu_name, find_target
+from depthwise.toolchain.build import find_compiler
 
 
 def describe_machine() -> MachineRecord:

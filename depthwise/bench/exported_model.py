@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,12 @@ from depthwise.bench.peers.eager import tensors_of
 from depthwise.compiler.assemble import About, assemble
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
 from depthwise.compiler.options import CompileOptions
-from depthwise.compiler.pipeline import compile, rewrite
+from depthwise.compiler.pipeline import choose_plan, compile_source, rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import Shape, capture
 from depthwise.graph.frontends.torch.exported import as_module, renamed
 from depthwise.graph.frontends.torch.quiet import quiet
 from depthwise.runtime.library import Library
-from depthwise.runtime.target import Target, find_target
 from depthwise.sources.source import torch_source
 
 SETTLING = 4  # images of noise
@@ -34,8 +33,8 @@ Net = nn.Module | ExportedProgram
 class Question:
     """What is compared: a network as it is called, its options, its weights, and its module.
 
-    `library` is what was compiled of it before; None has it compiled for `target`, optimised for
-    speed.
+    `library` is what was compiled of it before; None has it compiled as `build` says, on as many
+    threads as are compared.
     """
 
     network: str
@@ -44,7 +43,7 @@ class Question:
     net: Net
     shape: Shape
     library: Library | None = None
-    target: str = "native"
+    build: CompileOptions = field(default_factory=CompileOptions)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     np.save(folder / INPUT, x.numpy())
     np.save(folder / EXPECTED, returned[0].numpy())
     cost = cost_of_graph(capture(program), question.network)
-    library = question.library or compile(program, threads=threads, target=question.target)
+    library = question.library or compile_source(
+        torch_source(program, ()), replace(question.build, threads=threads)
+    )
     if not library.manifest.network.is_float32:
         raise ValueError(
             f"{question.network} has other numbers than float32, on which runtimes are compared"
@@ -115,20 +116,20 @@ def _write_direct(
     question: Question, program: ExportedProgram, _x: torch.Tensor, path: Path
 ) -> None:
     """Save a library on one thread without Winograd; raises ValueError where ours has none."""
-    target = find_target(question.target)
-    chosen = make_plan(rewrite(capture(program)), target).algorithms
+    options = replace(question.build, threads=1, tune=False)
+    chosen = choose_plan(rewrite(capture(program)), options).algorithms
     if not any(isinstance(algorithm, Winograd) for algorithm in chosen.values()):
         raise ValueError("all its convolutions are direct as it is")
-    direct_library(program, target).save(path)
+    direct_library(program, options).save(path)
 
 
-def direct_library(program: ExportedProgram, target: Target, threads: int = 1) -> Library:
-    """Compile a program without Winograd, and without verifying it."""
+def direct_library(program: ExportedProgram, options: CompileOptions) -> Library:
+    """Compile a program without Winograd, tuning and verifying."""
     captured = capture(program)
-    graph = rewrite(captured)
-    direct = direct_only(make_plan(graph, target).algorithms, target)
-    plan = make_plan(graph, target, algorithms=direct, threads=threads)
-    options = CompileOptions(target.name, threads)
+    graph, target, core = rewrite(captured), options.chosen, options.core
+    usual = make_plan(graph, target, core=core)
+    direct = direct_only(usual.algorithms, usual.constants)
+    plan = make_plan(graph, target, algorithms=direct, threads=options.threads, core=core)
     return Library(assemble(plan, options, cost_of_graph(captured), About()))
 
 

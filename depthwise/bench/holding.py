@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from types import MappingProxyType
 
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.runtime.target import Target, find_target
+from depthwise.toolchain.build import compile_c
 
 NOT_HELD: Mapping[str, str] = MappingProxyType({})
 WIDEST = "x86-64-v3"  # that peers can be held to
@@ -35,6 +35,6 @@ def hold(target: Target) -> Holding:
         raise ValueError(
             f"--target {target.name}: peers use all that this CPU has, or can be held to {WIDEST}"
         )
-    text = (files(__package__) / "narrow.c").read_text(encoding="utf-8")
+    text = (files("depthwise.bench") / "narrow.c").read_text(encoding="utf-8")
     library = compile_c(text, target)
     return Holding({"LD_PRELOAD": str(library)}, "CPUID without AVX-512 and AMX")

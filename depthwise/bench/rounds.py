@@ -18,11 +18,10 @@ from depthwise.bench.holding import NOT_HELD, hold
 from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, BatchWay, Form, Runtime, ways
 from depthwise.bench.record import NetworkResult, RuntimeRecord
-from depthwise.compiler.toolchain import children
 from depthwise.errors import CannotRun
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
-from depthwise.runtime.target import find_target
+from depthwise.toolchain import children
 
 TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5
@@ -187,7 +186,7 @@ def compare(
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
     raises, and CannotRun where our own library disagrees: then there is nothing to compare.
     """
-    target = find_target(question.target)
+    target = question.build.chosen
     held = hold(target)
     alone = [DIRECT] if threads == 1 and not throughput else []
     participants = [Participant(runtime) for runtime in (OURS, *alone)]

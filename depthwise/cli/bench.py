@@ -16,10 +16,13 @@ from depthwise.cli.options import (
     Shapes,
     TargetName,
     Threads,
+    Tune,
+    TuneFor,
     Until,
     Weights,
 )
 from depthwise.cli.screen import say_taken, screen, waiting
+from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
@@ -37,7 +40,9 @@ def bench(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images at once: throughput, each in its best way.")
     ] = None,
-    target: TargetName = "native",
+    target: TargetName = CompileOptions.target,
+    tune: Tune = CompileOptions.tune,
+    tune_for: TuneFor = CompileOptions.tune_for,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns that each runtime gets.")] = 7,
     peers: Annotated[
         str | None,
@@ -58,11 +63,13 @@ def bench(
         )
     if out:
         check_folder("--out", out)
+    build = CompileOptions(target=target, tune=tune, tune_for=tune_for)
     questions = []
     for network in networks:
         with waiting(f"opening {network}"):
-            questions.append(_open(network, parse_settings(settings), weights, shape, until))
-    questions = [_asked(question, target, batch) for question in questions]
+            opened = _open(network, parse_settings(settings), weights, shape, until)
+            images = batch or opened.shape[0]
+            questions.append(replace(opened, build=build, shape=(images, *opened.shape[1:])))
     if layers:
         _profile(questions, as_json)
         return
@@ -111,16 +118,9 @@ def _open(
     return Question(network, options, weights or "", source.net, *source.shapes)
 
 
-def _asked(question: "Question", target: str, batch: int | None) -> "Question":
-    """Return a question for a target, and for as many images."""
-    shape = (batch, *question.shape[1:]) if batch else question.shape
-    return replace(question, target=target, shape=shape)
-
-
 def _profile(questions: "list[Question]", as_json: bool) -> None:
     from depthwise.bench.layers import agreed, profile  # noqa: PLC0415
     from depthwise.bench.tables import layers_table  # noqa: PLC0415
-    from depthwise.compiler.options import CompileOptions  # noqa: PLC0415
     from depthwise.compiler.pipeline import choose_plan, rewrite  # noqa: PLC0415
     from depthwise.hardware import find  # noqa: PLC0415
     from depthwise.sources.source import torch_source  # noqa: PLC0415
@@ -128,8 +128,9 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
     rows = []
     for question in questions:
         with waiting(f"timing the layers of {question.network}"):
-            graph = rewrite(torch_source(question.net, [question.shape]).graph)
-            plan = choose_plan(graph, CompileOptions(question.target))
+            plan = choose_plan(
+                rewrite(torch_source(question.net, [question.shape]).graph), question.build
+            )
             found, here = profile(plan), find()
             if here:
                 found, here = agreed(found, here)
@@ -161,6 +162,6 @@ def _compare(
             screen().print(network_table(found[-1], threads, here))
             screen().print()
     return BenchRecord(
-        machine=describe_machine(), software=describe_software(questions[0].target),
+        machine=describe_machine(), software=describe_software(questions[0].build.target),
         threads=threads, tolerance=TOLERANCE, networks=tuple(found),
     )  # fmt: skip

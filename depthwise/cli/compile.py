@@ -21,6 +21,7 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
     Tune,
+    TuneFor,
     Until,
     Weights,
 )
@@ -44,6 +45,7 @@ def compile(
     threads: Threads = CompileOptions.threads,
     optimize: Optimize = CompileOptions.optimize,
     tune: Tune = CompileOptions.tune,
+    tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
     out: Directory = None,
     show: Annotated[
@@ -58,7 +60,7 @@ def compile(
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
-        options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
+        options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan)
         directory = out or default_directory(network, options.chosen.name)
         if not show:
             with writing("--out", directory):  # before the wait, not after it

@@ -58,6 +58,14 @@ Tune = Annotated[
         help="Measure a few ways to compute each layer, if the target is native: tens of seconds.",
     ),
 ]
+TuneFor = Annotated[
+    str | None,
+    typer.Option(
+        help="The core whose caches and speeds the plan is made for, as in zen5 or cortex-a76; "
+        "calibrated: this machine's as measured; generic: the target's. Else this machine's for "
+        "native, generic for others."
+    ),
+]
 CompilerName = Annotated[
     str | None,
     typer.Option("--cc", help="A C compiler in place of the one that is installed with us."),

@@ -28,6 +28,7 @@ from depthwise.cli.options import (
     TargetName,
     Threads,
     Tune,
+    TuneFor,
     Until,
     Weights,
 )
@@ -68,6 +69,7 @@ def ship(
     threads: Threads = CompileOptions.threads,
     optimize: Optimize = CompileOptions.optimize,
     tune: Tune = CompileOptions.tune,
+    tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
     out: Directory = None,
     as_json: AsJson = False,
@@ -82,7 +84,7 @@ def ship(
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
-        build = CompileOptions(target, threads, optimize, tune, cc, check_plan)
+        build = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan)
         directory = out or default_directory(name, build.chosen.name)
         with writing("--out", directory):
             check_replaceable(directory)

@@ -24,10 +24,9 @@ from depthwise.cli.options import (
 )
 from depthwise.cli.processes import LOST_PEER, is_one_of_several, is_watched, launch, leads
 from depthwise.cli.screen import screen
-from depthwise.cli.training_display import showing
+from depthwise.cli.training_display import clock, showing
 from depthwise.errors import DepthwiseError
 from depthwise.escaping import in_file_name, in_line
-from depthwise.progress import say_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,7 +223,7 @@ def _summary(run: "Run") -> str:
         parts.append(f"test accuracy {result.test}")
     if run.record.teacher_accuracy is not None:
         parts.append(f"its teacher's validation accuracy {run.record.teacher_accuracy:.2%}")
-    parts.append(f"the weights of epoch {result.epoch}, after {say_duration(result.seconds)}")
+    parts.append(f"the weights of epoch {result.epoch}, after {clock(result.seconds)}")
     return "; ".join(parts)
 
 

@@ -56,7 +56,7 @@ class TrainingDisplay:
         parts.append(f"{pace.images_per_second:,.0f} images/s")
         if pace.waiting > WORTH_SAYING:
             parts.append(f"{pace.waiting:.0%} waiting for images")
-        parts.append(f"{_clock(pace.left)} left")
+        parts.append(f"{clock(pace.left)} left")
         self._bar.update(self._task, completed=pace.done, said=", ".join(parts))
 
     def say(self, text: str) -> None:
@@ -69,7 +69,7 @@ class TrainingDisplay:
         say(
             f"epoch {record.epoch}: loss {record.loss:.3f}, validation accuracy "
             f"{record.validation_accuracy:.2%}, {record.images_per_second:,.0f} images/s, "
-            f"{_clock(record.seconds)}"
+            f"{clock(record.seconds)}"
         )
 
 
@@ -90,7 +90,8 @@ def showing(directory: Path) -> "Iterator[Onlooker]":
             yield Unseen(is_asked)
 
 
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
+    """Return a time as clocks show it, 1:07 or 2:01:07."""
     if seconds is None:
         return "some time"
     minutes, rest = divmod(round(seconds), 60)

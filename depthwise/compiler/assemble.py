@@ -12,7 +12,6 @@ from depthwise.compiler.codegen.emit import emit, emit_units
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.toolchain.build import compile_c, find_compiler
 from depthwise.escaping import in_line
 from depthwise.files.cache import hash_bytes
 from depthwise.graph.structure import encode_signature
@@ -28,6 +27,7 @@ from depthwise.runtime.manifest import (
 )
 from depthwise.runtime.target import thread_flags
 from depthwise.sources.source import Source
+from depthwise.toolchain.build import compile_c, find_compiler
 
 UNITS = 4  # translation units that are compiled at once
 
@@ -78,7 +78,8 @@ def assemble(
         network=_describe_network(plan, cost, about, preparation),
         build=BuildRecord(
             target=plan.target.name, compiler=compiler.identity, flags=compiler.flags(plan.target),
-            threads=plan.threads, library_sha256=hash_bytes(shared),
+            threads=plan.threads, tuned_for=str(plan.constants.core),
+            library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(
             arena_bytes=plan.arena.bytes, weights_bytes=weights.size,

@@ -21,8 +21,8 @@ MEMBERS = {
     "epilogue": "struct epilogue ",
 }  # fmt: skip
 
-# Estimated nanoseconds of a multiply-add, for one lane; they only rank the ways to divide a step.
-MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1 / 8, 1 / 4
+# How long a multiply-add takes, relative to one at full speed: to rank the ways to divide a step.
+MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Kernel:
         header: the file that defines it.
         parameters: members of the struct first, then the pointers in the order of C.
         dtype: the element type that its name starts with.
-        multiply_add: the estimated nanoseconds of one, for one lane, where a call is made of them,
-            one for each weight and output pixel; 0 for other kernels.
+        multiply_add: how long one takes, relative to full speed, where a call is made of them, one
+            for each weight and output pixel; 0 for other kernels.
         count: the features that the time of a call is linear in, bytes aside, from its arguments
             and the floats of a vector; None where elements say enough.
         products: the multiply-adds of a call, idle lanes left out.

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from numbers import Integral
 from os import PathLike, fspath
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from depthwise.runtime.target import Target, find_target
+
+if TYPE_CHECKING:
+    from depthwise.hardware.core import Core
 
 Optimize = Literal["speed", "memory"]
 
@@ -24,6 +27,9 @@ class CompileOptions:
             takes tens of seconds where these layers were not measured before, and gains 1 to 2 % on
             CPUs that the defaults were chosen on, so that it is left out unless asked for.
             Nothing is measured for another target, or for the smallest arena.
+        tune_for: The core whose caches and speeds the plan is made for: the name of a known one,
+            "calibrated" (this machine, as `depthwise calibrate` found it) or "generic" (any CPU of
+            the target). None is this machine's for the target "native", else the generic one.
         cc: A C compiler, by name or path; None takes the one that is installed with us.
         check_plan: Do the plan in Python, step by step, where this machine cannot run the library.
     """
@@ -32,6 +38,7 @@ class CompileOptions:
     threads: int = 1
     optimize: Optimize = "speed"
     tune: bool = False
+    tune_for: str | None = None
     cc: str | None = None
     check_plan: bool = True
 
@@ -53,6 +60,9 @@ class CompileOptions:
                 raise ValueError(f"{name}={getattr(self, name)!r}: True or False")
         if isinstance(self.cc, PathLike):
             object.__setattr__(self, "cc", fspath(self.cc))
+        if not isinstance(self.tune_for, str | None):
+            raise ValueError(f"tune_for={self.tune_for!r}: the name of a core, as text")
+        _ = self.core
         if not isinstance(self.cc, str | None):
             raise ValueError(f"cc={self.cc!r}: the name or the path of a C compiler, as text")
 
@@ -60,6 +70,13 @@ class CompileOptions:
     def chosen(self) -> Target:
         """The target itself: "native" is one of the others."""
         return find_target(self.target)
+
+    @property
+    def core(self) -> "Core":
+        """The core that the plan is made for."""
+        from depthwise.hardware.choice import choose_core  # noqa: PLC0415  (the command line waits)
+
+        return choose_core(self.tune_for, self.chosen, self.target == "native")
 
     @property
     def measures(self) -> bool:

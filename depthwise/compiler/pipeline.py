@@ -16,6 +16,7 @@ from depthwise.compiler.assemble import UNITS, About, assemble, describe_source
 from depthwise.compiler.autotune.tune_algorithms import fastest_algorithms
 from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.options import CompileOptions, Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.element_types import other_precisions
@@ -53,7 +54,8 @@ CompilerStage = Literal["graph", "plan", "c"]
 def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
     target: str = DEFAULT.target, threads: int = DEFAULT.threads,
-    optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune, cc: str | None = DEFAULT.cc,
+    optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune,
+    tune_for: str | None = DEFAULT.tune_for, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, samples: Sequence[Any] = (),
     preparation: Preparation | None = None, labels: Sequence[str] = (), until: str | None = None,
 ) -> Library:  # fmt: skip
@@ -71,6 +73,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         threads: How many threads share each call.
         optimize: "speed", or "memory" for the smallest arena.
         tune: Measure a few ways to compute each layer on this machine, and take the fastest.
+        tune_for: The core whose caches and speeds the plan is made for.
         cc: A C compiler in place of the one that is installed with us.
         check_plan: Do the plan in Python where this machine cannot run the library.
         samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
@@ -84,7 +87,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         Mismatch: The plan or the library computes something else than the network.
         BuildError: The C compiler is missing or fails.
     """
-    options = CompileOptions(target, threads, optimize, tune, cc, check_plan)
+    options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan)
     source = open(net, *shapes, kwargs=kwargs, until=until)
     return compile_source(source, options, samples, preparation, labels)
 
@@ -170,17 +173,17 @@ def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
 
     Threads share what is the fastest on one.
     """
-    target, threads = options.chosen, options.threads
+    plan = partial(make_plan, graph, options.chosen, threads=options.threads, core=options.core)
     if not options.measures:
-        return make_plan(graph, target, optimize=options.optimize, threads=threads)
+        return plan(optimize=options.optimize)
     algorithms = fastest_algorithms(graph, options)
     groups = fastest_groups(graph, options, algorithms)
 
     def partition(whole: Steps) -> list[Group]:
         of_a_batch = any(step.origin for step in whole.steps)  # whose images were not measured
-        return fastest(whole) if of_a_batch else groups
+        return fastest(whole, constants_of(options.chosen, options.core)) if of_a_batch else groups
 
-    return make_plan(graph, target, threads=threads, algorithms=algorithms, groups=partition)
+    return plan(algorithms=algorithms, groups=partition)
 
 
 def run_once(artifact: Artifact, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

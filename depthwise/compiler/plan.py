@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.algorithms import Algorithms
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import Buffer, TensorView
@@ -24,7 +25,7 @@ class Plan:
     """
 
     graph: Graph
-    target: Target
+    constants: Constants
     regions: tuple[Parts, ...]
     buffers: tuple[Buffer, ...]
     arena: Arena
@@ -34,6 +35,11 @@ class Plan:
     algorithms: Algorithms = field(default_factory=dict)  # how each convolution is computed
     whole: Steps = field(default_factory=lambda: Steps((), ()))  # before any was streamed
     groups: tuple[Group, ...] = ()  # of these: what was streamed
+
+    @property
+    def target(self) -> Target:
+        """The target whose instructions it is made of."""
+        return self.constants.target
 
     @property
     def steps(self) -> tuple[KernelCall, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from types import MappingProxyType
 
+from depthwise.compiler.constants import Constants, constants_of
 from depthwise.compiler.lowering import (  # noqa: F401  (they register their rules)
     conv,
     conversions,
@@ -31,6 +32,7 @@ from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.schedule.storage import plan_storage
 from depthwise.compiler.schedule.threads import Divider
 from depthwise.graph import Graph
+from depthwise.hardware.core import Core
 from depthwise.runtime.target import Target
 
 NONE_REQUESTED: Algorithms = MappingProxyType({})
@@ -39,6 +41,7 @@ NONE_REQUESTED: Algorithms = MappingProxyType({})
 def make_plan(
     graph: Graph, target: Target, optimize: Optimize | None = "speed", threads: int = 1,
     algorithms: Algorithms = NONE_REQUESTED, groups: Partition | None = None,
+    core: Core | None = None,
 ) -> Plan:  # fmt: skip
     """Lower every node of a rewritten graph to kernel calls, and place all buffers.
 
@@ -48,39 +51,41 @@ def make_plan(
         algorithms: how layers are computed; others as `choose` has them, or, for the smallest
             arena, all directly.
         groups: chooses what is streamed in place of `optimize`.
+        core: whose sizes and speeds decide; the target's generic one where left out.
     """
+    constants = constants_of(target, core)
     default = direct_default if optimize == "memory" else choose
     if groups is None:
-        groups = partial(partition, optimize=optimize) if optimize else single
-    lowered = _lower(graph, target, algorithms, default)
+        groups = partial(partition, optimize=optimize, constants=constants) if optimize else single
+    lowered = _lower(graph, constants, algorithms, default)
     at_once = 1 if optimize == "memory" else MOST
-    return _schedule(graph, target, lowered, groups, threads, at_once)
+    return _schedule(graph, constants, lowered, groups, threads, at_once)
 
 
 def make_plans(
-    graph: Graph, target: Target, algorithms: Algorithms, partitions: Sequence[Partition]
+    graph: Graph, constants: Constants, algorithms: Algorithms, partitions: Sequence[Partition]
 ) -> list[Plan]:
     """Return a plan for one thread for each way to stream the same steps; weights are shared."""
-    lowered = _lower(graph, target, algorithms, choose)
-    return [_schedule(graph, target, lowered, groups, threads=1) for groups in partitions]
+    lowered = _lower(graph, constants, algorithms, choose)
+    return [_schedule(graph, constants, lowered, groups, threads=1) for groups in partitions]
 
 
-def _lower(graph: Graph, target: Target, algorithms: Algorithms, default: Default) -> Lowered:
-    return lower_graph(graph, target, plan_storage(graph), algorithms, default)
+def _lower(graph: Graph, constants: Constants, algorithms: Algorithms, default: Default) -> Lowered:
+    return lower_graph(graph, constants, plan_storage(graph), algorithms, default)
 
 
 def _schedule(
-    graph: Graph, target: Target, lowered: Lowered, partition: Partition, threads: int,
+    graph: Graph, constants: Constants, lowered: Lowered, partition: Partition, threads: int,
     at_once: int = MOST,
 ) -> Plan:  # fmt: skip
     """Return the plan that streams, divides and places what was lowered."""
     whole = Steps(lowered.steps, lowered.buffers)
     buffers = list(whole.buffers)
-    divider = Divider(whole.buffers, threads, target.lanes)
+    divider = Divider(whole.buffers, threads, constants)
     regions, groups = make_regions(whole, partition, at_once, divider, buffers)
     regions = zero_borders(regions, buffers)
     regions = separate_scratch(regions, buffers)
     return Plan(
-        graph, target, tuple(regions), tuple(buffers), place(regions, buffers), lowered.weights,
+        graph, constants, tuple(regions), tuple(buffers), place(regions, buffers), lowered.weights,
         lowered.views, threads, lowered.algorithms, whole, tuple(groups),
     )  # fmt: skip

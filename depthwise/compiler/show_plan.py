@@ -37,7 +37,8 @@ def show_plan(plan: Plan) -> str:
         f"arena {_bytes(plan.arena.bytes)}, weights {_bytes(plan.weights.nbytes)}, "
         f"{plan.target.name}"
     )
-    parts = [title, render(steps, WIDE), *groups, "", render(_buffers(plan), WIDE), "", last]
+    whom = f"tuned for {plan.constants.core}"
+    parts = [title, whom, render(steps, WIDE), *groups, "", render(_buffers(plan), WIDE), "", last]
     return "\n".join(parts)
 
 

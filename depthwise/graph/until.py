@@ -40,6 +40,6 @@ def known_ends(steps: Iterable[Computed]) -> set[str]:
     steps = list(steps)
     return {step.value for step in steps} | {
         ".".join(parts[:count])
-        for parts in (step.path.split(".") for step in steps)
+        for parts in (step.path.split(".") for step in steps if step.path)
         for count in range(1, len(parts) + 1)
     }

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.cores import usable_cores
 from depthwise.files.cache import cache_directory, keep_text
 from depthwise.hardware.caches import SWEEP, caches_in_sweep, system_caches
@@ -16,6 +15,7 @@ from depthwise.hardware.passes import Trial, take_passes
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import LEVELS, Level, Machine, Peak, Reading, Second, Spread
 from depthwise.runtime.target import Target, cpu_features, cpu_name, find_target
+from depthwise.toolchain.build import find_compiler
 
 SECONDS = 0.01  # that a probe takes: much longer than a clock's tick, shorter than a time slice
 MEETINGS = 2000

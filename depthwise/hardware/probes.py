@@ -7,12 +7,12 @@ from importlib.resources import files
 
 import numpy as np
 
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.kernels import source
 from depthwise.runtime.library import aligned_bytes
 from depthwise.runtime.opening import open_content
 from depthwise.runtime.target import Target
+from depthwise.toolchain.build import compile_c
 
 READ_VECTORS = 8  # that probe_read loads in a step
 GATE_BYTES = 128

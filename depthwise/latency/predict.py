@@ -11,6 +11,7 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import NO_KWARGS, Graph
+from depthwise.hardware.choice import choose_core
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of
 from depthwise.runtime.target import find_target
@@ -53,7 +54,8 @@ def cost(
 def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
     """Return the cost of a graph with predicted milliseconds; raises as `cost` does."""
     table = known_kernels(machine)
-    plan = make_plan(rewrite(graph), find_target(machine.target))
+    target = find_target(machine.target)
+    plan = make_plan(rewrite(graph), target, core=choose_core(None, target, native=True))
     return attribute(cost, plan.steps, predict(plan, machine, table))
 
 

@@ -41,6 +41,7 @@ class RequestRecord(Record):
     """What was requested, in words.
 
     `weights` is empty for the network's own weights, and `untrained` tells that these are random.
+    `tuned_for` is the core that the library was made for, and why; empty in earlier reports.
     `command` requests the same again, saved to `directory`; shapes are (N, C, H, W).
     """
 
@@ -52,6 +53,7 @@ class RequestRecord(Record):
     images: tuple[str, ...]
     images_left_out: int
     target: str
+    tuned_for: str = ""
     threads: int
     optimize: Literal["speed", "memory"]
     command: str

@@ -107,12 +107,16 @@ class NetworkRecord(Record):
 
 
 class BuildRecord(Record):
-    """The target's name, the compiler as it names itself, its flags, and what it built."""
+    """The target's name, the compiler as it names itself, its flags, and what it built.
+
+    `tuned_for` is the core that the plan was made for, and why; empty in earlier manifests.
+    """
 
     target: str
     compiler: str
     flags: tuple[str, ...]
     threads: PositiveInt = 1
+    tuned_for: str = ""
     library_sha256: Sha256
 
 

@@ -6,6 +6,7 @@ something that it depends on has changed.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from depthwise import __version__
@@ -96,7 +97,8 @@ STAGES = (
         Compilation, "compiling and verifying", build_library,
         lambda request, network: [
             request.build.chosen.name, request.build.threads, request.build.optimize,
-            request.build.tune, request.build.cc, hash_files(request.images), network.labels,
+            request.build.tune, asdict(request.build.core), request.build.cc,
+            hash_files(request.images), network.labels,
         ],
         is_saved,
     ),
@@ -190,6 +192,7 @@ def start_report(request: Request, network: CurrentNetwork) -> Report:
         untrained=network.untrained, input_shapes=network.source.shapes,
         images=tuple(in_line(path.name) for path in request.images),
         images_left_out=request.left_out, target=request.build.chosen.name,
+        tuned_for=str(request.build.core),
         threads=request.build.threads, optimize=request.build.optimize,
         command=in_text(request.command), directory=in_text(str(request.directory)),
     )  # fmt: skip

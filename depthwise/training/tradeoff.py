@@ -5,6 +5,7 @@ The multipliers are those of MobileNets (Howard et al., arXiv:1704.04861, sectio
 """
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -183,8 +184,9 @@ class Tradeoff:
         folder = self.run_directory(combination, done[0])
         try:
             return load(folder / LIBRARY)
-        except ValueError:  # none yet, or one for another CPU
+        except ValueError:  # none yet, one for another CPU, or a damaged one
             made = compile(Run.open(folder).network(), (1, 3, combination.side, combination.side))
+            shutil.rmtree(folder / LIBRARY, ignore_errors=True)  # no damaged one is saved over
             made.save(folder / LIBRARY)
             return made
 

@@ -15,9 +15,9 @@ from depthwise.compiler.codegen.emit import header_text, needed_headers
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import Algorithm, ConvWorkload
 from depthwise.compiler.schedule.partition import Bands
-from depthwise.compiler.toolchain.build import find_compiler
 from depthwise.files.cache import cache_directory, keep_text
 from depthwise.runtime.target import Target, cpu_features, cpu_name
+from depthwise.toolchain.build import find_compiler
 
 MARGIN = 0.02  # faster than the default by more than that, or the default stays: less is noise
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from depthwise.compiler.codegen.emit import emit_together
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.toolchain.build import compile_c
 
 UNITS = 4  # for each plan, as in a library, so that both share compiled units
 LEAST_RUNS = 15

@@ -10,6 +10,7 @@ import numpy as np
 
 from depthwise.compiler.autotune.measurements import Measurement, MeasurementCache
 from depthwise.compiler.autotune.step_timer import build_clocked
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload, candidates
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.options import CompileOptions
@@ -62,10 +63,10 @@ def fastest_algorithms(
     What was measured before, for this network or another, is read from the cache. `measure` takes
     the place of our own timing. Raises BuildError as compile_c does.
     """
-    target = options.chosen
+    target, core = options.chosen, options.core
     cache = MeasurementCache(target, options.cc)
-    layers = make_plan(graph, target, optimize=None).algorithms
-    tried = {layer: candidates(layer, target) for layer in layers}
+    layers = make_plan(graph, target, optimize=None, core=core).algorithms
+    tried = {layer: candidates(layer, constants_of(target, core)) for layer in layers}
     chosen: dict[ConvWorkload, Algorithm] = {}
     open_: dict[ConvWorkload, list[Algorithm]] = {}
     for layer, ways in tried.items():
@@ -77,7 +78,7 @@ def fastest_algorithms(
     if not open_:
         return chosen
     plans = [
-        make_plan(graph, target, algorithms=chosen | _turn(open_, turn))
+        make_plan(graph, target, algorithms=chosen | _turn(open_, turn), core=core)
         for turn in range(max(map(len, open_.values())))
     ]
     found = measure(plans, options.cc, lambda step: step.layer)

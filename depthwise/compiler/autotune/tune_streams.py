@@ -5,11 +5,13 @@ each piece the fastest is taken.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
 from depthwise.compiler.autotune.measurements import Measurement, MeasurementCache, Segment
 from depthwise.compiler.autotune.tune_algorithms import Measure, measure_parts
+from depthwise.compiler.constants import Constants, constants_of
 from depthwise.compiler.lowering.algorithms import Algorithms
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView
@@ -19,8 +21,7 @@ from depthwise.compiler.planning import make_plans
 from depthwise.compiler.schedule.partition import Bands, Group, Partition, fastest, single
 from depthwise.graph import Graph
 
-KIB = 1024
-WINDOWS = (128 * KIB, 256 * KIB, 640 * KIB, 1024 * KIB)  # bytes that are tried beside the default
+WINDOWS = (1 / 8, 1 / 4, 5 / 8, 1)  # shares of the second cache that are tried beside the default
 
 
 def fastest_groups(
@@ -32,10 +33,8 @@ def fastest_groups(
     What was measured before, for this network or another, is read from the cache. Raises
     BuildError as compile_c does.
     """
-    partitions: list[Partition] = [
-        fastest, *(partial(fastest, windows=windows) for windows in WINDOWS), single
-    ]  # fmt: skip
-    plans = make_plans(graph, options.chosen, algorithms, partitions)
+    constants = constants_of(options.chosen, options.core)
+    plans = make_plans(graph, constants, algorithms, tried_partitions(constants))
     cache = MeasurementCache(options.chosen, options.cc)
     steps = plans[0].whole.steps
     pieces = _pieces(plans)
@@ -57,6 +56,14 @@ def fastest_groups(
             cache.keep(_piece(steps[first:last]), trial)
             trials[first, last] = trial
     return _joined(plans[0], trials)
+
+
+def tried_partitions(constants: Constants) -> list[Partition]:
+    """Return the ways to stream that are timed, the default first."""
+    others = (
+        replace(constants, windows=int(share * constants.core.caches.l2)) for share in WINDOWS
+    )
+    return [*(partial(fastest, constants=each) for each in (constants, *others)), single]
 
 
 def _pieces(plans: Sequence[Plan]) -> list[tuple[int, int]]:

@@ -202,6 +202,7 @@ def _head(plan: Plan, steps: tuple[KernelCall, ...]) -> list[str]:
         "#include <string.h>",
         "",
         f"#define VL {plan.target.lanes}",
+        f"#define L1_BYTES {plan.constants.core.caches.l1}",
         "",
         *kernels,
     ]

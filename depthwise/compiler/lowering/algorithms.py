@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.packing import (
     best_tiles,
     conv_tile,
@@ -14,7 +15,6 @@ from depthwise.compiler.lowering.packing import (
 )
 from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.ops import Pair
-from depthwise.runtime.target import Target
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,6 @@ class Winograd:
 Algorithm = Direct | Winograd
 Algorithms = Mapping[ConvWorkload, Algorithm]
 
-LARGE = 256 * 1024  # bytes of weights that stay in the second cache while an image passes by
-
 # The interpolation points for a number of taps along an axis. More points lose precision: against
 # float64, 128 channels of 3x3 are off by 5e-7 of their deviation directly, 1.3e-6 with 6x6
 # points, 4.5e-6 with 8x8; 5x5 by 4.4e-6 with 8x8, 1x7 by 2.9e-6 with 10, 7x7 by 3e-5 with 10x10.
@@ -98,15 +96,15 @@ MOST_POINTS = 64  # of both axes together
 MOST, FAR = 5, 1.4
 
 
-def choose(layer: ConvWorkload, target: Target) -> Algorithm:
+def choose(layer: ConvWorkload, constants: Constants) -> Algorithm:
     """Return the algorithm that costs least by our estimate, a direct one where it is close."""
-    direct = direct_default(layer, target)
+    direct = direct_default(layer, constants)
     found = min(
-        winograd_candidates(layer, target),
-        key=lambda w: winograd_cost(layer, w, target),
+        winograd_candidates(layer, constants),
+        key=lambda w: winograd_cost(layer, w, constants),
         default=None,
     )
-    if found and winograd_cost(layer, found, target) < CLOSE * direct_cost(layer, target):
+    if found and winograd_cost(layer, found, constants) < CLOSE * direct_cost(layer, constants):
         return found
     return direct
 
@@ -116,45 +114,46 @@ def choose(layer: ConvWorkload, target: Target) -> Algorithm:
 DIRECT_REREAD = 0.05
 
 
-def direct_default(layer: ConvWorkload, target: Target) -> Direct:
+def direct_default(layer: ConvWorkload, constants: Constants) -> Direct:
     """Return the direct convolution with its default tile."""
-    lanes, registers = target.lanes, target.registers
+    size = layer.weight_bytes(layer.taps)
     pixels, vectors, depth = conv_tile(
-        lanes, registers, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD
-    )
-    return Direct(pixels, vectors, layer.weight_bytes(layer.taps) > LARGE, depth)
+        constants.target, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD,
+        near=size < constants.near,
+    )  # fmt: skip
+    return Direct(pixels, vectors, size > constants.large, depth)
 
 
 # Weights that follow a layer's own are brought closer while it computes: a cache line for each
-# PER_LINE multiply-adds of vectors, and no more than AHEAD bytes, for they push other data out.
+# PER_LINE multiply-adds of vectors, up to `ahead` bytes (compiler/constants.py).
 # MobileNetV3-Large gains 1.7 % with 32 of them, 2.4 with 64, 3.0 with 128. A layer in which fewer
 # than BUSY pixels meet each weight waits for its own.
-PER_LINE, AHEAD, BUSY = 128, 256 * 1024, 8
+PER_LINE, BUSY = 128, 8
 LINE = 64  # bytes
 
 
-def prefetch_lines(layer: ConvWorkload, direct: Direct, lanes: int) -> int:
+def prefetch_lines(layer: ConvWorkload, direct: Direct, constants: Constants) -> int:
     """Return how many cache lines of the next weights each tile of a convolution asks for."""
     if layer.pixels < BUSY:
         return 0
-    vectors = ceil(layer.outs * direct.depth / lanes)
+    vectors = ceil(layer.outs * direct.depth / constants.lanes)
     runs = layer.pixels // layer.run
     tiles = runs * ceil(layer.run / direct.pixels) * ceil(vectors / direct.vectors) * layer.groups
     terms = layer.taps * layer.channels // direct.depth
     work = direct.pixels * min(direct.vectors, vectors) * terms
-    return min(work // PER_LINE, AHEAD // (LINE * tiles))
+    return min(work // PER_LINE, constants.ahead // (LINE * tiles))
 
 
-def candidates(layer: ConvWorkload, target: Target) -> list[Algorithm]:
+def candidates(layer: ConvWorkload, constants: Constants) -> list[Algorithm]:
     """Return the few ways to compute a layer that are worth trying, the default first."""
-    direct = direct_default(layer, target)
-    costs: dict[Algorithm, float] = {direct: direct_cost(layer, target)}
-    for winograd in winograd_candidates(layer, target):
-        costs[winograd] = winograd_cost(layer, winograd, target)
+    target, direct = constants.target, direct_default(layer, constants)
+    costs: dict[Algorithm, float] = {direct: direct_cost(layer, constants)}
+    for winograd in winograd_candidates(layer, constants):
+        costs[winograd] = winograd_cost(layer, winograd, constants)
     near = sorted(
         (each for each in costs if costs[each] < FAR * min(costs.values())), key=costs.__getitem__
     )
-    found = [choose(layer, target), *near]
+    found = [choose(layer, constants), *near]
     if direct in found:
         for depth in depths(target.lanes, layer.channels):
             tiles = best_tiles(
@@ -169,47 +168,49 @@ def candidates(layer: ConvWorkload, target: Target) -> list[Algorithm]:
     return list(dict.fromkeys(found))[:MOST]
 
 
-def direct_only(layers: Algorithms, target: Target) -> Algorithms:
+def direct_only(layers: Algorithms, constants: Constants) -> Algorithms:
     """Return direct convolutions for the layers of a plan, `plan.algorithms`, to make another."""
-    return {layer: direct_default(layer, target) for layer in layers}
+    return {layer: direct_default(layer, constants) for layer in layers}
 
 
 # ------------------------------------------------------------------------------------- Winograd
 
 # In multiply-adds at full speed, an element of V or M costs TRANSFORM to make, store and load, and
-# a weight FETCH to be brought from memory, with vectors of FULL floats; narrower ones wait less for
-# memory. Fitted to layers of ResNet-50, GoogLeNet and Inception v3 whose weights are in no cache.
-TRANSFORM, FETCH, FULL = 9, 6, 16
+# a weight the core's `fetch` (compiler/constants.py). Fitted to layers of ResNet-50, GoogLeNet and
+# Inception v3 whose weights are in no cache.
+TRANSFORM = 9
 CLOSE = 0.95
 
 # Weights that come from memory should pass by few times: 14x14x256 takes 390 us with a tile of
-# 16 x 1, 430 with 8 x 3 though that loads less, both fetching ahead; in steps of default_tile.
-REREAD = 1.5
+# 16 x 1, 430 with 8 x 3 though that loads less, both fetching ahead. The part of `fetch` that a
+# weight costs then, in steps of default_tile.
+REREAD = 1 / 4
 
 
-def winograd_candidates(layer: ConvWorkload, target: Target) -> list[Winograd]:
+def winograd_candidates(layer: ConvWorkload, constants: Constants) -> list[Winograd]:
     """Return Winograd convolutions with each pair of points that the taps allow; maybe none."""
     if layer.window is None or layer.groups > 1 or layer.window == (1, 1):
         return []
     choices = [POINTS.get(taps, ()) for taps in layer.window]
     return [
-        with_points(layer, points, target)
+        with_points(layer, points, constants)
         for points in product(*choices)
         if points[0] * points[1] <= MOST_POINTS
     ]
 
 
-def with_points(layer: ConvWorkload, points: Pair, target: Target) -> Winograd:
+def with_points(layer: ConvWorkload, points: Pair, constants: Constants) -> Winograd:
     """Return the Winograd convolution of a layer with its default tile and batch.
 
     A batch's V is to stay in the second cache beside M and the weights that stream by; weights that
     do not stay there themselves are read once a batch, so that larger batches are worth more.
     """
-    count = points[0] * points[1]
+    target, count = constants.target, points[0] * points[1]
     tiles = tile_count(layer, points)
-    large = layer.weight_bytes(count) > 4 * LARGE
-    reread = REREAD * target.lanes / FULL if large else 0
-    most = (4 if large else 1) * LARGE // (count * layer.channels * find_dtype(layer.dtype).bytes)
+    large = layer.weight_bytes(count) > 4 * constants.large
+    reread = REREAD * constants.fetch if large else 0
+    room = (4 if large else 1) * constants.large
+    most = room // (count * layer.channels * find_dtype(layer.dtype).bytes)
     batches = ceil(tiles / max(most, min(tiles, 8)))
     pixels, vectors = default_tile(
         target.lanes, target.registers, ceil(tiles / batches), layer.outs, reread
@@ -225,20 +226,16 @@ def tile_count(layer: ConvWorkload, points: Pair) -> int:
     return layer.images * ceil(layer.rows / down) * ceil(layer.width / across)
 
 
-def winograd_cost(layer: ConvWorkload, winograd: Winograd, target: Target) -> float:
+def winograd_cost(layer: ConvWorkload, winograd: Winograd, constants: Constants) -> float:
     """Return the estimated time of a layer, in multiply-adds at full speed."""
     points = winograd.points[0] * winograd.points[1]
-    channels, outs = (round_up(n, target.lanes) for n in (layer.channels, layer.outs))
+    channels, outs = (round_up(n, constants.lanes) for n in (layer.channels, layer.outs))
     tiles = tile_count(layer, winograd.points)
     weights = layer.channels * outs
-    return points * (tiles * (weights + TRANSFORM * (channels + outs)) + _fetch(target) * weights)
+    return points * (tiles * (weights + TRANSFORM * (channels + outs)) + constants.fetch * weights)
 
 
-def direct_cost(layer: ConvWorkload, target: Target) -> float:
+def direct_cost(layer: ConvWorkload, constants: Constants) -> float:
     """Return the estimated time of the direct convolution, in multiply-adds at full speed."""
-    weights = layer.taps * layer.channels * round_up(layer.outs, target.lanes) * layer.groups
-    return weights * (layer.pixels + _fetch(target))
-
-
-def _fetch(target: Target) -> float:
-    return FETCH * target.lanes / FULL
+    weights = layer.taps * layer.channels * round_up(layer.outs, constants.lanes) * layer.groups
+    return weights * (layer.pixels + constants.fetch)

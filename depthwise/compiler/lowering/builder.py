@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload
 from depthwise.compiler.lowering.calls import Argument, KernelCall, Split, divisible
 from depthwise.compiler.lowering.loops import COPY_AXES, copy_loops, portions
@@ -17,9 +18,8 @@ from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, TensorType
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import GridSample
-from depthwise.runtime.target import Target
 
-Default = Callable[[ConvWorkload, Target], Algorithm]
+Default = Callable[[ConvWorkload, Constants], Algorithm]
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class LoweringBuilder:
     """A lowered graph under construction; `node` is the one being lowered."""
 
     def __init__(
-        self, graph: Graph, target: Target, storage: Storage, requested: Algorithms,
+        self, graph: Graph, constants: Constants, storage: Storage, requested: Algorithms,
         default: Default,
     ):  # fmt: skip
-        self.graph, self.target = graph, target
+        self.graph, self.constants, self.target = graph, constants, constants.target
         self.steps: list[KernelCall] = []
         self.buffers: list[Buffer] = [Buffer("weights", 0)]
         self.views: dict[str, TensorView] = {}
@@ -174,7 +174,7 @@ class LoweringBuilder:
         """Return how to compute a layer: as was requested, or by default."""
         if layer not in self._algorithms:
             requested = self._requested.get(layer)
-            self._algorithms[layer] = requested or self._default(layer, self.target)
+            self._algorithms[layer] = requested or self._default(layer, self.constants)
         return self._algorithms[layer]
 
     def step(

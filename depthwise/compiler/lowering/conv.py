@@ -85,7 +85,7 @@ def _reach(op: ops.Conv2d, work: ConvOperands) -> RowAccess:
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
-    layer = _layer(work, walk, groups, b.buffers[work.x.buffer].dtype)
+    layer = _layer(work, walk, groups, b)
     chosen = b.algorithm(layer)
     if isinstance(chosen, Winograd):
         lower_winograd(work, walk, layer, b)
@@ -95,7 +95,7 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     w = b.weights(pack_conv(work.weight, groups, lanes, *tile))
     bias = b.weights(pack_conv_bias(work.bias, groups, lanes, *tile))
     floats = work.weight[0].size  # a packed output channel's weights
-    lines = prefetch_lines(layer, chosen, lanes)
+    lines = prefetch_lines(layer, chosen, b.constants)
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
@@ -132,16 +132,17 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     b.append(divisible(walk, work))
 
 
-def _layer(work: ConvOperands, walk: TapPattern, groups: int, dtype: str) -> ConvWorkload:
+def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> ConvWorkload:
     """Return what is computed at once: some images, which share weights while these are near."""
     images = walk.count_images(work)
     found, given = (prod(view.shape) // images for view in (work.y, work.x))
-    some = walk.take(work, 0, images_at_once(images, given, found, work.weight.size))
+    count = images_at_once(images, given, found, work.weight.size, b.constants.windows)
+    some = walk.take(work, 0, count)
     images, outs, rows, width = some.y.shape
     part, (_, pixel) = _collapse(some, walk)
     return ConvWorkload(
         images, rows, width, _runs(part, pixel)[2], len(walk.taps), walk.window,
-        work.weight.shape[1], outs // groups, groups, dtype,
+        work.weight.shape[1], outs // groups, groups, b.buffers[work.x.buffer].dtype,
     )  # fmt: skip
 
 

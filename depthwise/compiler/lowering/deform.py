@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.lowering.algorithms import LARGE
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, Split, Table, pixel_strides
 from depthwise.compiler.lowering.lower import lower
@@ -46,7 +45,7 @@ def lower_deform_conv(
     run = strip_rows * width if strip_rows and _is_gapless(y, residual) else width
     pixels, vectors = default_tile(lanes, b.target.registers, run, outs)
     strip_width = width if strip_rows else min(width, round_up(room, pixels))
-    weights_outer = int(weight[0].size * outs * FLOAT32.bytes > LARGE)
+    weights_outer = int(weight[0].size * outs * FLOAT32.bytes > b.constants.large)
     table = Table(tuple(tap * x.shape[1] for tap in range(taps)))
     w = b.weights(pack_conv(weight, op.groups, lanes, vectors))
     packed_bias = b.weights(pack_bias(bias, op.groups, lanes))

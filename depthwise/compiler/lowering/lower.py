@@ -2,6 +2,7 @@
 
 from functools import singledispatch
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.fused_ops import Images
 from depthwise.compiler.lowering.algorithms import Algorithms
 from depthwise.compiler.lowering.builder import Default, Lowered, LoweringBuilder
@@ -12,7 +13,6 @@ from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import Cast, Op
-from depthwise.runtime.target import Target
 
 
 @singledispatch
@@ -25,12 +25,12 @@ def lower(op: Op, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
 
 
 def lower_graph(
-    graph: Graph, target: Target, storage: Storage, requested: Algorithms, default: Default
+    graph: Graph, constants: Constants, storage: Storage, requested: Algorithms, default: Default
 ) -> Lowered:
     """Return the calls of every node, and those that bring inputs in and outputs out."""
     for node in graph:
         assert node.type.dtype == FLOAT32.name or isinstance(node.op, Cast), f"{node} is converted"
-    b = LoweringBuilder(graph, target, storage, requested, default)
+    b = LoweringBuilder(graph, constants, storage, requested, default)
     _read_inputs(b)
     for node in graph:
         b.node = node

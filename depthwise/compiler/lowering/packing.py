@@ -4,6 +4,8 @@ from math import ceil, inf
 
 import numpy as np
 
+from depthwise.runtime.target import Target
+
 Array = np.ndarray
 
 
@@ -88,25 +90,28 @@ DEPTHS = (1, 2, 4)
 # Steps that a vector of outputs takes at the end of a tile of each depth, to be added across, and
 # those more where pixels share it; fitted with AVX-512 to 8 to 144 channels and 8 to 96 outputs.
 ENDS, SHARED = {1: 2.2, 2: 2.2, 4: 9.0}, 3.0
-NEAR = 8192  # weights
 WORTHWHILE = 0.97  # of the cost of depth 1
 
 
 def conv_tile(
-    lanes: int, registers: int, width: int, outs: int, channels: int, taps: int, reread: float = 0
-) -> Tile:
+    target: Target, width: int, outs: int, channels: int, taps: int, reread: float = 0,
+    near: bool = False,
+) -> Tile:  # fmt: skip
     """Return f32_conv's register tile for rows of `width` pixels, the rest as in default_tile.
+
+    `near` tells that all weights stay in the first cache.
 
     Its depth is above 1 where else vectors of outputs would not be full, or loads of the input
     would take longer than multiply-adds: 112x112 pixels of 16 channels to 8 outputs reach 73 % of
     the multiply-add peak with 2, 41 % with 1; 56x56 of 72 to 12 reach 77 % with 4, 61 % with 1. A
     lone pixel waits for its weights, whatever the depth.
     """
+    lanes, registers = target.lanes, target.registers
     found = {}
     for depth in depths(lanes, channels) if width > 1 else [1]:
-        # Small weights stay in the first cache: 24 -> 72 then gains 4 % by 4 x 6 over 14 x 2, but
-        # 480 -> 56 takes 1.35 times as long with 2 x 7.
-        again = 0 if depth > 1 and channels * taps * outs < NEAR else reread
+        # Small weights stay near: 24 -> 72 then gains 4 % by 4 x 6 over 14 x 2, but 480 -> 56 takes
+        # 1.35 times as long with 2 x 7.
+        again = 0 if depth > 1 and near else reread
         costs = _costs(lanes, registers, width, outs, depth, channels * taps, again)
         tile, cost = costs[0]
         found[tile] = cost / depth

@@ -41,8 +41,9 @@ class Turn:
 class BatchRun:
     """Steps that can be done for some of a number of images, `at_most` so many at once.
 
-    Numbers of steps are within them. `apart` has the elements from one image to the next in each
-    buffer, `inner` the buffers that no other steps touch.
+    In the second cache `near` bytes of images stay. Numbers of steps are within the run. `apart`
+    has the elements from one image to the next in each buffer, `inner` the buffers that no other
+    steps touch.
     """
 
     steps: tuple[KernelCall, ...]
@@ -50,6 +51,7 @@ class BatchRun:
     apart: Mapping[int, int]
     inner: frozenset[int]
     buffers: Sequence[Buffer]
+    near: int = 0
     at_most: int = MOST
 
     @cached_property
@@ -86,7 +88,7 @@ class BatchRun:
             sum(prod(view.shape) for view in views if view.buffer in self.apart)
             for views in (step.read, step.written)
         )
-        return images_at_once(self.images, given, found, 0)
+        return images_at_once(self.images, given, found, 0, self.near)
 
     @cached_property
     def uses(self) -> Mapping[int, tuple[int, int]]:

@@ -6,17 +6,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.schedule.streaming import Band, Chain, moves_apart
 
 LONGEST = 16  # steps that are looked at together
-
-# Speed: what is larger leaves the second cache before it is read again; windows of a chain stay in
-# it, and so do weights, which every band reads.
-COLD = 512 * 1024  # bytes
-WINDOWS = 640 * 1024
-WEIGHTS = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -55,9 +50,9 @@ class Bands:
 Partition = Callable[[Steps], list[Group]]
 
 
-def partition(whole: Steps, optimize: Optimize) -> list[Group]:
+def partition(whole: Steps, optimize: Optimize, constants: Constants) -> list[Group]:
     """Return all steps in groups, in their order: those that are streamed, and single ones."""
-    return fastest(whole) if optimize == "speed" else _smallest(whole)
+    return fastest(whole, constants) if optimize == "speed" else _smallest(whole)
 
 
 def single(whole: Steps) -> list[Group]:
@@ -65,11 +60,8 @@ def single(whole: Steps) -> list[Group]:
     return [Group(i, i) for i in range(len(whole.steps))]
 
 
-def fastest(whole: Steps, windows: int | None = None) -> list[Group]:
-    """Choose the groups that save the most traffic beyond the second cache.
-
-    The windows of a chain take at most `windows` bytes, WINDOWS where left out.
-    """
+def fastest(whole: Steps, constants: Constants) -> list[Group]:
+    """Choose the groups that save the most traffic beyond the second cache."""
     best: list[tuple[int, list[Group]]] = [(0, [])]
     for end in range(len(whole.steps)):
         score, groups = best[end]
@@ -78,10 +70,10 @@ def fastest(whole: Steps, windows: int | None = None) -> list[Group]:
             chain = whole.chain(first, end)
             if chain is None:
                 continue
-            saved = sum(2 * whole.bytes(b) for b in chain.inner if whole.bytes(b) > COLD)
-            if not saved or _weight_bytes(chain) > WEIGHTS:
+            saved = sum(2 * whole.bytes(b) for b in chain.inner if whole.bytes(b) > constants.cold)
+            if not saved or _weight_bytes(chain) > constants.chain:
                 continue
-            height, bands = _highest(chain, WINDOWS if windows is None else windows)
+            height, bands = _highest(chain, constants.windows)
             if bands:
                 gain = saved - _moved_bytes(chain, bands)
                 options.append(

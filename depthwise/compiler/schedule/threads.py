@@ -7,8 +7,9 @@ computes there: a depthwise convolution by channels follows its expansion by cha
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
-from math import log2, prod
+from math import prod
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, find_row_span
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.batches import BatchRun
@@ -16,14 +17,6 @@ from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
 from depthwise.graph.dtypes import FLOAT32
 
 Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time
-
-# Estimates in nanoseconds; they only have to rank the ways to divide a step (that of a multiply-add
-# is in the table of kernels). Two cores that share no cache meet in 400 ns, and hand data over at
-# about 8 bytes a nanosecond. Twice as many take half as long again.
-MEETING = 400.0
-FOREIGN = 1 / 8  # a byte that another core has written
-WEIGHT = 1 / 24  # a byte of weights, which come from the third cache
-ELEMENT = 1 / 10  # an element read or written by a step without multiply-adds
 
 BEAM = 8  # divisions of the steps so far that are kept
 
@@ -57,11 +50,11 @@ class Share:
     writes: tuple[BufferArea, ...] = ()
     time: float = 0.0
 
-    def with_more(self, other: "Share", foreign: float) -> "Share":
-        """Return this share followed by another, which waits for `foreign` bytes."""
+    def with_more(self, other: "Share", waiting: float) -> "Share":
+        """Return this share followed by another, which waits so long for what others wrote."""
         return Share(
             self.steps + other.steps, self.reads + other.reads, self.writes + other.writes,
-            self.time + other.time + foreign * FOREIGN,
+            self.time + other.time + waiting,
         )  # fmt: skip
 
 
@@ -70,8 +63,12 @@ Shares = tuple[Share, ...]  # one a thread
 
 @dataclass(frozen=True)
 class Division:
-    """All steps so far: regions that are done, and the shares of the last, which is still open."""
+    """All steps so far: regions that are done, and the shares of the last, which is still open.
 
+    Times are estimates; they only have to rank the ways to divide a step.
+    """
+
+    constants: Constants
     regions: tuple[Parts, ...] = ()
     open: Shares = ()
     cost: float = 0.0
@@ -81,7 +78,7 @@ class Division:
     def total(self) -> float:
         """The estimated time until all threads have met."""
         longest = max((share.time for share in self.open), default=0.0)
-        return self.cost + longest + meeting(len(self.open))
+        return self.cost + longest + self.constants.meeting_of(len(self.open))
 
     def closed(self) -> "Division":
         """Return the division after a meeting."""
@@ -96,7 +93,8 @@ class Division:
         count = max(len(before.open), len(shares))
         opened = [
             _at(before.open, thread).with_more(
-                _at(shares, thread), self._foreign(_at(shares, thread), thread)
+                _at(shares, thread),
+                self.constants.foreign * self._foreign(_at(shares, thread), thread),
             )
             for thread in range(count)
         ]
@@ -128,11 +126,6 @@ def _at(shares: Shares, thread: int) -> Share:
     return shares[thread] if thread < len(shares) else Share()
 
 
-def meeting(threads: int) -> float:
-    """Return the estimated time in which some threads meet."""
-    return MEETING * (1 + log2(threads)) / 2 if threads > 1 else 0.0
-
-
 def conflict(before: Shares, after: Shares) -> bool:
     """Tell whether a thread would need, or overwrite, what another does in the same region."""
     return any(
@@ -152,17 +145,17 @@ def _meet(boxes: Sequence[BufferArea], others: Sequence[BufferArea]) -> bool:
 
 @dataclass(frozen=True)
 class Divider:
-    """Divides steps that work on `buffers` among `threads`; vectors have `lanes` floats."""
+    """Divides steps that work on `buffers` among `threads`."""
 
     buffers: Sequence[Buffer]
     threads: int
-    lanes: int
+    constants: Constants
 
     def options(self, step: KernelCall) -> Iterator[Shares]:
         """Return the ways to do a step: by one thread, or along its splits by all or by fewer."""
         time = self._work(step) + self._fetch(step)
         yield (Share((step,), self._boxes(step.views), self._boxes(step.written), time),)
-        if time < 2 * MEETING / self.threads:
+        if time < 2 * self.constants.meeting / self.threads:
             return
         found: set[tuple[str, int]] = set()
         threads = self.threads
@@ -238,11 +231,11 @@ class Divider:
 
     def _work(self, step: KernelCall) -> float:
         """Return about how many nanoseconds a step computes."""
-        if each := step.row.multiply_add:
+        if times := step.row.multiply_add:
             written, whole = step.written[-1], step.origin.whole if step.origin else step
             outputs = prod(written.shape) / whole.written[-1].shape[1]
-            return _weights(whole) * outputs * each / self.lanes
-        return ELEMENT * sum(prod(view.shape) for view in step.views)
+            return _weights(whole) * outputs * times * self.constants.multiply_add
+        return self.constants.element * sum(prod(view.shape) for view in step.views)
 
     def _fetch(self, step: KernelCall) -> float:
         """Return about how many nanoseconds the weights of a step take to come."""
@@ -250,7 +243,7 @@ class Divider:
             return 0.0
         whole = step.origin.whole if step.origin else step
         share = step.written[-1].shape[1] / whole.written[-1].shape[1]
-        return _weights(whole) * share * FLOAT32.bytes * WEIGHT
+        return _weights(whole) * share * FLOAT32.bytes * self.constants.weight
 
     def _boxes(self, views: Sequence[TensorView]) -> tuple[BufferArea, ...]:
         """Return what of the arena is in any of the views."""
@@ -335,11 +328,11 @@ def stream_parts(
     return tuple(parts)
 
 
-def divide(items: Sequence[Sequence[Shares]], threads: int) -> list[Parts]:
+def divide(items: Sequence[Sequence[Shares]], threads: int, constants: Constants) -> list[Parts]:
     """Return the regions of the cheapest division found; `items` are the ways to do each step."""
     if threads == 1:  # a step is a region, so that buffers live no longer than they must
         return [(share.steps,) for ((share,), *_) in items]
-    beam = [Division()]
+    beam = [Division(constants)]
     for options in items:
         tried = [division.then(shares) for division in beam for shares in options]
         beam = sorted(tried, key=lambda division: division.total)[:BEAM]

@@ -17,11 +17,11 @@ from depthwise.compiler.fused_ops import FlattenChannelsLast
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView, reshaped
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.toolchain.build import compile_c
 from depthwise.graph import Shape
 from depthwise.graph.dtypes import DType
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import thread_flags
+from depthwise.toolchain.build import compile_c
 
 Index = tuple[slice, ...]
 

@@ -51,7 +51,7 @@ def _build_baseline(side: int, request: Request) -> Library:
         torch.manual_seed(0)
         net = construct(counting.BASELINE).eval()
     program = torch_source(net, [(1, 3, side, side)]).program
-    return direct_library(program, request.build.chosen, request.build.threads)
+    return direct_library(program, request.build)
 
 
 def _time_in_rounds(own: Library, other: Library, rounds: int) -> tuple[list[float], list[float]]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from depthwise.compiler.toolchain.children import Children
 from depthwise.errors import BuildError
 from depthwise.escaping import counted
 from depthwise.files.atomic import replace_text
@@ -28,6 +27,7 @@ from depthwise.files.cache import (
 )
 from depthwise.progress import report_progress
 from depthwise.runtime.target import OPTIMISE, Arguments, Target
+from depthwise.toolchain.children import Children
 
 FLAGS = (*OPTIMISE, "-fPIC", "-g0")
 EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")

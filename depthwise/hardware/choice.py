@@ -1,0 +1,58 @@
+"""The core that a plan is made for: as was asked, or the best that is known."""
+
+from dataclasses import replace
+
+from depthwise.hardware.calibration import find
+from depthwise.hardware.core import CALIBRATED, Core, core_of_machine
+from depthwise.hardware.detection import cpu_text, detect_core
+from depthwise.hardware.known_cores import CORES, GENERIC, generic_core, names_for
+from depthwise.runtime.target import Target
+
+
+def choose_core(name: str | None, target: Target, native: bool) -> Core:
+    """Return the core of that name; where there is none, that of this machine if it is `native`.
+
+    This machine's is the row of the table, which is the same wherever such a CPU is; of a CPU that
+    is in no row, what was calibrated; else the target's generic one, as for any named target.
+    Raises ValueError for a name that is no core of the target's, or was not calibrated.
+    """
+    if name is None:
+        return (native_core(target) if native else None) or generic_core(target)
+    if name == GENERIC:
+        return generic_core(target)
+    if name == CALIBRATED:
+        return _calibrated(target)
+    core = CORES.get(name)
+    accepted = f"take one of {', '.join([*names_for(target), CALIBRATED, GENERIC])}"
+    if core is None:
+        raise ValueError(f"tune_for={name!r}: no core is known by that name: {accepted}")
+    if core.architecture != target.architecture:
+        raise ValueError(
+            f"tune_for={name!r} is a core of {core.architecture}, and the target is {target.name}: "
+            f"{accepted}"
+        )
+    return replace(core, origin="as asked for")
+
+
+def native_core(target: Target) -> Core | None:
+    """Return what is known of this machine's cores; None where that is nothing."""
+    known = detect_core(cpu_text())
+    if known and known.architecture == target.architecture:
+        return known
+    machine = find()
+    return core_of_machine(machine, target.architecture) if machine else None
+
+
+def _calibrated(target: Target) -> Core:
+    if not target.runs_here:
+        raise ValueError(
+            f"tune_for={CALIBRATED!r}: the calibration is of this machine, which cannot run code "
+            f"for {target.name}: take one of {', '.join([*names_for(target), GENERIC])}"
+        )
+    machine = find()
+    if machine is None:
+        raise ValueError(
+            f"tune_for={CALIBRATED!r}: this machine was not calibrated, or by another version: run "
+            "`depthwise calibrate` first"
+        )
+    return core_of_machine(machine, target.architecture)
