@@ -42,6 +42,10 @@ NETS = {
     "mobilenet_v3_small": lambda: beginning("mobilenet_v3_small", 5, 40),
     "ghostnet": lambda: beginning("ghostnet", 4, 40),
     "mixed": Mixed,
+    "streamed": lambda: nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1, groups=16),
+        nn.Conv2d(16, 8, 1), nn.Conv2d(8, 32, 1), nn.Conv2d(32, 32, 3, 2, 1, groups=32),
+    ),
     "winograd": lambda: nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1),
         nn.Flatten(2), nn.AdaptiveAvgPool1d(8),
@@ -56,7 +60,7 @@ def graph_of(net: nn.Module, images: int) -> Graph:
 @pytest.fixture
 def small_cache(monkeypatch):
     """Let layers differ in how many images they take at once, and stream what is small."""
-    monkeypatch.setattr(PLACE, changed(windows=48 * KIB, cold=24 * KIB))
+    monkeypatch.setattr(PLACE, changed(windows=48 * KIB, cold=32 * KIB))
 
 
 def whole(steps: Steps):
@@ -68,7 +72,7 @@ def whole(steps: Steps):
     ("name", "images", "threads"),
     [
         ("mobilenet_v3_small", 7, 2), ("ghostnet", 5, 1), ("mixed", 7, 2), ("winograd", 5, 1),
-        ("winograd", 2, 3),
+        ("winograd", 2, 3), ("streamed", 5, 2),
     ],
 )  # fmt: skip
 def test_batches_compute_the_same_bits_as_all_images_at_once(name, images, threads, monkeypatch):
@@ -77,6 +81,7 @@ def test_batches_compute_the_same_bits_as_all_images_at_once(name, images, threa
     x = np.random.default_rng(0).standard_normal((images, 3, 48, 40), np.float32)
     plan = make_plan(graph, NATIVE, threads=threads)
     assert any(step.origin for step in plan.steps)
+    assert name != "streamed" or any(step.comment == "kept rows" for step in plan.steps)
     check_plan(plan, [x])
     with monkeypatch.context() as patched:
         patched.setattr("depthwise.compiler.schedule.regions.find_batches", whole)

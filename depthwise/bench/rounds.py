@@ -124,7 +124,7 @@ class Participant:
                 self.error, self.opened, self.failed = tried.error, tried.opened, None
                 continue
             tried.close()
-            if self.worker is None:
+            if self.worker is None and self.failed is None:
                 self.failed, self.error = tried.failed, tried.error
 
     def _open(

@@ -142,8 +142,7 @@ class OwnImages:
         return self._known[step, count]
 
     def _made(self, step: int, count: int) -> list[KernelCall]:
-        streamed = (g for g in self.groups if g.height and g.first <= step <= g.last)
-        group = next(streamed, None)
+        group = self._streamed(step)
         chain = group and self.batch.one.chain(group.first, group.last)
         if group is None or chain is None:
             return [self.batch.part(step, count)]
@@ -152,13 +151,19 @@ class OwnImages:
         bands = chain.bands(0, chain.rows, group.height)
         return stream(chain, bands, lambda n: self._add_window(n, group.first, group.last))
 
+    def _streamed(self, step: int) -> Group | None:
+        """Return the group of steps with which a step is streamed, if it is."""
+        return next((g for g in self.groups if g.height and g.first <= step <= g.last), None)
+
     def _placed(self, call: KernelCall, turn: Turn) -> Iterator[KernelCall]:
         """Yield a call in the windows of its images, after those that zero their borders."""
         places = {}
+        group = self._streamed(turn.step) or Group(turn.step, turn.step)  # its steps take turns
         for number in sorted({view.buffer for view in call.views} & self.batch.inner):
             held = turn.held[number]
             room = self.batch.room(number, len(held.images))
-            window = self._window(number, room.elements, held.first, held.last)
+            first, last = min(held.first, group.first), max(held.last, group.last)
+            window = self._window(number, room.elements, first, last)
             places[number] = ImagePlace(window, held.images.start)
             if self._held.get(number) != held:
                 yield from fill_border(room.frame, window, call)
