@@ -31,7 +31,6 @@ from torch import nn
 import depthwise as dw
 from depthwise import hardware
 from depthwise.bench.exported_model import Question, write_case
-from depthwise.bench.peak import measure_peak
 from depthwise.compiler.codegen.emit import emit, emit_units
 from depthwise.compiler.lowering.algorithms import direct_only
 from depthwise.compiler.options import CompileOptions
@@ -40,7 +39,9 @@ from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
-from depthwise.latency.fit import time_kernels
+from depthwise.hardware.probes import Probes
+from depthwise.latency.predict import predict
+from depthwise.latency.timing import beside_peak, middle_half, time_kernels
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
 from depthwise.toolchain.build import compile_c, find_compiler
@@ -238,23 +239,31 @@ def status() -> dict[str, int]:
 
 
 def predicted() -> None:
-    """Print predicted latency against measured, each beside the FMA peak of its minute.
-
-    What is predicted is for the clock that was calibrated; it moves by a tenth within minutes.
-    """
-    here = hardware.find() or hardware.calibrate()
-    here = time_kernels(here)
+    """Print predicted latency against measured, for the clock of the moment."""
+    here = time_kernels(hardware.find() or hardware.calibrate())
+    assert here.kernels is not None
+    for network in here.kernels.networks:
+        print(f"{network.name:22} from the others: {100 * network.error:+.1f} %", flush=True)
+    probes = Probes(find_target(here.target), here.lanes)
     errors = []
     for name in dw.list_models():
-        said = dw.cost(build(name), shape_of(name), machine=here).milliseconds
-        assert said is not None
-        run = partial(dw.compile(build(name), shape_of(name)), image(name))
-        took, peak = 1e3 * float(np.median(by_turns({name: run})[name])), measure_peak() / 1e9
-        error = said * here.gflops / peak / took - 1
-        errors.append(abs(error))
-        print(f"{name:20} predicted {said:7.3f} ms at {here.gflops:.0f} GFLOP/s, "
-              f"measured {took:7.3f} at {peak:.0f}: {100 * error:+.1f} %", flush=True)  # fmt: skip
-    print(f"off by {100 * np.mean(errors):.1f} % on average, {100 * max(errors):.1f} % at most")
+        plan = choose_plan(graph_of(name), CompileOptions())
+        run = partial(clock, runner(plan, name))
+        usual = middle_half([beside_peak(run, probes, ROUNDS * SECONDS)])
+        took, gflops = float(usual.seconds.mean()), usual.peak
+        said = sum(predict(plan, here, here.kernels, gflops))
+        errors.append(said / took - 1)
+        print(f"{name:22} predicted {1e3 * said:7.3f} ms, measured {1e3 * took:7.3f} "
+              f"at {gflops:.0f} GFLOP/s: {100 * errors[-1]:+.1f} %", flush=True)  # fmt: skip
+    off = np.abs(errors)
+    print(f"off by {100 * off.mean():.1f} % on average, {100 * off.max():.1f} % at most")
+
+
+def clock(run: Run) -> np.ndarray:
+    """Run once; return the seconds that it took, as one step."""
+    start = time.perf_counter()
+    run()
+    return np.array([time.perf_counter() - start])
 
 
 def compilers() -> None:

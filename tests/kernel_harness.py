@@ -6,6 +6,7 @@ import mmap
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -94,7 +95,7 @@ def call(kernel: str, *pointers: str, **members: Any) -> str:
     return f"({{{numbers}; KERNEL({kernel})(&numbers, {', '.join(pointers)});}})"
 
 
-def compile_kernel(text: str, *, vector: int, naive: bool) -> ctypes.CDLL:
+def compile_kernel(text: str, *, vector: int, naive: bool = False) -> ctypes.CDLL:
     """Return the library of `text`, C that includes headers by #include "vector.h" and so on.
 
     KERNEL(f32_name) in it is the kernel, or with `naive` its naive twin. Skips the test where this
@@ -137,15 +138,23 @@ def share(cases: dict[Any, Any], vector: int) -> dict[Any, Any]:
     return dict(list(cases.items())[VECTORS.index(vector) :: len(VECTORS)])
 
 
-def check_gcc(text: str, *, vector: int) -> None:
-    """Compile `text` with gcc and every warning an error; skips the test if there is no gcc."""
-    if not any((Path(p) / "gcc").exists() for p in os.environ["PATH"].split(os.pathsep)):
-        pytest.skip("no gcc on this machine")
-    # nothing runs, so on x86 the CPU need not have the vectors
+def check_gcc(text: str, *, vector: int) -> Path:
+    """Return what gcc makes of `text`, every warning an error; skips if there is no gcc."""
+    if not shutil.which("gcc"):
+        pytest.skip("no gcc on this machine: what it makes of kernels is NOT TESTED")
+    # a CPU need not have the vectors, on x86
     isa = [f"-march={X86[vector][0]}"] if platform.machine() == "x86_64" else vector_flags(vector)
     text = with_headers(f"#define VL {vector}\n{PREAMBLE}{text}")
-    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast"]
-    build(["gcc", *flags, *(flag.replace("x86_64_v", "x86-64-v") for flag in isa), "-c"], text, "o")
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O3", "-ffp-contract=fast", "-shared"]
+    flags += ["-fno-math-errno", "-fPIC", *(flag.replace("x86_64_v", "x86-64-v") for flag in isa)]
+    return build(["gcc", *flags], text, "so")
+
+
+def compile_by_gcc(text: str, *, vector: int) -> ctypes.CDLL:
+    """Return the library that gcc makes; skips without gcc, or where this CPU lacks the vectors."""
+    built = check_gcc(text, vector=vector)
+    vector_flags(vector)
+    return ctypes.CDLL(str(built))
 
 
 def at_page_end(array: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from depthwise.compiler.lowering.algorithms import (
     Winograd,
     choose,
     direct_only,
-    prefetch_lines,
     winograd_candidates,
 )
 from depthwise.compiler.plan import Plan
@@ -62,34 +61,6 @@ def test_the_default_is_what_was_fastest(shape, points):
 ], ids=str)  # fmt: skip
 def test_others_are_direct(other):
     assert isinstance(choose(other, constants_of(V4)), Direct)
-
-
-@pytest.mark.parametrize(
-    ("layer", "tile", "lines"),
-    [
-        (ConvWorkload(1, 14, 14, 196, 1, (1, 1), 16, 672, 1), (14, 2), 3),  # 14 * 2 * 16 / 128
-        (
-            ConvWorkload(1, 14, 14, 196, 1, (1, 1), 112, 672, 1),
-            (14, 2),
-            13,
-        ),  # 4096 lines, 14 * 21 tiles
-        (
-            ConvWorkload(1, 14, 14, 14, 1, (1, 1), 112, 672, 1),
-            (14, 2),
-            13,
-        ),  # as many tiles, row by row
-        (ConvWorkload(2, 14, 14, 196, 1, (1, 1), 112, 672, 1), (14, 2), 6),  # two images
-        (ConvWorkload(1, 112, 112, 112, 9, None, 3, 16, 1), (16, 1), 3),
-        (
-            ConvWorkload(1, 112, 112, 12544, 1, (1, 1), 16, 64, 1),
-            (3, 2),
-            0,
-        ),  # more tiles than lines
-        (ConvWorkload(1, 1, 1, 1, 1, (1, 1), 1280, 1000, 1), (1, 8), 0),  # one pixel
-    ],
-)
-def test_weights_to_come_are_asked_for_where_there_is_time(layer, tile, lines):
-    assert prefetch_lines(layer, Direct(*tile, weights_outer=False), constants_of(V4)) == lines
 
 
 def test_a_tile_fits_its_batch():

@@ -60,7 +60,7 @@ def graph_of(net: nn.Module, images: int) -> Graph:
 @pytest.fixture
 def small_cache(monkeypatch):
     """Let layers differ in how many images they take at once, and stream what is small."""
-    monkeypatch.setattr(PLACE, changed(windows=48 * KIB, cold=32 * KIB))
+    monkeypatch.setattr(PLACE, changed(windows=48 * KIB, cold=32 * KIB, together=48 * KIB))
 
 
 def whole(steps: Steps):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +24,7 @@ from depthwise.bench import exported_model as cases
 from depthwise.bench import peak
 from depthwise.bench.exported_model import Question, settle
 from depthwise.bench.holding import hold
-from depthwise.bench.peers import PEERS, BatchWay, Runtime, find_peers, ways
+from depthwise.bench.peers import PEERS, BatchWay, Runtime, compiled_by, find_peers, ways
 from depthwise.bench.record import BenchRecord, NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import TOLERANCE, Participant, compare, take_turns
 from depthwise.bench.tables import network_table
@@ -34,6 +36,7 @@ from depthwise.compiler.planning import make_plan
 from depthwise.errors import CannotRun
 from depthwise.graph import capture
 from depthwise.runtime.target import cpu_features, find_target
+from depthwise.toolchain.build import find_compiler
 
 
 def tiny():
@@ -210,6 +213,24 @@ def test_our_library_without_winograd_takes_part_where_ours_has_it():
     assert found.direct.error <= TOLERANCE
     assert len(found.direct.rounds) == 2
     assert found.peers == ()
+
+
+def test_our_own_code_by_other_compilers_takes_part():
+    if not shutil.which("gcc"):
+        pytest.skip("no gcc on this machine: comparing compilers is NOT TESTED")
+    found = compare(ask(), [], 1, 2, compiled_by("gcc,gcc-99"))
+    gcc, missing = found.compiled
+    assert (gcc.name, gcc.cc, gcc.failed) == ("depthwise, gcc", "gcc", None)
+    assert gcc.versions == {"gcc": find_compiler("gcc").version}
+    assert (len(gcc.rounds), gcc.error <= 1e-6) == (2, True)
+    assert (missing.rounds, missing.failed.partition(":")[0]) == (
+        (),
+        "no C compiler 'gcc-99' on the PATH",
+    )
+    assert (found.peers, found.best_peer) == ((), None)
+    text = render(network_table(found, 1), 140)
+    assert re.search(r"^ *depthwise, gcc \d+\.\d.* \d\.\d\dx ", text, re.MULTILINE)
+    assert "depthwise, gcc-99 cannot run it: no C compiler 'gcc-99'" in text
 
 
 def test_what_a_runtime_prints_is_not_taken_for_an_answer(fake):
@@ -454,9 +475,17 @@ def test_peers_are_found_by_name_in_the_order_asked():
         find_peers("openvino,tvm")
 
 
+def test_compilers_are_named_in_the_order_asked():
+    assert compiled_by(None) == ()
+    assert [(each.name, each.cc) for each in compiled_by("clang,/opt/bin/gcc,clang,")] == [
+        ("depthwise, clang", "clang"), ("depthwise, gcc", "/opt/bin/gcc"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--layers", "--cc", "gcc"], "leave out --out, --peers, --cc, --threads"),
         (["--layers", "--threads", "2"], "--layers looks at our library alone"),
         (["--out", "no/such/place.json"], "--out no/such/place.json: there is no folder no/such"),
         (["--shape", "1,3,8,8", "--shape", "1,3,8,8"], "too many positional arguments"),

@@ -269,6 +269,21 @@ def test_a_missing_compiler_is_named():
         find_compiler("gcc-99")
 
 
+@pytest.mark.parametrize(
+    ("identity", "version"),
+    [
+        ("zig cc 0.17.1", "0.17.1"),
+        ("gcc (Debian 12.2.0-14+deb12u1) 12.2.0", "12.2.0"),
+        ("gcc-13 (Ubuntu 13.3.0-6ubuntu2~24.04) 13.3.0", "13.3.0"),
+        ("Debian clang version 19.1.7 (3+b1)", "19.1.7"),
+        ("Apple clang version 15.0.0 (clang-1500.3.9.4)", "15.0.0"),
+        ("a compiler of its own", ""),
+    ],
+)
+def test_the_version_is_the_number_beside_brackets(identity, version):
+    assert replace(find_compiler(), identity=identity).version == version
+
+
 def test_a_missing_zig_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(build.sys, "executable", str(tmp_path / "python"))
     find_compiler.cache_clear()

@@ -17,7 +17,7 @@ from depthwise.graph import capture
 from depthwise.hardware.record import KernelCoefficients, KernelTable, Machine
 from depthwise.latency import fingerprint
 from depthwise.latency.calibration_networks import CalibrationNetwork
-from depthwise.latency.fingerprint import code_digest, emitted_digest, is_current
+from depthwise.latency.fingerprint import code_digest, digest_for, emitted_digest, is_current
 from depthwise.runtime.target import find_target
 
 TARGET = find_target(MACHINE.target)
@@ -45,9 +45,9 @@ def small(monkeypatch, tmp_path):
     networks = (CalibrationNetwork("small", build, (1, 3, 12, 12)),)
     monkeypatch.setattr(fingerprint, "CALIBRATION_NETWORKS", networks)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    code_digest.cache_clear()
+    digest_for.cache_clear()
     yield
-    code_digest.cache_clear()
+    digest_for.cache_clear()
 
 
 @pytest.fixture
@@ -111,7 +111,9 @@ def test_every_target_has_its_own():
 
 def timed(code):
     kernels = (KernelCoefficients(kernel="others", steps=1, coefficients={}, error=0),)
-    table = KernelTable(code=code, calibrated=MACHINE.date, gflops=100, kernels=kernels)
+    table = KernelTable(
+        code=code, calibrated=MACHINE.date, gflops=100, kernels=kernels, networks=()
+    )
     return MACHINE.model_copy(update={"kernels": table})
 
 
@@ -130,7 +132,7 @@ def test_the_digest_is_made_once_for_the_same_sources(copy, monkeypatch, tmp_pat
     monkeypatch.setattr(fingerprint, "files", lambda _: copy / "depthwise")
 
     def again():
-        code_digest.cache_clear()  # as another process
+        digest_for.cache_clear()  # as another process
         return code_digest(TARGET)
 
     first = again()
@@ -151,7 +153,7 @@ def test_without_a_cache_it_is_made_every_time(monkeypatch, tmp_path):
     assert code_digest(TARGET) == emitted_digest(TARGET)
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setattr(Path, "home", lambda: Path("relative"))
-    code_digest.cache_clear()
+    digest_for.cache_clear()
     assert code_digest(TARGET) == emitted_digest(TARGET)
 
 

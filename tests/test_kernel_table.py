@@ -12,7 +12,8 @@ from kernel_harness import PREAMBLE, with_headers
 
 from depthwise import kernels
 from depthwise.compiler.codegen.emit import emit, needed_headers
-from depthwise.compiler.kernels import KERNELS, Kernel, Parameter
+from depthwise.compiler.kernel import Kernel, Parameter
+from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import ops
 from depthwise.graph.ops import Padding
@@ -110,4 +111,4 @@ def test_the_c_names_every_number():
     named = re.findall(r"\.(\w+) = ", text[0].replace(epilogue, ""))
     assert named == [member.name for member in KERNELS["f32_conv"].members]
     assert ".rows = 6, .width = 6, .taps = 9, .channels = 4, .outs = 8" in text[0]
-    assert text[1] == "in, w, bias, NULL, out"
+    assert text[1] == "in, w, bias, NULL, next, out"

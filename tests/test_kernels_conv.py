@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_harness import VECTORS, at_page_end, call, check_gcc, compile_kernel, pointer, share
+from kernel_harness import (
+    VECTORS,
+    at_page_end,
+    call,
+    compile_by_gcc,
+    compile_kernel,
+    pointer,
+    share,
+)
 
 from depthwise.compiler.lowering.packing import (
     conv_tile,
@@ -75,7 +83,8 @@ class Case:
     tile: tuple[int, int] = (7, 2)
     depth: int = 1
     weights_outer: int = 0
-    prefetch_lines: int = 0
+    near: int = 0
+    prefetch: tuple[int, int] = (0, 0)  # lines, and before how many channels of a tap
     gaps: tuple[int, int] = (0, 0)  # in, out
     in_place: bool = False  # the summand lies where the result goes
 
@@ -122,7 +131,7 @@ CONV = {
     "1x1 tile": Case((2, 7), 5, 32, epilogue=ADD_ACT),
     "1x1 above tile": Case((2, 8), 5, 33, epilogue=ACT_ADD_ACT),
     "1x1 three blocks": Case((1, 29), 9, 75, tile=(14, 2), images=2, epilogue=ACT, gaps=(3, 5)),
-    "1x1 panel": Case((1, 29), 9, 75, tile=(6, 3), images=2, weights_outer=1, prefetch_lines=5,
+    "1x1 panel": Case((1, 29), 9, 75, tile=(6, 3), images=2, weights_outer=1, prefetch=(5, 0),
                       gaps=(1, 2), epilogue=ADD),
     "1x1 wide tile": Case((1, 3), 17, 130, tile=(1, 8), weights_outer=1),
     "1x1 tall tile": Case((1, 35), 3, 5, tile=(16, 1), epilogue=ADD_ACT, gaps=(0, 7)),
@@ -134,7 +143,7 @@ CONV = {
     "3x3 first layer": Case((11, 13), 3, 32, (3, 3), (2, 2), padding=(0, 1, 0, 1), tile=(7, 2)),
     "3x3 dilated": Case((9, 10), 4, 9, (3, 3), dilation=(2, 3), padding=(2, 2, 3, 3), images=2),
     "3x3 panel, gaps": Case((6, 7), 5, 40, (3, 3), padding=(1, 1, 1, 1), weights_outer=1,
-                            gaps=(2, 6), images=2, epilogue=ACT_ADD_ACT),
+                            prefetch=(1, 2), near=3, gaps=(2, 6), images=2, epilogue=ACT_ADD_ACT),
     "5x2 asymmetric": Case((8, 9), 2, 17, (5, 2), (3, 2), padding=(3, 1, 2, 0), tile=(2, 1)),
     "2x2 behind": Case((4, 4), 3, 8, (2, 2), padding=(2, 0, 2, 0), epilogue=ADD),
     "7x7": Case((9, 9), 3, 12, (7, 7), (2, 2), padding=(3, 3, 3, 3)),
@@ -158,7 +167,8 @@ CONV = {
     "depth 4, five vectors": Case((4, 7), 8, 20, tile=(5, 5), depth=4, epilogue=ADD_ACT,
                                   gaps=(4, 0), in_place=True),
     "depth 4, blocks": Case((2, 9), 4, 77, tile=(2, 6), depth=4, epilogue=ACT),
-    "depth 4, panel": Case((1, 10), 8, 75, tile=(3, 4), depth=4, weights_outer=1, epilogue=ADD),
+    "depth 4, panel": Case((1, 10), 8, 75, tile=(3, 4), depth=4, weights_outer=1, epilogue=ADD,
+                           prefetch=(2, 4), near=8),
     "depth 4, taps and groups": Case((5, 6), 16, 18, (3, 2), padding=(1, 1, 1, 0), groups=2,
                                      tile=(4, 3), depth=4, epilogue=ADD),
     "depth 4, a lone pixel": Case((1, 1), 20, 3, tile=(1, 1), depth=4, epilogue=ACT),
@@ -227,11 +237,11 @@ def conv_call(case: Case) -> str:
         for s in range(S)
     ]
     return f"static const int taps[] = {{{ints(*taps)}}};\n" + call(
-        "f32_conv", "in", "w", "b", "sum", "out", images=case.images, rows=case.size[0],
+        "f32_conv", "in", "w", "b", "sum", "w", "out", images=case.images, rows=case.size[0],
         width=case.size[1], taps=R * S, channels=case.channels // case.groups,
         outs=case.outs // case.groups, groups=case.groups, tile_pixels=case.tile[0],
         tile_vectors=case.tile[1], tile_depth=case.depth, weights_outer=int(case.weights_outer),
-        prefetch_lines=case.prefetch_lines,
+        near_steps=case.near, prefetch_lines=case.prefetch[0], prefetch_steps=case.prefetch[1],
         in_=(image, row * case.stride[0], pixel * case.stride[1]),
         out=case.out_strides, sum=case.sum_strides, epilogue=case.epilogue, offsets="taps",
     ) + ";"  # fmt: skip
@@ -336,8 +346,13 @@ def call_guarded(case: Any, data: Data, call: Callable[..., Any]) -> np.ndarray:
 
 def run(key: tuple[str, str], data: Data, vector: int, naive: bool) -> np.ndarray:
     """Return what the kernel makes of the data."""
-    case, number = CASES[key], list(CASES).index(key)
-    function = getattr(library(vector, naive), f"case_{number}")
+    number = list(CASES).index(key)
+    return run_by(getattr(library(vector, naive), f"case_{number}"), key, data, vector)
+
+
+def run_by(function: Any, key: tuple[str, str], data: Data, vector: int) -> np.ndarray:
+    """Return what a compiled case makes of the data."""
+    case = CASES[key]
     if key[0] == "conv":
         layout = case.groups, vector, case.tile[1], case.depth
         weight, bias = pack_conv(data.weight, *layout), pack_conv_bias(data.bias, *layout)
@@ -374,15 +389,25 @@ def test_floats_are_within_the_bound(key, vector):
     assert (error <= bound).all(), (error / bound).max()
 
 
+def check_by_gcc(cases: dict[tuple[str, str], Case], vector: int) -> None:
+    """Check that gcc has nothing to say of the cases, and what it makes of them."""
+    built = compile_by_gcc(program(cases), vector=vector)
+    rng = np.random.default_rng(1)
+    for number, (key, case) in enumerate(cases.items()):
+        data = draw(case, lambda shape: rng.integers(-4, 5, shape))
+        found = run_by(getattr(built, f"case_{number}"), key, data, vector)
+        assert np.array_equal(found, data.expected(case)), key
+
+
 @pytest.mark.parametrize("vector", VECTORS)
-def test_gcc_has_nothing_to_say(vector):
-    check_gcc(program(share(CASES, vector)), vector=vector)
+def test_integers_are_exact_by_gcc(vector):
+    check_by_gcc(share(CASES, vector), vector)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vector", VECTORS)
-def test_gcc_has_nothing_to_say_of_any_case(vector):
-    check_gcc(program(CASES), vector=vector)
+def test_integers_of_any_case_are_exact_by_gcc(vector):
+    check_by_gcc(CASES, vector)
 
 
 def test_pack_conv_lays_channels_side_by_side():

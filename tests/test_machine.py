@@ -20,7 +20,7 @@ from depthwise.hardware.load import Load, Waiting, Watch
 from depthwise.hardware.passes import MOST_DISTURBED, MOST_PASSES, ROUNDS, take_passes
 from depthwise.hardware.probes import Probes
 from depthwise.hardware.record import in_words, share_of
-from depthwise.latency import fit as kernels
+from depthwise.latency import timing as kernels
 from depthwise.runtime.target import find_target
 
 
@@ -85,6 +85,25 @@ def test_rates_are_of_all_threads_together(monkeypatch):
     assert round(found.second.barrier.best, 9) == 50
     assert found.cache_source == "system"
     assert (found.rounds, found.apart, found.disturbed) == (2 * ROUNDS, 0, "")
+
+
+class Shared(Clockwork):
+    """Probes of a core that gets 40 MiB of an L3, at 30 GB/s."""
+
+    def read(self, spans, passes):
+        far = spans[0].size > 40 * 2**20
+        return sum(s.size for s in spans) * passes / (15e9 if far else 30e9)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_of_a_shared_cache_counts_what_one_core_gets(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    for named, gets in ((480, range(28, 41)), (32, {32})):
+        caches = (32768, 2**21, named * 2**20)
+        monkeypatch.setattr(module, "system_caches", lambda caches=caches: caches)
+        found = measure({4: Shared(4)}, find_target("x86-64-v2"))
+        assert found.caches[:2] == caches[:2]
+        assert found.caches[2] // 2**20 in gets
 
 
 def test_one_core_has_no_second(monkeypatch):

@@ -54,6 +54,19 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class PredictionError:
+    """By how much whole networks were off when the machine was calibrated, relative to their times.
+
+    Each of `networks` calibration networks was predicted from the others alone, then run. `mean`
+    and `worst` are of the errors without their signs.
+    """
+
+    mean: float
+    worst: float
+    networks: int
+
+
+@dataclass(frozen=True)
 class Cost:
     """The cost of a network at fixed input shapes.
 
@@ -67,6 +80,7 @@ class Cost:
         peak_bytes: The most that activations take at once.
         peak_layer: The path of the layer where they do.
         milliseconds: Predicted for the compiled network on one machine; None where none was named.
+        milliseconds_error: How close such predictions came on that machine; None without one.
     """
 
     network: str
@@ -78,6 +92,7 @@ class Cost:
     peak_bytes: int
     peak_layer: str
     milliseconds: float | None = None
+    milliseconds_error: PredictionError | None = None
 
     @cached_property
     def macs(self) -> int:
@@ -140,9 +155,13 @@ class Cost:
                 "intensity", "receptive_field", "milliseconds",
             )
         }  # fmt: skip
+        error = asdict(self.milliseconds_error) if self.milliseconds_error else None
         layers = [{**asdict(layer), "intensity": layer.intensity} for layer in self.layers]
         not_counted = [layer.name for layer in self.not_counted]
-        return {"convention": CONVENTION, **totals, "not_counted": not_counted, "layers": layers}
+        return {
+            "convention": CONVENTION, **totals, "milliseconds_error": error,
+            "not_counted": not_counted, "layers": layers,
+        }  # fmt: skip
 
     def to_json(self) -> str:
         """Return `to_dict` as JSON text."""

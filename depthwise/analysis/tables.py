@@ -124,6 +124,12 @@ def _notes(cost: Cost, hidden: list[Layer]) -> list[RenderableType]:
         f"activations: at most {in_units(cost.peak_bytes, 'B')} at once, in {cost.peak_layer}, "
         "layer by layer with element-by-element operators in place",
     ]
+    if error := cost.milliseconds_error:
+        notes.append(
+            f"how close predictions come here: {error.networks} networks, each from the times of "
+            f"the others, were {100 * error.mean:.1f} % off on average, {100 * error.worst:.1f} % "
+            "at worst"
+        )
     if hidden:
         params = sum(layer.params for layer in hidden)
         notes.append(

@@ -1,9 +1,11 @@
 """A network in every form that a runtime reads, with its input and what PyTorch makes of it."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
@@ -13,11 +15,13 @@ from torch.export import ExportedProgram
 from depthwise.analysis import cost_of_graph
 from depthwise.bench.peers import EXPECTED, FILES, INPUT, Form
 from depthwise.bench.peers.eager import tensors_of
+from depthwise.bench.worker import LONGEST
 from depthwise.compiler.assemble import About, assemble
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import choose_plan, compile_source, rewrite
 from depthwise.compiler.planning import make_plan
+from depthwise.errors import DepthwiseError
 from depthwise.graph import Shape, capture
 from depthwise.graph.frontends.torch.exported import as_module, renamed
 from depthwise.graph.frontends.torch.quiet import quiet
@@ -48,20 +52,30 @@ class Question:
 
 @dataclass(frozen=True)
 class Case:
-    """A folder that holds a network in several forms; `failed` says why it lacks some."""
+    """A folder that holds a network in several forms; `failed` says why it lacks some.
+
+    `compiled` has a case of our library alone for each C compiler in place of the usual one.
+    """
 
     folder: Path
     macs: int
     params: int
     failed: dict[Form, str]
+    compiled: dict[str, "Case"] = field(default_factory=dict)
 
 
-def write_case(question: Question, folder: Path, forms: Collection[Form], threads: int) -> Case:
+def write_case(
+    question: Question,
+    folder: Path,
+    forms: Collection[Form],
+    threads: int,
+    compilers: Collection[str] = (),
+) -> Case:
     """Write a network in each of the forms, its input and PyTorch's output, to a folder.
 
-    A form that cannot be made is named in the case, with its reason. Raises Unsupported, Mismatch
-    or BuildError where we cannot compile it, ValueError for several outputs or other numbers than
-    float32.
+    A form that cannot be made is named in the case, with its reason, and so is a library that a C
+    compiler does not make. Raises Unsupported, Mismatch or BuildError where we cannot compile it,
+    ValueError for several outputs or other numbers than float32.
     """
     if isinstance(question.net, nn.Module) and not question.weights:
         settle(question.net, question.shape)
@@ -74,9 +88,8 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
     np.save(folder / INPUT, x.numpy())
     np.save(folder / EXPECTED, returned[0].numpy())
     cost = cost_of_graph(capture(program), question.network)
-    library = question.library or compile_source(
-        torch_source(program, ()), replace(question.build, threads=threads)
-    )
+    options = replace(question.build, threads=threads)
+    library = question.library or compile_source(torch_source(program, ()), options)
     if not library.manifest.network.is_float32:
         raise ValueError(
             f"{question.network} has other numbers than float32, on which runtimes are compared"
@@ -91,7 +104,22 @@ def write_case(question: Question, folder: Path, forms: Collection[Form], thread
                 write(question, program, x, folder / FILES[form])
         except Exception as error:  # exporters raise nearly anything
             failed[form] = f"cannot be exported as {form}: {_first_line(error)}"
-    return Case(folder, cost.macs, cost.params, failed)
+    case = Case(folder, cost.macs, cost.params, failed)
+    compiled = {cc: _compile_by(program, replace(options, cc=cc), case) for cc in compilers}
+    return replace(case, compiled=compiled)
+
+
+def _compile_by(program: ExportedProgram, options: CompileOptions, case: Case) -> Case:
+    """Return the case of what another C compiler makes of our code, in a folder of its own."""
+    folder = Path(mkdtemp(dir=case.folder))
+    for name in (INPUT, EXPECTED):
+        shutil.copy(case.folder / name, folder)
+    try:
+        compile_source(torch_source(program, ()), options).save(folder / FILES["library"])
+    except (DepthwiseError, ValueError) as error:
+        reason = " ".join(str(error).split())[:LONGEST]
+        return replace(case, folder=folder, failed={"library": reason})
+    return replace(case, folder=folder, failed={})
 
 
 def settle(net: nn.Module, shape: Shape) -> None:

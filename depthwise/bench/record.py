@@ -40,7 +40,8 @@ class RuntimeRecord(Record):
 
     `way` says how it was given a batch, `held` how it was kept from using all that the CPU has.
     `error` is the largest difference from PyTorch's output, of its largest element; `opened` the
-    seconds that converting and loading took.
+    seconds that converting and loading took; `cc` the C compiler of our own code, where it is not
+    the one that is installed with us.
     """
 
     # `seconds` is written for those who read the file, and not read back
@@ -53,6 +54,7 @@ class RuntimeRecord(Record):
     failed: str | None = None
     error: float | None = None
     opened: float | None = None
+    cc: str | None = None
     rounds: tuple[tuple[float, ...], ...] = ()
 
     @property
@@ -97,7 +99,13 @@ class NetworkResult(Record):
     def peers(self) -> tuple[RuntimeRecord, ...]:
         """The other runtimes'."""
         own = (OURS.name, DIRECT.name)
-        return tuple(runtime for runtime in self.runtimes if runtime.name not in own)
+        others = (runtime for runtime in self.runtimes if runtime.name not in own)
+        return tuple(runtime for runtime in others if runtime.cc is None)
+
+    @property
+    def compiled(self) -> tuple[RuntimeRecord, ...]:
+        """Our own code by other C compilers, in the order asked."""
+        return tuple(runtime for runtime in self.runtimes if runtime.cc is not None)
 
     @property
     def direct(self) -> RuntimeRecord:

@@ -22,6 +22,7 @@ from depthwise.errors import CannotRun
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
 from depthwise.toolchain import children
+from depthwise.toolchain.build import find_compiler
 
 TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5
@@ -126,14 +127,19 @@ class Participant:
             tried.close()
             if self.worker is None and self.failed is None:
                 self.failed, self.error = tried.failed, tried.error
+        if self.runtime.cc and self.worker:
+            self.versions = {self.runtime.cc: find_compiler(self.runtime.cc).version}
 
     def _open(
         self, case: Case, threads: int, copies: int, runs: int, held: Mapping[str, str]
     ) -> None:
+        case = case.compiled.get(self.runtime.cc or "", case)
         missing = [case.failed[form] for form in self.runtime.forms if form in case.failed]
         if missing and len(missing) == len(self.runtime.forms):
             self.failed = missing[0]
             return
+        if self.runtime.cc:
+            self.versions = {self.runtime.cc: find_compiler(self.runtime.cc).version}
         try:
             worker = Worker(self.runtime, case, threads, copies, runs, held)
         except CannotRun as failure:
@@ -157,7 +163,8 @@ class Participant:
         rounds = () if self.failed else tuple(map(tuple, self.rounds))
         return RuntimeRecord(
             name=self.runtime.name, versions=self.versions, way=self.way, held=self.held,
-            failed=self.failed, error=self.error, opened=self.opened, rounds=rounds,
+            failed=self.failed, error=self.error, opened=self.opened, cc=self.runtime.cc,
+            rounds=rounds,
         )  # fmt: skip
 
 
@@ -174,28 +181,32 @@ class GivenBatch:
 
 
 def compare(
-    question: Question, peers: Sequence[Runtime], threads: int, rounds: int,
+    question: Question,
+    peers: Sequence[Runtime],
+    threads: int,
+    rounds: int,
+    compilers: Sequence[Runtime] = (),
     throughput: bool = False,
-) -> NetworkResult:  # fmt: skip
+) -> NetworkResult:
     """Run a network in our library and in each peer, interleaved, and return all that was measured.
 
-    On one thread our library takes part without Winograd, too, where it has any. Peers are held to
-    the target that our library is compiled for. With `throughput` each runtime gets the batch in
-    the way in which it is fastest.
+    On one thread our library takes part without Winograd, too, where it has any, and on any number
+    once more by each of `compilers`. Peers are held to the target that our library is compiled for.
+    With `throughput` each runtime gets the batch in the way in which it is fastest.
 
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
     raises, and CannotRun where our own library disagrees: then there is nothing to compare.
     """
-    target = question.build.chosen
-    held = hold(target)
+    held = hold(question.build.chosen)
     alone = [DIRECT] if threads == 1 and not throughput else []
-    participants = [Participant(runtime) for runtime in (OURS, *alone)]
+    participants = [Participant(runtime) for runtime in (OURS, *alone, *compilers)]
     participants += [Participant(peer, held=held.said) for peer in peers]
     batch = question.shape[0]
     chosen = ways(batch, threads) if throughput else (BatchWay(1, batch),)
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
         forms: set[Form] = {form for each in participants for form in each.runtime.forms}
-        cases = {way: _write(question, way, Path(folder), forms, threads) for way in chosen}
+        named = [runtime.cc for runtime in compilers if runtime.cc]
+        cases = {way: _write(question, way, Path(folder), forms, threads, named) for way in chosen}
         given = GivenBatch(batch, cases)
         for participant in track(
             participants, f"opening {len(participants)} runtimes", pace="opening"
@@ -204,7 +215,9 @@ def compare(
             open_workers.callback(participant.close)
         if participants[0].failed:
             raise CannotRun(f"our own library of {question.network}: {participants[0].failed}")
-        conditions = take_turns(participants, rounds, lambda: measure_peak(threads, target))
+        conditions = take_turns(
+            participants, rounds, lambda: measure_peak(threads, question.build.chosen)
+        )
     case = cases[chosen[0]]
     return NetworkResult(
         network=question.network, settings=question.settings, weights=question.weights,
@@ -216,13 +229,14 @@ def compare(
 
 
 def _write(
-    question: Question, way: BatchWay, folder: Path, forms: Collection[Form], threads: int
-) -> Case:
+    question: Question, way: BatchWay, folder: Path, forms: Collection[Form], threads: int,
+    compilers: Sequence[str],
+) -> Case:  # fmt: skip
     """Write the forms of a network that takes as many images, in a folder of their number."""
     shape = (way.images, *question.shape[1:])
     own = folder / str(way.images)
     own.mkdir()
-    return write_case(replace(question, shape=shape), own, forms, threads // way.copies)
+    return write_case(replace(question, shape=shape), own, forms, threads // way.copies, compilers)
 
 
 @dataclass(frozen=True)

@@ -90,11 +90,11 @@ def network_table(
 ) -> RenderableType:
     """Return a row a runtime, ours first, then the others from the fastest to those that failed.
 
-    `machine` is how this one was calibrated.
+    Ours by other C compilers come after ours. `machine` is how this one was calibrated.
     """
     peers = sorted(found.peers, key=lambda peer: peer.seconds or float("inf"))
     own = (found.ours,) if found.direct is found.ours else (found.ours, found.direct)
-    runtimes = (*own, *peers)
+    runtimes = (*own, *found.compiled, *peers)
     unit = time_unit(runtime.seconds or 0 for runtime in runtimes)
     batch = found.input_shape[0]
     more = (Column("images/s", 0),) if batch > 1 else ()

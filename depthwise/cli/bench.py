@@ -48,6 +48,13 @@ def bench(
         str | None,
         typer.Option(help="The runtimes to compare with, as in openvino,ncnn; else all."),
     ] = None,
+    cc: Annotated[
+        str | None,
+        typer.Option(
+            "--cc",
+            help="Compare C compilers of our own code, as in gcc,clang; runtimes only by --peers.",
+        ),
+    ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Print where the time goes, layer by layer, instead.")
     ] = False,
@@ -57,9 +64,10 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure compiled networks beside other runtimes, or layer by layer."""
-    if layers and (out or peers or threads > 1 or batch):
+    if layers and (out or peers or cc or threads > 1 or batch):
         raise ValueError(
-            "--layers looks at our library alone: leave out --out, --peers, --threads, --batch"
+            "--layers looks at our library alone: leave out --out, --peers, --cc, --threads, "
+            "--batch"
         )
     if out:
         check_folder("--out", out)
@@ -73,7 +81,8 @@ def bench(
     if layers:
         _profile(questions, as_json)
         return
-    record = _compare(questions, peers, threads, rounds, batch is not None, as_json)
+    asked = "" if cc and peers is None else peers  # compilers are compared alone
+    record = _compare(questions, asked, cc, threads, rounds, batch is not None, as_json)
     text = in_json(record.model_dump_json(indent=1))
     if out:
         with writing_file("--out", out) as new:
@@ -142,21 +151,22 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
 
 
 def _compare(
-    questions: "list[Question]", peers: str | None, threads: int, rounds: int, throughput: bool,
+    questions: "list[Question]", peers: str | None, cc: str | None, threads: int, rounds: int,
+    throughput: bool,
     silent: bool,
 ) -> "BenchRecord":  # fmt: skip
     from depthwise.bench.environment import describe_machine, describe_software  # noqa: PLC0415
     from depthwise.bench.peak import known_machine  # noqa: PLC0415
-    from depthwise.bench.peers import find_peers  # noqa: PLC0415
+    from depthwise.bench.peers import compiled_by, find_peers  # noqa: PLC0415
     from depthwise.bench.record import BenchRecord  # noqa: PLC0415
     from depthwise.bench.rounds import TOLERANCE, compare  # noqa: PLC0415
     from depthwise.bench.tables import network_table  # noqa: PLC0415
 
-    chosen = find_peers(peers, throughput)
+    chosen, compilers = find_peers(peers, throughput), compiled_by(cc)
     found = []
     for question in questions:
         with waiting(f"comparing {question.network}"):
-            found.append(compare(question, chosen, threads, rounds, throughput))
+            found.append(compare(question, chosen, threads, rounds, compilers, throughput))
             here = known_machine(found[-1].peaks, threads)
         if not silent:
             screen().print(network_table(found[-1], threads, here))

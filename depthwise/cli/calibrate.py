@@ -24,7 +24,7 @@ def calibrate(
         from depthwise import hardware  # noqa: PLC0415
         from depthwise.hardware.tables import machine_table, not_kept  # noqa: PLC0415
         from depthwise.latency.fingerprint import is_current  # noqa: PLC0415
-        from depthwise.latency.fit import time_kernels  # noqa: PLC0415
+        from depthwise.latency.timing import time_kernels  # noqa: PLC0415
 
         found = (None if again else hardware.find()) or hardware.calibrate()
         if not found.disturbed and not is_current(found):

@@ -5,135 +5,14 @@ estimates of time ask it what a call does: none of them knows a kernel by its na
 depthwise/kernels/; tests/test_kernel_table.py compares it with the table.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Mapping
 
 from depthwise.compiler import work
-from depthwise.compiler.work import Arguments, Features
+from depthwise.compiler.kernel import Kernel, Kind, Parameter, Parameters
 from depthwise.graph.dtypes import CONVERTED, FLOAT32, UINT8, DType
-
-Kind = Literal["int", "float", "table", "activation", "epilogue", "read", "scratch", "written"]
-POINTERS = ("read", "scratch", "written")
-MEMBERS = {
-    "int": "int ", "float": "float ", "table": "const int *", "activation": "struct act ",
-    "epilogue": "struct epilogue ",
-}  # fmt: skip
 
 # How long a multiply-add takes, relative to one at full speed: to rank the ways to divide a step.
 MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1.0, 2.0
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One argument of a kernel: a member of its struct, or a pointer to values of a `dtype`.
-
-    A pointer is read, written, or scratch: memory that the kernel works in, with nothing of use in
-    it before or after the call. `length` is that of an array, 0 for a single number.
-    """
-
-    name: str
-    kind: Kind
-    length: int = 0
-    dtype: DType = FLOAT32
-
-    @property
-    def is_pointer(self) -> bool:
-        """Whether it points to values that the kernel reads or writes."""
-        return self.kind in POINTERS
-
-    @property
-    def declaration(self) -> str:
-        """What declares it in C."""
-        if self.is_pointer:
-            constant = "const " if self.kind == "read" else ""
-            return f"{constant}{self.dtype.c} *{self.name}"
-        length = f"[{self.length}]" if self.length else ""
-        return f"{MEMBERS[self.kind]}{self.name}{length}"
-
-
-Parameters = tuple[Parameter, ...]
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A row of the table. In C, `<dtype>_<name>(const struct <name> *a, <pointers>)`.
-
-    Attributes:
-        name: that of the function without its type, and of its struct.
-        header: the file that defines it.
-        parameters: members of the struct first, then the pointers in the order of C.
-        dtype: the element type that its name starts with.
-        multiply_add: how long one takes, relative to full speed, where a call is made of them, one
-            for each weight and output pixel; 0 for other kernels.
-        count: the features that the time of a call is linear in, bytes aside, from its arguments
-            and the floats of a vector; None where elements say enough.
-        products: the multiply-adds of a call, idle lanes left out.
-        reach: the first float that a call reads of `in`, and over how many it reads; None where
-            it reads the elements of its view.
-        again: how many floats of weights a call reads more than once, and how many others it
-            reads before each comes again.
-        fills: whether it writes numbers that are no node's value, or that others write over.
-    """
-
-    name: str
-    header: str
-    parameters: Parameters
-    dtype: DType = FLOAT32
-    multiply_add: float = 0.0
-    count: Callable[[Arguments, int], Features] | None = None
-    products: Callable[[Arguments], int] | None = None
-    reach: Callable[[Arguments], tuple[int, int]] | None = None
-    again: Callable[[Arguments, int], tuple[int, int]] | None = None
-    fills: bool = False
-
-    @cached_property
-    def c_name(self) -> str:
-        """The name of the function in C."""
-        return f"{self.dtype.short}_{self.name}"
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names of all arguments."""
-        return tuple(parameter.name for parameter in self.parameters)
-
-    @cached_property
-    def members(self) -> Parameters:
-        """The members of its struct."""
-        return tuple(p for p in self.parameters if not p.is_pointer)
-
-    @cached_property
-    def pointers(self) -> Parameters:
-        """What it takes beside the struct."""
-        return tuple(p for p in self.parameters if p.is_pointer)
-
-    @cached_property
-    def scratch(self) -> tuple[str, ...]:
-        """The names of the pointers to memory that a call works in."""
-        return tuple(p.name for p in self.parameters if p.kind == "scratch")
-
-    @cached_property
-    def written(self) -> tuple[str, ...]:
-        """The names of the pointers to what a call writes, scratch aside."""
-        return tuple(p.name for p in self.parameters if p.kind == "written")
-
-    def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments in the order of the table: every one, and no other.
-
-        A name that is a word of Python may end with an underscore: in_.
-        """
-        given: dict[str, Any] = {}
-        for name, value in arguments.items():
-            given[name.rstrip("_")] = value
-        missing, unknown = set(self.names) - set(given), set(given) - set(self.names)
-        assert not missing, f"{self.c_name} is called without {sorted(missing)}"
-        assert not unknown, f"{self.c_name} has no arguments {sorted(unknown)}"
-        for parameter in self.parameters:
-            value = given[parameter.name]
-            length = len(value) if isinstance(value, tuple) else 0
-            assert length == parameter.length, f"{self.c_name}: {parameter.declaration} = {value}"
-        return {name: given[name] for name in self.names}
 
 
 def ints(names: str, length: int = 0) -> Parameters:
@@ -166,10 +45,13 @@ ROWS = (
     Kernel(
         "conv", "conv",
         ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors tile_depth")
-        + ints(f"weights_outer prefetch_lines {IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
-        + pointers("read", "in w bias sum") + pointers("written", "out"),
+        + ints("weights_outer near_steps prefetch_lines prefetch_steps")
+        + ints(f"{IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
+        + pointers("read", "in w bias sum") + pointers("ahead", "next")
+        + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,
-        reach=work.conv_reach, again=work.conv_again,
+        reach=work.conv_reach, again=work.conv_again, streams=work.conv_streams,
+        fetches=work.conv_fetches,
     ),
     Kernel(
         "winograd", "winograd",
@@ -178,7 +60,7 @@ ROWS = (
         + pointers("read", "in w bias sum") + pointers("scratch", "scratch")
         + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_winograd, products=work.winograd_products,
-        reach=work.winograd_reach,
+        reach=work.winograd_reach, again=work.winograd_again,
     ),
     Kernel(
         "depthwise", "depthwise",
@@ -316,7 +198,7 @@ ROWS = (
     Kernel(
         "fill_border", "copy",
         ints(f"{IMAGES} channels top bottom left right") + pointers("written", "y"),
-        count=work.count_border, fills=True,
+        count=work.count_border, fills=True, around=True,
     ),
     Kernel(
         "gather", "copy",

@@ -31,6 +31,7 @@ from depthwise.compiler.schedule.regions import make_regions, separate_scratch
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.schedule.storage import plan_storage
 from depthwise.compiler.schedule.threads import Divider
+from depthwise.compiler.schedule.weights_to_come import ask_for_weights
 from depthwise.graph import Graph
 from depthwise.hardware.core import Core
 from depthwise.runtime.target import Target
@@ -85,6 +86,7 @@ def _schedule(
     regions, groups = make_regions(whole, partition, at_once, divider, buffers)
     regions = zero_borders(regions, buffers)
     regions = separate_scratch(regions, buffers)
+    regions = ask_for_weights(regions, constants)
     return Plan(
         graph, constants, tuple(regions), tuple(buffers), place(regions, buffers), lowered.weights,
         lowered.views, threads, lowered.algorithms, whole, tuple(groups),

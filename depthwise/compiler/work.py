@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from math import ceil, prod
 from typing import Any
 
-from depthwise.graph.dtypes import FLOAT32
-
 Arguments = Mapping[str, Any]  # of a call, by their names
 Features = dict[str, float]  # how much there is of each thing that takes time, by name
+
+LINE = 16  # floats of a cache line, as in kernels/conv.h
 
 # ------------------------------------------------------------------------------------- f32_conv
 
@@ -37,12 +37,33 @@ def conv_reach(a: Arguments) -> tuple[int, int]:
 
 def conv_again(a: Arguments, lanes: int) -> tuple[int, int]:
     """Return the weights that each tile but the first reads once more, and those in between."""
-    tiles = a["images"] * a["rows"] * ceil(a["width"] / a["tile_pixels"])
+    tiles = _pixel_tiles(a)
     depth = a["tile_depth"]
     vectors = ceil(a["outs"] * depth / lanes)
     weights = a["taps"] * a["channels"] // depth * vectors * lanes
     panel = weights * min(a["tile_vectors"], vectors) // vectors
     return (tiles - 1) * weights * a["groups"], panel if a["weights_outer"] else weights
+
+
+def conv_streams(a: Arguments) -> bool:
+    """Tell whether one tile has all pixels, so that each weight is read once."""
+    return _pixel_tiles(a) == 1
+
+
+def _pixel_tiles(a: Arguments) -> int:
+    """Return how many tiles of pixels pass over each weight."""
+    return a["images"] * a["rows"] * ceil(a["width"] / a["tile_pixels"])
+
+
+def conv_fetches(a: Arguments, lanes: int) -> tuple[int, int]:
+    """Return the first float of weights to come that it brings closer, and how many."""
+    if a["next"] is None:
+        return 0, 0
+    vectors = ceil(a["outs"] * a["tile_depth"] / lanes)
+    tiles = _pixel_tiles(a) * a["groups"] * ceil(vectors / a["tile_vectors"])
+    steps = a["prefetch_steps"]
+    times = a["taps"] * ceil(a["channels"] / steps) if steps else 1  # that each tile asks
+    return a["next"].offset, tiles * times * a["prefetch_lines"] * LINE
 
 
 # --------------------------------------------------------------------------------- f32_winograd
@@ -58,7 +79,6 @@ def count_winograd(a: Arguments, lanes: int) -> Features:
         parts = _tiles(count, vectors, a["tile_pixels"], a["tile_vectors"])
         for name, value in _products(parts, a["channels"], points * times).items():
             found[name] = found.get(name, 0) + value
-    batches = ceil(tiles / a["batch"])
     inputs = tiles * points * ceil(a["channels"] / lanes)
     sides = a["points_y"] + a["points_x"]  # multiply-adds of an element, down and across
     return {
@@ -66,10 +86,14 @@ def count_winograd(a: Arguments, lanes: int) -> Features:
         "inputs": float(inputs),
         "outputs": float(tiles * points * vectors),
         "transforms": float((inputs + tiles * points * vectors) * sides),
-        "weights again": float(
-            FLOAT32.bytes * (batches - 1) * points * a["channels"] * vectors * lanes
-        ),
     }
+
+
+def winograd_again(a: Arguments, lanes: int) -> tuple[int, int]:
+    """Return the weights that each batch but the first reads once more, and those in between."""
+    points = a["points_y"] * a["points_x"]
+    weights = points * a["channels"] * ceil(a["outs"] / lanes) * lanes
+    return (ceil(_winograd_tiles(a) / a["batch"]) - 1) * weights, weights
 
 
 def winograd_products(a: Arguments) -> int:

@@ -41,6 +41,21 @@ def _named_by_sysctl() -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def shares_held(rates: Sequence[float], memory: float) -> list[float]:
+    """Return the share of each of ever longer spans that a cache holds while they are read.
+
+    The first is in it; what is not comes at the rate of memory. What a shared cache holds for one
+    core may be far less than the system names: of the 480 MiB of a virtual machine 48 came at
+    twice the rate of memory, and 64 no faster.
+    """
+    gain = 1 / memory - 1 / rates[0]
+    shares, held = [], 1.0
+    for rate in rates:
+        held = min(held, max(0.0, (1 / memory - 1 / rate) / gain)) if gain > 0 else 0.0
+        shares.append(held)
+    return shares
+
+
 def caches_in_sweep(sizes: Sequence[int], rates: Sequence[float]) -> tuple[int, ...]:
     """Return the sizes, at most three, up to which reading was as fast as in the size before.
 

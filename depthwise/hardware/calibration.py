@@ -10,10 +10,19 @@ from pydantic import ValidationError
 
 from depthwise.cores import usable_cores
 from depthwise.files.cache import cache_directory, keep_text
-from depthwise.hardware.caches import SWEEP, caches_in_sweep, system_caches
+from depthwise.hardware.caches import SWEEP, caches_in_sweep, shares_held, system_caches
 from depthwise.hardware.passes import Trial, take_passes
 from depthwise.hardware.probes import Probes, fma_rate
-from depthwise.hardware.record import LEVELS, Level, Machine, Peak, Reading, Second, Spread
+from depthwise.hardware.record import (
+    LEVELS,
+    CacheShare,
+    Level,
+    Machine,
+    Peak,
+    Reading,
+    Second,
+    Spread,
+)
 from depthwise.runtime.target import Target, cpu_features, cpu_name, find_target
 from depthwise.toolchain.build import find_compiler
 
@@ -22,6 +31,9 @@ MEETINGS = 2000
 # Bytes that are read from L3, at most: a virtual machine may report the whole of a shared cache.
 NEAR = 8 * 2**20
 MEMORY = 64 * 2**20  # bytes that are read from memory, at least
+FAR = 512 * 2**20  # bytes that come from memory whatever L3 is
+PAGE = 4096
+HALF = 0.5  # of a span that a cache still holds: it counts as that large
 WIDTHS = (4, 8, 16)  # floats a vector
 
 
@@ -72,8 +84,13 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
     """
     widest = probes[max(probes)]
     caches, source = system_caches(), "system"
+    shared: tuple[CacheShare, ...] = ()
     if not caches:
         caches, source = sweep(widest), "sweep"
+    elif len(caches) == len(LEVELS) - 1:
+        shared = share_cache(widest, caches)
+        own = [each.size for each in shared if each.held >= HALF]
+        caches = (*caches[:-1], max(own, default=shared[0].size))
     cores = usable_cores()
     alone = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
     spans = spans_of_levels(caches)
@@ -87,7 +104,7 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
             "target": target.name, "compiler": find_compiler().identity,
             "date": datetime.now(UTC).isoformat(timespec="seconds"), "rounds": passes.rounds,
             "apart": passes.apart, "disturbed": passes.disturbed,
-            "caches": caches, "cache_source": source,
+            "caches": caches, "cache_source": source, "shared": shared,
             "peaks": [Peak(lanes=lanes, gflops=Spread.of_rates(found[f"fma {lanes}"]))
                       for lanes in probes],
             "readings": [
@@ -127,6 +144,23 @@ def sweep(probes: Probes) -> tuple[int, ...]:
         trial = _reading(probes, size, 1)
         rates.append(max(trial() for _ in range(3)))
     return caches_in_sweep(SWEEP, rates)
+
+
+def share_cache(probes: Probes, caches: tuple[int, ...]) -> tuple[CacheShare, ...]:
+    """Return how much one core gets of L3, for spans up to what the system names."""
+    near, named = spans_of_levels(caches)["L3"], caches[-1]
+    steps = 1 + max(0, round(2 * np.log2(named / near)))
+    sizes = [int(size) for size in np.geomspace(near, named, steps)]
+    memory = probes.span(max(named, min(4 * named, FAR)))
+    rates = [_best(probes, memory[: size // PAGE * PAGE]) for size in sizes]
+    shares = zip(sizes, shares_held(rates, _best(probes, memory)), strict=True)
+    return tuple(CacheShare(size=size, held=held) for size, held in shares)
+
+
+def _best(probes: Probes, span: np.ndarray) -> float:
+    """Return the best rate of three at which a span is read over and over."""
+    passes = _times_in(SECONDS, lambda times: probes.read([span], times))
+    return max(passes * span.size / probes.read([span], passes) for _ in range(3))
 
 
 def _arithmetic(probes: Probes, threads: int) -> Trial:

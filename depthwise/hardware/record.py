@@ -61,6 +61,13 @@ class Reading(Record):
     gigabytes: Spread
 
 
+class CacheShare(Record):
+    """The share of `size` bytes, read over and over, that the last cache holds for one core."""
+
+    size: PositiveInt
+    held: Ratio
+
+
 class Second(Record):
     """Two threads against one, each pair measured together: 2 is a whole core more, 1 none.
 
@@ -86,17 +93,32 @@ class KernelCoefficients(Record):
     error: NonNegativeFloat
 
 
+class CheckedNetwork(Record):
+    """A calibration network as a whole: seconds measured, and predicted from the other networks."""
+
+    name: str
+    measured: PositiveFloat
+    predicted: PositiveFloat
+
+    @property
+    def error(self) -> float:
+        """By how much the prediction is too long, relative to what was measured."""
+        return self.predicted / self.measured - 1
+
+
 class KernelTable(Record):
     """The coefficients of all kernels, and what they were timed with.
 
     `code` is a digest of the C that was timed (`latency.fingerprint`), `calibrated` the date of the
     calibration beside it, and `gflops` the peak of one core that the times are scaled to.
+    `networks` tell how close it comes.
     """
 
     code: str
     calibrated: str
     gflops: PositiveFloat
     kernels: tuple[KernelCoefficients, ...]
+    networks: tuple[CheckedNetwork, ...]
 
     def coefficients(self, kernel: str) -> dict[str, float]:
         """Return a kernel's coefficients by feature; for an unknown kernel those of "others"."""
@@ -112,6 +134,7 @@ class Machine(Record):
         features: Its instruction sets.
         caches: The bytes of L1, L2 and L3.
         cache_source: Whether the system named their sizes or a sweep found them.
+        shared: How much of an L3 one core gets; L3 counts as large as what it holds half of.
         apart: By how much the last two passes of rounds differ in the best of what one core does.
         disturbed: What else ran meanwhile; empty for what is kept.
         second: What a second thread adds; None on a machine of one core.
@@ -130,6 +153,7 @@ class Machine(Record):
     disturbed: str = ""
     caches: tuple[PositiveInt, ...]
     cache_source: Literal["system", "sweep"]
+    shared: tuple[CacheShare, ...] = ()
     peaks: tuple[Peak, ...]
     readings: tuple[Reading, ...]
     second: Second | None

@@ -58,6 +58,9 @@ def machine_table(machine: Machine) -> RenderableType:
         notes.append(
             f"kernels timed in {steps} layers; the median error of predicting them: {names}"
         )
+        if checked := machine.kernels.networks:
+            errors = ", ".join(f"{each.name} {100 * each.error:+.1f} %" for each in checked)
+            notes.append(f"whole networks, each predicted from the times of the others: {errors}")
     return Group(title, "", table, "", *map(Text, notes))
 
 

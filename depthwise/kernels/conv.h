@@ -12,8 +12,9 @@
                                   side in a vector, which then has VL / tile_depth output channels (below)
      weights_outer                1: a block of weights meets the whole input before the next does (large weights);
                                   0: a tile of pixels meets all weights before the next does (small weights)
-     prefetch_lines               cache lines beyond the bias, where the next layers' weights lie, that each tile
-                                  brings closer while it computes
+     near_steps                   not 0: how many steps before its turn a tile brings a weight into the first cache
+     prefetch_lines               cache lines of weights to come, from `next` on, that a tile brings closer before it
+                                  starts, or where prefetch_steps is not 0, before every so many channels of each tap
      in_image, in_row, in_pixel   floats from what one output image, row, pixel reads to what the next reads, so
                                   that in_row = stride * floats of an input row, in_pixel = stride * pixel stride
      out_..., sum_...             floats between neighbours of out and sum
@@ -22,6 +23,7 @@
                                   many vectors as its channels need; zeros beyond `outs` (compiler/lowering/packing.py)
      bias                         [group][block][tile_vectors][VL]: each beside the zeros of its other lanes
      sum                          read only where epilogue.add is set, else null; may be `out` itself
+     next                         null where prefetch_lines is 0
 
    The input carries its padding: every tap of every pixel must be readable.
 
@@ -38,14 +40,17 @@ enum { LINE = 16 };                          /* floats of a cache line */
 
 struct conv {
     int images, rows, width, taps, channels, outs, groups;
-    int tile_pixels, tile_vectors, tile_depth, weights_outer, prefetch_lines;
+    int tile_pixels, tile_vectors, tile_depth, weights_outer;
+    int near_steps, prefetch_lines, prefetch_steps;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue epilogue;
     const int *offsets;
 };
 
 INLINE void f32_conv_naive(
-    const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, const float *next,
+    float *out) {
+    (void)next;
     const int wide = VL / a->tile_depth, padded = (a->outs + wide - 1) / wide * wide, block = a->tile_vectors * wide;
     for (int i = 0; i < a->images; i++)
     for (int y = 0; y < a->rows; y++)
@@ -78,22 +83,14 @@ INLINE const float *f32_conv_sum(const struct conv *a, const float *sum, const i
     return sum + (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel;
 }
 
-/* `depth` neighbours, over and over */
-INLINE vf f32_conv_spread(const float *p, const int depth) {
-    if (depth == 1) return splat(*p);
-    vf v;
-    UNROLL for (int i = 0; i < VL; i++) v[i] = p[i % depth];
-    return v;
-}
-
 /* Each lane plus the one `apart` from it: of a where the lane's bit `apart` is clear, else of b. */
 INLINE vf f32_conv_across(const vf a, const vf b, const int apart) {
-    vf own, other;
+    int own[VL], other[VL];
     UNROLL for (int i = 0; i < VL; i++) {
-        own[i] = i & apart ? b[i] : a[i];
-        other[i] = i & apart ? b[i ^ apart] : a[i ^ apart];
+        own[i] = i & apart ? VL + i : i;
+        other[i] = own[i] ^ apart;
     }
-    return own + other;
+    return pick(a, b, own) + pick(a, b, other);
 }
 
 /* Adds `depth` vectors of partial sums across: part s of group g becomes lane depth * g + s, or where parts / n pixels
@@ -104,23 +101,22 @@ INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) {
             part[s] = f32_conv_across(part[s], part[s + apart], apart);
     if (n == depth) return part[0];
     const int width = VL / (depth / n); /* lanes of a pixel */
-    vf v;
-    UNROLL for (int i = 0; i < VL; i++)
-        v[i] = part[0][(i % width / n * depth + i / width * n + i % width % n) % VL];
-    return v;
+    int from[VL];
+    UNROLL for (int i = 0; i < VL; i++) from[i] = (i % width / n * depth + i / width * n + i % width % n) % VL;
+    return pick(part[0], part[0], from);
 }
 
 /* Stores `pixels` that share a vector, `lanes` outputs of each. */
 INLINE void f32_conv_store(
     const struct conv *a, const int pixels, const int width, const int lanes, const vf acc, const float *sum,
     float *out) {
-    vf other = {0};
-    if (a->epilogue.add)
-        UNROLL for (int x = 0; x < pixels; x++)
-            memcpy((float *)&other + x * width, sum + x * a->sum_pixel, (size_t)lanes * sizeof(float));
-    const vf v = vepilogue(a->epilogue, acc, other);
-    UNROLL for (int x = 0; x < pixels; x++)
-        memcpy(out + x * a->out_pixel, (const float *)&v + x * width, (size_t)lanes * sizeof(float));
+    const vf other = a->epilogue.add ? load_runs(sum, (size_t)a->sum_pixel, pixels, width, lanes) : (vf){0};
+    store_runs(out, vepilogue(a->epilogue, acc, other), (size_t)a->out_pixel, pixels, width, lanes);
+}
+
+/* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
+INLINE void f32_conv_fetch(const int lines, const float **next) {
+    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next);
 }
 
 /* `pixels` x `vectors` sums, in registers over all taps and channels: a step of c loads `vectors` weights and
@@ -128,19 +124,29 @@ INLINE void f32_conv_store(
    `lanes`: how many outputs there are. */
 INLINE void f32_conv_tile(
     const struct conv *a, const int pixels, const int vectors, const int lanes, const float *in,
-    const float *w, const float *bias, const float *sum, float *out) {
-    const int depth = a->tile_depth;
+    const float *w, const float *bias, const float *sum, float *out, const float **next) {
+    const int depth = a->tile_depth, span = a->prefetch_steps ? a->prefetch_steps : a->channels;
+    if (!a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
+    free_registers();
     vf acc[CONV_PIXELS][CONV_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int k = 0; k < vectors; k++) acc[x][k] = load(bias + k * VL);
-    for (int t = 0; t < a->taps; t++) {
+    ROLLED for (int t = 0; t < a->taps; t++) {
         const float *p = in + a->offsets[t];
-        for (int c = 0; c < a->channels; c += depth, p += depth, w += vectors * VL) {
-            vf weight[CONV_VECTORS];
-            UNROLL for (int k = 0; k < vectors; k++) weight[k] = load(w + k * VL);
-            UNROLL for (int x = 0; x < pixels; x++) {
-                const vf input = f32_conv_spread(p + x * a->in_pixel, depth);
-                UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];
+        ROLLED for (int first = 0; first < a->channels; first += span) {
+            const int left = a->channels - first, count = left < span ? left : span;
+            if (a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
+            ROLLED for (int c = 0; c < count; c += depth, p += depth, w += vectors * VL) {
+                if (a->near_steps)
+                    UNROLL for (int k = 0; k < vectors * VL; k += LINE)
+                        __builtin_prefetch(w + a->near_steps * vectors * VL + k);
+                vf weight[CONV_VECTORS];
+                UNROLL for (int k = 0; k < vectors; k++)
+                    weight[k] = pixels > 1 ? held(load(w + k * VL)) : load(w + k * VL);
+                UNROLL for (int x = 0; x < pixels; x++) {
+                    const vf input = repeat(p + x * a->in_pixel, depth);
+                    UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];
+                }
             }
         }
     }
@@ -157,11 +163,6 @@ INLINE void f32_conv_tile(
     }
 }
 
-/* Asks for the cache lines from *next on, and moves it past them. Nothing is read: past the weights nothing happens. */
-INLINE void f32_conv_fetch(const int lines, const float **next) {
-    for (int i = 0; i < lines; i++, *next += LINE) __builtin_prefetch(*next);
-}
-
 /* one block of `vectors` output vectors over images x rows x width pixels */
 INLINE void f32_conv_block(
     const struct conv *a, const int images, const int rows, const int width, const int vectors,
@@ -172,14 +173,12 @@ INLINE void f32_conv_block(
     for (int y = 0; y < rows; y++) {
         const float *p = in + (size_t)n * a->in_image + (size_t)y * a->in_row;
         float *q = out + (size_t)n * a->out_image + (size_t)y * a->out_row;
-        for (int x = 0; x < whole; x += a->tile_pixels) {
-            f32_conv_fetch(a->prefetch_lines, next);
+        for (int x = 0; x < whole; x += a->tile_pixels)
             f32_conv_tile(a, a->tile_pixels, vectors, lanes, p + (size_t)x * a->in_pixel, w, bias,
-                          f32_conv_sum(a, sum, n, y, x), q + (size_t)x * a->out_pixel);
-        }
+                          f32_conv_sum(a, sum, n, y, x), q + (size_t)x * a->out_pixel, next);
         if (rest)
             f32_conv_tile(a, rest, vectors, lanes, p + (size_t)whole * a->in_pixel, w, bias,
-                          f32_conv_sum(a, sum, n, y, whole), q + (size_t)whole * a->out_pixel);
+                          f32_conv_sum(a, sum, n, y, whole), q + (size_t)whole * a->out_pixel, next);
     }
 }
 
@@ -198,10 +197,10 @@ INLINE void f32_conv_blocks(
 }
 
 INLINE void f32_conv(
-    const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, float *out) {
+    const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, const float *next,
+    float *out) {
     const int wide = VL / a->tile_depth, padded = (a->outs + wide - 1) / wide * wide;
     const int rest = a->width % a->tile_pixels, whole = a->width - rest;
-    const float *next = bias + a->groups * padded * a->tile_depth;
     for (int g = 0; g < a->groups; g++) {
         const float *ig = in + g * a->channels, *wg = w + (size_t)g * padded * a->taps * a->channels;
         const float *bg = bias + g * padded * a->tile_depth, *sg = a->epilogue.add ? sum + g * a->outs : 0;

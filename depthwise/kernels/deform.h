@@ -163,7 +163,7 @@ INLINE void f32_deform_strip(
         .in_row = width * a->column, .in_pixel = a->column, .out_row = a->out_row, .out_pixel = a->out_pixel,
         .sum_row = a->sum_row, .sum_pixel = a->sum_pixel, .epilogue = a->epilogue, .offsets = a->taps};
     f32_deform_columns(a, rows, width, y, x, in, offsets, mask, columns);
-    f32_conv(&c, columns, w, bias, f32_conv_sum(&c, sum, 0, y, x),
+    f32_conv(&c, columns, w, bias, f32_conv_sum(&c, sum, 0, y, x), 0,
              out + (size_t)y * a->out_row + (size_t)x * a->out_pixel);
 }
 

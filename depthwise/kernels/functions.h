@@ -12,7 +12,7 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-typedef double vd __attribute__((vector_size(VL * 8), aligned(8), may_alias));
+typedef double vd __attribute__((vector_size(VL * 8)));
 typedef __typeof__((vd){0} < (vd){0}) vl; /* 64 bits a lane */
 
 /* kinds of `struct act`, as those of activation.h */

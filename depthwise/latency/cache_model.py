@@ -8,16 +8,21 @@ import numpy as np
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.hardware.record import LEVELS, Level
+from depthwise.hardware.record import LEVELS, CacheShare, Level
 
 BLOCK = 1024  # bytes that are followed together
+KEPT = ("weights", "fetched")  # roles of what a network keeps from run to run
+
+
+Moved = dict[tuple[str, Level], int]  # bytes, by their role and the level that they come from
 
 
 @dataclass(frozen=True)
 class ByteSpan:
     """Bytes that a step touches: `size` of them, in the `span` bytes from `start` of a buffer.
 
-    `role` is "weights" for what a network keeps, "written" for a step's output, else "read".
+    `role` is "weights" for what a network keeps, "fetched" for weights that are asked for before
+    their turn, "written" for a step's output, else "read".
     """
 
     role: str
@@ -28,10 +33,15 @@ class ByteSpan:
 
 
 def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
-    """Return the bytes that each argument of a step touches; its outputs come last."""
+    """Return the bytes that each argument of a step touches, its outputs after its inputs.
+
+    What it asks for before its turn comes first. A border is few of the bytes that it lies around.
+    """
+    if step.row.around:
+        return []
     found = []
     for name, view in step.arguments.items():
-        if not isinstance(view, TensorView):
+        if not isinstance(view, TensorView) or name in step.row.ahead:
             continue
         role = "weights" if plan.buffers[view.buffer].space == "weights" else "read"
         role = "written" if name in step.row.written else role
@@ -43,7 +53,16 @@ def touches(step: KernelCall, plan: Plan) -> list[ByteSpan]:
         found.append(
             ByteSpan(role, view.buffer, size * start, size * span, round(size * span * share))
         )
-    return found
+    return _fetched(step, plan) + found
+
+
+def _fetched(step: KernelCall, plan: Plan) -> list[ByteSpan]:
+    """Return the weights that a step asks for before their turn: none beyond the last."""
+    if step.row.fetches is None:
+        return []
+    (start, count), kept = step.row.fetches(step.arguments, plan.target.lanes), plan.buffers[0]
+    size, count = kept.element.bytes, min(count, kept.elements - start)
+    return [ByteSpan("fetched", 0, size * start, size * count, size * count)] if count > 0 else []
 
 
 def _extent(view: TensorView) -> int:
@@ -59,39 +78,55 @@ def _share(view: TensorView) -> float:
     return min(1.0, view.shape[1] / view.pixel)
 
 
-def sources(plan: Plan, caches: Sequence[int]) -> list[dict[tuple[str, Level], int]]:
+def sources(
+    plan: Plan, caches: Sequence[int], cold: bool = False, shared: Sequence[CacheShare] = ()
+) -> list[Moved]:
     """Return for each step the bytes of each role that come from each level: {(role, level): n}.
 
     A cache holds what was touched last. A block that is touched again after n bytes of others comes
     from the nearest cache of at least n bytes (its stack distance; Mattson et al., "Evaluation
     techniques for storage hierarchies", IBM Systems Journal 9(2), 1970). Of weights, and of all
     else, no more bytes count than there are. The network runs over and over: what its first step
-    reads was last touched in the run before.
+    reads was last touched in the run before. Where weights are `cold`, they were not: they come
+    from memory, but for what a step before has fetched. `shared` tells how much of the last cache
+    this core gets.
     """
     starts, total = _addresses(plan)
     kept = plan.buffers[0].bytes
-    most = np.array([[kept], [total - kept]], float)
+    most = np.array([[np.inf if cold else kept], [total - kept]], float)
     clocks = np.zeros((2, 1))  # bytes touched so far, of weights and of all else
     last = np.full((2, total // BLOCK + 1), -np.inf)
     names: list[Level] = [*LEVELS[: len(caches)], "memory"]
-    found: list[dict[tuple[str, Level], int]] = []
+    found: list[Moved] = []
     steps = [touches(step, plan) for step in plan.steps]
-    for touched in (*steps, *steps):
-        here: dict[tuple[str, Level], int] = {}
+    for index, touched in enumerate((*steps, *steps)):
+        if cold and index == len(steps):
+            last[:, : -(-kept // BLOCK)] = -np.inf
+        here: Moved = {}
         for touch in touched:
             first = (starts[touch.buffer] + touch.start) // BLOCK
             stop = (starts[touch.buffer] + touch.start + max(touch.span, 1) - 1) // BLOCK + 1
             since = np.minimum(clocks - last[:, first:stop], most).sum(0)
-            levels = np.searchsorted(caches, since)
-            for level, blocks in enumerate(np.bincount(levels, minlength=len(names))):
-                if blocks:
-                    key = (touch.role, names[level])
-                    size = round(touch.size * int(blocks) / (stop - first))
-                    here[key] = here.get(key, 0) + size
+            for level, blocks in zip(names, _by_level(since, caches, shared), strict=True):
+                if size := round(touch.size * blocks / (stop - first)):
+                    here[touch.role, level] = here.get((touch.role, level), 0) + size
             last[:, first:stop] = clocks
-            clocks[int(touch.role != "weights")] += touch.size
+            clocks[int(touch.role not in KEPT)] += touch.size
         found.append(here)
     return found[len(steps) :]
+
+
+def _by_level(
+    since: np.ndarray, caches: Sequence[int], shared: Sequence[CacheShare]
+) -> Sequence[float]:
+    """Return how many blocks come from each level; of a shared cache, a share of those beyond."""
+    found = np.bincount(np.searchsorted(caches, since), minlength=len(caches) + 1).tolist()
+    if shared:
+        far = since[since > caches[-2]]
+        sizes, shares = [each.size for each in shared], [each.held for each in shared]
+        held = float(np.interp(far, sizes, shares, right=0.0).sum())
+        found[-2:] = held, len(far) - held
+    return found
 
 
 def _addresses(plan: Plan) -> tuple[dict[int, int], int]:

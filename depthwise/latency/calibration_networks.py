@@ -15,6 +15,7 @@ from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.families.branches import Branches
 from depthwise.graph import Shape, capture
+from depthwise.hardware.choice import choose_core
 from depthwise.layers import (
     GhostBottleneck,
     InvertedResidual,
@@ -246,8 +247,12 @@ CALIBRATION_NETWORKS = (
 
 
 def calibration_plan(network: CalibrationNetwork, target: Target) -> Plan:
-    """Return the plan of a calibration network with random weights, always the same."""
+    """Return the plan of a calibration network with random weights, always the same.
+
+    It is made for the core that a network would be compiled for here.
+    """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         net = network.build().eval()
-    return make_plan(rewrite(capture(net, network.shape)), target)
+    core = choose_core(None, target, native=True)
+    return make_plan(rewrite(capture(net, network.shape)), target, core=core)

@@ -1,38 +1,74 @@
 """The features of a step, which its time is linear in: calls, tiles, loads, bytes from each cache.
 
 The time of a step is the sum of its features times their coefficients, which are in seconds and
-fitted to measurements. What is specific to a kernel is in its row of the kernel table.
+fitted to measurements. What is specific to a kernel is in its row of the kernel table. `overlap` is
+how long a step could read and compute at once, at the machine's rates, as in a roofline of the
+step; it is negative, for that time is saved.
 """
 
+from collections.abc import Mapping
 from math import prod
 
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Features
 from depthwise.graph.dtypes import FLOAT32
-from depthwise.hardware.record import LEVELS, Level, Machine
-from depthwise.latency.cache_model import sources
+from depthwise.hardware.record import Level, Machine
+from depthwise.latency.cache_model import Moved, sources
 
 # Of what the features mean: raised where that changes, so that kernels are timed again.
-VERSION = 1
+VERSION = 2
+
+FAR: tuple[Level, ...] = ("L3", "memory")  # levels whose speed is not the core's
+READ = ("read", "weights", "streamed")  # what a step waits for
 
 
-def features_of(plan: Plan, machine: Machine) -> list[Features]:
-    """Return the features of every step of a plan on a machine, in order."""
-    found = []
-    for step, moved in zip(plan.steps, sources(plan, machine.caches), strict=True):
-        count = step.row.count
-        own = count(step.arguments, plan.target.lanes) if count else _plain(step)
-        bytes_ = _again(step, plan.target.lanes, machine) | _moved(moved)
-        waiting = _waiting(own, bytes_, plan.target.lanes, machine)
-        found.append({"calls": 1.0, **own, **bytes_, "waiting": waiting})
-    return found
+def features_of(
+    plan: Plan, machine: Machine, cold: bool = False, clock: float = 1.0
+) -> list[Features]:
+    """Return the features of every step of a plan on a machine, in order.
+
+    Args:
+        plan: what runs.
+        machine: where.
+        cold: whether weights come from memory, though a cache could hold them.
+        clock: the core's speed, relative to the machine's best. What the core does takes longer at
+            a lower one, and counts as more; what comes from beyond its own caches does not.
+    """
+    lanes = plan.target.lanes
+    moved = sources(plan, machine.caches, cold, machine.shared)
+    pairs = zip(plan.steps, moved, strict=True)
+    return [_features(step, own, lanes, machine, clock) for step, own in pairs]
 
 
-def _moved(moved: dict[tuple[str, Level], int]) -> Features:
-    """Name the bytes that come from beyond the first cache."""
+def _features(
+    step: KernelCall, moved: Moved, lanes: int, machine: Machine, clock: float
+) -> Features:
+    count = step.row.count
+    own = count(step.arguments, lanes) if count else _plain(step)
+    found = {"calls": 1.0, **own, **_moved(step, moved), **_again(step, lanes, machine)}
+    found = {name: n if name.endswith(FAR) else n / clock for name, n in found.items()}
+    computing = 2e-9 * lanes * found.get("steps", 0.0) / machine.gflops
+    return {**found, "overlap": -min(_reading(found, machine), computing)}
+
+
+def time_of(features: Features, coefficients: Mapping[str, float]) -> float:
+    """Return the seconds of a step: the sum of its features times their coefficients."""
+    return sum(value * coefficients.get(name, 0.0) for name, value in features.items())
+
+
+def _moved(step: KernelCall, moved: Moved) -> Features:
+    """Name the bytes that come from beyond the first cache.
+
+    Weights that are read once, from the first to the last, have another name: they come faster than
+    those that a second tile of pixels passes over, too.
+    """
+    streams = step.row.streams
+    named = {"weights": "streamed"} if streams and streams(step.arguments) else {}
     return {
-        f"{role} {level}": float(size) for (role, level), size in moved.items() if level != "L1"
+        f"{named.get(role, role)} {level}": float(size)
+        for (role, level), size in moved.items()
+        if level != "L1"
     }
 
 
@@ -45,18 +81,14 @@ def _again(step: KernelCall, lanes: int, machine: Machine) -> Features:
     return {f"again {level}": float(FLOAT32.bytes * again)} if again and level != "L1" else {}
 
 
-def _waiting(own: Features, moved: Features, lanes: int, machine: Machine) -> float:
-    """Return by how many seconds a step reads for longer than it computes, at the machine's rates.
-
-    Reading and computing overlap, as in a roofline of one step: 0 where it computes for longer.
-    """
-    reading = sum(
+def _reading(features: Features, machine: Machine) -> float:
+    """Return the seconds in which what a step reads from beyond the core's caches comes at best."""
+    return sum(
         1e-9 * size / machine.gigabytes(level)
-        for name, size in moved.items()
-        for level in LEVELS
-        if name.endswith(level) and not name.startswith("written")
+        for name, size in features.items()
+        for role, _, level in [name.partition(" ")]
+        if role in READ and level in FAR
     )
-    return max(0.0, reading - 2e-9 * lanes * own.get("steps", 0.0) / machine.gflops)
 
 
 def _plain(step: KernelCall) -> Features:
@@ -72,4 +104,4 @@ def common_features(features: Features) -> Features:
     return {name: value for name, value in features.items() if name.split()[0] in COMMON}
 
 
-COMMON = {"calls", "elements", "windows", "read", "written", "weights", "waiting"}
+COMMON = {"calls", "elements", "windows", "read", "written", "weights", "overlap"}

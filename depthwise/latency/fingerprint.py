@@ -17,6 +17,8 @@ import torch
 from depthwise.compiler.codegen.emit import emit
 from depthwise.errors import BuildError
 from depthwise.files.cache import cache_directory, keep_text
+from depthwise.hardware.choice import choose_core
+from depthwise.hardware.core import Core
 from depthwise.hardware.record import Machine
 from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
 from depthwise.latency.features import VERSION
@@ -40,14 +42,20 @@ def is_current(machine: Machine) -> bool:
     return table.code == code_digest(find_target(machine.target))
 
 
-@cache
 def code_digest(target: Target) -> str:
     """Return a digest of the C of the calibration networks for a target, and of what is counted.
 
-    Emitting it takes seconds, so that the digest is cached under a hash of all sources.
+    Emitting it takes seconds, so that the digest is cached under a hash of all sources and of the
+    core that plans are made for.
     """
+    return digest_for(target, choose_core(None, target, native=True))
+
+
+@cache
+def digest_for(target: Target, core: Core) -> str:
+    """Return `code_digest` of plans for a core, the one that `choose_core` returns now."""
     try:
-        path = cache_directory() / "fingerprints" / f"{_sources_digest(target)}.txt"
+        path = cache_directory() / "fingerprints" / f"{_sources_digest(target, core)}.txt"
     except BuildError:  # there is no cache: it takes seconds every time
         return emitted_digest(target)
     with suppress(OSError, UnicodeDecodeError):
@@ -68,9 +76,9 @@ def emitted_digest(target: Target) -> str:
     return _digest(parts)
 
 
-def _sources_digest(target: Target) -> str:
+def _sources_digest(target: Target, core: Core) -> str:
     """Return a hash of every source of this package, and of what else plans depend on."""
-    return _digest([target.name, torch.__version__, *_texts(files("depthwise"))])
+    return _digest([target.name, repr(core), torch.__version__, *_texts(files("depthwise"))])
 
 
 def _texts(folder: Traversable) -> Iterable[str]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from depthwise.analysis import Cost, Layer, cost_of_graph
 from depthwise.analysis import cost as count_cost
+from depthwise.analysis.cost import PredictionError
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
@@ -13,8 +15,8 @@ from depthwise.compiler.planning import make_plan
 from depthwise.graph import NO_KWARGS, Graph
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.record import KernelTable, Machine
-from depthwise.latency.features import features_of
-from depthwise.runtime.target import find_target
+from depthwise.latency.features import features_of, time_of
+from depthwise.runtime.target import cpu_name, find_target
 from depthwise.sources.opening import open
 
 if TYPE_CHECKING:
@@ -55,15 +57,23 @@ def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
     """Return the cost of a graph with predicted milliseconds; raises as `cost` does."""
     table = known_kernels(machine)
     target = find_target(machine.target)
-    plan = make_plan(rewrite(graph), target, core=choose_core(None, target, native=True))
-    return attribute(cost, plan.steps, predict(plan, machine, table))
+    core = choose_core(None, target, native=machine.cpu == cpu_name())
+    plan = make_plan(rewrite(graph), target, core=core)
+    found = attribute(cost, plan.steps, predict(plan, machine, table))
+    return replace(found, milliseconds_error=error_of(table))
+
+
+def error_of(table: KernelTable) -> PredictionError | None:
+    """Return how close the table came to whole networks; None where none was timed."""
+    errors = [abs(network.error) for network in table.networks]
+    return PredictionError(fmean(errors), max(errors), len(errors)) if errors else None
 
 
 def known_kernels(machine: Machine) -> KernelTable:
     """Return the kernel table of a machine. Raises ValueError where there is no current one."""
     from depthwise.latency.fingerprint import is_current  # noqa: PLC0415  (which needs PyTorch)
 
-    advice = "run `depthwise calibrate`, which takes a minute, or latency.fit.time_kernels"
+    advice = "run `depthwise calibrate`, which takes a minute, or latency.timing.time_kernels"
     if machine.kernels is None:
         raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")
     if not is_current(machine):
@@ -71,13 +81,17 @@ def known_kernels(machine: Machine) -> KernelTable:
     return machine.kernels
 
 
-def predict(plan: Plan, machine: Machine, table: KernelTable) -> list[float]:
-    """Return the seconds of each step: the sum of its features times their coefficients."""
-    found = features_of(plan, machine)
+def predict(
+    plan: Plan, machine: Machine, table: KernelTable, gflops: float | None = None
+) -> list[float]:
+    """Return the seconds of each step: the sum of its features times their coefficients.
+
+    `gflops` is the peak of the core's present clock; None for the one that kernels were timed at.
+    """
+    found = features_of(plan, machine, clock=(gflops or table.gflops) / machine.gflops)
     return [
-        sum(value * coefficients.get(name, 0.0) for name, value in own.items())
+        time_of(own, table.coefficients(step.kernel))
         for step, own in zip(plan.steps, found, strict=True)
-        for coefficients in [table.coefficients(step.kernel)]
     ]
 
 

@@ -18,6 +18,7 @@ from depthwise.files.atomic import abandoned, exchange, flush, workspace
 from depthwise.files.cache import hash_bytes, hash_file
 from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, UINT8, find_dtype
 from depthwise.runtime import manifest as manifests
+from depthwise.runtime.aligned import aligned_bytes
 from depthwise.runtime.manifest import (
     FIGURES,
     REPORT,
@@ -36,7 +37,6 @@ WEB = ("net.js", "example.mjs", "example.html")  # of a WebAssembly library
 SHARED = {".so": "libnet.so", ".dylib": "libnet.dylib", ".wasm": "net.wasm"}
 OURS = {SOURCE, WEIGHTS, manifests.NAME, *TEMPLATES, *WEB, *SHARED.values()}
 STATE = ".depthwise"  # what unfinished work keeps there: it stays when a library is replaced
-ALIGNMENT = 64  # bytes, of the arena and of the weights
 NEW, OLD = "new", "old"  # in a workspace: what is to stand at the directory, what stood there
 
 
@@ -186,13 +186,6 @@ def _templates() -> Traversable:
 def hash_weights(weights: np.ndarray) -> str:
     """Return the SHA-256 of weights, as the manifest holds it."""
     return hash_bytes(weights.data)
-
-
-def aligned_bytes(size: int) -> np.ndarray:
-    """Return `size` bytes, not set to anything, that start where a vector may."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]
 
 
 def check_replaceable(directory: Path) -> None:

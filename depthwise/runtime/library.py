@@ -19,10 +19,9 @@ from depthwise.escaping import kind_of
 from depthwise.files.given import as_path
 from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.structure import bind, fill
+from depthwise.runtime.aligned import ALIGNMENT, aligned_bytes
 from depthwise.runtime.artifact import (
-    ALIGNMENT,
     Artifact,
-    aligned_bytes,
     read_artefact,
     write_artefact,
 )

@@ -46,11 +46,21 @@ class Compiler:
     machine: str
     is_zig: bool
 
+    @property
+    def version(self) -> str:
+        """The number in what it says of itself, as in 12.2.0; empty where there is none."""
+        number = re.search(r"\d+(\.\d+)+", re.sub(r"\(.*?\)", "", self.identity))
+        return number[0] if number else ""
+
+    def compiles_for(self, target: Target) -> bool:
+        """Tell whether it is for the target's architecture; zig is for all."""
+        return self.is_zig or target.architecture == _architecture(self.machine)
+
     def flags(self, target: Target) -> Arguments:
         """Return the flags that choose the CPU, with those of every library."""
         if self.is_zig:
             return (*FLAGS, "-target", target.triple, f"-mcpu={target.mcpu}")
-        if target.architecture != _architecture(self.machine):
+        if not self.compiles_for(target):
             raise ValueError(
                 f"{self.command[0]} compiles for {self.machine}, not for {target.name}: name a "
                 "compiler for that machine, or leave out cc, for the one that is installed with us"

@@ -7,6 +7,7 @@ throughput a process opens it several times, and calls all of them at once (`way
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -30,7 +31,8 @@ class Runtime:
     """A runtime: its name, the module that drives it, its packages, the forms that it can read.
 
     It is opened where any of these could be written. `install` says what to install in place of a
-    package alone. One that `schedules` has ways of its own to give a batch to its threads.
+    package alone. `cc` is the C compiler of a library of ours that another than usual makes. One
+    that `schedules` has ways of its own to give a batch to its threads.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Runtime:
     packages: tuple[str, ...]  # by the names that pip knows
     forms: tuple[Form, ...]
     install: str = ""
+    cc: str | None = None
     schedules: bool = False
 
 
@@ -100,6 +103,15 @@ THROUGHPUT = (
         schedules=True,
     ),
 )
+
+
+def compiled_by(names: str | None) -> tuple[Runtime, ...]:
+    """Return our own library as each C compiler makes it, as in "gcc,clang"; none where None."""
+    wanted = dict.fromkeys(name for name in (names or "").split(",") if name)
+    return tuple(
+        Runtime(f"{OURS.name}, {Path(cc).name}", OURS.module, (), OURS.forms, cc=cc)
+        for cc in wanted
+    )
 
 
 def find_peers(names: str | None, throughput: bool = False) -> tuple[Runtime, ...]:

@@ -5,15 +5,16 @@ caches as the one before it left them.
 """
 
 import ctypes
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from depthwise.compiler.codegen.emit import emit_together
 from depthwise.compiler.plan import Plan
-from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.library import Code, aligned_bytes
 from depthwise.toolchain.build import compile_c
 
 UNITS = 4  # for each plan, as in a library, so that both share compiled units
@@ -40,19 +41,36 @@ class Clocked:
         It runs on random inputs, in memory of its own, for about `seconds` and at least `least`
         times. The clock's own cost is taken off.
         """
-        weights, arena = align_copy(self.plan.weights), aligned_bytes(self._code.arena_bytes)
-
-        def run() -> np.ndarray:
-            self._code.run(weights, self._inputs, self._outputs, arena)
-            return np.diff(self._times) * 1e-9
-
-        run()  # maps the pages, wakes the core
-        cost = self._cost()
+        run = self.runner()
         runs: list[np.ndarray] = []
         end = time.perf_counter() + seconds
         while len(runs) < least or time.perf_counter() < end:
-            runs.append(np.maximum(run() - cost, 0.0))
+            runs.append(run())
         return np.array(runs)
+
+    def runner(self, copies: int = 1) -> Callable[[], np.ndarray]:
+        """Return what runs once and returns the time of each step, in memory of its own.
+
+        With several copies of the weights these take turns, so that no cache holds what a run
+        reads of them.
+        """
+        weights = itertools.cycle([self._weights() for _ in range(copies)])
+        arena = aligned_bytes(self._code.arena_bytes)
+
+        def run() -> np.ndarray:
+            self._code.run(next(weights), self._inputs, self._outputs, arena)
+            return np.diff(self._times) * 1e-9
+
+        for _ in range(copies):
+            run()  # maps the pages, wakes the core
+        cost = self._cost()
+        return lambda: np.maximum(run() - cost, 0.0)
+
+    def _weights(self) -> np.ndarray:
+        """Return the weights at another address, which decides what stays in a shared cache."""
+        copy = aligned_bytes(self.plan.weights.nbytes)
+        copy[:] = self.plan.weights.view(np.uint8)
+        return copy
 
     def _cost(self) -> float:
         """Return the median seconds that one note of the time takes."""

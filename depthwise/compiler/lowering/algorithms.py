@@ -124,26 +124,6 @@ def direct_default(layer: ConvWorkload, constants: Constants) -> Direct:
     return Direct(pixels, vectors, size > constants.large, depth)
 
 
-# Weights that follow a layer's own are brought closer while it computes: a cache line for each
-# PER_LINE multiply-adds of vectors, up to `ahead` bytes (compiler/constants.py).
-# MobileNetV3-Large gains 1.7 % with 32 of them, 2.4 with 64, 3.0 with 128. A layer in which fewer
-# than BUSY pixels meet each weight waits for its own.
-PER_LINE, BUSY = 128, 8
-LINE = 64  # bytes
-
-
-def prefetch_lines(layer: ConvWorkload, direct: Direct, constants: Constants) -> int:
-    """Return how many cache lines of the next weights each tile of a convolution asks for."""
-    if layer.pixels < BUSY:
-        return 0
-    vectors = ceil(layer.outs * direct.depth / constants.lanes)
-    runs = layer.pixels // layer.run
-    tiles = runs * ceil(layer.run / direct.pixels) * ceil(vectors / direct.vectors) * layer.groups
-    terms = layer.taps * layer.channels // direct.depth
-    work = direct.pixels * min(direct.vectors, vectors) * terms
-    return min(work // PER_LINE, constants.ahead // (LINE * tiles))
-
-
 def candidates(layer: ConvWorkload, constants: Constants) -> list[Algorithm]:
     """Return the few ways to compute a layer that are worth trying, the default first."""
     target, direct = constants.target, direct_default(layer, constants)

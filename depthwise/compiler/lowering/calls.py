@@ -6,7 +6,8 @@ from functools import partial
 from typing import Literal
 
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.kernels import KERNELS, Kernel
+from depthwise.compiler.kernel import Kernel
+from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import ConvWorkload
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.work import Arguments
@@ -54,7 +55,8 @@ class KernelCall:
     @property
     def views(self) -> tuple[TensorView, ...]:
         """What the call reads and writes."""
-        return tuple(a for a in self.arguments.values() if isinstance(a, TensorView))
+        pairs, ahead = self.arguments.items(), self.row.ahead
+        return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in ahead)
 
     @property
     def written(self) -> tuple[TensorView, ...]:
@@ -65,9 +67,9 @@ class KernelCall:
     @property
     def read(self) -> tuple[TensorView, ...]:
         """The other views of the call, its scratch among them."""
-        written = self.row.written
+        others = (*self.row.written, *self.row.ahead)
         pairs = self.arguments.items()
-        return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in written)
+        return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in others)
 
     def with_arguments(self, **arguments: Argument) -> "KernelCall":
         """Return the call with other arguments in place of those of these names."""

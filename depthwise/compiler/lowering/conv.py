@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
-from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd, prefetch_lines
+from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
 from depthwise.compiler.lowering.batches import images_at_once
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
@@ -95,7 +95,6 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     w = b.weights(pack_conv(work.weight, groups, lanes, *tile))
     bias = b.weights(pack_conv_bias(work.bias, groups, lanes, *tile))
     floats = work.weight[0].size  # a packed output channel's weights
-    lines = prefetch_lines(layer, chosen, b.constants)
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
@@ -105,13 +104,13 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
             taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
             tile_pixels=chosen.pixels, tile_vectors=chosen.vectors, tile_depth=chosen.depth,
-            weights_outer=int(chosen.weights_outer), prefetch_lines=lines,
+            weights_outer=int(chosen.weights_outer),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual),
             epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,
             w=replace(w, offset=w.offset + first * floats),
             bias=replace(bias, offset=bias.offset + first * chosen.depth), sum=part.residual,
-            out=part.y,
+            next=None, near_steps=0, prefetch_lines=0, prefetch_steps=0, out=part.y,
         )  # fmt: skip
 
     def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
@@ -136,7 +135,7 @@ def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder
     """Return what is computed at once: some images, which share weights while these are near."""
     images = walk.count_images(work)
     found, given = (prod(view.shape) // images for view in (work.y, work.x))
-    count = images_at_once(images, given, found, work.weight.size, b.constants.windows)
+    count = images_at_once(images, given, found, work.weight.size, b.constants.together)
     some = walk.take(work, 0, count)
     images, outs, rows, width = some.y.shape
     part, (_, pixel) = _collapse(some, walk)
