@@ -4,11 +4,13 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -21,18 +23,19 @@ from depthwise.analysis.tables import render
 from depthwise.bench import exported_model as cases
 from depthwise.bench import peak
 from depthwise.bench.exported_model import Question, settle
-from depthwise.bench.peers import PEERS, Runtime, compiled_by, find_peers
+from depthwise.bench.holding import hold
+from depthwise.bench.peers import PEERS, BatchWay, Runtime, compiled_by, find_peers, ways
 from depthwise.bench.record import BenchRecord, NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import TOLERANCE, Participant, compare, take_turns
 from depthwise.bench.tables import network_table
-from depthwise.bench.worker import error_of
+from depthwise.bench.worker import error_of, together
 from depthwise.cli import main
 from depthwise.compiler import pipeline
 from depthwise.compiler.lowering.algorithms import Winograd
 from depthwise.compiler.planning import make_plan
 from depthwise.errors import CannotRun
 from depthwise.graph import capture
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import cpu_features, find_target
 from depthwise.toolchain.build import find_compiler
 
 
@@ -110,6 +113,73 @@ def test_one_that_fails_is_out_and_the_others_go_on():
     assert found[1].record.failed == "lost"
     assert found[1].record.rounds == ()
     assert len(found[2].record.rounds) == 3
+
+
+# ----------------------------------------------------------------------------------- throughput
+
+
+def test_a_batch_is_given_at_once_in_parts_or_image_by_image():
+    assert ways(32, 2) == (BatchWay(1, 32), BatchWay(2, 16), BatchWay(2, 1))
+    assert ways(8, 1) == (BatchWay(1, 8), BatchWay(1, 1))
+    assert ways(4, 4) == (BatchWay(1, 4), BatchWay(4, 1))
+    said = [way.said(32) for way in ways(32, 2)]
+    assert said == ["", "2 x 16 images", "2 x 1 image"]
+    with pytest.raises(ValueError, match=r"--batch 30: 4 threads .* multiple of 4"):
+        ways(30, 4)
+
+
+def test_copies_run_at_once_and_as_often_as_asked():
+    barrier, log = Barrier(2), []
+
+    def copy(name):
+        def run():
+            barrier.wait(10)  # breaks where the other copy does not run
+            log.append(name)
+            return np.array([name])
+
+        return run
+
+    assert together([copy(0), copy(1)], 3)() == 0
+    assert sorted(log) == [0, 0, 0, 1, 1, 1]
+
+
+def test_each_runtime_gets_the_batch_in_its_fastest_way(fake):
+    question = replace(ask(), shape=(4, 3, 9, 9))
+    found = compare(question, [fake("patient")], 2, 1, throughput=True)
+    peer = found.peers[0]
+    assert peer.way == "2 x 2 images"  # 7 ms, all at once 11, one by one 10
+    assert [runtime.name for runtime in found.runtimes] == ["depthwise", "patient"]
+    assert found.input_shape == (4, 3, 9, 9)
+    assert "images/s" in render(network_table(found, 2), 200)
+
+
+# ------------------------------------------------------------------------------- narrower vectors
+
+
+FEATURES = "from numpy._core._multiarray_umath import __cpu_features__ as f; print(f['{}'])"
+
+
+@pytest.mark.skipif("cpuid_fault" not in cpu_features(), reason="CPUID does not fault here")
+def test_a_held_process_does_not_see_avx_512():
+    held = hold(find_target("x86-64-v3"))
+
+    def sees(feature, environment):
+        command = [sys.executable, "-c", FEATURES.format(feature)]
+        env = {**os.environ, **environment}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        return done.stdout.strip() == "True"
+
+    if find_target("native").name == "x86-64-v4":
+        assert sees("AVX512F", {})
+        assert held.said
+    assert not sees("AVX512F", held.environment)
+    assert sees("AVX2", held.environment)
+
+
+def test_nobody_is_held_to_what_our_library_is_for_anyhow():
+    assert not hold(find_target("native")).environment
+    with pytest.raises(ValueError, match=r"--target x86-64-v2: .* held to x86-64-v3"):
+        hold(find_target("x86-64-v2"))
 
 
 # ------------------------------------------------------------------------------- the processes

@@ -80,13 +80,13 @@ def run(plan: Plan, x: np.ndarray, times: int = 1) -> list[np.ndarray]:
     return results
 
 
-def check_threads(graph: Graph, threads: int) -> None:
+def check_threads(graph: Graph, threads: int, times: int = 20) -> None:
     """Hold what threads compute, run after run, to what one computes."""
     x = np.random.default_rng(0).standard_normal((1, 3, 96, 80), np.float32)
     alone, shared = (make_plan(graph, NATIVE, threads=n) for n in (1, threads))
     assert any(len(region) == threads for region in shared.regions)
     (expected,) = run(alone, x)
-    for found in run(shared, x, times=20):
+    for found in run(shared, x, times):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -101,6 +101,11 @@ def _divided(monkeypatch):
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_compute_the_same_bits(name: str, threads: int, graphs):
     check_threads(graphs[name], threads)
+
+
+@pytest.mark.usefixtures("_divided")
+def test_more_threads_than_cores_compute_the_same_bits(graphs):
+    check_threads(graphs["ghostnet"], 16, times=3)
 
 
 @pytest.mark.slow
@@ -231,6 +236,46 @@ def test_small_steps_are_done_by_one_thread(graphs):
     divider = Divider(plan.buffers, 2, constants_of(NATIVE))
     pooled = [step for step in plan.steps if step.kernel == "f32_avg_pool"]
     assert min(len(list(divider.options(step))) for step in pooled) == 1
+
+
+def ways_of(layer: nn.Module, shape: tuple[int, ...], threads: int) -> list[tuple[Share, ...]]:
+    """Return the ways to do the convolution of a layer."""
+    plan = make_plan(rewrite(capture(export(layer.eval(), [shape]))), NATIVE)
+    (step,) = (step for step in plan.steps if step.layer)
+    return list(Divider(plan.buffers, threads, constants_of(NATIVE)).options(step))
+
+
+def test_rows_and_channels_are_divided_where_either_is_too_few():
+    ways = ways_of(nn.Conv2d(960, 160, 1), (1, 960, 7, 7), 16)
+    most = max(ways, key=len)
+    assert 8 < len(most) <= 16
+    cells = {
+        (row, channel)
+        for share in most
+        for box in share.writes
+        for row in range(*box.rows)
+        for channel in range(*box.channels)
+    }
+    sizes = [
+        (box.rows[1] - box.rows[0]) * (box.channels[1] - box.channels[0])
+        for share in most
+        for box in share.writes
+    ]
+    assert len(cells) == sum(sizes) == 7 * 160  # all of it, and nothing twice
+
+
+def test_threads_do_not_all_read_weights_that_are_many():
+    ways = ways_of(nn.Conv2d(960, 320, 1), (1, 960, 7, 7), 2)
+    (best,) = divide([ways], 2, constants_of(NATIVE))
+    outs = [view.shape[1] for (step,) in best for view in step.written]
+    assert outs == [160, 160]  # not 4 and 3 rows of all
+
+
+def test_a_step_that_does_not_gain_by_all_threads_is_done_by_fewer():
+    ways = ways_of(nn.Conv2d(32, 64, 1), (1, 32, 7, 7), 16)
+    assert {len(way) for way in ways} >= {1, 2, 4}
+    (best,) = divide([ways], 16, constants_of(NATIVE))
+    assert len(best) < 16
 
 
 class Kept(nn.Module):

@@ -19,14 +19,14 @@ def describe_machine() -> MachineRecord:
     )  # fmt: skip
 
 
-def describe_software() -> SoftwareRecord:
+def describe_software(target: str = "native") -> SoftwareRecord:
     """Return what is measured with."""
-    target, compiler = find_target("native"), find_compiler()
+    chosen, compiler = find_target(target), find_compiler()
     return SoftwareRecord(
         depthwise=__version__, python=platform.python_version(),
         commit=_git("rev-parse", "HEAD") or None,
         changed=bool(_git("status", "--porcelain", "--untracked-files=no")),
-        target=target.name, compiler=compiler.identity, flags=compiler.flags(target),
+        target=chosen.name, compiler=compiler.identity, flags=compiler.flags(chosen),
     )  # fmt: skip
 
 

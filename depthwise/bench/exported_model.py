@@ -101,7 +101,7 @@ def write_case(
             continue
         try:
             with quiet():
-                write(question.net, program, x, folder / FILES[form])
+                write(question, program, x, folder / FILES[form])
         except Exception as error:  # exporters raise nearly anything
             failed[form] = f"cannot be exported as {form}: {_first_line(error)}"
     case = Case(folder, cost.macs, cost.params, failed)
@@ -140,9 +140,11 @@ def settle(net: nn.Module, shape: Shape) -> None:
         norm.momentum = momentum
 
 
-def _write_direct(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+def _write_direct(
+    question: Question, program: ExportedProgram, _x: torch.Tensor, path: Path
+) -> None:
     """Save a library on one thread without Winograd; raises ValueError where ours has none."""
-    options = CompileOptions()
+    options = replace(question.build, threads=1, tune=False)
     chosen = choose_plan(rewrite(capture(program)), options).algorithms
     if not any(isinstance(algorithm, Winograd) for algorithm in chosen.values()):
         raise ValueError("all its convolutions are direct as it is")
@@ -160,24 +162,31 @@ def direct_library(program: ExportedProgram, options: CompileOptions) -> Library
     return Library(assemble([plan], alone, cost_of_graph(captured), About()))
 
 
-def _write_program(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+def _write_program(
+    _question: Question, program: ExportedProgram, _x: torch.Tensor, path: Path
+) -> None:
     torch.export.save(renamed(program), path)
 
 
-def _write_onnx(_net: Net, program: ExportedProgram, _x: torch.Tensor, path: Path) -> None:
+def _write_onnx(
+    _question: Question, program: ExportedProgram, _x: torch.Tensor, path: Path
+) -> None:
     made = torch.onnx.export(program, dynamo=True, verbose=False)
     assert made is not None
     made.save(path, external_data=False)
 
 
-def _write_torchscript(net: Net, program: ExportedProgram, x: torch.Tensor, path: Path) -> None:
+def _write_torchscript(
+    question: Question, program: ExportedProgram, x: torch.Tensor, path: Path
+) -> None:
     """Trace the module itself where there is one: pnnx knows some modules by their class."""
+    net = question.net
     module = net if isinstance(net, nn.Module) else as_module(program)
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # it is to go, one day
         torch.jit.trace(module, x).save(path)  # type: ignore[union-attr]
 
 
-WRITERS: dict[Form, Callable[[Net, ExportedProgram, torch.Tensor, Path], None]] = {
+WRITERS: dict[Form, Callable[[Question, ExportedProgram, torch.Tensor, Path], None]] = {
     "direct": _write_direct,
     "program": _write_program,
     "onnx": _write_onnx,

@@ -6,7 +6,7 @@ from functools import cache
 from depthwise.hardware import Machine, calibrate, find
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import TOLERANCE
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import Target, find_target
 
 STEPS = (
     500_000  # about 2 ms: longer than cores take to change their clocks back, shorter than a slice
@@ -14,12 +14,13 @@ STEPS = (
 REPEATS = 5
 
 
-def measure_peak(threads: int = 1) -> float:
+def measure_peak(threads: int = 1, target: Target | None = None) -> float:
     """Return the operations, 2 a multiply-add, that cores do in a second, `threads` at once.
 
-    The best of a few loops: what disturbs a loop only slows it.
+    With vectors of a `target`, the widest where left out. The best of a few loops: what disturbs a
+    loop only slows it.
     """
-    probes = _probes()
+    probes = _probes(target or find_target("native"))
     return max(fma_rate(probes, STEPS, threads) for _ in range(REPEATS))
 
 
@@ -34,6 +35,5 @@ def known_machine(peaks: Sequence[float], threads: int) -> Machine | None:
 
 
 @cache
-def _probes() -> Probes:
-    target = find_target("native")
+def _probes(target: Target) -> Probes:
     return Probes(target, target.lanes)

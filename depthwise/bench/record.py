@@ -38,6 +38,7 @@ class SoftwareRecord(Record):
 class RuntimeRecord(Record):
     """One runtime on one network: the seconds of each run of each round, or why there are none.
 
+    `way` says how it was given a batch, `held` how it was kept from using all that the CPU has.
     `error` is the largest difference from PyTorch's output, of its largest element; `opened` the
     seconds that converting and loading took; `cc` the C compiler of our own code, where it is not
     the one that is installed with us.
@@ -48,6 +49,8 @@ class RuntimeRecord(Record):
 
     name: str
     versions: dict[str, str]
+    way: str = ""
+    held: str = ""
     failed: str | None = None
     error: float | None = None
     opened: float | None = None

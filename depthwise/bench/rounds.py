@@ -4,17 +4,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 from depthwise.bench.exported_model import Case, Question, write_case
+from depthwise.bench.holding import NOT_HELD, hold
 from depthwise.bench.peak import measure_peak
-from depthwise.bench.peers import DIRECT, OURS, Form, Runtime
+from depthwise.bench.peers import DIRECT, OURS, BatchWay, Form, Runtime, ways
 from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.errors import CannotRun
 from depthwise.hardware.load import Watch
@@ -30,15 +32,24 @@ FEWEST, MOST = 3, 300  # runs in a turn
 
 
 class Worker:
-    """A process that has opened one case in one runtime. Raises CannotRun where it cannot."""
+    """A process that has opened one case in one runtime. Raises CannotRun where it cannot.
 
-    def __init__(self, runtime: Runtime, case: Case, threads: int):
+    Args:
+        copies: How often it is opened, on a part of the threads each; `runs` of each are a run.
+        held: Variables of the environment that keep it from using all that the CPU has.
+    """
+
+    def __init__(
+        self, runtime: Runtime, case: Case, threads: int, copies: int = 1, runs: int = 1,
+        held: Mapping[str, str] = NOT_HELD,
+    ):  # fmt: skip
         self._errors: IO[str] = TemporaryFile("w+")  # noqa: SIM115  (close does)
-        arguments = (runtime.module, str(case.folder), str(threads))
+        numbers = map(str, (threads, copies, runs))
         self._process = children.start(
-            (sys.executable, "-m", "depthwise.bench.worker", *arguments),
+            (sys.executable, "-m", "depthwise.bench.worker", runtime.module, str(case.folder),
+             *numbers),
             stdin=subprocess.PIPE, stderr=self._errors,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads // copies), **held},
         )  # fmt: skip
         try:
             opened = self._answer()
@@ -81,19 +92,47 @@ class Participant:
     runtime: Runtime
     versions: dict[str, str] = field(default_factory=dict)
     worker: Worker | None = None
+    way: str = ""
+    held: str = ""
     error: float | None = None
     opened: float | None = None
     failed: str | None = None
     rounds: list[list[float]] = field(default_factory=list)
 
-    def open(self, case: Case, threads: int) -> None:
-        """Start its process, and hold what it computes against PyTorch."""
+    def open(self, given: "GivenBatch", threads: int, held: Mapping[str, str] = NOT_HELD) -> None:
+        """Start its process, and hold what it computes against PyTorch.
+
+        Of several ways to give it the input it is the fastest that works.
+        """
         try:
             self.versions = {name: version(name) for name in self.runtime.packages}
         except PackageNotFoundError as error:
             install = self.runtime.install or error.name
             self.failed = f"{error.name} is not installed: pip install {install}"
             return
+        fastest = inf
+        for way, case in given.cases.items():
+            if self.runtime.schedules and way.images < given.batch:
+                continue
+            tried = Participant(self.runtime)
+            tried._open(case, threads, way.copies, given.runs(way), held)
+            once = inf
+            if tried.worker and len(given.cases) > 1:
+                once = min(_turn(tried, FEWEST), default=inf)
+            if tried.worker and (once < fastest or self.worker is None):
+                self.close()
+                fastest, self.worker, self.way = once, tried.worker, way.said(given.batch)
+                self.error, self.opened, self.failed = tried.error, tried.opened, None
+                continue
+            tried.close()
+            if self.worker is None and self.failed is None:
+                self.failed, self.error = tried.failed, tried.error
+        if self.runtime.cc and self.worker:
+            self.versions = {self.runtime.cc: find_compiler(self.runtime.cc).version}
+
+    def _open(
+        self, case: Case, threads: int, copies: int, runs: int, held: Mapping[str, str]
+    ) -> None:
         case = case.compiled.get(self.runtime.cc or "", case)
         missing = [case.failed[form] for form in self.runtime.forms if form in case.failed]
         if missing and len(missing) == len(self.runtime.forms):
@@ -102,7 +141,7 @@ class Participant:
         if self.runtime.cc:
             self.versions = {self.runtime.cc: find_compiler(self.runtime.cc).version}
         try:
-            worker = Worker(self.runtime, case, threads)
+            worker = Worker(self.runtime, case, threads, copies, runs, held)
         except CannotRun as failure:
             self.failed = str(failure)
             return
@@ -113,14 +152,32 @@ class Participant:
         worker.close()
         self.failed = f"its output is off by {worker.error:.1e} of the largest"
 
+    def close(self) -> None:
+        """End its process."""
+        if self.worker:
+            self.worker.close()
+
     @property
     def record(self) -> RuntimeRecord:
         """What was found of it; a runtime that failed on the way keeps no rounds."""
         rounds = () if self.failed else tuple(map(tuple, self.rounds))
         return RuntimeRecord(
-            name=self.runtime.name, versions=self.versions, failed=self.failed, error=self.error,
-            opened=self.opened, cc=self.runtime.cc, rounds=rounds,
+            name=self.runtime.name, versions=self.versions, way=self.way, held=self.held,
+            failed=self.failed, error=self.error, opened=self.opened, cc=self.runtime.cc,
+            rounds=rounds,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GivenBatch:
+    """A batch in each of the ways to give it to a runtime, as files."""
+
+    batch: int
+    cases: Mapping[BatchWay, Case]
+
+    def runs(self, way: BatchWay) -> int:
+        """Return how often each copy runs for the whole batch."""
+        return self.batch // (way.copies * way.images)
 
 
 def compare(
@@ -129,29 +186,39 @@ def compare(
     threads: int,
     rounds: int,
     compilers: Sequence[Runtime] = (),
+    throughput: bool = False,
 ) -> NetworkResult:
     """Run a network in our library and in each peer, interleaved, and return all that was measured.
 
     On one thread our library takes part without Winograd, too, where it has any, and on any number
-    once more by each of `compilers`.
+    once more by each of `compilers`. Peers are held to the target that our library is compiled for.
+    With `throughput` each runtime gets the batch in the way in which it is fastest.
+
     Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
     raises, and CannotRun where our own library disagrees: then there is nothing to compare.
     """
-    runtimes = (OURS, *([DIRECT] if threads == 1 else []), *compilers, *peers)
-    forms: set[Form] = {form for runtime in runtimes for form in runtime.forms}
-    participants = [Participant(runtime) for runtime in runtimes]
+    held = hold(question.build.chosen)
+    alone = [DIRECT] if threads == 1 and not throughput else []
+    participants = [Participant(runtime) for runtime in (OURS, *alone, *compilers)]
+    participants += [Participant(peer, held=held.said) for peer in peers]
+    batch = question.shape[0]
+    chosen = ways(batch, threads) if throughput else (BatchWay(1, batch),)
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
+        forms: set[Form] = {form for each in participants for form in each.runtime.forms}
         named = [runtime.cc for runtime in compilers if runtime.cc]
-        case = write_case(question, Path(folder), forms, threads, named)
+        cases = {way: _write(question, way, Path(folder), forms, threads, named) for way in chosen}
+        given = GivenBatch(batch, cases)
         for participant in track(
             participants, f"opening {len(participants)} runtimes", pace="opening"
         ):
-            participant.open(case, threads)
-            if participant.worker:
-                open_workers.callback(participant.worker.close)
+            participant.open(given, threads, held.environment if participant.held else NOT_HELD)
+            open_workers.callback(participant.close)
         if participants[0].failed:
             raise CannotRun(f"our own library of {question.network}: {participants[0].failed}")
-        conditions = take_turns(participants, rounds, lambda: measure_peak(threads))
+        conditions = take_turns(
+            participants, rounds, lambda: measure_peak(threads, question.build.chosen)
+        )
+    case = cases[chosen[0]]
     return NetworkResult(
         network=question.network, settings=question.settings, weights=question.weights,
         input_shape=question.shape, macs=case.macs, params=case.params,
@@ -159,6 +226,17 @@ def compare(
         foreign=tuple(each.foreign for each in conditions),
         runtimes=tuple(participant.record for participant in participants),
     )  # fmt: skip
+
+
+def _write(
+    question: Question, way: BatchWay, folder: Path, forms: Collection[Form], threads: int,
+    compilers: Sequence[str],
+) -> Case:  # fmt: skip
+    """Write the forms of a network that takes as many images, in a folder of their number."""
+    shape = (way.images, *question.shape[1:])
+    own = folder / str(way.images)
+    own.mkdir()
+    return write_case(replace(question, shape=shape), own, forms, threads // way.copies, compilers)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ def network_table(
     own = (found.ours,) if found.direct is found.ours else (found.ours, found.direct)
     runtimes = (*own, *found.compiled, *peers)
     unit = time_unit(runtime.seconds or 0 for runtime in runtimes)
-    columns = (Column("", kind="name"), Column(unit.name), *RUNTIME_COLUMNS)
+    batch = found.input_shape[0]
+    more = (Column("images/s", 0),) if batch > 1 else ()
+    columns = (Column("", kind="name"), Column(unit.name), *more, *RUNTIME_COLUMNS)
     rows = [_runtime(runtime, found, unit) for runtime in runtimes if runtime.rounds]
     shape = "x".join(map(str, found.input_shape))
     title = (
@@ -110,6 +112,8 @@ def network_table(
         f"FMA peak of the cores used: {low if low == high else f'{low} to {high}'} GFLOP/s"
         + (f"; {machine.age} at {threads * machine.gflops:.0f}" if machine else ""),
     ]
+    held = sorted({each.held for each in runtimes if each.held})
+    notes += [f"peers were held to narrower vectors: {how}" for how in held]
     notes += [OVER] if any(map(found.is_over, found.runtimes)) else []
     head = [Text(f"NOT A MEASUREMENT: {found.disturbed}", style="bold red")] * bool(found.disturbed)
     table = FittedTable(columns, rows)
@@ -123,14 +127,17 @@ OVER = (
 
 
 def _name(runtime: RuntimeRecord) -> str:
-    return " ".join([runtime.name, *list(runtime.versions.values())[:1]])
+    name = " ".join([runtime.name, *list(runtime.versions.values())[:1]])
+    return ", ".join(filter(None, (name, runtime.way, "held" if runtime.held else "")))
 
 
 def _runtime(runtime: RuntimeRecord, found: NetworkResult, unit: TimeUnit) -> tuple[str, ...]:
     ratio = None if runtime is found.ours else found.ratio(runtime)
     low, high = (unit.show(runtime.percentile(percent)) for percent in (10, 90))
+    seconds, batch = runtime.seconds or 0, found.input_shape[0]
+    rate = (f"{batch / seconds:.0f}",) if batch > 1 and seconds else ()
     return (
-        _name(runtime), unit.show(runtime.seconds or 0), f"{low} to {high}",
+        _name(runtime), unit.show(seconds), *rate, f"{low} to {high}",
         _percent(found.share_of_peak(runtime)), f"{ratio:.2f}x" if ratio else "",
         "" if runtime.error is None else f"{runtime.error:.0e}",
     )  # fmt: skip

@@ -1,7 +1,9 @@
 """A process that runs one network in one runtime, asked over a pipe.
 
-    python -m depthwise.bench.worker MODULE CASE THREADS
+    python -m depthwise.bench.worker MODULE CASE THREADS [COPIES RUNS]
 
+With COPIES it opens the network so often, on a part of the threads each, and a run is RUNS runs of
+all of them at once.
 Each line on standard input asks for a number of runs; each line on standard output answers in JSON.
 The first answer, to nothing, is how long it took to open the network and what it computes.
 """
@@ -11,7 +13,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +48,41 @@ def time_runs(run: RunOnce, count: int) -> list[float]:
     return times
 
 
-def answers(module: str, case: Path, threads: int) -> Iterator[dict[str, Any]]:
+def together(opened: Sequence[RunOnce], runs: int) -> RunOnce:
+    """Return what runs all that was opened at once, each a number of times."""
+    pool = ThreadPoolExecutor(len(opened))
+
+    def several(run: RunOnce) -> np.ndarray:
+        return [run() for _ in range(runs)][-1]
+
+    def run() -> np.ndarray:
+        outputs = list(pool.map(several, opened))  # of all, so that all are done
+        return outputs[0]
+
+    return run
+
+
+def answers(
+    module: str, case: Path, threads: int, copies: int, runs: int
+) -> Iterator[dict[str, Any]]:
     """Open the network, then answer each line of standard input."""
     start = time.perf_counter()
-    run = importlib.import_module(module).open_network(case, threads)
-    opened = time.perf_counter() - start
+    open_network = importlib.import_module(module).open_network
+    opened = [open_network(case, threads // copies) for _ in range(copies)]
+    run = opened[0] if copies == runs == 1 else together(opened, runs)
+    seconds = time.perf_counter() - start
     error = error_of(run(), np.load(case / EXPECTED))
-    yield {"opened": opened, "error": error}
+    yield {"opened": seconds, "error": error}
     for line in sys.stdin:
         yield {"times": time_runs(run, int(line))}
 
 
-def main(module: str, case: str, threads: str) -> None:
+def main(module: str, case: str, threads: str, copies: str = "1", runs: str = "1") -> None:
     """Answer until standard input ends; what the runtime prints goes to standard error."""
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)
         try:
-            for answer in answers(module, Path(case), int(threads)):
+            for answer in answers(module, Path(case), int(threads), int(copies), int(runs)):
                 print(json.dumps(answer), file=out, flush=True)
         except Exception as error:  # whatever a runtime raises is told, and the others go on
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]

@@ -14,6 +14,7 @@ from depthwise.cli.options import (
     AsJson,
     Settings,
     Shapes,
+    TargetName,
     Threads,
     Tune,
     TuneFor,
@@ -36,6 +37,10 @@ def bench(
     weights: Weights = None,
     until: Until = None,
     threads: Threads = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at once: throughput, each in its best way.")
+    ] = None,
+    target: TargetName = CompileOptions.target,
     tune: Tune = CompileOptions.tune,
     tune_for: TuneFor = CompileOptions.tune_for,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns that each runtime gets.")] = 7,
@@ -59,23 +64,25 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure compiled networks beside other runtimes, or layer by layer."""
-    if layers and (out or peers or cc or threads > 1):
+    if layers and (out or peers or cc or threads > 1 or batch):
         raise ValueError(
-            "--layers looks at our library alone: leave out --out, --peers, --cc, --threads"
+            "--layers looks at our library alone: leave out --out, --peers, --cc, --threads, "
+            "--batch"
         )
     if out:
         check_folder("--out", out)
-    build = CompileOptions(tune=tune, tune_for=tune_for)
+    build = CompileOptions(target=target, tune=tune, tune_for=tune_for)
     questions = []
     for network in networks:
         with waiting(f"opening {network}"):
             opened = _open(network, parse_settings(settings), weights, shape, until)
-            questions.append(replace(opened, build=build))
+            images = batch or opened.shape[0]
+            questions.append(replace(opened, build=build, shape=(images, *opened.shape[1:])))
     if layers:
         _profile(questions, as_json)
         return
     asked = "" if cc and peers is None else peers  # compilers are compared alone
-    record = _compare(questions, asked, cc, threads, rounds, as_json)
+    record = _compare(questions, asked, cc, threads, rounds, batch is not None, as_json)
     text = in_json(record.model_dump_json(indent=1))
     if out:
         with writing_file("--out", out) as new:
@@ -145,6 +152,7 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
 
 def _compare(
     questions: "list[Question]", peers: str | None, cc: str | None, threads: int, rounds: int,
+    throughput: bool,
     silent: bool,
 ) -> "BenchRecord":  # fmt: skip
     from depthwise.bench.environment import describe_machine, describe_software  # noqa: PLC0415
@@ -154,16 +162,16 @@ def _compare(
     from depthwise.bench.rounds import TOLERANCE, compare  # noqa: PLC0415
     from depthwise.bench.tables import network_table  # noqa: PLC0415
 
-    chosen, compilers = find_peers(peers), compiled_by(cc)
+    chosen, compilers = find_peers(peers, throughput), compiled_by(cc)
     found = []
     for question in questions:
         with waiting(f"comparing {question.network}"):
-            found.append(compare(question, chosen, threads, rounds, compilers))
+            found.append(compare(question, chosen, threads, rounds, compilers, throughput))
             here = known_machine(found[-1].peaks, threads)
         if not silent:
             screen().print(network_table(found[-1], threads, here))
             screen().print()
     return BenchRecord(
-        machine=describe_machine(), software=describe_software(), threads=threads,
-        tolerance=TOLERANCE, networks=tuple(found),
+        machine=describe_machine(), software=describe_software(questions[0].build.target),
+        threads=threads, tolerance=TOLERANCE, networks=tuple(found),
     )  # fmt: skip

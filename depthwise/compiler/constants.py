@@ -4,6 +4,7 @@ What a formula has besides the core's own figures was fitted on a Zen 5, whose v
 """
 
 from dataclasses import dataclass
+from math import log2
 
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.core import Core
@@ -35,6 +36,9 @@ class Constants:
         chain: What the weights of a chain take at most, which every band reads. 256 KB.
         fetch: Multiply-adds at full speed in the time that a weight takes from beyond the second
             cache. 6 with vectors of 16 floats; narrower ones wait less.
+        weight: How long a byte of weights takes from beyond the second cache. 1/85 ns.
+        together: Bytes of images that stay in the second cache while a layer passes over them.
+            640 KB.
         meeting: How long two threads take to meet. 400 ns.
         foreign: How long a byte takes that another core has written. 1/8 ns.
         element: How long an element takes that a step without multiply-adds reads or writes.
@@ -52,6 +56,8 @@ class Constants:
     windows: int
     chain: int
     fetch: float
+    weight: float
+    together: int
     meeting: float
     foreign: float
     element: float
@@ -61,6 +67,10 @@ class Constants:
     def lanes(self) -> int:
         """Floats of a vector."""
         return self.target.lanes
+
+    def meeting_of(self, threads: int) -> float:
+        """Return how long some threads take to meet: twice as many half as long again."""
+        return self.meeting * (1 + log2(threads)) / 2 if threads > 1 else 0.0
 
 
 def constants_of(target: Target, core: Core | None = None) -> Constants:
@@ -84,6 +94,8 @@ def constants_of(target: Target, core: Core | None = None) -> Constants:
         windows=l2 * 7 // 8 if slow else l2 * 5 // 8,
         chain=l2 // 4,
         fetch=fetch,
+        weight=nanoseconds / FLOAT32.bytes,
+        together=core.caches.l2 * 5 // 8,
         meeting=core.neighbours.meeting,
         foreign=1 / core.neighbours.rate,
         element=0.8 / core.arithmetic.lane,  # most of a vector instruction each

@@ -16,6 +16,7 @@ from depthwise.compiler.assemble import UNITS, About, assemble, describe_source
 from depthwise.compiler.autotune.tune_algorithms import fastest_algorithms
 from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.options import CompileOptions, Optimize
 from depthwise.compiler.passes import PASSES
 from depthwise.compiler.passes.element_types import other_precisions
@@ -23,6 +24,8 @@ from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_family, make_plan
 from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.schedule.partition import Group, fastest
+from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
 from depthwise.compiler.verification.oracle import check_plan as check_steps
@@ -184,7 +187,12 @@ def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
         return plan(optimize=options.optimize)
     algorithms = fastest_algorithms(graph, options)
     groups = fastest_groups(graph, options, algorithms)
-    return plan(algorithms=algorithms, groups=lambda _: groups)
+
+    def partition(whole: Steps) -> list[Group]:
+        of_a_batch = any(step.origin for step in whole.steps)  # whose images were not measured
+        return fastest(whole, constants_of(options.chosen, options.core)) if of_a_batch else groups
+
+    return plan(algorithms=algorithms, groups=partition)
 
 
 def choose_plans(graph: Graph, options: CompileOptions) -> Sequence[Plan]:

@@ -19,17 +19,19 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     selection,
 )
 from depthwise.compiler.lowering.algorithms import Algorithms, choose, direct_default, like
+from depthwise.compiler.lowering.batches import MOST
 from depthwise.compiler.lowering.builder import Default, Lowered
 from depthwise.compiler.lowering.lower import lower_graph
 from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.options import Optimize
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.schedule.arena import find_lives, plan_arena
+from depthwise.compiler.schedule.arena import place
 from depthwise.compiler.schedule.borders import zero_borders
 from depthwise.compiler.schedule.partition import Partition, partition, single
 from depthwise.compiler.schedule.regions import make_regions, separate_scratch
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.schedule.storage import plan_storage
+from depthwise.compiler.schedule.threads import Divider
 from depthwise.compiler.schedule.weights_to_come import ask_for_weights
 from depthwise.graph import Graph
 from depthwise.hardware.core import Core
@@ -58,7 +60,7 @@ def make_plan(
     if groups is None:
         groups = partial(partition, optimize=optimize, constants=constants) if optimize else single
     lowered = _lower(graph, constants, algorithms, default, WeightPool())
-    return _schedule(graph, constants, lowered, groups, threads)
+    return _schedule(graph, constants, lowered, groups, threads, _at_once(optimize))
 
 
 def make_family(
@@ -80,7 +82,7 @@ def make_family(
     return tuple(
         _schedule(
             graph, constants, each, partial(partition, optimize=optimize, constants=constants),
-            threads,
+            threads, _at_once(optimize),
         )
         for constants, each in zip(levels, lowered, strict=True)
     )  # fmt: skip
@@ -91,7 +93,12 @@ def make_plans(
 ) -> list[Plan]:
     """Return a plan for one thread for each way to stream the same steps; weights are shared."""
     lowered = _lower(graph, constants, algorithms, choose, WeightPool())
-    return [_schedule(graph, constants, lowered, groups, threads=1) for groups in partitions]
+    return [_schedule(graph, constants, lowered, groups, 1, MOST) for groups in partitions]
+
+
+def _at_once(optimize: Optimize | None) -> int:
+    """Return how many images of a batch a layer may take before the next layer takes them."""
+    return 1 if optimize == "memory" else MOST
 
 
 def _lower(
@@ -102,18 +109,18 @@ def _lower(
 
 
 def _schedule(
-    graph: Graph, constants: Constants, lowered: Lowered, partition: Partition, threads: int
-) -> Plan:
+    graph: Graph, constants: Constants, lowered: Lowered, partition: Partition, threads: int,
+    at_once: int,
+) -> Plan:  # fmt: skip
     """Return the plan that streams, divides and places what was lowered."""
     whole = Steps(lowered.steps, lowered.buffers)
-    groups = partition(whole)
     buffers = list(whole.buffers)
-    regions = make_regions(whole, groups, threads, constants, buffers)
+    divider = Divider(whole.buffers, threads, constants)
+    regions, groups = make_regions(whole, partition, at_once, divider, buffers)
     regions = zero_borders(regions, buffers)
     regions = separate_scratch(regions, buffers)
     regions = ask_for_weights(regions, constants)
-    arena = plan_arena(find_lives(regions, buffers))
     return Plan(
-        graph, constants, tuple(regions), tuple(buffers), arena, lowered.weights, lowered.views,
-        threads, lowered.algorithms, whole, tuple(groups),
+        graph, constants, tuple(regions), tuple(buffers), place(regions, buffers), lowered.weights,
+        lowered.views, threads, lowered.algorithms, whole, tuple(groups),
     )  # fmt: skip

@@ -43,6 +43,15 @@ static int net_claim(unsigned *x, unsigned from, unsigned to) {
 #endif
 }
 
+enum { PARTS = 128, LINES = 128 }; /* more than the parts of any task; bytes that processors fetch together */
+
+/* One part of tasks: the last task of which somebody took it, and the last of which it is done. It has cache lines of
+   its own: whoever does it takes and ends it without waiting for others that do the same at that moment. */
+struct net_part {
+    unsigned taken, done;
+    char apart[LINES - 2 * sizeof(unsigned)];
+};
+
 struct net_worker {
     pthread_t thread;
     struct net_pool *pool;
@@ -50,34 +59,40 @@ struct net_worker {
 };
 
 struct net_pool {
-    unsigned epoch; /* counts the tasks */
+    unsigned epoch; /* PARTS times the number of the task, and its parts */
     int stopping;
     net_task task;
     const void *network;
-    char apart_1[64];
-    unsigned claimed[NET_THREADS]; /* the last task of which somebody took this part */
-    char apart_2[64];
-    int unfinished;              /* parts of this task */
     int sleeping, waiting, busy; /* workers asleep; the caller asleep; a caller is here */
+    char apart[LINES];
+    struct net_part parts[NET_THREADS];
     pthread_mutex_t mutex;
     pthread_cond_t wake, done;
     struct net_worker workers[NET_THREADS];
 };
 
-/* Does the parts of task `epoch` that no thread has taken, first one's own: where the system keeps a thread off its
-   core, the others do not wait for it. A part can only be taken of the task that is being done, for that ends with its
-   last part; so it is after taking one that the task may be read. */
-static void net_take(struct net_pool *pool, unsigned epoch, int first) {
-    for (int i = 0; i < NET_THREADS; i++) {
-        const int part = (first + i) % NET_THREADS;
-        if (!net_claim(&pool->claimed[part], epoch - 1, epoch)) continue;
-        pool->task(pool->network, part);
-        if (ADD(pool->unfinished, -1) == 0 && GET(pool->waiting)) {
-            pthread_mutex_lock(&pool->mutex);
-            pthread_cond_signal(&pool->done);
-            pthread_mutex_unlock(&pool->mutex);
-        }
+/* Does a part of task `epoch` unless somebody took it. A part can only be taken of the task that is being done, for
+   that ends with its last part; so it is after taking one that the task may be read. */
+static void net_take(struct net_pool *pool, unsigned epoch, int part) {
+    struct net_part *own = &pool->parts[part];
+    const unsigned last = (unsigned)GET(own->taken);
+    if (last == epoch || (unsigned)GET(pool->epoch) != epoch) return;
+    if (!net_claim(&own->taken, last, epoch)) return;
+    pool->task(pool->network, part);
+    SET(own->done, epoch);
+    if (GET(pool->waiting)) {
+        pthread_mutex_lock(&pool->mutex);
+        pthread_cond_signal(&pool->done);
+        pthread_mutex_unlock(&pool->mutex);
     }
+}
+
+/* Tells whether all parts of the task that is being done are. */
+static int net_done(struct net_pool *pool) {
+    const unsigned epoch = pool->epoch;
+    for (int part = 0; part < (int)(epoch % PARTS); part++)
+        if ((unsigned)GET(pool->parts[part].done) != epoch) return 0;
+    return 1;
 }
 
 static void *net_work(void *argument) {
@@ -93,16 +108,14 @@ static void *net_work(void *argument) {
             pthread_mutex_unlock(&pool->mutex);
         }
         seen = (unsigned)GET(pool->epoch);
-        net_take(pool, seen, worker->part);
+        if (worker->part < (int)(seen % PARTS)) net_take(pool, seen, worker->part);
     }
     return NULL;
 }
 
 /* Lets the workers see a new task of a number of parts; with none they find nothing to take. */
 static void net_begin(struct net_pool *pool, int parts) {
-    SET(pool->unfinished, parts);
-    for (int i = parts; i < NET_THREADS; i++) SET(pool->claimed[i], pool->epoch + 1);
-    ADD(pool->epoch, 1);
+    SET(pool->epoch, (pool->epoch / PARTS + 1) * PARTS + (unsigned)parts);
     if (GET(pool->sleeping)) {
         pthread_mutex_lock(&pool->mutex);
         SET(pool->sleeping, 0);
@@ -158,12 +171,13 @@ void net_pool_run(void *memory, net_task task, const void *network, int parts) {
     pool->task = task;
     pool->network = network;
     net_begin(pool, parts);
-    net_take(pool, pool->epoch, 0);
-    for (int i = 0; i < SPINS && GET(pool->unfinished); i++) PAUSE();
-    if (GET(pool->unfinished)) {
+    /* first one's own; where the system keeps a thread off its core, its part is not waited for */
+    for (int part = 0; part < parts; part++) net_take(pool, pool->epoch, part);
+    for (int i = 0; i < SPINS && !net_done(pool); i++) PAUSE();
+    if (!net_done(pool)) {
         pthread_mutex_lock(&pool->mutex);
         SET(pool->waiting, 1);
-        while (GET(pool->unfinished)) pthread_cond_wait(&pool->done, &pool->mutex);
+        while (!net_done(pool)) pthread_cond_wait(&pool->done, &pool->mutex);
         SET(pool->waiting, 0);
         pthread_mutex_unlock(&pool->mutex);
     }

@@ -8,7 +8,7 @@ import numpy as np
 
 from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.algorithms import Algorithm, Algorithms, ConvWorkload
-from depthwise.compiler.lowering.calls import Argument, KernelCall, Split, by_rows
+from depthwise.compiler.lowering.calls import Argument, KernelCall, Split, divisible
 from depthwise.compiler.lowering.loops import COPY_AXES, copy_loops, portions
 from depthwise.compiler.lowering.views import Buffer, PaddedLayout, Space, TensorView, row_major
 from depthwise.compiler.lowering.weight_pool import WeightPool
@@ -198,7 +198,7 @@ class LoweringBuilder:
 
     def append(self, step: KernelCall, *splits: Split | None) -> None:
         """Append a step, and the ways to do it in parts; None where a way is not open."""
-        self.steps.append(replace(step, splits=tuple(split for split in splits if split)))
+        self.steps.append(step.divided(*step.splits, *splits))
 
     def call(self, kernel: str, /, **arguments: Argument) -> None:
         """Append a call of a kernel that is done in one."""
@@ -217,7 +217,7 @@ class LoweringBuilder:
             return self.step(kernel, comment, **loops, x=x, y=y)
 
         for views in portions(COPY_AXES, source, target):
-            self.append(part(*views), by_rows(part, *views))
+            self.append(divisible(part, *views, rows=True))
 
     def finish(self) -> Lowered:
         """Return all that was lowered, and let go of the constants: the steps keep the builder."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from depthwise.compiler.fused_ops import Epilogue
@@ -74,6 +75,10 @@ class KernelCall:
         """Return the call with other arguments in place of those of these names."""
         return replace(self, arguments=self.row.bind({**self.arguments, **arguments}))
 
+    def divided(self, *ways: "Split | None") -> "KernelCall":
+        """Return the call with these ways to do it in parts; None where a way is not open."""
+        return replace(self, splits=tuple(way for way in ways if way))
+
     def split(self, axis: "SplitAxis") -> "Split | None":
         """Return the way to do the step in parts along an axis, None where there is none."""
         return next((split for split in self.splits if split.axis == axis), None)
@@ -81,7 +86,7 @@ class KernelCall:
     def part(self, split: "Split", start: int, count: int) -> "KernelCall":
         """Return the step for `count` of a split's units from `start` on."""
         part = split.part(start, count)
-        origin = Origin(self, part.written)
+        origin = Origin(self.origin.whole if self.origin else self, part.written)
         return replace(part, name=self.name, path=self.path, comment=self.comment, origin=origin)
 
 
@@ -147,15 +152,16 @@ def find_row_span(reach: RowAccess, buffer: Buffer) -> RowSpan | None:
     )  # fmt: skip
 
 
-SplitAxis = Literal["rows", "channels"]
+SplitAxis = Literal["images", "rows", "channels"]
 
 
 @dataclass(frozen=True)
 class Split:
     """An axis of `length`, along which a step is done in parts that start at multiples of `grain`.
 
-    `part(start, count)` is the step for a part. A split in rows of one image may know which rows it
-    touches of the images that it reads and writes: then it can be streamed in bands of rows.
+    `part(start, count)` is the step for a part; one for some images has splits of its own. A split
+    in rows of one image may know which rows it touches of the images that it reads and writes: then
+    it can be streamed in bands of rows.
     """
 
     axis: SplitAxis
@@ -204,3 +210,33 @@ def by_channels(part: Callable[..., KernelCall], grain: int, *views: TensorView)
         return part(*(view.part(1, start, count) for view in views))
 
     return Split("channels", written.shape[1], channels, grain)
+
+
+def by_images(part: Callable[..., KernelCall], *views: TensorView) -> Split | None:
+    """Return the split of a step whose every view, the last one written, has a place an image.
+
+    `part(*views)` is the step on the same images of each, with its own splits. None where there is
+    but one.
+    """
+    if not views[-1].shape or views[-1].shape[0] == 1:
+        return None
+
+    def images(start: int, count: int) -> KernelCall:
+        return part(*(view.part(0, start, count) for view in views))
+
+    return Split("images", views[-1].shape[0], images)
+
+
+def divisible(
+    part: Callable[..., KernelCall], *views: TensorView, rows: bool = False, grain: int = 0
+) -> KernelCall:
+    """Return the step `part(*views)`, whose every view, the last one written, has the same images.
+
+    It can be done by images; by their `rows`, where each view has them all; and by channels, where
+    each has them all and `grain` is not 0.
+    """
+    return part(*views).divided(
+        by_images(partial(divisible, part, rows=rows, grain=grain), *views),
+        by_rows(part, *views) if rows else None,
+        by_channels(part, grain, *views) if grain else None,
+    )

@@ -9,6 +9,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
 from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
+from depthwise.compiler.lowering.batches import images_at_once
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
 from depthwise.compiler.lowering.deform import lower_deform_conv
@@ -84,7 +85,7 @@ def _reach(op: ops.Conv2d, work: ConvOperands) -> RowAccess:
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
     lanes = b.target.lanes
-    layer = _layer(work, walk, groups, b.buffers[work.x.buffer].dtype)
+    layer = _layer(work, walk, groups, b)
     chosen = b.algorithm(layer)
     if isinstance(chosen, Winograd):
         lower_winograd(work, walk, layer, b)
@@ -100,7 +101,7 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
         part, (row, pixel) = _collapse(part, walk)
-        images, _, rows, width = part.y.shape
+        images, rows, width = _runs(part, pixel)
         return b.step(
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
             taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
@@ -114,23 +115,43 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
             next=None, near_steps=0, prefetch_lines=0, prefetch_steps=0, out=part.y,
         )  # fmt: skip
 
-    def channels(start: int, count: int) -> KernelCall:
-        return step(work.outputs(1, start, count), 1, count, start)
+    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
+        """Return the call with the ways to do it in parts."""
 
-    b.append(
-        step(work, groups, outs),
-        walk.split(work, lambda part: step(part, groups, outs)),
-        Split("channels", outs, channels, grain=max(grain, panel)) if groups == 1 else None,
-    )
+        def channels(start: int, count: int) -> KernelCall:
+            some = work.outputs(1, start, count)
+            rows = walk.split(some, lambda part: step(part, 1, count, start))
+            return step(some, 1, count, start).divided(rows)
+
+        return step(work, groups, outs).divided(
+            walk.by_images(work, divisible),
+            walk.split(work, lambda part: step(part, groups, outs)),
+            Split("channels", outs, channels, max(grain, panel)) if groups == 1 else None,
+        )
+
+    b.append(divisible(walk, work))
 
 
-def _layer(work: ConvOperands, walk: TapPattern, groups: int, dtype: str) -> ConvWorkload:
-    images, outs, rows, width = work.y.shape
-    run = _collapse(work, walk)[0].y.shape[3]
+def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> ConvWorkload:
+    """Return what is computed at once: some images, which share weights while these are near."""
+    images = walk.count_images(work)
+    found, given = (prod(view.shape) // images for view in (work.y, work.x))
+    count = images_at_once(images, given, found, work.weight.size, b.constants.together)
+    some = walk.take(work, 0, count)
+    images, outs, rows, width = some.y.shape
+    part, (_, pixel) = _collapse(some, walk)
     return ConvWorkload(
-        images, rows, width, run, len(walk.taps), walk.window, work.weight.shape[1],
-        outs // groups, groups, dtype,
+        images, rows, width, _runs(part, pixel)[2], len(walk.taps), walk.window,
+        work.weight.shape[1], outs // groups, groups, b.buffers[work.x.buffer].dtype,
     )  # fmt: skip
+
+
+def _runs(work: ConvOperands, pixel: int) -> tuple[int, int, int]:
+    """Return the images, rows and width for the kernel: images in one row without a gap are one."""
+    images, _, rows, width = work.y.shape
+    views = [work.y, work.residual] if work.residual else [work.y]
+    gapless = work.x.image == width * pixel and all(p.image == width * p.pixel for p in views)
+    return (1, 1, images * width) if rows == 1 and gapless else (images, rows, width)
 
 
 def _collapse(work: ConvOperands, walk: TapPattern) -> tuple[ConvOperands, tuple[int, int]]:
@@ -174,17 +195,26 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
             w_tap=round_up(work.weight.shape[0], wide),
             total_image=totals.image if totals else 0, total_row=totals.row if totals else 0,
             epilogue=part.epilogue,
-            in_=TensorView(x.buffer, offset, (*x.shape[:1], channels, *x.shape[2:]), x.strides),
+            in_=TensorView(x.buffer, offset, (images, channels, *x.shape[2:]), x.strides),
             w=replace(w, offset=w.offset + first), bias=replace(bias, offset=bias.offset + first),
             sum=part.residual, total=totals, out=part.y,
         )  # fmt: skip
 
-    def channels(start: int, count: int) -> KernelCall:
-        return step(work.outputs(1, start, count), start)
-
     walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work))
-    by_channels = Split("channels", x.shape[1], channels, grain=lanes)
-    b.append(step(work), walk.split(work, step), by_channels)
+
+    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
+        """Return the call with the ways to do it in parts."""
+
+        def channels(start: int, count: int) -> KernelCall:
+            return step(work.outputs(1, start, count), start)
+
+        return step(work).divided(
+            walk.by_images(work, divisible),
+            walk.split(work, step),
+            Split("channels", x.shape[1], channels, grain=lanes),
+        )
+
+    b.append(divisible(walk, work))
 
 
 def _transposed(op: ops.ConvTranspose2d, work: ConvOperands, b: LoweringBuilder) -> None:
@@ -257,20 +287,20 @@ def lower_linear(op: ops.Linear, work: ConvOperands, b: LoweringBuilder) -> None
         weight=work.weight[:, :, None, None],
         residual=_vectors(work.residual, b) if work.residual else None,
     )
-    y = work.y
+    y, walk = work.y, _along(rows.x, work.y.shape[0] if len(work.y.shape) > 1 else 1)
     if y.strides[-1] == 1 and (flat := _as_row(y)) is not None:
-        _convolve(replace(rows, y=flat), _along(rows.x), 1, b)
+        _convolve(replace(rows, y=flat), walk, 1, b)
         return
     packed = b.temporary(y.shape)
     flat = _as_row(packed)
     assert flat is not None
-    _convolve(replace(rows, y=flat), _along(rows.x), 1, b)
+    _convolve(replace(rows, y=flat), walk, 1, b)
     b.copy(packed, y)
 
 
-def _along(x: TensorView) -> TapPattern:
-    """Return the walk along one row of pixels."""
-    return TapPattern((0,), 0, x.pixel, RowAccess(x))
+def _along(x: TensorView, images: int) -> TapPattern:
+    """Return the walk along one row of pixels, in which as many images lie."""
+    return TapPattern((0,), 0, x.pixel, RowAccess(x), line=images)
 
 
 def _vectors(view: TensorView, b: LoweringBuilder) -> TensorView:

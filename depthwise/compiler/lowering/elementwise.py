@@ -5,7 +5,7 @@ from typing import cast
 
 from depthwise.compiler.fused_ops import FUNCTIONS_OF_TWO, Epilogue, Holds, Select, is_function
 from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.calls import KernelCall, by_channels, by_rows
+from depthwise.compiler.lowering.calls import KernelCall, divisible
 from depthwise.compiler.lowering.loops import (
     broadcast,
     loops,
@@ -43,7 +43,7 @@ def _(op: ops.Activation, node: Node, b: LoweringBuilder) -> None:
         return b.step(kernel, **run_loops(axes, "x", "y"), activation=op, x=x, y=y)
 
     x, y = b.read(node.inputs[0]), b.write(node)
-    b.append(part(x, y), by_rows(part, x, y), by_channels(part, b.target.lanes, x, y))
+    b.append(divisible(part, x, y, rows=True, grain=b.target.lanes))
 
 
 @lower.register
@@ -69,7 +69,7 @@ def lower_function_of_two(op: ops.Binary, node: Node, b: LoweringBuilder) -> Non
     left, right = (view_operand(name, shape, b) for name in node.inputs)
     views = left, right, b.write(node)
     for some in portions(BINARY_AXES, *views):
-        b.append(part(*some), by_rows(part, *some), by_channels(part, b.target.lanes, *some))
+        b.append(divisible(part, *some, rows=True, grain=b.target.lanes))
 
 
 @lower.register
@@ -82,7 +82,7 @@ def _(op: Select, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
 
     read = [view_operand(name, node.type.shape, b) for name in node.inputs]
     for some in portions(BINARY_AXES, *read, b.write(node)):
-        b.append(part(*some), by_rows(part, *some), by_channels(part, b.target.lanes, *some))
+        b.append(divisible(part, *some, rows=True, grain=b.target.lanes))
 
 
 def lower_binary(
@@ -107,7 +107,7 @@ def lower_binary(
     y = b.write(node)
     views = (*read, y)
     for some in portions(BINARY_AXES, *views):
-        b.append(part(*some), by_rows(part, *some), by_channels(part, b.target.lanes, *some))
+        b.append(divisible(part, *some, rows=True, grain=b.target.lanes))
 
 
 @lower.register

@@ -7,7 +7,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.calls import KernelCall, by_rows
+from depthwise.compiler.lowering.calls import KernelCall, divisible
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION
 from depthwise.compiler.lowering.loops import (
     Loops,
@@ -58,7 +58,7 @@ def lower_batch_norm(
         )  # fmt: skip
 
     y = b.write(node)
-    b.append(part(x, y), by_rows(part, x, y))
+    b.append(divisible(part, x, y, rows=True))
 
 
 @lower.register

@@ -31,6 +31,10 @@ class ConvOperands:
         x = replace(self.x, offset=self.x.offset + start * step)
         return replace(self.outputs(2, start, count), x=x)
 
+    def images(self, axis: int, start: int, count: int) -> "ConvOperands":
+        """Return the work on some places of the axis along which images lie."""
+        return replace(self.outputs(axis, start, count), x=self.x.part(axis, start, count))
+
     def outputs(self, axis: int, start: int, count: int) -> "ConvOperands":
         """Return the work with a part of the output and of the residual alone."""
         residual = self.residual.part(axis, start, count) if self.residual else None
@@ -44,7 +48,8 @@ class TapPattern:
     """How a convolution walks over its input: taps, and an output row and pixel, in floats.
 
     `reach` are the rows of the input that are read. `window` is (R, S) where the taps are so many
-    neighbours of stride 1, the lowest first.
+    neighbours of stride 1, the lowest first. `line` is how many images have their pixels in the one
+    row, 0 where each image has rows of its own.
     """
 
     taps: tuple[int, ...]
@@ -52,6 +57,33 @@ class TapPattern:
     pixel: int
     reach: RowAccess
     window: Pair | None = None
+    line: int = 0
+
+    def count_images(self, work: ConvOperands) -> int:
+        """Return how many images are worked on."""
+        return self.line or work.y.shape[0]
+
+    def take(self, work: ConvOperands, start: int, count: int) -> ConvOperands:
+        """Return the work on some images."""
+        if not self.line:
+            return work.images(0, start, count)
+        pixels = work.y.shape[3] // self.line
+        return work.images(3, start * pixels, count * pixels)
+
+    def by_images(
+        self, work: ConvOperands, part: Callable[["TapPattern", ConvOperands], KernelCall]
+    ) -> Split | None:
+        """Return the split in images; None where there is but one."""
+        images = self.count_images(work)
+        if images == 1:
+            return None
+
+        def some(start: int, count: int) -> KernelCall:
+            return part(
+                replace(self, line=count if self.line else 0), self.take(work, start, count)
+            )
+
+        return Split("images", images, some)
 
     def split(self, work: ConvOperands, part: Callable[[ConvOperands], KernelCall]) -> Split | None:
         """Return the split in rows of the output; None where there is but one."""
@@ -61,5 +93,5 @@ class TapPattern:
         residual = [RowAccess(work.residual)] if work.residual else []
         return Split(
             "rows", rows, lambda start, count: part(work.rows(start, count, self.row)),
-            reads=(self.reach, *residual), writes=RowAccess(work.y),
+            reads=(replace(self.reach, view=work.x), *residual), writes=RowAccess(work.y),
         )  # fmt: skip

@@ -7,7 +7,7 @@ from math import prod
 
 from depthwise.compiler.fused_ops import takes_plane_mean
 from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.calls import KernelCall, by_channels, pixel_strides
+from depthwise.compiler.lowering.calls import KernelCall, divisible, pixel_strides
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import TensorView, reshaped
 from depthwise.compiler.schedule.borders import NO_BORDER
@@ -50,7 +50,7 @@ def _(op: ops.MaxPool2d, node: Node, b: LoweringBuilder) -> None:
             in_=x, out=y,
         )  # fmt: skip
 
-    b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
+    b.append(divisible(part, x, y, grain=b.target.lanes))
 
 
 @lower.register
@@ -63,7 +63,7 @@ def _(op: ops.AvgPool2d, node: Node, b: LoweringBuilder) -> None:
             count_padding=int(op.count_padding), divisor=op.divisor or 0, in_=x, out=y,
         )  # fmt: skip
 
-    b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
+    b.append(divisible(part, x, y, grain=b.target.lanes))
 
 
 @lower.register
@@ -77,7 +77,7 @@ def _(op: ops.AdaptivePool2d, node: Node, b: LoweringBuilder) -> None:
         function = POOL.index(op.function)
         return b.step("f32_adaptive_pool", function=function, **sizes(x, y), in_=x, out=y)
 
-    b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
+    b.append(divisible(part, x, y, grain=b.target.lanes))
 
 
 def lower_plane_mean(node: Node, b: LoweringBuilder) -> None:
@@ -94,4 +94,4 @@ def lower_plane_mean(node: Node, b: LoweringBuilder) -> None:
             divisor=height * width, in_=x, out=y,
         )  # fmt: skip
 
-    b.append(part(x, y), by_channels(part, b.target.lanes, x, y))
+    b.append(divisible(part, x, y, grain=b.target.lanes))

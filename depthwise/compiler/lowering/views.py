@@ -15,7 +15,8 @@ Space = Literal["arena", "weights", "input", "output"]
 class Buffer:
     """Memory of `elements` of one type; `index` numbers the inputs and outputs.
 
-    `frame` tells how images lie in the arena.
+    `frame` tells how images lie in the arena. `within` is another buffer of which it takes a part,
+    and the byte of it where that starts.
     """
 
     space: Space
@@ -23,6 +24,7 @@ class Buffer:
     index: int = 0
     dtype: str = FLOAT32.name
     frame: "PaddedLayout | None" = None
+    within: tuple[int, int] | None = None
 
     @property
     def element(self) -> DType:

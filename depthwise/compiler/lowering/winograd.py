@@ -41,11 +41,27 @@ def lower_winograd(
             scratch=scratch, out=part.y,
         )  # fmt: skip
 
-    _, outs, rows, _ = work.y.shape
-    b.append(
-        step(work),
-        Split("rows", rows, lambda start, count: step(work.rows(start, count, walk.row)),
-              grain=points[0] - taps[0] + 1),
-        Split("channels", outs, lambda start, count: step(work.outputs(1, start, count), start),
-              grain=max(chosen.vectors * lanes, panel)),
-    )  # fmt: skip
+    grain = points[0] - taps[0] + 1
+
+    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
+        """Return the call with the ways to do it in parts."""
+        _, outs, rows, _ = work.y.shape
+
+        def channels(start: int, count: int) -> KernelCall:
+            some = work.outputs(1, start, count)
+            return step(some, start).divided(
+                Split(
+                    "rows",
+                    rows,
+                    lambda y, height: step(some.rows(y, height, walk.row), start),
+                    grain,
+                )
+            )
+
+        return step(work).divided(
+            walk.by_images(work, divisible),
+            Split("rows", rows, lambda y, height: step(work.rows(y, height, walk.row)), grain),
+            Split("channels", outs, channels, grain=max(chosen.vectors * lanes, panel)),
+        )
+
+    b.append(divisible(walk, work))

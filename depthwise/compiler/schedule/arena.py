@@ -36,15 +36,27 @@ def align(count: int) -> int:
 
 
 def find_lives(regions: Sequence[Parts], buffers: Sequence[Buffer]) -> dict[int, Live]:
-    """Return from which region to which each buffer of the arena is touched."""
+    """Return from which region to which each buffer of the arena is touched, or parts of it."""
     lives: dict[int, Live] = {}
     for position, region in enumerate(regions):
-        for view in (view for part in region for step in part for view in step.views):
-            buffer = buffers[view.buffer]
-            if buffer.space == "arena":
-                first = lives[view.buffer].first if view.buffer in lives else position
-                lives[view.buffer] = Live(buffer.bytes, first, position)
+        for touched in {view.buffer for part in region for step in part for view in step.views}:
+            within = buffers[touched].within
+            number = within[0] if within else touched
+            if buffers[number].space == "arena":
+                first = lives[number].first if number in lives else position
+                lives[number] = Live(buffers[number].bytes, first, position)
     return lives
+
+
+def place(regions: Sequence[Parts], buffers: Sequence[Buffer]) -> Arena:
+    """Return places for all buffers of the arena that some region touches."""
+    arena = plan_arena(find_lives(regions, buffers))
+    parts = {
+        number: arena.offsets[buffer.within[0]] + buffer.within[1]
+        for number, buffer in enumerate(buffers)
+        if buffer.within and buffer.within[0] in arena.offsets
+    }
+    return Arena({**arena.offsets, **parts}, arena.bytes)
 
 
 def plan_arena(lives: Mapping[int, Live]) -> Arena:

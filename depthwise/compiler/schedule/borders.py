@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from depthwise.compiler.fused_ops import Fused
 from depthwise.compiler.lowering.calls import KernelCall
-from depthwise.compiler.lowering.views import Buffer
+from depthwise.compiler.lowering.views import Buffer, PaddedLayout
 from depthwise.compiler.schedule.aliases import Alias
 from depthwise.compiler.schedule.threads import Parts
 from depthwise.graph import Graph, Node, Shape, ops
@@ -74,16 +74,21 @@ def zero_borders(regions: Sequence[Parts], buffers: Sequence[Buffer]) -> list[Pa
 
 def _fill_borders(region: Parts, buffers: Sequence[Buffer], filled: set[int]) -> list[KernelCall]:
     """Return the calls that zero the borders of buffers that a region is the first to touch."""
-    fills = []
+    fills: list[KernelCall] = []
     for step in (step for part in region for step in part):
         for buffer in sorted({view.buffer for view in step.views} - filled):
             filled.add(buffer)
-            frame = buffers[buffer].frame
-            if frame and frame.border != NO_BORDER:
-                n, _, height, width = frame.shape
-                arguments = {
-                    "images": n, "rows": height, "width": width, "channels": frame.pixel,
-                    **frame.border._asdict(), "y": replace(frame.view(buffer), offset=0),
-                }  # fmt: skip
-                fills.append(KernelCall("f32_fill_border", arguments, step.name, step.path))
+            fills += fill_border(buffers[buffer].frame, buffer, step)
     return fills
+
+
+def fill_border(frame: PaddedLayout | None, buffer: int, step: KernelCall) -> list[KernelCall]:
+    """Return the call that zeroes the border in a buffer, if there is one, ahead of a step."""
+    if frame is None or frame.border == NO_BORDER:
+        return []
+    images, _, height, width = frame.shape
+    arguments = {
+        "images": images, "rows": height, "width": width, "channels": frame.pixel,
+        **frame.border._asdict(), "y": replace(frame.view(buffer), offset=0),
+    }  # fmt: skip
+    return [KernelCall("f32_fill_border", arguments, step.name, step.path)]

@@ -1,40 +1,211 @@
 """Regions: the calls of a plan, streamed where that was chosen, and divided among threads."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
-from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import Buffer, TensorView
-from depthwise.compiler.schedule.partition import Group
+from depthwise.compiler.schedule.arena import Live, plan_arena
+from depthwise.compiler.schedule.batches import BatchRun, HeldImages, ImagePlace, Turn, find_batches
+from depthwise.compiler.schedule.borders import fill_border
+from depthwise.compiler.schedule.partition import Group, Partition
 from depthwise.compiler.schedule.steps import Steps
-from depthwise.compiler.schedule.threads import Divider, Parts, Shares, divide, stream_parts
+from depthwise.compiler.schedule.streaming import stream
+from depthwise.compiler.schedule.threads import (
+    BufferArea,
+    Divider,
+    Parts,
+    Share,
+    Shares,
+    divide,
+    stream_parts,
+)
+from depthwise.graph.dtypes import FLOAT32
+
+Item = list[Shares]  # the ways to do a step, or a few steps at once
 
 
 def make_regions(
-    whole: Steps, groups: Sequence[Group], threads: int, constants: Constants, buffers: list[Buffer]
-) -> list[Parts]:
-    """Return the calls of each group streamed or one by one, divided among threads.
+    whole: Steps, partition: Partition, at_once: int, divider: Divider, buffers: list[Buffer]
+) -> tuple[list[Parts], list[Group]]:
+    """Return the calls streamed as `partition` says, divided among threads; and what it said.
 
-    Windows of streamed groups are appended to `buffers`, which start with those of `whole`.
+    Of a batch at most `at_once` images are taken at once. Windows of what is streamed are appended
+    to `buffers`, which start with those of `whole`.
     """
+    groups = partition(whole)
+    items: list[Item] = []
+    for found in find_batches(whole):
+        if isinstance(found, BatchRun):
+            batch = replace(found, near=divider.constants.together, at_most=at_once)
+            items += _share_batch(batch, partition(batch.one), divider, buffers)
+        else:
+            items += _share(whole, [g for g in groups if g.first in found], divider, buffers)
+    return divide(items, divider.threads, divider.constants), groups
+
+
+def _share(
+    whole: Steps, groups: Sequence[Group], divider: Divider, buffers: list[Buffer]
+) -> Iterator[Item]:
+    """Yield the ways to do each group, streamed or step by step."""
 
     def add_window(elements: int) -> int:
         buffers.append(Buffer("arena", elements))
         return len(buffers) - 1
 
-    divider = Divider(buffers, threads, constants)
-    items: list[list[Shares]] = []
     for group in groups:
         chain = whole.chain(group.first, group.last) if group.height else None
-        parts = chain and stream_parts(chain, group.height, threads, add_window)
+        parts = chain and stream_parts(chain, group.height, divider.threads, add_window)
         if chain and parts:
-            items.append([divider.chain(chain, parts)])
+            yield [divider.chain(chain, parts)]
         else:
             alone = whole.steps[group.first : group.last + 1]
-            items += [list(divider.options(step)) for step in alone]
-    return divide(items, threads, constants)
+            yield from (list(divider.options(step)) for step in alone)
+
+
+# --------------------------------------------------------------------------------------- batches
+
+
+def _share_batch(
+    batch: BatchRun, groups: Sequence[Group], divider: Divider, buffers: list[Buffer]
+) -> Iterator[Item]:
+    """Yield the steps of a batch: each thread has as many images, the rest are shared by all."""
+    each = batch.images // divider.threads
+    if each:
+        images = [range(t * each, (t + 1) * each) for t in range(divider.threads)]
+        calls = [OwnImages(batch, groups, buffers).calls(some) for some in images]
+        yield [divider.batch(batch, calls)]
+    alone = replace(divider, buffers=batch.one.buffers)
+    for image in range(each * divider.threads, batch.images):
+        places = {}
+        for number in sorted(batch.inner):
+            buffers.append(batch.room(number, 1))
+            places[number] = ImagePlace(len(buffers) - 1, image)
+        for item in _share(batch.one, groups, alone, buffers):
+            yield [tuple(_moved(share, batch, image, places) for share in way) for way in item]
+
+
+def _moved(share: Share, batch: BatchRun, image: int, places: Mapping[int, ImagePlace]) -> Share:
+    """Return what is done of the first image for another, whose values lie in other places."""
+
+    def moved(area: BufferArea) -> BufferArea:
+        if area.buffer in places:
+            return replace(area, buffer=places[area.buffer].buffer)
+        frame = batch.buffers[area.buffer].frame
+        if area.buffer not in batch.apart or frame is None:
+            return area
+        first, end = (row + image * frame.rows for row in area.rows)
+        return replace(area, rows=(first, end))
+
+    calls = tuple(batch.moved(call, image, places) for call in share.steps)
+    return replace(
+        share, steps=calls, reads=tuple(map(moved, share.reads)),
+        writes=tuple(map(moved, share.writes)),
+    )  # fmt: skip
+
+
+@dataclass
+class OwnImages:
+    """Writes the calls of a thread that does some images of a batch alone, in memory of its own.
+
+    What is streamed is streamed image by image.
+    """
+
+    batch: BatchRun
+    groups: Sequence[Group]
+    buffers: list[Buffer]
+    _windows: dict[int, int] = field(default_factory=dict)  # in place of buffers of the batch
+    _lives: dict[int, Live] = field(default_factory=dict)  # of all windows, in steps
+    _held: dict[int, HeldImages] = field(default_factory=dict)
+    _known: dict[tuple[int, int], list[KernelCall]] = field(default_factory=dict)
+
+    def calls(self, images: range) -> tuple[KernelCall, ...]:
+        """Return all calls for some images."""
+        at_once = list(self.batch.at_once)
+        for group in self.groups:
+            if group.height:
+                at_once[group.first : group.last + 1] = [1] * (group.last + 1 - group.first)
+        calls = tuple(
+            placed
+            for turn in self.batch.turns(images, at_once)
+            for call in self._calls(turn.step, len(turn.images))
+            for placed in self._placed(call, turn)
+        )
+        self._settle()
+        return calls
+
+    def _calls(self, step: int, count: int) -> list[KernelCall]:
+        """Return the calls of a step, or of a chain that starts with it, on the first images."""
+        if (step, count) not in self._known:
+            self._known[step, count] = self._made(step, count)
+        return self._known[step, count]
+
+    def _made(self, step: int, count: int) -> list[KernelCall]:
+        group = self._streamed(step)
+        chain = group and self.batch.one.chain(group.first, group.last)
+        if group is None or chain is None:
+            return [self.batch.part(step, count)]
+        if step > group.first:
+            return []
+        bands = chain.bands(0, chain.rows, group.height)
+        return stream(chain, bands, lambda n: self._add_window(n, group.first, group.last))
+
+    def _streamed(self, step: int) -> Group | None:
+        """Return the group of steps with which a step is streamed, if it is."""
+        return next((g for g in self.groups if g.height and g.first <= step <= g.last), None)
+
+    def _placed(self, call: KernelCall, turn: Turn) -> Iterator[KernelCall]:
+        """Yield a call in the windows of its images, after those that zero their borders."""
+        places = {}
+        group = self._streamed(turn.step) or Group(turn.step, turn.step)  # its steps take turns
+        for number in sorted({view.buffer for view in call.views} & self.batch.inner):
+            held = turn.held[number]
+            room = self.batch.room(number, len(held.images))
+            first, last = min(held.first, group.first), max(held.last, group.last)
+            window = self._window(number, room.elements, first, last)
+            places[number] = ImagePlace(window, held.images.start)
+            if self._held.get(number) != held:
+                yield from fill_border(room.frame, window, call)
+            self._held[number] = held
+        scratch = {
+            name: self._own(view, turn.step)
+            for name in call.row.scratch
+            if isinstance(view := call.arguments[name], TensorView)
+        }
+        yield self.batch.moved(call.with_arguments(**scratch), turn.images.start, places)
+
+    def _own(self, view: TensorView, step: int) -> TensorView:
+        """Return scratch memory of this thread in place of what all share."""
+        if view.buffer in self._lives:  # a chain's
+            return view
+        return replace(view, buffer=self._window(view.buffer, prod(view.shape), step, step))
+
+    def _window(self, number: int, elements: int, first: int, last: int) -> int:
+        """Return the window of a buffer, with room for so many elements from step to step."""
+        if number not in self._windows:
+            self._windows[number] = self._add_window(elements, first, last)
+        window = self._windows[number]
+        before = self._lives[window]
+        bytes = max(before.bytes, elements * self.buffers[window].element.bytes)
+        self._lives[window] = Live(bytes, min(before.first, first), max(before.last, last))
+        return window
+
+    def _add_window(self, elements: int, first: int, last: int) -> int:
+        self.buffers.append(Buffer("arena", elements))
+        window = len(self.buffers) - 1
+        self._lives[window] = Live(self.buffers[window].bytes, first, last)
+        return window
+
+    def _settle(self) -> None:
+        """Place all windows in one buffer: those that are never needed together share bytes."""
+        arena = plan_arena(self._lives)
+        self.buffers.append(Buffer("arena", arena.bytes // FLOAT32.bytes))
+        room = len(self.buffers) - 1
+        for window, live in self._lives.items():
+            self.buffers[window] = Buffer(
+                "arena", live.bytes // FLOAT32.bytes, within=(room, arena.offsets[window])
+            )
 
 
 def separate_scratch(regions: Sequence[Parts], buffers: list[Buffer]) -> list[Parts]:
@@ -48,7 +219,12 @@ def separate_scratch(regions: Sequence[Parts], buffers: list[Buffer]) -> list[Pa
         return replace(view, buffer=len(buffers) - 1)
 
     def with_own(step: KernelCall) -> KernelCall:
-        if step.origin is None or not step.row.scratch:
+        shared = step.row.scratch and not any(
+            buffers[view.buffer].within
+            for name in step.row.scratch
+            if (view := step.arguments[name])
+        )
+        if step.origin is None or not shared:
             return step
         return step.with_arguments(**{n: own(step.arguments[n]) for n in step.row.scratch})
 

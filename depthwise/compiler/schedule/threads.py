@@ -6,13 +6,15 @@ computes there: a depthwise convolution by channels follows its expansion by cha
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from math import prod
 
 from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, find_row_span
 from depthwise.compiler.lowering.views import Buffer, TensorView
+from depthwise.compiler.schedule.batches import BatchRun
 from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
+from depthwise.graph.dtypes import FLOAT32
 
 Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time
 
@@ -75,8 +77,8 @@ class Division:
     @property
     def total(self) -> float:
         """The estimated time until all threads have met."""
-        meeting = self.constants.meeting if len(self.open) > 1 else 0.0
-        return self.cost + max((share.time for share in self.open), default=0.0) + meeting
+        longest = max((share.time for share in self.open), default=0.0)
+        return self.cost + longest + self.constants.meeting_of(len(self.open))
 
     def closed(self) -> "Division":
         """Return the division after a meeting."""
@@ -150,23 +152,52 @@ class Divider:
     constants: Constants
 
     def options(self, step: KernelCall) -> Iterator[Shares]:
-        """Return the ways to do a step: by one thread, or along each of its splits by all."""
-        time = self._time(step)
+        """Return the ways to do a step: by one thread, or along its splits by all or by fewer."""
+        time = self._work(step) + self._fetch(step)
         yield (Share((step,), self._boxes(step.views), self._boxes(step.written), time),)
         if time < 2 * self.constants.meeting / self.threads:
             return
-        for split in step.splits:
-            if len(cuts := cut(split, self.threads)) > 1:
-                yield tuple(self._share(step, split, *ends, time) for ends in cuts)
+        found: set[tuple[str, int]] = set()
+        threads = self.threads
+        while threads > 1:
+            for split in step.splits:
+                cuts = cut(split, threads)
+                way = split.axis, len(cuts)
+                if split.axis != "images" and len(cuts) > 1 and way not in found:
+                    found.add(way)
+                    yield tuple(self._share(step, split, *ends) for ends in cuts)
+            yield from self._grids(step, threads)
+            threads //= 2
 
-    def _share(self, step: KernelCall, split: Split, start: int, stop: int, time: float) -> Share:
+    def _grids(self, step: KernelCall, threads: int) -> Iterator[Shares]:
+        """Yield the way to do a step by rows and channels where either alone is too few for all."""
+        rows, channels = step.split("rows"), step.split("channels")
+        if not rows or not channels:
+            return
+        most = [len(cut(split, threads)) for split in (rows, channels)]
+        if max(most) == threads:
+            return
+        pairs = product(range(2, most[0] + 1), range(2, most[1] + 1))
+        grid = max((pair for pair in pairs if prod(pair) <= threads), key=prod, default=None)
+        if grid is None or prod(grid) <= max(most):
+            return
+        shares: list[Share] = []
+        for start, stop in cut(channels, grid[1]):
+            part = step.part(channels, start, stop - start)
+            across = part.split("rows")
+            if across is None:
+                return
+            shares += [self._share(part, across, *ends) for ends in cut(across, grid[0])]
+        yield tuple(shares)
+
+    def _share(self, step: KernelCall, split: Split, start: int, stop: int) -> Share:
         part = step.part(split, start, stop - start)
         boxes = self._part_boxes(step, split, part, (start, stop))
         touched, written = (
             tuple(box for group in groups for box in group)
             for groups in (boxes, boxes[-len(step.written) :])
         )
-        return Share((part,), touched, written, time * (stop - start) / split.length)
+        return Share((part,), touched, written, self._work(part) + self._fetch(part))
 
     def chain(self, chain: Chain, parts: Parts) -> Shares:
         """Return the shares of a chain that is streamed in `parts`, each of some rows."""
@@ -176,23 +207,43 @@ class Divider:
         touched = self._boxes(tuple(views))
         on_the_way = tuple(box for step in before for box in self._boxes(step.written))
         on_the_way += self._boxes(last.written[:-1])
-        time = sum(map(self._time, chain.steps))
+        work, fetch = (sum(map(each, chain.steps)) for each in (self._work, self._fetch))
         shares = []
         for steps, (start, stop) in zip(parts, cut(rows, len(parts)), strict=True):
             written = self._reached(rows.writes, (start, stop)) if rows.writes else ()
             written += on_the_way
             share = (stop - start) / rows.length
-            shares.append(Share(steps, touched + written, written, time * share))
+            shares.append(Share(steps, touched + written, written, work * share + fetch))
         return tuple(shares)
 
-    def _time(self, step: KernelCall) -> float:
-        """Return about how many nanoseconds a step takes."""
+    def batch(self, batch: BatchRun, calls: Sequence[tuple[KernelCall, ...]]) -> Shares:
+        """Return the shares of a batch, of which each thread does as many images in its calls."""
+        touched, written = (
+            tuple(box for box in self._boxes(tuple(views)) if box.buffer not in batch.inner)
+            for views in (
+                (view for step in batch.steps for view in step.views),
+                (view for step in batch.steps for view in step.written),
+            )
+        )
+        images = batch.images // self.threads
+        time = sum(self._work(step) * images + self._fetch(step) for step in batch.one.steps)
+        return tuple(Share(steps, touched, written, time) for steps in calls)
+
+    def _work(self, step: KernelCall) -> float:
+        """Return about how many nanoseconds a step computes."""
         if times := step.row.multiply_add:
-            written = step.written[-1]
-            weights = sum(prod(view.shape) for view in step.views if view.buffer == 0)
-            each = times * self.constants.multiply_add
-            return weights * prod(written.shape) / written.shape[1] * each
+            written, whole = step.written[-1], step.origin.whole if step.origin else step
+            outputs = prod(written.shape) / whole.written[-1].shape[1]
+            return _weights(whole) * outputs * times * self.constants.multiply_add
         return self.constants.element * sum(prod(view.shape) for view in step.views)
+
+    def _fetch(self, step: KernelCall) -> float:
+        """Return about how many nanoseconds the weights of a step take to come."""
+        if not step.row.multiply_add:
+            return 0.0
+        whole = step.origin.whole if step.origin else step
+        share = step.written[-1].shape[1] / whole.written[-1].shape[1]
+        return _weights(whole) * share * FLOAT32.bytes * self.constants.weight
 
     def _boxes(self, views: Sequence[TensorView]) -> tuple[BufferArea, ...]:
         """Return what of the arena is in any of the views."""
@@ -241,6 +292,10 @@ class Divider:
                 channels = (channel, channel + view.shape[1])
         rows = (0, frame.rows * frame.shape[0])
         return (BufferArea(view.buffer, rows, channels, size * frame.shape[3]),)
+
+
+def _weights(step: KernelCall) -> int:
+    return sum(prod(view.shape) for view in step.views if view.buffer == 0)
 
 
 def cut(split: Split, threads: int) -> list[tuple[int, int]]:

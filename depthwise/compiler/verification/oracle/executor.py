@@ -13,6 +13,7 @@ reads them.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -74,7 +75,8 @@ class Execution:
             for number, buffer in enumerate(buffers)
             if buffer.space == "output"
         }
-        self._next: dict[tuple, int] = {}  # the row of a value that a band is to start with
+        # the image, and its row, of a value that a band or a few images are to start with
+        self._next: dict[tuple, tuple[int, int]] = {}
 
     def run(self) -> Iterator[int]:
         """Do every step; yields how many are done. Raises PlanFault, which says where."""
@@ -126,16 +128,16 @@ class Execution:
             if not step.row.fills and 0 not in view.shape:
                 if home.buffer == view.buffer:
                     self._hold_all(view, home, step.name)
-                elif self._is_window(view.buffer) and len(view.shape) == 4:
+                elif self._is_window(step, home) and not self._hold_images(turn, view, home):
                     self._hold_rows(turn, view, home)
             self.values.get(step.name)
 
     def _shape(self, value: str) -> tuple[int, ...]:
         return self.plan.graph.type(value).shape
 
-    def _is_window(self, buffer: int) -> bool:
-        """Tell whether streaming brought a buffer along, for some rows of another."""
-        return buffer >= len(self.plan.whole.buffers)
+    def _is_window(self, step: KernelCall, home: TensorView) -> bool:
+        """Tell whether a step writes into a window what belongs into the buffer of its value."""
+        return step.origin is not None and step.origin.written[-1].buffer == home.buffer
 
     def _found(self, view: TensorView) -> Array:
         """Return what a view holds."""
@@ -149,19 +151,46 @@ class Execution:
         if (view.offset, view.shape, view.strides) == (home.offset, home.shape, home.strides):
             expected = value
         else:
-            number = np.full(self.plan.buffers[home.buffer].elements, -1, np.int32)
-            Region(home.buffer, home.offset, home.shape, home.strides).set(
-                number, 0, np.arange(value.size, dtype=np.int32).reshape(value.shape)
-            )
+            number = _numbers(self.plan.buffers[home.buffer].elements, home)
             where = Region(view.buffer, view.offset, view.shape, view.strides).of(number)
             if (where < 0).any():
                 raise PlanFault("writes beside its own value")
             expected = value.reshape(-1)[where]
         self._hold(name, found, expected, value)
 
+    def _hold_images(self, turn: ScheduledCall, view: TensorView, home: TensorView) -> bool:
+        """Compare what a step wrote with any images of its value; False where it is none of them.
+
+        In a window they lie as in the buffer that has room for all.
+        """
+        name = turn.step.name
+        value, found = self.values.peek(name), self._found(view)
+        images = value.shape[0] if value.ndim else 1
+        apart, rest = divmod(self.plan.buffers[home.buffer].elements, images)
+        count, part = divmod(self.plan.buffers[view.buffer].elements, apart)
+        if rest or part or images == 1:
+            return False
+        number = _numbers(self.plan.buffers[home.buffer].elements, home)
+        key = (turn.region, turn.thread, name, view.offset, count)
+        likely, _ = self._next.get(key, (0, 0))
+        expected = {}
+        for image in sorted(range(images), key=lambda image: image != likely):
+            where = Region(home.buffer, view.offset + image * apart, view.shape, view.strides)
+            if where.ends[1] < len(number) and (where.of(number) >= 0).all():
+                expected[image, 0] = value.reshape(-1)[where.of(number)]
+        for bound in self._bounds(name, value):
+            nearest = _nearest(found, expected, bound)
+            if nearest is not None:
+                found[...] = expected[nearest]
+                self._next[key] = nearest[0] + count, 0
+                return True
+        return False
+
     def _hold_rows(self, turn: ScheduledCall, view: TensorView, home: TensorView) -> None:
         """Compare what a step wrote into a window with rows of its value, wherever they lie."""
         step, value = turn.step, self.values.peek(turn.step.name)
+        if len(view.shape) != 4 or value.ndim != 4:
+            raise PlanFault("gives other numbers than the network has for any image")
         frame = self.plan.buffers[home.buffer].frame
         line = frame.row if frame else home.row
         column, channel = divmod((view.offset - home.offset) % line, home.pixel)
@@ -178,18 +207,22 @@ class Execution:
         part = value[:, channel : channel + view.shape[1], :, columns]
         weights = tuple(p.offset for p in step.views if p.buffer == 0)
         key = (turn.region, turn.thread, step.name, weights, column, channel)
-        likely = self._next.get(key, 0)
+        likely = self._next.get(key, (0, 0))
         last = height - (count - 1) * apart - 1
-        rows = sorted(range(last + 1), key=lambda row: row != likely)
-        parts = {row: part[:, :, row : row + (count - 1) * apart + 1 : apart] for row in rows}
+        starts = product(range(len(value)), range(last + 1))
+        parts = {
+            (image, row): part[image : image + 1, :, row : row + (count - 1) * apart + 1 : apart]
+            for image, row in sorted(starts, key=lambda start: start != likely)
+        }
         for bound in self._bounds(step.name, value):
-            row = _nearest(found, parts, bound)
-            if row is not None:
-                found[...] = parts[row]
-                self._next[key] = row + count * apart
+            nearest = _nearest(found, parts, bound)
+            if nearest is not None:
+                found[...] = parts[nearest]
+                image, row = nearest[0], nearest[1] + count * apart
+                self._next[key] = (image, row) if row < height else (image + 1, 0)
                 return
-        stop = min(likely + count * apart, height)
-        raise PlanFault(f"gives other numbers than the network in rows {likely} to {stop - 1}")
+        stop = min(likely[1] + count * apart, height)
+        raise PlanFault(f"gives other numbers than the network in rows {likely[1]} to {stop - 1}")
 
     def _hold(self, name: str, found: Array, expected: Array, value: Array) -> None:
         if not any(_agree(found, expected, bound) for bound in self._bounds(name, value)):
@@ -237,13 +270,23 @@ def _scale(value: Array) -> float:
     return float(np.abs(value[np.isfinite(value)]).max(initial=0))
 
 
-def _nearest(found: Array, parts: Mapping[int, Array], bound: float) -> int | None:
-    """Return the row of the part that is nearest to what was found, within `bound`.
+def _numbers(elements: int, home: TensorView) -> Array:
+    """Return which element of the value at `home` each element of its buffer is; -1 for none."""
+    number = np.full(elements, -1, np.int32)
+    count = np.arange(prod(home.shape), dtype=np.int32).reshape(home.shape)
+    Region(home.buffer, home.offset, home.shape, home.strides).set(number, 0, count)
+    return number
+
+
+def _nearest(
+    found: Array, parts: Mapping[tuple[int, int], Array], bound: float
+) -> tuple[int, int] | None:
+    """Return where the part starts that is nearest to what was found, within `bound`.
 
     Where rows are much alike several are within it. The first, the likely one, needs no comparison
     with the others if it is far within.
     """
-    near: dict[int, float] = {}
+    near: dict[tuple[int, int], float] = {}
     for row, expected in parts.items():
         if expected.shape != found.shape or not _agree(found, expected, bound):
             continue
