@@ -19,6 +19,7 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import Graph, capture, export
+from depthwise.hardware.known_cores import CORES
 from depthwise.runtime.target import find_target
 from depthwise.toolchain.build import Compiler, find_compiler
 
@@ -131,6 +132,14 @@ def test_nothing_spills(cc, target, tmp_path):
     compiler, plan = compiler_for(cc, target), plan_of("mobilenet_v3_small", target)
     shapes = {shape_of(step): step for step in plan.steps if step.kernel in KERNELS}
     check_steps(plan, list(shapes.values()), tmp_path, compiler)
+
+
+def test_nothing_spills_where_lines_are_asked_for_along_the_loops(tmp_path):
+    target, core = find_target("x86-64-v4"), CORES["sapphirerapids"]
+    plan = make_plan(graph_of("mobilenet_v3_small"), target, optimize=None, core=core)
+    asking = [step for step in plan.steps if step.arguments.get("prefetch_steps")]
+    shapes = {shape_of(step): step for step in asking if step.arguments["near_steps"]}
+    check_steps(plan, list(shapes.values())[:2], tmp_path, find_compiler())
 
 
 @pytest.mark.slow
