@@ -232,6 +232,20 @@ def test_a_zen_5_has_the_constants_that_were_found_on_it(target, fetch, rate):
     assert (found.meeting, found.foreign, found.element) == (400, 1 / 8, 1 / 10)
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "cold", "windows", "chain", "fetch"),
+    [  # KB; what the slow third cache of a Xeon gives is cold sooner
+        ("sapphirerapids", "x86-64-v4", 256, 896, 384, 12.75),
+        ("zen2", "x86-64-v3", 256, 320, 128, 3.5),
+        ("cortex-a53", "aarch64", 64, 80, 32, 5.75),
+    ],
+)
+def test_other_cores_have_constants_of_their_own(name, target, cold, windows, chain, fetch):
+    found = constants_of(find_target(target), CORES[name])
+    assert (found.cold, found.windows, found.chain) == (cold * K, windows * K, chain * K)
+    assert found.fetch == fetch
+
+
 @pytest.fixture(scope="module")
 def mobilenet() -> Graph:
     return rewrite(capture(dw.create_model("mobilenet_v2").eval(), (1, 3, 224, 224)))

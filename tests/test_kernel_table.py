@@ -12,7 +12,8 @@ from kernel_harness import PREAMBLE, with_headers
 
 from depthwise import kernels
 from depthwise.compiler.codegen.emit import emit, needed_headers
-from depthwise.compiler.kernels import KERNELS, Kernel, Parameter
+from depthwise.compiler.kernel import Kernel, Parameter
+from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import ops
 from depthwise.graph.ops import Padding

@@ -12,7 +12,7 @@ from depthwise.compiler.planning import make_plan
 from depthwise.compiler.work import LINE
 from depthwise.graph import capture
 from depthwise.hardware.caches import shares_held
-from depthwise.hardware.record import Reading, Share
+from depthwise.hardware.record import CacheShare, Reading
 from depthwise.latency import fit
 from depthwise.latency.cache_model import sources, touches
 from depthwise.latency.features import features_of, time_of
@@ -155,7 +155,7 @@ def test_the_cache_counts_as_large_as_the_times_say():
     convs = nn.Conv2d(64, 128, 1), nn.ReLU(), nn.Conv2d(128, 256, 1)
     plan = plan_of(nn.Sequential(*convs, nn.MaxPool2d(2)), (1, 64, 16, 16))
     sizes = (64 * 1024, 2**20)  # of the second, all weights would come from the cache
-    shared = tuple(Share(size=size, held=1) for size in sizes)
+    shared = tuple(CacheShare(size=size, held=1) for size in sizes)
     readings = (*MACHINE.readings[:2], Reading(level="L3", span=MIB, gigabytes=spread(100)))
     here = MACHINE.model_copy(
         update={"caches": (2**10, 2**14, 2**20), "shared": shared,

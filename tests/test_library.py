@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from depthwise.errors import RunError
 from depthwise.files.cache import hash_bytes
 from depthwise.runtime import artifact, library
 from depthwise.runtime import target as targets
+from depthwise.runtime.aligned import ALIGNMENT, LARGE_PAGE, MANY
 from depthwise.runtime.artifact import OURS
 from depthwise.runtime.library import Code, aligned_bytes, load
 from depthwise.runtime.manifest import read_saved
@@ -171,6 +173,15 @@ def test_weights_are_aligned_and_read_only(one, saved):
     odd[:] = WEIGHTS.view(np.uint8)
     assert library.align_copy(odd).ctypes.data % library.ALIGNMENT == 0
     assert odd.flags.writeable
+
+
+def test_much_memory_starts_at_a_large_page():
+    little, much = aligned_bytes(MANY - 1), aligned_bytes(MANY + 5)
+    assert (little.size, much.size) == (MANY - 1, MANY + 5)
+    assert little.ctypes.data % ALIGNMENT == 0
+    assert much.ctypes.data % (LARGE_PAGE if hasattr(mmap, "MADV_HUGEPAGE") else ALIGNMENT) == 0
+    much[:] = 7  # all of it may be written
+    assert much[-1] == 7
 
 
 def test_a_failing_run_says_so():

@@ -126,3 +126,14 @@ def test_elsewhere_the_next_layers_weights_are_asked_for_before_each_tile():
         assert a["next"].offset == own(step)[1]
         assert len(lines_of(step)) * LINE <= AHEAD[FAST]
     assert steps[-1].arguments["next"] is None
+
+
+def test_the_third_cache_of_these_cores_is_slow():
+    by_target = {name: find_target(name) for name in ("x86-64-v4", "aarch64")}
+    slow = {
+        name
+        for name, core in CORES.items()
+        for target in by_target.values()
+        if target.architecture == core.architecture and constants_of(target, core).slow
+    }
+    assert slow == {"sapphirerapids", "icelake-server", "skylake-server"}

@@ -13,7 +13,16 @@ from depthwise.files.cache import cache_directory, keep_text
 from depthwise.hardware.caches import SWEEP, caches_in_sweep, shares_held, system_caches
 from depthwise.hardware.passes import Trial, take_passes
 from depthwise.hardware.probes import Probes, fma_rate
-from depthwise.hardware.record import LEVELS, Level, Machine, Peak, Reading, Second, Share, Spread
+from depthwise.hardware.record import (
+    LEVELS,
+    CacheShare,
+    Level,
+    Machine,
+    Peak,
+    Reading,
+    Second,
+    Spread,
+)
 from depthwise.runtime.target import Target, cpu_features, cpu_name, find_target
 from depthwise.toolchain.build import find_compiler
 
@@ -75,7 +84,7 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
     """
     widest = probes[max(probes)]
     caches, source = system_caches(), "system"
-    shared: tuple[Share, ...] = ()
+    shared: tuple[CacheShare, ...] = ()
     if not caches:
         caches, source = sweep(widest), "sweep"
     elif len(caches) == len(LEVELS) - 1:
@@ -137,7 +146,7 @@ def sweep(probes: Probes) -> tuple[int, ...]:
     return caches_in_sweep(SWEEP, rates)
 
 
-def share_cache(probes: Probes, caches: tuple[int, ...]) -> tuple[Share, ...]:
+def share_cache(probes: Probes, caches: tuple[int, ...]) -> tuple[CacheShare, ...]:
     """Return how much one core gets of L3, for spans up to what the system names."""
     near, named = spans_of_levels(caches)["L3"], caches[-1]
     steps = 1 + max(0, round(2 * np.log2(named / near)))
@@ -145,7 +154,7 @@ def share_cache(probes: Probes, caches: tuple[int, ...]) -> tuple[Share, ...]:
     memory = probes.span(max(named, min(4 * named, FAR)))
     rates = [_best(probes, memory[: size // PAGE * PAGE]) for size in sizes]
     shares = zip(sizes, shares_held(rates, _best(probes, memory)), strict=True)
-    return tuple(Share(size=size, held=held) for size, held in shares)
+    return tuple(CacheShare(size=size, held=held) for size, held in shares)
 
 
 def _best(probes: Probes, span: np.ndarray) -> float:

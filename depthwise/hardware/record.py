@@ -61,7 +61,7 @@ class Reading(Record):
     gigabytes: Spread
 
 
-class Share(Record):
+class CacheShare(Record):
     """The share of `size` bytes, read over and over, that the last cache holds for one core."""
 
     size: PositiveInt
@@ -153,7 +153,7 @@ class Machine(Record):
     disturbed: str = ""
     caches: tuple[PositiveInt, ...]
     cache_source: Literal["system", "sweep"]
-    shared: tuple[Share, ...] = ()
+    shared: tuple[CacheShare, ...] = ()
     peaks: tuple[Peak, ...]
     readings: tuple[Reading, ...]
     second: Second | None

@@ -131,12 +131,12 @@ INLINE void f32_conv_tile(
     vf acc[CONV_PIXELS][CONV_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int k = 0; k < vectors; k++) acc[x][k] = load(bias + k * VL);
-    for (int t = 0; t < a->taps; t++) {
+    ROLLED for (int t = 0; t < a->taps; t++) {
         const float *p = in + a->offsets[t];
-        for (int first = 0; first < a->channels; first += span) {
+        ROLLED for (int first = 0; first < a->channels; first += span) {
             const int left = a->channels - first, count = left < span ? left : span;
             if (a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
-            for (int c = 0; c < count; c += depth, p += depth, w += vectors * VL) {
+            ROLLED for (int c = 0; c < count; c += depth, p += depth, w += vectors * VL) {
                 if (a->near_steps)
                     UNROLL for (int k = 0; k < vectors * VL; k += LINE)
                         __builtin_prefetch(w + a->near_steps * vectors * VL + k);

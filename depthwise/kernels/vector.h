@@ -7,8 +7,10 @@
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define ROLLED
 #else
 #define UNROLL _Pragma("GCC unroll 64")
+#define ROLLED _Pragma("GCC unroll 1") /* gcc unrolls short loops whose sums then do not stay in their registers */
 #endif
 
 /* Vectors in registers, and as they lie anywhere among floats. gcc keeps a sum in one register only if all that it was

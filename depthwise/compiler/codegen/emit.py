@@ -16,7 +16,8 @@ from depthwise.compiler.codegen.exports import (
     tensor_sizes,
 )
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.kernels import KERNELS, Kernel
+from depthwise.compiler.kernel import Kernel
+from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.calls import KernelCall, Table
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan

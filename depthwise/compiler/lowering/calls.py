@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.kernels import KERNELS, Kernel
+from depthwise.compiler.kernel import Kernel
+from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.lowering.algorithms import ConvWorkload
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.work import Arguments
