@@ -1,5 +1,7 @@
 """Weights to come: which lines convolutions ask for, and when."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_stream import graph_of
@@ -12,6 +14,7 @@ from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.regions import Parts
 from depthwise.compiler.schedule.weights_to_come import (
     LINE,
+    ask_for_weights,
     asking_on,
     lines_of_tiles,
 )
@@ -93,6 +96,17 @@ def test_a_thread_asks_for_no_line_twice(threads):
             if lines:
                 assert lines[0] >= reached
                 reached = lines[-1] + LINE
+
+
+@pytest.mark.parametrize(("l2", "again"), [(2, True), (8, False)])
+def test_the_next_image_asks_for_what_has_left_the_second_cache(l2, again):
+    regions = asked(SLOW)
+    core = replace(SLOW, caches=replace(SLOW.caches, l2=l2 * 2**20))
+    constants = replace(constants_of(V4, SLOW), core=core)
+    twice = convolutions(ask_for_weights([*regions, *regions], constants))
+    first, second = twice[: len(twice) // 2], twice[len(twice) // 2 :]
+    expected = [lines_of(step) for step in first] if again else [range(0)] * len(first)
+    assert [lines_of(step) for step in second] == expected
 
 
 def test_all_but_what_is_read_first_is_asked_for():

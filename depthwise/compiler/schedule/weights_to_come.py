@@ -61,7 +61,8 @@ def asking_on(constants: Constants) -> Asking:
 def ask_for_weights(regions: Sequence[Parts], constants: Constants) -> list[Parts]:
     """Return the regions with the weights to come that each of their convolutions asks for.
 
-    What one thread asks for is in its own cache: each knows up to where it has asked.
+    What one thread asks for is in its own cache: each knows up to where it has asked. What it read
+    so many weights ago that these fill the cache is asked for again, by the next image of a batch.
     """
     reached = [0] * max(map(len, regions), default=0)
     return [
@@ -88,6 +89,9 @@ def _with_requests(
             lines = lines_of_tiles(layer, tile, lanes, asking)
             yield _asked(step, LineRequest(weights.end, lines), near=0)
             continue
+        since = reached[thread] - asking.ahead - weights.end
+        if FLOAT32.bytes * since > constants.core.caches.l2:  # the next image's turn
+            reached[thread] = weights.start
         first = max(reached[thread], weights.next)
         request = even_request(step, first, weights.end + asking.ahead, lanes, asking)
         reached[thread] = max(weights.end, first + request.count * LINE)
