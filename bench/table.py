@@ -1,11 +1,11 @@
 """Measure the networks of the comparison, on one thread and on two.
 
-    python bench/table.py bench/results              all of them, half an hour on a quiet machine
-    python bench/table.py bench/results --threads 1 --only mobilenet_v2 resnet50
-    python bench/table.py bench/results --show       the table of what lies there
-    python bench/table.py bench/results --show --picture speed.svg      and one thread as a picture
+    python bench/table.py bench/results/CPU          all of them, half an hour on a quiet machine
+    python bench/table.py bench/results/CPU --threads 1 --only mobilenet_v2 resnet50
+    python bench/table.py bench/results/CPU --show   the table of what lies there
+    python bench/table.py bench/results/CPU --show --picture speed.svg  and one thread as a picture
 
-Each network is one call of `depthwise bench`, so that one that cannot be measured stops no other;
+Results of each CPU have a folder of its name. Each network is one call of `depthwise bench`, so that one that cannot be measured stops no other;
 its file is NETWORK-THREADS.json. `depthwise[bench]` installs what we are compared with.
 """
 
