@@ -5,8 +5,9 @@
     python bench/table.py bench/results/CPU --show   the table of what lies there
     python bench/table.py bench/results/CPU --show --picture speed.svg  and one thread as a picture
 
-Results of each CPU have a folder of its name. Each network is one call of `depthwise bench`, so that one that cannot be measured stops no other;
-its file is NETWORK-THREADS.json. `depthwise[bench]` installs what we are compared with.
+Results of each CPU have a folder of its name. Each network is one call of `depthwise bench`, so
+that one that cannot be measured stops no other; its file is NETWORK-THREADS.json.
+`depthwise[bench]` installs what we are compared with.
 """
 
 import argparse
