@@ -62,7 +62,7 @@ def test_names_like_ours_make_no_directory_ours(one, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(artifact.OURS - {"libnet.dylib", "net.wasm", *artifact.WEB})
+    "name", sorted(artifact.OURS - {"libnet.dylib", "net.dll", "net.wasm", *artifact.WEB})
 )
 @pytest.mark.parametrize("harm", ["edited", "folder", "link"])
 def test_a_file_of_ours_that_was_changed_is_kept(one, saved, tmp_path, name, harm):

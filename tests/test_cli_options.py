@@ -14,8 +14,9 @@ from depthwise.cli.verb import MEANT
 VERBS = typer.main.get_command(app).commands
 FUNCTIONS = {info.callback.__name__: info.callback for info in app.registered_commands}
 # of which the help says what they are: --out a directory or a file, as the verb writes, and
-# --resolution the pixels of one network or the multipliers of several
-SEVERAL = {"--out", "--resolution"}
+# --resolution the pixels of one network or the multipliers of several, --batch the images of a
+# training's step or of a run, --cc the compiler or those to compare
+SEVERAL = {"--out", "--resolution", "--batch", "--cc"}
 SEVERAL_KINDS = {"--resolution"}
 
 
