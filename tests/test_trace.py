@@ -13,6 +13,7 @@ from depthwise.compiler.pipeline import UNITS, rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.verification.trace import Trace, find_index, find_pieces, without_sources
 from depthwise.graph import capture, interpret
+from depthwise.hardware.known_cores import CORES
 from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
@@ -41,9 +42,10 @@ def graph():
     return rewrite(capture(Mixed().eval(), (1, 4, 20, 20)))
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"optimize": "memory"}, {"threads": 2}, {"optimize": "memory", "threads": 3}]
-)
+@pytest.mark.parametrize("options", [
+    {"core": CORES["zen5"]}, {"core": CORES["sapphirerapids"]},  # which asks for weights ahead
+    {"optimize": "memory"}, {"threads": 2}, {"optimize": "memory", "threads": 3},
+])  # fmt: skip
 def test_each_element_of_each_value_is_shown_as_the_interpreter_has_it(graph, options):
     plan = without_sources(make_plan(graph, NATIVE, **options))
     x = np.random.default_rng(0).standard_normal((1, 4, 20, 20), np.float32)

@@ -114,14 +114,14 @@ def find_pieces(plan: Plan) -> dict[int, list[tuple[Piece, TensorView]]]:
     final = _final_steps(plan)
     found: list[tuple[int, Piece, TensorView]] = []
     for number, step in enumerate(plan.steps):
-        whole = step.origin.whole if step.origin else step
-        if whole not in final:
+        elements = final.get(_place(step.origin.whole if step.origin else step))
+        if elements is None:
             continue
         view = plan.views[step.name]
         pieces = list(_written(step, view))
-        if not final[whole] and not step.origin:
+        if not elements and not step.origin:
             pieces = [(Elements(view.shape, (slice(None),) * len(view.shape)), view)]
-        found += [(number, Piece(step.name, elements), at) for elements, at in pieces]
+        found += [(number, Piece(step.name, part), at) for part, at in pieces]
     last = {piece.value: position for position, (_, piece, _) in enumerate(found)}
     by_step: dict[int, list[tuple[Piece, TensorView]]] = {}
     following = [piece.value for _, piece, _ in found[1:]] + [""]
@@ -131,7 +131,15 @@ def find_pieces(plan: Plan) -> dict[int, list[tuple[Piece, TensorView]]]:
     return by_step
 
 
-def _final_steps(plan: Plan) -> Mapping[KernelCall, tuple[Elements, ...]]:
+Place = tuple[str, str, tuple[TensorView, ...]]  # of a step: its value, kernel and views
+
+
+def _place(step: KernelCall) -> Place:
+    """Return what a step is known by, whatever it asks for ahead."""
+    return step.name, step.kernel, step.views
+
+
+def _final_steps(plan: Plan) -> Mapping[Place, tuple[Elements, ...]]:
     """Return the whole steps that leave elements of values as they stay, with these elements.
 
     A step has none after which the value is complete, though it was written in another shape.
@@ -142,7 +150,7 @@ def _final_steps(plan: Plan) -> Mapping[KernelCall, tuple[Elements, ...]]:
         view = plan.views.get(step.name)
         if view and plan.buffers[view.buffer].space == "arena" and step.name not in reordered:
             by_value.setdefault(step.name, []).append(step)
-    final: dict[KernelCall, tuple[Elements, ...]] = {}
+    final: dict[Place, tuple[Elements, ...]] = {}
     for name, steps in by_value.items():
         kept: dict[KernelCall, tuple[Elements, ...]] = {}
         for step in steps:
@@ -150,7 +158,8 @@ def _final_steps(plan: Plan) -> Mapping[KernelCall, tuple[Elements, ...]]:
             kept = {s: before for s, before in kept.items() if not _meet(before, written)}
             if written:
                 kept[step] = written
-        final |= kept or {steps[-1]: ()}
+        ends = kept or {steps[-1]: ()}
+        final |= {_place(step): elements for step, elements in ends.items()}
     return final
 
 
