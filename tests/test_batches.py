@@ -38,7 +38,20 @@ class Mixed(nn.Module):
         return self.last(x - x.mean(0, keepdim=True))
 
 
+class WithConstant(nn.Module):
+    """Beside each image stands another constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.register_buffer("beside", torch.arange(5.0).reshape(5, 1, 1, 1).expand(5, 2, 48, 40))
+
+    def forward(self, x):
+        return torch.cat((self.beside, self.conv(x)), 1)
+
+
 NETS = {
+    "constant": WithConstant,
     "mobilenet_v3_small": lambda: beginning("mobilenet_v3_small", 5, 40),
     "ghostnet": lambda: beginning("ghostnet", 4, 40),
     "mixed": Mixed,
@@ -71,7 +84,7 @@ def whole(steps: Steps):
 @pytest.mark.parametrize(
     ("name", "images", "threads"),
     [
-        ("mobilenet_v3_small", 7, 2), ("ghostnet", 5, 1), ("mixed", 7, 2), ("winograd", 5, 1),
+        ("constant", 5, 1), ("mobilenet_v3_small", 7, 2), ("ghostnet", 5, 1), ("mixed", 7, 2), ("winograd", 5, 1),
         ("winograd", 2, 3), ("streamed", 5, 2),
     ],
 )  # fmt: skip

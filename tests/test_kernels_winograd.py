@@ -64,7 +64,7 @@ CASES = {
     "in place": Case((9, 9), 16, 32, padding=ONE, epilogue=ADD_ACT, in_place=True, gaps=(1, 4)),
     "blocks": Case((6, 6), 4, 75, padding=ONE, tile=(2, 2), epilogue=ADD),
     "panels of 16": Case((9, 6), 4, 75, padding=ONE, tile=(2, 2), panel=16, epilogue=ADD),
-    "panels of 16, one tile": Case((6, 9), 5, 70, padding=ONE, batch=1, tile=(1, 4), panel=16),
+    "panels of 16, one tile": Case((6, 9), 6, 70, padding=ONE, batch=1, tile=(1, 4), panel=16),
     # other tiles
     "4x4 points": Case((7, 9), 10, 18, padding=ONE, points=(4, 4), epilogue=ACT, batch=6),
     "4x6 points": Case((7, 7), 33, 20, padding=ONE, points=(4, 6), images=2, epilogue=ADD),

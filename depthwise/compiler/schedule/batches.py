@@ -210,7 +210,11 @@ def images_apart(step: KernelCall, buffers: Sequence[Buffer]) -> tuple[int, Mapp
     one, two = (step.part(split, at, 1).arguments for at in (0, 1))
     apart: dict[int, int] = {}
     for name, view in one.items():
-        if not isinstance(view, TensorView) or name in step.row.scratch or view.buffer == 0:
+        if not isinstance(view, TensorView) or name in step.row.scratch:
+            continue
+        if view.buffer == 0:
+            if two[name] != view:  # a constant that has images of its own
+                return 1, {}
             continue
         size, rest = divmod(buffers[view.buffer].elements, split.length)
         low, high = _ends(view)
