@@ -84,8 +84,8 @@ def whole(steps: Steps):
 @pytest.mark.parametrize(
     ("name", "images", "threads"),
     [
-        ("constant", 5, 1), ("mobilenet_v3_small", 7, 2), ("ghostnet", 5, 1), ("mixed", 7, 2), ("winograd", 5, 1),
-        ("winograd", 2, 3), ("streamed", 5, 2),
+        ("constant", 5, 1), ("mobilenet_v3_small", 7, 2), ("ghostnet", 5, 1), ("mixed", 7, 2),
+        ("winograd", 5, 1), ("winograd", 2, 3), ("streamed", 5, 2),
     ],
 )  # fmt: skip
 def test_batches_compute_the_same_bits_as_all_images_at_once(name, images, threads, monkeypatch):
