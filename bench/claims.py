@@ -5,7 +5,6 @@
     python bench/claims.py start        first output after opening, spread of runs, machine code
     python bench/claims.py memory       arenas: nothing streamed, for speed, for memory; a peer's
     python bench/claims.py predicted    predicted latency against measured
-    python bench/claims.py compilers    net.c by each C compiler here, against the shipped library
 
 Times that are compared take turns, medians over rounds; on a machine that does nothing else.
 """
@@ -31,7 +30,7 @@ from torch import nn
 import depthwise as dw
 from depthwise import hardware
 from depthwise.bench.exported_model import Question, write_case
-from depthwise.compiler.codegen.emit import emit, emit_units
+from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.lowering.algorithms import direct_only
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import UNITS, choose_plan, rewrite
@@ -44,12 +43,11 @@ from depthwise.latency.predict import predict
 from depthwise.latency.timing import beside_peak, middle_half, time_kernels
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
-from depthwise.toolchain.build import compile_c, find_compiler
+from depthwise.toolchain.build import compile_c
 
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
 RUNS, COPIES = 1000, 20
-COMPILERS = ("gcc", "clang", "gcc-12", "gcc-13", "gcc-14", "clang-14", "clang-16", "clang-19")
 RUNS_OF_PEER = 5  # its second run plans memory again
 
 Run = Callable[[], object]
@@ -266,23 +264,8 @@ def clock(run: Run) -> np.ndarray:
     return np.array([time.perf_counter() - start])
 
 
-def compilers() -> None:
-    """Print how long net.c takes, compiled as net.h says, of what the shipped library takes."""
-    target = find_target("native")
-    there = [name for name in COMPILERS if shutil.which(name)]
-    for name in MOBILE:
-        plan = choose_plan(graph_of(name))
-        runs = {"shipped": runner(plan, name)}
-        runs |= {cc: runner(plan, name, compile_c(emit(plan), target, cc)) for cc in there}
-        taken = by_turns(runs)
-        ratios = (f"{cc} {np.median(taken[cc] / taken['shipped']):.2f}" for cc in there)
-        print(f"{name:20} {1e3 * np.median(taken['shipped']):6.3f} ms;", *ratios, flush=True)
-    for cc in there:
-        print(f"{cc}: {find_compiler(cc).identity}")
-
-
 ALONE = {"open": open_and_run, "grow": grow}  # in processes that we start
-CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted, compilers)}
+CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted)}
 
 
 def main() -> None:

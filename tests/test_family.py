@@ -12,6 +12,7 @@ from test_compile import TOLERANCE, draw, settle
 from torch import nn
 
 import depthwise as dw
+from depthwise.compiler.options import CompileOptions
 from depthwise.kernels import source
 from depthwise.layers import InvertedResidual, conv_norm_act
 from depthwise.runtime.library import Library
@@ -198,3 +199,10 @@ def test_net_c_has_the_level_of_the_cpu_it_is_compiled_for(saved, tmp_path, leve
     assert (found, status) == (level.level, 0)
     expected = at(build("x86-64"), level.level)(PATTERN).reshape(-1)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_timed_of_a_library_is_made_for_the_same_core():
+    assert CompileOptions().here.core == CompileOptions().core
+    here = CompileOptions(FAMILY.name, tune_for="zen2").here
+    assert here.chosen == find_target("native")
+    assert here.core.name == "zen2"

@@ -13,11 +13,11 @@ from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.regions import Parts
 from depthwise.compiler.schedule.weights_to_come import (
-    LINE,
     ask_for_weights,
     asking_on,
     lines_of_tiles,
 )
+from depthwise.compiler.work import LINE
 from depthwise.hardware.core import Core
 from depthwise.hardware.known_cores import CORES
 from depthwise.runtime.target import find_target

@@ -144,7 +144,7 @@ def _write_direct(
     question: Question, program: ExportedProgram, _x: torch.Tensor, path: Path
 ) -> None:
     """Save a library on one thread without Winograd; raises ValueError where ours has none."""
-    options = replace(question.build, threads=1, tune=False)
+    options = replace(question.build.here, threads=1, tune=False)
     chosen = choose_plan(rewrite(capture(program)), options).algorithms
     if not any(isinstance(algorithm, Winograd) for algorithm in chosen.values()):
         raise ValueError("all its convolutions are direct as it is")
@@ -154,12 +154,12 @@ def _write_direct(
 def direct_library(program: ExportedProgram, options: CompileOptions) -> Library:
     """Compile a program without Winograd, tuning and verifying."""
     captured = capture(program)
-    graph, target, core = rewrite(captured), options.chosen.level_here, options.core
+    options = options.here
+    graph, target, core = rewrite(captured), options.chosen, options.core
     usual = make_plan(graph, target, core=core)
     direct = direct_only(usual.algorithms, usual.constants)
     plan = make_plan(graph, target, algorithms=direct, threads=options.threads, core=core)
-    alone = replace(options, target=target.name)
-    return Library(assemble([plan], alone, cost_of_graph(captured), About()))
+    return Library(assemble([plan], options, cost_of_graph(captured), About()))
 
 
 def _write_program(

@@ -138,8 +138,6 @@ class Participant:
         if missing and len(missing) == len(self.runtime.forms):
             self.failed = missing[0]
             return
-        if self.runtime.cc:
-            self.versions = {self.runtime.cc: find_compiler(self.runtime.cc).version}
         try:
             worker = Worker(self.runtime, case, threads, copies, runs, held)
         except CannotRun as failure:

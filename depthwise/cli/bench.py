@@ -138,7 +138,7 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
     for question in questions:
         with waiting(f"timing the layers of {question.network}"):
             plan = choose_plan(
-                rewrite(torch_source(question.net, [question.shape]).graph), question.build
+                rewrite(torch_source(question.net, [question.shape]).graph), question.build.here
             )
             found, here = profile(plan), find()
             if here:

@@ -48,7 +48,8 @@ TargetName = Annotated[
     str,
     typer.Option(
         help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32; x86-64 for one library "
-        "that holds v2, v3 and v4 and takes the widest that the machine runs."
+        "that holds v2, v3 and v4 and takes the widest that the machine runs; portable for C11 "
+        "without vectors."
     ),
 ]
 SystemName = Annotated[

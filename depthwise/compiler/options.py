@@ -1,6 +1,6 @@
 """How a network is compiled: one value, one set of defaults, for Python and the command line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Literal, get_args
@@ -73,6 +73,11 @@ class CompileOptions:
     def chosen(self) -> Target:
         """The target itself: "native" is one of the others."""
         return find_target(self.target, self.system)
+
+    @property
+    def here(self) -> "CompileOptions":
+        """These options for the one CPU of a family whose code this machine runs."""
+        return replace(self, target=self.chosen.level_here.name) if self.chosen.members else self
 
     @property
     def core(self) -> "Core":

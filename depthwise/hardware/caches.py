@@ -1,9 +1,10 @@
 """How large the caches of one core are: as the system says, or where reading becomes slower."""
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from depthwise.runtime.target import ask_sysctl
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -33,9 +34,8 @@ def _named_by_sysctl() -> tuple[int, ...]:
     sizes = []
     for level in ("l1d", "l2", "l3"):
         for name in (f"hw.perflevel0.{level}cachesize", f"hw.{level}cachesize"):
-            command = ["sysctl", "-n", name]
-            told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-            if told.strip().isdecimal() and int(told) > 0:
+            told = ask_sysctl(name)
+            if told.isdecimal() and int(told) > 0:
                 sizes.append(int(told))
                 break
     return tuple(sizes)

@@ -1,14 +1,13 @@
 """Which known core this machine has, by what the system says of its CPU."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 from depthwise.hardware.core import Core
 from depthwise.hardware.known_cores import APPLE, KNOWN, KnownCore, Models
+from depthwise.runtime.target import ask_sysctl, read_cpuinfo
 
 M1, LATER = 0x22, 0xFFF  # parts of Apple's, of which macOS tells the name alone
 
@@ -78,17 +77,11 @@ def identities(text: str) -> list[Identity]:
 def cpu_text() -> str:
     """Return what the system says of this CPU, in the words of /proc/cpuinfo; "" for nothing."""
     if sys.platform == "darwin":
-        return as_cpuinfo({name: _sysctl(f"machdep.cpu.{name}") for name in SYSCTL})
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.read_text() if cpuinfo.is_file() else ""
+        return as_cpuinfo({name: ask_sysctl(f"machdep.cpu.{name}") for name in SYSCTL})
+    return read_cpuinfo()
 
 
 SYSCTL = ("brand_string", "vendor", "family", "model", "features", "leaf7_features")
-
-
-def _sysctl(name: str) -> str:
-    command = ["sysctl", "-n", name]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def as_cpuinfo(told: dict[str, str]) -> str:

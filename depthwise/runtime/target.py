@@ -200,10 +200,8 @@ def host_architecture() -> str:
 def cpu_features() -> frozenset[str]:
     """Return the features of this CPU that the system lets programs use, in Linux's names."""
     if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.features", "machdep.cpu.leaf7_features"]
-        return _words(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+        return _words(ask_sysctl("machdep.cpu.features", "machdep.cpu.leaf7_features"))
+    lines = read_cpuinfo().splitlines()
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return _words(flags.partition(":")[2])
 
@@ -211,17 +209,26 @@ def cpu_features() -> frozenset[str]:
 def cpu_name() -> str:
     """Return what the system calls this CPU."""
     if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    pairs = [line.partition(":") for line in lines]
+        return ask_sysctl("machdep.cpu.brand_string")
+    pairs = [line.partition(":") for line in read_cpuinfo().splitlines()]
     named = [value.strip() for name, _, value in pairs if name.strip() == "model name"]
     parts = [value.strip() for name, _, value in pairs if name.strip() in ARM_PARTS]
     return next(iter(named), "") or " ".join(parts[: len(ARM_PARTS)]) or platform.machine()
 
 
 ARM_PARTS = ("CPU implementer", "CPU part", "CPU revision")  # where no model is named
+
+
+def read_cpuinfo() -> str:
+    """Return what Linux says of each core; "" elsewhere."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.read_text() if cpuinfo.is_file() else ""
+
+
+def ask_sysctl(*names: str) -> str:
+    """Return what macOS says under some names, a line each; "" where it knows none of them."""
+    command = ("sysctl", "-n", *names)
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _words(text: str) -> frozenset[str]:

@@ -71,6 +71,11 @@ class KernelCall:
         pairs = self.arguments.items()
         return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in others)
 
+    @property
+    def whole(self) -> "KernelCall":
+        """The step that this is a part of, or itself."""
+        return self.origin.whole if self.origin else self
+
     def with_arguments(self, **arguments: Argument) -> "KernelCall":
         """Return the call with other arguments in place of those of these names."""
         return replace(self, arguments=self.row.bind({**self.arguments, **arguments}))
@@ -86,7 +91,7 @@ class KernelCall:
     def part(self, split: "Split", start: int, count: int) -> "KernelCall":
         """Return the step for `count` of a split's units from `start` on."""
         part = split.part(start, count)
-        origin = Origin(self.origin.whole if self.origin else self, part.written)
+        origin = Origin(self.whole, part.written)
         return replace(part, name=self.name, path=self.path, comment=self.comment, origin=origin)
 
 

@@ -232,18 +232,16 @@ class Divider:
     def _work(self, step: KernelCall) -> float:
         """Return about how many nanoseconds a step computes."""
         if times := step.row.multiply_add:
-            written, whole = step.written[-1], step.origin.whole if step.origin else step
-            outputs = prod(written.shape) / whole.written[-1].shape[1]
-            return _weights(whole) * outputs * times * self.constants.multiply_add
+            outputs = prod(step.written[-1].shape) / step.whole.written[-1].shape[1]
+            return _weights(step.whole) * outputs * times * self.constants.multiply_add
         return self.constants.element * sum(prod(view.shape) for view in step.views)
 
     def _fetch(self, step: KernelCall) -> float:
         """Return about how many nanoseconds the weights of a step take to come."""
         if not step.row.multiply_add:
             return 0.0
-        whole = step.origin.whole if step.origin else step
-        share = step.written[-1].shape[1] / whole.written[-1].shape[1]
-        return _weights(whole) * share * FLOAT32.bytes * self.constants.weight
+        share = step.written[-1].shape[1] / step.whole.written[-1].shape[1]
+        return _weights(step.whole) * share * FLOAT32.bytes * self.constants.weight
 
     def _boxes(self, views: Sequence[TensorView]) -> tuple[BufferArea, ...]:
         """Return what of the arena is in any of the views."""

@@ -13,9 +13,9 @@ from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.packing import Tile, round_up
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.schedule.threads import Parts
+from depthwise.compiler.work import LINE
 from depthwise.graph.dtypes import FLOAT32
 
-LINE = 16  # floats of a cache line
 BUSY = 8  # pixels that meet each weight: with fewer a layer waits for its own
 MOST_LINES = 4  # that are asked for at once: they take the places of other lines on their way
 

@@ -114,7 +114,7 @@ def find_pieces(plan: Plan) -> dict[int, list[tuple[Piece, TensorView]]]:
     final = _final_steps(plan)
     found: list[tuple[int, Piece, TensorView]] = []
     for number, step in enumerate(plan.steps):
-        elements = final.get(_place(step.origin.whole if step.origin else step))
+        elements = final.get(_place(step.whole))
         if elements is None:
             continue
         view = plan.views[step.name]
@@ -165,9 +165,8 @@ def _final_steps(plan: Plan) -> Mapping[Place, tuple[Elements, ...]]:
 
 def _written(step: KernelCall, view: TensorView) -> Iterator[tuple[Elements, TensorView]]:
     """Return the elements of the value at `view` that a step writes, and where it does."""
-    whole = step.origin.whole if step.origin else step
     homes = step.origin.written if step.origin else step.written
-    for output, home, at in zip(whole.written, homes, step.written, strict=True):
+    for output, home, at in zip(step.whole.written, homes, step.written, strict=True):
         same = prod(output.shape) == prod(view.shape)
         seen = (same and reshaped(view, output.shape)) or view  # pixels in one row, say
         index = find_index(home, seen) if home.buffer == view.buffer else None

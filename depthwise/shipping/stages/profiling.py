@@ -7,7 +7,6 @@ from depthwise import hardware as machines
 from depthwise.analysis.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile
 from depthwise.bench.worker import time_runs
-from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import choose_plan, rewrite
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
@@ -45,15 +44,10 @@ def profile_library(
     costs = report.find(CostSummary)
     assert costs
     known = machines.find() or machines.calibrate()
-    plan = choose_plan(rewrite(network.source.graph), _alone(request.build))
+    plan = choose_plan(rewrite(network.source.graph), replace(request.build.here, threads=1))
     found, here = agreed(profile(plan, library=_time_library(request)), known)
     kinds = _kinds_of_layers(costs, network)
     return _summarise(found, kinds, here, _age(known, here)), network
-
-
-def _alone(build: CompileOptions) -> CompileOptions:
-    """Return how the code that this machine runs is built, on one thread."""
-    return replace(build, target=build.chosen.level_here.name, threads=1)
 
 
 def _time_library(request: Request) -> Callable[[int], list[float]] | None:
