@@ -33,7 +33,8 @@ def hold(target: Target) -> Holding:
         return Holding(NOT_HELD, "")
     if target.name != WIDEST or not target.runs_here:
         raise ValueError(
-            f"--target {target.name}: peers use all that this CPU has, or can be held to {WIDEST}"
+            f"--target {target.name}: peers use all that this CPU has, or can be held to {WIDEST}: "
+            f"give native or {WIDEST}"
         )
     text = (files("depthwise.bench") / "narrow.c").read_text(encoding="utf-8")
     library = compile_c(text, target)
