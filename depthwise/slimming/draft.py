@@ -26,13 +26,13 @@ class Draft:
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class Change:
     """One change that a move offers to make at one place of a network.
 
     Attributes:
         move: The name of the move, as in `slimming.moves.MOVES`.
         place: What is changed: the path of a convolution's module, or of a group's first one.
-        change: What becomes of it, in words: "64 to 48 channels".
+        words: What becomes of it: "64 to 48 channels".
         damage: By how much the scores are estimated to change: the mean divergence (Kullback-
             Leibler) from the original's, in nats an image.
         apply: Returns the draft with the change made and the weights carried over.
@@ -40,6 +40,6 @@ class Candidate:
 
     move: str
     place: str
-    change: str
+    words: str
     damage: float
     apply: Callable[[Draft], Draft]
