@@ -26,25 +26,27 @@ from depthwise.graph.exporters.torch.network import (
     Program,
     Step,
 )
-from depthwise.graph.exporters.torch.rules import Sized, Site, function_of
+from depthwise.graph.exporters.torch.rules import Site, Sized, function_of
 from depthwise.graph.exporters.torch.schedule import freed, measured
 from depthwise.graph.exporters.torch.tree import plant
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.structure import Leaf, usual_signature
 
-WITH_NUMBERS = {  # functions of two that PyTorch has of a tensor and a number
-    "add", "subtract", "multiply", "divide", "power", "remainder", "fmod", "floor_divide",
+WITH_NUMBERS = {  # functions of two that PyTorch has of a tensor and a number, either first
+    "add", "subtract", "multiply", "divide", "power", "remainder", "floor_divide",
 }  # fmt: skip
 
 
 def to_module(graph: Graph) -> nn.Module:
     """Return an ordinary module of PyTorch's that computes a graph.
 
-    Convolutions, linear layers and normalisations are PyTorch's modules at the paths that they have
-    in the graph, so that its state dict is named as the graph's constants are; `num_batches_tracked`
-    of BatchNorms is added. In training mode these normalise by the batch and keep running
-    statistics. It takes any number of images, unless the graph computes with several of them at
-    once, and images of other sizes where the network allows it.
+    Layers with weights are PyTorch's own modules at the paths that they have in the graph, so that
+    the state dict is named as the graph's constants are; `num_batches_tracked` of BatchNorms is
+    added, and numbers of the network's code are in neither. In training mode BatchNorms normalise
+    by the batch and keep running statistics.
+
+    It takes any number of images, unless the graph computes with several of them at once: another
+    number then raises ValueError. Images of other sizes are taken where the network allows it.
 
     Raises Unsupported for operators that are not known.
     """

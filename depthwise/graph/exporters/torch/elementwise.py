@@ -1,5 +1,6 @@
 """Functions of elements, reductions, comparisons and conversions in PyTorch."""
 
+import operator
 from collections.abc import Callable
 from functools import partial
 from math import isinf
@@ -53,16 +54,11 @@ def _(op: ops.Activation, site):  # noqa: ARG001
     return lambda x: function(x, *op.parameters)
 
 
-def divide(a: Tensor, b: Tensor) -> Tensor:
-    """Return quotients, those of whole numbers cut off towards zero."""
-    return torch.div(a, b, rounding_mode=None if a.is_floating_point() else "trunc")
-
-
-BINARY: dict[str, Callable[..., Tensor]] = {
-    "add": torch.add, "subtract": torch.sub, "multiply": torch.mul, "divide": divide,
-    "maximum": torch.maximum, "minimum": torch.minimum, "power": torch.pow,
-    "remainder": torch.remainder, "fmod": torch.fmod, "floor_divide": torch.floor_divide,
-    "arctan2": torch.atan2, "hypot": torch.hypot,
+BINARY: dict[str, Callable[..., Tensor]] = {  # Python's own take numbers on either side
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul,
+    "divide": operator.truediv, "power": operator.pow, "remainder": operator.mod,
+    "floor_divide": operator.floordiv, "fmod": torch.fmod, "maximum": torch.maximum,
+    "minimum": torch.minimum, "arctan2": torch.atan2, "hypot": torch.hypot,
 }  # fmt: skip
 
 COMPARE = {
@@ -72,7 +68,9 @@ COMPARE = {
 
 
 @function_of.register
-def _(op: ops.Binary, site):  # noqa: ARG001
+def _(op: ops.Binary, site):
+    if op.function == "divide" and not site.node.type.element.is_floating:
+        return partial(torch.div, rounding_mode="trunc")
     return BINARY[op.function]
 
 

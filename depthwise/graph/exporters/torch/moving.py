@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depthwise.graph import ops
-from depthwise.graph.exporters.torch.axes import Axes, Size, captured, is_batch, is_open
+from depthwise.graph.exporters.torch.axes import Axes, Size, is_batch
 from depthwise.graph.exporters.torch.rules import Sized, function_of
 
 
@@ -165,6 +165,6 @@ CUMULATE = {
 
 
 @function_of.register
-def _(op: ops.Cumulate, site):  # noqa: ARG001
+def _(op: ops.Cumulate, site):
     cumulate, dtype = CUMULATE[op.function], getattr(torch, site.node.type.dtype)
     return lambda x: cumulate(x, op.axis).to(dtype)

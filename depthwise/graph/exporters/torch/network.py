@@ -111,7 +111,7 @@ class GraphNetwork(nn.Module):
         """Return what the network returns for what it takes."""
         return self._compute(bind(self._program.signature.takes, given, named, "the network"))
 
-    def _compute(self, tensors: Mapping[str, Tensor], kept: Mapping[str, Any] | None = None) -> Any:
+    def _compute(self, tensors: Mapping[str, Tensor]) -> Any:
         program = self._program
         if program.fixed:
             _check_images(program, tensors)

@@ -52,7 +52,7 @@ class Site:
 
 
 @singledispatch
-def function_of(op: Op, site: Site) -> Function | Sized:  # noqa: ARG001
+def function_of(op: Op, site: Site) -> Function | Sized:
     """Return what computes a node."""
     raise NotImplementedError(type(op))
 

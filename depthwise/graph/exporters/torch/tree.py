@@ -17,12 +17,11 @@ class Part(nn.Module):
 def plant(root: nn.Module, layers: Iterable[Layer], constants: dict[str, Constant]) -> None:
     """Put layers and constants where their names say, in the order in which they are used."""
     layers = list(layers)
-    paths = [layer.path for layer in layers] + list(constants)
     children: dict[str, set[str]] = defaultdict(set)
-    for path in paths:
-        while path:
-            path, _, own = path.rpartition(".")
-            children[path].add(own)
+    for path in (*(layer.path for layer in layers), *constants):
+        parts = path.split(".")
+        for depth, own in enumerate(parts):
+            children[".".join(parts[:depth])].add(own)
     planted: dict[str, nn.Module] = {"": root}
     made = {layer.path: layer for layer in layers}
 
