@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from depthwise.graph import ops
 from depthwise.graph.exporters.torch import (  # noqa: F401  (they register themselves)
     elementwise,
     moving,
@@ -26,15 +25,12 @@ from depthwise.graph.exporters.torch.network import (
     Program,
     Step,
 )
+from depthwise.graph.exporters.torch.numbers import numbers_in
 from depthwise.graph.exporters.torch.rules import Site, Sized, function_of
 from depthwise.graph.exporters.torch.schedule import freed, measured
 from depthwise.graph.exporters.torch.tree import plant
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.structure import Leaf, usual_signature
-
-WITH_NUMBERS = {  # functions of two that PyTorch has of a tensor and a number, either first
-    "add", "subtract", "multiply", "divide", "power", "remainder", "floor_divide",
-}  # fmt: skip
 
 
 def to_module(graph: Graph) -> nn.Module:
@@ -60,7 +56,7 @@ class _Builder:
         self.graph = graph
         self.layers = find_layers(graph)
         self.axes, self.fixed = trace_axes(graph, axes_of)
-        self.numbers = _numbers(graph)
+        self.numbers = numbers_in(graph)
         signature = graph.signature or usual_signature(
             list(graph.inputs), [output.name for output in graph.outputs]
         )
@@ -113,22 +109,3 @@ class _Builder:
             assert child is not None
             module = child
         return module, own
-
-
-def _numbers(graph: Graph) -> dict[str, float]:
-    """Return the numbers of the network's code that stay numbers, by the names of constants."""
-    readers, returned = graph.readers(), {output.value for output in graph.outputs}
-    found = {}
-    for name, constant in graph.constants.items():
-        if not name.startswith("literal.") or constant.type.shape or constant.numbers is None:
-            continue
-        if name not in returned and all(_takes_number(graph, node) for node in readers[name]):
-            number = constant.numbers.item()
-            found[name] = number if constant.exact is None else constant.exact
-    return found
-
-
-def _takes_number(graph: Graph, node: Node) -> bool:
-    """Tell whether a node reads one number beside a tensor, and PyTorch has that."""
-    fits = isinstance(node.op, ops.Binary) and node.op.function in WITH_NUMBERS
-    return fits and len(graph.activations(node)) == 1
