@@ -5,7 +5,7 @@ p.weight and p.bias. Nodes that read the same weights are one module, called sev
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from depthwise.graph import ops
+from depthwise.graph.exporters.torch.numbers import LITERAL
 from depthwise.graph.exporters.torch.weighted import pad_plane, usual_extra, usual_sides
 from depthwise.graph.graph import Graph, Node, Shape
 from depthwise.graph.ops import Op, Padding
@@ -33,14 +34,14 @@ class Layer:
     Attributes:
         path: Where the module is.
         make: Makes it, on the meta device: its tensors are the graph's.
-        tensors: The name in the module of each constant.
         reads: What it is called with.
+        without: Constants that it does not need.
     """
 
     path: str
     make: Callable[[], nn.Module]
-    tensors: Mapping[str, str]
     reads: tuple[str, ...]
+    without: tuple[str, ...] = ()
 
 
 def find_layers(graph: Graph) -> dict[str, Layer]:
@@ -61,19 +62,41 @@ def find_layers(graph: Graph) -> dict[str, Layer]:
 def layer_of(graph: Graph, node: Node) -> Layer | None:
     """Return a node as a module; None where PyTorch has none for it, or its weights' names."""
     roles = ROLES.get(type(node.op), {})
+    without = plain_affine(graph, node)
     own = {name: role for i, name in enumerate(node.inputs) if (role := roles.get(i))}
+    own = {name: role for name, role in own.items() if name not in without}
     if not own or any(name not in graph.constants for name in own):
         return None
-    paths = {name.rpartition(".")[0] for name in own}
-    path = paths.pop()
-    if paths or not path or any(f"{path}.{role}" != name for name, role in own.items()):
+    path = next(iter(own)).rpartition(".")[0]
+    if not path or any(f"{path}.{role}" != name for name, role in own.items()):
         return None
-    shapes = [graph.type(name).shape for name in node.inputs]
-    make = module_of(node.op, shapes)
+    make = module_of(node.op, [graph.type(name).shape for name in node.inputs])
     if make is None:
         return None
     reads = tuple(name for i, name in enumerate(node.inputs) if i not in roles)
-    return Layer(path, make, own, reads)
+    if without:
+        return Layer(path, lambda: without_affine(make()), reads, without)
+    return Layer(path, make, reads)
+
+
+def plain_affine(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Return the weight and bias of a BatchNorm that has none: ones and zeros of the graph's."""
+    if not isinstance(node.op, ops.BatchNorm):
+        return ()
+    for name, number in zip(node.inputs[1:3], (1, 0), strict=True):
+        constant = graph.constants.get(name)
+        numbers = constant.numbers if constant and name.startswith(LITERAL) else None
+        if numbers is None or (numbers != number).any():
+            return ()
+    return node.inputs[1:3]
+
+
+def without_affine(norm: nn.Module) -> nn.Module:
+    """Take weight and bias from a BatchNorm."""
+    norm.affine = False  # type: ignore[assignment]
+    norm.register_parameter("weight", None)
+    norm.register_parameter("bias", None)
+    return norm
 
 
 Maker = Callable[[], nn.Module] | None

@@ -1,12 +1,16 @@
 """Layers with weights and normalisations as functions, where no module of PyTorch's has them."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthwise.graph import ops
 from depthwise.graph.exporters.torch.rules import function_of
 from depthwise.graph.ops import Padding, Pair
+
+MOMENTUM = 0.1  # of running statistics, as PyTorch's modules have it: a graph does not say
 
 
 def pad_plane(x: Tensor, padding: Padding, value: float = 0.0) -> Tensor:
@@ -102,11 +106,24 @@ def _(op: ops.MatMul, site):  # noqa: ARG001
     return torch.matmul
 
 
+@dataclass(frozen=True, eq=False)
+class Normalize:
+    """A BatchNorm whose weights have names of their own: by the batch while `root` is trained."""
+
+    root: nn.Module
+    eps: float
+
+    def __call__(
+        self, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
+    ) -> Tensor:
+        """Return x normalised; in training, the statistics are moved towards the batch's."""
+        by_batch = self.root.training
+        return F.batch_norm(x, mean, variance, weight, bias, by_batch, MOMENTUM, self.eps)
+
+
 @function_of.register
-def _(op: ops.BatchNorm, site):  # noqa: ARG001
-    return lambda x, weight, bias, mean, variance: F.batch_norm(
-        x, mean, variance, weight, bias, eps=op.eps
-    )
+def _(op: ops.BatchNorm, site):
+    return Normalize(site.root, op.eps)
 
 
 @function_of.register
