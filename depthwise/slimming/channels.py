@@ -6,12 +6,12 @@ import numpy as np
 
 from depthwise.graph import check
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.groups import Group, Grouping, find_groups
+from depthwise.slimming.groups import ChannelGroup, Grouping, find_groups
 from depthwise.slimming.narrowing import Cut, narrowed
 from depthwise.slimming.shuffles import gathers_to_shuffles
 
 
-def cut(draft: Draft, group: Group, keep: np.ndarray) -> Draft:
+def cut(draft: Draft, group: ChannelGroup, keep: np.ndarray) -> Draft:
     """Return a draft of which only some units of a group are left.
 
     Args:
@@ -25,7 +25,7 @@ def cut(draft: Draft, group: Group, keep: np.ndarray) -> Draft:
     return cut_all(draft, [(group, keep)])
 
 
-def cut_all(draft: Draft, choices: Sequence[tuple[Group, np.ndarray]]) -> Draft:
+def cut_all(draft: Draft, choices: Sequence[tuple[ChannelGroup, np.ndarray]]) -> Draft:
     """Return a draft of which only some units of several groups are left; see `cut`."""
     grouping = find_groups(draft.graph)
     cuts: dict[str, Cut] = {}
@@ -41,7 +41,17 @@ def cut_all(draft: Draft, choices: Sequence[tuple[Group, np.ndarray]]) -> Draft:
     return Draft(graph, kept)
 
 
-def _found_again(grouping: Grouping, group: Group) -> Group:
+def units_left(before: Draft, now: Draft, group: ChannelGroup) -> np.ndarray:
+    """Return which units of a group of an earlier draft are left in a later one."""
+    left = np.zeros(group.units, bool)
+    for writer in group.writers:
+        had = before.kept.get(writer.node, np.arange(len(writer.units)))
+        found = writer.units[np.isin(had, now.kept.get(writer.node, had))]
+        left[found[found >= 0]] = True
+    return np.flatnonzero(left)
+
+
+def _found_again(grouping: Grouping, group: ChannelGroup) -> ChannelGroup:
     """Return a group as it is in the draft that is cut."""
     found = grouping.groups.get(group.root)
     if found is None or found.units != group.units:
@@ -59,7 +69,7 @@ def _stays(units: np.ndarray, keep: np.ndarray, count: int) -> np.ndarray:
     return stay[units]
 
 
-def _add_cuts(cuts: dict[str, Cut], group: Group, keep: np.ndarray) -> None:
+def _add_cuts(cuts: dict[str, Cut], group: ChannelGroup, keep: np.ndarray) -> None:
     """Add what stays of each value that has units of a group which do not."""
     for value in group.values:
         stay = _stays(value.units, keep, group.units).reshape(-1)
@@ -72,7 +82,7 @@ def _add_cuts(cuts: dict[str, Cut], group: Group, keep: np.ndarray) -> None:
         cuts[value.node] = Cut(int(np.argmax(value.units.shape)), stay)
 
 
-def _check_parts(grouping: Grouping, choices: Sequence[tuple[Group, np.ndarray]]) -> None:
+def _check_parts(grouping: Grouping, choices: Sequence[tuple[ChannelGroup, np.ndarray]]) -> None:
     """Raise ValueError where parts that have to be equal would not be."""
     left: dict[int, np.ndarray] = {}
     for group, keep in choices:

@@ -13,7 +13,7 @@ from depthwise.slimming.shuffles import shuffles_to_gathers
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class GroupMember:
     """A node that gives or reads channels of a group.
 
     Attributes:
@@ -26,7 +26,7 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class ChannelGroup:
     """Channels that are coupled: its units are cut one by one, all channels of a unit at once.
 
     Attributes:
@@ -47,10 +47,10 @@ class Group:
     root: str
     place: str
     units: int
-    writers: tuple[Member, ...]
-    readers: tuple[Member, ...]
+    writers: tuple[GroupMember, ...]
+    readers: tuple[GroupMember, ...]
     parts: Mapping[int, np.ndarray]
-    values: tuple[Member, ...]
+    values: tuple[GroupMember, ...]
     inexact: tuple[str, ...]
 
 
@@ -67,7 +67,7 @@ class Grouping:
     """
 
     graph: Graph
-    groups: Mapping[str, Group]
+    groups: Mapping[str, ChannelGroup]
     pinned: Mapping[str, str]
     coupling: Coupling
     identities: Mapping[str, np.ndarray]
@@ -88,7 +88,7 @@ def find_groups(graph: Graph) -> Grouping:
 
 def _born(c: Coupling) -> tuple[list[np.ndarray], dict[str, str]]:
     """Return the identities that each layer gives and that may be cut, and why others may not."""
-    free, pinned = [], {}
+    free, pinned = [], dict(c.refused)
     for layer in c.born:
         found = np.unique(c.sets.find(layer.ids))
         reasons = [c.sets.reason(int(identity)) for identity in found]
@@ -131,21 +131,21 @@ class _Places:
         self._inexact = self._members(c, c.inexact)
         self._parts = self._units(c, [part.ids for part in c.parts])
 
-    def group(self, number: int) -> Group:
+    def group(self, number: int) -> ChannelGroup:
         """Return the group of a number."""
         writers = self._writers[number]
         root = next(node for node in self._graph if node.name == writers[0].node)
-        return Group(
+        return ChannelGroup(
             root.name, root.path or root.name, self._sizes[number], tuple(writers),
             tuple(self._readers.get(number, ())), self._parts.get(number, {}),
             tuple(self._values[number]),
             tuple(member.node for member in self._inexact.get(number, ())),
         )  # fmt: skip
 
-    def _members(self, c: Coupling, coupled: list[Coupled]) -> dict[int, list[Member]]:
+    def _members(self, c: Coupling, coupled: list[Coupled]) -> dict[int, list[GroupMember]]:
         found = self._units(c, [each.ids for each in coupled])
         return {
-            number: [Member(coupled[place].node.name, units) for place, units in own.items()]
+            number: [GroupMember(coupled[place].node.name, units) for place, units in own.items()]
             for number, own in found.items()
         }
 
