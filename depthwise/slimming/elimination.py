@@ -16,7 +16,7 @@ import numpy as np
 from depthwise.slimming.groups import ChannelGroup
 from depthwise.slimming.pools import UnitPool
 
-RIDGE = 1e-4  # of the mean variance: directions in which calibration images hardly varied
+RIDGE = 1e-5  # of the mean variance: directions in which calibration images hardly varied
 DAMPING = 1e-6  # of the mean of a gradient's diagonal
 STEPS = 64  # parts of the units that are left, of which one goes at a time
 
@@ -118,7 +118,7 @@ def eliminate(
     for count in sorted(counts, reverse=True):
         while len(cells[0]) > count:
             each = min(len(cells[0]) - count, max(1, len(cells[0]) // STEPS))
-            cost = np.sum([model.damages() for model in own], 0)
+            cost = sum((model.damages() for model in own), np.zeros(group.units))
             order = [cell[np.argsort(cost[cell], kind="stable")] for cell in cells]
             going = np.concatenate([cell[:each] for cell in order])
             damage += sum(model.remove(going) for model in own)

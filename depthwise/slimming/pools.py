@@ -22,7 +22,10 @@ def find_pools(group: ChannelGroup) -> list[UnitPool]:
     _, kind = np.unique(present, axis=1, return_inverse=True)
     cells = [np.flatnonzero(kind == number) for number in range(kind.max() + 1)]
     linked = _linked(group, kind)
-    pools = [tuple(cells[number] for number in numbers) for numbers in linked]
+    pools = [
+        tuple(sorted((cells[number] for number in numbers), key=lambda cell: cell[0]))
+        for numbers in linked
+    ]
     few = [len(pool) == 1 and sum(map(len, pool)) < FEW for pool in pools]
     small = [cell for pool, is_few in zip(pools, few, strict=True) if is_few for cell in pool]
     large = [pool for pool, is_few in zip(pools, few, strict=True) if not is_few]
