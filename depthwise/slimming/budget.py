@@ -111,8 +111,9 @@ class Budget:
         """Return it in words: 2.00 ms, 25 % of the MACs."""
         if not self.relative:
             return say(self.measure, self.value)
-        what = {"weight_bytes": "weights", "arena_bytes": "arena", "milliseconds": "time"}
-        return f"{100 * self.value:g} % of the {what.get(self.measure, SAID[self.measure])}"
+        what: dict[Measure, str] = {"weight_bytes": "weights", "arena_bytes": "arena"}
+        said = what.get(self.measure, SAID[self.measure] or "time")
+        return f"{100 * self.value:g} % of the {said}"
 
 
 def say(measure: Measure, cost: float) -> str:
