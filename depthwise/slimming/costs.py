@@ -58,7 +58,8 @@ class Prices:
         by the rates of the core that is compiled for, with the lanes of vectors as they are filled.
         Raises ValueError for a machine whose kernels were not timed.
         """
-        self.measure, self.scale = measure, 1.0
+        self.measure: Measure = measure
+        self.scale = 1.0
         self._options, self._machine = options.here, machine
         self._table = known_kernels(machine) if machine else None
         self._windows: dict[str, float] = {}
@@ -85,8 +86,9 @@ class Prices:
         """Return how much less a network costs after a change, below 0 for more."""
         if self.measure == "milliseconds":
             return self._time_saved(before, after)
-        count = ADDED[self.measure] if self.measure in ADDED else _arena
-        return count(before) - count(after)
+        if self.measure == "arena_bytes":
+            return _arena(before) - _arena(after)
+        return ADDED[self.measure](before) - ADDED[self.measure](after)
 
     def _time_saved(self, before: Graph, after: Graph) -> float:
         one, other = changed_windows(before, after)
