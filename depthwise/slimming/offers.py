@@ -17,33 +17,53 @@ Move = Callable[[Draft, Statistics], Iterator[Change]]
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """A change with what it saves by the budget's measure.
+    """A change with what it saves.
 
-    `uses` are the parts of weights that it changes, which no other change of a round may.
+    Attributes:
+        change: The change.
+        saving: By the budget's measure.
+        worth: What the knapsack counts it for.
+        milliseconds: What it saves of the time.
+        uses: The parts of weights that it changes, which no other change of a round may.
     """
 
     change: Change
     saving: float
+    worth: float
+    milliseconds: float
     uses: frozenset[Hashable]
 
     @property
     def choice(self) -> Choice:
         """It as the knapsack takes it."""
-        return Choice(self.saving, self.change.damage, self.uses)
+        return Choice(self.worth, self.change.damage, self.uses)
 
 
 def find_offers(
-    draft: Draft, known: Statistics, moves: Mapping[str, Move], prices: Prices
+    draft: Draft, known: Statistics, moves: Mapping[str, Move], prices: Prices, times: Prices
 ) -> list[Offer]:
-    """Return every change of the moves that saves something."""
+    """Return every change of the moves that saves something.
+
+    Of a budget of multiply-adds, what a change is worth is half of it what it saves of these and
+    half what it saves of the time: who asks for fewer wants to be faster, and a change that leaves
+    vectors half empty, or half of a layer's time in reading its input, is not worth its damage.
+    """
+    cost, time = prices.cost(draft.graph), times.cost(draft.graph)
     found: list[Offer] = []
     with report_progress("pricing changes", len(moves)) as advance:
         for move in moves.values():
             for change in move(draft, known):
                 after = change.apply(draft).graph
                 saving = prices.saving(draft.graph, after)
-                if saving > 0 and np.isfinite(change.damage):
-                    found.append(Offer(change, saving, used(draft.graph, after)))
+                if saving <= 0 or not np.isfinite(change.damage):
+                    continue
+                saved = times.saving(draft.graph, after)
+                worth = saving
+                if prices.measure == "macs":
+                    worth = (saving + cost * saved / time) / 2
+                if worth > 0:
+                    uses = used(draft.graph, after)
+                    found.append(Offer(change, saving, worth, saved, uses))
             advance(1)
     return found
 

@@ -104,7 +104,7 @@ def make_round(
         before: The divergence of the draft.
     """
     start, cost = time.perf_counter(), bench.prices.cost(draft.graph)
-    offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices)
+    offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
     banned: list[str] = []
     best: tuple[float, Draft, Sequence[Offer], float] | None = None
     for _ in range(TRIES):
@@ -125,7 +125,7 @@ def make_round(
         number=number, target=target, before=cost, after=after,
         damage=sum(offer.change.damage for offer in taken), divergence=divergence,
         banned=tuple(p for p in banned if p not in {offer.change.place for offer in taken}),
-        seconds=time.perf_counter() - start, steps=tuple(_recorded(bench, draft, taken, offers)),
+        seconds=time.perf_counter() - start, steps=tuple(_recorded(bench, taken, offers)),
     )  # fmt: skip
     return made, record
 
@@ -139,9 +139,10 @@ def aim(
     it. Where all changes together are too little, half of what they save is taken.
     """
     knapsack = Knapsack([offer.choice for offer in offers])
-    asked = min(cost - target, max(cost - target, 0.0) if knapsack.most >= cost - target
-                else knapsack.most / 2)  # fmt: skip
-    target = cost - asked
+    most, wanted = knapsack.most, cost - target
+    if most < wanted:
+        wanted, target = most / 2, cost - most / 2
+    asked = wanted
     best: tuple[Draft, list[Offer], float] = draft, [], cost
     for _ in range(AIMS):
         places = knapsack.solve(asked) if asked > 0 else None
@@ -151,10 +152,10 @@ def aim(
         after = prices.cost(changed.graph)
         if _is_nearer(after, best[2], target):
             best = changed, taken, after
-        saved, wanted = cost - after, cost - target
+        saved = cost - after
         if saved <= 0 or 0 <= saved - wanted <= CLOSE * wanted:
             break
-        asked = min(asked * wanted / saved * (1 + CLOSE / 2), 0.999 * knapsack.most)
+        asked = min(asked * wanted / saved * (1 + CLOSE / 2), most)
     return best
 
 
@@ -192,16 +193,16 @@ def blamed(bench: Bench, draft: Draft, taken: Sequence[Offer]) -> list[str]:
 
 
 def _recorded(
-    bench: Bench, draft: Draft, taken: Sequence[Offer], offers: Sequence[Offer]
+    bench: Bench, taken: Sequence[Offer], offers: Sequence[Offer]
 ) -> Iterator[StepRecord]:
     count = Counter(offer.change.place for offer in offers)
     for offer in taken:
-        change, after = offer.change, offer.change.apply(draft).graph
+        change = offer.change
         others = count[change.place] - 1
         why = f"{say(bench.prices.measure, offer.saving)} for {change.damage:.2g} nats"
         yield StepRecord(
             move=change.move, place=change.place, words=change.words, damage=change.damage,
-            saving=offer.saving, milliseconds=bench.times.saving(draft.graph, after),
+            saving=offer.saving, milliseconds=offer.milliseconds,
             why=f"{why}, before {others} other changes here" if others else why,
         )  # fmt: skip
 

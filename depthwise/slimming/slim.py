@@ -133,7 +133,7 @@ class Slimming:
     def curve(self) -> TradeoffCurve:
         """Return what each cost is estimated to do to the scores, before anything is done."""
         bench, draft = self.bench, Draft(self.graph)
-        offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices)
+        offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
         name, measure = self.request.source.name, self.request.budget.measure
         return trace_curve(name, measure, self.cost, offers)
 
