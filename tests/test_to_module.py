@@ -12,7 +12,6 @@ from depthwise.graph import capture, interpret, ops
 from depthwise.graph.exporters.torch import to_module
 from depthwise.graph.exporters.torch.axes_rules import find_axes
 from depthwise.graph.exporters.torch.build import function_of
-from depthwise.graph.exporters.torch.layers import ROLES, find_layers
 
 TOLERANCE = 1e-5  # of the largest output
 ALL = CASES | LAYERS
@@ -34,8 +33,8 @@ def run(net, *inputs):
 
 
 def assert_equal(found, expected):
-    for y, wanted in zip(found, expected, strict=True):
-        y = y.numpy()
+    for tensor, wanted in zip(found, expected, strict=True):
+        y = tensor.numpy()
         assert (y.shape, y.dtype) == (wanted.shape, wanted.dtype)
         exact = wanted.astype(float)
         assert np.array_equal(np.isnan(y), np.isnan(exact))

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from depthwise.graph import Graph, Node
+from depthwise.graph import Graph, Node, ops
 from depthwise.slimming.identities import Identities, Ids
 
 NO_CHANNEL = "it is one value for all channels"
@@ -34,6 +34,7 @@ class Coupling:
         born: What convolutions and linear layers give, new identities.
         read: What they read: whatever is cut there is a column of their weights less.
         parts: What nodes read or give in parts (parts, size): of each part as many are cut.
+        refused: Why weights of convolutions and linear layers stay whole.
         inexact: What nodes read that compute one value of all channels without weights: with fewer
             channels they give others, though the channels cut were zero.
     """
@@ -44,6 +45,7 @@ class Coupling:
         self.born: list[Coupled] = []
         self.read: list[Coupled] = []
         self.parts: list[Coupled] = []
+        self.refused: dict[str, str] = {}
         self.inexact: list[Coupled] = []
         self._ids: dict[str, Ids] = {}
         self._readings: dict[str, int] = {}
@@ -76,6 +78,8 @@ class Coupling:
 
     def refuse(self, node: Node, reason: str) -> Ids:
         """Let all that a node reads and gives stay; return what it gives."""
+        if isinstance(node.op, ops.Convolution):
+            self.refused[node.name] = reason
         for value in node.inputs:
             self.pin(value, reason)
         return self.fixed(node.name, reason)

@@ -1,6 +1,6 @@
 """Groups of channels that live or die together, found on the graph."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,8 +13,8 @@ from depthwise.slimming.shuffles import shuffles_to_gathers
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
-    """A convolution or linear layer that gives or reads channels of a group.
+class GroupMember:
+    """A node that gives or reads channels of a group.
 
     Attributes:
         node: Its name.
@@ -26,7 +26,7 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class ChannelGroup:
     """Channels that are coupled: its units are cut one by one, all channels of a unit at once.
 
     Attributes:
@@ -35,9 +35,11 @@ class Group:
         units: How many units there are.
         writers: What gives channels: rows of weights.
         readers: What reads them and gives others: columns of weights.
-        parts: Each (parts, size) of units, of which as many are to be cut of each part, as in a
-            grouped convolution; -1 for channels of no unit.
-        never_empty: Sets of units of which one has to stay, for a value consists of them.
+        parts: By their numbers in `Coupling.parts` what is read or given in parts, (parts, size) of
+            units, of which as many are to be cut of each, as in a grouped convolution; -1 for
+            channels of no unit.
+        values: What consists of channels of the group, with the numbers of their units along the
+            one axis on which they lie.
         inexact: Nodes that compute one value of all channels without weights (normalisation by
             statistics of all, means over channels).
     """
@@ -45,10 +47,10 @@ class Group:
     root: str
     place: str
     units: int
-    writers: tuple[Member, ...]
-    readers: tuple[Member, ...]
-    parts: tuple[np.ndarray, ...]
-    never_empty: tuple[np.ndarray, ...]
+    writers: tuple[GroupMember, ...]
+    readers: tuple[GroupMember, ...]
+    parts: Mapping[int, np.ndarray]
+    values: tuple[GroupMember, ...]
     inexact: tuple[str, ...]
 
 
@@ -65,7 +67,7 @@ class Grouping:
     """
 
     graph: Graph
-    groups: Mapping[str, Group]
+    groups: Mapping[str, ChannelGroup]
     pinned: Mapping[str, str]
     coupling: Coupling
     identities: Mapping[str, np.ndarray]
@@ -86,7 +88,7 @@ def find_groups(graph: Graph) -> Grouping:
 
 def _born(c: Coupling) -> tuple[list[np.ndarray], dict[str, str]]:
     """Return the identities that each layer gives and that may be cut, and why others may not."""
-    free, pinned = [], {}
+    free, pinned = [], dict(c.refused)
     for layer in c.born:
         found = np.unique(c.sets.find(layer.ids))
         reasons = [c.sets.reason(int(identity)) for identity in found]
@@ -125,38 +127,34 @@ class _Places:
         self._graph = c.graph
         self._writers = self._members(c, c.born)
         self._readers = self._members(c, c.read)
+        self._values = self._members(c, [Coupled(node, c[node.name]) for node in c.graph])
         self._inexact = self._members(c, c.inexact)
-        self._parts = self._by_group(c, ((part.node.name, part.ids) for part in c.parts))
-        self._values = self._by_group(c, ((node.name, c[node.name]) for node in c.graph))
+        self._parts = self._units(c, [part.ids for part in c.parts])
 
-    def group(self, number: int) -> Group:
+    def group(self, number: int) -> ChannelGroup:
         """Return the group of a number."""
         writers = self._writers[number]
         root = next(node for node in self._graph if node.name == writers[0].node)
-        sets = {}
-        for _, units in self._values.get(number, ()):
-            if units.min() >= 0:
-                sets.setdefault(frozenset(units.reshape(-1).tolist()))
-        return Group(
+        return ChannelGroup(
             root.name, root.path or root.name, self._sizes[number], tuple(writers),
-            tuple(self._readers.get(number, ())),
-            tuple(units for _, units in self._parts.get(number, ())),
-            tuple(np.array(sorted(units)) for units in sets),
+            tuple(self._readers.get(number, ())), self._parts.get(number, {}),
+            tuple(self._values[number]),
             tuple(member.node for member in self._inexact.get(number, ())),
         )  # fmt: skip
 
-    def _members(self, c: Coupling, coupled: list[Coupled]) -> dict[int, list[Member]]:
-        found = self._by_group(c, ((each.node.name, each.ids) for each in coupled))
-        return {number: [Member(*each) for each in pairs] for number, pairs in found.items()}
+    def _members(self, c: Coupling, coupled: list[Coupled]) -> dict[int, list[GroupMember]]:
+        found = self._units(c, [each.ids for each in coupled])
+        return {
+            number: [GroupMember(coupled[place].node.name, units) for place, units in own.items()]
+            for number, own in found.items()
+        }
 
-    def _by_group(
-        self, c: Coupling, named: Iterable[tuple[str, np.ndarray]]
-    ) -> dict[int, list[tuple[str, np.ndarray]]]:
-        """Return, for each group, whatever has units of it, with their numbers; -1 for others."""
-        result: dict[int, list[tuple[str, np.ndarray]]] = {}
-        for name, ids in named:
+    def _units(self, c: Coupling, arrays: list[np.ndarray]) -> dict[int, dict[int, np.ndarray]]:
+        """Return, for each group, the arrays that have units of it, by their places among all."""
+        result: dict[int, dict[int, np.ndarray]] = {}
+        for place, ids in enumerate(arrays):
             roots = c.sets.find(ids)
             owner, unit = self._owner[roots], self._unit[roots]
             for number in np.unique(owner[owner >= 0]).tolist():
-                result.setdefault(number, []).append((name, np.where(owner == number, unit, -1)))
+                result.setdefault(number, {})[place] = np.where(owner == number, unit, -1)
         return result

@@ -27,9 +27,10 @@ def narrowed(graph: Graph, cuts: Mapping[str, Cut]) -> Graph:
     """Return a graph without the places that are cut, its constants under their names."""
     n = Narrowing(graph, cuts)
     for node in graph:
-        touched = any(name in cuts for name in (node.name, *node.inputs))
-        op, inputs = _narrow(node.op, node, n) if touched else (node.op, node.inputs)
-        n.append(node, op, inputs)
+        if cuts.keys().isdisjoint((node.name, *node.inputs)):
+            n.copy(node)
+        else:
+            n.append(node, *_narrow(node.op, node, n))
     return replace(graph, constants=n.constants, nodes=tuple(n.nodes))
 
 
@@ -45,15 +46,24 @@ class Narrowing:
         self._types: dict[str, TensorType] = dict(graph.inputs)
         self._taken = {*graph.inputs, *graph.constants, *(node.name for node in graph)}
 
+    def copy(self, node: Node) -> None:
+        """Append a node as it is."""
+        self._read(node.inputs)
+        self._types[node.name] = node.type
+        self.nodes.append(node)
+
     def append(self, node: Node, op: Op, inputs: Inputs) -> None:
-        """Append a node as it is now."""
+        """Append a node with another operator and other inputs."""
+        self._read(inputs)
+        type_ = infer(op, *(self._types[name] for name in inputs))
+        self._types[node.name] = type_
+        self.nodes.append(replace(node, op=op, inputs=inputs, type=type_))
+
+    def _read(self, inputs: Inputs) -> None:
+        """Take over constants of which nothing was cut."""
         for name in inputs:
             if name in self._graph.constants and name not in self.constants:
                 self._define(name, self._graph.constants[name])
-        opaque = isinstance(op, ops.Opaque)
-        type_ = node.type if opaque else infer(op, *(self._types[name] for name in inputs))
-        self._types[node.name] = type_
-        self.nodes.append(replace(node, op=op, inputs=inputs, type=type_))
 
     def shape(self, value: str) -> Shape:
         """Return the shape that a value had."""

@@ -1,5 +1,6 @@
 """Functions of elements, reductions, comparisons and conversions in PyTorch."""
 
+import operator
 from collections.abc import Callable
 from functools import partial
 from math import isinf
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from depthwise.graph import ops
 from depthwise.graph.exporters.torch.rules import function_of
+from depthwise.graph.graph import Constant
 
 
 def clamp(x: Tensor, low: float, high: float) -> Tensor:
@@ -53,26 +55,31 @@ def _(op: ops.Activation, site):  # noqa: ARG001
     return lambda x: function(x, *op.parameters)
 
 
-def divide(a: Tensor, b: Tensor) -> Tensor:
-    """Return quotients, those of whole numbers cut off towards zero."""
-    return torch.div(a, b, rounding_mode=None if a.is_floating_point() else "trunc")
-
-
-BINARY: dict[str, Callable[..., Tensor]] = {
-    "add": torch.add, "subtract": torch.sub, "multiply": torch.mul, "divide": divide,
-    "maximum": torch.maximum, "minimum": torch.minimum, "power": torch.pow,
-    "remainder": torch.remainder, "fmod": torch.fmod, "floor_divide": torch.floor_divide,
-    "arctan2": torch.atan2, "hypot": torch.hypot,
+BINARY: dict[str, Callable[..., Tensor]] = {  # Python's own take numbers on either side
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul,
+    "divide": operator.truediv, "power": operator.pow, "remainder": operator.mod,
+    "floor_divide": operator.floordiv, "fmod": torch.fmod, "maximum": torch.maximum,
+    "minimum": torch.minimum, "arctan2": torch.atan2, "hypot": torch.hypot,
 }  # fmt: skip
 
 COMPARE = {
-    "equal": torch.eq, "not_equal": torch.ne, "less": torch.lt, "less_equal": torch.le,
-    "greater": torch.gt, "greater_equal": torch.ge,
+    "equal": operator.eq, "not_equal": operator.ne, "less": operator.lt,
+    "less_equal": operator.le, "greater": operator.gt, "greater_equal": operator.ge,
 }  # fmt: skip
 
 
+def is_one(constant: Constant) -> bool:
+    """Tell whether a constant is the number 1."""
+    return not constant.type.shape and constant.numbers is not None and constant.numbers == 1
+
+
 @function_of.register
-def _(op: ops.Binary, site):  # noqa: ARG001
+def _(op: ops.Binary, site):
+    if op.function == "divide" and not site.node.type.element.is_floating:
+        return partial(torch.div, rounding_mode="trunc")
+    first = site.constants[0]
+    if op.function == "divide" and first is not None and is_one(first):
+        return lambda _, x: torch.reciprocal(x)
     return BINARY[op.function]
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depthwise.graph import ops
-from depthwise.graph.exporters.torch.axes import Axes, Size, captured, is_batch, is_open
+from depthwise.graph.exporters.torch.axes import Axes, Size, is_batch
 from depthwise.graph.exporters.torch.rules import Sized, function_of
 
 
@@ -22,7 +22,7 @@ def sized(axes: Axes, function) -> Sized:
         for axis in axes:
             size = 1
             for part in axis:
-                size = size * known.get(part, part)
+                size = size * (known[part] if isinstance(part, Size) else part)
             shape.append(size)
         return function(x, shape)
 
@@ -128,7 +128,7 @@ def _(op: ops.Pad, site):
             if before or after:
                 places = np.arange(max(0, -before), x.shape[axis] - max(0, -after))
                 grown = (max(0, before), max(0, after))
-                places = np.pad(places, grown, mode=NP_MODES[op.mode])
+                places = np.pad(places, grown, mode=NP_MODES[op.mode])  # type: ignore[call-overload]
                 x = torch.index_select(x, axis, torch.from_numpy(places).to(x.device))
         return x
 
@@ -165,6 +165,6 @@ CUMULATE = {
 
 
 @function_of.register
-def _(op: ops.Cumulate, site):  # noqa: ARG001
+def _(op: ops.Cumulate, site):
     cumulate, dtype = CUMULATE[op.function], getattr(torch, site.node.type.dtype)
     return lambda x: cumulate(x, op.axis).to(dtype)

@@ -111,11 +111,11 @@ class GraphNetwork(nn.Module):
         """Return what the network returns for what it takes."""
         return self._compute(bind(self._program.signature.takes, given, named, "the network"))
 
-    def _compute(self, tensors: Mapping[str, Tensor], kept: Mapping[str, Any] | None = None) -> Any:
+    def _compute(self, tensors: Mapping[str, Tensor]) -> Any:
         program = self._program
         if program.fixed:
             _check_images(program, tensors)
-        values: Values = dict(tensors)
+        values: Values = {**tensors}
         for step in program.steps:
             operands = [operand.among(values) for operand in step.operands]
             values[step.result] = step.compute(*operands)

@@ -11,7 +11,6 @@ from depthwise.graph.exporters.torch.axes import (
     Size,
     fixed,
     is_batch,
-    is_open,
 )
 from depthwise.graph.graph import Shape
 

@@ -17,19 +17,18 @@ class Part(nn.Module):
 def plant(root: nn.Module, layers: Iterable[Layer], constants: dict[str, Constant]) -> None:
     """Put layers and constants where their names say, in the order in which they are used."""
     layers = list(layers)
-    paths = [layer.path for layer in layers] + list(constants)
     children: dict[str, set[str]] = defaultdict(set)
-    for path in paths:
-        while path:
-            path, _, own = path.rpartition(".")
-            children[path].add(own)
+    for path in (*(layer.path for layer in layers), *constants):
+        parts = path.split(".")
+        for depth, own in enumerate(parts):
+            children[".".join(parts[:depth])].add(own)
     planted: dict[str, nn.Module] = {"": root}
     made = {layer.path: layer for layer in layers}
 
     def module_at(path: str) -> nn.Module:
         if path not in planted:
             parent, _, own = path.rpartition(".")
-            numbered = all(name.isdecimal() for name in children[path])
+            numbered = any(name.isdecimal() for name in children[path])
             module = made[path].make() if path in made else nn.ModuleDict() if numbered else Part()
             planted[path] = module_at(parent)._modules[own] = module
         return planted[path]

@@ -1,0 +1,13 @@
+"""What can be done to a network: a move is a file with `changes`, which offers each change."""
+
+from collections.abc import Callable, Iterator
+
+from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.moves import channels
+from depthwise.slimming.statistics import Statistics
+
+Move = Callable[[Draft, Statistics], Iterator[Change]]
+
+MOVES: dict[str, Move] = {
+    "channels": channels.changes,
+}
