@@ -1,0 +1,14 @@
+"""What can be done to a network: a move is a file with `changes`, which offers each change."""
+
+from collections.abc import Callable, Iterator
+
+from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.moves import channel_pair, low_rank
+from depthwise.slimming.statistics import Statistics
+
+Move = Callable[[Draft, Statistics], Iterator[Change]]
+
+MOVES: dict[str, Move] = {
+    "low_rank": low_rank.changes,
+    "channel_pair": channel_pair.changes,
+}

@@ -1,0 +1,93 @@
+"""Weights fitted under a layer's statistics: what changes the scores least, in closed form.
+
+The damage of another weight W' is pixels / 2 · trace(G · (W - W') · C · (W - W')ᵀ): errors count by
+how much inputs vary (C), and by how much outputs matter (G). Where W' is a product, or has zeros
+at given places, that has a minimum which can be computed.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from depthwise.slimming.sites import Site
+from depthwise.slimming.statistics import LayerStatistics
+
+RIDGE = 1e-6  # of the mean variance: directions in which calibration images never varied
+DAMPING = 1e-3  # of the mean of a gradient's diagonal: outputs that did not matter to these images
+
+
+def ridge(covariance: np.ndarray) -> float:
+    """Return what is added to each variance so that a covariance can be inverted."""
+    return RIDGE * max(float(np.trace(covariance)) / len(covariance), 1e-12)
+
+
+def damped(gradient: np.ndarray) -> np.ndarray:
+    """Return a gradient's second moments made positive definite; of one of zeros, the identity."""
+    mean = float(np.trace(gradient)) / len(gradient)
+    unit = np.eye(len(gradient))
+    return gradient + DAMPING * mean * unit if mean > 0 else unit
+
+
+def solve(products: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Return the weights (K, F) that predict best from features of a covariance (F, F).
+
+    `products` (K, F) are the covariances of what is predicted with the features.
+    """
+    lifted = covariance + ridge(covariance) * np.eye(len(covariance), dtype=covariance.dtype)
+    return np.linalg.solve(lifted, products.T).T
+
+
+@dataclass(frozen=True, eq=False)
+class OutputBasis:
+    """The directions in which a layer's outputs matter, the most important first, for each group.
+
+    With U the eigenvectors of G^½ · W · C · Wᵀ · G^½, the best weight of rank r is
+    G^-½ · U_r · U_rᵀ · G^½ · W: whatever has another row space, or column space, does more damage.
+
+    Attributes:
+        site: The layer.
+        reduce: Uᵀ · G^½ of each group, (groups, K / groups, K / groups).
+        expand: G^-½ · U of each group.
+        outputs: The statistics with the outputs in the place of the patches.
+    """
+
+    site: Site
+    reduce: np.ndarray
+    expand: np.ndarray
+    outputs: LayerStatistics
+
+    @cached_property
+    def width(self) -> int:
+        """K / groups."""
+        return self.reduce.shape[1]
+
+    def damage(self, rank: int) -> float:
+        """Return the damage of keeping `rank` directions of each group."""
+        kept = self.expand[:, :, :rank] @ self.reduce[:, :rank]
+        return self.outputs.damage((kept - np.eye(self.width)).reshape(-1, self.width))
+
+    def factors(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights (groups · rank, D) and (K, rank), whose product group by group is best."""
+        rows = self.site.rows.reshape(len(self.reduce), self.width, -1)
+        first = self.reduce[:, :rank] @ rows
+        return first.reshape(-1, rows.shape[-1]), self.expand[:, :, :rank].reshape(-1, rank)
+
+
+def find_output_basis(site: Site) -> OutputBasis:
+    """Return the directions in which the outputs of a layer matter."""
+    groups, width = site.groups, site.outputs // site.groups
+    rows = site.rows.reshape(groups, width, -1)
+    outputs = rows @ site.statistics.covariance @ rows.transpose(0, 2, 1)
+    gradient = site.statistics.gradient.reshape(groups, width, groups, width)
+    reduce, expand = [], []
+    for group in range(groups):
+        values, vectors = np.linalg.eigh(damped(gradient[group, :, group].astype(np.float64)))
+        half = (vectors * np.sqrt(values)) @ vectors.T
+        inverse = (vectors / np.sqrt(values)) @ vectors.T
+        _, directions = np.linalg.eigh(half @ outputs[group] @ half)
+        directions = directions[:, ::-1]
+        reduce.append(directions.T @ half)
+        expand.append(inverse @ directions)
+    in_place = replace(site.statistics, covariance=outputs, mean=np.zeros((groups, width)))
+    return OutputBasis(site, np.stack(reduce), np.stack(expand), in_place)

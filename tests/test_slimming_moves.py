@@ -1,0 +1,65 @@
+"""The moves on one convolution: exact where they must be, and as harmful as they say elsewhere."""
+
+import numpy as np
+import pytest
+from slimming_networks import images, measure, mixed
+
+from depthwise.analysis.cost import cost_of_graph
+from depthwise.graph import Graph, check, interpret
+from depthwise.slimming.draft import Draft
+from depthwise.slimming.moves import MOVES, channel_pair
+from depthwise.slimming.sites import Site, find_sites
+
+
+@pytest.fixture(scope="module")
+def network() -> Draft:
+    return Draft(mixed())
+
+
+@pytest.fixture(scope="module")
+def known(network):
+    return measure(network.graph)
+
+
+def outputs(graph: Graph, value: str = "") -> np.ndarray:
+    """Return a value, the network's output without one, on the images of the statistics."""
+    value = value or graph.outputs[0].value
+    return np.stack([interpret(graph, *inputs)[value] for inputs in images(graph)])
+
+
+def assert_same(before: Graph, after: Graph) -> None:
+    expected = outputs(before)
+    error = np.abs(outputs(check(after)) - expected).max()
+    assert error <= 1e-5 * np.abs(expected).max()
+
+
+def harm(site: Site, after: Graph) -> float:
+    """Return the damage that was done to the images, by what became of the layer's value.
+
+    Outputs of different groups do not read the same patches, and are counted one by one.
+    """
+    error = outputs(after, site.node.name) - outputs(site.draft.graph, site.node.name)
+    by_channel = np.moveaxis(error, 2, -1).reshape(-1, site.outputs).astype(np.float64)
+    by_channel -= by_channel.mean(0)
+    moments = by_channel.T @ by_channel / len(by_channel)
+    moments *= np.kron(np.eye(site.groups), np.ones([site.outputs // site.groups] * 2))
+    return 0.5 * site.statistics.pixels * float(np.sum(moments * site.statistics.gradient))
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_each_change_saves_and_does_the_damage_that_it_says(move, network, known):
+    sites = {site.path: site for site in find_sites(network, known)}
+    offered = list(MOVES[move](network, known))
+    assert offered
+    macs = cost_of_graph(network.graph).macs
+    for change in offered:
+        after = check(change.apply(network).graph)
+        assert cost_of_graph(after).macs < macs, change.words
+        done = harm(sites[change.place], after)
+        assert done == pytest.approx(change.damage, rel=1e-3), (change.place, change.words)
+
+
+def test_pairs_of_full_rank_change_nothing(network, known):
+    for site in find_sites(network, known):
+        after = channel_pair.make_pair(site, site.outputs, network)
+        assert_same(network.graph, after.graph)
