@@ -1,6 +1,7 @@
 """Small networks to be slimmed, and the statistics of their layers by plain NumPy."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 from depthwise.graph import Graph, Node, capture, interpret, ops
 from depthwise.graph.interpret import pad_plane, windows
 from depthwise.graph.passes.padding import fold_padding
+from depthwise.graph.rewrite import GraphRewriter
+from depthwise.slimming.neighbours import NeighbourSums, find_tail
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
 IMAGES = 12
@@ -81,6 +84,26 @@ def mixed() -> Graph:
     return fold_padding(capture(randomized(net), (1, 3, 14, 12)))
 
 
+def twins() -> Graph:
+    """Return a network in which half of the maps are multiples of others, in no order."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.Conv2d(16, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.Flatten(),
+        nn.Linear(16 * 6 * 5, 10),
+    )
+    randomized(net)
+    with torch.no_grad():
+        for conv in (net[0], net[2]):
+            order = torch.randperm(16)
+            conv.weight[order[:8]] = (
+                conv.weight[order[8:]] * torch.linspace(-2, 2, 8)[:, None, None, None]
+            )
+    return capture(net, (1, 3, 6, 5))
+
+
 def randomized(net: nn.Module) -> nn.Module:
     """Give each parameter and statistic other numbers, always the same ones."""
     torch.manual_seed(0)
@@ -93,3 +116,18 @@ def randomized(net: nn.Module) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias)
     return net.eval()
+
+
+def with_neighbours(graph: Graph, known: Statistics) -> Statistics:
+    """Return the statistics with those of the outputs' neighbours."""
+    edit = GraphRewriter(graph)
+    found = dict(known)
+    for node in graph:
+        if isinstance(node.op, ops.Conv2d):
+            sums = NeighbourSums(3)
+            made = find_tail(edit, node).last(node).name
+            for inputs in images(graph):
+                values = interpret(graph, *inputs)
+                sums.add(values[node.name], values[made])
+            found[node.name] = replace(known[node.name], neighbours=sums.result())
+    return found

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from slimming_networks import images, measure, mixed
+from slimming_networks import images, measure, mixed, twins, with_neighbours
 
 from depthwise.analysis.cost import cost_of_graph
 from depthwise.graph import Graph, check, interpret
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.moves import MOVES, channel_pair
+from depthwise.slimming.moves import MOVES, channel_pair, ghost
 from depthwise.slimming.sites import Site, find_sites
 
 
@@ -46,7 +46,7 @@ def harm(site: Site, after: Graph) -> float:
     return 0.5 * site.statistics.pixels * float(np.sum(moments * site.statistics.gradient))
 
 
-@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("move", [move for move in MOVES if move != "ghost"])
 def test_each_change_saves_and_does_the_damage_that_it_says(move, network, known):
     sites = {site.path: site for site in find_sites(network, known)}
     offered = list(MOVES[move](network, known))
@@ -63,3 +63,49 @@ def test_pairs_of_full_rank_change_nothing(network, known):
     for site in find_sites(network, known):
         after = channel_pair.make_pair(site, site.outputs, network)
         assert_same(network.graph, after.graph)
+
+
+def test_ghosts_do_the_damage_that_they_say(network, known):
+    near = with_neighbours(network.graph, known)
+    for change in ghost.changes(network, near):
+        site = next(site for site in find_sites(network, near) if site.path == change.place)
+        after = change.apply(network)
+        check(after.graph)
+        name = site.node.name
+        maps = np.concatenate(
+            [outputs(after.graph, name), outputs(after.graph, f"{name}.cheap")], 2
+        )
+        order = np.concatenate([after.kept[name], after.kept[f"{name}.cheap"]])
+        assert sorted(order) == list(range(site.outputs))
+        error = np.moveaxis(maps - outputs(network.graph, name)[:, :, order], 2, -1)
+        harms = error.reshape(-1, site.outputs).var(0) * np.diag(site.statistics.gradient)[order]
+        done = 0.5 * site.statistics.pixels * harms.sum()
+        assert done == pytest.approx(change.damage, rel=1e-2), (change.place, change.words)
+
+
+def test_what_a_ghost_makes_exactly_changes_nothing():
+    """Maps that are multiples of others are found, and made of these."""
+    draft = Draft(twins())
+    near = with_neighbours(draft.graph, measure(draft.graph))
+    changes = list(ghost.changes(draft, near))
+    assert {change.place for change in changes} == {"0", "2"}
+    for change in changes:
+        assert change.damage == pytest.approx(0, abs=1e-6)
+        assert_same(draft.graph, change.apply(draft).graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "params", "macs"),
+    [
+        ("vgg16_cifar", (), 7_651_498, 158_109_696),
+        ("resnet56_cifar", ("stem.conv",), 438_154, 65_286_784),
+    ],
+)
+def test_ghosts_have_the_published_counts(name, left, params, macs):
+    """As tests/facts/networks.csv has them, of arXiv:1911.11907, section 4.1."""
+    draft = Draft(capture(dw.create_model(name), (1, 3, 32, 32)))
+    for site in find_sites(draft, AnyStatistics(draft.graph)):
+        if site.path not in left and site.kernel == (3, 3):
+            draft = ghost.make_ghost(site, 2, draft)
+    cost = cost_of_graph(check(draft.graph))
+    assert (cost.params, cost.macs) == (params, macs)

@@ -50,7 +50,7 @@ def replace_by_chain(site: Site, parts: Sequence[Part], rows: np.ndarray) -> Dra
         assert numbers is not None
         bias = (_add_parameter(edit, f"{path}.bias", numbers),)
     edit.replace(site.node, last.op, source, weight, *bias, path=path)
-    keep_mean(edit, edit.node(site.node.name), mean_lost(site, rows))
+    keep_mean(edit, site.node.name, mean_lost(site, rows))
     return replace(site.draft, graph=edit.result())
 
 
@@ -64,7 +64,7 @@ def replace_weight(
     edit = GraphRewriter(site.draft.graph)
     edit.set_constant(site.node.inputs[1], weight)
     edit.replace(site.node, op, *site.node.inputs)
-    keep_mean(edit, edit.node(site.node.name), mean_lost(site, rows))
+    keep_mean(edit, site.node.name, mean_lost(site, rows))
     return replace(site.draft, graph=edit.result())
 
 
@@ -74,11 +74,13 @@ def mean_lost(site: Site, rows: np.ndarray) -> np.ndarray:
     return np.einsum("gkd,gd->gk", change, site.statistics.mean).reshape(-1)
 
 
-def keep_mean(edit: GraphRewriter, node: Node, lost: np.ndarray) -> None:
+def keep_mean(edit: GraphRewriter, value: str, lost: np.ndarray) -> None:
     """Make up for what the mean of a layer's outputs has lost.
 
     In its bias; else in the mean of a BatchNorm that alone reads it; else in a new bias.
     """
+    node = edit.node(value)
+    assert node is not None
     if len(node.inputs) > 2:
         bias = edit.data(node.inputs[2])
         assert bias is not None

@@ -189,5 +189,14 @@ def _restrict(site: Site, inputs: np.ndarray | None, outputs: np.ndarray | None)
             ),
         )
     if outputs is not None:
-        known = replace(known, gradient=known.gradient[np.ix_(outputs, outputs)])
+        near = known.neighbours
+        if near is not None:
+            near = replace(
+                near,
+                mean=near.mean[outputs],
+                covariance=near.covariance[outputs],
+                products=near.products[outputs][:, :, outputs],
+            )
+        gradient = known.gradient[np.ix_(outputs, outputs)]
+        known = replace(known, gradient=gradient, neighbours=near)
     return known

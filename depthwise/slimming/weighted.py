@@ -38,6 +38,12 @@ def solve(products: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return np.linalg.solve(lifted, products.T).T
 
 
+def output_covariance(site: Site) -> np.ndarray:
+    """Return the covariance of the outputs of each group, (groups, K / groups, K / groups)."""
+    rows = site.rows.reshape(site.groups, -1, site.rows.shape[1])
+    return rows @ site.statistics.covariance @ rows.transpose(0, 2, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class OutputBasis:
     """The directions in which a layer's outputs matter, the most important first, for each group.
@@ -77,8 +83,7 @@ class OutputBasis:
 def find_output_basis(site: Site) -> OutputBasis:
     """Return the directions in which the outputs of a layer matter."""
     groups, width = site.groups, site.outputs // site.groups
-    rows = site.rows.reshape(groups, width, -1)
-    outputs = rows @ site.statistics.covariance @ rows.transpose(0, 2, 1)
+    outputs = output_covariance(site)
     gradient = site.statistics.gradient.reshape(groups, width, groups, width)
     reduce, expand = [], []
     for group in range(groups):

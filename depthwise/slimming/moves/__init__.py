@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.moves import channel_pair, low_rank
+from depthwise.slimming.moves import channel_pair, ghost, low_rank
 from depthwise.slimming.statistics import Statistics
 
 Move = Callable[[Draft, Statistics], Iterator[Change]]
@@ -11,4 +11,5 @@ Move = Callable[[Draft, Statistics], Iterator[Change]]
 MOVES: dict[str, Move] = {
     "low_rank": low_rank.changes,
     "channel_pair": channel_pair.changes,
+    "ghost": ghost.changes,
 }
