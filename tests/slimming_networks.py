@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import torch
@@ -116,6 +117,18 @@ def randomized(net: nn.Module) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias)
     return net.eval()
+
+
+def white(graph: Graph) -> Statistics:
+    """Return statistics of layers that read and matter equally everywhere."""
+    known = {}
+    for node in graph:
+        if isinstance(node.op, ops.Conv2d | ops.Linear):
+            outputs, *patch = graph.type(node.inputs[1]).shape
+            groups, size = getattr(node.op, "groups", 1), prod(patch)
+            unit = np.broadcast_to(np.eye(size), (groups, size, size))
+            known[node.name] = LayerStatistics(np.zeros((groups, size)), unit, np.eye(outputs), 1)
+    return known
 
 
 def with_neighbours(graph: Graph, known: Statistics) -> Statistics:

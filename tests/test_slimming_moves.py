@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from slimming_networks import images, measure, mixed, twins, with_neighbours
+from slimming_networks import images, measure, mixed, twins, white, with_neighbours
 
+import depthwise as dw
 from depthwise.analysis.cost import cost_of_graph
-from depthwise.graph import Graph, check, interpret
+from depthwise.graph import Graph, capture, check, interpret
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.moves import MOVES, channel_pair, ghost
 from depthwise.slimming.sites import Site, find_sites
@@ -97,15 +98,20 @@ def test_what_a_ghost_makes_exactly_changes_nothing():
 @pytest.mark.parametrize(
     ("name", "left", "params", "macs"),
     [
-        ("vgg16_cifar", (), 7_651_498, 158_109_696),
+        pytest.param("vgg16_cifar", (), 7_651_498, 158_109_696, marks=pytest.mark.slow),
         ("resnet56_cifar", ("stem.conv",), 438_154, 65_286_784),
     ],
 )
 def test_ghosts_have_the_published_counts(name, left, params, macs):
     """As tests/facts/networks.csv has them, of arXiv:1911.11907, section 4.1."""
     draft = Draft(capture(dw.create_model(name), (1, 3, 32, 32)))
-    for site in find_sites(draft, AnyStatistics(draft.graph)):
-        if site.path not in left and site.kernel == (3, 3):
-            draft = ghost.make_ghost(site, 2, draft)
+    for change in ghost.changes(draft, white(draft.graph)):
+        if change.place not in left and change.words.startswith("half"):
+            draft = change.apply(draft)
     cost = cost_of_graph(check(draft.graph))
     assert (cost.params, cost.macs) == (params, macs)
+
+
+def test_changes_of_one_network_fit_together(network, known):
+    """One is applied after the other, to channels that others have moved or taken away."""
+    ...

@@ -17,7 +17,7 @@ from depthwise.slimming.statistics import Neighbours, Statistics
 from depthwise.slimming.weighted import output_covariance
 
 RIDGE = 1e-9  # of the mean variance of a neighbourhood
-RATIOS = (2, 4)  # maps for each one that is computed: the paper's s
+FEWER = {2: "half", 4: "a quarter"}  # by maps for each one that is convolved: the paper's s
 SIZE = 3  # of the cheap kernels: the paper's d
 
 
@@ -32,11 +32,11 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         if not isinstance(site.node.op, ops.Conv2d) or site.groups > 1:
             continue
         fit = None
-        for ratio in RATIOS:
+        for ratio in FEWER:
             if _saves(site, ratio):
                 fit = fit or _fit(site)
                 pairing = choose_primaries(fit.harm, ratio)
-                words = f"{site.outputs} maps, {site.outputs // ratio} of them convolved"
+                words = f"{FEWER[ratio]} of {site.outputs} maps convolved, the others made of these"
                 yield Change(
                     "ghost", site.path, words, pairing.harm, partial(make_ghost, site, ratio)
                 )
