@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
-from slimming_networks import images, measure, mixed, twins, white, with_neighbours
+import torch
+import torch.nn.functional as F
+from slimming_networks import images, measure, mixed, randomized, twins, white, with_neighbours
+from torch import nn
 
 import depthwise as dw
-from depthwise.analysis.cost import cost_of_graph
+from depthwise.analysis.cost import Cost, cost_of_graph
 from depthwise.graph import Graph, capture, check, interpret
+from depthwise.graph.rewrite import GraphRewriter
+from depthwise.layers import GhostModule
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.moves import MOVES, channel_pair, ghost
+from depthwise.slimming.moves import MOVES, channel_pair, ghost, low_rank
+from depthwise.slimming.ordering import reorder
 from depthwise.slimming.sites import Site, find_sites
 
 
@@ -95,23 +101,86 @@ def test_what_a_ghost_makes_exactly_changes_nothing():
         assert_same(draft.graph, change.apply(draft).graph)
 
 
-@pytest.mark.parametrize(
-    ("name", "left", "params", "macs"),
-    [
-        pytest.param("vgg16_cifar", (), 7_651_498, 158_109_696, marks=pytest.mark.slow),
-        ("resnet56_cifar", ("stem.conv",), 438_154, 65_286_784),
-    ],
-)
-def test_ghosts_have_the_published_counts(name, left, params, macs):
-    """As tests/facts/networks.csv has them, of arXiv:1911.11907, section 4.1."""
+def make_ghosts(name: str) -> Cost:
+    """Return the cost of a network of Ghost modules, but for a ResNet's first convolution."""
     draft = Draft(capture(dw.create_model(name), (1, 3, 32, 32)))
     for change in ghost.changes(draft, white(draft.graph)):
-        if change.place not in left and change.words.startswith("half"):
+        if change.place != "stem.conv" and change.words.startswith("half"):
             draft = change.apply(draft)
-    cost = cost_of_graph(check(draft.graph))
-    assert (cost.params, cost.macs) == (params, macs)
+    return cost_of_graph(check(draft.graph))
 
 
-def test_changes_of_one_network_fit_together(network, known):
-    """One is applied after the other, to channels that others have moved or taken away."""
-    ...
+def test_ghosts_cost_what_those_of_the_families_cost():
+    found = make_ghosts("resnet14_cifar")
+    family = dw.cost(dw.create_model("resnet14_cifar", conv=GhostModule), (1, 3, 32, 32))
+    assert (found.params, found.macs) == (family.params, family.macs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "params", "macs"),
+    [("vgg16_cifar", 7_651_498, 158_109_696), ("resnet56_cifar", 438_154, 65_286_784)],
+)
+def test_ghosts_have_the_published_counts(name, params, macs):
+    """As tests/facts/networks.csv has them, of arXiv:1911.11907, section 4.1."""
+    found = make_ghosts(name)
+    assert (found.params, found.macs) == (params, macs)
+
+
+def test_changes_are_made_in_any_order():
+    """Weights are fitted to channels that another change has moved meanwhile."""
+    draft = Draft(twins())
+    near = with_neighbours(draft.graph, measure(draft.graph))
+    moved = next(change for change in ghost.changes(draft, near) if change.place == "2")
+    pair = next(change for change in low_rank.changes(draft, near) if change.place == "5")
+    assert "flatten" in moved.apply(draft).kept
+    first, second = (a.apply(b.apply(draft)) for a, b in ((moved, pair), (pair, moved)))
+    expected = outputs(check(first.graph))
+    assert np.abs(expected - outputs(draft.graph)).max() > 0.01 * np.abs(expected).max()
+    assert_same(first.graph, second.graph)
+
+
+class Coupled(nn.Module):
+    """Channels that meet again: a gate, a sum, a concatenation, a depthwise convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.depthwise = nn.Conv2d(8, 16, 3, padding=1, groups=8)
+        self.other, self.slope = nn.Conv2d(16, 16, 1), nn.PReLU(16)
+        self.beside, self.linear = nn.Conv2d(3, 5, 5, padding=1), nn.Linear(21 * 6 * 7, 4)
+
+    def forward(self, x):
+        y = F.relu(self.norm(self.first(x))) * torch.linspace(1, 2, 8).reshape(8, 1, 1)
+        y = y * F.sigmoid(self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))))
+        y = self.depthwise(F.pad(y, (0, 1, 0, 0)))[..., :-1]
+        y = self.slope(y + self.other(y))
+        y = torch.cat([self.beside(x), y], 1)
+        return self.linear(F.max_pool2d(y, 1).flatten(1))
+
+
+def test_channels_take_another_order_without_a_step():
+    graph = capture(randomized(Coupled()), (1, 3, 8, 9))
+    conv = next(graph.readers()["x"].__iter__())
+    order = np.random.default_rng(0).permutation(8)
+    edit = GraphRewriter(graph)
+    for name in conv.inputs[1:]:
+        edit.set_constant(name, edit.data(name)[order])
+    kept = reorder(edit, {}, conv.name, order, {conv.name})
+    after = edit.result()
+    assert kept is not None
+    assert len(after.nodes) == len(graph.nodes)
+    assert_same(graph, after)
+    before, now = (interpret(g, *next(images(graph))) for g in (graph, after))
+    moved = [name for name in kept if not np.array_equal(kept[name], np.sort(kept[name]))]
+    assert len(moved) > 12
+    for name in moved:
+        assert np.allclose(now[name], before[name][:, kept[name]], atol=1e-5)
+
+
+def test_an_order_that_would_reach_the_output_is_not_taken():
+    graph = capture(randomized(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())), (1, 3, 8, 9))
+    edit = GraphRewriter(graph)
+    assert reorder(edit, {}, "conv2d", np.arange(8)[::-1], {"conv2d"}) is None
+    assert edit.result() is graph

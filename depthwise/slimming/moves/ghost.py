@@ -32,11 +32,11 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         if not isinstance(site.node.op, ops.Conv2d) or site.groups > 1:
             continue
         fit = None
-        for ratio in FEWER:
+        for ratio, fewer in FEWER.items():
             if _saves(site, ratio):
                 fit = fit or _fit(site)
                 pairing = choose_primaries(fit.harm, ratio)
-                words = f"{FEWER[ratio]} of {site.outputs} maps convolved, the others made of these"
+                words = f"{fewer} of {site.outputs} maps convolved, the others made of these"
                 yield Change(
                     "ghost", site.path, words, pairing.harm, partial(make_ghost, site, ratio)
                 )
