@@ -13,7 +13,7 @@ from depthwise.graph import Graph, capture, check, interpret
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.layers import GhostModule
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.moves import MOVES, channel_pair, ghost, low_rank
+from depthwise.slimming.moves import MOVES, channel_pair, ghost, low_rank, spatial_pair
 from depthwise.slimming.ordering import reorder
 from depthwise.slimming.sites import Site, find_sites
 
@@ -66,9 +66,13 @@ def test_each_change_saves_and_does_the_damage_that_it_says(move, network, known
         assert done == pytest.approx(change.damage, rel=1e-3), (change.place, change.words)
 
 
-def test_pairs_of_full_rank_change_nothing(network, known):
+@pytest.mark.parametrize("move", [channel_pair, spatial_pair])
+def test_pairs_of_full_rank_change_nothing(move, network, known):
     for site in find_sites(network, known):
-        after = channel_pair.make_pair(site, site.outputs, network)
+        if move is spatial_pair and site.kernel == (1, 1):
+            continue
+        most = site.outputs * site.kernel[1] * site.groups  # less is full rank where less is read
+        after = move.make_pair(site, most, network)
         assert_same(network.graph, after.graph)
 
 

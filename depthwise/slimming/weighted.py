@@ -22,20 +22,44 @@ def ridge(covariance: np.ndarray) -> float:
     return RIDGE * max(float(np.trace(covariance)) / len(covariance), 1e-12)
 
 
-def damped(gradient: np.ndarray) -> np.ndarray:
-    """Return a gradient's second moments made positive definite; of one of zeros, the identity."""
-    mean = float(np.trace(gradient)) / len(gradient)
-    unit = np.eye(len(gradient))
-    return gradient + DAMPING * mean * unit if mean > 0 else unit
+def gradients(site: Site) -> list[np.ndarray]:
+    """Return the gradients' second moments of each group, positive definite.
 
-
-def solve(products: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Return the weights (K, F) that predict best from features of a covariance (F, F).
-
-    `products` (K, F) are the covariances of what is predicted with the features.
+    What did not matter to the images of calibration gets a little weight, and where nothing did,
+    all outputs get the same.
     """
-    lifted = covariance + ridge(covariance) * np.eye(len(covariance), dtype=covariance.dtype)
-    return np.linalg.solve(lifted, products.T).T
+    width = site.outputs // site.groups
+    found = []
+    for start in range(0, site.outputs, width):
+        own = site.statistics.gradient[start : start + width, start : start + width]
+        mean = float(np.trace(own)) / width
+        found.append(own + DAMPING * mean * np.eye(width) if mean > 0 else np.eye(width))
+    return found
+
+
+def roots(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the square root of a positive definite matrix, and its inverse."""
+    values, vectors = np.linalg.eigh(moments)
+    return (vectors * np.sqrt(values)) @ vectors.T, (vectors / np.sqrt(values)) @ vectors.T
+
+
+def fit_places(rows: np.ndarray, covariance: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the numbers at places of their inputs by which outputs are predicted best.
+
+    Args:
+        rows: The outputs' weights of all inputs, (K, D).
+        covariance: Of the inputs, (D, D).
+        places: Which inputs there still are, (F).
+    """
+    among = covariance[np.ix_(places, places)].astype(np.float64)
+    own = ridge(among)
+    among.flat[:: len(among) + 1] += own
+    return solve(rows @ covariance[:, places] + own * rows[:, places], among)
+
+
+def solve(products: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Return X of X · moments = products, moments symmetric."""
+    return np.linalg.solve(moments, products.T).T
 
 
 def output_covariance(site: Site) -> np.ndarray:
@@ -82,16 +106,12 @@ class OutputBasis:
 
 def find_output_basis(site: Site) -> OutputBasis:
     """Return the directions in which the outputs of a layer matter."""
-    groups, width = site.groups, site.outputs // site.groups
     outputs = output_covariance(site)
-    gradient = site.statistics.gradient.reshape(groups, width, groups, width)
+    groups, width = outputs.shape[:2]
     reduce, expand = [], []
-    for group in range(groups):
-        values, vectors = np.linalg.eigh(damped(gradient[group, :, group].astype(np.float64)))
-        half = (vectors * np.sqrt(values)) @ vectors.T
-        inverse = (vectors / np.sqrt(values)) @ vectors.T
-        _, directions = np.linalg.eigh(half @ outputs[group] @ half)
-        directions = directions[:, ::-1]
+    for gradient, own in zip(gradients(site), outputs, strict=True):
+        half, inverse = roots(gradient)
+        directions = np.linalg.eigh(half @ own @ half)[1][:, ::-1]
         reduce.append(directions.T @ half)
         expand.append(inverse @ directions)
     in_place = replace(site.statistics, covariance=outputs, mean=np.zeros((groups, width)))
