@@ -13,7 +13,7 @@ from depthwise.graph import Graph, capture, check, interpret
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.layers import GhostModule
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.moves import MOVES, channel_pair, ghost, low_rank, spatial_pair
+from depthwise.slimming.moves import MOVES, channel_pair, ghost, low_rank, separable, spatial_pair
 from depthwise.slimming.ordering import reorder
 from depthwise.slimming.sites import Site, find_sites
 
@@ -142,6 +142,13 @@ def test_changes_are_made_in_any_order():
     expected = outputs(check(first.graph))
     assert np.abs(expected - outputs(draft.graph)).max() > 0.01 * np.abs(expected).max()
     assert_same(first.graph, second.graph)
+
+
+def test_as_many_separable_convolutions_as_taps_change_nothing(network, known):
+    for site in find_sites(network, known):
+        if site.kernel != (1, 1) and site.groups == 1:
+            after = separable.make_separable(site, site.kernel[0] * site.kernel[1], network)
+            assert_same(network.graph, after.graph)
 
 
 class Coupled(nn.Module):

@@ -5,6 +5,7 @@ how much inputs vary (C), and by how much outputs matter (G). Where W' is a prod
 at given places, that has a minimum which can be computed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -60,6 +61,29 @@ def fit_places(rows: np.ndarray, covariance: np.ndarray, places: np.ndarray) -> 
 def solve(products: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """Return X of X · moments = products, moments symmetric."""
     return np.linalg.solve(moments, products.T).T
+
+
+def conjugate_gradients(
+    product: Callable[[np.ndarray], np.ndarray], near: Callable[[np.ndarray], np.ndarray],
+    wanted: np.ndarray, start: np.ndarray, steps: int,
+) -> np.ndarray:  # fmt: skip
+    """Return x of product(x) = wanted, nearer with each step.
+
+    `product` is symmetric and positive definite, and `near` about its inverse.
+    """
+    x, rest = start, wanted - product(start)
+    way = close = near(rest)
+    worth = float(np.sum(rest * close))
+    for _ in range(steps):
+        moved = product(way)
+        curve = float(np.sum(way * moved))
+        if curve <= 0 or worth <= 0:
+            break  # there already
+        x, rest = x + worth / curve * way, rest - worth / curve * moved
+        close = near(rest)
+        before, worth = worth, float(np.sum(rest * close))
+        way = close + worth / before * way
+    return x
 
 
 def output_covariance(site: Site) -> np.ndarray:

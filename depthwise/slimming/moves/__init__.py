@@ -3,7 +3,14 @@
 from collections.abc import Callable, Iterator
 
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.moves import channel_pair, ghost, low_rank, smaller_kernel, spatial_pair
+from depthwise.slimming.moves import (
+    channel_pair,
+    ghost,
+    low_rank,
+    separable,
+    smaller_kernel,
+    spatial_pair,
+)
 from depthwise.slimming.statistics import Statistics
 
 Move = Callable[[Draft, Statistics], Iterator[Change]]
@@ -12,6 +19,7 @@ MOVES: dict[str, Move] = {
     "low_rank": low_rank.changes,
     "channel_pair": channel_pair.changes,
     "ghost": ghost.changes,
+    "separable": separable.changes,
     "smaller_kernel": smaller_kernel.changes,
     "spatial_pair": spatial_pair.changes,
 }
