@@ -98,7 +98,8 @@ class Site:
 
     def damage(self, rows: np.ndarray) -> float:
         """Return the damage that other rows (K, D) in place of the weight's are estimated to do."""
-        return self.statistics.damage(rows - self.rows)
+        change = rows - self.rows
+        return self.statistics.damage(change.astype(self.statistics.covariance.dtype))
 
 
 def find_sites(draft: Draft, known: Statistics) -> Iterator[Site]:

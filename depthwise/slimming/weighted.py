@@ -88,8 +88,9 @@ def conjugate_gradients(
 
 def output_covariance(site: Site) -> np.ndarray:
     """Return the covariance of the outputs of each group, (groups, K / groups, K / groups)."""
-    rows = site.rows.reshape(site.groups, -1, site.rows.shape[1])
-    return rows @ site.statistics.covariance @ rows.transpose(0, 2, 1)
+    covariance = site.statistics.covariance
+    rows = site.rows.reshape(site.groups, -1, covariance.shape[-1]).astype(covariance.dtype)
+    return (rows @ covariance @ rows.transpose(0, 2, 1)).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,7 @@ class _Fit:
 
     def __init__(self, site: Site):
         self.weight = site.weight.reshape(site.outputs, site.inputs, -1)
-        self.covariance = site.statistics.covariance[0]
+        self.covariance = site.statistics.covariance[0].astype(np.float64)
         self.ridge = ridge(self.covariance)
         self.gradient = gradients(site)[0]
         rows = site.rows

@@ -56,7 +56,7 @@ class _Fit:
         tall = inputs * down
         weight = site.weight[group * outputs : (group + 1) * outputs]
         self.weight = weight.reshape(outputs, tall, across)
-        covariance = site.statistics.covariance[group]
+        covariance = site.statistics.covariance[group].astype(np.float64)
         self.moments = covariance.reshape(tall, across, tall, across)
         self.ridge = ridge(covariance)
         half, _ = roots(gradients(site)[group])
