@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves import (
     channel_pair,
+    channels,
     ghost,
     low_rank,
     separable,
@@ -16,6 +17,7 @@ from depthwise.slimming.statistics import Statistics
 Move = Callable[[Draft, Statistics], Iterator[Change]]
 
 MOVES: dict[str, Move] = {
+    "channels": channels.changes,
     "low_rank": low_rank.changes,
     "channel_pair": channel_pair.changes,
     "ghost": ghost.changes,
