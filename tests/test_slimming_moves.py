@@ -17,6 +17,11 @@ from depthwise.slimming.moves import MOVES, channel_pair, ghost, low_rank, separ
 from depthwise.slimming.ordering import reorder
 from depthwise.slimming.sites import Site, find_sites
 
+# moves that leave a layer's value what it was, as nearly as they can
+REFITTED = (
+    "low_rank", "channel_pair", "spatial_pair", "separable", "smaller_kernel",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def network() -> Draft:
@@ -53,7 +58,7 @@ def harm(site: Site, after: Graph) -> float:
     return 0.5 * site.statistics.pixels * float(np.sum(moments * site.statistics.gradient))
 
 
-@pytest.mark.parametrize("move", [move for move in MOVES if move != "ghost"])
+@pytest.mark.parametrize("move", REFITTED)
 def test_each_change_saves_and_does_the_damage_that_it_says(move, network, known):
     sites = {site.path: site for site in find_sites(network, known)}
     offered = list(MOVES[move](network, known))
