@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves.counts import offered_counts
+from depthwise.slimming.moves.offering import offer
 from depthwise.slimming.replacing import Part, replace_by_chain
-from depthwise.slimming.sites import Site, find_again, find_sites
+from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 from depthwise.slimming.weighted import conjugate_gradients, gradients, ridge, roots, solve
 
@@ -27,14 +29,13 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         counts = offered_counts(_most(site), site.groups) if min(site.kernel) > 1 else []
         if not counts:
             continue
-        fits = [_Fit(site, group, counts[0] // site.groups) for group in range(site.groups)]
+        fits = _fit_groups(site, counts[0])
         for count in counts:
-            rows = np.concatenate([_joined(*fit.pair(count // site.groups)) for fit in fits])
+            pair = _pair(fits, count)
             words = (f"{site.kernel[0]}x1 to {count} channels, "
                      f"then 1x{site.kernel[1]} to {site.outputs}")  # fmt: skip
-            yield Change(
-                "spatial_pair", site.path, words, site.damage(rows), partial(make_pair, site, count)
-            )
+            damage, fit = site.damage(pair.joined(site.groups)), partial(find_pair, count=count)
+            yield offer("spatial_pair", site, words, damage, pair, fit, make_pair)
 
 
 def _most(site: Site) -> int:
@@ -112,25 +113,47 @@ class _Fit:
         )
 
 
-def make_pair(site: Site, count: int, draft: Draft) -> Draft:
-    """Make two of a convolution, with `count` channels between."""
-    site = find_again(site, draft)
-    rank = count // site.groups
-    pairs = [_Fit(site, group, rank).pair(rank) for group in range(site.groups)]
-    columns, rows = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
+class Pair(NamedTuple):
+    """The kernels of two convolutions: V (r, C · R) and H (K, r / groups, S), groups in order."""
+
+    columns: np.ndarray
+    rows: np.ndarray
+
+    def joined(self, groups: int) -> np.ndarray:
+        """Return the weight (K, D) that the two amount to."""
+        columns = self.columns.reshape(groups, -1, self.columns.shape[1])
+        rows = self.rows.reshape(groups, -1, *self.rows.shape[1:])
+        joined = np.einsum("gkrs,gru->gkus", rows, columns, optimize=True)
+        return joined.reshape(len(self.rows), -1)
+
+
+def _fit_groups(site: Site, most: int) -> list[_Fit]:
+    return [_Fit(site, group, most // site.groups) for group in range(site.groups)]
+
+
+def _pair(fits: list[_Fit], count: int) -> Pair:
+    """Return the best pair with `count` channels between."""
+    found = [fit.pair(count // len(fits)) for fit in fits]
+    columns, rows = (np.concatenate([pair[part] for pair in found]) for part in (0, 1))
+    return Pair(columns.astype(np.float32), rows.astype(np.float32))
+
+
+def find_pair(site: Site, count: int) -> Pair:
+    """Return the best pair of a convolution with `count` channels between."""
+    return _pair(_fit_groups(site, count), count)
+
+
+def make_pair(site: Site, pair: Pair) -> Draft:
+    """Make two of a convolution."""
     conv = site.conv
     top, bottom, left, right = conv.padding
     down = replace(conv, stride=(conv.stride[0], 1), dilation=(conv.dilation[0], 1),
                    padding=ops.Padding(top, bottom, 0, 0))  # fmt: skip
     across = replace(conv, stride=(1, conv.stride[1]), dilation=(1, conv.dilation[1]),
                      padding=ops.Padding(0, 0, left, right))  # fmt: skip
+    columns, rows = pair
     parts = [
         Part("column", down, columns.reshape(len(columns), -1, site.kernel[0], 1)),
         Part("row", across, rows[:, :, None]),
     ]
-    return replace_by_chain(site, parts, np.concatenate([_joined(*pair) for pair in pairs]))
-
-
-def _joined(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the weight (K, D) that a pair amounts to."""
-    return np.einsum("krs,ru->kus", rows, columns, optimize=True).reshape(len(rows), -1)
+    return replace_by_chain(site, parts, pair.joined(site.groups))
