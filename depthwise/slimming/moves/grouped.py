@@ -160,43 +160,42 @@ def _order_outputs(
 def divide(energies: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the inputs and the outputs of each group, equally many, with most energy inside.
 
-    Halves are found by the second singular vectors of the energies as shares of both their sums
-    (Dhillon, KDD 2001), and halved again; then channels of one kind are exchanged while that helps.
+    Outputs that read the same inputs are near each other in the first singular vectors of the
+    energies as shares of both their sums (Dhillon, KDD 2001). From groups around those that are
+    far from each other, channels of one kind, then of the other, are exchanged while that helps.
 
     Args:
         energies: Of each pair of output and input, (K, C).
-        count: How many groups, a power of 2.
+        count: How many groups.
 
     Returns:
         (groups, C / groups) and (groups, K / groups).
     """
-    blocks = [(np.arange(energies.shape[1]), np.arange(energies.shape[0]))]
-    while len(blocks) < count:
-        blocks = [half for inputs, outputs in blocks for half in _halve(energies, inputs, outputs)]
-    inputs, outputs = (np.stack(part) for part in zip(*blocks, strict=True))
+    own = energies + 1e-12 * max(float(energies.max()), 1e-12)
+    shares = own / np.sqrt(own.sum(1, keepdims=True) * own.sum(0))
+    places = np.linalg.svd(shares, full_matrices=False)[0][:, :count]
+    places /= np.linalg.norm(places, axis=1, keepdims=True)
+    near = places @ places[_far_apart(places, count)].T
+    outputs = _exchange(near, np.argsort(near.argmax(1), kind="stable").reshape(count, -1))
+    inputs = np.arange(energies.shape[1]).reshape(count, -1)
     before = -1.0
     for _ in range(TURNS):
-        outputs = _exchange(energies[:, inputs].sum(2), outputs)
         inputs = _exchange(energies[outputs].sum(1).T, inputs)
-        inside = float(
-            sum(energies[np.ix_(k, c)].sum() for c, k in zip(inputs, outputs, strict=True))
-        )
+        outputs = _exchange(energies[:, inputs].sum(2), outputs)
+        pairs = zip(outputs, inputs, strict=True)
+        inside = float(sum(energies[np.ix_(k, c)].sum() for k, c in pairs))
         if inside <= before * (1 + 1e-9):
             break
         before = inside
     return np.sort(inputs, 1), np.sort(outputs, 1)
 
 
-def _halve(
-    energies: np.ndarray, inputs: np.ndarray, outputs: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield two halves of some inputs and outputs."""
-    own = energies[np.ix_(outputs, inputs)] + 1e-12 * max(float(energies.max()), 1e-12)
-    shares = own / np.sqrt(own.sum(1, keepdims=True) * own.sum(0))
-    left, _, right = np.linalg.svd(shares)
-    given, read = np.argsort(left[:, 1], kind="stable"), np.argsort(right[1], kind="stable")
-    for k, c in zip(np.split(given, 2), np.split(read, 2), strict=True):
-        yield inputs[c], outputs[k]
+def _far_apart(places: np.ndarray, count: int) -> list[int]:
+    """Return which of some unit vectors are far from each other, one after the other."""
+    chosen = [0]
+    while len(chosen) < count:
+        chosen.append(int((places @ places[chosen].T).max(1).argmin()))
+    return chosen
 
 
 def _exchange(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
