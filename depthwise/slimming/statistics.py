@@ -7,6 +7,27 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
+class Neighbours:
+    """How a layer's outputs go with what becomes of them nearby: what a Ghost module is fitted by.
+
+    Made of an output are its BatchNorm and its activation, where these follow it alone. A
+    neighbourhood is the square of size · size pixels around a pixel, row by row, zeros beyond the
+    plane.
+
+    Attributes:
+        size: Odd.
+        mean: Of the neighbourhoods of each channel of what is made of the outputs, (K, size²).
+        covariance: Of these, each channel by itself, (K, size², size²).
+        products: The covariance of these with each output in the middle, (K, size², K).
+    """
+
+    size: int
+    mean: np.ndarray
+    covariance: np.ndarray
+    products: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class LayerStatistics:
     """The moments of one convolution or linear layer over images and output pixels.
 
@@ -23,12 +44,14 @@ class LayerStatistics:
             3): it goes back from directions that are drawn, of which the mean of the outer product
             is that over classes drawn from the scores, and each image says as much as any.
         pixels: Output pixels of an image.
+        neighbours: Of a convolution; None where they were not measured.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     gradient: np.ndarray
     pixels: int
+    neighbours: Neighbours | None = None
 
     def damage(self, change: np.ndarray) -> float:
         """Return how far the scores move when the weight (K, D) is changed by `change`.

@@ -1,10 +1,7 @@
 """From a graph to a module: which step computes which node."""
 
-from collections.abc import Iterator
-
 from torch import nn
 
-from depthwise.graph import ops
 from depthwise.graph.exporters.torch import (  # noqa: F401  (they register themselves)
     elementwise,
     moving,
@@ -26,15 +23,13 @@ from depthwise.graph.exporters.torch.network import (
     Program,
     Step,
 )
-from depthwise.graph.exporters.torch.rules import Site, Sized, function_of
+from depthwise.graph.exporters.torch.numbers import numbers_in
+from depthwise.graph.exporters.torch.operator_modules import find_operators
+from depthwise.graph.exporters.torch.rules import Function, Site, Sized, function_of
 from depthwise.graph.exporters.torch.schedule import freed, measured
 from depthwise.graph.exporters.torch.tree import plant
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.structure import Leaf, usual_signature
-
-WITH_NUMBERS = {  # functions of two that PyTorch has of a tensor and a number, either first
-    "add", "subtract", "multiply", "divide", "power", "remainder", "floor_divide",
-}  # fmt: skip
 
 
 def to_module(graph: Graph) -> nn.Module:
@@ -58,22 +53,25 @@ class _Builder:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.layers = find_layers(graph)
         self.axes, self.fixed = trace_axes(graph, axes_of)
-        self.numbers = _numbers(graph)
-        signature = graph.signature or usual_signature(
-            list(graph.inputs), [output.name for output in graph.outputs]
-        )
-        self.signature = signature
-        alone = [type(each.value) for each in signature.takes if not each.by_name] == [Leaf]
-        simple = alone and len(signature.takes) == 1
-        self.net: GraphNetwork = ImageNetwork() if simple else GraphNetwork()
+        self.numbers = numbers_in(graph)
+        names = list(graph.inputs), [output.name for output in graph.outputs]
+        self.signature = graph.signature or usual_signature(*names)
+        takes = self.signature.takes
+        alone = len(takes) == 1 and isinstance(takes[0].value, Leaf) and not takes[0].by_name
+        self.net: GraphNetwork = ImageNetwork() if alone else GraphNetwork()
+        self.functions = {node.name: self._function(node) for node in graph}
+        self.layers = find_layers(graph)
+        self.layers |= find_operators(graph, self.layers, self.functions)
 
     def build(self) -> GraphNetwork:
+        """Return the module."""
         graph = self.graph
         constants = {n: c for n, c in graph.constants.items() if n not in self.numbers}
-        plant(self.net, self.layers.values(), constants)
-        steps = [step for node in graph for step in self._steps(node)]
+        for layer in self.layers.values():  # whose own numbers stand for these
+            constants = {n: c for n, c in constants.items() if n not in layer.without}
+        plant(self.net, [self.layers[n.name] for n in graph if n.name in self.layers], constants)
+        steps = list(map(self._step, graph))
         outputs = {output.name: self._operand(output.value) for output in graph.outputs}
         self.net._program = Program(
             {name: type_.shape for name, type_ in graph.inputs.items()},
@@ -82,23 +80,24 @@ class _Builder:
         )  # fmt: skip
         return self.net
 
-    def _steps(self, node: Node) -> Iterator[Step]:
-        if layer := self.layers.get(node.name):
-            owner, name = self._owner(layer.path)
-            reads = tuple(map(self._operand, layer.reads))
-            yield Step(node.name, Called(owner, name), reads)
-            return
-        graph = self.graph
+    def _function(self, node: Node) -> Function | Sized:
+        graph, inputs = self.graph, node.inputs
         site = Site(
-            node, tuple(map(graph.type, node.inputs)),
-            tuple(map(graph.constants.get, node.inputs)), self.axes[node.name],
-            tuple(self.axes[name] for name in node.inputs),
+            self.net, node, tuple(map(graph.type, inputs)),
+            tuple(map(graph.constants.get, inputs)), self.axes[node.name],
+            tuple(self.axes[name] for name in inputs),
         )  # fmt: skip
-        function, sizes = function_of(node.op, site), ()
+        return function_of(node.op, site)
+
+    def _step(self, node: Node) -> Step:
+        if layer := self.layers.get(node.name):
+            reads = tuple(map(self._operand, layer.reads))
+            return Step(node.name, Called(*self._owner(layer.path)), reads)
+        function, operands = self.functions[node.name], tuple(map(self._operand, node.inputs))
         if isinstance(function, Sized):
-            function, sizes = function.function, function.sizes
-        operands = (*map(self._operand, node.inputs), *map(Computed, sizes))
-        yield Step(node.name, function, operands)
+            sizes = tuple(map(Computed, function.sizes))
+            return Step(node.name, function.function, (*operands, *sizes))
+        return Step(node.name, function, operands)
 
     def _operand(self, name: str) -> Operand:
         if name in self.numbers:
@@ -113,22 +112,3 @@ class _Builder:
             assert child is not None
             module = child
         return module, own
-
-
-def _numbers(graph: Graph) -> dict[str, float]:
-    """Return the numbers of the network's code that stay numbers, by the names of constants."""
-    readers, returned = graph.readers(), {output.value for output in graph.outputs}
-    found = {}
-    for name, constant in graph.constants.items():
-        if not name.startswith("literal.") or constant.type.shape or constant.numbers is None:
-            continue
-        if name not in returned and all(_takes_number(graph, node) for node in readers[name]):
-            number = constant.numbers.item()
-            found[name] = number if constant.exact is None else constant.exact
-    return found
-
-
-def _takes_number(graph: Graph, node: Node) -> bool:
-    """Tell whether a node reads one number beside a tensor, and PyTorch has that."""
-    fits = isinstance(node.op, ops.Binary) and node.op.function in WITH_NUMBERS
-    return fits and len(graph.activations(node)) == 1

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from depthwise.graph import ops
 from depthwise.graph.exporters.torch.rules import function_of
+from depthwise.graph.graph import Constant
 
 
 def clamp(x: Tensor, low: float, high: float) -> Tensor:
@@ -62,15 +63,23 @@ BINARY: dict[str, Callable[..., Tensor]] = {  # Python's own take numbers on eit
 }  # fmt: skip
 
 COMPARE = {
-    "equal": torch.eq, "not_equal": torch.ne, "less": torch.lt, "less_equal": torch.le,
-    "greater": torch.gt, "greater_equal": torch.ge,
+    "equal": operator.eq, "not_equal": operator.ne, "less": operator.lt,
+    "less_equal": operator.le, "greater": operator.gt, "greater_equal": operator.ge,
 }  # fmt: skip
+
+
+def is_one(constant: Constant) -> bool:
+    """Tell whether a constant is the number 1."""
+    return not constant.type.shape and constant.numbers is not None and constant.numbers == 1
 
 
 @function_of.register
 def _(op: ops.Binary, site):
     if op.function == "divide" and not site.node.type.element.is_floating:
         return partial(torch.div, rounding_mode="trunc")
+    first = site.constants[0]
+    if op.function == "divide" and first is not None and is_one(first):
+        return lambda _, x: torch.reciprocal(x)
     return BINARY[op.function]
 
 

@@ -5,15 +5,16 @@ p.weight and p.bias. Nodes that read the same weights are one module, called sev
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from depthwise.graph import ops
-from depthwise.graph.exporters.torch.weighted import pad_plane
+from depthwise.graph.exporters.torch.numbers import LITERAL
+from depthwise.graph.exporters.torch.weighted import pad_plane, usual_extra, usual_sides
 from depthwise.graph.graph import Graph, Node, Shape
 from depthwise.graph.ops import Op, Padding
 
@@ -33,14 +34,14 @@ class Layer:
     Attributes:
         path: Where the module is.
         make: Makes it, on the meta device: its tensors are the graph's.
-        tensors: The name in the module of each constant.
         reads: What it is called with.
+        without: Constants that it does not need.
     """
 
     path: str
     make: Callable[[], nn.Module]
-    tensors: Mapping[str, str]
     reads: tuple[str, ...]
+    without: tuple[str, ...] = ()
 
 
 def find_layers(graph: Graph) -> dict[str, Layer]:
@@ -61,21 +62,41 @@ def find_layers(graph: Graph) -> dict[str, Layer]:
 def layer_of(graph: Graph, node: Node) -> Layer | None:
     """Return a node as a module; None where PyTorch has none for it, or its weights' names."""
     roles = ROLES.get(type(node.op), {})
+    without = plain_affine(graph, node)
     own = {name: role for i, name in enumerate(node.inputs) if (role := roles.get(i))}
+    own = {name: role for name, role in own.items() if name not in without}
     if not own or any(name not in graph.constants for name in own):
         return None
-    paths = {name.rpartition(".")[0] for name in own}
-    path = paths.pop()
-    if paths or not path or any(f"{path}.{role}" != name for name, role in own.items()):
+    path = next(iter(own)).rpartition(".")[0]
+    if not path or any(f"{path}.{role}" != name for name, role in own.items()):
         return None
-    shapes = [graph.type(name).shape for name in node.inputs]
-    make = module_of(node.op, shapes)
+    make = module_of(node.op, [graph.type(name).shape for name in node.inputs])
     if make is None:
         return None
     reads = tuple(name for i, name in enumerate(node.inputs) if i not in roles)
-    if isinstance(node.op, ops.DeformConv2d) is False and len(reads) != 1:
-        return None
-    return Layer(path, make, own, reads)
+    if without:
+        return Layer(path, lambda: without_affine(make()), reads, without)
+    return Layer(path, make, reads)
+
+
+def plain_affine(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Return the weight and bias of a BatchNorm that has none: ones and zeros of the graph's."""
+    if not isinstance(node.op, ops.BatchNorm):
+        return ()
+    for name, number in zip(node.inputs[1:3], (1, 0), strict=True):
+        constant = graph.constants.get(name)
+        numbers = constant.numbers if constant and name.startswith(LITERAL) else None
+        if numbers is None or (numbers != number).any():
+            return ()
+    return node.inputs[1:3]
+
+
+def without_affine(norm: nn.Module) -> nn.Module:
+    """Take weight and bias from a BatchNorm."""
+    norm.affine = False  # type: ignore[assignment]
+    norm.register_parameter("weight", None)
+    norm.register_parameter("bias", None)
+    return norm
 
 
 Maker = Callable[[], nn.Module] | None
@@ -91,11 +112,13 @@ def module_of(op: Op, shapes: list[Shape]) -> Maker:  # noqa: ARG001
 class PaddedConv2d(nn.Conv2d):
     """A convolution whose padding differs from side to side; `sides` are in pixels."""
 
-    sides: Padding
+    def __init__(self, sides: Padding, *channels: Any, **how: Any):
+        super().__init__(*channels, **how)
+        self.sides = sides
 
-    def forward(self, x):
+    def forward(self, input: Tensor) -> Tensor:
         """Return (N, K, H', W') of (N, C, H, W)."""
-        return super().forward(pad_plane(x, self.sides))
+        return super().forward(pad_plane(input, self.sides))
 
     def extra_repr(self) -> str:
         """Return what it is made with, and the pixels on each side."""
@@ -106,34 +129,21 @@ class PaddedConv2d(nn.Conv2d):
 def _(op: ops.Conv2d, shapes):
     weight = shapes[1]
 
-    def make() -> nn.Module:
-        module = nn.Conv2d if op.padding.symmetric else PaddedConv2d
-        sides = (op.padding.top, op.padding.left) if op.padding.symmetric else 0
-        conv = module(
-            weight[1] * op.groups, weight[0], weight[2:], op.stride, sides, op.dilation, op.groups,
-            len(shapes) > 2, **META,
-        )  # fmt: skip
-        if isinstance(conv, PaddedConv2d):
-            conv.sides = op.padding
-        return conv
-
-    return make
+    how: Any = (op.dilation, op.groups, len(shapes) > 2)
+    sides = usual_sides(op, weight[2:])
+    channels = (weight[1] * op.groups, weight[0])
+    if sides is None:
+        return lambda: PaddedConv2d(op.padding, *channels, weight[2:], op.stride, 0, *how, **META)
+    return lambda: nn.Conv2d(*channels, weight[2:], op.stride, sides, *how, **META)
 
 
 @module_of.register
 def _(op: ops.ConvTranspose2d, shapes):
-    """Take what PyTorch has: more is cut at the top and left, by less than a stride."""
-    weight, pad = shapes[1], op.padding
-    extra = (pad.top - pad.bottom, pad.left - pad.right)
-    fits = all(
-        0 <= more < max(s, d) for more, s, d in zip(extra, op.stride, op.dilation, strict=True)
-    )
-    if not fits:
+    weight, pad, extra = shapes[1], op.padding, usual_extra(op)
+    if extra is None:
         return None
-    return lambda: nn.ConvTranspose2d(
-        weight[0], weight[1] * op.groups, weight[2:], op.stride, (pad.top, pad.left), extra,
-        op.groups, len(shapes) > 2, op.dilation, **META,
-    )  # fmt: skip
+    how: Any = (op.stride, (pad.top, pad.left), extra, op.groups, len(shapes) > 2, op.dilation)
+    return lambda: nn.ConvTranspose2d(weight[0], weight[1] * op.groups, weight[2:], *how, **META)
 
 
 @module_of.register
@@ -143,10 +153,8 @@ def _(op: ops.DeformConv2d, shapes):
     from torchvision.ops import DeformConv2d  # noqa: PLC0415  (not all need torchvision)
 
     weight, sides = shapes[1], (op.padding.top, op.padding.left)
-    channels = weight[1] * op.groups
-    return lambda: DeformConv2d(
-        channels, weight[0], weight[2:], op.stride, sides, op.dilation, op.groups
-    ).to("meta")
+    how: Any = (weight[2:], op.stride, sides, op.dilation, op.groups)
+    return lambda: DeformConv2d(weight[1] * op.groups, weight[0], *how).to("meta")
 
 
 @module_of.register

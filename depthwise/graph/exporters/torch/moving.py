@@ -22,7 +22,7 @@ def sized(axes: Axes, function) -> Sized:
         for axis in axes:
             size = 1
             for part in axis:
-                size = size * known.get(part, part)
+                size = size * (known[part] if isinstance(part, Size) else part)
             shape.append(size)
         return function(x, shape)
 
@@ -128,7 +128,7 @@ def _(op: ops.Pad, site):
             if before or after:
                 places = np.arange(max(0, -before), x.shape[axis] - max(0, -after))
                 grown = (max(0, before), max(0, after))
-                places = np.pad(places, grown, mode=NP_MODES[op.mode])
+                places = np.pad(places, grown, mode=NP_MODES[op.mode])  # type: ignore[call-overload]
                 x = torch.index_select(x, axis, torch.from_numpy(places).to(x.device))
         return x
 

@@ -115,7 +115,7 @@ class GraphNetwork(nn.Module):
         program = self._program
         if program.fixed:
             _check_images(program, tensors)
-        values: Values = dict(tensors)
+        values: Values = {**tensors}
         for step in program.steps:
             operands = [operand.among(values) for operand in step.operands]
             values[step.result] = step.compute(*operands)

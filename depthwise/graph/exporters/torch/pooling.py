@@ -73,10 +73,7 @@ def _(op: ops.MaxUnpool2d, site):
     before = site.shapes[0][-2:]
 
     def unpool(x, places):
-        height, width = scaled(op.size, before, x)
-        flat = x.new_zeros((*x.shape[:-2], height * width))
-        flat = flat.scatter(-1, places.flatten(-2), x.flatten(-2))
-        return flat.unflatten(-1, (height, width))
+        return torch.ops.aten.max_unpool2d(x, places, scaled(op.size, before, x))
 
     return unpool
 
@@ -109,8 +106,8 @@ def _(op: ops.AdaptivePool2d, site):  # noqa: ARG001
 
 def scaled(size: Pair, before: Pair, x: Tensor) -> Pair:
     """Return the size that planes get, in proportion to how large they are in the graph."""
-    after = (new * n // old for new, old, n in zip(size, before, x.shape[-2:], strict=True))
-    return tuple(after)
+    height, width = (new * n // old for new, old, n in zip(size, before, x.shape[-2:], strict=True))
+    return height, width
 
 
 @function_of.register

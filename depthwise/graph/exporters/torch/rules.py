@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthwise.errors import Unsupported
 from depthwise.graph import ops
@@ -32,6 +32,7 @@ class Site:
     """A node where it stands.
 
     Attributes:
+        root: The network that is made.
         node: The node.
         inputs: The type of each value that it reads, at the images that the graph is of.
         constants: Those that are constants, None for each that is computed.
@@ -39,6 +40,7 @@ class Site:
         read: What each axis of each input consists of.
     """
 
+    root: nn.Module
     node: Node
     inputs: tuple[TensorType, ...]
     constants: tuple[Constant | None, ...]

@@ -28,7 +28,7 @@ def plant(root: nn.Module, layers: Iterable[Layer], constants: dict[str, Constan
     def module_at(path: str) -> nn.Module:
         if path not in planted:
             parent, _, own = path.rpartition(".")
-            numbered = all(name.isdecimal() for name in children[path])
+            numbered = any(name.isdecimal() for name in children[path])
             module = made[path].make() if path in made else nn.ModuleDict() if numbered else Part()
             planted[path] = module_at(parent)._modules[own] = module
         return planted[path]
