@@ -21,6 +21,7 @@ from depthwise.analysis.cost import Cost, cost_of_graph
 from depthwise.graph import Graph, capture, check, interpret, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.layers import GhostModule
+from depthwise.slimming.calibration import calibrate
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.moves import (
     MOVES,
@@ -121,6 +122,21 @@ def test_ghosts_do_the_damage_that_they_say(network, known):
         harms = error.reshape(-1, site.outputs).var(0) * np.diag(site.statistics.gradient)[order]
         done = 0.5 * site.statistics.pixels * harms.sum()
         assert done == pytest.approx(change.damage, rel=1e-2), (change.place, change.words)
+
+
+def test_calibration_measures_neighbours(network):
+    graph = network.graph
+    x = np.concatenate([x for (x,) in images(graph)])
+    found = calibrate(network, x)["conv2d"].neighbours
+    assert found is not None
+    values = [interpret(graph, image[None]) for image in x]
+    made = np.pad(np.concatenate([v["relu"] for v in values]), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    shifted = [made[:, 3, r : r + 14, s : s + 12].reshape(-1) for r in range(3) for s in range(3)]
+    other = np.concatenate([v["conv2d"] for v in values])[:, 5].reshape(-1)
+    expected = np.cov([*shifted, other], bias=True)
+    assert np.allclose(found.mean[3], np.mean(shifted, 1), atol=1e-5)
+    assert np.allclose(found.covariance[3], expected[:9, :9], atol=1e-4)
+    assert np.allclose(found.products[3, :, 5], expected[:9, 9], atol=1e-4)
 
 
 def test_what_a_ghost_makes_exactly_changes_nothing():
