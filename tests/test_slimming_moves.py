@@ -25,6 +25,7 @@ from depthwise.slimming.calibration import calibrate
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.moves import (
     MOVES,
+    bottleneck,
     channel_pair,
     ghost,
     grouped,
@@ -39,6 +40,7 @@ from depthwise.slimming.weighted import find_output_basis
 # moves that leave a layer's value what it was, as nearly as they can
 REFITTED = (
     "low_rank", "channel_pair", "spatial_pair", "separable", "smaller_kernel", "grouped",
+    "bottleneck",
 )  # fmt: skip
 
 
@@ -187,6 +189,14 @@ def test_changes_are_made_in_any_order():
     expected = outputs(check(first.graph))
     assert np.abs(expected - outputs(draft.graph)).max() > 0.01 * np.abs(expected).max()
     assert_same(first.graph, second.graph)
+
+
+def test_chains_of_all_channels_change_nothing(network, known):
+    for site in find_sites(network, known):
+        if site.kernel != (1, 1) and site.groups == 1:
+            whole = bottleneck.Between(site.inputs, site.outputs)
+            after = bottleneck.make_chain(site, bottleneck.find_chain(site, whole))
+            assert_same(network.graph, after.graph)
 
 
 def test_as_many_separable_convolutions_as_taps_change_nothing(network, known):

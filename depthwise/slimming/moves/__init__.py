@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves import (
+    bottleneck,
     channel_pair,
     channels,
     ghost,
@@ -21,6 +22,7 @@ MOVES: dict[str, Move] = {
     "channels": channels.changes,
     "low_rank": low_rank.changes,
     "channel_pair": channel_pair.changes,
+    "bottleneck": bottleneck.changes,
     "ghost": ghost.changes,
     "grouped": grouped.changes,
     "separable": separable.changes,
