@@ -69,7 +69,8 @@ def _(op: ops.AvgPool2d | ops.MaxPool2d, node, graph, types):
     if op.kernel == before and op.padding == Padding(0, 0, 0, 0):
         divided = getattr(op, "divisor", None)
         _expect(divided is None, f"it divides by {divided}")
-        return replace(op, kernel=(after[0], after[1]))
+        stride = after if op.stride == op.kernel else op.stride
+        return replace(op, kernel=(after[0], after[1]), stride=(stride[0], stride[1]))
     return op
 
 
@@ -100,13 +101,15 @@ def _(op: ops.Reshape, node, graph, types):
 
 @_resized.register
 def _(op: ops.Expand, node, graph, types):
-    before, after = _shapes(node, graph, types)
-    lead = len(op.shape) - len(before)
-    sizes = [
-        new if old == size else size
-        for old, new, size in zip(before, after, op.shape[lead:], strict=True)
+    """Let it be of the new size of what it meets, where that had the same shape."""
+    met = [
+        types[name].shape
+        for reader in graph
+        if node.name in reader.inputs
+        for name in reader.inputs
+        if name in types and graph.type(name).shape == node.type.shape
     ]
-    return replace(op, shape=(*op.shape[:lead], *sizes))
+    return replace(op, shape=met[0]) if met else op
 
 
 @_resized.register
