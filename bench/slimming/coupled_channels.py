@@ -1,7 +1,7 @@
 """Our groups of channels beside Torch-Pruning's: `python bench/slimming/coupled_channels.py`.
 
 Torch-Pruning (1.6, https://github.com/VainF/Torch-Pruning) is no dependency: install it, or say
-with PYTHONPATH where it lies. For each network it prints how many groups agree, that is, have the same
+with PYTHONPATH where it lies. For each network it prints how many groups agree: have the same
 layers that give channels and the same that read them, and those that do not.
 """
 
