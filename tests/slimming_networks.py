@@ -105,6 +105,25 @@ def twins() -> Graph:
     return capture(net, (1, 3, 6, 5))
 
 
+def hidden_groups(count: int) -> Graph:
+    """Return a network whose second and third convolutions have groups, in no order."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.Conv2d(64, 32, 1),
+        nn.Sigmoid(),
+    )
+    randomized(net)
+    with torch.no_grad():
+        for conv in (net[2], net[5]):
+            rows, columns = (torch.randperm(n) % count for n in conv.weight.shape[:2])
+            conv.weight *= (rows[:, None] == columns)[:, :, None, None]
+    return capture(net, (1, 3, 6, 5))
+
+
 def randomized(net: nn.Module) -> nn.Module:
     """Give each parameter and statistic other numbers, always the same ones."""
     torch.manual_seed(0)

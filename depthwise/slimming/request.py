@@ -14,6 +14,8 @@ from depthwise.slimming.budget import Budget
 from depthwise.slimming.moves import MOVES
 from depthwise.sources.source import Source
 
+EVERY = tuple(MOVES)
+
 
 @dataclass(frozen=True)
 class SlimmingOptions:
@@ -27,7 +29,7 @@ class SlimmingOptions:
         seed: Of which images are taken, and of all else that is drawn.
     """
 
-    moves: tuple[str, ...] = tuple(MOVES)
+    moves: tuple[str, ...] = EVERY
     images: int | None = None
     build: CompileOptions = field(default_factory=CompileOptions)
     machine: Machine | None = None

@@ -13,13 +13,21 @@ from depthwise.graph import Graph
 from depthwise.hardware import find as find_machine
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels
+from depthwise.report.slimming_record import (
+    Figures,
+    Measure,
+    RoundRecord,
+    SlimmingRecord,
+    TradeoffCurve,
+    say_cost,
+)
 from depthwise.slimming import state
-from depthwise.slimming.budget import Budget, say
+from depthwise.slimming.budget import Budget
 from depthwise.slimming.calibration import Likelihood, calibrate, scores_of
 from depthwise.slimming.clock import Clock
 from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs import Prices
-from depthwise.slimming.curve import TradeoffCurve, trace_curve
+from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.data import SlimmingData, gather
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.figures import figures_of
@@ -27,7 +35,6 @@ from depthwise.slimming.measuring import Distance, resized
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
 from depthwise.slimming.reconstruction import reconstruct
-from depthwise.slimming.record import Figures, RoundRecord, SlimmingRecord
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
 from depthwise.slimming.search import Bench, search
 from depthwise.slimming.slimmed import Slimmed
@@ -98,7 +105,7 @@ class Slimming:
         if cost <= limit:
             raise ValueError(
                 f"{self.request.source.name} meets a budget of {budget} already: it costs "
-                f"{say(budget.measure, cost)}"
+                f"{say_cost(budget.measure, cost)}"
             )
         return limit
 
@@ -156,6 +163,12 @@ class Slimming:
             if self._directory:
                 state.keep(self._directory, self.key, progress)
         return self._finish(progress, limit)
+
+    def save(self, found: Slimmed) -> None:
+        """Keep what was found in the directory, and no longer its rounds. Raises OSError."""
+        if self._directory:
+            found.save(self._directory)
+            state.forget(self._directory)
 
     def _begin(self, tell: Say) -> state.Progress:
         draft = Draft(self.graph)
@@ -229,19 +242,18 @@ def slim(
     """
     source = open(net, *(() if shape is None else (shape,)))
     request = SlimmingRequest(source, Budget.read(budget), data, options or SlimmingOptions())
-    place = None if directory is None else Path(directory)
-    found = Slimming(request, place).run(tell)
-    if place is not None:
-        found.save(place)
-        state.forget(place)
+    slimming = Slimming(request, None if directory is None else Path(directory))
+    found = slimming.run(tell)
+    slimming.save(found)
     return found
 
 
-def say_round(found: RoundRecord, measure: Any) -> str:
+def say_round(found: RoundRecord, measure: Measure) -> str:
     """Return what a round came to, in a sentence."""
     undone = f", undone: {', '.join(found.banned)}" if found.banned else ""
+    before, after = (say_cost(measure, cost) for cost in (found.before, found.after))
     return (
-        f"round {found.number}: {say(measure, found.before)} to {say(measure, found.after)} by "
+        f"round {found.number}: {before} to {after} by "
         f"{len(found.steps)} changes, {found.divergence:.4f} nats from the original (changes "
         f"estimated at {found.damage:.4f}){undone}, {found.seconds:.0f} s"
     )

@@ -2,19 +2,20 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depthwise.analysis.units import in_seconds
-from depthwise.graph import Graph
+from depthwise.files.atomic import replace_text
+from depthwise.graph import Graph, save_graph
 from depthwise.graph.exporters.torch import to_module
-from depthwise.slimming.budget import say
-from depthwise.slimming.record import SlimmingRecord, StepRecord
+from depthwise.report.slimming_record import SlimmingRecord, StepRecord, say_cost
 from depthwise.weights import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
 
-RECORD = "slimming.json"
+GRAPH, RECORD = "network.safetensors", "slimming.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,16 @@ class Slimmed:
         """The network as an ordinary module of PyTorch's, which can be trained."""
         return to_module(self.graph)
 
+    def save(self, directory: str | PathLike[str]) -> None:
+        """Keep the network in a directory, which is then one as slimmed:DIRECTORY.
+
+        Raises OSError where it cannot be written.
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_graph(self.graph, folder / GRAPH)
+        replace_text(folder / RECORD, self.record.model_dump_json(indent=1) + "\n")
+
     @property
     def steps(self) -> tuple[StepRecord, ...]:
         """Every change that was made, in order."""
@@ -47,12 +58,11 @@ class Slimmed:
         """Return what it came to, in a sentence."""
         found, before, after = self.record, self.record.before, self.record.after
         parts = [
-            f"{found.network}: {say('macs', before.macs)} to {say('macs', after.macs)}",
-            f"{say('parameters', before.parameters)} to {say('parameters', after.parameters)}",
+            " to ".join(say_cost(measure, getattr(each, measure)) for each in (before, after))
+            for measure in ("macs", "parameters", "milliseconds")
         ]
-        times = [in_seconds(1e-3 * each.milliseconds) for each in (before, after)]
-        parts.append(f"{times[0]} to {times[1]}{'' if after.measured else ' (estimated)'}")
+        parts[-1] += "" if after.measured else " (estimated)"
         if before.accuracy is not None and after.accuracy is not None:
             parts.append(f"accuracy {before.accuracy:.2%} to {after.accuracy:.2%}")
         parts.append(f"the same class in {after.agreement:.1%}")
-        return ", ".join(parts)
+        return f"{found.network}: {', '.join(parts)}"
