@@ -12,7 +12,8 @@ from depthwise.graph import Graph, Node, capture, interpret, ops
 from depthwise.graph.interpret import pad_plane, windows
 from depthwise.graph.passes.padding import fold_padding
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.slimming.neighbours import NeighbourSums, find_tail
+from depthwise.slimming.neighbour_sums import NeighbourSums
+from depthwise.slimming.neighbours import GHOST_KERNEL, find_tail
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
 IMAGES = 12
@@ -156,10 +157,12 @@ def with_neighbours(graph: Graph, known: Statistics) -> Statistics:
     found = dict(known)
     for node in graph:
         if isinstance(node.op, ops.Conv2d):
-            sums = NeighbourSums(3)
+            sums = NeighbourSums(node, GHOST_KERNEL)
             made = find_tail(edit, node).last(node).name
+            everywhere = torch.arange(prod(node.type.shape[2:]))[None]
             for inputs in images(graph):
                 values = interpret(graph, *inputs)
-                sums.add(values[node.name], values[made])
+                maps = (torch.from_numpy(values[name]).double() for name in (node.name, made))
+                sums.add(*maps, everywhere)
             found[node.name] = replace(known[node.name], neighbours=sums.result())
     return found

@@ -21,9 +21,11 @@ from depthwise.analysis.cost import Cost, cost_of_graph
 from depthwise.graph import Graph, capture, check, interpret, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.layers import GhostModule
+from depthwise.slimming.calibration import calibrate
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.moves import (
     MOVES,
+    bottleneck,
     channel_pair,
     ghost,
     grouped,
@@ -38,6 +40,7 @@ from depthwise.slimming.weighted import find_output_basis
 # moves that leave a layer's value what it was, as nearly as they can
 REFITTED = (
     "low_rank", "channel_pair", "spatial_pair", "separable", "smaller_kernel", "grouped",
+    "bottleneck",
 )  # fmt: skip
 
 
@@ -123,6 +126,21 @@ def test_ghosts_do_the_damage_that_they_say(network, known):
         assert done == pytest.approx(change.damage, rel=1e-2), (change.place, change.words)
 
 
+def test_calibration_measures_neighbours(network):
+    graph = network.graph
+    x = np.concatenate([x for (x,) in images(graph)])
+    found = calibrate(network, x)["conv2d"].neighbours
+    assert found is not None
+    values = [interpret(graph, image[None]) for image in x]
+    made = np.pad(np.concatenate([v["relu"] for v in values]), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    shifted = [made[:, 3, r : r + 14, s : s + 12].reshape(-1) for r in range(3) for s in range(3)]
+    other = np.concatenate([v["conv2d"] for v in values])[:, 5].reshape(-1)
+    expected = np.cov([*shifted, other], bias=True)
+    assert np.allclose(found.mean[3], np.mean(shifted, 1), atol=1e-5)
+    assert np.allclose(found.covariance[3], expected[:9, :9], atol=1e-4)
+    assert np.allclose(found.products[3, :, 5], expected[:9, 9], atol=1e-4)
+
+
 def test_what_a_ghost_makes_exactly_changes_nothing():
     """Maps that are multiples of others are found, and made of these."""
     draft = Draft(twins())
@@ -171,6 +189,14 @@ def test_changes_are_made_in_any_order():
     expected = outputs(check(first.graph))
     assert np.abs(expected - outputs(draft.graph)).max() > 0.01 * np.abs(expected).max()
     assert_same(first.graph, second.graph)
+
+
+def test_chains_of_all_channels_change_nothing(network, known):
+    for site in find_sites(network, known):
+        if site.kernel != (1, 1) and site.groups == 1:
+            whole = bottleneck.Between(site.inputs, site.outputs)
+            after = bottleneck.make_chain(site, bottleneck.find_chain(site, whole))
+            assert_same(network.graph, after.graph)
 
 
 def test_as_many_separable_convolutions_as_taps_change_nothing(network, known):

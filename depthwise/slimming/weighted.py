@@ -128,16 +128,22 @@ class OutputBasis:
         return first.reshape(-1, self.rows.shape[-1]), self.expand[:, :, :rank].reshape(-1, rank)
 
 
+def weighted_basis(covariance: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Uᵀ · G^½ and G^-½ · U, with U the eigenvectors of G^½ · C · G^½, largest first."""
+    half, inverse = roots(gradient)
+    directions = np.linalg.eigh(half @ covariance @ half)[1][:, ::-1]
+    return directions.T @ half, inverse @ directions
+
+
 def find_output_basis(site: Site) -> OutputBasis:
     """Return the directions in which the outputs of a layer matter."""
     outputs = output_covariance(site)
     groups, width = outputs.shape[:2]
     reduce, expand = [], []
     for gradient, own in zip(gradients(site), outputs, strict=True):
-        half, inverse = roots(gradient)
-        directions = np.linalg.eigh(half @ own @ half)[1][:, ::-1]
-        reduce.append(directions.T @ half)
-        expand.append(inverse @ directions)
+        there, back = weighted_basis(own, gradient)
+        reduce.append(there)
+        expand.append(back)
     in_place = replace(site.statistics, covariance=outputs, mean=np.zeros((groups, width)))
     rows = site.rows.reshape(groups, width, -1)
     return OutputBasis(rows, np.stack(reduce), np.stack(expand), in_place)

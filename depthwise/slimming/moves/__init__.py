@@ -6,6 +6,7 @@ from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves import (
     activations,
     blocks,
+    bottleneck,
     channel_pair,
     channels,
     ghost,
@@ -26,6 +27,7 @@ MOVES: dict[str, Move] = {
     "channels": channels.changes,
     "low_rank": low_rank.changes,
     "channel_pair": channel_pair.changes,
+    "bottleneck": bottleneck.changes,
     "ghost": ghost.changes,
     "grouped": grouped.changes,
     "separable": separable.changes,

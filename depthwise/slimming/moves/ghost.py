@@ -11,7 +11,12 @@ from depthwise.graph import Node, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.neighbours import estimate_neighbours, find_tail, output_mean
+from depthwise.slimming.neighbours import (
+    GHOST_KERNEL,
+    estimate_neighbours,
+    find_tail,
+    output_mean,
+)
 from depthwise.slimming.ordering import reorder, restore
 from depthwise.slimming.pairing import Pairing, choose_primaries
 from depthwise.slimming.sites import Site, find_sites
@@ -20,7 +25,6 @@ from depthwise.slimming.weighted import output_covariance
 
 RIDGE = 1e-9  # of the mean variance of a neighbourhood
 FEWER = {2: "half", 4: "a quarter"}  # by maps for each one that is convolved: the paper's s
-SIZE = 3  # of the cheap kernels: the paper's d
 
 
 def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
@@ -44,7 +48,7 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
 def _saves(site: Site, ratio: int) -> bool:
     """Tell whether a Ghost module has fewer multiply-adds, and as many maps of each filter."""
     primary, odd = divmod(site.outputs, ratio)
-    cheap = primary * (ratio - 1) * SIZE * SIZE
+    cheap = primary * (ratio - 1) * GHOST_KERNEL * GHOST_KERNEL
     patch = site.weight_size // site.outputs
     plain = isinstance(site.node.op, ops.Conv2d) and site.groups == 1
     whole = not odd and primary % 8 == 0
@@ -99,7 +103,7 @@ def _choose(site: Site, explained: _Explained, ratio: int) -> Ghosts:
     primary = np.repeat(pairing.primary, ratio - 1)
     kernels, near = explained.kernels[primary, :, ghosts], explained.near
     lost = output_mean(site)[ghosts] - np.einsum("kt,kt->k", kernels, near.mean[primary])
-    around = (SIZE - near.size) // 2
+    around = (GHOST_KERNEL - near.size) // 2
     planes = kernels.reshape(-1, near.size, near.size)
     planes = np.pad(planes, ((0, 0), (around, around), (around, around)))
     return Ghosts(pairing, planes.astype(np.float32), lost)
@@ -159,7 +163,7 @@ class _Module:
         given = [primary, self._parameter(f"{path}.weight", self.ghosts.kernels[:, None])]
         if self.tail.norm is None:
             given.append(self._parameter(f"{path}.bias", self.ghosts.lost))
-        side = SIZE // 2
+        side = GHOST_KERNEL // 2
         padding = ops.Padding(side, side, side, side)
         op = ops.Conv2d((1, 1), padding, (1, 1), len(self.pairing.primary))
         ghosts = self.pairing.ghosts.reshape(-1)
