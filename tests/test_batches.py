@@ -16,6 +16,8 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.batches import BatchRun, find_batches
 from depthwise.compiler.schedule.steps import Steps
+from depthwise.compiler.verification import verify
+from depthwise.compiler.verification.difference import Difference
 from depthwise.compiler.verification.oracle import check_plan
 from depthwise.errors import PlanFault
 from depthwise.graph import Graph, capture, export
@@ -167,11 +169,17 @@ def test_the_oracle_sees_images_in_the_wrong_place(monkeypatch):
         check_plan(plan)
 
 
-def test_a_library_of_a_batch_is_verified_and_gives_what_the_network_gives():
+def test_a_library_of_a_batch_is_verified_and_gives_what_the_network_gives(monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        verify, "Difference", lambda whole: begun.append(whole) or Difference(whole)
+    )
     torch.manual_seed(0)
     net = NETS["winograd"]().eval()
     library = dw.compile(net, (3, 3, 48, 40), threads=2)
-    assert library.manifest.verification
+    verified = library.manifest.verification
+    # each value's scale is found once for each input, however many pieces its images come in
+    assert len(begun) == verified.inputs * len(verified.layers)
     x = torch.randn(3, 3, 48, 40)
     with torch.no_grad():
         torch.testing.assert_close(library(x), net(x), rtol=1e-4, atol=1e-5)
