@@ -475,7 +475,7 @@ def test_the_file_says_all_and_is_read_again(tmp_path, capsys, monkeypatch):
 
 def test_peers_are_found_by_name_in_the_order_asked():
     assert find_peers(None) == PEERS
-    assert [peer.name for peer in find_peers("ncnn,openvino,ncnn")] == ["ncnn", "openvino"]
+    assert [peer.name for peer in find_peers("ncnn,OpenVINO,NCNN")] == ["ncnn", "openvino"]
     assert find_peers("") == ()
     with pytest.raises(ValueError, match=r"no peer 'tvm'; there are pytorch, torch\.compile"):
         find_peers("openvino,tvm")

@@ -116,15 +116,15 @@ def compiled_by(names: str | None) -> tuple[Runtime, ...]:
 
 
 def find_peers(names: str | None, throughput: bool = False) -> tuple[Runtime, ...]:
-    """Return the peers named, as in "openvino,ncnn"; all where None. Raises ValueError.
+    """Return the peers named, as in "OpenVINO,ncnn"; all where None. Raises ValueError.
 
     With `throughput` also those of the same packages that are made for it.
     """
     known = {peer.name: peer for peer in PEERS}
     wanted = [name for name in names.split(",") if name] if names is not None else list(known)
     for name in wanted:
-        if name not in known:
+        if name.lower() not in known:
             raise ValueError(f"--peers {names}: no peer {name!r}; there are {', '.join(known)}")
-    found = tuple(known[name] for name in dict.fromkeys(wanted))
+    found = tuple(known[name] for name in dict.fromkeys(map(str.lower, wanted)))
     packages = {peer.packages for peer in found}
     return found + tuple(peer for peer in THROUGHPUT if throughput and peer.packages in packages)
