@@ -137,7 +137,9 @@ def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder
     """Return what is computed at once: some images, which share weights while these are near."""
     images = walk.count_images(work)
     found, given = (prod(view.shape) // images for view in (work.y, work.x))
-    count = images_at_once(images, given, found, work.weight.size, b.constants.together)
+    once = len(walk.taps) == 1  # else Winograd's weights may be several to each of these
+    pixels = found // work.y.shape[1] if once else 0
+    count = images_at_once(images, given, found, b.constants, work.weight.size, pixels)
     some = walk.take(work, 0, count)
     images, outs, rows, width = some.y.shape
     part, (_, pixel) = _collapse(some, walk)
