@@ -152,10 +152,9 @@ def test_measured_times_hold_the_budget(chain, slower):
 
     limit = 0.6 * cost
     draft, rounds = run(bench, Draft(chain), limit)
-    before = Draft(chain)
-    progress = Progress(tuple(rounds), draft, before)
-    for progress in hold_time(bench, progress, limit, time_of):
-        pass
+    progress = Progress(tuple(rounds), draft, Draft(chain))
+    for better in hold_time(bench, progress, limit, time_of):
+        progress = better
     taken = time_of(progress.draft.graph)
     assert taken <= 1.02 * limit
     one_more = time_of(chain) / LAYERS * slower

@@ -20,6 +20,7 @@ from depthwise.cli.options import (
     Weights,
 )
 from depthwise.cli.screen import say, say_taken, screen, waiting
+from depthwise.cli.training_display import showing
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_file_name, in_json, in_line
 
@@ -53,6 +54,9 @@ def slim(
         str | None,
         typer.Option(help="Train it for so long afterwards, as in 10min; that needs labels."),
     ] = None,
+    mimic: Annotated[
+        str, typer.Option(help="Let it learn from the original without labels, as in 2min.")
+    ] = "0s",
     curve: Annotated[
         bool, typer.Option("--curve", help="Show what each cost would do, and stop there.")
     ] = False,
@@ -83,7 +87,9 @@ def slim(
 
         asked = Budget.read(budget)
         chosen = tuple(name.strip() for name in moves.split(",")) if moves else EVERY
-        options = SlimmingOptions(chosen, images, CompileOptions(target), seed=seed or 0)
+        options = SlimmingOptions(
+            chosen, images, CompileOptions(target), mimic=mimic, recover=recover, seed=seed or 0
+        )
         shapes, named = parse_shapes(shape)
         source = open(
             network, *shapes, kwargs=named, settings=parse_settings(settings), weights=weights
@@ -105,8 +111,12 @@ def slim(
 def _slim(slimming: "Slimming", directory: Path) -> "Slimmed":
     """Slim, saying how it goes; where that is stopped, say how to go on."""
     try:
-        with writing("--out", directory), waiting("slimming"):
-            found = slimming.run(say)
+        with writing("--out", directory):
+            with waiting("slimming"):
+                found = slimming.run(say)
+            if slimming.recovers:
+                with showing(directory) as onlooker:
+                    found = slimming.recover(found, onlooker)
             slimming.save(found)
     except (stopping.Stopped, KeyboardInterrupt) as stop:
         if directory.is_dir():

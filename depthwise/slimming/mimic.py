@@ -22,12 +22,15 @@ from depthwise.slimming.draft import Draft
 from depthwise.slimming.goals import kept_channels
 from depthwise.slimming.images import as_tensor, is_layer, returning
 from depthwise.training.distill import softened, unlike
+from depthwise.training.precision import Precision, fastest, step_times
 from depthwise.training.schedule import one_cycle
 
 EVERY = 8  # image is held out
 BATCH = 64
 RATE = 0.02  # of SGD with momentum, at the cycle's peak
 TEMPERATURE = 2.0
+CLIP = 1.0  # the longest gradient
+FEW = 8  # images, on which a precision is timed first
 VIEWS = 8  # of each image, at most: the original answers each of them once
 ANSWERING = 0.25  # of the time, at most, is for its answers
 SHIFT = 8  # of the side, the farthest that a view is shifted
@@ -238,25 +241,49 @@ def _train(
     seed: int,
 ) -> int:  # fmt: skip
     """Train until the time is over; return how many images were seen."""
-    optimizer = torch.optim.SGD(pair.learner.parameters(), lr=RATE, momentum=0.9, nesterov=True)
-    draws, seen, start = np.random.default_rng(seed), 0, time.perf_counter()
-    with report_progress("mimicking", 100, max(0.0, end - start)) as advance:
-        shown = 0
+    start, seen, shown = time.perf_counter(), 0, 0
+    if start >= end:
+        return 0
+    course = _Course(pair, views, lesson)
+    draws = np.random.default_rng(seed)
+    with report_progress("mimicking", 100, end - start) as advance:
         while True:
             view = int(draws.integers(len(lesson)))
             for places in _batches(draws.permutation(len(views.images))):
-                done = (time.perf_counter() - start) / max(end - start, 1e-9)
+                done = (time.perf_counter() - start) / (end - start)
                 if done >= 1 or stops():
                     return seen
                 advance(int(100 * done) - shown)
                 shown = int(100 * done)
-                for group in optimizer.param_groups:
-                    group["lr"] = one_cycle(done, RATE)
-                loss = lesson[view][torch.as_tensor(places)].loss(
-                    pair.says(views.see(view, places))
-                )
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(pair.learner.parameters(), 1.0)
-                optimizer.step()
+                course.step(view, places, one_cycle(done, RATE))
                 seen += len(places)
+
+
+class _Course:
+    """Steps of training, in the precision that takes least time here."""
+
+    def __init__(self, pair: _Pair, views: _Views, lesson: list[Answers]):
+        self._pair, self._views, self._lesson = pair, views, lesson
+        self._weights = [each for each in pair.learner.parameters() if each.requires_grad]
+        self._optimizer = torch.optim.SGD(self._weights, RATE, momentum=0.9, nesterov=True)
+        name = fastest(step_times(self._timed, ("bf16",)))
+        self._precision = Precision(name, torch.device("cpu"))
+
+    def step(self, view: int, places: np.ndarray, rate: float) -> None:
+        """Learn from a view of some images."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._go_back(self._precision, view, places)
+        nn.utils.clip_grad_norm_(self._weights, CLIP)
+        self._optimizer.step()
+
+    def _go_back(self, precision: Precision, view: int, places: np.ndarray) -> None:
+        with precision.cast():
+            own = self._pair.says(self._views.see(view, places))
+        self._optimizer.zero_grad()
+        self._lesson[view][torch.as_tensor(places)].loss(own).backward()
+
+    def _timed(self, name: str, few: bool) -> Callable[[], object]:
+        precision = Precision(name, torch.device("cpu"))
+        places = np.arange(min(len(self._views.images), FEW if few else BATCH))
+        return lambda: self._go_back(precision, 0, places)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthwise.files.atomic import replace_text
-from depthwise.graph import Graph, save_graph
+from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import to_module
 from depthwise.report.slimming_record import SlimmingRecord, StepRecord, say_cost
+from depthwise.sources.slimmed_folder import SlimmedRecord, SlimmedStep, write_slimmed
 from depthwise.weights import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
 
-GRAPH, RECORD = "network.safetensors", "slimming.json"
+RECORD = "slimming.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,27 @@ class Slimmed:
         Raises OSError where it cannot be written.
         """
         folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_graph(self.graph, folder / GRAPH)
+        write_slimmed(folder, self.graph, self._described())
         replace_text(folder / RECORD, self.record.model_dump_json(indent=1) + "\n")
+
+    def _described(self) -> SlimmedRecord:
+        """Return what its directory says of the network, by which it is opened again."""
+        found, steps, cost = self.record, [], 0.0
+        for each in found.rounds:
+            cost = each.before
+            for step in each.steps:  # whose savings do not quite add up to the round's
+                before, cost = cost, max(each.after, cost - step.saving)
+                steps.append(
+                    SlimmedStep(
+                        move=step.move, place=step.place, words=step.words, damage=step.damage,
+                        before=before, after=cost,
+                    )
+                )  # fmt: skip
+        first, last = (getattr(each, found.measure) for each in (found.before, found.after))
+        return SlimmedRecord(
+            network=found.network, classes=self.classes, preprocessing=self.preprocessing,
+            budget=found.budget, before=first, after=last, steps=tuple(steps),
+        )  # fmt: skip
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:

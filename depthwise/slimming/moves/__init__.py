@@ -4,15 +4,20 @@ from collections.abc import Callable, Iterator
 
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves import (
+    activations,
+    blocks,
     bottleneck,
     channel_pair,
     channels,
     ghost,
     grouped,
+    head,
     low_rank,
+    resolution,
     separable,
     smaller_kernel,
     spatial_pair,
+    squeeze,
 )
 from depthwise.slimming.statistics import Statistics
 
@@ -28,4 +33,9 @@ MOVES: dict[str, Move] = {
     "separable": separable.changes,
     "smaller_kernel": smaller_kernel.changes,
     "spatial_pair": spatial_pair.changes,
+    "blocks": blocks.changes,
+    "squeeze": squeeze.changes,
+    "activations": activations.changes,
+    "head": head.changes,
+    "resolution": resolution.changes,
 }
