@@ -327,14 +327,16 @@ def test_weights_that_are_not_free_are_left_alone():
 
 def test_groups_read_inputs_through_a_gather_where_nothing_else_can_order_them():
     net = nn.Sequential(nn.Conv2d(16, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-    draft = Draft(capture(randomized(net), (1, 16, 6, 5)))
+    randomized(net)
+    rows, columns = torch.randperm(16) % 2, torch.randperm(16) % 2
+    with torch.no_grad():
+        net[0].weight *= (rows[:, None] == columns)[:, :, None, None]
+    draft = Draft(capture(net, (1, 16, 6, 5)))
     (site,) = find_sites(draft, measure(draft.graph))
     after = grouped.make_grouped(site, grouped.find_groups(site, 2))
-    kinds = [type(node.op).__name__ for node in check(after.graph)]
+    kinds = [type(node.op).__name__ for node in after.graph]
     assert kinds == ["Gather", "Conv2d", "BatchNorm", "Activation", "Gather"]
-    norms = (interpret(d.graph, *next(images(draft.graph)))["batch_norm"] for d in (draft, after))
-    before, now = norms
-    assert np.corrcoef(before[:, after.kept["batch_norm"]].ravel(), now.ravel())[0, 1] > 0.8
+    assert_same(draft.graph, after.graph)
 
 
 def test_a_change_fits_what_other_changes_have_left(network, known):
@@ -349,6 +351,6 @@ def test_a_change_fits_what_other_changes_have_left(network, known):
 
 
 def test_a_layer_that_was_replaced_is_not_changed_again(network, known):
-    pair = next(c for c in channel_pair.changes(network, known) if c.place == "6")
-    with pytest.raises(ValueError, match="6: the layer was replaced"):
+    pair = next(c for c in low_rank.changes(network, known) if c.place == "10")
+    with pytest.raises(ValueError, match="10: the layer was replaced"):
         pair.apply(pair.apply(network))
