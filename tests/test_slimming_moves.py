@@ -161,14 +161,15 @@ def test_calibration_measures_neighbours(network):
     x = np.concatenate([x for (x,) in images(graph)])
     found = calibrate(network, x)["conv2d"].neighbours
     assert found is not None
+    one = int(found.covariance[:, 4, 4].argmax())  # some are never above zero
     values = [interpret(graph, image[None]) for image in x]
     made = np.pad(np.concatenate([v["relu"] for v in values]), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    shifted = [made[:, 3, r : r + 14, s : s + 12].reshape(-1) for r in range(3) for s in range(3)]
+    shifted = [made[:, one, r : r + 14, s : s + 12].reshape(-1) for r in range(3) for s in range(3)]
     other = np.concatenate([v["conv2d"] for v in values])[:, 5].reshape(-1)
     expected = np.cov([*shifted, other], bias=True)
-    assert np.allclose(found.mean[3], np.mean(shifted, 1), atol=1e-5)
-    assert np.allclose(found.covariance[3], expected[:9, :9], atol=1e-4)
-    assert np.allclose(found.products[3, :, 5], expected[:9, 9], atol=1e-4)
+    assert np.allclose(found.mean[one], np.mean(shifted, 1), atol=1e-5)
+    assert np.allclose(found.covariance[one], expected[:9, :9], atol=1e-4)
+    assert np.allclose(found.products[one, :, 5], expected[:9, 9], atol=1e-4)
 
 
 def test_what_a_ghost_makes_exactly_changes_nothing():

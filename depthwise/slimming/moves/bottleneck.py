@@ -38,7 +38,7 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         counts = [between for between in _counts(site) if _macs(site, between) < site.macs]
         if not counts:
             continue
-        fits = _Fit(site)
+        fits = _BottleneckFit(site)
         for between in counts:
             chain = fits.chain(between)
             kernel = f"{site.kernel[0]}x{site.kernel[1]}"
@@ -69,7 +69,7 @@ def _macs(site: Site, between: Between) -> int:
     return reduce + middle + expand
 
 
-class Chain(NamedTuple):
+class Bottleneck(NamedTuple):
     """The weights: (r, C), (q, r, taps) and (K, q), the last one None where q is K."""
 
     reduce: np.ndarray
@@ -84,7 +84,7 @@ class Chain(NamedTuple):
         return rows.reshape(len(rows), -1)
 
 
-class _Fit:
+class _BottleneckFit:
     """The best chains in the place of a convolution.
 
     The first layer keeps the directions of the inputs that matter most, whichever tap reads them;
@@ -106,7 +106,7 @@ class _Fit:
         directions = np.linalg.eigh(half @ effects @ half)[1][:, ::-1]
         self.directions = directions.T @ inverse
 
-    def chain(self, between: Between) -> Chain:
+    def chain(self, between: Between) -> Bottleneck:
         """Return the best chain of some numbers of channels."""
         reduce = self.directions[: between.inputs]
         read = np.tensordot(reduce, self.moments, 1)  # with the inputs, (r, taps, C, taps)
@@ -120,15 +120,15 @@ class _Fit:
             middle, expand = there[: between.outputs] @ middle, back[:, : between.outputs]
         middle = middle.reshape(len(middle), len(reduce), -1).astype(np.float32)
         last = None if expand is None else expand.astype(np.float32)
-        return Chain(reduce.astype(np.float32), middle, last)
+        return Bottleneck(reduce.astype(np.float32), middle, last)
 
 
-def find_chain(site: Site, between: Between) -> Chain:
+def find_chain(site: Site, between: Between) -> Bottleneck:
     """Return the best chain in the place of a convolution."""
-    return _Fit(site).chain(between)
+    return _BottleneckFit(site).chain(between)
 
 
-def make_chain(site: Site, chain: Chain) -> Draft:
+def make_chain(site: Site, chain: Bottleneck) -> Draft:
     """Make a chain of a convolution."""
     middle = chain.middle.reshape(*chain.middle.shape[:2], *site.kernel)
     parts = [

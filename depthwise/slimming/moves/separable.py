@@ -30,7 +30,7 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         counts = [terms for terms in range(MOST, 0, -1) if _saves(site, terms)]
         if not counts:
             continue
-        fits = _Fit(site)
+        fits = _SumFit(site)
         for terms in counts:
             sums = fits.sums(terms)
             words = f"{terms} separable {site.kernel[0]}x{site.kernel[1]}"
@@ -57,7 +57,7 @@ class SeparableSum(NamedTuple):
         return rows.reshape(len(rows), -1)
 
 
-class _Fit:
+class _SumFit:
     """The best sums of separable convolutions in the place of one.
 
     Each channel's planes start as the directions in which its taps matter most; then, by turns, the
@@ -147,7 +147,7 @@ class _Fit:
 
 def find_sum(site: Site, terms: int) -> SeparableSum:
     """Return the best sum of a number of separable convolutions in the place of one."""
-    return _Fit(site).sums(terms)
+    return _SumFit(site).sums(terms)
 
 
 def make_separable(site: Site, found: SeparableSum) -> Draft:

@@ -14,8 +14,6 @@ from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 from depthwise.slimming.weighted import fit_places
 
-Pair = ops.Pair
-
 
 def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
     """Yield smaller odd kernels around the same pixel; the taps left make up for those gone.
@@ -34,14 +32,14 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
                 yield offer("smaller_kernel", site, words, damage, rows, fit, build)
 
 
-def _smaller(kernel: Pair) -> list[Pair]:
+def _smaller(kernel: ops.Pair) -> list[ops.Pair]:
     """Return the kernels to offer: each side longer than 3 and odd, 2 and 4 taps shorter."""
     found = [tuple(size - less if size >= 3 + less and size % 2 else size for size in kernel)
              for less in (2, 4)]  # fmt: skip
     return [(rows, columns) for rows, columns in dict.fromkeys(found) if (rows, columns) != kernel]
 
 
-def _shrink(conv: ops.Conv2d, kernel: Pair, smaller: Pair) -> ops.Conv2d | None:
+def _shrink(conv: ops.Conv2d, kernel: ops.Pair, smaller: ops.Pair) -> ops.Conv2d | None:
     """Return the convolution with a smaller kernel, None where it has too little padding."""
     rows, columns = (
         (size - less) // 2 * step
@@ -52,7 +50,7 @@ def _shrink(conv: ops.Conv2d, kernel: Pair, smaller: Pair) -> ops.Conv2d | None:
     return replace(conv, padding=padding) if min(padding) >= 0 else None
 
 
-def _inside(kernel: Pair, smaller: Pair) -> np.ndarray:
+def _inside(kernel: ops.Pair, smaller: ops.Pair) -> np.ndarray:
     """Return the taps of a kernel that a smaller one has, numbered row by row."""
     rows, columns = (
         np.arange(less) + (size - less) // 2 for size, less in zip(kernel, smaller, strict=True)
@@ -60,7 +58,7 @@ def _inside(kernel: Pair, smaller: Pair) -> np.ndarray:
     return (rows[:, None] * kernel[1] + columns).reshape(-1)
 
 
-def fit_kernel(site: Site, kernel: Pair) -> np.ndarray:
+def fit_kernel(site: Site, kernel: ops.Pair) -> np.ndarray:
     """Return the best weight (K, D) with taps in the middle alone."""
     rows, taps = site.rows, np.prod(site.kernel)
     starts = np.arange(0, rows.shape[1], taps)[:, None]
@@ -72,7 +70,7 @@ def fit_kernel(site: Site, kernel: Pair) -> np.ndarray:
     return fitted.reshape(rows.shape)
 
 
-def make_smaller(site: Site, rows: np.ndarray, kernel: Pair) -> Draft:
+def make_smaller(site: Site, rows: np.ndarray, kernel: ops.Pair) -> Draft:
     """Give a convolution a smaller kernel."""
     op = _shrink(site.conv, site.kernel, kernel)
     assert op is not None

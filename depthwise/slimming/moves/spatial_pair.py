@@ -46,7 +46,7 @@ def _most(site: Site) -> int:
     return (site.macs - 1) // (column + row)
 
 
-class _Fit:
+class _SpatialFit:
     """The best pairs of one group of a convolution.
 
     The columns' kernels V start as the directions in which columns of the input matter most,
@@ -113,7 +113,7 @@ class _Fit:
         )
 
 
-class Pair(NamedTuple):
+class SpatialPair(NamedTuple):
     """The kernels of two convolutions: V (r, C · R) and H (K, r / groups, S), groups in order."""
 
     columns: np.ndarray
@@ -127,23 +127,23 @@ class Pair(NamedTuple):
         return joined.reshape(len(self.rows), -1)
 
 
-def _fit_groups(site: Site, most: int) -> list[_Fit]:
-    return [_Fit(site, group, most // site.groups) for group in range(site.groups)]
+def _fit_groups(site: Site, most: int) -> list[_SpatialFit]:
+    return [_SpatialFit(site, group, most // site.groups) for group in range(site.groups)]
 
 
-def _pair(fits: list[_Fit], count: int) -> Pair:
+def _pair(fits: list[_SpatialFit], count: int) -> SpatialPair:
     """Return the best pair with `count` channels between."""
     found = [fit.pair(count // len(fits)) for fit in fits]
     columns, rows = (np.concatenate([pair[part] for pair in found]) for part in (0, 1))
-    return Pair(columns.astype(np.float32), rows.astype(np.float32))
+    return SpatialPair(columns.astype(np.float32), rows.astype(np.float32))
 
 
-def find_pair(site: Site, count: int) -> Pair:
+def find_pair(site: Site, count: int) -> SpatialPair:
     """Return the best pair of a convolution with `count` channels between."""
     return _pair(_fit_groups(site, count), count)
 
 
-def make_pair(site: Site, pair: Pair) -> Draft:
+def make_pair(site: Site, pair: SpatialPair) -> Draft:
     """Make two of a convolution."""
     conv = site.conv
     top, bottom, left, right = conv.padding
