@@ -4,7 +4,7 @@ from torch import Tensor
 
 from depthwise.graph import Node, ops
 from depthwise.slimming.patches import patches_at, values_at
-from depthwise.slimming.statistics import Neighbours
+from depthwise.slimming.statistics import NeighbourMoments
 
 
 class NeighbourSums:
@@ -44,11 +44,11 @@ class NeighbourSums:
         )
         self._count += len(middle)
 
-    def result(self) -> Neighbours:
+    def result(self) -> NeighbourMoments:
         """Return the moments of all that was taken in."""
         assert self._about is not None
         near, middle, squares, products = (found / self._count for found in self._sums)
         products = products.reshape(*near.shape, -1) - near[:, :, None] * middle
         covariance = squares - near[:, :, None] * near[:, None, :]
         mean = near + self._about[0]
-        return Neighbours(self.size, *(part.numpy() for part in (mean, covariance, products)))
+        return NeighbourMoments(self.size, *(part.numpy() for part in (mean, covariance, products)))

@@ -10,7 +10,7 @@ from depthwise.graph.passes.scale import find_batchnorm
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.slimming.replacing import following_norm
 from depthwise.slimming.sites import Site
-from depthwise.slimming.statistics import Neighbours
+from depthwise.slimming.statistics import NeighbourMoments
 
 GHOST_KERNEL = 3  # rows and columns of a Ghost module's cheap kernels: the paper's d
 
@@ -54,7 +54,7 @@ def _make(site: Site, tail: Tail, outputs: np.ndarray) -> np.ndarray:
     return outputs if tail.act is None else evaluate(tail.act.op, outputs)
 
 
-def estimate_neighbours(site: Site, tail: Tail, covariance: np.ndarray) -> Neighbours:
+def estimate_neighbours(site: Site, tail: Tail, covariance: np.ndarray) -> NeighbourMoments:
     """Return the moments of each pixel alone, as if outputs of a covariance were normal.
 
     Then Cov(f(y), z) = Cov(y, z) · Cov(f(y), y) / Var(y) for whatever z is (Stein's lemma).
@@ -68,4 +68,4 @@ def estimate_neighbours(site: Site, tail: Tail, covariance: np.ndarray) -> Neigh
     slope = (made * at) @ weights / spread[:, 0]
     variance = (made - mean[:, None]) ** 2 @ weights
     products = slope[:, None, None] * covariance[:, None, :]
-    return Neighbours(1, mean[:, None], variance[:, None, None], products)
+    return NeighbourMoments(1, mean[:, None], variance[:, None, None], products)

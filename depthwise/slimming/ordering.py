@@ -12,7 +12,7 @@ import numpy as np
 from depthwise.graph import Node, ops
 from depthwise.graph.rewrite import GraphRewriter
 
-Order = np.ndarray  # new channel i is old channel order[i]
+ChannelOrder = np.ndarray  # new channel i is old channel order[i]
 
 BY_CHANNEL = (
     ops.Activation | ops.Binary | ops.BatchNorm | ops.PRelu | ops.MaxPool2d | ops.AvgPool2d
@@ -25,7 +25,7 @@ class _Stuck(Exception):  # noqa: N818  (no error: a Gather does what weights ca
 
 
 def reorder(
-    edit: GraphRewriter, kept: Mapping[str, np.ndarray], value: str, order: Order,
+    edit: GraphRewriter, kept: Mapping[str, np.ndarray], value: str, order: ChannelOrder,
     settled: Iterable[str],
 ) -> dict[str, np.ndarray] | None:  # fmt: skip
     """Let everything coupled to a value take its channels in another order.
@@ -59,11 +59,11 @@ class _Plan:
     def __init__(self, edit: GraphRewriter, settled: set[str]):
         self.edit = edit
         self.settled = settled
-        self.orders: dict[str, Order] = {}
+        self.orders: dict[str, ChannelOrder] = {}
         self.changes: list[Callable[[], None]] = []
         self._carried: set[str] = set()
 
-    def give(self, first: str, order: Order) -> None:
+    def give(self, first: str, order: ChannelOrder) -> None:
         """Give a value an order, and all that follows from it. Raises _Stuck where it cannot."""
         waiting = [(first, order)]
         while waiting:
@@ -83,7 +83,7 @@ class _Plan:
                 if reader.name not in settled:
                     waiting += self._read(reader, value, order)
 
-    def _write(self, node: Node, order: Order) -> list[tuple[str, Order]]:
+    def _write(self, node: Node, order: ChannelOrder) -> list[tuple[str, ChannelOrder]]:
         """Let a node give its channels in an order; return the orders that its inputs must have."""
         if node.name in self.settled:
             raise _Stuck(node.name)
@@ -106,7 +106,7 @@ class _Plan:
                 return self._carry(node, order)
         raise _Stuck(node.name)
 
-    def _read(self, node: Node, value: str, order: Order) -> list[tuple[str, Order]]:
+    def _read(self, node: Node, value: str, order: ChannelOrder) -> list[tuple[str, ChannelOrder]]:
         """Let a node read a value in an order; return the orders that other values must have."""
         if node.name in self.settled:
             raise _Stuck(node.name)
@@ -135,7 +135,7 @@ class _Plan:
                 return self._carry(node, order)
         raise _Stuck(node.name)
 
-    def _carry(self, node: Node, order: Order) -> list[tuple[str, Order]]:
+    def _carry(self, node: Node, order: ChannelOrder) -> list[tuple[str, ChannelOrder]]:
         """Let a node that works channel by channel do it in an order: its inputs and its result."""
         if node.name in self._carried:
             return []
@@ -157,7 +157,7 @@ class _Plan:
             self._permute(constants, order)
         return [(name, order) for name in (*computed, node.name)]
 
-    def _permute(self, constants: Iterable[str], order: Order, axis: int = 0) -> None:
+    def _permute(self, constants: Iterable[str], order: ChannelOrder, axis: int = 0) -> None:
         for name in constants:
             if self.edit.type(name).shape[axis] > 1:  # one slope of a PReLU serves all channels
                 self._change(name, lambda numbers: np.take(numbers, order, axis))
@@ -184,7 +184,7 @@ class _Plan:
             raise _Stuck(node.name)
         return after[1] // before[1]
 
-    def _joined(self, node: Node, value: str, order: Order) -> Order:
+    def _joined(self, node: Node, value: str, order: ChannelOrder) -> ChannelOrder:
         """Return the order of a concatenation of which one input has an order."""
         places, start = [], 0
         for name in node.inputs:
@@ -211,12 +211,12 @@ def _has_channels(node: Node) -> bool:
     return isinstance(node.op, ops.Conv2d) or len(node.type.shape) == 2
 
 
-def _spread(order: Order, times: int) -> Order:
+def _spread(order: ChannelOrder, times: int) -> ChannelOrder:
     """Return the order of channels of which each has become several, side by side."""
     return (order[:, None] * times + np.arange(times)).reshape(-1)
 
 
-def _gathered(order: Order, times: int) -> Order:
+def _gathered(order: ChannelOrder, times: int) -> ChannelOrder:
     """Return the order of which `order` is the spread. Raises _Stuck where it is of none."""
     found = order[::times] // times
     if not np.array_equal(_spread(found, times), order):
@@ -224,7 +224,7 @@ def _gathered(order: Order, times: int) -> Order:
     return found
 
 
-def restore(edit: GraphRewriter, node: Node, source: str, order: Order) -> None:
+def restore(edit: GraphRewriter, node: Node, source: str, order: ChannelOrder) -> None:
     """Let the value of `node` be `source`, whose channels have an order, in the old order."""
     places = edit.add_constant(f"{node.name}.places", np.argsort(order))
     edit.replace(node, ops.Gather(1), source, places)

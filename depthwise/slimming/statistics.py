@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class NeighbourMoments:
     """How a layer's outputs go with what becomes of them nearby: what a Ghost module is fitted by.
 
     Made of an output are its BatchNorm and its activation, where these follow it alone. A
@@ -51,7 +51,7 @@ class LayerStatistics:
     covariance: np.ndarray
     gradient: np.ndarray
     pixels: int
-    neighbours: Neighbours | None = None
+    neighbours: NeighbourMoments | None = None
 
     def damage(self, change: np.ndarray) -> float:
         """Return how far the scores move when the weight (K, D) is changed by `change`.

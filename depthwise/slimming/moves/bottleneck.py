@@ -69,7 +69,7 @@ def _macs(site: Site, between: Between) -> int:
     return reduce + middle + expand
 
 
-class Bottleneck(NamedTuple):
+class PointwiseChain(NamedTuple):
     """The weights: (r, C), (q, r, taps) and (K, q), the last one None where q is K."""
 
     reduce: np.ndarray
@@ -106,7 +106,7 @@ class _BottleneckFit:
         directions = np.linalg.eigh(half @ effects @ half)[1][:, ::-1]
         self.directions = directions.T @ inverse
 
-    def chain(self, between: Between) -> Bottleneck:
+    def chain(self, between: Between) -> PointwiseChain:
         """Return the best chain of some numbers of channels."""
         reduce = self.directions[: between.inputs]
         read = np.tensordot(reduce, self.moments, 1)  # with the inputs, (r, taps, C, taps)
@@ -120,15 +120,15 @@ class _BottleneckFit:
             middle, expand = there[: between.outputs] @ middle, back[:, : between.outputs]
         middle = middle.reshape(len(middle), len(reduce), -1).astype(np.float32)
         last = None if expand is None else expand.astype(np.float32)
-        return Bottleneck(reduce.astype(np.float32), middle, last)
+        return PointwiseChain(reduce.astype(np.float32), middle, last)
 
 
-def find_chain(site: Site, between: Between) -> Bottleneck:
+def find_chain(site: Site, between: Between) -> PointwiseChain:
     """Return the best chain in the place of a convolution."""
     return _BottleneckFit(site).chain(between)
 
 
-def make_chain(site: Site, chain: Bottleneck) -> Draft:
+def make_chain(site: Site, chain: PointwiseChain) -> Draft:
     """Make a chain of a convolution."""
     middle = chain.middle.reshape(*chain.middle.shape[:2], *site.kernel)
     parts = [

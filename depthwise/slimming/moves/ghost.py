@@ -20,7 +20,7 @@ from depthwise.slimming.neighbours import (
 from depthwise.slimming.ordering import reorder, restore
 from depthwise.slimming.pairing import Pairing, choose_primaries
 from depthwise.slimming.sites import Site, find_sites
-from depthwise.slimming.statistics import Neighbours, Statistics
+from depthwise.slimming.statistics import NeighbourMoments, Statistics
 from depthwise.slimming.weighted import output_covariance
 
 RIDGE = 1e-9  # of the mean variance of a neighbourhood
@@ -64,7 +64,7 @@ class _Explained(NamedTuple):
         harm: (K, K), what that does, in nats an image.
     """
 
-    near: Neighbours
+    near: NeighbourMoments
     kernels: np.ndarray
     harm: np.ndarray
 
@@ -83,7 +83,7 @@ def _explain(site: Site) -> _Explained:
     return _Explained(near, kernels, harm)
 
 
-class Ghosts(NamedTuple):
+class GhostFit(NamedTuple):
     """What a Ghost module is made of.
 
     Attributes:
@@ -97,7 +97,7 @@ class Ghosts(NamedTuple):
     lost: np.ndarray
 
 
-def _choose(site: Site, explained: _Explained, ratio: int) -> Ghosts:
+def _choose(site: Site, explained: _Explained, ratio: int) -> GhostFit:
     pairing = choose_primaries(explained.harm, ratio)
     ghosts = pairing.ghosts.reshape(-1)
     primary = np.repeat(pairing.primary, ratio - 1)
@@ -106,10 +106,10 @@ def _choose(site: Site, explained: _Explained, ratio: int) -> Ghosts:
     around = (GHOST_KERNEL - near.size) // 2
     planes = kernels.reshape(-1, near.size, near.size)
     planes = np.pad(planes, ((0, 0), (around, around), (around, around)))
-    return Ghosts(pairing, planes.astype(np.float32), lost)
+    return GhostFit(pairing, planes.astype(np.float32), lost)
 
 
-def find_ghosts(site: Site, ratio: int) -> Ghosts:
+def find_ghosts(site: Site, ratio: int) -> GhostFit:
     """Return the best Ghost module in the place of a convolution.
 
     Raises ValueError where channels were cut meanwhile so that it saves nothing any more.
@@ -119,7 +119,7 @@ def find_ghosts(site: Site, ratio: int) -> Ghosts:
     return _choose(site, _explain(site), ratio)
 
 
-def make_ghost(site: Site, ghosts: Ghosts) -> Draft:
+def make_ghost(site: Site, ghosts: GhostFit) -> Draft:
     """Put a Ghost module in the place of a convolution and what follows it alone."""
     return _Module(site, ghosts).build()
 
@@ -127,7 +127,7 @@ def make_ghost(site: Site, ghosts: Ghosts) -> Draft:
 class _Module:
     """A Ghost module while it is built."""
 
-    def __init__(self, site: Site, ghosts: Ghosts):
+    def __init__(self, site: Site, ghosts: GhostFit):
         self.site, self.ghosts, self.pairing = site, ghosts, ghosts.pairing
         self.edit = GraphRewriter(site.draft.graph)
         self.tail = find_tail(self.edit, site.node)

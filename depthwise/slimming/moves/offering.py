@@ -6,12 +6,12 @@ from typing import TypeVar
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.sites import Site, find_again
 
-Fit = TypeVar("Fit")
+Fitted = TypeVar("Fitted")
 
 
 def offer(
-    move: str, site: Site, words: str, damage: float, found: Fit,
-    fit: Callable[[Site], Fit], build: Callable[[Site, Fit], Draft],
+    move: str, site: Site, words: str, damage: float, found: Fitted,
+    fit: Callable[[Site], Fitted], build: Callable[[Site, Fitted], Draft],
 ) -> Change:  # fmt: skip
     """Return a change of a layer.
 
