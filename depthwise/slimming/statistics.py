@@ -40,8 +40,9 @@ class LayerStatistics:
             BatchNorm that follows makes up for it.
         gradient: The mean of g · gᵀ, (K, K), where g is the gradient of the log-likelihood, by the
             scores of one image, with respect to one output pixel (K channels) of this layer.
-            Classes are drawn from the scores themselves, so that no labels are needed (Fisher
-            information; Martens and Grosse, arXiv:1503.05671, section 3).
+            No labels are needed (Fisher information; Martens and Grosse, arXiv:1503.05671, section
+            3): it goes back from directions that are drawn, of which the mean of the outer product
+            is that over classes drawn from the scores, and each image says as much as any.
         pixels: Output pixels of an image.
         neighbours: Of a convolution; None where they were not measured.
     """
