@@ -188,7 +188,9 @@ class Shuffled(nn.Module):
         n, c, h, w = x.shape
         y = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
         y = nn.functional.interpolate(y, scale_factor=2, mode="bilinear")
-        return torch.cat([nn.functional.pad(y, (1, 2, 0, 0))[..., 2:-1], y[:, :1]], 1)
+        y = torch.cat([nn.functional.pad(y, (1, 2, 0, 0))[..., 2:-1], y[:, :1]], 1)
+        deep = y.view(n, c + 1, h // 2, 4, w // 2, 4).permute(0, 1, 3, 5, 2, 4)
+        return deep.reshape(n, -1, h // 2, w // 2).amax((2, 3))
 
 
 @pytest.mark.parametrize("net", [Shuffled(), LAYERS["GhostBottleneck"][0].eval(), Windows()])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from depthwise.graph import ops
 from depthwise.graph.exporters.torch.axes import Axes, OpenSize, is_batch, is_open
-from depthwise.graph.exporters.torch.rules import Site, Sized, TensorFunction, function_of
+from depthwise.graph.exporters.torch.rules import NodeSite, Sized, TensorFunction, function_of
 
 
 def sized(axes: Axes, function) -> Sized:
@@ -83,7 +83,7 @@ def _(op: ops.Slice, site):
     return lambda x: x[place]
 
 
-def of_one_size(site: Site, axis: int, function: TensorFunction) -> TensorFunction:
+def of_one_size(site: NodeSite, axis: int, function: TensorFunction) -> TensorFunction:
     """Return a function that refuses other sizes of an axis than the graph's, where it is open."""
     if not is_open(site.read[0][axis]) or is_batch(site.read[0][axis]):
         return function
