@@ -10,6 +10,7 @@ from torchvision.ops import DeformConv2d
 
 from depthwise.graph import Graph, ops
 from depthwise.slimming.groups import ChannelGroup
+from depthwise.slimming.pools import find_pools
 
 
 def conv(ins: int, outs: int, kernel: int = 1, **options) -> nn.Conv2d:
@@ -223,17 +224,10 @@ def silence(graph: Graph, group: ChannelGroup, keep: np.ndarray) -> Graph:
     return replace(graph, constants=constants)
 
 
-def draw(group: ChannelGroup, share: float, seed: int = 0) -> np.ndarray:
-    """Return some units of a group by chance, as many of each part."""
-    order = np.random.default_rng(seed).permutation(group.units)
-    rows: list[list[tuple[int, int]]] = [[] for _ in range(group.units)]
-    for place, part in group.parts.items():
-        for row, units in enumerate(part):
-            for unit in units[units >= 0]:
-                rows[unit].append((place, row))
-    cells: dict[tuple, list[int]] = {}
-    for unit in order:
-        cells.setdefault(tuple(rows[unit]), []).append(unit)
-    return np.sort(
-        np.concatenate([units[: max(1, round(share * len(units)))] for units in cells.values()])
-    )
+def draw(group: ChannelGroup, share: float) -> np.ndarray:
+    """Return some units of a group by chance, as many of each part, some of each value."""
+    random, gone = np.random.default_rng(0), []
+    for pool in find_pools(group):
+        count = max(1, round(share * len(pool[0])))
+        gone += [random.permutation(cell)[count:] for cell in pool]
+    return np.setdiff1d(np.arange(group.units), np.concatenate(gone or [[]]))

@@ -12,7 +12,8 @@ from depthwise.graph import Graph, Node, capture, interpret, ops
 from depthwise.graph.interpret import pad_plane, windows
 from depthwise.graph.passes.padding import fold_padding
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.slimming.neighbours import NeighbourSums, find_tail
+from depthwise.slimming.neighbour_sums import NeighbourSums
+from depthwise.slimming.neighbours import GHOST_KERNEL, find_tail
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
 IMAGES = 12
@@ -105,6 +106,25 @@ def twins() -> Graph:
     return capture(net, (1, 3, 6, 5))
 
 
+def hidden_groups(count: int) -> Graph:
+    """Return a network whose second and third convolutions have groups, in no order."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.Conv2d(64, 32, 1),
+        nn.Sigmoid(),
+    )
+    randomized(net)
+    with torch.no_grad():
+        for conv in (net[2], net[5]):
+            rows, columns = (torch.randperm(n) % count for n in conv.weight.shape[:2])
+            conv.weight *= (rows[:, None] == columns)[:, :, None, None]
+    return capture(net, (1, 3, 6, 5))
+
+
 def randomized(net: nn.Module) -> nn.Module:
     """Give each parameter and statistic other numbers, always the same ones."""
     torch.manual_seed(0)
@@ -137,10 +157,12 @@ def with_neighbours(graph: Graph, known: Statistics) -> Statistics:
     found = dict(known)
     for node in graph:
         if isinstance(node.op, ops.Conv2d):
-            sums = NeighbourSums(3)
+            sums = NeighbourSums(node, GHOST_KERNEL)
             made = find_tail(edit, node).last(node).name
+            everywhere = torch.arange(prod(node.type.shape[2:]))[None]
             for inputs in images(graph):
                 values = interpret(graph, *inputs)
-                sums.add(values[node.name], values[made])
+                maps = (torch.from_numpy(values[name]).double() for name in (node.name, made))
+                sums.add(*maps, everywhere)
             found[node.name] = replace(known[node.name], neighbours=sums.result())
     return found

@@ -2,7 +2,8 @@
 
 import pytest
 
-from depthwise.slimming.budget import Budget, say
+from depthwise.report.slimming_record import say_cost
+from depthwise.slimming.budget import Budget
 
 
 @pytest.mark.parametrize(
@@ -65,5 +66,5 @@ def test_limits_and_words():
     assert Budget.read("150M").limit(200e6) == 150e6
     assert str(Budget.read("25% ms")) == "25 % of the time"
     assert str(Budget.read("3MB")) == "3.00 MB of weights"
-    assert say("macs", 62.742e6) == "62.74 M MACs"
-    assert say("milliseconds", 0.35) == "350.00 us"
+    assert say_cost("macs", 62.742e6) == "62.74 M MACs"
+    assert say_cost("milliseconds", 0.35) == "350.00 us"

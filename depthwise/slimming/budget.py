@@ -3,13 +3,10 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Self
 
-from depthwise.analysis.units import in_seconds, in_units
 from depthwise.escaping import kind_of
-
-Measure = Literal["macs", "parameters", "weight_bytes", "arena_bytes", "milliseconds"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
+from depthwise.report.slimming_record import MEASURES, SAID, Measure, say_cost
 
 COUNTS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20}
@@ -19,10 +16,6 @@ WORDS: dict[str, Measure] = {
     "macs": "macs", "parameters": "parameters", "params": "parameters",
     "weights": "weight_bytes", "arena": "arena_bytes", "ms": "milliseconds",
     "milliseconds": "milliseconds", "time": "milliseconds",
-}  # fmt: skip
-SAID: dict[Measure, str] = {
-    "macs": "MACs", "parameters": "parameters", "weight_bytes": "of weights",
-    "arena_bytes": "of arena", "milliseconds": "",
 }  # fmt: skip
 ACCEPTED = (
     'multiply-adds ("150M"), parameters ("1.5M parameters"), bytes of weights ("3MB"), bytes of '
@@ -110,18 +103,10 @@ class Budget:
     def __str__(self) -> str:
         """Return it in words: 2.00 ms, 25 % of the MACs."""
         if not self.relative:
-            return say(self.measure, self.value)
+            return say_cost(self.measure, self.value)
         what: dict[Measure, str] = {"weight_bytes": "weights", "arena_bytes": "arena"}
         said = what.get(self.measure, SAID[self.measure] or "time")
         return f"{100 * self.value:g} % of the {said}"
-
-
-def say(measure: Measure, cost: float) -> str:
-    """Return a cost with its unit: 62.74 M MACs, 3.41 MB of weights, 1.25 ms."""
-    if measure == "milliseconds":
-        return in_seconds(1e-3 * cost)
-    unit = "B" if measure.endswith("bytes") else ""
-    return f"{in_units(cost, unit)} {SAID[measure]}"
 
 
 def _meant(text: str, unit: str, word: str) -> tuple[Measure, float]:

@@ -1,5 +1,6 @@
 """What calibration images tell of every layer, from one pass forward and back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Literal
@@ -9,9 +10,12 @@ import torch
 from torch import Tensor
 
 from depthwise.graph import Graph, Node, ops
+from depthwise.graph.rewrite import GraphRewriter
 from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.images import as_tensor, batch_size, is_layer, returning
+from depthwise.slimming.neighbour_sums import NeighbourSums
+from depthwise.slimming.neighbours import GHOST_KERNEL, find_tail
 from depthwise.slimming.patches import draw_pixels, patches_at, pixels_of, values_at
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
@@ -48,11 +52,13 @@ def calibrate(
 
     graph = draft.graph
     x = as_tensor(graph, images)
+    edit = GraphRewriter(graph)
     layers = {
-        node.name: _Sums.of(graph, node, len(x)) for node in graph if _is_measured(graph, node)
+        node.name: _Sums.of(edit, node, len(x)) for node in graph if _is_measured(graph, node)
     }
     scores = scores_of(graph) if likelihood == "scores" else graph.outputs[0].value
-    values = dict.fromkeys([scores, *layers, *(each.node.inputs[0] for each in layers.values())])
+    read = [name for each in layers.values() for name in (each.node.inputs[0], each.made)]
+    values = dict.fromkeys([scores, *layers, *read])
     computed = [name for name in values if name not in graph.inputs]
     net = to_module(returning(graph, computed)).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
@@ -69,7 +75,7 @@ def calibrate(
                 materialize_grads=True,
             )
             for sums, slope in zip(layers.values(), slopes, strict=True):
-                sums.add(known[sums.node.inputs[0]].detach(), slope, generator)
+                sums.add(known, slope, generator)
             advance(len(part))
     return {name: sums.statistics() for name, sums in layers.items()}
 
@@ -126,21 +132,28 @@ class _Sums:
     patches: Tensor  # (groups, D)
     products: Tensor  # (groups, D, D)
     slopes: Tensor  # (K, K)
+    made: str  # of its outputs, by what alone reads them
+    near: NeighbourSums | None  # of a convolution that may become a Ghost module
     about: Tensor | None = None  # what is taken off: float32 has no digits for it
     count: int = 0
 
     @classmethod
-    def of(cls, graph: Graph, node: Node, images: int) -> "_Sums":
-        kernel = graph.type(node.inputs[1]).shape
+    def of(cls, edit: GraphRewriter, node: Node, images: int) -> "_Sums":
+        kernel = edit.type(node.inputs[1]).shape
         groups = node.op.groups if isinstance(node.op, ops.Conv2d) else 1
         width = prod(kernel[1:])
         wanted = max(LEAST, TIMES * width, TIMES * kernel[0])
+        plain = isinstance(node.op, ops.Conv2d) and groups == 1
+        near = plain and kernel[0] % 16 == 0 and kernel[0] * GHOST_KERNEL**2 <= WIDEST
         return cls(
             node, kernel, ceil(wanted / images), torch.zeros(groups, width),
             torch.zeros(groups, width, width), torch.zeros(kernel[0], kernel[0]),
+            find_tail(edit, node).last(node).name,
+            NeighbourSums(node, GHOST_KERNEL) if near else None,
         )  # fmt: skip
 
-    def add(self, x: Tensor, slope: Tensor, generator: torch.Generator) -> None:
+    def add(self, known: Mapping[str, Tensor], slope: Tensor, generator: torch.Generator) -> None:
+        x = known[self.node.inputs[0]].detach()
         pixels = draw_pixels(self.node, len(x), self.each * len(x), generator)
         patches = patches_at(self.node, self.kernel, x, pixels)
         if self.about is None:
@@ -151,6 +164,9 @@ class _Sums:
         self.products.baddbmm_(patches.mT, patches)
         self.slopes.addmm_(slopes.T, slopes)
         self.count += len(slopes)
+        if self.near:
+            outputs, made = (known[name].detach() for name in (self.node.name, self.made))
+            self.near.add(outputs, made, pixels)
 
     def statistics(self) -> LayerStatistics:
         assert self.about is not None
@@ -161,4 +177,5 @@ class _Sums:
             covariance=covariance.numpy(),
             gradient=(self.slopes / self.count).numpy(),
             pixels=pixels_of(self.node),
+            neighbours=self.near.result() if self.near else None,
         )

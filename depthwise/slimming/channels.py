@@ -41,12 +41,17 @@ def cut_all(draft: Draft, choices: Sequence[tuple[ChannelGroup, np.ndarray]]) ->
     return Draft(graph, kept)
 
 
+def channels_left(before: Draft, now: Draft, value: str, count: int) -> np.ndarray:
+    """Return which of the `count` channels that a value had before are left in a later draft."""
+    had = before.kept.get(value, np.arange(count))
+    return np.isin(had, now.kept.get(value, had))
+
+
 def units_left(before: Draft, now: Draft, group: ChannelGroup) -> np.ndarray:
     """Return which units of a group of an earlier draft are left in a later one."""
     left = np.zeros(group.units, bool)
     for writer in group.writers:
-        had = before.kept.get(writer.node, np.arange(len(writer.units)))
-        found = writer.units[np.isin(had, now.kept.get(writer.node, had))]
+        found = writer.units[channels_left(before, now, writer.node, len(writer.units))]
         left[found[found >= 0]] = True
     return np.flatnonzero(left)
 

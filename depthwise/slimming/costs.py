@@ -23,7 +23,7 @@ from depthwise.graph import Graph
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels, predict
-from depthwise.slimming.budget import Measure
+from depthwise.report.slimming_record import Measure
 from depthwise.slimming.windows import Window, changed_windows
 
 USUAL = CompileOptions()

@@ -72,6 +72,8 @@ def _(op: ops.MatMul, node, c):
     rank, x, y = len(node.type.shape), c[a], c[b]
     if varies(x, *range(x.ndim - 2)) or varies(y, *range(y.ndim - 2)):
         return c.refuse(node, MIXED)
+    if varies(x, -2) and varies(y, -1):
+        return c.refuse(node, "each of its channels is multiplied with each")
     if varies(x, -1) or varies(y, -2):
         c.sets.merge(x.reshape(-1), y.reshape(-1))
     if varies(x, -2):

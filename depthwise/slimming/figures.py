@@ -1,10 +1,10 @@
 """What a network costs and how right it is, beside the original."""
 
 from depthwise.graph import Graph
+from depthwise.report.slimming_record import Figures
 from depthwise.slimming.costs import Prices
 from depthwise.slimming.data import SlimmingData
 from depthwise.slimming.measuring import run_graph
-from depthwise.slimming.record import Figures
 
 
 def figures_of(graph: Graph, original: Graph, times: Prices, data: SlimmingData) -> Figures:

@@ -5,12 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 from depthwise.graph import Node, ops
-from depthwise.graph.interpret import evaluate, pad_plane, windows
+from depthwise.graph.interpret import evaluate
 from depthwise.graph.passes.scale import find_batchnorm
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.slimming.replacing import following_norm
 from depthwise.slimming.sites import Site
 from depthwise.slimming.statistics import Neighbours
+
+GHOST_KERNEL = 3  # rows and columns of a Ghost module's cheap kernels: the paper's d
 
 
 class Tail(NamedTuple):
@@ -32,35 +34,6 @@ def find_tail(edit: GraphRewriter, conv: Node) -> Tail:
     alone = len(readers) == 1 and not edit.is_output(value)
     act = readers[0] if alone and isinstance(readers[0].op, ops.Activation) else None
     return Tail(norm, act)
-
-
-class NeighbourSums:
-    """Collects what `Neighbours` are made of, from maps of a few images at a time."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self._sums = [np.zeros(())] * 4
-        self._pixels = 0
-
-    def add(self, outputs: np.ndarray, made: np.ndarray) -> None:
-        """Take in a layer's outputs and what is made of them, both (N, K, H, W)."""
-        side, channels = self.size // 2, outputs.shape[1]
-        sides = ops.Padding(side, side, side, side)
-        near = windows(pad_plane(made, sides), (self.size, self.size), (1, 1))
-        near = near.transpose(1, 4, 5, 0, 2, 3).reshape(channels, self.size**2, -1)
-        near = near.astype(np.float64)  # means are taken off the squares
-        middle = outputs.transpose(0, 2, 3, 1).reshape(-1, channels).astype(np.float64)
-        squares, products = near @ near.transpose(0, 2, 1), near.reshape(-1, len(middle)) @ middle
-        found = [near.sum(2), middle.sum(0), squares, products]
-        self._sums = [a + b for a, b in zip(self._sums, found, strict=True)]
-        self._pixels += len(middle)
-
-    def result(self) -> Neighbours:
-        """Return the moments of all that was taken in."""
-        near, middle, squares, products = (found / self._pixels for found in self._sums)
-        products = products.reshape(*near.shape, -1) - near[:, :, None] * middle
-        covariance = squares - near[:, :, None] * near[:, None, :]
-        return Neighbours(self.size, near, covariance, products)
 
 
 def output_mean(site: Site) -> np.ndarray:

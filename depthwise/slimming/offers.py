@@ -1,6 +1,6 @@
 """What all moves offer to do to a draft, each change with what it saves and what it excludes."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,8 @@ from depthwise.progress import report_progress
 from depthwise.slimming.costs import Prices
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.knapsack import Choice
+from depthwise.slimming.moves import Move
 from depthwise.slimming.statistics import Statistics
-
-Move = Callable[[Draft, Statistics], Iterator[Change]]
 
 
 @dataclass(frozen=True, eq=False)

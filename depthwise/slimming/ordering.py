@@ -35,7 +35,7 @@ def reorder(
         kept: Of the draft.
         value: Whose channels get the order.
         order: Which of the channels that the value had stands at each place.
-        settled: The nodes that see to the order themselves, writers and readers of the value.
+        settled: The nodes that see to the order of this value themselves, writing or reading it.
 
     Returns:
         What is then kept, None where weights alone cannot do it.
@@ -75,15 +75,18 @@ class _Plan:
             writer = self.edit.node(value)
             if writer is None or self.edit.is_output(value):
                 raise _Stuck(value)
+            settled = self.settled if value == first else set()
             self.orders[value] = order
-            if value not in self.settled:
+            if value not in settled:
                 waiting += self._write(writer, order)
             for reader in self.edit.readers(value):
-                if reader.name not in self.settled:
+                if reader.name not in settled:
                     waiting += self._read(reader, value, order)
 
     def _write(self, node: Node, order: Order) -> list[tuple[str, Order]]:
         """Let a node give its channels in an order; return the orders that its inputs must have."""
+        if node.name in self.settled:
+            raise _Stuck(node.name)
         if node.name in self._carried:
             return []
         match node.op:
@@ -105,6 +108,8 @@ class _Plan:
 
     def _read(self, node: Node, value: str, order: Order) -> list[tuple[str, Order]]:
         """Let a node read a value in an order; return the orders that other values must have."""
+        if node.name in self.settled:
+            raise _Stuck(node.name)
         match node.op:
             case ops.Conv2d(groups=1) | ops.Linear() if (
                 _has_channels(node) and node.inputs[0] == value

@@ -6,8 +6,6 @@ import numpy as np
 
 from depthwise.slimming.groups import ChannelGroup
 
-FEW = 8  # units, fewer than which are no choice of their own
-
 UnitPool = tuple[np.ndarray, ...]  # of cells, of which as many units are cut each
 
 
@@ -16,7 +14,8 @@ def find_pools(group: ChannelGroup) -> list[UnitPool]:
 
     Residual sums of several widths, splits and concatenations let units differ in where they are;
     cutting those of one pool narrows the same values, so that each of these has a round number of
-    channels. Parts that have to stay equal are cells of one pool.
+    channels, and none is empty while a unit of each pool stays. Parts that have to stay equal are
+    cells of one pool.
     """
     present = np.array([*_presence(group)])
     _, kind = np.unique(present, axis=1, return_inverse=True)
@@ -26,11 +25,7 @@ def find_pools(group: ChannelGroup) -> list[UnitPool]:
         tuple(sorted((cells[number] for number in numbers), key=lambda cell: cell[0]))
         for numbers in linked
     ]
-    few = [len(pool) == 1 and sum(map(len, pool)) < FEW for pool in pools]
-    small = [cell for pool, is_few in zip(pools, few, strict=True) if is_few for cell in pool]
-    large = [pool for pool, is_few in zip(pools, few, strict=True) if not is_few]
-    rest: list[UnitPool] = [(np.sort(np.concatenate(small)),)] if small else []
-    return [pool for pool in large + rest if len({len(cell) for cell in pool}) == 1]
+    return [pool for pool in pools if len({len(cell) for cell in pool}) == 1]
 
 
 def _presence(group: ChannelGroup) -> Iterator[np.ndarray]:

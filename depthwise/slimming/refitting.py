@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from depthwise.graph import Constant, Graph, Node, TensorType, ops
+from depthwise.graph import Graph, Node, ops
+from depthwise.graph.rewrite import GraphRewriter
+from depthwise.slimming.channels import channels_left
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.elimination import Correlated
 from depthwise.slimming.readers import Reader, weight_rows
+from depthwise.slimming.replacing import keep_mean
 from depthwise.slimming.statistics import Statistics
 
 
@@ -68,58 +71,16 @@ def refit(before: Draft, after: Draft, refits: Sequence[Refit]) -> Draft:
             others are passed over.
         refits: What layers are to compute.
     """
-    constants = dict(after.graph.constants)
-    nodes = {node.name: node for node in after.graph}
-    readers = after.graph.readers()
+    edit = GraphRewriter(after.graph)
     for each in refits:
-        node = nodes.get(each.node)
+        node = edit.node(each.node)
         if node is None or not isinstance(node.op, ops.Conv2d | ops.Linear):
             continue
-        rows = _rows_left(before, after, node)
-        known = constants[node.inputs[1]]
-        if known.data is None or known.type.size != len(rows) * each.columns:
+        rows = channels_left(before, after, node.name, len(each.shift))
+        type_ = edit.type(node.inputs[1])
+        if type_.size != rows.sum() * each.columns:
             continue
         if each.weight is not None:
-            data = each.weight[rows].reshape(known.type.shape)
-            constants[node.inputs[1]] = replace(known, data=data)
-        nodes[node.name] = _shifted(constants, node, readers[node.name], each.shift[rows])
-    graph = replace(after.graph, constants=constants, nodes=tuple(nodes.values()))
-    return replace(after, graph=graph)
-
-
-def _rows_left(before: Draft, after: Draft, node: Node) -> np.ndarray:
-    """Return which outputs of a layer are left, as they were numbered before."""
-    axis = len(node.type.shape) - 1 if isinstance(node.op, ops.Linear) else 1
-    count = before.graph.type(node.name).shape[axis]
-    had = before.kept.get(node.name, np.arange(count))
-    return np.flatnonzero(np.isin(had, after.kept.get(node.name, had)))
-
-
-def _shifted(
-    constants: dict[str, Constant], node: Node, readers: Sequence[Node], shift: np.ndarray
-) -> Node:
-    """Return a layer whose outputs are shifted: by its bias, or by the BatchNorm that follows."""
-    names = list(node.inputs)
-    if not shift.any():
-        return node
-    follows = readers[0] if len(readers) == 1 and isinstance(readers[0].op, ops.BatchNorm) else None
-    if len(names) > 2:
-        name, sign = names[2], 1.0
-    elif follows:
-        name, sign = follows.inputs[3], -1.0
-    else:
-        name, sign = _free(constants, f"{node.path or node.name}.bias"), 1.0
-        zero = np.zeros(len(shift), np.float32)
-        constants[name] = Constant(TensorType(zero.shape), zero, trainable=True)
-        names.append(name)
-    known = constants[name]
-    assert known.data is not None
-    data = (known.data + sign * shift).astype(known.data.dtype)
-    constants[name] = replace(known, data=data)
-    return replace(node, inputs=tuple(names))
-
-
-def _free(constants: dict[str, Constant], name: str) -> str:
-    while name in constants:
-        name += "_"
-    return name
+            edit.set_constant(node.inputs[1], each.weight[rows].reshape(type_.shape))
+        keep_mean(edit, node.name, each.shift[rows])
+    return replace(after, graph=edit.result())

@@ -13,6 +13,9 @@ from depthwise.hardware.record import Machine
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.moves import MOVES
 from depthwise.sources.source import Source
+from depthwise.training.recipe import LONGEST, parse_seconds
+
+EVERY = tuple(MOVES)
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,19 @@ class SlimmingOptions:
         images: How many images it is calibrated on, at most; None fits that to the network.
         build: How it is compiled.
         machine: Another machine, calibrated, whose milliseconds a budget is of; None for this one.
+        mimic: The seconds in which it learns, at the end, to give what the original gives for the
+            images, without labels; 0 for none.
+        recover: The seconds that it is trained afterwards, also as text, "10min": on labelled
+            images, the original its teacher; None for no training.
         seed: Of which images are taken, and of all else that is drawn.
     """
 
-    moves: tuple[str, ...] = tuple(MOVES)
+    moves: tuple[str, ...] = EVERY
     images: int | None = None
     build: CompileOptions = field(default_factory=CompileOptions)
     machine: Machine | None = None
+    mimic: float | str = 0.0
+    recover: float | str | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -39,6 +48,8 @@ class SlimmingOptions:
         whole = isinstance(self.images, int) and not isinstance(self.images, bool)
         if self.images is not None and (not whole or self.images < 1):
             raise ValueError(f"images={self.images!r}: a whole number of 1 or more is accepted")
+        for name in ("mimic", "recover"):
+            object.__setattr__(self, name, _check_seconds(name, getattr(self, name)))
 
     @property
     def measures(self) -> bool:
@@ -64,6 +75,17 @@ class SlimmingRequest:
 
     def __post_init__(self):
         check_network(self.source.graph, self.source.name)
+
+
+def _check_seconds(name: str, given: Any) -> float | None:
+    """Return seconds that were given as a number or a text. Raises ValueError for any other."""
+    if given is None:
+        return None
+    seconds = parse_seconds(given)
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds <= LONGEST or (name == "recover" and not seconds):
+        raise ValueError(f"{name}={given!r}: seconds, or a text as 90s, 10min or 1h, are accepted")
+    return float(seconds)
 
 
 def check_network(graph: Graph, name: str) -> None:

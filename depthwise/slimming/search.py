@@ -13,12 +13,12 @@ from math import ceil, log
 
 from depthwise.analysis.count import count_macs
 from depthwise.graph import Graph
-from depthwise.slimming.budget import say
+from depthwise.report.slimming_record import RoundRecord, StepRecord, say_cost
 from depthwise.slimming.costs import Prices
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.knapsack import Knapsack
-from depthwise.slimming.offers import Move, Offer, find_offers
-from depthwise.slimming.record import RoundRecord, StepRecord
+from depthwise.slimming.moves import Move
+from depthwise.slimming.offers import Offer, find_offers
 from depthwise.slimming.statistics import Statistics
 
 PART = 0.75  # of a network's cost that a round leaves, at least
@@ -199,7 +199,7 @@ def _recorded(
     for offer in taken:
         change = offer.change
         others = count[change.place] - 1
-        why = f"{say(bench.prices.measure, offer.saving)} for {change.damage:.2g} nats"
+        why = f"{say_cost(bench.prices.measure, offer.saving)} for {change.damage:.2g} nats"
         yield StepRecord(
             move=change.move, place=change.place, words=change.words, damage=change.damage,
             saving=offer.saving, milliseconds=offer.milliseconds,
@@ -216,7 +216,7 @@ def _why_not(bench: Bench, draft: Draft, cost: float, limit: float) -> str:
     whole = sum(macs.values()) or 1
     largest = ", ".join(f"{path} ({n / whole:.0%})" for path, n in macs.most_common(NAMED))
     return (
-        f"a budget of {say(measure, limit)} cannot be met by the moves "
-        f"{', '.join(bench.moves)}: the smallest that can is {say(measure, cost)}; most of what is "
-        f"left is in {largest}, by MACs"
+        f"a budget of {say_cost(measure, limit)} cannot be met by the moves "
+        f"{', '.join(bench.moves)}: the smallest that can is {say_cost(measure, cost)}; most of "
+        f"what is left is in {largest}, by MACs"
     )

@@ -96,9 +96,16 @@ class Site:
         """The module's path, the node's name where it has none."""
         return self.node.path or self.node.name
 
+    def is_like(self, other: "Site") -> bool:
+        """Tell whether another site has the same weights and statistics."""
+        here, there = self.draft.graph.constants, other.draft.graph.constants
+        same = all(here[name] is there[name] for name in self.node.inputs[1:])
+        return same and self.statistics is other.statistics
+
     def damage(self, rows: np.ndarray) -> float:
         """Return the damage that other rows (K, D) in place of the weight's are estimated to do."""
-        return self.statistics.damage(rows - self.rows)
+        change = rows - self.rows
+        return self.statistics.damage(change.astype(self.statistics.covariance.dtype))
 
 
 def find_sites(draft: Draft, known: Statistics) -> Iterator[Site]:
@@ -147,12 +154,22 @@ def _fixed(graph: Graph, name: str) -> str:
 def find_again(site: Site, draft: Draft) -> Site:
     """Return a site as it is in a later draft, whose other layers may have been changed.
 
-    Channels that were cut or reordered meanwhile are cut or reordered in the statistics.
+    Channels that were cut or reordered meanwhile are cut or reordered in the statistics. Raises
+    ValueError where it is another layer by now.
     """
-    node = next(node for node in draft.graph if node.name == site.node.name)
+    node = next((node for node in draft.graph if node.name == site.node.name), site.node)
+    kernels = [_kernel_shape(each.graph, node) for each in (site.draft, draft)]
+    if node.inputs[1:] != site.node.inputs[1:] or kernels[0] != kernels[1]:
+        raise ValueError(f"{site.path}: the layer was replaced meanwhile, look for changes anew")
     inputs = _places(site.draft, site.node.inputs[0], draft, node.inputs[0], channels_axis(node))
     outputs = _places(site.draft, site.node.name, draft, node.name, channels_axis(node))
     return Site(draft, node, _restrict(site, inputs, outputs))
+
+
+def _kernel_shape(graph: Graph, node: Node) -> tuple[int, ...] | None:
+    """Return all of a weight's shape but the channels, None where it is gone."""
+    name = node.inputs[1]
+    return graph.type(name).shape[2:] if name in graph.constants else None
 
 
 def channels_axis(node: Node) -> int:
@@ -168,7 +185,8 @@ def _places(before: Draft, old: str, after: Draft, new: str, axis: int) -> np.nd
     count = before.graph.type(old).shape[axis]
     where = {channel: place for place, channel in enumerate(range(count) if had is None else had)}
     now = range(after.graph.type(new).shape[axis]) if has is None else has
-    return np.array([where[channel] for channel in now])
+    places = np.array([where[channel] for channel in now])
+    return None if np.array_equal(places, np.arange(count)) else places
 
 
 def _restrict(site: Site, inputs: np.ndarray | None, outputs: np.ndarray | None) -> LayerStatistics:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -13,31 +14,47 @@ from depthwise.graph import Graph
 from depthwise.hardware import find as find_machine
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels
+from depthwise.report.slimming_record import (
+    Figures,
+    Measure,
+    RoundRecord,
+    SlimmingRecord,
+    TradeoffCurve,
+    say_cost,
+)
 from depthwise.slimming import state
-from depthwise.slimming.budget import Budget, say
+from depthwise.slimming.budget import Budget
 from depthwise.slimming.calibration import Likelihood, calibrate, scores_of
 from depthwise.slimming.clock import Clock
 from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs import Prices
-from depthwise.slimming.curve import TradeoffCurve, trace_curve
+from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.data import SlimmingData, gather
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.figures import figures_of
 from depthwise.slimming.measuring import Distance, resized
+from depthwise.slimming.mimic import mimic
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
 from depthwise.slimming.reconstruction import reconstruct
-from depthwise.slimming.record import Figures, RoundRecord, SlimmingRecord
+from depthwise.slimming.recovery import check_recoverable, recover
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
 from depthwise.slimming.search import Bench, search
 from depthwise.slimming.slimmed import Slimmed
+from depthwise.slimming.synthetic import synthesise
 from depthwise.sources.opening import open
+from depthwise.training.keeper import Onlooker, Unseen
 
 if TYPE_CHECKING:
     from depthwise.sources.opening import Network
 
 WORK = 2e11  # multiply-adds of all calibration images together, about
 FEWEST, MOST = 128, 1000  # images
+SYNTHETIC, SYNTHESIS = 256, 60.0  # images, and the seconds in which they are made
+NO_IMAGES = (
+    "there are no images: some are made of what the BatchNorms remember of training, which tells "
+    "less than a hundred images of its real use would; accuracy is not known, so look at it"
+)
 LARGE = 1.5  # times as cheap: more is risky without images
 
 Say = Callable[[str], None]
@@ -67,6 +84,11 @@ class Slimming:
         asked, source = self._options, self.request.source
         usual = int(WORK / max(1, Prices("macs").cost(self.graph)))
         count = asked.images or min(MOST, max(FEWEST, usual))
+        if self.request.data is None:
+            made = synthesise(self.graph, min(count, SYNTHETIC), SYNTHESIS, asked.seed)
+            found = gather(made, self.graph, None, len(made), asked.seed)
+            classes = source.pretrained.class_names if source.pretrained else ()
+            return replace(found, said="synthetic images", classes=classes, notes=(NO_IMAGES,))
         return gather(self.request.data, self.graph, source.pretrained, count, asked.seed)
 
     @cached_property
@@ -98,7 +120,7 @@ class Slimming:
         if cost <= limit:
             raise ValueError(
                 f"{self.request.source.name} meets a budget of {budget} already: it costs "
-                f"{say(budget.measure, cost)}"
+                f"{say_cost(budget.measure, cost)}"
             )
         return limit
 
@@ -147,15 +169,38 @@ class Slimming:
             ValueError: The budget is met already, or cannot be.
             OSError: Rounds cannot be kept.
         """
-        limit, progress = self.limit, self._begin(tell)
-        for note in self.data.notes:
+        if self.recovers:
+            self._check_recovery()
+        limit = self.limit
+        for note in (*self.data.notes, *self._warnings(limit)):
             tell(note)
+        progress = self._begin(tell)
         for reached in self._rounds(progress, limit):
             progress = reached
             tell(say_round(progress.rounds[-1], self.prices.measure))
             if self._directory:
                 state.keep(self._directory, self.key, progress)
-        return self._finish(progress, limit)
+        return self._finish(progress, limit, tell)
+
+    def _warnings(self, limit: float) -> Iterator[str]:
+        ratio = self.cost / limit
+        if self.request.data is None and ratio > LARGE:
+            yield (
+                f"{ratio:.1f} times as cheap without images is a risk: up to {LARGE:g} times is "
+                "usual; give images (--data), best with labels and --recover"
+            )
+
+    def save(self, found: Slimmed) -> None:
+        """Keep what was found in the directory, and no longer its rounds. Raises OSError."""
+        if self._directory:
+            found.save(self._directory)
+            state.forget(self._directory)
+
+    def _check_recovery(self) -> None:
+        """Raise ValueError where it cannot be trained afterwards, before all else is done."""
+        if self._directory is None:
+            raise ValueError("a recovery is kept in a directory: give one")
+        check_recoverable(self.data)
 
     def _begin(self, tell: Say) -> state.Progress:
         draft = Draft(self.graph)
@@ -175,8 +220,17 @@ class Slimming:
                 self.bench, progress, limit, lambda graph: self._clock.beside(graph).milliseconds[1]
             )
 
-    def _finish(self, progress: state.Progress, limit: float) -> Slimmed:
-        asked, data, graph = self.request, self.data, progress.draft.graph
+    def _mimicked(self, draft: Draft, tell: Say) -> Graph:
+        """Return what a draft becomes where it is to learn from the original for some time."""
+        if not self._options.mimic:
+            return draft.graph
+        found = mimic(draft, self.graph, self.data.images, float(self._options.mimic))
+        tell(f"mimicking: {found}")
+        return found.draft.graph
+
+    def _finish(self, progress: state.Progress, limit: float, tell: Say) -> Slimmed:
+        asked, data = self.request, self.data
+        graph = self._mimicked(progress.draft, tell)
         before, after, ratio = self.compare(graph)
         record = SlimmingRecord(
             depthwise=__version__, network=asked.source.name, budget=str(asked.budget),
@@ -184,6 +238,24 @@ class Slimming:
             rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=data.notes,
         )  # fmt: skip
         return Slimmed(graph, record, data.classes, data.preprocessing)
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the network is trained afterwards."""
+        return self._options.recover is not None
+
+    def recover(self, found: Slimmed, onlooker: Onlooker) -> Slimmed:
+        """Return a slimmed network after training, or as it was where that is better.
+
+        Raises what `recovery.recover` raises.
+        """
+        seconds = self._options.recover
+        assert self._directory
+        assert seconds
+        better = recover(found, self.graph, self.data, float(seconds), self._directory, onlooker)
+        before, after, ratio = self.compare(better.graph)
+        update = {"before": before, "after": after, "ratio": ratio}
+        return replace(better, record=better.record.model_copy(update=update))
 
     def compare(self, graph: Graph) -> tuple[Figures, Figures, float | None]:
         """Return the figures of the network and of a slimmed one, and how much faster this is."""
@@ -214,9 +286,10 @@ def slim(
         data: Images like those that it is for: labelled as `dw.train` takes them, a folder of
             images alone, an array as the network takes it, or (array, classes). Without any, some
             are synthesised, which knows less.
-        options: Which moves, how many images, how it is compiled; None for the usual way.
+        options: Which moves, how many images, how long it is trained afterwards; None for the
+            usual way.
         directory: Where finished rounds are kept, and at the end the network; a call that was
-            interrupted goes on there.
+            interrupted goes on there. A recovery needs one.
         tell: Is told, in sentences, how it goes.
 
     Returns:
@@ -229,19 +302,20 @@ def slim(
     """
     source = open(net, *(() if shape is None else (shape,)))
     request = SlimmingRequest(source, Budget.read(budget), data, options or SlimmingOptions())
-    place = None if directory is None else Path(directory)
-    found = Slimming(request, place).run(tell)
-    if place is not None:
-        found.save(place)
-        state.forget(place)
+    slimming = Slimming(request, None if directory is None else Path(directory))
+    found = slimming.run(tell)
+    if slimming.recovers:
+        found = slimming.recover(found, Unseen())
+    slimming.save(found)
     return found
 
 
-def say_round(found: RoundRecord, measure: Any) -> str:
+def say_round(found: RoundRecord, measure: Measure) -> str:
     """Return what a round came to, in a sentence."""
     undone = f", undone: {', '.join(found.banned)}" if found.banned else ""
+    before, after = (say_cost(measure, cost) for cost in (found.before, found.after))
     return (
-        f"round {found.number}: {say(measure, found.before)} to {say(measure, found.after)} by "
+        f"round {found.number}: {before} to {after} by "
         f"{len(found.steps)} changes, {found.divergence:.4f} nats from the original (changes "
         f"estimated at {found.damage:.4f}){undone}, {found.seconds:.0f} s"
     )

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from depthwise.files.atomic import replace_text
 from depthwise.files.record import Record
 from depthwise.graph import Graph, open_graph, save_graph, show
+from depthwise.report.slimming_record import RoundRecord
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.record import RoundRecord
 
 FOLDER = ".slimming"
 KEPT = 2  # drafts: the last one, and the one that its round began with

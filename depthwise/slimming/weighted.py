@@ -88,8 +88,9 @@ def conjugate_gradients(
 
 def output_covariance(site: Site) -> np.ndarray:
     """Return the covariance of the outputs of each group, (groups, K / groups, K / groups)."""
-    rows = site.rows.reshape(site.groups, -1, site.rows.shape[1])
-    return rows @ site.statistics.covariance @ rows.transpose(0, 2, 1)
+    covariance = site.statistics.covariance
+    rows = site.rows.reshape(site.groups, -1, covariance.shape[-1]).astype(covariance.dtype)
+    return (rows @ covariance @ rows.transpose(0, 2, 1)).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +101,13 @@ class OutputBasis:
     G^-½ · U_r · U_rᵀ · G^½ · W: whatever has another row space, or column space, does more damage.
 
     Attributes:
-        site: The layer.
+        rows: Of the layer's weight, (groups, K / groups, D).
         reduce: Uᵀ · G^½ of each group, (groups, K / groups, K / groups).
         expand: G^-½ · U of each group.
         outputs: The statistics with the outputs in the place of the patches.
     """
 
-    site: Site
+    rows: np.ndarray
     reduce: np.ndarray
     expand: np.ndarray
     outputs: LayerStatistics
@@ -123,9 +124,15 @@ class OutputBasis:
 
     def factors(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
         """Return weights (groups · rank, D) and (K, rank), whose product group by group is best."""
-        rows = self.site.rows.reshape(len(self.reduce), self.width, -1)
-        first = self.reduce[:, :rank] @ rows
-        return first.reshape(-1, rows.shape[-1]), self.expand[:, :, :rank].reshape(-1, rank)
+        first = self.reduce[:, :rank] @ self.rows
+        return first.reshape(-1, self.rows.shape[-1]), self.expand[:, :, :rank].reshape(-1, rank)
+
+
+def weighted_basis(covariance: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Uᵀ · G^½ and G^-½ · U, with U the eigenvectors of G^½ · C · G^½, largest first."""
+    half, inverse = roots(gradient)
+    directions = np.linalg.eigh(half @ covariance @ half)[1][:, ::-1]
+    return directions.T @ half, inverse @ directions
 
 
 def find_output_basis(site: Site) -> OutputBasis:
@@ -134,9 +141,9 @@ def find_output_basis(site: Site) -> OutputBasis:
     groups, width = outputs.shape[:2]
     reduce, expand = [], []
     for gradient, own in zip(gradients(site), outputs, strict=True):
-        half, inverse = roots(gradient)
-        directions = np.linalg.eigh(half @ own @ half)[1][:, ::-1]
-        reduce.append(directions.T @ half)
-        expand.append(inverse @ directions)
+        there, back = weighted_basis(own, gradient)
+        reduce.append(there)
+        expand.append(back)
     in_place = replace(site.statistics, covariance=outputs, mean=np.zeros((groups, width)))
-    return OutputBasis(site, np.stack(reduce), np.stack(expand), in_place)
+    rows = site.rows.reshape(groups, width, -1)
+    return OutputBasis(rows, np.stack(reduce), np.stack(expand), in_place)

@@ -4,13 +4,20 @@ from collections.abc import Callable, Iterator
 
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves import (
+    activations,
+    blocks,
+    bottleneck,
     channel_pair,
     channels,
     ghost,
+    grouped,
+    head,
     low_rank,
+    resolution,
     separable,
     smaller_kernel,
     spatial_pair,
+    squeeze,
 )
 from depthwise.slimming.statistics import Statistics
 
@@ -20,8 +27,15 @@ MOVES: dict[str, Move] = {
     "channels": channels.changes,
     "low_rank": low_rank.changes,
     "channel_pair": channel_pair.changes,
+    "bottleneck": bottleneck.changes,
     "ghost": ghost.changes,
+    "grouped": grouped.changes,
     "separable": separable.changes,
     "smaller_kernel": smaller_kernel.changes,
     "spatial_pair": spatial_pair.changes,
+    "blocks": blocks.changes,
+    "squeeze": squeeze.changes,
+    "activations": activations.changes,
+    "head": head.changes,
+    "resolution": resolution.changes,
 }

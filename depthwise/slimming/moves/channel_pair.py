@@ -8,10 +8,11 @@ import numpy as np
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves.counts import offered_counts
+from depthwise.slimming.moves.offering import offer
 from depthwise.slimming.replacing import Part, replace_by_chain
-from depthwise.slimming.sites import Site, find_again, find_sites
+from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
-from depthwise.slimming.weighted import find_output_basis
+from depthwise.slimming.weighted import OutputBasis, find_output_basis
 
 
 def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
@@ -35,7 +36,8 @@ def offer_pairs(move: str, site: Site) -> Iterator[Change]:
     for count in counts:
         words = f"{kernel} to {count} channels, then 1x1 to {site.outputs}"
         damage = basis.damage(count // site.groups)
-        yield Change(move, site.path, words, damage, partial(make_pair, site, count))
+        build = partial(make_pair, count=count)
+        yield offer(move, site, words, damage, basis, find_output_basis, build)
 
 
 def _most(site: Site) -> int:
@@ -45,11 +47,10 @@ def _most(site: Site) -> int:
     return (site.weight_size * site.groups - 1) // (patch * site.groups + site.outputs)
 
 
-def make_pair(site: Site, count: int, draft: Draft) -> Draft:
-    """Make a pair of a layer, with `count` channels between."""
-    site = find_again(site, draft)
+def make_pair(site: Site, basis: OutputBasis, count: int) -> Draft:
+    """Make two of a layer, with `count` channels between."""
     rank = min(count // site.groups, site.outputs // site.groups)
-    first, last = find_output_basis(site).factors(rank)
+    first, last = basis.factors(rank)
     by_group = first.reshape(site.groups, rank, -1)
     rows = last.reshape(site.groups, -1, rank) @ by_group
     return replace_by_chain(site, _parts(site, first, last), rows.reshape(site.rows.shape))

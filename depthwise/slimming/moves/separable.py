@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.moves.offering import offer
 from depthwise.slimming.replacing import Part, replace_by_chain
-from depthwise.slimming.sites import Site, find_again, find_sites
+from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 from depthwise.slimming.weighted import conjugate_gradients, gradients, ridge, solve
 
@@ -28,19 +30,31 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         counts = [terms for terms in range(MOST, 0, -1) if _saves(site, terms)]
         if not counts:
             continue
-        fit = _Fit(site)
+        fits = _Fit(site)
         for terms in counts:
+            sums = fits.sums(terms)
             words = f"{terms} separable {site.kernel[0]}x{site.kernel[1]}"
-            damage = site.damage(fit.rows(terms))
-            yield Change(
-                "separable", site.path, words, damage, partial(make_separable, site, terms)
-            )
+            damage, fit = site.damage(sums.rows), partial(find_sum, terms=terms)
+            yield offer("separable", site, words, damage, sums, fit, make_separable)
 
 
 def _saves(site: Site, terms: int) -> bool:
     taps = site.kernel[0] * site.kernel[1]
     cost = terms * (taps + site.outputs)  # of an input channel and an output pixel
     return site.groups == 1 and site.inputs % 8 == 0 and cost < taps * site.outputs
+
+
+class SeparableSum(NamedTuple):
+    """The planes of depthwise kernels (C, terms, taps) and the pointwise weight (K, C, terms)."""
+
+    planes: np.ndarray
+    mix: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The weight (K, D) that it amounts to."""
+        rows = np.einsum("kct,cti->kci", self.mix, self.planes, optimize=True)
+        return rows.reshape(len(rows), -1)
 
 
 class _Fit:
@@ -53,7 +67,7 @@ class _Fit:
 
     def __init__(self, site: Site):
         self.weight = site.weight.reshape(site.outputs, site.inputs, -1)
-        self.covariance = site.statistics.covariance[0]
+        self.covariance = site.statistics.covariance[0].astype(np.float64)
         self.ridge = ridge(self.covariance)
         self.gradient = gradients(site)[0]
         rows = site.rows
@@ -71,19 +85,14 @@ class _Fit:
         directions = np.linalg.eigh(lower.transpose(0, 2, 1) @ effects @ lower)[1][:, :, ::-1]
         return np.linalg.solve(lower.transpose(0, 2, 1), directions).transpose(0, 2, 1)
 
-    def pair(self, terms: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the planes (C, terms, taps) and the pointwise weight (K, C, terms)."""
+    def sums(self, terms: int) -> SeparableSum:
+        """Return the best sum of a number of separable convolutions."""
         planes = self.planes[:, :terms]
         mix = self._mix(planes)
         for _ in range(TURNS if terms < planes.shape[2] else 0):
             planes = self._turn(planes, mix)
             mix = self._mix(planes)
-        return planes, mix
-
-    def rows(self, terms: int) -> np.ndarray:
-        """Return the weight (K, D) that the sum of a number of terms amounts to."""
-        planes, mix = self.pair(terms)
-        return np.einsum("kct,cti->kci", mix, planes, optimize=True).reshape(len(mix), -1)
+        return SeparableSum(planes.astype(np.float32), mix.astype(np.float32))
 
     def _read(self, planes: np.ndarray) -> np.ndarray:
         """Return the covariance of the planes' maps with the patches, (C · terms, C, taps)."""
@@ -136,16 +145,17 @@ class _Fit:
         return np.linalg.inv(blocks + 1e-9 * scale * np.eye(terms * taps))
 
 
-def make_separable(site: Site, terms: int, draft: Draft) -> Draft:
+def find_sum(site: Site, terms: int) -> SeparableSum:
+    """Return the best sum of a number of separable convolutions in the place of one."""
+    return _Fit(site).sums(terms)
+
+
+def make_separable(site: Site, found: SeparableSum) -> Draft:
     """Make a depthwise convolution and a pointwise one of a convolution."""
-    site = find_again(site, draft)
-    fit = _Fit(site)
-    planes, mix = fit.pair(terms)
-    rows = np.einsum("kct,cti->kci", mix, planes, optimize=True).reshape(len(mix), -1)
     depthwise = replace(site.conv, groups=site.inputs)
     pointwise = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
     parts = [
-        Part("depthwise", depthwise, planes.reshape(-1, 1, *site.kernel)),
-        Part("pointwise", pointwise, mix.reshape(len(mix), -1, 1, 1)),
+        Part("depthwise", depthwise, found.planes.reshape(-1, 1, *site.kernel)),
+        Part("pointwise", pointwise, found.mix.reshape(len(found.mix), -1, 1, 1)),
     ]
-    return replace_by_chain(site, parts, rows)
+    return replace_by_chain(site, parts, found.rows)

@@ -8,8 +8,9 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.moves.offering import offer
 from depthwise.slimming.replacing import replace_weight
-from depthwise.slimming.sites import Site, find_again, find_sites
+from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 from depthwise.slimming.weighted import fit_places
 
@@ -26,10 +27,11 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         for kernel in _smaller(site.kernel):
             if _shrink(site.conv, site.kernel, kernel) is not None:
                 words = f"{site.kernel[0]}x{site.kernel[1]} to {kernel[0]}x{kernel[1]}"
-                damage = site.damage(_fit(site, kernel))
-                yield Change(
-                    "smaller_kernel", site.path, words, damage, partial(make_smaller, site, kernel)
-                )
+                rows = fit_kernel(site, kernel)
+                fit = partial(fit_kernel, kernel=kernel)
+                build = partial(make_smaller, kernel=kernel)
+                damage = site.damage(rows)
+                yield offer("smaller_kernel", site, words, damage, rows, fit, build)
 
 
 def _smaller(kernel: Pair) -> list[Pair]:
@@ -58,7 +60,7 @@ def _inside(kernel: Pair, smaller: Pair) -> np.ndarray:
     return (rows[:, None] * kernel[1] + columns).reshape(-1)
 
 
-def _fit(site: Site, kernel: Pair) -> np.ndarray:
+def fit_kernel(site: Site, kernel: Pair) -> np.ndarray:
     """Return the best weight (K, D) with taps in the middle alone."""
     rows, taps = site.rows, np.prod(site.kernel)
     starts = np.arange(0, rows.shape[1], taps)[:, None]
@@ -70,11 +72,9 @@ def _fit(site: Site, kernel: Pair) -> np.ndarray:
     return fitted.reshape(rows.shape)
 
 
-def make_smaller(site: Site, kernel: Pair, draft: Draft) -> Draft:
+def make_smaller(site: Site, rows: np.ndarray, kernel: Pair) -> Draft:
     """Give a convolution a smaller kernel."""
-    site = find_again(site, draft)
     op = _shrink(site.conv, site.kernel, kernel)
     assert op is not None
-    rows = _fit(site, kernel)
     taps = rows.reshape(*site.weight.shape[:2], -1)[:, :, _inside(site.kernel, kernel)]
     return replace_weight(site, op, taps.reshape(*taps.shape[:2], *kernel), rows)

@@ -4,16 +4,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves.counts import offered_counts
+from depthwise.slimming.moves.offering import offer
 from depthwise.slimming.replacing import Part, replace_by_chain
-from depthwise.slimming.sites import Site, find_again, find_sites
+from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
-from depthwise.slimming.weighted import gradients, ridge, roots, solve
+from depthwise.slimming.weighted import conjugate_gradients, gradients, ridge, roots, solve
+
+STEPS = 3  # of conjugate gradients
 
 
 def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
@@ -25,14 +29,13 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         counts = offered_counts(_most(site), site.groups) if min(site.kernel) > 1 else []
         if not counts:
             continue
-        fits = [_Fit(site, group, counts[0] // site.groups) for group in range(site.groups)]
+        fits = _fit_groups(site, counts[0])
         for count in counts:
-            rows = np.concatenate([fit.rows(count // site.groups) for fit in fits])
+            pair = _pair(fits, count)
             words = (f"{site.kernel[0]}x1 to {count} channels, "
                      f"then 1x{site.kernel[1]} to {site.outputs}")  # fmt: skip
-            yield Change(
-                "spatial_pair", site.path, words, site.damage(rows), partial(make_pair, site, count)
-            )
+            damage, fit = site.damage(pair.joined(site.groups)), partial(find_pair, count=count)
+            yield offer("spatial_pair", site, words, damage, pair, fit, make_pair)
 
 
 def _most(site: Site) -> int:
@@ -46,8 +49,9 @@ def _most(site: Site) -> int:
 class _Fit:
     """The best pairs of one group of a convolution.
 
-    The columns' kernels V are directions in which columns of the input matter most, whichever
-    column of the kernel reads them; the rows' kernels H then predict the outputs best.
+    The columns' kernels V start as the directions in which columns of the input matter most,
+    whichever column of the kernel reads them; then the rows' kernels H are those that predict the
+    outputs best from the columns' maps, V those that do it best through H, and H once more.
     """
 
     def __init__(self, site: Site, group: int, most: int):
@@ -56,53 +60,100 @@ class _Fit:
         tall = inputs * down
         weight = site.weight[group * outputs : (group + 1) * outputs]
         self.weight = weight.reshape(outputs, tall, across)
-        covariance = site.statistics.covariance[group]
+        covariance = site.statistics.covariance[group].astype(np.float64)
+        covariance.flat[:: len(covariance) + 1] += ridge(covariance)
         self.moments = covariance.reshape(tall, across, tall, across)
-        self.ridge = ridge(covariance)
-        half, _ = roots(gradients(site)[group])
-        self.columns = self._find_columns(half)[: min(most, tall)]
-        self.read = np.tensordot(self.columns, self.moments, 1)  # (r, S, tall, S)
+        self.products = np.tensordot(self.weight, self.moments, 2)  # with the inputs
+        self.down = np.einsum("usvs->uv", self.moments) / across
+        self.gradient = gradients(site)[group]
+        self.columns = self._find_columns()[: min(most, tall)]
 
-    def _find_columns(self, half: np.ndarray) -> np.ndarray:
-        """Return V for the largest rank, the most important first."""
-        down = np.einsum("usvs->uv", self.moments) / self.moments.shape[1]
+    def _find_columns(self) -> np.ndarray:
+        """Return V (r, C · R) for the largest rank, the most important first."""
+        half, _ = roots(self.gradient)
         effects = np.einsum("hk,kus->hsu", half, self.weight, optimize=True)
         effects = effects.reshape(-1, effects.shape[-1])
-        directions = np.linalg.eigh(effects @ down @ effects.T)[1][:, ::-1]
+        directions = np.linalg.eigh(effects @ self.down @ effects.T)[1][:, ::-1]
         return directions.T @ effects
 
     def pair(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
         """Return V (rank, C · R) and H (K, rank, S)."""
-        rank = min(rank, len(self.columns))
-        columns, read = self.columns[:rank], self.read[:rank]
-        across = read.shape[1]
-        among = np.einsum("rsvt,qv->rsqt", read, columns, optimize=True)
-        among += self.ridge * np.einsum("rq,st->rsqt", columns @ columns.T, np.eye(across))
-        products = np.einsum("kvt,rsvt->krs", self.weight, read, optimize=True)
-        products += self.ridge * np.einsum("kvs,rv->krs", self.weight, columns, optimize=True)
-        size = rank * across
-        row = solve(products.reshape(-1, size), among.reshape(size, size))
-        return columns, row.reshape(-1, rank, across)
+        columns = self.columns[:rank]
+        columns = self._turn(columns, self._find_rows(columns))
+        return columns, self._find_rows(columns)
 
-    def rows(self, rank: int) -> np.ndarray:
-        """Return the weight (K, D) that the pair of a rank amounts to."""
-        columns, row = self.pair(rank)
-        return np.einsum("krs,ru->kus", row, columns, optimize=True).reshape(len(row), -1)
+    def _find_rows(self, columns: np.ndarray) -> np.ndarray:
+        """Return H that predicts the outputs best from the columns' maps."""
+        read = np.tensordot(columns, self.moments, 1)  # with the inputs, (r, S, C · R, S)
+        among = np.tensordot(read, columns, (2, 1)).swapaxes(2, 3)
+        products = np.tensordot(self.products, columns, (1, 1)).swapaxes(1, 2)
+        size = among.shape[0] * among.shape[1]
+        rows = solve(products.reshape(-1, size), among.reshape(size, size))
+        return rows.reshape(products.shape)
+
+    def _turn(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return better columns for rows, by conjugate gradients.
+
+        They solve, with Q = Hᵀ · G · H, for all columns r and inputs u at once,
+        sum over s, q, t of Q[rs, qt] · (V · C)[qt, us] = sum over s of (Hᵀ · G · W · C)[rs, us].
+        """
+        weighted = np.tensordot(self.gradient, rows, 1)
+        among = np.tensordot(weighted, rows, (0, 0))
+        wanted = np.tensordot(weighted, self.products, ((0, 2), (0, 2)))
+        mixed = np.einsum("rsqs->rq", among)
+        mixed.flat[:: len(mixed) + 1] += 1e-9 * np.trace(mixed) + np.finfo(float).tiny
+        left, right = np.linalg.inv(mixed), np.linalg.inv(self.down)
+
+        def product(columns: np.ndarray) -> np.ndarray:
+            read = np.tensordot(columns, self.moments, 1)
+            return np.tensordot(among, read, ((1, 2, 3), (3, 0, 1)))
+
+        return conjugate_gradients(
+            product, lambda rest: left @ rest @ right, wanted, columns, STEPS
+        )
 
 
-def make_pair(site: Site, count: int, draft: Draft) -> Draft:
-    """Make two of a convolution, with `count` channels between."""
-    site = find_again(site, draft)
-    rank = count // site.groups
-    fits = [_Fit(site, group, rank) for group in range(site.groups)]
-    pairs = [fit.pair(rank) for fit in fits]
-    columns, row = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
+class Pair(NamedTuple):
+    """The kernels of two convolutions: V (r, C · R) and H (K, r / groups, S), groups in order."""
+
+    columns: np.ndarray
+    rows: np.ndarray
+
+    def joined(self, groups: int) -> np.ndarray:
+        """Return the weight (K, D) that the two amount to."""
+        columns = self.columns.reshape(groups, -1, self.columns.shape[1])
+        rows = self.rows.reshape(groups, -1, *self.rows.shape[1:])
+        joined = np.einsum("gkrs,gru->gkus", rows, columns, optimize=True)
+        return joined.reshape(len(self.rows), -1)
+
+
+def _fit_groups(site: Site, most: int) -> list[_Fit]:
+    return [_Fit(site, group, most // site.groups) for group in range(site.groups)]
+
+
+def _pair(fits: list[_Fit], count: int) -> Pair:
+    """Return the best pair with `count` channels between."""
+    found = [fit.pair(count // len(fits)) for fit in fits]
+    columns, rows = (np.concatenate([pair[part] for pair in found]) for part in (0, 1))
+    return Pair(columns.astype(np.float32), rows.astype(np.float32))
+
+
+def find_pair(site: Site, count: int) -> Pair:
+    """Return the best pair of a convolution with `count` channels between."""
+    return _pair(_fit_groups(site, count), count)
+
+
+def make_pair(site: Site, pair: Pair) -> Draft:
+    """Make two of a convolution."""
     conv = site.conv
     top, bottom, left, right = conv.padding
     down = replace(conv, stride=(conv.stride[0], 1), dilation=(conv.dilation[0], 1),
                    padding=ops.Padding(top, bottom, 0, 0))  # fmt: skip
     across = replace(conv, stride=(1, conv.stride[1]), dilation=(1, conv.dilation[1]),
                      padding=ops.Padding(0, 0, left, right))  # fmt: skip
-    tall = columns.reshape(len(columns), -1, site.kernel[0], 1)
-    parts = [Part("column", down, tall), Part("row", across, row[:, :, None])]
-    return replace_by_chain(site, parts, np.concatenate([fit.rows(rank) for fit in fits]))
+    columns, rows = pair
+    parts = [
+        Part("column", down, columns.reshape(len(columns), -1, site.kernel[0], 1)),
+        Part("row", across, rows[:, :, None]),
+    ]
+    return replace_by_chain(site, parts, pair.joined(site.groups))

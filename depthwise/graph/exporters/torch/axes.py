@@ -13,7 +13,7 @@ from depthwise.graph.graph import Graph, Node, Shape
 
 
 @dataclass(frozen=True)
-class Size:
+class OpenSize:
     """A size that is known when a network is run: that of an axis of a value, by a divisor.
 
     `captured` is what it is in the graph; `is_batch` tells that it counts images.
@@ -26,8 +26,8 @@ class Size:
     is_batch: bool = False
 
 
-Part = int | Size
-Axis = tuple[Part, ...]  # in row-major order, the first outermost
+AxisPart = int | OpenSize
+Axis = tuple[AxisPart, ...]  # in row-major order, the first outermost
 Axes = tuple[Axis, ...]
 
 
@@ -36,7 +36,7 @@ class MixedImages(Exception):  # noqa: N818  (it is caught where the network is 
 
 
 @dataclass(frozen=True)
-class Place:
+class TracedNode:
     """A node while axes are traced: its name, what it reads and the shape that it has."""
 
     node: Node
@@ -56,7 +56,7 @@ class Place:
     def made(self, axis: int, *sources: Axis) -> Axis:
         """Return an axis of the result whose size follows from that of others."""
         if any(map(is_open, sources)):
-            return (Size(self.node.name, axis, self.shape[axis]),)
+            return (OpenSize(self.node.name, axis, self.shape[axis]),)
         return (self.shape[axis],)
 
     def batch_within(self, axes: Axes, allowed: Iterable[int], how: str) -> None:
@@ -68,17 +68,17 @@ class Place:
 
 def captured(axis: Axis) -> int:
     """Return the size of an axis in the graph."""
-    return prod(part.captured if isinstance(part, Size) else part for part in axis)
+    return prod(part.captured if isinstance(part, OpenSize) else part for part in axis)
 
 
 def is_open(axis: Axis) -> bool:
     """Tell whether an axis may have another size than in the graph."""
-    return any(isinstance(part, Size) for part in axis)
+    return any(isinstance(part, OpenSize) for part in axis)
 
 
 def is_batch(axis: Axis) -> bool:
     """Tell whether the images of a batch lie along an axis, alone or with other things."""
-    return any(isinstance(part, Size) and part.is_batch for part in axis)
+    return any(isinstance(part, OpenSize) and part.is_batch for part in axis)
 
 
 def fixed(shape: Shape) -> Axes:
@@ -87,7 +87,7 @@ def fixed(shape: Shape) -> Axes:
 
 
 def trace_axes(
-    graph: Graph, rule: Callable[[Place, tuple[Axes, ...]], Axes]
+    graph: Graph, rule: Callable[[TracedNode, tuple[Axes, ...]], Axes]
 ) -> tuple[dict[str, Axes], str]:
     """Return the axes of every value, and why the number of images is fixed, if it is.
 
@@ -108,12 +108,12 @@ def _trace(graph: Graph, rule: Callable[..., Axes], *, batch: bool) -> dict[str,
     axes = {name: fixed(constant.type.shape) for name, constant in graph.constants.items()}
     for name, type_ in graph.inputs.items():
         shape = type_.shape
-        images = (Size(first, 0, shape[0], is_batch=True),) if batch else shape[:1]
-        sides = (Size(name, axis, shape[axis]) for axis in range(2, len(shape)))
+        images = (OpenSize(first, 0, shape[0], is_batch=True),) if batch else shape[:1]
+        sides = (OpenSize(name, axis, shape[axis]) for axis in range(2, len(shape)))
         axes[name] = tuple((part,) for part in (*images, *shape[1:2], *sides))
     for node in graph:
         shapes = tuple(graph.type(name).shape for name in node.inputs)
-        found = rule(Place(node, shapes), tuple(axes[name] for name in node.inputs))
+        found = rule(TracedNode(node, shapes), tuple(axes[name] for name in node.inputs))
         assert tuple(map(captured, found)) == node.type.shape, (node, found)
         axes[node.name] = found
     return axes

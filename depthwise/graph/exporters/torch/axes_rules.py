@@ -6,7 +6,7 @@ from depthwise.graph import ops
 from depthwise.graph.exporters.torch.axes import (
     Axes,
     Axis,
-    Place,
+    TracedNode,
     captured,
     fixed,
     is_batch,
@@ -16,7 +16,7 @@ from depthwise.graph.exporters.torch.regroup import regroup
 from depthwise.graph.ops import Op
 
 
-def axes_of(place: Place, read: tuple[Axes, ...]) -> Axes:
+def axes_of(place: TracedNode, read: tuple[Axes, ...]) -> Axes:
     """Return the axes of a node's result. Raises MixedImages where it looks at several images."""
     axes = find_axes(place.node.op, place, *read)
     if sum(map(is_batch, axes)) > 1:
@@ -25,7 +25,7 @@ def axes_of(place: Place, read: tuple[Axes, ...]) -> Axes:
 
 
 @singledispatch
-def find_axes(op: Op, place: Place, *read: Axes) -> Axes:
+def find_axes(op: Op, place: TracedNode, *read: Axes) -> Axes:
     """Return the axes of op(values whose axes are `read`)."""
     raise NotImplementedError(type(op))
 
@@ -45,14 +45,14 @@ def _(op: ops.Conv2d | ops.ConvTranspose2d | ops.DeformConv2d, place, x, weight,
     return (x[0], (place.shape[1],), *planes(place, x))
 
 
-def planes(place: Place, x: Axes) -> Axes:
+def planes(place: TracedNode, x: Axes) -> Axes:
     """Return the last two axes: those of x where they keep their sizes at any size."""
     return tuple(
         place.made(len(place.shape) + i, x[i]) if not keeps(place, i) else x[i] for i in (-2, -1)
     )
 
 
-def keeps(place: Place, side: int) -> bool:
+def keeps(place: TracedNode, side: int) -> bool:
     """Tell whether windows move in steps of 1, and padding makes up for what they reach beyond."""
     stride = place.node.op.stride[side]  # type: ignore[union-attr]
     return stride == 1 and place.shape[side] == place.shapes[0][side]
@@ -176,14 +176,14 @@ def _(op: ops.Binary | ops.Compare | ops.Where, place, *read):  # noqa: ARG001
     return broadcast(place, *read)
 
 
-def broadcast(place: Place, *operands: Axes, before: int = 0) -> Axes:
+def broadcast(place: TracedNode, *operands: Axes, before: int = 0) -> Axes:
     """Return the axes of operands that are broadcast, `before` which so many axes come."""
     rank = max(map(len, operands))
     aligned = [[axes[i] for axes in operands if len(axes) >= -i] for i in range(-rank, 0)]
     return tuple(one_of(place, i - before, *axes) for i, axes in enumerate(aligned, -rank))
 
 
-def one_of(place: Place, axis: int, *operands: Axis) -> Axis:
+def one_of(place: TracedNode, axis: int, *operands: Axis) -> Axis:
     """Return which of the axes that are broadcast to one is the result's."""
     size = place.shape[axis]
     several = [each for each in operands if each != (1,)]
@@ -245,7 +245,7 @@ def _(op: ops.Concat, place, *read):
     )
 
 
-def one_size(place: Place, *operands: Axis) -> Axis:  # noqa: ARG001
+def one_size(place: TracedNode, *operands: Axis) -> Axis:  # noqa: ARG001
     """Return which of the axes of one size is the result's."""
     return next(
         (each for each in (*filter(is_batch, operands), *filter(is_open, operands))), operands[0]
@@ -278,7 +278,7 @@ def _(op: ops.Expand, place, x):
     return broadcast(place, x, fixed(op.shape)) if not any(map(is_batch, x)) else expanded(place, x)
 
 
-def expanded(place: Place, x: Axes) -> Axes:
+def expanded(place: TracedNode, x: Axes) -> Axes:
     """Return the axes of an Expand of images, whose number stays."""
     new = len(place.shape) - len(x)
     kept = [

@@ -14,18 +14,18 @@ from depthwise.graph.exporters.torch.axes_rules import axes_of
 from depthwise.graph.exporters.torch.layers import find_layers
 from depthwise.graph.exporters.torch.network import (
     Called,
-    Computed,
     GraphNetwork,
-    Held,
     ImageNetwork,
-    Number,
+    NetworkStep,
+    NumberOperand,
     Operand,
     Program,
-    Step,
+    TensorOperand,
+    ValueOperand,
 )
 from depthwise.graph.exporters.torch.numbers import numbers_in
 from depthwise.graph.exporters.torch.operator_modules import find_operators
-from depthwise.graph.exporters.torch.rules import Function, Site, Sized, function_of
+from depthwise.graph.exporters.torch.rules import Site, Sized, TensorFunction, function_of
 from depthwise.graph.exporters.torch.schedule import freed, measured
 from depthwise.graph.exporters.torch.tree import plant
 from depthwise.graph.graph import Graph, Node
@@ -80,7 +80,7 @@ class _Builder:
         )  # fmt: skip
         return self.net
 
-    def _function(self, node: Node) -> Function | Sized:
+    def _function(self, node: Node) -> TensorFunction | Sized:
         graph, inputs = self.graph, node.inputs
         site = Site(
             self.net, node, tuple(map(graph.type, inputs)),
@@ -89,20 +89,22 @@ class _Builder:
         )  # fmt: skip
         return function_of(node.op, site)
 
-    def _step(self, node: Node) -> Step:
+    def _step(self, node: Node) -> NetworkStep:
         if layer := self.layers.get(node.name):
             reads = tuple(map(self._operand, layer.reads))
-            return Step(node.name, Called(*self._owner(layer.path)), reads)
+            return NetworkStep(node.name, Called(*self._owner(layer.path)), reads)
         function, operands = self.functions[node.name], tuple(map(self._operand, node.inputs))
         if isinstance(function, Sized):
-            sizes = tuple(map(Computed, function.sizes))
-            return Step(node.name, function.function, (*operands, *sizes))
-        return Step(node.name, function, operands)
+            sizes = tuple(map(ValueOperand, function.sizes))
+            return NetworkStep(node.name, function.function, (*operands, *sizes))
+        return NetworkStep(node.name, function, operands)
 
     def _operand(self, name: str) -> Operand:
         if name in self.numbers:
-            return Number(self.numbers[name])
-        return Held(*self._owner(name)) if name in self.graph.constants else Computed(name)
+            return NumberOperand(self.numbers[name])
+        if name in self.graph.constants:
+            return TensorOperand(*self._owner(name))
+        return ValueOperand(name)
 
     def _owner(self, path: str) -> tuple[nn.Module, str]:
         *parents, own = path.split(".")

@@ -28,7 +28,7 @@ ROLES: dict[type, dict[int, str]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class TorchLayer:
     """A node as a module.
 
     Attributes:
@@ -44,7 +44,7 @@ class Layer:
     without: tuple[str, ...] = ()
 
 
-def find_layers(graph: Graph) -> dict[str, Layer]:
+def find_layers(graph: Graph) -> dict[str, TorchLayer]:
     """Return the nodes that modules of PyTorch's compute, by name."""
     readers: dict[str, set[tuple[Op, tuple[str, ...]]]] = defaultdict(set)
     for node in graph:
@@ -59,7 +59,7 @@ def find_layers(graph: Graph) -> dict[str, Layer]:
     }
 
 
-def layer_of(graph: Graph, node: Node) -> Layer | None:
+def layer_of(graph: Graph, node: Node) -> TorchLayer | None:
     """Return a node as a module; None where PyTorch has none for it, or its weights' names."""
     roles = ROLES.get(type(node.op), {})
     without = plain_affine(graph, node)
@@ -75,8 +75,8 @@ def layer_of(graph: Graph, node: Node) -> Layer | None:
         return None
     reads = tuple(name for i, name in enumerate(node.inputs) if i not in roles)
     if without:
-        return Layer(path, lambda: without_affine(make()), reads, without)
-    return Layer(path, make, reads)
+        return TorchLayer(path, lambda: without_affine(make()), reads, without)
+    return TorchLayer(path, make, reads)
 
 
 def plain_affine(graph: Graph, node: Node) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depthwise.graph import ops
-from depthwise.graph.exporters.torch.axes import Axes, Size, is_batch
+from depthwise.graph.exporters.torch.axes import Axes, OpenSize, is_batch
 from depthwise.graph.exporters.torch.rules import Sized, function_of
 
 
 def sized(axes: Axes, function) -> Sized:
     """Return a function of a tensor and of the shape that axes have when it is run."""
-    sizes = tuple(dict.fromkeys(part for axis in axes for part in axis if isinstance(part, Size)))
+    parts = [part for axis in axes for part in axis]
+    sizes = tuple(dict.fromkeys(part for part in parts if isinstance(part, OpenSize)))
 
     def compute(x: Tensor, *found: int) -> Tensor:
         known = dict(zip(sizes, found, strict=True))
@@ -22,7 +23,7 @@ def sized(axes: Axes, function) -> Sized:
         for axis in axes:
             size = 1
             for part in axis:
-                size = size * (known[part] if isinstance(part, Size) else part)
+                size = size * (known[part] if isinstance(part, OpenSize) else part)
             shape.append(size)
         return function(x, shape)
 

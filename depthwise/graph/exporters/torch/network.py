@@ -9,45 +9,45 @@ from torch import Tensor, nn
 from depthwise.graph.graph import Shape
 from depthwise.graph.structure import Signature, bind, fill
 
-Values = dict[Hashable, Any]  # by the name of the value, or by the size that is meant
+Results = dict[Hashable, Any]  # by the name of the value, or by the size that is meant
 
 
 @dataclass(frozen=True)
-class Computed:
+class ValueOperand:
     """An operand that a step before has computed."""
 
     name: Hashable
 
-    def among(self, values: Values) -> Any:
+    def among(self, values: Results) -> Any:
         """Return it."""
         return values[self.name]
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class TensorOperand:
     """An operand that is a parameter or a buffer: the one that `owner` has under a name by then."""
 
     owner: nn.Module
     name: str
 
-    def among(self, values: Values) -> Any:  # noqa: ARG002
+    def among(self, values: Results) -> Any:  # noqa: ARG002
         """Return it."""
         parameter = self.owner._parameters.get(self.name)
         return self.owner._buffers[self.name] if parameter is None else parameter
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberOperand:
     """An operand that is written in the network's code."""
 
     value: float
 
-    def among(self, values: Values) -> Any:  # noqa: ARG002
+    def among(self, values: Results) -> Any:  # noqa: ARG002
         """Return it."""
         return self.value
 
 
-Operand = Computed | Held | Number
+Operand = ValueOperand | TensorOperand | NumberOperand
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +63,14 @@ class Called:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class NetworkStep:
     """One value computed from others.
 
     Attributes:
         result: What it is called: its node, or the size that it is.
         compute: A function of the operands, or the module that is called with them.
         operands: What is read.
-        done: Values that nothing reads after it.
+        done: Results that nothing reads after it.
     """
 
     result: Hashable
@@ -92,7 +92,7 @@ class Program:
     """
 
     shapes: Mapping[str, Shape]
-    steps: tuple[Step, ...]
+    steps: tuple[NetworkStep, ...]
     outputs: Mapping[str, Operand]
     signature: Signature
     fixed: str
@@ -115,7 +115,7 @@ class GraphNetwork(nn.Module):
         program = self._program
         if program.fixed:
             _check_images(program, tensors)
-        values: Values = {**tensors}
+        values: Results = {**tensors}
         for step in program.steps:
             operands = [operand.among(values) for operand in step.operands]
             values[step.result] = step.compute(*operands)

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from depthwise.graph.exporters.torch.layers import Layer
-from depthwise.graph.exporters.torch.rules import Function, Sized
+from depthwise.graph.exporters.torch.layers import TorchLayer
+from depthwise.graph.exporters.torch.rules import Sized, TensorFunction
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Op
 
@@ -19,7 +19,7 @@ from depthwise.graph.ops import Op
 class Operator(nn.Module):
     """Computes one operator of a graph."""
 
-    def __init__(self, op: Op, function: Function):
+    def __init__(self, op: Op, function: TensorFunction):
         super().__init__()
         self.op, self._function = op, function
 
@@ -36,8 +36,8 @@ class Operator(nn.Module):
 
 
 def find_operators(
-    graph: Graph, layers: Mapping[str, Layer], functions: Mapping[str, Function | Sized]
-) -> dict[str, Layer]:
+    graph: Graph, layers: Mapping[str, TorchLayer], functions: Mapping[str, TensorFunction | Sized]
+) -> dict[str, TorchLayer]:
     """Return the nodes that are all of a module, which has no other in it and is called once."""
     inside: dict[str, list[Node]] = defaultdict(list)
     for node in graph:
@@ -54,9 +54,9 @@ def find_operators(
     return found
 
 
-def operator_layer(node: Node, function: Function) -> Layer:
+def operator_layer(node: Node, function: TensorFunction) -> TorchLayer:
     """Return a node without weights as a module."""
-    return Layer(node.path, lambda: Operator(node.op, function), node.inputs)
+    return TorchLayer(node.path, lambda: Operator(node.op, function), node.inputs)
 
 
 def enclosing(path: str) -> list[str]:

@@ -11,16 +11,16 @@ from depthwise.graph.infer import pooled
 from depthwise.graph.interpret import pixels_counted
 from depthwise.graph.ops import Padding, Pair
 
-Window = ops.MaxPool2d | ops.MaxPoolIndices | ops.AvgPool2d
+PoolingOp = ops.MaxPool2d | ops.MaxPoolIndices | ops.AvgPool2d
 
 
-def is_usual(op: Window) -> bool:
+def is_usual(op: PoolingOp) -> bool:
     """Tell whether PyTorch has the padding: equal on opposite sides, half a window at most."""
     pad, (height, width) = op.padding, op.kernel
     return pad.symmetric and 2 * pad.top <= height and 2 * pad.left <= width
 
 
-def covered(x: Tensor, op: Window, outside: float) -> tuple[Tensor, Pair]:
+def covered(x: Tensor, op: PoolingOp, outside: float) -> tuple[Tensor, Pair]:
     """Return planes with pixels wherever a window hangs over, and how many windows there are."""
     dilation = (1, 1) if isinstance(op, ops.AvgPool2d) else op.dilation
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, op.kernel, strict=True)]

@@ -6,16 +6,16 @@ from math import gcd
 from depthwise.graph.exporters.torch.axes import (
     Axes,
     Axis,
-    Part,
-    Place,
-    Size,
+    AxisPart,
+    OpenSize,
+    TracedNode,
     fixed,
     is_batch,
 )
 from depthwise.graph.graph import Shape
 
 
-def regroup(place: Place, x: Axes, shape: Shape) -> Axes:
+def regroup(place: TracedNode, x: Axes, shape: Shape) -> Axes:
     """Return what the axes of a Reshape consist of, each part of its input in one of them.
 
     An open size that is divided (windows of an image) is the outer part of the division: there are
@@ -36,9 +36,9 @@ def regroup(place: Place, x: Axes, shape: Shape) -> Axes:
     return tuple(tuple(axis) or (1,) for axis in found)
 
 
-def merged(x: Axes) -> list[Part]:
+def merged(x: Axes) -> list[AxisPart]:
     """Return the parts of all axes, without those that always are 1, fixed neighbours as one."""
-    parts: list[Part] = []
+    parts: list[AxisPart] = []
     for part in (part for axis in x for part in axis if part != 1):
         if parts and isinstance(part, int) and isinstance(parts[-1], int):
             parts[-1] *= part
@@ -47,9 +47,9 @@ def merged(x: Axes) -> list[Part]:
     return parts
 
 
-def take(place: Place, left: list[Part], size: int) -> Axis | None:
+def take(place: TracedNode, left: list[AxisPart], size: int) -> Axis | None:
     """Take from the parts that are left those of an axis; None where they do not fit."""
-    taken: list[Part] = []
+    taken: list[AxisPart] = []
     if size == 1:
         return (left.pop(0),) if left and size_of(left[0]) == 1 else (1,)
     while size > 1:
@@ -79,6 +79,6 @@ def take(place: Place, left: list[Part], size: int) -> Axis | None:
     return tuple(taken)
 
 
-def size_of(part: Part) -> int:
+def size_of(part: AxisPart) -> int:
     """Return the size of a part in the graph."""
-    return part.captured if isinstance(part, Size) else part
+    return part.captured if isinstance(part, OpenSize) else part

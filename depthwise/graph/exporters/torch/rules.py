@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from depthwise.errors import Unsupported
 from depthwise.graph import ops
-from depthwise.graph.exporters.torch.axes import Axis, Size
+from depthwise.graph.exporters.torch.axes import Axis, OpenSize
 from depthwise.graph.graph import Constant, Node, Shape, TensorType
 from depthwise.graph.ops import Op
 
-Function = Callable[..., Tensor]
+TensorFunction = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
 class Sized:
     """A function that is given sizes after the tensors."""
 
-    function: Function
-    sizes: tuple[Size, ...]
+    function: TensorFunction
+    sizes: tuple[OpenSize, ...]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Site:
 
 
 @singledispatch
-def function_of(op: Op, site: Site) -> Function | Sized:
+def function_of(op: Op, site: Site) -> TensorFunction | Sized:
     """Return what computes a node."""
     raise NotImplementedError(type(op))
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from depthwise.graph.exporters.torch.layers import Layer
+from depthwise.graph.exporters.torch.layers import TorchLayer
 from depthwise.graph.graph import Constant
 
 
-class Part(nn.Module):
+class ModuleFolder(nn.Module):
     """Holds modules and weights under the names that they have; the network computes with them."""
 
 
-def plant(root: nn.Module, layers: Iterable[Layer], constants: dict[str, Constant]) -> None:
+def plant(root: nn.Module, layers: Iterable[TorchLayer], constants: dict[str, Constant]) -> None:
     """Put layers and constants where their names say, in the order in which they are used."""
     layers = list(layers)
     children: dict[str, set[str]] = defaultdict(set)
@@ -29,7 +29,13 @@ def plant(root: nn.Module, layers: Iterable[Layer], constants: dict[str, Constan
         if path not in planted:
             parent, _, own = path.rpartition(".")
             numbered = any(name.isdecimal() for name in children[path])
-            module = made[path].make() if path in made else nn.ModuleDict() if numbered else Part()
+            module = (
+                made[path].make()
+                if path in made
+                else nn.ModuleDict()
+                if numbered
+                else ModuleFolder()
+            )
             planted[path] = module_at(parent)._modules[own] = module
         return planted[path]
 

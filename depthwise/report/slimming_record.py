@@ -1,7 +1,24 @@
-"""What is kept of each step: which change was made, why, what it was to cost and what it did."""
+"""What is kept of slimming: which changes were made, why, what they cost and what they did."""
 
+from typing import Literal, get_args
+
+from depthwise.analysis.units import in_seconds, in_units
 from depthwise.files.record import Record
-from depthwise.slimming.budget import Measure
+
+Measure = Literal["macs", "parameters", "weight_bytes", "arena_bytes", "milliseconds"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+SAID: dict[Measure, str] = {
+    "macs": "MACs", "parameters": "parameters", "weight_bytes": "of weights",
+    "arena_bytes": "of arena", "milliseconds": "",
+}  # fmt: skip
+
+
+def say_cost(measure: Measure, cost: float) -> str:
+    """Return a cost with its unit: 62.74 M MACs, 3.41 MB of weights, 1.25 ms."""
+    if measure == "milliseconds":
+        return in_seconds(1e-3 * cost)
+    unit = "B" if measure.endswith("bytes") else ""
+    return f"{in_units(cost, unit)} {SAID[measure]}"
 
 
 class StepRecord(Record):
@@ -99,3 +116,25 @@ class SlimmingRecord(Record):
     def steps(self) -> tuple[StepRecord, ...]:
         """Every change that was made, in order."""
         return tuple(step for each in self.rounds for step in each.steps)
+
+
+class CurvePoint(Record):
+    """One choice of changes: what is left of the cost, the damage estimated, how many they are."""
+
+    cost: float
+    damage: float
+    steps: int
+
+
+class TradeoffCurve(Record):
+    """Costs that one choice among all changes can reach, the largest first, and their damage.
+
+    It is estimated: changes are measured one at a time, and none is made on top of another. The
+    search makes them in rounds, goes further, and measures what comes of it.
+    """
+
+    network: str
+    measure: Measure
+    original: float
+    """The cost of the network as it is."""
+    points: tuple[CurvePoint, ...]
