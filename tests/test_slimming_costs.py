@@ -89,7 +89,8 @@ def test_three_of_32_channels_save_no_time(graph):
 
     def changes(_draft: Draft, _known: object):
         for left in (29, 16):
-            yield Change("few", "last", f"32 to {left}", 0.0, lambda _, g=without(left): Draft(g))
+            made = Draft(without(left))
+            yield Change("few", "last", f"32 to {left}", 0.0, lambda _, made=made: made)
 
     times = Prices("milliseconds")
     assert times.saving(graph, without(29)) == 0.0
