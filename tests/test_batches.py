@@ -11,17 +11,21 @@ from test_threads import run
 from torch import nn
 
 import depthwise as dw
+from depthwise.compiler.constants import constants_of
 from depthwise.compiler.lowering.batches import images_at_once
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.batches import BatchRun, find_batches
 from depthwise.compiler.schedule.steps import Steps
+from depthwise.compiler.verification import verify
+from depthwise.compiler.verification.difference import Difference
 from depthwise.compiler.verification.oracle import check_plan
 from depthwise.errors import PlanFault
 from depthwise.graph import Graph, capture, export
+from depthwise.hardware.known_cores import CORES
 from depthwise.runtime.target import find_target
 
-NATIVE = find_target("native")
+NATIVE, V4 = find_target("native"), find_target("x86-64-v4")
 KIB = 1024
 
 
@@ -76,7 +80,7 @@ def small_cache(monkeypatch):
     monkeypatch.setattr(PLACE, changed(windows=48 * KIB, cold=32 * KIB, together=48 * KIB))
 
 
-def whole(steps: Steps):
+def whole(steps: Steps, _):
     yield range(len(steps.steps))
 
 
@@ -104,7 +108,7 @@ def test_batches_compute_the_same_bits_as_all_images_at_once(name, images, threa
 
 
 def batch_of(net: nn.Module, images: int) -> BatchRun:
-    (batch,) = find_batches(make_plan(graph_of(net, images), NATIVE).whole)
+    (batch,) = find_batches(make_plan(graph_of(net, images), NATIVE).whole, constants_of(NATIVE))
     assert isinstance(batch, BatchRun)
     return batch
 
@@ -140,7 +144,25 @@ def test_images_go_through_late_layers_together_after_each_through_early_ones():
     ],
 )
 def test_as_many_images_at_once_as_move_the_fewest_bytes(floats, expected):
-    assert images_at_once(*floats, near=640 * KIB) == expected
+    *images, weights = floats
+    assert images_at_once(*images, constants_of(V4, CORES["zen5"]), weights) == expected
+
+
+@pytest.mark.parametrize(
+    ("floats", "pixels", "expected"),
+    [
+        ((8, 1280, 1000, 1_280_000), 1, 8),  # which come while 25 pixels of each are computed
+        ((8, 4 * 960, 4 * 160, 153_600), 4, 8),
+        ((8, 9 * 960, 9 * 160, 153_600), 9, 4),
+        ((8, 49 * 160, 49 * 320, 51_200), 49, 1),  # all come meanwhile: images need not wait
+        ((8, 49 * 160, 49 * 320, 51_200), 0, 8),  # of a layer that is not known to hide them
+        ((8, 49 * 160, 49 * 160, 0), 0, 1),  # no weights
+    ],
+)
+def test_images_wait_for_weights_alone_that_computing_does_not_hide(floats, pixels, expected):
+    *images, weights = floats
+    xeon = constants_of(V4, CORES["sapphirerapids"])
+    assert images_at_once(*images, xeon, weights, pixels) == expected
 
 
 def test_memory_does_not_grow_with_the_images():
@@ -167,11 +189,17 @@ def test_the_oracle_sees_images_in_the_wrong_place(monkeypatch):
         check_plan(plan)
 
 
-def test_a_library_of_a_batch_is_verified_and_gives_what_the_network_gives():
+def test_a_library_of_a_batch_is_verified_and_gives_what_the_network_gives(monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        verify, "Difference", lambda whole: begun.append(whole) or Difference(whole)
+    )
     torch.manual_seed(0)
     net = NETS["winograd"]().eval()
     library = dw.compile(net, (3, 3, 48, 40), threads=2)
-    assert library.manifest.verification
+    verified = library.manifest.verification
+    # each value's scale is found once for each input, however many pieces its images come in
+    assert len(begun) == verified.inputs * len(verified.layers)
     x = torch.randn(3, 3, 48, 40)
     with torch.no_grad():
         torch.testing.assert_close(library(x), net(x), rtol=1e-4, atol=1e-5)

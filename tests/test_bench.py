@@ -24,7 +24,7 @@ from depthwise.bench import exported_model as cases
 from depthwise.bench import peak
 from depthwise.bench.exported_model import Question, settle
 from depthwise.bench.holding import hold
-from depthwise.bench.peers import PEERS, BatchWay, Runtime, compiled_by, find_peers, ways
+from depthwise.bench.peers import OURS, PEERS, BatchWay, Runtime, compiled_by, find_peers, ways
 from depthwise.bench.record import BenchRecord, NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import TOLERANCE, Participant, compare, take_turns
 from depthwise.bench.tables import network_table
@@ -90,26 +90,26 @@ def test_everyone_gets_a_turn_in_every_round_and_the_order_turns():
     log, measured = [], []
     found = entries(log)
     turns = take_turns(found, 4, lambda: measured.append(len(log)) or 1e9)
-    assert [name for name, _ in log[:3]] == ["a", "b", "c"]  # how long each takes
-    order = "".join(name for name, _ in log[3:])
+    assert log[:5] == [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 1)]  # how long each takes
+    order = "".join(name for name, _ in log[5:])
     assert order == "abc" + "bca" + "cab" + "abc"
-    assert measured == [3, 6, 9, 12]  # before each round
+    assert measured == [5, 8, 11, 14]  # before each round
     assert [turn.peak for turn in turns] == [1e9] * 4
     assert all(0 <= (turn.foreign or 0) <= 1 for turn in turns)
     assert all(len(entry.rounds) == 4 for entry in found)
 
 
-def test_turns_last_alike_and_hold_a_few_runs_at_least():
+def test_turns_last_alike_and_hold_a_few_runs_but_of_what_takes_longer_than_a_turn():
     log = []
     take_turns(entries(log), 1, lambda: 1.0)
-    assert dict(log[3:]) == {"a": 10, "b": 5, "c": 3}
+    assert dict(log[5:]) == {"a": 10, "b": 5, "c": 1}
 
 
 def test_one_that_fails_is_out_and_the_others_go_on():
     log = []
-    found = entries(log, b=2)
+    found = entries(log, b=3)
     take_turns(found, 3, lambda: 1.0)
-    assert [name for name, _ in log].count("b") == 3  # the second round's is the last
+    assert [name for name, _ in log].count("b") == 4  # the second round's is the last
     assert found[1].record.failed == "lost"
     assert found[1].record.rounds == ()
     assert len(found[2].record.rounds) == 3
@@ -126,6 +126,12 @@ def test_a_batch_is_given_at_once_in_parts_or_image_by_image():
     assert said == ["", "2 x 16 images", "2 x 1 image"]
     with pytest.raises(ValueError, match=r"--batch 30: 4 threads .* multiple of 4"):
         ways(30, 4)
+
+
+def test_a_batch_is_not_parted_for_what_does_that_itself(fake):
+    taken = [OURS.takes(way, 32) for way in ways(32, 2)]
+    assert taken == [True, False, True]
+    assert all(fake("right").takes(way, 32) for way in ways(32, 2))
 
 
 def test_copies_run_at_once_and_as_often_as_asked():
@@ -469,7 +475,7 @@ def test_the_file_says_all_and_is_read_again(tmp_path, capsys, monkeypatch):
 
 def test_peers_are_found_by_name_in_the_order_asked():
     assert find_peers(None) == PEERS
-    assert [peer.name for peer in find_peers("ncnn,openvino,ncnn")] == ["ncnn", "openvino"]
+    assert [peer.name for peer in find_peers("ncnn,OpenVINO,NCNN")] == ["ncnn", "openvino"]
     assert find_peers("") == ()
     with pytest.raises(ValueError, match=r"no peer 'tvm'; there are pytorch, torch\.compile"):
         find_peers("openvino,tvm")

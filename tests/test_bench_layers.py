@@ -275,8 +275,8 @@ def test_the_command_prints_the_layers(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("nets.py").write_text("from torch import nn\ndef one(): return nn.Conv2d(3, 8, 3)\n")
     with pytest.raises(SystemExit) as end:
-        main(["bench", "nets.py:one", "--layers", "--shape", "1,3,20,20"])
+        main(["bench", "nets.py:one", "--layers", "--shape", "1,3,20,20", "--batch", "3"])
     assert end.value.code == 0
     out = capsys.readouterr().out
-    assert "nets.py:one" in out
+    assert "nets.py:one on 3x3x20x20, " in out
     assert "8x18x18" in out

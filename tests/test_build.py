@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from depthwise import progress
+from depthwise.cli.screen import waiting
 from depthwise.errors import BuildError
 from depthwise.files import atomic as disk
 from depthwise.files.cache import cache_directory
@@ -439,3 +440,23 @@ def test_the_c_of_a_failed_build_is_forgotten_after_a_day(cache):
     compile_c(NET, NATIVE)
     assert not old.exists()
     assert new.exists()
+
+
+def test_it_is_said_once_that_the_library_of_windows_is_built_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(tmp_path / "zig"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    linked = []
+
+    def link(_, library, *__):
+        linked.append(library.name)
+        library.write_bytes(b"linked")
+        return library
+
+    monkeypatch.setattr(build, "_compile_units", lambda *_: [])
+    monkeypatch.setattr(build, "_link", link)
+    with waiting("compiling"):
+        for text, system in (("one", None), ("two", "windows"), ("three", "windows")):
+            compile_c(text, find_target("x86-64-v3", system))
+    said = "depthwise: building Windows' own C library, once, about 2 minutes"
+    assert capsys.readouterr().err.splitlines() == [said]
+    assert len(linked) == 3

@@ -89,12 +89,8 @@ def write_case(
     np.save(folder / EXPECTED, returned[0].numpy())
     cost = cost_of_graph(capture(program), question.network)
     options = replace(question.build, threads=threads)
-    library = question.library or compile_source(torch_source(program, ()), options)
-    if not library.manifest.network.is_float32:
-        raise ValueError(
-            f"{question.network} has other numbers than float32, on which runtimes are compared"
-        )
-    library.save(folder / FILES["library"])
+    if "library" in forms:
+        _write_library(question, program, options, folder / FILES["library"])
     failed: dict[Form, str] = {}
     for form, write in WRITERS.items():
         if form not in forms:
@@ -107,6 +103,18 @@ def write_case(
     case = Case(folder, cost.macs, cost.params, failed)
     compiled = {cc: _compile_by(program, replace(options, cc=cc), case) for cc in compilers}
     return replace(case, compiled=compiled)
+
+
+def _write_library(
+    question: Question, program: ExportedProgram, options: CompileOptions, path: Path
+) -> None:
+    """Save what was compiled before, or compile it; raises as `write_case` does."""
+    library = question.library or compile_source(torch_source(program, ()), options)
+    if not library.manifest.network.is_float32:
+        raise ValueError(
+            f"{question.network} has other numbers than float32, on which runtimes are compared"
+        )
+    library.save(path)
 
 
 def _compile_by(program: ExportedProgram, options: CompileOptions, case: Case) -> Case:

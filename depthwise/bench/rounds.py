@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +28,7 @@ TOLERANCE = (
     1e-2  # of the largest output: MNN's Winograd is off by 3e-3 on ResNet-50, others by 3e-5
 )
 TURN = 0.25  # seconds of runs that a runtime gets in a round
-FEWEST, MOST = 3, 300  # runs in a turn
+FEWEST, MOST = 3, 300  # runs in a turn; one that takes as long as a turn is enough
 
 
 class Worker:
@@ -112,13 +112,13 @@ class Participant:
             return
         fastest = inf
         for way, case in given.cases.items():
-            if self.runtime.schedules and way.images < given.batch:
+            if not self.runtime.takes(way, given.batch):
                 continue
             tried = Participant(self.runtime)
             tried._open(case, threads, way.copies, given.runs(way), held)
             once = inf
             if tried.worker and len(given.cases) > 1:
-                once = min(_turn(tried, FEWEST), default=inf)
+                once = _once(tried)
             if tried.worker and (once < fastest or self.worker is None):
                 self.close()
                 fastest, self.worker, self.way = once, tried.worker, way.said(given.batch)
@@ -202,9 +202,8 @@ def compare(
     batch = question.shape[0]
     chosen = ways(batch, threads) if throughput else (BatchWay(1, batch),)
     with TemporaryDirectory() as folder, ExitStack() as open_workers:
-        forms: set[Form] = {form for each in participants for form in each.runtime.forms}
-        named = [runtime.cc for runtime in compilers if runtime.cc]
-        cases = {way: _write(question, way, Path(folder), forms, threads, named) for way in chosen}
+        runtimes = [each.runtime for each in participants]
+        cases = {way: _write(question, way, Path(folder), runtimes, threads) for way in chosen}
         given = GivenBatch(batch, cases)
         for participant in track(
             participants, f"opening {len(participants)} runtimes", pace="opening"
@@ -227,13 +226,15 @@ def compare(
 
 
 def _write(
-    question: Question, way: BatchWay, folder: Path, forms: Collection[Form], threads: int,
-    compilers: Sequence[str],
-) -> Case:  # fmt: skip
+    question: Question, way: BatchWay, folder: Path, runtimes: Sequence[Runtime], threads: int
+) -> Case:
     """Write the forms of a network that takes as many images, in a folder of their number."""
+    taking = [runtime for runtime in runtimes if runtime.takes(way, question.shape[0])]
+    forms: set[Form] = {form for runtime in taking for form in runtime.forms}
     shape = (way.images, *question.shape[1:])
     own = folder / str(way.images)
     own.mkdir()
+    compilers = [runtime.cc for runtime in taking if runtime.cc]
     return write_case(replace(question, shape=shape), own, forms, threads // way.copies, compilers)
 
 
@@ -269,8 +270,16 @@ def take_turns(
 
 
 def _runs_in_a_turn(participant: Participant) -> int:
-    times = _turn(participant, FEWEST)
-    return min(MOST, max(FEWEST, round(TURN / min(times)))) if times else 0
+    once = _once(participant)
+    return min(MOST, max(FEWEST if once < TURN else 1, round(TURN / once)))
+
+
+def _once(participant: Participant) -> float:
+    """Return the seconds of the fastest of a few runs, infinity where it fails in them."""
+    times = _turn(participant, 1)
+    if times and times[0] < TURN:
+        times += _turn(participant, FEWEST - 1)
+    return min(times, default=inf)
 
 
 def _turn(participant: Participant, count: int) -> list[float]:

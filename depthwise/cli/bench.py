@@ -64,10 +64,10 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure compiled networks beside other runtimes, or layer by layer."""
-    if layers and (out or peers or cc or threads > 1 or batch):
+    if layers and (out or peers or cc or threads > 1):
         raise ValueError(
-            "--layers looks at our library alone: leave out --out, --peers, --cc, --threads, "
-            "--batch"
+            "--layers looks at our library alone, on one thread: leave out --out, --peers, --cc, "
+            "--threads"
         )
     if out:
         check_folder("--out", out)
@@ -144,7 +144,8 @@ def _profile(questions: "list[Question]", as_json: bool) -> None:
             if here:
                 found, here = agreed(found, here)
         if not as_json:
-            screen().print(layers_table(question.network, found, here))
+            shape = "x".join(map(str, question.shape))
+            screen().print(layers_table(f"{question.network} on {shape}", found, here))
         rows.append({"network": question.network, **asdict(found)})
     if as_json:
         print(in_json(json.dumps(rows, indent=2)))

@@ -10,7 +10,7 @@ from depthwise.runtime.target import Target
 
 
 def choose_core(name: str | None, target: Target, native: bool) -> Core:
-    """Return the core of that name; where there is none, that of this machine if it is `native`.
+    """Return the core of that name, in any case; by None that of this machine if it is `native`.
 
     This machine's is the row of the table, which is the same wherever such a CPU is; of a CPU that
     is in no row, what was calibrated; else the target's generic one, as for any named target.
@@ -18,12 +18,14 @@ def choose_core(name: str | None, target: Target, native: bool) -> Core:
     """
     if name is None:
         return (native_core(target) if native else None) or generic_core(target)
-    if name == GENERIC:
+    asked = name.lower()
+    if asked == GENERIC:
         return generic_core(target)
-    if name == CALIBRATED:
+    if asked == CALIBRATED:
         return _calibrated(target)
-    core = CORES.get(name)
-    accepted = f"take one of {', '.join([*names_for(target), CALIBRATED, GENERIC])}"
+    core = CORES.get(asked)
+    here = [CALIBRATED] if target.runs_here else []
+    accepted = f"take one of {', '.join([*names_for(target), *here, GENERIC])}"
     if core is None:
         raise ValueError(f"tune_for={name!r}: no core is known by that name: {accepted}")
     if core.architecture != target.architecture:

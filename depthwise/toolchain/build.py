@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,7 @@ EXPORTS = ("net_arena_bytes", "net_weights_bytes", "net_run")
 WASM_STACK = 64 * 1024  # bytes: no kernel's frame has 2 KiB, and what is not used is memory lost
 MOMENT = 0.3  # seconds in which what was compiled before is found
 KERNEL = re.compile(r"visibility\(\"hidden\"\)\)\) .*\{$", re.MULTILINE)  # as emit defines each
+WINDOWS_LIBRARY = 120.0  # seconds that zig takes for it, once
 FIRST_LINES = 12  # of a compiler's errors
 
 
@@ -113,7 +115,8 @@ def compile_parts(
 
     def build(folder: Path) -> Path:
         objects = _compile_units(units, compiler, folder)
-        linked = _link(objects, folder / SHARED[target.suffix], compiler, link_flags)
+        with _system_library(target, compiler):
+            linked = _link(objects, folder / SHARED[target.suffix], compiler, link_flags)
         # several processes may get here with the same text: whoever renames last wins
         return keep_built(cache_directory(), key, target.suffix, linked)
 
@@ -177,6 +180,27 @@ def _compile_unit(source: Path, key: str, command: Arguments, children: Children
     return keep_built(units_directory(), key, ".o", built)
 
 
+@contextmanager
+def _system_library(target: Target, compiler: Compiler) -> Iterator[None]:
+    """Say at the first link for Windows that zig builds the system's own library before.
+
+    It keeps that in its cache, and so is kept there that it was said.
+    """
+    built = _zig_cache() / f"depthwise-{_digest([compiler.identity, target.triple])}"
+    if target.system != "windows" or not compiler.is_zig or built.exists():
+        yield
+        return
+    with report_progress("building Windows' own C library, once", 1, WINDOWS_LIBRARY):
+        yield
+    replace_text(built, target.triple)
+
+
+def _zig_cache() -> Path:
+    """Return zig's own cache: it wants a place, and without HOME it has none."""
+    given = os.environ.get("ZIG_GLOBAL_CACHE_DIR")
+    return Path(given) if given else cache_directory().parent / "zig"
+
+
 def _link(objects: Sequence[Path], library: Path, compiler: Compiler, flags: Arguments) -> Path:
     """Link to a file of the name that it keeps: Windows and macOS write that into programs."""
     command = (*compiler.command, *flags, *map(str, objects), "-lm", "-o", str(library))
@@ -197,10 +221,7 @@ def _link_flags(target: Target) -> Arguments:
 
 def _run(command: Arguments, source: Path, children: Children) -> None:
     """Run a compiler; where it fails, keep its source and raise BuildError with its errors."""
-    # zig wants a place for its own cache, and without HOME it has none
-    done = children.run(
-        command, {"ZIG_GLOBAL_CACHE_DIR": str(cache_directory().parent / "zig"), **os.environ}
-    )
+    done = children.run(command, {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(_zig_cache())})
     if done.returncode == 0:
         return
     if done.returncode < 0:

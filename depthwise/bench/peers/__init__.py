@@ -6,7 +6,7 @@ throughput a process opens it several times, and calls all of them at once (`way
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,7 @@ class Runtime:
 
     It is opened where any of these could be written. `install` says what to install in place of a
     package alone. `cc` is the C compiler of a library of ours that another than usual makes. One
-    that `schedules` has ways of its own to give a batch to its threads.
+    that `schedules` shares a batch among its threads itself.
     """
 
     name: str
@@ -42,6 +42,10 @@ class Runtime:
     install: str = ""
     cc: str | None = None
     schedules: bool = False
+
+    def takes(self, way: "BatchWay", batch: int) -> bool:
+        """Tell whether it gets a batch so: one is not parted for what does that itself."""
+        return not self.schedules or way.images in (1, batch)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def ways(batch: int, threads: int) -> tuple[BatchWay, ...]:
     return tuple(dict.fromkeys(found))
 
 
-OURS = Runtime("depthwise", f"{__name__}.ours", (), ("library",))
+OURS = Runtime("depthwise", f"{__name__}.ours", (), ("library",), schedules=True)
 # Our own without Winograd: what the multiply-adds that are counted take, one for one.
 DIRECT = Runtime("depthwise, direct", f"{__name__}.direct", (), ("direct",))
 PEERS = (
@@ -108,22 +112,19 @@ THROUGHPUT = (
 def compiled_by(names: str | None) -> tuple[Runtime, ...]:
     """Return our own library as each C compiler makes it, as in "gcc,clang"; none where None."""
     wanted = dict.fromkeys(name for name in (names or "").split(",") if name)
-    return tuple(
-        Runtime(f"{OURS.name}, {Path(cc).name}", OURS.module, (), OURS.forms, cc=cc)
-        for cc in wanted
-    )
+    return tuple(replace(OURS, name=f"{OURS.name}, {Path(cc).name}", cc=cc) for cc in wanted)
 
 
 def find_peers(names: str | None, throughput: bool = False) -> tuple[Runtime, ...]:
-    """Return the peers named, as in "openvino,ncnn"; all where None. Raises ValueError.
+    """Return the peers named, as in "OpenVINO,ncnn"; all where None. Raises ValueError.
 
     With `throughput` also those of the same packages that are made for it.
     """
     known = {peer.name: peer for peer in PEERS}
     wanted = [name for name in names.split(",") if name] if names is not None else list(known)
     for name in wanted:
-        if name not in known:
+        if name.lower() not in known:
             raise ValueError(f"--peers {names}: no peer {name!r}; there are {', '.join(known)}")
-    found = tuple(known[name] for name in dict.fromkeys(wanted))
+    found = tuple(known[name] for name in dict.fromkeys(map(str.lower, wanted)))
     packages = {peer.packages for peer in found}
     return found + tuple(peer for peer in THROUGHPUT if throughput and peer.packages in packages)

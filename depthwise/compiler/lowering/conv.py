@@ -105,8 +105,9 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
         return b.step(
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
             taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
-            tile_pixels=chosen.pixels, tile_vectors=chosen.vectors, tile_depth=chosen.depth,
-            panel=panel, weights_outer=int(chosen.weights_outer),
+            tile_pixels=chosen.pixels, tile_vectors=chosen.vectors,
+            over_rows=int(chosen.over_rows), tile_depth=chosen.depth, panel=panel,
+            weights_outer=int(chosen.weights_outer),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual),
             epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,
@@ -136,7 +137,9 @@ def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder
     """Return what is computed at once: some images, which share weights while these are near."""
     images = walk.count_images(work)
     found, given = (prod(view.shape) // images for view in (work.y, work.x))
-    count = images_at_once(images, given, found, work.weight.size, b.constants.together)
+    once = len(walk.taps) == 1  # else Winograd's weights may be several to each of these
+    pixels = found // work.y.shape[1] if once else 0
+    count = images_at_once(images, given, found, b.constants, work.weight.size, pixels)
     some = walk.take(work, 0, count)
     images, outs, rows, width = some.y.shape
     part, (_, pixel) = _collapse(some, walk)

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import groupby
 from math import prod
 
+from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.batches import MOST, images_at_once
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import Buffer, TensorView
@@ -41,9 +42,8 @@ class Turn:
 class BatchRun:
     """Steps that can be done for some of a number of images, `at_most` so many at once.
 
-    In the second cache `near` bytes of images stay. Numbers of steps are within the run. `apart`
-    has the elements from one image to the next in each buffer, `inner` the buffers that no other
-    steps touch.
+    Numbers of steps are within the run. `apart` has the elements from one image to the next in each
+    buffer, `inner` the buffers that no other steps touch.
     """
 
     steps: tuple[KernelCall, ...]
@@ -51,7 +51,7 @@ class BatchRun:
     apart: Mapping[int, int]
     inner: frozenset[int]
     buffers: Sequence[Buffer]
-    near: int = 0
+    constants: Constants
     at_most: int = MOST
 
     @cached_property
@@ -88,7 +88,7 @@ class BatchRun:
             sum(prod(view.shape) for view in views if view.buffer in self.apart)
             for views in (step.read, step.written)
         )
-        return images_at_once(self.images, given, found, 0, self.near)
+        return images_at_once(self.images, given, found, self.constants)
 
     @cached_property
     def uses(self) -> Mapping[int, tuple[int, int]]:
@@ -179,7 +179,7 @@ class ImagePlace:
 # ------------------------------------------------------------------------------ finding batches
 
 
-def find_batches(whole: Steps) -> Iterator[BatchRun | range]:
+def find_batches(whole: Steps, constants: Constants) -> Iterator[BatchRun | range]:
     """Yield all steps in their order: those of several images as batches, others by number."""
     found = [images_apart(step, whole.buffers) for step in whole.steps]
     for images, group in groupby(range(len(found)), lambda at: found[at][0]):
@@ -194,8 +194,9 @@ def find_batches(whole: Steps) -> Iterator[BatchRun | range]:
             if b in apart and steps[0] <= use.first and use.last <= steps[-1]
         }
         yield BatchRun(
-            tuple(whole.steps[at] for at in steps), images, apart, frozenset(inner), whole.buffers
-        )
+            tuple(whole.steps[at] for at in steps), images, apart, frozenset(inner), whole.buffers,
+            constants,
+        )  # fmt: skip
 
 
 def images_apart(step: KernelCall, buffers: Sequence[Buffer]) -> tuple[int, Mapping[int, int]]:

@@ -36,9 +36,9 @@ def make_regions(
     """
     groups = partition(whole)
     items: list[Item] = []
-    for found in find_batches(whole):
+    for found in find_batches(whole, divider.constants):
         if isinstance(found, BatchRun):
-            batch = replace(found, near=divider.constants.together, at_most=at_once)
+            batch = replace(found, at_most=at_once)
             items += _share_batch(batch, partition(batch.one), divider, buffers)
         else:
             items += _share(whole, [g for g in groups if g.first in found], divider, buffers)

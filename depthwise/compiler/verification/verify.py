@@ -240,8 +240,9 @@ def _compare_values(
         name, elements = piece.value, piece.elements
         expected = following.value(name)
         if expected is not None and expected.size == prod(elements.shape):
-            difference = found.setdefault(name, Difference(expected))
-            difference.add(values, expected.reshape(elements.shape)[elements.index])
+            if name not in found:
+                found[name] = Difference(expected)  # which looks at all of it
+            found[name].add(values, expected.reshape(elements.shape)[elements.index])
         if piece.last:
             following.drop(name)
         del expected
