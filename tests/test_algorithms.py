@@ -1,5 +1,7 @@
 """Which algorithm a convolution gets, and that every candidate computes the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from test_stream import graph_of, run
 from torch import nn
 
 from depthwise.compiler.constants import constants_of
+from depthwise.compiler.lowering import algorithms
 from depthwise.compiler.lowering.algorithms import (
     Algorithm,
     ConvWorkload,
@@ -19,12 +22,13 @@ from depthwise.compiler.lowering.algorithms import (
 )
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
+from depthwise.compiler.work import conv_runs
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
 from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
-V4 = find_target("x86-64-v4")
+V4, V3 = find_target("x86-64-v4"), find_target("x86-64-v3")
 
 
 def layer(side: int, channels: int, outs: int, window: tuple[int, int] = (3, 3)) -> ConvWorkload:
@@ -61,6 +65,35 @@ def test_the_default_is_what_was_fastest(shape, points):
 ], ids=str)  # fmt: skip
 def test_others_are_direct(other):
     assert isinstance(choose(other, constants_of(V4)), Direct)
+
+
+def test_tiles_of_few_registers_pass_over_the_ends_of_rows():
+    """In place of 5 x 2 and 7 x 1, whose few sums cannot hide their waits."""
+    rows = {n: ConvWorkload(1, n, n, n, 1, (1, 1), 160, 960, 1) for n in (7, 14)}
+    assert str(choose(rows[14], constants_of(V3))) == "tile 6x2 over rows by panels"
+    assert str(choose(rows[7], constants_of(V3))) == "tile 5x2 over rows by panels"
+    assert str(choose(rows[7], constants_of(V4))) == "tile 7x3 by panels"
+    whole = replace(rows[14], run=196)  # without gaps there are no ends
+    assert str(choose(whole, constants_of(V3))) == "tile 6x2 by panels"
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 5, 7, 9, 14, 19, 56])
+@pytest.mark.parametrize("outs", [6, 12, 20, 24, 40, 56, 64])
+def test_a_tile_over_rows_is_no_wider_and_shares_no_vector(width, outs):
+    workload = ConvWorkload(1, width, width, width, 1, (1, 1), 48, outs, 1)
+    tried = algorithms.candidates(workload, constants_of(V3))
+    for found in tried:
+        assert isinstance(found, Direct)
+        assert found.over_rows == tried[0].over_rows
+        if found.over_rows:
+            assert found.pixels <= min(width, 6)
+            assert found.depth == 1 or (outs % 8 == 0 and found.vectors % found.depth == 0)
+
+
+def test_runs_of_pixels():
+    numbers = {"images": 2, "rows": 3, "width": 7, "over_rows": 0}
+    assert conv_runs(numbers) == (6, 7)
+    assert conv_runs({**numbers, "over_rows": 1}) == (2, 21)
 
 
 def test_a_tile_fits_its_batch():

@@ -18,6 +18,7 @@ from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
+from depthwise.compiler.work import conv_runs
 from depthwise.graph import Graph, capture, export
 from depthwise.hardware.known_cores import CORES
 from depthwise.runtime.target import find_target
@@ -112,8 +113,8 @@ def shape_of(step: KernelCall) -> tuple:
     """Return what decides a kernel's registers: its tile, its taps and what is left over."""
     a = step.arguments
     if step.kernel == "f32_conv":
-        rest = a["width"] % a["tile_pixels"]
-        return a["tile_pixels"], a["tile_vectors"], a["tile_depth"], rest, a["outs"] % 16, a["taps"]
+        tile = a["tile_pixels"], a["tile_vectors"], a["tile_depth"], a["over_rows"]
+        return *tile, conv_runs(a)[1] % a["tile_pixels"], a["outs"] % 16, a["taps"]
     return a["R"], a["stride_y"], a["width"] % 7, a["channels"] % 16
 
 

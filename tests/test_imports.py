@@ -15,7 +15,8 @@ ROOT = Path(depthwise.__file__).parent
 FLOORS = (
     "errors", "escaping", "users_code", "console", "files", "progress", "memory", "cores", "layers",
     "families", "weights", "graph", "sources", "analysis", "kernels", "runtime", "toolchain",
-    "hardware", "compiler", "latency", "training", "bench", "report", "shipping", "cli",
+    "hardware", "compiler", "latency", "training", "bench", "report", "slimming", "shipping",
+    "cli",
 )  # fmt: skip
 
 MODULES = sorted(ROOT.rglob("*.py"))

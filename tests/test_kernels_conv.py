@@ -82,6 +82,7 @@ class Case:
     epilogue: Epilogue = PLAIN
     tile: tuple[int, int] = (7, 2)
     depth: int = 1
+    over_rows: int = 0
     panel: int = 0
     weights_outer: int = 0
     near: int = 0
@@ -180,6 +181,16 @@ CONV = {
                                images=2, epilogue=ACT),
     "panels of 16, groups": Case((3, 5), 8, 44, groups=2, tile=(4, 2), panel=16, in_place=True,
                                  epilogue=ADD, gaps=(0, 3)),
+    # tiles over the ends of rows: at every place of a row, with and without pixels left
+    "over rows": Case((7, 7), 5, 33, tile=(6, 2), over_rows=1, gaps=(3, 2), epilogue=ADD_ACT),
+    "over rows, panel": Case((3, 7), 9, 40, tile=(6, 2), over_rows=1, weights_outer=1, images=2,
+                             gaps=(1, 5), epilogue=ADD, in_place=True, prefetch=(1, 4), near=2),
+    "over rows of a tile": Case((5, 4), 6, 20, tile=(4, 3), over_rows=1, gaps=(2, 0), images=2),
+    "over rows, taps": Case((9, 10), 3, 18, (3, 3), (2, 2), padding=SAME3, tile=(3, 2), over_rows=1,
+                            gaps=(0, 1), images=2, epilogue=ACT),
+    "over rows, depth 2": Case((4, 7), 6, 64, tile=(5, 2), depth=2, over_rows=1, gaps=(2, 3),
+                               epilogue=ADD_ACT),
+    "over rows, groups": Case((3, 5), 8, 36, groups=2, tile=(4, 1), over_rows=1, gaps=(1, 3)),
     "multiplier 3": Case((5, 5), 4, 12, (3, 3), (2, 2), padding=(1, 1, 1, 1), groups=4),
 }  # fmt: skip
 
@@ -248,8 +259,8 @@ def conv_call(case: Case) -> str:
         "f32_conv", "in", "w", "b", "sum", "w", "out", images=case.images, rows=case.size[0],
         width=case.size[1], taps=R * S, channels=case.channels // case.groups,
         outs=case.outs // case.groups, groups=case.groups, tile_pixels=case.tile[0],
-        tile_vectors=case.tile[1], tile_depth=case.depth, panel=case.panel,
-        weights_outer=int(case.weights_outer), near_steps=case.near,
+        tile_vectors=case.tile[1], over_rows=case.over_rows, tile_depth=case.depth,
+        panel=case.panel, weights_outer=int(case.weights_outer), near_steps=case.near,
         prefetch_lines=case.prefetch[0], prefetch_steps=case.prefetch[1],
         in_=(image, row * case.stride[0], pixel * case.stride[1]),
         out=case.out_strides, sum=case.sum_strides, epilogue=case.epilogue, offsets="taps",
@@ -480,7 +491,7 @@ def test_default_tile_leaves_no_remainder_where_it_can():
     "target", [V4, find_target("x86-64-v3"), find_target("aarch64")], ids=lambda t: t.name
 )
 def test_conv_tile_fits_registers_and_channels(target, outs, channels):
-    pixels, vectors, depth = conv_tile(target, 56, outs, channels, 1)
+    (pixels, vectors, depth), _ = conv_tile(target, 56, outs, channels, 1)
     assert vectors <= -(-outs * depth // target.lanes)
     assert pixels * vectors + vectors + 1 < target.registers
     assert channels % depth == 0
@@ -489,7 +500,7 @@ def test_conv_tile_fits_registers_and_channels(target, outs, channels):
 
 def test_conv_tile_goes_deep_for_few_outputs():
     depths = {
-        (channels, outs): conv_tile(V4, 56, outs, channels, 1)[2]
+        (channels, outs): conv_tile(V4, 56, outs, channels, 1)[0][2]
         for channels, outs in [(16, 8), (72, 12), (60, 20), (24, 36), (512, 512), (3, 24)]
     }
     assert list(depths.values()) == [2, 4, 4, 2, 1, 1]

@@ -255,7 +255,7 @@ class TestBranches:
         assert any("branches.2" in name for name in names)
 
     def test_it_computes_what_the_branches_do(self, branched):
-        net = build_again(branched.record)
+        net = build_again(branched.record, branched.directory)
         add_branches(net, 3)
         net.load_state_dict(part(read_state(branched.directory)[1], "net."))
         folded = branched.network("last.safetensors")

@@ -51,7 +51,8 @@ AHEAD = {core: asking_on(constants_of(V4, core)).ahead for core in (FAST, SLOW)}
     ],
 )
 def test_lines_before_each_tile(layer, tile, lines):
-    assert lines_of_tiles(layer, (*tile, 1), 16, asking_on(constants_of(V4, FAST))) == lines
+    asking = asking_on(constants_of(V4, FAST))
+    assert lines_of_tiles(layer, layer.run, (*tile, 1), 16, asking) == lines
 
 
 def asked(core: Core, threads: int = 1) -> list[Parts]:

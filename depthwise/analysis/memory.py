@@ -17,23 +17,29 @@ class MemoryPeak:
 
 
 def peak_activations(graph: Graph) -> MemoryPeak:
-    """Return the peak of activation bytes, in the graph's order, each tensor freed when last read.
+    """Return the peak of activation bytes, and the first node at which they are as many."""
+    bytes, name = max(alive_bytes(graph), key=lambda each: each[0])
+    return MemoryPeak(bytes, name)
 
-    Element-by-element operators work in place where they may, a reshape takes nothing; a
-    concatenation is a copy. Inputs count until they are read last, outputs until the end.
+
+def alive_bytes(graph: Graph) -> list[tuple[int, str]]:
+    """Return the bytes of activations before the first node, and while each node runs.
+
+    In the graph's order, each tensor freed when last read. Element-by-element operators work in
+    place where they may, a reshape takes nothing; a concatenation is a copy. Inputs count until
+    they are read last, outputs until the end.
     """
     holder = _holders(graph)
     last_read = _last_reads(graph, holder)
     sizes = {name: graph.type(name).bytes for name in (*graph.inputs, *(n.name for n in graph))}
     alive = {name: sizes[name] for name in graph.inputs}
-    peak = MemoryPeak(sum(alive.values()), "")
+    found = [(sum(alive.values()), "")]
     for position, node in enumerate(graph):
         name = holder[node.name]
         alive[name] = max(alive.get(name, 0), sizes[node.name])
-        if sum(alive.values()) > peak.bytes:
-            peak = MemoryPeak(sum(alive.values()), node.name)
+        found.append((sum(alive.values()), node.name))
         alive = {name: size for name, size in alive.items() if last_read[name] > position}
-    return peak
+    return found
 
 
 def _holders(graph: Graph) -> dict[str, str]:

@@ -19,6 +19,7 @@ from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
 from depthwise.cli.returning import returning
 from depthwise.cli.ship import ship
+from depthwise.cli.slim import slim
 from depthwise.cli.tradeoff import tradeoff
 from depthwise.cli.train import train
 from depthwise.cli.verb import Verb
@@ -38,8 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 VERBS = (
-    ship, train, evaluate, tradeoff, networks, cost, compare, draw, look, lint, predict, compile,
-    export, bench, calibrate,
+    ship, train, slim, evaluate, tradeoff, networks, cost, compare, draw, look, lint, predict,
+    compile, export, bench, calibrate,
 )  # fmt: skip
 for verb in VERBS:
     app.command(cls=Verb, epilog=EXIT_CODES)(returning(verb))

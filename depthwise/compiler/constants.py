@@ -4,7 +4,7 @@ What a formula has besides the core's own figures was fitted on a Zen 5, whose v
 """
 
 from dataclasses import dataclass
-from math import log2
+from math import inf, log2
 
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.core import Core
@@ -37,6 +37,8 @@ class Constants:
         fetch: Multiply-adds at full speed in the time that a weight takes from beyond the second
             cache. 6 with vectors of 16 floats; narrower ones wait less.
         weight: How long a byte of weights takes from beyond the second cache. 1/85 ns.
+        sliced: Bytes of an image from a convolution to a depthwise one; larger ones are done in
+            slices of channels. Infinite.
         together: Bytes of images that stay in the second cache while a layer passes over them.
             640 KB.
         meeting: How long two threads take to meet. 400 ns.
@@ -57,6 +59,7 @@ class Constants:
     chain: int
     fetch: float
     weight: float
+    sliced: float
     together: int
     meeting: float
     foreign: float
@@ -95,6 +98,7 @@ def constants_of(target: Target, core: Core | None = None) -> Constants:
         chain=l2 // 4,
         fetch=fetch,
         weight=nanoseconds / FLOAT32.bytes,
+        sliced=core.caches.l1 if slow else inf,
         together=core.caches.l2 * 5 // 8,
         meeting=core.neighbours.meeting,
         foreign=1 / core.neighbours.rate,

@@ -44,8 +44,8 @@ ACTIVATION = (Parameter("activation", "activation"),)
 ROWS = (
     Kernel(
         "conv", "conv",
-        ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors tile_depth panel")
-        + ints("weights_outer near_steps prefetch_lines prefetch_steps")
+        ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors over_rows tile_depth")
+        + ints("panel weights_outer near_steps prefetch_lines prefetch_steps")
         + ints(f"{IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
         + pointers("read", "in w bias sum") + pointers("ahead", "next")
         + pointers("written", "out"),

@@ -32,7 +32,8 @@ def show_plan(plan: Plan) -> str:
     """Return the kernel calls in order with their sizes, the buffers, and sizes of memory."""
     title = f"{len(plan.steps)} steps for {plan.target.name}, on {counted(plan.threads, 'thread')}"
     steps = FittedTable(STEPS, [_step(i, s, plan) for i, s in enumerate(plan.steps, 1)])
-    groups = [_show_group(group, plan) for group in plan.groups if group.height or group.remark]
+    chosen = [group for group in plan.groups if group.height or group.channels or group.remark]
+    groups = [_show_group(group, plan) for group in chosen]
     last = (
         f"arena {_bytes(plan.arena.bytes)}, weights {_bytes(plan.weights.nbytes)}, "
         f"{plan.target.name}"
@@ -109,13 +110,15 @@ def _buffers(plan: Plan) -> FittedTable:
 
 def _say_held(values: list[str]) -> str:
     more = len(values) - SHOWN
-    names = in_line(", ".join(values[:SHOWN])) or "a band of rows, or what a step works in"
+    names = in_line(", ".join(values[:SHOWN])) or "a band or a slice, or what a step works in"
     return f"{names} and {more} more" if more > 0 else names
 
 
 def _show_group(group: Group, plan: Plan) -> str:
     first, last = (plan.whole.steps[at] for at in (group.first, group.last))
     streamed = f"in bands of {group.height} rows" if group.height else "not streamed"
+    if group.channels:
+        streamed = f"in slices of {group.channels} channels"
     names = (in_line(step.path or step.name or "the input") for step in (first, last))
     return f"{' to '.join(names)} {streamed}{group.remark}"
 

@@ -14,12 +14,18 @@ LINE = 16  # floats of a cache line, as in kernels/conv.h
 
 def count_conv(a: Arguments, lanes: int) -> Features:
     """Count the products of a convolution's register tiles, and the taps that these start."""
-    rows = a["images"] * a["rows"] * a["groups"]
-    depth = a["tile_depth"]
+    depth, (runs, pixels) = a["tile_depth"], conv_runs(a)
     vectors = ceil(a["outs"] * depth / lanes)
-    tiles = _tiles(a["width"], vectors, a["tile_pixels"], a["tile_vectors"])
-    found = _products(tiles, a["taps"] * a["channels"] // depth, rows)
+    tiles = _tiles(pixels, vectors, a["tile_pixels"], a["tile_vectors"])
+    found = _products(tiles, a["taps"] * a["channels"] // depth, runs * a["groups"])
     return {**found, "taps": found["tiles"] * a["taps"]}
+
+
+def conv_runs(a: Arguments) -> tuple[int, int]:
+    """Return how many runs of pixels there are that tiles pass over, and the pixels of each."""
+    if a["over_rows"]:
+        return a["images"], a["rows"] * a["width"]
+    return a["images"] * a["rows"], a["width"]
 
 
 def conv_products(a: Arguments) -> int:
@@ -52,7 +58,8 @@ def conv_streams(a: Arguments) -> bool:
 
 def _pixel_tiles(a: Arguments) -> int:
     """Return how many tiles of pixels pass over each weight."""
-    return a["images"] * a["rows"] * ceil(a["width"] / a["tile_pixels"])
+    runs, pixels = conv_runs(a)
+    return runs * ceil(pixels / a["tile_pixels"])
 
 
 def conv_fetches(a: Arguments, lanes: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
+from depthwise.graph.infer import infer
 from depthwise.graph.ops import Op
 
 
@@ -63,25 +64,60 @@ class GraphRewriter:
         """Return a constant's numbers, None for what is computed."""
         return self._constants[value].numbers if value in self._constants else None
 
-    def add_constant(self, name: str, numbers: np.ndarray, dtype: str | None = None) -> str:
+    def add_constant(
+        self, name: str, numbers: np.ndarray, dtype: str | None = None, trainable: bool = False
+    ) -> str:
         """Add a constant of the type `dtype`, else of that of its numbers; return its name.
 
         That is `name`, numbered where it is taken.
         """
+        free = self._free(name)
+        type_ = TensorType(numbers.shape, dtype or str(numbers.dtype))
+        data = np.asarray(type_.element.encode(numbers), order="C")  # keeps rank 0
+        self._constants[free] = Constant(type_, data, trainable)
+        return free
+
+    def set_constant(self, name: str, numbers: np.ndarray) -> None:
+        """Give a constant other numbers, of any shape, in its type and under its name."""
+        old = self._constants[name]
+        type_ = replace(old.type, shape=numbers.shape)
+        data = np.asarray(type_.element.encode(numbers), order="C")
+        self._constants[name] = replace(old, type=type_, data=data, exact=None)
+        self._changed = True
+
+    def insert(self, before: Node, name: str, op: Op, *inputs: str, path: str) -> str:
+        """Add a node that is computed just before another; return its name.
+
+        That is `name`, numbered where it is taken.
+        """
+        free = self._free(name)
+        node = Node(free, op, inputs, infer(op, *map(self.type, inputs)), path)
+        nodes = list(self._nodes.values())
+        nodes.insert(list(self._nodes).index(before.name), node)
+        self._nodes = {node.name: node for node in nodes}
+        for value in inputs:
+            self._readers.setdefault(value, {})[free] = None
+        self._changed = True
+        return free
+
+    def _free(self, name: str) -> str:
         taken = {*self._constants, *self._nodes, *self._graph.inputs}
         free, count = name, 1
         while free in taken:
             free, count = f"{name}.{count}", count + 1
-        type_ = TensorType(numbers.shape, dtype or str(numbers.dtype))
-        data = np.asarray(type_.element.encode(numbers), order="C")  # keeps rank 0
-        self._constants[free] = Constant(type_, data)
         return free
 
-    def replace(self, node: Node, op: object, *inputs: str, path: str | None = None) -> None:
-        """Let the value of `node` be op(inputs), named after the module `path`, else as it was."""
-        path = node.path if path is None else path
+    def replace(
+        self, node: Node, op: object, *inputs: str, path: str | None = None,
+        type: TensorType | None = None,
+    ) -> None:  # fmt: skip
+        """Let the value of `node` be op(inputs), of the module `path` and of `type`.
+
+        Both are as they were where they are not given.
+        """
+        path, type = node.path if path is None else path, type or node.type
         # graph.ops.Op lists what capture makes; check and interpret find ours by dispatch
-        self._nodes[node.name] = replace(node, op=cast(Op, op), inputs=inputs, path=path)
+        self._nodes[node.name] = Node(node.name, cast(Op, op), inputs, type, path, node.line)
         for name in inputs:
             self._readers.setdefault(name, {})[node.name] = None
         self._forget(node.name, [name for name in node.inputs if name not in inputs])

@@ -8,6 +8,9 @@
      taps, channels, outs         kernel positions; input and output channels of one group
      groups                       group g reads channels from g * channels and writes from g * outs
      tile_pixels, tile_vectors    the register tile: pixels of a row x vectors of output channels
+     over_rows                    1: tiles pass from the end of a row to the next row of the image, which then has no
+                                  fewer pixels than a tile, none of which share a vector; 0: each row begins with a
+                                  tile of its own
      tile_depth                   1, 2 or 4, which divides channels: that many neighbouring input channels lie side by
                                   side in a vector, which then has VL / tile_depth output channels (below)
      weights_outer                1: a block of weights meets the whole input before the next does (large weights);
@@ -43,7 +46,7 @@ enum { LINE = 16 };                          /* floats of a cache line */
 
 struct conv {
     int images, rows, width, taps, channels, outs, groups;
-    int tile_pixels, tile_vectors, tile_depth, panel, weights_outer;
+    int tile_pixels, tile_vectors, over_rows, tile_depth, panel, weights_outer;
     int near_steps, prefetch_lines, prefetch_steps;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue epilogue;
@@ -102,6 +105,12 @@ INLINE const float *f32_conv_sum(const struct conv *a, const float *sum, const i
     return sum + (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel;
 }
 
+/* The floats from a tile's first pixel to pixel x of it, where `row_left` pixels of its row are left. */
+INLINE size_t f32_conv_apart(const struct conv *a, const int x, const int row_left, const int row, const int pixel) {
+    const int gap = row - a->width * pixel; /* from the end of a row to the next */
+    return (size_t)(x * pixel + (a->over_rows && x >= row_left ? gap : 0));
+}
+
 #if VL == 1 /* depth is 1 */
 INLINE vf f32_conv_gather(vf part[4], const int depth, const int n) { return (void)depth, (void)n, part[0]; }
 #else
@@ -144,9 +153,9 @@ INLINE void f32_conv_fetch(const int lines, const float **next) {
 
 /* `pixels` x `vectors` sums, in registers over all taps and channels: a step of c loads `vectors` weights and
    `pixels` inputs, each spread over a vector, for pixels * vectors multiply-adds.
-   `lanes`: how many outputs there are. */
+   `row_left`: how many pixels its row has left; `lanes`: how many outputs there are. */
 INLINE void f32_conv_tile(
-    const struct conv *a, const int pixels, const int vectors, const int lanes, const float *in,
+    const struct conv *a, const int pixels, const int row_left, const int vectors, const int lanes, const float *in,
     const float *w, const float *bias, const float *sum, float *out, const float **next) {
     const int depth = a->tile_depth, span = a->prefetch_steps ? a->prefetch_steps : a->channels;
     if (!a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
@@ -169,7 +178,7 @@ INLINE void f32_conv_tile(
                     weight[k] = pixels > 1 ? held(v) : v;
                 }
                 UNROLL for (int x = 0; x < pixels; x++) {
-                    const vf input = repeat(p + x * a->in_pixel, depth);
+                    const vf input = repeat(p + f32_conv_apart(a, x, row_left, a->in_row, a->in_pixel), depth);
                     UNROLL for (int k = 0; k < vectors; k++) acc[x][k] += input * weight[k];
                 }
             }
@@ -182,67 +191,63 @@ INLINE void f32_conv_tile(
             const int here = pixels - x < share ? pixels - x : share;
             vf part[4];
             UNROLL for (int s = 0; s < depth; s++) part[s] = acc[s / n < here ? x + s / n : x][k + s % n];
-            f32_conv_store(a, here, width, count, f32_conv_gather(part, depth, n),
-                           a->epilogue.add ? sum + x * a->sum_pixel + first : 0, out + x * a->out_pixel + first);
+            const float *summand = sum + f32_conv_apart(a, x, row_left, a->sum_row, a->sum_pixel) + first;
+            f32_conv_store(a, here, width, count, f32_conv_gather(part, depth, n), a->epilogue.add ? summand : 0,
+                           out + f32_conv_apart(a, x, row_left, a->out_row, a->out_pixel) + first);
         }
     }
 }
 
-/* one block of `vectors` output vectors over images x rows x width pixels */
-INLINE void f32_conv_block(
-    const struct conv *a, const int images, const int rows, const int width, const int vectors,
-    const int lanes, const float *in, const float *w, const float *bias, const float *sum, float *out,
-    const float **next) {
-    const int rest = width % a->tile_pixels, whole = width - rest;
-    for (int n = 0; n < images; n++)
-    for (int y = 0; y < rows; y++) {
-        const float *p = in + (size_t)n * a->in_image + (size_t)y * a->in_row;
-        float *q = out + (size_t)n * a->out_image + (size_t)y * a->out_row;
-        for (int x = 0; x < whole; x += a->tile_pixels)
-            f32_conv_tile(a, a->tile_pixels, vectors, lanes, p + (size_t)x * a->in_pixel, w, bias,
-                          f32_conv_sum(a, sum, n, y, x), q + (size_t)x * a->out_pixel, next);
-        if (rest)
-            f32_conv_tile(a, rest, vectors, lanes, p + (size_t)whole * a->in_pixel, w, bias,
-                          f32_conv_sum(a, sum, n, y, whole), q + (size_t)whole * a->out_pixel, next);
-    }
+/* `outs` output channels, block after block, of a tile of pixels, the first of which is number i from row y on */
+INLINE void f32_conv_blocks(
+    const struct conv *a, const int pixels, const int outs, const int n, int y, const int i, const float *in,
+    const float *w, const float *bias, const float *sum, float *out, const float **next) {
+    const int wide = VL / a->tile_depth, block = a->tile_vectors * wide, rest = outs % block, whole = outs - rest;
+    const int x = a->over_rows ? i % a->width : i, row_left = a->width - x;
+    if (a->over_rows) y += i / a->width;
+    in += (size_t)n * a->in_image + (size_t)y * a->in_row + (size_t)x * a->in_pixel;
+    out += (size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel;
+    sum = f32_conv_sum(a, sum, n, y, x);
+    for (int k = 0; k < whole; k += block)
+        f32_conv_tile(a, pixels, row_left, a->tile_vectors, block, in, w + f32_conv_place(a, k),
+                      bias + k * a->tile_depth, a->epilogue.add ? sum + k : 0, out + k, next);
+    if (rest)
+        f32_conv_tile(a, pixels, row_left, (rest + wide - 1) / wide, rest, in, w + f32_conv_place(a, whole),
+                      bias + whole * a->tile_depth, a->epilogue.add ? sum + whole : 0, out + whole, next);
 }
 
-/* all output channels of a group over images x rows x width pixels, block after block */
-INLINE void f32_conv_blocks(
-    const struct conv *a, const int images, const int rows, const int width, const float *in, const float *w,
-    const float *bias, const float *sum, float *out, const float **next) {
-    const int wide = VL / a->tile_depth, block = a->tile_vectors * wide, rest = a->outs % block, whole = a->outs - rest;
-    for (int k = 0; k < whole; k += block)
-        f32_conv_block(a, images, rows, width, a->tile_vectors, block, in, w + f32_conv_place(a, k),
-                       bias + k * a->tile_depth, a->epilogue.add ? sum + k : 0, out + k, next);
-    if (rest)
-        f32_conv_block(a, images, rows, width, (rest + wide - 1) / wide, rest, in,
-                       w + f32_conv_place(a, whole), bias + whole * a->tile_depth,
-                       a->epilogue.add ? sum + whole : 0, out + whole, next);
+/* `outs` output channels of all pixels, tile after tile of these */
+INLINE void f32_conv_pixels(
+    const struct conv *a, const int outs, const float *in, const float *w, const float *bias, const float *sum,
+    float *out, const float **next) {
+    const int step = a->over_rows ? a->rows : 1, run = step * a->width; /* rows and pixels that tiles follow */
+    const int rest = run % a->tile_pixels, whole = run - rest;
+    for (int n = 0; n < a->images; n++)
+    for (int y = 0; y < a->rows; y += step) {
+        for (int i = 0; i < whole; i += a->tile_pixels)
+            f32_conv_blocks(a, a->tile_pixels, outs, n, y, i, in, w, bias, sum, out, next);
+        if (rest) f32_conv_blocks(a, rest, outs, n, y, whole, in, w, bias, sum, out, next);
+    }
 }
 
 INLINE void f32_conv(
     const struct conv *a, const float *in, const float *w, const float *bias, const float *sum, const float *next,
     float *out) {
-    const int padded = f32_conv_padded(a), rest = a->width % a->tile_pixels, whole = a->width - rest;
+    const int padded = f32_conv_padded(a), block = a->tile_vectors * (VL / a->tile_depth), rest = a->outs % block;
     for (int g = 0; g < a->groups; g++) {
         const float *ig = in + g * a->channels, *wg = w + (size_t)g * padded * a->taps * a->channels;
         const float *bg = bias + g * padded * a->tile_depth, *sg = a->epilogue.add ? sum + g * a->outs : 0;
         float *og = out + g * a->outs;
-        if (a->weights_outer) {
-            f32_conv_blocks(a, a->images, a->rows, a->width, ig, wg, bg, sg, og, &next);
+        if (!a->weights_outer) {
+            f32_conv_pixels(a, a->outs, ig, wg, bg, sg, og, &next);
             continue;
         }
-        for (int n = 0; n < a->images; n++)
-        for (int y = 0; y < a->rows; y++) {
-            const float *p = ig + (size_t)n * a->in_image + (size_t)y * a->in_row;
-            float *q = og + (size_t)n * a->out_image + (size_t)y * a->out_row;
-            for (int x = 0; x < whole; x += a->tile_pixels)
-                f32_conv_blocks(a, 1, 1, a->tile_pixels, p + (size_t)x * a->in_pixel, wg, bg,
-                                f32_conv_sum(a, sg, n, y, x), q + (size_t)x * a->out_pixel, &next);
-            if (rest)
-                f32_conv_blocks(a, 1, 1, rest, p + (size_t)whole * a->in_pixel, wg, bg,
-                                f32_conv_sum(a, sg, n, y, whole), q + (size_t)whole * a->out_pixel, &next);
-        }
+        for (int k = 0; k < a->outs - rest; k += block)
+            f32_conv_pixels(a, block, ig, wg + f32_conv_place(a, k), bg + k * a->tile_depth,
+                            a->epilogue.add ? sg + k : 0, og + k, &next);
+        const int k = a->outs - rest;
+        if (rest)
+            f32_conv_pixels(a, rest, ig, wg + f32_conv_place(a, k), bg + k * a->tile_depth,
+                            a->epilogue.add ? sg + k : 0, og + k, &next);
     }
 }

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-UNCALLED = (nn.ModuleList, nn.ModuleDict)  # these only hold modules
 LEAVES = (nn.Conv2d, nn.BatchNorm2d)  # whatever a subclass has within
 
 
@@ -71,7 +70,9 @@ class _Calls:
         self._graphs: dict[str, fx.Graph] = {}
         self._hidden: list[str] = []
         for module, name in self._names.items():
-            if _is_leaf(module) or type(module) in UNCALLED:
+            if (
+                _is_leaf(module) or type(module).forward is nn.Module.forward
+            ):  # it only holds others
                 continue
             if (graph := _trace(module)) is not None:
                 self._graphs[name] = graph

@@ -20,7 +20,7 @@ from depthwise.sources.source import (
     graph_source,
     torch_source,
 )
-from depthwise.sources.spec import DESCRIBED, Settings, Spec, join, parse_spec
+from depthwise.sources.spec import DESCRIBED, FOLDERS, Settings, Spec, join, parse_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,9 +39,10 @@ def open(
 
     Args:
         net: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory,
-            path/file.py:factory, conv:KIND, run:DIRECTORY (what `dw.train` left there), or the path
-            of a .pt2, .pt (TorchScript), .onnx or .safetensors file (a saved graph); or what is
-            open already: a module, an ExportedProgram, a graph.
+            path/file.py:factory, conv:KIND, run:DIRECTORY (what `dw.train` left there),
+            slimmed:DIRECTORY (what `dw.slim` left there), or the path of a .pt2, .pt (TorchScript),
+            .onnx or .safetensors file (a saved graph); or what is open already: a module, an
+            ExportedProgram, a graph.
         shapes: The shape of each input, (N, C, H, W), in the place of the tensors that forward
             takes: a list, dict or dataclass of shapes where it takes one of tensors. For an input
             whose elements are not of the type that the weights have, its type:
@@ -63,9 +64,9 @@ def open(
     if is_file(net):
         _check_built(net, settings, weights)
         return open_file(Path(net), shapes, kwargs, until)
-    if isinstance(net, str) and parse_spec(net).front_end == "run":
+    if isinstance(net, str) and parse_spec(net).front_end in FOLDERS:
         _check_built(net, settings, weights)
-        source = _open_run(parse_spec(net), Given(shapes, kwargs))
+        source = _open_folder(parse_spec(net), Given(shapes, kwargs))
     elif isinstance(net, str):
         source = _open_spec(parse_spec(net), Given(shapes, kwargs), settings, weights)
     else:
@@ -105,10 +106,12 @@ def is_file(net: "Network") -> TypeGuard[str | PathLike[str]]:
     )
 
 
-def _open_run(spec: Spec, given: Given) -> Source:
+def _open_folder(spec: Spec, given: Given) -> Source:
     from depthwise.sources.run_folder import open_run  # noqa: PLC0415
+    from depthwise.sources.slimmed_folder import open_slimmed  # noqa: PLC0415
 
-    return open_run(Path(spec.name), *given)
+    opening = open_run if spec.front_end == "run" else open_slimmed
+    return opening(Path(spec.name), *given)
 
 
 def _open_spec(

@@ -10,14 +10,16 @@ from torch import nn
 
 from depthwise import __version__
 from depthwise.files.record import first_fault
-from depthwise.graph import NO_KWARGS, open_graph
+from depthwise.graph import NO_KWARGS, Graph, open_graph
+from depthwise.graph.exporters.torch import to_module
 from depthwise.sources.building import build
 from depthwise.sources.heads import replace_head
 from depthwise.sources.source import Source, graph_source, torch_source
-from depthwise.sources.spec import RECORD, RUN, is_run, parse_spec
+from depthwise.sources.spec import GRAPHS, RECORD, RUN, is_run, parse_spec
 from depthwise.weights import Preprocessing, load_weights
 
 BEST, LAST, GRAPH = "best.safetensors", "last.safetensors", "network.safetensors"
+BEGUN = "begun.safetensors"  # the graph that a run began with, where no name builds it again
 FORMAT = 1
 MOMENTUM = 0.1  # of BatchNorms, at least: 0.01, as MobileNetV3's paper has it, takes 500 steps
 
@@ -81,17 +83,23 @@ def damaged(path: Path, why: str) -> ValueError:
     )
 
 
-def build_again(record: RunRecord) -> nn.Module:
-    """Return the network that a run trains, with random weights, in training mode.
+def build_again(record: RunRecord, directory: Path, classes: int | None = None) -> nn.Module:
+    """Return the network that a run in a directory trains, in training mode.
 
+    Its weights are random, or those that it began with. With its own classes, else so many.
     Raises ValueError where it was given as a module.
     """
+    classes = classes or len(record.classes)
     if record.module:
         raise ValueError(
             f"the network of this run was given as a module of class {record.network}: give it "
             "again, as in Run.open(directory).holding(net) or dw.resume(directory, net=net)"
         )
-    return build_classifier(record.network, record.settings, len(record.classes))
+    if parse_spec(record.network).front_end not in GRAPHS:
+        return build_classifier(record.network, record.settings, classes)
+    if not (directory / BEGUN).is_file():
+        raise damaged(directory / BEGUN, "it is not there")
+    return classifier_of_graph(open_graph(directory / BEGUN), classes)
 
 
 def build_classifier(network: str, settings: Mapping[str, Any], classes: int) -> nn.Module:
@@ -103,6 +111,16 @@ def build_classifier(network: str, settings: Mapping[str, Any], classes: int) ->
     if spec.front_end in ("ours", "timm", "torchvision"):
         options.setdefault("num_classes", classes)
     net = build(spec, options)[0]
+    replace_head(net, classes)
+    return ready_to_train(net)
+
+
+def classifier_of_graph(graph: Graph, classes: int) -> nn.Module:
+    """Return a graph as a module with so many classes, in training mode.
+
+    Raises ValueError where it has no classifier.
+    """
+    net = to_module(graph)
     replace_head(net, classes)
     return ready_to_train(net)
 
@@ -138,7 +156,7 @@ def open_run(
             )
         opened: Source = graph_source(open_graph(path), shapes, kwargs, record.network)
     else:
-        net = load_trained(directory, build_again(record))
+        net = load_trained(directory, build_again(record, directory))
         given = shapes if shapes or kwargs else [(1, 3, side, side)]
         opened = torch_source(net, given, kwargs)
     return replace(opened, known=record)

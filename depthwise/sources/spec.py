@@ -1,6 +1,7 @@
 """What a text may call a network, and which front end is meant by it: one rule, without guesses.
 
-1. A text that begins with run: is the directory of a run, as `depthwise train` leaves it.
+1. A text that begins with run: is the directory of a run, as `depthwise train` leaves it; one with
+   slimmed: that of a slimmed network, as `depthwise slim` leaves it.
 2. A text that ends as a file of networks does (.pt2, .pt, .onnx, .safetensors; in capitals, too)
    is the path of one.
 3. A text with a colon is FRONT_END:NAME, with timm, torchvision or conv before the last colon; any
@@ -8,8 +9,8 @@
 4. Any other text is the name of a network of ours.
 
 What lies on the disk does not change what a text means: a folder may be called mobilenet_v2, and a
-file timm:resnet18. A pathlib.Path always is a file. Of a module that is called run, a factory is
-run.py:factory.
+file timm:resnet18. A pathlib.Path always is a file. Of a module that is called run or slimmed, a
+factory is run.py:factory.
 """
 
 from collections.abc import Mapping
@@ -22,10 +23,18 @@ from depthwise.sources.files import FORMATS
 
 Settings = Mapping[str, Any]
 
-FrontEnd = Literal["file", "ours", "conv", "timm", "torchvision", "factory", "run"]
+FrontEnd = Literal["file", "ours", "conv", "timm", "torchvision", "factory", "run", "slimmed"]
 
 RUN = "run:"  # what the directory of a run is called a network with
 RECORD = "run.json"  # by this file a directory is known as that of a run
+SLIMMED = "slimmed:"  # what the directory of a slimmed network is called a network with
+SLIMMED_RECORD = "slimmed.json"  # by this file such a directory is known
+
+# What holds a whole network as a graph, of which a module is made.
+GRAPHS: tuple[FrontEnd, ...] = ("file", "slimmed")
+
+# What has its weights with it, in a directory of its own.
+FOLDERS: tuple[FrontEnd, ...] = ("run", "slimmed")
 
 # Where networks come from that can be built without memory for their weights.
 DESCRIBED: tuple[FrontEnd, ...] = ("ours", "conv", "timm")
@@ -51,6 +60,8 @@ def parse_spec(text: str) -> Spec:
     """Return which front end a text means. Raises ValueError where a word is missing."""
     if text.startswith(RUN) and text != RUN:
         return Spec(text, "run", text.removeprefix(RUN))
+    if text.startswith(SLIMMED) and text != SLIMMED:
+        return Spec(text, "slimmed", text.removeprefix(SLIMMED))
     if text.lower().endswith(tuple(FORMATS)):
         return Spec(text, "file", text)
     place, colon, name = text.rpartition(":")
@@ -63,7 +74,8 @@ def parse_spec(text: str) -> Spec:
             accepted = ", ".join(FORMATS)
             raise ValueError(
                 f"{text!r} is a path that no front end reads: a network's file ends in {accepted}, "
-                f"a factory is path/file.py:factory, and a run is {RUN}directory"
+                f"a factory is path/file.py:factory, a run is {RUN}directory, and a slimmed "
+                f"network is {SLIMMED}directory"
             )
         return Spec(text, "ours", text)
     if not (place and name):
@@ -75,13 +87,18 @@ def parse_spec(text: str) -> Spec:
 
 
 def run_directory(text: str | PathLike[str]) -> Path:
-    """Return the directory that a text names where a run is meant, with run: before it or not."""
-    return Path(text.removeprefix(RUN) if isinstance(text, str) else text)
+    """Return the directory that a text names where one is meant, with run: or slimmed: or not."""
+    return Path(text.removeprefix(RUN).removeprefix(SLIMMED) if isinstance(text, str) else text)
 
 
 def is_run(directory: Path) -> bool:
     """Tell whether a directory is that of a run."""
     return (directory / RECORD).is_file()
+
+
+def is_slimmed(directory: Path) -> bool:
+    """Tell whether a directory is that of a slimmed network."""
+    return (directory / SLIMMED_RECORD).is_file()
 
 
 def is_untrained(text: str, settings: Settings, weights: str | None) -> bool:

@@ -11,12 +11,23 @@ import torch
 from torch import nn
 
 from depthwise.families import find_network
+from depthwise.graph import Graph, open_graph
+from depthwise.sources.building import graph_named
 from depthwise.sources.factory import USUAL
 from depthwise.sources.heads import replace_head
 from depthwise.sources.opening import check_memory, describe
-from depthwise.sources.run_folder import BEST, build_classifier, read_run, ready_to_train
+from depthwise.sources.run_folder import (
+    BEGUN,
+    BEST,
+    build_again,
+    build_classifier,
+    classifier_of_graph,
+    read_run,
+    ready_to_train,
+)
+from depthwise.sources.slimmed_folder import read_slimmed
 from depthwise.sources.source import network_name, torch_source
-from depthwise.sources.spec import DESCRIBED, Spec, parse_spec
+from depthwise.sources.spec import DESCRIBED, GRAPHS, Spec, parse_spec
 from depthwise.training.data.squares import Prepared
 from depthwise.training.defaults import SMALL
 from depthwise.weights import (
@@ -44,6 +55,7 @@ class FittedNetwork:
         preprocessing: What is done to an image that is judged.
         weights: What its first weights are called; empty where they are random.
         is_module: Whether it was given as a module.
+        graph: What it is made of, where that is a graph.
     """
 
     net: nn.Module
@@ -52,6 +64,7 @@ class FittedNetwork:
     preprocessing: Preprocessing
     weights: str
     is_module: bool = False
+    graph: Graph | None = None
 
     def measured(self, data: Prepared) -> "FittedNetwork":
         """Return the same with the images' own mean and deviation, where weights know no other."""
@@ -94,6 +107,8 @@ def fit_network(
     spec = parse_spec(network)
     if spec.front_end == "run":
         return _fit_run(spec, settings, weights, classes, resolution)
+    if spec.front_end in GRAPHS:
+        return _fit_graph(spec, settings, weights, classes, resolution, images)
     if spec.front_end == "ours" and weights is None and not settings and images > SMALL:
         weights = "imagenet" if spec.name in IMAGENET else None
     chosen = None if weights in (None, "random") else weights
@@ -156,11 +171,30 @@ def _fit_run(
             f"{spec.text} was given as a module: give it again, with the weights of the run: "
             f"dw.train(net, data, weights={str(Path(spec.name) / BEST)!r})"
         )
-    net = build_classifier(record.network, record.settings, classes)
-    load_weights(net, Path(spec.name) / BEST, other_classes=True)
+    folder = Path(spec.name)
+    net = build_again(record, folder, classes)
+    load_weights(net, folder / BEST, other_classes=True)
     how = record.preprocessing
     how = _evenly(how.for_side(resolution)) if resolution else how
-    return FittedNetwork(net, record.network, dict(record.settings), how, spec.text)
+    graph = open_graph(folder / BEGUN) if parse_spec(record.network).front_end in GRAPHS else None
+    settings = dict(record.settings)
+    return FittedNetwork(net, record.network, settings, how, spec.text, graph=graph)
+
+
+def _fit_graph(
+    spec: Spec, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int,
+    resolution: int | None, images: int,
+) -> FittedNetwork:  # fmt: skip
+    """Return the network of a slimmed directory or a file, with its weights, as a module."""
+    if settings or weights:
+        raise ValueError(f"{spec.text} is built and has its own weights: leave out others")
+    graph = graph_named(spec)
+    how = read_slimmed(Path(spec.name)).preprocessing if spec.front_end == "slimmed" else None
+    usual = how.crop if how else next(iter(graph.inputs.values())).shape[-1]
+    how = fit_appearance(how, resolution or usual, images)
+    return FittedNetwork(
+        classifier_of_graph(graph, classes), spec.text, {}, how, spec.text, graph=graph
+    )
 
 
 def _usual_side(spec: Spec, settings: dict[str, Any]) -> int:
@@ -187,11 +221,6 @@ def _evenly(how: Preprocessing) -> Preprocessing:
 
 
 def _build(spec: Spec, settings: dict[str, Any], classes: int) -> nn.Module:
-    if spec.front_end == "file":
-        raise ValueError(
-            f"{spec.text} is a program, whose weights cannot be trained: give the module that it "
-            "was exported from, as package.module:factory"
-        )
     if settings and spec.front_end in DESCRIBED:
         check_memory(spec, settings)
     return build_classifier(spec.text, settings, classes)

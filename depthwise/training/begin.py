@@ -89,8 +89,9 @@ def train(
 
     Args:
         network: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory
-            or path/file.py:factory; run:DIRECTORY goes on from a run's best weights; or a module,
-            of which a copy is trained. Its classifier gets the images' classes; its stem and its
+            or path/file.py:factory; run:DIRECTORY goes on from a run's best weights,
+            slimmed:DIRECTORY and the file of a network from its own; or a module, of which a copy
+            is trained. Its classifier gets the images' classes; its stem and its
             resolution are fitted to the images where `settings` and the recipe do not say them.
         data: A folder, a file or the name of a set, as `open_dataset` takes it; or a set.
         recipe: How to train; None for the usual way.
@@ -143,7 +144,7 @@ def train(
         if accuracy is not None:
             onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
         record = _record(fitted, images, accuracy)
-        run = world.tell(lambda: Run.begin(folder, record, recipe)).holding(given)
+        run = world.tell(lambda: Run.begin(folder, record, recipe, fitted.graph)).holding(given)
         with _alone(world, run):
             world.tell(lambda: Run.check_free(folder))  # nor did another training end meanwhile
             _learn(world, run, fitted.net, images, onlooker, teacher, began)

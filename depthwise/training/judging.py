@@ -18,7 +18,16 @@ from depthwise.progress import report_progress
 from depthwise.runtime.library import load
 from depthwise.runtime.manifest import NAME as MANIFEST
 from depthwise.sources.run_folder import open_run
-from depthwise.sources.spec import RECORD, RUN, is_run, run_directory
+from depthwise.sources.slimmed_folder import open_slimmed
+from depthwise.sources.spec import (
+    RECORD,
+    RUN,
+    SLIMMED,
+    SLIMMED_RECORD,
+    is_run,
+    is_slimmed,
+    run_directory,
+)
 from depthwise.training.classifier import (
     ImageClassifier,
     classifier_of_library,
@@ -173,11 +182,13 @@ def open_classifier(what: "str | PathLike[str] | Run") -> ImageClassifier:
     directory = _directory(what)
     if is_run(directory):
         return classifier_of_network(open_run(directory), f"{RUN}{directory}")
+    if is_slimmed(directory):
+        return classifier_of_network(open_slimmed(directory), f"{SLIMMED}{directory}")
     if (directory / MANIFEST).is_file():
         return classifier_of_library(load(directory), directory)
     raise ValueError(
         f"{directory} is neither a run (there is no {RECORD} in it, as `depthwise train` writes) "
-        f"nor a compiled library (no {MANIFEST})"
+        f"nor a slimmed network (no {SLIMMED_RECORD}) nor a compiled library (no {MANIFEST})"
     )
 
 

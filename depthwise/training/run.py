@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from depthwise.files.atomic import WRITING, only_one, replace_text
 from depthwise.files.cache import hash_bytes
-from depthwise.graph import save_graph
+from depthwise.graph import Graph, save_graph
 from depthwise.sources.run_folder import (
+    BEGUN,
     BEST,
     GRAPH,
     LAST,
@@ -50,6 +51,7 @@ class Run:
     def __init__(self, directory: Path, record: RunRecord, recipe: Recipe):
         self.directory, self.record, self.recipe = directory, record, recipe
         self._given: nn.Module | None = None
+        self._graph: Graph | None = None
 
     @classmethod
     def open(cls, directory: str | PathLike[str]) -> Self:
@@ -75,7 +77,7 @@ class Run:
         if directory.exists() and not directory.is_dir():
             raise ValueError(f"{directory} is a file, and no directory for a run")
         names = {each.name for each in directory.iterdir()} if directory.exists() else set()
-        killed = {STATE, LAST, HISTORY, EVENTS, *([RECIPE] if STATE in names else [])}
+        killed = {STATE, LAST, HISTORY, EVENTS, *([RECIPE, BEGUN] if STATE in names else [])}
         others = sorted(name for name in names - killed if not name.startswith(WRITING))
         if others:
             raise ValueError(
@@ -120,18 +122,25 @@ class Run:
             )
 
     @classmethod
-    def begin(cls, directory: Path, record: RunRecord, recipe: Recipe) -> Self:
+    def begin(
+        cls, directory: Path, record: RunRecord, recipe: Recipe, graph: Graph | None = None
+    ) -> Self:
         """Return a new run, whose directory is no run's before `enter` is called.
 
-        Raises OSError where it cannot be made.
+        It keeps the graph that its network is made of, where that is one. Raises OSError where it
+        cannot be made.
         """
         directory.mkdir(parents=True, exist_ok=True)
         kept = hash_bytes(recipe.toml().encode())
-        return cls(directory, record.model_copy(update={"recipe": kept}), recipe)
+        run = cls(directory, record.model_copy(update={"recipe": kept}), recipe)
+        run._graph = graph
+        return run
 
     def enter(self) -> None:
         """Make the directory this run's: its first state is there. Raises OSError."""
         replace_text(self.directory / RECIPE, self.recipe.toml())
+        if self._graph is not None:
+            save_graph(self._graph, self.directory / BEGUN)
         replace_text(self.directory / RECORD, self.record.model_dump_json(indent=1) + "\n")
 
     @contextmanager
@@ -187,7 +196,7 @@ class Run:
         Raises ValueError where the run began with a module that is not at hand.
         """
         if self._given is None:
-            return build_again(self.record)
+            return build_again(self.record, self.directory)
         return copy_for(self._given, len(self.record.classes))
 
     def keep_graph(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthwise.sources.opening import open
+from depthwise.sources.slimmed_folder import open_slimmed
 from depthwise.sources.source import TorchSource
-from depthwise.sources.spec import is_run, run_directory
+from depthwise.sources.spec import is_run, is_slimmed, run_directory
 from depthwise.training.recipe import Recipe
 from depthwise.training.run import Run
 from depthwise.weights import IMAGENET, Preprocessing, imagenet_preprocessing, load_weights
@@ -65,9 +67,10 @@ def open_trained(text: str) -> TrainedNetwork:
     """Open a network that has learned.
 
     Args:
-        text: The directory of a run; "imagenet" for the bundled MobileNetV2; timm:NAME with the
-            weights that timm has of it; NETWORK@CHECKPOINT. A checkpoint that records neither
-            classes nor preprocessing is taken to be of ImageNet, if it has a thousand classes.
+        text: The directory of a run or of a slimmed network; "imagenet" for the bundled
+            MobileNetV2; timm:NAME with the weights that timm has of it; NETWORK@CHECKPOINT. A
+            checkpoint that records neither classes nor preprocessing is taken to be of ImageNet, if
+            it has a thousand classes.
 
     Raises:
         ValueError: It is none of these, or cannot be used.
@@ -77,6 +80,8 @@ def open_trained(text: str) -> TrainedNetwork:
     if is_run(directory):
         run = Run.open(directory)
         return TrainedNetwork(run.network(), run.record.preprocessing, run.record.classes)
+    if is_slimmed(directory):
+        return _of_slimmed(directory)
     if text == "imagenet":
         name, weights = next(iter(IMAGENET.items()))
         return _of_checkpoint(name, str(weights))
@@ -85,9 +90,20 @@ def open_trained(text: str) -> TrainedNetwork:
     if text.startswith("timm:"):
         return _of_timm(text)
     raise ValueError(
-        f"teacher {text!r}: a run's directory, imagenet, timm:NAME or NETWORK@CHECKPOINT is "
-        f"accepted, and {directory} is no run"
+        f"teacher {text!r}: the directory of a run or of a slimmed network, imagenet, timm:NAME or "
+        f"NETWORK@CHECKPOINT is accepted, and {directory} is no run"
     )
+
+
+def _of_slimmed(directory: Path) -> TrainedNetwork:
+    source = open_slimmed(directory)
+    assert isinstance(source, TorchSource)
+    how = (
+        source.known.preprocessing if source.known else imagenet_preprocessing(source.shapes[0][-1])
+    )
+    count = _outputs(str(directory), source.module, how)
+    names = source.known.class_names if source.known else _usual(count)
+    return TrainedNetwork(source.module, how, names)
 
 
 def _of_checkpoint(network: str, checkpoint: str) -> TrainedNetwork:

@@ -79,7 +79,7 @@ def _all_ways(plans: Sequence[Plan], first: int, last: int) -> list[Bands]:
     """Return how each plan streams the steps from `first` up to `last`."""
     return [
         Bands(tuple(
-            Group(g.first - first, g.last - first, g.height)
+            Group(g.first - first, g.last - first, g.height, g.channels)
             for g in plan.groups if first <= g.first < last
         ))
         for plan in plans

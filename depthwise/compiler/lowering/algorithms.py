@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from math import ceil
 
 from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.packing import (
+    WORTHWHILE,
+    Tile,
     best_tiles,
     conv_tile,
     default_tile,
@@ -15,6 +18,7 @@ from depthwise.compiler.lowering.packing import (
 )
 from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.ops import Pair
+from depthwise.runtime.target import Target
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,23 @@ class ConvWorkload:
 
 @dataclass(frozen=True)
 class Direct:
-    """f32_conv with its register tile; `weights_outer` as there. `remark` says why it was taken."""
+    """f32_conv with its register tile; `weights_outer` and `over_rows` as there.
+
+    `remark` says why it was taken.
+    """
 
     pixels: int
     vectors: int
     weights_outer: bool
     depth: int = 1
+    over_rows: bool = False
     remark: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         deep = f"x{self.depth}" if self.depth > 1 else ""
+        across = " over rows" if self.over_rows else ""
         order = " by panels" if self.weights_outer else ""
-        return f"tile {self.pixels}x{self.vectors}{deep}{order}{self.remark}"
+        return f"tile {self.pixels}x{self.vectors}{deep}{across}{order}{self.remark}"
 
 
 @dataclass(frozen=True)
@@ -113,15 +122,32 @@ def choose(layer: ConvWorkload, constants: Constants) -> Algorithm:
 # 14x14 80 -> 200 reaches 64 % of the multiply-add peak with 2 x 7, 94 % with 5 x 5.
 DIRECT_REREAD = 0.05
 
+# Pixels of a tile that passes over the ends of rows: each takes a register of its own for where it
+# is, of which x86 has 16.
+MOST_OVER_ROWS = 6
+
 
 def direct_default(layer: ConvWorkload, constants: Constants) -> Direct:
     """Return the direct convolution with its default tile."""
-    size = layer.weight_bytes(layer.taps)
-    pixels, vectors, depth = conv_tile(
-        constants.target, layer.run, layer.outs, layer.channels, layer.taps, DIRECT_REREAD,
-        near=size < constants.near,
+    size, lanes = layer.weight_bytes(layer.taps), constants.lanes
+    price = partial(
+        conv_tile, constants.target, outs=layer.outs, channels=layer.channels, taps=layer.taps,
+        reread=DIRECT_REREAD, near=size < constants.near,
     )  # fmt: skip
-    return Direct(pixels, vectors, size > constants.large, depth)
+    (pixels, vectors, depth), cost = price(layer.run)
+    over_rows = False
+    if layer.run < layer.rows * layer.width:
+        tile, whole = price(layer.rows * layer.width, most=min(layer.width, MOST_OVER_ROWS))
+        over_rows = whole < WORTHWHILE * layer.rows * cost and not shares(layer, tile, lanes)
+        if over_rows:
+            pixels, vectors, depth = tile
+    return Direct(pixels, vectors, size > constants.large, depth, over_rows)
+
+
+def shares(layer: ConvWorkload, tile: Tile, lanes: int) -> bool:
+    """Tell whether several pixels of a tile would share a vector of outputs."""
+    _, vectors, depth = tile
+    return depth > 1 and (layer.outs % lanes > 0 or vectors % depth > 0)
 
 
 def candidates(layer: ConvWorkload, constants: Constants) -> list[Algorithm]:
@@ -136,16 +162,26 @@ def candidates(layer: ConvWorkload, constants: Constants) -> list[Algorithm]:
     found = [choose(layer, constants), *near]
     if direct in found:
         for depth in depths(target.lanes, layer.channels):
-            tiles = best_tiles(
-                target.lanes, target.registers, layer.run, layer.outs, depth,
-                layer.channels * layer.taps,
-            )  # fmt: skip
             most = MOST if depth == direct.depth else 1
-            found += [Direct(p, v, direct.weights_outer, depth) for p, v, _ in tiles[:most]]
+            found += [
+                replace(direct, pixels=p, vectors=v, depth=depth)
+                for p, v, _ in tiles_like(direct, layer, depth, target)[:most]
+            ]
         blocks = ceil(layer.outs * direct.depth / (direct.vectors * target.lanes))
         if blocks > 1 and layer.pixels > direct.pixels:
             found.insert(2, replace(direct, weights_outer=not direct.weights_outer))
     return list(dict.fromkeys(found))[:MOST]
+
+
+def tiles_like(direct: Direct, layer: ConvWorkload, depth: int, target: Target) -> list[Tile]:
+    """Return the best tiles of a depth that pass over the ends of rows if `direct` does."""
+    terms = layer.channels * layer.taps
+    price = partial(best_tiles, target.lanes, target.registers, outs=layer.outs, depth=depth)
+    if not direct.over_rows:
+        return price(layer.run, terms=terms)
+    plane, most = layer.rows * layer.width, min(layer.width, MOST_OVER_ROWS)
+    tiles = price(plane, terms=terms, most=most)
+    return [tile for tile in tiles if not shares(layer, tile, target.lanes)]
 
 
 def direct_only(layers: Algorithms, constants: Constants) -> Algorithms:

@@ -105,8 +105,9 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
         return b.step(
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
             taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
-            tile_pixels=chosen.pixels, tile_vectors=chosen.vectors, tile_depth=chosen.depth,
-            panel=panel, weights_outer=int(chosen.weights_outer),
+            tile_pixels=chosen.pixels, tile_vectors=chosen.vectors,
+            over_rows=int(chosen.over_rows), tile_depth=chosen.depth, panel=panel,
+            weights_outer=int(chosen.weights_outer),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual),
             epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,

@@ -86,20 +86,28 @@ def pack_depthwise(weight: Array, lanes: int) -> Array:
 Tile = tuple[int, int, int]  # pixels, vectors, depth
 
 DEPTHS = (1, 2, 4)
+MOST_PIXELS = 16  # of a tile, as in kernels/conv.h
 
 # Steps that a vector of outputs takes at the end of a tile of each depth, to be added across, and
 # those more where pixels share it; fitted with AVX-512 to 8 to 144 channels and 8 to 96 outputs.
 ENDS, SHARED = {1: 2.2, 2: 2.2, 4: 9.0}, 3.0
-WORTHWHILE = 0.97  # of the cost of depth 1
+WORTHWHILE = 0.97  # of the cost of depth 1, or of tiles that end with their rows
+
+# LEAST_SUMS hide the 4 cycles that a multiply-add takes, two of which begin in each, but no delay
+# besides: with AVX2 12 sums reach 99 % of the peak, 10 95, 8 87 and 7 75, for 6 x 2, 5 x 2, 4 x 2
+# and 7 x 1. Where registers are few there is no choice but among these, and a sum too few takes
+# WAIT steps.
+LEAST_SUMS, ENOUGH_SUMS, WAIT, FEW_REGISTERS = 8, 12, 0.3, 16
 
 
-def conv_tile(
+def conv_tile(  # noqa: PLR0913, PLR0917
     target: Target, width: int, outs: int, channels: int, taps: int, reread: float = 0,
-    near: bool = False,
-) -> Tile:  # fmt: skip
-    """Return f32_conv's register tile for rows of `width` pixels, the rest as in default_tile.
+    near: bool = False, most: int = MOST_PIXELS,
+) -> tuple[Tile, float]:  # fmt: skip
+    """Return f32_conv's register tile for rows of `width` pixels, and what one channel costs.
 
-    `near` tells that all weights stay in the first cache.
+    That is in steps, the rest as in default_tile. `near` tells that all weights stay in the first
+    cache, `most` how many pixels a tile may have.
 
     Its depth is above 1 where else vectors of outputs would not be full, or loads of the input
     would take longer than multiply-adds: 112x112 pixels of 16 channels to 8 outputs reach 73 % of
@@ -113,12 +121,13 @@ def conv_tile(
         # 1.35 times as long with 2 x 7.
         again = 0 if depth > 1 and near else reread
         panel = target.panel if depth == 1 else 0
-        costs = _costs(lanes, registers, width, outs, depth, channels * taps, again, panel)
+        costs = _costs(lanes, registers, width, outs, depth, channels * taps, again, panel, most)
         tile, cost = costs[0]
         found[tile] = cost / depth
     plain, *_ = found
     best = min(found, key=found.__getitem__)
-    return best if found[best] < WORTHWHILE * found[plain] else plain
+    chosen = best if found[best] < WORTHWHILE * found[plain] else plain
+    return chosen, found[chosen]
 
 
 def depths(lanes: int, channels: int) -> list[int]:
@@ -145,24 +154,28 @@ def default_tile(
 
 
 def best_tiles(
-    lanes: int, registers: int, width: int, outs: int, depth: int = 1, terms: float = inf
-) -> list[Tile]:
+    lanes: int, registers: int, width: int, outs: int, depth: int = 1, terms: float = inf,
+    most: int = MOST_PIXELS,
+) -> list[Tile]:  # fmt: skip
     """Return for each number of vectors the tile that costs least, the best first.
 
-    `terms` is how many products a sum has: of few, the end of a tile is a larger part.
+    `terms` is how many products a sum has: of few, the end of a tile is a larger part. A tile has
+    at most `most` pixels.
     """
-    return [tile for tile, _ in _costs(lanes, registers, width, outs, depth, terms, 0)]
+    costs = _costs(lanes, registers, width, outs, depth, terms, 0, most=most)
+    return [tile for tile, _ in costs]
 
 
 def _costs(  # noqa: PLR0913, PLR0917
     lanes: int, registers: int, width: int, outs: int, depth: int, terms: float, reread: float,
-    panel: int = 0,
+    panel: int = 0, most: int = MOST_PIXELS,
 ) -> list[tuple[Tile, float]]:  # fmt: skip
     """Return the tiles, and the steps of a row for `depth` terms with their part of its ends."""
     vectors = ceil(outs * depth / lanes)
+    hiding = ENOUGH_SUMS if registers <= FEW_REGISTERS else LEAST_SUMS
 
     def cost(tile: Tile) -> tuple[float, int]:
-        steps, loads = _row_cost(tile, width, vectors)
+        steps, loads = _row_cost(tile, width, vectors, hiding)
         ends = _row_ends(tile, width, vectors) * depth / terms
         return steps + reread * vectors * ceil(width / tile[0]) + ends, loads
 
@@ -173,22 +186,28 @@ def _costs(  # noqa: PLR0913, PLR0917
         return divides and pixels * vectors + vectors + 2 <= registers
 
     tiles = [
-        min(((p, v, depth) for p in range(1, min(width, 16) + 1) if fits(p, v)), key=cost)
+        min(((p, v, depth) for p in range(1, min(width, most) + 1) if fits(p, v)), key=cost)
         for v in range(1, min(vectors, 8) + 1)
         if fits(1, v)
     ]
     return [(tile, cost(tile)[0]) for tile in sorted(tiles, key=lambda tile: (cost(tile), tile))]
 
 
-def _row_cost(tile: Tile, width: int, vectors: int) -> tuple[int, int]:
+def _row_cost(tile: Tile, width: int, vectors: int, hiding: int) -> tuple[float, int]:
     """Return the steps, and the loads, of `depth` input channels for a row of all outputs.
 
-    A step is half a cycle: one multiply-add or one load. 8 chains hide the 4 cycles of each.
+    A step is half a cycle: one multiply-add or one load.
     """
     rows, columns = _parts(width, tile[0]), _parts(vectors, tile[1])
-    steps = sum(n * m * max(p * v, p + v, 8) for p, n in rows for v, m in columns)
+    steps = sum(n * m * max(p + v, _chained(p * v, hiding)) for p, n in rows for v, m in columns)
     loads = sum(n * m * (p + v) for p, n in rows for v, m in columns)
     return steps, loads
+
+
+def _chained(sums: int, hiding: int) -> float:
+    """Return the steps of a multiply-add for each of some sums, which wait for those before."""
+    waiting = max(sums, LEAST_SUMS)
+    return waiting + WAIT * max(0, hiding - waiting)
 
 
 def _row_ends(tile: Tile, width: int, vectors: int) -> float:

@@ -18,12 +18,13 @@ LONGEST = 16  # steps that are looked at together
 class Group:
     """Steps `first` to `last`, streamed in bands of `height` rows; 0 where they are not.
 
-    `remark` says why.
+    Where `channels` is not 0, they are a pair that is done in slices of as many. `remark` says why.
     """
 
     first: int
     last: int
     height: int = 0
+    channels: int = 0
     remark: str = field(default="", compare=False)
 
 
@@ -39,7 +40,9 @@ class Bands:
 
     def __str__(self) -> str:
         heights = ", ".join(str(group.height) for group in self.groups if group.height)
-        return f"bands of {heights} rows" if heights else "no bands"
+        slices = ", ".join(str(group.channels) for group in self.groups if group.channels)
+        bands = f"bands of {heights} rows" if heights else "no bands"
+        return f"{bands}, slices of {slices} channels" if slices else bands
 
     def start(self, at: int) -> list[Group]:
         """Return the groups from step `at` on; the first has the remark."""
@@ -61,11 +64,20 @@ def single(whole: Steps) -> list[Group]:
 
 
 def fastest(whole: Steps, constants: Constants) -> list[Group]:
-    """Choose the groups that save the most traffic beyond the second cache."""
+    """Choose the groups that save the most traffic beyond the second cache.
+
+    What is done in slices counts as saved on cores that do so: weights that stream by leave small
+    images no room either.
+    """
     best: list[tuple[int, list[Group]]] = [(0, [])]
     for end in range(len(whole.steps)):
         score, groups = best[end]
         options = [(score, [*groups, Group(end, end)])]
+        pair = whole.pair(end - 1) if end else None
+        if pair and whole.bytes(pair.buffer) > constants.sliced:
+            score, groups = best[end - 1]
+            group = Group(end - 1, end, channels=pair.channels)
+            options.append((score + 2 * whole.bytes(pair.buffer), [*groups, group]))
         for first in range(max(0, end - LONGEST + 1), end):
             chain = whole.chain(first, end)
             if chain is None:

@@ -50,15 +50,21 @@ def _share(
 ) -> Iterator[Item]:
     """Yield the ways to do each group, streamed or step by step."""
 
-    def add_window(elements: int) -> int:
-        buffers.append(Buffer("arena", elements))
+    def add(buffer: Buffer) -> int:
+        buffers.append(buffer)
         return len(buffers) - 1
+
+    def add_window(elements: int) -> int:
+        return add(Buffer("arena", elements))
 
     for group in groups:
         chain = whole.chain(group.first, group.last) if group.height else None
+        pair = whole.pair(group.first) if group.channels else None
         parts = chain and stream_parts(chain, group.height, divider.threads, add_window)
         if chain and parts:
             yield [divider.chain(chain, parts)]
+        elif pair and (ways := list(divider.pair(pair, add))):
+            yield ways
         else:
             alone = whole.steps[group.first : group.last + 1]
             yield from (list(divider.options(step)) for step in alone)

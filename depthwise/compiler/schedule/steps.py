@@ -6,6 +6,7 @@ from functools import cached_property
 
 from depthwise.compiler.lowering.calls import KernelCall, Split, find_row_span
 from depthwise.compiler.lowering.views import Buffer
+from depthwise.compiler.schedule.slices import SlicedPair
 from depthwise.compiler.schedule.streaming import Chain
 
 
@@ -64,6 +65,19 @@ class Steps:
             if use.by_rows and first <= use.first < use.last <= last
         )
         return Chain(steps, inner, self.buffers) if inner else None
+
+    def pair(self, first: int) -> SlicedPair | None:
+        """Return a step and the next as a pair to do in slices, None where they are none."""
+        before, after = self.steps[first : first + 2]
+        if (before.kernel, after.kernel) != ("f32_conv", "f32_depthwise"):
+            return None
+        (written,) = before.written
+        use, frame = self.uses.get(written.buffer), self.buffers[written.buffer].frame
+        alone = use and (use.first, use.last) == (first, first + 1)
+        if not alone or frame is None or frame.shape[0] > 1 or not before.split("channels"):
+            return None
+        pair = SlicedPair((before, after), written.buffer, frame)
+        return pair if pair.channels < frame.shape[1] else None
 
     def _follow(self, first: int, last: int) -> bool:
         """Tell whether all steps know the rows of what one of them writes and another touches."""

@@ -13,6 +13,7 @@ from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, find_row_span
 from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.batches import BatchRun
+from depthwise.compiler.schedule.slices import SlicedPair
 from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
 from depthwise.graph.dtypes import FLOAT32
 
@@ -215,6 +216,31 @@ class Divider:
             share = (stop - start) / rows.length
             shares.append(Share(steps, touched + written, written, work * share + fetch))
         return tuple(shares)
+
+    def pair(self, pair: SlicedPair, add: Callable[[Buffer], int]) -> Iterator[Shares]:
+        """Yield the ways to do a pair in slices: by one thread, or by all, each with a window.
+
+        None where there are fewer slices than threads. `add` gives a buffer its number.
+        """
+        counts = sorted({1, self.threads})
+        if len(cut(pair.splits[0], self.threads)) < self.threads:
+            return
+        for threads in counts:
+            yield tuple(
+                self._slices(pair, ends, add(pair.window)) for ends in cut(pair.splits[0], threads)
+            )
+
+    def _slices(self, pair: SlicedPair, ends: tuple[int, int], window: int) -> Share:
+        """Return the share of a thread in a pair that is done in slices."""
+        steps = zip(pair.steps, pair.splits, strict=True)
+        before, after = (self._share(step, split, *ends) for step, split in steps)
+        both = before.with_more(after, 0.0)
+
+        def outer(boxes: Sequence[BufferArea]) -> tuple[BufferArea, ...]:
+            return tuple(box for box in boxes if box.buffer != pair.buffer)
+
+        calls = tuple(pair.slices(*ends, window))
+        return Share(calls, outer(both.reads), outer(both.writes), both.time)
 
     def batch(self, batch: BatchRun, calls: Sequence[tuple[KernelCall, ...]]) -> Shares:
         """Return the shares of a batch, of which each thread does as many images in its calls."""

@@ -13,7 +13,7 @@ from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.packing import Tile, round_up
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.schedule.threads import Parts
-from depthwise.compiler.work import LINE
+from depthwise.compiler.work import LINE, conv_runs
 from depthwise.graph.dtypes import FLOAT32
 
 BUSY = 8  # pixels that meet each weight: with fewer a layer waits for its own
@@ -86,7 +86,8 @@ def _with_requests(
         weights = OwnWeights.of(step, lanes)
         if not asking.own:
             tile = (a["tile_pixels"], a["tile_vectors"], a["tile_depth"])
-            lines = lines_of_tiles(layer, tile, lanes, asking)
+            run = layer.rows * layer.width if a["over_rows"] else layer.run
+            lines = lines_of_tiles(layer, run, tile, lanes, asking)
             yield _asked(step, LineRequest(weights.end, lines), near=0)
             continue
         since = reached[thread] - asking.ahead - weights.end
@@ -134,13 +135,16 @@ class LineRequest:
     count: int = 0
 
 
-def lines_of_tiles(layer: ConvWorkload, tile: Tile, lanes: int, asking: Asking) -> int:
-    """Return how many lines of the next layers' weights each tile of a whole layer asks for."""
+def lines_of_tiles(layer: ConvWorkload, run: int, tile: Tile, lanes: int, asking: Asking) -> int:
+    """Return how many lines of the next layers' weights each tile of a whole layer asks for.
+
+    Tiles pass over `run` pixels one after the other.
+    """
     tile_pixels, tile_vectors, depth = tile
     vectors = ceil(layer.outs * depth / lanes)
-    tiles = ceil(layer.run / tile_pixels) * ceil(vectors / tile_vectors) * layer.groups
+    tiles = ceil(run / tile_pixels) * ceil(vectors / tile_vectors) * layer.groups
     work = tile_pixels * min(tile_vectors, vectors) * layer.taps * layer.channels // depth
-    runs = layer.pixels // layer.run
+    runs = layer.pixels // run
     return min(work // asking.per_line, asking.ahead // (LINE * runs * tiles))
 
 
@@ -151,10 +155,11 @@ def even_request(step: KernelCall, first: int, end: int, lanes: int, asking: Ask
     """
     a, depth = step.arguments, step.arguments["tile_depth"]
     vectors = ceil(a["outs"] * depth / lanes)
-    runs = a["images"] * a["rows"] * a["groups"]
-    tiles = runs * ceil(a["width"] / a["tile_pixels"]) * ceil(vectors / a["tile_vectors"])
+    runs, pixels = conv_runs(a)
+    runs *= a["groups"]
+    tiles = runs * ceil(pixels / a["tile_pixels"]) * ceil(vectors / a["tile_vectors"])
     terms = a["channels"] // depth
-    work = runs * a["width"] * vectors * a["taps"] * terms
+    work = runs * pixels * vectors * a["taps"] * terms
     count = min((end - first) // LINE, work // asking.per_line)
     if count <= 0:
         return LineRequest(first)

@@ -129,7 +129,8 @@ class Execution:
                 if home.buffer == view.buffer:
                     self._hold_all(view, home, step.name)
                 elif self._is_window(step, home) and not self._hold_images(turn, view, home):
-                    self._hold_rows(turn, view, home)
+                    sliced = self.plan.buffers[view.buffer].frame is not None
+                    (self._hold_channels if sliced else self._hold_rows)(turn, view, home)
             self.values.get(step.name)
 
     def _shape(self, value: str) -> tuple[int, ...]:
@@ -223,6 +224,27 @@ class Execution:
                 return
         stop = min(likely[1] + count * apart, height)
         raise PlanFault(f"gives other numbers than the network in rows {likely[1]} to {stop - 1}")
+
+    def _hold_channels(self, turn: ScheduledCall, view: TensorView, home: TensorView) -> None:
+        """Compare what a step wrote into a window with channels of its value, wherever they are."""
+        name, count = turn.step.name, view.shape[1]
+        value, found = self.values.peek(name), self._found(view)
+        wide = value.reshape(*value.shape[:2], *found.shape[2:]) if not view.row else value
+        key = (turn.region, turn.thread, name, home.buffer)
+        likely = self._next.get(key, (0, 0))
+        starts = product(range(len(value)), range(value.shape[1] - count + 1))
+        parts = {
+            (image, channel): wide[image : image + 1, channel : channel + count]
+            for image, channel in sorted(starts, key=lambda start: start != likely)
+        }
+        for bound in self._bounds(name, value):
+            nearest = _nearest(found, parts, bound)
+            if nearest is not None:
+                found[...] = parts[nearest]
+                self._next[key] = nearest[0], nearest[1] + count
+                return
+        last = likely[1] + count - 1
+        raise PlanFault(f"gives other numbers than the network in channels {likely[1]} to {last}")
 
     def _hold(self, name: str, found: Array, expected: Array, value: Array) -> None:
         if not any(_agree(found, expected, bound) for bound in self._bounds(name, value)):

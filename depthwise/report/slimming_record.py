@@ -1,0 +1,140 @@
+"""What is kept of slimming: which changes were made, why, what they cost and what they did."""
+
+from typing import Literal, get_args
+
+from depthwise.analysis.units import in_seconds, in_units
+from depthwise.files.record import Record
+
+Measure = Literal["macs", "parameters", "weight_bytes", "arena_bytes", "milliseconds"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+SAID: dict[Measure, str] = {
+    "macs": "MACs", "parameters": "parameters", "weight_bytes": "of weights",
+    "arena_bytes": "of arena", "milliseconds": "",
+}  # fmt: skip
+
+
+def say_cost(measure: Measure, cost: float) -> str:
+    """Return a cost with its unit: 62.74 M MACs, 3.41 MB of weights, 1.25 ms."""
+    if measure == "milliseconds":
+        return in_seconds(1e-3 * cost)
+    unit = "B" if measure.endswith("bytes") else ""
+    return f"{in_units(cost, unit)} {SAID[measure]}"
+
+
+class StepRecord(Record):
+    """One change that was made."""
+
+    move: str
+    """The name of the move."""
+    place: str
+    """The module that was changed, or the first one of a group."""
+    words: str
+    """What became of it."""
+    damage: float
+    """Estimated, in nats an image."""
+    saving: float
+    """By the budget's measure."""
+    milliseconds: float
+    """Estimated, of the compiled library on one thread."""
+    why: str
+    """Why this one was taken."""
+
+
+class RoundRecord(Record):
+    """Changes that were made together, and what came of them."""
+
+    number: int
+    target: float
+    """What the network was to cost after it, by the budget's measure."""
+    before: float
+    after: float
+    damage: float
+    """The sum of the estimates of its steps."""
+    divergence: float
+    """Measured after it on held-out images: the Kullback-Leibler divergence of the scores from the
+    original's, in nats an image."""
+    banned: tuple[str, ...] = ()
+    """Places where a change turned out much worse than estimated, and was undone."""
+    seconds: float
+    steps: tuple[StepRecord, ...]
+
+
+class Figures(Record):
+    """What a network costs and how right it is."""
+
+    macs: int
+    parameters: int
+    weight_bytes: int
+    arena_bytes: int
+    milliseconds: float
+    measured: bool
+    """Whether the time was measured; else it is an estimate."""
+    images: int = 0
+    """Validation images with labels; 0 where there are none."""
+    right: int = 0
+    """How many of them it names rightly."""
+    agreement: float
+    """The share of images that it names as the original does: of those, else of the held-out."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share that is named rightly; None where nothing is known of it."""
+        return self.right / self.images if self.images else None
+
+
+class RecoveryRecord(Record):
+    """What training after slimming came to."""
+
+    seconds: float
+    before: float
+    """Accuracy on the validation images."""
+    after: float
+    kept: bool
+    """Whether the trained weights were better, and taken."""
+
+
+class SlimmingRecord(Record):
+    """How a network was slimmed: slimming.json."""
+
+    depthwise: str
+    network: str
+    budget: str
+    measure: Measure
+    limit: float
+    """What it might cost, by the measure."""
+    moves: tuple[str, ...]
+    data: str
+    rounds: tuple[RoundRecord, ...]
+    before: Figures
+    after: Figures
+    ratio: float | None
+    """How many times as fast as the original it is, measured in turns."""
+    recovery: RecoveryRecord | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[StepRecord, ...]:
+        """Every change that was made, in order."""
+        return tuple(step for each in self.rounds for step in each.steps)
+
+
+class CurvePoint(Record):
+    """One choice of changes: what is left of the cost, the damage estimated, how many they are."""
+
+    cost: float
+    damage: float
+    steps: int
+
+
+class TradeoffCurve(Record):
+    """Costs that one choice among all changes can reach, the largest first, and their damage.
+
+    It is estimated: changes are measured one at a time, and none is made on top of another. The
+    search makes them in rounds, goes further, and measures what comes of it.
+    """
+
+    network: str
+    measure: Measure
+    original: float
+    """The cost of the network as it is."""
+    points: tuple[CurvePoint, ...]

@@ -1,0 +1,31 @@
+"""Times of slimmed networks, measured: compiled, and run in turns with the original."""
+
+from depthwise.compiler.options import CompileOptions
+from depthwise.graph import Graph
+from depthwise.runtime.library import Library
+from depthwise.slimming.measuring import Timing, compile_draft, take_turns
+
+
+class Clock:
+    """Compiles and times drafts beside the original, each once."""
+
+    def __init__(self, original: Graph, options: CompileOptions):
+        self._original, self._options = original, options
+        self._library: Library | None = None
+        self._last: tuple[Graph, Timing] | None = None
+
+    def alone(self) -> float:
+        """Return the milliseconds of the original."""
+        return take_turns([self._compiled()]).milliseconds[0]
+
+    def beside(self, graph: Graph) -> Timing:
+        """Return the times of the original and of a draft."""
+        if self._last is None or self._last[0] is not graph:
+            library = compile_draft(graph, self._options)
+            self._last = graph, take_turns([self._compiled(), library])
+        return self._last[1]
+
+    def _compiled(self) -> Library:
+        if self._library is None:
+            self._library = compile_draft(self._original, self._options)
+        return self._library

@@ -1,0 +1,45 @@
+"""A network while it is slimmed, and what a move offers to do to it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from depthwise.graph import Graph
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A network that is being slimmed.
+
+    Nodes and constants that a move leaves keep their names, so that a value can be compared with
+    the original's of the same name.
+
+    Attributes:
+        graph: The network as it is now, at one image, BatchNorms still apart.
+        kept: For each value whose channels were cut, which of the original's channels it has, in
+            order; a value that is not in it has all of them, or is none of the original's.
+    """
+
+    graph: Graph
+    kept: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """One change that a move offers to make at one place of a network.
+
+    Attributes:
+        move: The name of the move, as in `slimming.moves.MOVES`.
+        place: What is changed: the path of a convolution's module, or of a group's first one.
+        words: What becomes of it: "64 to 48 channels".
+        damage: By how much the scores are estimated to change: the mean divergence (Kullback-
+            Leibler) from the original's, in nats an image.
+        apply: Returns the draft with the change made and the weights carried over.
+    """
+
+    move: str
+    place: str
+    words: str
+    damage: float
+    apply: Callable[[Draft], Draft]

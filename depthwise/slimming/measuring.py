@@ -1,0 +1,110 @@
+"""How far a slimmed network is from the original: on the scores, and in time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from depthwise.bench.worker import time_runs
+from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.pipeline import compile_graph
+from depthwise.compiler.verification.references.choose import reference_of
+from depthwise.graph import Graph
+from depthwise.graph.exporters.torch import to_module
+from depthwise.runtime.library import Library
+from depthwise.sources.source import graph_source
+
+AT_ONCE = 64  # images
+FEW = 64  # images by which one change is looked at
+ROUNDS = 9  # turns that each library has
+TURN = 0.15  # seconds of runs in a turn
+FEWEST, MOST = 3, 500  # runs in a turn
+
+
+class Distance:
+    """How far graphs are from an original, by what they return for held-out images.
+
+    That is the mean Kullback-Leibler divergence of the probabilities of classes, in nats an image.
+    Of a network that returns no scores of classes, it is half the mean square of the differences,
+    as a share of each value's variance over the images: the same to second order.
+    """
+
+    def __init__(self, original: Graph, images: Tensor, scores: bool):
+        self._images, self._scores = images, scores
+        self._original = run_graph(original, images)
+
+    def __call__(self, graph: Graph, quickly: bool = False) -> float:
+        """Return the distance of a graph, on all of the images or quickly on a few."""
+        count = min(FEW, len(self._images)) if quickly else len(self._images)
+        found, known = run_graph(graph, self._images[:count]), self._original[:count]
+        if not found.isfinite().all():
+            return float("inf")
+        if self._scores:
+            ours, theirs = found.log_softmax(1), known.log_softmax(1)
+            return float((theirs.exp() * (theirs - ours)).sum(1).mean())
+        variance = self._original.var(0, correction=0).clamp(min=1e-12)
+        return float((0.5 * (found - known).square() / variance).flatten(1).sum(1).mean())
+
+
+def run_graph(graph: Graph, images: Tensor) -> Tensor:
+    """Return the first output of a graph for images (N, C, H, W), made as large as it takes them.
+
+    In double precision, so that a difference of two runs has digits.
+    """
+    return run_module(to_module(graph).eval(), resized(graph, images))
+
+
+def run_module(net: nn.Module, images: Tensor) -> Tensor:
+    """Return what a module says of images; the first value where it returns several."""
+    found = []
+    with torch.inference_mode():
+        for part in images.split(AT_ONCE):
+            result = net(part)
+            found.append(result if isinstance(result, Tensor) else next(iter(result)))
+    return torch.cat(found).double()
+
+
+def resized(graph: Graph, images: Tensor) -> Tensor:
+    """Return images of the size that a graph takes: one may have a lower resolution."""
+    side = next(iter(graph.inputs.values())).shape[2:]
+    if tuple(images.shape[2:]) == side:
+        return images
+    return torch.nn.functional.interpolate(images, side, mode="bilinear", antialias=True)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of libraries that took turns, each the median over the turns."""
+
+    milliseconds: tuple[float, ...]
+    ratios: tuple[float, ...]
+    """How many times as long as each the first one took: medians over the turns."""
+
+
+def compile_draft(graph: Graph, options: CompileOptions) -> Library:
+    """Compile a graph on one thread, verified as every network is."""
+    return compile_graph(graph, reference_of(graph_source(graph)), options)
+
+
+def take_turns(libraries: Sequence[Library]) -> Timing:
+    """Time libraries in turns, on random inputs."""
+    random = np.random.default_rng(0)
+    runs = []
+    for library in libraries:
+        inputs = [
+            random.standard_normal(tensor.shape, np.float32)
+            for tensor in library.manifest.network.inputs
+        ]
+        runs.append(lambda library=library, inputs=inputs: library.run(inputs)[0])
+    counts = [min(MOST, max(FEWEST, int(TURN / median(time_runs(run, FEWEST))))) for run in runs]
+    turns = [
+        [median(time_runs(run, count)) for run, count in zip(runs, counts, strict=True)]
+        for _ in range(ROUNDS)
+    ]
+    return Timing(
+        tuple(1e3 * median(turn[place] for turn in turns) for place in range(len(runs))),
+        tuple(median(turn[0] / turn[place] for turn in turns) for place in range(len(runs))),
+    )

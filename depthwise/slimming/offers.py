@@ -1,0 +1,94 @@
+"""What all moves offer to do to a draft, each change with what it saves and what it excludes."""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthwise.graph import Graph
+from depthwise.progress import report_progress
+from depthwise.slimming.costs import Prices
+from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.knapsack import Choice
+from depthwise.slimming.moves import Move
+from depthwise.slimming.statistics import Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """A change with what it saves.
+
+    Attributes:
+        change: The change.
+        saving: By the budget's measure.
+        worth: What the knapsack counts it for.
+        milliseconds: What it saves of the time.
+        uses: The parts of weights that it changes, which no other change of a round may.
+    """
+
+    change: Change
+    saving: float
+    worth: float
+    milliseconds: float
+    uses: frozenset[Hashable]
+
+    @property
+    def choice(self) -> Choice:
+        """It as the knapsack takes it."""
+        return Choice(self.worth, self.change.damage, self.uses)
+
+
+def find_offers(
+    draft: Draft, known: Statistics, moves: Mapping[str, Move], prices: Prices, times: Prices
+) -> list[Offer]:
+    """Return every change of the moves that saves something.
+
+    Of a budget of multiply-adds, what a change is worth is half of it what it saves of these and
+    half what it saves of the time: who asks for fewer wants to be faster, and a change that leaves
+    vectors half empty, or half of a layer's time in reading its input, is not worth its damage.
+    """
+    cost, time = prices.cost(draft.graph), times.cost(draft.graph)
+    found: list[Offer] = []
+    with report_progress("pricing changes", len(moves)) as advance:
+        for move in moves.values():
+            for change in move(draft, known):
+                after = change.apply(draft).graph
+                saving = prices.saving(draft.graph, after)
+                if saving <= 0 or not np.isfinite(change.damage):
+                    continue
+                saved = times.saving(draft.graph, after)
+                worth = saving
+                if prices.measure == "macs":
+                    worth = (saving + cost * saved / time) / 2
+                if worth > 0:
+                    uses = used(draft.graph, after)
+                    found.append(Offer(change, saving, worth, saved, uses))
+            advance(1)
+    return found
+
+
+def used(before: Graph, after: Graph) -> frozenset[Hashable]:
+    """Return the parts of weights that a change changes: an axis that it cuts, else all axes.
+
+    Vectors (biases, normalisations) are left out: what cuts channels of a layer may move the mean
+    of the next, whose own channels can still be cut. A change of the input's size excludes all
+    others, for it changes what each of them saves.
+    """
+    found: set[Hashable] = set()
+    whole = before.inputs != after.inputs
+    for name, known in before.constants.items():
+        if len(known.type.shape) < 2:
+            continue
+        then = after.constants.get(name)
+        shape = known.type.shape
+        if then is known and not whole:
+            continue
+        if then is None or whole or len(then.type.shape) != len(shape):
+            found |= {(name, 0), (name, 1)}
+            continue
+        axes = [a for a in range(len(shape)) if shape[a] != then.type.shape[a]]
+        if axes:
+            found |= {(name, min(axis, 1)) for axis in axes}
+        elif then.data is not known.data and not np.array_equal(then.data, known.data):  # type: ignore[arg-type]
+            found |= {(name, 0), (name, 1)}
+    return frozenset(found or {("", 0)})

@@ -1,0 +1,220 @@
+"""Weights of a slimmed network that give the original's values, layer by layer, by least squares.
+
+A layer reads what the slimmed network gives it, errors of the layers before included, and is fitted
+to what the original gave: so it makes up for them (He et al., arXiv:1707.06168, section 3.2). The
+last layer of a residual branch is fitted to what its sum lacks, and makes up for the shortcut's.
+"""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from depthwise.analysis.memory import peak_activations
+from depthwise.graph import Graph, Node, ops
+from depthwise.progress import track
+from depthwise.slimming.draft import Draft
+from depthwise.slimming.goals import Goal, find_goals
+from depthwise.slimming.images import as_tensor
+from depthwise.slimming.least_squares import Moments, fitted
+from depthwise.slimming.patches import draw_pixels, patches_at, values_at
+from depthwise.slimming.walk import Walk
+
+LEAST, MOST = 16384, 65536  # patches of a fit, where the images have as many
+TIMES = 16  # as many as numbers in a patch
+EVERY = 5  # image is held out
+BYTES = 3 << 30  # that the values of both networks may take
+CACHED = 1 << 17  # numbers that caches hold
+SCALED = 1e-2  # of the largest scale of a BatchNorm: channels below have no say in a sum
+
+
+def reconstruct(draft: Draft, original: Graph, images: np.ndarray | Tensor) -> Draft:
+    """Return the draft with its weights refitted and its BatchNorms' statistics estimated anew.
+
+    In the order of computation each convolution and linear layer whose value the original has
+    is fitted to it (see `goals.find_goals`) by ridge regression from its weights as they are;
+    how strong the ridge is, is chosen on a fifth of the images, on which a fit has to be better
+    than none. The statistics of a BatchNorm are moved as far as they differ between the two
+    networks on these images: what was not changed keeps its own. Images beyond what 3 GB of values
+    hold are left out.
+
+    Args:
+        draft: The slimmed network, which may take smaller images.
+        original: The network that it was made of.
+        images: As the original takes them, (N, C, H, W); some hundred.
+
+    Raises:
+        ValueError: The images do not fit.
+    """
+    x = as_tensor(original, images)
+    graph, goals = find_goals(draft, original)
+    x = x[: max(1, BYTES // (2 * sum(peak_activations(each).bytes for each in (graph, original))))]
+    work = _Reconstruction(replace(draft, graph=graph), original, goals, x)
+    for node in track(_ordered(graph, goals), "reconstructing"):
+        work.visit(node)
+    return replace(draft, graph=replace(graph, constants=work.own.constants))
+
+
+def _ordered(graph: Graph, goals: tuple[Goal, ...]) -> list[Node]:
+    """Return the nodes in an order of computation in which layers of one goal come together."""
+    group = {layer.name: goal.layers for goal in goals for layer in goal.layers}
+    nodes = {node.name: node for node in graph}
+    found: dict[str, Node] = {}
+    for start in graph:
+        waiting = [start]
+        while waiting:
+            together = group.get(waiting[-1].name, (waiting[-1],))
+            read = [name for node in together for name in node.inputs if name in nodes]
+            if missing := [nodes[name] for name in read if name not in found]:
+                waiting += missing
+            else:
+                found |= {node.name: node for node in together}
+                waiting.pop()
+    return list(found.values())
+
+
+class _Reconstruction:
+    """Two networks on their way through the same images."""
+
+    def __init__(self, draft: Draft, original: Graph, goals: tuple[Goal, ...], images: Tensor):
+        graph = draft.graph
+        self._shifts: dict[str, Tensor] = {}  # that BatchNorms add to what fitted layers give
+        self._pending = {layer.name: goal for goal in goals for layer in goal.layers}
+        self._norms = {
+            node.name: draft.kept.get(node.inputs[0]) for node in graph
+            if isinstance(node.op, ops.BatchNorm) and _is_comparable(draft, original, node)
+        }  # fmt: skip
+        wanted = [goal.value for goal in goals]
+        wanted += [goal.addition.original for goal in goals if goal.addition]
+        wanted += [node.inputs[0] for node in graph if node.name in self._norms]
+        self._theirs = Walk(original, images, wanted)
+        (taken,) = graph.inputs.values()
+        if taken.shape[1:] != images.shape[1:]:
+            images = F.interpolate(images, taken.shape[2:], mode="bilinear", antialias=True)
+        self.own = Walk(graph, images)
+
+    def visit(self, node: Node) -> None:
+        """Fit what a node's value depends on, then compute it."""
+        if goal := self._pending.get(node.name):
+            self._fit(goal)
+            for layer in goal.layers:
+                del self._pending[layer.name]
+        if isinstance(node.op, ops.BatchNorm):
+            self._estimate(node)
+        self.own.compute(node)
+
+    def _fit(self, goal: Goal) -> None:
+        layers, first = goal.layers, goal.layers[0]
+        weights = [self.own.tensor(layer.inputs[1]) for layer in layers]
+        widths = [prod(weight.shape[1:]) for weight in weights]
+        pixels = self._pixels(goal, sum(widths))
+        lacking, patches = self._wanted(goal, pixels), []
+        for layer, weight in zip(layers, weights, strict=True):
+            read = patches_at(layer, weight.shape, self.own.live[layer.inputs[0]], pixels)
+            rows = weight.reshape(read.shape[1], -1, read.shape[2])
+            lacking -= torch.einsum("mgd,gkd->mgk", read, rows).flatten(1)
+            if len(layer.inputs) > 2:
+                lacking -= self.own.tensor(layer.inputs[2])
+            patches.append(read)
+        change, shift = _fitted(torch.cat(patches, 2), lacking, len(pixels))
+        for layer, weight, part in zip(layers, weights, change.split(widths, 1), strict=True):
+            self.own.set(layer.inputs[1], weight + part.mT.reshape(weight.shape))
+        if len(first.inputs) > 2:
+            self.own.set(first.inputs[2], self.own.tensor(first.inputs[2]) + shift.flatten())
+        else:
+            self._shifts[first.name] = shift.flatten()
+
+    def _pixels(self, goal: Goal, width: int) -> Tensor:
+        images = len(self.own.live[goal.layers[0].inputs[0]])
+        generator = torch.Generator().manual_seed(0)
+        wanted = min(MOST, max(LEAST, TIMES * width))
+        return draw_pixels(goal.layers[0], images, wanted, generator)
+
+    def _wanted(self, goal: Goal, pixels: Tensor) -> Tensor:
+        """Return what a goal's layers should give at these pixels, (M, K)."""
+        first, channels = goal.layers[0], torch.as_tensor(goal.channels)
+        value = values_at(first, self._theirs.take(goal.value), pixels)[:, channels]
+        if (addition := goal.addition) is None:
+            return value
+        before = self._theirs.take(addition.original)
+        if addition.other not in self.own.live:
+            return value
+        missing = values_at(first, before, pixels)[:, channels]
+        missing -= values_at(first, self.own.live[addition.other], pixels)
+        if addition.norm is not None:
+            missing *= self._inverse_scale(addition.norm)
+        return value + missing
+
+    def _inverse_scale(self, norm: Node) -> Tensor:
+        assert isinstance(norm.op, ops.BatchNorm)
+        weight, _, _, variance = map(self.own.tensor, norm.inputs[1:])
+        scale = weight / (variance + norm.op.eps).sqrt()
+        return torch.where(scale.abs() > SCALED * scale.abs().max(), 1 / scale, 0.0)
+
+    def _estimate(self, norm: Node) -> None:
+        """Estimate a BatchNorm's statistics anew.
+
+        After a layer that was fitted, scale and bias take up what that changes: the fit stays.
+        """
+        assert isinstance(norm.op, ops.BatchNorm)
+        value, *names = norm.inputs
+        scale, bias, mean, variance = map(self.own.tensor, names)
+        new_variance, new_mean = _moments(self.own.live[value])
+        if norm.name in self._norms:
+            kept = self._norms[norm.name]
+            before = [
+                each if kept is None else each[torch.as_tensor(kept)]
+                for each in _moments(self._theirs.take(value))
+            ]
+            new_variance *= variance / before[0].clamp(min=1e-12)
+            new_mean += mean - before[1]
+        if value in self._shifts:
+            ratio = ((new_variance + norm.op.eps) / (variance + norm.op.eps)).sqrt()
+            slope = scale / (variance + norm.op.eps).sqrt()
+            bias = bias + slope * (self._shifts[value] + new_mean - mean)
+            scale = scale * ratio
+        for name, numbers in zip(names, (scale, bias, new_mean, new_variance), strict=True):
+            self.own.set(name, numbers)
+
+
+def _fitted(patches: Tensor, lacking: Tensor, images: int) -> tuple[Tensor, Tensor]:
+    """Return `least_squares.fitted` of patches, of which every fifth image's are held out."""
+    pixels = len(patches) // images
+    held_out = (torch.arange(images) % EVERY == EVERY - 1).repeat_interleave(pixels)
+    if not held_out.any():
+        held_out[-1:] = True
+    parts = (Moments.of(patches[part], lacking[part]) for part in (~held_out, held_out))
+    return fitted(*parts)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the variance and the mean of each channel over images and pixels.
+
+    A line of pixels is added at once: channels alone, of which there may be 16, fill no vector
+    unit, and torch.var_mean takes five times as long.
+    """
+    last = x.movedim(1, -1)
+    lines = last.flatten(-2).flatten(0, -2) if x.ndim > 2 else x
+    width = lines.shape[1] // x.shape[1]
+    parts = lines.split(max(1, CACHED // lines.shape[1]))
+    count = len(lines) * width
+
+    def total(rows: list[Tensor]) -> Tensor:
+        return torch.stack(rows).double().sum(0).unflatten(0, (width, -1)).sum(0)
+
+    mean = (total([part.sum(0) for part in parts]) / count).float()
+    about = mean.repeat(width)
+    squares = total([(part - about).square_().sum(0) for part in parts])
+    return (squares / count).float(), mean
+
+
+def _is_comparable(draft: Draft, original: Graph, norm: Node) -> bool:
+    """Tell whether what a BatchNorm reads has the original's channels, or some of them."""
+    value = norm.inputs[0]
+    if value not in {node.name for node in original}:
+        return False
+    channels = original.type(value).shape[1]
+    return norm.type.shape[1] == len(draft.kept.get(value, range(channels)))

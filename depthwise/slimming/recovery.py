@@ -1,0 +1,106 @@
+"""Recovery: a slimmed network trained on labelled images, with the original as its teacher.
+
+By one cycle at a large rate, which matters more than how channels were chosen (Le and Hua,
+arXiv:2105.03193). The better of both networks is kept.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from depthwise.graph import Constant, Graph
+from depthwise.report.slimming_record import RecoveryRecord
+from depthwise.slimming.data import SlimmingData
+from depthwise.slimming.measuring import run_graph
+from depthwise.slimming.slimmed import Slimmed
+from depthwise.sources.slimmed_folder import SlimmedRecord, write_slimmed
+from depthwise.sources.spec import SLIMMED, is_run
+from depthwise.training import Recipe, resume, train
+from depthwise.training.keeper import Onlooker
+from depthwise.training.run import Run
+
+TEACHER, TRAINING, START = "original", "recovery", "slimmed"  # folders in a slimmed network's
+RATE = 0.05  # of SGD at the cycle's peak: between that of random weights and that of trained ones
+
+
+def check_recoverable(data: SlimmingData) -> None:
+    """Raise ValueError where a network cannot be trained on the images that it was slimmed with."""
+    if data.dataset is None or data.preprocessing is None:
+        raise ValueError(
+            f"{data.said} have no labels that can be trained on: --recover needs images as "
+            "`depthwise train` takes them, such as a folder with a folder for each class"
+        )
+    if data.dataset.classes != data.classes:
+        raise ValueError(
+            f"{data.said} has {len(data.dataset.classes)} classes, and the network "
+            f"{len(data.classes)}, or in another order: recovery needs images of all of them"
+        )
+
+
+def recover(
+    found: Slimmed, original: Graph, data: SlimmingData, seconds: float, folder: Path,
+    onlooker: Onlooker | None = None,
+) -> Slimmed:  # fmt: skip
+    """Return a slimmed network trained for some time, or as it was where that is no worse.
+
+    Args:
+        found: The network.
+        original: What it was made of, which it learns from.
+        data: The images that it was slimmed with.
+        seconds: How long it may take.
+        folder: Where the training is kept; one that was stopped there goes on.
+        onlooker: Who is shown how it goes, and may stop it.
+
+    Raises:
+        ValueError: The images have no labels, or not those of the network.
+        OSError: The folder cannot be written to.
+    """
+    check_recoverable(data)
+    assert data.dataset is not None
+    run_folder = folder / TRAINING
+    if is_run(run_folder):
+        run = resume(run_folder, data.dataset, onlooker=onlooker)
+    else:
+        for name, graph in ((TEACHER, original), (START, found.graph)):
+            write_slimmed(folder / name, graph, _described(found, data))
+        recipe = Recipe.of({
+            "time": seconds, "teacher": str(folder / TEACHER), "learning_rate": RATE,
+        })  # fmt: skip
+        run = train(
+            f"{SLIMMED}{folder / START}", data.dataset, recipe, directory=run_folder,
+            onlooker=onlooker,
+        )  # fmt: skip
+    return _better(found, _trained(found.graph, run), data, run)
+
+
+def _described(found: Slimmed, data: SlimmingData) -> SlimmedRecord:
+    record = found.record
+    return SlimmedRecord(
+        network=record.network, classes=data.classes, preprocessing=data.preprocessing,
+        budget=record.budget, before=record.limit, after=record.limit,
+    )  # fmt: skip
+
+
+def _trained(graph: Graph, run: Run) -> Graph:
+    """Return a graph with the best weights of a run that trained it."""
+    state = run.network().state_dict()
+    constants = {}
+    for name, known in graph.constants.items():
+        data = state[name].cpu().numpy().astype(np.float32) if name in state else known.data
+        constants[name] = Constant(known.type, data, known.trainable, known.sources, known.exact)
+    return replace(graph, constants=constants)
+
+
+def _better(found: Slimmed, trained: Graph, data: SlimmingData, run: Run) -> Slimmed:
+    """Return whichever names more of the validation images rightly."""
+    assert data.validation is not None
+    images, labels = data.validation
+    before, after = (
+        float((run_graph(graph, images).argmax(1).numpy() == labels).mean())
+        for graph in (found.graph, trained)
+    )
+    seconds = run.result.seconds if run.result else 0.0
+    record = RecoveryRecord(seconds=seconds, before=before, after=after, kept=after > before)
+    update = found.record.model_copy(update={"recovery": record})
+    return replace(found, graph=trained if record.kept else found.graph, record=update)

@@ -1,0 +1,341 @@
+"""`dw.slim`: a trained network and a budget to a network that meets it and knows nearly as much."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depthwise import __version__
+from depthwise.compiler.options import CompileOptions
+from depthwise.graph import Graph
+from depthwise.hardware import find as find_machine
+from depthwise.hardware.record import Machine
+from depthwise.latency.predict import known_kernels
+from depthwise.report.slimming_record import (
+    Figures,
+    Measure,
+    RoundRecord,
+    SlimmingRecord,
+    TradeoffCurve,
+    say_cost,
+)
+from depthwise.slimming import state
+from depthwise.slimming.budget import Budget
+from depthwise.slimming.calibration import Likelihood, calibrate, scores_of
+from depthwise.slimming.clock import Clock
+from depthwise.slimming.correction import hold_time
+from depthwise.slimming.costs import Prices
+from depthwise.slimming.curve import trace_curve
+from depthwise.slimming.data import SlimmingData, gather
+from depthwise.slimming.draft import Draft
+from depthwise.slimming.figures import figures_of
+from depthwise.slimming.measuring import Distance, resized
+from depthwise.slimming.mimic import mimic
+from depthwise.slimming.moves import MOVES
+from depthwise.slimming.offers import find_offers
+from depthwise.slimming.reconstruction import reconstruct
+from depthwise.slimming.recovery import check_recoverable, recover
+from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
+from depthwise.slimming.search import Bench, search
+from depthwise.slimming.slimmed import Slimmed
+from depthwise.slimming.synthetic import synthesise
+from depthwise.sources.opening import open
+from depthwise.training.keeper import Onlooker, Unseen
+
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
+
+WORK = 2e11  # multiply-adds of all calibration images together, about
+FEWEST, MOST = 128, 1000  # images
+SYNTHETIC, SYNTHESIS = 256, 60.0  # images, and the seconds in which they are made
+NO_IMAGES = (
+    "there are no images: some are made of what the BatchNorms remember of training, which tells "
+    "less than a hundred images of its real use would; accuracy is not known, so look at it"
+)
+LARGE = 1.5  # times as cheap: more is risky without images
+
+Say = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
+class Slimming:
+    """One network on its way to a budget: what is known of it, and where the search stands.
+
+    Attributes:
+        request: What is asked.
+        graph: The network as it is.
+    """
+
+    def __init__(self, request: SlimmingRequest, directory: Path | None = None):
+        """Look at a network. Raises ValueError where it cannot be slimmed so."""
+        self.request, self._options, self._directory = request, request.options, directory
+        self.graph = request.source.graph
+        self._clock = Clock(self.graph, self._options.build)
+
+    @cached_property
+    def data(self) -> SlimmingData:
+        """The images. Raises ValueError for what cannot be used."""
+        asked, source = self._options, self.request.source
+        usual = int(WORK / max(1, Prices("macs").cost(self.graph)))
+        count = asked.images or min(MOST, max(FEWEST, usual))
+        if self.request.data is None:
+            made = synthesise(self.graph, min(count, SYNTHETIC), SYNTHESIS, asked.seed)
+            found = gather(made, self.graph, None, len(made), asked.seed)
+            classes = source.pretrained.class_names if source.pretrained else ()
+            return replace(found, said="synthetic images", classes=classes, notes=(NO_IMAGES,))
+        return gather(self.request.data, self.graph, source.pretrained, count, asked.seed)
+
+    @cached_property
+    def times(self) -> Prices:
+        """Prices in milliseconds, of the machine that is meant."""
+        machine = self._options.machine or _machine_here(self._options.build)
+        return Prices("milliseconds", self._options.build, machine)
+
+    @cached_property
+    def prices(self) -> Prices:
+        """Prices by the budget's measure; times of this machine are scaled by what is measured."""
+        measure = self.request.budget.measure
+        if measure != "milliseconds":
+            return Prices(measure, self._options.build)
+        if self._options.measures:
+            self.times.scale = self._clock.alone() / self.times.cost(self.graph)
+        return self.times
+
+    @cached_property
+    def cost(self) -> float:
+        """What the network costs as it is, by the budget's measure."""
+        return self.prices.cost(self.graph)
+
+    @property
+    def limit(self) -> float:
+        """What it may cost. Raises ValueError where it costs no more."""
+        budget, cost = self.request.budget, self.cost
+        limit = budget.limit(cost)
+        if cost <= limit:
+            raise ValueError(
+                f"{self.request.source.name} meets a budget of {budget} already: it costs "
+                f"{say_cost(budget.measure, cost)}"
+            )
+        return limit
+
+    @cached_property
+    def bench(self) -> Bench:
+        """What the search works with."""
+        data, seed = self.data, self._options.seed
+        likelihood: Likelihood = "scores" if _gives_scores(self.graph) else "values"
+
+        def statistics(draft: Draft) -> Any:
+            return calibrate(draft, resized(draft.graph, data.images), likelihood, seed)
+
+        def refit(draft: Draft) -> Draft:
+            if draft.graph.inputs != self.graph.inputs:  # of another size: no value is comparable
+                return draft
+            return reconstruct(draft, self.graph, data.images)
+
+        moves = {name: MOVES[name] for name in self._options.moves}
+        distance = Distance(self.graph, data.held, likelihood == "scores")
+        return Bench(moves, self.prices, self.times, statistics, refit, distance)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that the search depends on."""
+        asked, budget = self._options, str(self.request.budget)
+        images = hashlib.sha256(self.data.images.numpy().tobytes()).hexdigest()
+        return state.make_key(
+            __version__, state.digest(self.graph), budget, asked.moves, images,
+            asked.build.chosen.full_name, asked.machine.cpu if asked.machine else "", asked.seed,
+        )  # fmt: skip
+
+    def curve(self) -> TradeoffCurve:
+        """Return what each cost is estimated to do to the scores, before anything is done."""
+        bench, draft = self.bench, Draft(self.graph)
+        offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
+        name, measure = self.request.source.name, self.request.budget.measure
+        return trace_curve(name, measure, self.cost, offers)
+
+    def run(self, tell: Say) -> Slimmed:
+        """Search until the budget is met, and return what came of it.
+
+        Args:
+            tell: Is told, in sentences, how it goes.
+
+        Raises:
+            ValueError: The budget is met already, or cannot be.
+            OSError: Rounds cannot be kept.
+        """
+        if self.recovers:
+            self._check_recovery()
+        limit = self.limit
+        for note in (*self.data.notes, *self._warnings(limit)):
+            tell(note)
+        progress = self._begin(tell)
+        for reached in self._rounds(progress, limit):
+            progress = reached
+            tell(say_round(progress.rounds[-1], self.prices.measure))
+            if self._directory:
+                state.keep(self._directory, self.key, progress)
+        return self._finish(progress, limit, tell)
+
+    def _warnings(self, limit: float) -> Iterator[str]:
+        ratio = self.cost / limit
+        if self.request.data is None and ratio > LARGE:
+            yield (
+                f"{ratio:.1f} times as cheap without images is a risk: up to {LARGE:g} times is "
+                "usual; give images (--data), best with labels and --recover"
+            )
+
+    def save(self, found: Slimmed) -> None:
+        """Keep what was found in the directory, and no longer its rounds. Raises OSError."""
+        if self._directory:
+            found.save(self._directory)
+            state.forget(self._directory)
+
+    def _check_recovery(self) -> None:
+        """Raise ValueError where it cannot be trained afterwards, before all else is done."""
+        if self._directory is None:
+            raise ValueError("a recovery is kept in a directory: give one")
+        check_recoverable(self.data)
+
+    def _begin(self, tell: Say) -> state.Progress:
+        draft = Draft(self.graph)
+        found = state.read(self._directory, self.key, draft) if self._directory else None
+        if found is None:
+            return state.Progress((), draft, draft, self.prices.scale)
+        tell(f"going on after round {len(found.rounds)}")
+        self.prices.scale = found.scale
+        return found
+
+    def _rounds(self, progress: state.Progress, limit: float) -> Iterator[state.Progress]:
+        for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
+            progress = progress.then(draft, found, self.prices.scale)
+            yield progress
+        if self.prices.measure == "milliseconds" and self._options.measures:
+            yield from hold_time(
+                self.bench, progress, limit, lambda graph: self._clock.beside(graph).milliseconds[1]
+            )
+
+    def _mimicked(self, draft: Draft, tell: Say) -> Graph:
+        """Return what a draft becomes where it is to learn from the original for some time."""
+        if not self._options.mimic:
+            return draft.graph
+        found = mimic(draft, self.graph, self.data.images, float(self._options.mimic))
+        tell(f"mimicking: {found}")
+        return found.draft.graph
+
+    def _finish(self, progress: state.Progress, limit: float, tell: Say) -> Slimmed:
+        asked, data = self.request, self.data
+        graph = self._mimicked(progress.draft, tell)
+        before, after, ratio = self.compare(graph)
+        record = SlimmingRecord(
+            depthwise=__version__, network=asked.source.name, budget=str(asked.budget),
+            measure=asked.budget.measure, limit=limit, moves=self._options.moves, data=data.said,
+            rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=data.notes,
+        )  # fmt: skip
+        return Slimmed(graph, record, data.classes, data.preprocessing)
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the network is trained afterwards."""
+        return self._options.recover is not None
+
+    def recover(self, found: Slimmed, onlooker: Onlooker) -> Slimmed:
+        """Return a slimmed network after training, or as it was where that is better.
+
+        Raises what `recovery.recover` raises.
+        """
+        seconds = self._options.recover
+        assert self._directory
+        assert seconds
+        better = recover(found, self.graph, self.data, float(seconds), self._directory, onlooker)
+        before, after, ratio = self.compare(better.graph)
+        update = {"before": before, "after": after, "ratio": ratio}
+        return replace(better, record=better.record.model_copy(update=update))
+
+    def compare(self, graph: Graph) -> tuple[Figures, Figures, float | None]:
+        """Return the figures of the network and of a slimmed one, and how much faster this is."""
+        before, after = (
+            figures_of(each, self.graph, self.times, self.data) for each in (self.graph, graph)
+        )
+        if not self._options.measures:
+            return before, after, None
+        timing = self._clock.beside(graph)
+        before, after = (
+            figures.model_copy(update={"milliseconds": time, "measured": True})
+            for figures, time in zip((before, after), timing.milliseconds, strict=True)
+        )
+        return before, after, timing.ratios[1]
+
+
+def slim(
+    net: "Network", shape: Any = None, budget: str | Budget = "50%", data: Any = None, *,
+    options: SlimmingOptions | None = None, directory: str | PathLike[str] | None = None,
+    tell: Say = silent,
+) -> Slimmed:  # fmt: skip
+    """Make a trained network meet a budget, and keep what it knows.
+
+    Args:
+        net: Whatever `dw.open` takes or returned, with trained weights.
+        shape: Of its input, one image: (1, 3, 224, 224); left out, its usual one.
+        budget: What it may cost: a `dw.Budget`, or "2ms", "150M" (MACs), "3MB" (weights), "25%".
+        data: Images like those that it is for: labelled as `dw.train` takes them, a folder of
+            images alone, an array as the network takes it, or (array, classes). Without any, some
+            are synthesised, which knows less.
+        options: Which moves, how many images, how long it is trained afterwards; None for the
+            usual way.
+        directory: Where finished rounds are kept, and at the end the network; a call that was
+            interrupted goes on there. A recovery needs one.
+        tell: Is told, in sentences, how it goes.
+
+    Returns:
+        The slimmed network, with the record of every step.
+
+    Raises:
+        ValueError: A network, a budget, images, or moves that cannot be used.
+        Unsupported: The network cannot be captured.
+        OSError: The directory cannot be written to.
+    """
+    source = open(net, *(() if shape is None else (shape,)))
+    request = SlimmingRequest(source, Budget.read(budget), data, options or SlimmingOptions())
+    slimming = Slimming(request, None if directory is None else Path(directory))
+    found = slimming.run(tell)
+    if slimming.recovers:
+        found = slimming.recover(found, Unseen())
+    slimming.save(found)
+    return found
+
+
+def say_round(found: RoundRecord, measure: Measure) -> str:
+    """Return what a round came to, in a sentence."""
+    undone = f", undone: {', '.join(found.banned)}" if found.banned else ""
+    before, after = (say_cost(measure, cost) for cost in (found.before, found.after))
+    return (
+        f"round {found.number}: {before} to {after} by "
+        f"{len(found.steps)} changes, {found.divergence:.4f} nats from the original (changes "
+        f"estimated at {found.damage:.4f}){undone}, {found.seconds:.0f} s"
+    )
+
+
+def _gives_scores(graph: Graph) -> bool:
+    try:
+        scores_of(graph)
+    except ValueError:
+        return False
+    return True
+
+
+def _machine_here(build: CompileOptions) -> Machine | None:
+    """Return this machine where its kernels were timed and the library is for it, else None."""
+    here = find_machine() if build.chosen.runs_here else None
+    if here is None:
+        return None
+    try:
+        known_kernels(here)
+    except ValueError:
+        return None
+    return here
