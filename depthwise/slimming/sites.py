@@ -99,7 +99,7 @@ class Site:
     def is_like(self, other: "Site") -> bool:
         """Tell whether another site has the same weights and statistics."""
         here, there = self.draft.graph.constants, other.draft.graph.constants
-        same = all(here[name] is there[name] for name in self.node.inputs[1:])
+        same = all(here[name] is there.get(name) for name in self.node.inputs[1:])
         return same and self.statistics is other.statistics
 
     def damage(self, rows: np.ndarray) -> float:
@@ -159,7 +159,7 @@ def find_again(site: Site, draft: Draft) -> Site:
     """
     node = next((node for node in draft.graph if node.name == site.node.name), site.node)
     kernels = [_kernel_shape(each.graph, node) for each in (site.draft, draft)]
-    if node.inputs[1:] != site.node.inputs[1:] or kernels[0] != kernels[1]:
+    if kernels[0] is None or kernels[0] != kernels[1]:
         raise ValueError(f"{site.path}: the layer was replaced meanwhile, look for changes anew")
     inputs = _places(site.draft, site.node.inputs[0], draft, node.inputs[0], channels_axis(node))
     outputs = _places(site.draft, site.node.name, draft, node.name, channels_axis(node))
