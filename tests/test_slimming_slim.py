@@ -86,7 +86,7 @@ def test_a_curve_first(net, images):
 @pytest.mark.parametrize(("budget", "fault"), [
     ("900M", "meets a budget of 900.00 M MACs already"),
     ("9 s", "meets a budget of 9.00 s already"),
-    ("0.01%", "cannot be met by the moves channels, channel_pair: the smallest that can is"),
+    ("0.01%", r"cannot be met by the moves channels, channel_pair: the smallest that can is"),
     ("many", "accepted are"),
 ])  # fmt: skip
 def test_budgets_that_cannot_be_held(net, images, budget, fault):
@@ -101,7 +101,7 @@ def test_networks_and_options_that_cannot_be(net, images):
         dw.SlimmingOptions(moves=("chanels",))
     with pytest.raises(ValueError, match="images=0"):
         dw.SlimmingOptions(images=0)
-    with pytest.raises(ValueError, match="recover='soon'|no length of time"):
+    with pytest.raises(ValueError, match=r"recover='soon'|no length of time"):
         dw.SlimmingOptions(recover="soon")
     recovering = dw.SlimmingOptions(build=ELSEWHERE, recover="1min")
     with pytest.raises(ValueError, match="give one"):
