@@ -1,5 +1,7 @@
 """The moves on one convolution: exact where they must be, and as harmful as they say elsewhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,9 @@ from depthwise.graph import Graph, capture, check, interpret, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.layers import GhostModule
 from depthwise.slimming.calibration import calibrate
+from depthwise.slimming.channels import cut
 from depthwise.slimming.draft import Draft
+from depthwise.slimming.groups import find_groups
 from depthwise.slimming.moves import (
     MOVES,
     bottleneck,
@@ -34,7 +38,7 @@ from depthwise.slimming.moves import (
     spatial_pair,
 )
 from depthwise.slimming.ordering import reorder
-from depthwise.slimming.sites import Site, channels_axis, find_sites
+from depthwise.slimming.sites import Site, channels_axis, find_sites, left_alone
 from depthwise.slimming.weighted import find_output_basis
 
 # moves that leave a layer's value what it was, as nearly as they can
@@ -96,6 +100,32 @@ def test_each_change_saves_and_does_the_damage_that_it_says(move, network, known
         assert cost_of_graph(check(after.graph)).macs < macs, change.words
         done = harm(sites[change.place], after)
         assert done == pytest.approx(change.damage, rel=1e-3), (change.place, change.words)
+
+
+def test_a_pair_does_as_little_damage_as_its_rank_allows(network, known):
+    """What is lost are the smallest singular values of G^½ · W · C^½ (Eckart and Young)."""
+    for site in find_sites(network, known):
+        if site.groups == 1:
+            found = site.statistics
+            left = np.linalg.cholesky(found.gradient + 1e-9 * np.eye(site.outputs)).T
+            right = np.linalg.cholesky(found.covariance[0] + 1e-9 * np.eye(site.rows.shape[1]))
+            singular = np.linalg.svd(left @ site.rows @ right, compute_uv=False)
+            rank = site.outputs // 4
+            least = 0.5 * found.pixels * (singular[rank:] ** 2).sum()
+            assert find_output_basis(site).damage(rank) == pytest.approx(least, rel=0.02)
+
+
+@pytest.mark.parametrize("move", [move for move in REFITTED if move != "grouped"])
+def test_a_change_keeps_the_means(move, network, known):
+    """In biases, or in the BatchNorm that follows."""
+    follower = {node.inputs[0]: node.name for node in network.graph if node.inputs}
+    values = {s.path: follower.get(s.node.name, s.node.name) for s in find_sites(network, known)}
+    for change in list(MOVES[move](network, known))[::2]:
+        value = values[change.place]
+        if not value.startswith("relu"):  # which makes other means of other values
+            before, after = (outputs(d.graph, value) for d in (network, change.apply(network)))
+            axes = tuple(axis for axis in range(before.ndim) if axis != 2)
+            assert np.allclose(before.mean(axes), after.mean(axes), atol=1e-4)
 
 
 def test_pairs_of_full_rank_change_nothing(network, known):
@@ -191,6 +221,13 @@ def test_changes_are_made_in_any_order():
     assert_same(first.graph, second.graph)
 
 
+def test_a_chain_begins_with_the_inputs_that_matter_most(network, known):
+    """Of one tap, few channels before are as good as few between, which are known to be best."""
+    site = next(site for site in find_sites(network, known) if site.path == "10")
+    chain = bottleneck.find_chain(site, bottleneck.Between(16, site.outputs))
+    assert site.damage(chain.rows) == pytest.approx(find_output_basis(site).damage(16), rel=0.01)
+
+
 def test_chains_of_all_channels_change_nothing(network, known):
     for site in find_sites(network, known):
         if site.kernel != (1, 1) and site.groups == 1:
@@ -261,3 +298,59 @@ def test_an_order_that_would_reach_the_output_is_not_taken():
     edit = GraphRewriter(graph)
     assert reorder(edit, {}, "conv2d", np.arange(8)[::-1], {"conv2d"}) is None
     assert edit.result() is graph
+
+
+class Shared(nn.Module):
+    """A convolution used twice, one whose weight is a buffer, and one that is free."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice, self.free = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 32, 3, padding=1)
+        self.back = nn.ConvTranspose2d(32, 8, 3)
+        self.register_buffer("fixed", torch.ones(8, 8, 3, 3))
+
+    def forward(self, x):
+        return self.back(self.free(F.conv2d(self.twice(self.twice(x)), self.fixed)))
+
+
+def test_weights_that_are_not_free_are_left_alone():
+    graph = capture(randomized(Shared()), (1, 8, 8, 9))
+    reasons = left_alone(graph)
+    assert list(reasons) == ["twice", "conv2d_2", "back"]
+    assert "shared with twice" in reasons["twice"]
+    assert "fixed is no parameter" in reasons["conv2d_2"]
+    assert "ConvTranspose2d" in reasons["back"]
+    draft, known = Draft(graph), measure(graph)
+    places = {change.place for move in REFITTED for change in MOVES[move](draft, known)}
+    assert places == {"free"}
+
+
+def test_groups_read_inputs_through_a_gather_where_nothing_else_can_order_them():
+    net = nn.Sequential(nn.Conv2d(16, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+    randomized(net)
+    rows, columns = torch.randperm(16) % 2, torch.randperm(16) % 2
+    with torch.no_grad():
+        net[0].weight *= (rows[:, None] == columns)[:, :, None, None]
+    draft = Draft(capture(net, (1, 16, 6, 5)))
+    (site,) = find_sites(draft, measure(draft.graph))
+    after = grouped.make_grouped(site, grouped.find_groups(site, 2))
+    kinds = [type(node.op).__name__ for node in after.graph]
+    assert kinds == ["Gather", "Conv2d", "BatchNorm", "Activation", "Gather"]
+    assert_same(draft.graph, after.graph)
+
+
+def test_a_change_fits_what_other_changes_have_left(network, known):
+    """Channels before it are cut first: the same as if it never had any others."""
+    pair = next(c for c in channel_pair.changes(network, known) if c.place == "6")
+    groups = {group.place: group for group in find_groups(network.graph).groups.values()}
+    fewer = cut(network, groups["4"], np.arange(0, 32, 2))
+    found = replace(measure(fewer.graph)["conv2d_2"], gradient=known["conv2d_2"].gradient)
+    (site,) = find_sites(fewer, {"conv2d_2": found})
+    fresh = channel_pair.make_pair(site, find_output_basis(site), int(pair.words.split()[2]))
+    assert_same(fresh.graph, pair.apply(fewer).graph)
+
+
+def test_a_layer_that_was_replaced_is_not_changed_again(network, known):
+    pair = next(c for c in low_rank.changes(network, known) if c.place == "10")
+    with pytest.raises(ValueError, match="10: the layer was replaced"):
+        pair.apply(pair.apply(network))

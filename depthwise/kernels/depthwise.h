@@ -173,6 +173,7 @@ INLINE void f32_depthwise_tile(
     const struct depthwise *a, const int rows, const int pixels, const int parts, const int count,
     const float *in, const float *w, const float *bias, const float *sum, float *total, float *out) {
     const int wide = VL / parts; /* lanes of a tile */
+    free_registers();
     vf acc[DEPTHWISE_ROWS][DEPTHWISE_PIXELS];
     UNROLL for (int y = 0; y < rows; y++)
         UNROLL for (int x = 0; x < pixels; x++) acc[y][x] = repeat(bias, wide);
