@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
     from depthwise.runtime.library import Library, load
+    from depthwise.slimming.budget import Budget
+    from depthwise.slimming.request import SlimmingOptions
+    from depthwise.slimming.slim import slim
+    from depthwise.slimming.slimmed import Slimmed
     from depthwise.sources.exporting import export_onnx
     from depthwise.sources.opening import open
     from depthwise.sources.source import Source
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
     "BuildError",
     "CannotRun",
     "CompileOptions",
@@ -47,6 +52,8 @@ __all__ = [
     "Recipe",
     "Run",
     "RunError",
+    "Slimmed",
+    "SlimmingOptions",
     "Source",
     "TensorType",
     "Unsupported",
@@ -64,12 +71,14 @@ __all__ = [
     "open_graph",
     "resume",
     "save_graph",
+    "slim",
     "train",
 ]
 
 # Public name -> the module that holds it, imported at first use: the command line must not wait
 # for torch to print its help.
 _HOMES = {
+    "Budget": "depthwise.slimming.budget",
     "BuildError": "depthwise.errors",
     "CannotRun": "depthwise.errors",
     "CompileOptions": "depthwise.compiler.options",
@@ -84,6 +93,8 @@ _HOMES = {
     "Recipe": "depthwise.training",
     "Run": "depthwise.training",
     "RunError": "depthwise.errors",
+    "Slimmed": "depthwise.slimming.slimmed",
+    "SlimmingOptions": "depthwise.slimming.request",
     "Source": "depthwise.sources.source",
     "TensorType": "depthwise.graph",
     "Unsupported": "depthwise.errors",
@@ -101,6 +112,7 @@ _HOMES = {
     "open_graph": "depthwise.graph",
     "resume": "depthwise.training",
     "save_graph": "depthwise.graph",
+    "slim": "depthwise.slimming.slim",
     "train": "depthwise.training",
 }
 

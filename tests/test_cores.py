@@ -366,6 +366,12 @@ def test_rows_that_the_first_cache_holds_are_not_done_in_strips(l1, strips):
     assert compile_kernel(text, vector=4, naive=False).strips() == strips
 
 
+@pytest.mark.parametrize(("core", "fetches"), [("sapphirerapids", 0), ("zen5", 1)])
+def test_the_c_says_whether_depthwise_convolutions_fetch_rows(mobilenet, core, fetches):
+    text = emit(make_plan(mobilenet, V4, core=CORES[core]))
+    assert f"#define DEPTHWISE_FETCHES {fetches}\n" in text
+
+
 def test_the_c_says_how_large_the_first_cache_is(mobilenet):
     assert "#define L1_BYTES 131072\n" in emit(
         make_plan(mobilenet, AARCH64, core=CORES["apple-m1"])

@@ -108,6 +108,23 @@ def test_names_of_constants_stay_those_of_the_state_dict():
     assert after.constants["4.weight"].trainable
 
 
+def test_what_was_computed_from_parameters_is_a_parameter_once_it_is_cut():
+    """As a standardised weight: what it came from has channels that are no more."""
+    net = Net(
+        lambda n, x: n.last(F.conv2d(x, n.stem.weight.tanh())),
+        stem=conv(3, 8), last=conv(8, 5),
+    )  # fmt: skip
+    graph = graph_of(net)
+    (name,) = (name for name, known in graph.constants.items() if known.sources)
+    group = next(iter(find_groups(graph).groups.values()))
+    after = cut(Draft(graph), group, np.arange(3)).graph
+    assert after.constants[name].trainable
+    assert not after.constants[name].sources
+    assert "stem.weight" not in after.constants
+    same = cut_all(Draft(graph), []).graph
+    assert "stem.weight" in same.constants
+
+
 def test_shuffles_stay_shuffles_where_they_can():
     graph = graph_of(shuffled())
     group = groups_of(graph)["stem"]

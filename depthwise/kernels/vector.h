@@ -52,6 +52,7 @@ INLINE vf splat(float x) { return x - (vf){0}; }
 #endif
 #endif
 #if defined(GCC)
+#pragma GCC optimize("no-gcse") /* it carries the numbers of an activation on the stack from tile to tile */
 #if VL == 16 && defined(__AVX512DQ__)
 #define GCC_AVX512
 #elif VL == 8 && defined(__AVX__)

@@ -6,7 +6,7 @@ from depthwise.report.slimming_record import CurvePoint, Measure, TradeoffCurve
 from depthwise.slimming.knapsack import Knapsack
 from depthwise.slimming.offers import Offer
 
-POINTS = 40
+POINTS = 24
 
 
 def trace_curve(

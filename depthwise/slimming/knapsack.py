@@ -73,21 +73,16 @@ class Knapsack:
     def frontier(self, count: int) -> list[list[int]]:
         """Return up to `count` sets of choices, from the least saving to the most, none dominated.
 
-        They are those of prices in equal ratios.
+        What they save goes in equal steps to the most that can be saved.
         """
-        if not len(self._savings):
-            return []
-        low, high = self._prices()
-        sets: dict[bytes, np.ndarray] = {}
-        for price in np.geomspace(low, high, count):
-            taken = self._pack(price * self._savings - self._damages)
-            sets[taken.tobytes()] = taken
-        ordered = sorted(sets.values(), key=lambda t: (-(self._savings @ t), self._damages @ t))
-        kept: list[np.ndarray] = []
-        for taken in ordered:
-            if not kept or self._damages @ taken < self._damages @ kept[-1]:
-                kept.append(taken)
-        return [np.flatnonzero(taken).tolist() for taken in reversed(kept) if taken.any()]
+        wanted = np.linspace(0, self.most, count + 1)[1:]
+        found = [places for saving in wanted if (places := self.solve(saving))]
+        found.sort(key=lambda places: (-self._savings[places].sum(), self._damages[places].sum()))
+        kept: list[list[int]] = []
+        for places in found:
+            if not kept or self._damages[places].sum() < self._damages[kept[-1]].sum():
+                kept.append(places)
+        return kept[::-1]
 
     def _prices(self) -> tuple[float, float]:
         """Return a price at which nothing is worth taking, and one at which all that saves is."""

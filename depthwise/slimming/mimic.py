@@ -1,13 +1,13 @@
 """Training a slimmed network to give what the original gives, on images without labels.
 
 Both its scores and the features that its classifier reads are learned (Hinton et al.,
-arXiv:1503.02531; Romero et al., arXiv:1412.6550), by one cycle at a large rate (Le and Hua,
-arXiv:2105.03193: how a slimmed network is trained matters more than which channels it lost).
+arXiv:1503.02531; Romero et al., arXiv:1412.6550), by two cycles of the learning rate, the second
+lower: a network that reconstruction left close to the original is led away from it by large rates.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +27,7 @@ from depthwise.training.schedule import one_cycle
 
 EVERY = 8  # image is held out
 BATCH = 64
-RATE = 0.02  # of SGD with momentum, at the cycle's peak
+RATES = (0.01, 0.003)  # of SGD with momentum, at the peak of each cycle
 TEMPERATURE = 2.0
 CLIP = 1.0  # the longest gradient
 FEW = 8  # images, on which a precision is timed first
@@ -73,8 +73,9 @@ def mimic(
 ) -> Mimicked:
     """Return the draft, trained on unlabelled images to give the original's features and scores.
 
-    Every eighth image is held out and decides whether the trained network is taken. BatchNorms
-    keep their statistics, which `reconstruct` has estimated: batches of few images know less.
+    Every eighth image is held out and decides, after each of two cycles, whether what was learned
+    is taken. BatchNorms keep their statistics, which `reconstruct` has estimated: batches of few
+    images know less.
 
     Args:
         draft: The slimmed network, which may take smaller images.
@@ -100,10 +101,18 @@ def mimic(
     before = pair.distance(judged, wanted)
     views = _Views(x[~held_out], mirror, seed)
     lesson = _answered(pair, views, lambda: time.perf_counter() - start > ANSWERING * seconds)
-    seen = _train(pair, views, lesson, start + seconds, stops, seed)
-    after = pair.distance(judged, wanted)
+    left = start + seconds - time.perf_counter()
+    best, after, seen = pair.weights(), math.inf, 0
+    if left > 0:
+        course = _Course(pair, views, lesson, seed)
+        for rate in RATES:
+            seen += course.cycle(rate, left / len(RATES), stops)
+            found = pair.distance(judged, wanted)
+            best = pair.weights() if found < min(before, after) else best
+            after = min(found, after)
+            pair.learner.load_state_dict(best)
     taken = pair.trained(draft) if after < before else draft
-    return Mimicked(taken, before, after, int(held_out.sum()), seen)
+    return Mimicked(taken, before, after if seen else before, len(judged), seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +176,10 @@ class _Pair:
         with torch.no_grad():
             own = torch.cat([self.says(part).scores for part in images.split(BATCH)])
         return float(softened(own, wanted.scores, 1.0))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the learner's weights."""
+        return {name: each.clone() for name, each in self.learner.state_dict().items()}
 
     def trained(self, draft: Draft) -> Draft:
         """Return the draft with the learner's weights."""
@@ -236,51 +249,47 @@ def _batches(places: np.ndarray) -> list[np.ndarray]:
     return np.array_split(places, math.ceil(len(places) / BATCH))
 
 
-def _train(
-    pair: _Pair, views: _Views, lesson: list[Answers], end: float, stops: Callable[[], bool],
-    seed: int,
-) -> int:  # fmt: skip
-    """Train until the time is over; return how many images were seen."""
-    start, seen, shown = time.perf_counter(), 0, 0
-    if start >= end:
-        return 0
-    course = _Course(pair, views, lesson)
-    draws = np.random.default_rng(seed)
-    with report_progress("mimicking", 100, end - start) as advance:
-        while True:
-            view = int(draws.integers(len(lesson)))
-            for places in _batches(draws.permutation(len(views.images))):
-                done = (time.perf_counter() - start) / (end - start)
-                if done >= 1 or stops():
-                    return seen
-                advance(int(100 * done) - shown)
-                shown = int(100 * done)
-                course.step(view, places, one_cycle(done, RATE))
-                seen += len(places)
-
-
 class _Course:
-    """Steps of training, in the precision that takes least time here."""
+    """Training, in the precision that takes least time here."""
 
-    def __init__(self, pair: _Pair, views: _Views, lesson: list[Answers]):
+    def __init__(self, pair: _Pair, views: _Views, lesson: list[Answers], seed: int):
         self._pair, self._views, self._lesson = pair, views, lesson
+        self._draws = np.random.default_rng(seed)
         self._weights = [each for each in pair.learner.parameters() if each.requires_grad]
-        self._optimizer = torch.optim.SGD(self._weights, RATE, momentum=0.9, nesterov=True)
         name = fastest(step_times(self._timed, ("bf16",)))
         self._precision = Precision(name, torch.device("cpu"))
 
-    def step(self, view: int, places: np.ndarray, rate: float) -> None:
-        """Learn from a view of some images."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._go_back(self._precision, view, places)
-        nn.utils.clip_grad_norm_(self._weights, CLIP)
-        self._optimizer.step()
+    def cycle(self, rate: float, seconds: float, stops: Callable[[], bool]) -> int:
+        """Train for one cycle of the learning rate; return how many images were seen."""
+        optimizer = torch.optim.SGD(self._weights, rate, momentum=0.9, nesterov=True)
+        start, seen, shown = time.perf_counter(), 0, 0
+        with report_progress("mimicking", 100, seconds) as advance:
+            for view, places in self._lessons():
+                done = (time.perf_counter() - start) / seconds
+                if done >= 1 or stops():
+                    break
+                advance(int(100 * done) - shown)
+                shown = int(100 * done)
+                for group in optimizer.param_groups:
+                    group["lr"] = one_cycle(done, rate)
+                self._go_back(self._precision, view, places)
+                nn.utils.clip_grad_norm_(self._weights, CLIP)
+                optimizer.step()
+                seen += len(places)
+        return seen
+
+    def _lessons(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield a view and some images, endlessly: all images in turn, each time of one view."""
+        while True:
+            view = int(self._draws.integers(len(self._lesson)))
+            for places in _batches(self._draws.permutation(len(self._views.images))):
+                yield view, places
 
     def _go_back(self, precision: Precision, view: int, places: np.ndarray) -> None:
+        """Leave the gradients of a view of some images in the weights."""
+        self._pair.learner.zero_grad()
         with precision.cast():
             own = self._pair.says(self._views.see(view, places))
-        self._optimizer.zero_grad()
         self._lesson[view][torch.as_tensor(places)].loss(own).backward()
 
     def _timed(self, name: str, few: bool) -> Callable[[], object]:

@@ -64,6 +64,7 @@ class Narrowing:
         for name in inputs:
             if name in self._graph.constants and name not in self.constants:
                 self._define(name, self._graph.constants[name])
+                self._read(self._graph.constants[name].sources)  # they are still counted
 
     def shape(self, value: str) -> Shape:
         """Return the shape that a value had."""
@@ -98,10 +99,16 @@ class Narrowing:
         return data
 
     def keep(self, constant: str, data: np.ndarray) -> str:
-        """Return the name of what stays of a constant: its own where one node alone reads it."""
+        """Return the name of what stays of a constant: its own where one node alone reads it.
+
+        What was computed from parameters is a parameter from now on.
+        """
         known = self._graph.constants[constant]
         name = constant if self._readings[constant] == 1 else self.free(constant)
-        self._define(name, replace(known, type=replace(known.type, shape=data.shape), data=data))
+        trainable = known.trainable or bool(known.sources)
+        type_ = replace(known.type, shape=data.shape)
+        left = replace(known, type=type_, data=data, trainable=trainable, sources=())
+        self._define(name, left)
         return name
 
     def free(self, name: str) -> str:

@@ -43,9 +43,9 @@ def find_offers(
 ) -> list[Offer]:
     """Return every change of the moves that saves something.
 
-    Of a budget of multiply-adds, what a change is worth is half of it what it saves of these and
-    half what it saves of the time: who asks for fewer wants to be faster, and a change that leaves
-    vectors half empty, or half of a layer's time in reading its input, is not worth its damage.
+    Of a budget of multiply-adds, a change is worth the lesser of the shares that it saves of these
+    and of the time: who asks for fewer wants to be faster. So what leaves vectors half empty, or
+    takes a convolution from a fast algorithm to a slow one, is worth little or nothing.
     """
     cost, time = prices.cost(draft.graph), times.cost(draft.graph)
     found: list[Offer] = []
@@ -59,7 +59,7 @@ def find_offers(
                 saved = times.saving(draft.graph, after)
                 worth = saving
                 if prices.measure == "macs":
-                    worth = (saving + cost * saved / time) / 2
+                    worth = min(saving, cost * saved / time)
                 if worth > 0:
                     uses = used(draft.graph, after)
                     found.append(Offer(change, saving, worth, saved, uses))

@@ -15,14 +15,14 @@ from depthwise.slimming.refitting import find_refits, refit
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
 NOTHING: Mapping[str, LayerStatistics] = MappingProxyType({})
-MULTIPLE = 8
+MULTIPLE, NARROW = 8, 64  # of fewer units than the latter, multiples of half as many
 
 
 def narrow(draft: Draft, alpha: float, known: Statistics = NOTHING) -> Draft:
     """Return a draft of which each group has `alpha` of its channels, the most important ones.
 
     What MobileNets call a width multiplier (arXiv:1704.04861, section 3.2), with the weights of the
-    full width. Counts are multiples of 8, as theirs are, where there are so many channels.
+    full width. Counts are multiples of 8, as theirs are, and of 4 where there are few channels.
 
     Args:
         draft: What is narrowed.
@@ -53,7 +53,8 @@ def _count(pool: UnitPool, alpha: float) -> int:
     """Return how many units of each cell stay."""
     units = len(pool[0])
     wanted = units * alpha
-    rounded = int(wanted + MULTIPLE / 2) // MULTIPLE * MULTIPLE
-    if units < MULTIPLE or rounded < MULTIPLE:
+    multiple = MULTIPLE if units >= NARROW else MULTIPLE // 2
+    rounded = int(wanted + multiple / 2) // multiple * multiple
+    if units < multiple or rounded < multiple:
         return max(1, round(wanted))
-    return min(units, rounded if rounded >= 0.9 * wanted else rounded + MULTIPLE)
+    return min(units, rounded if rounded >= 0.9 * wanted else rounded + multiple)

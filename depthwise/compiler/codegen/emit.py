@@ -192,6 +192,7 @@ def sizes_of_core(plan: Plan) -> list[str]:
     return [
         f"#define VL {plan.target.lanes}",
         f"#define L1_BYTES {plan.constants.core.caches.l1}",
+        f"#define DEPTHWISE_FETCHES {int(not plan.constants.slow)}",
     ]
 
 

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 
 from depthwise.graph import Node, ops
-from depthwise.graph.passes.dead_code import remove_dead_code
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.slimming.channels import channels_left
 from depthwise.slimming.draft import Change, Draft
@@ -155,4 +154,4 @@ def _without(draft: Draft, branch: Branch, mean: np.ndarray | None) -> Draft:
         name = f"{node.path or node.name}.mean"
         constant = edit.add_constant(name, mean.reshape(shape), trainable=True)
         edit.replace(node, node.op, other, constant)
-    return replace(draft, graph=remove_dead_code(edit.result()))
+    return replace(draft, graph=edit.result())

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 
 from depthwise.graph import Node, ops
-from depthwise.graph.passes.dead_code import remove_dead_code
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.slimming.channels import channels_left
 from depthwise.slimming.draft import Change, Draft
@@ -101,7 +100,7 @@ def _apply(draft: Draft, before: Draft, gate: Gate, mean: np.ndarray) -> Draft:
         raise ValueError(f"the gate at {gate.site.path} is another by now")
     mean = mean[channels_left(before, draft, gate.product, len(mean))]
     edit.bypass(node, gate.value) if _put(edit, node, gate.value, mean) else None
-    return replace(draft, graph=remove_dead_code(edit.result()))
+    return replace(draft, graph=edit.result())
 
 
 def _put(edit: GraphRewriter, node: Node, value: str, mean: np.ndarray) -> bool:

@@ -116,4 +116,9 @@ def _trace(graph: Graph, rule: Callable[..., Axes], *, batch: bool) -> dict[str,
         found = rule(TracedNode(node, shapes), tuple(axes[name] for name in node.inputs))
         assert tuple(map(captured, found)) == node.type.shape, (node, found)
         axes[node.name] = found
+    for output in graph.outputs:
+        if any(is_batch(axis) and len(axis) > 1 for axis in axes[output.value]):
+            raise MixedImages(
+                f"it returns {output.value}, in which images lie along one axis with other things"
+            )
     return axes

@@ -25,7 +25,7 @@ from depthwise.graph.exporters.torch.network import (
 )
 from depthwise.graph.exporters.torch.numbers import numbers_in
 from depthwise.graph.exporters.torch.operator_modules import find_operators
-from depthwise.graph.exporters.torch.rules import Site, Sized, TensorFunction, function_of
+from depthwise.graph.exporters.torch.rules import NodeSite, Sized, TensorFunction, function_of
 from depthwise.graph.exporters.torch.schedule import freed, measured
 from depthwise.graph.exporters.torch.tree import plant
 from depthwise.graph.graph import Graph, Node
@@ -82,7 +82,7 @@ class _Builder:
 
     def _function(self, node: Node) -> TensorFunction | Sized:
         graph, inputs = self.graph, node.inputs
-        site = Site(
+        site = NodeSite(
             self.net, node, tuple(map(graph.type, inputs)),
             tuple(map(graph.constants.get, inputs)), self.axes[node.name],
             tuple(self.axes[name] for name in inputs),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from depthwise.graph import ops
 from depthwise.graph.exporters.torch.numbers import LITERAL
-from depthwise.graph.exporters.torch.weighted import pad_plane, usual_extra, usual_sides
+from depthwise.graph.exporters.torch.weighted import pad_plane, usual_extra
 from depthwise.graph.graph import Graph, Node, Shape
 from depthwise.graph.ops import Op, Padding
 
@@ -130,11 +130,10 @@ def _(op: ops.Conv2d, shapes):
     weight = shapes[1]
 
     how: Any = (op.dilation, op.groups, len(shapes) > 2)
-    sides = usual_sides(op, weight[2:])
-    channels = (weight[1] * op.groups, weight[0])
-    if sides is None:
-        return lambda: PaddedConv2d(op.padding, *channels, weight[2:], op.stride, 0, *how, **META)
-    return lambda: nn.Conv2d(*channels, weight[2:], op.stride, sides, *how, **META)
+    channels, sides = (weight[1] * op.groups, weight[0]), (op.padding.top, op.padding.left)
+    if op.padding.symmetric:
+        return lambda: nn.Conv2d(*channels, weight[2:], op.stride, sides, *how, **META)
+    return lambda: PaddedConv2d(op.padding, *channels, weight[2:], op.stride, 0, *how, **META)
 
 
 @module_of.register

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depthwise.graph import ops
-from depthwise.graph.exporters.torch.axes import Axes, OpenSize, is_batch
-from depthwise.graph.exporters.torch.rules import Sized, function_of
+from depthwise.graph.exporters.torch.axes import Axes, OpenSize, is_batch, is_open
+from depthwise.graph.exporters.torch.rules import NodeSite, Sized, TensorFunction, function_of
 
 
 def sized(axes: Axes, function) -> Sized:
@@ -58,20 +58,47 @@ def _(op: ops.Concat, site):
     def join(*inputs):
         count = inputs[one].shape[images]
         repeated = (
-            x.expand([count if i == images else -1 for i in range(x.ndim)]) if alone else x
+            x.repeat([count // x.shape[i] if i == images else 1 for i in range(x.ndim)])
+            if alone else x
             for x, alone in zip(inputs, single, strict=True)
-        )
+        )  # fmt: skip
         return torch.cat(tuple(repeated), op.axis)
 
     return join
 
 
+NEAR = 3  # elements before the end: a slice that ends there is meant to leave them out
+
+
 @function_of.register
 def _(op: ops.Slice, site):
+    """Slice; to the end, or to a place near it, where the size of the axis is open."""
     size = site.shapes[0][op.axis]
-    stop = None if op.stop == size else op.stop
+    left = size - op.stop
+    near = left <= NEAR and 2 * left < size - op.start and is_open(site.read[0][op.axis])
+    stop = op.stop if left and not near else -left or None
     place = (*(slice(None) for _ in range(op.axis)), slice(op.start, stop, op.step))
+    if left and not near:
+        return of_one_size(site, op.axis, lambda x: x[place])
     return lambda x: x[place]
+
+
+def of_one_size(site: NodeSite, axis: int, function: TensorFunction) -> TensorFunction:
+    """Return a function that refuses other sizes of an axis than the graph's, where it is open."""
+    if not is_open(site.read[0][axis]) or is_batch(site.read[0][axis]):
+        return function
+    size, name = site.shapes[0][axis], site.node.name
+
+    def checked(x, *others):
+        if x.shape[axis] != size:
+            raise ValueError(
+                f"{name} ({type(site.node.op).__name__}) takes places of an axis of {size} that "
+                f"were fixed when the network was captured, and there are {x.shape[axis]}: give "
+                "images of the size it was captured with, or capture it with these"
+            )
+        return function(x, *others)
+
+    return checked
 
 
 @function_of.register
@@ -80,7 +107,8 @@ def _(op: ops.Gather, site):
     if known is not None and known.numbers is not None:
         whole = known.numbers.dtype.kind in "iu"
         if whole and (known.numbers >= 0).all() and (known.numbers < size).all():
-            return lambda x, indices: torch.index_select(x, op.axis, indices)
+            select = lambda x, indices: torch.index_select(x, op.axis, indices)  # noqa: E731
+            return of_one_size(site, op.axis, select)
 
     def gather(x, indices):
         size = x.shape[op.axis]
@@ -92,7 +120,7 @@ def _(op: ops.Gather, site):
         shape = [-1 if axis == op.axis else 1 for axis in range(x.ndim)]
         return torch.where(there.view(shape), y, torch.nan)
 
-    return gather
+    return of_one_size(site, op.axis, gather)
 
 
 @function_of.register

@@ -28,7 +28,7 @@ class Sized:
 
 
 @dataclass(frozen=True)
-class Site:
+class NodeSite:
     """A node where it stands.
 
     Attributes:
@@ -54,7 +54,7 @@ class Site:
 
 
 @singledispatch
-def function_of(op: Op, site: Site) -> TensorFunction | Sized:
+def function_of(op: Op, site: NodeSite) -> TensorFunction | Sized:
     """Return what computes a node."""
     raise NotImplementedError(type(op))
 

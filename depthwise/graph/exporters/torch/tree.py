@@ -29,13 +29,8 @@ def plant(root: nn.Module, layers: Iterable[TorchLayer], constants: dict[str, Co
         if path not in planted:
             parent, _, own = path.rpartition(".")
             numbered = any(name.isdecimal() for name in children[path])
-            module = (
-                made[path].make()
-                if path in made
-                else nn.ModuleDict()
-                if numbered
-                else ModuleFolder()
-            )
+            holder = nn.ModuleDict if numbered else ModuleFolder
+            module = made[path].make() if path in made else holder()
             planted[path] = module_at(parent)._modules[own] = module
         return planted[path]
 
@@ -43,7 +38,10 @@ def plant(root: nn.Module, layers: Iterable[TorchLayer], constants: dict[str, Co
         module_at(layer.path)
     for name, constant in constants.items():
         path, _, own = name.rpartition(".")
-        put(module_at(path), own, tensor_of(constant), constant.trainable)
+        learns = constant.trainable or any(
+            constants[source].trainable for source in constant.sources if source in constants
+        )  # what was computed of a parameter takes its place
+        put(module_at(path), own, tensor_of(constant), learns)
     for module in planted.values():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.num_batches_tracked = torch.tensor(0)

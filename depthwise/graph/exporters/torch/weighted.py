@@ -19,19 +19,6 @@ def pad_plane(x: Tensor, padding: Padding, value: float = 0.0) -> Tensor:
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
-def usual_sides(op: ops.Conv2d, taps: Pair) -> Pair | str | None:
-    """Return the padding of a convolution as PyTorch has it, None where it has none.
-
-    That is equal on opposite sides, or what is called "same" with the odd pixel at the end.
-    """
-    pad = op.padding
-    if pad.symmetric:
-        return pad.top, pad.left
-    spans = [d * (k - 1) for d, k in zip(op.dilation, taps, strict=True)]
-    same = Padding(*(side for span in spans for side in (span // 2, span - span // 2)))
-    return "same" if op.stride == (1, 1) and pad == same else None
-
-
 def usual_extra(op: ops.ConvTranspose2d) -> Pair | None:
     """Return PyTorch's output_padding, which is below a stride or a dilation; else None."""
     pad = op.padding
@@ -41,13 +28,14 @@ def usual_extra(op: ops.ConvTranspose2d) -> Pair | None:
 
 
 @function_of.register
-def _(op: ops.Conv2d, site):
-    sides = usual_sides(op, site.shapes[1][2:])
+def _(op: ops.Conv2d, site):  # noqa: ARG001
+    even, sides = op.padding.symmetric, (op.padding.top, op.padding.left)
 
     def convolve(x, weight, bias=None):
-        if sides is None:
-            x = pad_plane(x, op.padding)
-        return F.conv2d(x, weight, bias, op.stride, sides or 0, op.dilation, op.groups)
+        padded = x if even else pad_plane(x, op.padding)
+        return F.conv2d(
+            padded, weight, bias, op.stride, sides if even else 0, op.dilation, op.groups
+        )
 
     return convolve
 

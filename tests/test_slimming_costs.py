@@ -1,0 +1,115 @@
+"""What changes save: of what is counted exactly, of the time as the compiled whole would."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import depthwise as dw
+from depthwise.analysis import cost_of_graph
+from depthwise.graph import Graph
+from depthwise.slimming.channels import cut
+from depthwise.slimming.costs import Prices
+from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.groups import find_groups
+from depthwise.slimming.offers import find_offers, used
+
+
+class Net(nn.Module):
+    """Two convolutions in a residual block, one before and one after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, padding=1)
+        self.first = nn.Conv2d(32, 48, 3, padding=1)
+        self.norm = nn.BatchNorm2d(48)
+        self.second = nn.Conv2d(48, 32, 3, padding=1)
+        self.last = nn.Conv2d(32, 32, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        x = x + self.second(torch.relu(self.norm(self.first(x))))
+        return self.last(torch.relu(x))
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    torch.manual_seed(0)
+    return dw.open(Net().eval(), (1, 3, 24, 24)).graph
+
+
+def narrowed(graph: Graph, place: str, left: int) -> Graph:
+    group = next(g for g in find_groups(graph).groups.values() if g.place == place)
+    return cut(Draft(graph), group, np.arange(left)).graph
+
+
+@pytest.mark.parametrize(("measure", "count"), [
+    ("macs", lambda cost: cost.macs), ("parameters", lambda cost: cost.params),
+    ("weight_bytes", lambda cost: cost.weight_bytes),
+])  # fmt: skip
+def test_what_is_counted_is_saved_exactly(graph, measure, count):
+    after = narrowed(graph, "first", 20)
+    prices = Prices(measure)
+    expected = count(cost_of_graph(graph)) - count(cost_of_graph(after))
+    assert prices.saving(graph, after) == expected > 0
+    assert prices.cost(graph) == count(cost_of_graph(graph))
+
+
+@pytest.mark.parametrize(("place", "left"), [("first", 16), ("first", 32), ("stem", 16)])
+def test_time_saved_is_as_of_the_whole(graph, place, left):
+    """A change is priced by the layers around it, within a tenth of what two plans differ by."""
+    after = narrowed(graph, place, left)
+    prices = Prices("milliseconds")
+    saved = prices.saving(graph, after)
+    whole = Prices("milliseconds")
+    assert saved == pytest.approx(whole.cost(graph) - whole.cost(after), rel=0.1)
+    assert saved > 0
+
+
+def test_three_of_32_channels_save_no_time(graph):
+    """Of what the network returns: vectors are as many as before, and nothing reads the channels.
+
+    So it is never offered under a budget of time, however little damage it does.
+    """
+    weight = graph.constants["last.weight"]
+    bias = graph.constants["last.bias"]
+
+    def without(left: int) -> Graph:
+        cut_ = {
+            name: replace(c, data=c.data[:left], type=replace(c.type, shape=c.data[:left].shape))
+            for name, c in (("last.weight", weight), ("last.bias", bias))
+        }  # fmt: skip
+        nodes = tuple(
+            replace(n, type=replace(n.type, shape=(1, left, 24, 24))) if n.path == "last" else n
+            for n in graph
+        )
+        return replace(graph, constants={**graph.constants, **cut_}, nodes=nodes)
+
+    def changes(_draft: Draft, _known: object):
+        for left in (29, 16):
+            made = Draft(without(left))
+            yield Change("few", "last", f"32 to {left}", 0.0, lambda _, made=made: made)
+
+    times = Prices("milliseconds")
+    assert times.saving(graph, without(29)) == 0.0
+    offers = find_offers(Draft(graph), {}, {"few": changes}, times, times)
+    assert [offer.change.words for offer in offers] == ["32 to 16"]
+    counted = find_offers(Draft(graph), {}, {"few": changes}, Prices("macs"), times)
+    assert [offer.change.words for offer in counted] == ["32 to 16"]  # nor of multiply-adds
+
+
+def test_arena_of_a_peak_is_lowered_by_what_lowers_it(graph):
+    prices = Prices("arena_bytes")
+    assert prices.saving(graph, narrowed(graph, "first", 24)) > 0
+    assert prices.cost(graph) >= 4 * 24 * 24 * (32 + 48)
+
+
+def test_cuts_of_either_side_of_a_weight_may_be_taken_together(graph):
+    inner, outer = narrowed(graph, "first", 16), narrowed(graph, "stem", 16)
+    one, other = used(graph, inner), used(graph, outer)
+    assert ("first.weight", 0) in one
+    assert ("first.weight", 1) in other
+    assert not one & other
+    assert used(graph, narrowed(graph, "first", 24)) == one

@@ -1,0 +1,165 @@
+"""`dw.slim` on a small network: what is asked, what it returns, what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import depthwise as dw
+from depthwise.slimming import state
+from depthwise.slimming.data import gather
+from depthwise.slimming.framing import Framing, choose_framing
+from depthwise.training.data.arrays import ArrayImages
+from depthwise.training.data.dataset import Dataset, ImageSplit
+from depthwise.weights import Preprocessing
+
+ELSEWHERE = dw.CompileOptions("aarch64")  # so that nothing is timed
+
+
+def block(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, 1, 1), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    made = nn.Sequential(
+        *block(3, 16), *block(16, 32), nn.MaxPool2d(2), *block(32, 32), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(32, 5),
+    )  # fmt: skip
+    made.train()
+    with torch.no_grad():
+        for _ in range(30):
+            made(torch.randn(32, 3, 12, 12))
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((80, 3, 12, 12)).astype(np.float32)
+
+
+OPTIONS = dw.SlimmingOptions(moves=("channels", "channel_pair"), build=ELSEWHERE)
+
+
+def test_half_of_the_multiply_adds(net, images, tmp_path):
+    told: list[str] = []
+    found = dw.slim(
+        net, (1, 3, 12, 12), "50%", images, options=OPTIONS, directory=tmp_path, tell=told.append
+    )
+    before, after = found.record.before, found.record.after
+    assert after.macs <= before.macs / 2
+    assert after.macs == dw.cost(found.graph).macs
+    assert 0 < len(found.steps) == sum(len(each.steps) for each in found.record.rounds)
+    assert found.record.rounds[-1].divergence < 0.5
+    assert after.agreement > 0.6
+    assert any("round 1" in line for line in told)
+    x = torch.from_numpy(images[:4])
+    again = dw.open(f"slimmed:{tmp_path}")
+    with torch.no_grad():
+        torch.testing.assert_close(found.module.eval()(x), again.module.eval()(x))  # type: ignore[attr-defined]
+    assert not (tmp_path / state.FOLDER).exists()
+    record = json.loads((tmp_path / "slimming.json").read_text())
+    assert record["limit"] == before.macs / 2
+    scores = found.module.train()(x)  # an ordinary module, which learns
+    scores.square().mean().backward()
+    assert all(p.grad is not None for p in found.module.parameters())
+
+
+def test_a_curve_first(net, images):
+    from depthwise.slimming.budget import Budget
+    from depthwise.slimming.request import SlimmingRequest
+    from depthwise.slimming.slim import Slimming
+
+    source = dw.open(net, (1, 3, 12, 12))
+    found = Slimming(SlimmingRequest(source, Budget.read("50%"), images, OPTIONS)).curve()
+    costs = [point.cost for point in found.points]
+    damages = [point.damage for point in found.points]
+    assert len(costs) > 5
+    assert costs == sorted(costs, reverse=True)
+    assert damages == sorted(damages)
+    assert costs[-1] < found.original / 2
+
+
+@pytest.mark.parametrize(("budget", "fault"), [
+    ("900M", "meets a budget of 900.00 M MACs already"),
+    ("9 s", "meets a budget of 9.00 s already"),
+    ("0.01%", r"cannot be met by the moves channels, channel_pair: the smallest that can is"),
+    ("many", "accepted are"),
+])  # fmt: skip
+def test_budgets_that_cannot_be_held(net, images, budget, fault):
+    with pytest.raises(ValueError, match=fault):
+        dw.slim(net, (1, 3, 12, 12), budget, images, options=OPTIONS)
+
+
+def test_networks_and_options_that_cannot_be(net, images):
+    with pytest.raises(ValueError, match="of one image, as in"):
+        dw.slim(net, (2, 3, 12, 12), "50%", images, options=OPTIONS)
+    with pytest.raises(ValueError, match="no move is named 'chanels': the nearest are channels"):
+        dw.SlimmingOptions(moves=("chanels",))
+    with pytest.raises(ValueError, match="images=0"):
+        dw.SlimmingOptions(images=0)
+    with pytest.raises(ValueError, match=r"recover='soon'|no length of time"):
+        dw.SlimmingOptions(recover="soon")
+    recovering = dw.SlimmingOptions(build=ELSEWHERE, recover="1min")
+    with pytest.raises(ValueError, match="give one"):
+        dw.slim(net, (1, 3, 12, 12), "50%", images, options=recovering)
+    with pytest.raises(ValueError, match="float32 networks are slimmed"):
+        dw.slim(nn.Conv2d(3, 4, 1).half(), (1, 3, 12, 12), "50%", images)
+
+
+@pytest.mark.parametrize(("data", "fault"), [
+    (np.zeros((20, 3, 9, 9), np.float32), "takes .N, 3, 12, 12."),
+    (np.zeros((5, 3, 12, 12), np.float32), "at least 16 are needed"),
+    ((np.zeros((20, 3, 12, 12), np.float32), np.full(20, 5)), "0 to 4 are accepted"),
+    ((np.zeros((20, 3, 12, 12), np.float32), np.zeros(19, int)), "0 to 4 are accepted"),
+    (7, "data is an int"),
+])  # fmt: skip
+def test_images_that_cannot_be_used(net, data, fault):
+    graph = dw.open(net, (1, 3, 12, 12)).graph
+    with pytest.raises(ValueError, match=fault):
+        gather(data, graph, None, 100)
+
+
+def coloured(classes: int) -> Dataset:
+    """Return 60 images of 12 x 12 pixels in so many classes."""
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 12, 12, 3), np.uint8)
+    images = ArrayImages("these", pixels, np.arange(60))
+    labels = np.arange(60) % classes
+    split = ImageSplit(images, labels)
+    return Dataset("these", tuple(f"c{i}" for i in range(classes)), split, split, None)
+
+
+def test_labelled_images_must_have_the_networks_classes(net):
+    graph = dw.open(net, (1, 3, 12, 12)).graph
+    found = gather(coloured(5), graph, None, 40)
+    assert found.images.shape == (32, 3, 12, 12)
+    assert found.held.shape == (8, 3, 12, 12)
+    assert found.validation is not None
+    assert sorted(set(found.validation[1].tolist())) == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="3 classes, the network 5 scores"):
+        gather(coloured(3), graph, None, 40)
+
+
+@pytest.mark.parametrize("bordered", [False, True])
+def test_images_are_prepared_as_the_batchnorms_remember(bordered):
+    """Of weights that record nothing: what they were trained on is found among the usual ways."""
+    random = np.random.default_rng(2)
+    small = [(random.integers(0, 120, (20, 20), np.uint8), f"image {i}") for i in range(32)]
+    how = Preprocessing(
+        resize=24, crop=24, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    true = Framing(how, bordered)
+    x = true.prepared(np.stack([true.pixels(*image) for image in small]))
+    net = nn.Sequential(*block(3, 16), *block(16, 16)).train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net(x)
+    graph = dw.open(net.eval(), (1, 3, 24, 24)).graph
+    found, notes = choose_framing(graph, None, small)
+    assert found == true
+    assert "fits its BatchNorms best" in notes[0]
