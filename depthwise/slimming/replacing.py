@@ -12,7 +12,7 @@ from depthwise.slimming.sites import Site
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class LayerPart:
     """One of several layers in the place of one.
 
     Attributes:
@@ -26,7 +26,7 @@ class Part:
     weight: np.ndarray
 
 
-def replace_by_chain(site: Site, parts: Sequence[Part], rows: np.ndarray) -> Draft:
+def replace_by_chain(site: Site, parts: Sequence[LayerPart], rows: np.ndarray) -> Draft:
     """Return the draft with layers one after the other in the place of one.
 
     Args:

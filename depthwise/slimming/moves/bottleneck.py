@@ -10,7 +10,7 @@ import numpy as np
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.replacing import Part, replace_by_chain
+from depthwise.slimming.replacing import LayerPart, replace_by_chain
 from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 from depthwise.slimming.weighted import gradients, ridge, roots, solve, weighted_basis
@@ -132,9 +132,9 @@ def make_chain(site: Site, chain: PointwiseChain) -> Draft:
     """Make a chain of a convolution."""
     middle = chain.middle.reshape(*chain.middle.shape[:2], *site.kernel)
     parts = [
-        Part("reduce", POINTWISE, chain.reduce[:, :, None, None]),
-        Part("spatial", site.conv, middle),
+        LayerPart("reduce", POINTWISE, chain.reduce[:, :, None, None]),
+        LayerPart("spatial", site.conv, middle),
     ]
     if chain.expand is not None:
-        parts.append(Part("expand", POINTWISE, chain.expand[:, :, None, None]))
+        parts.append(LayerPart("expand", POINTWISE, chain.expand[:, :, None, None]))
     return replace_by_chain(site, parts, chain.rows)

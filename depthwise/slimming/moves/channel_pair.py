@@ -9,7 +9,7 @@ from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves.counts import offered_counts
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.replacing import Part, replace_by_chain
+from depthwise.slimming.replacing import LayerPart, replace_by_chain
 from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 from depthwise.slimming.weighted import OutputBasis, find_output_basis
@@ -56,11 +56,11 @@ def make_pair(site: Site, basis: OutputBasis, count: int) -> Draft:
     return replace_by_chain(site, _parts(site, first, last), rows.reshape(site.rows.shape))
 
 
-def _parts(site: Site, first: np.ndarray, last: np.ndarray) -> list[Part]:
+def _parts(site: Site, first: np.ndarray, last: np.ndarray) -> list[LayerPart]:
     if isinstance(site.node.op, ops.Linear):
-        return [Part("reduce", ops.Linear(), first), Part("expand", ops.Linear(), last)]
+        return [LayerPart("reduce", ops.Linear(), first), LayerPart("expand", ops.Linear(), last)]
     pointwise = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), site.groups)
     return [
-        Part("reduce", site.conv, first.reshape(len(first), -1, *site.kernel)),
-        Part("expand", pointwise, last.reshape(*last.shape, 1, 1)),
+        LayerPart("reduce", site.conv, first.reshape(len(first), -1, *site.kernel)),
+        LayerPart("expand", pointwise, last.reshape(*last.shape, 1, 1)),
     ]

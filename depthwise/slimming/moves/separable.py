@@ -10,7 +10,7 @@ import numpy as np
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.replacing import Part, replace_by_chain
+from depthwise.slimming.replacing import LayerPart, replace_by_chain
 from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 from depthwise.slimming.weighted import conjugate_gradients, gradients, ridge, solve
@@ -155,7 +155,7 @@ def make_separable(site: Site, found: SeparableSum) -> Draft:
     depthwise = replace(site.conv, groups=site.inputs)
     pointwise = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
     parts = [
-        Part("depthwise", depthwise, found.planes.reshape(-1, 1, *site.kernel)),
-        Part("pointwise", pointwise, found.mix.reshape(len(found.mix), -1, 1, 1)),
+        LayerPart("depthwise", depthwise, found.planes.reshape(-1, 1, *site.kernel)),
+        LayerPart("pointwise", pointwise, found.mix.reshape(len(found.mix), -1, 1, 1)),
     ]
     return replace_by_chain(site, parts, found.rows)

@@ -12,7 +12,7 @@ from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.moves.counts import offered_counts
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.replacing import Part, replace_by_chain
+from depthwise.slimming.replacing import LayerPart, replace_by_chain
 from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 from depthwise.slimming.weighted import conjugate_gradients, gradients, ridge, roots, solve
@@ -153,7 +153,7 @@ def make_pair(site: Site, pair: SpatialPair) -> Draft:
                      padding=ops.Padding(0, 0, left, right))  # fmt: skip
     columns, rows = pair
     parts = [
-        Part("column", down, columns.reshape(len(columns), -1, site.kernel[0], 1)),
-        Part("row", across, rows[:, :, None]),
+        LayerPart("column", down, columns.reshape(len(columns), -1, site.kernel[0], 1)),
+        LayerPart("row", across, rows[:, :, None]),
     ]
     return replace_by_chain(site, parts, pair.joined(site.groups))
