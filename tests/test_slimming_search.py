@@ -16,7 +16,7 @@ from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs import Prices
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.search import Bench, next_target, search
-from depthwise.slimming.state import Progress
+from depthwise.slimming.state import SearchProgress
 
 LAYERS = 8
 
@@ -117,7 +117,7 @@ def test_a_search_goes_on_where_it_was_killed(chain, tmp_path):
     limit = bench.prices.cost(chain) / 4
     whole, rounds = run(bench, Draft(chain), limit)
     start = Draft(chain)
-    progress = Progress((), start, start)
+    progress = SearchProgress((), start, start)
     for draft, found in search(bench, start, limit):
         progress = progress.then(draft, found, 1.0)
         state.keep(tmp_path, "key", progress)
@@ -152,7 +152,7 @@ def test_measured_times_hold_the_budget(chain, slower):
 
     limit = 0.6 * cost
     draft, rounds = run(bench, Draft(chain), limit)
-    progress = Progress(tuple(rounds), draft, Draft(chain))
+    progress = SearchProgress(tuple(rounds), draft, Draft(chain))
     for better in hold_time(bench, progress, limit, time_of):
         progress = better
     taken = time_of(progress.draft.graph)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from depthwise.graph import Graph
 from depthwise.slimming.search import Bench, make_round, search
-from depthwise.slimming.state import Progress
+from depthwise.slimming.state import SearchProgress
 
 ABOVE, BELOW = 1.02, 0.93  # of the limit: times between these meet it
 CORRECTIONS = 4
@@ -12,15 +12,15 @@ ROOM = 0.99  # of the limit is aimed at, for times are known to a percent
 
 
 def hold_time(
-    bench: Bench, progress: Progress, limit: float, time_of: Callable[[Graph], float]
-) -> Iterator[Progress]:
+    bench: Bench, progress: SearchProgress, limit: float, time_of: Callable[[Graph], float]
+) -> Iterator[SearchProgress]:
     """Yield drafts whose measured times come closer to a limit; the last one is the best.
 
     Estimates are scaled by what was measured. A draft that is too slow goes a round further. The
     round of one that is faster than it had to be is made again, so that nothing is given up that
     the budget allows.
     """
-    best: tuple[bool, float, Progress] | None = None
+    best: tuple[bool, float, SearchProgress] | None = None
     for _ in range(CORRECTIONS):
         taken = time_of(progress.draft.graph)
         bench.prices.scale *= taken / bench.prices.cost(progress.draft.graph)
@@ -42,7 +42,7 @@ def hold_time(
             draft, found = make_round(
                 bench, progress.before, ROOM * limit, len(progress.rounds), before
             )
-            progress = Progress((*earlier, found), draft, progress.before, bench.prices.scale)
+            progress = SearchProgress((*earlier, found), draft, progress.before, bench.prices.scale)
             yield progress
     if best and best[2] is not progress:
         yield best[2]

@@ -24,7 +24,7 @@ from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels, predict
 from depthwise.report.slimming_record import Measure
-from depthwise.slimming.windows import Window, changed_windows
+from depthwise.slimming.windows import Surroundings, changed_windows
 
 USUAL = CompileOptions()
 SHARP = 8  # the power of the mean by which bytes that are alive are added up: near the largest
@@ -100,7 +100,7 @@ class Prices:
         share = inside / alone if alone and inside else 1.0
         return 1e3 * self.scale * share * (alone - then)
 
-    def _price(self, window: Window) -> float:
+    def _price(self, window: Surroundings) -> float:
         """Return the seconds of a window's steps, those that bring values in and out left out."""
         if not window.graph.nodes:
             return 0.0

@@ -44,7 +44,7 @@ class Distance:
             return float("inf")
         if self._scores:
             ours, theirs = found.log_softmax(1), known.log_softmax(1)
-            return float((theirs.exp() * (theirs - ours)).sum(1).mean())
+            return max(0.0, float((theirs.exp() * (theirs - ours)).sum(1).mean()))
         variance = self._original.var(0, correction=0).clamp(min=1e-12)
         return float((0.5 * (found - known).square() / variance).flatten(1).sum(1).mean())
 

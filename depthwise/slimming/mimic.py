@@ -175,7 +175,8 @@ class _Pair:
         """Return the mean divergence of the learner's scores, in nats an image."""
         with torch.no_grad():
             own = torch.cat([self.says(part).scores for part in images.split(BATCH)])
-        return float(softened(own, wanted.scores, 1.0))
+        # rounding may leave that of equal scores a little below zero
+        return max(0.0, float(softened(own, wanted.scores, 1.0)))
 
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the learner's weights."""

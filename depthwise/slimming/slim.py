@@ -202,16 +202,18 @@ class Slimming:
             raise ValueError("a recovery is kept in a directory: give one")
         check_recoverable(self.data)
 
-    def _begin(self, tell: Say) -> state.Progress:
+    def _begin(self, tell: Say) -> state.SearchProgress:
         draft = Draft(self.graph)
         found = state.read(self._directory, self.key, draft) if self._directory else None
         if found is None:
-            return state.Progress((), draft, draft, self.prices.scale)
+            return state.SearchProgress((), draft, draft, self.prices.scale)
         tell(f"going on after round {len(found.rounds)}")
         self.prices.scale = found.scale
         return found
 
-    def _rounds(self, progress: state.Progress, limit: float) -> Iterator[state.Progress]:
+    def _rounds(
+        self, progress: state.SearchProgress, limit: float
+    ) -> Iterator[state.SearchProgress]:
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
             progress = progress.then(draft, found, self.prices.scale)
             yield progress
@@ -228,7 +230,7 @@ class Slimming:
         tell(f"mimicking: {found}")
         return found.draft.graph
 
-    def _finish(self, progress: state.Progress, limit: float, tell: Say) -> Slimmed:
+    def _finish(self, progress: state.SearchProgress, limit: float, tell: Say) -> Slimmed:
         asked, data = self.request, self.data
         graph = self._mimicked(progress.draft, tell)
         before, after, ratio = self.compare(graph)

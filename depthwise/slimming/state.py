@@ -29,7 +29,7 @@ class KeptRound(Record):
 
 
 @dataclass(frozen=True)
-class Progress:
+class SearchProgress:
     """Where a search stands.
 
     Attributes:
@@ -44,9 +44,9 @@ class Progress:
     before: Draft
     scale: float = 1.0
 
-    def then(self, draft: Draft, found: RoundRecord, scale: float) -> "Progress":
+    def then(self, draft: Draft, found: RoundRecord, scale: float) -> "SearchProgress":
         """Return it after another round."""
-        return Progress((*self.rounds, found), draft, self.draft, scale)
+        return SearchProgress((*self.rounds, found), draft, self.draft, scale)
 
 
 def make_key(*parts: object) -> str:
@@ -64,7 +64,7 @@ def digest(graph: Graph) -> str:
     return found.hexdigest()
 
 
-def keep(directory: Path, key: str, progress: Progress) -> None:
+def keep(directory: Path, key: str, progress: SearchProgress) -> None:
     """Keep the last round, whole or not at all. Raises OSError where it cannot be written."""
     folder, number = directory / FOLDER, len(progress.rounds)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def keep(directory: Path, key: str, progress: Progress) -> None:
     _graph_file(folder, number - KEPT).unlink(missing_ok=True)
 
 
-def read(directory: Path, key: str, original: Draft) -> Progress | None:
+def read(directory: Path, key: str, original: Draft) -> SearchProgress | None:
     """Return where a search of the same key stands; None where it has to begin.
 
     A round whose files are missing or damaged is made again.
@@ -87,7 +87,9 @@ def read(directory: Path, key: str, original: Draft) -> Progress | None:
         draft = _read_draft(directory / FOLDER, found)
         before = _read_draft(directory / FOLDER, found[:-1]) if found[1:] else original
         if draft and before:
-            return Progress(tuple(each.round for each in found), draft, before, found[-1].scale)
+            return SearchProgress(
+                tuple(each.round for each in found), draft, before, found[-1].scale
+            )
         found.pop()
     return None
 

@@ -9,7 +9,7 @@ FUSED = (ops.BatchNorm, ops.Activation, ops.Binary, ops.PRelu)  # into what comp
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class Surroundings:
     """Some nodes of a graph; what they read of others are its inputs.
 
     Attributes:
@@ -21,7 +21,7 @@ class Window:
     key: str
 
 
-def changed_windows(before: Graph, after: Graph) -> tuple[Window, Window]:
+def changed_windows(before: Graph, after: Graph) -> tuple[Surroundings, Surroundings]:
     """Return what a change touches, before it and after it, with what is fused into that."""
     old, new = _described(before), _described(after)
     changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
@@ -29,7 +29,7 @@ def changed_windows(before: Graph, after: Graph) -> tuple[Window, Window]:
     return window(before, changed), window(after, changed)
 
 
-def window(graph: Graph, names: Collection[str]) -> Window:
+def window(graph: Graph, names: Collection[str]) -> Surroundings:
     """Return the nodes of these names, as far as there are any, as a network of their own."""
     nodes = tuple(node for node in graph if node.name in names)
     made = {node.name for node in nodes}
@@ -41,7 +41,7 @@ def window(graph: Graph, names: Collection[str]) -> Window:
     left = [node.name for node in nodes if node.name in outside]
     outputs = tuple(Output(str(place), name) for place, name in enumerate(left))
     part = Graph(inputs, constants, nodes, outputs)
-    return Window(part, _key(part))
+    return Surroundings(part, _key(part))
 
 
 def _described(graph: Graph) -> dict[str, tuple[object, ...]]:

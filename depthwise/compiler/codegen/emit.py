@@ -17,7 +17,7 @@ from depthwise.compiler.codegen.exports import (
     tensor_parameters,
     tensor_pointer,
 )
-from depthwise.compiler.codegen.headers import header_text, kernel_texts
+from depthwise.compiler.codegen.headers import header_text, kernel_texts, sizes_of_core
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.kernel import Kernel
 from depthwise.compiler.lowering.calls import KernelCall, Table
@@ -184,15 +184,6 @@ def head(plan: Plan, steps: Iterable[KernelCall]) -> list[str]:
         *sizes_of_core(plan),
         "",
         *kernel_texts({step.kernel for step in steps}),
-    ]
-
-
-def sizes_of_core(plan: Plan) -> list[str]:
-    """Return what the kernels ask of the core that a plan is made for."""
-    return [
-        f"#define VL {plan.target.lanes}",
-        f"#define L1_BYTES {plan.constants.core.caches.l1}",
-        f"#define DEPTHWISE_FETCHES {int(not plan.constants.slow)}",
     ]
 
 

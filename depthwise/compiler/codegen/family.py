@@ -16,11 +16,10 @@ from depthwise.compiler.codegen.emit import (
     kernel_units,
     lower_to_text,
     preamble,
-    sizes_of_core,
     threads,
 )
 from depthwise.compiler.codegen.exports import ARGUMENTS, PARALLEL, run_parameters
-from depthwise.compiler.codegen.headers import header_text, kernel_texts
+from depthwise.compiler.codegen.headers import header_text, kernel_texts, sizes_of_core
 from depthwise.compiler.plan import Plan
 from depthwise.runtime.target import Target
 

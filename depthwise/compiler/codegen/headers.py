@@ -1,9 +1,10 @@
-"""The kernels' headers as parts of one text: each once, after those that it includes."""
+"""The kernels' headers as parts of one text, each once after those it includes; their macros."""
 
 from collections.abc import Collection
 from functools import cache
 
 from depthwise.compiler.kernels import KERNELS
+from depthwise.compiler.plan import Plan
 from depthwise.kernels import source
 
 INCLUDE = '#include "'  # how a kernel header names another
@@ -43,3 +44,12 @@ def needed_headers(kernels: Collection[str]) -> list[str]:
 def kernel_texts(kernels: Collection[str]) -> list[str]:
     """Return the C of the headers that define `kernels`, each after those that it needs."""
     return [header_text(name) for name in needed_headers(kernels)]
+
+
+def sizes_of_core(plan: Plan) -> list[str]:
+    """Return what the kernels ask of the core that a plan is made for."""
+    return [
+        f"#define VL {plan.target.lanes}",
+        f"#define L1_BYTES {plan.constants.core.caches.l1}",
+        f"#define DEPTHWISE_FETCHES {int(not plan.constants.slow)}",
+    ]

@@ -115,7 +115,7 @@ def find_ghosts(site: Site, ratio: int) -> GhostFit:
     Raises ValueError where channels were cut meanwhile so that it saves nothing any more.
     """
     if not _saves(site, ratio):
-        raise ValueError(f"{site.path}: of {site.outputs} maps, Ghosts save nothing any more")
+        raise ValueError(f"{site.path}: of {site.outputs} maps, ghosts save nothing any more")
     return _choose(site, _explain(site), ratio)
 
 
