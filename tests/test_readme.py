@@ -18,8 +18,9 @@ from depthwise.weights import PHOTOGRAPHS
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
 QUICK = {"compare", "draw", "cost", "lint", "look", "predict", "export"}
-# tests/test_machine.py, test_bench.py, test_published.py and test_runs.py have them
-MINUTES = {"calibrate", "bench", "networks", "train"}
+# tests/test_machine.py, test_bench.py, test_published.py, test_runs.py and, by dw.slim,
+# test_slimming_slim.py have them
+MINUTES = {"calibrate", "bench", "networks", "train", "slim"}
 
 
 def commands():
