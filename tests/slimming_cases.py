@@ -9,8 +9,8 @@ from torch import nn
 from torchvision.ops import DeformConv2d
 
 from depthwise.graph import Graph, ops
-from depthwise.slimming.groups import ChannelGroup
-from depthwise.slimming.pools import find_pools
+from depthwise.slimming.channels.groups import ChannelGroup
+from depthwise.slimming.channels.pools import find_pools
 
 
 def conv(ins: int, outs: int, kernel: int = 1, **options) -> nn.Conv2d:

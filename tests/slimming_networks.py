@@ -12,8 +12,8 @@ from depthwise.graph import Graph, Node, capture, interpret, ops
 from depthwise.graph.interpret import pad_plane, windows
 from depthwise.graph.passes.padding import fold_padding
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.slimming.neighbour_sums import NeighbourSums
-from depthwise.slimming.neighbours import GHOST_KERNEL, find_tail
+from depthwise.slimming.fitting.neighbour_sums import NeighbourSums
+from depthwise.slimming.layers.neighbours import GHOST_KERNEL, find_tail
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
 IMAGES = 12

@@ -7,8 +7,8 @@ from torch import nn
 
 from depthwise.graph import Graph, capture, interpret
 from depthwise.graph.interpret import pad_plane, windows
-from depthwise.slimming.calibration import LEAST, calibrate
 from depthwise.slimming.draft import Draft
+from depthwise.slimming.fitting.calibration import LEAST, calibrate
 
 
 def graph_of(*layers: nn.Module, shape=(1, 4, 5, 4)) -> Graph:

@@ -10,14 +10,14 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.graph import Graph, capture, interpret, ops
-from depthwise.slimming.channels import cut
+from depthwise.slimming.channels.cut import cut
+from depthwise.slimming.channels.elimination import Correlated, eliminate
+from depthwise.slimming.channels.groups import find_groups
+from depthwise.slimming.channels.pools import find_pools
+from depthwise.slimming.channels.widths import narrow
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.elimination import Correlated, eliminate
-from depthwise.slimming.groups import find_groups
 from depthwise.slimming.moves.channels import changes
-from depthwise.slimming.pools import find_pools
 from depthwise.slimming.statistics import LayerStatistics, Statistics
-from depthwise.slimming.widths import narrow
 
 SHAPE = (1, 3, 8, 8)
 IMAGES = 24

@@ -10,10 +10,10 @@ from torch import nn
 import depthwise as dw
 from depthwise.analysis import cost_of_graph
 from depthwise.graph import Graph
-from depthwise.slimming.channels import cut
-from depthwise.slimming.costs import Prices
+from depthwise.slimming.channels.cut import cut
+from depthwise.slimming.channels.groups import find_groups
+from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.groups import find_groups
 from depthwise.slimming.offers import find_offers, used
 
 

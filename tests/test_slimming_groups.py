@@ -25,9 +25,9 @@ from slimming_cases import (
 from torch import nn
 
 from depthwise.graph import Graph, capture, interpret, ops, trace
-from depthwise.slimming.channels import cut, cut_all
+from depthwise.slimming.channels.cut import cut, cut_all
+from depthwise.slimming.channels.groups import ChannelGroup, find_groups
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.groups import ChannelGroup, find_groups
 
 SHAPE = (1, 3, 8, 8)
 

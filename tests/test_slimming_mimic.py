@@ -11,7 +11,7 @@ from torch import nn
 
 from depthwise.graph import Graph, capture, interpret
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.mimic import Answers, mimic
+from depthwise.slimming.fitting.mimic import Answers, mimic
 
 SHAPE = (1, 3, 8, 8)
 IMAGES = np.random.default_rng(0).standard_normal((32, *SHAPE[1:])).astype(np.float32)
@@ -34,7 +34,7 @@ def ticking(monkeypatch):
     """A clock by which every look takes 5 ms, so that a busy machine makes no fewer steps."""
     looks = count()
     clock = SimpleNamespace(perf_counter=lambda: 0.005 * next(looks))
-    monkeypatch.setattr("depthwise.slimming.mimic.time", clock)
+    monkeypatch.setattr("depthwise.slimming.fitting.mimic.time", clock)
 
 
 def spoiled(graph: Graph) -> Draft:

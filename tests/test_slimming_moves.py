@@ -23,10 +23,13 @@ from depthwise.analysis.cost import Cost, cost_of_graph
 from depthwise.graph import Graph, capture, check, interpret, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.layers import GhostModule
-from depthwise.slimming.calibration import calibrate
-from depthwise.slimming.channels import cut
+from depthwise.slimming.channels.cut import cut
+from depthwise.slimming.channels.groups import find_groups
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.groups import find_groups
+from depthwise.slimming.fitting.calibration import calibrate
+from depthwise.slimming.layers.ordering import reorder
+from depthwise.slimming.layers.sites import Site, channels_axis, find_sites, left_alone
+from depthwise.slimming.layers.weighted import find_output_basis
 from depthwise.slimming.moves import (
     MOVES,
     bottleneck,
@@ -37,9 +40,6 @@ from depthwise.slimming.moves import (
     separable,
     spatial_pair,
 )
-from depthwise.slimming.ordering import reorder
-from depthwise.slimming.sites import Site, channels_axis, find_sites, left_alone
-from depthwise.slimming.weighted import find_output_basis
 
 # moves that leave a layer's value what it was, as nearly as they can
 REFITTED = (

@@ -12,9 +12,9 @@ import depthwise as dw
 from depthwise.analysis.count import count_macs
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import to_module
+from depthwise.slimming.channels.groups import find_groups
+from depthwise.slimming.channels.widths import narrow
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.groups import find_groups
-from depthwise.slimming.widths import narrow
 
 TABLE = Path(__file__).parent / "facts" / "channel_groups.csv"
 QUICK = ("resnet20_cifar", "mobilenet_v3_small")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from depthwise.graph import Constant, Graph, TensorType, capture, check, interpret
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.least_squares import Moments, fitted
-from depthwise.slimming.reconstruction import reconstruct
+from depthwise.slimming.fitting.least_squares import Moments, fitted
+from depthwise.slimming.fitting.reconstruction import reconstruct
 
 SHAPE = (1, 3, 6, 6)
 IMAGES = np.random.default_rng(0).standard_normal((40, *SHAPE[1:])).astype(np.float32)

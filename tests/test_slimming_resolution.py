@@ -10,8 +10,8 @@ from torch import nn
 from depthwise.errors import Unsupported
 from depthwise.graph import capture, interpret
 from depthwise.slimming.draft import Draft
+from depthwise.slimming.moves.resizing import resize
 from depthwise.slimming.moves.resolution import changes
-from depthwise.slimming.resizing import resize
 
 
 def pyramid() -> nn.Module:

@@ -13,7 +13,7 @@ from depthwise.graph.rewrite import GraphRewriter
 from depthwise.report.slimming_record import RoundRecord
 from depthwise.slimming import state
 from depthwise.slimming.correction import hold_time
-from depthwise.slimming.costs import Prices
+from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.search import Bench, next_target, search
 from depthwise.slimming.state import SearchProgress

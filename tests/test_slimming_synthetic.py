@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from depthwise.graph import Graph, capture, interpret
-from depthwise.slimming.synthetic import Remembered, synthesise
+from depthwise.slimming.fitting.synthetic import Remembered, synthesise
 
 SHAPE = (1, 3, 8, 8)
 

@@ -20,7 +20,7 @@ from ways import ANEW, WAYS, Start, macs_of
 import depthwise as dw
 from depthwise.bench.environment import describe_machine
 from depthwise.compiler.options import CompileOptions
-from depthwise.slimming.clock import Clock
+from depthwise.slimming.costs.clock import Clock
 from depthwise.training.data.opening import open_dataset
 
 

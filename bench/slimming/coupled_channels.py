@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import depthwise as dw
-from depthwise.slimming.groups import find_groups
+from depthwise.slimming.channels.groups import find_groups
 
 TIMM = (
     "resnet18", "resnet26d", "wide_resnet50_2", "resnext50_32x4d", "seresnet18", "skresnet18",

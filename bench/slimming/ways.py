@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 import depthwise as dw
 from depthwise.graph.exporters.torch import to_module
+from depthwise.slimming.channels.widths import narrow
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.request import SlimmingOptions
 from depthwise.slimming.slim import slim
-from depthwise.slimming.widths import narrow
 from depthwise.sources.source import network_name
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.squares import prepare

@@ -13,8 +13,8 @@ from torch import Tensor
 from depthwise.escaping import kind_of
 from depthwise.graph import Graph
 from depthwise.progress import track
+from depthwise.slimming.fitting.images import as_tensor
 from depthwise.slimming.framing import Bordered, Framing, choose_framing
-from depthwise.slimming.images import as_tensor
 from depthwise.training.data.assembling import listed
 from depthwise.training.data.dataset import Dataset, ImageSource, ImageSplit
 from depthwise.training.data.decode import IMAGE_SUFFIXES

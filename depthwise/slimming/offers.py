@@ -7,7 +7,7 @@ import numpy as np
 
 from depthwise.graph import Graph
 from depthwise.progress import report_progress
-from depthwise.slimming.costs import Prices
+from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.knapsack import Choice
 from depthwise.slimming.moves import Move

@@ -14,7 +14,7 @@ from math import ceil, log
 from depthwise.analysis.count import count_macs
 from depthwise.graph import Graph
 from depthwise.report.slimming_record import RoundRecord, StepRecord, say_cost
-from depthwise.slimming.costs import Prices
+from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.knapsack import Knapsack
 from depthwise.slimming.moves import Move

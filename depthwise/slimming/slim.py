@@ -24,24 +24,24 @@ from depthwise.report.slimming_record import (
 )
 from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
-from depthwise.slimming.calibration import Likelihood, calibrate, scores_of
-from depthwise.slimming.clock import Clock
 from depthwise.slimming.correction import hold_time
-from depthwise.slimming.costs import Prices
+from depthwise.slimming.costs.clock import Clock
+from depthwise.slimming.costs.figures import figures_of
+from depthwise.slimming.costs.measuring import Distance, resized
+from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.data import SlimmingData, gather
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.figures import figures_of
-from depthwise.slimming.measuring import Distance, resized
-from depthwise.slimming.mimic import mimic
+from depthwise.slimming.fitting.calibration import Likelihood, calibrate, scores_of
+from depthwise.slimming.fitting.mimic import mimic
+from depthwise.slimming.fitting.reconstruction import reconstruct
+from depthwise.slimming.fitting.recovery import check_recoverable, recover
+from depthwise.slimming.fitting.synthetic import synthesise
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
-from depthwise.slimming.reconstruction import reconstruct
-from depthwise.slimming.recovery import check_recoverable, recover
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
 from depthwise.slimming.search import Bench, search
 from depthwise.slimming.slimmed import Slimmed
-from depthwise.slimming.synthetic import synthesise
 from depthwise.sources.opening import open
 from depthwise.training.keeper import Onlooker, Unseen
 

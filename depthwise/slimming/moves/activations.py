@@ -8,11 +8,11 @@ import numpy as np
 
 from depthwise.graph import Node, ops
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.slimming.channels import channels_left
+from depthwise.slimming.channels.cut import channels_left
+from depthwise.slimming.channels.gaussian import expected
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.gaussian import expected
-from depthwise.slimming.replacing import keep_mean
-from depthwise.slimming.sites import Site, find_sites
+from depthwise.slimming.layers.replacing import keep_mean
+from depthwise.slimming.layers.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 
 NAME = "activations"

@@ -8,10 +8,10 @@ import numpy as np
 
 from depthwise.graph import Node, ops
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.slimming.channels import channels_left
+from depthwise.slimming.channels.cut import channels_left
+from depthwise.slimming.channels.importance import Variances
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.importance import Variances
-from depthwise.slimming.sites import Site, find_sites
+from depthwise.slimming.layers.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 
 NAME = "blocks"

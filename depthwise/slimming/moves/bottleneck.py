@@ -9,11 +9,11 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.layers.replacing import LayerPart, replace_by_chain
+from depthwise.slimming.layers.sites import Site, find_sites
+from depthwise.slimming.layers.weighted import gradients, ridge, roots, solve, weighted_basis
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.replacing import LayerPart, replace_by_chain
-from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
-from depthwise.slimming.weighted import gradients, ridge, roots, solve, weighted_basis
 
 EIGHTHS = (6, 4, 3, 2, 1)  # of the channels on either side that are left between
 LANES = 8

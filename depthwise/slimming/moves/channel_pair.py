@@ -7,12 +7,12 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.layers.replacing import LayerPart, replace_by_chain
+from depthwise.slimming.layers.sites import Site, find_sites
+from depthwise.slimming.layers.weighted import OutputBasis, find_output_basis
 from depthwise.slimming.moves.counts import offered_counts
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.replacing import LayerPart, replace_by_chain
-from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
-from depthwise.slimming.weighted import OutputBasis, find_output_basis
 
 
 def changes(draft: Draft, known: Statistics) -> Iterator[Change]:

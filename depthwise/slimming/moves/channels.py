@@ -5,13 +5,13 @@ from functools import partial
 
 import numpy as np
 
-from depthwise.slimming.channels import cut, units_left
+from depthwise.slimming.channels.cut import cut, units_left
+from depthwise.slimming.channels.elimination import eliminate
+from depthwise.slimming.channels.groups import ChannelGroup, find_groups
+from depthwise.slimming.channels.pools import UnitPool, find_pools
+from depthwise.slimming.channels.readers import find_readers
+from depthwise.slimming.channels.refitting import Refit, find_refits, refit
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.elimination import eliminate
-from depthwise.slimming.groups import ChannelGroup, find_groups
-from depthwise.slimming.pools import UnitPool, find_pools
-from depthwise.slimming.readers import find_readers
-from depthwise.slimming.refitting import Refit, find_refits, refit
 from depthwise.slimming.statistics import Statistics
 
 NAME = "channels"

@@ -10,18 +10,18 @@ import numpy as np
 from depthwise.graph import Node, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.neighbours import (
+from depthwise.slimming.layers.neighbours import (
     GHOST_KERNEL,
     estimate_neighbours,
     find_tail,
     output_mean,
 )
-from depthwise.slimming.ordering import reorder, restore
-from depthwise.slimming.pairing import Pairing, choose_primaries
-from depthwise.slimming.sites import Site, find_sites
+from depthwise.slimming.layers.ordering import reorder, restore
+from depthwise.slimming.layers.pairing import Pairing, choose_primaries
+from depthwise.slimming.layers.sites import Site, find_sites
+from depthwise.slimming.layers.weighted import output_covariance
+from depthwise.slimming.moves.offering import offer
 from depthwise.slimming.statistics import NeighbourMoments, Statistics
-from depthwise.slimming.weighted import output_covariance
 
 RIDGE = 1e-9  # of the mean variance of a neighbourhood
 FEWER = {2: "half", 4: "a quarter"}  # by maps for each one that is convolved: the paper's s

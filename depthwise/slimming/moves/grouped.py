@@ -10,13 +10,13 @@ import numpy as np
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.layers.neighbours import find_tail
+from depthwise.slimming.layers.ordering import reorder, restore
+from depthwise.slimming.layers.replacing import keep_mean, mean_lost
+from depthwise.slimming.layers.sites import Site, find_sites
+from depthwise.slimming.layers.weighted import fit_places, gradients
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.neighbours import find_tail
-from depthwise.slimming.ordering import reorder, restore
-from depthwise.slimming.replacing import keep_mean, mean_lost
-from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
-from depthwise.slimming.weighted import fit_places, gradients
 
 Kept = Mapping[str, np.ndarray]
 COUNTS = (2, 4, 8)  # groups

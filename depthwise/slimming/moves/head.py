@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from math import prod
 
 from depthwise.graph import Graph, Node, ops
+from depthwise.slimming.channels.groups import find_groups
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.groups import find_groups
 from depthwise.slimming.moves.channels import group_changes
 from depthwise.slimming.statistics import Statistics
 

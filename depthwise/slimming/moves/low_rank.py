@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.layers.sites import find_sites
 from depthwise.slimming.moves.channel_pair import offer_pairs
-from depthwise.slimming.sites import find_sites
 from depthwise.slimming.statistics import Statistics
 
 

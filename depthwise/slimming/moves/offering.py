@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.sites import Site, find_again
+from depthwise.slimming.layers.sites import Site, find_again
 
 Fitted = TypeVar("Fitted")
 

@@ -8,7 +8,7 @@ from math import log2
 from depthwise.errors import Unsupported
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.resizing import resize
+from depthwise.slimming.moves.resizing import resize
 from depthwise.slimming.statistics import Statistics
 
 NAME = "resolution"

@@ -9,11 +9,11 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.layers.replacing import LayerPart, replace_by_chain
+from depthwise.slimming.layers.sites import Site, find_sites
+from depthwise.slimming.layers.weighted import conjugate_gradients, gradients, ridge, solve
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.replacing import LayerPart, replace_by_chain
-from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
-from depthwise.slimming.weighted import conjugate_gradients, gradients, ridge, solve
 
 TURNS = 2  # of planes and pointwise weights
 STEPS = 8  # of conjugate gradients in each

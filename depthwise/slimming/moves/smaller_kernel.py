@@ -8,11 +8,11 @@ import numpy as np
 
 from depthwise.graph import ops
 from depthwise.slimming.draft import Change, Draft
+from depthwise.slimming.layers.replacing import replace_weight
+from depthwise.slimming.layers.sites import Site, find_sites
+from depthwise.slimming.layers.weighted import fit_places
 from depthwise.slimming.moves.offering import offer
-from depthwise.slimming.replacing import replace_weight
-from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
-from depthwise.slimming.weighted import fit_places
 
 
 def changes(draft: Draft, known: Statistics) -> Iterator[Change]:

@@ -8,12 +8,12 @@ import numpy as np
 
 from depthwise.graph import Node, ops
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.slimming.channels import channels_left
+from depthwise.slimming.channels.cut import channels_left
+from depthwise.slimming.channels.gaussian import expected
+from depthwise.slimming.channels.groups import find_groups
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.gaussian import expected
-from depthwise.slimming.groups import find_groups
+from depthwise.slimming.layers.sites import Site, find_sites
 from depthwise.slimming.moves.channels import group_changes
-from depthwise.slimming.sites import Site, find_sites
 from depthwise.slimming.statistics import Statistics
 
 NAME = "squeeze"

@@ -24,7 +24,7 @@ from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels, predict
 from depthwise.report.slimming_record import Measure
-from depthwise.slimming.windows import Surroundings, changed_windows
+from depthwise.slimming.costs.windows import Surroundings, changed_windows
 
 USUAL = CompileOptions()
 SHARP = 8  # the power of the mean by which bytes that are alive are added up: near the largest

@@ -7,11 +7,11 @@ import numpy as np
 
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.slimming.channels import channels_left
+from depthwise.slimming.channels.cut import channels_left
+from depthwise.slimming.channels.elimination import Correlated
+from depthwise.slimming.channels.readers import Reader, weight_rows
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.elimination import Correlated
-from depthwise.slimming.readers import Reader, weight_rows
-from depthwise.slimming.replacing import keep_mean
+from depthwise.slimming.layers.replacing import keep_mean
 from depthwise.slimming.statistics import Statistics
 
 

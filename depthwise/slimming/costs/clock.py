@@ -3,7 +3,7 @@
 from depthwise.compiler.options import CompileOptions
 from depthwise.graph import Graph
 from depthwise.runtime.library import Library
-from depthwise.slimming.measuring import Timing, compile_draft, take_turns
+from depthwise.slimming.costs.measuring import Timing, compile_draft, take_turns
 
 
 class Clock:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from depthwise.graph import Node, ops
-from depthwise.slimming.patches import patches_at, values_at
+from depthwise.slimming.fitting.patches import patches_at, values_at
 from depthwise.slimming.statistics import NeighbourMoments
 
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from depthwise.graph import Graph
 from depthwise.progress import report_progress
-from depthwise.slimming.calibration import scores_of
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.goals import kept_channels
-from depthwise.slimming.images import as_tensor, is_layer, returning
+from depthwise.slimming.fitting.calibration import scores_of
+from depthwise.slimming.fitting.goals import kept_channels
+from depthwise.slimming.fitting.images import as_tensor, is_layer, returning
 from depthwise.training.distill import softened, unlike
 from depthwise.training.precision import Precision, fastest, step_times
 from depthwise.training.schedule import one_cycle

@@ -5,13 +5,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from depthwise.slimming.channels import cut_all
+from depthwise.slimming.channels.cut import cut_all
+from depthwise.slimming.channels.elimination import eliminate
+from depthwise.slimming.channels.groups import find_groups
+from depthwise.slimming.channels.pools import UnitPool, find_pools
+from depthwise.slimming.channels.readers import find_readers
+from depthwise.slimming.channels.refitting import find_refits, refit
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.elimination import eliminate
-from depthwise.slimming.groups import find_groups
-from depthwise.slimming.pools import UnitPool, find_pools
-from depthwise.slimming.readers import find_readers
-from depthwise.slimming.refitting import find_refits, refit
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
 NOTHING: Mapping[str, LayerStatistics] = MappingProxyType({})

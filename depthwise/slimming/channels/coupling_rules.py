@@ -6,8 +6,8 @@ import numpy as np
 
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.ops import Op
-from depthwise.slimming.coupling import NO_CHANNEL, Coupled, Coupling, spread, varies
-from depthwise.slimming.identities import Ids
+from depthwise.slimming.channels.coupling import NO_CHANNEL, Coupled, Coupling, spread, varies
+from depthwise.slimming.channels.identities import Ids
 
 MIXED = "it is read along other axes than channels"
 

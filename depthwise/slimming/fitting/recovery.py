@@ -11,8 +11,8 @@ import numpy as np
 
 from depthwise.graph import Constant, Graph
 from depthwise.report.slimming_record import RecoveryRecord
+from depthwise.slimming.costs.measuring import run_graph
 from depthwise.slimming.data import SlimmingData
-from depthwise.slimming.measuring import run_graph
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.sources.slimmed_folder import SlimmedRecord, write_slimmed
 from depthwise.sources.spec import SLIMMED, is_run

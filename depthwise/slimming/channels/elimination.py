@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from depthwise.slimming.groups import ChannelGroup
-from depthwise.slimming.pools import UnitPool
+from depthwise.slimming.channels.groups import ChannelGroup
+from depthwise.slimming.channels.pools import UnitPool
 
 RIDGE = 1e-5  # of the mean variance: directions in which calibration images hardly varied
 DAMPING = 1e-6  # of the mean of a gradient's diagonal

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from depthwise.slimming.groups import ChannelGroup
+from depthwise.slimming.channels.groups import ChannelGroup
 
 UnitPool = tuple[np.ndarray, ...]  # of cells, of which as many units are cut each
 

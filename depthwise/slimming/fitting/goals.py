@@ -8,7 +8,7 @@ import numpy as np
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.rewrite import GraphRewriter, with_bias
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.images import is_layer
+from depthwise.slimming.fitting.images import is_layer
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,9 @@
 
 from depthwise.graph import Graph
 from depthwise.report.slimming_record import Figures
-from depthwise.slimming.costs import Prices
+from depthwise.slimming.costs.measuring import run_graph
+from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.data import SlimmingData
-from depthwise.slimming.measuring import run_graph
 
 
 def figures_of(graph: Graph, original: Graph, times: Prices, data: SlimmingData) -> Figures:

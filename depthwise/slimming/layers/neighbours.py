@@ -8,8 +8,8 @@ from depthwise.graph import Node, ops
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.passes.scale import find_batchnorm
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.slimming.replacing import following_norm
-from depthwise.slimming.sites import Site
+from depthwise.slimming.layers.replacing import following_norm
+from depthwise.slimming.layers.sites import Site
 from depthwise.slimming.statistics import NeighbourMoments
 
 GHOST_KERNEL = 3  # rows and columns of a Ghost module's cheap kernels: the paper's d

@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 from depthwise.graph import Graph
-from depthwise.slimming.coupling import Coupled, Coupling
-from depthwise.slimming.coupling_rules import couple
-from depthwise.slimming.shuffles import shuffles_to_gathers
+from depthwise.slimming.channels.coupling import Coupled, Coupling
+from depthwise.slimming.channels.coupling_rules import couple
+from depthwise.slimming.channels.shuffles import shuffles_to_gathers
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from depthwise.graph import Graph, Node, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.images import as_tensor, batch_size, is_layer, returning
-from depthwise.slimming.neighbour_sums import NeighbourSums
-from depthwise.slimming.neighbours import GHOST_KERNEL, find_tail
-from depthwise.slimming.patches import draw_pixels, patches_at, pixels_of, values_at
+from depthwise.slimming.fitting.images import as_tensor, batch_size, is_layer, returning
+from depthwise.slimming.fitting.neighbour_sums import NeighbourSums
+from depthwise.slimming.fitting.patches import draw_pixels, patches_at, pixels_of, values_at
+from depthwise.slimming.layers.neighbours import GHOST_KERNEL, find_tail
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
 LEAST = 16384  # patches of a layer, where the images have as many

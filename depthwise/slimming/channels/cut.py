@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from depthwise.graph import check
+from depthwise.slimming.channels.groups import ChannelGroup, Grouping, find_groups
+from depthwise.slimming.channels.narrowing import Cut, narrowed
+from depthwise.slimming.channels.shuffles import gathers_to_shuffles
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.groups import ChannelGroup, Grouping, find_groups
-from depthwise.slimming.narrowing import Cut, narrowed
-from depthwise.slimming.shuffles import gathers_to_shuffles
 
 
 def cut(draft: Draft, group: ChannelGroup, keep: np.ndarray) -> Draft:

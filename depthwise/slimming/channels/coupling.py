@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 
 from depthwise.graph import Graph, Node, ops
-from depthwise.slimming.identities import Identities, Ids
+from depthwise.slimming.channels.identities import Identities, Ids
 
 NO_CHANNEL = "it is one value for all channels"
 

@@ -8,7 +8,7 @@ import numpy as np
 from depthwise.graph import Node, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.sites import Site
+from depthwise.slimming.layers.sites import Site
 
 
 @dataclass(frozen=True, eq=False)

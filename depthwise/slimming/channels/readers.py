@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from depthwise.graph import Graph, Node, ops
-from depthwise.slimming.elimination import Correlated, ReaderModel, Separate
-from depthwise.slimming.groups import ChannelGroup, GroupMember
-from depthwise.slimming.importance import Variances
+from depthwise.slimming.channels.elimination import Correlated, ReaderModel, Separate
+from depthwise.slimming.channels.groups import ChannelGroup, GroupMember
+from depthwise.slimming.channels.importance import Variances
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 
 LARGEST = 6000  # columns, above which nothing is known of how they vary together

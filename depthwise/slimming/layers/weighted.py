@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from depthwise.slimming.sites import Site
+from depthwise.slimming.layers.sites import Site
 from depthwise.slimming.statistics import LayerStatistics
 
 RIDGE = 1e-6  # of the mean variance: directions in which calibration images never varied

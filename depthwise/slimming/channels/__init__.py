@@ -1,0 +1,1 @@
+"""Channels: which live or die together, which of them go, and the network without them."""
