@@ -15,8 +15,9 @@ VERBS = typer.main.get_command(app).commands
 FUNCTIONS = {info.callback.__name__: info.callback for info in app.registered_commands}
 # of which the help says what they are: --out a directory or a file, as the verb writes, and
 # --resolution the pixels of one network or the multipliers of several, --batch the images of a
-# training's step or of a run, --cc the compiler or those to compare
-SEVERAL = {"--out", "--resolution", "--batch", "--cc"}
+# training's step or of a run, --cc the compiler or those to compare, --data images with labels or,
+# to slim, without them
+SEVERAL = {"--out", "--resolution", "--batch", "--cc", "--data"}
 SEVERAL_KINDS = {"--resolution"}
 
 
@@ -53,13 +54,13 @@ def test_every_verb_has_json_as_a_flag_and_files_as_out():
     by_verb = {verb: {name: p for name, v, p in options() if v == verb} for verb in VERBS}
     assert set(by_verb) == {
         "ship", "networks", "cost", "compare", "draw", "lint", "predict", "compile", "bench",
-        "calibrate", "export", "look", "train", "tradeoff", "evaluate",
+        "calibrate", "export", "look", "train", "tradeoff", "evaluate", "slim",
     }  # fmt: skip
     assert all(found["--json"].is_flag for found in by_verb.values())
     written = {verb for verb, found in by_verb.items() if "--out" in found}
     assert written == {
         "ship", "compile", "draw", "cost", "bench", "export", "look", "train", "tradeoff",
-        "evaluate",
+        "evaluate", "slim",
     }  # fmt: skip
     paths = {
         name for verb, found in by_verb.items() for name, p in found.items()

@@ -143,6 +143,19 @@ def test_labelled_images_must_have_the_networks_classes(net):
         gather(coloured(3), graph, None, 40)
 
 
+def test_recovery_keeps_the_better_network_and_is_of_one_slimming_alone(net, tmp_path):
+    """A second slimming in the folder would go on with the training of another network."""
+    options = dw.SlimmingOptions(moves=("channels",), build=ELSEWHERE, recover="1s")
+    shape, data = (1, 3, 12, 12), coloured(5)
+    found = dw.slim(net, shape, "50%", data, options=options, directory=tmp_path)
+    recovery = found.record.recovery
+    assert recovery is not None
+    assert recovery.kept == (recovery.after > recovery.before)
+    assert found.record.after.accuracy == pytest.approx(max(recovery.before, recovery.after))
+    with pytest.raises(ValueError, match=r"holds the recovery of a network .* another directory"):
+        dw.slim(net, shape, "70%", data, options=options, directory=tmp_path)
+
+
 @pytest.mark.parametrize("bordered", [False, True])
 def test_images_are_prepared_as_the_batchnorms_remember(bordered):
     """Of weights that record nothing: what they were trained on is found among the usual ways."""

@@ -64,7 +64,7 @@ def slim(
         str | None,
         typer.Option(help="What may be done, as in channels,ghost; else everything."),
     ] = None,
-    images: Annotated[
+    samples: Annotated[
         int | None, typer.Option(min=1, help="How many images to calibrate on, at most.")
     ] = None,
     shape: Shapes = None,
@@ -88,7 +88,7 @@ def slim(
         asked = Budget.read(budget)
         chosen = tuple(name.strip() for name in moves.split(",")) if moves else EVERY
         options = SlimmingOptions(
-            chosen, images, CompileOptions(target), mimic=mimic, recover=recover, seed=seed or 0
+            chosen, samples, CompileOptions(target), mimic=mimic, recover=recover, seed=seed or 0
         )
         shapes, named = parse_shapes(shape)
         source = open(

@@ -35,7 +35,7 @@ from depthwise.slimming.draft import Draft
 from depthwise.slimming.fitting.calibration import Likelihood, calibrate, scores_of
 from depthwise.slimming.fitting.mimic import mimic
 from depthwise.slimming.fitting.reconstruction import reconstruct
-from depthwise.slimming.fitting.recovery import check_recoverable, recover
+from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover
 from depthwise.slimming.fitting.synthetic import synthesise
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
@@ -201,6 +201,11 @@ class Slimming:
         if self._directory is None:
             raise ValueError("a recovery is kept in a directory: give one")
         check_recoverable(self.data)
+        if is_recovered(self._directory) and not self._begin(silent).rounds:
+            raise ValueError(
+                f"{self._directory} holds the recovery of a network that was slimmed before: "
+                "choose another directory"
+            )
 
     def _begin(self, tell: Say) -> state.SearchProgress:
         draft = Draft(self.graph)
@@ -316,9 +321,10 @@ def say_round(found: RoundRecord, measure: Measure) -> str:
     """Return what a round came to, in a sentence."""
     undone = f", undone: {', '.join(found.banned)}" if found.banned else ""
     before, after = (say_cost(measure, cost) for cost in (found.before, found.after))
+    changes = "1 change" if len(found.steps) == 1 else f"{len(found.steps)} changes"
     return (
         f"round {found.number}: {before} to {after} by "
-        f"{len(found.steps)} changes, {found.divergence:.4f} nats from the original (changes "
+        f"{changes}, {found.divergence:.4f} nats from the original (changes "
         f"estimated at {found.damage:.4f}){undone}, {found.seconds:.0f} s"
     )
 

@@ -38,6 +38,11 @@ def check_recoverable(data: SlimmingData) -> None:
         )
 
 
+def is_recovered(folder: Path) -> bool:
+    """Tell whether a slimmed network's folder holds a recovery, finished or not."""
+    return is_run(folder / TRAINING)
+
+
 def recover(
     found: Slimmed, original: Graph, data: SlimmingData, seconds: float, folder: Path,
     onlooker: Onlooker | None = None,
@@ -59,7 +64,7 @@ def recover(
     check_recoverable(data)
     assert data.dataset is not None
     run_folder = folder / TRAINING
-    if is_run(run_folder):
+    if is_recovered(folder):
         run = resume(run_folder, data.dataset, onlooker=onlooker)
     else:
         for name, graph in ((TEACHER, original), (START, found.graph)):
