@@ -261,9 +261,9 @@ def decisions(graph: Graph, target: str, core: str) -> str:
 
 
 def test_plans_for_a_zen_5_are_what_they_were(mobilenet):
-    """Digests of what was decided before there were other cores; a change here is meant."""
+    """Digests of what was decided; a change here is meant, as of tiles over rows for AVX2."""
     assert decisions(mobilenet, "x86-64-v4", "zen5") == "1f49f8d2268907cb"
-    assert decisions(mobilenet, "x86-64-v3", "zen5") == "c6a2e6f40d3ccf9a"
+    assert decisions(mobilenet, "x86-64-v3", "zen5") == "b3ab165ad18abb64"
 
 
 def heights(plan: Plan) -> list[int]:

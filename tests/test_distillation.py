@@ -249,7 +249,7 @@ class TestTeachers:
 
     @pytest.mark.parametrize("text", ["nothing", "mobilenet_v1@", "@w.pth"])
     def test_what_is_none(self, text):
-        with pytest.raises(ValueError, match=r"a run's directory, imagenet, timm:NAME or NETWORK@"):
+        with pytest.raises(ValueError, match="a slimmed network, imagenet, timm:NAME or NETWORK@"):
             open_trained(text)
 
 

@@ -19,6 +19,7 @@ USUAL = {  # a small call of each verb that has numbers among its options
     "look": ("conv:standard", "no.jpg"),
     "predict": ("no.jpg",),
     "ship": ("conv:standard", "--images", "no"),
+    "slim": ("conv:standard", "--data", "no"),
     "tradeoff": ("no",),
     "train": ("no",),
 }

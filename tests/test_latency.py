@@ -83,15 +83,15 @@ def one(plan, kernel):
 
 
 def test_a_convolution_is_counted_by_its_tiles():
-    plan = plan_of(nn.Conv2d(8, 24, 1), (1, 8, 6, 6))
+    plan = plan_of(nn.Conv2d(8, 32, 1), (1, 8, 6, 6))
     (step,) = [step for step in plan.steps if step.kernel == "f32_conv"]
     pixels, vectors = map(int, step.comment.removeprefix("tile ").split("x"))
-    assert (24 // 8) % vectors == 0  # the tile that this counts on: whole in the channels
+    assert (32 // 8) % vectors == 0  # the tile that this counts on: whole in the channels
     columns = [pixels] * (36 // pixels) + ([36 % pixels] if 36 % pixels else [])
     found = one(plan, "f32_conv")
-    assert found["tiles"] == len(columns) * 3 // vectors
-    assert found["stores"] == 36 * 3
-    work = sum(max(p * vectors, p + vectors, 8) for p in columns) * 3 // vectors
+    assert found["tiles"] == len(columns) * 4 // vectors
+    assert found["stores"] == 36 * 4
+    work = sum(max(p * vectors, p + vectors, 8) for p in columns) * 4 // vectors
     assert found["steps"] == 8 * work
     assert found["calls"] == 1
     found = one(plan_of(nn.Linear(8, 24), (1, 8)), "f32_conv")
@@ -217,10 +217,10 @@ def test_no_byte_costs_more_than_reading_can_explain():
 
 
 def test_a_step_takes_its_features_times_their_coefficients():
-    plan = plan_of(nn.Conv2d(8, 24, 1), (1, 8, 6, 6))
+    plan = plan_of(nn.Conv2d(8, 32, 1), (1, 8, 6, 6))
     found = predict(plan, MACHINE, table(**{OTHERS: {"calls": 1.0}, "f32_conv": {"stores": 2.0}}))
     by_kernel = dict(zip([step.kernel for step in plan.steps], found, strict=True))
-    assert by_kernel["f32_conv"] == 2 * 36 * 3
+    assert by_kernel["f32_conv"] == 2 * 36 * 4
     assert by_kernel["f32_copy"] == 1
 
 
