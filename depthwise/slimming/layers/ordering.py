@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from depthwise.errors import DepthwiseError
 from depthwise.graph import Node, ops
 from depthwise.graph.rewrite import GraphRewriter
 
@@ -20,7 +21,7 @@ BY_CHANNEL = (
 )  # fmt: skip
 
 
-class _Stuck(Exception):  # noqa: N818  (no error: a Gather does what weights cannot)
+class _Stuck(DepthwiseError):  # noqa: N818  (no error: a Gather does what weights cannot)
     """An order that the weights around cannot take."""
 
 

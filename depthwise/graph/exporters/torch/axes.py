@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 
+from depthwise.errors import DepthwiseError
 from depthwise.graph.graph import Graph, Node, Shape
 
 
@@ -31,7 +32,7 @@ Axis = tuple[AxisPart, ...]  # in row-major order, the first outermost
 Axes = tuple[Axis, ...]
 
 
-class MixedImages(Exception):  # noqa: N818  (it is caught where the network is made)
+class MixedImages(DepthwiseError):  # noqa: N818  (it is caught where the network is made)
     """A node computes with several images of a batch at once, so that their number is fixed."""
 
 
