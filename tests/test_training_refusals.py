@@ -338,7 +338,7 @@ class TestCommand:
 
     def test_a_run_that_is_not_called_as_a_network_is(self, finished, capsys, monkeypatch):
         assert call(["cost", str(finished)]) == 2
-        assert "and a run is run:directory" in capsys.readouterr().err
+        assert "a run is run:directory" in capsys.readouterr().err
         monkeypatch.chdir(finished.parent)
         assert call(["cost", "finished"]) == 2
         assert "elsewhere: run:finished, timm:finished" in capsys.readouterr().err
