@@ -1,6 +1,7 @@
 """Slices of channels: the same numbers, bit by bit, without the image between two convolutions."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
+from depthwise.compiler.schedule.partition import partition
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.verification.oracle import check_plan
 from depthwise.errors import PlanFault
@@ -49,9 +51,11 @@ CASES = {  # kernel, stride, channels; threads
 
 
 def plans(graph: Graph, monkeypatch: pytest.MonkeyPatch, threads: int = 1) -> tuple[Plan, Plan]:
-    """Return the plan with slices, and the one without."""
-    monkeypatch.setattr(PLACE, changed(**SLICES, meeting=1.0))
-    sliced = make_plan(graph, NATIVE, threads=threads)
+    """Return the plan with slices, on several threads, too, and the one without."""
+    constants = changed(**SLICES, meeting=1.0)
+    monkeypatch.setattr(PLACE, constants)
+    groups = partial(partition, optimize="speed", constants=constants(NATIVE))
+    sliced = make_plan(graph, NATIVE, threads=threads, groups=groups)
     monkeypatch.setattr(PLACE, changed(cold=2**30, meeting=1.0))
     return sliced, make_plan(graph, NATIVE, threads=threads)
 
@@ -75,6 +79,14 @@ def test_slices_give_the_same_bits(shape, threads, monkeypatch):
     x = np.random.default_rng(0).standard_normal((1, 3, 28, 20), np.float32)
     np.testing.assert_array_equal(run(sliced, x), run(whole, x))
     check_plan(sliced, [x])
+
+
+def test_several_threads_slice_nothing_on_their_own(monkeypatch):
+    graph = graph_of(Block(3, 1, 72), 1, 3, 28, 20)
+    monkeypatch.setattr(PLACE, changed(**SLICES))
+    for threads in (1, 2):
+        plan = make_plan(graph, NATIVE, threads=threads)
+        assert any(group.channels for group in plan.groups) == (threads == 1)
 
 
 def test_an_image_that_all_threads_share_of_a_batch_is_sliced(monkeypatch):

@@ -25,7 +25,10 @@ sys.meta_path.insert(0, NoTorch())
 
 # what needs no PyTorch, but for the modules in these places
 ROOMS = ("graph", "analysis", "files", "runtime", "compiler", "hardware")
-BUT = ("depthwise.graph.frontends.torch.", "depthwise.compiler.verification.references.pytorch")
+BUT = (
+    "depthwise.graph.frontends.torch.", "depthwise.graph.exporters.torch.",
+    "depthwise.compiler.verification.references.pytorch",
+)  # fmt: skip
 
 IMPORT_ALL = f"""
 import importlib, pkgutil
