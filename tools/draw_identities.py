@@ -274,14 +274,14 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
 }
 
 
-def main() -> None:
-    """Write every picture."""
+def write_pictures(drawings: dict[str, Callable[[], Figure]]) -> None:
+    """Write each picture to the documentation's folder, under its name."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "depthwise", "font.size": 9}):
-        for name, draw in DRAWINGS.items():
+        for name, draw in drawings.items():
             path, metadata = PICTURES / f"{name}.svg", {"Date": None, "Creator": None}
             draw().savefig(path, metadata=metadata, bbox_inches="tight", pad_inches=0.12)
 
 
 if __name__ == "__main__":
-    main()
+    write_pictures(DRAWINGS)

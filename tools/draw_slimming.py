@@ -5,7 +5,6 @@ The same library versions draw the same bytes, as in draw_identities.py, whose c
 
 from collections.abc import Callable
 
-import matplotlib as mpl
 import numpy as np
 from draw_identities import (
     BLUE,
@@ -14,12 +13,12 @@ from draw_identities import (
     GROUPS,
     INK,
     ORANGE,
-    PICTURES,
     PURPLE,
     draw_arrow,
     draw_box,
     draw_cells,
     new_figure,
+    write_pictures,
 )
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -141,13 +140,5 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
 }
 
 
-def main() -> None:
-    """Write every picture."""
-    with mpl.rc_context({"svg.hashsalt": "depthwise", "font.size": 9}):
-        for name, draw in DRAWINGS.items():
-            path, metadata = PICTURES / f"{name}.svg", {"Date": None, "Creator": None}
-            draw().savefig(path, metadata=metadata, bbox_inches="tight", pad_inches=0.12)
-
-
 if __name__ == "__main__":
-    main()
+    write_pictures(DRAWINGS)
