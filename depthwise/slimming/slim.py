@@ -175,6 +175,12 @@ class Slimming:
         for note in (*self.data.notes, *self._warnings(limit)):
             tell(note)
         progress = self._begin(tell)
+        folder = self._directory if self.recovers else None
+        if folder and is_recovered(folder) and not progress.rounds:
+            raise ValueError(
+                f"{self._directory} holds the recovery of a network that was slimmed before: "
+                "choose another directory"
+            )
         for reached in self._rounds(progress, limit):
             progress = reached
             tell(say_round(progress.rounds[-1], self.prices.measure))
@@ -201,11 +207,6 @@ class Slimming:
         if self._directory is None:
             raise ValueError("a recovery is kept in a directory: give one")
         check_recoverable(self.data)
-        if is_recovered(self._directory) and not self._begin(silent).rounds:
-            raise ValueError(
-                f"{self._directory} holds the recovery of a network that was slimmed before: "
-                "choose another directory"
-            )
 
     def _begin(self, tell: Say) -> state.SearchProgress:
         draft = Draft(self.graph)
