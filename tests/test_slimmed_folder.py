@@ -15,7 +15,6 @@ from depthwise.graph import capture, interpret, open_graph, save_graph
 from depthwise.sources.slimmed_folder import (
     GRAPH,
     SlimmedRecord,
-    SlimmedStep,
     open_slimmed,
     read_slimmed,
     write_slimmed,
@@ -31,13 +30,7 @@ LOOK = Preprocessing(
     resize=16, crop=16, interpolation="bilinear", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)
 )
 ONE = RECIPE.model_copy(update={"epochs": 1})
-STEP = SlimmedStep(
-    move="channels", place="0", words="16 to 8 channels", damage=0.01, before=2e6, after=1e6
-)
-RECORD = SlimmedRecord(
-    network=NETWORK, classes=CLASSES, preprocessing=LOOK, budget="1M", before=2e6, after=1e6,
-    steps=(STEP,),
-)  # fmt: skip
+RECORD = SlimmedRecord(network=NETWORK, classes=CLASSES, preprocessing=LOOK)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`dw.slim` on a small network: what is asked, what it returns, what it refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import depthwise as dw
+from depthwise.graph import interpret
 from depthwise.slimming import state
 from depthwise.slimming.data import gather
 from depthwise.slimming.framing import Framing, choose_framing
@@ -154,6 +156,31 @@ def test_recovery_keeps_the_better_network_and_is_of_one_slimming_alone(net, tmp
     assert found.record.after.accuracy == pytest.approx(max(recovery.before, recovery.after))
     with pytest.raises(ValueError, match=r"holds the recovery of a network .* another directory"):
         dw.slim(net, shape, "70%", data, options=options, directory=tmp_path)
+
+
+def test_recovery_trains_weights_whatever_they_are_called(net, tmp_path, monkeypatch):
+    """Files of other exporters name weights otherwise than training does."""
+    graph = dw.open(net, (1, 3, 12, 12)).graph
+    called = {name: f"onnx::{i}" for i, name in enumerate(graph.constants)}
+    nodes = tuple(
+        replace(node, inputs=tuple(called.get(name, name) for name in node.inputs))
+        for node in graph
+    )
+    constants = {called[name]: known for name, known in graph.constants.items()}
+    seen = []
+    monkeypatch.setattr(
+        "depthwise.slimming.fitting.recovery._better",
+        lambda found, trained, *_: seen.append(trained) or found,
+    )
+    options = dw.SlimmingOptions(moves=("channels",), build=ELSEWHERE, recover="0.5s")
+    foreign = replace(graph, nodes=nodes, constants=constants)
+    dw.slim(foreign, None, "50%", coloured(5), options=options, directory=tmp_path)
+    x = np.random.default_rng(3).standard_normal((1, 3, 12, 12), np.float32)
+    with torch.no_grad():
+        expected = dw.Run.open(tmp_path / "recovery").network()(torch.from_numpy(x)).numpy()
+    (trained,) = seen
+    found = interpret(trained, x)[trained.outputs[0].value]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("bordered", [False, True])

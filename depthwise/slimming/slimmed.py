@@ -10,7 +10,7 @@ from depthwise.files.atomic import replace_text
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import to_module
 from depthwise.report.slimming_record import SlimmingRecord, StepRecord, say_cost
-from depthwise.sources.slimmed_folder import SlimmedRecord, SlimmedStep, write_slimmed
+from depthwise.sources.slimmed_folder import SlimmedRecord, write_slimmed
 from depthwise.weights import Preprocessing
 
 if TYPE_CHECKING:
@@ -46,27 +46,11 @@ class Slimmed:
         Raises OSError where it cannot be written.
         """
         folder = Path(directory)
-        write_slimmed(folder, self.graph, self._described())
-        replace_text(folder / RECORD, self.record.model_dump_json(indent=1) + "\n")
-
-    def _described(self) -> SlimmedRecord:
-        """Return what its directory says of the network, by which it is opened again."""
-        found, steps, cost = self.record, [], 0.0
-        for each in found.rounds:
-            cost = each.before
-            for step in each.steps:  # whose savings do not quite add up to the round's
-                before, cost = cost, max(each.after, cost - step.saving)
-                steps.append(
-                    SlimmedStep(
-                        move=step.move, place=step.place, words=step.words, damage=step.damage,
-                        before=before, after=cost,
-                    )
-                )  # fmt: skip
-        first, last = (getattr(each, found.measure) for each in (found.before, found.after))
-        return SlimmedRecord(
-            network=found.network, classes=self.classes, preprocessing=self.preprocessing,
-            budget=found.budget, before=first, after=last, steps=tuple(steps),
+        record = SlimmedRecord(
+            network=self.record.network, classes=self.classes, preprocessing=self.preprocessing
         )  # fmt: skip
+        write_slimmed(folder, self.graph, record)
+        replace_text(folder / RECORD, self.record.model_dump_json(indent=1) + "\n")
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:

@@ -22,24 +22,6 @@ GRAPH = "network.safetensors"
 FORMAT = 1
 
 
-class SlimmedStep(Record):
-    """One change that slimming made, and what it did to the cost."""
-
-    move: str
-    """The name of the move."""
-    place: str
-    """The module that was changed, or the first of a group."""
-    words: str
-    """What became of it."""
-    damage: float
-    """Estimated, in nats an image."""
-    before: float
-    """What the network cost before it, by the budget's measure."""
-    after: float
-    milliseconds: float | None = None
-    """How long the network took after it, where that is known."""
-
-
 class SlimmedRecord(Record):
     """What a slimmed network is of: slimmed.json."""
 
@@ -47,18 +29,10 @@ class SlimmedRecord(Record):
     depthwise: str = __version__
     network: str
     """What the network was called that was slimmed, as `dw.open` takes it."""
-    weights: str = ""
-    """What its weights were called; empty where they came with the network."""
     classes: tuple[str, ...] = ()
     """The classes' names in the order of the scores; empty where they are not known."""
     preprocessing: Preprocessing | None = None
     """What is done to an image; None where that is not known."""
-    budget: str
-    """What it was to cost, as the user wrote it."""
-    before: float
-    """What it cost at first, by the budget's measure."""
-    after: float
-    steps: tuple[SlimmedStep, ...] = ()
     hash: str = ""
     """Of the graph's file, by `hash_file`; set when the record is written."""
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthwise.graph import Graph
+from depthwise.graph.exporters.torch import to_module, with_weights_of
 from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.fitting.calibration import scores_of
@@ -111,7 +112,8 @@ def mimic(
             best = pair.weights() if found < min(before, after) else best
             after = min(found, after)
             pair.learner.load_state_dict(best)
-    taken = pair.trained(draft) if after < before else draft
+    better = after < before
+    taken = replace(draft, graph=with_weights_of(draft.graph, pair.learner)) if better else draft
     return Mimicked(taken, before, after if seen else before, len(judged), seen)
 
 
@@ -145,8 +147,6 @@ class _Pair:
 
     @classmethod
     def of(cls, draft: Draft, original: Graph) -> "_Pair":
-        from depthwise.graph.exporters.torch import to_module  # noqa: PLC0415
-
         features, scores = _answering(original)
         channels = kept_channels(draft, original, features)
         own = scores_of(draft.graph)
@@ -181,15 +181,6 @@ class _Pair:
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the learner's weights."""
         return {name: each.clone() for name, each in self.learner.state_dict().items()}
-
-    def trained(self, draft: Draft) -> Draft:
-        """Return the draft with the learner's weights."""
-        state = self.learner.state_dict()
-        constants = {
-            name: replace(known, data=state[name].numpy().copy()) if name in state else known
-            for name, known in draft.graph.constants.items()
-        }
-        return replace(draft, graph=replace(draft.graph, constants=constants))
 
 
 def _answering(graph: Graph) -> tuple[str, str]:

@@ -7,9 +7,9 @@ arXiv:2105.03193). The better of both networks is kept.
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from depthwise.graph import Constant, Graph
+from depthwise.graph import Graph
+from depthwise.graph.exporters.torch import with_weights_of
+from depthwise.graph.exporters.torch.naming import name_weights
 from depthwise.report.slimming_record import RecoveryRecord
 from depthwise.slimming.costs.measuring import run_graph
 from depthwise.slimming.data import SlimmingData
@@ -67,8 +67,11 @@ def recover(
     if is_recovered(folder):
         run = resume(run_folder, data.dataset, onlooker=onlooker)
     else:
+        record = SlimmedRecord(
+            network=found.record.network, classes=data.classes, preprocessing=data.preprocessing
+        )  # fmt: skip
         for name, graph in ((TEACHER, original), (START, found.graph)):
-            write_slimmed(folder / name, graph, _described(found, data))
+            write_slimmed(folder / name, graph, record)
         recipe = Recipe.of({
             "time": seconds, "teacher": str(folder / TEACHER), "learning_rate": RATE,
         })  # fmt: skip
@@ -76,25 +79,9 @@ def recover(
             f"{SLIMMED}{folder / START}", data.dataset, recipe, directory=run_folder,
             onlooker=onlooker,
         )  # fmt: skip
-    return _better(found, _trained(found.graph, run), data, run)
-
-
-def _described(found: Slimmed, data: SlimmingData) -> SlimmedRecord:
-    record = found.record
-    return SlimmedRecord(
-        network=record.network, classes=data.classes, preprocessing=data.preprocessing,
-        budget=record.budget, before=record.limit, after=record.limit,
-    )  # fmt: skip
-
-
-def _trained(graph: Graph, run: Run) -> Graph:
-    """Return a graph with the best weights of a run that trained it."""
-    state = run.network().state_dict()
-    constants = {}
-    for name, known in graph.constants.items():
-        data = state[name].cpu().numpy().astype(np.float32) if name in state else known.data
-        constants[name] = Constant(known.type, data, known.trainable, known.sources, known.exact)
-    return replace(graph, constants=constants)
+    # the weights' names are those that training gave them
+    trained = with_weights_of(name_weights(found.graph), run.network())
+    return _better(found, trained, data, run)
 
 
 def _better(found: Slimmed, trained: Graph, data: SlimmingData, run: Run) -> Slimmed:

@@ -6,6 +6,7 @@ axes, axes_rules, regroup (which sizes follow from those of the images) - schedu
 is computed).
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,4 +22,17 @@ def to_module(graph: "Graph") -> "nn.Module":
     return to_module(graph)
 
 
-__all__ = ["to_module"]
+def with_weights_of(graph: "Graph", net: "nn.Module") -> "Graph":
+    """Return a graph with the weights that a module which was made of it has by now."""
+    state = net.state_dict()
+    missing = [n for n, known in graph.constants.items() if known.trainable and n not in state]
+    assert not missing, f"{missing[0]} is no weight of the module: it was made of another graph"
+    constants = {
+        name: replace(known, data=known.type.element.encode(state[name].numpy(force=True)))
+        if name in state else known
+        for name, known in graph.constants.items()
+    }  # fmt: skip
+    return replace(graph, constants=constants)
+
+
+__all__ = ["to_module", "with_weights_of"]
