@@ -1,5 +1,6 @@
 """`dw.slim` on a small network: what is asked, what it returns, what it refuses."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -10,9 +11,12 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.graph import interpret
+from depthwise.report.slimming_record import Figures
 from depthwise.slimming import state
 from depthwise.slimming.data import gather
 from depthwise.slimming.framing import Framing, choose_framing
+from depthwise.slimming.request import SlimmingRequest
+from depthwise.slimming.slim import Slimming
 from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.dataset import Dataset, ImageSplit
 from depthwise.weights import Preprocessing
@@ -105,6 +109,12 @@ def test_networks_and_options_that_cannot_be(net, images):
         dw.SlimmingOptions(images=0)
     with pytest.raises(ValueError, match=r"recover='soon'|no length of time"):
         dw.SlimmingOptions(recover="soon")
+    with pytest.raises(ValueError, match="seed=-1: a whole number of 0 or more"):
+        dw.SlimmingOptions(seed=-1)
+    with pytest.raises(ValueError, match="no move is named 'q': none is near; there are channels"):
+        dw.SlimmingOptions(moves=("q",))
+    with pytest.raises(ValueError, match="no multiply-adds: there is nothing to slim"):
+        dw.slim(nn.ReLU(), (1, 3, 12, 12), "50%", images)
     recovering = dw.SlimmingOptions(build=ELSEWHERE, recover="1min")
     with pytest.raises(ValueError, match="give one"):
         dw.slim(net, (1, 3, 12, 12), "50%", images, options=recovering)
@@ -143,6 +153,43 @@ def test_labelled_images_must_have_the_networks_classes(net):
     assert sorted(set(found.validation[1].tolist())) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="3 classes, the network 5 scores"):
         gather(coloured(3), graph, None, 40)
+
+
+def test_images_that_are_all_alike_slim_nevertheless(net):
+    """Their gradients have one direction, and rounding errors."""
+    black = np.zeros((80, 3, 12, 12), np.float32)
+    options = dw.SlimmingOptions(moves=("channels",), build=ELSEWHERE)
+    found = dw.slim(net, (1, 3, 12, 12), "70%", black, options=options)
+    assert found.record.after.macs <= 0.7 * found.record.before.macs
+
+
+def test_a_network_that_gives_no_numbers_is_refused(net, images):
+    spoiled = copy.deepcopy(net)
+    with torch.no_grad():
+        spoiled[0].weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="returns numbers that are infinite or none"):
+        dw.slim(spoiled, (1, 3, 12, 12), "50%", images, options=OPTIONS)
+
+
+@pytest.mark.parametrize(("took", "told"), [(2.0, 1), (1.06, 1), (1.04, 0), (0.5, 0)])
+def test_a_budget_that_is_missed_is_said(net, took, told):
+    request = SlimmingRequest(
+        dw.open(net, (1, 3, 12, 12)), dw.Budget(milliseconds=1.0),
+        options=dw.SlimmingOptions(build=ELSEWHERE),
+    )  # fmt: skip
+    after = Figures(
+        macs=1, parameters=1, weight_bytes=1, arena_bytes=1, milliseconds=took, measured=True,
+        agreement=1.0,
+    )  # fmt: skip
+    notes = list(Slimming(request)._missed(after, 1.0))
+    assert len(notes) == told
+    assert all("the budget of 1.00 ms is NOT MET" in note for note in notes)
+
+
+def test_a_file_is_no_directory(net, images, tmp_path):
+    (tmp_path / "net").write_text("mine")
+    with pytest.raises(ValueError, match="net is a file: give the name of a directory"):
+        dw.slim(net, (1, 3, 12, 12), "50%", images, options=OPTIONS, directory=tmp_path / "net")
 
 
 def test_recovery_keeps_the_better_network_and_is_of_one_slimming_alone(net, tmp_path):

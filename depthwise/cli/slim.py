@@ -86,7 +86,7 @@ def slim(
         from depthwise.sources.opening import open  # noqa: PLC0415
 
         asked = Budget.read(budget)
-        chosen = tuple(name.strip() for name in moves.split(",")) if moves else EVERY
+        chosen = tuple(name.strip() for name in moves.split(",")) if moves is not None else EVERY
         options = SlimmingOptions(
             chosen, samples, CompileOptions(target), mimic=mimic, recover=recover, seed=seed or 0
         )

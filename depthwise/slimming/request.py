@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from depthwise.analysis.count import count_macs
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.verification.references.choose import is_single
 from depthwise.errors import nearest
@@ -48,6 +49,8 @@ class SlimmingOptions:
         whole = isinstance(self.images, int) and not isinstance(self.images, bool)
         if self.images is not None and (not whole or self.images < 1):
             raise ValueError(f"images={self.images!r}: a whole number of 1 or more is accepted")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r}: a whole number of 0 or more is accepted")
         for name in ("mimic", "recover"):
             object.__setattr__(self, name, _check_seconds(name, getattr(self, name)))
 
@@ -97,6 +100,8 @@ def check_network(graph: Graph, name: str) -> None:
             f"{name} takes {found}: a network is slimmed that takes one input, of one image, as in "
             "(1, 3, 224, 224)"
         )
+    if not any(count_macs(graph, node) for node in graph):
+        raise ValueError(f"{name} has no multiply-adds: there is nothing to slim")
     if not is_single(graph):
         raise ValueError(f"{name} has other numbers than float32: float32 networks are slimmed")
 
@@ -108,6 +113,7 @@ def check_moves(moves: Iterable[str]) -> None:
     names = list(moves)
     for name in names:
         if name not in MOVES:
-            raise ValueError(f"no move is named {name!r}: {nearest(str(name), MOVES)}")
+            near = nearest(str(name), MOVES)
+            raise ValueError(f"no move is named {name!r}: {near}; there are {', '.join(MOVES)}")
     if not names:
         raise ValueError(f"no moves are given: there are {', '.join(MOVES)}")

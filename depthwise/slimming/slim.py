@@ -55,6 +55,7 @@ NO_IMAGES = (
     "there are no images: some are made of what the BatchNorms remember of training, which tells "
     "less than a hundred images of its real use would; accuracy is not known, so look at it"
 )
+MET = 1.05  # times a limit in milliseconds: what takes longer misses it
 LARGE = 1.5  # times as cheap: more is risky without images
 
 Say = Callable[[str], None]
@@ -75,6 +76,8 @@ class Slimming:
     def __init__(self, request: SlimmingRequest, directory: Path | None = None):
         """Look at a network. Raises ValueError where it cannot be slimmed so."""
         self.request, self._options, self._directory = request, request.options, directory
+        if directory and directory.exists() and not directory.is_dir():
+            raise ValueError(f"{directory} is a file: give the name of a directory to save to")
         self.graph = request.source.graph
         self._clock = Clock(self.graph, self._options.build)
 
@@ -240,12 +243,23 @@ class Slimming:
         asked, data = self.request, self.data
         graph = self._mimicked(progress.draft, tell)
         before, after, ratio = self.compare(graph)
+        notes = (*data.notes, *self._missed(after, limit))
+        for note in notes[len(data.notes) :]:
+            tell(note)
         record = SlimmingRecord(
             depthwise=__version__, network=asked.source.name, budget=str(asked.budget),
             measure=asked.budget.measure, limit=limit, moves=self._options.moves, data=data.said,
-            rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=data.notes,
+            rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=notes,
         )  # fmt: skip
         return Slimmed(graph, record, data.classes, data.preprocessing)
+
+    def _missed(self, after: Figures, limit: float) -> Iterator[str]:
+        if self.prices.measure == "milliseconds" and after.milliseconds > MET * limit:
+            yield (
+                f"the budget of {say_cost('milliseconds', limit)} is NOT MET: "
+                f"{say_cost('milliseconds', after.milliseconds)} after all corrections; a smaller "
+                "budget, or a machine that does nothing else, may bring it there"
+            )
 
     @property
     def recovers(self) -> bool:

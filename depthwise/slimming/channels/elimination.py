@@ -52,7 +52,7 @@ class Correlated:
         columns: np.ndarray, count: int,
     ):  # fmt: skip
         self._inverse = np.linalg.inv(_lifted(covariance, RIDGE))
-        self._half = np.linalg.cholesky(_lifted(gradient, DAMPING)).T
+        self._half = _half(_lifted(gradient, DAMPING))
         self._weighted = self._half @ weight
         self._columns = columns
         self._count = count
@@ -131,3 +131,9 @@ def _lifted(moments: np.ndarray, share: float) -> np.ndarray:
     """Return moments made positive definite."""
     mean = max(float(np.trace(moments)) / len(moments), 1e-12)
     return moments.astype(np.float64) + share * mean * np.eye(len(moments))
+
+
+def _half(moments: np.ndarray) -> np.ndarray:
+    """Return an invertible H of Hᵀ · H = moments, which rounding may have left not definite."""
+    values, vectors = np.linalg.eigh(moments)
+    return (vectors * np.sqrt(values.clip(min=1e-12 * values[-1]))).T

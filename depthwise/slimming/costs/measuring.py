@@ -35,6 +35,11 @@ class Distance:
     def __init__(self, original: Graph, images: Tensor, scores: bool):
         self._images, self._scores = images, scores
         self._original = run_graph(original, images)
+        if not self._original.isfinite().all():
+            raise ValueError(
+                "the network returns numbers that are infinite or none for the images: look at its "
+                "weights (--weights) and at how the images are prepared"
+            )
 
     def __call__(self, graph: Graph, quickly: bool = False) -> float:
         """Return the distance of a graph, on all of the images or quickly on a few."""
