@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+from pydantic import Field
+
 from depthwise.analysis.units import in_seconds, in_units
 from depthwise.files.record import Record
 
@@ -93,6 +95,31 @@ class RecoveryRecord(Record):
     """Whether the trained weights were better, and taken."""
 
 
+class LayerFigures(Record):
+    """What a layer of the original costs, or what stands in its place afterwards."""
+
+    layers: int
+    """How many convolutions and linear layers it is."""
+    shape: tuple[int, ...]
+    """Of what the last one of them gives for an image: (C, H, W), or (C,)."""
+    macs: int
+    parameters: int
+    milliseconds: float
+    """Estimated, on one thread."""
+
+
+class LayerChange(Record):
+    """A convolution or a linear layer of the original, and what became of it."""
+
+    path: str
+    kind: str
+    before: LayerFigures
+    after: LayerFigures | None
+    """None where it is gone."""
+    done: str
+    """What was done to it, in words; empty where it is as it was."""
+
+
 class SlimmingRecord(Record):
     """How a network was slimmed: slimming.json."""
 
@@ -111,6 +138,14 @@ class SlimmingRecord(Record):
     """How many times as fast as the original it is, measured in turns."""
     recovery: RecoveryRecord | None = None
     notes: tuple[str, ...] = ()
+    layers: tuple[LayerChange, ...] = ()
+    """The original's convolutions and linear layers, in order, before and after."""
+    left_alone: dict[str, str] = Field(default_factory=dict)
+    """Layers that no move may change, by their paths, and why."""
+    pinned: dict[str, str] = Field(default_factory=dict)
+    """Layers that keep all channels that they give, by their paths, and why."""
+    frozen: tuple[str, ...] = ()
+    """Weights that were frozen (requires_grad=False), and are still."""
 
     @property
     def steps(self) -> tuple[StepRecord, ...]:

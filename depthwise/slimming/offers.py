@@ -41,7 +41,7 @@ class Offer:
 def find_offers(
     draft: Draft, known: Statistics, moves: Mapping[str, Move], prices: Prices, times: Prices
 ) -> list[Offer]:
-    """Return every change of the moves that saves something.
+    """Return every change of the moves that saves something and leaves alone what is frozen.
 
     Of a budget of multiply-adds, a change is worth the lesser of the shares that it saves of these
     and of the time: who asks for fewer wants to be faster. So what leaves vectors half empty, or
@@ -54,7 +54,7 @@ def find_offers(
             for change in move(draft, known):
                 after = change.apply(draft).graph
                 saving = prices.saving(draft.graph, after)
-                if saving <= 0 or not np.isfinite(change.damage):
+                if saving <= 0 or not np.isfinite(change.damage) or not draft.keeps_frozen(after):
                     continue
                 saved = times.saving(draft.graph, after)
                 worth = saving

@@ -171,10 +171,12 @@ def apply_all(draft: Draft, offers: Sequence[Offer]) -> tuple[Draft, list[Offer]
     taken = []
     for offer in offers:
         try:
-            draft = offer.change.apply(draft)
+            changed = offer.change.apply(draft)
         except ValueError:  # what it changes is another by now
             continue
-        taken.append(offer)
+        if draft.keeps_frozen(changed.graph):
+            draft = changed
+            taken.append(offer)
     return draft, taken
 
 

@@ -1,7 +1,7 @@
 """`dw.slim`: a trained network and a budget to a network that meets it and knows nearly as much."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -16,6 +16,7 @@ from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels
 from depthwise.report.slimming_record import (
     Figures,
+    LayerChange,
     Measure,
     RoundRecord,
     SlimmingRecord,
@@ -24,9 +25,11 @@ from depthwise.report.slimming_record import (
 )
 from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
+from depthwise.slimming.channels.groups import pinned_layers
 from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
+from depthwise.slimming.costs.layers import compare_layers
 from depthwise.slimming.costs.measuring import Distance, resized
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.curve import trace_curve
@@ -37,6 +40,8 @@ from depthwise.slimming.fitting.mimic import mimic
 from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover
 from depthwise.slimming.fitting.synthetic import synthesise
+from depthwise.slimming.frozen import frozen_weights
+from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
@@ -71,6 +76,7 @@ class Slimming:
     Attributes:
         request: What is asked.
         graph: The network as it is.
+        draft: The same, before anything is done to it.
     """
 
     def __init__(self, request: SlimmingRequest, directory: Path | None = None):
@@ -79,6 +85,7 @@ class Slimming:
         if directory and directory.exists() and not directory.is_dir():
             raise ValueError(f"{directory} is a file: give the name of a directory to save to")
         self.graph = request.source.graph
+        self.draft = Draft(self.graph, frozen=frozen_weights(request.source))
         self._clock = Clock(self.graph, self._options.build)
 
     @cached_property
@@ -153,11 +160,12 @@ class Slimming:
         return state.make_key(
             __version__, state.digest(self.graph), budget, asked.moves, images,
             asked.build.chosen.full_name, asked.machine.cpu if asked.machine else "", asked.seed,
+            sorted(self.draft.frozen),
         )  # fmt: skip
 
     def curve(self) -> TradeoffCurve:
         """Return what each cost is estimated to do to the scores, before anything is done."""
-        bench, draft = self.bench, Draft(self.graph)
+        bench, draft = self.bench, self.draft
         offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
         name, measure = self.request.source.name, self.request.budget.measure
         return trace_curve(name, measure, self.cost, offers)
@@ -212,7 +220,7 @@ class Slimming:
         check_recoverable(self.data)
 
     def _begin(self, tell: Say) -> state.SearchProgress:
-        draft = Draft(self.graph)
+        draft = self.draft
         found = state.read(self._directory, self.key, draft) if self._directory else None
         if found is None:
             return state.SearchProgress((), draft, draft, self.prices.scale)
@@ -250,8 +258,14 @@ class Slimming:
             depthwise=__version__, network=asked.source.name, budget=str(asked.budget),
             measure=asked.budget.measure, limit=limit, moves=self._options.moves, data=data.said,
             rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=notes,
+            layers=self._layers(graph, progress.rounds), frozen=tuple(sorted(self.draft.frozen)),
+            left_alone=left_alone(self.graph, self.draft.frozen), pinned=pinned_layers(self.graph),
         )  # fmt: skip
         return Slimmed(graph, record, data.classes, data.preprocessing)
+
+    def _layers(self, graph: Graph, rounds: Sequence[RoundRecord]) -> tuple[LayerChange, ...]:
+        steps = [step for each in rounds for step in each.steps]
+        return compare_layers(self.graph, graph, self.times, steps)
 
     def _missed(self, after: Figures, limit: float) -> Iterator[str]:
         if self.prices.measure == "milliseconds" and after.milliseconds > MET * limit:
@@ -276,7 +290,8 @@ class Slimming:
         assert seconds
         better = recover(found, self.graph, self.data, float(seconds), self._directory, onlooker)
         before, after, ratio = self.compare(better.graph)
-        update = {"before": before, "after": after, "ratio": ratio}
+        layers = self._layers(better.graph, better.record.rounds)
+        update = {"before": before, "after": after, "ratio": ratio, "layers": layers}
         return replace(better, record=better.record.model_copy(update=update))
 
     def compare(self, graph: Graph) -> tuple[Figures, Figures, float | None]:

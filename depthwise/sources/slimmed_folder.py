@@ -1,9 +1,9 @@
 """What slimming leaves, as a network: slimmed.json beside the graph with its weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -17,6 +17,9 @@ from depthwise.sources.source import Source, torch_source
 from depthwise.sources.spec import SLIMMED_RECORD, is_slimmed
 from depthwise.weights import Preprocessing
 from depthwise.weights.classes import usual_names
+
+if TYPE_CHECKING:
+    from torch import nn
 
 GRAPH = "network.safetensors"
 FORMAT = 1
@@ -33,6 +36,8 @@ class SlimmedRecord(Record):
     """The classes' names in the order of the scores; empty where they are not known."""
     preprocessing: Preprocessing | None = None
     """What is done to an image; None where that is not known."""
+    frozen: tuple[str, ...] = ()
+    """The weights that are not to be trained."""
     hash: str = ""
     """Of the graph's file, by `hash_file`; set when the record is written."""
 
@@ -78,6 +83,14 @@ def read_slimmed(directory: Path) -> SlimmedRecord:
     return record
 
 
+def freeze(net: "nn.Module", names: Collection[str]) -> "nn.Module":
+    """Let the parameters of these names be trained no more, and return the module."""
+    for name, parameter in net.named_parameters():
+        if name in names:
+            parameter.requires_grad_(False)
+    return net
+
+
 def damaged(path: Path, why: str) -> ValueError:
     """Return the error for a file that is not as slimming left it."""
     return ValueError(
@@ -112,7 +125,7 @@ def open_slimmed(
     graph = open_graph(directory / GRAPH)
     usual = [type_.shape for type_ in graph.inputs.values()]
     given = shapes if shapes or kwargs else usual
-    net = to_module(graph).eval()
+    net = freeze(to_module(graph).eval(), record.frozen)
     if "network" not in net._modules:  # by which sources know their names
         net.network = f"{Path(record.network.rpartition(':')[2]).name}_slimmed"  # type: ignore
     return replace(torch_source(net, given, kwargs), known=known_of(record, graph))

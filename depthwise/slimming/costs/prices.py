@@ -7,6 +7,7 @@ take in their place, where caches hold other things than in a window alone, is t
 the whole before the change.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -81,6 +82,13 @@ class Prices:
             count_all_macs(graph), sum(t.size for t in trainable), sum(t.bytes for t in trainable),
             plan.arena.bytes, 1e3 * self.scale * sum(seconds),
         )  # fmt: skip
+
+    def by_path(self, graph: Graph) -> dict[str, float]:
+        """Return the estimated milliseconds of each module of a network, by its path."""
+        plan, found = self._plan(graph), defaultdict[str, float](float)
+        for step, seconds in zip(plan.steps, self._seconds(plan), strict=True):
+            found[step.path] += 1e3 * self.scale * seconds
+        return found
 
     def saving(self, before: Graph, after: Graph) -> float:
         """Return how much less a network costs after a change, below 0 for more."""

@@ -14,7 +14,7 @@ from depthwise.report.slimming_record import RecoveryRecord
 from depthwise.slimming.costs.measuring import run_graph
 from depthwise.slimming.data import SlimmingData
 from depthwise.slimming.slimmed import Slimmed
-from depthwise.sources.slimmed_folder import SlimmedRecord, write_slimmed
+from depthwise.sources.slimmed_folder import write_slimmed
 from depthwise.sources.spec import SLIMMED, is_run
 from depthwise.training import Recipe, resume, train
 from depthwise.training.keeper import Onlooker
@@ -67,11 +67,8 @@ def recover(
     if is_recovered(folder):
         run = resume(run_folder, data.dataset, onlooker=onlooker)
     else:
-        record = SlimmedRecord(
-            network=found.record.network, classes=data.classes, preprocessing=data.preprocessing
-        )  # fmt: skip
         for name, graph in ((TEACHER, original), (START, found.graph)):
-            write_slimmed(folder / name, graph, record)
+            write_slimmed(folder / name, graph, found.description)
         recipe = Recipe.of({
             "time": seconds, "teacher": str(folder / TEACHER), "learning_rate": RATE,
         })  # fmt: skip
