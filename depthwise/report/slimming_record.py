@@ -1,5 +1,6 @@
 """What is kept of slimming: which changes were made, why, what they cost and what they did."""
 
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from depthwise.files.record import Record
 
 Measure = Literal["macs", "parameters", "weight_bytes", "arena_bytes", "milliseconds"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+NAMED = 6  # layers, in one sentence
 SAID: dict[Measure, str] = {
     "macs": "MACs", "parameters": "parameters", "weight_bytes": "of weights",
     "arena_bytes": "of arena", "milliseconds": "",
@@ -60,6 +62,17 @@ class RoundRecord(Record):
     seconds: float
     steps: tuple[StepRecord, ...]
 
+    def told(self, measure: Measure) -> str:
+        """Return what it came to, in a sentence."""
+        undone = f", undone: {', '.join(self.banned)}" if self.banned else ""
+        before, after = (say_cost(measure, cost) for cost in (self.before, self.after))
+        changes = "1 change" if len(self.steps) == 1 else f"{len(self.steps)} changes"
+        return (
+            f"round {self.number}: {before} to {after} by "
+            f"{changes}, {self.divergence:.4f} nats from the original (changes "
+            f"estimated at {self.damage:.4f}){undone}, {self.seconds:.0f} s"
+        )
+
 
 class Figures(Record):
     """What a network costs and how right it is."""
@@ -93,6 +106,12 @@ class RecoveryRecord(Record):
     after: float
     kept: bool
     """Whether the trained weights were better, and taken."""
+
+    def __str__(self) -> str:
+        """Return what it came to, in a sentence."""
+        found = f"{self.before:.2%} to {self.after:.2%} of the validation images named rightly"
+        kept = "" if self.kept else ": no better, so the weights of before are kept"
+        return f"recovery, {in_seconds(self.seconds)}: {found}{kept}"
 
 
 class LayerFigures(Record):
@@ -151,6 +170,21 @@ class SlimmingRecord(Record):
     def steps(self) -> tuple[StepRecord, ...]:
         """Every change that was made, in order."""
         return tuple(step for each in self.rounds for step in each.steps)
+
+
+def say_untouched(
+    left_alone: Mapping[str, str], pinned: Mapping[str, str], returned: str
+) -> Iterator[str]:
+    """Yield a sentence each on layers that are left alone, and that keep their channels, and why.
+
+    That a network keeps the channels which it returns (`returned`) goes without saying.
+    """
+    kept = {path: reason for path, reason in pinned.items() if reason != returned}
+    for said, found in (("left alone", left_alone), ("keep all channels that they give", kept)):
+        if found:
+            named = [f"{path} ({reason})" for path, reason in list(found.items())[:NAMED]]
+            more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+            yield f"{said}: {', '.join(named)}{more}"
 
 
 class CurvePoint(Record):

@@ -16,6 +16,7 @@ from depthwise.graph import Graph
 from depthwise.report.slimming_record import RoundRecord, StepRecord, say_cost
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Draft
+from depthwise.slimming.floor import check_possible
 from depthwise.slimming.knapsack import Knapsack
 from depthwise.slimming.moves import Move
 from depthwise.slimming.offers import Offer, find_offers
@@ -44,6 +45,7 @@ class Bench:
         refit: From a draft to one whose weights make up for errors.
         divergence: From a graph to how far its scores are from the original's on held-out images:
             on all of them, or, where asked, quickly on a few.
+        asked: What the network may cost by the user's own words; 0 where nobody asked.
     """
 
     moves: Mapping[str, Move]
@@ -52,6 +54,7 @@ class Bench:
     statistics: Callable[[Draft], Statistics]
     refit: Callable[[Draft], Draft]
     divergence: Callable[[Graph, bool], float]
+    asked: float = 0.0
 
 
 def next_target(cost: float, limit: float) -> float:
@@ -85,7 +88,7 @@ def search(
         cost, done = found.after, (*done, found)
         yield draft, found
     if cost > limit:
-        raise ValueError(_why_not(bench, draft, cost, limit))
+        raise ValueError(_why_not(bench, draft, cost, bench.asked or limit))
 
 
 def make_round(
@@ -105,6 +108,7 @@ def make_round(
     """
     start, cost = time.perf_counter(), bench.prices.cost(draft.graph)
     offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
+    check_possible(draft.graph, bench.prices, offers, bench.asked)
     banned: list[str] = []
     best: tuple[float, Draft, Sequence[Offer], float] | None = None
     for _ in range(TRIES):

@@ -9,33 +9,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthwise import __version__
-from depthwise.compiler.options import CompileOptions
 from depthwise.graph import Graph
-from depthwise.hardware import find as find_machine
-from depthwise.hardware.record import Machine
-from depthwise.latency.predict import known_kernels
 from depthwise.report.slimming_record import (
     Figures,
     LayerChange,
-    Measure,
     RoundRecord,
     SlimmingRecord,
     TradeoffCurve,
     say_cost,
+    say_untouched,
 )
 from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
+from depthwise.slimming.channels.coupling import RETURNED
 from depthwise.slimming.channels.groups import pinned_layers
 from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
 from depthwise.slimming.costs.measuring import Distance, resized
-from depthwise.slimming.costs.prices import Prices
+from depthwise.slimming.costs.prices import Prices, machine_here
 from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.data import SlimmingData, gather
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.calibration import Likelihood, calibrate, scores_of
+from depthwise.slimming.fitting.calibration import Likelihood, calibrate, gives_scores
 from depthwise.slimming.fitting.mimic import mimic
 from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover
@@ -44,10 +41,9 @@ from depthwise.slimming.frozen import frozen_weights
 from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
-from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
+from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
 from depthwise.slimming.search import Bench, search
 from depthwise.slimming.slimmed import Slimmed
-from depthwise.sources.opening import open
 from depthwise.training.keeper import Onlooker, Unseen
 
 if TYPE_CHECKING:
@@ -104,7 +100,7 @@ class Slimming:
     @cached_property
     def times(self) -> Prices:
         """Prices in milliseconds, of the machine that is meant."""
-        machine = self._options.machine or _machine_here(self._options.build)
+        machine = self._options.machine or machine_here(self._options.build)
         return Prices("milliseconds", self._options.build, machine)
 
     @cached_property
@@ -138,7 +134,7 @@ class Slimming:
     def bench(self) -> Bench:
         """What the search works with."""
         data, seed = self.data, self._options.seed
-        likelihood: Likelihood = "scores" if _gives_scores(self.graph) else "values"
+        likelihood: Likelihood = "scores" if gives_scores(self.graph) else "values"
 
         def statistics(draft: Draft) -> Any:
             return calibrate(draft, resized(draft.graph, data.images), likelihood, seed)
@@ -150,7 +146,8 @@ class Slimming:
 
         moves = {name: MOVES[name] for name in self._options.moves}
         distance = Distance(self.graph, data.held, likelihood == "scores")
-        return Bench(moves, self.prices, self.times, statistics, refit, distance)
+        limit = self.request.budget.limit(self.cost)
+        return Bench(moves, self.prices, self.times, statistics, refit, distance, asked=limit)
 
     @cached_property
     def key(self) -> str:
@@ -183,7 +180,7 @@ class Slimming:
         if self.recovers:
             self._check_recovery()
         limit = self.limit
-        for note in (*self.data.notes, *self._warnings(limit)):
+        for note in (*self.data.notes, *self._untouched(), *self._warnings(limit)):
             tell(note)
         progress = self._begin(tell)
         folder = self._directory if self.recovers else None
@@ -192,12 +189,16 @@ class Slimming:
                 f"{self._directory} holds the recovery of a network that was slimmed before: "
                 "choose another directory"
             )
-        for reached in self._rounds(progress, limit):
+        for reached in self._rounds(progress, limit, tell):
             progress = reached
-            tell(say_round(progress.rounds[-1], self.prices.measure))
+            tell(progress.rounds[-1].told(self.prices.measure))
             if self._directory:
                 state.keep(self._directory, self.key, progress)
         return self._finish(progress, limit, tell)
+
+    def _untouched(self) -> Iterator[str]:
+        left = left_alone(self.graph, self.draft.frozen)
+        return say_untouched(left, pinned_layers(self.graph), RETURNED)
 
     def _warnings(self, limit: float) -> Iterator[str]:
         ratio = self.cost / limit
@@ -229,21 +230,23 @@ class Slimming:
         return found
 
     def _rounds(
-        self, progress: state.SearchProgress, limit: float
+        self, progress: state.SearchProgress, limit: float, tell: Say
     ) -> Iterator[state.SearchProgress]:
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
             progress = progress.then(draft, found, self.prices.scale)
             yield progress
         if self.prices.measure == "milliseconds" and self._options.measures:
             yield from hold_time(
-                self.bench, progress, limit, lambda graph: self._clock.beside(graph).milliseconds[1]
-            )
+                self.bench, progress, limit,
+                lambda graph: self._clock.beside(graph).milliseconds[1], tell,
+            )  # fmt: skip
 
     def _mimicked(self, draft: Draft, tell: Say) -> Graph:
         """Return what a draft becomes where it is to learn from the original for some time."""
         if not self._options.mimic:
             return draft.graph
-        found = mimic(draft, self.graph, self.data.images, float(self._options.mimic))
+        asked = self._options
+        found = mimic(draft, self.graph, self.data.images, float(asked.mimic), asked.mirror)
         tell(f"mimicking: {found}")
         return found.draft.graph
 
@@ -261,7 +264,10 @@ class Slimming:
             layers=self._layers(graph, progress.rounds), frozen=tuple(sorted(self.draft.frozen)),
             left_alone=left_alone(self.graph, self.draft.frozen), pinned=pinned_layers(self.graph),
         )  # fmt: skip
-        return Slimmed(graph, record, data.classes, data.preprocessing)
+        known = asked.source.pretrained
+        classes = data.classes or (known.class_names if known else ())
+        how = data.preprocessing or (known.preprocessing if known else None)
+        return Slimmed(graph, record, classes, how)
 
     def _layers(self, graph: Graph, rounds: Sequence[RoundRecord]) -> tuple[LayerChange, ...]:
         steps = [step for each in rounds for step in each.steps]
@@ -285,10 +291,9 @@ class Slimming:
 
         Raises what `recovery.recover` raises.
         """
-        seconds = self._options.recover
         assert self._directory
-        assert seconds
-        better = recover(found, self.graph, self.data, float(seconds), self._directory, onlooker)
+        recipe = {"time": self._options.recover, "mirror": self._options.mirror}
+        better = recover(found, self.graph, self.data, recipe, self._directory, onlooker)
         before, after, ratio = self.compare(better.graph)
         layers = self._layers(better.graph, better.record.rounds)
         update = {"before": before, "after": after, "ratio": ratio, "layers": layers}
@@ -337,43 +342,12 @@ def slim(
         Unsupported: The network cannot be captured.
         OSError: The directory cannot be written to.
     """
-    source = open(net, *(() if shape is None else (shape,)))
+    source = open_single(net, shape)
     request = SlimmingRequest(source, Budget.read(budget), data, options or SlimmingOptions())
     slimming = Slimming(request, None if directory is None else Path(directory))
     found = slimming.run(tell)
     if slimming.recovers:
         found = slimming.recover(found, Unseen())
+        tell(str(found.record.recovery))
     slimming.save(found)
     return found
-
-
-def say_round(found: RoundRecord, measure: Measure) -> str:
-    """Return what a round came to, in a sentence."""
-    undone = f", undone: {', '.join(found.banned)}" if found.banned else ""
-    before, after = (say_cost(measure, cost) for cost in (found.before, found.after))
-    changes = "1 change" if len(found.steps) == 1 else f"{len(found.steps)} changes"
-    return (
-        f"round {found.number}: {before} to {after} by "
-        f"{changes}, {found.divergence:.4f} nats from the original (changes "
-        f"estimated at {found.damage:.4f}){undone}, {found.seconds:.0f} s"
-    )
-
-
-def _gives_scores(graph: Graph) -> bool:
-    try:
-        scores_of(graph)
-    except ValueError:
-        return False
-    return True
-
-
-def _machine_here(build: CompileOptions) -> Machine | None:
-    """Return this machine where its kernels were timed and the library is for it, else None."""
-    here = find_machine() if build.chosen.runs_here else None
-    if here is None:
-        return None
-    try:
-        known_kernels(here)
-    except ValueError:
-        return None
-    return here

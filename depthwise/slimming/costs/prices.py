@@ -22,6 +22,7 @@ from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import Graph
 from depthwise.graph.dtypes import FLOAT32
+from depthwise.hardware import find
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels, predict
 from depthwise.report.slimming_record import Measure
@@ -126,6 +127,18 @@ class Prices:
         if self._machine and self._table:
             return predict(plan, self._machine, self._table)
         return [usual_seconds(step, plan.constants) for step in plan.steps]
+
+
+def machine_here(build: CompileOptions) -> Machine | None:
+    """Return this machine where its kernels were timed and the library is for it, else None."""
+    here = find() if build.chosen.runs_here else None
+    if here is None:
+        return None
+    try:
+        known_kernels(here)
+    except ValueError:
+        return None
+    return here
 
 
 def usual_seconds(step: KernelCall, constants: Constants) -> float:

@@ -4,8 +4,10 @@ By one cycle at a large rate, which matters more than how channels were chosen (
 arXiv:2105.03193). The better of both networks is kept.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import with_weights_of
@@ -44,7 +46,7 @@ def is_recovered(folder: Path) -> bool:
 
 
 def recover(
-    found: Slimmed, original: Graph, data: SlimmingData, seconds: float, folder: Path,
+    found: Slimmed, original: Graph, data: SlimmingData, recipe: Mapping[str, Any], folder: Path,
     onlooker: Onlooker | None = None,
 ) -> Slimmed:  # fmt: skip
     """Return a slimmed network trained for some time, or as it was where that is no worse.
@@ -53,7 +55,7 @@ def recover(
         found: The network.
         original: What it was made of, which it learns from.
         data: The images that it was slimmed with.
-        seconds: How long it may take.
+        recipe: How long it may take (time), and other fields of a `Recipe`.
         folder: Where the training is kept; one that was stopped there goes on.
         onlooker: Who is shown how it goes, and may stop it.
 
@@ -70,7 +72,7 @@ def recover(
         for name, graph in ((TEACHER, original), (START, found.graph)):
             write_slimmed(folder / name, graph, found.description)
         recipe = Recipe.of({
-            "time": seconds, "teacher": str(folder / TEACHER), "learning_rate": RATE,
+            "teacher": str(folder / TEACHER), "learning_rate": RATE, **recipe,
         })  # fmt: skip
         run = train(
             f"{SLIMMED}{folder / START}", data.dataset, recipe, directory=run_folder,
