@@ -20,6 +20,7 @@ from depthwise.cli.options import (
     Weights,
 )
 from depthwise.cli.screen import say, say_taken, screen, waiting
+from depthwise.cli.slimming_options import BUDGET_HELP, Mimic, Mirror, Recover
 from depthwise.cli.training_display import showing
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_file_name, in_json, in_line
@@ -36,13 +37,7 @@ NAMES = ("multiply-adds", "parameters", "weights", "arena", "time")
 
 def slim(
     network: NetworkName,
-    budget: Annotated[
-        str,
-        typer.Option(
-            help='What it may cost: "2ms", "150M" (MACs), "1.5M parameters", "3MB" (of weights), '
-            '"200kB arena", or a share of what it costs now: "25%" (of MACs), "25% ms".'
-        ),
-    ] = BUDGET,
+    budget: Annotated[str, typer.Option(help=BUDGET_HELP)] = BUDGET,
     data: Annotated[
         str | None,
         typer.Option(
@@ -50,13 +45,9 @@ def slim(
             "a folder of images alone; without any, some are synthesised."
         ),
     ] = None,
-    recover: Annotated[
-        str | None,
-        typer.Option(help="Train it for so long afterwards, as in 10min; that needs labels."),
-    ] = None,
-    mimic: Annotated[
-        str, typer.Option(help="Let it learn from the original without labels, as in 2min.")
-    ] = "0s",
+    recover: Recover = None,
+    mimic: Mimic = "0s",
+    mirror: Mirror = True,
     curve: Annotated[
         bool, typer.Option("--curve", help="Show what each cost would do, and stop there.")
     ] = False,
@@ -88,8 +79,9 @@ def slim(
         asked = Budget.read(budget)
         chosen = tuple(name.strip() for name in moves.split(",")) if moves is not None else EVERY
         options = SlimmingOptions(
-            chosen, samples, CompileOptions(target), mimic=mimic, recover=recover, seed=seed or 0
-        )
+            chosen, samples, CompileOptions(target), mimic=mimic, mirror=mirror,
+            recover=recover, seed=seed or 0,
+        )  # fmt: skip
         shapes, named = parse_shapes(shape)
         source = open(
             network, *shapes, kwargs=named, settings=parse_settings(settings), weights=weights
@@ -117,6 +109,7 @@ def _slim(slimming: "Slimming", directory: Path) -> "Slimmed":
             if slimming.recovers:
                 with showing(directory) as onlooker:
                     found = slimming.recover(found, onlooker)
+                say(str(found.record.recovery))
             slimming.save(found)
     except (stopping.Stopped, KeyboardInterrupt) as stop:
         if directory.is_dir():
@@ -208,4 +201,4 @@ def _rightness(before: "Figures", after: "Figures") -> list[tuple[str, str, str,
         lost = f"{100 * (after.accuracy - before.accuracy):+.2f} points"
         shown = (f"{each.accuracy:.2%}" for each in (before, after))
         rows.append((f"right of {after.images:,}", *shown, lost))
-    return [*rows, ("the same class", "", f"{after.agreement:.2%}", "")]
+    return [*rows, (after.names, "", f"{after.agreement:.2%}", "")]

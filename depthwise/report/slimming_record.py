@@ -10,6 +10,11 @@ from depthwise.files.record import Record
 
 Measure = Literal["macs", "parameters", "weight_bytes", "arena_bytes", "milliseconds"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+Compared = Literal["classes", "pixels", "values"]
+COMPARED: dict[Compared, str] = {
+    "classes": "the same class", "pixels": "the same class, of all pixels",
+    "values": "of the variance of its values",
+}  # fmt: skip
 NAMED = 6  # layers, in one sentence
 SAID: dict[Measure, str] = {
     "macs": "MACs", "parameters": "parameters", "weight_bytes": "of weights",
@@ -89,7 +94,16 @@ class Figures(Record):
     right: int = 0
     """How many of them it names rightly."""
     agreement: float
-    """The share of images that it names as the original does: of those, else of the held-out."""
+    """The share of what is `compared` in which it agrees with the original: on those images, else
+    on the held-out ones."""
+    compared: Compared = "classes"
+    """The classes of images, those of their pixels, or values, of which the share of the variance
+    counts that the two have in common."""
+
+    @property
+    def names(self) -> str:
+        """What the share of agreement is of, in words."""
+        return COMPARED[self.compared]
 
     @property
     def accuracy(self) -> float | None:

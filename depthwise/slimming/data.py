@@ -25,6 +25,7 @@ from depthwise.weights import Preprocessing, WeightsRecord
 HELD_OUT = 0.2  # of the images, to measure on
 JUDGED = 2000  # validation images, at most, on which accuracy is told
 TRIED = 32  # images that tell how they are to be prepared
+LOOSE = "a folder of images alone, without labels"
 FEWEST = 16  # images that anything can be told from
 
 
@@ -83,7 +84,7 @@ def gather(
         loose = loose_images(Path(fspath(data)))
         if loose:
             return _of_files(_Files(loose), str(data), graph, known, count, seed)
-        data = open_dataset(data, seed=seed)
+        data = open_dataset(data, seed=seed, beside=LOOSE)
     if not isinstance(data, Dataset):
         raise ValueError(
             f"data is {kind_of(data)}: give images as dw.train takes them, a folder of images, an "
@@ -112,13 +113,18 @@ def _of_arrays(
     found = SlimmingData(f"{len(x):,} images", fit, held)
     if labels is None:
         return found
-    _check_classes(labels, len(x), _score_count(graph))
+    scores = _score_count(graph)
+    if scores is None:
+        raise ValueError(
+            "classes of the images are given, and the network returns no vector of scores of "
+            "classes: give the images alone"
+        )
+    _check_classes(labels, len(x), scores)
     chosen = order[:judged]
     return replace(found, validation=(x[torch.from_numpy(chosen)], labels[chosen]))
 
 
-def _check_classes(labels: np.ndarray, images: int, classes: int | None) -> None:
-    most = classes or int(labels.max(initial=0)) + 1
+def _check_classes(labels: np.ndarray, images: int, most: int) -> None:
     whole = labels.shape == (images,) and labels.dtype.kind in "iu"
     if not whole or labels.min() < 0 or labels.max() >= most:
         raise ValueError(

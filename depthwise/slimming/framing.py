@@ -139,8 +139,8 @@ class _Mismatch:
 
     @property
     def measures(self) -> bool:
-        """Whether there are any."""
-        return bool(self._norms)
+        """Whether there are any that have seen images: not those of random weights."""
+        return any(_has_seen(norm) for norm in self._norms)
 
     def _look(self, norm: nn.Module, given: tuple[Tensor, ...]) -> None:
         """Add the divergence of one normal distribution from the other, of each channel."""
@@ -159,3 +159,10 @@ class _Mismatch:
         with torch.inference_mode():
             self._net(images)
         return float(torch.cat(self._found).nan_to_num(1.0).clamp(max=1.0).mean())
+
+
+def _has_seen(norm: nn.BatchNorm2d) -> bool:
+    """Tell whether a BatchNorm remembers anything else than what it begins with."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return bool(norm.running_mean.any()) or bool((norm.running_var != 1).any())

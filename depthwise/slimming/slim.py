@@ -32,7 +32,7 @@ from depthwise.slimming.costs.prices import Prices, machine_here
 from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.data import SlimmingData, gather
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.calibration import Likelihood, calibrate, gives_scores
+from depthwise.slimming.fitting.calibration import Likelihood, calibrate, gives_scores, scores_of
 from depthwise.slimming.fitting.mimic import mimic
 from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover
@@ -179,6 +179,8 @@ class Slimming:
         """
         if self.recovers:
             self._check_recovery()
+        if self._options.mimic:
+            scores_of(self.graph)  # by which it learns: nothing is done in vain
         limit = self.limit
         for note in (*self.data.notes, *self._untouched(), *self._warnings(limit)):
             tell(note)

@@ -72,5 +72,5 @@ class Slimmed:
         parts[-1] += "" if after.measured else " (estimated)"
         if before.accuracy is not None and after.accuracy is not None:
             parts.append(f"accuracy {before.accuracy:.2%} to {after.accuracy:.2%}")
-        parts.append(f"the same class in {after.agreement:.1%}")
+        parts.append(f"{after.names}: {after.agreement:.1%}")
         return f"{found.network}: {', '.join(parts)}"

@@ -30,6 +30,11 @@ def slim_network(
     plan = request.slim
     if plan is None:
         return SlimmingStageRecord(), network
+    if network.untrained:
+        request.say(
+            f"the weights of {request.name} are random: slimming keeps what a network knows, and "
+            "it knows nothing yet; name its --weights, or have it trained before (--train 1h)"
+        )
     folder = work_folder(
         request.directory, FOLDER, make_key(network.digest, slimming_key(request, network))
     )
