@@ -19,7 +19,7 @@ from depthwise.analysis.tables import render
 from depthwise.report.changed_record import SlimmingStageRecord, TrainingStageRecord
 from depthwise.report.record import Compilation, CostSummary, Report
 from depthwise.runtime.artifact import STATE
-from depthwise.shipping import STAGES, pipeline, ship
+from depthwise.shipping import STAGES, pipeline
 from depthwise.shipping.request import SlimmingPlan
 from depthwise.shipping.summary import summary
 

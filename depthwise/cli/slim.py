@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from depthwise.slimming.slimmed import Slimmed
 
 BUDGET = "50%"
+PICTURE = "layers.png"
 NAMES = ("multiply-adds", "parameters", "weights", "arena", "time")
 
 
@@ -96,12 +97,16 @@ def slim(
         print(in_json(found.record.model_dump_json(indent=2)))
         return
     screen().print(_steps(found))
+    screen().print(_layers(found))
     screen().print(_figures(found))
+    screen().print(in_line(f"{directory / PICTURE} shows each layer before and after"))
     screen().print(in_line(f"{directory}: a network as slimmed:{directory}"))
 
 
 def _slim(slimming: "Slimming", directory: Path) -> "Slimmed":
     """Slim, saying how it goes; where that is stopped, say how to go on."""
+    from depthwise.report.layers_picture import layers_picture  # noqa: PLC0415  (it is slow)
+
     try:
         with writing("--out", directory):
             with waiting("slimming"):
@@ -111,6 +116,7 @@ def _slim(slimming: "Slimming", directory: Path) -> "Slimmed":
                     found = slimming.recover(found, onlooker)
                 say(str(found.record.recovery))
             slimming.save(found)
+            layers_picture(found.record, directory / PICTURE)
     except (stopping.Stopped, KeyboardInterrupt) as stop:
         if directory.is_dir():
             stop.add_note(f"{shlex.quote(str(directory))}: the same command again goes on there")
@@ -173,6 +179,29 @@ def _steps(found: "Slimmed") -> "FittedTable":
         for each in found.record.rounds
         for step in each.steps
     ]  # fmt: skip
+    return FittedTable(columns, rows)
+
+
+def _layers(found: "Slimmed") -> "FittedTable":
+    """Return the layers that are others now, before and after."""
+    from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
+    from depthwise.analysis.units import in_seconds, in_units  # noqa: PLC0415
+
+    columns = (
+        Column("module", kind="name"), Column("gave", kind="word"), Column("gives", kind="word"),
+        Column("MACs before"), Column("after"), Column("time before", 1), Column("after", 1),
+    )  # fmt: skip
+    rows = []
+    for layer in found.record.layers:
+        now = layer.after
+        if now == layer.before:
+            continue
+        shapes = ["x".join(map(str, each.shape)) if each else "" for each in (layer.before, now)]
+        macs = [in_units(each.macs) if each else "" for each in (layer.before, now)]
+        times = [
+            in_seconds(1e-3 * each.milliseconds) if each else "" for each in (layer.before, now)
+        ]
+        rows.append((layer.path, *shapes, *macs, *times))
     return FittedTable(columns, rows)
 
 

@@ -101,10 +101,10 @@ def _is_within(path: str, above: str) -> bool:
 
 def _widths(before: Graph, old: Node, after: Graph, new: Node) -> Iterator[str]:
     """Yield what changed of the channels and the size of a layer that no step names."""
-    pairs = zip(_sizes(before, old), _sizes(after, new), strict=True)
-    for said, (had, has) in zip(("reads {} of {}", "gives {} of {}"), pairs, strict=False):
-        if had != has:
-            yield said.format(has, had) + " channels"
+    sizes = zip(("reads", "gives"), _sizes(before, old), _sizes(after, new), strict=True)
+    fewer = [f"{verb} {has} of {had}" for verb, had, has in sizes if had != has]
+    if fewer:
+        yield f"{', '.join(fewer)} channels"
     if old.type.shape[2:] != new.type.shape[2:]:
         yield f"{'x'.join(map(str, new.type.shape[2:]))} pixels"
 
