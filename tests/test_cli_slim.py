@@ -12,7 +12,7 @@ from depthwise.report.slimming_record import SlimmingRecord
 from depthwise.slimming.slim import Slimming
 
 FILE = """
-
+import torch
 from torch import nn
 def made():
     torch.manual_seed(0)
@@ -51,7 +51,8 @@ def test_it_says_what_it_did_and_leaves_a_network(folder, capsys):
     assert code == 0, err
     for said in ("multiply-adds", "time", "an estimate", "the same class", "slimmed:small"):
         assert said in out
-    for said in ("round 1: ", "mimicking: ", "BatchNorms"):
+    # its BatchNorms have seen no images, so that they tell nothing of how these are prepared
+    for said in ("round 1: ", "mimicking: ", "as usual"):
         assert said in err
     record = SlimmingRecord.model_validate_json((folder / "small/slimming.json").read_text())
     assert record.after.macs <= record.before.macs / 2
@@ -88,7 +89,7 @@ def test_what_is_left_alone_is_named_and_what_it_holds_up(capsys):
     code, _, err = slim(
         "--budget", "80%", "--out", "small", network="net.py:partly_frozen", capsys=capsys
     )
-    assert code == 1
+    assert code == 2
     assert "left alone: 3 (3.weight is frozen (requires_grad=False))" in err
     assert "layers that no move changes cost" in err
     assert "most of it in 3 (" in err
@@ -105,7 +106,7 @@ def test_what_is_left_alone_is_named_and_what_it_holds_up(capsys):
 ])  # fmt: skip
 def test_bad_input_is_one_message(arguments, message, folder, capsys):
     code, out, err = slim(*arguments, "--out", "small", capsys=capsys)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert message in err
     assert not (folder / "small").exists()
 

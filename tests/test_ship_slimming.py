@@ -196,6 +196,6 @@ def test_bad_input_is_one_message(arguments, message, tmp_path, capsys, monkeypa
     (tmp_path / "net.py").write_text(FILE)
     code, _, err = command("ship", "net.py:made", "--shape", "1,3,32,32", *arguments, "--out",
                            "out", capsys=capsys)  # fmt: skip
-    assert code == 1
+    assert code == 2
     assert message in err
     assert not (tmp_path / "out").exists()

@@ -24,11 +24,11 @@ def layers_picture(record: SlimmingRecord, path: Path) -> None:
 
     To `path`, an .svg or .png file; raises ValueError for another suffix.
     """
-    save_figure(lambda: _draw(record), path)
+    save_figure(lambda: layers_figure(record.network, record.budget, record.layers), path)
 
 
-def _draw(record: SlimmingRecord) -> Figure:
-    layers = record.layers
+def layers_figure(network: str, budget: str, layers: Sequence[LayerChange]) -> Figure:
+    """Return the figure of what became of a network's layers under a budget."""
     figure = Figure(
         figsize=(10.5, MARGINS + ROW * len(layers)), layout="constrained", facecolor="white"
     )
@@ -44,7 +44,7 @@ def _draw(record: SlimmingRecord) -> Figure:
                    transform=beside)  # fmt: skip
     handles, labels = macs.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", frameon=False, ncols=2, fontsize=8)
-    figure.suptitle(in_line(f"{record.network}, to {record.budget}"), fontsize=9, x=0.02, ha="left")
+    figure.suptitle(in_line(f"{network}, to {budget}"), fontsize=9, x=0.02, ha="left")
     return figure
 
 
