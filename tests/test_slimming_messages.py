@@ -71,7 +71,7 @@ def test_a_new_measurement_is_told_and_the_users_own_limit_named(pair):
     """Not the limit that the correction aims at, which is a percent below."""
     told: list[str] = []
     bench, progress = halved(2.0, 2.0, pair)
-    with pytest.raises(ValueError, match="a budget of 2.00 ms cannot be met"):
+    with pytest.raises(ValueError, match=r"a budget of 2\.00 ms cannot be met"):
         list(hold_time(bench, progress, 2.0, lambda _: 2.6, told.append))
     assert told == [
         "compiled, it takes 2.60 ms where 2.00 ms was estimated: not enough yet, so estimates are "
