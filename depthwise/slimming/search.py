@@ -8,7 +8,7 @@ the round before left.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log
 
 from depthwise.analysis.count import count_macs
@@ -18,7 +18,7 @@ from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.knapsack import Knapsack
 from depthwise.slimming.moves import Move
-from depthwise.slimming.offers import Offer, find_offers
+from depthwise.slimming.offers import Offer, Shortfall, find_offers
 from depthwise.slimming.statistics import Statistics
 
 PART = 0.75  # of a network's cost that a round leaves, at least
@@ -44,6 +44,8 @@ class Bench:
         refit: From a draft to one whose weights make up for errors.
         divergence: From a graph to how far its scores are from the original's on held-out images:
             on all of them, or, where asked, quickly on a few.
+        pace: How many multiply-adds a millisecond counts for under a budget of these, so that
+            time falls along with them; 0 where it does not count.
     """
 
     moves: Mapping[str, Move]
@@ -52,6 +54,19 @@ class Bench:
     statistics: Callable[[Draft], Statistics]
     refit: Callable[[Draft], Draft]
     divergence: Callable[[Graph, bool], float]
+    pace: float = 0.0
+
+    def cost(self, graph: Graph) -> float:
+        """Return what a network costs, or what its time counts for, where that is more."""
+        cost = self.prices.cost(graph)
+        return max(cost, self.pace * self.times.cost(graph)) if self.pace else cost
+
+    def missing(self, graph: Graph, target: float) -> Shortfall:
+        """Return what a network has to save to cost as much as a target."""
+        cost = self.prices.cost(graph) - target
+        if not self.pace:
+            return Shortfall(cost)
+        return Shortfall(cost, self.times.cost(graph) - target / self.pace, self.pace)
 
 
 def next_target(cost: float, limit: float) -> float:
@@ -74,16 +89,20 @@ def search(
     Raises:
         ValueError: The moves cannot make it so small.
     """
-    cost = bench.prices.cost(draft.graph)
+    cost = bench.cost(draft.graph)
     for number in range(len(done) + 1, MOST_ROUNDS + 1):
         if cost <= limit:
             return
         before = done[-1].divergence if done else 0.0
-        draft, found = make_round(bench, draft, next_target(cost, limit), number, before)
-        if found.before - found.after < STUCK * found.before:
+        made, found = make_round(bench, draft, next_target(cost, limit), number, before)
+        if cost - bench.cost(made.graph) >= STUCK * cost:
+            draft, cost, done = made, bench.cost(made.graph), (*done, found)
+            yield draft, found
+        elif bench.pace:  # nothing makes it as much faster as cheaper
+            bench = replace(bench, pace=0.0)
+            cost = bench.cost(draft.graph)
+        else:
             break
-        cost, done = found.after, (*done, found)
-        yield draft, found
     if cost > limit:
         raise ValueError(_why_not(bench, draft, cost, limit))
 
@@ -103,26 +122,29 @@ def make_round(
         number: Of the round.
         before: The divergence of the draft.
     """
-    start, cost = time.perf_counter(), bench.prices.cost(draft.graph)
-    offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
+    start, missing = time.perf_counter(), bench.missing(draft.graph, target)
+    offers = find_offers(
+        draft, bench.statistics(draft), bench.moves, bench.prices, bench.times, missing
+    )
     banned: list[str] = []
-    best: tuple[float, Draft, Sequence[Offer], float] | None = None
+    best: tuple[float, Draft, Sequence[Offer]] | None = None
     for _ in range(TRIES):
         left = [offer for offer in offers if offer.change.place not in banned]
-        changed, taken, after = aim(bench.prices, draft, left, cost, target)
+        changed, taken = aim(bench, draft, left, target)
         if not taken:
             break
         fitted = bench.refit(changed)
         divergence = bench.divergence(fitted.graph, False)
         if best is None or divergence < best[0]:
-            best = divergence, fitted, taken, after
+            best = divergence, fitted, taken
         estimated = sum(offer.change.damage for offer in taken)
         if divergence - before <= WORSE * estimated + LITTLE:
             break
         banned += blamed(bench, draft, taken)
-    divergence, made, taken, after = best or (before, draft, (), cost)
+    divergence, made, taken = best or (before, draft, ())
+    costs = [bench.prices.cost(each.graph) for each in (draft, made)]
     record = RoundRecord(
-        number=number, target=target, before=cost, after=after,
+        number=number, target=target, before=costs[0], after=costs[1],
         damage=sum(offer.change.damage for offer in taken), divergence=divergence,
         banned=tuple(p for p in banned if p not in {offer.change.place for offer in taken}),
         seconds=time.perf_counter() - start, steps=tuple(_recorded(bench, taken, offers)),
@@ -131,14 +153,15 @@ def make_round(
 
 
 def aim(
-    prices: Prices, draft: Draft, offers: Sequence[Offer], cost: float, target: float
-) -> tuple[Draft, list[Offer], float]:
-    """Return the draft with changes that bring it to the target, these changes, and its cost.
+    bench: Bench, draft: Draft, offers: Sequence[Offer], target: float
+) -> tuple[Draft, list[Offer]]:
+    """Return the draft with changes that bring its cost to the target, and these changes.
 
     Savings do not quite add up, so that what is asked of the knapsack is corrected by what came of
     it. Where all changes together are too little, half of what they save is taken.
     """
     knapsack = Knapsack([offer.choice for offer in offers])
+    cost = bench.cost(draft.graph)
     most, wanted = knapsack.most, cost - target
     if most < wanted:
         wanted, target = most / 2, cost - most / 2
@@ -149,14 +172,14 @@ def aim(
         if places is None:
             break
         changed, taken = apply_all(draft, [offers[place] for place in places])
-        after = prices.cost(changed.graph)
+        after = bench.cost(changed.graph)
         if _is_nearer(after, best[2], target):
             best = changed, taken, after
         saved = cost - after
         if saved <= 0 or 0 <= saved - wanted <= CLOSE * wanted:
             break
         asked = min(asked * wanted / saved * (1 + CLOSE / 2), most)
-    return best
+    return best[:2]
 
 
 def _is_nearer(one: float, other: float, target: float) -> bool:

@@ -55,6 +55,8 @@ NO_IMAGES = (
     "there are no images: some are made of what the BatchNorms remember of training, which tells "
     "less than a hundred images of its real use would; accuracy is not known, so look at it"
 )
+# How many times as fast a network is to become that has half of the MACs, as a share of twice
+PACE = 0.95
 MET = 1.05  # times a limit in milliseconds: what takes longer misses it
 LARGE = 1.5  # times as cheap: more is risky without images
 
@@ -143,7 +145,10 @@ class Slimming:
 
         moves = {name: MOVES[name] for name in self._options.moves}
         distance = Distance(self.graph, data.held, likelihood == "scores")
-        return Bench(moves, self.prices, self.times, statistics, refit, distance)
+        pace = 0.0
+        if self.request.budget.measure == "macs":
+            pace = PACE * self.cost / self.times.cost(self.graph)
+        return Bench(moves, self.prices, self.times, statistics, refit, distance, pace)
 
     @cached_property
     def key(self) -> str:
@@ -158,7 +163,10 @@ class Slimming:
     def curve(self) -> TradeoffCurve:
         """Return what each cost is estimated to do to the scores, before anything is done."""
         bench, draft = self.bench, Draft(self.graph)
-        offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
+        offers = find_offers(
+            draft, bench.statistics(draft), bench.moves, bench.prices, bench.times,
+            bench.missing(self.graph, 0.0),
+        )  # fmt: skip
         name, measure = self.request.source.name, self.request.budget.measure
         return trace_curve(name, measure, self.cost, offers)
 
