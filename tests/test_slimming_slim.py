@@ -15,6 +15,7 @@ from depthwise.graph import interpret
 from depthwise.report.slimming_record import Figures
 from depthwise.slimming import state
 from depthwise.slimming.data import gather
+from depthwise.slimming.fitting.recovery import HIGHEST, LOWEST, peak_rate
 from depthwise.slimming.framing import choose_framing
 from depthwise.slimming.request import SlimmingRequest
 from depthwise.slimming.slim import Slimming
@@ -229,6 +230,12 @@ def test_recovery_trains_weights_whatever_they_are_called(net, tmp_path, monkeyp
     (trained,) = seen
     found = interpret(trained, x)[trained.outputs[0].value]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_near_the_original_is_trained_at_a_smaller_rate():
+    assert peak_rate(1.0) == LOWEST
+    assert peak_rate(0.96) == pytest.approx(0.02)
+    assert peak_rate(0.1) == HIGHEST
 
 
 @pytest.mark.parametrize("resize", [24, 20])
