@@ -19,6 +19,7 @@ from depthwise.slimming.draft import Draft
 from depthwise.slimming.knapsack import Knapsack
 from depthwise.slimming.moves import Move
 from depthwise.slimming.offers import Offer, Shortfall, find_offers
+from depthwise.slimming.scaling import to_scale
 from depthwise.slimming.statistics import Statistics
 
 PART = 0.75  # of a network's cost that a round leaves, at least
@@ -126,6 +127,7 @@ def make_round(
     offers = find_offers(
         draft, bench.statistics(draft), bench.moves, bench.prices, bench.times, missing
     )
+    offers = to_scale(draft, offers, lambda graph: bench.divergence(graph, True))
     banned: list[str] = []
     best: tuple[float, Draft, Sequence[Offer]] | None = None
     for _ in range(TRIES):

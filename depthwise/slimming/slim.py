@@ -40,6 +40,7 @@ from depthwise.slimming.fitting.synthetic import synthesise
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
+from depthwise.slimming.scaling import to_scale
 from depthwise.slimming.search import Bench, search
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.sources.opening import open
@@ -167,6 +168,7 @@ class Slimming:
             draft, bench.statistics(draft), bench.moves, bench.prices, bench.times,
             bench.missing(self.graph, 0.0),
         )  # fmt: skip
+        offers = to_scale(draft, offers, lambda graph: bench.divergence(graph, True))
         name, measure = self.request.source.name, self.request.budget.measure
         return trace_curve(name, measure, self.cost, offers)
 
