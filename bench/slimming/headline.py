@@ -81,7 +81,7 @@ def accuracy(what: Path, data: str) -> str:
 
 def main() -> None:
     """Slim one network, and say what came of it."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--weights", type=Path, help="the folder of trained weights")
     parser.add_argument("--run", type=Path, help="of `depthwise train`, on photographs")
@@ -98,8 +98,8 @@ def main() -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     record = SlimmingRecord.model_validate_json((out / RECORD).read_bytes())
     data = command[command.index("--data") + 1]
-    print(f"{options.case}, seed {options.seed}: {seconds:.0f} s, of which "
-          f"{used.ru_utime + used.ru_stime:.0f} s of one core")  # fmt: skip
+    cores = used.ru_utime + used.ru_stime
+    print(f"{options.case}, seed {options.seed}: {seconds:.0f} s, {cores:.0f} s of one core")
     print(f"{record.before.macs / 1e6:.1f} to {record.after.macs / 1e6:.1f} M MACs, "
           f"{record.before.parameters:,} to {record.after.parameters:,} parameters")  # fmt: skip
     print(f"{record.before.milliseconds:.3f} to {record.after.milliseconds:.3f} ms, "

@@ -90,22 +90,27 @@ def search(
     Raises:
         ValueError: The moves cannot make it so small.
     """
-    cost = bench.cost(draft.graph)
     for number in range(len(done) + 1, MOST_ROUNDS + 1):
+        cost = bench.cost(draft.graph)  # anew: whoever takes the drafts may correct the prices
         if cost <= limit:
             return
         before = done[-1].divergence if done else 0.0
         made, found = make_round(bench, draft, next_target(cost, limit), number, before)
         if cost - bench.cost(made.graph) >= STUCK * cost:
-            draft, cost, done = made, bench.cost(made.graph), (*done, found)
+            draft, done = made, (*done, found)
             yield draft, found
         elif bench.pace:  # nothing makes it as much faster as cheaper
             bench = replace(bench, pace=0.0)
-            cost = bench.cost(draft.graph)
         else:
             break
+    cost = bench.cost(draft.graph)
     if cost > limit:
         raise ValueError(_why_not(bench, draft, cost, limit))
+
+
+def is_near(cost: float, limit: float) -> bool:
+    """Tell whether one more round leads from a cost to a limit."""
+    return limit < cost <= limit / PART * (1 + 1e-9)
 
 
 def make_round(

@@ -41,7 +41,7 @@ from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
 from depthwise.slimming.scaling import to_scale
-from depthwise.slimming.search import Bench, search
+from depthwise.slimming.search import Bench, is_near, search
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.sources.opening import open
 from depthwise.training.keeper import Onlooker, Unseen
@@ -234,12 +234,30 @@ class Slimming:
         self, progress: state.SearchProgress, limit: float
     ) -> Iterator[state.SearchProgress]:
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
+            cost = self.prices.cost(draft.graph)
+            if self._holds_time and is_near(
+                cost, limit
+            ):  # what the last round saves is told better by it
+                self.prices.scale *= self._time_of(draft.graph) / cost
             progress = progress.then(draft, found, self.prices.scale)
             yield progress
-        if self.prices.measure == "milliseconds" and self._options.measures:
-            yield from hold_time(
-                self.bench, progress, limit, lambda graph: self._clock.beside(graph).milliseconds[1]
-            )
+        if self._holds_time:
+            yield from hold_time(self.bench, progress, limit, self._time_of)
+
+    @property
+    def _holds_time(self) -> bool:
+        """Whether the budget is one of milliseconds that can be measured."""
+        return self.prices.measure == "milliseconds" and self._options.measures
+
+    def _time_of(self, graph: Graph) -> float:
+        """Return the milliseconds of a draft, measured in turns with the original.
+
+        A budget that is a share of the original's is held by how many times as fast it is.
+        """
+        timing = self._clock.beside(graph)
+        if self.request.budget.relative:
+            return self.cost / timing.ratios[1]
+        return timing.milliseconds[1]
 
     def _mimicked(self, draft: Draft, tell: Say) -> Graph:
         """Return what a draft becomes where it is to learn from the original for some time."""
@@ -253,7 +271,8 @@ class Slimming:
         asked, data = self.request, self.data
         graph = self._mimicked(progress.draft, tell)
         before, after, ratio = self.compare(graph)
-        notes = (*data.notes, *self._missed(after, limit))
+        taken = self._time_of(graph) if self._holds_time else after.milliseconds
+        notes = (*data.notes, *self._missed(taken, limit))
         for note in notes[len(data.notes) :]:
             tell(note)
         record = SlimmingRecord(
@@ -263,12 +282,12 @@ class Slimming:
         )  # fmt: skip
         return Slimmed(graph, record, data.classes, data.preprocessing)
 
-    def _missed(self, after: Figures, limit: float) -> Iterator[str]:
-        if self.prices.measure == "milliseconds" and after.milliseconds > MET * limit:
+    def _missed(self, taken: float, limit: float) -> Iterator[str]:
+        if self.prices.measure == "milliseconds" and taken > MET * limit:
             yield (
                 f"the budget of {say_cost('milliseconds', limit)} is NOT MET: "
-                f"{say_cost('milliseconds', after.milliseconds)} after all corrections; a smaller "
-                "budget, or a machine that does nothing else, may bring it there"
+                f"{say_cost('milliseconds', taken)} after all corrections; a smaller budget, or a "
+                "machine that does nothing else, may bring it there"
             )
 
     @property
