@@ -40,9 +40,8 @@ from depthwise.slimming.fitting.synthetic import synthesise
 from depthwise.slimming.frozen import frozen_weights
 from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
-from depthwise.slimming.offers import find_offers
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
-from depthwise.slimming.search import Bench, search
+from depthwise.slimming.search import Bench, is_near, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.training.keeper import Onlooker, Unseen
 
@@ -56,6 +55,8 @@ NO_IMAGES = (
     "there are no images: some are made of what the BatchNorms remember of training, which tells "
     "less than a hundred images of its real use would; accuracy is not known, so look at it"
 )
+# How many times as fast a network is to become that has half of the MACs, as a share of twice
+PACE = 0.95
 MET = 1.05  # times a limit in milliseconds: what takes longer misses it
 LARGE = 1.5  # times as cheap: more is risky without images
 
@@ -146,8 +147,12 @@ class Slimming:
 
         moves = {name: MOVES[name] for name in self._options.moves}
         distance = Distance(self.graph, data.held, likelihood == "scores")
-        limit = self.request.budget.limit(self.cost)
-        return Bench(moves, self.prices, self.times, statistics, refit, distance, asked=limit)
+        limit, pace = self.request.budget.limit(self.cost), 0.0
+        if self.request.budget.measure == "macs":
+            pace = PACE * self.cost / self.times.cost(self.graph)
+        return Bench(
+            moves, self.prices, self.times, statistics, refit, distance, asked=limit, pace=pace
+        )
 
     @cached_property
     def key(self) -> str:
@@ -162,8 +167,7 @@ class Slimming:
 
     def curve(self) -> TradeoffCurve:
         """Return what each cost is estimated to do to the scores, before anything is done."""
-        bench, draft = self.bench, self.draft
-        offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
+        offers = worthwhile(self.bench, self.draft, self.bench.offers(self.draft, 0.0))
         name, measure = self.request.source.name, self.request.budget.measure
         return trace_curve(name, measure, self.cost, offers)
 
@@ -235,13 +239,30 @@ class Slimming:
         self, progress: state.SearchProgress, limit: float, tell: Say
     ) -> Iterator[state.SearchProgress]:
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
+            cost = self.prices.cost(draft.graph)
+            if self._holds_time and is_near(
+                cost, limit
+            ):  # what the last round saves is told better by it
+                self.prices.scale *= self._time_of(draft.graph) / cost
             progress = progress.then(draft, found, self.prices.scale)
             yield progress
-        if self.prices.measure == "milliseconds" and self._options.measures:
-            yield from hold_time(
-                self.bench, progress, limit,
-                lambda graph: self._clock.beside(graph).milliseconds[1], tell,
-            )  # fmt: skip
+        if self._holds_time:
+            yield from hold_time(self.bench, progress, limit, self._time_of, tell)
+
+    @property
+    def _holds_time(self) -> bool:
+        """Whether the budget is one of milliseconds that can be measured."""
+        return self.prices.measure == "milliseconds" and self._options.measures
+
+    def _time_of(self, graph: Graph) -> float:
+        """Return the milliseconds of a draft, measured in turns with the original.
+
+        A budget that is a share of the original's is held by how many times as fast it is.
+        """
+        timing = self._clock.beside(graph)
+        if self.request.budget.relative:
+            return self.cost / timing.ratios[1]
+        return timing.milliseconds[1]
 
     def _mimicked(self, draft: Draft, tell: Say) -> Graph:
         """Return what a draft becomes where it is to learn from the original for some time."""
@@ -256,7 +277,8 @@ class Slimming:
         asked, data = self.request, self.data
         graph = self._mimicked(progress.draft, tell)
         before, after, ratio = self.compare(graph)
-        notes = (*data.notes, *self._missed(after, limit))
+        taken = self._time_of(graph) if self._holds_time else after.milliseconds
+        notes = (*data.notes, *self._missed(taken, limit))
         for note in notes[len(data.notes) :]:
             tell(note)
         record = SlimmingRecord(
@@ -275,12 +297,12 @@ class Slimming:
         steps = [step for each in rounds for step in each.steps]
         return compare_layers(self.graph, graph, self.times, steps)
 
-    def _missed(self, after: Figures, limit: float) -> Iterator[str]:
-        if self.prices.measure == "milliseconds" and after.milliseconds > MET * limit:
+    def _missed(self, taken: float, limit: float) -> Iterator[str]:
+        if self.prices.measure == "milliseconds" and taken > MET * limit:
             yield (
                 f"the budget of {say_cost('milliseconds', limit)} is NOT MET: "
-                f"{say_cost('milliseconds', after.milliseconds)} after all corrections; a smaller "
-                "budget, or a machine that does nothing else, may bring it there"
+                f"{say_cost('milliseconds', taken)} after all corrections; a smaller budget, or a "
+                "machine that does nothing else, may bring it there"
             )
 
     @property

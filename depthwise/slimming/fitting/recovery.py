@@ -1,7 +1,8 @@
 """Recovery: a slimmed network trained on labelled images, with the original as its teacher.
 
 By one cycle at a large rate, which matters more than how channels were chosen (Le and Hua,
-arXiv:2105.03193). The better of both networks is kept.
+arXiv:2105.03193); at a smaller one where the network is near the original still, from which a large
+one would lead it away. The better of both networks is kept.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,9 @@ from depthwise.training.keeper import Onlooker
 from depthwise.training.run import Run
 
 TEACHER, TRAINING, START = "original", "recovery", "slimmed"  # folders in a slimmed network's
-RATE = 0.05  # of SGD at the cycle's peak: between that of random weights and that of trained ones
+# Of SGD at the cycle's peak: as a share of the images of which the slimmed network names another
+# class than the original does, and what it is at least and at most.
+RATE, LOWEST, HIGHEST = 0.5, 0.005, 0.05
 
 
 def check_recoverable(data: SlimmingData) -> None:
@@ -72,7 +75,8 @@ def recover(
         for name, graph in ((TEACHER, original), (START, found.graph)):
             write_slimmed(folder / name, graph, found.description)
         recipe = Recipe.of({
-            "teacher": str(folder / TEACHER), "learning_rate": RATE, **recipe,
+            "teacher": str(folder / TEACHER),
+            "learning_rate": peak_rate(found.record.after.agreement), **recipe,
         })  # fmt: skip
         run = train(
             f"{SLIMMED}{folder / START}", data.dataset, recipe, directory=run_folder,
@@ -81,6 +85,11 @@ def recover(
     # the weights' names are those that training gave them
     trained = with_weights_of(name_weights(found.graph), run.network())
     return _better(found, trained, data, run)
+
+
+def peak_rate(agreement: float) -> float:
+    """Return the rate for a network that names the original's class in this share of images."""
+    return min(HIGHEST, max(LOWEST, RATE * (1 - agreement)))
 
 
 def _better(found: Slimmed, trained: Graph, data: SlimmingData, run: Run) -> Slimmed:
