@@ -17,9 +17,16 @@ from torch import nn
 import depthwise as dw
 from depthwise.analysis.tables import render
 from depthwise.report.changed_record import SlimmingStageRecord, TrainingStageRecord
-from depthwise.report.record import Compilation, CostSummary, Report
+from depthwise.report.record import (
+    Baseline,
+    Comparison,
+    Compilation,
+    CostSummary,
+    LayerProfile,
+    Report,
+)
 from depthwise.runtime.artifact import STATE
-from depthwise.shipping import STAGES, pipeline
+from depthwise.shipping import STAGES, Stage, pipeline
 from depthwise.shipping.request import SlimmingPlan
 from depthwise.shipping.summary import summary
 
@@ -72,7 +79,7 @@ def test_what_is_compiled_is_the_slimmed_network(tmp_path):
     network = make_network(net_of())
     request = replace(planned(tmp_path), say=told.append)
     done, report = stages_of(request, network)
-    assert done == ["train", "slim", "count", "compile"]
+    assert done == ["slim", "count", "compile"]
     record = report.find(SlimmingStageRecord)
     assert record.found.after.macs <= record.found.before.macs / 2
     assert report.find(CostSummary).macs == record.found.after.macs
@@ -130,8 +137,7 @@ def test_a_network_without_a_budget_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "STAGES", CHANGING)
     network = make_network(net_of())
     _, report = stages_of(make_request(tmp_path), network)
-    assert report.find(SlimmingStageRecord).found is None
-    assert report.find(TrainingStageRecord).validation is None
+    assert list(report.stages) == ["count", "compile"]
     assert report.find(CostSummary).macs == dw.cost(net_of(), (1, 3, 32, 32)).macs
 
 
@@ -156,8 +162,24 @@ def made(num_classes=5):
 """
 
 
+def untimed(stage: Stage) -> Stage:
+    """Return a stage that times nothing in the place of one that does, which has its own tests."""
+    empty = {
+        Comparison: Comparison(
+            found=None, rounds=0, lines=(), missing=(), failed={}, remarks=(), disturbed=""
+        ),
+        LayerProfile: LayerProfile(
+            milliseconds=0.0, library=None, ideal=None, rate=0.0, peak=0.0, of_peak=None, layers=(),
+            kinds=(), machine=None, calibrated="", contradicted=(), remarks=(), disturbed="",
+        ),
+        Baseline: Baseline(times=None, disturbed=""),
+    }.get(stage.kind)  # fmt: skip
+    return stage._replace(run=lambda _, network, __: (empty, network)) if empty else stage
+
+
 def test_trained_slimmed_recovered_and_reported_by_one_command(tmp_path, capsys, monkeypatch):
     """From random weights and a folder of images; the page tells before and after."""
+    monkeypatch.setattr(pipeline, "STAGES", [untimed(stage) for stage in STAGES])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(FILE)
     photos, images = coloured(tmp_path / "photos"), paint(tmp_path / "images", 2)

@@ -1,5 +1,7 @@
 """What slimming says and refuses: budgets out of reach, other networks than classifiers."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -99,17 +101,15 @@ def test_segmentation_agrees_in_pixels():
 
 
 def test_values_agree_in_their_variance():
+    """Scaled about its mean by 0.9, a value has all but a hundredth of its variance in common."""
     net = nn.Sequential(nn.Conv2d(3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     graph, data = graph_of(net, 1, 3, 6, 6), data_of(3, 6, 6)
-    assert figures_of(graph, graph, Prices("milliseconds"), data).agreement == 1
+    other = copy.deepcopy(net)
     with torch.no_grad():
-        net[0].weight.mul_(0.5)
-        net[0].bias.mul_(0.5)
-    found = figures_of(dw.open(net, (1, 3, 6, 6)).graph, graph, Prices("milliseconds"), data)
-    with torch.no_grad():
-        half = net(data.held).double()
-    lost = half.square().sum() / (2 * half - 2 * half.mean(0)).square().sum()
-    assert (found.compared, found.agreement) == ("values", pytest.approx(max(0, 1 - float(lost))))
+        other[0].weight.mul_(0.9)
+        other[0].bias.mul_(0.9).add_(0.1 * net(data.held).mean())
+    found = figures_of(dw.open(other, (1, 3, 6, 6)).graph, graph, Prices("milliseconds"), data)
+    assert (found.compared, found.agreement) == ("values", pytest.approx(0.99, abs=1e-6))
 
 
 def test_classes_and_mimicking_need_scores():

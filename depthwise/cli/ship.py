@@ -271,16 +271,17 @@ def _sort_out(
 
 
 def _run(request: "Request", network: "CurrentNetwork") -> "Report":
-    from depthwise.shipping import STAGES, ship  # noqa: PLC0415
+    from depthwise.shipping import asked, ship  # noqa: PLC0415
 
-    with waiting("shipping", total=len(STAGES)) as display:
+    stages = [stage.name for stage in asked(request)]
+    with waiting("shipping", total=len(stages)) as display:
 
         def on_stage(stage: "Stage", cached: bool) -> None:
-            number = [each.name for each in STAGES].index(stage.name)
+            number = stages.index(stage.name)
             doing = f"{stage.doing}{' (cached)' if cached else ''}"
             display.update(doing, done=number)
             if not sys.stderr.isatty():
-                say(f"{number + 1} of {len(STAGES)}: {doing}")
+                say(f"{number + 1} of {len(stages)}: {doing}")
 
         @contextmanager
         def training(folder: Path) -> "Iterator[Onlooker]":

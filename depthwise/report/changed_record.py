@@ -6,25 +6,21 @@ from depthwise.training.result import SplitResult
 
 
 class TrainingStageRecord(StageRecord):
-    """How the network was trained before all else; `validation` is None where it was not."""
+    """How the network was trained before all else; the weights are those of `epoch`."""
 
     stage = "train"
 
-    data: str = ""
-    seconds: float = 0.0
-    epoch: int = 0
-    """That whose weights were taken."""
-    validation: SplitResult | None = None
-    test: SplitResult | None = None
+    data: str
+    seconds: float
+    epoch: int
+    validation: SplitResult
+    test: SplitResult | None
 
 
 class SlimmingStageRecord(StageRecord):
-    """How the network was slimmed; `found` is None where no budget was given.
-
-    `network` names what came of it, as every verb takes it.
-    """
+    """How the network was slimmed; `network` names what came of it, as every verb takes it."""
 
     stage = "slim"
 
-    found: SlimmingRecord | None = None
-    network: str = ""
+    found: SlimmingRecord
+    network: str

@@ -51,7 +51,7 @@ def render_page(report: Report) -> str:
     assert compilation
     side, rows = compilation.manifest.network.inputs[0].shape[-1], _rows(profile)
     slimming = report.find(SlimmingStageRecord)
-    changed = slimming.found.layers if slimming and slimming.found else ()
+    changed = slimming.found.layers if slimming else ()
     return template.render(
         report=report,
         request=report.request,

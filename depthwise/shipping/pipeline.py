@@ -50,6 +50,10 @@ def _nothing(_request: Request, _network: CurrentNetwork) -> list[Any]:
     return []
 
 
+def _is_asked(_request: Request) -> bool:
+    return True
+
+
 def _always(_request: Request, _found: Any) -> bool:
     return True
 
@@ -77,6 +81,7 @@ class Stage(NamedTuple):
         restore: The network that it handed on in an earlier run, from the one that it gets and the
             record of that run; None where that cannot be had any more. A stage that changes the
             network needs one.
+        applies: Whether it is asked for; else there is no record of it.
     """
 
     kind: type[StageRecord]
@@ -85,6 +90,7 @@ class Stage(NamedTuple):
     inputs: Callable[[Request, CurrentNetwork], list[Any]] = _nothing
     is_current: Callable[[Request, Any], bool] = _always
     restore: Callable[[Request, CurrentNetwork, Any], CurrentNetwork | None] = _unchanged
+    applies: Callable[[Request], bool] = _is_asked
 
     @property
     def name(self) -> str:
@@ -98,11 +104,11 @@ OnStage = Callable[[Stage, bool], None]
 STAGES = (
     Stage(
         TrainingStageRecord, "training", train_network, training_key,
-        restore=training.open_again,
+        restore=training.open_again, applies=lambda request: request.train is not None,
     ),
     Stage(
         SlimmingStageRecord, "slimming", slim_network, slimming_key,
-        restore=slimming.open_again,
+        restore=slimming.open_again, applies=lambda request: request.slim is not None,
     ),
     Stage(CostSummary, "counting and linting", count_costs),
     Stage(
@@ -160,6 +166,11 @@ def ship(
     return report
 
 
+def asked(request: Request) -> list[Stage]:
+    """Return the stages that a request asks for, in their order."""
+    return [stage for stage in STAGES if stage.applies(request)]
+
+
 def run_stages(
     request: Request, network: CurrentNetwork, on_stage: OnStage = lambda _stage, _cached: None
 ) -> Report:
@@ -170,7 +181,7 @@ def run_stages(
     """
     report = start_report(request, network)
     key = make_key(__version__, FORMAT)
-    for stage in STAGES:
+    for stage in asked(request):
         inputs = stage.inputs(request, network)
         key = make_key(key, stage.name, network.digest, network.untrained, inputs)
         cached = _find_cached(stage, request, network, key)

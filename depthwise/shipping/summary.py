@@ -49,8 +49,7 @@ def summary(report: Report, directory: Path) -> RenderableType:
     shapes = " and ".join("x".join(map(str, shape)) for shape in request.input_shapes)
     weights = request.weights or "its own weights"
     if request.untrained:
-        trained = report.find(TrainingStageRecord)
-        weights = "trained here" if trained and trained.validation else "random weights"
+        weights = "trained here" if report.find(TrainingStageRecord) else "random weights"
     head = Text(f"{request.network} on {shapes}, {weights}", style="bold")
     alarm = [Text(line, style="bold red") for line in _disturbed(report)]
     return Group(
@@ -67,14 +66,14 @@ def _disturbed(report: Report) -> list[str]:
 
 
 def _training(found: TrainingStageRecord | None) -> list[str]:
-    if not found or not found.validation:
+    if not found:
         return []
     lines = [f"{in_seconds(found.seconds)} on {found.data}: {_rightness(found.validation)}"]
     return lines + ([f"test images: {_rightness(found.test)}"] if found.test else [])
 
 
 def _slimming(stage: SlimmingStageRecord | None) -> list[str]:
-    if not stage or not stage.found:
+    if not stage:
         return []
     found = stage.found
     before, after = found.before, found.after

@@ -23,13 +23,12 @@ FOLDER = "slimmed"
 def slim_network(
     request: Request, network: CurrentNetwork, _: Report
 ) -> tuple[SlimmingStageRecord, CurrentNetwork]:
-    """Slim a network to the request's budget; without one it stays as it is.
+    """Slim a network to the request's budget; a slimming that was interrupted goes on.
 
-    A slimming that was interrupted goes on. Raises what `dw.slim` raises.
+    Raises what `dw.slim` raises.
     """
     plan = request.slim
-    if plan is None:
-        return SlimmingStageRecord(), network
+    assert plan
     if network.untrained:
         request.say(
             f"the weights of {request.name} are random: slimming keeps what a network knows, and "
@@ -53,11 +52,9 @@ def slim_network(
 
 
 def open_again(
-    request: Request, network: CurrentNetwork, found: SlimmingStageRecord
+    request: Request, network: CurrentNetwork, _: SlimmingStageRecord
 ) -> CurrentNetwork | None:
     """Return the network that was slimmed in an earlier run; None where it is there no more."""
-    if found.found is None:
-        return network
     try:
         source = open_slimmed(request.directory / STATE / FOLDER)
     except ValueError:
@@ -68,8 +65,7 @@ def open_again(
 def slimming_key(request: Request, _: CurrentNetwork) -> list[object]:
     """Return what slimming depends on beside the network, in values that JSON can hold."""
     plan = request.slim
-    if plan is None:
-        return []
+    assert plan
     asked, core = plan.options, request.build
     how = [asked.moves, asked.images, asked.mimic, asked.mirror, asked.recover, asked.seed]
     return [str(plan.budget), how, core.chosen.full_name, str(core.core), _images_key(plan)]

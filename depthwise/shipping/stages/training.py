@@ -19,12 +19,10 @@ FOLDER = "training"
 def train_network(
     request: Request, network: CurrentNetwork, _: Report
 ) -> tuple[TrainingStageRecord, CurrentNetwork]:
-    """Train a network for as long as is requested; without that it stays as it is.
+    """Train a network for as long as is requested; a training that was interrupted goes on.
 
-    A training that was interrupted goes on. Raises what `dw.train` raises.
+    Raises what `dw.train` raises.
     """
-    if request.train is None:
-        return TrainingStageRecord(), network
     assert request.data is not None
     key = make_key(network.digest, training_key(request, network))
     folder = work_folder(request.directory, FOLDER, key)
@@ -48,11 +46,9 @@ def train_network(
 
 
 def open_again(
-    request: Request, network: CurrentNetwork, found: TrainingStageRecord
+    request: Request, network: CurrentNetwork, _: TrainingStageRecord
 ) -> CurrentNetwork | None:
     """Return the network that was trained in an earlier run; None where it is there no more."""
-    if found.validation is None:
-        return network
     try:
         source = open(f"{RUN}{request.directory / STATE / FOLDER}")
     except ValueError:
@@ -62,6 +58,4 @@ def open_again(
 
 def training_key(request: Request, _: CurrentNetwork) -> list[object]:
     """Return what training depends on beside the network, in values that JSON can hold."""
-    if request.train is None:
-        return []
     return [request.train, request.name, request.settings, request.weights, data_key(request.data)]
