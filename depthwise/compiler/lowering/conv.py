@@ -9,6 +9,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
 from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
+from depthwise.compiler.lowering.areas import Band, find_areas
 from depthwise.compiler.lowering.batches import images_at_once
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
@@ -62,24 +63,42 @@ def _conv2d(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     if op.groups == weight.shape[0] == x.shape[1]:
         _depthwise(op, work, b)
         return
-    R, S = weight.shape[2:]
+    for rows, columns in find_areas(op, x.shape, weight.shape, work.y.shape):
+        _area(op, work, rows, columns, b)
+
+
+def _area(
+    op: ops.Conv2d, work: ConvOperands, rows: Band, columns: Band, b: LoweringBuilder
+) -> None:
+    """Append the convolution of some rows and columns of the output by the taps of these."""
+    reads = []  # the first row and column of x that are read
+    for axis, band in ((2, rows), (3, columns)):
+        outputs = band.stop - band.start
+        if outputs < work.y.shape[axis]:
+            x = work.x.part(axis, band.read, band.span)
+            work = replace(work.outputs(axis, band.start, outputs), x=x)
+            reads.append(0)
+        else:
+            reads.append(band.read)
+    weight = work.weight[:, :, rows.first : rows.end, columns.first : columns.end]
+    work = replace(work, weight=weight)
+    (R, S), x = weight.shape[2:], work.x
     taps = tuple(
-        (r * op.dilation[0] - op.padding.top) * x.row
-        + (s * op.dilation[1] - op.padding.left) * x.pixel
+        (r * op.dilation[0] + reads[0]) * x.row + (s * op.dilation[1] + reads[1]) * x.pixel
         for r in range(R)
         for s in range(S)
     )
     step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
     window = (R, S) if op.stride == op.dilation == (1, 1) else None
-    _convolve(work, TapPattern(taps, *step, _reach(op, work), window=window), op.groups, b)
-
-
-def _reach(op: ops.Conv2d, work: ConvOperands) -> RowAccess:
-    """Return the rows of its input that a convolution reads."""
-    first = -op.padding.top
-    return RowAccess(
-        work.x, op.stride[0], first, first + (work.weight.shape[2] - 1) * op.dilation[0]
+    _convolve(
+        work, TapPattern(taps, *step, _reach(op, work, reads[0]), window=window), op.groups, b
     )
+
+
+def _reach(op: ops.Conv2d, work: ConvOperands, first: int) -> RowAccess:
+    """Return the rows of its input that a convolution reads, the first row's from `first` on."""
+    last = first + (work.weight.shape[2] - 1) * op.dilation[0]
+    return RowAccess(work.x, op.stride[0], first, last)
 
 
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
@@ -203,7 +222,9 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
             sum=part.residual, total=totals, out=part.y,
         )  # fmt: skip
 
-    walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work))
+    walk = TapPattern(
+        (), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work, -op.padding.top)
+    )
 
     def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
         """Return the call with the ways to do it in parts."""
