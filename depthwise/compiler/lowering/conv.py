@@ -17,7 +17,7 @@ from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.norm import lower_batch_norm
-from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
+from depthwise.compiler.lowering.operands import ConvOperands, KeptTaps, TapPattern
 from depthwise.compiler.lowering.packing import (
     pack_bias,
     pack_conv,
@@ -80,25 +80,25 @@ def _area(
             reads.append(0)
         else:
             reads.append(band.read)
-    weight = work.weight[:, :, rows.first : rows.end, columns.first : columns.end]
-    work = replace(work, weight=weight)
-    (R, S), x = weight.shape[2:], work.x
-    taps = tuple(
+    x, taps = work.x, work.weight.shape[3]
+    kept = KeptTaps(
+        work.weight[0, 0].size, rows.first * taps + columns.first, columns.taps,
+        taps - columns.taps,
+    )  # fmt: skip
+    offsets = tuple(
         (r * op.dilation[0] + reads[0]) * x.row + (s * op.dilation[1] + reads[1]) * x.pixel
-        for r in range(R)
-        for s in range(S)
+        for r in range(rows.taps)
+        for s in range(columns.taps)
     )
     step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
-    window = (R, S) if op.stride == op.dilation == (1, 1) else None
-    _convolve(
-        work, TapPattern(taps, *step, _reach(op, work, reads[0]), window=window), op.groups, b
-    )
+    window = work.weight.shape[2:] if op.stride == op.dilation == (1, 1) else None
+    reach = _reach(op, x, reads[0], rows.taps)
+    _convolve(work, TapPattern(offsets, *step, reach, window, some=kept), op.groups, b)
 
 
-def _reach(op: ops.Conv2d, work: ConvOperands, first: int) -> RowAccess:
+def _reach(op: ops.Conv2d, x: TensorView, first: int, taps: int) -> RowAccess:
     """Return the rows of its input that a convolution reads, the first row's from `first` on."""
-    last = first + (work.weight.shape[2] - 1) * op.dilation[0]
-    return RowAccess(work.x, op.stride[0], first, last)
+    return RowAccess(x, op.stride[0], first, first + (taps - 1) * op.dilation[0])
 
 
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
@@ -115,6 +115,7 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     w = b.weights(pack_conv(work.weight, groups, *laid))
     bias = b.weights(pack_conv_bias(work.bias, groups, *laid))
     floats = work.weight[0].size  # a packed output channel's weights
+    read = replace(w, shape=(w.shape[0] * len(walk.taps) // walk.kept.all,))
     grain = chosen.vectors * lanes // chosen.depth
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
@@ -129,8 +130,8 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
             weights_outer=int(chosen.weights_outer),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual),
-            epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,
-            w=replace(w, offset=w.offset + first * floats),
+            epilogue=part.epilogue, **walk.kept.arguments, offsets=Table(walk.taps), in_=part.x,
+            w=replace(read, offset=w.offset + first * floats),
             bias=replace(bias, offset=bias.offset + first * chosen.depth), sum=part.residual,
             next=None, near_steps=0, prefetch_lines=0, prefetch_steps=0, out=part.y,
         )  # fmt: skip
@@ -223,7 +224,7 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
         )  # fmt: skip
 
     walk = TapPattern(
-        (), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work, -op.padding.top)
+        (), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, x, -op.padding.top, R)
     )
 
     def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
