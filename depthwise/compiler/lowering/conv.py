@@ -9,7 +9,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
 from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
-from depthwise.compiler.lowering.areas import Band, find_areas
+from depthwise.compiler.lowering.areas import Area, find_areas
 from depthwise.compiler.lowering.batches import images_at_once
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
@@ -63,14 +63,16 @@ def _conv2d(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     if op.groups == weight.shape[0] == x.shape[1]:
         _depthwise(op, work, b)
         return
-    for rows, columns in find_areas(op, x.shape, weight.shape, work.y.shape):
-        _area(op, work, rows, columns, b)
+    areas = find_areas(op, x.shape, weight.shape, work.y.shape)
+    for area in areas:
+        _area(op, work, area, len(areas) > 1, b)
 
 
 def _area(
-    op: ops.Conv2d, work: ConvOperands, rows: Band, columns: Band, b: LoweringBuilder
+    op: ops.Conv2d, work: ConvOperands, area: Area, divided: bool, b: LoweringBuilder
 ) -> None:
     """Append the convolution of some rows and columns of the output by the taps of these."""
+    rows, columns = area
     reads = []  # the first row and column of x that are read
     for axis, band in ((2, rows), (3, columns)):
         outputs = band.stop - band.start
@@ -93,7 +95,8 @@ def _area(
     step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
     window = work.weight.shape[2:] if op.stride == op.dilation == (1, 1) else None
     reach = _reach(op, x, reads[0], rows.taps)
-    _convolve(work, TapPattern(offsets, *step, reach, window, some=kept), op.groups, b)
+    some = kept if divided or kept.all > len(offsets) else None
+    _convolve(work, TapPattern(offsets, *step, reach, window, some=some), op.groups, b)
 
 
 def _reach(op: ops.Conv2d, x: TensorView, first: int, taps: int) -> RowAccess:
@@ -111,6 +114,8 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
         return
     outs = work.weight.shape[0] // groups
     panel = b.target.panel if chosen.depth == 1 else 0
+    if walk.some and chosen.depth == 1:
+        panel = panel or lanes  # tiles differ from area to area, and all read the same weights
     laid = (panel, 1, 1) if panel else (lanes, chosen.vectors, chosen.depth)
     w = b.weights(pack_conv(work.weight, groups, *laid))
     bias = b.weights(pack_conv_bias(work.bias, groups, *laid))
