@@ -35,7 +35,7 @@ def hold_time(
         if met and (taken >= BELOW * limit or not progress.rounds):
             break
         tell(
-            f"{_measured(taken, estimated)}: {'not enough yet' if not met else 'more than enough'}"
+            f"{say_measured(taken, estimated)}: {'not enough yet' if not met else 'more than enough'}"
             f", so estimates are scaled by that, and round {len(progress.rounds) + (not met)} "
             f"{'follows' if not met else 'is made again'}"
         )
@@ -56,6 +56,7 @@ def hold_time(
         yield best[2]
 
 
-def _measured(taken: float, estimated: float) -> str:
+def say_measured(taken: float, estimated: float) -> str:
+    """Return what was measured, beside what was estimated, in milliseconds."""
     times = (say_cost("milliseconds", each) for each in (taken, estimated))
     return "compiled, it takes {} where {} was estimated".format(*times)

@@ -23,7 +23,7 @@ from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.channels.coupling import RETURNED
 from depthwise.slimming.channels.groups import pinned_layers
-from depthwise.slimming.correction import hold_time
+from depthwise.slimming.correction import hold_time, say_measured
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
@@ -240,10 +240,10 @@ class Slimming:
     ) -> Iterator[state.SearchProgress]:
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
             cost = self.prices.cost(draft.graph)
-            if self._holds_time and is_near(
-                cost, limit
-            ):  # what the last round saves is told better by it
-                self.prices.scale *= self._time_of(draft.graph) / cost
+            if self._holds_time and is_near(cost, limit):
+                taken = self._time_of(draft.graph)  # what the last round saves is told better by it
+                tell(f"{say_measured(taken, cost)}: the last round starts from that")
+                self.prices.scale *= taken / cost
             progress = progress.then(draft, found, self.prices.scale)
             yield progress
         if self._holds_time:
