@@ -34,10 +34,11 @@ def hold_time(
             best = rank
         if met and (taken >= BELOW * limit or not progress.rounds):
             break
+        said, number = say_measured(taken, estimated), len(progress.rounds)
+        next_ = "is made again" if met else "follows"
         tell(
-            f"{say_measured(taken, estimated)}: {'not enough yet' if not met else 'more than enough'}"
-            f", so estimates are scaled by that, and round {len(progress.rounds) + (not met)} "
-            f"{'follows' if not met else 'is made again'}"
+            f"{said}: {'more than enough' if met else 'not enough yet'}, so estimates are scaled "
+            f"by that, and round {number if met else number + 1} {next_}"
         )
         if not met:
             steps = search(bench, progress.draft, ROOM * limit, progress.rounds)
