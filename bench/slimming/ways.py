@@ -121,7 +121,7 @@ def _slimmed(start: Start, share: float, options: SlimmingOptions) -> nn.Module:
     return slim(source, budget=f"{share:.4%}", data=start.data, options=options, tell=print).module
 
 
-def width(start: Start, share: float, seed: int) -> nn.Module:
+def width(start: Start, share: float, _seed: int) -> nn.Module:
     """Narrow all layers alike, by magnitude: nothing is drawn."""
 
     def narrowed(alpha: float) -> nn.Module:
@@ -181,7 +181,7 @@ def _torch_pruning(start: Start, share: float, seed: int, importance: str) -> nn
     return largest(pruned, start, share)
 
 
-def fasterai(start: Start, share: float, seed: int) -> nn.Module:
+def fasterai(start: Start, share: float, _seed: int) -> nn.Module:
     """fasterai's pruner, by magnitude, the layers compared with each other: nothing is drawn."""
     from fasterai.core.criteria import large_final  # type: ignore[import-not-found]  # noqa: PLC0415
     from fasterai.prune.pruner import Pruner  # type: ignore[import-not-found]  # noqa: PLC0415
