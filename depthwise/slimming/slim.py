@@ -37,6 +37,7 @@ from depthwise.slimming.fitting.mimic import mimic
 from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover
 from depthwise.slimming.fitting.synthetic import synthesise
+from depthwise.slimming.layers.balancing import balance_factors
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.offers import find_offers
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
@@ -241,7 +242,8 @@ class Slimming:
 
     def _finish(self, progress: state.SearchProgress, limit: float, tell: Say) -> Slimmed:
         asked, data = self.request, self.data
-        graph = self._mimicked(progress.draft, tell)
+        balanced = replace(progress.draft, graph=balance_factors(progress.draft.graph))
+        graph = self._mimicked(balanced, tell)
         before, after, ratio = self.compare(graph)
         notes = (*data.notes, *self._missed(after, limit))
         for note in notes[len(data.notes) :]:
