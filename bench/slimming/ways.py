@@ -23,7 +23,6 @@ from depthwise.slimming.channels.widths import narrow
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.request import SlimmingOptions
 from depthwise.slimming.slim import slim
-from depthwise.sources.source import network_name
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.squares import prepare
 
@@ -212,7 +211,7 @@ def largest(make: Callable[[float], nn.Module], start: Start, share: float) -> n
         else:
             high = middle
     if best is None:
-        raise ValueError(f"no width brings {network_name(make(1.0))} to {share:.0%} of the MACs")
+        raise ValueError(f"no width brings {start.run.record.network} to {share:.0%} of the MACs")
     return best
 
 

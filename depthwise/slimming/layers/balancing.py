@@ -37,19 +37,15 @@ def _pairs(edit: GraphRewriter) -> Iterator[tuple[Node, Node]]:
         first = edit.private(second.inputs[0]) if second.inputs else None
         if first is None or not isinstance(second.op, ops.Conv2d | ops.Linear):
             continue
-        if isinstance(first.op, type(second.op)) and all(map(_own(edit), (first, second))):
+        if isinstance(first.op, type(second.op)) and _alone(edit, first) and _alone(edit, second):
             yield first, second
 
 
-def _own(edit: GraphRewriter):
-    """Return what tells whether a layer's weights are constants that it alone reads."""
-
-    def alone(node: Node) -> bool:
-        return all(
-            edit.data(name) is not None and len(edit.readers(name)) == 1 for name in node.inputs[1:]
-        )
-
-    return alone
+def _alone(edit: GraphRewriter, node: Node) -> bool:
+    """Tell whether a layer's weights are constants that it alone reads."""
+    return all(
+        edit.data(name) is not None and len(edit.readers(name)) == 1 for name in node.inputs[1:]
+    )
 
 
 def _balance(edit: GraphRewriter, first: Node, second: Node) -> None:
