@@ -38,6 +38,7 @@ from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover
 from depthwise.slimming.fitting.synthetic import synthesise
 from depthwise.slimming.frozen import frozen_weights
+from depthwise.slimming.layers.balancing import balance_factors
 from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
@@ -275,7 +276,8 @@ class Slimming:
 
     def _finish(self, progress: state.SearchProgress, limit: float, tell: Say) -> Slimmed:
         asked, data = self.request, self.data
-        graph = self._mimicked(progress.draft, tell)
+        balanced = replace(progress.draft, graph=balance_factors(progress.draft.graph))
+        graph = self._mimicked(balanced, tell)
         before, after, ratio = self.compare(graph)
         taken = self._time_of(graph) if self._holds_time else after.milliseconds
         notes = (*data.notes, *self._missed(taken, limit))
