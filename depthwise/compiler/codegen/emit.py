@@ -314,11 +314,13 @@ def number(value: float) -> str:
 
 def _pointer(view: TensorView, plan: Plan) -> str:
     buffer, offset = plan.buffers[view.buffer], view.offset
+    plain = buffer.element == FLOAT32
     if buffer.space == "arena":
-        cast = "" if buffer.element == FLOAT32 else f"({buffer.element.c} *)"
+        cast = "" if plain else f"({buffer.element.c} *)"
         return f"{cast}a + {offset + plan.arena.offsets[view.buffer] // buffer.element.bytes}"
     if buffer.space == "weights":
-        return f"w + {offset}"
+        cast = "" if plain else f"(const {buffer.element.c} *)"
+        return f"{cast}w + {offset}"
     base = tensor_pointer(plan, buffer)
     return f"{base} + {offset}" if offset else base
 

@@ -12,8 +12,10 @@ from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.storage import Storage
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node
-from depthwise.graph.dtypes import FLOAT32
+from depthwise.graph.dtypes import BFLOAT16, FLOAT32
 from depthwise.graph.ops import Cast, Op
+
+COMPUTED = (FLOAT32.name, BFLOAT16.name)  # the types that kernels compute in
 
 
 @singledispatch
@@ -34,7 +36,8 @@ def lower_graph(
     Weights are added to the pool.
     """
     for node in graph:
-        assert node.type.dtype == FLOAT32.name or isinstance(node.op, Cast), f"{node} is converted"
+        known = node.type.dtype in COMPUTED or isinstance(node.op, Cast)
+        assert known, f"{node} is converted"
     b = LoweringBuilder(graph, constants, storage, requested, default, pool)
     _read_inputs(b)
     for node in graph:
