@@ -16,6 +16,7 @@ from depthwise.cli.options import (
     Directory,
     NetworkName,
     Optimize,
+    PrecisionName,
     Settings,
     Shapes,
     SystemName,
@@ -49,6 +50,7 @@ def compile(
     tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
     system: SystemName = CompileOptions.system,
+    precision: PrecisionName = CompileOptions.precision,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -62,7 +64,9 @@ def compile(
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
-        options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
+        options = CompileOptions(
+            target, threads, optimize, tune, tune_for, cc, check_plan, system, precision
+        )
         directory = out or default_directory(network, options.chosen.full_name)
         if not show:
             with writing("--out", directory):  # before the wait, not after it

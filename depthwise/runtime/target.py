@@ -25,7 +25,8 @@ class Target:
     has `members`, the widest first, each with the number of its `level`; a CPU that stands alone
     has level 0. Members read weights of which `panel` outputs lie side by side; of a CPU that
     stands alone, where it is 0, as many do as its tiles have. `asked` is the operating system that
-    was asked for, None for the usual one. One with `tiles` has AMX, which the system lends on request.
+    was asked for, None for the usual one. One with `tiles` has AMX, which the system lends on
+    request.
     """
 
     name: str

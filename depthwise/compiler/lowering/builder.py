@@ -190,11 +190,11 @@ class LoweringBuilder:
         return TensorView(self._weights[element.name], first, packed.shape, row_major(packed.shape))
 
     def _store_constant(self, name: str) -> TensorView:
-        data = self.constant(name)
+        data, element = self.constant(name), self.graph.type(name).element
         if data.ndim != 4:
-            return self.weights(data)
+            return self.weights(data, element)
         _, c, h, w = data.shape
-        view = self.weights(data.transpose(0, 2, 3, 1))
+        view = self.weights(data.transpose(0, 2, 3, 1), element)
         return replace(view, shape=data.shape, strides=(h * w * c, 1, w * c, c))
 
     # ------------------------------------------------------------------------------- calls
