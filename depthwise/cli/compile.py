@@ -101,10 +101,12 @@ def _summary(manifest: "Manifest") -> str:
     if verification is None:
         proven = manifest.unproven
     else:
-        proven = (
-            f"equal to {verification.reference} within {verification.error:.1e} of the largest "
-            "output"
-        )
+        within = f"within {verification.error:.1e} of the largest output"
+        if not verification.error:
+            within = "to the bit"
+        proven = f"equal to {verification.reference} {within}"
+        if distance := verification.distance:
+            proven += f", {distance.error:.1%} from {distance.reference} in float32"
     code = f"{in_units(manifest.build.library_bytes or 0, 'B')} of code, "
     return (
         f"for {manifest.build.chosen.full_name}, {code}{in_units(memory.weights_bytes, 'B')} of "

@@ -29,11 +29,13 @@ from depthwise.compiler.schedule.partition import Group, fastest
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
+from depthwise.compiler.verification.distance import measure_distance
 from depthwise.compiler.verification.oracle import check_plan as check_steps
 from depthwise.compiler.verification.references import Reference
 from depthwise.compiler.verification.references.choose import reference_of
+from depthwise.compiler.verification.references.simulator import Simulator
 from depthwise.compiler.verification.trace import Trace, without_sources
-from depthwise.compiler.verification.verify import verify
+from depthwise.compiler.verification.verify import RunLibrary, verify
 from depthwise.errors import Unsupported
 from depthwise.escaping import in_line, kind_of
 from depthwise.graph import NO_KWARGS, Graph, check, show
@@ -132,12 +134,13 @@ def compile_graph(
     if not isinstance(preparation, Preparation | None):
         raise ValueError(f"preparation is {kind_of(preparation)}: give a dw.Preparation")
     tried = read_samples(samples, preparation is None)
-    plans = choose_plans(rewrite(graph, preparation, options.precision), options)
+    rewritten = rewrite(graph, preparation, options.precision)
+    plans = choose_plans(rewritten, options)
     proofs = dict[Target, Proof]()
     for plan in plans:
         if plan.target.runs_here:
             check_arena(plan)
-        elif options.check_plan:
+        elif options.check_plan and not options.reduced:
             done = check_steps(plan, tried[0] if tried else (), preparation)
             proofs[plan.target] = Proof(plan_check=done)
     artifact = assemble(plans, options, cost, about, preparation)
@@ -145,11 +148,25 @@ def compile_graph(
     gc.collect()  # and which what searched for the plan refers to in circles
     for plan in plans:
         if plan.target.runs_here:
-            trace = Trace(plan, reference.paths, UNITS, options.cc)
             run = partial(run_once, artifact, plan.target.level)
-            found = verify(run, trace, reference, tried, preparation)
+            if options.reduced:
+                found = verify_reduced(run, plan, rewritten, tried, options.cc)
+                distance = measure_distance(run, reference, tried, preparation)
+                found = found.model_copy(update={"distance": distance})
+            else:
+                trace = Trace(plan, reference.paths, UNITS, options.cc)
+                found = verify(run, trace, reference, tried, preparation)
             proofs[plan.target] = Proof(verification=found)
     return finish(artifact, [(plan.target, proofs.get(plan.target, Proof())) for plan in plans])
+
+
+def verify_reduced(
+    run: RunLibrary, plan: Plan, rewritten: Graph, samples: Sequence[Sequence[np.ndarray]],
+    cc: str | None,
+) -> Verification:  # fmt: skip
+    """Compare a library of a narrow precision with the simulator of its own graph."""
+    simulator = Simulator(rewritten)
+    return verify(run, Trace(plan, simulator.paths, UNITS, cc), simulator, samples)
 
 
 def check_weights(graph: Graph) -> None:

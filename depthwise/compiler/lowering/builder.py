@@ -14,6 +14,7 @@ from depthwise.compiler.lowering.views import Buffer, PaddedLayout, Space, Tenso
 from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.compiler.schedule.storage import Storage
+from depthwise.compiler.summation import joins_taps
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, TensorType
 from depthwise.graph.dtypes import FLOAT32, DType
@@ -98,6 +99,11 @@ class LoweringBuilder:
     def is_free(self, name: str) -> bool:
         """Tell whether a value may lie anywhere: no concatenation holds it, no border is needed."""
         return self._storage.is_free(name)
+
+    def joins_taps(self) -> bool:
+        """Tell whether the convolution being lowered takes each row of taps for one."""
+        assert self.node
+        return joins_taps(self.node, self.graph, self._storage.aliases)
 
     def is_grid(self, name: str) -> bool:
         """Tell whether a value is read as places to sample at alone: these take any strides."""

@@ -1,5 +1,6 @@
 """Convolutions of bfloat16: the calls of bf16_tile_conv and bf16_pair_depthwise."""
 
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -9,19 +10,22 @@ from depthwise.compiler.lowering.calls import KernelCall, Split, Table, pixel_st
 from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
 from depthwise.compiler.lowering.packing import round_up
 from depthwise.compiler.lowering.views import TensorView
+from depthwise.compiler.summation import STEP
 from depthwise.graph import ops
 from depthwise.graph.dtypes import BFLOAT16
 
-STEP = 32  # channels that are summed up at once, and outputs that lie side by side: two tiles
+WIDE = 32  # outputs that lie side by side: two tiles
 TILE = 16  # pixels, or outputs, of a tile
 
 
 def lower_tiles(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> None:
     """Append the call of bf16_tile_conv for one list of taps; see the kernel."""
+    if b.joins_taps():
+        work, walk = join_taps(work, walk)
     outs, channels = work.weight.shape[:2]
     w = b.weights(pack_tiles(work.weight), BFLOAT16)
-    bias = b.weights(np.pad(work.bias, (0, round_up(outs, STEP) - outs)))
-    block = w.shape[0] // ceil(outs / STEP)  # weights of the outputs that lie side by side
+    bias = b.weights(np.pad(work.bias, (0, round_up(outs, WIDE) - outs)))
+    block = w.shape[0] // ceil(outs / WIDE)  # weights of the outputs that lie side by side
 
     def step(part: ConvOperands, outs: int, first: int = 0) -> KernelCall:
         """Return the call from output channel `first` on."""
@@ -36,7 +40,7 @@ def lower_tiles(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> Non
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual), epilogue=part.epilogue,
             offsets=Table(walk.taps), in_=part.x,
-            w=TensorView(w.buffer, w.offset + first // STEP * block, w.shape, w.strides),
+            w=TensorView(w.buffer, w.offset + first // WIDE * block, w.shape, w.strides),
             bias=TensorView(bias.buffer, bias.offset + first, bias.shape, bias.strides),
             sum=part.residual, out=part.y,
         )  # fmt: skip
@@ -53,10 +57,18 @@ def lower_tiles(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> Non
         return step(work, outs).divided(
             walk.by_images(work, divisible),
             walk.split(work, lambda part: step(part, outs)),
-            Split("channels", outs, some, STEP),
+            Split("channels", outs, some, WIDE),
         )
 
     b.append(divisible(walk, work))
+
+
+def join_taps(work: ConvOperands, walk: TapPattern) -> tuple[ConvOperands, TapPattern]:
+    """Return the same work with a tap for each row of them: pixels lie side by side."""
+    outs, channels, R, S = work.weight.shape
+    assert work.x.pixel == channels, f"{work.x} has pixels apart"
+    rows = work.weight.transpose(0, 3, 1, 2).reshape(outs, S * channels, R, 1)
+    return replace(work, weight=rows), replace(walk, taps=walk.taps[::S])
 
 
 def find_pitch(rows: int, width: int, row: int, pixel: int) -> int:
@@ -83,7 +95,7 @@ def pack_tiles(weight: np.ndarray) -> np.ndarray:
         part = by_tap[:, start : start + depth].copy()
         part[:, : first - start] = 0
         steps.append(part)
-    packed = np.zeros((round_up(outs, STEP), len(steps), depth, taps), np.float32)
+    packed = np.zeros((round_up(outs, WIDE), len(steps), depth, taps), np.float32)
     packed[:outs] = np.stack(steps, 1)
     tiles = packed.reshape(-1, 2, TILE, len(steps), depth // 2, 2, taps)
     return tiles.transpose(0, 6, 3, 1, 4, 2, 5).ravel()

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import cast
 
+import numpy as np
+
 from depthwise.compiler.fused_ops import (
     Epilogue,
     FlattenChannelsLast,
@@ -27,7 +29,28 @@ def compute_in(graph: Graph, element: DType) -> Graph:
     A convolution begins it; what only moves numbers, or computes with each, goes on with what it is
     given. Sums and biases stay in float32, and so does all that a library takes and gives.
     """
-    return _NarrowGraph(_with_biases(graph), element).result()
+    return _NarrowGraph(_with_pairs(_with_biases(graph)), element).result()
+
+
+def _with_pairs(graph: Graph) -> Graph:
+    """Return the graph with a channel of zeros more where convolutions read an odd number.
+
+    That is what reads images of three colours.
+    """
+    edit = GraphRewriter(graph)
+    for node in edit:
+        op, x = convolution(node.op), (*node.inputs, "")[0]
+        if not isinstance(op, ops.Conv2d) or op.groups > 1 or graph.type(x).shape[1] % 2 == 0:
+            continue
+        weight = edit.data(node.inputs[1])
+        if weight is None:
+            continue
+        sides = ((0, 0), (0, 1), (0, 0), (0, 0))
+        padded = edit.add_constant(f"{node.inputs[1]}.pairs", np.pad(weight, sides), FLOAT32.name)
+        pad = ops.Pad(sides, "constant", 0.0)
+        wide = edit.insert(node, f"{x}.pairs", pad, x, path=node.path)
+        edit.replace(node, node.op, wide, padded, *node.inputs[2:], path=node.path)
+    return edit.result()
 
 
 def _with_biases(graph: Graph) -> Graph:
