@@ -1,39 +1,32 @@
 """Networks in bfloat16: kernels, twins and the simulator have the same bits on every target."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from kernel_cases import Case, make_graph
 
-import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.fused_ops import Epilogue, Fused
-from depthwise.compiler.lowering.narrow import find_pitch, pack_pairs, pack_tiles
-from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.verification.references.simulator import (
-    round_to_bfloat16,
     simulate,
-    sum_steps,
 )
 from depthwise.graph import Graph, ops
-from depthwise.graph.dtypes import BFLOAT16
 from depthwise.graph.ops import Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
-from depthwise.runtime.target import AMX, find_target
+from depthwise.runtime.target import find_target
 from depthwise.toolchain.build import compile_c
 
 NONE, ONE, TWO = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1), Padding(2, 2, 2, 2)
-RELU, SWISH = ops.Activation("relu6"), ops.Activation("hard_swish")
+PLAIN, RELU, SWISH = Epilogue(), ops.Activation("relu6"), ops.Activation("hard_swish")
 TARGETS = ("x86-64-amx", "x86-64-v4", "x86-64-v3", "x86-64-v2", "portable")
 
 
 def conv(
     shape: tuple[int, ...], weight: tuple[int, ...], stride=(1, 1), padding=NONE, dilation=(1, 1),
-    groups=1, epilogue=Epilogue(),
+    groups=1, epilogue=PLAIN,
 ) -> Case:  # fmt: skip
     op = Fused(ops.Conv2d(stride, padding, dilation, groups), epilogue)
     shapes = (shape, weight, weight[:1])

@@ -3,7 +3,7 @@
 from functools import singledispatch
 
 from depthwise.compiler.constants import Constants
-from depthwise.compiler.fused_ops import Images
+from depthwise.compiler.fused_ops import CastPairs, Images
 from depthwise.compiler.lowering.algorithms import Algorithms
 from depthwise.compiler.lowering.builder import Default, Lowered, LoweringBuilder
 from depthwise.compiler.lowering.loops import TooManyAxes
@@ -62,7 +62,8 @@ def _read_inputs(b: LoweringBuilder) -> None:
     for index, (name, type_) in enumerate(b.graph.inputs.items()):
         external = b.add_external("input", index, type_)
         b.views[name] = external
-        if any(isinstance(reader.op, Images | Cast) for reader in b.readers(name)):
+        converts = [isinstance(reader.op, Images | Cast | CastPairs) for reader in b.readers(name)]
+        if any(converts) and (all(converts) or type_.dtype not in COMPUTED):
             continue
         if not ((is_canonical(external) or b.is_grid(name)) and b.is_free(name)):
             view = b.allocate(name, type_)
