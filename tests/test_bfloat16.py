@@ -1,22 +1,33 @@
 """Networks in bfloat16: kernels, twins and the simulator have the same bits on every target."""
 
 import re
+import subprocess
+import sys
+from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from kernel_cases import Case, make_graph
+from torch import nn
 
+import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.fused_ops import Epilogue, Fused
+from depthwise.compiler.lowering.narrow import find_pitch, pack_pairs, pack_tiles
+from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.verification.references.simulator import (
+    round_to_bfloat16,
     simulate,
+    sum_steps,
 )
 from depthwise.graph import Graph, ops
+from depthwise.graph.dtypes import BFLOAT16
 from depthwise.graph.ops import Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import AMX, find_target
 from depthwise.toolchain.build import compile_c
 
 NONE, ONE, TWO = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1), Padding(2, 2, 2, 2)
@@ -204,10 +215,12 @@ def block() -> nn.Module:
 def test_a_network_is_equal_to_its_simulator(block: nn.Module, threads: int):
     library = dw.compile(block, (2, 3, 36, 40), precision="bfloat16", threads=threads)
     proof, build = library.manifest.verification, library.manifest.build
-    assert proof and proof.reference == "the simulator"
+    assert proof
+    assert proof.reference == "the simulator"
     assert proof.error < 1e-2, "one rounding of the outputs"
     assert build.precision == "bfloat16"
-    assert proof.distance and 0 < proof.distance.error < 0.05
+    assert proof.distance
+    assert 0 < proof.distance.error < 0.05
     assert proof.distance.reference == "PyTorch"
     assert proof.distance.agreement is not None
     x = torch.randn(2, 3, 36, 40, generator=torch.Generator().manual_seed(5))
