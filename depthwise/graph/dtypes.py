@@ -117,7 +117,8 @@ DTYPES: dict[str, DType] = {
 }
 
 
-FLOAT32 = DTYPES["float32"]  # what kernels compute in
+FLOAT32 = DTYPES["float32"]  # what kernels compute in where nothing else is asked for
+BFLOAT16 = DTYPES["bfloat16"]
 UINT8 = DTYPES["uint8"]  # what raw images are made of
 LIBRARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.code)
 CONVERTED = tuple(row for row in DTYPES.values() if row.code and row != FLOAT32)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from depthwise.compiler.fused_ops import Fused
 from depthwise.compiler.lowering.areas import border_of_areas
 from depthwise.compiler.lowering.calls import KernelCall
-from depthwise.compiler.lowering.views import Buffer, PaddedLayout
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.schedule.aliases import Alias
 from depthwise.compiler.schedule.threads import Parts
 from depthwise.graph import Graph, Node, Shape, ops
@@ -78,12 +78,16 @@ def _fill_borders(region: Parts, buffers: Sequence[Buffer], filled: set[int]) ->
     for step in (step for part in region for step in part):
         for buffer in sorted({view.buffer for view in step.views} - filled):
             filled.add(buffer)
-            fills += fill_border(buffers[buffer].frame, buffer, step)
+            fills += fill_border(buffers[buffer], buffer, step)
     return fills
 
 
-def fill_border(frame: PaddedLayout | None, buffer: int, step: KernelCall) -> list[KernelCall]:
-    """Return the call that zeroes the border in a buffer, if there is one, ahead of a step."""
+def fill_border(home: Buffer, buffer: int, step: KernelCall) -> list[KernelCall]:
+    """Return the call that zeroes the border in a buffer, if there is one, ahead of a step.
+
+    `home` says how images lie in the buffer of that number.
+    """
+    frame = home.frame
     if frame is None or frame.border == NO_BORDER:
         return []
     images, _, height, width = frame.shape
@@ -91,4 +95,5 @@ def fill_border(frame: PaddedLayout | None, buffer: int, step: KernelCall) -> li
         "images": images, "rows": height, "width": width, "channels": frame.pixel,
         **frame.border._asdict(), "y": replace(frame.view(buffer), offset=0),
     }  # fmt: skip
-    return [KernelCall("f32_fill_border", arguments, step.name, step.path)]
+    kernel = f"{home.element.short}_fill_border"
+    return [KernelCall(kernel, arguments, step.name, step.path)]

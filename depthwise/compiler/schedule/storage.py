@@ -7,12 +7,13 @@ from depthwise.compiler.lowering.views import PaddedLayout
 from depthwise.compiler.schedule.aliases import Alias, find_aliases
 from depthwise.compiler.schedule.borders import NO_BORDER, find_borders
 from depthwise.compiler.schedule.in_place import find_overwriting
-from depthwise.graph import Graph, Shape
+from depthwise.graph import Graph, TensorType
+from depthwise.graph.dtypes import FLOAT32, DType
 from depthwise.graph.ops import Padding
 
 # Pixels that lie a multiple of 512 bytes apart meet in few sets of the first cache: a 3x3 depthwise
 # convolution of 14x14x512 ran at 26 % of the multiply-add peak, with 16 floats between at 83 %.
-CROWDED, APART = 128, 16  # floats
+CROWDED, APART = 512, 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Storage:
         alias = self.aliases.get(name)
         return alias is None or (alias.root == name and not any(self.borders.get(name, NO_BORDER)))
 
-    def layout(self, root: str, shape: Shape) -> PaddedLayout:
+    def layout(self, root: str, type: TensorType) -> PaddedLayout:
         """Return how the images of a root lie in its buffer."""
-        pixel = pixel_stride(shape[1], shape[2] * shape[3])
-        return PaddedLayout(shape, pixel, self.borders.get(root, NO_BORDER))
+        _, channels, height, width = type.shape
+        pixel = pixel_stride(channels, height * width, type.element)
+        return PaddedLayout(type.shape, pixel, self.borders.get(root, NO_BORDER))
 
 
 def plan_storage(graph: Graph) -> Storage:
@@ -45,7 +47,7 @@ def plan_storage(graph: Graph) -> Storage:
     return Storage(aliases, borders, find_overwriting(graph, aliases, borders))
 
 
-def pixel_stride(channels: int, pixels: int) -> int:
-    """Return how many floats apart the pixels of an image with `channels` lie."""
-    crowded = channels % CROWDED == 0 and pixels > 1
-    return channels + APART if crowded else channels
+def pixel_stride(channels: int, pixels: int, element: DType = FLOAT32) -> int:
+    """Return how many elements apart the pixels of an image with `channels` lie."""
+    crowded = channels * element.bytes % CROWDED == 0 and pixels > 1
+    return channels + APART // element.bytes if crowded else channels
