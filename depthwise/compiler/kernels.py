@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from depthwise.compiler import work
 from depthwise.compiler.kernel import Kernel, Kind, Parameter, Parameters
-from depthwise.graph.dtypes import CONVERTED, FLOAT32, UINT8, DType
+from depthwise.graph.dtypes import CONVERTED, FLOAT32, INT8, INT32, UINT8, DType
 
 # How long a multiply-add takes, relative to one at full speed: to rank the ways to divide a step.
 MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1.0, 2.0
@@ -40,6 +40,7 @@ PLANES = "images channels height width out_height out_width"
 IN, OUT, SUM, INDEX = (f"{p}_image {p}_row {p}_pixel" for p in ("in", "out", "sum", "index"))
 EPILOGUE = (Parameter("epilogue", "epilogue"),)
 ACTIVATION = (Parameter("activation", "activation"),)
+REQUANTIZE = (Parameter("requantize", "requantize"),)
 
 ROWS = (
     Kernel(
@@ -262,6 +263,15 @@ ROWS = (
         + ints("left_row left_inner") + ints("right_stride", 3) + ints("right_inner")
         + ints("y_stride", 3) + ints("y_row")
         + pointers("read", "left right") + pointers("written", "y"),
+    ),
+    Kernel(
+        "quantized_conv", "conv_u8",
+        ints(f"{IMAGES} taps channels outs tile_pixels panel tiles weights_outer {IN} {OUT} {SUM}")
+        + REQUANTIZE + tables("offsets")
+        + pointers("read", "in", UINT8) + pointers("read", "w", INT8)
+        + pointers("read", "bias", INT32) + pointers("read", "scale")
+        + pointers("read", "sum", UINT8) + pointers("written", "out", UINT8),
+        dtype=UINT8, multiply_add=MULTIPLY_ADD,
     ),
 )  # fmt: skip
 
