@@ -13,12 +13,12 @@ import depthwise as dw
 from depthwise.graph import interpret
 from depthwise.report.slimming_record import Figures
 from depthwise.slimming import state
-from depthwise.slimming.data import gather
-from depthwise.slimming.framing import Framing, choose_framing
 from depthwise.slimming.request import SlimmingRequest
 from depthwise.slimming.slim import Slimming
+from depthwise.training.calibration_data import gather
 from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.dataset import Dataset, ImageSplit
+from depthwise.training.framing import Framing, choose_framing
 from depthwise.weights import Preprocessing
 
 ELSEWHERE = dw.CompileOptions("aarch64")  # so that nothing is timed

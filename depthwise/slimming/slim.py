@@ -30,7 +30,6 @@ from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.measuring import Distance, resized
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.curve import trace_curve
-from depthwise.slimming.data import SlimmingData, gather
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.fitting.calibration import Likelihood, calibrate, scores_of
 from depthwise.slimming.fitting.mimic import mimic
@@ -43,6 +42,7 @@ from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
 from depthwise.slimming.search import Bench, search
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.sources.opening import open
+from depthwise.training.calibration_data import CalibrationData, gather
 from depthwise.training.keeper import Onlooker, Unseen
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Slimming:
         self._clock = Clock(self.graph, self._options.build)
 
     @cached_property
-    def data(self) -> SlimmingData:
+    def data(self) -> CalibrationData:
         """The images. Raises ValueError for what cannot be used."""
         asked, source = self._options, self.request.source
         usual = int(WORK / max(1, Prices("macs").cost(self.graph)))

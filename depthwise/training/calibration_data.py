@@ -1,4 +1,4 @@
-"""Images to slim with: from whatever holds them to tensors, prepared as the weights want them."""
+"""Images to calibrate on: from whatever holds them to tensors, prepared as weights want them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depthwise.calibration.images import as_tensor
 from depthwise.escaping import kind_of
 from depthwise.graph import Graph
 from depthwise.progress import track
-from depthwise.slimming.fitting.images import as_tensor
-from depthwise.slimming.framing import Bordered, Framing, choose_framing
 from depthwise.training.data.assembling import listed
 from depthwise.training.data.dataset import Dataset, ImageSource, ImageSplit
 from depthwise.training.data.decode import IMAGE_SUFFIXES
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import MOST_BROKEN, or_why_not
+from depthwise.training.framing import Bordered, Framing, choose_framing
 from depthwise.weights import Preprocessing, WeightsRecord
 
 HELD_OUT = 0.2  # of the images, to measure on
@@ -29,8 +29,8 @@ FEWEST = 16  # images that anything can be told from
 
 
 @dataclass(frozen=True, eq=False)
-class SlimmingData:
-    """Images that a network is slimmed with, as it takes them: float32, (N, C, H, W).
+class CalibrationData:
+    """Images that a network is slimmed or quantised with, as it takes them: float32, (N, C, H, W).
 
     Attributes:
         said: What they are called.
@@ -61,7 +61,7 @@ class SlimmingData:
 
 def gather(
     data: Any, graph: Graph, known: WeightsRecord | None, count: int, seed: int = 0
-) -> SlimmingData:
+) -> CalibrationData:
     """Return images from whatever was given.
 
     Args:
@@ -103,13 +103,13 @@ def _check_takes_images(graph: Graph) -> None:
 
 def _of_arrays(
     images: Any, labels: np.ndarray | None, graph: Graph, count: int, seed: int
-) -> SlimmingData:
+) -> CalibrationData:
     x = as_tensor(graph, images)
     _check_enough(len(x), "the array")
     order = np.random.default_rng(seed).permutation(len(x))
     judged = 0 if labels is None else min(JUDGED, int(HELD_OUT * len(x)))
     fit, held = _parted(x[torch.from_numpy(order[judged:][:count])])
-    found = SlimmingData(f"{len(x):,} images", fit, held)
+    found = CalibrationData(f"{len(x):,} images", fit, held)
     if labels is None:
         return found
     _check_classes(labels, len(x), _score_count(graph))
@@ -129,19 +129,19 @@ def _check_classes(labels: np.ndarray, images: int, classes: int | None) -> None
 
 def _of_files(
     images: ImageSource, said: str, graph: Graph, known: WeightsRecord | None, count: int, seed: int
-) -> SlimmingData:
+) -> CalibrationData:
     order = _drawn(len(images), count, seed)
     framing, notes = _framing(images, order, graph, known)
     x, left_out = read_all(images, order, framing)
     _check_enough(len(x), said)
     fit, held = _parted(x)
     classes = known.class_names if known else ()
-    return SlimmingData(said, fit, held, None, None, classes, framing, (*notes, *left_out))
+    return CalibrationData(said, fit, held, None, None, classes, framing, (*notes, *left_out))
 
 
 def _of_dataset(
     data: Dataset, graph: Graph, known: WeightsRecord | None, count: int, seed: int
-) -> SlimmingData:
+) -> CalibrationData:
     places, classes, notes = _match(data, graph, known)
     found = _of_files(data.train.images, data.name, graph, known, count, seed)
     framing, split = found.framing, data.validation
