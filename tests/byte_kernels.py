@@ -19,7 +19,7 @@ from kernel_harness import build, cpu_flags, with_headers
 
 from depthwise.compiler.codegen.emit import initializer
 from depthwise.compiler.kernels import KERNELS
-from depthwise.compiler.requantize import Requantize
+from depthwise.compiler.byte_epilogue import ByteEpilogue
 
 GUARD = 64  # bytes around what a kernel writes, which must stay
 UNTOUCHED = 0xA5
@@ -84,7 +84,7 @@ def _numbers(array: np.ndarray) -> str:
 
 
 def _literal(value: Any) -> str:
-    if isinstance(value, Requantize):
+    if isinstance(value, ByteEpilogue):
         return value.in_c()
     if isinstance(value, tuple):
         return f"{{{','.join(map(str, value))}}}"
@@ -209,7 +209,7 @@ def _run_wasm(module: Any) -> str:
 
 
 def requantized(
-    a: Requantize, acc: np.ndarray, scale: np.ndarray, other: np.ndarray | int = 0
+    a: ByteEpilogue, acc: np.ndarray, scale: np.ndarray, other: np.ndarray | int = 0
 ) -> np.ndarray:
     """Return what kernels/bytes.h says of sums, scales that broadcast to them, and a summand."""
     value = acc.astype(np.float32) * np.float32(scale)

@@ -8,13 +8,13 @@ import pytest
 from byte_kernels import MACHINES, UNTOUCHED, ByteCall, Machine, requantized, run
 
 from depthwise.compiler.lowering.packing_u8 import pack_conv_u8, pad_outputs
-from depthwise.compiler.requantize import Requantize
+from depthwise.compiler.byte_epilogue import ByteEpilogue
 
-PLAIN = Requantize()
-RELU6 = Requantize(zero=3, low=3, high=201)
-ABOUT = Requantize(zero=131)
-ADD = Requantize(zero=120, sum_zero=77, sum_scale=0.731)
-ADD_RELU = Requantize(zero=9, low=9, high=255, sum_zero=140, sum_scale=1.37)
+PLAIN = ByteEpilogue()
+RELU6 = ByteEpilogue(zero=3, low=3, high=201)
+ABOUT = ByteEpilogue(zero=131)
+ADD = ByteEpilogue(zero=120, sum_zero=77, sum_scale=0.731)
+ADD_RELU = ByteEpilogue(zero=9, low=9, high=255, sum_zero=140, sum_scale=1.37)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Case:
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     images: int = 1
-    requantize: Requantize = PLAIN
+    requantize: ByteEpilogue = PLAIN
     tile: int = 6
     weights_outer: int = 0
     tiles: int = 0

@@ -21,6 +21,8 @@
                                   channels come again (compiler/lowering/packing_u8.py)
      bias, scale                  [k], padded with zeros to whole panels
      sum                          read only where requantize.add is set, else null; may be `out` itself
+     real                         where out is null, what takes float(acc) * scale[k] as it is, with the strides of out;
+                                  else null
 
    Bytes about their zero z are summed as they are: the bias holds -z times the sum of the weights, and z lies around
    images. Taps that lie side by side, those of a row where nothing lies between pixels, are one tap of more channels. */
@@ -50,7 +52,7 @@ INLINE size_t u8_quantized_conv_place(const struct quantized_conv *a, const int 
 
 INLINE void u8_quantized_conv_naive(
     const struct quantized_conv *a, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out) {
+    const unsigned char *sum, unsigned char *out, float *real) {
     const int fours = u8_quantized_conv_fours(a);
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->rows; y++)
@@ -63,8 +65,9 @@ INLINE void u8_quantized_conv_naive(
                    w[((size_t)(k / a->panel) * a->taps + t) * fours * a->panel * 4 + k % a->panel * 4 +
                      u8_quantized_conv_place(a, c)];
         const size_t at = (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel + k;
-        out[(size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + k] =
-            requantize_naive(a->requantize, acc, scale[k], a->requantize.add ? sum[at] : 0);
+        const size_t to = (size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + k;
+        if (out) out[to] = requantize_naive(a->requantize, acc, scale[k], a->requantize.add ? sum[at] : 0);
+        else real[to] = (float)acc * scale[k];
     }
 }
 
@@ -174,7 +177,7 @@ INLINE vf u8_quantized_conv_rescaled(
 /* `count` outputs of `pixels` pixels side by side in a row */
 INLINE void u8_quantized_conv_tile(
     const struct quantized_conv *a, const int pixels, const int vectors, const int count, const unsigned char *in,
-    const signed char *w, const int *bias, const float *scale, const unsigned char *sum, unsigned char *out) {
+    const signed char *w, const int *bias, const float *scale, const unsigned char *sum, unsigned char *out, float *real) {
     vi acc[CONV_U8_PIXELS][CONV_U8_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int v = 0; v < vectors; v++) acc[x][v] = load_ints(bias + v * VL);
@@ -197,6 +200,14 @@ INLINE void u8_quantized_conv_tile(
                     acc[x][v] = dot4(acc[x][v], input, load_ints((const int *)(w + c * a->panel + v * VL * 4)));
             }
         w += (size_t)u8_quantized_conv_fours(a) * a->panel * 4;
+    }
+    if (!out) {
+        UNROLL for (int x = 0; x < pixels; x++)
+            UNROLL for (int v = 0; v < vectors; v++) {
+                const int left = count - v * VL, here = left < VL ? left : VL;
+                store_part(real + (size_t)x * a->out_pixel + v * VL, to_floats(acc[x][v]) * load(scale + v * VL), here);
+            }
+        return;
     }
 #if defined(U8_PACKED)
     UNROLL for (int x = 0; x < pixels; x += 2) {
@@ -226,50 +237,51 @@ INLINE void u8_quantized_conv_tile(
 INLINE void u8_quantized_conv_panel(
     const struct quantized_conv *a, const int pixels, const int count, const int n, const int y, const int x,
     const int k, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out) {
+    const unsigned char *sum, unsigned char *out, float *real) {
     const size_t panel = (size_t)a->taps * u8_quantized_conv_fours(a) * a->panel * 4;
+    const size_t to = (size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + k;
     u8_quantized_conv_tile(
         a, pixels, (count + VL - 1) / VL, count,
         in + (size_t)n * a->in_image + (size_t)y * a->in_row + (size_t)x * a->in_pixel,
         w + (size_t)(k / a->panel) * panel, bias + k, scale + k,
         u8_quantized_conv_sum(a, sum, (size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel + k),
-        out + (size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + k);
+        out ? out + to : 0, out ? 0 : real + to);
 }
 
 /* outputs from `first` to `end` of some pixels, panel after panel */
 INLINE void u8_quantized_conv_panels(
     const struct quantized_conv *a, const int pixels, const int n, const int y, const int x, const int first,
     const int end, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out) {
+    const unsigned char *sum, unsigned char *out, float *real) {
     const int whole = end - (end - first) % a->panel;
     for (int k = first; k < whole; k += a->panel)
-        u8_quantized_conv_panel(a, pixels, a->panel, n, y, x, k, in, w, bias, scale, sum, out);
+        u8_quantized_conv_panel(a, pixels, a->panel, n, y, x, k, in, w, bias, scale, sum, out, real);
     if (whole < end)
-        u8_quantized_conv_panel(a, pixels, a->outs % a->panel, n, y, x, whole, in, w, bias, scale, sum, out);
+        u8_quantized_conv_panel(a, pixels, a->outs % a->panel, n, y, x, whole, in, w, bias, scale, sum, out, real);
 }
 
 /* outputs from `first` to `end` of all pixels, tile after tile of these */
 INLINE void u8_quantized_conv_pixels(
     const struct quantized_conv *a, const int first, const int end, const unsigned char *in, const signed char *w,
-    const int *bias, const float *scale, const unsigned char *sum, unsigned char *out) {
+    const int *bias, const float *scale, const unsigned char *sum, unsigned char *out, float *real) {
     const int rest = a->width % a->tile_pixels, whole = a->width - rest;
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->rows; y++) {
         for (int x = 0; x < whole; x += a->tile_pixels)
-            u8_quantized_conv_panels(a, a->tile_pixels, n, y, x, first, end, in, w, bias, scale, sum, out);
-        if (rest) u8_quantized_conv_panels(a, rest, n, y, whole, first, end, in, w, bias, scale, sum, out);
+            u8_quantized_conv_panels(a, a->tile_pixels, n, y, x, first, end, in, w, bias, scale, sum, out, real);
+        if (rest) u8_quantized_conv_panels(a, rest, n, y, whole, first, end, in, w, bias, scale, sum, out, real);
     }
 }
 
 INLINE void u8_quantized_conv(
     const struct quantized_conv *a, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out) {
+    const unsigned char *sum, unsigned char *out, float *real) {
     if (!a->weights_outer) {
-        u8_quantized_conv_pixels(a, 0, a->outs, in, w, bias, scale, sum, out);
+        u8_quantized_conv_pixels(a, 0, a->outs, in, w, bias, scale, sum, out, real);
         return;
     }
     const int whole = a->outs - a->outs % a->panel;
     for (int k = 0; k < whole; k += a->panel)
-        u8_quantized_conv_pixels(a, k, k + a->panel, in, w, bias, scale, sum, out);
-    if (whole < a->outs) u8_quantized_conv_pixels(a, whole, a->outs, in, w, bias, scale, sum, out);
+        u8_quantized_conv_pixels(a, k, k + a->panel, in, w, bias, scale, sum, out, real);
+    if (whole < a->outs) u8_quantized_conv_pixels(a, whole, a->outs, in, w, bias, scale, sum, out, real);
 }

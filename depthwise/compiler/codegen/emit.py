@@ -23,7 +23,7 @@ from depthwise.compiler.kernel import Kernel
 from depthwise.compiler.lowering.calls import KernelCall, Table
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.requantize import Requantize
+from depthwise.compiler.byte_epilogue import ByteEpilogue
 from depthwise.escaping import check_c, in_c_comment
 from depthwise.graph import Node
 from depthwise.graph.dtypes import FLOAT32
@@ -285,7 +285,7 @@ def _literal(argument: object, text: Text) -> str:
             return f"{{.before = {_act(before)}, .add = {int(add)}, .after = {_act(after)}}}"
         case Activation():
             return _act(argument)
-        case Requantize():
+        case ByteEpilogue():
             return argument.in_c()
         case float():
             return number(argument)

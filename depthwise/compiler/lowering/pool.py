@@ -42,10 +42,11 @@ def window(kernel: Shape, stride: ops.Pair) -> dict[str, int]:
 @lower.register
 def _(op: ops.MaxPool2d, node: Node, b: LoweringBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
+    kernel = f"{b.element(x).short}_max_pool"
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
-            "f32_max_pool", **sizes(x, y), **window(op.kernel, op.stride), top=op.padding.top,
+            kernel, **sizes(x, y), **window(op.kernel, op.stride), top=op.padding.top,
             left=op.padding.left, dilation_y=op.dilation[0], dilation_x=op.dilation[1],
             in_=x, out=y,
         )  # fmt: skip

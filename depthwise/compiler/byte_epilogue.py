@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Requantize:
+class ByteEpilogue:
     """clamp(round(acc · scale [+ (sum - sum_zero) · sum_scale]) + zero, low, high), in float32.
 
     The scale is one for each output channel and stands beside. kernels/bytes.h has the C.
