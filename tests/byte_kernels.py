@@ -73,6 +73,7 @@ class ByteCall:
     arrays: dict[str, np.ndarray | None]
     written: np.ndarray
     expected: np.ndarray
+    result: str = "out"  # the pointer that is written
     first: dict[str, int] = field(default_factory=dict)
     in_place: str = ""  # the array that is `written` itself
 
@@ -105,7 +106,7 @@ def _case(number: int, call: ByteCall) -> str:
             members[name] = _literal(value)
     given = []
     for pointer in row.pointers:
-        if pointer.kind == "written" or pointer.name == call.in_place:
+        if pointer.name in (call.result, call.in_place):
             given.append(f"room + {GUARD // pointer.dtype.bytes}")
             continue
         array = call.arrays[pointer.name]
@@ -118,7 +119,7 @@ def _case(number: int, call: ByteCall) -> str:
             f"{{{_numbers(array)}}};"
         )
         given.append(f"{label} + {call.first.get(pointer.name, 0)}")
-    (out,) = (pointer for pointer in row.pointers if pointer.kind == "written")
+    (out,) = (pointer for pointer in row.pointers if pointer.name == call.result)
     guard = np.full(GUARD, UNTOUCHED, np.uint8).view(call.written.dtype)
     for label, array in (("before", call.written), ("after", call.expected)):
         whole = np.concatenate([guard, array.reshape(-1), guard])

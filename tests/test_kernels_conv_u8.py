@@ -35,6 +35,7 @@ class Case:
     row_gaps: tuple[int, int] = (0, 0)
     in_place: bool = False
     extreme: bool = False  # bytes of 255 and weights of 127 and -127 alone
+    real: bool = False  # the results stay floats
 
 
 CASES = {
@@ -53,6 +54,8 @@ CASES = {
     "3x3 gaps": Case((6, 7), 5, 40, (3, 3), gaps=(2, 6), row_gaps=(7, 9), weights_outer=1),
     "1x1 extreme": Case((2, 8), 64, 34, extreme=True, requantize=ABOUT),
     "3x3 extreme": Case((2, 8), 32, 8, (3, 3), extreme=True),
+    "linear to floats": Case((1, 3), 36, 41, real=True),
+    "tiles to floats": Case((1, 19), 64, 45, tiles=1, real=True),
     # by the tiles of AMX: fewer, as many and more pixels than one; every end of channels
     "tiles, 16 pixels": Case((1, 16), 64, 32, tiles=1),
     "tiles, 7 pixels": Case((1, 7), 64, 32, tiles=1, requantize=ABOUT),
@@ -104,6 +107,7 @@ def make_call(name: str, case: Case, vector: int) -> ByteCall:
         "images": N, "rows": rows, "width": width, "taps": R * S, "channels": C, "outs": K,
         "tile_pixels": min(case.tile, 4 if vector == 8 else 99), "panel": panel,
         "tiles": case.tiles, "weights_outer": case.weights_outer,
+        "pitch": pitch_of(case, in_strides),
         "in_image": in_strides[0], "in_row": in_strides[1] * down,
         "in_pixel": in_strides[2] * across,
         **dict(zip(("out_image", "out_row", "out_pixel"), out_strides, strict=True)),
@@ -113,12 +117,23 @@ def make_call(name: str, case: Case, vector: int) -> ByteCall:
     arrays = {
         "in": laid_in, "w": pack_conv_u8(weight, panel, tiles=bool(case.tiles)),
         "bias": pad_outputs(bias, panel), "scale": pad_outputs(scale, panel),
-        "sum": summand if case.requantize.add else None,
+        "sum": summand if case.requantize.add else None, "real": None,
     }  # fmt: skip
+    written = "out"
+    if case.real:
+        before, out_strides = np.full(result.shape, -77.0, np.float32), out_strides
+        expected = (acc.astype(np.float32) * scale).astype(np.float32)
+        written, arrays["out"] = "real", None
     return ByteCall(
-        name, "u8_quantized_conv", members, arrays, before, expected,
+        name, "u8_quantized_conv", members, arrays, before, expected, written,
         in_place="sum" if case.in_place else "",
     )  # fmt: skip
+
+
+def pitch_of(case: Case, strides: tuple[int, int, int]) -> int:
+    """Return how many pixels apart rows are, where tiles can pass over their ends."""
+    row, pixel = strides[1] * case.stride[0], strides[2] * case.stride[1]
+    return row // pixel if case.tiles and case.plane[0] > 1 and row % pixel == 0 else 0
 
 
 def lay_out(x: np.ndarray, gap: int, row_gap: int) -> tuple[np.ndarray, tuple[int, int, int]]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from depthwise.graph import Node
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.infer import infer_dtype, infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.interpret_functions import FUNCTIONS
@@ -187,6 +188,8 @@ def _(op: Images, x):
 @infer_dtype.register
 def _(op: Fused, *inputs):
     *operands, residual = inputs if op.epilogue.add else (*inputs, None)
+    if isinstance(op.op, Convolution) and operands[-1] == FLOAT32.name != operands[0]:
+        operands.pop()  # sums are float32, and so is the bias that they begin with
     dtype = infer_dtype(op.op, *operands)
     if residual not in (None, dtype):
         raise ValueError(f"residual of {residual}, output of {dtype}: they need one type")

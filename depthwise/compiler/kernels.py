@@ -9,7 +9,15 @@ from collections.abc import Mapping
 
 from depthwise.compiler import work
 from depthwise.compiler.kernel import Kernel, Kind, Parameter, Parameters
-from depthwise.graph.dtypes import CONVERTED, FLOAT32, INT8, INT32, UINT8, DType
+from depthwise.graph.dtypes import (
+    BFLOAT16,
+    CONVERTED,
+    FLOAT32,
+    INT8,
+    INT32,
+    UINT8,
+    DType,
+)
 
 # How long a multiply-add takes, relative to one at full speed: to rank the ways to divide a step.
 MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1.0, 2.0
@@ -42,6 +50,10 @@ EPILOGUE = (Parameter("epilogue", "epilogue"),)
 ACTIVATION = (Parameter("activation", "activation"),)
 REQUANTIZE = (Parameter("requantize", "requantize"),)
 
+# the types that some kernels compute in as well, and what the names of their headers end with
+COMPUTED = ((FLOAT32, ""), (BFLOAT16, "_bf16"))
+CONVERSIONS = (*((dtype, "convert") for dtype in CONVERTED), (BFLOAT16, "copy_bf16"))
+
 ROWS = (
     Kernel(
         "conv", "conv",
@@ -72,6 +84,23 @@ ROWS = (
         products=work.depthwise_products, reach=work.depthwise_reach,
     ),
     Kernel(
+        "tile_conv", "conv_bf16",
+        ints(f"{IMAGES} taps channels outs pitch weights_outer {IN} {OUT} {SUM}") + EPILOGUE
+        + tables("offsets") + pointers("read", "in w", BFLOAT16) + pointers("read", "bias")
+        + pointers("read", "sum", BFLOAT16) + pointers("written", "out", BFLOAT16),
+        dtype=BFLOAT16, multiply_add=MULTIPLY_ADD, products=work.tile_products,
+        reach=work.tile_reach,
+    ),
+    Kernel(
+        "pair_depthwise", "depthwise_bf16",
+        ints(f"{IMAGES} channels R S {IN} stride_y stride_x dilation_y dilation_x")
+        + ints(f"{OUT} {SUM} w_tap") + EPILOGUE + pointers("read", "in", BFLOAT16)
+        + pointers("read", "w bias") + pointers("read", "sum", BFLOAT16)
+        + pointers("written", "out", BFLOAT16),
+        dtype=BFLOAT16, multiply_add=DEPTHWISE_MULTIPLY_ADD, products=work.depthwise_products,
+        reach=work.depthwise_reach,
+    ),
+    Kernel(
         "deform_conv", "deform",
         ints(f"{IMAGES} in_rows in_width kernel_y kernel_x channels outs groups offset_groups")
         + ints("stride_y stride_x pad_y pad_x dilation_y dilation_x strip_rows strip_width")
@@ -92,15 +121,23 @@ ROWS = (
         ints(f"{IMAGES} channels size strip") + floats("alpha power bias") + ints(f"{IN} {OUT}")
         + pointers("read", "in") + pointers("scratch", "squares") + pointers("written", "out"),
     ),
-    Kernel(
-        "unary", "elementwise",
-        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3) + ACTIVATION
-        + pointers("read", "x") + pointers("written", "y"),
+    *(
+        Kernel(
+            "unary", f"elementwise{end}",
+            ints("n", 3) + ints("count") + ints("x_stride y_stride", 3) + ACTIVATION
+            + pointers("read", "x", dtype) + pointers("written", "y", dtype),
+            dtype=dtype,
+        )
+        for dtype, end in COMPUTED
     ),
-    Kernel(
-        "binary", "elementwise",
-        ints("function") + ints("n left_stride right_stride sum_stride y_stride", 6) + EPILOGUE
-        + pointers("read", "left right sum") + pointers("written", "y"),
+    *(
+        Kernel(
+            "binary", f"elementwise{end}",
+            ints("function") + ints("n left_stride right_stride sum_stride y_stride", 6) + EPILOGUE
+            + pointers("read", "left right sum", dtype) + pointers("written", "y", dtype),
+            dtype=dtype,
+        )
+        for dtype, end in COMPUTED
     ),
     Kernel(
         "function", "functions",
@@ -117,16 +154,25 @@ ROWS = (
         ints("n condition_stride yes_stride no_stride y_stride", 6)
         + pointers("read", "condition yes no") + pointers("written", "y"),
     ),
-    Kernel(
-        "max_pool", "pool",
-        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
-        + ints(f"{IN} {OUT}") + pointers("read", "in") + pointers("written", "out"),
+    *(
+        Kernel(
+            "max_pool", f"pool{end}",
+            ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
+            + ints(f"{IN} {OUT}") + pointers("read", "in", dtype)
+            + pointers("written", "out", dtype),
+            dtype=dtype,
+        )
+        for dtype, end in COMPUTED
     ),
-    Kernel(
-        "avg_pool", "pool",
-        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top bottom left right")
-        + ints(f"count_padding divisor {IN} {OUT}")
-        + pointers("read", "in") + pointers("written", "out"),
+    *(
+        Kernel(
+            "avg_pool", f"pool{end}",
+            ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top bottom left right")
+            + ints(f"count_padding divisor {IN} {OUT}")
+            + pointers("read", "in", dtype) + pointers("written", "out", dtype),
+            dtype=dtype,
+        )
+        for dtype, end in COMPUTED
     ),
     Kernel(
         "adaptive_pool", "pool",
@@ -185,21 +231,31 @@ ROWS = (
         ints(f"{PLANES} {IN} {INDEX} {OUT}")
         + pointers("read", "in index") + pointers("written", "out"),
     ),
-    Kernel(
-        "copy", "copy",
-        ints("n x_stride y_stride", 6) + pointers("read", "x") + pointers("written", "y"),
-        count=work.count_copy,
+    *(
+        Kernel(
+            "copy", f"copy{end}",
+            ints("n x_stride y_stride", 6) + pointers("read", "x", dtype)
+            + pointers("written", "y", dtype),
+            dtype=dtype, count=work.count_copy,
+        )
+        for dtype, end in COMPUTED
     ),
-    Kernel(
-        "fill", "copy",
-        ints("n", 3) + ints("count") + ints("y_stride", 3) + floats("value")
-        + pointers("written", "y"),
-        fills=True,
+    *(
+        Kernel(
+            "fill", f"copy{end}",
+            ints("n", 3) + ints("count") + ints("y_stride", 3) + floats("value")
+            + pointers("written", "y", dtype),
+            dtype=dtype, fills=True,
+        )
+        for dtype, end in COMPUTED
     ),
-    Kernel(
-        "fill_border", "copy",
-        ints(f"{IMAGES} channels top bottom left right") + pointers("written", "y"),
-        count=work.count_border, fills=True, around=True,
+    *(
+        Kernel(
+            "fill_border", f"copy{end}",
+            ints(f"{IMAGES} channels top bottom left right") + pointers("written", "y", dtype),
+            dtype=dtype, count=work.count_border, fills=True, around=True,
+        )
+        for dtype, end in COMPUTED
     ),
     Kernel(
         "gather", "copy",
@@ -220,19 +276,19 @@ ROWS = (
     ),
     *(
         Kernel(
-            "to_floats", "convert", ints("n x_stride y_stride", 6)
+            "to_floats", header, ints("n x_stride y_stride", 6)
             + pointers("read", "x", dtype) + pointers("written", "y"),
             dtype=dtype,
         )
-        for dtype in CONVERTED
+        for dtype, header in CONVERSIONS
     ),
     *(
         Kernel(
-            "from_floats", "convert", ints("n x_stride y_stride", 6)
+            "from_floats", header, ints("n x_stride y_stride", 6)
             + pointers("read", "x") + pointers("written", "y", dtype),
             dtype=dtype,
         )
-        for dtype in CONVERTED
+        for dtype, header in CONVERSIONS
     ),
     Kernel(
         "resize_bilinear", "resize",
@@ -266,8 +322,8 @@ ROWS = (
     ),
     Kernel(
         "quantized_conv", "conv_u8",
-        ints(f"{IMAGES} taps channels outs tile_pixels panel tiles weights_outer {IN} {OUT} {SUM}")
-        + REQUANTIZE + tables("offsets")
+        ints(f"{IMAGES} taps channels outs tile_pixels panel tiles pitch weights_outer")
+        + ints(f"{IN} {OUT} {SUM}") + REQUANTIZE + tables("offsets")
         + pointers("read", "in", UINT8) + pointers("read", "w", INT8)
         + pointers("read", "bias", INT32) + pointers("read", "scale")
         + pointers("read", "sum", UINT8) + pointers("written", "out", UINT8)

@@ -25,8 +25,8 @@ class Target:
     has `members`, the widest first, each with the number of its `level`; a CPU that stands alone
     has level 0. Members read weights of which `panel` outputs lie side by side; of a CPU that
     stands alone, where it is 0, as many do as its tiles have. `asked` is the operating system that
-    was asked for, None for the usual one. One with `tiles` has AMX, which the
-    system lends on request; one with `dots` sums products of four bytes in one instruction.
+    was asked for, None for the usual one. One with `tiles` has AMX, which the system lends on
+    request; one with `dots` sums products of four bytes in one instruction.
     """
 
     name: str
@@ -201,9 +201,9 @@ def _portable() -> Target:
 
 def native_of_bytes() -> Target:
     """Return the best target of this machine for networks of bytes."""
-    if host_architecture() == "x86_64" and "avx512f" not in cpu_features():
-        return next((target for target in (AVX_VNNI,) if target.runs_here), _native())
-    return next((target for target in (VNNI,) if target.runs_here), _native())
+    chosen = _native()
+    better = (AMX, VNNI) if chosen.lanes == VNNI.lanes else (AVX_VNNI,)
+    return next((target for target in better if target.runs_here), chosen)
 
 
 def _native() -> Target:

@@ -31,6 +31,7 @@ from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 
 KEPT = "\N{NO-BREAK SPACE}"  # a space at which no line is broken
+REFUSED = 5  # NET_CPU of net.h
 
 
 @dataclass
@@ -208,11 +209,15 @@ def preamble(target: str) -> list[str]:
 
 
 def threads(plan: Plan) -> list[str]:
-    """Return the pool of threads that net_run_parallel takes, for more threads than one."""
+    """Return the pool of threads that net_run_parallel takes, for more threads than one.
+
+    Before it comes what asks the system for the tiles of AMX, where these are used.
+    """
+    asked = [header_text("permission")] if plan.target.tiles else []
     if plan.threads == 1:
-        return []
+        return asked
     text = [header_text(name) for name in ("pthreads", "tasks", "threads")]
-    return [f"#define NET_THREADS {plan.threads}", *text]
+    return [*asked, f"#define NET_THREADS {plan.threads}", *text]
 
 
 def _tables(text: Text) -> list[str]:
@@ -358,6 +363,7 @@ def define_run(plan: Plan, text: Text, mark: str = "") -> list[str]:
         return _define_regions(plan, text, mark)
     return [
         f"int net_run{mark}({run_parameters(plan)}) {{",
+        *permission(plan),
         "    const float *w = (const float *)weights;",
         "    float *a = (float *)arena;",
         "    (void)w, (void)a;",
@@ -365,6 +371,11 @@ def define_run(plan: Plan, text: Text, mark: str = "") -> list[str]:
         "    return 0;",
         "}",
     ]
+
+
+def permission(plan: Plan) -> list[str]:
+    """Return what ends a call before it takes tiles that the system does not lend."""
+    return [f"    if (!net_tiles()) return {REFUSED};"] if plan.target.tiles else []
 
 
 UNPACK = (
@@ -388,6 +399,7 @@ def _define_regions(plan: Plan, text: Text, mark: str) -> list[str]:
         "",
         *text.regions,
         f"int net_run_parallel{mark}({run_parameters(plan)}, {PARALLEL}) {{",
+        *permission(plan),
         "    const struct net net = {(const float *)weights, in, out, (float *)arena};",
         "    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)",
         "        if (regions[i].parts == 1) regions[i].task(&net, 0);",

@@ -14,6 +14,7 @@ from depthwise.compiler.lowering.views import Buffer, PaddedLayout, Space, Tenso
 from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.compiler.schedule.storage import Storage
+from depthwise.compiler.summation import joins_taps
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, TensorType
 from depthwise.graph.dtypes import FLOAT32, DType
@@ -98,6 +99,11 @@ class LoweringBuilder:
     def is_free(self, name: str) -> bool:
         """Tell whether a value may lie anywhere: no concatenation holds it, no border is needed."""
         return self._storage.is_free(name)
+
+    def joins_taps(self) -> bool:
+        """Tell whether the convolution being lowered takes each row of taps for one."""
+        assert self.node
+        return joins_taps(self.node, self.graph, self._storage.aliases)
 
     def is_grid(self, name: str) -> bool:
         """Tell whether a value is read as places to sample at alone: these take any strides."""
@@ -190,11 +196,11 @@ class LoweringBuilder:
         return TensorView(self._weights[element.name], first, packed.shape, row_major(packed.shape))
 
     def _store_constant(self, name: str) -> TensorView:
-        data = self.constant(name)
+        data, element = self.constant(name), self.graph.type(name).element
         if data.ndim != 4:
-            return self.weights(data)
+            return self.weights(data, element)
         _, c, h, w = data.shape
-        view = self.weights(data.transpose(0, 2, 3, 1))
+        view = self.weights(data.transpose(0, 2, 3, 1), element)
         return replace(view, shape=data.shape, strides=(h * w * c, 1, w * c, c))
 
     # ------------------------------------------------------------------------------- calls

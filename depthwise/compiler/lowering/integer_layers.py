@@ -10,6 +10,7 @@ from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
 from depthwise.compiler.lowering.integers import epilogue_of, images_of
 from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.narrow import find_pitch
 from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
 from depthwise.compiler.lowering.packing import round_up
 from depthwise.compiler.lowering.packing_u8 import pack_conv_u8, pad_outputs
@@ -21,6 +22,7 @@ from depthwise.quantization.integer_ops import IntegerLayer
 from depthwise.runtime.target import Target
 
 POINTWISE = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
+FEW = 8  # pixels, for which the tiles of AMX are not worth their while
 LARGE = 2**18  # bytes of weights that meet the whole input panel by panel
 EXACT_FLOATS, LARGEST_SUM, LARGEST_BYTE = 2**24, 2**31, 255
 ROUNDED = 2.0**30  # what kernels/bytes.h rounds lies within
@@ -105,7 +107,7 @@ def _convolve(
     weight, walk = _taps(conv, work, sums.weight)
     outs, taps, channels = weight.shape
     panel = 2 * b.target.lanes
-    tiles = b.target.tiles and channels % 4 == 0
+    tiles = b.target.tiles and channels % 4 == 0 and work.y.shape[2] * work.y.shape[3] >= FEW
     packed = pack_conv_u8(weight, panel, tiles=tiles)
     w = b.weights(packed, INT8)
     bias = b.weights(pad_outputs(sums.bias, panel), INT32)
@@ -114,12 +116,13 @@ def _convolve(
 
     def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from output channel `first` on."""
-        part, (row, pixel) = _collapse(part, walk)
+        part, (row, pixel) = part.collapsed(walk)
         images, count, rows, width = part.y.shape
         return b.step(
             "u8_quantized_conv", images=images, rows=rows, width=width, taps=taps,
             channels=channels, outs=count, tile_pixels=min(tile_pixels(b.target), width),
-            panel=panel, tiles=int(tiles), weights_outer=int(packed.size > LARGE),
+            panel=panel, tiles=int(tiles), pitch=find_pitch(rows, width, row, pixel) * tiles,
+            weights_outer=int(packed.size > LARGE),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual), requantize=sums.then,
             offsets=Table(walk.taps), in_=part.x,
@@ -181,25 +184,6 @@ def _taps(
     first = -conv.padding.top
     reach = RowAccess(x, conv.stride[0], first, first + (R - 1) * conv.dilation[0])
     return merged, TapPattern(taps, conv.stride[0] * x.row, conv.stride[1] * x.pixel, reach)
-
-
-def _collapse(work: ConvOperands, walk: TapPattern) -> tuple[ConvOperands, tuple[int, int]]:
-    """Make one long row of rows that follow each other without a gap: it fills more tiles.
-
-    Returns the work, and what an output row and pixel move in x.
-    """
-    _, _, rows, width = work.y.shape
-    views = [work.y, work.residual] if work.residual else [work.y]
-    gapless = walk.row == width * walk.pixel and all(p.row == width * p.pixel for p in views)
-    if rows == 1 or not gapless:
-        return work, (walk.row, walk.pixel)
-
-    def flat(view: TensorView) -> TensorView:
-        shape = (*view.shape[:2], 1, rows * width)
-        return replace(view, shape=shape, strides=(view.image, 1, 0, view.pixel))
-
-    residual = flat(work.residual) if work.residual else None
-    return replace(work, y=flat(work.y), residual=residual), (0, walk.pixel)
 
 
 # -------------------------------------------------------------------------------- channel by channel

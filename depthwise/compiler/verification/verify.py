@@ -45,13 +45,13 @@ def verify(
     more than HIDDEN and by as many times; Unsupported where the reference's two runs differ;
     ValueError for a sample that does not fit, or of which the reference itself makes no numbers.
     """
-    types = _library_types(reference, preparation)
+    types = library_types(reference, preparation)
     _check_samples(samples, types)
     worst: dict[str, float] = {}
     errors: list[float] = []
     own_error: float | None = None
     useless = ""  # why random inputs prove nothing
-    for number, given in enumerate(chain(_random_inputs(types, preparation), samples)):
+    for number, given in enumerate(chain(random_inputs(types, preparation), samples)):
         inputs = [preparation.apply(x) for x in given] if preparation else given
         expected = _judge(reference, inputs, number)
         if isinstance(expected, str):
@@ -100,7 +100,7 @@ def _judge(reference: Reference, inputs: Arrays, number: int) -> list[np.ndarray
     except CannotRun as error:
         reason = str(error)
     else:
-        if _are_numbers(outputs):
+        if are_numbers(outputs):
             return outputs
         reason = (
             f"{reference.title}'s own outputs hold NaN, or infinities alone, so that there is "
@@ -157,7 +157,7 @@ def _own_errors(
     return found
 
 
-def _are_numbers(outputs: Arrays) -> bool:
+def are_numbers(outputs: Arrays) -> bool:
     """Tell whether outputs prove anything: no NaN, and finite numbers, infinities beside them.
 
     An infinity is compared as a number is, with its sign and its place: a mask may be returned.
@@ -166,7 +166,7 @@ def _are_numbers(outputs: Arrays) -> bool:
     return whole and any(not y.size or np.isfinite(y).any() for y in outputs)
 
 
-def _library_types(reference: Reference, preparation: Preparation | None) -> list[TensorType]:
+def library_types(reference: Reference, preparation: Preparation | None) -> list[TensorType]:
     """Return the types that the library takes: of raw images, where it prepares them itself."""
     if preparation:
         shapes = (preparation.raw_shape(type_.shape) for type_ in reference.types)
@@ -190,9 +190,7 @@ def _check_samples(samples: Sequence[Arrays], expected: Sequence[TensorType]) ->
                 )
 
 
-def _random_inputs(
-    types: Sequence[TensorType], preparation: Preparation | None
-) -> Iterator[Arrays]:
+def random_inputs(types: Sequence[TensorType], preparation: Preparation | None) -> Iterator[Arrays]:
     """Draw numbers of each type, or images of noise where they are prepared; always the same."""
     random = np.random.default_rng(0)
     for _ in range(RANDOM):
