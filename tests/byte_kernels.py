@@ -17,7 +17,7 @@ import pytest
 import wasmtime
 from kernel_harness import build, cpu_flags, with_headers
 
-from depthwise.compiler.codegen.emit import initializer
+from depthwise.compiler.codegen.emit import initializer, number
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.byte_epilogue import ByteEpilogue
 
@@ -80,7 +80,7 @@ class ByteCall:
 
 def _numbers(array: np.ndarray) -> str:
     if array.dtype.kind == "f":
-        return ",".join(f"{float(x).hex()}f" for x in array.reshape(-1))
+        return ",".join(map(number, array.reshape(-1)))
     return ",".join(map(str, array.reshape(-1).tolist()))
 
 
@@ -219,3 +219,15 @@ def requantized(
         value = value + beside * np.float32(a.sum_scale)
     whole = np.rint(value.astype(np.float32)).astype(np.int64) + a.zero
     return whole.clip(a.low, a.high).astype(np.uint8)
+
+
+def lay_out(x: np.ndarray, gap: int, row_gap: int) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Return (N, H, W, C) with bytes after each pixel and row, and the strides of these."""
+    n, h, w, c = x.shape
+    pixel = c + gap
+    row = w * pixel + row_gap
+    flat = np.full(n * h * row, UNTOUCHED, np.uint8)
+    view = np.lib.stride_tricks.as_strided(flat, x.shape, (h * row, row, pixel, 1))
+    view[...] = x
+    end = (n - 1) * h * row + (h - 1) * row + (w - 1) * pixel + c
+    return flat[:end], (h * row, row, pixel)

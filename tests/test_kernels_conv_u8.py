@@ -5,7 +5,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from byte_kernels import MACHINES, UNTOUCHED, ByteCall, Machine, requantized, run
+from byte_kernels import MACHINES, UNTOUCHED, ByteCall, Machine, lay_out, requantized, run
 
 from depthwise.compiler.lowering.packing_u8 import pack_conv_u8, pad_outputs
 from depthwise.compiler.byte_epilogue import ByteEpilogue
@@ -134,18 +134,6 @@ def pitch_of(case: Case, strides: tuple[int, int, int]) -> int:
     """Return how many pixels apart rows are, where tiles can pass over their ends."""
     row, pixel = strides[1] * case.stride[0], strides[2] * case.stride[1]
     return row // pixel if case.tiles and case.plane[0] > 1 and row % pixel == 0 else 0
-
-
-def lay_out(x: np.ndarray, gap: int, row_gap: int) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Return (N, H, W, C) with bytes after each pixel and row, and the strides of these."""
-    n, h, w, c = x.shape
-    pixel = c + gap
-    row = w * pixel + row_gap
-    flat = np.full(n * h * row, UNTOUCHED, np.uint8)
-    view = np.lib.stride_tricks.as_strided(flat, x.shape, (h * row, row, pixel, 1))
-    view[...] = x
-    end = (n - 1) * h * row + (h - 1) * row + (w - 1) * pixel + c
-    return flat[:end], (h * row, row, pixel)
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=str)

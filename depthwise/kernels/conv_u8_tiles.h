@@ -83,9 +83,7 @@ INLINE void u8_tiles_finish(const struct quantized_conv *a, struct u8_blocks *s,
 }
 
 /* before the first products of tile T: the sums that lie there leave, the bias comes, from rows 0 bytes apart */
-#define U8_TURN(T)                                                       \
-    STORE_TILE(T, s->room + (T & 2) * 256 + (T & 1) * 16, 128);          \
-    LOAD_TILE(T, bias + (T & 1) * 16, 0)
+#define U8_TURN(T) STORE_TILE(T, s->room + (T & 2) * 256 + (T & 1) * 16, 128); LOAD_TILE(T, bias + (T & 1) * 16, 0)
 
 /* the products of a block of one tile of pixels or two (`down`), one of outputs or two (`wide`) */
 INLINE void u8_tiles_products(
