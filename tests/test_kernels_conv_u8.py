@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from byte_kernels import MACHINES, UNTOUCHED, ByteCall, Machine, lay_out, requantized, run
 
-from depthwise.compiler.lowering.packing_u8 import pack_conv_u8, pad_outputs
 from depthwise.compiler.byte_epilogue import ByteEpilogue
+from depthwise.compiler.lowering.packing_u8 import pack_conv_u8, pad_outputs
 
 PLAIN = ByteEpilogue()
 RELU6 = ByteEpilogue(zero=3, low=3, high=201)
@@ -121,7 +121,7 @@ def make_call(name: str, case: Case, vector: int) -> ByteCall:
     }  # fmt: skip
     written = "out"
     if case.real:
-        before, out_strides = np.full(result.shape, -77.0, np.float32), out_strides
+        before = np.full(result.shape, -77.0, np.float32)
         expected = (acc.astype(np.float32) * scale).astype(np.float32)
         written, arrays["out"] = "real", None
     return ByteCall(

@@ -237,7 +237,9 @@ def max_pool_call(name: str, stride: int) -> ByteCall:
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows, width = (7 - 1) // stride + 1, (9 - 1) // stride + 1
     windows = [
-        padded[:, r : r + (rows - 1) * stride + 1 : stride, s : s + (width - 1) * stride + 1 : stride]
+        padded[
+            :, r : r + (rows - 1) * stride + 1 : stride, s : s + (width - 1) * stride + 1 : stride
+        ]
         for r in range(3)
         for s in range(3)
     ]

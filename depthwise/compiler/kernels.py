@@ -381,7 +381,7 @@ ROWS = (
         "copy", "movement_u8",
         ints("n x_stride y_stride", 6)
         + pointers("read", "x", UINT8) + pointers("written", "y", UINT8),
-        dtype=UINT8, count=work.count_copy,
+        dtype=UINT8,
     ),
     Kernel(
         "fill_bytes", "movement_u8",
@@ -392,7 +392,7 @@ ROWS = (
     Kernel(
         "surround", "movement_u8",
         ints(f"{IMAGES} channels top bottom left right value") + pointers("written", "y", UINT8),
-        dtype=UINT8, count=work.count_border, fills=True, around=True,
+        dtype=UINT8, fills=True, around=True,
     ),
     Kernel(
         "max_pool", "movement_u8",

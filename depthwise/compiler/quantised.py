@@ -5,7 +5,7 @@ lies one computation in integers (quantization/integer.py); what has no such for
 float32 of what the bytes stand for.
 """
 
-from dataclasses import replace
+from collections.abc import Collection
 
 from depthwise.compiler.verification.references import Arrays
 from depthwise.compiler.verification.references.interpreter import (
@@ -13,7 +13,6 @@ from depthwise.compiler.verification.references.interpreter import (
     InterpreterReference,
 )
 from depthwise.graph import Graph, ops
-from depthwise.graph.dtypes import FLOAT32, UINT8
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerOp
 
@@ -42,7 +41,11 @@ class SimulatorReference(InterpreterReference):
         super().__init__(to_integers(graph))
 
     def start(
-        self, inputs: Arrays, wanted=(), double: bool = False, shaken: int = 0
+        self,
+        inputs: Arrays,
+        wanted: Collection[str] = (),
+        double: bool = False,  # noqa: ARG002  (integers have no other precision,)
+        shaken: int = 0,  # noqa: ARG002  (nor last digits)
     ) -> Interpretation:
         """Begin a run; it computes in no other precision, and its weights are what they are."""
         return super().start(inputs, wanted)

@@ -79,8 +79,8 @@ INLINE void store_some_bytes(unsigned char *p, const vb v, const int count) {
     memcpy(p, lanes, (size_t)count);
 }
 
-/* floats within the bounds of bytes about their zero to bytes: adding 1.5 * 2^23 rounds to an integer, half to even, and
-   leaves it in the low bits */
+/* floats within the bounds of bytes about their zero to bytes: adding 1.5 * 2^23 rounds to an integer, half to even,
+   and leaves it in the low bits */
 INLINE vb round_to_bytes(const vf v, const struct requantize a) {
     const vf low = splat((float)(a.low - a.zero)), high = splat((float)(a.high - a.zero));
     const vf shifted = smaller(larger(v, low), high) + 12582912.0f;

@@ -10,16 +10,16 @@
      panel                        outputs that lie side by side in w: a vector's or two vectors' lanes
      tiles                        1: AMX does it where the target has it, by steps of 64 channels of a tap, the last of
                                   which ends with the channels; these are then a multiple of 4
-     pitch                        by tiles, not 0: a row of the input begins so many pixels after the one before it, so that
-                                  tiles pass over the ends of rows; 0: each row has tiles of its own
+     pitch                        by tiles, not 0: a row of the input begins so many pixels after the one before it, so
+                                  that tiles pass over the ends of rows; 0: each row has tiles of its own
      weights_outer                1: a panel of weights meets the whole input before the next does; 0: pixels meet all
                                   weights before the next do
      in_image, in_row, in_pixel   bytes from what one output image, row, pixel reads to what the next reads
      out_..., sum_...             bytes between neighbours of out and sum
      requantize                   how sums become bytes (bytes.h)
      offsets                      where each tap lies, in bytes from `in`: may be negative
-     w                            [k / panel][tap][c / 4][panel][4], zeros beyond `outs` and channels; with `tiles` a tap
-                                  of more than 64 channels has whole steps of 16 times 4, the last one zeros where
+     w                            [k / panel][tap][c / 4][panel][4], zeros beyond `outs` and channels; with `tiles` a
+                                  tap of more than 64 channels has whole steps of 16 times 4, the last one zeros where
                                   channels come again (compiler/lowering/packing_u8.py)
      bias, scale                  [k], padded with zeros to whole panels
      sum                          read only where requantize.add is set, else null; may be `out` itself
@@ -27,7 +27,7 @@
                                   else null
 
    Bytes about their zero z are summed as they are: the bias holds -z times the sum of the weights, and z lies around
-   images. Taps that lie side by side, those of a row where nothing lies between pixels, are one tap of more channels. */
+   images. Taps that lie side by side, those of a row where nothing lies between pixels, are one of more channels. */
 
 #include "conv_u8_common.h"
 #include "conv_u8_tiles.h"
@@ -107,7 +107,8 @@ INLINE vi repeat_four(const unsigned char *p, const int count) {
 /* `count` outputs of `pixels` pixels side by side in a row */
 INLINE void u8_quantized_conv_tile(
     const struct quantized_conv *a, const int pixels, const int vectors, const int count, const unsigned char *in,
-    const signed char *w, const int *bias, const float *scale, const unsigned char *sum, unsigned char *out, float *real) {
+    const signed char *w, const int *bias, const float *scale, const unsigned char *sum, unsigned char *out,
+    float *real) {
     vi acc[CONV_U8_PIXELS][CONV_U8_VECTORS];
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int v = 0; v < vectors; v++) acc[x][v] = load_ints(bias + v * VL);

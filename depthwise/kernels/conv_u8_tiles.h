@@ -1,9 +1,10 @@
 /* Convolution of bytes in the tiles of AMX: conv_u8.h says what it computes.
 
-   A block is two tiles of 16 pixels x two of 16 outputs, four tiles of sums. Three blocks are under way at once, since the
-   way of a tile to its reader is long and the core sees some 500 instructions ahead: while the products of one begin,
-   tile by tile the sums of the one before go to memory, and a few rows at a time of the one before that become bytes. All
-   pass one room of 4 KB: of two, 4 KB apart, each load would wait for a store as far away, as far as the core can tell. */
+   A block is two tiles of 16 pixels x two of 16 outputs, four tiles of sums. Three blocks are under way at once, since
+   the way of a tile to its reader is long and the core sees some 500 instructions ahead: while the products of one
+   begin, tile by tile the sums of the one before go to memory, and a few rows at a time of the one before that become
+   bytes. All pass one room of 4 KB: of two, 4 KB apart, each load would wait for a store as far away, as far as the
+   core can tell. */
 
 #include "conv_u8_common.h"
 #include "tiles.h"

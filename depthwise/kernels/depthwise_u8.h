@@ -11,8 +11,8 @@
      w                              [r][s][w_tap], of which `channels` are read
      bias, scale                    [c], `channels` of them
 
-   Whole numbers below 2^24 are exact as floats: the caller holds to it that no sum is larger, so that sums of floats are
-   sums of whole numbers, in any order, fused or not. */
+   Whole numbers below 2^24 are exact as floats: the caller holds to it that no sum is larger, so that sums of floats
+   are sums of whole numbers, in any order, fused or not. */
 
 #include "bytes.h"
 

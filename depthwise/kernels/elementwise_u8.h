@@ -6,7 +6,8 @@
 
 #include "bytes.h"
 
-#define EACH_PIXEL for (int n = 0; n < a->images; n++) for (int y = 0; y < a->rows; y++) for (int x = 0; x < a->width; x++)
+#define UP_TO(i, count) for (int i = 0; i < a->count; i++)
+#define EACH_PIXEL UP_TO(n, images) UP_TO(y, rows) UP_TO(x, width)
 #define PIXEL(name) ((size_t)n * a->name##_image + (size_t)y * a->name##_row + (size_t)x * a->name##_pixel)
 
 /* out = clamp(round(x / scale) + zero, 0, 255), ties to even; what is no number becomes 0. x has any strides. Of up to
@@ -156,8 +157,8 @@ INLINE void u8_rescale(
                        a->requantize.add ? sum + PIXEL(sum) : 0, out + PIXEL(out));
 }
 
-/* out = requantized((in - in_zero) * (factor - factor_zero), scale): factor_row and factor_pixel are 0 for a gate, which
-   has one factor a channel */
+/* out = requantized((in - in_zero) * (factor - factor_zero), scale): factor_row and factor_pixel are 0 for a gate,
+   which has one factor a channel */
 struct quantized_multiply {
     int images, rows, width, channels, in_image, in_row, in_pixel, factor_image, factor_row, factor_pixel;
     int out_image, out_row, out_pixel, in_zero, factor_zero;
@@ -169,7 +170,8 @@ INLINE void u8_quantized_multiply_naive(
     const struct quantized_multiply *a, const unsigned char *in, const unsigned char *factor, unsigned char *out) {
     EACH_PIXEL for (int c = 0; c < a->channels; c++)
         out[PIXEL(out) + c] = requantize_naive(
-            a->requantize, (in[PIXEL(in) + c] - a->in_zero) * (factor[PIXEL(factor) + c] - a->factor_zero), a->scale, 0);
+            a->requantize, (in[PIXEL(in) + c] - a->in_zero) * (factor[PIXEL(factor) + c] - a->factor_zero),
+            a->scale, 0);
 }
 
 INLINE void u8_multiply_some(

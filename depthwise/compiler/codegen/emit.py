@@ -8,6 +8,7 @@ from math import isinf, isnan
 
 import numpy as np
 
+from depthwise.compiler.byte_epilogue import ByteEpilogue
 from depthwise.compiler.codegen.exports import (
     IN_TURN,
     PARALLEL,
@@ -23,7 +24,6 @@ from depthwise.compiler.kernel import Kernel
 from depthwise.compiler.lowering.calls import KernelCall, Table
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.compiler.byte_epilogue import ByteEpilogue
 from depthwise.escaping import check_c, in_c_comment
 from depthwise.graph import Node
 from depthwise.graph.dtypes import FLOAT32
@@ -292,10 +292,8 @@ def _literal(argument: object, text: Text) -> str:
             return _act(argument)
         case ByteEpilogue():
             return argument.in_c()
-        case float():
-            return number(argument)
-        case int() | np.integer():
-            return str(int(argument))
+        case float() | int() | np.integer():
+            return number(argument) if isinstance(argument, float) else str(int(argument))
     raise AssertionError(f"{argument!r} has no text in C")
 
 

@@ -61,10 +61,10 @@ def _(op: IntegerLayer, node: Node, b: LoweringBuilder) -> None:
     sums = _sums(op, weight, bias, factor, node)
     x, y = images_of(b.read(node.inputs[0]), b), images_of(b.write(node), b)
     work = ConvOperands(x, weight, bias, y, residual, Epilogue())
-    if conv.groups == weight.shape[0] == x.shape[1] and not residual and not sums.real:
-        if _largest(weight, sums.bias) < EXACT_FLOATS:
-            _depthwise(conv, work, sums, b)
-            return
+    alone = conv.groups == weight.shape[0] == x.shape[1] and not residual and not sums.real
+    if alone and _largest(weight, sums.bias) < EXACT_FLOATS:
+        _depthwise(conv, work, sums, b)
+        return
     inputs, outputs = x.shape[1] // conv.groups, y.shape[1] // conv.groups
     for g in range(conv.groups):
         part = work.outputs(1, g * outputs, outputs)
@@ -99,9 +99,7 @@ def _sums(
 # ----------------------------------------------------------------------------------- all channels
 
 
-def _convolve(
-    conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: LoweringBuilder
-) -> None:
+def _convolve(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: LoweringBuilder) -> None:
     """Append the call for a list of taps, to be done by rows or by channels."""
     x = work.x
     weight, walk = _taps(conv, work, sums.weight)
@@ -174,7 +172,9 @@ def _taps(
         weight, channels = padded, wide
     laid = weight.transpose(0, 2, 3, 1)  # (K, R, S, C)
     together = conv.dilation[1] == 1 and x.pixel == channels
-    merged = laid.reshape(outs, R, S * channels) if together else laid.reshape(outs, R * S, channels)
+    merged = (
+        laid.reshape(outs, R, S * channels) if together else laid.reshape(outs, R * S, channels)
+    )
     taps = tuple(
         (r * conv.dilation[0] - conv.padding.top) * x.row
         + (s * conv.dilation[1] - conv.padding.left) * x.pixel
@@ -186,12 +186,10 @@ def _taps(
     return merged, TapPattern(taps, conv.stride[0] * x.row, conv.stride[1] * x.pixel, reach)
 
 
-# -------------------------------------------------------------------------------- channel by channel
+# ------------------------------------------------------------------------- channel by channel
 
 
-def _depthwise(
-    conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: LoweringBuilder
-) -> None:
+def _depthwise(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: LoweringBuilder) -> None:
     x = work.x
     channels, _, R, S = sums.weight.shape
     w = b.weights(sums.weight.reshape(channels, R * S).T.copy(), INT8)

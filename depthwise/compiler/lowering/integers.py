@@ -40,9 +40,7 @@ def images_of(view: TensorView, b: LoweringBuilder) -> TensorView:
         return view
     if len(view.shape) == 2 and view.strides[1] == 1:
         rows, channels = view.shape
-        return replace(
-            view, shape=(1, channels, 1, rows), strides=(0, 1, 0, view.strides[0])
-        )
+        return replace(view, shape=(1, channels, 1, rows), strides=(0, 1, 0, view.strides[0]))
     run = reshaped(view, (prod(view.shape),))
     if run is None or (run.shape[0] > 1 and run.strides[0] != 1):
         where = f" in module {b.node.path!r}" if b.node else ""
@@ -91,7 +89,7 @@ def _(op: ops.Dequantize, node: Node, b: LoweringBuilder) -> None:
 
 
 def _affine(op: ops.Quantize | ops.Dequantize, node: Node, b: LoweringBuilder) -> tuple[float, int]:
-    """Return the scale and the zero point. Raises Unsupported for those that kernels do not have."""
+    """Return the scale and the zero point. Raises Unsupported for those that no kernel has."""
     known = [b.constant(name) for name in node.inputs[1:]]
     held = node.type if isinstance(op, ops.Quantize) else b.graph.type(node.inputs[0])
     if held.dtype != UINT8.name or any(each.size != 1 for each in known):
@@ -145,7 +143,7 @@ def _(op: Rescale, node: Node, b: LoweringBuilder) -> None:
 
 
 @lower.register
-def _(op: Lookup, node: Node, b: LoweringBuilder) -> None:
+def _(op: Lookup, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     table = b.weights(b.constant(node.inputs[1]), UINT8)
     x, y = images_of(b.read(node.inputs[0]), b), images_of(b.write(node), b)
 
