@@ -117,7 +117,7 @@ def test_values_with_a_sign_are_refused_by_name():
         constant, type=replace(constant.type, dtype="int8"), data=constant.data.astype(np.int8)
     )
     graph = replace(GRAPH, nodes=nodes, constants={**GRAPH.constants, zero: signed})
-    with pytest.raises(Unsupported, match="Quantize of int8"):
+    with pytest.raises(Unsupported, match="makes int8 by a scale: kernels hold values in uint8"):
         dw.compile(graph)
 
 

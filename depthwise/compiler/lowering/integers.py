@@ -35,20 +35,18 @@ def epilogue_of(then: Requantize | None, zero: int = 0, ratio: float = 0.0) -> B
 
 
 def images_of(view: TensorView, b: LoweringBuilder) -> TensorView:
-    """Return a value as images (N, C, H, W): vectors are pixels of one row, all else is a run."""
+    """Return a value as images (N, C, H, W): vectors are pixels of one row."""
     if len(view.shape) == 4:
         return view
-    if len(view.shape) == 2 and view.strides[1] == 1:
-        rows, channels = view.shape
-        return replace(view, shape=(1, channels, 1, rows), strides=(0, 1, 0, view.strides[0]))
-    run = reshaped(view, (prod(view.shape),))
-    if run is None or (run.shape[0] > 1 and run.strides[0] != 1):
+    rows = reshaped(view, (prod(view.shape[:-1]), *view.shape[-1:])) if view.shape else None
+    if rows is None or (rows.shape[-1] > 1 and rows.strides[-1] != 1):
         where = f" in module {b.node.path!r}" if b.node else ""
         raise Unsupported(
             f"a value of shape {view.shape}{where} is quantised and does not lie side by side: "
             "keep that layer in float32"
         )
-    return replace(run, shape=(1, *run.shape, 1, 1), strides=(0, 1, 0, run.shape[0]))
+    count, channels = rows.shape
+    return replace(rows, shape=(1, channels, 1, count), strides=(0, 1, 0, rows.strides[0]))
 
 
 def image_sizes(view: TensorView) -> dict[str, int]:
