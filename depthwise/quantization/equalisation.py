@@ -1,4 +1,4 @@
-"""Channels brought to one range: what a layer gives is scaled by channel, what reads it scales back.
+"""Channels brought to one range: what a layer gives is scaled, and scaled back where it is read.
 
 An activation has one scale for all of its channels; a channel of small numbers has few of the 255
 steps. Where functions between two layers let factors pass (relu, pooling, a gate), the first
@@ -24,7 +24,7 @@ MOST = 64.0  # times a channel is scaled up
 
 
 class Absorber(NamedTuple):
-    """A layer that reads a scaled value, and the values whose scale changes on the way."""
+    """A layer that reads a scaled value, and whether each of its outputs reads one channel."""
 
     layer: Node
     depthwise: bool
@@ -65,7 +65,7 @@ def _is_first(graph: Graph, node: Node) -> bool:
 def _absorbers(
     graph: Graph, readers: Mapping[str, list[Node]], returned: set[str], value: str
 ) -> list[Absorber] | None:
-    """Return the layers that can take a channel's factor back, None where something else reads it."""
+    """Return the layers that can take a channel's factor back, None where others read it, too."""
     found: list[Absorber] = []
     waiting, known = [value], {value}
     while waiting:

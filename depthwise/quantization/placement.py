@@ -91,21 +91,20 @@ def _is_between(graph: Graph, node: Node) -> bool:
     """Tell whether an operator that has no weights has a form in integers."""
     if not _is_float(node) or any(graph.type(n).dtype != "float32" for n in node.inputs):
         return False
-    op, constants = node.op, graph.weights(node)
-    match op:
+    if graph.weights(node):
+        return False
+    match node.op:
         case ops.Activation(function):
             return function not in NO_TABLE
-        case ops.Binary("add") | ops.Binary("multiply"):
-            return not constants and len(graph.activations(node)) == 2
-        case ops.AvgPool2d() | ops.AdaptivePool2d() | ops.Concat():
-            return not constants
-        case ops.Reduce("mean"):
-            return True
+        case ops.Binary(function):
+            return function in ("add", "multiply") and len(graph.activations(node)) == 2
+        case ops.Reduce(function) | ops.AdaptivePool2d(function):
+            return function == "mean"
         case ops.Pad(mode=mode, value=value):
             return mode != "constant" or value == 0
         case ops.Resize(mode=mode):
             return mode.startswith("nearest")
-    return isinstance(op, MOVES)
+    return isinstance(node.op, (ops.AvgPool2d, ops.Concat, *MOVES))
 
 
 def _fused(graph: Graph, computed: frozenset[str]) -> dict[str, str]:

@@ -14,11 +14,12 @@ import numpy as np
 from depthwise.graph import Node, ops
 from depthwise.graph.interpret import evaluate
 from depthwise.quantization.placement import MOVES, Placement
-from depthwise.quantization.scheme import Affine
+from depthwise.quantization.scheme import LEVELS, Affine
 
 OUTERMOST = 0.01  # per cent that `percentile` cuts off on each side
 SHARES = np.linspace(1.0, 0.3, 36)  # of the range that are tried
 BINS = 2048
+TINY = 1e-4  # probability of what the rounded distribution cannot hold
 Range = tuple[float, float]
 
 # Where functions bend: what lies outside gives the same, or less than a step of uint8 apart.
@@ -82,22 +83,21 @@ def _mse(seen: Observation) -> Range:
 
 def _entropy(seen: Observation) -> Range:
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    counts, edges = np.histogram(seen.sample, BINS, (low, high if high > low else low + 1))
+    known = seen.sample[seen.sample != 0]  # zeros, of which a relu makes half, are held exactly
+    counts, edges = np.histogram(known, BINS, (low, high if high > low else low + 1))
     middles = ((edges[:-1] + edges[1:]) / 2).astype(np.float32)
 
     def loss(low: float, high: float) -> float:
         affine = Affine.of_range(low, high)
-        inside = (middles >= affine.low - affine.scale) & (middles <= affine.high + affine.scale)
-        known = np.where(inside, counts, 0).astype(np.float64)
-        first, last = np.flatnonzero(inside)[[0, -1]]
-        known[first] += counts[:first].sum()  # what is cut off comes to lie at the end
-        known[last] += counts[last + 1 :].sum()
         place = affine.quantized(middles)
-        seen_there = np.bincount(place, np.where(inside, counts, 0), 256)
-        bins = np.bincount(place, inside & (counts > 0), 256)
-        spread = np.where(inside & (counts > 0), (seen_there / np.maximum(bins, 1))[place], 0)
-        p, q = known / known.sum(), np.maximum(spread / max(spread.sum(), 1), 1e-9)
-        return float((p[p > 0] * np.log(p[p > 0] / q[p > 0])).sum())
+        inside = (middles >= affine.low) & (middles <= affine.high) & (counts > 0)
+        there = np.bincount(place, np.where(inside, counts, 0), LEVELS + 1)
+        bins = np.bincount(place, inside, LEVELS + 1)
+        spread = np.where(inside, (there / np.maximum(bins, 1))[place], 0)
+        cut = counts.sum() - counts[inside].sum()
+        p, q = counts[inside] / max(counts.sum(), 1), spread[inside] / max(counts.sum(), 1)
+        share = cut / max(counts.sum(), 1)  # what is cut off is found at the ends, where none was
+        return float((p * np.log(p / np.maximum(q, TINY))).sum()) + share * float(np.log(1 / TINY))
 
     return _search(seen, loss)
 

@@ -60,8 +60,9 @@ class CalibrationData:
 
 
 def gather(
-    data: Any, graph: Graph, known: WeightsRecord | None, count: int, seed: int = 0
-) -> CalibrationData:
+    data: Any, graph: Graph, known: WeightsRecord | None, count: int, seed: int = 0,
+    needs_classes: bool = True,
+) -> CalibrationData:  # fmt: skip
     """Return images from whatever was given.
 
     Args:
@@ -71,6 +72,8 @@ def gather(
         known: What its weights record, if anything, of classes and images.
         count: How many images to take, at most.
         seed: Of which are taken.
+        needs_classes: Whether labelled images of other classes than the network's are refused;
+            else they are taken as images without labels.
 
     Raises ValueError for what cannot be used.
     """
@@ -89,7 +92,17 @@ def gather(
             f"data is {kind_of(data)}: give images as dw.train takes them, a folder of images, an "
             "array of images as the network takes them, or (images, classes)"
         )
-    return _of_dataset(data, graph, known, count, seed)
+    try:
+        return _of_dataset(data, graph, known, count, seed)
+    except OtherClasses as error:
+        if needs_classes:
+            raise
+        found = _of_files(data.train.images, data.name, graph, known, count, seed)
+        return replace(found, notes=(f"accuracy is not told: {error}", *found.notes))
+
+
+class OtherClasses(ValueError):
+    """Images have other classes than the network."""
 
 
 def _check_takes_images(graph: Graph) -> None:
@@ -162,7 +175,7 @@ def _match(
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
     """Return the place of each class among the scores, the scores' names, and notes.
 
-    Raises ValueError where the images have other classes than the network.
+    Raises OtherClasses where the images have other classes than the network.
     """
     count, own = _score_count(graph), data.classes
     names = known.class_names if known else ()
@@ -171,13 +184,13 @@ def _match(
     advice = "give images of its classes, or a folder of images alone, without classes"
     if names:
         strange = [each for each in own if each not in names]
-        raise ValueError(
+        raise OtherClasses(
             f"{data.name} has classes that the network does not know: {listed(strange)}; it knows "
             f"{listed(names)}: {advice}"
         )
     if count != len(own):
         scores = f"{count} scores" if count else "no scores of classes"
-        raise ValueError(f"{data.name} has {len(own)} classes, the network {scores}: {advice}")
+        raise OtherClasses(f"{data.name} has {len(own)} classes, the network {scores}: {advice}")
     note = f"its weights do not record classes: they are taken to be {listed(own)}, in this order"
     return np.arange(len(own)), own, (note,)
 
