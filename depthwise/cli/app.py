@@ -40,8 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 VERBS = (
-    ship, train, slim, quantize, evaluate, tradeoff, networks, cost, compare, draw, look, lint, predict,
-    compile, export, bench, calibrate,
+    ship, train, slim, quantize, evaluate, tradeoff, networks, cost, compare, draw, look, lint,
+    predict, compile, export, bench, calibrate,
 )  # fmt: skip
 for verb in VERBS:
     app.command(cls=Verb, epilog=EXIT_CODES)(returning(verb))

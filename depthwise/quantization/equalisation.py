@@ -11,12 +11,14 @@ stands where its range ends, as the end of a range of its own would.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
 
 from depthwise.calibration.images import is_layer
 from depthwise.graph import Constant, Graph, Node, ops
+from depthwise.quantization.placement import CLAMPS, clamp_ends
 from depthwise.quantization.ranges import Observation
 
 MARGIN = 1.1  # times the largest number seen, below the 6 of a relu6
@@ -42,17 +44,14 @@ def equalise(graph: Graph, seen: Mapping[str, Observation]) -> Graph:
     for node in graph:
         if not _is_first(graph, node):
             continue
-        value, function = node.name, None
-        then = readers[value]
+        value, cap, then = node.name, inf, readers[node.name]
         if len(then) == 1 and isinstance(then[0].op, ops.Activation):
-            function, value = then[0].op.function, then[0].name
-        if function not in (None, "relu", "relu6") or value not in seen or value in returned:
-            continue
-        if node.name in returned:
+            value, cap = then[0].name, _cap(then[0].op)
+        if not cap or value not in seen or not returned.isdisjoint((node.name, value)):
             continue
         found = _absorbers(graph, readers, returned, value)
         if found:
-            factors = _factors(constants, seen[value].channels, found, function == "relu6")
+            factors = _factors(constants, seen[value].channels, found, cap)
             _apply(constants, node, found, factors)
     return replace(graph, constants=constants)
 
@@ -60,6 +59,14 @@ def equalise(graph: Graph, seen: Mapping[str, Observation]) -> Graph:
 def _is_first(graph: Graph, node: Node) -> bool:
     """Tell whether a node is a convolution whose outputs may be scaled one by one."""
     return isinstance(node.op, ops.Conv2d) and is_layer(graph, node)
+
+
+def _cap(op: ops.Activation) -> float:
+    """Return where an activation cuts off that cuts at 0 as well; 0 for any other."""
+    if op.function not in CLAMPS:
+        return 0.0
+    low, high = clamp_ends(op)
+    return high if low == 0 else 0.0
 
 
 def _absorbers(
@@ -100,18 +107,18 @@ def _lets_pass(node: Node, scaled: set[str]) -> bool:
 
 
 def _factors(
-    constants: Mapping[str, Constant], channels: np.ndarray, found: list[Absorber], capped: bool
+    constants: Mapping[str, Constant], channels: np.ndarray, found: list[Absorber], cap: float
 ) -> np.ndarray:
     """Return how many times each channel is made larger."""
     channels = np.maximum(channels.astype(np.float64), 1e-12)
-    largest = 6.0 if capped else channels.max()
+    largest = channels.max() if cap == inf else cap
     full = np.minimum(largest / channels, MOST)
     mixed = [each.layer for each in found if not each.depthwise]
     if mixed:  # halfway: inputs of small numbers would need large weights to take them back
         weights = [np.abs(_numbers(constants, layer.inputs[1])).max((0, 2, 3)) for layer in mixed]
         most = np.maximum(np.max([w / max(w.max(), 1e-12) for w in weights], 0), 1e-6)
         full = np.maximum(1.0, np.sqrt(full * most))
-    if capped:
+    if cap < inf:
         full = np.maximum(1.0, np.minimum(full, largest / (MARGIN * channels)))
     return full
 

@@ -22,7 +22,7 @@ from depthwise.quantization.integer_ops import (
     Rescale,
     multiplier,
 )
-from depthwise.quantization.placement import CLAMPS, MOVES
+from depthwise.quantization.placement import MOVES, clamp_ends, is_clamp
 from depthwise.quantization.scheme import LEVELS, Affine, sums_bias, sums_scale
 
 MEANS = (ops.AvgPool2d, ops.AdaptivePool2d, ops.Reduce)
@@ -74,7 +74,7 @@ def _requantized(edit: GraphRewriter, end: Node) -> None:
     if affine is None or end.op.dtype != "uint8":  # type: ignore[union-attr]
         return
     node, clamps = edit.private(end.inputs[0]), []
-    while node and isinstance(node.op, ops.Activation) and node.op.function in CLAMPS:
+    while node and is_clamp(node):
         clamps.append(node.op)
         node = edit.private(node.inputs[0])
     then = _clamped(affine, clamps)
@@ -124,8 +124,8 @@ def _clamped(affine: Affine, clamps: list[ops.Activation]) -> Requantize:
     """Return how sums become uint8, having been cut off by activations."""
     low, high = 0, LEVELS
     for clamp in clamps:
-        ends = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0)}.get(clamp.function) or clamp.parameters
-        ends = np.clip(np.rint(np.divide(ends, affine.scale)) + affine.zero, 0, LEVELS)
+        ends = np.rint(np.divide(clamp_ends(clamp), affine.scale)) + affine.zero
+        ends = np.clip(ends, 0, LEVELS)
         low, high = max(low, int(ends[0])), min(high, int(ends[1]))
     return Requantize(affine.zero, min(low, high), high)
 

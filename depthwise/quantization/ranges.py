@@ -13,7 +13,7 @@ import numpy as np
 
 from depthwise.graph import Node, ops
 from depthwise.graph.interpret import evaluate
-from depthwise.quantization.placement import MOVES, Placement
+from depthwise.quantization.placement import CLAMPS, MOVES, Placement, clamp_ends
 from depthwise.quantization.scheme import LEVELS, Affine
 
 OUTERMOST = 0.01  # per cent that `percentile` cuts off on each side
@@ -24,11 +24,11 @@ Range = tuple[float, float]
 
 # Where functions bend: what lies outside gives the same, or less than a step of uint8 apart.
 BENDING: Mapping[str, Range] = {
-    "relu": (0.0, inf), "relu6": (0.0, 6.0), "hard_swish": (-3.0, inf), "hard_sigmoid": (-3.0, 3.0),
+    "hard_swish": (-3.0, inf), "hard_sigmoid": (-3.0, 3.0),
     "sigmoid": (-8.0, 8.0), "tanh": (-4.5, 4.5), "silu": (-12.0, inf), "gelu": (-5.0, inf),
 }  # fmt: skip
 BOUNDED: Mapping[str, Range] = {
-    "hard_sigmoid": (0.0, 1.0), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "relu6": (0.0, 6.0),
+    "hard_sigmoid": (0.0, 1.0), "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0),
 }  # fmt: skip
 
 
@@ -51,7 +51,12 @@ class Observation:
 
     def cut(self, low: float, high: float) -> Range:
         """Return a range without what the function that reads the value does not tell apart."""
-        ends = BENDING.get(self.function.function, (-inf, inf)) if self.function else (-inf, inf)
+        if self.function is None:
+            return low, high
+        if self.function.function in CLAMPS:
+            ends = clamp_ends(self.function)
+        else:
+            ends = BENDING.get(self.function.function, (-inf, inf))
         return max(low, ends[0]), min(high, ends[1])
 
     def read(self, x: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def gather(
         return replace(found, notes=(f"accuracy is not told: {error}", *found.notes))
 
 
-class OtherClasses(ValueError):
+class OtherClasses(ValueError):  # noqa: N818
     """Images have other classes than the network."""
 
 
