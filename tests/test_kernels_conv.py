@@ -89,6 +89,7 @@ class Case:
     prefetch: tuple[int, int] = (0, 0)  # lines, and before how many channels of a tap
     gaps: tuple[int, int] = (0, 0)  # in, out
     in_place: bool = False  # the summand lies where the result goes
+    unused: tuple[int, int, int, int] = (0, 0, 0, 0)  # taps of w above, below, left, right of these
 
     @property
     def op(self) -> ops.Conv2d:
@@ -191,6 +192,14 @@ CONV = {
     "over rows, depth 2": Case((4, 7), 6, 64, tile=(5, 2), depth=2, over_rows=1, gaps=(2, 3),
                                epilogue=ADD_ACT),
     "over rows, groups": Case((3, 5), 8, 36, groups=2, tile=(4, 1), over_rows=1, gaps=(1, 3)),
+    # weights of more taps than the call has
+    "2x2 of 3x4": Case((5, 8), 6, 40, (2, 2), unused=(1, 0, 0, 2), epilogue=ADD_ACT),
+    "1x1 of 3x3, panel": Case((3, 9), 5, 75, tile=(4, 3), weights_outer=1, images=2, near=2,
+                              unused=(1, 1, 1, 1)),
+    "3x2 of 4x3, depth 4": Case((6, 7), 8, 45, (3, 2), dilation=(2, 3), tile=(3, 6), depth=4,
+                                unused=(0, 1, 1, 0), epilogue=ACT),
+    "2x3 of 3x3, panels of 16": Case((6, 9), 8, 100, (2, 3), groups=2, tile=(3, 4), panel=16,
+                                     unused=(1, 0, 0, 0), prefetch=(1, 2)),
     "multiplier 3": Case((5, 5), 4, 12, (3, 3), (2, 2), padding=(1, 1, 1, 1), groups=4),
 }  # fmt: skip
 
@@ -250,6 +259,7 @@ def conv_call(case: Case) -> str:
     image, row, pixel = case.in_strides
     top, _, left, _ = case.padding
     R, S = case.kernel
+    above, below, before, after = case.unused
     taps = [
         (r * case.dilation[0] - top) * row + (s * case.dilation[1] - left) * pixel
         for r in range(R)
@@ -264,6 +274,8 @@ def conv_call(case: Case) -> str:
         prefetch_lines=case.prefetch[0], prefetch_steps=case.prefetch[1],
         in_=(image, row * case.stride[0], pixel * case.stride[1]),
         out=case.out_strides, sum=case.sum_strides, epilogue=case.epilogue, offsets="taps",
+        w_taps=(R + above + below) * (S + before + after),
+        w_first=above * (S + before + after) + before, w_run=S, w_skip=before + after,
     ) + ";"  # fmt: skip
 
 
@@ -376,7 +388,9 @@ def run_by(function: Any, key: tuple[str, str], data: Data, vector: int) -> np.n
     if key[0] == "conv":
         layout = (vector, case.tile[1], case.depth) if not case.panel else (case.panel, 1, 1)
         layout = case.groups, *layout
-        weight, bias = pack_conv(data.weight, *layout), pack_conv_bias(data.bias, *layout)
+        around = ((0, 0), (0, 0), case.unused[:2], case.unused[2:])
+        weight = pack_conv(np.pad(data.weight, around, constant_values=np.nan), *layout)
+        bias = pack_conv_bias(data.bias, *layout)
     else:
         weight, bias = pack_depthwise(data.weight, vector), pack_bias(data.bias, 1, vector)
     w, b = at_page_end(weight), at_page_end(bias)

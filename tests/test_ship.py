@@ -42,13 +42,14 @@ from depthwise.report.record import (
 )
 from depthwise.runtime import artifact
 from depthwise.runtime.artifact import STATE
-from depthwise.shipping import STAGES, CurrentNetwork, Request, pipeline, ship
+from depthwise.shipping import CurrentNetwork, Request, asked, pipeline, ship
 from depthwise.shipping.pipeline import run_stages
 from depthwise.shipping.request import MOST_IMAGES, find_images
 from depthwise.shipping.stages.comparing import summarise
 from depthwise.shipping.state import CachedStage
 from depthwise.shipping.summary import summary
 
+STAGES = asked(Request("net", CompileOptions(), Path(), ""))  # what every request asks for
 NAMES = [stage.name for stage in STAGES]
 FILE = """
 from torch import nn

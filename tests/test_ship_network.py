@@ -3,6 +3,7 @@
 import shutil
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.analysis.tables import render
+from depthwise.compiler.options import CompileOptions
 from depthwise.report.record import (
     Baseline,
     Comparison,
@@ -26,11 +28,12 @@ from depthwise.report.record import (
     Predictions,
     StageRecord,
 )
-from depthwise.shipping import STAGES, CurrentNetwork, Stage, pipeline, ship
+from depthwise.shipping import CurrentNetwork, Request, Stage, asked, pipeline, ship
 from depthwise.shipping.pipeline import run_stages
 from depthwise.shipping.summary import summary
 from depthwise.sources.source import graph_source, torch_source
 
+STAGES = asked(Request("net", CompileOptions(), Path(), ""))  # what every request asks for
 SHAPE = (1, 3, 32, 32)
 WEIGHTS = "scale.pth"  # what the toy stage leaves beside its record
 

@@ -14,7 +14,7 @@ from depthwise.slimming.channels.cut import cut
 from depthwise.slimming.channels.groups import find_groups
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Change, Draft
-from depthwise.slimming.offers import find_offers, used
+from depthwise.slimming.offers import Shortfall, find_offers, used
 
 
 class Net(nn.Module):
@@ -94,10 +94,23 @@ def test_three_of_32_channels_save_no_time(graph):
 
     times = Prices("milliseconds")
     assert times.saving(graph, without(29)) == 0.0
-    offers = find_offers(Draft(graph), {}, {"few": changes}, times, times)
+    offers = find_offers(Draft(graph), {}, {"few": changes}, times, times, Shortfall(1.0))
     assert [offer.change.words for offer in offers] == ["32 to 16"]
-    counted = find_offers(Draft(graph), {}, {"few": changes}, Prices("macs"), times)
-    assert [offer.change.words for offer in counted] == ["32 to 16"]  # nor of multiply-adds
+    both = Shortfall(1.0, 1.0, 1.0)
+    counted = find_offers(Draft(graph), {}, {"few": changes}, Prices("macs"), times, both)
+    assert [each.change.words for each in counted if each.worth > 0] == [
+        "32 to 16"
+    ]  # nor of multiply-adds
+
+
+def test_a_change_is_worth_the_lesser_of_the_shares_that_are_missing():
+    missing = Shortfall(cost=100.0, milliseconds=2.0, unit=60.0)
+    assert missing.most == 120
+    assert missing.worth(saving=50.0, milliseconds=0.5) == 0.25 * 120
+    assert missing.worth(saving=10.0, milliseconds=0.5) == 0.1 * 120
+    assert missing.worth(saving=50.0, milliseconds=0.0) == 0
+    fast = Shortfall(cost=100.0, milliseconds=-1.0, unit=60.0)
+    assert fast.worth(saving=50.0, milliseconds=0.0) == 50  # of time there is nothing missing
 
 
 def test_arena_of_a_peak_is_lowered_by_what_lowers_it(graph):

@@ -1,6 +1,7 @@
 """The search on a chain of convolutions, each of which may be left out, at known true damage."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -81,6 +82,46 @@ def test_the_budget_is_met_by_the_changes_that_do_the_least_damage(chain):
     assert step.saving == cost / LAYERS
     assert step.milliseconds > 0
     assert "MACs for 0.01 nats" in step.why
+
+
+def test_estimates_of_a_move_are_brought_to_the_scale_of_what_its_changes_do(chain):
+    """One move says a tenth of what it does, and leaves out what matters more."""
+    true = {str(layer): 0.01 if layer < 4 else 0.05 for layer in range(LAYERS)}
+    said = {path: damage / (10 if path in "4567" else 1) for path, damage in true.items()}
+    bench = make_bench(said, true)
+    (offers,) = bench.moves.values()
+    moves = {
+        name: lambda d, k, own=own, name=name: (
+            replace(c, move=name) for c in offers(d, k) if c.place in own
+        )
+        for name, own in (("honest", "0123"), ("rash", "4567"))
+    }
+    draft, rounds = run(replace(bench, moves=moves), Draft(chain), bench.prices.cost(chain) / 2)
+    assert {node.path for node in draft.graph} == set("4567")
+    assert all(step.move == "honest" for each in rounds for step in each.steps)
+
+
+class Slow:
+    """Times of a chain of which some layers take all, or of which everything takes as long."""
+
+    def __init__(self, layers: str):
+        self._layers = layers
+
+    def cost(self, graph: Graph) -> float:
+        return float(sum(node.path in self._layers for node in graph)) if self._layers else 4.0
+
+    def saving(self, before: Graph, after: Graph) -> float:
+        return self.cost(before) - self.cost(after)
+
+
+@pytest.mark.parametrize(("layers", "left"), [("4567", "2367"), ("", "4567")])
+def test_time_falls_along_with_multiply_adds_where_it_can(chain, layers, left):
+    bench = make_bench(RISING, RISING)
+    cost = bench.prices.cost(chain)
+    paced = replace(bench, times=Slow(layers), pace=cost / 4)  # type: ignore[arg-type]
+    draft, rounds = run(paced, Draft(chain), cost / 2)
+    assert {node.path for node in draft.graph} == set(left)
+    assert rounds[-1].after == cost / 2
 
 
 def test_rounds_go_equal_shares_of_the_way():

@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import depthwise as dw
 from depthwise.graph import interpret
-from depthwise.report.slimming_record import Figures
 from depthwise.slimming import state
+from depthwise.slimming.fitting.recovery import HIGHEST, LOWEST, peak_rate
 from depthwise.slimming.request import SlimmingRequest
 from depthwise.slimming.slim import Slimming
 from depthwise.training.calibration_data import gather
 from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.dataset import Dataset, ImageSplit
-from depthwise.training.framing import Framing, choose_framing
+from depthwise.training.framing import choose_framing
 from depthwise.weights import Preprocessing
 
 ELSEWHERE = dw.CompileOptions("aarch64")  # so that nothing is timed
@@ -177,11 +178,7 @@ def test_a_budget_that_is_missed_is_said(net, took, told):
         dw.open(net, (1, 3, 12, 12)), dw.Budget(milliseconds=1.0),
         options=dw.SlimmingOptions(build=ELSEWHERE),
     )  # fmt: skip
-    after = Figures(
-        macs=1, parameters=1, weight_bytes=1, arena_bytes=1, milliseconds=took, measured=True,
-        agreement=1.0,
-    )  # fmt: skip
-    notes = list(Slimming(request)._missed(after, 1.0))
+    notes = list(Slimming(request)._missed(took, 1.0))
     assert len(notes) == told
     assert all("the budget of 1.00 ms is NOT MET" in note for note in notes)
 
@@ -230,16 +227,21 @@ def test_recovery_trains_weights_whatever_they_are_called(net, tmp_path, monkeyp
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("bordered", [False, True])
-def test_images_are_prepared_as_the_batchnorms_remember(bordered):
+def test_a_network_near_the_original_is_trained_at_a_smaller_rate():
+    assert peak_rate(1.0) == LOWEST
+    assert peak_rate(0.96) == pytest.approx(0.02)
+    assert peak_rate(0.1) == HIGHEST
+
+
+@pytest.mark.parametrize("resize", [24, 20])
+def test_images_are_prepared_as_the_batchnorms_remember(resize):
     """Of weights that record nothing: what they were trained on is found among the usual ways."""
     random = np.random.default_rng(2)
     small = [(random.integers(0, 120, (20, 20), np.uint8), f"image {i}") for i in range(32)]
     how = Preprocessing(
-        resize=24, crop=24, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3
+        resize=resize, crop=24, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
     )
-    true = Framing(how, bordered)
-    x = true.prepared(np.stack([true.pixels(*image) for image in small]))
+    x = torch.cat([how.apply(Image.fromarray(pixels)) for pixels, _ in small])
     net = nn.Sequential(*block(3, 16), *block(16, 16)).train()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -248,5 +250,5 @@ def test_images_are_prepared_as_the_batchnorms_remember(bordered):
         net(x)
     graph = dw.open(net.eval(), (1, 3, 24, 24)).graph
     found, notes = choose_framing(graph, None, small)
-    assert found == true
+    assert found == how
     assert "fits its BatchNorms best" in notes[0]

@@ -69,6 +69,15 @@ class Display:
         """Say what is done now, and how much of the whole was."""
         self._bar.update(self._whole, description=escape(doing), completed=done)
 
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Draw nothing while something else is shown in its place."""
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
+
     def begin(self, activity: Activity) -> None:
         """Show an activity below, one within another below that."""
         self._activities.append(self._bar.add_task(escape(str(activity)), total=activity.total))

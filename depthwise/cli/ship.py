@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +34,9 @@ from depthwise.cli.options import (
     Weights,
 )
 from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
+from depthwise.cli.slimming_options import BUDGET_HELP, Mimic, Mirror, Recover, slimming_plan
 from depthwise.cli.stopping import Stopped
+from depthwise.cli.training_display import showing
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from depthwise.report.record import Report
     from depthwise.shipping import CurrentNetwork, Request, Stage
     from depthwise.training.data.dataset import Dataset
+    from depthwise.training.keeper import Onlooker
 
 
 def ship(
@@ -57,9 +60,18 @@ def ship(
         str | None,
         typer.Option(
             help="Labelled images to judge it on, as `depthwise train` takes them; else those of "
-            "a run."
+            "a run. To slim it, a folder of images alone will do."
         ),
     ] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Train it on --data for so long before all else, as in 1h.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help=f"Slim it before it is compiled. {BUDGET_HELP}")
+    ] = None,
+    recover: Recover = None,
+    mimic: Mimic = "0s",
+    mirror: Mirror = True,
     shape: Shapes = None,
     settings: Settings = None,
     weights: Weights = None,
@@ -76,7 +88,7 @@ def ship(
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count, compile, verify and time a network: a directory with its library and a report.
+    """Train, slim, compile, verify and time a network: a directory with its library and a report.
 
     Each stage is cached as soon as it is done: the same command again goes on where it stopped.
     """
@@ -93,13 +105,17 @@ def ship(
         opened = _open(name, options, chosen, shape, labels, images, until)
         found, left_out = _find_images(images, name, opened)
         usable, broken = _sort_out(found, opened)
-        labelled = _find_data(data, name, opened)
+        given = _given_images(data, name, opened, seconds := _seconds(train, data), budget)
+        labelled = None if isinstance(given, str) else given
+        plan = slimming_plan(budget, given, build, mimic=mimic, recover=recover, mirror=mirror)
         command = _command(
             network,
             [("--shape", text) for text in shape or ()],
             [("--set", text) for text in settings or ()],
             [("--until", until), ("--images", images), ("--data", data), ("--weights", weights)],
-            [("--labels", labels), ("--out", out)],
+            [("--labels", labels), ("--out", out), ("--train", train), ("--budget", budget)],
+            [("--recover", recover), ("--mimic", None if mimic == "0s" else mimic)],
+            [] if mirror else [("--no-mirror", "")],
             _options_that_differ(build),
         )
         request = shipping.Request(
@@ -113,6 +129,9 @@ def ship(
             left_out,
             broken,
             labelled,
+            train=seconds,
+            slim=plan,
+            say=say,
         )
     with _saying_what_is_cached(directory):
         report = _run(request, opened)
@@ -179,10 +198,40 @@ def _find_images(
     return find_images(folder) if folder else (PHOTOGRAPHS, 0)
 
 
-def _find_data(data: str | None, name: str, network: "CurrentNetwork") -> "Dataset | None":
+def _seconds(train: str | None, data: str | None) -> float | None:
+    """Return how long a network is trained first. Raises ValueError for what is no time."""
+    from depthwise.training import Recipe  # noqa: PLC0415
+
+    if train is None:
+        return None
+    if data is None:
+        raise ValueError("--train needs labelled images to train on: give --data")
+    return Recipe.of({"time": train}).time
+
+
+def _given_images(
+    data: str | None, name: str, network: "CurrentNetwork", train: float | None, budget: str | None
+) -> "Dataset | str | None":
+    """Return the labelled images that are given, else the path of a folder of images to slim with.
+
+    Raises ValueError where these cannot be used.
+    """
+    from depthwise.training.calibration_data import LOOSE, loose_images  # noqa: PLC0415
+    from depthwise.training.data.opening import open_dataset  # noqa: PLC0415
+
+    if data and train:  # to whose classes the network is fitted
+        return open_dataset(data)
+    if data and budget and loose_images(Path(data)):
+        return data
+    return _find_data(data, name, network, LOOSE if budget else "")
+
+
+def _find_data(
+    data: str | None, name: str, network: "CurrentNetwork", beside: str
+) -> "Dataset | None":
     """Return the labelled images to judge a network on: those that are given, else a run's own.
 
-    Raises ValueError where those that are given cannot be used.
+    `beside` is what else is accepted. Raises ValueError where those that are given cannot be used.
     """
     from depthwise.sources.spec import parse_spec  # noqa: PLC0415
     from depthwise.training.classifier import classifier_of_network  # noqa: PLC0415
@@ -196,7 +245,7 @@ def _find_data(data: str | None, name: str, network: "CurrentNetwork") -> "Datas
     if place is None or network.side is None:
         return None
     try:
-        found = open_dataset(place, seed=run.recipe.seed if run else 0)
+        found = open_dataset(place, seed=run.recipe.seed if run else 0, beside=beside)
         match_classes(
             found, found.validation, classifier_of_network(network.source, name, network.labels)
         )
@@ -222,18 +271,24 @@ def _sort_out(
 
 
 def _run(request: "Request", network: "CurrentNetwork") -> "Report":
-    from depthwise.shipping import STAGES, ship  # noqa: PLC0415
+    from depthwise.shipping import asked, ship  # noqa: PLC0415
 
-    with waiting("shipping", total=len(STAGES)) as display:
+    stages = [stage.name for stage in asked(request)]
+    with waiting("shipping", total=len(stages)) as display:
 
         def on_stage(stage: "Stage", cached: bool) -> None:
-            number = [each.name for each in STAGES].index(stage.name)
+            number = stages.index(stage.name)
             doing = f"{stage.doing}{' (cached)' if cached else ''}"
             display.update(doing, done=number)
             if not sys.stderr.isatty():
-                say(f"{number + 1} of {len(STAGES)}: {doing}")
+                say(f"{number + 1} of {len(stages)}: {doing}")
 
-        return ship(request, network, on_stage)
+        @contextmanager
+        def training(folder: Path) -> "Iterator[Onlooker]":
+            with display.hidden(), showing(folder) as onlooker:
+                yield onlooker
+
+        return ship(replace(request, showing=training), network, on_stage)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from depthwise.cli.options import (
     Weights,
 )
 from depthwise.cli.screen import say, say_taken, screen, waiting
+from depthwise.cli.slimming_options import BUDGET_HELP, Mimic, Mirror, Recover
 from depthwise.cli.training_display import showing
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_file_name, in_json, in_line
@@ -31,18 +32,13 @@ if TYPE_CHECKING:
     from depthwise.slimming.slimmed import Slimmed
 
 BUDGET = "50%"
+PICTURE = "layers.png"
 NAMES = ("multiply-adds", "parameters", "weights", "arena", "time")
 
 
 def slim(
     network: NetworkName,
-    budget: Annotated[
-        str,
-        typer.Option(
-            help='What it may cost: "2ms", "150M" (MACs), "1.5M parameters", "3MB" (of weights), '
-            '"200kB arena", or a share of what it costs now: "25%" (of MACs), "25% ms".'
-        ),
-    ] = BUDGET,
+    budget: Annotated[str, typer.Option(help=BUDGET_HELP)] = BUDGET,
     data: Annotated[
         str | None,
         typer.Option(
@@ -50,13 +46,9 @@ def slim(
             "a folder of images alone; without any, some are synthesised."
         ),
     ] = None,
-    recover: Annotated[
-        str | None,
-        typer.Option(help="Train it for so long afterwards, as in 10min; that needs labels."),
-    ] = None,
-    mimic: Annotated[
-        str, typer.Option(help="Let it learn from the original without labels, as in 2min.")
-    ] = "0s",
+    recover: Recover = None,
+    mimic: Mimic = "0s",
+    mirror: Mirror = True,
     curve: Annotated[
         bool, typer.Option("--curve", help="Show what each cost would do, and stop there.")
     ] = False,
@@ -88,8 +80,9 @@ def slim(
         asked = Budget.read(budget)
         chosen = tuple(name.strip() for name in moves.split(",")) if moves is not None else EVERY
         options = SlimmingOptions(
-            chosen, samples, CompileOptions(target), mimic=mimic, recover=recover, seed=seed or 0
-        )
+            chosen, samples, CompileOptions(target), mimic=mimic, mirror=mirror,
+            recover=recover, seed=seed or 0,
+        )  # fmt: skip
         shapes, named = parse_shapes(shape)
         source = open(
             network, *shapes, kwargs=named, settings=parse_settings(settings), weights=weights
@@ -104,12 +97,16 @@ def slim(
         print(in_json(found.record.model_dump_json(indent=2)))
         return
     screen().print(_steps(found))
+    screen().print(_layers(found))
     screen().print(_figures(found))
+    screen().print(in_line(f"{directory / PICTURE} shows each layer before and after"))
     screen().print(in_line(f"{directory}: a network as slimmed:{directory}"))
 
 
 def _slim(slimming: "Slimming", directory: Path) -> "Slimmed":
     """Slim, saying how it goes; where that is stopped, say how to go on."""
+    from depthwise.report.layers_picture import layers_picture  # noqa: PLC0415  (it is slow)
+
     try:
         with writing("--out", directory):
             with waiting("slimming"):
@@ -117,7 +114,9 @@ def _slim(slimming: "Slimming", directory: Path) -> "Slimmed":
             if slimming.recovers:
                 with showing(directory) as onlooker:
                     found = slimming.recover(found, onlooker)
+                say(str(found.record.recovery))
             slimming.save(found)
+            layers_picture(found.record, directory / PICTURE)
     except (stopping.Stopped, KeyboardInterrupt) as stop:
         if directory.is_dir():
             stop.add_note(f"{shlex.quote(str(directory))}: the same command again goes on there")
@@ -183,6 +182,29 @@ def _steps(found: "Slimmed") -> "FittedTable":
     return FittedTable(columns, rows)
 
 
+def _layers(found: "Slimmed") -> "FittedTable":
+    """Return the layers that are others now, before and after."""
+    from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
+    from depthwise.analysis.units import in_seconds, in_units  # noqa: PLC0415
+
+    columns = (
+        Column("module", kind="name"), Column("gave", kind="word"), Column("gives", kind="word"),
+        Column("MACs before"), Column("after"), Column("time before", 1), Column("after", 1),
+    )  # fmt: skip
+    rows = []
+    for layer in found.record.layers:
+        now = layer.after
+        if now == layer.before:
+            continue
+        shapes = ["x".join(map(str, each.shape)) if each else "" for each in (layer.before, now)]
+        macs = [in_units(each.macs) if each else "" for each in (layer.before, now)]
+        times = [
+            in_seconds(1e-3 * each.milliseconds) if each else "" for each in (layer.before, now)
+        ]
+        rows.append((layer.path, *shapes, *macs, *times))
+    return FittedTable(columns, rows)
+
+
 def _figures(found: "Slimmed") -> "FittedTable":
     from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
     from depthwise.report.slimming_record import MEASURES, say_cost  # noqa: PLC0415
@@ -208,4 +230,4 @@ def _rightness(before: "Figures", after: "Figures") -> list[tuple[str, str, str,
         lost = f"{100 * (after.accuracy - before.accuracy):+.2f} points"
         shown = (f"{each.accuracy:.2%}" for each in (before, after))
         rows.append((f"right of {after.images:,}", *shown, lost))
-    return [*rows, ("the same class", "", f"{after.agreement:.2%}", "")]
+    return [*rows, (after.names, "", f"{after.agreement:.2%}", "")]

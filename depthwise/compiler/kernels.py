@@ -59,8 +59,8 @@ ROWS = (
         "conv", "conv",
         ints(f"{IMAGES} taps channels outs groups tile_pixels tile_vectors over_rows tile_depth")
         + ints("panel weights_outer near_steps prefetch_lines prefetch_steps")
-        + ints(f"{IN} {OUT} {SUM}") + EPILOGUE + tables("offsets")
-        + pointers("read", "in w bias sum") + pointers("ahead", "next")
+        + ints(f"{IN} {OUT} {SUM}") + EPILOGUE + ints("w_taps w_first w_run w_skip")
+        + tables("offsets") + pointers("read", "in w bias sum") + pointers("ahead", "next")
         + pointers("written", "out"),
         multiply_add=MULTIPLY_ADD, count=work.count_conv, products=work.conv_products,
         reach=work.conv_reach, again=work.conv_again, streams=work.conv_streams,

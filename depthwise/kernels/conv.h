@@ -22,6 +22,9 @@
                                   that in_row = stride * floats of an input row, in_pixel = stride * pixel stride
      out_..., sum_...             floats between neighbours of out and sum
      offsets                      where each tap lies, in floats from `in`: may be negative
+     w_taps                       the taps that the weights have: those of this call are w_run of them from w_first on,
+     w_first, w_run, w_skip       then as many again behind w_skip others, and so on; with all of them w_first and
+                                  w_skip are 0, w_taps and w_run are `taps`
      w                            [group][block][tap][c / tile_depth][tile_vectors][VL], the last block only of as
                                   many vectors as its channels need; zeros beyond `outs` (compiler/lowering/packing.py)
      panel                        0, or how many outputs lie side by side whatever the tile is: w is then
@@ -50,6 +53,7 @@ struct conv {
     int near_steps, prefetch_lines, prefetch_steps;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct epilogue epilogue;
+    int w_taps, w_first, w_run, w_skip;
     const int *offsets;
 };
 
@@ -62,7 +66,7 @@ INLINE int f32_conv_padded(const struct conv *a) {
 INLINE int f32_conv_line(const struct conv *a, const int vectors) { return a->panel ? a->panel : vectors * VL; }
 INLINE size_t f32_conv_place(const struct conv *a, const int k) {
     const int within = a->panel ? k % a->panel : 0;
-    return (size_t)(k - within) * a->taps * a->channels + within;
+    return (size_t)(k - within) * a->w_taps * a->channels + within;
 }
 /* where float k of a step's weights lies, from the block's first */
 INLINE size_t f32_conv_within(const struct conv *a, const int k) {
@@ -84,13 +88,14 @@ INLINE void f32_conv_naive(
         const int set = (k - first) / VL * a->tile_depth; /* the first of the vectors that are added across */
         const int n = vectors - set < a->tile_depth ? vectors - set : a->tile_depth, o = (k - first) % VL;
         const int lane = (set + o % n) * VL + o / n * a->tile_depth;
-        const float *wk = w + (size_t)g * padded * a->taps * a->channels + f32_conv_place(a, first);
+        const float *wk = w + (size_t)g * padded * a->w_taps * a->channels + f32_conv_place(a, first);
         const float *p =
             in + (size_t)i * a->in_image + (size_t)y * a->in_row + (size_t)x * a->in_pixel + g * a->channels;
         float acc = bias[(g * padded + first) * a->tile_depth + lane];
         for (int t = 0; t < a->taps; t++)
             for (int c = 0; c < a->channels; c++) {
-                const int step = (t * a->channels + c) / a->tile_depth;
+                const int tap = a->w_first + t + t / a->w_run * a->w_skip; /* among those that there are */
+                const int step = (tap * a->channels + c) / a->tile_depth;
                 acc += p[a->offsets[t] + c] * wk[step * f32_conv_line(a, vectors) + lane + c % a->tile_depth];
             }
         float *q = out + (size_t)i * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + g * a->outs + k;
@@ -158,6 +163,8 @@ INLINE void f32_conv_tile(
     const struct conv *a, const int pixels, const int row_left, const int vectors, const int lanes, const float *in,
     const float *w, const float *bias, const float *sum, float *out, const float **next) {
     const int depth = a->tile_depth, span = a->prefetch_steps ? a->prefetch_steps : a->channels;
+    const size_t tap = (size_t)(a->channels / depth) * f32_conv_line(a, vectors); /* floats of its weights */
+    w += a->w_first * tap;
     if (!a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
     free_registers();
     vf acc[CONV_PIXELS][CONV_VECTORS];
@@ -165,6 +172,7 @@ INLINE void f32_conv_tile(
         UNROLL for (int k = 0; k < vectors; k++) acc[x][k] = load(bias + k * VL);
     ROLLED for (int t = 0; t < a->taps; t++) {
         const float *p = in + a->offsets[t];
+        if (a->w_skip && t && t % a->w_run == 0) w += a->w_skip * tap;
         ROLLED for (int first = 0; first < a->channels; first += span) {
             const int left = a->channels - first, count = left < span ? left : span, line = f32_conv_line(a, vectors);
             if (a->prefetch_steps) f32_conv_fetch(a->prefetch_lines, next);
@@ -235,7 +243,7 @@ INLINE void f32_conv(
     float *out) {
     const int padded = f32_conv_padded(a), block = a->tile_vectors * (VL / a->tile_depth), rest = a->outs % block;
     for (int g = 0; g < a->groups; g++) {
-        const float *ig = in + g * a->channels, *wg = w + (size_t)g * padded * a->taps * a->channels;
+        const float *ig = in + g * a->channels, *wg = w + (size_t)g * padded * a->w_taps * a->channels;
         const float *bg = bias + g * padded * a->tile_depth, *sg = a->epilogue.add ? sum + g * a->outs : 0;
         float *og = out + g * a->outs;
         if (!a->weights_outer) {

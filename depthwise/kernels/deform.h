@@ -159,7 +159,7 @@ INLINE void f32_deform_strip(
         .images = 1, .rows = long_row ? 1 : rows, .width = long_row ? rows * width : width,
         .taps = a->kernel_y * a->kernel_x, .channels = a->channels, .outs = a->outs, .groups = a->groups,
         .tile_pixels = a->tile_pixels, .tile_vectors = a->tile_vectors, .tile_depth = 1,
-        .weights_outer = a->weights_outer,
+        .weights_outer = a->weights_outer, .w_taps = a->kernel_y * a->kernel_x, .w_run = a->kernel_y * a->kernel_x,
         .in_row = width * a->column, .in_pixel = a->column, .out_row = a->out_row, .out_pixel = a->out_pixel,
         .sum_row = a->sum_row, .sum_pixel = a->sum_pixel, .epilogue = a->epilogue, .offsets = a->taps};
     f32_deform_columns(a, rows, width, y, x, in, offsets, mask, columns);

@@ -1,6 +1,6 @@
 """The graph that says how a network is computed in eight bits: Quantize and Dequantize nodes.
 
-    x -> Quantize -> Dequantize -> Conv2d(x, Dequantize(int8), Dequantize(int32)) -> Relu -> Quantize
+    Quantize -> Dequantize -> Conv2d(x, Dequantize(int8), Dequantize(int32)) -> Relu -> Quantize
 
 What stands between a Dequantize and a Quantize is one computation in integers. It is the form in
 which ONNX holds quantised networks (QDQ), and computes in float32 what the integers stand for.

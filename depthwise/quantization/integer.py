@@ -1,6 +1,6 @@
 """From Quantize and Dequantize nodes to what is computed in integers between them.
 
-    Quantize(relu(conv(Dequantize(x), Dequantize(w), Dequantize(b))))   ->   IntegerLayer(x, w, b, m)
+    Quantize(relu(conv(Dequantize(x), Dequantize(w), Dequantize(b))))  ->  IntegerLayer(x, w, b, m)
 
 What has no integer form stays as it is: it is computed in float32 of what the integers stand for.
 """
@@ -22,7 +22,7 @@ from depthwise.quantization.integer_ops import (
     Rescale,
     multiplier,
 )
-from depthwise.quantization.placement import CLAMPS, MOVES
+from depthwise.quantization.placement import MOVES, clamp_ends, is_clamp
 from depthwise.quantization.scheme import LEVELS, Affine, sums_bias, sums_scale
 
 MEANS = (ops.AvgPool2d, ops.AdaptivePool2d, ops.Reduce)
@@ -74,7 +74,7 @@ def _requantized(edit: GraphRewriter, end: Node) -> None:
     if affine is None or end.op.dtype != "uint8":  # type: ignore[union-attr]
         return
     node, clamps = edit.private(end.inputs[0]), []
-    while node and isinstance(node.op, ops.Activation) and node.op.function in CLAMPS:
+    while node and is_clamp(node):
         clamps.append(node.op)
         node = edit.private(node.inputs[0])
     then = _clamped(affine, clamps)
@@ -124,8 +124,8 @@ def _clamped(affine: Affine, clamps: list[ops.Activation]) -> Requantize:
     """Return how sums become uint8, having been cut off by activations."""
     low, high = 0, LEVELS
     for clamp in clamps:
-        ends = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0)}.get(clamp.function) or clamp.parameters
-        ends = np.clip(np.rint(np.divide(ends, affine.scale)) + affine.zero, 0, LEVELS)
+        ends = np.rint(np.divide(clamp_ends(clamp), affine.scale)) + affine.zero
+        ends = np.clip(ends, 0, LEVELS)
         low, high = max(low, int(ends[0])), min(high, int(ends[1]))
     return Requantize(affine.zero, min(low, high), high)
 
@@ -140,25 +140,31 @@ def _weighted(edit: GraphRewriter, node: Node, source: Affine) -> Weighted | Non
         return None
     if held.op.axis not in (None, 0) or any(each is None or each.any() for each in zero):
         return None
-    outputs = len(integers)
-    scale = sums_scale(source.scale, np.broadcast_to(scales.reshape(-1), outputs))
-    name = f"{node.name}.bias.integers"
-    if len(node.inputs) < 3:
-        return Weighted(held.inputs[0], edit.add_constant(name, np.zeros(outputs, np.int32)), scale)
-    bias = edit.node(node.inputs[2])
-    if bias is not None and isinstance(bias.op, ops.Dequantize):
-        whole, step = edit.data(bias.inputs[0]), edit.data(bias.inputs[1])
-        if whole is None or step is None:
-            return None
-        if whole.dtype == np.int32 and np.array_equal(np.broadcast_to(step, outputs), scale):
-            return Weighted(held.inputs[0], bias.inputs[0], scale)
-        real = whole.astype(np.float64) * step
-    else:
-        real = edit.data(node.inputs[2])
-        if real is None:
-            return None
-    added = edit.add_constant(name, sums_bias(real.astype(np.float64), scale))
-    return Weighted(held.inputs[0], added, scale)
+    scale = sums_scale(source.scale, np.broadcast_to(scales.reshape(-1), len(integers)))
+    bias = _integer_bias(edit, node, scale)
+    return Weighted(held.inputs[0], bias, scale) if bias else None
+
+
+def _integer_bias(edit: GraphRewriter, node: Node, scale: np.ndarray) -> str | None:
+    """Return the constant that holds a layer's bias at the scale of its sums, None without one.
+
+    Some files hold it in real numbers, or at another scale: it is rounded to that of the sums.
+    """
+    real = np.zeros(len(scale)) if len(node.inputs) < 3 else edit.data(node.inputs[2])
+    held = edit.node(node.inputs[2]) if real is None else None
+    if held is not None and isinstance(held.op, ops.Dequantize):
+        whole, step = edit.data(held.inputs[0]), edit.data(held.inputs[1])
+        if whole is not None and step is not None:
+            if whole.dtype == np.int32 and np.array_equal(
+                np.broadcast_to(step, scale.shape), scale
+            ):
+                return held.inputs[0]
+            real = whole.astype(np.float64) * step
+    if real is None:
+        return None
+    return edit.add_constant(
+        f"{node.name}.bias.integers", sums_bias(real.astype(np.float64), scale)
+    )
 
 
 def _layer(

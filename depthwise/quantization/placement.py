@@ -8,6 +8,7 @@ uint8. What has no integer form is computed in float32, between a Dequantize and
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 from depthwise.calibration.images import is_layer
 from depthwise.graph import Graph, Node, ops
@@ -42,6 +43,18 @@ class Placement:
     def end(self, layer: str) -> str:
         """Return the value that a layer's sums become: after its activation and residual."""
         return self.fused.get(layer, layer)
+
+
+def clamp_ends(op: ops.Activation) -> tuple[float, float]:
+    """Return where a clamp cuts off: (0, inf) for relu."""
+    if op.function == "clamp":
+        return op.parameters[0], op.parameters[1]
+    return 0.0, 6.0 if op.function == "relu6" else inf
+
+
+def is_clamp(node: Node) -> bool:
+    """Tell whether a node cuts off, and does nothing else."""
+    return isinstance(node.op, ops.Activation) and node.op.function in CLAMPS
 
 
 def place(graph: Graph, kept: frozenset[str] = frozenset()) -> Placement:
@@ -89,23 +102,23 @@ def _is_float(node: Node) -> bool:
 
 def _is_between(graph: Graph, node: Node) -> bool:
     """Tell whether an operator that has no weights has a form in integers."""
-    if not _is_float(node) or any(graph.type(n).dtype != "float32" for n in node.inputs):
-        return False
-    op, constants = node.op, graph.weights(node)
-    match op:
+    types = [graph.type(name).dtype for name in (*node.inputs, node.name)]
+    return set(types) == {"float32"} and not graph.weights(node) and _has_form(node)
+
+
+def _has_form(node: Node) -> bool:
+    match node.op:
         case ops.Activation(function):
             return function not in NO_TABLE
-        case ops.Binary("add") | ops.Binary("multiply"):
-            return not constants and len(graph.activations(node)) == 2
-        case ops.AvgPool2d() | ops.AdaptivePool2d() | ops.Concat():
-            return not constants
-        case ops.Reduce("mean"):
-            return True
+        case ops.Binary(function):
+            return function in ("add", "multiply") and len(set(node.inputs)) == 2
+        case ops.Reduce(function) | ops.AdaptivePool2d(function):
+            return function == "mean"
         case ops.Pad(mode=mode, value=value):
             return mode != "constant" or value == 0
         case ops.Resize(mode=mode):
             return mode.startswith("nearest")
-    return isinstance(op, MOVES)
+    return isinstance(node.op, (ops.AvgPool2d, ops.Concat, *MOVES))
 
 
 def _fused(graph: Graph, computed: frozenset[str]) -> dict[str, str]:
@@ -135,7 +148,7 @@ def _fused(graph: Graph, computed: frozenset[str]) -> dict[str, str]:
                 if len(chain) > 1 or then.name in taken or order[node.name] != later or not same:
                     break  # what is added to is a sum, nothing that was cut off
                 taken.add(then.name)
-            elif not (isinstance(then.op, ops.Activation) and then.op.function in CLAMPS):
+            elif not is_clamp(then):
                 break
             chain.append(then.name)
         for value in chain[:-1]:
@@ -144,7 +157,11 @@ def _fused(graph: Graph, computed: frozenset[str]) -> dict[str, str]:
         is_own = isinstance(node.op, ops.Binary) and node.op.function == "add"
         if is_own and node.name in computed and node.name not in fused:
             then = alone(node.name)
-            clamps = then and isinstance(then.op, ops.Activation) and then.op.function in CLAMPS
-            if then and clamps and then.name in computed and node.name not in fused.values():
+            if (
+                then
+                and is_clamp(then)
+                and then.name in computed
+                and node.name not in fused.values()
+            ):
                 fused[node.name] = then.name
     return fused

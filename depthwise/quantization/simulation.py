@@ -11,7 +11,7 @@ from depthwise.quantization.integer import to_integers
 Results = np.ndarray | tuple[np.ndarray, ...]
 
 
-class Simulator:
+class IntegerSimulator:
     """A quantised network, as kernels of integers compute it.
 
     Attributes:
@@ -66,4 +66,4 @@ def simulate(graph: Graph, *inputs: np.ndarray) -> Results:
     Raises:
         ValueError: The inputs do not fit.
     """
-    return Simulator(graph)(*inputs)
+    return IntegerSimulator(graph)(*inputs)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from depthwise.escaping import in_text, string_literal
 from depthwise.report.accuracy_record import AccuracyRecord
+from depthwise.report.changed_record import SlimmingStageRecord, TrainingStageRecord
 from depthwise.report.charts import field_chart, roofline_chart
 from depthwise.report.colours import COLOURS, DARK, colour_name
 from depthwise.report.figures import FILTERS
@@ -48,7 +49,9 @@ def render_page(report: Report) -> str:
     assert costs
     assert profile
     assert compilation
-    side, rows = report.request.input_shapes[0][-1], _rows(profile)
+    side, rows = compilation.manifest.network.inputs[0].shape[-1], _rows(profile)
+    slimming = report.find(SlimmingStageRecord)
+    changed = slimming.found.layers if slimming else ()
     return template.render(
         report=report,
         request=report.request,
@@ -56,6 +59,9 @@ def render_page(report: Report) -> str:
         compilation=compilation,
         predictions=report.find(Predictions),
         accuracy=report.find(AccuracyRecord),
+        training=report.find(TrainingStageRecord),
+        slimming=slimming,
+        slowest=max((layer.before.milliseconds for layer in changed), default=1.0),
         comparison=report.find(Comparison),
         profile=profile,
         baseline=report.find(Baseline),

@@ -1,8 +1,8 @@
-"""count, compile, classify, judge, compare, profile, baseline, report: each cached once it is done.
+"""train, slim, count, compile, classify, judge, compare, profile, baseline, report.
 
-A stage is a function from the request, the network and the report so far to a record of its own and
-the network for the stages after it: the same one, or one that it changed. It runs again only where
-something that it depends on has changed.
+Each is cached once it is done. A stage is a function from the request, the network and the report
+so far to a record of its own and the network for the stages after it: the same one, or one that it
+changed. It runs again only where something that it depends on has changed.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from depthwise import __version__
 from depthwise.bench.environment import describe_machine, describe_software
 from depthwise.escaping import in_line, in_text
 from depthwise.report.accuracy_record import AccuracyRecord
+from depthwise.report.changed_record import SlimmingStageRecord, TrainingStageRecord
 from depthwise.report.page import render_page
 from depthwise.report.record import (
     FORMAT,
@@ -30,6 +31,7 @@ from depthwise.report.record import (
 from depthwise.runtime.artifact import add_report
 from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
+from depthwise.shipping.stages import slimming, training
 from depthwise.shipping.stages.baseline import time_baseline
 from depthwise.shipping.stages.building import build_library, is_saved
 from depthwise.shipping.stages.classifying import classify_images
@@ -37,6 +39,8 @@ from depthwise.shipping.stages.comparing import compare_runtimes, installed_vers
 from depthwise.shipping.stages.counting import count_costs
 from depthwise.shipping.stages.judging import data_key, judge_accuracy
 from depthwise.shipping.stages.profiling import profile_library
+from depthwise.shipping.stages.slimming import slim_network, slimming_key
+from depthwise.shipping.stages.training import train_network, training_key
 from depthwise.shipping.state import cache_stage, forget_others, hash_files, make_key, read_stage
 
 RunStage = Callable[[Request, CurrentNetwork, Report], tuple[StageRecord, CurrentNetwork]]
@@ -44,6 +48,10 @@ RunStage = Callable[[Request, CurrentNetwork, Report], tuple[StageRecord, Curren
 
 def _nothing(_request: Request, _network: CurrentNetwork) -> list[Any]:
     return []
+
+
+def _is_asked(_request: Request) -> bool:
+    return True
 
 
 def _always(_request: Request, _found: Any) -> bool:
@@ -73,6 +81,7 @@ class Stage(NamedTuple):
         restore: The network that it handed on in an earlier run, from the one that it gets and the
             record of that run; None where that cannot be had any more. A stage that changes the
             network needs one.
+        applies: Whether it is asked for; else there is no record of it.
     """
 
     kind: type[StageRecord]
@@ -81,6 +90,7 @@ class Stage(NamedTuple):
     inputs: Callable[[Request, CurrentNetwork], list[Any]] = _nothing
     is_current: Callable[[Request, Any], bool] = _always
     restore: Callable[[Request, CurrentNetwork, Any], CurrentNetwork | None] = _unchanged
+    applies: Callable[[Request], bool] = _is_asked
 
     @property
     def name(self) -> str:
@@ -90,8 +100,16 @@ class Stage(NamedTuple):
 
 OnStage = Callable[[Stage, bool], None]
 
-# Stages that change the network, as training and slimming do, belong between count and compile.
+# Stages that change the network come first: what is counted, compiled and timed is what they leave.
 STAGES = (
+    Stage(
+        TrainingStageRecord, "training", train_network, training_key,
+        restore=training.open_again, applies=lambda request: request.train is not None,
+    ),
+    Stage(
+        SlimmingStageRecord, "slimming", slim_network, slimming_key,
+        restore=slimming.open_again, applies=lambda request: request.slim is not None,
+    ),
     Stage(CostSummary, "counting and linting", count_costs),
     Stage(
         Compilation, "compiling and verifying", build_library,
@@ -148,6 +166,11 @@ def ship(
     return report
 
 
+def asked(request: Request) -> list[Stage]:
+    """Return the stages that a request asks for, in their order."""
+    return [stage for stage in STAGES if stage.applies(request)]
+
+
 def run_stages(
     request: Request, network: CurrentNetwork, on_stage: OnStage = lambda _stage, _cached: None
 ) -> Report:
@@ -158,7 +181,7 @@ def run_stages(
     """
     report = start_report(request, network)
     key = make_key(__version__, FORMAT)
-    for stage in STAGES:
+    for stage in asked(request):
         inputs = stage.inputs(request, network)
         key = make_key(key, stage.name, network.digest, network.untrained, inputs)
         cached = _find_cached(stage, request, network, key)

@@ -1,14 +1,35 @@
 """What is requested: how to build a library, where, and the images to verify it with."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
 from depthwise.compiler.options import CompileOptions
+from depthwise.slimming.budget import Budget
+from depthwise.slimming.request import SlimmingOptions
+from depthwise.slimming.slim import Say, silent
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.decode import IMAGE_SUFFIXES
+from depthwise.training.keeper import Onlooker, Unseen
 
 MOST_IMAGES = 16  # each is verified layer by layer, which takes a second
+
+
+@dataclass(frozen=True, eq=False)
+class SlimmingPlan:
+    """A budget that a network is to meet, and how.
+
+    Attributes:
+        budget: What it may cost.
+        data: A set of labelled images, the path of a folder of images alone, or None.
+        options: How it is slimmed, and how long it is trained afterwards.
+    """
+
+    budget: Budget
+    data: Dataset | str | None
+    options: SlimmingOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +48,10 @@ class Request:
         broken: For each image that cannot be read, a sentence that says why.
         data: Labelled images to judge the network and its library on.
         rounds: How often each runtime is timed.
+        train: The seconds that it is trained on `data` before all else; None for no training.
+        slim: What it is slimmed to; None where it stays as large as it is.
+        say: Is told, in sentences, how training and slimming go.
+        showing: Shows a training in a directory, as a context.
     """
 
     name: str
@@ -40,6 +65,10 @@ class Request:
     broken: tuple[str, ...] = ()
     data: Dataset | None = None
     rounds: int = 5
+    train: float | None = None
+    slim: SlimmingPlan | None = None
+    say: Say = silent
+    showing: Callable[[Path], AbstractContextManager[Onlooker]] = lambda _: nullcontext(Unseen())
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -63,6 +64,21 @@ def forget_others(directory: Path, stages: Collection[str]) -> None:
     for path in (directory / STATE).glob("*.json"):
         if path.stem not in stages:
             path.unlink(missing_ok=True)
+
+
+def work_folder(directory: Path, name: str, key: str) -> Path:
+    """Return the folder in which a stage keeps unfinished work and what it hands on.
+
+    It is empty where the work there was begun under another key: of another network, budget or set
+    of images.
+    """
+    folder = directory / STATE / name
+    mark = directory / STATE / f"{name}.key"
+    if not mark.is_file() or mark.read_text("utf-8") != key:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(mark, key)
+    return folder
 
 
 def stage_path(directory: Path, stage: str) -> Path:

@@ -9,6 +9,7 @@ from rich.text import Text
 from depthwise.analysis.units import in_seconds, in_units
 from depthwise.escaping import counted
 from depthwise.report.accuracy_record import AccuracyRecord
+from depthwise.report.changed_record import SlimmingStageRecord, TrainingStageRecord
 from depthwise.report.record import (
     Baseline,
     Comparison,
@@ -18,6 +19,7 @@ from depthwise.report.record import (
     Predictions,
     Report,
 )
+from depthwise.report.slimming_record import say_cost
 from depthwise.training.result import SplitResult
 
 PYTORCH = "pytorch"
@@ -32,6 +34,8 @@ def summary(report: Report, directory: Path) -> RenderableType:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for title, lines in (
+        ("trained", _training(report.find(TrainingStageRecord))),
+        ("slimmed", _slimming(report.find(SlimmingStageRecord))),
         ("counted", _costs(report.find(CostSummary))),
         ("compiled", _compilation(report.find(Compilation))),
         ("images", _predictions(report.find(Predictions))),
@@ -43,7 +47,9 @@ def summary(report: Report, directory: Path) -> RenderableType:
         for i, line in enumerate(lines):
             table.add_row("" if i else title, Text(line))
     shapes = " and ".join("x".join(map(str, shape)) for shape in request.input_shapes)
-    weights = "random weights" if request.untrained else request.weights or "its own weights"
+    weights = request.weights or "its own weights"
+    if request.untrained:
+        weights = "trained here" if report.find(TrainingStageRecord) else "random weights"
     head = Text(f"{request.network} on {shapes}, {weights}", style="bold")
     alarm = [Text(line, style="bold red") for line in _disturbed(report)]
     return Group(
@@ -57,6 +63,31 @@ def _disturbed(report: Report) -> list[str]:
         f"NOT A MEASUREMENT, timed {what}: {reason}" for what, reason in report.disturbed.items()
     ]
     return [*lines, AGAIN] if lines else []
+
+
+def _training(found: TrainingStageRecord | None) -> list[str]:
+    if not found:
+        return []
+    lines = [f"{in_seconds(found.seconds)} on {found.data}: {_rightness(found.validation)}"]
+    return lines + ([f"test images: {_rightness(found.test)}"] if found.test else [])
+
+
+def _slimming(stage: SlimmingStageRecord | None) -> list[str]:
+    if not stage:
+        return []
+    found = stage.found
+    before, after = found.before, found.after
+    lines = [f"to {found.budget}, by {counted(len(found.steps), 'change')}: {stage.network}"]
+    for measure in ("macs", "parameters", "milliseconds"):
+        costs = (say_cost(measure, getattr(each, measure)) for each in (before, after))
+        lines.append(" to ".join(costs))
+    lines[-1] += f", {found.ratio:.2f} times as fast" if found.ratio else " (estimated)"
+    if before.accuracy is not None and after.accuracy is not None:
+        lines.append(
+            f"{before.accuracy:.2%} to {after.accuracy:.2%} of {after.images:,} images right"
+        )
+    lines.append(f"{after.names}: {after.agreement:.2%}")
+    return [*lines, *([str(found.recovery)] if found.recovery else []), *found.notes]
 
 
 def _costs(found: CostSummary | None) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from depthwise.graph import Graph
+from depthwise.report.slimming_record import say_cost
 from depthwise.slimming.search import Bench, make_round, search
 from depthwise.slimming.state import SearchProgress
 
@@ -12,18 +13,20 @@ ROOM = 0.99  # of the limit is aimed at, for times are known to a percent
 
 
 def hold_time(
-    bench: Bench, progress: SearchProgress, limit: float, time_of: Callable[[Graph], float]
-) -> Iterator[SearchProgress]:
+    bench: Bench, progress: SearchProgress, limit: float, time_of: Callable[[Graph], float],
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[SearchProgress]:  # fmt: skip
     """Yield drafts whose measured times come closer to a limit; the last one is the best.
 
     Estimates are scaled by what was measured. A draft that is too slow goes a round further. The
     round of one that is faster than it had to be is made again, so that nothing is given up that
-    the budget allows.
+    the budget allows. `tell` is told what was measured.
     """
     best: tuple[bool, float, SearchProgress] | None = None
     for _ in range(CORRECTIONS):
         taken = time_of(progress.draft.graph)
-        bench.prices.scale *= taken / bench.prices.cost(progress.draft.graph)
+        estimated = bench.prices.cost(progress.draft.graph)
+        bench.prices.scale *= taken / estimated
         met = taken <= ABOVE * limit
         divergence = progress.rounds[-1].divergence if progress.rounds else 0.0
         rank = (not met, divergence if met else taken, progress)
@@ -31,6 +34,11 @@ def hold_time(
             best = rank
         if met and (taken >= BELOW * limit or not progress.rounds):
             break
+        tell(
+            f"{_measured(taken, estimated)}: {'not enough yet' if not met else 'more than enough'}"
+            f", so estimates are scaled by that, and round {len(progress.rounds) + (not met)} "
+            f"{'follows' if not met else 'is made again'}"
+        )
         if not met:
             steps = search(bench, progress.draft, ROOM * limit, progress.rounds)
             for draft, found in steps:
@@ -46,3 +54,8 @@ def hold_time(
             yield progress
     if best and best[2] is not progress:
         yield best[2]
+
+
+def _measured(taken: float, estimated: float) -> str:
+    times = (say_cost("milliseconds", each) for each in (taken, estimated))
+    return "compiled, it takes {} where {} was estimated".format(*times)

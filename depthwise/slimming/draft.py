@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from depthwise.graph import Graph
+from depthwise.graph import Constant, Graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +19,27 @@ class Draft:
         graph: The network as it is now, at one image, BatchNorms still apart.
         kept: For each value whose channels were cut, which of the original's channels it has, in
             order; a value that is not in it has all of them, or is none of the original's.
+        frozen: The constants that have to stay as they are, in numbers and in shape.
     """
 
     graph: Graph
     kept: Mapping[str, np.ndarray] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
+
+    def keeps_frozen(self, graph: Graph) -> bool:
+        """Tell whether all that is frozen is in another graph as it is here."""
+        return all(
+            name in graph.constants and _is_same(self.graph.constants[name], graph.constants[name])
+            for name in self.frozen
+        )
+
+
+def _is_same(one: Constant, other: Constant) -> bool:
+    if one is other or one.data is other.data:
+        return True
+    assert one.data is not None
+    assert other.data is not None
+    return one.type == other.type and np.array_equal(one.data, other.data)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,38 @@ from depthwise.slimming.moves import Move
 from depthwise.slimming.statistics import Statistics
 
 
+@dataclass(frozen=True)
+class Shortfall:
+    """What is still to be saved.
+
+    Attributes:
+        cost: By the budget's measure.
+        milliseconds: Of the time along with it; None where that does not count.
+        unit: How much of the measure a millisecond counts for.
+    """
+
+    cost: float
+    milliseconds: float | None = None
+    unit: float = 0.0
+
+    @property
+    def most(self) -> float:
+        """The larger of both, by the budget's measure."""
+        return max(self.cost, self.unit * (self.milliseconds or 0.0))
+
+    def worth(self, saving: float, milliseconds: float) -> float:
+        """Return what a change counts for: the lesser of the shares that it saves of both.
+
+        So what leaves vectors half empty, or takes a convolution from a fast algorithm to a slow
+        one, is worth little or nothing. What nothing is missing of does not count.
+        """
+        if self.milliseconds is None:
+            return saving
+        pairs = ((saving, self.cost), (milliseconds, self.milliseconds))
+        shares = [saved / missing for saved, missing in pairs if missing > 0]
+        return self.most * min(shares, default=0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Offer:
     """A change with what it saves.
@@ -21,7 +53,7 @@ class Offer:
     Attributes:
         change: The change.
         saving: By the budget's measure.
-        worth: What the knapsack counts it for.
+        worth: What the knapsack counts it for; 0 or less where it saves nothing of the time.
         milliseconds: What it saves of the time.
         uses: The parts of weights that it changes, which no other change of a round may.
     """
@@ -39,30 +71,21 @@ class Offer:
 
 
 def find_offers(
-    draft: Draft, known: Statistics, moves: Mapping[str, Move], prices: Prices, times: Prices
-) -> list[Offer]:
-    """Return every change of the moves that saves something.
-
-    Of a budget of multiply-adds, a change is worth the lesser of the shares that it saves of these
-    and of the time: who asks for fewer wants to be faster. So what leaves vectors half empty, or
-    takes a convolution from a fast algorithm to a slow one, is worth little or nothing.
-    """
-    cost, time = prices.cost(draft.graph), times.cost(draft.graph)
+    draft: Draft, known: Statistics, moves: Mapping[str, Move], prices: Prices, times: Prices,
+    missing: Shortfall,
+) -> list[Offer]:  # fmt: skip
+    """Return every change that saves something of the cost and leaves alone what is frozen."""
     found: list[Offer] = []
     with report_progress("pricing changes", len(moves)) as advance:
         for move in moves.values():
             for change in move(draft, known):
                 after = change.apply(draft).graph
                 saving = prices.saving(draft.graph, after)
-                if saving <= 0 or not np.isfinite(change.damage):
+                if saving <= 0 or not np.isfinite(change.damage) or not draft.keeps_frozen(after):
                     continue
                 saved = times.saving(draft.graph, after)
-                worth = saving
-                if prices.measure == "macs":
-                    worth = min(saving, cost * saved / time)
-                if worth > 0:
-                    uses = used(draft.graph, after)
-                    found.append(Offer(change, saving, worth, saved, uses))
+                uses = used(draft.graph, after)
+                found.append(Offer(change, saving, missing.worth(saving, saved), saved, uses))
             advance(1)
     return found
 

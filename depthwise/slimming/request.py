@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from depthwise.analysis.count import count_macs
 from depthwise.compiler.options import CompileOptions
@@ -13,10 +16,15 @@ from depthwise.graph import Graph
 from depthwise.hardware.record import Machine
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.moves import MOVES
+from depthwise.sources.opening import open
 from depthwise.sources.source import Source
 from depthwise.training.recipe import LONGEST, parse_seconds
 
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
+
 EVERY = tuple(MOVES)
+ONE_INPUT = "a network is slimmed that takes one input, of one image, as in (1, 3, 224, 224)"
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class SlimmingOptions:
         machine: Another machine, calibrated, whose milliseconds a budget is of; None for this one.
         mimic: The seconds in which it learns, at the end, to give what the original gives for the
             images, without labels; 0 for none.
+        mirror: Whether images may be mirrored when it learns: not where left and right differ, as
+            in letters.
         recover: The seconds that it is trained afterwards, also as text, "10min": on labelled
             images, the original its teacher; None for no training.
         seed: Of which images are taken, and of all else that is drawn.
@@ -40,6 +50,7 @@ class SlimmingOptions:
     build: CompileOptions = field(default_factory=CompileOptions)
     machine: Machine | None = None
     mimic: float | str = 0.0
+    mirror: bool = True
     recover: float | str | None = None
     seed: int = 0
 
@@ -80,6 +91,27 @@ class SlimmingRequest:
         check_network(self.source.graph, self.source.name)
 
 
+def open_single(net: "Network", shape: Any) -> Source:
+    """Open a network that takes one input.
+
+    Args:
+        net: Whatever `dw.open` takes.
+        shape: Of its input, None for its usual one.
+
+    Raises ValueError for what `dw.open` refuses, and for a module that takes more than one input.
+    """
+    if isinstance(net, nn.Module):
+        taken = signature(net.forward).parameters.values()
+        needed = [each.name for each in taken if each.default is each.empty
+                  and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]  # fmt: skip
+        if len(needed) > 1:
+            raise ValueError(
+                f"{type(net).__name__} takes {' and '.join(needed)}: {ONE_INPUT}; slim the module "
+                "in it that takes the image"
+            )
+    return open(net, *(() if shape is None else (shape,)))
+
+
 def _check_seconds(name: str, given: Any) -> float | None:
     """Return seconds that were given as a number or a text. Raises ValueError for any other."""
     if given is None:
@@ -96,10 +128,7 @@ def check_network(graph: Graph, name: str) -> None:
     shapes = [type_.shape for type_ in graph.inputs.values()]
     if len(shapes) != 1 or not shapes[0] or shapes[0][0] != 1:
         found = " and ".join(map(str, shapes))
-        raise ValueError(
-            f"{name} takes {found}: a network is slimmed that takes one input, of one image, as in "
-            "(1, 3, 224, 224)"
-        )
+        raise ValueError(f"{name} takes {found}: {ONE_INPUT}")
     if not any(count_macs(graph, node) for node in graph):
         raise ValueError(f"{name} has no multiply-adds: there is nothing to slim")
     if not is_single(graph):

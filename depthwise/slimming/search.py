@@ -7,8 +7,8 @@ the round before left.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, log
 
 from depthwise.analysis.count import count_macs
@@ -16,9 +16,11 @@ from depthwise.graph import Graph
 from depthwise.report.slimming_record import RoundRecord, StepRecord, say_cost
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Draft
+from depthwise.slimming.floor import check_possible
 from depthwise.slimming.knapsack import Knapsack
 from depthwise.slimming.moves import Move
-from depthwise.slimming.offers import Offer, find_offers
+from depthwise.slimming.offers import Offer, Shortfall, find_offers
+from depthwise.slimming.scaling import to_scale
 from depthwise.slimming.statistics import Statistics
 
 PART = 0.75  # of a network's cost that a round leaves, at least
@@ -44,6 +46,9 @@ class Bench:
         refit: From a draft to one whose weights make up for errors.
         divergence: From a graph to how far its scores are from the original's on held-out images:
             on all of them, or, where asked, quickly on a few.
+        asked: What the network may cost by the user's own words; 0 where nobody asked.
+        pace: How many multiply-adds a millisecond counts for under a budget of these, so that
+            time falls along with them; 0 where it does not count.
     """
 
     moves: Mapping[str, Move]
@@ -52,6 +57,27 @@ class Bench:
     statistics: Callable[[Draft], Statistics]
     refit: Callable[[Draft], Draft]
     divergence: Callable[[Graph, bool], float]
+    asked: float = 0.0
+    pace: float = 0.0
+
+    def cost(self, graph: Graph) -> float:
+        """Return what a network costs, or what its time counts for, where that is more."""
+        cost = self.prices.cost(graph)
+        return max(cost, self.pace * self.times.cost(graph)) if self.pace else cost
+
+    def missing(self, graph: Graph, target: float) -> Shortfall:
+        """Return what a network has to save to cost as much as a target."""
+        cost = self.prices.cost(graph) - target
+        if not self.pace:
+            return Shortfall(cost)
+        return Shortfall(cost, self.times.cost(graph) - target / self.pace, self.pace)
+
+    def offers(self, draft: Draft, target: float) -> list[Offer]:
+        """Return all changes of a draft, each with what it is worth on the way to a target."""
+        return find_offers(
+            draft, self.statistics(draft), self.moves, self.prices, self.times,
+            self.missing(draft.graph, target),
+        )  # fmt: skip
 
 
 def next_target(cost: float, limit: float) -> float:
@@ -74,18 +100,27 @@ def search(
     Raises:
         ValueError: The moves cannot make it so small.
     """
-    cost = bench.prices.cost(draft.graph)
     for number in range(len(done) + 1, MOST_ROUNDS + 1):
+        cost = bench.cost(draft.graph)  # anew: whoever takes the drafts may correct the prices
         if cost <= limit:
             return
         before = done[-1].divergence if done else 0.0
-        draft, found = make_round(bench, draft, next_target(cost, limit), number, before)
-        if found.before - found.after < STUCK * found.before:
+        made, found = make_round(bench, draft, next_target(cost, limit), number, before)
+        if cost - bench.cost(made.graph) >= STUCK * cost:
+            draft, done = made, (*done, found)
+            yield draft, found
+        elif bench.pace:  # nothing makes it as much faster as cheaper
+            bench = replace(bench, pace=0.0)
+        else:
             break
-        cost, done = found.after, (*done, found)
-        yield draft, found
+    cost = bench.cost(draft.graph)
     if cost > limit:
-        raise ValueError(_why_not(bench, draft, cost, limit))
+        raise ValueError(_why_not(bench, draft, cost, bench.asked or limit))
+
+
+def is_near(cost: float, limit: float) -> bool:
+    """Tell whether one more round leads from a cost to a limit."""
+    return limit < cost <= limit / PART * (1 + 1e-9)
 
 
 def make_round(
@@ -103,26 +138,30 @@ def make_round(
         number: Of the round.
         before: The divergence of the draft.
     """
-    start, cost = time.perf_counter(), bench.prices.cost(draft.graph)
-    offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
+    start = time.perf_counter()
+    offers = bench.offers(draft, target)
+    if number == 1:  # of later rounds, what was changed before tells more
+        check_possible(draft.graph, bench.prices, offers, bench.asked)
+    offers = worthwhile(bench, draft, offers)
     banned: list[str] = []
-    best: tuple[float, Draft, Sequence[Offer], float] | None = None
+    best: tuple[float, Draft, Sequence[Offer]] | None = None
     for _ in range(TRIES):
         left = [offer for offer in offers if offer.change.place not in banned]
-        changed, taken, after = aim(bench.prices, draft, left, cost, target)
+        changed, taken = aim(bench, draft, left, target)
         if not taken:
             break
         fitted = bench.refit(changed)
         divergence = bench.divergence(fitted.graph, False)
         if best is None or divergence < best[0]:
-            best = divergence, fitted, taken, after
+            best = divergence, fitted, taken
         estimated = sum(offer.change.damage for offer in taken)
         if divergence - before <= WORSE * estimated + LITTLE:
             break
         banned += blamed(bench, draft, taken)
-    divergence, made, taken, after = best or (before, draft, (), cost)
+    divergence, made, taken = best or (before, draft, ())
+    costs = [bench.prices.cost(each.graph) for each in (draft, made)]
     record = RoundRecord(
-        number=number, target=target, before=cost, after=after,
+        number=number, target=target, before=costs[0], after=costs[1],
         damage=sum(offer.change.damage for offer in taken), divergence=divergence,
         banned=tuple(p for p in banned if p not in {offer.change.place for offer in taken}),
         seconds=time.perf_counter() - start, steps=tuple(_recorded(bench, taken, offers)),
@@ -130,15 +169,22 @@ def make_round(
     return made, record
 
 
+def worthwhile(bench: Bench, draft: Draft, offers: Iterable[Offer]) -> list[Offer]:
+    """Return the offers that lead anywhere, the estimates of their damage to scale."""
+    found = [offer for offer in offers if offer.worth > 0]
+    return to_scale(draft, found, lambda graph: bench.divergence(graph, True))
+
+
 def aim(
-    prices: Prices, draft: Draft, offers: Sequence[Offer], cost: float, target: float
-) -> tuple[Draft, list[Offer], float]:
-    """Return the draft with changes that bring it to the target, these changes, and its cost.
+    bench: Bench, draft: Draft, offers: Sequence[Offer], target: float
+) -> tuple[Draft, list[Offer]]:
+    """Return the draft with changes that bring its cost to the target, and these changes.
 
     Savings do not quite add up, so that what is asked of the knapsack is corrected by what came of
     it. Where all changes together are too little, half of what they save is taken.
     """
     knapsack = Knapsack([offer.choice for offer in offers])
+    cost = bench.cost(draft.graph)
     most, wanted = knapsack.most, cost - target
     if most < wanted:
         wanted, target = most / 2, cost - most / 2
@@ -149,14 +195,14 @@ def aim(
         if places is None:
             break
         changed, taken = apply_all(draft, [offers[place] for place in places])
-        after = prices.cost(changed.graph)
+        after = bench.cost(changed.graph)
         if _is_nearer(after, best[2], target):
             best = changed, taken, after
         saved = cost - after
         if saved <= 0 or 0 <= saved - wanted <= CLOSE * wanted:
             break
         asked = min(asked * wanted / saved * (1 + CLOSE / 2), most)
-    return best
+    return best[:2]
 
 
 def _is_nearer(one: float, other: float, target: float) -> bool:
@@ -171,10 +217,12 @@ def apply_all(draft: Draft, offers: Sequence[Offer]) -> tuple[Draft, list[Offer]
     taken = []
     for offer in offers:
         try:
-            draft = offer.change.apply(draft)
+            changed = offer.change.apply(draft)
         except ValueError:  # what it changes is another by now
             continue
-        taken.append(offer)
+        if draft.keeps_frozen(changed.graph):
+            draft = changed
+            taken.append(offer)
     return draft, taken
 
 

@@ -1,7 +1,7 @@
 """`dw.slim`: a trained network and a budget to a network that meets it and knows nearly as much."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -9,39 +9,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthwise import __version__
-from depthwise.compiler.options import CompileOptions
 from depthwise.graph import Graph
-from depthwise.hardware import find as find_machine
-from depthwise.hardware.record import Machine
-from depthwise.latency.predict import known_kernels
 from depthwise.report.slimming_record import (
     Figures,
-    Measure,
+    LayerChange,
     RoundRecord,
     SlimmingRecord,
     TradeoffCurve,
     say_cost,
+    say_untouched,
 )
 from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
+from depthwise.slimming.channels.coupling import RETURNED
+from depthwise.slimming.channels.groups import pinned_layers
 from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
+from depthwise.slimming.costs.layers import compare_layers
 from depthwise.slimming.costs.measuring import Distance, resized
-from depthwise.slimming.costs.prices import Prices
+from depthwise.slimming.costs.prices import Prices, machine_here
 from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.calibration import Likelihood, calibrate, scores_of
+from depthwise.slimming.fitting.calibration import Likelihood, calibrate, gives_scores, scores_of
 from depthwise.slimming.fitting.mimic import mimic
 from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover
 from depthwise.slimming.fitting.synthetic import synthesise
+from depthwise.slimming.frozen import frozen_weights
+from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
-from depthwise.slimming.offers import find_offers
-from depthwise.slimming.request import SlimmingOptions, SlimmingRequest
-from depthwise.slimming.search import Bench, search
+from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
+from depthwise.slimming.search import Bench, is_near, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
-from depthwise.sources.opening import open
 from depthwise.training.calibration_data import CalibrationData, gather
 from depthwise.training.keeper import Onlooker, Unseen
 
@@ -55,6 +55,8 @@ NO_IMAGES = (
     "there are no images: some are made of what the BatchNorms remember of training, which tells "
     "less than a hundred images of its real use would; accuracy is not known, so look at it"
 )
+# How many times as fast a network is to become that has half of the MACs, as a share of twice
+PACE = 0.95
 MET = 1.05  # times a limit in milliseconds: what takes longer misses it
 LARGE = 1.5  # times as cheap: more is risky without images
 
@@ -71,6 +73,7 @@ class Slimming:
     Attributes:
         request: What is asked.
         graph: The network as it is.
+        draft: The same, before anything is done to it.
     """
 
     def __init__(self, request: SlimmingRequest, directory: Path | None = None):
@@ -79,6 +82,7 @@ class Slimming:
         if directory and directory.exists() and not directory.is_dir():
             raise ValueError(f"{directory} is a file: give the name of a directory to save to")
         self.graph = request.source.graph
+        self.draft = Draft(self.graph, frozen=frozen_weights(request.source))
         self._clock = Clock(self.graph, self._options.build)
 
     @cached_property
@@ -97,7 +101,7 @@ class Slimming:
     @cached_property
     def times(self) -> Prices:
         """Prices in milliseconds, of the machine that is meant."""
-        machine = self._options.machine or _machine_here(self._options.build)
+        machine = self._options.machine or machine_here(self._options.build)
         return Prices("milliseconds", self._options.build, machine)
 
     @cached_property
@@ -131,7 +135,7 @@ class Slimming:
     def bench(self) -> Bench:
         """What the search works with."""
         data, seed = self.data, self._options.seed
-        likelihood: Likelihood = "scores" if _gives_scores(self.graph) else "values"
+        likelihood: Likelihood = "scores" if gives_scores(self.graph) else "values"
 
         def statistics(draft: Draft) -> Any:
             return calibrate(draft, resized(draft.graph, data.images), likelihood, seed)
@@ -143,7 +147,12 @@ class Slimming:
 
         moves = {name: MOVES[name] for name in self._options.moves}
         distance = Distance(self.graph, data.held, likelihood == "scores")
-        return Bench(moves, self.prices, self.times, statistics, refit, distance)
+        limit, pace = self.request.budget.limit(self.cost), 0.0
+        if self.request.budget.measure == "macs":
+            pace = PACE * self.cost / self.times.cost(self.graph)
+        return Bench(
+            moves, self.prices, self.times, statistics, refit, distance, asked=limit, pace=pace
+        )
 
     @cached_property
     def key(self) -> str:
@@ -153,12 +162,12 @@ class Slimming:
         return state.make_key(
             __version__, state.digest(self.graph), budget, asked.moves, images,
             asked.build.chosen.full_name, asked.machine.cpu if asked.machine else "", asked.seed,
+            sorted(self.draft.frozen),
         )  # fmt: skip
 
     def curve(self) -> TradeoffCurve:
         """Return what each cost is estimated to do to the scores, before anything is done."""
-        bench, draft = self.bench, Draft(self.graph)
-        offers = find_offers(draft, bench.statistics(draft), bench.moves, bench.prices, bench.times)
+        offers = worthwhile(self.bench, self.draft, self.bench.offers(self.draft, 0.0))
         name, measure = self.request.source.name, self.request.budget.measure
         return trace_curve(name, measure, self.cost, offers)
 
@@ -174,8 +183,10 @@ class Slimming:
         """
         if self.recovers:
             self._check_recovery()
+        if self._options.mimic:
+            scores_of(self.graph)  # by which it learns: nothing is done in vain
         limit = self.limit
-        for note in (*self.data.notes, *self._warnings(limit)):
+        for note in (*self.data.notes, *self._untouched(), *self._warnings(limit)):
             tell(note)
         progress = self._begin(tell)
         folder = self._directory if self.recovers else None
@@ -184,12 +195,16 @@ class Slimming:
                 f"{self._directory} holds the recovery of a network that was slimmed before: "
                 "choose another directory"
             )
-        for reached in self._rounds(progress, limit):
+        for reached in self._rounds(progress, limit, tell):
             progress = reached
-            tell(say_round(progress.rounds[-1], self.prices.measure))
+            tell(progress.rounds[-1].told(self.prices.measure))
             if self._directory:
                 state.keep(self._directory, self.key, progress)
         return self._finish(progress, limit, tell)
+
+    def _untouched(self) -> Iterator[str]:
+        left = left_alone(self.graph, self.draft.frozen)
+        return say_untouched(left, pinned_layers(self.graph), RETURNED)
 
     def _warnings(self, limit: float) -> Iterator[str]:
         ratio = self.cost / limit
@@ -212,7 +227,7 @@ class Slimming:
         check_recoverable(self.data)
 
     def _begin(self, tell: Say) -> state.SearchProgress:
-        draft = Draft(self.graph)
+        draft = self.draft
         found = state.read(self._directory, self.key, draft) if self._directory else None
         if found is None:
             return state.SearchProgress((), draft, draft, self.prices.scale)
@@ -221,21 +236,40 @@ class Slimming:
         return found
 
     def _rounds(
-        self, progress: state.SearchProgress, limit: float
+        self, progress: state.SearchProgress, limit: float, tell: Say
     ) -> Iterator[state.SearchProgress]:
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
+            cost = self.prices.cost(draft.graph)
+            if self._holds_time and is_near(
+                cost, limit
+            ):  # what the last round saves is told better by it
+                self.prices.scale *= self._time_of(draft.graph) / cost
             progress = progress.then(draft, found, self.prices.scale)
             yield progress
-        if self.prices.measure == "milliseconds" and self._options.measures:
-            yield from hold_time(
-                self.bench, progress, limit, lambda graph: self._clock.beside(graph).milliseconds[1]
-            )
+        if self._holds_time:
+            yield from hold_time(self.bench, progress, limit, self._time_of, tell)
+
+    @property
+    def _holds_time(self) -> bool:
+        """Whether the budget is one of milliseconds that can be measured."""
+        return self.prices.measure == "milliseconds" and self._options.measures
+
+    def _time_of(self, graph: Graph) -> float:
+        """Return the milliseconds of a draft, measured in turns with the original.
+
+        A budget that is a share of the original's is held by how many times as fast it is.
+        """
+        timing = self._clock.beside(graph)
+        if self.request.budget.relative:
+            return self.cost / timing.ratios[1]
+        return timing.milliseconds[1]
 
     def _mimicked(self, draft: Draft, tell: Say) -> Graph:
         """Return what a draft becomes where it is to learn from the original for some time."""
         if not self._options.mimic:
             return draft.graph
-        found = mimic(draft, self.graph, self.data.images, float(self._options.mimic))
+        asked = self._options
+        found = mimic(draft, self.graph, self.data.images, float(asked.mimic), asked.mirror)
         tell(f"mimicking: {found}")
         return found.draft.graph
 
@@ -243,22 +277,32 @@ class Slimming:
         asked, data = self.request, self.data
         graph = self._mimicked(progress.draft, tell)
         before, after, ratio = self.compare(graph)
-        notes = (*data.notes, *self._missed(after, limit))
+        taken = self._time_of(graph) if self._holds_time else after.milliseconds
+        notes = (*data.notes, *self._missed(taken, limit))
         for note in notes[len(data.notes) :]:
             tell(note)
         record = SlimmingRecord(
             depthwise=__version__, network=asked.source.name, budget=str(asked.budget),
             measure=asked.budget.measure, limit=limit, moves=self._options.moves, data=data.said,
             rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=notes,
+            layers=self._layers(graph, progress.rounds), frozen=tuple(sorted(self.draft.frozen)),
+            left_alone=left_alone(self.graph, self.draft.frozen), pinned=pinned_layers(self.graph),
         )  # fmt: skip
-        return Slimmed(graph, record, data.classes, data.preprocessing)
+        known = asked.source.pretrained
+        classes = data.classes or (known.class_names if known else ())
+        how = data.preprocessing or (known.preprocessing if known else None)
+        return Slimmed(graph, record, classes, how)
 
-    def _missed(self, after: Figures, limit: float) -> Iterator[str]:
-        if self.prices.measure == "milliseconds" and after.milliseconds > MET * limit:
+    def _layers(self, graph: Graph, rounds: Sequence[RoundRecord]) -> tuple[LayerChange, ...]:
+        steps = [step for each in rounds for step in each.steps]
+        return compare_layers(self.graph, graph, self.times, steps)
+
+    def _missed(self, taken: float, limit: float) -> Iterator[str]:
+        if self.prices.measure == "milliseconds" and taken > MET * limit:
             yield (
                 f"the budget of {say_cost('milliseconds', limit)} is NOT MET: "
-                f"{say_cost('milliseconds', after.milliseconds)} after all corrections; a smaller "
-                "budget, or a machine that does nothing else, may bring it there"
+                f"{say_cost('milliseconds', taken)} after all corrections; a smaller budget, or a "
+                "machine that does nothing else, may bring it there"
             )
 
     @property
@@ -271,12 +315,12 @@ class Slimming:
 
         Raises what `recovery.recover` raises.
         """
-        seconds = self._options.recover
         assert self._directory
-        assert seconds
-        better = recover(found, self.graph, self.data, float(seconds), self._directory, onlooker)
+        recipe = {"time": self._options.recover, "mirror": self._options.mirror}
+        better = recover(found, self.graph, self.data, recipe, self._directory, onlooker)
         before, after, ratio = self.compare(better.graph)
-        update = {"before": before, "after": after, "ratio": ratio}
+        layers = self._layers(better.graph, better.record.rounds)
+        update = {"before": before, "after": after, "ratio": ratio, "layers": layers}
         return replace(better, record=better.record.model_copy(update=update))
 
     def compare(self, graph: Graph) -> tuple[Figures, Figures, float | None]:
@@ -322,43 +366,12 @@ def slim(
         Unsupported: The network cannot be captured.
         OSError: The directory cannot be written to.
     """
-    source = open(net, *(() if shape is None else (shape,)))
+    source = open_single(net, shape)
     request = SlimmingRequest(source, Budget.read(budget), data, options or SlimmingOptions())
     slimming = Slimming(request, None if directory is None else Path(directory))
     found = slimming.run(tell)
     if slimming.recovers:
         found = slimming.recover(found, Unseen())
+        tell(str(found.record.recovery))
     slimming.save(found)
     return found
-
-
-def say_round(found: RoundRecord, measure: Measure) -> str:
-    """Return what a round came to, in a sentence."""
-    undone = f", undone: {', '.join(found.banned)}" if found.banned else ""
-    before, after = (say_cost(measure, cost) for cost in (found.before, found.after))
-    changes = "1 change" if len(found.steps) == 1 else f"{len(found.steps)} changes"
-    return (
-        f"round {found.number}: {before} to {after} by "
-        f"{changes}, {found.divergence:.4f} nats from the original (changes "
-        f"estimated at {found.damage:.4f}){undone}, {found.seconds:.0f} s"
-    )
-
-
-def _gives_scores(graph: Graph) -> bool:
-    try:
-        scores_of(graph)
-    except ValueError:
-        return False
-    return True
-
-
-def _machine_here(build: CompileOptions) -> Machine | None:
-    """Return this machine where its kernels were timed and the library is for it, else None."""
-    here = find_machine() if build.chosen.runs_here else None
-    if here is None:
-        return None
-    try:
-        known_kernels(here)
-    except ValueError:
-        return None
-    return here

@@ -10,7 +10,7 @@ from depthwise.files.atomic import replace_text
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import to_module
 from depthwise.report.slimming_record import SlimmingRecord, StepRecord, say_cost
-from depthwise.sources.slimmed_folder import SlimmedRecord, write_slimmed
+from depthwise.sources.slimmed_folder import SlimmedRecord, freeze, write_slimmed
 from depthwise.weights import Preprocessing
 
 if TYPE_CHECKING:
@@ -38,7 +38,15 @@ class Slimmed:
     @cached_property
     def module(self) -> "nn.Module":
         """The network as an ordinary module of PyTorch's, which can be trained."""
-        return to_module(self.graph)
+        return freeze(to_module(self.graph), self.record.frozen)
+
+    @property
+    def description(self) -> SlimmedRecord:
+        """What stands beside the graph in its directory."""
+        return SlimmedRecord(
+            network=self.record.network, classes=self.classes,
+            preprocessing=self.preprocessing, frozen=self.record.frozen,
+        )  # fmt: skip
 
     def save(self, directory: str | PathLike[str]) -> None:
         """Keep the network in a directory, which is then one as slimmed:DIRECTORY.
@@ -46,10 +54,7 @@ class Slimmed:
         Raises OSError where it cannot be written.
         """
         folder = Path(directory)
-        record = SlimmedRecord(
-            network=self.record.network, classes=self.classes, preprocessing=self.preprocessing
-        )  # fmt: skip
-        write_slimmed(folder, self.graph, record)
+        write_slimmed(folder, self.graph, self.description)
         replace_text(folder / RECORD, self.record.model_dump_json(indent=1) + "\n")
 
     @property
@@ -67,5 +72,5 @@ class Slimmed:
         parts[-1] += "" if after.measured else " (estimated)"
         if before.accuracy is not None and after.accuracy is not None:
             parts.append(f"accuracy {before.accuracy:.2%} to {after.accuracy:.2%}")
-        parts.append(f"the same class in {after.agreement:.1%}")
+        parts.append(f"{after.names}: {after.agreement:.1%}")
         return f"{found.network}: {', '.join(parts)}"

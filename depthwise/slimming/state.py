@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +84,8 @@ def read(directory: Path, key: str, original: Draft) -> SearchProgress | None:
     while (kept := _read_round(directory / FOLDER, len(found) + 1, key)) is not None:
         found.append(kept)
     while found:
-        draft = _read_draft(directory / FOLDER, found)
-        before = _read_draft(directory / FOLDER, found[:-1]) if found[1:] else original
+        draft = _read_draft(directory / FOLDER, found, original)
+        before = _read_draft(directory / FOLDER, found[:-1], original) if found[1:] else original
         if draft and before:
             return SearchProgress(
                 tuple(each.round for each in found), draft, before, found[-1].scale
@@ -111,12 +111,13 @@ def _read_round(folder: Path, number: int, key: str) -> KeptRound | None:
     return found if found.key == key else None
 
 
-def _read_draft(folder: Path, rounds: Sequence[KeptRound]) -> Draft | None:
+def _read_draft(folder: Path, rounds: Sequence[KeptRound], original: Draft) -> Draft | None:
     try:
         graph = open_graph(_graph_file(folder, len(rounds)))
     except ValueError:
         return None
-    return Draft(graph, {name: np.array(places) for name, places in rounds[-1].kept.items()})
+    kept = {name: np.array(places) for name, places in rounds[-1].kept.items()}
+    return replace(original, graph=graph, kept=kept)
 
 
 def _graph_file(folder: Path, number: int) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from depthwise.graph import Graph
 from depthwise.progress import track
 from depthwise.training.data.assembling import listed
 from depthwise.training.data.dataset import Dataset, ImageSource, ImageSplit
-from depthwise.training.data.decode import IMAGE_SUFFIXES
+from depthwise.training.data.decode import IMAGE_SUFFIXES, decode_framed
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import MOST_BROKEN, or_why_not
-from depthwise.training.framing import Bordered, Framing, choose_framing
+from depthwise.training.framing import Framed, choose_framing, has_border
 from depthwise.weights import Preprocessing, WeightsRecord
 
 HELD_OUT = 0.2  # of the images, to measure on
 JUDGED = 2000  # validation images, at most, on which accuracy is told
-TRIED = 32  # images that tell how they are to be prepared
+MEASURED = 256  # images that tell how they are to be prepared
+LOOSE = "a folder of images alone, without labels"
 FEWEST = 16  # images that anything can be told from
 
 
@@ -40,7 +42,7 @@ class CalibrationData:
             network's scores; None where there are no labels.
         dataset: What to train on; None where there is none.
         classes: The names of the scores' classes; empty where they are not known.
-        framing: How images were prepared; None where they came prepared.
+        preprocessing: How an image becomes what the network takes; None where that is not known.
         notes: Sentences on what was found.
     """
 
@@ -50,18 +52,14 @@ class CalibrationData:
     validation: tuple[Tensor, np.ndarray] | None = None
     dataset: Dataset | None = None
     classes: tuple[str, ...] = ()
-    framing: Framing | None = None
+    preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """How an image becomes what the network takes; None where that is not known."""
-        return self.framing.how if self.framing else None
 
 
 def gather(
-    data: Any, graph: Graph, known: WeightsRecord | None, count: int, seed: int = 0
-) -> CalibrationData:
+    data: Any, graph: Graph, known: WeightsRecord | None, count: int, seed: int = 0,
+    needs_classes: bool = True,
+) -> CalibrationData:  # fmt: skip
     """Return images from whatever was given.
 
     Args:
@@ -71,6 +69,8 @@ def gather(
         known: What its weights record, if anything, of classes and images.
         count: How many images to take, at most.
         seed: Of which are taken.
+        needs_classes: Whether labelled images of other classes than the network's are refused;
+            else they are taken as images without labels.
 
     Raises ValueError for what cannot be used.
     """
@@ -83,13 +83,23 @@ def gather(
         loose = loose_images(Path(fspath(data)))
         if loose:
             return _of_files(_Files(loose), str(data), graph, known, count, seed)
-        data = open_dataset(data, seed=seed)
+        data = open_dataset(data, seed=seed, beside=LOOSE)
     if not isinstance(data, Dataset):
         raise ValueError(
             f"data is {kind_of(data)}: give images as dw.train takes them, a folder of images, an "
             "array of images as the network takes them, or (images, classes)"
         )
-    return _of_dataset(data, graph, known, count, seed)
+    try:
+        return _of_dataset(data, graph, known, count, seed)
+    except OtherClasses as error:
+        if needs_classes:
+            raise
+        found = _of_files(data.train.images, data.name, graph, known, count, seed)
+        return replace(found, notes=(f"accuracy is not told: {error}", *found.notes))
+
+
+class OtherClasses(ValueError):  # noqa: N818
+    """Images have other classes than the network."""
 
 
 def _check_takes_images(graph: Graph) -> None:
@@ -112,13 +122,18 @@ def _of_arrays(
     found = CalibrationData(f"{len(x):,} images", fit, held)
     if labels is None:
         return found
-    _check_classes(labels, len(x), _score_count(graph))
+    scores = _score_count(graph)
+    if scores is None:
+        raise ValueError(
+            "classes of the images are given, and the network returns no vector of scores of "
+            "classes: give the images alone"
+        )
+    _check_classes(labels, len(x), scores)
     chosen = order[:judged]
     return replace(found, validation=(x[torch.from_numpy(chosen)], labels[chosen]))
 
 
-def _check_classes(labels: np.ndarray, images: int, classes: int | None) -> None:
-    most = classes or int(labels.max(initial=0)) + 1
+def _check_classes(labels: np.ndarray, images: int, most: int) -> None:
     whole = labels.shape == (images,) and labels.dtype.kind in "iu"
     if not whole or labels.min() < 0 or labels.max() >= most:
         raise ValueError(
@@ -131,12 +146,12 @@ def _of_files(
     images: ImageSource, said: str, graph: Graph, known: WeightsRecord | None, count: int, seed: int
 ) -> CalibrationData:
     order = _drawn(len(images), count, seed)
-    framing, notes = _framing(images, order, graph, known)
-    x, left_out = read_all(images, order, framing)
+    how, notes = _choose(images, order, graph, known)
+    x, left_out = read_all(images, order, how)
     _check_enough(len(x), said)
     fit, held = _parted(x)
     classes = known.class_names if known else ()
-    return CalibrationData(said, fit, held, None, None, classes, framing, (*notes, *left_out))
+    return CalibrationData(said, fit, held, None, None, classes, how, (*notes, *left_out))
 
 
 def _of_dataset(
@@ -144,13 +159,13 @@ def _of_dataset(
 ) -> CalibrationData:
     places, classes, notes = _match(data, graph, known)
     found = _of_files(data.train.images, data.name, graph, known, count, seed)
-    framing, split = found.framing, data.validation
-    assert framing is not None
+    how, split = found.preprocessing, data.validation
+    assert how is not None
     chosen = _drawn(len(split.labels), JUDGED, seed)
-    x, left_out = read_all(split.images, chosen, framing, skipped := [])
+    x, left_out = read_all(split.images, chosen, how, skipped := [])
     kept = np.setdiff1d(np.arange(len(chosen)), skipped)
-    if framing.bordered:
-        data = _with_borders(data, framing.how.crop)
+    if has_border(how):
+        data = _with_borders(data, how)
     return replace(
         found, validation=(x, places[split.labels[chosen[kept]]]), dataset=data, classes=classes,
         notes=(*notes, *found.notes, *left_out),
@@ -162,7 +177,7 @@ def _match(
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
     """Return the place of each class among the scores, the scores' names, and notes.
 
-    Raises ValueError where the images have other classes than the network.
+    Raises OtherClasses where the images have other classes than the network.
     """
     count, own = _score_count(graph), data.classes
     names = known.class_names if known else ()
@@ -171,13 +186,13 @@ def _match(
     advice = "give images of its classes, or a folder of images alone, without classes"
     if names:
         strange = [each for each in own if each not in names]
-        raise ValueError(
+        raise OtherClasses(
             f"{data.name} has classes that the network does not know: {listed(strange)}; it knows "
             f"{listed(names)}: {advice}"
         )
     if count != len(own):
         scores = f"{count} scores" if count else "no scores of classes"
-        raise ValueError(f"{data.name} has {len(own)} classes, the network {scores}: {advice}")
+        raise OtherClasses(f"{data.name} has {len(own)} classes, the network {scores}: {advice}")
     note = f"its weights do not record classes: they are taken to be {listed(own)}, in this order"
     return np.arange(len(own)), own, (note,)
 
@@ -188,9 +203,11 @@ def _score_count(graph: Graph) -> int | None:
     return shapes[0][1] if len(shapes) == 1 and len(shapes[0]) == 2 else None
 
 
-def _with_borders(data: Dataset, side: int) -> Dataset:
+def _with_borders(data: Dataset, how: Preprocessing) -> Dataset:
+    """Return images that have their borders: training enlarges small ones."""
+
     def bordered(split: ImageSplit) -> ImageSplit:
-        return ImageSplit(Bordered(split.images, side), split.labels)
+        return ImageSplit(Framed(split.images, how), split.labels)
 
     test = bordered(data.test) if data.test else None
     return replace(
@@ -198,22 +215,22 @@ def _with_borders(data: Dataset, side: int) -> Dataset:
     )
 
 
-def _framing(
+def _choose(
     images: ImageSource, order: np.ndarray, graph: Graph, known: WeightsRecord | None
-) -> tuple[Framing, tuple[str, ...]]:
+) -> tuple[Preprocessing, tuple[str, ...]]:
     """Return how images are prepared, by some of them that can be read."""
     some = []
-    for index in map(int, order[:TRIED]):
+    for index in map(int, order[:MEASURED]):
         read = or_why_not(images, index, lambda content, name: (content, name))
         if not isinstance(read, str):
             some.append(read)
     if not some:
-        raise ValueError(f"none of {min(TRIED, len(order))} images can be read")
+        raise ValueError(f"none of {min(MEASURED, len(order))} images can be read")
     return choose_framing(graph, known, some)
 
 
 def read_all(
-    images: ImageSource, order: Sequence[int] | np.ndarray, framing: Framing,
+    images: ImageSource, order: Sequence[int] | np.ndarray, how: Preprocessing,
     skipped: list[int] | None = None,
 ) -> tuple[Tensor, tuple[str, ...]]:  # fmt: skip
     """Return images as the network takes them, and a sentence for each that cannot be read.
@@ -222,7 +239,7 @@ def read_all(
     """
     pixels, left_out = [], []
     for place, index in enumerate(track(list(map(int, order)), "reading images")):
-        found = or_why_not(images, index, framing.pixels)
+        found = or_why_not(images, index, partial(decode_framed, how=how))
         if isinstance(found, str):
             left_out.append(found)
             if skipped is not None:
@@ -234,7 +251,7 @@ def read_all(
             f"{len(left_out)} of {len(order)} images cannot be read, and over {MOST_BROKEN:.0%} "
             f"are not left out: {left_out[0]}"
         )
-    return framing.prepared(np.stack(pixels)), tuple(left_out)
+    return how.normalised(torch.from_numpy(np.stack(pixels))), tuple(left_out)
 
 
 def loose_images(folder: Path) -> list[Path]:

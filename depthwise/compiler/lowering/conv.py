@@ -9,6 +9,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue, FlattenChannelsLast, Fused, takes_plane_mean
 from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
+from depthwise.compiler.lowering.areas import Area, find_areas
 from depthwise.compiler.lowering.batches import images_at_once
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
@@ -17,7 +18,7 @@ from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.narrow import lower_pairs, lower_tiles
 from depthwise.compiler.lowering.norm import lower_batch_norm
-from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
+from depthwise.compiler.lowering.operands import ConvOperands, KeptTaps, TapPattern
 from depthwise.compiler.lowering.packing import (
     pack_bias,
     pack_conv,
@@ -64,24 +65,45 @@ def _conv2d(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     if op.groups == weight.shape[0] == x.shape[1]:
         _depthwise(op, work, b)
         return
-    R, S = weight.shape[2:]
-    taps = tuple(
-        (r * op.dilation[0] - op.padding.top) * x.row
-        + (s * op.dilation[1] - op.padding.left) * x.pixel
-        for r in range(R)
-        for s in range(S)
+    areas = find_areas(op, x.shape, weight.shape, work.y.shape)
+    for area in areas:
+        _area(op, work, area, len(areas) > 1, b)
+
+
+def _area(
+    op: ops.Conv2d, work: ConvOperands, area: Area, divided: bool, b: LoweringBuilder
+) -> None:
+    """Append the convolution of some rows and columns of the output by the taps of these."""
+    rows, columns = area
+    reads = []  # the first row and column of x that are read
+    for axis, band in ((2, rows), (3, columns)):
+        outputs = band.stop - band.start
+        if outputs < work.y.shape[axis]:
+            x = work.x.part(axis, band.read, band.span)
+            work = replace(work.outputs(axis, band.start, outputs), x=x)
+            reads.append(0)
+        else:
+            reads.append(band.read)
+    x, taps = work.x, work.weight.shape[3]
+    kept = KeptTaps(
+        work.weight[0, 0].size, rows.first * taps + columns.first, columns.taps,
+        taps - columns.taps,
+    )  # fmt: skip
+    offsets = tuple(
+        (r * op.dilation[0] + reads[0]) * x.row + (s * op.dilation[1] + reads[1]) * x.pixel
+        for r in range(rows.taps)
+        for s in range(columns.taps)
     )
     step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
-    window = (R, S) if op.stride == op.dilation == (1, 1) else None
-    _convolve(work, TapPattern(taps, *step, _reach(op, work), window=window), op.groups, b)
+    window = work.weight.shape[2:] if op.stride == op.dilation == (1, 1) else None
+    reach = _reach(op, x, reads[0], rows.taps)
+    some = kept if divided or kept.all > len(offsets) else None
+    _convolve(work, TapPattern(offsets, *step, reach, window, some=some), op.groups, b)
 
 
-def _reach(op: ops.Conv2d, work: ConvOperands) -> RowAccess:
-    """Return the rows of its input that a convolution reads."""
-    first = -op.padding.top
-    return RowAccess(
-        work.x, op.stride[0], first, first + (work.weight.shape[2] - 1) * op.dilation[0]
-    )
+def _reach(op: ops.Conv2d, x: TensorView, first: int, taps: int) -> RowAccess:
+    """Return the rows of its input that a convolution reads, the first row's from `first` on."""
+    return RowAccess(x, op.stride[0], first, first + (taps - 1) * op.dilation[0])
 
 
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
@@ -97,10 +119,13 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
         return
     outs = work.weight.shape[0] // groups
     panel = b.target.panel if chosen.depth == 1 else 0
+    if walk.some and chosen.depth == 1:
+        panel = panel or lanes  # tiles differ from area to area, and all read the same weights
     laid = (panel, 1, 1) if panel else (lanes, chosen.vectors, chosen.depth)
     w = b.weights(pack_conv(work.weight, groups, *laid))
     bias = b.weights(pack_conv_bias(work.bias, groups, *laid))
     floats = work.weight[0].size  # a packed output channel's weights
+    read = replace(w, shape=(w.shape[0] * len(walk.taps) // walk.kept.all,))
     grain = chosen.vectors * lanes // chosen.depth
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
@@ -115,8 +140,8 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
             weights_outer=int(chosen.weights_outer),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual),
-            epilogue=part.epilogue, offsets=Table(walk.taps), in_=part.x,
-            w=replace(w, offset=w.offset + first * floats),
+            epilogue=part.epilogue, **walk.kept.arguments, offsets=Table(walk.taps), in_=part.x,
+            w=replace(read, offset=w.offset + first * floats),
             bias=replace(bias, offset=bias.offset + first * chosen.depth), sum=part.residual,
             next=None, near_steps=0, prefetch_lines=0, prefetch_steps=0, out=part.y,
         )  # fmt: skip
@@ -156,7 +181,8 @@ def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder
 
 def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     x, lanes = work.x, b.target.lanes
-    walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, work))
+    reach = _reach(op, x, -op.padding.top, work.weight.shape[2])
+    walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, reach)
     if b.element(x) == BFLOAT16:
         lower_pairs(op, work, walk, b)
         return

@@ -72,12 +72,33 @@ class ConvOperands:
 
 
 @dataclass(frozen=True)
+class KeptTaps:
+    """Which taps of its weights a call has: `run` of `all` from `first` on, `skip` after each run.
+
+    In the order of the weights, as f32_conv takes them.
+    """
+
+    all: int
+    first: int
+    run: int
+    skip: int
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Those of f32_conv."""
+        return {
+            "w_taps": self.all, "w_first": self.first, "w_run": self.run, "w_skip": self.skip
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class TapPattern:
     """How a convolution walks over its input: taps, and an output row and pixel, in floats.
 
     `reach` are the rows of the input that are read. `window` is (R, S) where the taps are so many
     neighbours of stride 1, the lowest first. `line` is how many images have their pixels in the one
-    row, 0 where each image has rows of its own.
+    row, 0 where each image has rows of its own. `some` says which taps of the weights these are,
+    where not all.
     """
 
     taps: tuple[int, ...]
@@ -86,6 +107,13 @@ class TapPattern:
     reach: RowAccess
     window: Pair | None = None
     line: int = 0
+    some: KeptTaps | None = None
+
+    @property
+    def kept(self) -> KeptTaps:
+        """Which taps of the weights these are."""
+        count = len(self.taps)
+        return self.some or KeptTaps(count, 0, count, 0)
 
     def count_images(self, work: ConvOperands) -> int:
         """Return how many images are worked on."""

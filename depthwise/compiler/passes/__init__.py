@@ -20,6 +20,7 @@ from depthwise.graph.passes.dead_code import remove_dead_code
 from depthwise.graph.passes.identity import drop_identity
 from depthwise.graph.passes.local_response_norm import recompose_local_response_norm
 from depthwise.graph.passes.padding import fold_padding
+from depthwise.graph.passes.taps import drop_padding_taps
 from depthwise.quantization.integer import to_integers
 
 Pass = Callable[[Graph], Graph]
@@ -32,6 +33,7 @@ PASSES: tuple[Pass, ...] = (
     drop_identity,
     nest_concat,
     fold_padding,
+    drop_padding_taps,  # of padding, too, that was a step of its own
     fold_batchnorm,
     fold_affine,
     fold_flatten,

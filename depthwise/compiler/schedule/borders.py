@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from depthwise.compiler.fused_ops import Fused
+from depthwise.compiler.lowering.areas import border_of_areas
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.schedule.aliases import Alias
@@ -38,13 +39,14 @@ def find_border_values(graph: Graph, homes: Mapping[str, Alias]) -> dict[str, in
 
 def border_need(graph: Graph, node: Node) -> Padding:
     """Return the zeros around its input that a convolution reads in place of its padding."""
-    op = node.op.op if isinstance(node.op, Fused | IntegerLayer) else node.op
-    if isinstance(op, ops.Conv2d):
-        return op.padding
-    if isinstance(op, ops.ConvTranspose2d):
-        x, weight = (graph.type(name).shape for name in node.inputs[:2])
-        return transposed_border(op, x, weight, node.type.shape)
-    return NO_BORDER
+    if isinstance(node.op, IntegerLayer):  # whose taps are all done everywhere
+        return node.op.op.padding if isinstance(node.op.op, ops.Conv2d) else NO_BORDER
+    op = node.op.op if isinstance(node.op, Fused) else node.op
+    if not isinstance(op, ops.Conv2d | ops.ConvTranspose2d):
+        return NO_BORDER
+    x, weight = (graph.type(name).shape for name in node.inputs[:2])
+    border = border_of_areas if isinstance(op, ops.Conv2d) else transposed_border
+    return border(op, x, weight, node.type.shape)
 
 
 def transposed_border(op: ops.ConvTranspose2d, x: Shape, weight: Shape, output: Shape) -> Padding:

@@ -115,7 +115,7 @@ class OwnWeights:
     def of(cls, step: KernelCall, lanes: int) -> "OwnWeights":
         """Return those of a convolution."""
         a, wide = step.arguments, lanes // step.arguments["tile_depth"]
-        floats = a["taps"] * a["channels"]  # of an output channel
+        floats = a["w_taps"] * a["channels"]  # of an output channel
         start = a["w"].offset
         end = start + a["groups"] * round_up(a["outs"], wide) * floats
         panel = a["tile_vectors"] * wide * floats

@@ -17,6 +17,7 @@ from depthwise.graph import Graph, Node, ops
 from depthwise.slimming.channels.identities import Identities, Ids
 
 NO_CHANNEL = "it is one value for all channels"
+RETURNED = "the network returns it"
 
 
 @dataclass(frozen=True, eq=False)

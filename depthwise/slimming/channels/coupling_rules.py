@@ -6,7 +6,14 @@ import numpy as np
 
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.ops import Op
-from depthwise.slimming.channels.coupling import NO_CHANNEL, Coupled, Coupling, spread, varies
+from depthwise.slimming.channels.coupling import (
+    NO_CHANNEL,
+    RETURNED,
+    Coupled,
+    Coupling,
+    spread,
+    varies,
+)
 from depthwise.slimming.channels.identities import Ids
 
 MIXED = "it is read along other axes than channels"
@@ -18,7 +25,7 @@ def couple(graph: Graph) -> Coupling:
     for node in graph:
         c.define(node.name, _pass(node.op, node, c))
     for output in graph.outputs:
-        c.pin(output.value, "the network returns it")
+        c.pin(output.value, RETURNED)
     return c
 
 

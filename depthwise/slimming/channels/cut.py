@@ -1,6 +1,7 @@
 """Channels cut: a graph with fewer of them, every weight and every shape made to fit."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def cut_all(draft: Draft, choices: Sequence[tuple[ChannelGroup, np.ndarray]]) ->
     kept = dict(draft.kept)
     for name, found in cuts.items():
         kept[name] = kept.get(name, np.arange(len(found.stay)))[found.stay]
-    return Draft(graph, kept)
+    return replace(draft, graph=graph, kept=kept)
 
 
 def channels_left(before: Draft, now: Draft, value: str, count: int) -> np.ndarray:

@@ -86,6 +86,12 @@ def find_groups(graph: Graph) -> Grouping:
     return Grouping(plain, groups, pinned, coupling, roots)
 
 
+def pinned_layers(graph: Graph) -> dict[str, str]:
+    """Return why, of the layers that keep all channels which they give, by their paths."""
+    paths = {node.name: node.path or node.name for node in graph}
+    return {paths.get(name, name): reason for name, reason in find_groups(graph).pinned.items()}
+
+
 def _born(c: Coupling) -> tuple[list[np.ndarray], dict[str, str]]:
     """Return the identities that each layer gives and that may be cut, and why others may not."""
     free, pinned = [], dict(c.refused)

@@ -82,5 +82,5 @@ def refit(before: Draft, after: Draft, refits: Sequence[Refit]) -> Draft:
             continue
         if each.weight is not None:
             edit.set_constant(node.inputs[1], each.weight[rows].reshape(type_.shape))
-        keep_mean(edit, node.name, each.shift[rows])
+        keep_mean(edit, node.name, each.shift[rows], after.frozen)
     return replace(after, graph=edit.result())

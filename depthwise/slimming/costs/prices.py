@@ -7,6 +7,7 @@ take in their place, where caches hold other things than in a window alone, is t
 the whole before the change.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +22,7 @@ from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import Graph
 from depthwise.graph.dtypes import FLOAT32
+from depthwise.hardware import find
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels, predict
 from depthwise.report.slimming_record import Measure
@@ -82,6 +84,13 @@ class Prices:
             plan.arena.bytes, 1e3 * self.scale * sum(seconds),
         )  # fmt: skip
 
+    def by_path(self, graph: Graph) -> dict[str, float]:
+        """Return the estimated milliseconds of each module of a network, by its path."""
+        plan, found = self._plan(graph), defaultdict[str, float](float)
+        for step, seconds in zip(plan.steps, self._seconds(plan), strict=True):
+            found[step.path] += 1e3 * self.scale * seconds
+        return found
+
     def saving(self, before: Graph, after: Graph) -> float:
         """Return how much less a network costs after a change, below 0 for more."""
         if self.measure == "milliseconds":
@@ -118,6 +127,18 @@ class Prices:
         if self._machine and self._table:
             return predict(plan, self._machine, self._table)
         return [usual_seconds(step, plan.constants) for step in plan.steps]
+
+
+def machine_here(build: CompileOptions) -> Machine | None:
+    """Return this machine where its kernels were timed and the library is for it, else None."""
+    here = find() if build.chosen.runs_here else None
+    if here is None:
+        return None
+    try:
+        known_kernels(here)
+    except ValueError:
+        return None
+    return here
 
 
 def usual_seconds(step: KernelCall, constants: Constants) -> float:

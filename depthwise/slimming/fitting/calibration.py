@@ -104,6 +104,15 @@ def scores_of(graph: Graph) -> str:
     return value
 
 
+def gives_scores(graph: Graph) -> bool:
+    """Tell whether a network returns a vector of scores of classes."""
+    try:
+        scores_of(graph)
+    except ValueError:
+        return False
+    return True
+
+
 def _directions(scores: Tensor, likelihood: Likelihood, generator: torch.Generator) -> Tensor:
     """Return random directions whose mean outer product is the Fisher information of the scores.
 

@@ -54,7 +54,7 @@ def find_goals(draft: Draft, original: Graph) -> tuple[Graph, tuple[Goal, ...]]:
     edit = GraphRewriter(draft.graph)
     for goal in found:
         first = goal.layers[0]
-        if len(first.inputs) < 3 and not _is_normalised(goal, draft.graph):
+        if len(first.inputs) < 3 and not _is_normalised(goal, draft):
             edit.replace(first, first.op, *with_bias(edit, first))
     graph = edit.result()
     nodes = {node.name: node for node in graph}
@@ -79,11 +79,12 @@ def channel_axis(shape: tuple[int, ...]) -> int:
     return 1 if len(shape) == 4 else len(shape) - 1
 
 
-def _is_normalised(goal: Goal, graph: Graph) -> bool:
-    """Tell whether a BatchNorm alone reads a layer: it makes up for the mean."""
-    readers = graph.readers()[goal.value] if len(goal.layers) == 1 else []
-    own = goal.layers[0].name == goal.value
-    return own and len(readers) == 1 and isinstance(readers[0].op, ops.BatchNorm)
+def _is_normalised(goal: Goal, draft: Draft) -> bool:
+    """Tell whether a BatchNorm alone reads a layer: it makes up for the mean, unless frozen."""
+    readers = draft.graph.readers()[goal.value] if len(goal.layers) == 1 else []
+    if goal.layers[0].name != goal.value or len(readers) != 1:
+        return False
+    return isinstance(readers[0].op, ops.BatchNorm) and draft.frozen.isdisjoint(readers[0].inputs)
 
 
 class _Goals:
@@ -132,8 +133,9 @@ class _Goals:
         return fresh and len(self.readers[value]) == 1 and value not in self.outputs
 
     def _is_free(self, node: Node) -> bool:
-        """Tell whether a node is a layer whose weights are its own."""
-        own = all(len(self.readers[name]) == 1 for name in node.inputs[1:])
+        """Tell whether a node is a layer whose weights are its own, and not frozen."""
+        frozen = self.draft.frozen
+        own = all(len(self.readers[name]) == 1 and name not in frozen for name in node.inputs[1:])
         return own and is_layer(self.graph, node)
 
     def _addition_after(self, node: Node) -> Addition | None:

@@ -22,6 +22,7 @@ from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.fitting.calibration import scores_of
 from depthwise.slimming.fitting.goals import kept_channels
+from depthwise.sources.slimmed_folder import freeze
 from depthwise.training.distill import softened, unlike
 from depthwise.training.precision import Precision, fastest, step_times
 from depthwise.training.schedule import one_cycle
@@ -151,6 +152,7 @@ class _Pair:
         channels = kept_channels(draft, original, features)
         own = scores_of(draft.graph)
         learner = to_module(returning(draft.graph, (own if channels is None else features, own)))
+        freeze(learner, draft.frozen)
         teacher = to_module(returning(original, (features, scores)))
         (taken,) = draft.graph.inputs.values()
         kept = None if channels is None else torch.as_tensor(channels)

@@ -83,6 +83,7 @@ class _Reconstruction:
         graph = draft.graph
         self._shifts: dict[str, Tensor] = {}  # that BatchNorms add to what fitted layers give
         self._pending = {layer.name: goal for goal in goals for layer in goal.layers}
+        self._frozen = draft.frozen
         self._norms = {
             node.name: draft.kept.get(node.inputs[0]) for node in graph
             if isinstance(node.op, ops.BatchNorm) and _is_comparable(draft, original, node)
@@ -102,7 +103,7 @@ class _Reconstruction:
             self._fit(goal)
             for layer in goal.layers:
                 del self._pending[layer.name]
-        if isinstance(node.op, ops.BatchNorm):
+        if isinstance(node.op, ops.BatchNorm) and self._frozen.isdisjoint(node.inputs):
             self._estimate(node)
         self.own.compute(node)
 

@@ -1,11 +1,14 @@
 """Recovery: a slimmed network trained on labelled images, with the original as its teacher.
 
 By one cycle at a large rate, which matters more than how channels were chosen (Le and Hua,
-arXiv:2105.03193). The better of both networks is kept.
+arXiv:2105.03193); at a smaller one where the network is near the original still, from which a large
+one would lead it away. The better of both networks is kept.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import with_weights_of
@@ -13,7 +16,7 @@ from depthwise.graph.exporters.torch.naming import name_weights
 from depthwise.report.slimming_record import RecoveryRecord
 from depthwise.slimming.costs.measuring import run_graph
 from depthwise.slimming.slimmed import Slimmed
-from depthwise.sources.slimmed_folder import SlimmedRecord, write_slimmed
+from depthwise.sources.slimmed_folder import write_slimmed
 from depthwise.sources.spec import SLIMMED, is_run
 from depthwise.training import Recipe, resume, train
 from depthwise.training.calibration_data import CalibrationData
@@ -21,7 +24,9 @@ from depthwise.training.keeper import Onlooker
 from depthwise.training.run import Run
 
 TEACHER, TRAINING, START = "original", "recovery", "slimmed"  # folders in a slimmed network's
-RATE = 0.05  # of SGD at the cycle's peak: between that of random weights and that of trained ones
+# Of SGD at the cycle's peak: as a share of the images of which the slimmed network names another
+# class than the original does, and what it is at least and at most.
+RATE, LOWEST, HIGHEST = 0.5, 0.005, 0.05
 
 
 def check_recoverable(data: CalibrationData) -> None:
@@ -44,7 +49,7 @@ def is_recovered(folder: Path) -> bool:
 
 
 def recover(
-    found: Slimmed, original: Graph, data: CalibrationData, seconds: float, folder: Path,
+    found: Slimmed, original: Graph, data: CalibrationData, recipe: Mapping[str, Any], folder: Path,
     onlooker: Onlooker | None = None,
 ) -> Slimmed:  # fmt: skip
     """Return a slimmed network trained for some time, or as it was where that is no worse.
@@ -53,7 +58,7 @@ def recover(
         found: The network.
         original: What it was made of, which it learns from.
         data: The images that it was slimmed with.
-        seconds: How long it may take.
+        recipe: How long it may take (time), and other fields of a `Recipe`.
         folder: Where the training is kept; one that was stopped there goes on.
         onlooker: Who is shown how it goes, and may stop it.
 
@@ -67,13 +72,11 @@ def recover(
     if is_recovered(folder):
         run = resume(run_folder, data.dataset, onlooker=onlooker)
     else:
-        record = SlimmedRecord(
-            network=found.record.network, classes=data.classes, preprocessing=data.preprocessing
-        )  # fmt: skip
         for name, graph in ((TEACHER, original), (START, found.graph)):
-            write_slimmed(folder / name, graph, record)
+            write_slimmed(folder / name, graph, found.description)
         recipe = Recipe.of({
-            "time": seconds, "teacher": str(folder / TEACHER), "learning_rate": RATE,
+            "teacher": str(folder / TEACHER),
+            "learning_rate": peak_rate(found.record.after.agreement), **recipe,
         })  # fmt: skip
         run = train(
             f"{SLIMMED}{folder / START}", data.dataset, recipe, directory=run_folder,
@@ -82,6 +85,11 @@ def recover(
     # the weights' names are those that training gave them
     trained = with_weights_of(name_weights(found.graph), run.network())
     return _better(found, trained, data, run)
+
+
+def peak_rate(agreement: float) -> float:
+    """Return the rate for a network that names the original's class in this share of images."""
+    return min(HIGHEST, max(LOWEST, RATE * (1 - agreement)))
 
 
 def _better(found: Slimmed, trained: Graph, data: CalibrationData, run: Run) -> Slimmed:

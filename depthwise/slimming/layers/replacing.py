@@ -1,6 +1,6 @@
 """Layers in the place of a layer: modules below its path, its value under its own name."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,7 +50,7 @@ def replace_by_chain(site: Site, parts: Sequence[LayerPart], rows: np.ndarray) -
         assert numbers is not None
         bias = (_add_parameter(edit, f"{path}.bias", numbers),)
     edit.replace(site.node, last.op, source, weight, *bias, path=path)
-    keep_mean(edit, site.node.name, mean_lost(site, rows))
+    keep_mean(edit, site.node.name, mean_lost(site, rows), site.draft.frozen)
     return replace(site.draft, graph=edit.result())
 
 
@@ -64,7 +64,7 @@ def replace_weight(
     edit = GraphRewriter(site.draft.graph)
     edit.set_constant(site.node.inputs[1], weight)
     edit.replace(site.node, op, *site.node.inputs)
-    keep_mean(edit, site.node.name, mean_lost(site, rows))
+    keep_mean(edit, site.node.name, mean_lost(site, rows), site.draft.frozen)
     return replace(site.draft, graph=edit.result())
 
 
@@ -74,10 +74,13 @@ def mean_lost(site: Site, rows: np.ndarray) -> np.ndarray:
     return np.einsum("gkd,gd->gk", change, site.statistics.mean).reshape(-1)
 
 
-def keep_mean(edit: GraphRewriter, value: str, lost: np.ndarray) -> None:
+def keep_mean(
+    edit: GraphRewriter, value: str, lost: np.ndarray, frozen: Collection[str] = ()
+) -> None:
     """Make up for what the mean of a layer's outputs has lost.
 
-    In its bias; else in the mean of a BatchNorm that alone reads it; else in a new bias.
+    In its bias; else in the mean of a BatchNorm that alone reads it and is not frozen; else in a
+    new bias.
     """
     node = edit.node(value)
     assert node is not None
@@ -87,7 +90,7 @@ def keep_mean(edit: GraphRewriter, value: str, lost: np.ndarray) -> None:
         edit.set_constant(node.inputs[2], bias + lost)
         return
     norm = following_norm(edit, node)
-    if norm is not None:
+    if norm is not None and not any(name in frozen for name in norm.inputs):
         mean = edit.data(norm.inputs[3])
         assert mean is not None
         edit.set_constant(norm.inputs[3], mean - lost)

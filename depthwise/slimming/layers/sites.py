@@ -1,6 +1,6 @@
 """The convolutions and linear layers that a move may change, and what is known of each."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -112,25 +112,35 @@ def find_sites(draft: Draft, known: Statistics) -> Iterator[Site]:
     """Yield the layers of a draft that a move may change and whose statistics are known."""
     readers = draft.graph.readers()
     for node in draft.graph:
-        if node.name in known and not _reason(draft.graph, node, readers):
+        if node.name in known and not _reason(draft.graph, node, readers, draft.frozen):
             yield Site(draft, node, known[node.name])
 
 
-def left_alone(graph: Graph) -> dict[str, str]:
-    """Return why, of the convolutions and linear layers that no move changes, by their paths."""
+def left_alone(graph: Graph, frozen: Collection[str] = ()) -> dict[str, str]:
+    """Return why, of the convolutions and linear layers that no move changes, by their paths.
+
+    Args:
+        graph: The network.
+        frozen: Its constants that are not to be changed.
+    """
     readers = graph.readers()
     return {
         node.path or node.name: reason
         for node in graph
-        if isinstance(node.op, ops.Convolution) and (reason := _reason(graph, node, readers))
+        if isinstance(node.op, ops.Convolution)
+        and (reason := _reason(graph, node, readers, frozen))
     }
 
 
-def _reason(graph: Graph, node: Node, readers: dict[str, list[Node]]) -> str:
+def _reason(
+    graph: Graph, node: Node, readers: dict[str, list[Node]], frozen: Collection[str]
+) -> str:
     """Return why a layer stays as it is, nothing where it may be changed."""
     if not isinstance(node.op, ops.Conv2d | ops.Linear):
         return f"{type(node.op).__name__}: only convolutions and linear layers are changed"
     for name in node.inputs[1:]:
+        if name in frozen:
+            return f"{name} is frozen (requires_grad=False)"
         others = [reader for reader in readers[name] if reader is not node]
         if others:
             return f"{name} is shared with {others[0].path or others[0].name}"

@@ -147,7 +147,8 @@ class _Module:
             )
             self.kept[maps] = self._had(last)[order]
             restore(edit, last, maps, order)
-        return Draft(edit.result(), self.kept if kept is None else kept)
+        kept = self.kept if kept is None else kept
+        return replace(self.site.draft, graph=edit.result(), kept=kept)
 
     def _add_primary(self) -> str:
         node, chosen = self.site.node, self.pairing.primary

@@ -105,7 +105,7 @@ def make_grouped(site: Site, found: Grouped) -> Draft:
     """Put a convolution in groups in the place of one, and the channels around in their order."""
     edit, node = GraphRewriter(site.draft.graph), site.node
     read, given = found.inputs.reshape(-1), found.outputs.reshape(-1)
-    keep_mean(edit, node.name, mean_lost(site, found.rows))
+    keep_mean(edit, node.name, mean_lost(site, found.rows), site.draft.frozen)
     node = edit.node(node.name) or node
     weight = found.rows.reshape(site.weight.shape)
     parts = [weight[np.ix_(k, c)] for c, k in zip(found.inputs, found.outputs, strict=True)]
@@ -117,7 +117,8 @@ def make_grouped(site: Site, found: Grouped) -> Draft:
     op = replace(site.conv, groups=len(found.inputs))
     edit.replace(node, op, *node.inputs)
     kept = _order_inputs(edit, site.draft.kept, node, read)
-    return Draft(*_order_outputs(edit, kept, node, given))
+    graph, kept = _order_outputs(edit, kept, node, given)
+    return replace(site.draft, graph=graph, kept=kept)
 
 
 def _order_inputs(edit: GraphRewriter, kept: Kept, node: Node, order: np.ndarray) -> Kept:

@@ -38,12 +38,13 @@ HOLDERS = (
 )
 
 
-def open_dataset(data: str | PathLike[str], *, seed: int = 0) -> Dataset:
+def open_dataset(data: str | PathLike[str], *, seed: int = 0, beside: str = "") -> Dataset:
     """Open labelled images: a path, or the name of a set.
 
     Args:
         data: What holds the images.
         seed: Of the images that are set aside for validation, where the set has none for it.
+        beside: What the caller takes as well, which a message then names, too.
 
     Raises ValueError for what holds no labelled images, or none that a network can be trained on.
     """
@@ -52,5 +53,5 @@ def open_dataset(data: str | PathLike[str], *, seed: int = 0) -> Dataset:
         if holder.is_one(text):
             return holder.open(text, seed)
     found = "no such data" if os.path.exists(text) else "nothing at this path, and no set's name"
-    accepted = "; ".join(holder.said for holder in HOLDERS)
+    accepted = "; ".join([*(holder.said for holder in HOLDERS), *([beside] if beside else [])])
     raise ValueError(f"{text}: {found}; accepted are {accepted}")

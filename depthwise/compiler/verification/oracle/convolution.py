@@ -61,8 +61,8 @@ def _weights(a: CallArguments) -> tuple[Array, Array]:
 def _laid(a: CallArguments, depth: int, lanes: int, tile_vectors: int) -> tuple[Array, Array]:
     wide = lanes // depth
     vectors = -(-a.outs // wide)
-    floats = a.groups * vectors * a.taps * a.channels * lanes // depth
-    sizes = (a.taps, a.channels, depth, tile_vectors)
+    floats = a.groups * vectors * a.w_taps * a.channels * lanes // depth
+    sizes = (a.w_taps, a.channels, depth, tile_vectors)
     w = a.w.keep(
         lambda: unpack(a.w.read((floats // lanes, lanes), (lanes, 1)), a.outs, a.groups, sizes),
         a.outs, a.groups, lanes, *sizes,
@@ -73,7 +73,10 @@ def _laid(a: CallArguments, depth: int, lanes: int, tile_vectors: int) -> tuple[
     inside = k - block * tile_vectors * wide
     counts = np.minimum(tile_vectors, vectors - block * tile_vectors)
     at = block * tile_vectors * lanes + first_lanes(inside, counts, depth, lanes)
-    return w, bias[:, at]
+    t = np.arange(a.taps)
+    kept = a.w_first + t + t // a.w_run * a.w_skip  # of the taps that the weights have
+    by_tap = w.reshape(a.groups, a.w_taps, a.channels, a.outs)[:, kept]
+    return by_tap.reshape(a.groups, -1, a.outs), bias[:, at]
 
 
 @means("f32_conv")
