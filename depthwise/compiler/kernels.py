@@ -291,6 +291,12 @@ ROWS = (
         for dtype, header in CONVERSIONS
     ),
     Kernel(
+        "pairs_from_floats", "copy_bf16",
+        ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
+        + pointers("read", "x") + pointers("written", "y", BFLOAT16),
+        dtype=BFLOAT16,
+    ),
+    Kernel(
         "resize_bilinear", "resize",
         ints(f"images channels out_height out_width in_image {OUT}")
         + tables("low_rows high_rows low_columns high_columns")

@@ -79,3 +79,54 @@ INLINE void bf16_from_floats(const struct from_floats *a, const float *x, unsign
         } else FOR(i, 5) y[TO] = bf16_round(x[FROM]);
     }
 }
+
+/* Images with an odd number of channels, rounded, with a channel of zeros after them: y is channels last, y_pixel apart,
+   x has any strides. Where three planes lie row by row, as those of colours, a vector of each is woven at once. */
+struct pairs_from_floats {
+    int images, channels, rows, width, x_image, x_channel, x_row, x_pixel, y_image, y_row, y_pixel;
+};
+
+INLINE void bf16_pairs_from_floats_naive(const struct pairs_from_floats *a, const float *x, unsigned short *y) {
+    for (int n = 0; n < a->images; n++)
+    for (int r = 0; r < a->rows; r++)
+    for (int i = 0; i < a->width; i++)
+    for (int c = 0; c <= a->channels; c++) {
+        const float *p = x + (size_t)n * a->x_image + (size_t)r * a->x_row + (size_t)i * a->x_pixel;
+        y[(size_t)n * a->y_image + (size_t)r * a->y_row + (size_t)i * a->y_pixel + c] =
+            c < a->channels ? bf16_round(p[(size_t)c * a->x_channel]) : 0;
+    }
+}
+
+/* `count` pixels of a row */
+INLINE void bf16_pairs_run(
+    const struct pairs_from_floats *a, const int count, const float *x, unsigned short *y) {
+    for (int i = 0; i < count; i++)
+        for (int c = 0; c <= a->channels; c++)
+            y[(size_t)i * a->y_pixel + c] =
+                c < a->channels ? bf16_round(x[(size_t)i * a->x_pixel + (size_t)c * a->x_channel]) : 0;
+}
+
+/* VL pixels of three planes */
+INLINE void bf16_weave(const struct pairs_from_floats *a, const float *x, unsigned short *y) {
+#if VL == 1
+    bf16_pairs_run(a, 1, x, y);
+#else
+    const vu red = bf16_upper(load(x)) >> 16, green = bf16_upper(load(x + a->x_channel)) & 0xffff0000u;
+    const vf front = of_bits(red | green), back = of_bits(bf16_upper(load(x + 2 * (size_t)a->x_channel)) >> 16);
+    int low[VL], high[VL];
+    UNROLL for (int i = 0; i < VL; i++) low[i] = i / 2 + i % 2 * VL, high[i] = VL / 2 + low[i];
+    store((float *)(void *)y, pick(front, back, low));
+    store((float *)(void *)(y + 2 * VL), pick(front, back, high));
+#endif
+}
+
+INLINE void bf16_pairs_from_floats(const struct pairs_from_floats *a, const float *x, unsigned short *y) {
+    const int woven = a->channels == 3 && a->x_pixel == 1 && a->y_pixel == 4, whole = woven ? a->width / VL * VL : 0;
+    for (int n = 0; n < a->images; n++)
+    for (int r = 0; r < a->rows; r++) {
+        const float *p = x + (size_t)n * a->x_image + (size_t)r * a->x_row;
+        unsigned short *q = y + (size_t)n * a->y_image + (size_t)r * a->y_row;
+        for (int i = 0; i < whole; i += VL) bf16_weave(a, p + i, q + (size_t)i * 4);
+        bf16_pairs_run(a, a->width - whole, p + (size_t)whole * a->x_pixel, q + (size_t)whole * a->y_pixel);
+    }
+}

@@ -27,8 +27,8 @@ struct pair_depthwise {
 INLINE int bf16_lane(const int c) { return c / (2 * VL) * (2 * VL) + c % 2 * VL + c % (2 * VL) / 2; }
 
 INLINE void bf16_pair_depthwise_naive(
-    const struct pair_depthwise *a, const unsigned short *in, const float *w, const float *bias, const unsigned short *sum,
-    unsigned short *out) {
+    const struct pair_depthwise *a, const unsigned short *in, const float *w, const float *bias,
+    const unsigned short *sum, unsigned short *out) {
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->rows; y++)
     for (int x = 0; x < a->width; x++)
@@ -55,8 +55,9 @@ INLINE void bf16_pair_taps(
     UNROLL for (int i = 0; i < (rows - 1) * down + a->R; i++)
         UNROLL for (int j = 0; j < (pixels - 1) * across + a->S; j++) {
             const vu pairs = load_pairs(in + (size_t)i * a->in_row + (size_t)j * a->in_pixel, count);
-            UNROLL for (int y = f32_depthwise_first(i, a->R, down); y < f32_depthwise_end(i, rows, down); y++)
-                UNROLL for (int x = f32_depthwise_first(j, a->S, across); x < f32_depthwise_end(j, pixels, across); x++) {
+            const int top = f32_depthwise_first(i, a->R, down), left = f32_depthwise_first(j, a->S, across);
+            UNROLL for (int y = top; y < f32_depthwise_end(i, rows, down); y++)
+                UNROLL for (int x = left; x < f32_depthwise_end(j, pixels, across); x++) {
                     const float *tap = w + ((i - y * down) * a->S + j - x * across) * a->w_tap;
                     even[y][x] += first_of(pairs) * load(tap);
                     odd[y][x] += second_of(pairs) * load(tap + VL);
@@ -70,7 +71,8 @@ INLINE void bf16_pair_far_taps(
     const float *w, bf16_sums even, bf16_sums odd) {
     for (int r = 0; r < a->R; r++)
         for (int s = 0; s < a->S; s++, w += a->w_tap) {
-            const unsigned short *p = in + (size_t)r * a->dilation_y * a->in_row + (size_t)s * a->dilation_x * a->in_pixel;
+            const unsigned short *p =
+                in + (size_t)r * a->dilation_y * a->in_row + (size_t)s * a->dilation_x * a->in_pixel;
             UNROLL for (int y = 0; y < rows; y++)
                 UNROLL for (int x = 0; x < pixels; x++) {
                     const vu pairs = load_pairs(
@@ -111,7 +113,8 @@ INLINE void bf16_pair_rows(
                             a->epilogue.add ? sum + (size_t)x * a->sum_pixel : 0, out + (size_t)x * a->out_pixel);
     if (rest)
         bf16_pair_tile(a, rows, rest, count, in + (size_t)whole * across, w, bias,
-                            a->epilogue.add ? sum + (size_t)whole * a->sum_pixel : 0, out + (size_t)whole * a->out_pixel);
+                            a->epilogue.add ? sum + (size_t)whole * a->sum_pixel : 0,
+                            out + (size_t)whole * a->out_pixel);
 }
 
 /* `count` pairs of channels of a plane */
@@ -128,8 +131,8 @@ INLINE void bf16_pair_plane(
 }
 
 INLINE void bf16_pair_depthwise(
-    const struct pair_depthwise *a, const unsigned short *in, const float *w, const float *bias, const unsigned short *sum,
-    unsigned short *out) {
+    const struct pair_depthwise *a, const unsigned short *in, const float *w, const float *bias,
+    const unsigned short *sum, unsigned short *out) {
     const int rest = a->channels % (2 * VL) / 2, whole = a->channels - 2 * rest;
     for (int n = 0; n < a->images; n++) {
         const unsigned short *p = in + (size_t)n * a->in_image;

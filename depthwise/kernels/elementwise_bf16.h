@@ -81,7 +81,8 @@ INLINE void bf16_binary(
     for (int i2 = 0; i2 < a->n[2]; i2++)
     for (int i3 = 0; i3 < a->n[3]; i3++)
     for (int i4 = 0; i4 < a->n[4]; i4++)
-        bf16_binary_run(a, left + at5(a->left_stride, i0, i1, i2, i3, i4), right + at5(a->right_stride, i0, i1, i2, i3, i4),
+        bf16_binary_run(a, left + at5(a->left_stride, i0, i1, i2, i3, i4),
+                        right + at5(a->right_stride, i0, i1, i2, i3, i4),
                         a->epilogue.add ? sum + at5(a->sum_stride, i0, i1, i2, i3, i4) : 0,
                         y + at5(a->y_stride, i0, i1, i2, i3, i4));
 }

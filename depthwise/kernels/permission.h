@@ -14,7 +14,8 @@ static int net_ask_for_tiles(void) {
     if ((saved & NET_TILES_SAVED) != NET_TILES_SAVED) return 0;
 #if defined(__linux__)
     long result = 158; /* arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) */
-    __asm__ volatile("syscall" : "+a"(result) : "D"((long)NET_REQUEST), "S"((long)NET_TILE_DATA) : "rcx", "r11", "memory");
+    const long request = NET_REQUEST, component = NET_TILE_DATA;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(request), "S"(component) : "rcx", "r11", "memory");
     return result == 0;
 #else
     return 1;

@@ -41,7 +41,8 @@ INLINE void bf16_max_pool_naive(const struct max_pool *a, const unsigned short *
         float largest = -INFINITY;
         for (int r = 0; r < a->kernel_y; r++)
         for (int s = 0; s < a->kernel_x; s++) {
-            const int i = y * a->stride_y - a->top + r * a->dilation_y, j = x * a->stride_x - a->left + s * a->dilation_x;
+            const int i = y * a->stride_y - a->top + r * a->dilation_y;
+            const int j = x * a->stride_x - a->left + s * a->dilation_x;
             if (i < 0 || i >= a->height || j < 0 || j >= a->width) continue;
             const float here =
                 bf16_float(in[(size_t)n * a->in_image + (size_t)i * a->in_row + (size_t)j * a->in_pixel + c]);

@@ -1,5 +1,5 @@
 /* AMX: eight tiles of up to 16 rows of 64 bytes, by number. A program may use them once the system has lent them
-   (permission.h); each kernel configures them for itself, and releases them, so that threads need nothing of their own. */
+   (permission.h); each kernel configures them for itself, and releases them, so that threads need nothing more. */
 
 #if defined(__AMX_TILE__)
 struct tile_shapes {

@@ -3,7 +3,7 @@
 from functools import singledispatch
 
 from depthwise.compiler.constants import Constants
-from depthwise.compiler.fused_ops import Images
+from depthwise.compiler.fused_ops import CastPairs, Images
 from depthwise.compiler.lowering.algorithms import Algorithms
 from depthwise.compiler.lowering.builder import Default, Lowered, LoweringBuilder
 from depthwise.compiler.lowering.loops import TooManyAxes
@@ -81,7 +81,9 @@ def _read_inputs(b: LoweringBuilder) -> None:
     for index, (name, type_) in enumerate(b.graph.inputs.items()):
         external = b.add_external("input", index, type_)
         b.views[name] = external
-        if any(isinstance(reader.op, Images | Cast | Quantize) for reader in b.readers(name)):
+        prepares = (Images, Cast, CastPairs, Quantize)
+        converts = [isinstance(reader.op, prepares) for reader in b.readers(name)]
+        if any(converts) and (all(converts) or type_.dtype not in COMPUTED):
             continue
         if not ((is_canonical(external) or b.is_grid(name)) and b.is_free(name)):
             view = b.allocate(name, type_)

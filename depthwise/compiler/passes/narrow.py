@@ -6,6 +6,7 @@ from typing import cast
 import numpy as np
 
 from depthwise.compiler.fused_ops import (
+    CastPairs,
     Epilogue,
     FlattenChannelsLast,
     Fused,
@@ -43,13 +44,13 @@ def _with_pairs(graph: Graph) -> Graph:
         if not isinstance(op, ops.Conv2d) or op.groups > 1 or graph.type(x).shape[1] % 2 == 0:
             continue
         weight = edit.data(node.inputs[1])
-        if weight is None:
+        if weight is None or len(weight) % 2:
             continue
         sides = ((0, 0), (0, 1), (0, 0), (0, 0))
         padded = edit.add_constant(f"{node.inputs[1]}.pairs", np.pad(weight, sides), FLOAT32.name)
-        pad = ops.Pad(sides, "constant", 0.0)
-        wide = edit.insert(node, f"{x}.pairs", pad, x, path=node.path)
-        edit.replace(node, node.op, wide, padded, *node.inputs[2:], path=node.path)
+        # graph.ops.Op lists what capture makes; check and interpret find ours by dispatch
+        pairs = edit.insert(node, f"{x}.pairs", cast(Op, CastPairs()), x, path=node.path)
+        edit.replace(node, node.op, pairs, padded, *node.inputs[2:], path=node.path)
     return edit.result()
 
 
@@ -76,7 +77,9 @@ class _NarrowGraph:
     def result(self) -> Graph:
         """Convert every node, and what the network returns."""
         for node in self.graph:
-            if isinstance(node.op, ops.Cast) or not self._has_narrow(node):
+            if isinstance(node.op, CastPairs):
+                self.narrow.add(node.name)
+            if isinstance(node.op, ops.Cast | CastPairs) or not self._has_narrow(node):
                 inputs = tuple(self._read(name, FLOAT32.name) for name in node.inputs)
                 self.nodes.append(replace(node, inputs=inputs))
                 continue
