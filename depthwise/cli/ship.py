@@ -134,6 +134,7 @@ def ship(
             broken,
             labelled,
             train=seconds,
+            resolution=opened.side if shape else None,
             slim=plan,
             say=say,
         )

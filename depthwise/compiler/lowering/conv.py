@@ -181,7 +181,8 @@ def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder
 
 def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     x, lanes = work.x, b.target.lanes
-    reach = _reach(op, x, -op.padding.top, work.weight.shape[2])
+    R, S = work.weight.shape[2:]
+    reach = _reach(op, x, -op.padding.top, R)
     walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, reach)
     if b.element(x) == BFLOAT16:
         lower_pairs(op, work, walk, b)
@@ -193,7 +194,6 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     w = b.weights(pack_depthwise(work.weight, wide))
     bias = b.weights(pack_bias(work.bias, 1, wide))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
-    R, S = work.weight.shape[2:]
 
     def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from channel `first` on."""
