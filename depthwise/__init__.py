@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from depthwise.graph import TensorType, open_graph, save_graph
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
+    from depthwise.precision.options import QuantizationOptions
+    from depthwise.precision.quantize import quantize
+    from depthwise.precision.quantized import Quantized
+    from depthwise.quantization.simulation import simulate
     from depthwise.runtime.library import Library, load
     from depthwise.slimming.budget import Budget
     from depthwise.slimming.request import SlimmingOptions
@@ -49,6 +53,8 @@ __all__ = [
     "Mismatch",
     "PlanFault",
     "Preparation",
+    "QuantizationOptions",
+    "Quantized",
     "Recipe",
     "Run",
     "RunError",
@@ -69,8 +75,10 @@ __all__ = [
     "load_weights",
     "open",
     "open_graph",
+    "quantize",
     "resume",
     "save_graph",
+    "simulate",
     "slim",
     "train",
 ]
@@ -90,6 +98,8 @@ _HOMES = {
     "Mismatch": "depthwise.errors",
     "PlanFault": "depthwise.errors",
     "Preparation": "depthwise.compiler.preparation",
+    "QuantizationOptions": "depthwise.precision.options",
+    "Quantized": "depthwise.precision.quantized",
     "Recipe": "depthwise.training",
     "Run": "depthwise.training",
     "RunError": "depthwise.errors",
@@ -110,8 +120,10 @@ _HOMES = {
     "load_weights": "depthwise.weights",
     "open": "depthwise.sources.opening",
     "open_graph": "depthwise.graph",
+    "quantize": "depthwise.precision.quantize",
     "resume": "depthwise.training",
     "save_graph": "depthwise.graph",
+    "simulate": "depthwise.quantization.simulation",
     "slim": "depthwise.slimming.slim",
     "train": "depthwise.training",
 }

@@ -14,9 +14,9 @@ ROOT = Path(depthwise.__file__).parent
 
 FLOORS = (
     "errors", "escaping", "users_code", "console", "files", "progress", "memory", "cores", "layers",
-    "families", "weights", "graph", "sources", "analysis", "kernels", "runtime", "toolchain",
-    "hardware", "compiler", "latency", "training", "bench", "report", "slimming", "shipping",
-    "cli",
+    "families", "weights", "graph", "calibration", "quantization", "sources", "analysis", "kernels",
+    "runtime", "toolchain", "hardware", "compiler", "latency", "training", "bench", "report",
+    "precision", "slimming", "shipping", "cli",
 )  # fmt: skip
 
 MODULES = sorted(ROOT.rglob("*.py"))

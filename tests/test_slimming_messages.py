@@ -12,13 +12,13 @@ from depthwise.report.slimming_record import RecoveryRecord, say_untouched
 from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.prices import Prices
-from depthwise.slimming.data import SlimmingData, gather
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.floor import check_possible
-from depthwise.slimming.framing import choose_framing
 from depthwise.slimming.offers import Offer
 from depthwise.slimming.search import Bench
 from depthwise.slimming.state import SearchProgress
+from depthwise.training.calibration_data import CalibrationData, gather
+from depthwise.training.framing import choose_framing
 
 ELSEWHERE = dw.CompileOptions("aarch64")  # so that nothing is timed
 
@@ -81,9 +81,9 @@ def test_a_new_measurement_is_told_and_the_users_own_limit_named(pair):
     ]
 
 
-def data_of(*shape: int) -> SlimmingData:
+def data_of(*shape: int) -> CalibrationData:
     images = torch.randn(12, *shape, generator=torch.Generator().manual_seed(1))
-    return SlimmingData("12 images", images, images)
+    return CalibrationData("12 images", images, images)
 
 
 def test_segmentation_agrees_in_pixels():

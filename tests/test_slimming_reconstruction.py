@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from depthwise.calibration.least_squares import Moments, fitted
 from depthwise.graph import Constant, Graph, TensorType, capture, check, interpret
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.least_squares import Moments, fitted
 from depthwise.slimming.fitting.reconstruction import reconstruct
 
 SHAPE = (1, 3, 6, 6)

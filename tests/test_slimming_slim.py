@@ -13,13 +13,13 @@ from torch import nn
 import depthwise as dw
 from depthwise.graph import interpret
 from depthwise.slimming import state
-from depthwise.slimming.data import gather
 from depthwise.slimming.fitting.recovery import HIGHEST, LOWEST, peak_rate
-from depthwise.slimming.framing import choose_framing
 from depthwise.slimming.request import SlimmingRequest
 from depthwise.slimming.slim import Slimming
+from depthwise.training.calibration_data import gather
 from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.dataset import Dataset, ImageSplit
+from depthwise.training.framing import choose_framing
 from depthwise.weights import Preprocessing
 
 ELSEWHERE = dw.CompileOptions("aarch64")  # so that nothing is timed

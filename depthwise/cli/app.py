@@ -17,6 +17,7 @@ from depthwise.cli.lint import lint
 from depthwise.cli.look import look
 from depthwise.cli.networks import networks
 from depthwise.cli.predict import predict
+from depthwise.cli.quantize import quantize
 from depthwise.cli.returning import returning
 from depthwise.cli.ship import ship
 from depthwise.cli.slim import slim
@@ -39,8 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 VERBS = (
-    ship, train, slim, evaluate, tradeoff, networks, cost, compare, draw, look, lint, predict,
-    compile, export, bench, calibrate,
+    ship, train, slim, quantize, evaluate, tradeoff, networks, cost, compare, draw, look, lint,
+    predict, compile, export, bench, calibrate,
 )  # fmt: skip
 for verb in VERBS:
     app.command(cls=Verb, epilog=EXIT_CODES)(returning(verb))

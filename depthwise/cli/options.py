@@ -10,7 +10,8 @@ NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
 NETWORK_HELP = (
     "A name of `depthwise networks`, timm:NAME, torchvision:NAME, package.module:factory, "
     "path/file.py:factory, conv:KIND, run:DIRECTORY (of `depthwise train`), slimmed:DIRECTORY "
-    "(of `depthwise slim`), or a .pt2, .pt, .onnx or .safetensors file."
+    "(of `depthwise slim`), quantized:DIRECTORY (of `depthwise quantize`), or a file that ends in "
+    ".pt2, .pt, .onnx or .safetensors."
 )
 NetworkName = Annotated[str, typer.Argument(help=NETWORK_HELP)]
 Shapes = Annotated[

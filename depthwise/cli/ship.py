@@ -221,7 +221,7 @@ def _given_images(
 
     Raises ValueError where these cannot be used.
     """
-    from depthwise.slimming.data import LOOSE, loose_images  # noqa: PLC0415
+    from depthwise.training.calibration_data import LOOSE, loose_images  # noqa: PLC0415
     from depthwise.training.data.opening import open_dataset  # noqa: PLC0415
 
     if data and train:  # to whose classes the network is fitted

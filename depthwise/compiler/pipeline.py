@@ -18,13 +18,14 @@ from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.constants import constants_of
 from depthwise.compiler.options import CompileOptions, Optimize, Precision
-from depthwise.compiler.passes import PASSES
+from depthwise.compiler.passes import PASSES, QUANTISED_PASSES
 from depthwise.compiler.passes.element_types import other_precisions
 from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.passes.narrow import compute_in
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_family, make_plan
 from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.quantised import SimulatorReference, is_exact, is_quantised
 from depthwise.compiler.schedule.partition import Group, fastest
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.show_plan import show_plan
@@ -44,7 +45,7 @@ from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library
 from depthwise.runtime.manifest import LevelRecord, PlanCheck, Verification
-from depthwise.runtime.target import System, Target
+from depthwise.runtime.target import System, Target, native_of_bytes
 from depthwise.sources.opening import open
 from depthwise.sources.source import Source
 
@@ -124,6 +125,9 @@ def compile_graph(
     the first sample or random inputs, and compared with the graph.
     Raises what `compile` raises.
     """
+    quantised = is_quantised(graph)
+    if quantised:
+        reference, options = SimulatorReference(graph), _for_bytes(options, preparation)
     check_keys(graph)
     if about.labels:
         check_labels(about.labels, [graph.type(o.value).shape for o in graph.outputs], "labels")
@@ -140,7 +144,7 @@ def compile_graph(
     for plan in plans:
         if plan.target.runs_here:
             check_arena(plan)
-        elif options.check_plan and not options.reduced:
+        elif options.check_plan and not (options.reduced or quantised):
             done = check_steps(plan, tried[0] if tried else (), preparation)
             proofs[plan.target] = Proof(plan_check=done)
     artifact = assemble(plans, options, cost, about, preparation)
@@ -155,9 +159,22 @@ def compile_graph(
                 found = found.model_copy(update={"distance": distance})
             else:
                 trace = Trace(plan, reference.paths, UNITS, options.cc)
-                found = verify(run, trace, reference, tried, preparation)
+                exact = quantised and is_exact(rewritten)
+                found = verify(run, trace, reference, tried, preparation, exact)
             proofs[plan.target] = Proof(verification=found)
     return finish(artifact, [(plan.target, proofs.get(plan.target, Proof())) for plan in plans])
+
+
+def _for_bytes(options: CompileOptions, preparation: Preparation | None) -> CompileOptions:
+    """Return the options of a quantised network: "native" is what is best for bytes."""
+    if preparation:
+        raise ValueError(
+            "preparation: a quantised network takes images that are prepared, as it was "
+            "calibrated with; leave out the preparation"
+        )
+    if options.target != "native":
+        return options
+    return replace(options, target=native_of_bytes().name)
 
 
 def verify_reduced(
@@ -197,7 +214,7 @@ def rewrite(
 ) -> Graph:
     """Return the graph after every pass, checked before and after each."""
     graph = check(graph)
-    for step in PASSES:
+    for step in QUANTISED_PASSES if is_quantised(graph) else PASSES:
         graph = check(step(graph))
     if preparation:
         graph = check(fold_input(graph, preparation))

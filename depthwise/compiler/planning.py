@@ -13,6 +13,8 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     deform,
     elementwise,
     images,
+    integer_layers,
+    integers,
     movement,
     norm,
     pool,

@@ -174,6 +174,14 @@ def depthwise_reach(a: Arguments) -> tuple[int, int]:
     return 0, _images(a, row, pixel) + reach + a["channels"]
 
 
+# ------------------------------------------------------------------------------------- of bytes
+
+
+def quantized_conv_products(a: Arguments) -> int:
+    """Return the multiply-adds of a convolution of bytes."""
+    return prod(a[name] for name in ("images", "rows", "width", "taps", "channels", "outs"))
+
+
 # ----------------------------------------------------------------------------- moving elements
 
 

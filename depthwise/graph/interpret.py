@@ -233,13 +233,15 @@ def pixels_counted(op: ops.AvgPool2d, planes: Pair) -> Array:
     return pool_windows(counted, windows_of, 0.0)[:, :, :height, :width].sum((4, 5))
 
 
+def adaptive_bins(length: int, count: int) -> list[slice]:
+    """Return what each of `count` bins covers of an axis."""
+    return [slice(floor(i * length / count), ceil((i + 1) * length / count)) for i in range(count)]
+
+
 @evaluate.register
 def _(op: ops.AdaptivePool2d, x):
     reduce = np.mean if op.function == "mean" else np.max
-    bins = [
-        [slice(floor(i * n / m), ceil((i + 1) * n / m)) for i in range(m)]
-        for n, m in zip(x.shape[-2:], op.size, strict=True)
-    ]
+    bins = [adaptive_bins(n, m) for n, m in zip(x.shape[-2:], op.size, strict=True)]
     rows = [[reduce(x[..., y, z], axis=(-2, -1)) for z in bins[1]] for y in bins[0]]
     return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 

@@ -26,4 +26,6 @@ INLINE void release_tiles(void) { __asm__ volatile("tilerelease"); }
 #define TILE_TO(T) "tilestored %%tmm" #T ", (%0,%1,1)"
 /* sums += inputs * weights, of bfloat16 */
 #define MULTIPLY_BF16(sums, in, w) __asm__ volatile("tdpbf16ps %%tmm" #w ", %%tmm" #in ", %%tmm" #sums : :)
+/* sums += inputs * weights, of bytes, weights with a sign */
+#define MULTIPLY_U8(sums, in, w) __asm__ volatile("tdpbusd %%tmm" #w ", %%tmm" #in ", %%tmm" #sums : :)
 #endif

@@ -30,7 +30,6 @@ from depthwise.slimming.costs.layers import compare_layers
 from depthwise.slimming.costs.measuring import Distance, resized
 from depthwise.slimming.costs.prices import Prices, machine_here
 from depthwise.slimming.curve import trace_curve
-from depthwise.slimming.data import SlimmingData, gather
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.fitting.calibration import Likelihood, calibrate, gives_scores, scores_of
 from depthwise.slimming.fitting.mimic import mimic
@@ -44,6 +43,7 @@ from depthwise.slimming.moves import MOVES
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
 from depthwise.slimming.search import Bench, is_near, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
+from depthwise.training.calibration_data import CalibrationData, gather
 from depthwise.training.keeper import Onlooker, Unseen
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Slimming:
         self._clock = Clock(self.graph, self._options.build)
 
     @cached_property
-    def data(self) -> SlimmingData:
+    def data(self) -> CalibrationData:
         """The images. Raises ValueError for what cannot be used."""
         asked, source = self._options, self.request.source
         usual = int(WORK / max(1, Prices("macs").cost(self.graph)))

@@ -35,6 +35,11 @@ def build(spec: Spec, settings: Settings) -> "tuple[nn.Module, Shape]":
             raise ValueError(f"{spec.text} is built already: it takes no {next(iter(settings))!r}")
         graph = graph_named(spec)
         return to_module(graph).eval(), next(iter(graph.inputs.values())).shape
+    if spec.front_end == "quantized":
+        raise ValueError(
+            f"{spec.text} is quantised, and is not trained: train the network that it was made of, "
+            "and quantise it again"
+        )
     return BUILDERS[spec.front_end](spec, settings)
 
 
@@ -44,7 +49,8 @@ def graph_named(spec: Spec) -> Graph:
     Raises ValueError for a file that cannot be used, Unsupported for one that cannot be computed.
     """
     from depthwise.graph.exporters.torch.naming import name_weights  # noqa: PLC0415
-    from depthwise.sources.slimmed_folder import GRAPH, read_slimmed  # noqa: PLC0415
+    from depthwise.sources.network_folder import GRAPH  # noqa: PLC0415
+    from depthwise.sources.slimmed_folder import read_slimmed  # noqa: PLC0415
 
     path = Path(spec.name)
     if spec.front_end == "slimmed":

@@ -40,9 +40,9 @@ def open(
     Args:
         net: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory,
             path/file.py:factory, conv:KIND, run:DIRECTORY (what `dw.train` left there),
-            slimmed:DIRECTORY (what `dw.slim` left there), or the path of a .pt2, .pt (TorchScript),
-            .onnx or .safetensors file (a saved graph); or what is open already: a module, an
-            ExportedProgram, a graph.
+            slimmed:DIRECTORY (what `dw.slim` left there), quantized:DIRECTORY (`dw.quantize`), or
+            the path of a .pt2, .pt (TorchScript), .onnx or .safetensors file (a saved graph); or
+            what is open already: a module, an ExportedProgram, a graph.
         shapes: The shape of each input, (N, C, H, W), in the place of the tensors that forward
             takes: a list, dict or dataclass of shapes where it takes one of tensors. For an input
             whose elements are not of the type that the weights have, its type:
@@ -107,11 +107,12 @@ def is_file(net: "Network") -> TypeGuard[str | PathLike[str]]:
 
 
 def _open_folder(spec: Spec, given: Given) -> Source:
+    from depthwise.sources.quantized_folder import open_quantized  # noqa: PLC0415
     from depthwise.sources.run_folder import open_run  # noqa: PLC0415
     from depthwise.sources.slimmed_folder import open_slimmed  # noqa: PLC0415
 
-    opening = open_run if spec.front_end == "run" else open_slimmed
-    return opening(Path(spec.name), *given)
+    opening = {"run": open_run, "slimmed": open_slimmed, "quantized": open_quantized}
+    return opening[spec.front_end](Path(spec.name), *given)
 
 
 def _open_spec(

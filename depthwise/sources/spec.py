@@ -1,7 +1,8 @@
 """What a text may call a network, and which front end is meant by it: one rule, without guesses.
 
 1. A text that begins with run: is the directory of a run, as `depthwise train` leaves it; one with
-   slimmed: that of a slimmed network, as `depthwise slim` leaves it.
+   slimmed: that of a slimmed network, as `depthwise slim` leaves it; one with quantized: that of a
+   quantised one, of `depthwise quantize`.
 2. A text that ends as a file of networks does (.pt2, .pt, .onnx, .safetensors; in capitals, too)
    is the path of one.
 3. A text with a colon is FRONT_END:NAME, with timm, torchvision or conv before the last colon; any
@@ -9,8 +10,8 @@
 4. Any other text is the name of a network of ours.
 
 What lies on the disk does not change what a text means: a folder may be called mobilenet_v2, and a
-file timm:resnet18. A pathlib.Path always is a file. Of a module that is called run or slimmed, a
-factory is run.py:factory.
+file timm:resnet18. A pathlib.Path always is a file. Of a module that is called run, slimmed or
+quantized, a factory is run.py:factory.
 """
 
 from collections.abc import Mapping
@@ -23,18 +24,23 @@ from depthwise.sources.files import FORMATS
 
 Settings = Mapping[str, Any]
 
-FrontEnd = Literal["file", "ours", "conv", "timm", "torchvision", "factory", "run", "slimmed"]
+FrontEnd = Literal[
+    "file", "ours", "conv", "timm", "torchvision", "factory", "run", "slimmed", "quantized"
+]
 
 RUN = "run:"  # what the directory of a run is called a network with
 RECORD = "run.json"  # by this file a directory is known as that of a run
 SLIMMED = "slimmed:"  # what the directory of a slimmed network is called a network with
 SLIMMED_RECORD = "slimmed.json"  # by this file such a directory is known
+QUANTIZED = "quantized:"  # what the directory of a quantised network is called a network with
+QUANTIZED_RECORD = "quantized.json"  # by this file such a directory is known
+PREFIXES: Mapping[str, FrontEnd] = {RUN: "run", SLIMMED: "slimmed", QUANTIZED: "quantized"}
 
 # What holds a whole network as a graph, of which a module is made.
 GRAPHS: tuple[FrontEnd, ...] = ("file", "slimmed")
 
 # What has its weights with it, in a directory of its own.
-FOLDERS: tuple[FrontEnd, ...] = ("run", "slimmed")
+FOLDERS: tuple[FrontEnd, ...] = ("run", "slimmed", "quantized")
 
 # Where networks come from that can be built without memory for their weights.
 DESCRIBED: tuple[FrontEnd, ...] = ("ours", "conv", "timm")
@@ -58,10 +64,9 @@ class Spec:
 
 def parse_spec(text: str) -> Spec:
     """Return which front end a text means. Raises ValueError where a word is missing."""
-    if text.startswith(RUN) and text != RUN:
-        return Spec(text, "run", text.removeprefix(RUN))
-    if text.startswith(SLIMMED) and text != SLIMMED:
-        return Spec(text, "slimmed", text.removeprefix(SLIMMED))
+    for prefix, front_end in PREFIXES.items():
+        if text.startswith(prefix) and text != prefix:
+            return Spec(text, front_end, text.removeprefix(prefix))
     if text.lower().endswith(tuple(FORMATS)):
         return Spec(text, "file", text)
     place, colon, name = text.rpartition(":")
@@ -87,8 +92,11 @@ def parse_spec(text: str) -> Spec:
 
 
 def run_directory(text: str | PathLike[str]) -> Path:
-    """Return the directory that a text names where one is meant, with run: or slimmed: or not."""
-    return Path(text.removeprefix(RUN).removeprefix(SLIMMED) if isinstance(text, str) else text)
+    """Return the directory that a text names where one is meant, with run: or its like or not."""
+    if isinstance(text, str):
+        for prefix in PREFIXES:
+            text = text.removeprefix(prefix)
+    return Path(text)
 
 
 def is_run(directory: Path) -> bool:
@@ -99,6 +107,11 @@ def is_run(directory: Path) -> bool:
 def is_slimmed(directory: Path) -> bool:
     """Tell whether a directory is that of a slimmed network."""
     return (directory / SLIMMED_RECORD).is_file()
+
+
+def is_quantized(directory: Path) -> bool:
+    """Tell whether a directory is that of a quantised network."""
+    return (directory / QUANTIZED_RECORD).is_file()
 
 
 def is_untrained(text: str, settings: Settings, weights: str | None) -> bool:

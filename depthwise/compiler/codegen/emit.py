@@ -8,6 +8,7 @@ from math import isinf, isnan
 
 import numpy as np
 
+from depthwise.compiler.byte_epilogue import ByteEpilogue
 from depthwise.compiler.codegen.exports import (
     IN_TURN,
     PARALLEL,
@@ -289,10 +290,10 @@ def _literal(argument: object, text: Text) -> str:
             return f"{{.before = {_act(before)}, .add = {int(add)}, .after = {_act(after)}}}"
         case Activation():
             return _act(argument)
-        case float():
-            return number(argument)
-        case int() | np.integer():
-            return str(int(argument))
+        case ByteEpilogue():
+            return argument.in_c()
+        case float() | int() | np.integer():
+            return number(argument) if isinstance(argument, float) else str(int(argument))
     raise AssertionError(f"{argument!r} has no text in C")
 
 

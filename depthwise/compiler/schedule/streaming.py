@@ -14,6 +14,7 @@ from itertools import pairwise
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, RowSpan, Split, find_row_span
 from depthwise.compiler.lowering.loops import copy_loops
 from depthwise.compiler.lowering.views import Buffer, TensorView
+from depthwise.compiler.schedule.border_calls import border_call, fill_call
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,7 @@ def _open_window(chain: Chain, buffer: int, window: int, base: int, rows: int) -
         "images": 1, "rows": rows - above, "width": frame.shape[3], "channels": frame.pixel,
         "top": above, "bottom": 0, "left": left, "right": right, "y": view,
     }  # fmt: skip
-    kernel = f"{chain.buffers[buffer].element.short}_fill_border"
-    return [KernelCall(kernel, arguments, first.name, first.path, "window")]
+    return [border_call(chain.buffers[buffer], arguments, first, "window")]
 
 
 def _advance(
@@ -261,9 +261,7 @@ def _advance(
     if now.top >= below:
         start = max(below, now.base)
         view = rows(start - now.base, now.top - start + 1)
-        once = {"n": (1, 1, 1), "count": view.shape[0], "y_stride": (0, 0, 0), "value": 0.0}
-        fill = {**once, "y": view}
-        steps.append(KernelCall(f"{typed}_fill", fill, first.name, first.path, "border"))
+        steps.append(fill_call(chain.buffers[buffer], view, first, "border"))
     return steps
 
 

@@ -29,14 +29,15 @@ RunLibrary = Callable[[Arrays], Arrays]  # inputs -> outputs, both in the networ
 
 def verify(
     run: RunLibrary, trace: Trace, reference: Reference, samples: Sequence[Arrays] = (),
-    preparation: Preparation | None = None,
+    preparation: Preparation | None = None, exact: bool = False,
 ) -> Verification:  # fmt: skip
     """Compare a library with the reference of its network, on random inputs and samples.
 
     `run` is the library's, `trace` the same plan's, step by step. With a `preparation` both take
     raw images, and the reference gets them prepared. Errors are relative to the largest element of
     what the reference computes. It computes each input twice, the second time in step with the
-    trace, so that no more is kept than either needs at that moment.
+    trace, so that no more is kept than either needs at that moment. With `exact` nothing may differ
+    by a bit, outputs nor values inside.
 
     Raises Mismatch, naming the first value that differs, where an output is off by more than
     TOLERANCE and by more than SENSITIVE times what the reference's own float32 is off its float64,
@@ -62,6 +63,8 @@ def verify(
         by_value, again = _compare_values(trace, given, reference, inputs)
         if not largest_error(again, expected) <= NOISE:
             raise Unsupported(_explain_no_function(_describe(number), reference, inputs))
+        if exact and any((errors[-1], *by_value.values())):
+            raise Mismatch(_explain(number, errors[-1], by_value, reference, 0.0))
         if not errors[-1] <= TOLERANCE:
             errors[-1] = _decided_error(found, expected, reference, inputs)
         if not errors[-1] <= TOLERANCE:
@@ -263,12 +266,15 @@ def _first_to_differ(reference: Reference, inputs: Arrays) -> str | None:
     return None
 
 
-def _explain(number: int, error: float, by_value: Mapping[str, float], reference: Reference) -> str:
+def _explain(
+    number: int, error: float, by_value: Mapping[str, float], reference: Reference,
+    accepted: float = TOLERANCE,
+) -> str:  # fmt: skip
     message = (
         f"{_describe(number)}: the library's outputs differ from {reference.title}'s by "
-        f"{error:.2g} of the largest, where {TOLERANCE:g} is accepted"
+        f"{error:.2g} of the largest, where {accepted:g} is accepted"
     )
-    first = next((name for name, e in by_value.items() if not e <= TOLERANCE), None)
+    first = next((name for name, e in by_value.items() if not e <= accepted), None)
     if first is None:
         return f"{message}; every value inside agrees, so that the outputs are at fault"
     where = f"{first} of {reference.paths[first]!r}"

@@ -10,11 +10,11 @@ from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request, SlimmingPlan
 from depthwise.shipping.stages.judging import data_key
 from depthwise.shipping.state import hash_files, make_key, work_folder
-from depthwise.slimming.data import loose_images
 from depthwise.slimming.request import SlimmingRequest
 from depthwise.slimming.slim import Slimming
 from depthwise.sources.slimmed_folder import open_slimmed
 from depthwise.sources.spec import SLIMMED
+from depthwise.training.calibration_data import loose_images
 from depthwise.training.data.dataset import Dataset
 
 FOLDER = "slimmed"

@@ -6,11 +6,11 @@ from depthwise.graph import Graph
 from depthwise.report.slimming_record import Compared, Figures
 from depthwise.slimming.costs.measuring import run_graph
 from depthwise.slimming.costs.prices import Prices
-from depthwise.slimming.data import SlimmingData
 from depthwise.slimming.fitting.calibration import gives_scores
+from depthwise.training.calibration_data import CalibrationData
 
 
-def figures_of(graph: Graph, original: Graph, times: Prices, data: SlimmingData) -> Figures:
+def figures_of(graph: Graph, original: Graph, times: Prices, data: CalibrationData) -> Figures:
     """Return the figures of a network, its time an estimate.
 
     Whether it names classes as the original does, and rightly, is told on validation images where

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depthwise.bench.worker import time_runs
+from depthwise.calibration.divergence import divergence
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import compile_graph
 from depthwise.compiler.verification.references.choose import reference_of
@@ -25,12 +26,7 @@ FEWEST, MOST = 3, 500  # runs in a turn
 
 
 class Distance:
-    """How far graphs are from an original, by what they return for held-out images.
-
-    That is the mean Kullback-Leibler divergence of the probabilities of classes, in nats an image.
-    Of a network that returns no scores of classes, it is half the mean square of the differences,
-    as a share of each value's variance over the images: the same to second order.
-    """
+    """The divergence of graphs from an original, by what they return for held-out images."""
 
     def __init__(self, original: Graph, images: Tensor, scores: bool):
         self._images, self._scores = images, scores
@@ -44,14 +40,8 @@ class Distance:
     def __call__(self, graph: Graph, quickly: bool = False) -> float:
         """Return the distance of a graph, on all of the images or quickly on a few."""
         count = min(FEW, len(self._images)) if quickly else len(self._images)
-        found, known = run_graph(graph, self._images[:count]), self._original[:count]
-        if not found.isfinite().all():
-            return float("inf")
-        if self._scores:
-            ours, theirs = found.log_softmax(1), known.log_softmax(1)
-            return max(0.0, float((theirs.exp() * (theirs - ours)).sum(1).mean()))
-        variance = self._original.var(0, correction=0).clamp(min=1e-12)
-        return float((0.5 * (found - known).square() / variance).flatten(1).sum(1).mean())
+        found = run_graph(graph, self._images[:count])
+        return divergence(found, self._original, self._scores)
 
 
 def run_graph(graph: Graph, images: Tensor) -> Tensor:

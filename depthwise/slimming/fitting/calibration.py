@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depthwise.calibration.images import as_tensor, batch_size, is_layer, returning
+from depthwise.calibration.patches import draw_pixels, patches_at, pixels_of, values_at
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.images import as_tensor, batch_size, is_layer, returning
 from depthwise.slimming.fitting.neighbour_sums import NeighbourSums
-from depthwise.slimming.fitting.patches import draw_pixels, patches_at, pixels_of, values_at
 from depthwise.slimming.layers.neighbours import GHOST_KERNEL, find_tail
 from depthwise.slimming.statistics import LayerStatistics, Statistics
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from depthwise.calibration.images import is_layer
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.rewrite import GraphRewriter, with_bias
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.images import is_layer
 
 
 @dataclass(frozen=True, eq=False)

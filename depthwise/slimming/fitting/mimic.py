@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depthwise.calibration.images import as_tensor, is_layer, returning
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import to_module, with_weights_of
 from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.fitting.calibration import scores_of
 from depthwise.slimming.fitting.goals import kept_channels
-from depthwise.slimming.fitting.images import as_tensor, is_layer, returning
 from depthwise.sources.slimmed_folder import freeze
 from depthwise.training.distill import softened, unlike
 from depthwise.training.precision import Precision, fastest, step_times

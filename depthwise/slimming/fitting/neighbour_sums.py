@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from depthwise.calibration.patches import patches_at, values_at
 from depthwise.graph import Node, ops
-from depthwise.slimming.fitting.patches import patches_at, values_at
 from depthwise.slimming.statistics import NeighbourMoments
 
 

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depthwise.analysis.memory import peak_activations
+from depthwise.calibration.images import as_tensor
+from depthwise.calibration.least_squares import Moments, fitted
+from depthwise.calibration.patches import draw_pixels, patches_at, values_at
+from depthwise.calibration.walk import Walk
 from depthwise.graph import Graph, Node, ops
 from depthwise.progress import track
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.fitting.goals import Goal, find_goals
-from depthwise.slimming.fitting.images import as_tensor
-from depthwise.slimming.fitting.least_squares import Moments, fitted
-from depthwise.slimming.fitting.patches import draw_pixels, patches_at, values_at
-from depthwise.slimming.fitting.walk import Walk
 
 LEAST, MOST = 16384, 65536  # patches of a fit, where the images have as many
 TIMES = 16  # as many as numbers in a patch

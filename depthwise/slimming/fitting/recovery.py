@@ -15,11 +15,11 @@ from depthwise.graph.exporters.torch import with_weights_of
 from depthwise.graph.exporters.torch.naming import name_weights
 from depthwise.report.slimming_record import RecoveryRecord
 from depthwise.slimming.costs.measuring import run_graph
-from depthwise.slimming.data import SlimmingData
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.sources.slimmed_folder import write_slimmed
 from depthwise.sources.spec import SLIMMED, is_run
 from depthwise.training import Recipe, resume, train
+from depthwise.training.calibration_data import CalibrationData
 from depthwise.training.keeper import Onlooker
 from depthwise.training.run import Run
 
@@ -31,7 +31,7 @@ RATE, LOWEST, HIGHEST = 0.5, 0.005, 0.05
 TAUGHT = 0.9
 
 
-def check_recoverable(data: SlimmingData) -> None:
+def check_recoverable(data: CalibrationData) -> None:
     """Raise ValueError where a network cannot be trained on the images that it was slimmed with."""
     if data.dataset is None or data.preprocessing is None:
         raise ValueError(
@@ -51,7 +51,7 @@ def is_recovered(folder: Path) -> bool:
 
 
 def recover(
-    found: Slimmed, original: Graph, data: SlimmingData, recipe: Mapping[str, Any], folder: Path,
+    found: Slimmed, original: Graph, data: CalibrationData, recipe: Mapping[str, Any], folder: Path,
     onlooker: Onlooker | None = None,
 ) -> Slimmed:  # fmt: skip
     """Return a slimmed network trained for some time, or as it was where that is no worse.
@@ -94,7 +94,7 @@ def peak_rate(agreement: float) -> float:
     return min(HIGHEST, max(LOWEST, RATE * (1 - agreement)))
 
 
-def _better(found: Slimmed, trained: Graph, data: SlimmingData, run: Run) -> Slimmed:
+def _better(found: Slimmed, trained: Graph, data: CalibrationData, run: Run) -> Slimmed:
     """Return whichever names more of the validation images rightly."""
     assert data.validation is not None
     images, labels = data.validation

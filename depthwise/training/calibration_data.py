@@ -1,4 +1,4 @@
-"""Images to slim with: from whatever holds them to tensors, prepared as the weights want them."""
+"""Images to calibrate on: from whatever holds them to tensors, prepared as weights want them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depthwise.calibration.images import as_tensor
 from depthwise.escaping import kind_of
 from depthwise.graph import Graph
 from depthwise.progress import track
-from depthwise.slimming.fitting.images import as_tensor
-from depthwise.slimming.framing import Framed, choose_framing, has_border
 from depthwise.training.data.assembling import listed
 from depthwise.training.data.dataset import Dataset, ImageSource, ImageSplit
 from depthwise.training.data.decode import IMAGE_SUFFIXES, decode_framed
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import MOST_BROKEN, or_why_not
+from depthwise.training.framing import Framed, choose_framing, has_border
 from depthwise.weights import Preprocessing, WeightsRecord
 
 HELD_OUT = 0.2  # of the images, to measure on
@@ -31,8 +31,8 @@ FEWEST = 16  # images that anything can be told from
 
 
 @dataclass(frozen=True, eq=False)
-class SlimmingData:
-    """Images that a network is slimmed with, as it takes them: float32, (N, C, H, W).
+class CalibrationData:
+    """Images that a network is slimmed or quantised with, as it takes them: float32, (N, C, H, W).
 
     Attributes:
         said: What they are called.
@@ -57,8 +57,9 @@ class SlimmingData:
 
 
 def gather(
-    data: Any, graph: Graph, known: WeightsRecord | None, count: int, seed: int = 0
-) -> SlimmingData:
+    data: Any, graph: Graph, known: WeightsRecord | None, count: int, seed: int = 0,
+    needs_classes: bool = True,
+) -> CalibrationData:  # fmt: skip
     """Return images from whatever was given.
 
     Args:
@@ -68,6 +69,8 @@ def gather(
         known: What its weights record, if anything, of classes and images.
         count: How many images to take, at most.
         seed: Of which are taken.
+        needs_classes: Whether labelled images of other classes than the network's are refused;
+            else they are taken as images without labels.
 
     Raises ValueError for what cannot be used.
     """
@@ -86,7 +89,17 @@ def gather(
             f"data is {kind_of(data)}: give images as dw.train takes them, a folder of images, an "
             "array of images as the network takes them, or (images, classes)"
         )
-    return _of_dataset(data, graph, known, count, seed)
+    try:
+        return _of_dataset(data, graph, known, count, seed)
+    except OtherClasses as error:
+        if needs_classes:
+            raise
+        found = _of_files(data.train.images, data.name, graph, known, count, seed)
+        return replace(found, notes=(f"accuracy is not told: {error}", *found.notes))
+
+
+class OtherClasses(ValueError):  # noqa: N818
+    """Images have other classes than the network."""
 
 
 def _check_takes_images(graph: Graph) -> None:
@@ -100,13 +113,13 @@ def _check_takes_images(graph: Graph) -> None:
 
 def _of_arrays(
     images: Any, labels: np.ndarray | None, graph: Graph, count: int, seed: int
-) -> SlimmingData:
+) -> CalibrationData:
     x = as_tensor(graph, images)
     _check_enough(len(x), "the array")
     order = np.random.default_rng(seed).permutation(len(x))
     judged = 0 if labels is None else min(JUDGED, int(HELD_OUT * len(x)))
     fit, held = _parted(x[torch.from_numpy(order[judged:][:count])])
-    found = SlimmingData(f"{len(x):,} images", fit, held)
+    found = CalibrationData(f"{len(x):,} images", fit, held)
     if labels is None:
         return found
     scores = _score_count(graph)
@@ -131,19 +144,19 @@ def _check_classes(labels: np.ndarray, images: int, most: int) -> None:
 
 def _of_files(
     images: ImageSource, said: str, graph: Graph, known: WeightsRecord | None, count: int, seed: int
-) -> SlimmingData:
+) -> CalibrationData:
     order = _drawn(len(images), count, seed)
     how, notes = _choose(images, order, graph, known)
     x, left_out = read_all(images, order, how)
     _check_enough(len(x), said)
     fit, held = _parted(x)
     classes = known.class_names if known else ()
-    return SlimmingData(said, fit, held, None, None, classes, how, (*notes, *left_out))
+    return CalibrationData(said, fit, held, None, None, classes, how, (*notes, *left_out))
 
 
 def _of_dataset(
     data: Dataset, graph: Graph, known: WeightsRecord | None, count: int, seed: int
-) -> SlimmingData:
+) -> CalibrationData:
     places, classes, notes = _match(data, graph, known)
     found = _of_files(data.train.images, data.name, graph, known, count, seed)
     how, split = found.preprocessing, data.validation
@@ -164,7 +177,7 @@ def _match(
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
     """Return the place of each class among the scores, the scores' names, and notes.
 
-    Raises ValueError where the images have other classes than the network.
+    Raises OtherClasses where the images have other classes than the network.
     """
     count, own = _score_count(graph), data.classes
     names = known.class_names if known else ()
@@ -173,13 +186,13 @@ def _match(
     advice = "give images of its classes, or a folder of images alone, without classes"
     if names:
         strange = [each for each in own if each not in names]
-        raise ValueError(
+        raise OtherClasses(
             f"{data.name} has classes that the network does not know: {listed(strange)}; it knows "
             f"{listed(names)}: {advice}"
         )
     if count != len(own):
         scores = f"{count} scores" if count else "no scores of classes"
-        raise ValueError(f"{data.name} has {len(own)} classes, the network {scores}: {advice}")
+        raise OtherClasses(f"{data.name} has {len(own)} classes, the network {scores}: {advice}")
     note = f"its weights do not record classes: they are taken to be {listed(own)}, in this order"
     return np.arange(len(own)), own, (note,)
 

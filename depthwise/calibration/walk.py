@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthwise.graph import Constant, Graph, Node, Output
 
@@ -18,14 +18,19 @@ class Walk:
         constants: The constants, which may be replaced before they are read.
     """
 
-    def __init__(self, graph: Graph, images: Tensor, wanted: Iterable[str] = ()):
+    def __init__(
+        self, graph: Graph, images: Tensor, wanted: Iterable[str] = (),
+        modules: dict[str, nn.Module] | None = None,
+    ):  # fmt: skip
         """Begin at the network's input.
 
         Args:
             graph: The network.
             images: What it is given.
             wanted: What is taken by `take`, as often as it stands here.
+            modules: What computes nodes without constants, by name: filled here, for other walks.
         """
+        self._modules = {} if modules is None else modules
         self.graph, self.constants = graph, dict(graph.constants)
         self._readers = Counter(name for node in graph for name in dict.fromkeys(node.inputs))
         self._readers.update(wanted)
@@ -34,23 +39,36 @@ class Walk:
 
     def compute(self, node: Node) -> None:
         """Compute a node, whose inputs there are."""
+        read = self.graph.activations(node)
+        with torch.no_grad():
+            value = self._module(node)(*(self.live[name] for name in read))
+        self.give(node, value)
+
+    def give(self, node: Node, value: Tensor) -> None:
+        """Let this be the value of a node, whose inputs it was computed from."""
+        if self._readers[node.name]:
+            self.live[node.name] = value
+        for name in self.graph.activations(node):
+            self._read(name)
+
+    def _module(self, node: Node) -> nn.Module:
+        """Return what computes a node from its inputs that are no constants."""
         from depthwise.graph.exporters.torch import to_module  # noqa: PLC0415
 
-        read = self.graph.activations(node)
+        constants = dict.fromkeys(self.graph.weights(node))
+        if not constants and node.name in self._modules:
+            return self._modules[node.name]
         net = to_module(
             Graph(
-                {name: self.graph.type(name) for name in read},
-                {name: self.constants[name] for name in dict.fromkeys(self.graph.weights(node))},
+                {name: self.graph.type(name) for name in self.graph.activations(node)},
+                {name: self.constants[name] for name in constants},
                 (node,),
                 (Output("", node.name),),
             )
-        )
-        with torch.no_grad():
-            value = net.eval()(*(self.live[name] for name in read))
-        if self._readers[node.name]:
-            self.live[node.name] = value
-        for name in read:
-            self._read(name)
+        ).eval()
+        if not constants:
+            self._modules[node.name] = net
+        return net
 
     def take(self, value: str) -> Tensor:
         """Return a value that was wanted, computing the network in its own order up to there."""

@@ -106,6 +106,16 @@ def _to_try(
             yield how.model_copy(update=update), pixels
 
 
+def mismatch(graph: Graph, images: Tensor) -> float | None:
+    """Return how far images are from those that a network's BatchNorms remember.
+
+    In nats, the mean over all channels, each up to 1: near 1 where they are prepared otherwise.
+    None where there are no BatchNorms.
+    """
+    unlike = _Mismatch(graph)
+    return unlike(images) if unlike.measures else None
+
+
 class _Mismatch:
     """How far what BatchNorms read is from what they remember of their training images."""
 

@@ -1,0 +1,25 @@
+"""How far what a network returns is from what another one returned."""
+
+from torch import Tensor
+
+
+def divergence(found: Tensor, original: Tensor, scores: bool) -> float:
+    """Return the distance of results from an original's, in nats an image.
+
+    Of scores of classes, the mean Kullback-Leibler divergence of their probabilities. Of others,
+    half the mean square of the differences, as a share of each value's variance over the images:
+    the same to second order. Infinite where results are.
+
+    Args:
+        found: Of the first images of the original's.
+        original: Of all images, (N, ...).
+        scores: Whether they are scores of classes.
+    """
+    if not found.isfinite().all():
+        return float("inf")
+    known = original[: len(found)]
+    if scores:
+        ours, theirs = found.log_softmax(1), known.log_softmax(1)
+        return max(0.0, float((theirs.exp() * (theirs - ours)).sum(1).mean()))
+    variance = original.var(0, correction=0).clamp(min=1e-12)
+    return float((0.5 * (found - known).square() / variance).flatten(1).sum(1).mean())

@@ -1,0 +1,122 @@
+"""`depthwise quantize`: a trained network in eight bits."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from depthwise.cli.arguments import parse_settings, parse_shapes
+from depthwise.cli.files import writing
+from depthwise.cli.options import AsJson, NetworkName, Seed, Settings, Shapes, Weights
+from depthwise.cli.screen import say, say_taken, screen, waiting
+from depthwise.escaping import in_file_name, in_json, in_line
+
+if TYPE_CHECKING:
+    from depthwise.analysis.fitted import FittedTable
+    from depthwise.precision.quantized import Quantized
+
+WORST = 8  # layers that are shown
+
+
+def quantize(
+    network: NetworkName,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images like those that it is for: labelled, as `depthwise train` takes them, a "
+            "folder of images alone, or bundled."
+        ),
+    ] = None,
+    observer: Annotated[
+        str | None,
+        typer.Option(
+            help="How ranges are drawn: minmax, percentile, mse or entropy; else what is best on "
+            "held-out images."
+        ),
+    ] = None,
+    agreement: Annotated[
+        float | None,
+        typer.Option(
+            help="In which share of held-out images the class must stay the same, as 0.99: layers "
+            "that rounding hurts are kept in float32 until it is met."
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="The path of a module to keep in float32; repeat for more."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="How many images to calibrate on, at most.")
+    ] = None,
+    shape: Shapes = None,
+    settings: Settings = None,
+    weights: Weights = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The network's directory; else NETWORK-int8.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a trained network in eight bits, judged on images."""
+    directory = out or Path(in_file_name(f"{network}-int8"))
+    with waiting(f"opening {network}"):
+        from depthwise.precision.options import QuantizationOptions  # noqa: PLC0415
+        from depthwise.precision.quantize import NO_DATA  # noqa: PLC0415
+        from depthwise.precision.quantize import quantize as run  # noqa: PLC0415
+        from depthwise.sources.opening import open  # noqa: PLC0415
+
+        if data is None:
+            raise ValueError(NO_DATA)
+        if directory.exists() and not directory.is_dir():
+            raise ValueError(f"--out {directory} is a file: give the name of a directory")
+        options = QuantizationOptions(
+            observer=observer, agreement=agreement, keep=tuple(keep or ()), images=samples,
+            seed=seed or 0,
+        )  # fmt: skip
+        shapes, named = parse_shapes(shape)
+        source = open(
+            network, *shapes, kwargs=named, settings=parse_settings(settings), weights=weights
+        )
+        say_taken(source)
+    with waiting("quantising"):
+        found = run(source, data=data, options=options, tell=say)
+    with writing("--out", directory):
+        found.save(directory)
+    if as_json:
+        print(in_json(found.record.model_dump_json(indent=2)))
+        return
+    screen().print(_steps(found))
+    screen().print(_layers(found))
+    screen().print(in_line(str(found)))
+    screen().print(in_line(f"{directory}: a network as quantized:{directory}"))
+
+
+def _steps(found: "Quantized") -> "FittedTable":
+    from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
+
+    note = "nats: divergence of the scores from those in float32, on held-out images"
+    columns = (
+        Column("step", kind="word"), Column("nats", note=note), Column("same class"), Column("dB"),
+        Column("", kind="word"), Column("s"),
+    )  # fmt: skip
+    rows = [
+        (
+            step.name, f"{step.nats:.2g}", f"{step.agreement:.2%}", f"{step.decibels:.1f}",
+            "" if step.taken else "taken back", f"{step.seconds:.1f}",
+        )
+        for step in found.record.steps
+    ]  # fmt: skip
+    return FittedTable(columns, rows)
+
+
+def _layers(found: "Quantized") -> "FittedTable":
+    """Return the layers that rounding hurts most."""
+    from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
+
+    note = "dB: signal to quantisation noise of what a layer gives; the layers with least of it"
+    columns = (
+        Column("layer", kind="name"), Column("alone, dB", note=note), Column("after all, dB"),
+    )  # fmt: skip
+    worst = sorted(found.record.layers, key=lambda each: each.own)[:WORST]
+    rows = [(each.path or each.layer, f"{each.own:.1f}", f"{each.all:.1f}") for each in worst]
+    return FittedTable(columns, rows)

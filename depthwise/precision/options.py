@@ -1,0 +1,65 @@
+"""What is asked of quantisation."""
+
+from dataclasses import dataclass
+
+from depthwise.errors import nearest
+from depthwise.graph import Graph
+from depthwise.quantization.ranges import OBSERVERS
+from depthwise.quantization.steps import STEPS
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """How a network is quantised. Raises ValueError for what cannot be used.
+
+    Attributes:
+        observer: How ranges are drawn: minmax, percentile, mse or entropy; None tries each, and
+            takes what is best on held-out images.
+        steps: What is tried after that: equalise, bias, scale, rounding; each is taken back where
+            it makes the divergence on held-out images larger.
+        agreement: The share of held-out images in which the highest score must stay the same:
+            layers that rounding hurts are kept in float32 until it is met. None for no such goal.
+        keep: The paths of modules whose layers are kept in float32.
+        images: How many images it is calibrated on, at most; None fits that to the network.
+        seed: Of which images are taken.
+    """
+
+    observer: str | None = None
+    steps: tuple[str, ...] = STEPS
+    agreement: float | None = None
+    keep: tuple[str, ...] = ()
+    images: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.observer is not None and self.observer not in OBSERVERS:
+            raise ValueError(f"observer {self.observer!r}: there are {', '.join(OBSERVERS)}")
+        for name in self.steps:
+            if name not in STEPS:
+                raise ValueError(f"step {name!r}: there are {', '.join(STEPS)}")
+        object.__setattr__(self, "steps", tuple(self.steps))
+        object.__setattr__(self, "keep", tuple(self.keep))
+        if self.agreement is not None and not 0 < self.agreement <= 1:
+            raise ValueError(
+                f"agreement={self.agreement!r}: a share of images is accepted, as 0.99"
+            )
+        whole = isinstance(self.images, int) and not isinstance(self.images, bool)
+        if self.images is not None and (not whole or self.images < 1):
+            raise ValueError(f"images={self.images!r}: a whole number of 1 or more is accepted")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r}: a whole number of 0 or more is accepted")
+
+
+def kept_layers(graph: Graph, paths: tuple[str, ...]) -> frozenset[str]:
+    """Return the nodes of these modules, and of those inside them.
+
+    Raises ValueError for a path that no module has.
+    """
+    found: set[str] = set()
+    for path in paths:
+        inside = {n.name for n in graph if n.path == path or n.path.startswith(f"{path}.")}
+        if not inside:
+            known = list(dict.fromkeys(node.path for node in graph if node.path))
+            raise ValueError(f"no module is called {path!r}: {nearest(path, known)}")
+        found |= inside
+    return frozenset(found)

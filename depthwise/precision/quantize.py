@@ -1,0 +1,160 @@
+"""`dw.quantize`: a trained network in eight bits, each step judged on images."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from depthwise.analysis.count import count_macs
+from depthwise.calibration.images import as_tensor
+from depthwise.graph import Graph
+from depthwise.precision.options import QuantizationOptions, kept_layers
+from depthwise.precision.quantized import Quantized
+from depthwise.precision.record import LayerFigures, QuantizationRecord, StepFigures
+from depthwise.quantization.insertion import insert_quantization
+from depthwise.quantization.preparing import prepare
+from depthwise.quantization.running import Runner
+from depthwise.quantization.simulation import simulate
+from depthwise.quantization.steps import QuantizationOutcome, QuantizationPlan, Road
+from depthwise.sources.opening import open
+from depthwise.sources.source import Source
+from depthwise.training.calibration_data import CalibrationData, gather
+from depthwise.training.framing import mismatch
+
+if TYPE_CHECKING:
+    from depthwise.sources.opening import Network
+
+WORK = 1e11  # multiply-adds of all calibration images together, about
+FEWEST, MOST = 128, 512  # images
+SIMULATED = 16  # held-out images that are computed in integers
+LOOKED_AT = 32  # images that tell whether they are prepared as the network wants them
+STRANGE = 0.5  # nats by which they differ from what BatchNorms remember: prepared otherwise
+USUAL = QuantizationOptions()
+NO_DATA = (
+    "int8 needs images like those that it is for, to draw the ranges of its values from: give "
+    "labelled ones as `depthwise train` takes them, or a folder of images, some hundred (--data "
+    "FOLDER); --data bundled takes those that come with depthwise"
+)
+
+Say = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def quantize(
+    net: "Network", shape: Any = None, data: Any = None, *,
+    options: QuantizationOptions = USUAL, tell: Say = silent,
+) -> Quantized:  # fmt: skip
+    """Compute a trained network in eight bits: int8 weights, uint8 activations, int32 sums.
+
+    Each step is judged on images that are held out, and taken back where it makes things worse.
+
+    Args:
+        net: Whatever `dw.open` takes or returned, with trained weights.
+        shape: Of its input, one image: (1, 3, 224, 224); left out, its usual one.
+        data: Images like those that it is for: labelled as `dw.train` takes them, a folder of
+            images alone, an array as the network takes it, or (array, classes).
+        options: Which steps, which goal, how many images.
+        tell: Is told, in sentences, how it goes.
+
+    Returns:
+        The quantised network, with the record of every step.
+
+    Raises:
+        ValueError: A network or images that cannot be used, or a goal that is not met.
+        Unsupported: The network cannot be captured.
+    """
+    if data is None:
+        raise ValueError(NO_DATA)
+    source = open(net, *(() if shape is None else (shape,)))
+    graph = source.graph
+    usual = min(MOST, max(FEWEST, int(WORK / max(1, _macs(graph)))))
+    images = gather(
+        data, graph, source.pretrained, options.images or usual, options.seed, needs_classes=False
+    )
+    notes = (*images.notes, *_strange(graph, images.images))
+    for note in notes:
+        tell(note)
+    kept = kept_layers(prepare(graph), options.keep)
+    plan = QuantizationPlan(
+        options.observer, options.steps, options.agreement, kept, _gives_scores(graph)
+    )
+    road = Road(graph, images.images, images.held, plan, tell)
+    outcome = road.run()
+    record = _record(source, images, road, outcome, notes)
+    quantized = insert_quantization(outcome.encoding)
+    return Quantized(quantized, record, images.classes, images.preprocessing)
+
+
+def _strange(graph: Graph, images: Tensor) -> tuple[str, ...]:
+    """Return a note where images do not look as those did that the network was trained on."""
+    apart = mismatch(graph, as_tensor(graph, images[:LOOKED_AT]))
+    if apart is None or apart < STRANGE:
+        return ()
+    low, high = (float(end) for end in torch.aminmax(images))
+    return (
+        f"the images do not look like those that the network was trained on ({apart:.2f} of 1 nat "
+        f"apart by its BatchNorms; their numbers go from {low:.3g} to {high:.3g}): prepare them as "
+        "its weights want it, else ranges are drawn wrongly",
+    )
+
+
+def _gives_scores(graph: Graph) -> bool:
+    """Tell whether a network returns one vector of scores."""
+    shapes = [graph.type(output.value).shape for output in graph.outputs]
+    return len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] > 1
+
+
+def _record(
+    source: Source, images: CalibrationData, road: Road, outcome: QuantizationOutcome,
+    notes: tuple[str, ...],
+) -> QuantizationRecord:  # fmt: skip
+    encoding, error = outcome.encoding, outcome.error
+    quantized = insert_quantization(encoding)
+    some = images.held[:SIMULATED].contiguous().numpy()
+    exact = simulate(quantized, some)
+    exact = torch.from_numpy(np.asarray(exact if isinstance(exact, np.ndarray) else exact[0]))
+    same = road.judge.compare(exact.double()).agreement
+    judged: dict[str, int] = {}
+    if images.validation:
+        x, labels = images.validation
+        runner = Runner(x)
+        before, after = (
+            int((found.argmax(1).numpy() == labels).sum())
+            for found in (runner.original(road.graph), runner(encoding))
+        )
+        judged = {"judged": len(labels), "right_before": before, "right_after": after}
+    return QuantizationRecord(
+        network=source.name, data=images.said, images=len(images.images),
+        held_out=len(images.held), kept=tuple(sorted(encoding.kept & set(_layers(road.graph)))),
+        steps=tuple(
+            StepFigures(
+                name=step.name, taken=step.taken, seconds=step.seconds, nats=step.error.nats,
+                agreement=step.error.agreement, decibels=step.error.decibels,
+            )
+            for step in outcome.steps
+        ),
+        layers=tuple(
+            LayerFigures(layer=each.layer, path=each.path, own=each.own, all=each.all)
+            for each in outcome.layers
+        ),
+        nats=error.nats, agreement=error.agreement, decibels=error.decibels,
+        simulated=len(some), simulated_agreement=same,
+        weight_bytes=_bytes(quantized), float_bytes=_bytes(road.graph), notes=notes, **judged,
+    )  # fmt: skip
+
+
+def _macs(graph: Graph) -> int:
+    return sum(count_macs(graph, node) or 0 for node in graph)
+
+
+def _layers(graph: Graph) -> list[str]:
+    return [node.name for node in graph if graph.weights(node)]
+
+
+def _bytes(graph: Graph) -> int:
+    return sum(constant.type.bytes for constant in graph.constants.values())

@@ -1,0 +1,56 @@
+"""A network that was quantised: a graph, and the record of what was done."""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from depthwise.files.atomic import replace_text
+from depthwise.graph import Graph
+from depthwise.precision.record import QuantizationRecord
+from depthwise.sources.quantized_folder import QuantizedRecord, write_quantized
+from depthwise.weights import Preprocessing
+
+RECORD = "quantization.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A quantised network.
+
+    Attributes:
+        graph: The network with Quantize and Dequantize nodes, as `dw.open`, `dw.simulate` and
+            `dw.export_onnx` take it.
+        record: What was done, and what came of it.
+        classes: The names of its classes, where they are known.
+        preprocessing: How an image becomes its input, where that is known.
+    """
+
+    graph: Graph
+    record: QuantizationRecord
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+
+    def save(self, directory: str | PathLike[str]) -> None:
+        """Keep the network in a directory, which is then one as quantized:DIRECTORY.
+
+        Raises OSError where it cannot be written.
+        """
+        folder = Path(directory)
+        record = QuantizedRecord(
+            network=self.record.network, classes=self.classes, preprocessing=self.preprocessing
+        )
+        write_quantized(folder, self.graph, record)
+        replace_text(folder / RECORD, self.record.model_dump_json(indent=1) + "\n")
+
+    def __str__(self) -> str:
+        """Return what it came to, in a sentence."""
+        found = self.record
+        parts = [f"the same class in {found.agreement:.2%} of {found.held_out} held-out images"]
+        if found.accuracy:
+            before, after = found.accuracy
+            parts.append(f"accuracy {before:.2%} to {after:.2%} of {found.judged:,}")
+        parts.append(f"weights {found.float_bytes / 1e6:.2f} to {found.weight_bytes / 1e6:.2f} MB")
+        if found.kept:
+            layers = "1 layer" if len(found.kept) == 1 else f"{len(found.kept)} layers"
+            parts.append(f"{layers} in float32")
+        return f"{found.network} in int8: {', '.join(parts)}"

@@ -1,0 +1,67 @@
+"""The record of a quantisation: quantization.json."""
+
+from depthwise import __version__
+from depthwise.files.record import Record
+
+
+class StepFigures(Record):
+    """What a step came to, on held-out images."""
+
+    name: str
+    nats: float
+    """Divergence of the scores from those in float32."""
+    agreement: float
+    """The share of images in which the highest score is the same one."""
+    decibels: float
+    """Signal to quantisation noise of the scores."""
+    taken: bool
+    """Whether it stays: it was taken back where there was less divergence before it."""
+    seconds: float
+
+
+class LayerFigures(Record):
+    """What rounding does to a layer."""
+
+    layer: str
+    path: str
+    own: float
+    """Decibels of its result where it alone is rounded, and what it reads."""
+    all: float
+    """The same where all before it are rounded, too."""
+
+
+class QuantizationRecord(Record):
+    """How a network was quantised, and what came of it."""
+
+    depthwise: str = __version__
+    network: str
+    data: str
+    """What it was calibrated on."""
+    images: int
+    held_out: int
+    steps: tuple[StepFigures, ...]
+    layers: tuple[LayerFigures, ...]
+    kept: tuple[str, ...]
+    """Layers that are computed in float32."""
+    nats: float
+    agreement: float
+    decibels: float
+    simulated: int
+    """How many held-out images were computed in integers, bit for bit, as well."""
+    simulated_agreement: float
+    """In how many of these the highest score is that in float32."""
+    judged: int | None = None
+    """Labelled images that accuracy is told on; none of them was used before."""
+    right_before: int | None = None
+    right_after: int | None = None
+    weight_bytes: int
+    """Of its constants, beside `float_bytes` in float32."""
+    float_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> tuple[float, float] | None:
+        """Accuracy in float32 and in eight bits; None where there are no labels."""
+        if not self.judged or self.right_before is None or self.right_after is None:
+            return None
+        return self.right_before / self.judged, self.right_after / self.judged

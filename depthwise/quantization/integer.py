@@ -1,0 +1,272 @@
+"""From Quantize and Dequantize nodes to what is computed in integers between them.
+
+    Quantize(relu(conv(Dequantize(x), Dequantize(w), Dequantize(b))))  ->  IntegerLayer(x, w, b, m)
+
+What has no integer form stays as it is: it is computed in float32 of what the integers stand for.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from depthwise.graph import Graph, Node, TensorType, ops
+from depthwise.graph.interpret import evaluate
+from depthwise.graph.rewrite import GraphRewriter
+from depthwise.quantization.integer_ops import (
+    IntegerAdd,
+    IntegerLayer,
+    IntegerMean,
+    IntegerMultiply,
+    Lookup,
+    Requantize,
+    Rescale,
+    multiplier,
+)
+from depthwise.quantization.placement import MOVES, clamp_ends, is_clamp
+from depthwise.quantization.scheme import LEVELS, Affine, sums_bias, sums_scale
+
+MEANS = (ops.AvgPool2d, ops.AdaptivePool2d, ops.Reduce)
+SAME = (*MOVES, ops.Pad, ops.Resize, ops.Concat)  # they move numbers, and change none
+
+
+class Held(NamedTuple):
+    """A value of uint8, and what its numbers stand for."""
+
+    name: str
+    affine: Affine
+
+
+class Weighted(NamedTuple):
+    """The constants that a layer reads: weight, bias, and the scales of its sums."""
+
+    weight: str
+    bias: str
+    scale: np.ndarray
+
+
+def to_integers(graph: Graph) -> Graph:
+    """Return a quantised network as what kernels compute: `integer_ops`, on uint8."""
+    edit = GraphRewriter(_fold_quantized(graph))
+    for node in edit:
+        if isinstance(node.op, ops.Quantize):
+            _requantized(edit, node)
+    for node in edit:
+        if isinstance(node.op, ops.Conv2d | ops.Linear):
+            _layer(edit, node, None, [])
+        elif isinstance(node.op, MEANS):
+            _mean(edit, node, None)
+    return edit.result()
+
+
+def _fold_quantized(graph: Graph) -> Graph:
+    """Compute the Quantize of constants: some files hold weights in real numbers before it."""
+    edit = GraphRewriter(graph)
+    for node in edit:
+        known = [edit.data(name) for name in node.inputs]
+        if isinstance(node.op, ops.Quantize) and all(each is not None for each in known):
+            edit.replace_with_constant(node, evaluate(node.op, *known))
+    return edit.result()
+
+
+def _requantized(edit: GraphRewriter, end: Node) -> None:
+    """Let a Quantize be the computation in integers that leads to it, where there is one."""
+    affine = _affine(edit, end, end.inputs[1:])
+    if affine is None or end.op.dtype != "uint8":  # type: ignore[union-attr]
+        return
+    node, clamps = edit.private(end.inputs[0]), []
+    while node and is_clamp(node):
+        clamps.append(node.op)
+        node = edit.private(node.inputs[0])
+    then = _clamped(affine, clamps)
+    first = edit.node(end.inputs[0])
+    if node is None:
+        if first and isinstance(first.op, ops.Activation):  # a clamp of what is held in uint8
+            _lookup(edit, first, end, affine)
+        return
+    match node.op:
+        case ops.Conv2d() | ops.Linear():
+            _layer(edit, node, end, clamps)
+        case ops.Binary("add"):
+            _add(edit, node, end, affine, clamps)
+        case ops.Binary("multiply"):
+            _multiply(edit, node, end, affine, then)
+        case _ if isinstance(node.op, MEANS) and getattr(node.op, "function", "mean") == "mean":
+            _mean(edit, node, (end, affine, then))
+        case ops.Activation() if not clamps:
+            _lookup(edit, node, end, affine)
+        case _ if isinstance(node.op, SAME):
+            _moved(edit, node, end, affine, clamps)
+
+
+def _affine(edit: GraphRewriter, node: Node, parameters: tuple[str, ...]) -> Affine | None:
+    """Return what scale and zero point of a node are, None where they are several or unknown."""
+    scale = edit.data(parameters[0])
+    zero = edit.data(parameters[1]) if len(parameters) > 1 else np.zeros((), np.uint8)
+    if scale is None or zero is None or scale.size != 1 or zero.dtype != np.uint8:
+        return None
+    if node.op.dtype not in ("uint8", "float32"):  # type: ignore[union-attr]
+        return None
+    return Affine(float(scale.reshape(())), int(zero.reshape(())))
+
+
+def _held(edit: GraphRewriter, value: str) -> Held | None:
+    """Return the uint8 that a value was a moment before."""
+    node = edit.node(value)
+    if node is None or not isinstance(node.op, ops.Dequantize):
+        return None
+    if edit.type(node.inputs[0]).dtype != "uint8" or edit.data(node.inputs[0]) is not None:
+        return None
+    affine = _affine(edit, node, node.inputs[1:])
+    return Held(node.inputs[0], affine) if affine else None
+
+
+def _clamped(affine: Affine, clamps: list[ops.Activation]) -> Requantize:
+    """Return how sums become uint8, having been cut off by activations."""
+    low, high = 0, LEVELS
+    for clamp in clamps:
+        ends = np.rint(np.divide(clamp_ends(clamp), affine.scale)) + affine.zero
+        ends = np.clip(ends, 0, LEVELS)
+        low, high = max(low, int(ends[0])), min(high, int(ends[1]))
+    return Requantize(affine.zero, min(low, high), high)
+
+
+def _weighted(edit: GraphRewriter, node: Node, source: Affine) -> Weighted | None:
+    """Return a layer's weights as int8 and its bias as int32; None where it has others."""
+    held = edit.node(node.inputs[1])
+    if held is None or not isinstance(held.op, ops.Dequantize):
+        return None
+    integers, scales, *zero = (edit.data(name) for name in held.inputs)
+    if integers is None or scales is None or integers.dtype != np.int8:
+        return None
+    if held.op.axis not in (None, 0) or any(each is None or each.any() for each in zero):
+        return None
+    scale = sums_scale(source.scale, np.broadcast_to(scales.reshape(-1), len(integers)))
+    bias = _integer_bias(edit, node, scale)
+    return Weighted(held.inputs[0], bias, scale) if bias else None
+
+
+def _integer_bias(edit: GraphRewriter, node: Node, scale: np.ndarray) -> str | None:
+    """Return the constant that holds a layer's bias at the scale of its sums, None without one.
+
+    Some files hold it in real numbers, or at another scale: it is rounded to that of the sums.
+    """
+    real = np.zeros(len(scale)) if len(node.inputs) < 3 else edit.data(node.inputs[2])
+    held = edit.node(node.inputs[2]) if real is None else None
+    if held is not None and isinstance(held.op, ops.Dequantize):
+        whole, step = edit.data(held.inputs[0]), edit.data(held.inputs[1])
+        if whole is not None and step is not None:
+            if whole.dtype == np.int32 and np.array_equal(
+                np.broadcast_to(step, scale.shape), scale
+            ):
+                return held.inputs[0]
+            real = whole.astype(np.float64) * step
+    if real is None:
+        return None
+    return edit.add_constant(
+        f"{node.name}.bias.integers", sums_bias(real.astype(np.float64), scale)
+    )
+
+
+def _layer(
+    edit: GraphRewriter, node: Node, end: Node | None, clamps: list[ops.Activation],
+    residual: Held | None = None,
+) -> None:  # fmt: skip
+    """Let a layer, or the Quantize that ends it, be computed in integers."""
+    source = _held(edit, node.inputs[0])
+    known = _weighted(edit, node, source.affine) if source else None
+    if source is None or known is None or not isinstance(node.op, ops.Conv2d | ops.Linear):
+        return
+    name = f"{node.name}.multiplier"
+    inputs = (source.name, known.weight, known.bias)
+    if end is None:
+        factor = edit.add_constant(name, known.scale)
+        op = IntegerLayer(node.op, source.affine.zero)
+        edit.replace(node, op, *inputs, factor)
+        return
+    affine = _affine(edit, end, end.inputs[1:])
+    assert affine is not None
+    factor = edit.add_constant(name, multiplier(known.scale, over=affine.scale))
+    then = _clamped(affine, clamps)
+    op = IntegerLayer(node.op, source.affine.zero, then)
+    if residual:
+        ratio = float(multiplier(residual.affine.scale, over=affine.scale))
+        op = IntegerLayer(node.op, source.affine.zero, then, residual.affine.zero, ratio)
+        edit.replace(end, op, *inputs, factor, residual.name, path=node.path)
+    else:
+        edit.replace(end, op, *inputs, factor, path=node.path)
+
+
+def _add(
+    edit: GraphRewriter, node: Node, end: Node, affine: Affine, clamps: list[ops.Activation]
+) -> None:
+    """Let a sum be the end of the layer that it adds to, else a sum of two values."""
+    a, b = (_held(edit, name) for name in node.inputs)
+    if a and b:
+        ratios = [float(multiplier(each.affine.scale, over=affine.scale)) for each in (a, b)]
+        zeros = (a.affine.zero, b.affine.zero)
+        then = _clamped(affine, clamps)
+        op = IntegerAdd(zeros, (ratios[0], ratios[1]), then)
+        edit.replace(end, op, a.name, b.name, path=node.path)
+        return
+    for name, other in zip(node.inputs, (b, a), strict=True):
+        layer = edit.private(name)
+        fits = layer and isinstance(layer.op, ops.Conv2d | ops.Linear)
+        if other and layer and fits and edit.type(other.name).shape == node.type.shape:
+            _layer(edit, layer, end, clamps, other)
+            return
+
+
+def _multiply(edit: GraphRewriter, node: Node, end: Node, affine: Affine, then: Requantize) -> None:
+    a, b = (_held(edit, name) for name in node.inputs)
+    if a and b:
+        ratio = float(multiplier(a.affine.scale, b.affine.scale, over=affine.scale))
+        op = IntegerMultiply((a.affine.zero, b.affine.zero), ratio, then)
+        edit.replace(end, op, a.name, b.name, path=node.path)
+
+
+def _mean(edit: GraphRewriter, node: Node, end: tuple[Node, Affine, Requantize] | None) -> None:
+    source = _held(edit, node.inputs[0])
+    if source is None or getattr(node.op, "function", "mean") != "mean":
+        return
+    assert isinstance(node.op, MEANS)
+    if end is None:
+        op = IntegerMean(node.op, source.affine.zero, source.affine.scale)
+        edit.replace(node, op, source.name)
+        return
+    last, affine, then = end
+    ratio = source.affine.scale / affine.scale
+    op = IntegerMean(node.op, source.affine.zero, ratio, then)
+    edit.replace(last, op, source.name, path=node.path)
+
+
+def _lookup(edit: GraphRewriter, node: Node, end: Node, affine: Affine) -> None:
+    """Let a function of one number be a table of what it is of each uint8."""
+    source = _held(edit, node.inputs[0])
+    if source is None:
+        return
+    x = source.affine.real(np.arange(LEVELS + 1, dtype=np.uint8))
+    table = affine.quantized(evaluate(node.op, x))
+    name = edit.add_constant(f"{node.name}.table", table)
+    edit.replace(end, Lookup(), source.name, name, path=node.path)
+
+
+def _moved(
+    edit: GraphRewriter, node: Node, end: Node, affine: Affine, clamps: list[ops.Activation]
+) -> None:
+    """Let numbers be moved as uint8, having been brought to the scale that they end at."""
+    found = [_held(edit, name) for name in node.inputs]
+    sources = [each for each in found if each]
+    if len(sources) < len(found):
+        return
+    then, names = _clamped(affine, clamps), []
+    for held in sources:
+        if held.affine == affine and then == Requantize(affine.zero):
+            names.append(held.name)
+            continue
+        ratio = float(multiplier(held.affine.scale, over=affine.scale))
+        op = Rescale(held.affine.zero, ratio, then)
+        names.append(edit.insert(end, f"{held.name}.rescaled", op, held.name, path=node.path))
+    op, shape = node.op, end.type.shape
+    if isinstance(op, ops.Pad) and op.mode == "constant":
+        op = ops.Pad(op.pads, op.mode, float(affine.quantized(np.float32(op.value))))
+    edit.replace(end, op, *names, path=node.path, type=TensorType(shape, "uint8"))

@@ -1,0 +1,69 @@
+"""`dw.simulate`: what a quantised network computes on a device, bit for bit, in NumPy."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from depthwise.graph import Graph
+from depthwise.graph.interpret import interpret
+from depthwise.quantization.integer import to_integers
+
+Results = np.ndarray | tuple[np.ndarray, ...]
+
+
+class IntegerSimulator:
+    """A quantised network, as kernels of integers compute it.
+
+    Attributes:
+        integers: The network as `integer_ops`.
+    """
+
+    def __init__(self, graph: Graph):
+        self.integers = to_integers(graph)
+
+    def __call__(self, *inputs: np.ndarray) -> Results:
+        """Return what the network returns, as `simulate` does."""
+        found = [self._once(each) for each in self._parts(inputs)]
+        joined = tuple(np.concatenate(each) for each in zip(*found, strict=True))
+        return joined[0] if len(joined) == 1 else joined
+
+    def values(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Return every value by name, for inputs of exactly the network's shapes."""
+        return interpret(self.integers, *inputs)
+
+    def _once(self, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+        values = self.values(*inputs)
+        return [values[output.value] for output in self.integers.outputs]
+
+    def _parts(self, inputs: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield as many images at once as the network takes."""
+        types = list(self.integers.inputs.values())
+        if len(inputs) != len(types):
+            raise ValueError(f"{len(inputs)} inputs: the network takes {len(types)}")
+        counts = {len(x) // type_.shape[0] for x, type_ in zip(inputs, types, strict=True)}
+        if len(counts) > 1:
+            raise ValueError(f"inputs of {sorted(counts)} images: give equally many")
+        for start in range(counts.pop()):
+            yield tuple(
+                x[start * type_.shape[0] : (start + 1) * type_.shape[0]]
+                for x, type_ in zip(inputs, types, strict=True)
+            )
+
+
+def simulate(graph: Graph, *inputs: np.ndarray) -> Results:
+    """Compute a quantised network as kernels of integers do: int32 sums, rounded in float32.
+
+    What has no form in integers is computed in float32.
+
+    Args:
+        graph: A network with Quantize and Dequantize nodes, as `dw.quantize` makes them or an ONNX
+            file holds them.
+        inputs: Its inputs, float32: any number of images of the network's shape.
+
+    Returns:
+        What the network returns: an array, or a tuple of them.
+
+    Raises:
+        ValueError: The inputs do not fit.
+    """
+    return IntegerSimulator(graph)(*inputs)

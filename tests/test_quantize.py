@@ -1,0 +1,190 @@
+"""dw.quantize and `depthwise quantize`: the road, what is kept of it, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+import depthwise as dw
+from depthwise.cli.app import app
+from depthwise.graph import interpret
+from depthwise.precision.options import QuantizationOptions
+from depthwise.quantization.integer import to_integers
+from depthwise.quantization.integer_ops import IntegerLayer
+from tests.quantization_networks import SHAPE, images, mixed
+
+
+@pytest.fixture(scope="module")
+def found():
+    x = images(120, seed=3)
+    labels = mixed()(torch.from_numpy(x)).argmax(1).numpy()
+    told = []
+    return dw.quantize(mixed(), SHAPE, (x, labels), tell=told.append), told
+
+
+def test_steps_are_judged_and_taken_back(found):
+    record = found[0].record
+    names = [step.name for step in record.steps]
+    assert names[:4] == ["minmax", "percentile", "mse", "entropy"]
+    assert names[4:] == ["equalise", "bias", "scale", "rounding"]
+    taken = [step.nats for step in record.steps if step.taken]
+    assert taken == sorted(taken, reverse=True)
+    assert record.nats == taken[-1]
+    best = np.minimum.accumulate([step.nats for step in record.steps])
+    for step, before in zip(record.steps[1:], best, strict=False):
+        assert step.taken == (step.nats < before)
+
+
+def test_it_knows_nearly_as_much(found):
+    record = found[0].record
+    assert record.accuracy[0] == 1
+    assert record.accuracy[1] > 0.9
+    assert record.agreement > 0.9
+    assert record.simulated_agreement > 0.9
+    assert record.weight_bytes < 0.6 * record.float_bytes
+    assert "in int8: the same class in" in str(found[0])
+    assert len(record.layers) == 8
+    assert all(each.own > 15 for each in record.layers)
+
+
+def test_a_directory_holds_the_network(found, tmp_path):
+    found[0].save(tmp_path / "q")
+    source = dw.open(f"quantized:{tmp_path / 'q'}")
+    x = images(1, seed=9)
+    assert np.array_equal(source.run([x])[0], dw.simulate(found[0].graph, x))
+    assert json.loads((tmp_path / "q/quantization.json").read_text())["network"] == "Mixed"
+    (tmp_path / "q/network.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="quantize the network again"):
+        dw.open(f"quantized:{tmp_path / 'q'}")
+    with pytest.raises(ValueError, match="no quantized network"):
+        dw.open(f"quantized:{tmp_path}")
+
+
+def test_onnx_out_and_in_again(found, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    graph, path = found[0].graph, tmp_path / "q.onnx"
+    dw.export_onnx(graph, path)
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = runtime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    x = images(8, seed=4)
+    theirs = np.concatenate(
+        [session.run(None, {session.get_inputs()[0].name: i[None]})[0] for i in x]
+    )
+    ours = np.concatenate([interpret(graph, i[None])[graph.outputs[0].value] for i in x])
+    assert np.mean(np.abs(theirs - ours) < 1e-4) > 0.9  # but for ties that a last digit decides
+    again = dw.open(path).traced
+    layers = [n for n in to_integers(again) if isinstance(n.op, IntegerLayer)]
+    assert len(layers) == 8
+    assert np.array_equal(dw.simulate(again, x), dw.simulate(graph, x))
+
+
+def test_without_images_it_says_what_it_needs():
+    with pytest.raises(ValueError, match="--data bundled"):
+        dw.quantize(mixed(), SHAPE)
+
+
+def test_images_of_another_preprocessing_are_told():
+    told = []
+    x = images(64) * 40 + 100
+    dw.quantize(mixed(), SHAPE, x, options=QuantizationOptions("minmax", ()), tell=told.append)
+    assert "do not look like those" in told[0]
+    told.clear()
+    dw.quantize(
+        mixed(), SHAPE, images(64), options=QuantizationOptions("minmax", ()), tell=told.append
+    )
+    assert "do not look like" not in " ".join(told)
+
+
+def test_constant_images_have_ranges():
+    found = dw.quantize(mixed(), SHAPE, np.zeros((32, *SHAPE[1:]), np.float32))
+    assert found.record.agreement == 1
+
+
+def test_a_network_of_nan_is_refused():
+    net = mixed()
+    with torch.no_grad():
+        net.classifier.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="infinite or none"):
+        dw.quantize(net, SHAPE, images(32))
+
+
+def test_a_network_without_layers_is_refused():
+    with pytest.raises(ValueError, match="nothing to quantise"):
+        dw.quantize(nn.Sequential(nn.ReLU()), SHAPE, images(32))
+
+
+def hard():
+    """A network whose classes lie so close together that eight bits tell them apart by chance."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 50)).eval()
+    with torch.no_grad():
+        net[3].weight.copy_(net[3].weight[:1] + 1e-4 * net[3].weight)
+    return net
+
+
+def test_layers_are_kept_until_a_goal_is_met_or_it_is_refused():
+    with pytest.raises(ValueError, match=r"an agreement of 100\.00% is not met"):
+        dw.quantize(hard(), SHAPE, images(64), options=QuantizationOptions("minmax", (), 1.0))
+    kept = dw.quantize(
+        mixed(), SHAPE, images(64), options=QuantizationOptions("minmax", (), keep=("gate",))
+    )
+    assert len(kept.record.kept) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"observer": "median"}, "there are minmax"),
+        ({"steps": ("luck",)}, "there are equalise"),
+        ({"agreement": 1.5}, "a share of images"),
+        ({"images": 0}, "a whole number"),
+        ({"seed": -1}, "a whole number"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        QuantizationOptions(**options)
+
+
+def test_a_module_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"no module is called 'gates'.*gate"):
+        dw.quantize(mixed(), SHAPE, images(32), options=QuantizationOptions(keep=("gates",)))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for place, x in enumerate(images(24)):
+        pixels = np.clip(128 + 50 * x, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(pixels).save(folder / f"{place}.png")
+    return folder
+
+
+def test_the_command_line(tmp_path, photographs):
+    dw.save_graph(dw.open(mixed(), SHAPE).graph, tmp_path / "net.safetensors")
+    args = ["quantize", str(tmp_path / "net.safetensors"), "--data", str(photographs)]
+    done = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "q")])
+    assert done.exit_code == 0, done.output
+    assert "rounding" in done.output
+    assert "a network as quantized:" in done.output
+    assert dw.open(f"quantized:{tmp_path / 'q'}").shapes == (SHAPE,)
+    told = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "p"), "--json"])
+    assert json.loads(told.stdout[told.stdout.index("{") :])["held_out"] == 5
+
+
+def test_the_command_line_without_images(tmp_path):
+    done = CliRunner().invoke(app, ["quantize", "mobilenet_v2", "--out", str(tmp_path / "q")])
+    assert isinstance(done.exception, ValueError)
+    assert "--data bundled" in str(done.exception)
+
+
+def test_a_quantised_network_is_not_trained(found, tmp_path):
+    found[0].save(tmp_path / "q")
+    with pytest.raises(ValueError, match="is not trained"):
+        dw.train("bundled", f"quantized:{tmp_path / 'q'}", directory=tmp_path / "run")
