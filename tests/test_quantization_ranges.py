@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from quantization_networks import SHAPE, encoded, images, mixed
 from torch import nn
 
 from depthwise.calibration.images import as_tensor
@@ -24,7 +25,6 @@ from depthwise.quantization.ranges import OBSERVERS, Observation, choose_ranges
 from depthwise.quantization.running import Runner, observe, rounded
 from depthwise.quantization.scheme import Affine, LayerWeights, round_weights, weight_scales
 from depthwise.quantization.simulation import simulate
-from tests.quantization_networks import SHAPE, encoded, images, mixed
 
 
 def test_a_range_holds_its_ends_and_zero_exactly():
