@@ -15,6 +15,8 @@ from depthwise.graph import interpret
 from depthwise.precision.options import QuantizationOptions
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerLayer
+from depthwise.training.judging import open_classifier
+from depthwise.weights import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,18 @@ def test_a_directory_holds_the_network(found, tmp_path):
         dw.open(f"quantized:{tmp_path / 'q'}")
     with pytest.raises(ValueError, match="no quantized network"):
         dw.open(f"quantized:{tmp_path}")
+
+
+def test_a_quantised_network_is_judged_as_others_are(found, tmp_path):
+    from dataclasses import replace
+
+    look = Preprocessing(
+        resize=12, crop=12, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)
+    )
+    named = replace(found[0], classes=tuple("abcde"), preprocessing=look)
+    named.save(tmp_path / "q")
+    classifier = open_classifier(f"quantized:{tmp_path / 'q'}")
+    assert classifier.classes == tuple("abcde")
 
 
 def test_onnx_out_and_in_again(found, tmp_path):
