@@ -212,7 +212,9 @@ def _seconds(train: str | None, data: str | None, until: str | None) -> float | 
     if data is None:
         raise ValueError("--train needs labelled images to train on: give --data")
     if until is not None:
-        raise ValueError(f"--until {until}: a network is trained as a whole; leave out one of both")
+        raise ValueError(
+            f"--until {until}: a network is trained as a whole: leave out --train or --until"
+        )
     return Recipe.of({"time": train}).time
 
 
