@@ -64,6 +64,8 @@ CONVOLUTIONS = (
     conv((2, 64, 8, 7), (32, 64, 3, 3), (2, 2), ONE),
     conv((1, 36, 10, 17), (6, 36, 3, 3), padding=TWO, dilation=(2, 2)),
     conv((1, 8, 20, 3), (48, 8, 5, 1), padding=Padding(2, 2, 0, 0)),
+    conv((1, 32, 11, 11), (10, 32, 3, 3), padding=Padding(8, 8, 8, 8), dilation=(8, 8)),  # areas
+    conv((1, 6, 12, 9), (12, 6, 3, 3), padding=Padding(9, 9, 1, 1), dilation=(9, 1)),
 )
 DEPTHWISE = (
     conv((1, 32, 9, 15), (32, 1, 3, 3), padding=ONE, groups=32),

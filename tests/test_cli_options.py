@@ -54,13 +54,13 @@ def test_every_verb_has_json_as_a_flag_and_files_as_out():
     by_verb = {verb: {name: p for name, v, p in options() if v == verb} for verb in VERBS}
     assert set(by_verb) == {
         "ship", "networks", "cost", "compare", "draw", "lint", "predict", "compile", "bench",
-        "calibrate", "export", "look", "train", "tradeoff", "evaluate", "slim",
+        "calibrate", "export", "look", "train", "tradeoff", "evaluate", "slim", "quantize",
     }  # fmt: skip
     assert all(found["--json"].is_flag for found in by_verb.values())
     written = {verb for verb, found in by_verb.items() if "--out" in found}
     assert written == {
         "ship", "compile", "draw", "cost", "bench", "export", "look", "train", "tradeoff",
-        "evaluate", "slim",
+        "evaluate", "slim", "quantize",
     }  # fmt: skip
     paths = {
         name for verb, found in by_verb.items() for name, p in found.items()

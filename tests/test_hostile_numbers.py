@@ -18,6 +18,7 @@ USUAL = {  # a small call of each verb that has numbers among its options
     "lint": ("conv:separable",),
     "look": ("conv:standard", "no.jpg"),
     "predict": ("no.jpg",),
+    "quantize": ("conv:standard", "--data", "no"),
     "ship": ("conv:standard", "--images", "no"),
     "slim": ("conv:standard", "--data", "no"),
     "tradeoff": ("no",),

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from quantization_networks import SHAPE, encoded, images, mixed, quantized
 from torch import nn
 
 from depthwise.graph import capture, check, interpret, ops
@@ -26,7 +27,6 @@ from depthwise.quantization.integer_ops import (
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.simulation import IntegerSimulator, simulate
-from tests.quantization_networks import SHAPE, encoded, images, mixed, quantized
 
 
 def counted(graph):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from quantization_networks import SHAPE, encoded, images, mixed
 from torch import nn
 
 from depthwise.calibration.images import as_tensor
@@ -24,7 +25,6 @@ from depthwise.quantization.ranges import OBSERVERS, Observation, choose_ranges
 from depthwise.quantization.running import Runner, observe, rounded
 from depthwise.quantization.scheme import Affine, LayerWeights, round_weights, weight_scales
 from depthwise.quantization.simulation import simulate
-from tests.quantization_networks import SHAPE, encoded, images, mixed
 
 
 def test_a_range_holds_its_ends_and_zero_exactly():
@@ -111,6 +111,25 @@ def test_equalised_channels_before_a_depthwise_layer_have_one_range():
     after = observe(place(equalise(graph, before)), x)
     (value,) = (n.name for n in graph if n.op == ops.Activation("clamp", (0.0, 6.0)))
     assert after[value].channels.min() > 6 / 1.1 - 1e-3 > before[value].channels.min()
+
+
+class Shared(nn.Module):
+    """A layer that is read twice: its weights fit no channel's factor of one place."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.twice = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.twice(torch.relu(self.twice(torch.relu(self.first(x)))))
+
+
+def test_weights_that_are_shared_are_not_scaled():
+    torch.manual_seed(0)
+    graph, x = prepare(capture(Shared().eval(), SHAPE)), images(32)
+    found = equalise(graph, observe(place(graph), as_tensor(graph, x)))
+    before, after = (interpret(g, x[:1])[graph.outputs[0].value] for g in (graph, found))
+    assert np.allclose(before, after, atol=1e-5 * np.abs(before).max())
 
 
 def channel_means(encoding, x, path):

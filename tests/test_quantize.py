@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from quantization_networks import SHAPE, images, mixed
+from terminal import run as command
 from torch import nn
-from typer.testing import CliRunner
 
 import depthwise as dw
-from depthwise.cli.app import app
 from depthwise.graph import interpret
 from depthwise.precision.options import QuantizationOptions
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerLayer
-from tests.quantization_networks import SHAPE, images, mixed
+from depthwise.training.judging import open_classifier
+from depthwise.weights import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,18 @@ def test_a_directory_holds_the_network(found, tmp_path):
         dw.open(f"quantized:{tmp_path / 'q'}")
     with pytest.raises(ValueError, match="no quantized network"):
         dw.open(f"quantized:{tmp_path}")
+
+
+def test_a_quantised_network_is_judged_as_others_are(found, tmp_path):
+    from dataclasses import replace
+
+    look = Preprocessing(
+        resize=12, crop=12, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)
+    )
+    named = replace(found[0], classes=tuple("abcde"), preprocessing=look)
+    named.save(tmp_path / "q")
+    classifier = open_classifier(f"quantized:{tmp_path / 'q'}")
+    assert classifier.classes == tuple("abcde")
 
 
 def test_onnx_out_and_in_again(found, tmp_path):
@@ -166,22 +179,25 @@ def photographs(tmp_path):
     return folder
 
 
-def test_the_command_line(tmp_path, photographs):
+def test_the_command_line(tmp_path, photographs, capsys):
     dw.save_graph(dw.open(mixed(), SHAPE).graph, tmp_path / "net.safetensors")
-    args = ["quantize", str(tmp_path / "net.safetensors"), "--data", str(photographs)]
-    done = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "q")])
-    assert done.exit_code == 0, done.output
-    assert "rounding" in done.output
-    assert "a network as quantized:" in done.output
+    args = ["quantize", tmp_path / "net.safetensors", "--data", photographs]
+    code, out, err = command(*args, "--out", tmp_path / "q", capsys=capsys)
+    assert code == 0, err
+    assert "taken back" in out
+    assert "a network as quantized:" in out
+    assert "rounding: " in err
     assert dw.open(f"quantized:{tmp_path / 'q'}").shapes == (SHAPE,)
-    told = CliRunner().invoke(app, [*args, "--out", str(tmp_path / "p"), "--json"])
-    assert json.loads(told.stdout[told.stdout.index("{") :])["held_out"] == 5
+    code, out, _ = command(*args, "--out", tmp_path / "p", "--json", capsys=capsys)
+    assert code == 0
+    assert json.loads(out)["held_out"] == 5
 
 
-def test_the_command_line_without_images(tmp_path):
-    done = CliRunner().invoke(app, ["quantize", "mobilenet_v2", "--out", str(tmp_path / "q")])
-    assert isinstance(done.exception, ValueError)
-    assert "--data bundled" in str(done.exception)
+def test_the_command_line_without_images(tmp_path, capsys):
+    code, _, err = command("quantize", "mobilenet_v2", "--out", tmp_path / "q", capsys=capsys)
+    assert code == 2
+    assert "--data bundled" in " ".join(err.split())
+    assert not (tmp_path / "q").exists()
 
 
 def test_a_quantised_network_is_not_trained(found, tmp_path):

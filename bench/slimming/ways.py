@@ -26,7 +26,7 @@ from depthwise.slimming.slim import slim
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.squares import prepare
 
-HALVINGS = 8  # of what lies between too small and too large
+STEPS, HALVINGS = 16, 4  # by which a width is found
 BATCH, BATCHES = 128, 8  # images by which gradients tell what is important
 
 
@@ -198,21 +198,27 @@ def fasterai(start: Start, share: float, _seed: int) -> nn.Module:
 
 
 def largest(make: Callable[[float], nn.Module], start: Start, share: float) -> nn.Module:
-    """Return what `make` makes of the largest width, from 0 to 1, that costs no more than a share.
+    """Return what `make` makes of the largest width, of 0 to 1, that costs no more than a share.
 
-    Raises ValueError where none is so small.
+    Widths are tried from 1 down in steps, for what a tool prunes may cost more again where it is
+    asked for very little; the last step is then halved. Raises ValueError where none is so small.
     """
-    low, high, best = 0.0, 1.0, None
+
+    def fits(net: nn.Module) -> bool:
+        return macs_of(net, start) <= share * start.macs
+
+    widths = [part / STEPS for part in range(STEPS - 1, 0, -1)]
+    low = next((width for width in widths if fits(make(width))), None)
+    if low is None:
+        raise ValueError(f"no width brings {start.run.record.network} to {share:.1%} of the MACs")
+    high = low + 1 / STEPS
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        net = make(middle)
-        if macs_of(net, start) <= share * start.macs:
-            low, best = middle, net
+        if fits(make(middle)):
+            low = middle
         else:
             high = middle
-    if best is None:
-        raise ValueError(f"no width brings {start.run.record.network} to {share:.0%} of the MACs")
-    return best
+    return make(low)
 
 
 WAYS: dict[str, Callable[[Start, float, int], nn.Module]] = {

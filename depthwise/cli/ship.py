@@ -226,7 +226,7 @@ def _given_images(
 
     if data and train:  # to whose classes the network is fitted
         return open_dataset(data)
-    if data and budget and loose_images(Path(data)):
+    if data and budget and (network.side is None or loose_images(Path(data))):
         return data
     return _find_data(data, name, network, LOOSE if budget else "")
 

@@ -34,6 +34,7 @@ WIDEST = 1280  # numbers in a patch: of more, the products take longer than they
 EVERY = 4  # images, of which the last is held out
 RIDGE = 1e-3  # of the patches' mean square, where rounding errors are made up for
 SHRUNK = (1.0, 0.9)  # of the scale at which the largest weight is the last number
+STILL = 1e-12  # variance of a channel that is always the same
 STRETCH = (0.8, 1.25)  # times a channel's scale may become
 
 
@@ -71,7 +72,8 @@ def correct_scale(place: Place, weights: LayerWeights, encoding: Encoding) -> La
     wanted = _channels(place.node, place.wanted).double()
     mean, goal = own.mean(1, keepdim=True), wanted.mean(1, keepdim=True)
     both = ((own - mean) * (wanted - goal)).mean(1)
-    ratio = (both / (own - mean).square().mean(1).clamp(min=1e-20)).clamp(*STRETCH)
+    spread = (own - mean).square().mean(1)
+    ratio = torch.where(spread > STILL, both / spread.clamp(min=STILL), 1.0).clamp(*STRETCH)
     bias = torch.from_numpy(weights.bias)
     new = (bias - mean[:, 0]) * ratio + goal[:, 0]
     scales = (weights.scales * ratio.numpy()).astype(np.float32)

@@ -42,7 +42,7 @@ def equalise(graph: Graph, seen: Mapping[str, Observation]) -> Graph:
     constants = dict(graph.constants)
     readers, returned = graph.readers(), {output.value for output in graph.outputs}
     for node in graph:
-        if not _is_first(graph, node):
+        if not _is_first(graph, node) or not _alone(readers, node):
             continue
         value, cap, then = node.name, inf, readers[node.name]
         if len(then) == 1 and isinstance(then[0].op, ops.Activation):
@@ -50,7 +50,7 @@ def equalise(graph: Graph, seen: Mapping[str, Observation]) -> Graph:
         if not cap or value not in seen or not returned.isdisjoint((node.name, value)):
             continue
         found = _absorbers(graph, readers, returned, value)
-        if found:
+        if found and all(_alone(readers, each.layer) for each in found):
             factors = _factors(constants, seen[value].channels, found, cap)
             _apply(constants, node, found, factors)
     return replace(graph, constants=constants)
@@ -59,6 +59,11 @@ def equalise(graph: Graph, seen: Mapping[str, Observation]) -> Graph:
 def _is_first(graph: Graph, node: Node) -> bool:
     """Tell whether a node is a convolution whose outputs may be scaled one by one."""
     return isinstance(node.op, ops.Conv2d) and is_layer(graph, node)
+
+
+def _alone(readers: Mapping[str, list[Node]], layer: Node) -> bool:
+    """Tell whether a layer shares its weights with no other."""
+    return all(len(readers[name]) == 1 for name in layer.inputs[1:])
 
 
 def _cap(op: ops.Activation) -> float:

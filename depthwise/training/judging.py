@@ -17,13 +17,17 @@ from depthwise.cores import usable_cores
 from depthwise.progress import report_progress
 from depthwise.runtime.library import load
 from depthwise.runtime.manifest import NAME as MANIFEST
+from depthwise.sources.quantized_folder import open_quantized
 from depthwise.sources.run_folder import open_run
 from depthwise.sources.slimmed_folder import open_slimmed
 from depthwise.sources.spec import (
+    QUANTIZED,
+    QUANTIZED_RECORD,
     RECORD,
     RUN,
     SLIMMED,
     SLIMMED_RECORD,
+    is_quantized,
     is_run,
     is_slimmed,
     run_directory,
@@ -184,11 +188,14 @@ def open_classifier(what: "str | PathLike[str] | Run") -> ImageClassifier:
         return classifier_of_network(open_run(directory), f"{RUN}{directory}")
     if is_slimmed(directory):
         return classifier_of_network(open_slimmed(directory), f"{SLIMMED}{directory}")
+    if is_quantized(directory):
+        return classifier_of_network(open_quantized(directory), f"{QUANTIZED}{directory}")
     if (directory / MANIFEST).is_file():
         return classifier_of_library(load(directory), directory)
     raise ValueError(
         f"{directory} is neither a run (there is no {RECORD} in it, as `depthwise train` writes) "
-        f"nor a slimmed network (no {SLIMMED_RECORD}) nor a compiled library (no {MANIFEST})"
+        f"nor a slimmed network (no {SLIMMED_RECORD}) nor a quantised one (no {QUANTIZED_RECORD}) "
+        f"nor a compiled library (no {MANIFEST})"
     )
 
 

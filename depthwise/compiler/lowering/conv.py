@@ -98,6 +98,9 @@ def _area(
     window = work.weight.shape[2:] if op.stride == op.dilation == (1, 1) else None
     reach = _reach(op, x, reads[0], rows.taps)
     some = kept if divided or kept.all > len(offsets) else None
+    if some and b.element(x) == BFLOAT16:  # whose kernel takes no part of the taps of its weights
+        part = work.weight[:, :, rows.first : rows.end, columns.first : columns.end]
+        work, some = replace(work, weight=part), None
     _convolve(work, TapPattern(offsets, *step, reach, window, some=some), op.groups, b)
 
 

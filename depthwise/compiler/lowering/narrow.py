@@ -20,6 +20,9 @@ TILE = 16  # pixels, or outputs, of a tile
 
 def lower_tiles(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> None:
     """Append the call of bf16_tile_conv for one list of taps; see the kernel."""
+    if walk.some:  # an area of the output, whose weights are packed for themselves
+        weight = walk.some.of(work.weight)[:, :, : len(walk.taps) // walk.some.run]
+        work = replace(work, weight=weight)
     if b.joins_taps():
         work, walk = join_taps(work, walk)
     outs, channels = work.weight.shape[:2]

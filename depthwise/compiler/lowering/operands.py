@@ -83,6 +83,13 @@ class KeptTaps:
     run: int
     skip: int
 
+    def of(self, weight: np.ndarray) -> np.ndarray:
+        """Return weights (K, C, R, S) of these taps alone, in rows of a run."""
+        flat = weight.reshape(*weight.shape[:2], -1)
+        apart = self.run + self.skip
+        kept = [tap for tap in range(self.first, self.all) if (tap - self.first) % apart < self.run]
+        return flat[:, :, kept].reshape(*weight.shape[:2], -1, self.run)
+
     @property
     def arguments(self) -> dict[str, int]:
         """Those of f32_conv."""

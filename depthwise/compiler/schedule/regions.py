@@ -15,6 +15,7 @@ from depthwise.compiler.schedule.streaming import stream
 from depthwise.compiler.schedule.threads import (
     BufferArea,
     Divider,
+    Division,
     Parts,
     Share,
     Shares,
@@ -28,21 +29,32 @@ Item = list[Shares]  # the ways to do a step, or a few steps at once
 
 def make_regions(
     whole: Steps, partition: Partition, at_once: int, divider: Divider, buffers: list[Buffer]
-) -> tuple[list[Parts], list[Group]]:
+) -> tuple[Division, list[Group]]:
     """Return the calls streamed as `partition` says, divided among threads; and what it said.
 
     Of a batch at most `at_once` images are taken at once. Windows of what is streamed are appended
-    to `buffers`, which start with those of `whole`.
+    to `buffers`, which start with those of `whole`. Where half of the threads, or a quarter, would
+    be done sooner by the estimate, the others have nothing to do: 8 images on 16 threads, or chains
+    of few rows.
     """
     groups = partition(whole)
-    items: list[Item] = []
-    for found in find_batches(whole, divider.constants):
-        if isinstance(found, BatchRun):
-            batch = replace(found, at_most=at_once)
-            items += _share_batch(batch, partition(batch.one), divider, buffers)
-        else:
-            items += _share(whole, [g for g in groups if g.first in found], divider, buffers)
-    return divide(items, divider.threads, divider.constants), groups
+    batches = list(find_batches(whole, divider.constants))
+    found: list[tuple[Division, list[Buffer]]] = []
+    threads = divider.threads
+    while threads:
+        some, own = replace(divider, threads=threads), list(buffers)
+        items: list[Item] = []
+        for each in batches:
+            if isinstance(each, BatchRun):
+                batch = replace(each, at_most=at_once)
+                items += _share_batch(batch, partition(batch.one), some, own)
+            else:
+                items += _share(whole, [g for g in groups if g.first in each], some, own)
+        found.append((divide(items, threads, divider.constants), own))
+        threads //= 2
+    best, own = min(found, key=lambda pair: pair[0].cost)
+    buffers[:] = own
+    return best, groups
 
 
 def _share(

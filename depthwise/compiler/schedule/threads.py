@@ -348,13 +348,16 @@ def stream_parts(
     return tuple(parts)
 
 
-def divide(items: Sequence[Sequence[Shares]], threads: int, constants: Constants) -> list[Parts]:
-    """Return the regions of the cheapest division found; `items` are the ways to do each step."""
+def divide(items: Sequence[Sequence[Shares]], threads: int, constants: Constants) -> Division:
+    """Return the cheapest division found; `items` are the ways to do each step."""
     if threads == 1:  # a step is a region, so that buffers live no longer than they must
-        return [(share.steps,) for ((share,), *_) in items]
+        shares = [share for ((share,), *_) in items]
+        return Division(
+            constants, tuple((share.steps,) for share in shares),
+            cost=sum(share.time for share in shares),
+        )  # fmt: skip
     beam = [Division(constants)]
     for options in items:
         tried = [division.then(shares) for division in beam for shares in options]
         beam = sorted(tried, key=lambda division: division.total)[:BEAM]
-    best = beam[0].closed()
-    return list(best.regions)
+    return beam[0].closed()
