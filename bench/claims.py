@@ -5,8 +5,10 @@
     python bench/claims.py start        first output after opening, spread of runs, machine code
     python bench/claims.py memory       arenas: nothing streamed, for speed, for memory; a peer's
     python bench/claims.py predicted    predicted latency against measured
+    python bench/claims.py prepare      nothing: it compiles what `theory` and `predicted` run
 
-Times that are compared take turns, medians over rounds; on a machine that does nothing else.
+Times that are compared take turns, medians over rounds; on a machine that does nothing else. What
+was prepared, at any time and beside anything, is measured in minutes.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from torch import nn
 import depthwise as dw
 from depthwise import hardware
 from depthwise.bench.exported_model import Question, write_case
+from depthwise.compiler.autotune.step_timer import build_clocked
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.lowering.algorithms import direct_only
 from depthwise.compiler.options import CompileOptions
@@ -39,6 +42,7 @@ from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
 from depthwise.hardware.probes import Probes
+from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
 from depthwise.latency.predict import predict
 from depthwise.latency.timing import beside_peak, middle_half, time_kernels
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
@@ -75,9 +79,14 @@ def image(network: str) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape_of(network), np.float32)
 
 
+def compiled(plan: Plan) -> Path:
+    """Return a plan as our libraries are built, out of the cache where it is there."""
+    return compile_c(emit_units(plan, UNITS), plan.target)
+
+
 def runner(plan: Plan, network: str, built: Path | None = None) -> Run:
     """Return what runs a plan once, as it was built, else as our libraries are."""
-    code = Code(built or compile_c(emit_units(plan, UNITS), plan.target))
+    code = Code(built or compiled(plan))
     (output,) = plan.graph.outputs
     y = np.empty(plan.graph.type(output.value).shape, np.float32)
     x, weights, arena = image(network), align_copy(plan.weights), aligned_bytes(code.arena_bytes)
@@ -102,18 +111,27 @@ def by_turns(runs: Mapping[str, Run]) -> dict[str, np.ndarray]:
     return {name: np.array(each) for name, each in taken.items()}
 
 
+BASE = "resnet50"
+
+
+def theory_plans() -> dict[str, Plan]:
+    """Return the plans that `theory` compares, of BASE the direct one."""
+    here = CompileOptions()
+    plans = {name: choose_plan(graph_of(name), here) for name in (BASE, *MOBILE)}
+    usual = plans[BASE]
+    direct = direct_only(usual.algorithms, usual.constants)
+    plans[BASE] = make_plan(usual.graph, usual.target, algorithms=direct, core=here.core)
+    return plans
+
+
 def theory() -> None:
     """Print multiply-adds saved against time saved."""
-    here, base = CompileOptions(), "resnet50"
-    plans = {name: choose_plan(graph_of(name), here) for name in (base, *MOBILE)}
-    usual = plans[base]
-    direct = direct_only(usual.algorithms, usual.constants)
-    plans[base] = make_plan(usual.graph, usual.target, algorithms=direct, core=here.core)
+    plans = theory_plans()
     macs = {name: dw.cost(build(name), shape_of(name)).macs for name in plans}
     taken = by_turns({name: runner(plan, name) for name, plan in plans.items()})
-    print(f"{base}, directly: {1e3 * np.median(taken[base]):.2f} ms")
+    print(f"{BASE}, directly: {1e3 * np.median(taken[BASE]):.2f} ms")
     for name in MOBILE:
-        faster, fewer = np.median(taken[base] / taken[name]), macs[base] / macs[name]
+        faster, fewer = np.median(taken[BASE] / taken[name]), macs[BASE] / macs[name]
         print(f"{name:20} {1e3 * np.median(taken[name]):6.3f} ms, {fewer:5.2f}x fewer "
               f"multiply-adds, {faster:5.2f}x faster: {faster / fewer:.2f}")  # fmt: skip
 
@@ -257,6 +275,19 @@ def predicted() -> None:
     print(f"off by {100 * off.mean():.1f} % on average, {100 * off.max():.1f} % at most")
 
 
+def prepare() -> None:
+    """Compile what `theory` and `predicted` run: kept in the cache, where they find it."""
+    for plan in theory_plans().values():
+        compiled(plan)
+    target = find_target("native")
+    for network in CALIBRATION_NETWORKS:
+        build_clocked((calibration_plan(network, target),))
+        print(f"calibration network {network.name}: compiled", flush=True)
+    for name in dw.list_models():
+        compiled(choose_plan(graph_of(name), CompileOptions()))
+        print(f"{name}: compiled", flush=True)
+
+
 def clock(run: Run) -> np.ndarray:
     """Run once; return the seconds that it took, as one step."""
     start = time.perf_counter()
@@ -265,7 +296,7 @@ def clock(run: Run) -> np.ndarray:
 
 
 ALONE = {"open": open_and_run, "grow": grow}  # in processes that we start
-CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted)}
+CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted, prepare)}
 
 
 def main() -> None:

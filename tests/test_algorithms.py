@@ -25,6 +25,7 @@ from depthwise.compiler.planning import make_plan
 from depthwise.compiler.work import conv_runs
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
+from depthwise.hardware.known_cores import CORES
 from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
@@ -54,6 +55,16 @@ def test_the_default_is_what_was_fastest(shape, points):
     chosen = choose(layer(*shape), constants_of(V4))
     assert isinstance(chosen, Winograd)
     assert chosen.points == points
+
+
+# the faster on a Xeon with AVX-512, where outputs fill half of a vector or three quarters
+NARROW = {(32, 8, 8): Direct, (32, 16, 8): Winograd, (32, 8, 16): Winograd, (32, 12, 12): Winograd}
+
+
+@pytest.mark.parametrize(("shape", "kind"), NARROW.items(), ids=str)
+def test_few_outputs_are_priced_by_the_lanes_that_they_fill(shape, kind):
+    constants = constants_of(V4, CORES["sapphirerapids"])
+    assert isinstance(choose(layer(*shape), constants), kind)
 
 
 @pytest.mark.parametrize("other", [

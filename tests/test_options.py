@@ -54,6 +54,16 @@ def test_options_are_values():
         ({"check_plan": 1}, "check_plan=1: True or False"),
         ({"cc": 5}, "cc=5: the name or the path of a C compiler"),
         ({"optimize": "size"}, "optimize='size': optimize for speed or memory"),
+        ({"precision": "int8"}, "precision='int8': compute in float32 or bfloat16"),
+        (
+            {"precision": "bfloat16", "tune": True},
+            "tune=True with precision='bfloat16': ways are timed in float32, leave it out",
+        ),
+        (
+            {"precision": "bfloat16", "target": "x86-64"},
+            "target='x86-64' with precision='bfloat16': a library for a family of CPUs computes in "
+            "float32; compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2, or for x86-64-amx",
+        ),
         (
             {"system": "beos", "target": "aarch64"},
             "system='beos' is no operating system for aarch64: take one of linux, windows, macos",

@@ -20,7 +20,7 @@ from depthwise.compiler.verification.oracle.executor import call
 from depthwise.compiler.verification.oracle.meanings import MEANINGS
 from depthwise.compiler.verification.oracle.memory import Memory
 from depthwise.graph import Graph, Node, Output, TensorType, check, ops
-from depthwise.graph.dtypes import FLOAT32, LIBRARY_DTYPES, find_dtype
+from depthwise.graph.dtypes import BFLOAT16, FLOAT32, LIBRARY_DTYPES, find_dtype
 from depthwise.graph.ops import LocalResponseNorm, Padding
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import Target, find_target
@@ -209,10 +209,19 @@ def plans(vector: int, every: bool) -> list[tuple[Plan, list[np.ndarray]]]:
     return found
 
 
+OF_BYTES = ("conv_u8", "depthwise_u8", "elementwise_u8", "movement_u8")
+
+
 def test_no_kernel_is_missing():
-    assert set(MEANINGS) == set(KERNELS)
+    # those of bfloat16 and of bytes are held to simulators, bit by bit, where they run
+    known = {
+        name
+        for name, row in KERNELS.items()
+        if row.dtype != BFLOAT16 and row.header not in OF_BYTES
+    }
+    assert set(MEANINGS) == known
     steps = [step for vector in TARGETS for plan, _ in plans(vector, False) for step in plan.steps]
-    assert {step.kernel for step in steps} == set(KERNELS)
+    assert {step.kernel for step in steps} == known
     assert {s.arguments["tile_depth"] for s in steps if s.kernel == "f32_conv"} == {1, 2, 4}
 
 

@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 import pytest
 import torch
+from other_constants import PLACE, changed
 from test_compile import settle
 from torch import nn
 
@@ -128,6 +129,25 @@ def test_few_padded_pixels_are_not_worth_their_weights():
     shapes = (op, (1, 16, 56, 56), (16, 16, 3, 3), (1, 16, 56, 56))
     assert len(find_areas(*shapes)) == 1
     assert border_of_areas(*shapes) == op.padding
+
+
+@pytest.mark.parametrize("windows", [2_000, 20_000, 200_000])
+def test_areas_are_streamed_and_divided(windows, monkeypatch):
+    """With thresholds so low that what is small is streamed and divided, too."""
+    monkeypatch.setattr(PLACE, changed(cold=0, windows=windows, meeting=1.0))
+    for case in DIVIDED[:2]:
+        graph = rewrite(captured(case))
+        for optimize, threads in (("speed", 1), ("memory", 1), ("speed", 3)):
+            check_plan(make_plan(graph, find_target("aarch64"), optimize, threads))
+
+
+def test_areas_in_bfloat16_are_equal_to_the_simulator():
+    """Their kernel takes no part of the taps of its weights: each area has its own."""
+    case = DIVIDED[0]
+    library = dw.compile(conv_of(case), (1, 3, *case[:2]), precision="bfloat16")
+    proof = library.manifest.verification
+    assert proof.reference == "the simulator"
+    assert proof.error < 1e-2  # one rounding of the outputs
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -68,6 +68,25 @@ def test_time_saved_is_as_of_the_whole(graph, place, left):
     assert saved > 0
 
 
+def a_chain(side: int, channels: int, *layers: nn.Module) -> Graph:
+    net = nn.Sequential(*(each for _ in range(12) for each in (*layers, nn.ReLU())))
+    return dw.open(net.eval(), (1, channels, side, side)).graph
+
+
+@pytest.mark.parametrize(("side", "channels", "measured"), [(16, 32, 1.37), (32, 16, 1.31)])
+def test_small_factors_save_less_time_than_multiply_adds(side, channels, measured):
+    """Of twelve 3x3 convolutions and pairs of half the channels, on a Xeon (Sapphire Rapids)."""
+    half = channels // 2
+    whole = a_chain(side, channels, nn.Conv2d(channels, channels, 3, padding=1))
+    pairs = a_chain(
+        side, channels, nn.Conv2d(channels, half, (3, 1), padding=(1, 0), bias=False),
+        nn.Conv2d(half, channels, (1, 3), padding=(0, 1)),
+    )  # fmt: skip
+    options = dw.CompileOptions("x86-64-v4", tune_for="sapphirerapids")
+    prices = Prices("milliseconds", options)
+    assert prices.cost(whole) / prices.cost(pairs) == pytest.approx(measured, rel=0.1)
+
+
 def test_three_of_32_channels_save_no_time(graph):
     """Of what the network returns: vectors are as many as before, and nothing reads the channels.
 

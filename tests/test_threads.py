@@ -104,8 +104,46 @@ def test_threads_compute_the_same_bits(name: str, threads: int, graphs):
 
 
 @pytest.mark.usefixtures("_divided")
-def test_more_threads_than_cores_compute_the_same_bits(graphs):
-    check_threads(graphs["ghostnet"], 16, times=3)
+@pytest.mark.parametrize(
+    ("name", "threads"),
+    [("mobilenet_v3_small", 4), ("grouped and transposed", 8), ("ghostnet", 16)],
+)
+def test_more_threads_than_cores_compute_the_same_bits(name: str, threads: int, graphs):
+    check_threads(graphs[name], threads, times=3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_divided")
+@pytest.mark.parametrize(
+    "name", ["resnet14_cifar", "resnet20_cifar", "mobilenet_v3_small", "ghostnet"]
+)
+@pytest.mark.parametrize("threads", [4, 8, 16])
+def test_more_threads_than_cores_compute_whole_networks(name: str, threads: int):
+    check_threads(graph_of(dw.create_model(name)), threads, times=3)
+
+
+BATCHES = {"8 images": 8, "12 images": 12}
+
+
+def batch_of(images: int) -> Graph:
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        nn.Conv2d(32, 64, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+    ).eval()  # fmt: skip
+    return rewrite(capture(net, (images, 3, 32, 32)))
+
+
+@pytest.mark.parametrize("name", [*NETS, *BATCHES, "one layer"])
+def test_more_threads_are_not_slower_by_the_estimate(name: str, graphs):
+    if name == "one layer":
+        graph = rewrite(capture(nn.Conv2d(32, 64, 1).eval(), (1, 32, 7, 7)))
+    else:
+        graph = batch_of(BATCHES[name]) if name in BATCHES else graphs[name]
+    plans = [make_plan(graph, NATIVE, threads=threads) for threads in (1, 2, 4, 8, 16)]
+    times = [plan.nanoseconds for plan in plans]
+    assert times == sorted(times, reverse=True)
+    if name != "one layer":
+        assert times[-1] < times[0] / 3
 
 
 @pytest.mark.slow
@@ -213,11 +251,9 @@ def test_threads_meet_only_where_one_needs_what_another_wrote():
     assert not conflict((half(top), half(bottom)), by_rows)
     assert conflict((half(top), half(bottom)), by_channels)
     assert not conflict((half(left), half(right)), by_channels)
-    assert (
-        len(divide([[(half(top), half(bottom))], [by_rows, by_channels]], 2, constants_of(NATIVE)))
-        == 1
-    )
-    assert len(divide([[(half(top), half(bottom))], [by_channels]], 2, constants_of(NATIVE))) == 2
+    first = [(half(top), half(bottom))]
+    for ways, regions in (([by_rows, by_channels], 1), ([by_channels], 2)):
+        assert len(divide([first, ways], 2, constants_of(NATIVE)).regions) == regions
 
 
 def test_a_split_is_cut_at_whole_grains(graphs):
@@ -266,7 +302,7 @@ def test_rows_and_channels_are_divided_where_either_is_too_few():
 
 def test_threads_do_not_all_read_weights_that_are_many():
     ways = ways_of(nn.Conv2d(960, 320, 1), (1, 960, 7, 7), 2)
-    (best,) = divide([ways], 2, constants_of(NATIVE))
+    (best,) = divide([ways], 2, constants_of(NATIVE)).regions
     outs = [view.shape[1] for (step,) in best for view in step.written]
     assert outs == [160, 160]  # not 4 and 3 rows of all
 
@@ -274,7 +310,7 @@ def test_threads_do_not_all_read_weights_that_are_many():
 def test_a_step_that_does_not_gain_by_all_threads_is_done_by_fewer():
     ways = ways_of(nn.Conv2d(32, 64, 1), (1, 32, 7, 7), 16)
     assert {len(way) for way in ways} >= {1, 2, 4}
-    (best,) = divide([ways], 16, constants_of(NATIVE))
+    (best,) = divide([ways], 16, constants_of(NATIVE)).regions
     assert len(best) < 16
 
 

@@ -3,6 +3,11 @@
 Torch-Pruning (1.6, https://github.com/VainF/Torch-Pruning) is no dependency: install it, or say
 with PYTHONPATH where it lies. For each network it prints how many groups agree: have the same
 layers that give channels and the same that read them, and those that do not.
+
+Where a value is joined of two parts, and divided again at the same place by the layers that read
+it, as in MixNet, Torch-Pruning 1.6.1 takes what reads the second part for a reader of the first:
+in timm's mixnet_s `blocks.4.1.conv_pw.1` reads channels 60 to 119 of 120, which
+`blocks.4.0.conv_pwl.1` gives, and not `.0`. There 30 of our 40 groups are the same.
 """
 
 import argparse

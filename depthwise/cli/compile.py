@@ -16,6 +16,7 @@ from depthwise.cli.options import (
     Directory,
     NetworkName,
     Optimize,
+    PrecisionName,
     Settings,
     Shapes,
     SystemName,
@@ -49,6 +50,7 @@ def compile(
     tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
     system: SystemName = CompileOptions.system,
+    precision: PrecisionName = CompileOptions.precision,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -62,7 +64,9 @@ def compile(
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
-        options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
+        options = CompileOptions(
+            target, threads, optimize, tune, tune_for, cc, check_plan, system, precision
+        )
         directory = out or default_directory(network, options.chosen.full_name)
         if not show:
             with writing("--out", directory):  # before the wait, not after it
@@ -97,10 +101,12 @@ def _summary(manifest: "Manifest") -> str:
     if verification is None:
         proven = manifest.unproven
     else:
-        proven = (
-            f"equal to {verification.reference} within {verification.error:.1e} of the largest "
-            "output"
-        )
+        within = f"within {verification.error:.1e} of the largest output"
+        if not verification.error:
+            within = "to the bit"
+        proven = f"equal to {verification.reference} {within}"
+        if distance := verification.distance:
+            proven += f", {distance.error:.1%} from {distance.reference} in float32"
     code = f"{in_units(manifest.build.library_bytes or 0, 'B')} of code, "
     return (
         f"for {manifest.build.chosen.full_name}, {code}{in_units(memory.weights_bytes, 'B')} of "

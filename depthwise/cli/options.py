@@ -48,9 +48,9 @@ Seed = Annotated[int | None, typer.Option(help="Of all that is random.")]
 TargetName = Annotated[
     str,
     typer.Option(
-        help="native, x86-64-v2, x86-64-v3, x86-64-v4, aarch64 or wasm32; x86-64 for one library "
-        "that holds v2, v3 and v4 and takes the widest that the machine runs; portable for C11 "
-        "without vectors."
+        help="native, x86-64-v2, x86-64-v3, x86-64-v4, x86-64-amx, aarch64 or wasm32; x86-64 for "
+        "one library that holds v2, v3 and v4 and takes the widest that the machine runs; portable "
+        "for C11 without vectors."
     ),
 ]
 SystemName = Annotated[
@@ -74,6 +74,14 @@ TuneFor = Annotated[
         help="The core whose caches and speeds the plan is made for, as in zen5 or cortex-a76; "
         "calibrated: this machine's as measured; generic: the target's. Else this machine's for "
         "native, generic for others."
+    ),
+]
+PrecisionName = Annotated[
+    Literal["float32", "bfloat16"],
+    typer.Option(
+        "--precision",
+        help="The type of weights and of values between layers; bfloat16 halves both, and is fast "
+        "where the CPU has AMX.",
     ),
 ]
 CompilerName = Annotated[

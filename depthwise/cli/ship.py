@@ -23,6 +23,7 @@ from depthwise.cli.options import (
     CompilerName,
     Directory,
     Optimize,
+    PrecisionName,
     Settings,
     Shapes,
     SystemName,
@@ -85,6 +86,7 @@ def ship(
     tune_for: TuneFor = CompileOptions.tune_for,
     check_plan: CheckPlan = CompileOptions.check_plan,
     system: SystemName = CompileOptions.system,
+    precision: PrecisionName = CompileOptions.precision,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +100,9 @@ def ship(
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
-        build = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
+        build = CompileOptions(
+            target, threads, optimize, tune, tune_for, cc, check_plan, system, precision
+        )
         directory = out or default_directory(name, build.chosen.full_name)
         with writing("--out", directory):
             check_replaceable(directory)
@@ -130,6 +134,7 @@ def ship(
             broken,
             labelled,
             train=seconds,
+            resolution=opened.side if shape else None,
             slim=plan,
             say=say,
         )
@@ -221,7 +226,7 @@ def _given_images(
 
     if data and train:  # to whose classes the network is fitted
         return open_dataset(data)
-    if data and budget and loose_images(Path(data)):
+    if data and budget and (network.side is None or loose_images(Path(data))):
         return data
     return _find_data(data, name, network, LOOSE if budget else "")
 

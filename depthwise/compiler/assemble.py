@@ -85,7 +85,7 @@ def assemble(
         build=BuildRecord(
             target=target.name, system=target.asked, compiler=compiler.identity,
             flags=compiler.flags(target), threads=plan.threads,
-            tuned_for=str(plan.constants.core),
+            tuned_for=str(plan.constants.core), precision=options.precision,
             library_bytes=len(shared), library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from depthwise.graph import Node
+from depthwise.graph.dtypes import BFLOAT16, FLOAT32
 from depthwise.graph.infer import infer_dtype, infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.interpret_functions import FUNCTIONS
@@ -103,6 +104,14 @@ class Images:
 
 
 @dataclass(frozen=True)
+class CastPairs:
+    """Input images (N, C, H, W) of an odd number of channels in float32 -> (N, C + 1, H, W).
+
+    That is in bfloat16, whose kernels read two channels at once; the last one is zeros.
+    """
+
+
+@dataclass(frozen=True)
 class Holds:
     """Inputs a, b, broadcast: 1 where a comparison of them holds, else 0, in their own type."""
 
@@ -125,7 +134,7 @@ class FloatPlaces:
         return describe(self.op)
 
 
-RewrittenOp = Op | Fused | FlattenChannelsLast | Images | Holds | Select | FloatPlaces
+RewrittenOp = Op | Fused | FlattenChannelsLast | Images | CastPairs | Holds | Select | FloatPlaces
 
 
 def convolution(op: RewrittenOp) -> Convolution | None:
@@ -187,10 +196,24 @@ def _(op: Images, x):
 @infer_dtype.register
 def _(op: Fused, *inputs):
     *operands, residual = inputs if op.epilogue.add else (*inputs, None)
+    if isinstance(op.op, Convolution) and operands[-1] == FLOAT32.name != operands[0]:
+        operands.pop()  # sums are float32, and so is the bias that they begin with
     dtype = infer_dtype(op.op, *operands)
     if residual not in (None, dtype):
         raise ValueError(f"residual of {residual}, output of {dtype}: they need one type")
     return dtype
+
+
+@infer_shape.register
+def _(op: CastPairs, x):  # noqa: ARG001
+    if len(x) != 4 or x[1] % 2 == 0:
+        raise ValueError(f"input {x}: images of an odd number of channels get one more")
+    return (x[0], x[1] + 1, *x[2:])
+
+
+@infer_dtype.register
+def _(op: CastPairs, x):  # noqa: ARG001
+    return BFLOAT16.name
 
 
 @infer_dtype.register
@@ -225,6 +248,11 @@ def _(op: FloatPlaces, x, *places):
 @evaluate.register
 def _(op: FlattenChannelsLast, x):  # noqa: ARG001
     return x.transpose(0, 2, 3, 1).reshape(x.shape[0], -1)
+
+
+@evaluate.register
+def _(op: CastPairs, x):  # noqa: ARG001
+    return np.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)))
 
 
 @evaluate.register

@@ -9,12 +9,13 @@ from depthwise.compiler.work import Arguments, Features
 from depthwise.graph.dtypes import FLOAT32, DType
 
 Kind = Literal[
-    "int", "float", "table", "activation", "epilogue", "read", "scratch", "ahead", "written"
-]
+    "int", "float", "table", "activation", "epilogue", "requantize", "read", "scratch", "ahead",
+    "written",
+]  # fmt: skip
 POINTERS = ("read", "scratch", "ahead", "written")
 MEMBERS = {
     "int": "int ", "float": "float ", "table": "const int *", "activation": "struct act ",
-    "epilogue": "struct epilogue ",
+    "epilogue": "struct epilogue ", "requantize": "struct requantize ",
 }  # fmt: skip
 
 

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 
 from depthwise.compiler import work
 from depthwise.compiler.kernel import Kernel, Kind, Parameter, Parameters
-from depthwise.graph.dtypes import CONVERTED, FLOAT32, UINT8, DType
+from depthwise.graph.dtypes import (
+    BFLOAT16,
+    CONVERTED,
+    FLOAT32,
+    INT8,
+    INT32,
+    UINT8,
+    DType,
+)
 
 # How long a multiply-add takes, relative to one at full speed: to rank the ways to divide a step.
 MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1.0, 2.0
@@ -40,6 +48,11 @@ PLANES = "images channels height width out_height out_width"
 IN, OUT, SUM, INDEX = (f"{p}_image {p}_row {p}_pixel" for p in ("in", "out", "sum", "index"))
 EPILOGUE = (Parameter("epilogue", "epilogue"),)
 ACTIVATION = (Parameter("activation", "activation"),)
+REQUANTIZE = (Parameter("requantize", "requantize"),)
+
+# the types that some kernels compute in as well, and what the names of their headers end with
+COMPUTED = ((FLOAT32, ""), (BFLOAT16, "_bf16"))
+CONVERSIONS = (*((dtype, "convert") for dtype in CONVERTED), (BFLOAT16, "copy_bf16"))
 
 ROWS = (
     Kernel(
@@ -71,6 +84,23 @@ ROWS = (
         products=work.depthwise_products, reach=work.depthwise_reach,
     ),
     Kernel(
+        "tile_conv", "conv_bf16",
+        ints(f"{IMAGES} taps channels outs pitch weights_outer {IN} {OUT} {SUM}") + EPILOGUE
+        + tables("offsets") + pointers("read", "in w", BFLOAT16) + pointers("read", "bias")
+        + pointers("read", "sum", BFLOAT16) + pointers("written", "out", BFLOAT16),
+        dtype=BFLOAT16, multiply_add=MULTIPLY_ADD, products=work.tile_products,
+        reach=work.tile_reach,
+    ),
+    Kernel(
+        "pair_depthwise", "depthwise_bf16",
+        ints(f"{IMAGES} channels R S {IN} stride_y stride_x dilation_y dilation_x")
+        + ints(f"{OUT} {SUM} w_tap") + EPILOGUE + pointers("read", "in", BFLOAT16)
+        + pointers("read", "w bias") + pointers("read", "sum", BFLOAT16)
+        + pointers("written", "out", BFLOAT16),
+        dtype=BFLOAT16, multiply_add=DEPTHWISE_MULTIPLY_ADD, products=work.depthwise_products,
+        reach=work.depthwise_reach,
+    ),
+    Kernel(
         "deform_conv", "deform",
         ints(f"{IMAGES} in_rows in_width kernel_y kernel_x channels outs groups offset_groups")
         + ints("stride_y stride_x pad_y pad_x dilation_y dilation_x strip_rows strip_width")
@@ -91,15 +121,23 @@ ROWS = (
         ints(f"{IMAGES} channels size strip") + floats("alpha power bias") + ints(f"{IN} {OUT}")
         + pointers("read", "in") + pointers("scratch", "squares") + pointers("written", "out"),
     ),
-    Kernel(
-        "unary", "elementwise",
-        ints("n", 3) + ints("count") + ints("x_stride y_stride", 3) + ACTIVATION
-        + pointers("read", "x") + pointers("written", "y"),
+    *(
+        Kernel(
+            "unary", f"elementwise{end}",
+            ints("n", 3) + ints("count") + ints("x_stride y_stride", 3) + ACTIVATION
+            + pointers("read", "x", dtype) + pointers("written", "y", dtype),
+            dtype=dtype,
+        )
+        for dtype, end in COMPUTED
     ),
-    Kernel(
-        "binary", "elementwise",
-        ints("function") + ints("n left_stride right_stride sum_stride y_stride", 6) + EPILOGUE
-        + pointers("read", "left right sum") + pointers("written", "y"),
+    *(
+        Kernel(
+            "binary", f"elementwise{end}",
+            ints("function") + ints("n left_stride right_stride sum_stride y_stride", 6) + EPILOGUE
+            + pointers("read", "left right sum", dtype) + pointers("written", "y", dtype),
+            dtype=dtype,
+        )
+        for dtype, end in COMPUTED
     ),
     Kernel(
         "function", "functions",
@@ -116,16 +154,25 @@ ROWS = (
         ints("n condition_stride yes_stride no_stride y_stride", 6)
         + pointers("read", "condition yes no") + pointers("written", "y"),
     ),
-    Kernel(
-        "max_pool", "pool",
-        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
-        + ints(f"{IN} {OUT}") + pointers("read", "in") + pointers("written", "out"),
+    *(
+        Kernel(
+            "max_pool", f"pool{end}",
+            ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
+            + ints(f"{IN} {OUT}") + pointers("read", "in", dtype)
+            + pointers("written", "out", dtype),
+            dtype=dtype,
+        )
+        for dtype, end in COMPUTED
     ),
-    Kernel(
-        "avg_pool", "pool",
-        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top bottom left right")
-        + ints(f"count_padding divisor {IN} {OUT}")
-        + pointers("read", "in") + pointers("written", "out"),
+    *(
+        Kernel(
+            "avg_pool", f"pool{end}",
+            ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top bottom left right")
+            + ints(f"count_padding divisor {IN} {OUT}")
+            + pointers("read", "in", dtype) + pointers("written", "out", dtype),
+            dtype=dtype,
+        )
+        for dtype, end in COMPUTED
     ),
     Kernel(
         "adaptive_pool", "pool",
@@ -184,21 +231,31 @@ ROWS = (
         ints(f"{PLANES} {IN} {INDEX} {OUT}")
         + pointers("read", "in index") + pointers("written", "out"),
     ),
-    Kernel(
-        "copy", "copy",
-        ints("n x_stride y_stride", 6) + pointers("read", "x") + pointers("written", "y"),
-        count=work.count_copy,
+    *(
+        Kernel(
+            "copy", f"copy{end}",
+            ints("n x_stride y_stride", 6) + pointers("read", "x", dtype)
+            + pointers("written", "y", dtype),
+            dtype=dtype, count=work.count_copy,
+        )
+        for dtype, end in COMPUTED
     ),
-    Kernel(
-        "fill", "copy",
-        ints("n", 3) + ints("count") + ints("y_stride", 3) + floats("value")
-        + pointers("written", "y"),
-        fills=True,
+    *(
+        Kernel(
+            "fill", f"copy{end}",
+            ints("n", 3) + ints("count") + ints("y_stride", 3) + floats("value")
+            + pointers("written", "y", dtype),
+            dtype=dtype, fills=True,
+        )
+        for dtype, end in COMPUTED
     ),
-    Kernel(
-        "fill_border", "copy",
-        ints(f"{IMAGES} channels top bottom left right") + pointers("written", "y"),
-        count=work.count_border, fills=True, around=True,
+    *(
+        Kernel(
+            "fill_border", f"copy{end}",
+            ints(f"{IMAGES} channels top bottom left right") + pointers("written", "y", dtype),
+            dtype=dtype, count=work.count_border, fills=True, around=True,
+        )
+        for dtype, end in COMPUTED
     ),
     Kernel(
         "gather", "copy",
@@ -219,19 +276,25 @@ ROWS = (
     ),
     *(
         Kernel(
-            "to_floats", "convert", ints("n x_stride y_stride", 6)
+            "to_floats", header, ints("n x_stride y_stride", 6)
             + pointers("read", "x", dtype) + pointers("written", "y"),
             dtype=dtype,
         )
-        for dtype in CONVERTED
+        for dtype, header in CONVERSIONS
     ),
     *(
         Kernel(
-            "from_floats", "convert", ints("n x_stride y_stride", 6)
+            "from_floats", header, ints("n x_stride y_stride", 6)
             + pointers("read", "x") + pointers("written", "y", dtype),
             dtype=dtype,
         )
-        for dtype in CONVERTED
+        for dtype, header in CONVERSIONS
+    ),
+    Kernel(
+        "pairs_from_floats", "copy_bf16",
+        ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
+        + pointers("read", "x") + pointers("written", "y", BFLOAT16),
+        dtype=BFLOAT16,
     ),
     Kernel(
         "resize_bilinear", "resize",
@@ -262,6 +325,86 @@ ROWS = (
         + ints("left_row left_inner") + ints("right_stride", 3) + ints("right_inner")
         + ints("y_stride", 3) + ints("y_row")
         + pointers("read", "left right") + pointers("written", "y"),
+    ),
+    Kernel(
+        "quantized_conv", "conv_u8",
+        ints(f"{IMAGES} taps channels outs tile_pixels panel tiles pitch weights_outer")
+        + ints(f"{IN} {OUT} {SUM}") + REQUANTIZE + tables("offsets")
+        + pointers("read", "in", UINT8) + pointers("read", "w", INT8)
+        + pointers("read", "bias", INT32) + pointers("read", "scale")
+        + pointers("read", "sum", UINT8) + pointers("written", "out", UINT8)
+        + pointers("written", "real"),
+        dtype=UINT8, multiply_add=MULTIPLY_ADD, products=work.quantized_conv_products,
+    ),
+    Kernel(
+        "quantized_depthwise", "depthwise_u8",
+        ints(f"{IMAGES} channels R S {IN} stride_y stride_x dilation_y dilation_x {OUT} w_tap")
+        + REQUANTIZE
+        + pointers("read", "in", UINT8) + pointers("read", "w", INT8)
+        + pointers("read", "bias", INT32) + pointers("read", "scale")
+        + pointers("written", "out", UINT8),
+        dtype=UINT8, multiply_add=DEPTHWISE_MULTIPLY_ADD, products=work.depthwise_products,
+    ),
+    Kernel(
+        "quantize", "elementwise_u8",
+        ints(f"{IMAGES} channels in_image in_channel in_row in_pixel {OUT} zero") + floats("scale")
+        + pointers("read", "in") + pointers("written", "out", UINT8),
+        dtype=UINT8,
+    ),
+    Kernel(
+        "dequantize", "elementwise_u8",
+        ints("n x_stride y_stride", 6) + ints("zero") + floats("scale")
+        + pointers("read", "x", UINT8) + pointers("written", "y"),
+        dtype=UINT8,
+    ),
+    Kernel(
+        "lookup", "elementwise_u8",
+        ints(f"{IMAGES} channels {IN} {OUT}")
+        + pointers("read", "in table", UINT8) + pointers("written", "out", UINT8),
+        dtype=UINT8,
+    ),
+    Kernel(
+        "rescale", "elementwise_u8",
+        ints(f"{IMAGES} channels {IN} {SUM} {OUT} in_zero") + floats("scale") + REQUANTIZE
+        + pointers("read", "in sum", UINT8) + pointers("written", "out", UINT8),
+        dtype=UINT8,
+    ),
+    Kernel(
+        "quantized_multiply", "elementwise_u8",
+        ints(f"{IMAGES} channels {IN} factor_image factor_row factor_pixel {OUT}")
+        + ints("in_zero factor_zero") + floats("scale") + REQUANTIZE
+        + pointers("read", "in factor", UINT8) + pointers("written", "out", UINT8),
+        dtype=UINT8,
+    ),
+    Kernel(
+        "quantized_mean", "elementwise_u8",
+        ints(f"{IMAGES} channels {IN} out_image in_zero") + floats("scale") + REQUANTIZE
+        + pointers("read", "in", UINT8) + pointers("written", "out", UINT8)
+        + pointers("written", "real"),
+        dtype=UINT8,
+    ),
+    Kernel(
+        "copy", "movement_u8",
+        ints("n x_stride y_stride", 6)
+        + pointers("read", "x", UINT8) + pointers("written", "y", UINT8),
+        dtype=UINT8,
+    ),
+    Kernel(
+        "fill_bytes", "movement_u8",
+        ints("n", 3) + ints("count") + ints("y_stride", 3) + ints("value")
+        + pointers("written", "y", UINT8),
+        dtype=UINT8, fills=True,
+    ),
+    Kernel(
+        "surround", "movement_u8",
+        ints(f"{IMAGES} channels top bottom left right value") + pointers("written", "y", UINT8),
+        dtype=UINT8, fills=True, around=True,
+    ),
+    Kernel(
+        "max_pool", "movement_u8",
+        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
+        + ints(f"{IN} {OUT}") + pointers("read", "in", UINT8) + pointers("written", "out", UINT8),
+        dtype=UINT8,
     ),
 )  # fmt: skip
 

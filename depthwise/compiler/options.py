@@ -5,12 +5,13 @@ from numbers import Integral
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Literal, get_args
 
-from depthwise.runtime.target import System, Target, find_target
+from depthwise.runtime.target import AMX, System, Target, find_target
 
 if TYPE_CHECKING:
     from depthwise.hardware.core import Core
 
 Optimize = Literal["speed", "memory"]
+Precision = Literal["float32", "bfloat16"]
 
 MOST_THREADS = 64
 
@@ -34,6 +35,9 @@ class CompileOptions:
         check_plan: Do the plan in Python, step by step, where this machine cannot run the library.
         system: The operating system to compile for: "linux", "windows" or "macos"; None is this
             machine's, and Linux for another architecture.
+        precision: The type that values between layers and weights are kept and multiplied in; sums
+            are in float32 in any case. Layers that have no kernel in a narrower type are computed
+            in float32. "native" is then the CPU of this machine that is best at it.
     """
 
     target: str = "native"
@@ -44,8 +48,12 @@ class CompileOptions:
     cc: str | None = None
     check_plan: bool = True
     system: System | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self):
+        if self.precision not in get_args(Precision):
+            accepted = " or ".join(get_args(Precision))
+            raise ValueError(f"precision={self.precision!r}: compute in {accepted}")
         target = self.chosen
         whole = isinstance(self.threads, Integral) and not isinstance(self.threads, bool)
         if not whole or not 1 <= self.threads <= MOST_THREADS:
@@ -68,11 +76,33 @@ class CompileOptions:
         _ = self.core
         if not isinstance(self.cc, str | None):
             raise ValueError(f"cc={self.cc!r}: the name or the path of a C compiler, as text")
+        if self.reduced:
+            self._check_reduced()
+
+    def _check_reduced(self) -> None:
+        """Raise ValueError for what there is in float32 alone."""
+        name = f"precision={self.precision!r}"
+        if self.tune:
+            raise ValueError(
+                f"tune=True with {name}: ways are timed in float32 alone, leave it out"
+            )
+        if self.chosen.members:
+            levels = ", ".join(level.name for level in self.chosen.levels)
+            raise ValueError(
+                f"target={self.target!r} with {name}: a library for a family of CPUs computes in "
+                f"float32; compile for one of them, {levels}, or for {AMX.name}"
+            )
+
+    @property
+    def reduced(self) -> bool:
+        """Whether values are kept in a type narrower than float32."""
+        return self.precision != "float32"
 
     @property
     def chosen(self) -> Target:
         """The target itself: "native" is one of the others."""
-        return find_target(self.target, self.system)
+        best = AMX.name if self.reduced and AMX.runs_here and self.target == "native" else None
+        return find_target(best or self.target, self.system)
 
     @property
     def here(self) -> "CompileOptions":

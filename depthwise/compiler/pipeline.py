@@ -17,30 +17,35 @@ from depthwise.compiler.autotune.tune_algorithms import fastest_algorithms
 from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.constants import constants_of
-from depthwise.compiler.options import CompileOptions, Optimize
-from depthwise.compiler.passes import PASSES
+from depthwise.compiler.options import CompileOptions, Optimize, Precision
+from depthwise.compiler.passes import PASSES, QUANTISED_PASSES
 from depthwise.compiler.passes.element_types import other_precisions
 from depthwise.compiler.passes.input import fold_input
+from depthwise.compiler.passes.narrow import compute_in
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_family, make_plan
 from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.quantised import SimulatorReference, is_exact, is_quantised
 from depthwise.compiler.schedule.partition import Group, fastest
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.show_plan import show_plan
 from depthwise.compiler.verification.capacity import check_arena, check_inputs, check_run
+from depthwise.compiler.verification.distance import measure_distance
 from depthwise.compiler.verification.oracle import check_plan as check_steps
 from depthwise.compiler.verification.references import Reference
 from depthwise.compiler.verification.references.choose import reference_of
+from depthwise.compiler.verification.references.simulator import Simulator
 from depthwise.compiler.verification.trace import Trace, without_sources
-from depthwise.compiler.verification.verify import verify
+from depthwise.compiler.verification.verify import RunLibrary, verify
 from depthwise.errors import Unsupported
 from depthwise.escaping import in_line, kind_of
 from depthwise.graph import NO_KWARGS, Graph, check, show
+from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library
 from depthwise.runtime.manifest import LevelRecord, PlanCheck, Verification
-from depthwise.runtime.target import System, Target
+from depthwise.runtime.target import System, Target, native_of_bytes
 from depthwise.sources.opening import open
 from depthwise.sources.source import Source
 
@@ -58,6 +63,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune,
     tune_for: str | None = DEFAULT.tune_for, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, system: System | None = DEFAULT.system,
+    precision: Precision = DEFAULT.precision,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
     labels: Sequence[str] = (), until: str | None = None,
 ) -> Library:  # fmt: skip
@@ -71,7 +77,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         shapes: One for each input, nested as `dw.open` says; left out where the network brings
             its own.
         kwargs: Those of arguments that are given by name: {"mask": (1, 1, 32, 32)}.
-        target: The CPU to compile for; this and all down to `system` are `CompileOptions`.
+        target: The CPU to compile for; this and all down to `precision` are `CompileOptions`.
         threads: How many threads share each call.
         optimize: "speed", or "memory" for the smallest arena.
         tune: Measure a few ways to compute each layer on this machine, and take the fastest.
@@ -79,6 +85,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         cc: A C compiler in place of the one that is installed with us.
         check_plan: Do the plan in Python where this machine cannot run the library.
         system: The operating system to compile for, where it is another than this machine's.
+        precision: The type of weights and of values between layers.
         samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
         preparation: What the library does to raw images itself; samples are raw images, then.
         labels: Names of a classifier's classes, in the order of its outputs, for the manifest.
@@ -90,7 +97,9 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         Mismatch: The plan or the library computes something else than the network.
         BuildError: The C compiler is missing or fails.
     """
-    options = CompileOptions(target, threads, optimize, tune, tune_for, cc, check_plan, system)
+    options = CompileOptions(
+        target, threads, optimize, tune, tune_for, cc, check_plan, system, precision
+    )
     source = open(net, *shapes, kwargs=kwargs, until=until)
     return compile_source(source, options, samples, preparation, labels)
 
@@ -116,6 +125,9 @@ def compile_graph(
     the first sample or random inputs, and compared with the graph.
     Raises what `compile` raises.
     """
+    quantised = is_quantised(graph)
+    if quantised:
+        reference, options = SimulatorReference(graph), _for_bytes(options, preparation)
     check_keys(graph)
     if about.labels:
         check_labels(about.labels, [graph.type(o.value).shape for o in graph.outputs], "labels")
@@ -126,12 +138,13 @@ def compile_graph(
     if not isinstance(preparation, Preparation | None):
         raise ValueError(f"preparation is {kind_of(preparation)}: give a dw.Preparation")
     tried = read_samples(samples, preparation is None)
-    plans = choose_plans(rewrite(graph, preparation), options)
+    rewritten = rewrite(graph, preparation, options.precision)
+    plans = choose_plans(rewritten, options)
     proofs = dict[Target, Proof]()
     for plan in plans:
         if plan.target.runs_here:
             check_arena(plan)
-        elif options.check_plan:
+        elif options.check_plan and not (options.reduced or quantised):
             done = check_steps(plan, tried[0] if tried else (), preparation)
             proofs[plan.target] = Proof(plan_check=done)
     artifact = assemble(plans, options, cost, about, preparation)
@@ -139,11 +152,38 @@ def compile_graph(
     gc.collect()  # and which what searched for the plan refers to in circles
     for plan in plans:
         if plan.target.runs_here:
-            trace = Trace(plan, reference.paths, UNITS, options.cc)
             run = partial(run_once, artifact, plan.target.level)
-            found = verify(run, trace, reference, tried, preparation)
+            if options.reduced:
+                found = verify_reduced(run, plan, rewritten, tried, options.cc)
+                distance = measure_distance(run, reference, tried, preparation)
+                found = found.model_copy(update={"distance": distance})
+            else:
+                trace = Trace(plan, reference.paths, UNITS, options.cc)
+                exact = quantised and is_exact(rewritten)
+                found = verify(run, trace, reference, tried, preparation, exact)
             proofs[plan.target] = Proof(verification=found)
     return finish(artifact, [(plan.target, proofs.get(plan.target, Proof())) for plan in plans])
+
+
+def _for_bytes(options: CompileOptions, preparation: Preparation | None) -> CompileOptions:
+    """Return the options of a quantised network: "native" is what is best for bytes."""
+    if preparation:
+        raise ValueError(
+            "preparation: a quantised network takes images that are prepared, as it was "
+            "calibrated with; leave out the preparation"
+        )
+    if options.target != "native":
+        return options
+    return replace(options, target=native_of_bytes().name)
+
+
+def verify_reduced(
+    run: RunLibrary, plan: Plan, rewritten: Graph, samples: Sequence[Sequence[np.ndarray]],
+    cc: str | None,
+) -> Verification:  # fmt: skip
+    """Compare a library of a narrow precision with the simulator of its own graph."""
+    simulator = Simulator(rewritten)
+    return verify(run, Trace(plan, simulator.paths, UNITS, cc), simulator, samples)
 
 
 def check_weights(graph: Graph) -> None:
@@ -169,12 +209,16 @@ def check_keys(graph: Graph) -> None:
             ) from None
 
 
-def rewrite(graph: Graph, preparation: Preparation | None = None) -> Graph:
+def rewrite(
+    graph: Graph, preparation: Preparation | None = None, precision: Precision = DEFAULT.precision
+) -> Graph:
     """Return the graph after every pass, checked before and after each."""
     graph = check(graph)
-    for step in PASSES:
+    for step in QUANTISED_PASSES if is_quantised(graph) else PASSES:
         graph = check(step(graph))
-    return check(fold_input(graph, preparation)) if preparation else graph
+    if preparation:
+        graph = check(fold_input(graph, preparation))
+    return graph if precision == FLOAT32.name else check(compute_in(graph, find_dtype(precision)))
 
 
 def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
@@ -257,7 +301,7 @@ def _as_array(part: Any) -> np.ndarray:
 
 def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:
     """Return the rewritten graph, the plan or the C of a graph as text; no library is made."""
-    graph = rewrite(graph)
+    graph = rewrite(graph, precision=options.precision)
     if stage == "graph":
         return show(graph)
     plan = choose_plan(graph, options)

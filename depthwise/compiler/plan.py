@@ -35,6 +35,7 @@ class Plan:
     algorithms: Algorithms = field(default_factory=dict)  # how each convolution is computed
     whole: Steps = field(default_factory=lambda: Steps((), ()))  # before any was streamed
     groups: tuple[Group, ...] = ()  # of these: what was streamed
+    nanoseconds: float = 0.0  # about how long it takes: to rank ways to divide it, no prediction
 
     @property
     def target(self) -> Target:

@@ -13,6 +13,8 @@ from depthwise.compiler.lowering import (  # noqa: F401  (they register their ru
     deform,
     elementwise,
     images,
+    integer_layers,
+    integers,
     movement,
     norm,
     pool,
@@ -127,11 +129,11 @@ def _schedule(
     whole = Steps(lowered.steps, lowered.buffers)
     buffers = list(whole.buffers)
     divider = Divider(whole.buffers, threads, constants)
-    regions, groups = make_regions(whole, partition, at_once, divider, buffers)
-    regions = zero_borders(regions, buffers)
+    division, groups = make_regions(whole, partition, at_once, divider, buffers)
+    regions = zero_borders(division.regions, buffers)
     regions = separate_scratch(regions, buffers)
     regions = ask_for_weights(regions, constants)
     return Plan(
         graph, constants, tuple(regions), tuple(buffers), place(regions, buffers), lowered.weights,
-        lowered.views, threads, lowered.algorithms, whole, tuple(groups),
+        lowered.views, threads, lowered.algorithms, whole, tuple(groups), division.cost,
     )  # fmt: skip

@@ -73,6 +73,21 @@ def conv_fetches(a: Arguments, lanes: int) -> tuple[int, int]:
     return a["next"].offset, tiles * times * a["prefetch_lines"] * LINE
 
 
+# -------------------------------------------------------------------------------- bf16_tile_conv
+
+
+def tile_products(a: Arguments) -> int:
+    """Return the multiply-adds of a convolution in tiles."""
+    return prod(a[name] for name in ("images", "rows", "width", "taps", "channels", "outs"))
+
+
+def tile_reach(a: Arguments) -> tuple[int, int]:
+    """Return the first element that the taps read, and how far all of them read."""
+    offsets = a["offsets"].values
+    reach = max(offsets) - min(offsets) + a["channels"]
+    return min(offsets), _images(a, a["in_row"], a["in_pixel"]) + reach
+
+
 # --------------------------------------------------------------------------------- f32_winograd
 
 
@@ -157,6 +172,14 @@ def depthwise_reach(a: Arguments) -> tuple[int, int]:
     reach += (a["S"] - 1) * a["dilation_x"] * a["in_pixel"]
     row, pixel = a["stride_y"] * a["in_row"], a["stride_x"] * a["in_pixel"]
     return 0, _images(a, row, pixel) + reach + a["channels"]
+
+
+# ------------------------------------------------------------------------------------- of bytes
+
+
+def quantized_conv_products(a: Arguments) -> int:
+    """Return the multiply-adds of a convolution of bytes."""
+    return prod(a[name] for name in ("images", "rows", "width", "taps", "channels", "outs"))
 
 
 # ----------------------------------------------------------------------------- moving elements

@@ -117,8 +117,10 @@ DTYPES: dict[str, DType] = {
 }
 
 
-FLOAT32 = DTYPES["float32"]  # what kernels compute in
-UINT8 = DTYPES["uint8"]  # what raw images are made of
+FLOAT32 = DTYPES["float32"]  # what kernels compute in where nothing else is asked for
+BFLOAT16 = DTYPES["bfloat16"]
+UINT8 = DTYPES["uint8"]  # what raw images are made of, and values of quantised networks
+INT8, INT32 = DTYPES["int8"], DTYPES["int32"]  # their weights, and sums of products
 LIBRARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.code)
 CONVERTED = tuple(row for row in DTYPES.values() if row.code and row != FLOAT32)
 

@@ -82,8 +82,14 @@ def _end(graph: Graph, node: Node, called: Collection[str] | None) -> str:
 
 
 def _quantizes(graph: Graph, node: Node) -> bool:
-    """Tell whether numbers are computed by a scale; those of weights are, when it is compiled."""
-    return isinstance(node.op, Quantize | Dequantize) and bool(graph.activations(node))
+    """Tell whether numbers are held by a scale in a type in which no kernel computes.
+
+    Those of weights are computed when it is compiled.
+    """
+    if not isinstance(node.op, Quantize | Dequantize) or not graph.activations(node):
+        return False
+    held = node.type if isinstance(node.op, Quantize) else graph.type(node.inputs[0])
+    return held.dtype != "uint8"
 
 
 def _advice(dtype: str) -> str:
@@ -100,8 +106,8 @@ def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
         return f"makes {made}: {_advice(made)}"
     if not isinstance(node.op, Opaque):
         return (
-            f"makes {made} by a scale: quantised networks are not compiled yet; compile the "
-            "network that was quantised"
+            f"makes {made} by a scale: kernels hold values in uint8, and weights in int8; quantise "
+            "the network so, or compile the network that was quantised"
         )
     packet = ".".join(node.op.operator.split(".")[:2])
     packet = packet if packet.endswith("__") else packet.removesuffix("_")  # in place

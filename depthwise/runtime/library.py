@@ -49,6 +49,12 @@ class Code:
             )
         except (OSError, AttributeError) as error:
             raise ValueError(f"{name} cannot be opened as a compiled network: {error}") from None
+        if hasattr(self.opened, "net_tiles") and not self._ask("net_tiles", ctypes.c_int):
+            raise ValueError(
+                f"{name} computes in AMX, which this CPU lacks or the system does not lend to this "
+                "process: on Linux it takes a kernel from 5.16 on that permits it; else compile "
+                "for another target, or with precision='float32'"
+            )
         has_threads = hasattr(self.opened, "net_pool_start")
         self._pool = Pool(self.opened, level) if has_threads else None
 

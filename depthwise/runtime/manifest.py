@@ -111,7 +111,8 @@ class BuildRecord(Record):
     """The target's name, the compiler as it names itself, its flags, and what it built.
 
     `system` is the operating system, None for the usual one of the target; `tuned_for` the core
-    that the plan was made for, and why; empty in earlier manifests.
+    that the plan was made for, and why; empty in earlier manifests. `precision` is the type of
+    weights and of values between layers.
     """
 
     target: str
@@ -120,6 +121,7 @@ class BuildRecord(Record):
     flags: tuple[str, ...]
     threads: PositiveInt = 1
     tuned_for: str = ""
+    precision: Literal["float32", "bfloat16"] = "float32"
     library_bytes: Size | None = None  # of code; earlier versions did not say
     library_sha256: Sha256
 
@@ -145,11 +147,25 @@ class LayerError(Record):
     error: float
 
 
+class Distance(Record):
+    """A library of a narrow precision against its network in float32.
+
+    The largest error of an output, relative to its largest element, over sets of `inputs`; and in
+    how many of the rows of scores the same one is the highest, None where no output has scores.
+    """
+
+    reference: str
+    inputs: int
+    error: float
+    agreement: float | None = None
+
+
 class Verification(Record):
     """The library against its reference: sets of inputs tried, largest error against the outputs.
 
     `own_error` is that of the reference's float32 against its float64, looked at only where `error`
-    is above the tolerance: a network may be so sensitive that no float32 is closer.
+    is above the tolerance: a network may be so sensitive that no float32 is closer. A library of a
+    narrow precision is compared with a simulator of its arithmetic; `distance` is from float32.
     """
 
     inputs: int
@@ -157,6 +173,7 @@ class Verification(Record):
     own_error: float | None = None
     layers: tuple[LayerError, ...] = ()
     reference: str = "PyTorch"  # who computed what the library was compared with
+    distance: Distance | None = None
 
 
 class PlanCheck(Record):

@@ -25,7 +25,8 @@ class Target:
     has `members`, the widest first, each with the number of its `level`; a CPU that stands alone
     has level 0. Members read weights of which `panel` outputs lie side by side; of a CPU that
     stands alone, where it is 0, as many do as its tiles have. `asked` is the operating system that
-    was asked for, None for the usual one.
+    was asked for, None for the usual one. One with `tiles` has AMX, which the system lends on
+    request; one with `dots` sums products of four bytes in one instruction.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Target:
     panel: int = 0
     members: tuple["Target", ...] = ()
     asked: System | None = None
+    tiles: bool = False
+    dots: bool = False
 
     @property
     def foreign(self) -> bool:
@@ -70,7 +73,8 @@ class Target:
         """What a program that builds net.c gives its compiler to name the CPU."""
         if self.architecture == "wasm32":
             return ()  # its C runs anywhere
-        return ("-march=native",) if self.members else (self.march,)  # which chooses the level
+        # -march=native chooses the level
+        return ("-march=native",) if self.members else tuple(self.march.split())
 
     @property
     def level_here(self) -> "Target":
@@ -122,6 +126,26 @@ TARGETS = (
 )
 # fmt: on
 
+# What AMX needs beside AVX-512, with the narrow types that its CPUs have elsewhere. It is never
+# "native" in float32, of which its tiles know nothing.
+TILES = frozenset({"amx_tile", "amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"})
+AMX = Target(
+    "x86-64-amx", "x86_64", 16, 32, "x86_64_v4+amx_tile+amx_bf16+amx_int8+avx512bf16+avx512vnni",
+    "-march=x86-64-v4 -mamx-tile -mamx-bf16 -mamx-int8 -mavx512bf16 -mavx512vnni", V4 | TILES,
+    tiles=True, dots=True,
+)  # fmt: skip
+
+# What sums products of four bytes in one instruction has no use for that in float32 either.
+VNNI = Target(
+    "x86-64-vnni", "x86_64", 16, 32, "x86_64_v4+avx512vnni", "-march=x86-64-v4 -mavx512vnni",
+    V4 | {"avx512_vnni"}, dots=True,
+)  # fmt: skip
+AVX_VNNI = Target(
+    "x86-64-avx-vnni", "x86_64", 8, 16, "x86_64_v3+avxvnni", "-march=x86-64-v3 -mavxvnni",
+    V3 | {"avx_vnni"}, dots=True,
+)  # fmt: skip
+OF_BYTES = (VNNI, AVX_VNNI)
+
 PANEL = 16  # floats of the widest vectors
 X86 = tuple(
     replace(t, level=int(t.name[-1]), panel=PANEL) for t in TARGETS if t.architecture == "x86_64"
@@ -136,7 +160,7 @@ def find_target(name: str, system: str | None = None) -> Target:
     `system` is the operating system to compile for; None is this machine's, and Linux for another
     architecture. Raises ValueError for other names, or where this machine is none of our targets.
     """
-    known = {target.name: target for target in (*FAMILIES, *TARGETS, _portable())}
+    known = {target.name: target for target in (*FAMILIES, *TARGETS, AMX, *OF_BYTES, _portable())}
     if name != "native" and name not in known:
         accepted = ", ".join(["native", *sorted(known)])
         raise ValueError(f"no target is named {name!r}: take one of {accepted}")
@@ -173,6 +197,13 @@ def check_runs_here(target: Target) -> None:
 def _portable() -> Target:
     """Return what any CPU and any C11 compiler is: vectors of one float, compiled for this one."""
     return Target("portable", host_architecture(), 1, 16, "baseline", "-mtune=generic")
+
+
+def native_of_bytes() -> Target:
+    """Return the best target of this machine for networks of bytes."""
+    chosen = _native()
+    better = (AMX, VNNI) if chosen.lanes == VNNI.lanes else (AVX_VNNI,)
+    return next((target for target in better if target.runs_here), chosen)
 
 
 def _native() -> Target:

@@ -49,6 +49,7 @@ class Request:
         data: Labelled images to judge the network and its library on.
         rounds: How often each runtime is timed.
         train: The seconds that it is trained on `data` before all else; None for no training.
+        resolution: The side of the images that it is trained on; None fits it to them.
         slim: What it is slimmed to; None where it stays as large as it is.
         say: Is told, in sentences, how training and slimming go.
         showing: Shows a training in a directory, as a context.
@@ -66,6 +67,7 @@ class Request:
     data: Dataset | None = None
     rounds: int = 5
     train: float | None = None
+    resolution: int | None = None
     slim: SlimmingPlan | None = None
     say: Say = silent
     showing: Callable[[Path], AbstractContextManager[Onlooker]] = lambda _: nullcontext(Unseen())

@@ -34,10 +34,11 @@ def hold_time(
             best = rank
         if met and (taken >= BELOW * limit or not progress.rounds):
             break
+        said, number = say_measured(taken, estimated), len(progress.rounds)
+        next_ = "is made again" if met else "follows"
         tell(
-            f"{_measured(taken, estimated)}: {'not enough yet' if not met else 'more than enough'}"
-            f", so estimates are scaled by that, and round {len(progress.rounds) + (not met)} "
-            f"{'follows' if not met else 'is made again'}"
+            f"{said}: {'more than enough' if met else 'not enough yet'}, so estimates are scaled "
+            f"by that, and round {number if met else number + 1} {next_}"
         )
         if not met:
             steps = search(bench, progress.draft, ROOM * limit, progress.rounds)
@@ -56,6 +57,7 @@ def hold_time(
         yield best[2]
 
 
-def _measured(taken: float, estimated: float) -> str:
+def say_measured(taken: float, estimated: float) -> str:
+    """Return what was measured, beside what was estimated, in milliseconds."""
     times = (say_cost("milliseconds", each) for each in (taken, estimated))
     return "compiled, it takes {} where {} was estimated".format(*times)

@@ -23,7 +23,7 @@ from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.channels.coupling import RETURNED
 from depthwise.slimming.channels.groups import pinned_layers
-from depthwise.slimming.correction import hold_time
+from depthwise.slimming.correction import hold_time, say_measured
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
@@ -37,6 +37,7 @@ from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover
 from depthwise.slimming.fitting.synthetic import synthesise
 from depthwise.slimming.frozen import frozen_weights
+from depthwise.slimming.layers.balancing import balance_factors
 from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
@@ -240,10 +241,10 @@ class Slimming:
     ) -> Iterator[state.SearchProgress]:
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
             cost = self.prices.cost(draft.graph)
-            if self._holds_time and is_near(
-                cost, limit
-            ):  # what the last round saves is told better by it
-                self.prices.scale *= self._time_of(draft.graph) / cost
+            if self._holds_time and is_near(cost, limit):
+                taken = self._time_of(draft.graph)  # what the last round saves is told better by it
+                tell(f"{say_measured(taken, cost)}: the last round starts from that")
+                self.prices.scale *= taken / cost
             progress = progress.then(draft, found, self.prices.scale)
             yield progress
         if self._holds_time:
@@ -275,7 +276,8 @@ class Slimming:
 
     def _finish(self, progress: state.SearchProgress, limit: float, tell: Say) -> Slimmed:
         asked, data = self.request, self.data
-        graph = self._mimicked(progress.draft, tell)
+        balanced = replace(progress.draft, graph=balance_factors(progress.draft.graph))
+        graph = self._mimicked(balanced, tell)
         before, after, ratio = self.compare(graph)
         taken = self._time_of(graph) if self._holds_time else after.milliseconds
         notes = (*data.notes, *self._missed(taken, limit))

@@ -72,7 +72,7 @@ class Compiler:
                 "name a compiler for that machine, or leave out cc, for the one that is installed "
                 "with us"
             )
-        return (*FLAGS, target.march)
+        return (*FLAGS, *target.march.split())
 
 
 class Unit(NamedTuple):

@@ -8,6 +8,7 @@ from math import isinf, isnan
 
 import numpy as np
 
+from depthwise.compiler.byte_epilogue import ByteEpilogue
 from depthwise.compiler.codegen.exports import (
     IN_TURN,
     PARALLEL,
@@ -30,6 +31,7 @@ from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 
 KEPT = "\N{NO-BREAK SPACE}"  # a space at which no line is broken
+REFUSED = 5  # NET_CPU of net.h
 
 
 @dataclass
@@ -207,11 +209,15 @@ def preamble(target: str) -> list[str]:
 
 
 def threads(plan: Plan) -> list[str]:
-    """Return the pool of threads that net_run_parallel takes, for more threads than one."""
+    """Return the pool of threads that net_run_parallel takes, for more threads than one.
+
+    Before it comes what asks the system for the tiles of AMX, where these are used.
+    """
+    asked = [header_text("permission")] if plan.target.tiles else []
     if plan.threads == 1:
-        return []
+        return asked
     text = [header_text(name) for name in ("pthreads", "tasks", "threads")]
-    return [f"#define NET_THREADS {plan.threads}", *text]
+    return [*asked, f"#define NET_THREADS {plan.threads}", *text]
 
 
 def _tables(text: Text) -> list[str]:
@@ -284,10 +290,10 @@ def _literal(argument: object, text: Text) -> str:
             return f"{{.before = {_act(before)}, .add = {int(add)}, .after = {_act(after)}}}"
         case Activation():
             return _act(argument)
-        case float():
-            return number(argument)
-        case int() | np.integer():
-            return str(int(argument))
+        case ByteEpilogue():
+            return argument.in_c()
+        case float() | int() | np.integer():
+            return number(argument) if isinstance(argument, float) else str(int(argument))
     raise AssertionError(f"{argument!r} has no text in C")
 
 
@@ -314,11 +320,13 @@ def number(value: float) -> str:
 
 def _pointer(view: TensorView, plan: Plan) -> str:
     buffer, offset = plan.buffers[view.buffer], view.offset
+    plain = buffer.element == FLOAT32
     if buffer.space == "arena":
-        cast = "" if buffer.element == FLOAT32 else f"({buffer.element.c} *)"
+        cast = "" if plain else f"({buffer.element.c} *)"
         return f"{cast}a + {offset + plan.arena.offsets[view.buffer] // buffer.element.bytes}"
     if buffer.space == "weights":
-        return f"w + {offset}"
+        cast = "" if plain else f"(const {buffer.element.c} *)"
+        return f"{cast}w + {offset}"
     base = tensor_pointer(plan, buffer)
     return f"{base} + {offset}" if offset else base
 
@@ -353,6 +361,7 @@ def define_run(plan: Plan, text: Text, mark: str = "") -> list[str]:
         return _define_regions(plan, text, mark)
     return [
         f"int net_run{mark}({run_parameters(plan)}) {{",
+        *permission(plan),
         "    const float *w = (const float *)weights;",
         "    float *a = (float *)arena;",
         "    (void)w, (void)a;",
@@ -360,6 +369,11 @@ def define_run(plan: Plan, text: Text, mark: str = "") -> list[str]:
         "    return 0;",
         "}",
     ]
+
+
+def permission(plan: Plan) -> list[str]:
+    """Return what ends a call before it takes tiles that the system does not lend."""
+    return [f"    if (!net_tiles()) return {REFUSED};"] if plan.target.tiles else []
 
 
 UNPACK = (
@@ -383,6 +397,7 @@ def _define_regions(plan: Plan, text: Text, mark: str) -> list[str]:
         "",
         *text.regions,
         f"int net_run_parallel{mark}({run_parameters(plan)}, {PARALLEL}) {{",
+        *permission(plan),
         "    const struct net net = {(const float *)weights, in, out, (float *)arena};",
         "    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++)",
         "        if (regions[i].parts == 1) regions[i].task(&net, 0);",

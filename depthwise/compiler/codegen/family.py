@@ -7,6 +7,7 @@ chooses the level, runs on all of them. net.c holds the same levels, and is comp
 from collections.abc import Iterator, Sequence
 
 from depthwise.compiler.codegen.emit import (
+    REFUSED,
     complete,
     declare_calls,
     define_calls,
@@ -23,7 +24,6 @@ from depthwise.compiler.codegen.headers import header_text, kernel_texts, sizes_
 from depthwise.compiler.plan import Plan
 from depthwise.runtime.target import Target
 
-REFUSED = 5  # NET_CPU of net.h
 # What a compiler says of the CPUs that it compiles for: by this net.c chooses its level.
 TOLD = {
     4: "defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) "

@@ -14,9 +14,10 @@ from depthwise.compiler.lowering.views import Buffer, PaddedLayout, Space, Tenso
 from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.compiler.schedule.storage import Storage
+from depthwise.compiler.summation import joins_taps
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, TensorType
-from depthwise.graph.dtypes import FLOAT32
+from depthwise.graph.dtypes import FLOAT32, DType
 from depthwise.graph.ops import GridSample
 
 Default = Callable[[ConvWorkload, Constants], Algorithm]
@@ -26,8 +27,9 @@ Default = Callable[[ConvWorkload, Constants], Algorithm]
 class Lowered:
     """A graph as calls of kernels in order, none of them streamed or divided yet.
 
-    `views` has where each value lies, in buffers of `memory` or among the weights, buffer 0. Other
-    plans may have more weights in the same pool: it is read once all are lowered.
+    `views` has where each value lies, in buffers of `memory` or among the weights, buffer 0; those
+    of another type than float32 are a buffer of `memory`. Other plans may have more weights in the
+    same pool: it is read once all are lowered.
     """
 
     steps: tuple[KernelCall, ...]
@@ -39,7 +41,12 @@ class Lowered:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """All buffers, the weights first."""
-        return (Buffer("weights", self.pool.floats), *self.memory)
+        found = (Buffer("weights", 0), *self.memory)
+        size = self.pool.bytes
+        return tuple(
+            replace(each, elements=size // each.element.bytes) if each.space == "weights" else each
+            for each in found
+        )
 
     @property
     def weights(self) -> np.ndarray:
@@ -64,6 +71,7 @@ class LoweringBuilder:
         self._roots: dict[str, TensorView] = {}
         self._algorithms: dict[ConvWorkload, Algorithm] = {}
         self._readers = graph.readers()
+        self._weights = {FLOAT32.name: 0}  # the buffer of the weights of each type
         self._pool = pool
 
     # ------------------------------------------------------------------------------ values
@@ -92,6 +100,11 @@ class LoweringBuilder:
         """Tell whether a value may lie anywhere: no concatenation holds it, no border is needed."""
         return self._storage.is_free(name)
 
+    def joins_taps(self) -> bool:
+        """Tell whether the convolution being lowered takes each row of taps for one."""
+        assert self.node
+        return joins_taps(self.node, self.graph, self._storage.aliases)
+
     def is_grid(self, name: str) -> bool:
         """Tell whether a value is read as places to sample at alone: these take any strides."""
         readers = [r for r in self._readers[name] if isinstance(r.op, GridSample)]
@@ -115,17 +128,19 @@ class LoweringBuilder:
     def allocate(self, name: str, type: TensorType) -> TensorView:
         """Return memory for a value: in the buffer of its root, or in one of its own."""
         if len(type.shape) != 4:
-            return self.temporary(type.shape)
+            return self.temporary(type.shape, type.element)
         alias = self._storage.aliases[name]
         if alias.root not in self._roots:
-            layout = self._storage.layout(alias.root, self.graph.type(alias.root).shape)
-            self._roots[alias.root] = self._add_images(layout)
+            self._roots[alias.root] = self._add_images(
+                self._storage.layout(alias.root, self.graph.type(alias.root)), type.element
+            )
         part = self._roots[alias.root].part(1, alias.channel, type.shape[1])
         return replace(part, shape=type.shape)
 
-    def temporary(self, shape: tuple[int, ...]) -> TensorView:
+    def temporary(self, shape: tuple[int, ...], element: DType = FLOAT32) -> TensorView:
         """Return packed memory in a buffer of its own."""
-        return TensorView(self._add_buffer("arena", prod(shape)), 0, shape, row_major(shape))
+        buffer = self._add_buffer(Buffer("arena", prod(shape), dtype=element.name))
+        return TensorView(buffer, 0, shape, row_major(shape))
 
     def total_rows(self, name: str) -> TensorView:
         """Return where the writer of a value of rank 4 puts each row's total, (N, C, H, 1)."""
@@ -137,15 +152,21 @@ class LoweringBuilder:
 
     def add_external(self, space: Space, index: int, type: TensorType) -> TensorView:
         """Return a view of a whole input or output of the network, packed row-major."""
-        self.buffers.append(Buffer(space, type.size, index, type.dtype))
-        return TensorView(len(self.buffers) - 1, 0, type.shape, row_major(type.shape))
+        buffer = self._add_buffer(Buffer(space, type.size, index, type.dtype))
+        return TensorView(buffer, 0, type.shape, row_major(type.shape))
 
-    def _add_images(self, layout: PaddedLayout) -> TensorView:
+    def element(self, view: TensorView) -> DType:
+        """Return the type of a view's elements."""
+        return self.buffers[view.buffer].element
+
+    def _add_images(self, layout: PaddedLayout, element: DType = FLOAT32) -> TensorView:
         elements = layout.shape[0] * layout.rows * layout.row
-        return layout.view(self._add_buffer("arena", elements, layout))
+        return layout.view(
+            self._add_buffer(Buffer("arena", elements, dtype=element.name, frame=layout))
+        )
 
-    def _add_buffer(self, space: Space, elements: int, frame: PaddedLayout | None = None) -> int:
-        self.buffers.append(Buffer(space, elements, frame=frame))
+    def _add_buffer(self, buffer: Buffer) -> int:
+        self.buffers.append(buffer)
         return len(self.buffers) - 1
 
     # ----------------------------------------------------------------------------- weights
@@ -166,17 +187,20 @@ class LoweringBuilder:
             )
         return data
 
-    def weights(self, array: np.ndarray) -> TensorView:
-        """Return where an array lies among the weights; equal ones are stored once."""
-        packed = np.asarray(array, np.float32, order="C")  # keeps rank 0
-        return TensorView(0, self._pool.add(packed), packed.shape, row_major(packed.shape))
+    def weights(self, array: np.ndarray, element: DType = FLOAT32) -> TensorView:
+        """Return where an array lies among the weights, in a type; equal ones are stored once."""
+        packed = np.asarray(element.encode(array), order="C")  # keeps rank 0
+        if element.name not in self._weights:
+            self._weights[element.name] = self._add_buffer(Buffer("weights", 0, dtype=element.name))
+        first = self._pool.add(packed) // element.bytes
+        return TensorView(self._weights[element.name], first, packed.shape, row_major(packed.shape))
 
     def _store_constant(self, name: str) -> TensorView:
-        data = self.constant(name)
+        data, element = self.constant(name), self.graph.type(name).element
         if data.ndim != 4:
-            return self.weights(data)
+            return self.weights(data, element)
         _, c, h, w = data.shape
-        view = self.weights(data.transpose(0, 2, 3, 1))
+        view = self.weights(data.transpose(0, 2, 3, 1), element)
         return replace(view, shape=data.shape, strides=(h * w * c, 1, w * c, c))
 
     # ------------------------------------------------------------------------------- calls
@@ -207,8 +231,8 @@ class LoweringBuilder:
     def copy(self, source: TensorView, target: TensorView, comment: str = "") -> None:
         """Append a copy of a view into another of the same shape, converted to its type."""
         assert source.shape == target.shape
-        given, made = (self.buffers[view.buffer].element for view in (source, target))
-        kernel = "f32_copy"
+        given, made = self.element(source), self.element(target)
+        kernel = f"{made.short}_copy"
         if given != made:
             kernel = f"{given.short}_to_floats" if made == FLOAT32 else f"{made.short}_from_floats"
 

@@ -1,8 +1,9 @@
 """Calls of kernels, the ways to do one in parts, and the rows that a part touches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from typing import Literal
 
 from depthwise.compiler.fused_ops import Epilogue
@@ -70,6 +71,16 @@ class KernelCall:
         others = (*self.row.written, *self.row.ahead)
         pairs = self.arguments.items()
         return tuple(a for name, a in pairs if isinstance(a, TensorView) and name not in others)
+
+    def weights(self, buffers: Sequence[Buffer]) -> list[TensorView]:
+        """Return the weights that the call reads, of a plan with these buffers."""
+        return [view for view in self.views if buffers[view.buffer].space == "weights"]
+
+    def weight_bytes(self, buffers: Sequence[Buffer]) -> int:
+        """Return the bytes of the weights that the call reads."""
+        return sum(
+            buffers[view.buffer].element.bytes * prod(view.shape) for view in self.weights(buffers)
+        )
 
     @property
     def whole(self) -> "KernelCall":

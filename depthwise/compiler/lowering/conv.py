@@ -16,6 +16,7 @@ from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Tabl
 from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.narrow import lower_pairs, lower_tiles
 from depthwise.compiler.lowering.norm import lower_batch_norm
 from depthwise.compiler.lowering.operands import ConvOperands, KeptTaps, TapPattern
 from depthwise.compiler.lowering.packing import (
@@ -28,6 +29,7 @@ from depthwise.compiler.lowering.packing import (
 from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped, row_major
 from depthwise.compiler.lowering.winograd import lower_winograd
 from depthwise.graph import Node, ops
+from depthwise.graph.dtypes import BFLOAT16
 
 
 @lower.register
@@ -96,6 +98,9 @@ def _area(
     window = work.weight.shape[2:] if op.stride == op.dilation == (1, 1) else None
     reach = _reach(op, x, reads[0], rows.taps)
     some = kept if divided or kept.all > len(offsets) else None
+    if some and b.element(x) == BFLOAT16:  # whose kernel takes no part of the taps of its weights
+        part = work.weight[:, :, rows.first : rows.end, columns.first : columns.end]
+        work, some = replace(work, weight=part), None
     _convolve(work, TapPattern(offsets, *step, reach, window, some=some), op.groups, b)
 
 
@@ -106,6 +111,9 @@ def _reach(op: ops.Conv2d, x: TensorView, first: int, taps: int) -> RowAccess:
 
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
+    if b.element(work.x) == BFLOAT16:
+        lower_tiles(work, walk, b)
+        return
     lanes = b.target.lanes
     layer = _layer(work, walk, groups, b)
     chosen = b.algorithm(layer)
@@ -125,8 +133,8 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
 
     def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
         """Return the call from packed output channel `first` on."""
-        part, (row, pixel) = _collapse(part, walk)
-        images, rows, width = _runs(part, pixel)
+        part, (row, pixel) = part.collapsed(walk)
+        images, rows, width = part.runs(pixel)
         return b.step(
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
             taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
@@ -167,42 +175,21 @@ def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder
     count = images_at_once(images, given, found, b.constants, work.weight.size, pixels)
     some = walk.take(work, 0, count)
     images, outs, rows, width = some.y.shape
-    part, (_, pixel) = _collapse(some, walk)
+    part, (_, pixel) = some.collapsed(walk)
     return ConvWorkload(
-        images, rows, width, _runs(part, pixel)[2], len(walk.taps), walk.window,
+        images, rows, width, part.runs(pixel)[2], len(walk.taps), walk.window,
         work.weight.shape[1], outs // groups, groups, b.buffers[work.x.buffer].dtype,
     )  # fmt: skip
 
 
-def _runs(work: ConvOperands, pixel: int) -> tuple[int, int, int]:
-    """Return the images, rows and width for the kernel: images in one row without a gap are one."""
-    images, _, rows, width = work.y.shape
-    views = [work.y, work.residual] if work.residual else [work.y]
-    gapless = work.x.image == width * pixel and all(p.image == width * p.pixel for p in views)
-    return (1, 1, images * width) if rows == 1 and gapless else (images, rows, width)
-
-
-def _collapse(work: ConvOperands, walk: TapPattern) -> tuple[ConvOperands, tuple[int, int]]:
-    """Make one long row of rows that follow each other without a gap: it fills more tiles.
-
-    Returns the work, and what an output row and pixel move in x.
-    """
-    _, _, rows, width = work.y.shape
-    views = [work.y, work.residual] if work.residual else [work.y]
-    gapless = walk.row == width * walk.pixel and all(p.row == width * p.pixel for p in views)
-    if rows == 1 or not gapless:
-        return work, (walk.row, walk.pixel)
-
-    def flat(view: TensorView) -> TensorView:
-        shape = (*view.shape[:2], 1, rows * width)
-        return replace(view, shape=shape, strides=(view.image, 1, 0, view.pixel))
-
-    residual = flat(work.residual) if work.residual else None
-    return replace(work, y=flat(work.y), residual=residual), (0, walk.pixel)
-
-
 def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     x, lanes = work.x, b.target.lanes
+    R, S = work.weight.shape[2:]
+    reach = _reach(op, x, -op.padding.top, R)
+    walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, reach)
+    if b.element(x) == BFLOAT16:
+        lower_pairs(op, work, walk, b)
+        return
     assert b.node
     if any(map(takes_plane_mean, b.readers(b.node.name))):
         work = replace(work, row_totals=b.total_rows(b.node.name))
@@ -210,7 +197,6 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     w = b.weights(pack_depthwise(work.weight, wide))
     bias = b.weights(pack_bias(work.bias, 1, wide))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
-    R, S = work.weight.shape[2:]
 
     def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from channel `first` on."""
@@ -227,10 +213,6 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
             w=replace(w, offset=w.offset + first), bias=replace(bias, offset=bias.offset + first),
             sum=part.residual, total=totals, out=part.y,
         )  # fmt: skip
-
-    walk = TapPattern(
-        (), op.stride[0] * x.row, op.stride[1] * x.pixel, _reach(op, x, -op.padding.top, R)
-    )
 
     def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
         """Return the call with the ways to do it in parts."""
@@ -321,7 +303,7 @@ def lower_linear(op: ops.Linear, work: ConvOperands, b: LoweringBuilder) -> None
     if y.strides[-1] == 1 and (flat := _as_row(y)) is not None:
         _convolve(replace(rows, y=flat), walk, 1, b)
         return
-    packed = b.temporary(y.shape)
+    packed = b.temporary(y.shape, b.element(y))
     flat = _as_row(packed)
     assert flat is not None
     _convolve(replace(rows, y=flat), walk, 1, b)
@@ -337,7 +319,7 @@ def _vectors(view: TensorView, b: LoweringBuilder) -> TensorView:
     """Return (..., C) as one row of pixels; what does not lie so is copied first."""
     flat = _as_row(view) if view.strides[-1] == 1 else None
     if flat is None:
-        packed = b.temporary(view.shape)
+        packed = b.temporary(view.shape, b.element(view))
         b.copy(view, packed)
         flat = _as_row(packed)
         assert flat is not None

@@ -1,16 +1,32 @@
-"""Where element types change: at the inputs and the outputs, inside all is float32."""
+"""Where element types change: at the inputs and the outputs, and between layers."""
 
+from depthwise.compiler.fused_ops import CastPairs
 from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.calls import KernelCall, divisible
+from depthwise.compiler.lowering.lower import COMPUTED, lower
+from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, ops
-from depthwise.graph.dtypes import FLOAT32
 
 
 @lower.register
 def _(op: ops.Cast, node: Node, b: LoweringBuilder) -> None:
-    """Convert an input as it is read; what becomes an output is converted as it is written."""
+    """Convert what is computed with; what becomes an output is converted as it is written."""
     x = b.read(node.inputs[0])
-    if op.dtype == FLOAT32.name:
+    if op.dtype in COMPUTED:
         b.copy(x, b.write(node))
     else:
         b.alias(node, x)
+
+
+@lower.register
+def _(op: CastPairs, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
+    def part(x: TensorView, y: TensorView) -> KernelCall:
+        images, channels, rows, width = x.shape
+        image, channel, row, pixel = x.strides
+        return b.step(
+            "bf16_pairs_from_floats", images=images, channels=channels, rows=rows, width=width,
+            x_image=image, x_channel=channel, x_row=row, x_pixel=pixel, y_image=y.image,
+            y_row=y.row, y_pixel=y.pixel, x=x, y=y,
+        )  # fmt: skip
+
+    b.append(divisible(part, b.read(node.inputs[0]), b.write(node), rows=True))

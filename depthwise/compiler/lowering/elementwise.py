@@ -36,7 +36,8 @@ CHANNELS_LAST = (0, 2, 3, 1)
 
 @lower.register
 def _(op: ops.Activation, node: Node, b: LoweringBuilder) -> None:
-    kernel = "f32_function" if is_function(op) else "f32_unary"
+    typed = "unary" if not is_function(op) else "function"
+    kernel = f"{node.type.element.short}_{typed}"
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         axes = merged(ordered(loops_of(x.shape, x.strides, y.strides), operand=1))
@@ -91,14 +92,14 @@ def lower_binary(
     """Append one call; a residual, if the epilogue adds, is read last."""
     shape = node.type.shape
     function = BINARY.index(op.function)
-    nowhere = (0,) * len(shape)
+    nowhere, kernel = (0,) * len(shape), f"{node.type.element.short}_binary"
 
     def part(*views: TensorView) -> KernelCall:
         *read, y = views
         strides = [p.strides for p in read] + [nowhere] * (3 - len(read))
         axes = merged(ordered(loops_of(y.shape, *strides, y.strides), operand=3))
         return b.step(
-            "f32_binary", function=function, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
+            kernel, function=function, **loops(axes, BINARY_AXES, *BINARY_OPERANDS),
             epilogue=epilogue, left=read[0], right=read[1],
             sum=read[2] if epilogue.add else None, y=y,
         )  # fmt: skip

@@ -3,7 +3,7 @@
 from functools import singledispatch
 
 from depthwise.compiler.constants import Constants
-from depthwise.compiler.fused_ops import Images
+from depthwise.compiler.fused_ops import CastPairs, Images
 from depthwise.compiler.lowering.algorithms import Algorithms
 from depthwise.compiler.lowering.builder import Default, Lowered, LoweringBuilder
 from depthwise.compiler.lowering.loops import TooManyAxes
@@ -12,8 +12,24 @@ from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.storage import Storage
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node
-from depthwise.graph.dtypes import FLOAT32
-from depthwise.graph.ops import Cast, Op
+from depthwise.graph.dtypes import BFLOAT16, FLOAT32, UINT8
+from depthwise.graph.ops import (
+    Cast,
+    Concat,
+    Expand,
+    MaxPool2d,
+    Op,
+    Permute,
+    Quantize,
+    Reshape,
+    Slice,
+)
+from depthwise.quantization.integer_ops import IntegerOp
+
+COMPUTED = (FLOAT32.name, BFLOAT16.name, UINT8.name)  # the types that kernels compute in
+ON_BYTES = (  # what of the network's own operators there is for bytes
+    Quantize, Reshape, Slice, Permute, Concat, Expand, MaxPool2d, Cast,
+)  # fmt: skip
 
 
 @singledispatch
@@ -34,11 +50,17 @@ def lower_graph(
     Weights are added to the pool.
     """
     for node in graph:
-        assert node.type.dtype == FLOAT32.name or isinstance(node.op, Cast), f"{node} is converted"
+        known = node.type.dtype in COMPUTED or isinstance(node.op, Cast)
+        assert known, f"{node} is converted"
     b = LoweringBuilder(graph, constants, storage, requested, default, pool)
     _read_inputs(b)
     for node in graph:
         b.node = node
+        if node.type.dtype == UINT8.name and not isinstance(node.op, (IntegerOp, *ON_BYTES)):
+            raise Unsupported(
+                f"operator {type(node.op).__name__} in module {node.path!r} gives bytes, for which "
+                "it has no kernel: keep that layer in float32"
+            )
         try:
             lower(node.op, node, b)
         except TooManyAxes as error:
@@ -59,7 +81,9 @@ def _read_inputs(b: LoweringBuilder) -> None:
     for index, (name, type_) in enumerate(b.graph.inputs.items()):
         external = b.add_external("input", index, type_)
         b.views[name] = external
-        if any(isinstance(reader.op, Images | Cast) for reader in b.readers(name)):
+        prepares = (Images, Cast, CastPairs, Quantize)
+        converts = [isinstance(reader.op, prepares) for reader in b.readers(name)]
+        if any(converts) and (all(converts) or type_.dtype not in COMPUTED):
             continue
         if not ((is_canonical(external) or b.is_grid(name)) and b.is_free(name)):
             view = b.allocate(name, type_)

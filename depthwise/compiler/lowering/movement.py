@@ -145,7 +145,7 @@ def copy_reshaped(x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
     if source and target:
         b.copy(source, target)
         return
-    packed = b.temporary(x.shape)
+    packed = b.temporary(x.shape, b.element(x))
     b.copy(x, packed)
     again = reshaped(packed, y.shape)
     assert again is not None
@@ -198,7 +198,7 @@ def _(op: ops.Pad, node: Node, b: LoweringBuilder) -> None:
 def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
     if any(side > 0 for pad in op.pads for side in pad):
         axes = merged(ordered(loops_of(y.shape, y.strides), operand=0))
-        b.call("f32_fill", **run_loops(axes, "y"), value=float(op.value), y=y)
+        b.call(f"{b.element(y).short}_fill", **run_loops(axes, "y"), value=float(op.value), y=y)
     for axis, (before, after) in enumerate(op.pads):
         length = x.shape[axis] + min(0, before) + min(0, after)
         x = x.part(axis, max(0, -before), length)

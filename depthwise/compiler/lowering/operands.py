@@ -42,6 +42,34 @@ class ConvOperands:
         y = self.y.part(axis, start, count)
         return replace(self, y=y, residual=residual, row_totals=row_totals)
 
+    def runs(self, pixel: int) -> tuple[int, int, int]:
+        """Return images, rows and width for a kernel: images in one row without a gap are one.
+
+        An output pixel moves `pixel` elements in x.
+        """
+        images, _, rows, width = self.y.shape
+        views = [self.y, self.residual] if self.residual else [self.y]
+        gapless = self.x.image == width * pixel and all(p.image == width * p.pixel for p in views)
+        return (1, 1, images * width) if rows == 1 and gapless else (images, rows, width)
+
+    def collapsed(self, walk: "TapPattern") -> tuple["ConvOperands", tuple[int, int]]:
+        """Make one long row of rows that follow each other without a gap: it fills more tiles.
+
+        Returns the work, and what an output row and pixel move in x.
+        """
+        _, _, rows, width = self.y.shape
+        views = [self.y, self.residual] if self.residual else [self.y]
+        gapless = walk.row == width * walk.pixel and all(p.row == width * p.pixel for p in views)
+        if rows == 1 or not gapless:
+            return self, (walk.row, walk.pixel)
+
+        def flat(view: TensorView) -> TensorView:
+            shape = (*view.shape[:2], 1, rows * width)
+            return replace(view, shape=shape, strides=(view.image, 1, 0, view.pixel))
+
+        residual = flat(self.residual) if self.residual else None
+        return replace(self, y=flat(self.y), residual=residual), (0, walk.pixel)
+
 
 @dataclass(frozen=True)
 class KeptTaps:
@@ -54,6 +82,13 @@ class KeptTaps:
     first: int
     run: int
     skip: int
+
+    def of(self, weight: np.ndarray) -> np.ndarray:
+        """Return weights (K, C, R, S) of these taps alone, in rows of a run."""
+        flat = weight.reshape(*weight.shape[:2], -1)
+        apart = self.run + self.skip
+        kept = [tap for tap in range(self.first, self.all) if (tap - self.first) % apart < self.run]
+        return flat[:, :, kept].reshape(*weight.shape[:2], -1, self.run)
 
     @property
     def arguments(self) -> dict[str, int]:

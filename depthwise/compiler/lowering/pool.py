@@ -42,10 +42,11 @@ def window(kernel: Shape, stride: ops.Pair) -> dict[str, int]:
 @lower.register
 def _(op: ops.MaxPool2d, node: Node, b: LoweringBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
+    kernel = f"{b.element(x).short}_max_pool"
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
-            "f32_max_pool", **sizes(x, y), **window(op.kernel, op.stride), top=op.padding.top,
+            kernel, **sizes(x, y), **window(op.kernel, op.stride), top=op.padding.top,
             left=op.padding.left, dilation_y=op.dilation[0], dilation_x=op.dilation[1],
             in_=x, out=y,
         )  # fmt: skip
@@ -56,10 +57,11 @@ def _(op: ops.MaxPool2d, node: Node, b: LoweringBuilder) -> None:
 @lower.register
 def _(op: ops.AvgPool2d, node: Node, b: LoweringBuilder) -> None:
     x, y = planes(b.read(node.inputs[0])), planes(b.write(node))
+    kernel = f"{b.element(x).short}_avg_pool"
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
-            "f32_avg_pool", **sizes(x, y), **window(op.kernel, op.stride), **op.padding._asdict(),
+            kernel, **sizes(x, y), **window(op.kernel, op.stride), **op.padding._asdict(),
             count_padding=int(op.count_padding), divisor=op.divisor or 0, in_=x, out=y,
         )  # fmt: skip
 
@@ -86,11 +88,11 @@ def lower_plane_mean(node: Node, b: LoweringBuilder) -> None:
     read, y = planes(b.read(value)), planes(b.write(node))
     height, width = read.shape[2:]
     x = b.row_totals.get(value, read)
-    whole = window(x.shape[2:], (1, 1))
+    whole, kernel = window(x.shape[2:], (1, 1)), f"{b.element(x).short}_avg_pool"
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
-            "f32_avg_pool", **sizes(x, y), **whole, **NO_BORDER._asdict(), count_padding=0,
+            kernel, **sizes(x, y), **whole, **NO_BORDER._asdict(), count_padding=0,
             divisor=height * width, in_=x, out=y,
         )  # fmt: skip
 

@@ -73,11 +73,15 @@ class TensorView:
 
 @dataclass(frozen=True)
 class PaddedLayout:
-    """How images (N, C, H, W) lie in a buffer: pixels `pixel` elements apart, zeros around."""
+    """How images (N, C, H, W) lie in a buffer: pixels `pixel` elements apart, zeros around.
+
+    Around images of bytes lies `value`, the byte that stands for 0.
+    """
 
     shape: Shape
     pixel: int
     border: Padding
+    value: int = 0
 
     @property
     def row(self) -> int:

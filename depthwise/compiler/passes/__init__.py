@@ -21,6 +21,7 @@ from depthwise.graph.passes.identity import drop_identity
 from depthwise.graph.passes.local_response_norm import recompose_local_response_norm
 from depthwise.graph.passes.padding import fold_padding
 from depthwise.graph.passes.taps import drop_padding_taps
+from depthwise.quantization.integer import to_integers
 
 Pass = Callable[[Graph], Graph]
 
@@ -41,4 +42,17 @@ PASSES: tuple[Pass, ...] = (
     fuse_activation,  # those after a sum
     fuse_arithmetic,
     fold_shuffle,  # an activation between convolution and shuffle is now within the former
+)
+
+# of quantised networks, of which few layers, if any, are left in float32
+QUANTISED_PASSES: tuple[Pass, ...] = (
+    remove_dead_code,
+    to_integers,
+    fold_constants,
+    remove_dead_code,
+    drop_identity,
+    nest_concat,
+    fuse_activation,
+    fuse_residual,
+    fuse_activation,
 )

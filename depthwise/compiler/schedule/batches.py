@@ -213,7 +213,7 @@ def images_apart(step: KernelCall, buffers: Sequence[Buffer]) -> tuple[int, Mapp
     for name, view in one.items():
         if not isinstance(view, TensorView) or name in step.row.scratch:
             continue
-        if view.buffer == 0:
+        if buffers[view.buffer].space == "weights":
             if two[name] != view:  # a constant that has images of its own
                 return 1, {}
             continue

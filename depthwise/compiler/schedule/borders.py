@@ -6,11 +6,13 @@ from dataclasses import replace
 from depthwise.compiler.fused_ops import Fused
 from depthwise.compiler.lowering.areas import border_of_areas
 from depthwise.compiler.lowering.calls import KernelCall
-from depthwise.compiler.lowering.views import Buffer, PaddedLayout
+from depthwise.compiler.lowering.views import Buffer
 from depthwise.compiler.schedule.aliases import Alias
+from depthwise.compiler.schedule.border_calls import border_call
 from depthwise.compiler.schedule.threads import Parts
 from depthwise.graph import Graph, Node, Shape, ops
 from depthwise.graph.ops import Padding
+from depthwise.quantization.integer_ops import IntegerLayer
 
 NO_BORDER = Padding(0, 0, 0, 0)
 
@@ -26,8 +28,19 @@ def find_borders(graph: Graph, homes: Mapping[str, Alias]) -> dict[str, Padding]
     return borders
 
 
+def find_border_values(graph: Graph, homes: Mapping[str, Alias]) -> dict[str, int]:
+    """Return, for each root of bytes, what stands for 0 to the layers that read it."""
+    return {
+        homes[node.inputs[0]].root: node.op.zero
+        for node in graph
+        if isinstance(node.op, IntegerLayer) and node.inputs[0] in homes
+    }
+
+
 def border_need(graph: Graph, node: Node) -> Padding:
     """Return the zeros around its input that a convolution reads in place of its padding."""
+    if isinstance(node.op, IntegerLayer):  # whose taps are all done everywhere
+        return node.op.op.padding if isinstance(node.op.op, ops.Conv2d) else NO_BORDER
     op = node.op.op if isinstance(node.op, Fused) else node.op
     if not isinstance(op, ops.Conv2d | ops.ConvTranspose2d):
         return NO_BORDER
@@ -78,12 +91,16 @@ def _fill_borders(region: Parts, buffers: Sequence[Buffer], filled: set[int]) ->
     for step in (step for part in region for step in part):
         for buffer in sorted({view.buffer for view in step.views} - filled):
             filled.add(buffer)
-            fills += fill_border(buffers[buffer].frame, buffer, step)
+            fills += fill_border(buffers[buffer], buffer, step)
     return fills
 
 
-def fill_border(frame: PaddedLayout | None, buffer: int, step: KernelCall) -> list[KernelCall]:
-    """Return the call that zeroes the border in a buffer, if there is one, ahead of a step."""
+def fill_border(home: Buffer, buffer: int, step: KernelCall) -> list[KernelCall]:
+    """Return the call that zeroes the border in a buffer, if there is one, ahead of a step.
+
+    `home` says how images lie in the buffer of that number.
+    """
+    frame = home.frame
     if frame is None or frame.border == NO_BORDER:
         return []
     images, _, height, width = frame.shape
@@ -91,4 +108,4 @@ def fill_border(frame: PaddedLayout | None, buffer: int, step: KernelCall) -> li
         "images": images, "rows": height, "width": width, "channels": frame.pixel,
         **frame.border._asdict(), "y": replace(frame.view(buffer), offset=0),
     }  # fmt: skip
-    return [KernelCall("f32_fill_border", arguments, step.name, step.path)]
+    return [border_call(home, arguments, step)]

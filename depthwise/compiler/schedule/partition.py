@@ -4,7 +4,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from math import prod
 
 from depthwise.compiler.constants import Constants
 from depthwise.compiler.options import Optimize
@@ -165,7 +164,4 @@ def _moved_bytes(chain: Chain, bands: Sequence[Band]) -> int:
 
 
 def _weight_bytes(chain: Chain) -> int:
-    size = chain.buffers[0].element.bytes
-    return sum(
-        size * prod(view.shape) for step in chain.steps for view in step.views if view.buffer == 0
-    )
+    return sum(step.weight_bytes(chain.buffers) for step in chain.steps)

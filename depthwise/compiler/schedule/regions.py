@@ -15,6 +15,7 @@ from depthwise.compiler.schedule.streaming import stream
 from depthwise.compiler.schedule.threads import (
     BufferArea,
     Divider,
+    Division,
     Parts,
     Share,
     Shares,
@@ -28,21 +29,32 @@ Item = list[Shares]  # the ways to do a step, or a few steps at once
 
 def make_regions(
     whole: Steps, partition: Partition, at_once: int, divider: Divider, buffers: list[Buffer]
-) -> tuple[list[Parts], list[Group]]:
+) -> tuple[Division, list[Group]]:
     """Return the calls streamed as `partition` says, divided among threads; and what it said.
 
     Of a batch at most `at_once` images are taken at once. Windows of what is streamed are appended
-    to `buffers`, which start with those of `whole`.
+    to `buffers`, which start with those of `whole`. Where half of the threads, or a quarter, would
+    be done sooner by the estimate, the others have nothing to do: 8 images on 16 threads, or chains
+    of few rows.
     """
     groups = partition(whole)
-    items: list[Item] = []
-    for found in find_batches(whole, divider.constants):
-        if isinstance(found, BatchRun):
-            batch = replace(found, at_most=at_once)
-            items += _share_batch(batch, partition(batch.one), divider, buffers)
-        else:
-            items += _share(whole, [g for g in groups if g.first in found], divider, buffers)
-    return divide(items, divider.threads, divider.constants), groups
+    batches = list(find_batches(whole, divider.constants))
+    found: list[tuple[Division, list[Buffer]]] = []
+    threads = divider.threads
+    while threads:
+        some, own = replace(divider, threads=threads), list(buffers)
+        items: list[Item] = []
+        for each in batches:
+            if isinstance(each, BatchRun):
+                batch = replace(each, at_most=at_once)
+                items += _share_batch(batch, partition(batch.one), some, own)
+            else:
+                items += _share(whole, [g for g in groups if g.first in each], some, own)
+        found.append((divide(items, threads, divider.constants), own))
+        threads //= 2
+    best, own = min(found, key=lambda pair: pair[0].cost)
+    buffers[:] = own
+    return best, groups
 
 
 def _share(
@@ -54,13 +66,10 @@ def _share(
         buffers.append(buffer)
         return len(buffers) - 1
 
-    def add_window(elements: int) -> int:
-        return add(Buffer("arena", elements))
-
     for group in groups:
         chain = whole.chain(group.first, group.last) if group.height else None
         pair = whole.pair(group.first) if group.channels else None
-        parts = chain and stream_parts(chain, group.height, divider.threads, add_window)
+        parts = chain and stream_parts(chain, group.height, divider.threads, add)
         if chain and parts:
             yield [divider.chain(chain, parts)]
         elif pair and (ways := list(divider.pair(pair, add))):
@@ -155,7 +164,8 @@ class OwnImages:
         if step > group.first:
             return []
         bands = chain.bands(0, chain.rows, group.height)
-        return stream(chain, bands, lambda n: self._add_window(n, group.first, group.last))
+        first, last = group.first, group.last
+        return stream(chain, bands, lambda room: self._add_window(room, first, last))
 
     def _streamed(self, step: int) -> Group | None:
         """Return the group of steps with which a step is streamed, if it is."""
@@ -169,10 +179,10 @@ class OwnImages:
             held = turn.held[number]
             room = self.batch.room(number, len(held.images))
             first, last = min(held.first, group.first), max(held.last, group.last)
-            window = self._window(number, room.elements, first, last)
+            window = self._window(number, room, first, last)
             places[number] = ImagePlace(window, held.images.start)
             if self._held.get(number) != held:
-                yield from fill_border(room.frame, window, call)
+                yield from fill_border(room, window, call)
             self._held[number] = held
         scratch = {
             name: self._own(view, turn.step)
@@ -185,20 +195,21 @@ class OwnImages:
         """Return scratch memory of this thread in place of what all share."""
         if view.buffer in self._lives:  # a chain's
             return view
-        return replace(view, buffer=self._window(view.buffer, prod(view.shape), step, step))
+        room = replace(self.buffers[view.buffer], elements=prod(view.shape))
+        return replace(view, buffer=self._window(view.buffer, room, step, step))
 
-    def _window(self, number: int, elements: int, first: int, last: int) -> int:
-        """Return the window of a buffer, with room for so many elements from step to step."""
+    def _window(self, number: int, room: Buffer, first: int, last: int) -> int:
+        """Return the window of a buffer, with as much room as asked for from step to step."""
         if number not in self._windows:
-            self._windows[number] = self._add_window(elements, first, last)
+            self._windows[number] = self._add_window(room, first, last)
         window = self._windows[number]
         before = self._lives[window]
-        bytes = max(before.bytes, elements * self.buffers[window].element.bytes)
+        bytes = max(before.bytes, room.bytes)
         self._lives[window] = Live(bytes, min(before.first, first), max(before.last, last))
         return window
 
-    def _add_window(self, elements: int, first: int, last: int) -> int:
-        self.buffers.append(Buffer("arena", elements))
+    def _add_window(self, room: Buffer, first: int, last: int) -> int:
+        self.buffers.append(Buffer("arena", room.elements, dtype=room.dtype))
         window = len(self.buffers) - 1
         self._lives[window] = Live(self.buffers[window].bytes, first, last)
         return window
@@ -209,9 +220,11 @@ class OwnImages:
         self.buffers.append(Buffer("arena", arena.bytes // FLOAT32.bytes))
         room = len(self.buffers) - 1
         for window, live in self._lives.items():
-            self.buffers[window] = Buffer(
-                "arena", live.bytes // FLOAT32.bytes, within=(room, arena.offsets[window])
-            )
+            before = self.buffers[window]
+            self.buffers[window] = replace(
+                before, elements=live.bytes // before.element.bytes,
+                within=(room, arena.offsets[window]),
+            )  # fmt: skip
 
 
 def separate_scratch(regions: Sequence[Parts], buffers: list[Buffer]) -> list[Parts]:

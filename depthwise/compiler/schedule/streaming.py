@@ -14,6 +14,7 @@ from itertools import pairwise
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, RowSpan, Split, find_row_span
 from depthwise.compiler.lowering.loops import copy_loops
 from depthwise.compiler.lowering.views import Buffer, TensorView
+from depthwise.compiler.schedule.border_calls import border_call, fill_call
 
 
 @dataclass(frozen=True)
@@ -197,11 +198,14 @@ def _shift(before: Band, after: Band, buffer: int) -> int:
 
 
 def stream(
-    chain: Chain, bands: Sequence[Band], add_buffer: Callable[[int], int]
+    chain: Chain, bands: Sequence[Band], add_buffer: Callable[[Buffer], int]
 ) -> list[KernelCall]:
-    """Return the steps of all bands; `add_buffer` gives a window of that many elements."""
+    """Return the steps of all bands; `add_buffer` adds a window to those of the plan."""
     capacities = chain.capacities(bands)
-    windows = {b: add_buffer(rows * chain.row(b)) for b, rows in capacities.items()}
+    windows = {
+        b: add_buffer(Buffer("arena", rows * chain.row(b), dtype=chain.buffers[b].dtype))
+        for b, rows in capacities.items()
+    }
     steps = [
         step
         for b, rows in capacities.items()
@@ -232,7 +236,7 @@ def _open_window(chain: Chain, buffer: int, window: int, base: int, rows: int) -
         "images": 1, "rows": rows - above, "width": frame.shape[3], "channels": frame.pixel,
         "top": above, "bottom": 0, "left": left, "right": right, "y": view,
     }  # fmt: skip
-    return [KernelCall("f32_fill_border", arguments, first.name, first.path, "window")]
+    return [border_call(chain.buffers[buffer], arguments, first, "window")]
 
 
 def _advance(
@@ -240,6 +244,7 @@ def _advance(
 ) -> list[KernelCall]:
     """Return the steps that move what is kept to a window's start, and set the border below."""
     frame, first, now = chain.buffers[buffer].frame, chain.steps[0], band.windows[buffer]
+    typed = chain.buffers[buffer].element.short
     assert frame is not None
 
     def rows(start: int, count: int) -> TensorView:
@@ -251,13 +256,12 @@ def _advance(
     if shift and kept > 0:
         old, new = rows(shift, kept), rows(0, kept)
         moved = {**copy_loops(old.shape, old.strides, new.strides), "x": old, "y": new}
-        steps.append(KernelCall("f32_copy", moved, first.name, first.path, "kept rows"))
+        steps.append(KernelCall(f"{typed}_copy", moved, first.name, first.path, "kept rows"))
     below = frame.border.top + frame.shape[2]
     if now.top >= below:
         start = max(below, now.base)
         view = rows(start - now.base, now.top - start + 1)
-        once = {"n": (1, 1, 1), "count": view.shape[0], "y_stride": (0, 0, 0), "value": 0.0}
-        steps.append(KernelCall("f32_fill", {**once, "y": view}, first.name, first.path, "border"))
+        steps.append(fill_call(chain.buffers[buffer], view, first, "border"))
     return steps
 
 

@@ -15,7 +15,6 @@ from depthwise.compiler.lowering.views import Buffer, TensorView
 from depthwise.compiler.schedule.batches import BatchRun
 from depthwise.compiler.schedule.slices import SlicedPair
 from depthwise.compiler.schedule.streaming import Chain, moves_apart, stream
-from depthwise.graph.dtypes import FLOAT32
 
 Parts = tuple[tuple[KernelCall, ...], ...]  # what each thread does, at the same time
 
@@ -259,7 +258,8 @@ class Divider:
         """Return about how many nanoseconds a step computes."""
         if times := step.row.multiply_add:
             outputs = prod(step.written[-1].shape) / step.whole.written[-1].shape[1]
-            return _weights(step.whole) * outputs * times * self.constants.multiply_add
+            weights = sum(prod(view.shape) for view in step.whole.weights(self.buffers))
+            return weights * outputs * times * self.constants.multiply_add
         return self.constants.element * sum(prod(view.shape) for view in step.views)
 
     def _fetch(self, step: KernelCall) -> float:
@@ -267,7 +267,7 @@ class Divider:
         if not step.row.multiply_add:
             return 0.0
         share = step.written[-1].shape[1] / step.whole.written[-1].shape[1]
-        return _weights(step.whole) * share * FLOAT32.bytes * self.constants.weight
+        return step.whole.weight_bytes(self.buffers) * share * self.constants.weight
 
     def _boxes(self, views: Sequence[TensorView]) -> tuple[BufferArea, ...]:
         """Return what of the arena is in any of the views."""
@@ -318,10 +318,6 @@ class Divider:
         return (BufferArea(view.buffer, rows, channels, size * frame.shape[3]),)
 
 
-def _weights(step: KernelCall) -> int:
-    return sum(prod(view.shape) for view in step.views if view.buffer == 0)
-
-
 def cut(split: Split, threads: int) -> list[tuple[int, int]]:
     """Return up to `threads` ranges that make up a split's axis, each of whole grains."""
     grains = -(-split.length // split.grain)
@@ -331,7 +327,7 @@ def cut(split: Split, threads: int) -> list[tuple[int, int]]:
 
 
 def stream_parts(
-    chain: Chain, height: int, threads: int, add_buffer: Callable[[int], int]
+    chain: Chain, height: int, threads: int, add_buffer: Callable[[Buffer], int]
 ) -> Parts | None:
     """Return a streamed chain, each thread with rows and windows of its own.
 
@@ -352,13 +348,16 @@ def stream_parts(
     return tuple(parts)
 
 
-def divide(items: Sequence[Sequence[Shares]], threads: int, constants: Constants) -> list[Parts]:
-    """Return the regions of the cheapest division found; `items` are the ways to do each step."""
+def divide(items: Sequence[Sequence[Shares]], threads: int, constants: Constants) -> Division:
+    """Return the cheapest division found; `items` are the ways to do each step."""
     if threads == 1:  # a step is a region, so that buffers live no longer than they must
-        return [(share.steps,) for ((share,), *_) in items]
+        shares = [share for ((share,), *_) in items]
+        return Division(
+            constants, tuple((share.steps,) for share in shares),
+            cost=sum(share.time for share in shares),
+        )  # fmt: skip
     beam = [Division(constants)]
     for options in items:
         tried = [division.then(shares) for division in beam for shares in options]
         beam = sorted(tried, key=lambda division: division.total)[:BEAM]
-    best = beam[0].closed()
-    return list(best.regions)
+    return beam[0].closed()

@@ -29,14 +29,15 @@ RunLibrary = Callable[[Arrays], Arrays]  # inputs -> outputs, both in the networ
 
 def verify(
     run: RunLibrary, trace: Trace, reference: Reference, samples: Sequence[Arrays] = (),
-    preparation: Preparation | None = None,
+    preparation: Preparation | None = None, exact: bool = False,
 ) -> Verification:  # fmt: skip
     """Compare a library with the reference of its network, on random inputs and samples.
 
     `run` is the library's, `trace` the same plan's, step by step. With a `preparation` both take
     raw images, and the reference gets them prepared. Errors are relative to the largest element of
     what the reference computes. It computes each input twice, the second time in step with the
-    trace, so that no more is kept than either needs at that moment.
+    trace, so that no more is kept than either needs at that moment. With `exact` nothing may differ
+    by a bit, outputs nor values inside.
 
     Raises Mismatch, naming the first value that differs, where an output is off by more than
     TOLERANCE and by more than SENSITIVE times what the reference's own float32 is off its float64,
@@ -44,13 +45,13 @@ def verify(
     more than HIDDEN and by as many times; Unsupported where the reference's two runs differ;
     ValueError for a sample that does not fit, or of which the reference itself makes no numbers.
     """
-    types = _library_types(reference, preparation)
+    types = library_types(reference, preparation)
     _check_samples(samples, types)
     worst: dict[str, float] = {}
     errors: list[float] = []
     own_error: float | None = None
     useless = ""  # why random inputs prove nothing
-    for number, given in enumerate(chain(_random_inputs(types, preparation), samples)):
+    for number, given in enumerate(chain(random_inputs(types, preparation), samples)):
         inputs = [preparation.apply(x) for x in given] if preparation else given
         expected = _judge(reference, inputs, number)
         if isinstance(expected, str):
@@ -62,6 +63,8 @@ def verify(
         by_value, again = _compare_values(trace, given, reference, inputs)
         if not largest_error(again, expected) <= NOISE:
             raise Unsupported(_explain_no_function(_describe(number), reference, inputs))
+        if exact and any((errors[-1], *by_value.values())):
+            raise Mismatch(_explain(number, errors[-1], by_value, reference, 0.0))
         if not errors[-1] <= TOLERANCE:
             errors[-1] = _decided_error(found, expected, reference, inputs)
         if not errors[-1] <= TOLERANCE:
@@ -97,7 +100,7 @@ def _judge(reference: Reference, inputs: Arrays, number: int) -> list[np.ndarray
     except CannotRun as error:
         reason = str(error)
     else:
-        if _are_numbers(outputs):
+        if are_numbers(outputs):
             return outputs
         reason = (
             f"{reference.title}'s own outputs hold NaN, or infinities alone, so that there is "
@@ -154,7 +157,7 @@ def _own_errors(
     return found
 
 
-def _are_numbers(outputs: Arrays) -> bool:
+def are_numbers(outputs: Arrays) -> bool:
     """Tell whether outputs prove anything: no NaN, and finite numbers, infinities beside them.
 
     An infinity is compared as a number is, with its sign and its place: a mask may be returned.
@@ -163,7 +166,7 @@ def _are_numbers(outputs: Arrays) -> bool:
     return whole and any(not y.size or np.isfinite(y).any() for y in outputs)
 
 
-def _library_types(reference: Reference, preparation: Preparation | None) -> list[TensorType]:
+def library_types(reference: Reference, preparation: Preparation | None) -> list[TensorType]:
     """Return the types that the library takes: of raw images, where it prepares them itself."""
     if preparation:
         shapes = (preparation.raw_shape(type_.shape) for type_ in reference.types)
@@ -187,9 +190,7 @@ def _check_samples(samples: Sequence[Arrays], expected: Sequence[TensorType]) ->
                 )
 
 
-def _random_inputs(
-    types: Sequence[TensorType], preparation: Preparation | None
-) -> Iterator[Arrays]:
+def random_inputs(types: Sequence[TensorType], preparation: Preparation | None) -> Iterator[Arrays]:
     """Draw numbers of each type, or images of noise where they are prepared; always the same."""
     random = np.random.default_rng(0)
     for _ in range(RANDOM):
@@ -265,12 +266,15 @@ def _first_to_differ(reference: Reference, inputs: Arrays) -> str | None:
     return None
 
 
-def _explain(number: int, error: float, by_value: Mapping[str, float], reference: Reference) -> str:
+def _explain(
+    number: int, error: float, by_value: Mapping[str, float], reference: Reference,
+    accepted: float = TOLERANCE,
+) -> str:  # fmt: skip
     message = (
         f"{_describe(number)}: the library's outputs differ from {reference.title}'s by "
-        f"{error:.2g} of the largest, where {TOLERANCE:g} is accepted"
+        f"{error:.2g} of the largest, where {accepted:g} is accepted"
     )
-    first = next((name for name, e in by_value.items() if not e <= TOLERANCE), None)
+    first = next((name for name, e in by_value.items() if not e <= accepted), None)
     if first is None:
         return f"{message}; every value inside agrees, so that the outputs are at fault"
     where = f"{first} of {reference.paths[first]!r}"

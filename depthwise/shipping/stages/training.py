@@ -24,6 +24,7 @@ def train_network(
     Raises what `dw.train` raises.
     """
     assert request.data is not None
+    recipe = Recipe.of({"time": request.train, "resolution": request.resolution})
     key = make_key(network.digest, training_key(request, network))
     folder = work_folder(request.directory, FOLDER, key)
     with request.showing(folder) as onlooker:
@@ -31,7 +32,7 @@ def train_network(
             run = resume(folder, request.data, onlooker=onlooker)
         else:
             run = train(
-                request.name, request.data, Recipe.of({"time": request.train}), directory=folder,
+                request.name, request.data, recipe, directory=folder,
                 settings=request.settings, weights=request.weights or None, onlooker=onlooker,
             )  # fmt: skip
     result = run.result
@@ -53,9 +54,10 @@ def open_again(
         source = open(f"{RUN}{request.directory / STATE / FOLDER}")
     except ValueError:
         return None
-    return replace(network, source=source, untrained=False)
+    return replace(network, source=source, untrained=False, labels=())  # it has the images' classes
 
 
 def training_key(request: Request, _: CurrentNetwork) -> list[object]:
     """Return what training depends on beside the network, in values that JSON can hold."""
-    return [request.train, request.name, request.settings, request.weights, data_key(request.data)]
+    how = [request.train, request.resolution, request.name, request.settings, request.weights]
+    return [*how, data_key(request.data)]

@@ -12,6 +12,7 @@ from copy import copy
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from depthwise.slimming.channels.groups import ChannelGroup
 from depthwise.slimming.channels.pools import UnitPool
@@ -19,13 +20,20 @@ from depthwise.slimming.channels.pools import UnitPool
 RIDGE = 1e-5  # of the mean variance: directions in which calibration images hardly varied
 DAMPING = 1e-6  # of the mean of a gradient's diagonal
 STEPS = 64  # parts of the units that are left, of which one goes at a time
+WIDE = 1024  # columns, of more than which a step costs so much that parts are four times as large
 
 
 class Separate:
-    """A layer that reads units of which nothing makes up for another."""
+    """A layer that reads units of which nothing makes up for another.
+
+    Attributes:
+        width: How many columns it counts for.
+    """
 
     def __init__(self, damages: np.ndarray):
         self._damages = damages
+
+    width = 1
 
     def damages(self) -> np.ndarray:
         """Return the damage of each unit's loss, by their numbers."""
@@ -51,11 +59,16 @@ class Correlated:
         self, weight: np.ndarray, covariance: np.ndarray, gradient: np.ndarray,
         columns: np.ndarray, count: int,
     ):  # fmt: skip
-        self._inverse = np.linalg.inv(_lifted(covariance, RIDGE))
+        self._inverse = _inverted(_lifted(covariance, RIDGE))
         self._half = _half(_lifted(gradient, DAMPING))
         self._weighted = self._half @ weight
         self._columns = columns
         self._count = count
+
+    @property
+    def width(self) -> int:
+        """How many columns its weight has."""
+        return len(self._columns)
 
     def damages(self) -> np.ndarray:
         """Return the damage of each unit's loss, by their numbers."""
@@ -115,9 +128,11 @@ def eliminate(
     own = [copy(model) for model in models]
     cells, damage = list(pool), 0.0
     others = np.setdiff1d(np.arange(group.units), np.concatenate(cells))
+    widest = max((model.width for model in own), default=0)
+    steps = STEPS if widest <= WIDE else STEPS // 4
     for count in sorted(counts, reverse=True):
         while len(cells[0]) > count:
-            each = min(len(cells[0]) - count, max(1, len(cells[0]) // STEPS))
+            each = min(len(cells[0]) - count, max(1, len(cells[0]) // steps))
             cost = sum((model.damages() for model in own), np.zeros(group.units))
             order = [cell[np.argsort(cost[cell], kind="stable")] for cell in cells]
             going = np.concatenate([cell[:each] for cell in order])
@@ -131,6 +146,12 @@ def _lifted(moments: np.ndarray, share: float) -> np.ndarray:
     """Return moments made positive definite."""
     mean = max(float(np.trace(moments)) / len(moments), 1e-12)
     return moments.astype(np.float64) + share * mean * np.eye(len(moments))
+
+
+def _inverted(moments: np.ndarray) -> np.ndarray:
+    """Return the inverse of a positive definite matrix, in half of what any other takes."""
+    factor, wrong = torch.linalg.cholesky_ex(torch.from_numpy(moments))
+    return np.linalg.inv(moments) if wrong else torch.cholesky_inverse(factor).numpy()
 
 
 def _half(moments: np.ndarray) -> np.ndarray:

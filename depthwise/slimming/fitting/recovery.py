@@ -27,6 +27,8 @@ TEACHER, TRAINING, START = "original", "recovery", "slimmed"  # folders in a sli
 # Of SGD at the cycle's peak: as a share of the images of which the slimmed network names another
 # class than the original does, and what it is at least and at most.
 RATE, LOWEST, HIGHEST = 0.5, 0.005, 0.05
+# Of the loss, the teacher's part. Smoothed labels would have the network unlearn how sure it is.
+TAUGHT = 0.9
 
 
 def check_recoverable(data: CalibrationData) -> None:
@@ -75,7 +77,7 @@ def recover(
         for name, graph in ((TEACHER, original), (START, found.graph)):
             write_slimmed(folder / name, graph, found.description)
         recipe = Recipe.of({
-            "teacher": str(folder / TEACHER),
+            "teacher": str(folder / TEACHER), "teacher_share": TAUGHT, "label_smoothing": 0.0,
             "learning_rate": peak_rate(found.record.after.agreement), **recipe,
         })  # fmt: skip
         run = train(

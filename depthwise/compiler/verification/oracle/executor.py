@@ -206,7 +206,8 @@ class Execution:
         height, count, apart = value.shape[2], view.shape[2], max(1, view.row // home.row)
         columns = slice(column, column + (view.shape[3] - 1) * every + 1, every)
         part = value[:, channel : channel + view.shape[1], :, columns]
-        weights = tuple(p.offset for p in step.views if p.buffer == 0)
+        given = self.plan.buffers
+        weights = tuple(p.offset for p in step.views if given[p.buffer].space == "weights")
         key = (turn.region, turn.thread, step.name, weights, column, channel)
         likely = self._next.get(key, (0, 0))
         last = height - (count - 1) * apart - 1

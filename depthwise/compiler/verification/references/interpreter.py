@@ -1,7 +1,7 @@
 """The reference of a graph that has no other: the graph itself, computed in NumPy."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -41,11 +41,21 @@ class InterpreterReference:
         """Return: a graph has no state."""
 
 
-class Interpretation:
-    """A run of the interpreter; a value is freed when its last reader has run."""
+def _compute(node: Node, *inputs: np.ndarray) -> np.ndarray:
+    return compute(node.op, node.type, *inputs)
 
-    def __init__(self, graph: Graph, inputs: Arrays, wanted: Collection[str]):
-        self._graph = graph
+
+class Interpretation:
+    """A run of the interpreter; a value is freed when its last reader has run.
+
+    `compute_node` gives a node's value from those that it reads.
+    """
+
+    def __init__(
+        self, graph: Graph, inputs: Arrays, wanted: Collection[str],
+        compute_node: Callable[..., np.ndarray] = _compute,
+    ):  # fmt: skip
+        self._graph, self._compute = graph, compute_node
         self._steps = self._run()
         self._wanted = {node.name for node in graph} & set(wanted)
         self._left = Counter(name for node in graph for name in dict.fromkeys(node.inputs))
@@ -78,7 +88,7 @@ class Interpretation:
         for node in self._graph:
             try:
                 with np.errstate(all="ignore"):
-                    result = compute(node.op, node.type, *map(self._read, node.inputs))
+                    result = self._compute(node, *map(self._read, node.inputs))
             except FAILURES as error:
                 raise CannotRun(f"{node.name} of {node.path!r}: {error}") from error
             self._values[node.name] = result

@@ -1,0 +1,215 @@
+"""Layers of bytes, and what lies between them: calls of the kernels of quantised networks.
+
+quantization/integer_ops.py says what each operator computes; kernels/bytes.h how sums become bytes.
+"""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from depthwise.compiler.byte_epilogue import ByteEpilogue
+from depthwise.compiler.lowering.builder import LoweringBuilder
+from depthwise.compiler.lowering.calls import KernelCall, divisible, pixel_strides
+from depthwise.compiler.lowering.loops import COPY_AXES, copy_loops, portions
+from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
+from depthwise.errors import Unsupported
+from depthwise.graph import Node, ops
+from depthwise.graph.dtypes import UINT8
+from depthwise.quantization.integer_ops import (
+    IntegerAdd,
+    IntegerMean,
+    IntegerMultiply,
+    Lookup,
+    Requantize,
+    Rescale,
+)
+
+
+def epilogue_of(then: Requantize | None, zero: int = 0, ratio: float = 0.0) -> ByteEpilogue:
+    """Return how sums become bytes, with what is added; None becomes floats, which need nothing."""
+    if then is None:
+        return ByteEpilogue()
+    return ByteEpilogue(then.zero, then.low, then.high, zero, ratio)
+
+
+def images_of(view: TensorView, b: LoweringBuilder) -> TensorView:
+    """Return a value as images (N, C, H, W): vectors are pixels of one row."""
+    if len(view.shape) == 4:
+        return view
+    rows = reshaped(view, (prod(view.shape[:-1]), *view.shape[-1:])) if view.shape else None
+    if rows is None or (rows.shape[-1] > 1 and rows.strides[-1] != 1):
+        where = f" in module {b.node.path!r}" if b.node else ""
+        raise Unsupported(
+            f"a value of shape {view.shape}{where} is quantised and does not lie side by side: "
+            "keep that layer in float32"
+        )
+    count, channels = rows.shape
+    return replace(rows, shape=(1, channels, 1, count), strides=(0, 1, 0, rows.strides[0]))
+
+
+def image_sizes(view: TensorView) -> dict[str, int]:
+    """Return images, channels, rows and width, as the kernels take them."""
+    return dict(zip(("images", "channels", "rows", "width"), view.shape, strict=True))
+
+
+# ---------------------------------------------------------------------------- floats and bytes
+
+
+@lower.register
+def _(op: ops.Quantize, node: Node, b: LoweringBuilder) -> None:
+    scale, zero = _affine(op, node, b)
+    x = b.read(node.inputs[0])
+    y = b.write(node)
+    if len(x.shape) != 4:
+        x, y = images_of(x, b), images_of(y, b)
+
+    def part(x: TensorView, y: TensorView) -> KernelCall:
+        return b.step(
+            "u8_quantize", **image_sizes(y), in_channel=x.strides[1],
+            **pixel_strides(in_=x, out=y), zero=zero, scale=scale, in_=x, out=y,
+        )  # fmt: skip
+
+    b.append(divisible(part, x, y, rows=True))
+
+
+@lower.register
+def _(op: ops.Dequantize, node: Node, b: LoweringBuilder) -> None:
+    scale, zero = _affine(op, node, b)
+
+    def part(x: TensorView, y: TensorView) -> KernelCall:
+        numbers = copy_loops(x.shape, x.strides, y.strides)
+        return b.step("u8_dequantize", **numbers, zero=zero, scale=scale, x=x, y=y)
+
+    for views in portions(COPY_AXES, b.read(node.inputs[0]), b.write(node)):
+        b.append(divisible(part, *views, rows=True))
+
+
+def _affine(op: ops.Quantize | ops.Dequantize, node: Node, b: LoweringBuilder) -> tuple[float, int]:
+    """Return the scale and the zero point. Raises Unsupported for those that no kernel has."""
+    known = [b.constant(name) for name in node.inputs[1:]]
+    held = node.type if isinstance(op, ops.Quantize) else b.graph.type(node.inputs[0])
+    if held.dtype != UINT8.name or any(each.size != 1 for each in known):
+        each = " along an axis" if any(one.size != 1 for one in known) else ""
+        raise Unsupported(
+            f"{type(op).__name__} of {held.dtype}{each} in module {node.path!r}: values are held "
+            "in uint8 with one scale and one zero point; quantise the network so, or keep that "
+            "layer in float32"
+        )
+    scale, zero = float(known[0].reshape(())), int(known[1].reshape(())) if len(known) > 1 else 0
+    if not (np.isfinite(scale) and scale > 0):
+        raise Unsupported(f"{node.inputs[1]} is {scale}: a scale is a finite number above 0")
+    return scale, zero
+
+
+# ------------------------------------------------------------------------- element by element
+
+
+@lower.register
+def _(op: IntegerAdd, node: Node, b: LoweringBuilder) -> None:
+    views = [b.read(name) for name in node.inputs]
+    if views[0].shape != views[1].shape:
+        raise Unsupported(
+            f"a sum of {views[0].shape} and {views[1].shape} in module {node.path!r} is quantised "
+            "and broadcast: keep it in float32"
+        )
+    left, right, y = (images_of(view, b) for view in (*views, b.write(node)))
+    then = epilogue_of(op.then, op.zeros[1], op.ratios[1])
+
+    def part(left: TensorView, right: TensorView, y: TensorView) -> KernelCall:
+        return b.step(
+            "u8_rescale", **image_sizes(y), **pixel_strides(in_=left, sum=right, out=y),
+            in_zero=op.zeros[0], scale=op.ratios[0], requantize=then, in_=left, sum=right, out=y,
+        )  # fmt: skip
+
+    b.append(divisible(part, left, right, y, rows=True))
+
+
+@lower.register
+def _(op: Rescale, node: Node, b: LoweringBuilder) -> None:
+    x, y = images_of(b.read(node.inputs[0]), b), images_of(b.write(node), b)
+
+    def part(x: TensorView, y: TensorView) -> KernelCall:
+        return b.step(
+            "u8_rescale", **image_sizes(y), **pixel_strides(in_=x, sum=None, out=y),
+            in_zero=op.zero, scale=op.ratio, requantize=epilogue_of(op.then), in_=x, sum=None,
+            out=y,
+        )  # fmt: skip
+
+    b.append(divisible(part, x, y, rows=True))
+
+
+@lower.register
+def _(op: Lookup, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
+    table = b.weights(b.constant(node.inputs[1]), UINT8)
+    x, y = images_of(b.read(node.inputs[0]), b), images_of(b.write(node), b)
+
+    def part(x: TensorView, y: TensorView) -> KernelCall:
+        return b.step(
+            "u8_lookup", **image_sizes(y), **pixel_strides(in_=x, out=y), in_=x, table=table, out=y
+        )
+
+    b.append(divisible(part, x, y, rows=True))
+
+
+@lower.register
+def _(op: IntegerMultiply, node: Node, b: LoweringBuilder) -> None:
+    (x, in_zero), (factor, factor_zero) = (
+        (b.read(name), zero) for name, zero in zip(node.inputs, op.zeros, strict=True)
+    )
+    if x.shape != node.type.shape:
+        (x, in_zero), (factor, factor_zero) = (factor, factor_zero), (x, in_zero)
+    y = b.write(node)
+    gate = len(x.shape) == 4 and factor.shape == (*x.shape[:2], 1, 1)
+    if x.shape != y.shape or not (gate or factor.shape == x.shape):
+        raise Unsupported(
+            f"a product of {x.shape} and {factor.shape} in module {node.path!r} is quantised and "
+            "broadcast otherwise than by channels: keep it in float32"
+        )
+    x, factor, y = (images_of(view, b) for view in (x, factor, y))
+    if gate:
+        factor = replace(factor, shape=x.shape, strides=(factor.image, 1, 0, 0))
+
+    def part(x: TensorView, factor: TensorView, y: TensorView) -> KernelCall:
+        return b.step(
+            "u8_quantized_multiply", **image_sizes(y),
+            **pixel_strides(in_=x, factor=factor, out=y), in_zero=in_zero, factor_zero=factor_zero,
+            scale=op.ratio, requantize=epilogue_of(op.then), in_=x, factor=factor, out=y,
+        )  # fmt: skip
+
+    b.append(divisible(part, x, factor, y))
+
+
+@lower.register
+def _(op: IntegerMean, node: Node, b: LoweringBuilder) -> None:
+    x, y = b.read(node.inputs[0]), b.write(node)
+    whole = len(x.shape) == 4 and prod(y.shape) == x.shape[0] * x.shape[1]
+    if not (whole and is_canonical(x) and _covers(op.op, x.shape)):
+        raise Unsupported(
+            f"a quantised mean over windows of {x.shape} in module {node.path!r}: kernels have "
+            "that of whole planes; keep it in float32"
+        )
+    y = replace(y, shape=(*x.shape[:2], 1, 1), strides=(y.strides[0], 1, 0, 0))
+    pixels = x.shape[2] * x.shape[3]
+    scale = float(np.float32(np.float64(op.ratio) / pixels))
+    real = op.then is None
+
+    def part(x: TensorView, y: TensorView) -> KernelCall:
+        return b.step(
+            "u8_quantized_mean", **image_sizes(x), **pixel_strides(in_=x), out_image=y.image,
+            in_zero=op.zero, scale=scale, requantize=epilogue_of(op.then), in_=x,
+            out=None if real else y, real=y if real else None,
+        )  # fmt: skip
+
+    b.append(divisible(part, x, y, grain=64))
+
+
+def _covers(op: ops.AvgPool2d | ops.AdaptivePool2d | ops.Reduce, shape: tuple[int, ...]) -> bool:
+    """Tell whether a mean is of whole planes, nothing of their surroundings counted."""
+    match op:
+        case ops.AvgPool2d(kernel=kernel, padding=padding):
+            return tuple(kernel) == shape[2:] and not any(padding)
+        case ops.AdaptivePool2d(size=size):
+            return tuple(size) == (1, 1)
+    return tuple(op.axes) == (2, 3)

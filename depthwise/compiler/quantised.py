@@ -1,0 +1,51 @@
+"""Networks that are quantised: what of them is computed in integers, and who judges that.
+
+A graph with Quantize nodes says itself what is held in bytes. Between a Dequantize and a Quantize
+lies one computation in integers (quantization/integer.py); what has no such form is computed in
+float32 of what the bytes stand for.
+"""
+
+from collections.abc import Collection
+
+from depthwise.compiler.verification.references import Arrays
+from depthwise.compiler.verification.references.interpreter import (
+    Interpretation,
+    InterpreterReference,
+)
+from depthwise.graph import Graph, ops
+from depthwise.quantization.integer import to_integers
+from depthwise.quantization.integer_ops import IntegerOp
+
+MOVING = (
+    ops.Quantize, ops.Dequantize, ops.Reshape, ops.Slice, ops.Permute, ops.Concat, ops.Expand,
+    ops.MaxPool2d,
+)  # fmt: skip
+
+
+def is_quantised(graph: Graph) -> bool:
+    """Tell whether values of a network are held in bytes while it runs."""
+    return any(isinstance(node.op, ops.Quantize) and graph.activations(node) for node in graph)
+
+
+def is_exact(graph: Graph) -> bool:
+    """Tell whether all of a graph of integers has but one result, to the last bit."""
+    return all(isinstance(node.op, (IntegerOp, *MOVING)) for node in graph)
+
+
+class SimulatorReference(InterpreterReference):
+    """A quantised network as kernels of bytes compute it: `dw.simulate`, value by value."""
+
+    title = "the simulator"
+
+    def __init__(self, graph: Graph):
+        super().__init__(to_integers(graph))
+
+    def start(
+        self,
+        inputs: Arrays,
+        wanted: Collection[str] = (),
+        double: bool = False,  # noqa: ARG002  (integers have no other precision,)
+        shaken: int = 0,  # noqa: ARG002  (nor last digits)
+    ) -> Interpretation:
+        """Begin a run; it computes in no other precision, and its weights are what they are."""
+        return super().start(inputs, wanted)

@@ -1,0 +1,104 @@
+/* Bytes that stand for numbers, scale * (byte - zero), and how sums of their products become bytes again.
+
+   A sum of products is a whole number of 32 bits, exact in whatever order it is added up. What follows rounds each
+   product and each sum of floats once, fuses none, and so gives the same bytes on every target:
+
+     byte = clamp(round(float(acc) * scale [+ float(sum - sum_zero) * sum_scale]) + zero, low, high)
+
+   with ties to even. The caller holds to it that what is rounded lies within 2^30, and 0 <= low <= high <= 255. */
+
+#include "vector.h"
+
+struct requantize {
+    int zero, low, high; /* of the output: the byte of 0, and bounds, where an activation may lie */
+    int add, sum_zero;   /* whether there is a summand, the byte of its 0 */
+    float sum_scale;
+};
+
+/* v, rounded: no multiplication before it becomes one instruction with an addition after it */
+#if VL == 1 || !(defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || defined(__wasm__))
+INLINE vf rounded(vf v) {
+    volatile vf kept = v;
+    return kept;
+}
+#else
+INLINE vf rounded(vf v) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#elif !defined(__wasm__) /* which has no such instruction */
+    __asm__("" : "+x"(v));
+#endif
+    return v;
+}
+#endif
+
+INLINE unsigned char requantize_naive(
+    const struct requantize a, const int acc, const float scale, const unsigned char sum) {
+    const volatile float own = (float)acc * scale, other = (float)(sum - a.sum_zero) * a.sum_scale;
+    const int whole = (int)rintf(a.add ? own + other : own) + a.zero;
+    return (unsigned char)(whole < a.low ? a.low : whole > a.high ? a.high : whole);
+}
+
+/* ----------------------------------------------------------------------------------------- vectors */
+
+#if VL == 1
+typedef unsigned char vb; /* a byte a lane */
+INLINE vf to_floats(vi v) { return (float)v; }
+INLINE vi widened(vb v) { return v; }
+INLINE vb narrowed(vi v) { return (unsigned char)v; }
+INLINE vb load_bytes(const unsigned char *p) { return *p; }
+INLINE void store_bytes(unsigned char *p, vb v) { *p = v; }
+INLINE vi load_ints(const int *p) { return *p; }
+#else
+typedef unsigned char vb __attribute__((vector_size(VL)));
+typedef vb vb_anywhere __attribute__((aligned(1), may_alias));
+INLINE vf to_floats(vi v) { return __builtin_convertvector(v, vf); }
+INLINE vi widened(vb v) { return __builtin_convertvector(v, vi); }
+INLINE vb narrowed(vi v) { return __builtin_convertvector(v, vb); }
+INLINE vb load_bytes(const unsigned char *p) { return *(const vb_anywhere *)p; }
+INLINE void store_bytes(unsigned char *p, vb v) { *(vb_anywhere *)p = v; }
+INLINE vi load_ints(const int *p) { return *(const vi_anywhere *)p; }
+#endif
+
+/* The first `count` bytes, a literal up to VL; lanes past them are zero, or are not written. */
+INLINE vb load_some_bytes(const unsigned char *p, const int count) {
+    if (count == VL) return load_bytes(p);
+    unsigned char lanes[VL] = {0};
+    memcpy(lanes, p, (size_t)count);
+    return load_bytes(lanes);
+}
+INLINE void store_some_bytes(unsigned char *p, const vb v, const int count) {
+    if (count == VL) {
+        store_bytes(p, v);
+        return;
+    }
+    unsigned char lanes[VL];
+    store_bytes(lanes, v);
+    memcpy(p, lanes, (size_t)count);
+}
+
+/* floats within the bounds of bytes about their zero to bytes: adding 1.5 * 2^23 rounds to an integer, half to even,
+   and leaves it in the low bits */
+INLINE vb round_to_bytes(const vf v, const struct requantize a) {
+    const vf low = splat((float)(a.low - a.zero)), high = splat((float)(a.high - a.zero));
+    const vf shifted = smaller(larger(v, low), high) + 12582912.0f;
+#if VL == 1
+    int bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    return narrowed(bits - (0x4b400000 - a.zero));
+#else
+    return narrowed((vi)shifted - (0x4b400000 - a.zero));
+#endif
+}
+
+/* what is rounded, before it is */
+INLINE vf rescaled(const struct requantize a, const vi acc, const vf scale, const vb sum) {
+    const vf own = to_floats(acc) * scale;
+    if (!a.add) return own;
+    return rounded(own) + rounded(to_floats(widened(sum) - a.sum_zero) * a.sum_scale);
+}
+INLINE vb requantized(const struct requantize a, const vi acc, const vf scale, const vb sum) {
+    return round_to_bytes(rescaled(a, acc, scale, sum), a);
+}

@@ -1,0 +1,234 @@
+/* Bytes that stand for numbers (bytes.h), element by element: made of floats and turned into them, brought to another
+   scale, added, multiplied, looked up; and sums over planes.
+
+     images, rows, width, channels   the output's; channels of a pixel lie side by side
+     in_..., sum_..., out_...        elements from one image, row and pixel to the next */
+
+#include "bytes.h"
+
+#define UP_TO(i, count) for (int i = 0; i < a->count; i++)
+#define EACH_PIXEL UP_TO(n, images) UP_TO(y, rows) UP_TO(x, width)
+#define PIXEL(name) ((size_t)n * a->name##_image + (size_t)y * a->name##_row + (size_t)x * a->name##_pixel)
+
+/* out = clamp(round(x / scale) + zero, 0, 255), ties to even; what is no number becomes 0. x has any strides. Of up to
+   four channels the rest of a pixel of four bytes is set to 0: then a store is a vector of pixels. */
+struct quantize {
+    int images, rows, width, channels, in_image, in_channel, in_row, in_pixel, out_image, out_row, out_pixel, zero;
+    float scale;
+};
+
+INLINE unsigned char quantized(const float x, const float scale, const int zero) {
+    const float steps = x / scale;
+    if (!(steps >= (float)-zero)) return 0;
+    return (unsigned char)(steps > (float)(255 - zero) ? 255 : (int)rintf(steps) + zero);
+}
+
+INLINE void u8_quantize_naive(const struct quantize *a, const float *in, unsigned char *out) {
+    EACH_PIXEL for (int c = 0; c < a->channels; c++)
+        out[PIXEL(out) + c] = quantized(in[PIXEL(in) + (size_t)c * a->in_channel], a->scale, a->zero);
+    if (a->channels > 4 || a->out_pixel != 4) return;
+    EACH_PIXEL for (int c = a->channels; c < 4; c++) out[PIXEL(out) + c] = 0;
+}
+
+INLINE vb vquantized(const vf x, const float scale, const int zero) {
+    const struct requantize to = {.zero = zero, .low = 0, .high = 255};
+    const vf steps = x / splat(scale), low = splat((float)-zero);
+    return round_to_bytes(blend((vi)(steps >= low), steps, low), to);
+}
+
+INLINE void u8_quantize_row(const struct quantize *a, const float *in, unsigned char *out) {
+#if VL > 1
+    if (a->channels <= 4 && a->out_pixel == 4 && a->in_pixel == 1) {
+        const int whole = a->width - a->width % VL;
+        for (int x = 0; x < whole; x += VL) {
+            vi four = {0};
+            for (int c = 0; c < a->channels; c++)
+                four |= widened(vquantized(load(in + (size_t)c * a->in_channel + x), a->scale, a->zero)) << c * 8;
+            memcpy(out + x * 4, &four, sizeof four);
+        }
+        for (int x = whole; x < a->width; x++)
+            for (int c = 0; c < 4; c++)
+                out[x * 4 + c] =
+                    c < a->channels ? quantized(in[(size_t)c * a->in_channel + x], a->scale, a->zero) : 0;
+        return;
+    }
+#endif
+    for (int x = 0; x < a->width; x++, in += a->in_pixel, out += a->out_pixel) {
+        const int whole = a->in_channel == 1 ? a->channels - a->channels % VL : 0;
+        for (int c = 0; c < whole; c += VL) store_bytes(out + c, vquantized(load(in + c), a->scale, a->zero));
+        for (int c = whole; c < a->channels; c++)
+            out[c] = quantized(in[(size_t)c * a->in_channel], a->scale, a->zero);
+        if (a->channels <= 4 && a->out_pixel == 4)
+            for (int c = a->channels; c < 4; c++) out[c] = 0;
+    }
+}
+INLINE void u8_quantize(const struct quantize *a, const float *in, unsigned char *out) {
+    for (int n = 0; n < a->images; n++)
+        for (int y = 0; y < a->rows; y++)
+            u8_quantize_row(a, in + (size_t)n * a->in_image + (size_t)y * a->in_row,
+                            out + (size_t)n * a->out_image + (size_t)y * a->out_row);
+}
+
+/* y = (x - zero) * scale over six axes of n elements */
+struct dequantize {
+    int n[6], x_stride[6], y_stride[6], zero;
+    float scale;
+};
+
+INLINE void u8_dequantize_naive(const struct dequantize *a, const unsigned char *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+    for (int i4 = 0; i4 < a->n[4]; i4++)
+    for (int i5 = 0; i5 < a->n[5]; i5++)
+        y[at6(a->y_stride, i0, i1, i2, i3, i4, i5)] =
+            (float)(x[at6(a->x_stride, i0, i1, i2, i3, i4, i5)] - a->zero) * a->scale;
+}
+INLINE void u8_dequantize(const struct dequantize *a, const unsigned char *x, float *y) {
+    for (int i0 = 0; i0 < a->n[0]; i0++)
+    for (int i1 = 0; i1 < a->n[1]; i1++)
+    for (int i2 = 0; i2 < a->n[2]; i2++)
+    for (int i3 = 0; i3 < a->n[3]; i3++)
+    for (int i4 = 0; i4 < a->n[4]; i4++) {
+        const unsigned char *p = x + at5(a->x_stride, i0, i1, i2, i3, i4);
+        float *q = y + at5(a->y_stride, i0, i1, i2, i3, i4);
+        const int packed = a->x_stride[5] == 1 && a->y_stride[5] == 1;
+        const int whole = packed ? a->n[5] - a->n[5] % VL : 0;
+        for (int i = 0; i < whole; i += VL) store(q + i, to_floats(widened(load_bytes(p + i)) - a->zero) * a->scale);
+        for (int i = whole; i < a->n[5]; i++)
+            q[(size_t)i * a->y_stride[5]] = (float)(p[(size_t)i * a->x_stride[5]] - a->zero) * a->scale;
+    }
+}
+
+/* out = table[in], of 256 bytes */
+struct lookup {
+    int images, rows, width, channels, in_image, in_row, in_pixel, out_image, out_row, out_pixel;
+};
+
+INLINE void u8_lookup_naive(
+    const struct lookup *a, const unsigned char *in, const unsigned char *table, unsigned char *out) {
+    EACH_PIXEL for (int c = 0; c < a->channels; c++) out[PIXEL(out) + c] = table[in[PIXEL(in) + c]];
+}
+INLINE void u8_lookup(
+    const struct lookup *a, const unsigned char *in, const unsigned char *table, unsigned char *out) {
+    EACH_PIXEL {
+        const unsigned char *p = in + PIXEL(in);
+        unsigned char *q = out + PIXEL(out);
+        for (int c = 0; c < a->channels; c++) q[c] = table[p[c]];
+    }
+}
+
+/* out = requantized(in - in_zero, scale, sum): at another scale, or a sum; `sum` is null where nothing is added */
+struct rescale {
+    int images, rows, width, channels, in_image, in_row, in_pixel, sum_image, sum_row, sum_pixel;
+    int out_image, out_row, out_pixel, in_zero;
+    float scale;
+    struct requantize requantize;
+};
+
+INLINE void u8_rescale_naive(
+    const struct rescale *a, const unsigned char *in, const unsigned char *sum, unsigned char *out) {
+    EACH_PIXEL for (int c = 0; c < a->channels; c++)
+        out[PIXEL(out) + c] = requantize_naive(a->requantize, in[PIXEL(in) + c] - a->in_zero, a->scale,
+                                               a->requantize.add ? sum[PIXEL(sum) + c] : 0);
+}
+
+INLINE void u8_rescale_some(
+    const struct rescale *a, const int count, const unsigned char *in, const unsigned char *sum, unsigned char *out) {
+    const vb other = a->requantize.add ? load_some_bytes(sum, count) : (vb){0};
+    const vi acc = widened(load_some_bytes(in, count)) - a->in_zero;
+    store_some_bytes(out, requantized(a->requantize, acc, splat(a->scale), other), count);
+}
+INLINE void u8_rescale_run(
+    const struct rescale *a, const int count, const unsigned char *in, const unsigned char *sum, unsigned char *out) {
+    const int tail = count % VL, whole = count - tail;
+    for (int i = 0; i < whole; i += VL) u8_rescale_some(a, VL, in + i, a->requantize.add ? sum + i : 0, out + i);
+    if (tail) u8_rescale_some(a, tail, in + whole, a->requantize.add ? sum + whole : 0, out + whole);
+}
+INLINE void u8_rescale(
+    const struct rescale *a, const unsigned char *in, const unsigned char *sum, unsigned char *out) {
+    const int packed = a->in_pixel == a->channels && a->out_pixel == a->channels &&
+                       (!a->requantize.add || a->sum_pixel == a->channels);
+    for (int n = 0; n < a->images; n++)
+    for (int y = 0; y < a->rows; y++)
+    for (int x = 0; x < (packed ? 1 : a->width); x++)
+        u8_rescale_run(a, packed ? a->width * a->channels : a->channels, in + PIXEL(in),
+                       a->requantize.add ? sum + PIXEL(sum) : 0, out + PIXEL(out));
+}
+
+/* out = requantized((in - in_zero) * (factor - factor_zero), scale): factor_row and factor_pixel are 0 for a gate,
+   which has one factor a channel */
+struct quantized_multiply {
+    int images, rows, width, channels, in_image, in_row, in_pixel, factor_image, factor_row, factor_pixel;
+    int out_image, out_row, out_pixel, in_zero, factor_zero;
+    float scale;
+    struct requantize requantize;
+};
+
+INLINE void u8_quantized_multiply_naive(
+    const struct quantized_multiply *a, const unsigned char *in, const unsigned char *factor, unsigned char *out) {
+    EACH_PIXEL for (int c = 0; c < a->channels; c++)
+        out[PIXEL(out) + c] = requantize_naive(
+            a->requantize, (in[PIXEL(in) + c] - a->in_zero) * (factor[PIXEL(factor) + c] - a->factor_zero),
+            a->scale, 0);
+}
+
+INLINE void u8_multiply_some(
+    const struct quantized_multiply *a, const int count, const unsigned char *in, const unsigned char *factor,
+    unsigned char *out) {
+    const vf left = to_floats(widened(load_some_bytes(in, count)) - a->in_zero);
+    const vf right = to_floats(widened(load_some_bytes(factor, count)) - a->factor_zero);
+    const vf product = rounded(left * right) * a->scale; /* of two numbers of 9 bits: exact */
+    store_some_bytes(out, round_to_bytes(product, a->requantize), count);
+}
+INLINE void u8_quantized_multiply(
+    const struct quantized_multiply *a, const unsigned char *in, const unsigned char *factor, unsigned char *out) {
+    const int tail = a->channels % VL, whole = a->channels - tail;
+    EACH_PIXEL {
+        const unsigned char *p = in + PIXEL(in), *f = factor + PIXEL(factor);
+        unsigned char *q = out + PIXEL(out);
+        for (int c = 0; c < whole; c += VL) u8_multiply_some(a, VL, p + c, f + c, q + c);
+        if (tail) u8_multiply_some(a, tail, p + whole, f + whole, q + whole);
+    }
+}
+
+/* out = requantized(sum over all pixels of (in - in_zero), scale), one number an image and channel; where out is null,
+   real = the sum times scale. A plane has fewer than 2^15 pixels: its sums are exact as floats, too. */
+struct quantized_mean {
+    int images, rows, width, channels, in_image, in_row, in_pixel, out_image, in_zero;
+    float scale;
+    struct requantize requantize;
+};
+
+INLINE void u8_quantized_mean_naive(
+    const struct quantized_mean *a, const unsigned char *in, unsigned char *out, float *real) {
+    for (int n = 0; n < a->images; n++)
+    for (int c = 0; c < a->channels; c++) {
+        int acc = -a->rows * a->width * a->in_zero;
+        for (int y = 0; y < a->rows; y++)
+        for (int x = 0; x < a->width; x++) acc += in[PIXEL(in) + c];
+        if (out) out[(size_t)n * a->out_image + c] = requantize_naive(a->requantize, acc, a->scale, 0);
+        else real[(size_t)n * a->out_image + c] = (float)acc * a->scale;
+    }
+}
+
+INLINE void u8_mean_some(
+    const struct quantized_mean *a, const int count, const unsigned char *in, unsigned char *out, float *real) {
+    vi acc = (vi){0} - a->rows * a->width * a->in_zero;
+    for (int y = 0; y < a->rows; y++)
+        for (int x = 0; x < a->width; x++)
+            acc += widened(load_some_bytes(in + (size_t)y * a->in_row + (size_t)x * a->in_pixel, count));
+    if (out) store_some_bytes(out, requantized(a->requantize, acc, splat(a->scale), (vb){0}), count);
+    else store_part(real, to_floats(acc) * a->scale, count);
+}
+INLINE void u8_quantized_mean(
+    const struct quantized_mean *a, const unsigned char *in, unsigned char *out, float *real) {
+    const int tail = a->channels % VL, whole = a->channels - tail;
+    for (int n = 0; n < a->images; n++) {
+        const unsigned char *p = in + (size_t)n * a->in_image;
+        const size_t at = (size_t)n * a->out_image;
+        for (int c = 0; c < whole; c += VL) u8_mean_some(a, VL, p + c, out ? out + at + c : 0, out ? 0 : real + at + c);
+        if (tail) u8_mean_some(a, tail, p + whole, out ? out + at + whole : 0, out ? 0 : real + at + whole);
+    }
+}

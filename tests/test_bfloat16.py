@@ -1,0 +1,279 @@
+"""Networks in bfloat16: kernels, twins and the simulator have the same bits on every target."""
+
+import re
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from kernel_cases import Case, make_graph
+from torch import nn
+
+import depthwise as dw
+from depthwise.compiler.codegen.emit import emit
+from depthwise.compiler.fused_ops import Epilogue, Fused
+from depthwise.compiler.lowering.narrow import find_pitch, pack_pairs, pack_tiles
+from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.planning import make_plan
+from depthwise.compiler.verification.references.simulator import (
+    round_to_bfloat16,
+    simulate,
+    sum_steps,
+)
+from depthwise.graph import Graph, ops
+from depthwise.graph.dtypes import BFLOAT16
+from depthwise.graph.ops import Padding
+from depthwise.runtime.library import Code, align_copy, aligned_bytes
+from depthwise.runtime.target import AMX, find_target
+from depthwise.toolchain.build import compile_c
+
+NONE, ONE, TWO = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1), Padding(2, 2, 2, 2)
+PLAIN, RELU, SWISH = Epilogue(), ops.Activation("relu6"), ops.Activation("hard_swish")
+TARGETS = ("x86-64-amx", "x86-64-v4", "x86-64-v3", "x86-64-v2", "portable")
+
+
+def conv(
+    shape: tuple[int, ...], weight: tuple[int, ...], stride=(1, 1), padding=NONE, dilation=(1, 1),
+    groups=1, epilogue=PLAIN,
+) -> Case:  # fmt: skip
+    op = Fused(ops.Conv2d(stride, padding, dilation, groups), epilogue)
+    shapes = (shape, weight, weight[:1])
+    if epilogue.add:
+        height, width = (
+            (n + sum(pad) - d * (k - 1) - 1) // s + 1
+            for n, pad, d, k, s in zip(
+                shape[2:], (padding[:2], padding[2:]), dilation, weight[2:], stride, strict=True
+            )
+        )
+        return Case(op, (*shapes, (shape[0], weight[0], height, width)), 1)
+    return Case(op, shapes, 1)
+
+
+CONVOLUTIONS = (
+    conv((1, 32, 7, 7), (64, 32, 1, 1)),
+    conv((1, 24, 9, 5), (70, 24, 1, 1), epilogue=Epilogue(after=RELU)),
+    conv((2, 40, 6, 7), (16, 40, 1, 1), epilogue=Epilogue(after=SWISH)),
+    conv((1, 96, 3, 3), (10, 96, 1, 1)),
+    conv((1, 2, 4, 5), (34, 2, 1, 1)),
+    conv((1, 3, 11, 9), (24, 3, 3, 3), (2, 2), ONE, epilogue=Epilogue(after=RELU)),
+    conv((1, 3, 14, 13), (8, 3, 7, 7), (2, 2), Padding(3, 3, 3, 3)),
+    conv((1, 48, 9, 14), (40, 48, 3, 3), padding=ONE),
+    conv((2, 64, 8, 7), (32, 64, 3, 3), (2, 2), ONE),
+    conv((1, 36, 10, 17), (6, 36, 3, 3), padding=TWO, dilation=(2, 2)),
+    conv((1, 8, 20, 3), (48, 8, 5, 1), padding=Padding(2, 2, 0, 0)),
+    conv((1, 32, 11, 11), (10, 32, 3, 3), padding=Padding(8, 8, 8, 8), dilation=(8, 8)),  # areas
+    conv((1, 6, 12, 9), (12, 6, 3, 3), padding=Padding(9, 9, 1, 1), dilation=(9, 1)),
+)
+DEPTHWISE = (
+    conv((1, 32, 9, 15), (32, 1, 3, 3), padding=ONE, groups=32),
+    conv((2, 42, 8, 9), (42, 1, 3, 3), (2, 2), ONE, groups=42, epilogue=Epilogue(after=RELU)),
+    conv((1, 72, 7, 7), (72, 1, 5, 5), padding=TWO, groups=72, epilogue=Epilogue(after=SWISH)),
+    conv((1, 6, 12, 5), (6, 1, 7, 7), padding=Padding(3, 3, 3, 3), groups=6),
+    conv((1, 34, 9, 9), (34, 1, 3, 3), padding=TWO, dilation=(2, 2), groups=34),
+)
+
+
+def small_network() -> Graph:
+    """Return a graph of all of them, and of what follows convolutions, in float32."""
+    draw = np.random.default_rng(0)
+    cases = (*CONVOLUTIONS, *DEPTHWISE)
+    arrays = [[draw.standard_normal(shape).astype(np.float32) for shape in c.inputs] for c in cases]
+    for values in arrays:
+        values[1] /= np.sqrt(values[1][0].size)
+    return make_graph(cases, arrays)
+
+
+def run(graph: Graph, target: str, inputs: list[np.ndarray], naive: bool = False):
+    """Return the outputs of a rewritten graph in C, every kernel of bfloat16 by its naive twin."""
+    plan = make_plan(graph, find_target(target), threads=1)
+    text = emit(plan)
+    if naive:
+        text = re.sub(r"\b(bf16_\w+)\(&numbers", r"\1_naive(&numbers", text)
+    code = Code(compile_c(text, plan.target))
+    outputs = [np.full(graph.type(o.value).shape, np.nan, np.float32) for o in graph.outputs]
+    code.run(align_copy(plan.weights), inputs, outputs, aligned_bytes(code.arena_bytes))
+    return outputs
+
+
+def draw_inputs(graph: Graph) -> list[np.ndarray]:
+    draw = np.random.default_rng(1)
+    return [draw.standard_normal(t.shape).astype(np.float32) for t in graph.inputs.values()]
+
+
+def needs(target: str) -> str:
+    if not find_target(target).runs_here:
+        pytest.skip(f"this CPU does not run {target}: NOT TESTED")
+    return target
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Graph:
+    return rewrite(small_network(), precision="bfloat16")
+
+
+@pytest.mark.parametrize("naive", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+def test_kernels_and_twins_have_the_bits_of_the_simulator(narrow: Graph, target: str, naive: bool):
+    inputs = draw_inputs(narrow)
+    found = run(narrow, needs(target), inputs, naive)
+    expected = simulate(narrow, *inputs)
+    for output, y, x in zip(narrow.outputs, found, expected, strict=True):
+        case = (*CONVOLUTIONS, *DEPTHWISE)[int(output.name)]
+        np.testing.assert_array_equal(y, x, f"{case}")
+
+
+# ------------------------------------------------------------------------------ the definition
+
+
+def test_sums_are_in_the_order_of_the_definition():
+    draw = np.random.default_rng(2)
+    pixels, taps = (
+        BFLOAT16.round(draw.standard_normal(shape).astype(np.float32))
+        for shape in ((3, 2, 70), (2, 70, 5))
+    )
+    bias = draw.standard_normal(5).astype(np.float32)
+    for p, k in product(range(3), range(5)):
+        acc = bias[k]
+        for t, step in product(range(2), range(0, 70, 32)):
+            even = odd = np.float32(0)
+            for c in range(step, min(step + 32, 70), 2):
+                even = even + pixels[p, t, c] * taps[t, c, k]
+                odd = odd + pixels[p, t, c + 1] * taps[t, c + 1, k]
+            acc = acc + (even + odd)
+        assert sum_steps(pixels, taps, bias)[p, k] == acc
+
+
+def test_numbers_are_rounded_as_pytorch_rounds_them():
+    bits = np.random.default_rng(3).integers(0, 2**32, 100_000, np.uint32)
+    numbers = bits.view(np.float32)
+    numbers = numbers[np.abs(numbers) >= 2.0**-126]  # neither NaN nor below the normal numbers
+    expected = torch.from_numpy(numbers).bfloat16().float().numpy()
+    np.testing.assert_array_equal(round_to_bfloat16(numbers), expected)
+    small = np.array([1e-40, -1e-40, 0.0], np.float32)
+    assert (round_to_bfloat16(small) == 0).all()
+    assert list(np.signbit(round_to_bfloat16(small))) == [False, True, False]
+
+
+@pytest.mark.parametrize(("outs", "channels"), [(64, 32), (40, 6), (33, 70), (8, 96)])
+def test_weights_lie_where_the_kernel_reads_them(outs: int, channels: int):
+    weight = 1.0 + np.arange(outs * channels * 4).reshape(outs, channels, 2, 2)
+    depth, steps = min(32, channels), -(-channels // 32)
+    packed = pack_tiles(weight).reshape(-1, 4, steps, 2, depth // 2, 16, 2)
+    for k, c, tap in product(range(outs), range(channels), range(4)):
+        step = c // 32
+        at = c - max(0, min(32 * step, channels - 32))
+        found = packed[k // 32, tap, step, k // 16 % 2, at // 2, k % 16, at % 2]
+        assert found == weight[k, c, tap // 2, tap % 2]
+    assert packed.astype(bool).sum() == weight.size  # each once, zeros else
+
+
+def test_channels_lie_in_pairs():
+    packed = pack_pairs(np.arange(1.0, 11).reshape(10, 1, 1, 1), 8)
+    assert list(packed) == [1, 3, 5, 7, 2, 4, 6, 8, 9, 0, 0, 0, 10, 0, 0, 0]
+
+
+def test_tiles_pass_over_rows_where_that_takes_fewer():
+    assert find_pitch(7, 7, 9 * 40, 40) == 9  # 61 pixels in 4 tiles, by rows 7
+    assert find_pitch(4, 16, 18 * 40, 40) == 0
+    assert find_pitch(1, 49, 0, 40) == 0
+    assert find_pitch(7, 7, 9 * 40 + 8, 40) == 0  # rows that begin between pixels
+
+
+# -------------------------------------------------------------------------- networks, end to end
+
+
+class Block(nn.Module):
+    """All that follows convolutions: a residual, a gate, a concatenation, pools, softmax."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 3, 2, 1)
+        self.expand, self.project = nn.Conv2d(24, 72, 1), nn.Conv2d(72, 24, 1)
+        self.depthwise = nn.Conv2d(72, 72, 3, 1, 1, groups=72)
+        self.squeeze, self.excite = nn.Conv2d(72, 8, 1), nn.Conv2d(8, 72, 1)
+        self.grouped = nn.Conv2d(24, 24, 3, 1, 1, groups=4)  # in float32
+        self.dense, self.classify = nn.Conv2d(48, 40, 3, 2, 1), nn.Linear(40, 10)
+
+    def forward(self, x):
+        x = nn.functional.hardswish(self.stem(x))
+        y = nn.functional.relu6(self.depthwise(nn.functional.relu6(self.expand(x))))
+        gate = nn.functional.relu(self.squeeze(y.mean((2, 3), keepdim=True)))
+        y = self.project(y * nn.functional.hardsigmoid(self.excite(gate))) + x
+        y = torch.cat([y, self.grouped(y)], 1)
+        y = nn.functional.max_pool2d(nn.functional.relu(self.dense(y)), 3, 2, 1)
+        return self.classify(y.mean((2, 3))).softmax(1)
+
+
+@pytest.fixture(scope="module")
+def block() -> nn.Module:
+    torch.manual_seed(0)
+    return Block().eval()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_network_is_equal_to_its_simulator(block: nn.Module, threads: int):
+    library = dw.compile(block, (2, 3, 36, 40), precision="bfloat16", threads=threads)
+    proof, build = library.manifest.verification, library.manifest.build
+    assert proof
+    assert proof.reference == "the simulator"
+    assert proof.error < 1e-2, "one rounding of the outputs"
+    assert build.precision == "bfloat16"
+    assert proof.distance
+    assert 0 < proof.distance.error < 0.05
+    assert proof.distance.reference == "PyTorch"
+    assert proof.distance.agreement is not None
+    x = torch.randn(2, 3, 36, 40, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        assert (library(x) - block(x)).abs().max() < 0.02
+    if AMX.runs_here:
+        assert build.target == AMX.name
+
+
+def test_weights_take_half_of_the_memory(block: nn.Module):
+    whole, half = (
+        make_plan(rewrite(dw.open(block, (1, 3, 36, 40)).graph, precision=p), AMX).weights.nbytes
+        for p in ("float32", "bfloat16")
+    )
+    grouped = 4 * block.grouped.weight.numel()
+    assert half - grouped < 0.75 * (whole - grouped)  # small layers fill no tile
+
+
+def test_float32_is_what_it_was(block: nn.Module):
+    graph = dw.open(block, (1, 3, 36, 40)).graph
+    assert "bf16" not in emit(make_plan(rewrite(graph), find_target("x86-64-v4")))
+    assert CompileOptions().chosen.tiles is False
+
+
+# ------------------------------------------------------------------------ what the system refuses
+
+REFUSED = """
+import ctypes, sys
+from depthwise.runtime.library import Code
+
+class Stack(ctypes.Structure):
+    _fields_ = [("at", ctypes.c_void_p), ("flags", ctypes.c_int), ("bytes", ctypes.c_size_t)]
+
+small = ctypes.create_string_buffer(2048)  # no room for tiles: Linux then lends none
+system = ctypes.CDLL(None)
+assert system.sigaltstack(ctypes.byref(Stack(ctypes.addressof(small), 0, 2048)), None) == 0
+shared = ctypes.CDLL(sys.argv[1])
+print(shared.net_tiles(), shared.net_run(None, None, None, None))
+try:
+    Code(open(sys.argv[1], "rb").read())
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_refused_tiles_are_an_error_and_stop_no_program(narrow: Graph):
+    needs(AMX.name)
+    path = compile_c(emit(make_plan(narrow, AMX)), AMX)
+    command = [sys.executable, "-c", REFUSED, str(path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    first, second = ran.stdout.splitlines()
+    assert first == "0 5"  # NET_CPU
+    assert "the system does not lend to this process" in second

@@ -1,0 +1,127 @@
+"""Quantised networks as libraries: the bytes of the simulator on every kind of CPU."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from foreign import run_foreign
+from quantised_networks import quantised, small_network
+from torch import nn
+
+import depthwise as dw
+from depthwise.compiler import pipeline
+from depthwise.compiler.quantised import SimulatorReference
+from depthwise.errors import Mismatch, Unsupported
+from depthwise.graph import Graph, ops
+from depthwise.quantization.integer_ops import IntegerOp
+from depthwise.quantization.simulation import simulate
+
+SIDE = 21
+GRAPH = small_network(SIDE)
+
+
+def image(seed: int, images: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((images, 3, SIDE, SIDE), np.float32) * 2
+
+
+def is_simulated(run, graph: Graph = GRAPH, images: int = 1) -> bool:
+    """Tell whether what is run gives the bits of the simulator."""
+    for seed in range(5):
+        x = image(seed, images)
+        for found, right in zip(run(x), simulate(graph, x), strict=True):
+            if not np.array_equal(found, right):
+                return False
+    return True
+
+
+def test_all_of_it_is_computed_in_integers():
+    rewritten = pipeline.rewrite(GRAPH)
+    integers = [type(node.op).__name__ for node in rewritten if isinstance(node.op, IntegerOp)]
+    assert {"IntegerLayer", "IntegerMean", "IntegerMultiply", "Lookup"} <= set(integers)
+    floats = [node.name for node in rewritten if node.type.dtype == "float32"]
+    assert floats == ["conv2d_6", "linear"]  # what the network returns
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3", "x86-64-v2", "portable"])
+def test_a_library_gives_the_bits_of_the_simulator(target):
+    library = dw.compile(GRAPH, target=target)
+    assert library.manifest.verification.reference == "the simulator"
+    assert library.manifest.verification.error == 0
+    assert {layer.error for layer in library.manifest.verification.layers} == {0.0}
+    assert is_simulated(library)
+
+
+@pytest.mark.parametrize("target", ["aarch64", "wasm32"])
+def test_another_machine_gives_the_same_bits(target, tmp_path):
+    dw.compile(GRAPH, target=target).save(tmp_path / "out")
+    x = image(7)
+    for found, right in zip(run_foreign(tmp_path / "out", [x]), simulate(GRAPH, x), strict=True):
+        assert np.array_equal(found, right)
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_threads_and_images_change_no_bit(images):
+    graph = small_network(SIDE, images)
+    assert is_simulated(dw.compile(graph, threads=2), graph, images)
+
+
+def test_a_bit_that_differs_is_found(monkeypatch):
+    """The simulator is given a border that is one step higher, which few values see."""
+
+    class Wrong(SimulatorReference):
+        def __init__(self, graph: Graph):
+            super().__init__(graph)
+            nodes = tuple(
+                replace(node, op=replace(node.op, zero=node.op.zero + 1))
+                if node.path == "head"
+                else node
+                for node in self._graph
+            )
+            self._graph = replace(self._graph, nodes=nodes)
+
+    monkeypatch.setattr(pipeline, "SimulatorReference", Wrong)
+    with pytest.raises(Mismatch, match=r"where 0 is accepted.*'head'"):
+        dw.compile(GRAPH)
+
+
+class Windows(nn.Module):
+    """A mean over windows between two convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.pool = nn.Conv2d(3, 4, 1), nn.AvgPool2d(2)
+        self.two = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.two(self.pool(self.one(x)))
+
+
+def test_what_kernels_do_not_have_is_refused_by_name():
+    torch.manual_seed(0)
+    graph = quantised(dw.open(Windows().eval(), (1, 3, 8, 8)).graph)
+    with pytest.raises(Unsupported, match=r"windows of \(1, 4, 8, 8\) in module 'pool'"):
+        dw.compile(graph)
+
+
+def test_values_with_a_sign_are_refused_by_name():
+    nodes = tuple(
+        replace(node, op=ops.Quantize("int8"), type=replace(node.type, dtype="int8"))
+        if isinstance(node.op, ops.Quantize) and node.inputs[0] in GRAPH.inputs
+        else node
+        for node in GRAPH
+    )
+    zero = next(n for n in GRAPH if isinstance(n.op, ops.Quantize)).inputs[2]
+    constant = GRAPH.constants[zero]
+    signed = replace(
+        constant, type=replace(constant.type, dtype="int8"), data=constant.data.astype(np.int8)
+    )
+    graph = replace(GRAPH, nodes=nodes, constants={**GRAPH.constants, zero: signed})
+    with pytest.raises(Unsupported, match="makes int8 by a scale: kernels hold values in uint8"):
+        dw.compile(graph)
+
+
+def test_a_preparation_is_refused():
+    raw = dw.Preparation((0.5,) * 3, (0.25,) * 3, "uint8")
+    with pytest.raises(ValueError, match="a quantised network takes images that are prepared"):
+        dw.compile(GRAPH, preparation=raw)
