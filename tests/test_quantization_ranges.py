@@ -84,7 +84,7 @@ def test_values_that_are_no_numbers_are_named():
     graph = prepare(capture(mixed(), SHAPE))
     x = as_tensor(graph, images(16)).clone()
     x[3] = 3e38
-    with pytest.raises(ValueError, match=r"hardswish|conv2d"):
+    with pytest.raises(ValueError, match=r"the value \w+ is infinite or no number"):
         observe(place(graph), x)
 
 
@@ -171,10 +171,13 @@ def test_fitted_rounding_is_closer_than_the_nearest():
 
 
 def test_the_rounded_walk_is_the_simulator():
+    """But for numbers halfway between two, which a last digit decides: these are a step apart."""
     encoding, x = encoded(capture(mixed(), SHAPE), images(32)), images(24, seed=2)
     fast = Runner(as_tensor(encoding.graph, x))(encoding).numpy()
     exact = simulate(insert_quantization(encoding), x)
-    assert np.mean(np.abs(fast - exact) < 1e-4) > 0.9
+    apart = np.abs(fast - exact)
+    assert np.median(apart) < 1e-5
+    assert apart.max() < 2 * np.abs(exact).max() / 255
 
 
 def test_decibels():

@@ -137,6 +137,7 @@ def hard():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 50)).eval()
     with torch.no_grad():
         net[3].weight.copy_(net[3].weight[:1] + 1e-4 * net[3].weight)
+        net[3].bias.zero_()
     return net
 
 
@@ -203,4 +204,4 @@ def test_the_command_line_without_images(tmp_path, capsys):
 def test_a_quantised_network_is_not_trained(found, tmp_path):
     found[0].save(tmp_path / "q")
     with pytest.raises(ValueError, match="is not trained"):
-        dw.train("bundled", f"quantized:{tmp_path / 'q'}", directory=tmp_path / "run")
+        dw.train(f"quantized:{tmp_path / 'q'}", "bundled", directory=tmp_path / "run")

@@ -12,7 +12,7 @@ from depthwise.calibration.images import as_tensor
 from depthwise.graph import Graph
 from depthwise.precision.options import QuantizationOptions, kept_layers
 from depthwise.precision.quantized import Quantized
-from depthwise.precision.record import LayerFigures, QuantizationRecord, StepFigures
+from depthwise.precision.record import NoiseFigures, QuantizationRecord, StepFigures
 from depthwise.quantization.insertion import insert_quantization
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.running import Runner
@@ -139,7 +139,7 @@ def _record(
             for step in outcome.steps
         ),
         layers=tuple(
-            LayerFigures(layer=each.layer, path=each.path, own=each.own, all=each.all)
+            NoiseFigures(layer=each.layer, path=each.path, own=each.own, all=each.all)
             for each in outcome.layers
         ),
         nats=error.nats, agreement=error.agreement, decibels=error.decibels,

@@ -19,7 +19,7 @@ class StepFigures(Record):
     seconds: float
 
 
-class LayerFigures(Record):
+class NoiseFigures(Record):
     """What rounding does to a layer."""
 
     layer: str
@@ -40,7 +40,7 @@ class QuantizationRecord(Record):
     images: int
     held_out: int
     steps: tuple[StepFigures, ...]
-    layers: tuple[LayerFigures, ...]
+    layers: tuple[NoiseFigures, ...]
     kept: tuple[str, ...]
     """Layers that are computed in float32."""
     nats: float

@@ -39,7 +39,7 @@ STRETCH = (0.8, 1.25)  # times a channel's scale may become
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class FittedLayer:
     """A layer on both ways through the images.
 
     Attributes:
@@ -53,10 +53,10 @@ class Place:
     wanted: Tensor
 
 
-Fit = Callable[[Place, LayerWeights, Encoding], LayerWeights]
+LayerFit = Callable[[FittedLayer, LayerWeights, Encoding], LayerWeights]
 
 
-def correct_bias(place: Place, weights: LayerWeights, encoding: Encoding) -> LayerWeights:
+def correct_bias(place: FittedLayer, weights: LayerWeights, encoding: Encoding) -> LayerWeights:
     """Return weights with a bias that gives each channel the mean it should have."""
     del encoding
     lacking = place.wanted - _given(place, weights)
@@ -65,7 +65,7 @@ def correct_bias(place: Place, weights: LayerWeights, encoding: Encoding) -> Lay
     )
 
 
-def correct_scale(place: Place, weights: LayerWeights, encoding: Encoding) -> LayerWeights:
+def correct_scale(place: FittedLayer, weights: LayerWeights, encoding: Encoding) -> LayerWeights:
     """Return weights with scales and a bias that give each channel the best straight line."""
     del encoding
     own = _channels(place.node, _given(place, weights)).double()
@@ -80,7 +80,7 @@ def correct_scale(place: Place, weights: LayerWeights, encoding: Encoding) -> La
     return LayerWeights(weights.integers, scales, new.numpy())
 
 
-def fit_rounding(place: Place, weights: LayerWeights, encoding: Encoding) -> LayerWeights:
+def fit_rounding(place: FittedLayer, weights: LayerWeights, encoding: Encoding) -> LayerWeights:
     """Return integers that give what a layer should give, by what it reads."""
     node = place.node
     real = encoding.graph.constants[node.inputs[1]].numbers
@@ -165,7 +165,7 @@ def _rounded(target: Tensor, scales: Tensor, root: Tensor) -> Tensor:
     return integers
 
 
-def _given(place: Place, weights: LayerWeights) -> Tensor:
+def _given(place: FittedLayer, weights: LayerWeights) -> Tensor:
     bias = torch.from_numpy(weights.bias).float()
     return apply_layer(place.node, place.read, torch.from_numpy(weights.real), bias)
 
@@ -193,7 +193,7 @@ def nearest(encoding: Encoding) -> Encoding:
     return replace(encoding, weights=found)
 
 
-def fit_layers(encoding: Encoding, images: Tensor, fit: Fit) -> Encoding:
+def fit_layers(encoding: Encoding, images: Tensor, fit: LayerFit) -> Encoding:
     """Return the encoding with the weights of each layer fitted, one after the other.
 
     Args:
@@ -214,7 +214,7 @@ def fit_layers(encoding: Encoding, images: Tensor, fit: Fit) -> Encoding:
         other = residuals[node.name]
         if other:
             goal = goal + theirs.take(other) - own.take(other)
-        at = Place(node, own.live[node.inputs[0]], goal)
+        at = FittedLayer(node, own.live[node.inputs[0]], goal)
         weights = fit(at, encoding.weights[node.name], encoding)
         encoding = encoding.with_weights(node.name, weights)
         own.give(node, _given(at, weights))

@@ -22,6 +22,7 @@ from depthwise.quantization.integer_ops import (
     Rescale,
     multiplier,
 )
+from depthwise.quantization.linear import recompose_linear
 from depthwise.quantization.placement import MOVES, clamp_ends, is_clamp
 from depthwise.quantization.scheme import LEVELS, Affine, sums_bias, sums_scale
 
@@ -46,7 +47,7 @@ class Weighted(NamedTuple):
 
 def to_integers(graph: Graph) -> Graph:
     """Return a quantised network as what kernels compute: `integer_ops`, on uint8."""
-    edit = GraphRewriter(_fold_quantized(graph))
+    edit = GraphRewriter(recompose_linear(_fold_quantized(graph)))
     for node in edit:
         if isinstance(node.op, ops.Quantize):
             _requantized(edit, node)

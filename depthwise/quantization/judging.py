@@ -32,7 +32,7 @@ class QuantizationError:
 
 
 @dataclass(frozen=True)
-class LayerError:
+class LayerNoise:
     """What rounding does to one layer.
 
     Attributes:
@@ -75,7 +75,7 @@ class Judge:
             decibels(original, found),
         )
 
-    def layers(self, encoding: Encoding) -> tuple[LayerError, ...]:
+    def layers(self, encoding: Encoding) -> tuple[LayerNoise, ...]:
         """Return what rounding does to each layer, on some of the images."""
         images, place = self._images[:LEVELLED], encoding.placement
         names = list(place.layers)
@@ -92,7 +92,7 @@ class Judge:
             alone = apply_layer(node, rounded(read, encoding.values[node.inputs[0]]), weight, bias)
             together = own.take(name)
             found.append(
-                LayerError(name, node.path, decibels(wanted, alone), decibels(wanted, together))
+                LayerNoise(name, node.path, decibels(wanted, alone), decibels(wanted, together))
             )
         return tuple(found)
 

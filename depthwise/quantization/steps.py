@@ -8,7 +8,7 @@ from torch import Tensor
 
 from depthwise.graph import Graph
 from depthwise.quantization.correction import (
-    Fit,
+    LayerFit,
     correct_bias,
     correct_scale,
     fit_layers,
@@ -17,7 +17,7 @@ from depthwise.quantization.correction import (
 )
 from depthwise.quantization.equalisation import equalise
 from depthwise.quantization.insertion import Encoding
-from depthwise.quantization.judging import Judge, LayerError, QuantizationError, keep_layers
+from depthwise.quantization.judging import Judge, LayerNoise, QuantizationError, keep_layers
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.ranges import OBSERVERS, Observation, choose_ranges
@@ -27,7 +27,7 @@ BYTES = 2 << 30  # what values of a layer may take while layers are fitted
 ALIVE = 6  # values that are needed at once, about
 MOST_KEPT = 0.25  # of the layers that may be kept in float32 to meet a goal
 
-CORRECTIONS: Mapping[str, Fit] = {
+CORRECTIONS: Mapping[str, LayerFit] = {
     "bias": correct_bias, "scale": correct_scale, "rounding": fit_rounding,
 }  # fmt: skip
 STEPS = ("equalise", *CORRECTIONS)
@@ -84,7 +84,7 @@ class QuantizationOutcome:
     encoding: Encoding
     steps: tuple[QuantizationStep, ...]
     error: QuantizationError
-    layers: tuple[LayerError, ...]
+    layers: tuple[LayerNoise, ...]
 
 
 class Road:
@@ -176,7 +176,7 @@ class Road:
         self._tell(say_step(found))
         return better
 
-    def _keep(self, layers: tuple[LayerError, ...]) -> None:
+    def _keep(self, layers: tuple[LayerNoise, ...]) -> None:
         """Keep the layers that rounding hurts most in float32, twice as many at each try."""
         goal, begun = self._plan.goal, self.encoding
         assert goal is not None
