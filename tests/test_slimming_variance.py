@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from depthwise.calibration.least_squares import Moments, fitted
 from depthwise.graph import capture, ops
 from depthwise.slimming.channels.widths import narrow
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.least_squares import Moments, fitted
 from depthwise.slimming.fitting.reconstruction import reconstruct
 
 
