@@ -19,7 +19,7 @@ import wasmtime
 from kernel_harness import build, cpu_flags, with_headers
 
 from depthwise.compiler.byte_epilogue import ByteEpilogue
-from depthwise.compiler.codegen.emit import initializer, number
+from depthwise.compiler.codegen.literals import initializer, number
 from depthwise.compiler.kernels import KERNELS
 
 GUARD = 64  # bytes around what a kernel writes, which must stay

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from depthwise.compiler.codegen.emit import initializer
+from depthwise.compiler.codegen.literals import initializer
 from depthwise.compiler.kernels import KERNELS
 from depthwise.kernels import source
 

@@ -121,6 +121,19 @@ def test_values_with_a_sign_are_refused_by_name():
         dw.compile(graph)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tune": True}, "tune=True: ways to compute bytes are not timed yet"),
+        ({"target": "x86-64"}, "compiled for one CPU, not for a family of them"),
+        ({"precision": "bfloat16"}, "precision='bfloat16': the network is quantised"),
+    ],
+)
+def test_options_of_floats_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        dw.compile(GRAPH, **options)
+
+
 def test_a_preparation_is_refused():
     raw = dw.Preparation((0.5,) * 3, (0.25,) * 3, "uint8")
     with pytest.raises(ValueError, match="a quantised network takes images that are prepared"):

@@ -24,7 +24,7 @@ from torch import nn
 import depthwise as dw
 from depthwise.analysis import cost_of_graph
 from depthwise.cli.arguments import default_directory
-from depthwise.compiler.codegen.emit import number
+from depthwise.compiler.codegen.literals import number
 from depthwise.compiler.pipeline import show_stage
 from depthwise.compiler.planning import make_plan
 from depthwise.console import Screen

@@ -15,7 +15,9 @@ from depthwise.compiler.lowering.areas import border_of_areas, find_areas
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
+from depthwise.compiler.schedule.partition import Optimize
 from depthwise.compiler.verification.oracle import check_plan
+from depthwise.compiler.work import Arguments
 from depthwise.graph import Graph, capture, interpret, ops
 from depthwise.graph.ops import Padding
 from depthwise.graph.passes.taps import drop_padding_taps
@@ -51,7 +53,7 @@ def reaching(length: int, outputs: int, case: tuple[int, ...]) -> int:
     return sum(0 <= read < length for read in reads)
 
 
-def dilated(plan: Plan) -> list[dict]:
+def dilated(plan: Plan) -> list[Arguments]:
     """Return the arguments of the calls of the dilated convolution, in the plan and whole."""
     return [step.arguments for step in plan.whole.steps if step.path == "1"]
 
@@ -64,6 +66,7 @@ def test_taps_that_read_padding_alone_are_left_out(case):
     size, _, kernel, _, _, dilation, _ = case
     reach = min(kernel // 2, (size - 1) // dilation)  # taps on each side that reach a pixel
     assert found.type(conv.inputs[1]).shape[2] == 1 + 2 * reach < kernel
+    assert isinstance(conv.op, ops.Conv2d)
     assert conv.op.padding.top == conv.op.padding.bottom == reach * dilation
     x = np.random.default_rng(0).standard_normal((1, 3, *case[:2]), np.float32)
     (output,) = graph.outputs
@@ -77,7 +80,7 @@ def test_taps_without_finite_weights_stay():
     """Zero times what is no number is no number."""
     net = conv_of(ALONE[0])
     with torch.no_grad():
-        net[1].weight[0, 0, 0, 0] = torch.inf
+        net.get_parameter("1.weight")[0, 0, 0, 0] = torch.inf
     graph = capture(net, (1, 3, 14, 14))
     assert drop_padding_taps(graph) is graph
 
@@ -88,7 +91,8 @@ def test_taps_whose_place_is_no_padding_stay():
     graph = capture(net.eval(), (1, 3, 2, 9))
     (output,) = graph.outputs
     found, x = drop_padding_taps(graph), torch.randn(1, 3, 2, 9)
-    assert all(min(node.op.padding) >= 0 for node in found if isinstance(node.op, ops.Conv2d))
+    convs = [node.op for node in found if isinstance(node.op, ops.Conv2d)]
+    assert all(min(op.padding) >= 0 for op in convs)
     expected = net(x).detach().numpy()
     np.testing.assert_allclose(interpret(found, x.numpy())[output.value], expected, atol=1e-6)
 
@@ -97,7 +101,10 @@ def test_taps_whose_place_is_no_padding_stay():
 @pytest.mark.parametrize("case", DIVIDED)
 def test_areas_multiply_what_is_read_and_have_no_border(case, images):
     graph = rewrite(captured(case, images))
-    for target, optimize, threads in (("aarch64", "speed", 1), ("x86-64", "memory", 3)):
+    ways: tuple[tuple[str, Optimize, int], ...] = (
+        ("aarch64", "speed", 1), ("x86-64", "memory", 3)
+    )  # fmt: skip
+    for target, optimize, threads in ways:
         plan = make_plan(graph, find_target(target), optimize, threads)
         check_plan(plan)
         outputs = plan.graph.outputs[0].value
@@ -114,6 +121,7 @@ def test_areas_cover_each_output_once():
         graph = captured(case)
         (node,) = (node for node in graph if node.path == "1" and isinstance(node.op, ops.Conv2d))
         x, weight = (graph.type(name).shape for name in node.inputs[:2])
+        assert isinstance(node.op, ops.Conv2d)
         shapes = (node.op, x, weight, node.type.shape)
         areas = find_areas(*shapes)
         covered = np.zeros(node.type.shape[2:], int)
@@ -135,9 +143,10 @@ def test_few_padded_pixels_are_not_worth_their_weights():
 def test_areas_are_streamed_and_divided(windows, monkeypatch):
     """With thresholds so low that what is small is streamed and divided, too."""
     monkeypatch.setattr(PLACE, changed(cold=0, windows=windows, meeting=1.0))
+    ways: tuple[tuple[Optimize, int], ...] = (("speed", 1), ("memory", 1), ("speed", 3))
     for case in DIVIDED[:2]:
         graph = rewrite(captured(case))
-        for optimize, threads in (("speed", 1), ("memory", 1), ("speed", 3)):
+        for optimize, threads in ways:
             check_plan(make_plan(graph, find_target("aarch64"), optimize, threads))
 
 
@@ -146,6 +155,7 @@ def test_areas_in_bfloat16_are_equal_to_the_simulator():
     case = DIVIDED[0]
     library = dw.compile(conv_of(case), (1, 3, *case[:2]), precision="bfloat16")
     proof = library.manifest.verification
+    assert proof
     assert proof.reference == "the simulator"
     assert proof.error < 1e-2  # one rounding of the outputs
 

@@ -211,6 +211,7 @@ def test_trained_slimmed_recovered_and_reported_by_one_command(tmp_path, capsys,
     (["--mimic", "1min"], "--mimic is for a network that is slimmed: give a --budget, too"),
     (["--train", "1min"], "--train needs labelled images to train on: give --data"),
     (["--budget", "much"], "budget 'much': accepted are"),
+    (["--train", "1min", "--data", "x", "--until", "3"], "a network is trained as a whole"),
     (["--budget", "2ms", "--data", "nosuch"], "a folder of images alone, without labels"),
 ])  # fmt: skip
 def test_bad_input_is_one_message(arguments, message, tmp_path, capsys, monkeypatch):

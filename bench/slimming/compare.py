@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from equal_time import say_equal_time
-from ways import ANEW, WAYS, Start, macs_of
+from ways import ANEW, WAYS, Start
 
 import depthwise as dw
 from depthwise.compiler.options import CompileOptions
@@ -29,6 +29,7 @@ from depthwise.graph import Graph, open_graph, save_graph
 from depthwise.graph.exporters.torch import to_module
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.measuring import compile_draft
+from depthwise.slimming.costs.prices import count_all_macs
 from depthwise.training.data.opening import open_dataset
 
 # The highest learning rate, of SGD at batches of 128: of weights that have learned, as
@@ -73,25 +74,28 @@ class Case:
 
 def make(case: Case) -> dict[str, Any]:
     """Slim in one way, and compile."""
-    net = WAYS[case.way](case.start, case.share, case.seed)
-    graph = dw.open(net, case.start.shape).graph
+    made = WAYS[case.way](case.start, case.share, case.seed)
+    # a graph may take smaller images than the original
+    graph = made if isinstance(made, Graph) else dw.open(made, case.start.shape).graph
     save_graph(graph, case.folder / "made.safetensors")
     compile_draft(graph, CompileOptions())
     return {
-        "way": case.way, "share": case.share, "seed": case.seed, "macs": macs_of(net, case.start),
-        "parameters": sum(p.numel() for p in net.parameters()),
+        "way": case.way, "share": case.share, "seed": case.seed, "macs": count_all_macs(graph),
+        "parameters": sum(known.type.size for known in graph.constants.values() if known.trainable),
     }  # fmt: skip
 
 
 def train(case: Case) -> dict[str, Any]:
     """Train what was made."""
     anew = case.way in ANEW
+    graph = case.graph
+    (taken,) = graph.inputs.values()
     recipe = dw.Recipe(
         epochs=case.options.epochs + (case.start.run.recipe.epochs if anew else 0),
-        seed=case.seed, resolution=case.start.shape[-1], precision=case.options.precision,
+        seed=case.seed, resolution=taken.shape[-1], precision=case.options.precision,
         learning_rate=RANDOM_RATE if anew else LEARNED_RATE,
     )  # fmt: skip
-    net = to_module(case.graph)
+    net = to_module(graph)
     run = dw.train(net, case.start.data, recipe, directory=case.folder / "run")
     assert run.result is not None
     assert run.result.test is not None

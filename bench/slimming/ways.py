@@ -1,7 +1,7 @@
 """Ways to make a trained network small: ours, and those of the tools and habits it is held against.
 
-Each is a function of a `Start`, a share of the multiply-adds and a seed, and returns a module that
-is ready to be trained further, by the same loop and on equally many images for all.
+Each is a function of a `Start`, a share of the multiply-adds and a seed, and returns a module, or
+a graph, that is ready to be trained further, by the same loop and on equally many images for all.
 """
 
 from collections.abc import Callable
@@ -105,19 +105,19 @@ def macs_of(net: nn.Module, start: Start) -> int:
     return counter.get_total_flops() // 2
 
 
-def ours(start: Start, share: float, seed: int) -> nn.Module:
+def ours(start: Start, share: float, seed: int) -> Graph:
     """Slim with all moves."""
     return _slimmed(start, share, SlimmingOptions(seed=seed))
 
 
-def channels(start: Start, share: float, seed: int) -> nn.Module:
+def channels(start: Start, share: float, seed: int) -> Graph:
     """Slim by cutting channels alone."""
     return _slimmed(start, share, SlimmingOptions(moves=("channels",), seed=seed))
 
 
-def _slimmed(start: Start, share: float, options: SlimmingOptions) -> nn.Module:
+def _slimmed(start: Start, share: float, options: SlimmingOptions) -> Graph:
     source = f"run:{start.run.directory}"
-    return slim(source, budget=f"{share:.4%}", data=start.data, options=options, tell=print).module
+    return slim(source, budget=f"{share:.4%}", data=start.data, options=options, tell=print).graph
 
 
 def width(start: Start, share: float, _seed: int) -> nn.Module:
@@ -221,7 +221,7 @@ def largest(make: Callable[[float], nn.Module], start: Start, share: float) -> n
     return make(low)
 
 
-WAYS: dict[str, Callable[[Start, float, int], nn.Module]] = {
+WAYS: dict[str, Callable[[Start, float, int], nn.Module | Graph]] = {
     "ours": ours,
     "channels": channels,
     "width": width,

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RIDGES = (1e-6, 1e-4, 1e-2)  # of the patches' mean variance
+RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)  # of the patches' mean variance
+# More than the least that is left, which a stronger ridge may leave. What little more a weak one
+# gains is had by large weights that cancel each other, and training starts badly from these.
+SLACK = 0.01
 CHUNK = 1 << 24  # numbers of patches at once
 
 
@@ -68,11 +71,13 @@ class Moments:
 def fitted(learned: Moments, held_out: Moments) -> tuple[Tensor, Tensor]:
     """Return a change (groups, D, K / groups), and what is added to it, (groups, K / groups).
 
-    How strong the ridge is, and whether anything is changed at all, is chosen on the held-out part;
-    the change is then made from both.
+    How strong the ridge is, and whether anything is changed at all, is chosen on the held-out part:
+    the strongest that leaves little more there than the best one. The change is then made from
+    both.
     """
     left = {ridge: held_out.left(learned.solve(ridge)) for ridge in RIDGES}
-    best = min(RIDGES, key=lambda ridge: left[ridge])
+    least = min(left.values())
+    best = max(ridge for ridge in RIDGES if left[ridge] <= least + SLACK * abs(least))
     both = learned + held_out
     none = torch.zeros_like(both.xe)
     change = both.solve(best) if left[best] < held_out.left(none) else none

@@ -109,7 +109,7 @@ def ship(
         opened = _open(name, options, chosen, shape, labels, images, until)
         found, left_out = _find_images(images, name, opened)
         usable, broken = _sort_out(found, opened)
-        given = _given_images(data, name, opened, seconds := _seconds(train, data), budget)
+        given = _given_images(data, name, opened, seconds := _seconds(train, data, until), budget)
         labelled = None if isinstance(given, str) else given
         plan = slimming_plan(budget, given, build, mimic=mimic, recover=recover, mirror=mirror)
         command = _command(
@@ -203,7 +203,7 @@ def _find_images(
     return find_images(folder) if folder else (PHOTOGRAPHS, 0)
 
 
-def _seconds(train: str | None, data: str | None) -> float | None:
+def _seconds(train: str | None, data: str | None, until: str | None) -> float | None:
     """Return how long a network is trained first. Raises ValueError for what is no time."""
     from depthwise.training import Recipe  # noqa: PLC0415
 
@@ -211,6 +211,10 @@ def _seconds(train: str | None, data: str | None) -> float | None:
         return None
     if data is None:
         raise ValueError("--train needs labelled images to train on: give --data")
+    if until is not None:
+        raise ValueError(
+            f"--until {until}: a network is trained as a whole: leave out --train or --until"
+        )
     return Recipe.of({"time": train}).time
 
 

@@ -8,47 +8,30 @@ depthwise/kernels/; tests/test_kernel_table.py compares it with the table.
 from collections.abc import Mapping
 
 from depthwise.compiler import work
-from depthwise.compiler.kernel import Kernel, Kind, Parameter, Parameters
+from depthwise.compiler.kernel import Kernel
+from depthwise.compiler.kernels_of_bytes import OF_BYTES
+from depthwise.compiler.parameters import (
+    ACTIVATION,
+    DEPTHWISE_MULTIPLY_ADD,
+    EPILOGUE,
+    IMAGES,
+    IN,
+    INDEX,
+    MULTIPLY_ADD,
+    OUT,
+    PLANES,
+    SUM,
+    floats,
+    ints,
+    pointers,
+    tables,
+)
 from depthwise.graph.dtypes import (
     BFLOAT16,
     CONVERTED,
     FLOAT32,
-    INT8,
-    INT32,
     UINT8,
-    DType,
 )
-
-# How long a multiply-add takes, relative to one at full speed: to rank the ways to divide a step.
-MULTIPLY_ADD, DEPTHWISE_MULTIPLY_ADD = 1.0, 2.0
-
-
-def ints(names: str, length: int = 0) -> Parameters:
-    """Return parameters that are whole numbers, or arrays of them."""
-    return tuple(Parameter(name, "int", length) for name in names.split())
-
-
-def floats(names: str) -> Parameters:
-    """Return parameters that are numbers."""
-    return tuple(Parameter(name, "float") for name in names.split())
-
-
-def tables(names: str, length: int = 0) -> Parameters:
-    """Return parameters that are static arrays of whole numbers, or arrays of such."""
-    return tuple(Parameter(name, "table", length) for name in names.split())
-
-
-def pointers(kind: Kind, names: str, dtype: DType = FLOAT32) -> Parameters:
-    """Return parameters that point to values, in the order in which C takes them."""
-    return tuple(Parameter(name, kind, dtype=dtype) for name in names.split())
-
-
-IMAGES = "images rows width"
-PLANES = "images channels height width out_height out_width"
-IN, OUT, SUM, INDEX = (f"{p}_image {p}_row {p}_pixel" for p in ("in", "out", "sum", "index"))
-EPILOGUE = (Parameter("epilogue", "epilogue"),)
-ACTIVATION = (Parameter("activation", "activation"),)
-REQUANTIZE = (Parameter("requantize", "requantize"),)
 
 # the types that some kernels compute in as well, and what the names of their headers end with
 COMPUTED = ((FLOAT32, ""), (BFLOAT16, "_bf16"))
@@ -326,86 +309,7 @@ ROWS = (
         + ints("y_stride", 3) + ints("y_row")
         + pointers("read", "left right") + pointers("written", "y"),
     ),
-    Kernel(
-        "quantized_conv", "conv_u8",
-        ints(f"{IMAGES} taps channels outs tile_pixels panel tiles pitch weights_outer")
-        + ints(f"{IN} {OUT} {SUM}") + REQUANTIZE + tables("offsets")
-        + pointers("read", "in", UINT8) + pointers("read", "w", INT8)
-        + pointers("read", "bias", INT32) + pointers("read", "scale")
-        + pointers("read", "sum", UINT8) + pointers("written", "out", UINT8)
-        + pointers("written", "real"),
-        dtype=UINT8, multiply_add=MULTIPLY_ADD, products=work.quantized_conv_products,
-    ),
-    Kernel(
-        "quantized_depthwise", "depthwise_u8",
-        ints(f"{IMAGES} channels R S {IN} stride_y stride_x dilation_y dilation_x {OUT} w_tap")
-        + REQUANTIZE
-        + pointers("read", "in", UINT8) + pointers("read", "w", INT8)
-        + pointers("read", "bias", INT32) + pointers("read", "scale")
-        + pointers("written", "out", UINT8),
-        dtype=UINT8, multiply_add=DEPTHWISE_MULTIPLY_ADD, products=work.depthwise_products,
-    ),
-    Kernel(
-        "quantize", "elementwise_u8",
-        ints(f"{IMAGES} channels in_image in_channel in_row in_pixel {OUT} zero") + floats("scale")
-        + pointers("read", "in") + pointers("written", "out", UINT8),
-        dtype=UINT8,
-    ),
-    Kernel(
-        "dequantize", "elementwise_u8",
-        ints("n x_stride y_stride", 6) + ints("zero") + floats("scale")
-        + pointers("read", "x", UINT8) + pointers("written", "y"),
-        dtype=UINT8,
-    ),
-    Kernel(
-        "lookup", "elementwise_u8",
-        ints(f"{IMAGES} channels {IN} {OUT}")
-        + pointers("read", "in table", UINT8) + pointers("written", "out", UINT8),
-        dtype=UINT8,
-    ),
-    Kernel(
-        "rescale", "elementwise_u8",
-        ints(f"{IMAGES} channels {IN} {SUM} {OUT} in_zero") + floats("scale") + REQUANTIZE
-        + pointers("read", "in sum", UINT8) + pointers("written", "out", UINT8),
-        dtype=UINT8,
-    ),
-    Kernel(
-        "quantized_multiply", "elementwise_u8",
-        ints(f"{IMAGES} channels {IN} factor_image factor_row factor_pixel {OUT}")
-        + ints("in_zero factor_zero") + floats("scale") + REQUANTIZE
-        + pointers("read", "in factor", UINT8) + pointers("written", "out", UINT8),
-        dtype=UINT8,
-    ),
-    Kernel(
-        "quantized_mean", "elementwise_u8",
-        ints(f"{IMAGES} channels {IN} out_image in_zero") + floats("scale") + REQUANTIZE
-        + pointers("read", "in", UINT8) + pointers("written", "out", UINT8)
-        + pointers("written", "real"),
-        dtype=UINT8,
-    ),
-    Kernel(
-        "copy", "movement_u8",
-        ints("n x_stride y_stride", 6)
-        + pointers("read", "x", UINT8) + pointers("written", "y", UINT8),
-        dtype=UINT8,
-    ),
-    Kernel(
-        "fill_bytes", "movement_u8",
-        ints("n", 3) + ints("count") + ints("y_stride", 3) + ints("value")
-        + pointers("written", "y", UINT8),
-        dtype=UINT8, fills=True,
-    ),
-    Kernel(
-        "surround", "movement_u8",
-        ints(f"{IMAGES} channels top bottom left right value") + pointers("written", "y", UINT8),
-        dtype=UINT8, fills=True, around=True,
-    ),
-    Kernel(
-        "max_pool", "movement_u8",
-        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top left dilation_y dilation_x")
-        + ints(f"{IN} {OUT}") + pointers("read", "in", UINT8) + pointers("written", "out", UINT8),
-        dtype=UINT8,
-    ),
+    *OF_BYTES,
 )  # fmt: skip
 
 KERNELS: Mapping[str, Kernel] = {row.c_name: row for row in ROWS}

@@ -25,7 +25,12 @@ from depthwise.compiler.passes.narrow import compute_in
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_family, make_plan
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.quantised import SimulatorReference, is_exact, is_quantised
+from depthwise.compiler.quantised import (
+    SimulatorReference,
+    is_exact,
+    is_quantised,
+    options_of_bytes,
+)
 from depthwise.compiler.schedule.partition import Group, fastest
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.show_plan import show_plan
@@ -45,7 +50,7 @@ from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library
 from depthwise.runtime.manifest import LevelRecord, PlanCheck, Verification
-from depthwise.runtime.target import System, Target, native_of_bytes
+from depthwise.runtime.target import System, Target
 from depthwise.sources.opening import open
 from depthwise.sources.source import Source
 
@@ -127,7 +132,7 @@ def compile_graph(
     """
     quantised = is_quantised(graph)
     if quantised:
-        reference, options = SimulatorReference(graph), _for_bytes(options, preparation)
+        reference, options = SimulatorReference(graph), options_of_bytes(options, preparation)
     check_keys(graph)
     if about.labels:
         check_labels(about.labels, [graph.type(o.value).shape for o in graph.outputs], "labels")
@@ -163,18 +168,6 @@ def compile_graph(
                 found = verify(run, trace, reference, tried, preparation, exact)
             proofs[plan.target] = Proof(verification=found)
     return finish(artifact, [(plan.target, proofs.get(plan.target, Proof())) for plan in plans])
-
-
-def _for_bytes(options: CompileOptions, preparation: Preparation | None) -> CompileOptions:
-    """Return the options of a quantised network: "native" is what is best for bytes."""
-    if preparation:
-        raise ValueError(
-            "preparation: a quantised network takes images that are prepared, as it was "
-            "calibrated with; leave out the preparation"
-        )
-    if options.target != "native":
-        return options
-    return replace(options, target=native_of_bytes().name)
 
 
 def verify_reduced(
@@ -301,6 +294,7 @@ def _as_array(part: Any) -> np.ndarray:
 
 def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:
     """Return the rewritten graph, the plan or the C of a graph as text; no library is made."""
+    options = options_of_bytes(options) if is_quantised(graph) else options
     graph = rewrite(graph, precision=options.precision)
     if stage == "graph":
         return show(graph)

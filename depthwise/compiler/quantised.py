@@ -6,7 +6,10 @@ float32 of what the bytes stand for.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 
+from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.references import Arrays
 from depthwise.compiler.verification.references.interpreter import (
     Interpretation,
@@ -15,6 +18,7 @@ from depthwise.compiler.verification.references.interpreter import (
 from depthwise.graph import Graph, ops
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerOp
+from depthwise.runtime.target import native_of_bytes
 
 MOVING = (
     ops.Quantize, ops.Dequantize, ops.Reshape, ops.Slice, ops.Permute, ops.Concat, ops.Expand,
@@ -30,6 +34,36 @@ def is_quantised(graph: Graph) -> bool:
 def is_exact(graph: Graph) -> bool:
     """Tell whether all of a graph of integers has but one result, to the last bit."""
     return all(isinstance(node.op, (IntegerOp, *MOVING)) for node in graph)
+
+
+def options_of_bytes(
+    options: CompileOptions, preparation: Preparation | None = None
+) -> CompileOptions:
+    """Return the options of a quantised network: "native" is what is best for bytes.
+
+    Raises ValueError for what there is for networks of floats alone.
+    """
+    if preparation:
+        raise ValueError(
+            "preparation: a quantised network takes images that are prepared, as it was "
+            "calibrated with; leave out the preparation"
+        )
+    if options.reduced:
+        raise ValueError(
+            f"precision={options.precision!r}: the network is quantised, and its bytes are "
+            "computed as they are; leave it out, or compile the network that was quantised"
+        )
+    if options.tune:
+        raise ValueError("tune=True: ways to compute bytes are not timed yet; leave it out")
+    if options.chosen.members:
+        levels = ", ".join(level.name for level in options.chosen.levels)
+        raise ValueError(
+            f"target={options.target!r}: a quantised network is compiled for one CPU, not for a "
+            f"family of them: for native, {levels}, or one with VNNI or AMX"
+        )
+    if options.target != "native":
+        return options
+    return replace(options, target=native_of_bytes().name)
 
 
 class SimulatorReference(InterpreterReference):

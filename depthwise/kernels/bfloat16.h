@@ -50,9 +50,17 @@ INLINE vu lanes_where(const vi is, const vu yes, const vu no) { return ((vu)is &
 #endif
 
 /* VL pairs of neighbours, `count` of them read: the first ones of each, and the second */
+#if VL == 1
+INLINE vu load_pairs(const unsigned short *p, const int count) {
+    vu pair = 0;
+    memcpy(&pair, p, (size_t)count * sizeof pair);
+    return pair;
+}
+#else
 INLINE vu load_pairs(const unsigned short *p, const int count) {
     return bits_of(load_part((const float *)(const void *)p, count));
 }
+#endif
 INLINE vf first_of(const vu pairs) { return of_bits(pairs << 16); }
 INLINE vf second_of(const vu pairs) { return of_bits(pairs & 0xffff0000u); }
 
@@ -88,7 +96,11 @@ INLINE void bf16_store_both(unsigned short *p, const vf low, const vf high, cons
 #else
 INLINE void store_pairs(unsigned short *p, const vf first, const vf second, const int count) {
     const vu pairs = bf16_upper(first) >> 16 | (bf16_upper(second) & 0xffff0000u);
+#if VL == 1
+    memcpy(p, &pairs, (size_t)count * sizeof pairs);
+#else
     store_part((float *)(void *)p, of_bits(pairs), count);
+#endif
 }
 #endif
 

@@ -44,44 +44,44 @@ INLINE unsigned char requantize_naive(
 /* ----------------------------------------------------------------------------------------- vectors */
 
 #if VL == 1
-typedef unsigned char vb; /* a byte a lane */
+typedef unsigned char vbyte; /* a byte a lane */
 INLINE vf to_floats(vi v) { return (float)v; }
-INLINE vi widened(vb v) { return v; }
-INLINE vb narrowed(vi v) { return (unsigned char)v; }
-INLINE vb load_bytes(const unsigned char *p) { return *p; }
-INLINE void store_bytes(unsigned char *p, vb v) { *p = v; }
+INLINE vi widened(vbyte v) { return v; }
+INLINE vbyte narrowed(vi v) { return (unsigned char)v; }
+INLINE vbyte load_vbyte(const unsigned char *p) { return *p; }
+INLINE void store_vbyte(unsigned char *p, vbyte v) { *p = v; }
 INLINE vi load_ints(const int *p) { return *p; }
 #else
-typedef unsigned char vb __attribute__((vector_size(VL)));
-typedef vb vb_anywhere __attribute__((aligned(1), may_alias));
+typedef unsigned char vbyte __attribute__((vector_size(VL)));
+typedef vbyte vbyte_anywhere __attribute__((aligned(1), may_alias));
 INLINE vf to_floats(vi v) { return __builtin_convertvector(v, vf); }
-INLINE vi widened(vb v) { return __builtin_convertvector(v, vi); }
-INLINE vb narrowed(vi v) { return __builtin_convertvector(v, vb); }
-INLINE vb load_bytes(const unsigned char *p) { return *(const vb_anywhere *)p; }
-INLINE void store_bytes(unsigned char *p, vb v) { *(vb_anywhere *)p = v; }
+INLINE vi widened(vbyte v) { return __builtin_convertvector(v, vi); }
+INLINE vbyte narrowed(vi v) { return __builtin_convertvector(v, vbyte); }
+INLINE vbyte load_vbyte(const unsigned char *p) { return *(const vbyte_anywhere *)p; }
+INLINE void store_vbyte(unsigned char *p, vbyte v) { *(vbyte_anywhere *)p = v; }
 INLINE vi load_ints(const int *p) { return *(const vi_anywhere *)p; }
 #endif
 
 /* The first `count` bytes, a literal up to VL; lanes past them are zero, or are not written. */
-INLINE vb load_some_bytes(const unsigned char *p, const int count) {
-    if (count == VL) return load_bytes(p);
+INLINE vbyte load_some_bytes(const unsigned char *p, const int count) {
+    if (count == VL) return load_vbyte(p);
     unsigned char lanes[VL] = {0};
     memcpy(lanes, p, (size_t)count);
-    return load_bytes(lanes);
+    return load_vbyte(lanes);
 }
-INLINE void store_some_bytes(unsigned char *p, const vb v, const int count) {
+INLINE void store_some_bytes(unsigned char *p, const vbyte v, const int count) {
     if (count == VL) {
-        store_bytes(p, v);
+        store_vbyte(p, v);
         return;
     }
     unsigned char lanes[VL];
-    store_bytes(lanes, v);
+    store_vbyte(lanes, v);
     memcpy(p, lanes, (size_t)count);
 }
 
 /* floats within the bounds of bytes about their zero to bytes: adding 1.5 * 2^23 rounds to an integer, half to even,
    and leaves it in the low bits */
-INLINE vb round_to_bytes(const vf v, const struct requantize a) {
+INLINE vbyte round_to_bytes(const vf v, const struct requantize a) {
     const vf low = splat((float)(a.low - a.zero)), high = splat((float)(a.high - a.zero));
     const vf shifted = smaller(larger(v, low), high) + 12582912.0f;
 #if VL == 1
@@ -94,11 +94,11 @@ INLINE vb round_to_bytes(const vf v, const struct requantize a) {
 }
 
 /* what is rounded, before it is */
-INLINE vf rescaled(const struct requantize a, const vi acc, const vf scale, const vb sum) {
+INLINE vf rescaled(const struct requantize a, const vi acc, const vf scale, const vbyte sum) {
     const vf own = to_floats(acc) * scale;
     if (!a.add) return own;
     return rounded(own) + rounded(to_floats(widened(sum) - a.sum_zero) * a.sum_scale);
 }
-INLINE vb requantized(const struct requantize a, const vi acc, const vf scale, const vb sum) {
+INLINE vbyte requantized(const struct requantize a, const vi acc, const vf scale, const vbyte sum) {
     return round_to_bytes(rescaled(a, acc, scale, sum), a);
 }

@@ -71,6 +71,6 @@ INLINE vf u8_quantized_conv_rescaled(
     const unsigned char *sum) {
     const int left = count - v * VL, here = left < VL ? left : VL;
     if (here <= 0) return (vf){0};
-    const vb other = a->requantize.add ? load_some_bytes(sum + v * VL, here) : (vb){0};
+    const vbyte other = a->requantize.add ? load_some_bytes(sum + v * VL, here) : (vbyte){0};
     return rescaled(a->requantize, acc, load(scale + v * VL), other);
 }

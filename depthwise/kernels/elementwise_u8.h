@@ -30,7 +30,7 @@ INLINE void u8_quantize_naive(const struct quantize *a, const float *in, unsigne
     EACH_PIXEL for (int c = a->channels; c < 4; c++) out[PIXEL(out) + c] = 0;
 }
 
-INLINE vb vquantized(const vf x, const float scale, const int zero) {
+INLINE vbyte vquantized(const vf x, const float scale, const int zero) {
     const struct requantize to = {.zero = zero, .low = 0, .high = 255};
     const vf steps = x / splat(scale), low = splat((float)-zero);
     return round_to_bytes(blend((vi)(steps >= low), steps, low), to);
@@ -55,7 +55,7 @@ INLINE void u8_quantize_row(const struct quantize *a, const float *in, unsigned 
 #endif
     for (int x = 0; x < a->width; x++, in += a->in_pixel, out += a->out_pixel) {
         const int whole = a->in_channel == 1 ? a->channels - a->channels % VL : 0;
-        for (int c = 0; c < whole; c += VL) store_bytes(out + c, vquantized(load(in + c), a->scale, a->zero));
+        for (int c = 0; c < whole; c += VL) store_vbyte(out + c, vquantized(load(in + c), a->scale, a->zero));
         for (int c = whole; c < a->channels; c++)
             out[c] = quantized(in[(size_t)c * a->in_channel], a->scale, a->zero);
         if (a->channels <= 4 && a->out_pixel == 4)
@@ -95,7 +95,7 @@ INLINE void u8_dequantize(const struct dequantize *a, const unsigned char *x, fl
         float *q = y + at5(a->y_stride, i0, i1, i2, i3, i4);
         const int packed = a->x_stride[5] == 1 && a->y_stride[5] == 1;
         const int whole = packed ? a->n[5] - a->n[5] % VL : 0;
-        for (int i = 0; i < whole; i += VL) store(q + i, to_floats(widened(load_bytes(p + i)) - a->zero) * a->scale);
+        for (int i = 0; i < whole; i += VL) store(q + i, to_floats(widened(load_vbyte(p + i)) - a->zero) * a->scale);
         for (int i = whole; i < a->n[5]; i++)
             q[(size_t)i * a->y_stride[5]] = (float)(p[(size_t)i * a->x_stride[5]] - a->zero) * a->scale;
     }
@@ -136,7 +136,7 @@ INLINE void u8_rescale_naive(
 
 INLINE void u8_rescale_some(
     const struct rescale *a, const int count, const unsigned char *in, const unsigned char *sum, unsigned char *out) {
-    const vb other = a->requantize.add ? load_some_bytes(sum, count) : (vb){0};
+    const vbyte other = a->requantize.add ? load_some_bytes(sum, count) : (vbyte){0};
     const vi acc = widened(load_some_bytes(in, count)) - a->in_zero;
     store_some_bytes(out, requantized(a->requantize, acc, splat(a->scale), other), count);
 }
@@ -219,7 +219,7 @@ INLINE void u8_mean_some(
     for (int y = 0; y < a->rows; y++)
         for (int x = 0; x < a->width; x++)
             acc += widened(load_some_bytes(in + (size_t)y * a->in_row + (size_t)x * a->in_pixel, count));
-    if (out) store_some_bytes(out, requantized(a->requantize, acc, splat(a->scale), (vb){0}), count);
+    if (out) store_some_bytes(out, requantized(a->requantize, acc, splat(a->scale), (vbyte){0}), count);
     else store_part(real, to_floats(acc) * a->scale, count);
 }
 INLINE void u8_quantized_mean(

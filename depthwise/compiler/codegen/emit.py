@@ -1,10 +1,8 @@
 """C text from a plan. It decides nothing: each step is one commented call."""
 
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from math import isinf, isnan
 
 import numpy as np
 
@@ -19,8 +17,8 @@ from depthwise.compiler.codegen.exports import (
     tensor_pointer,
 )
 from depthwise.compiler.codegen.headers import header_text, kernel_texts, sizes_of_core
+from depthwise.compiler.codegen.literals import initializer, number, spelled
 from depthwise.compiler.fused_ops import Epilogue
-from depthwise.compiler.kernel import Kernel
 from depthwise.compiler.lowering.calls import KernelCall, Table
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
@@ -30,7 +28,6 @@ from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 
-KEPT = "\N{NO-BREAK SPACE}"  # a space at which no line is broken
 REFUSED = 5  # NET_CPU of net.h
 
 
@@ -170,9 +167,9 @@ def _regions(plan: Plan, text: Text) -> None:
             regions += [tuple(_lines(part, plan, text) for part in region) for region in group]
     for index, parts in enumerate(regions):
         text.regions += [f"static void region_{index}(const void *network, int part) {{", *UNPACK]
-        for number, lines in enumerate(parts):
+        for part, lines in enumerate(parts):
             indented = [f"    {line}" for line in lines]
-            text.regions += [f"    if (part == {number}) {{", *indented, "    }"]
+            text.regions += [f"    if (part == {part}) {{", *indented, "    }"]
         text.regions += ["}", ""]
     rows = [f"    {{region_{index}, {len(parts)}}}," for index, parts in enumerate(regions)]
     text.regions += ["static const struct {", "    net_task task;", "    int parts;"]
@@ -260,18 +257,6 @@ def _call(step: KernelCall, plan: Plan, text: Text) -> str:
     return f"{text.calls[body, declared].name}({pointers})"
 
 
-def initializer(row: Kernel, members: Mapping[str, str]) -> str:
-    """Return the C that initialises a kernel's struct, from the text of each member."""
-    assert list(members) == [parameter.name for parameter in row.members]
-    numbers = [f".{name} = {value}".replace(" ", KEPT) for name, value in members.items()]
-    indent = " " * 8
-    lines = textwrap.fill(
-        ", ".join(numbers), 100, initial_indent=indent, subsequent_indent=indent,
-        break_long_words=False, break_on_hyphens=False,
-    ).replace(KEPT, " ")  # fmt: skip
-    return f"{{\n{lines}\n    }}"
-
-
 def _tables_of(arguments: Iterable[object]) -> Iterator[Table]:
     for argument in arguments:
         if isinstance(argument, Table):
@@ -287,35 +272,14 @@ def _literal(argument: object, text: Text) -> str:
         case Table():
             return text.tables.setdefault(argument, f"table_{len(text.tables)}")
         case Epilogue(before, add, after):
-            return f"{{.before = {_act(before)}, .add = {int(add)}, .after = {_act(after)}}}"
+            return f"{{.before = {spelled(before)}, .add = {int(add)}, .after = {spelled(after)}}}"
         case Activation():
-            return _act(argument)
+            return spelled(argument)
         case ByteEpilogue():
             return argument.in_c()
         case float() | int() | np.integer():
             return number(argument) if isinstance(argument, float) else str(int(argument))
     raise AssertionError(f"{argument!r} has no text in C")
-
-
-def _act(activation: Activation | None) -> str:
-    """Return a `struct act`, with every member: those left out are zeroed in memory.
-
-    clang then knew them too late, and unrolled depthwise layers until sums went to the stack.
-    """
-    function, parameters = (
-        (activation.function, activation.parameters) if activation else ("none", ())
-    )
-    a, b = (*parameters, 0.0, 0.0)[:2]
-    return f"{{.kind = ACT_{function.upper()}, .a = {number(a)}, .b = {number(b)}}}"
-
-
-def number(value: float) -> str:
-    """Return a float as C writes it, with every digit it needs."""
-    if isnan(value):
-        return "NAN"
-    if isinf(value):
-        return "INFINITY" if value > 0 else "-INFINITY"
-    return f"{float(value)!r}f"
 
 
 def _pointer(view: TensorView, plan: Plan) -> str:

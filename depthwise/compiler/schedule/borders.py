@@ -45,8 +45,9 @@ def border_need(graph: Graph, node: Node) -> Padding:
     if not isinstance(op, ops.Conv2d | ops.ConvTranspose2d):
         return NO_BORDER
     x, weight = (graph.type(name).shape for name in node.inputs[:2])
-    border = border_of_areas if isinstance(op, ops.Conv2d) else transposed_border
-    return border(op, x, weight, node.type.shape)
+    if isinstance(op, ops.Conv2d):
+        return border_of_areas(op, x, weight, node.type.shape)
+    return transposed_border(op, x, weight, node.type.shape)
 
 
 def transposed_border(op: ops.ConvTranspose2d, x: Shape, weight: Shape, output: Shape) -> Padding:

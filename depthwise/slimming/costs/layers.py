@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
 
 from depthwise.analysis.count import count_macs
@@ -70,7 +71,7 @@ def _change(
 ) -> LayerChange:  # fmt: skip
     left = [node for each in now.values() for node in each]
     kind = kind_of(old.graph, nodes[0])
-    own = [f"{step.move}: {step.words}" for step in steps if _is_within(step.place, path)]
+    own = _steps_at(path, steps)
     if not left:
         done, after = "removed", None
     else:
@@ -93,6 +94,15 @@ def _given(before: Graph, old: Node, after: Graph, last: Node) -> tuple[int, ...
         chain.append(following[0])
     given = [made[node.name] for node in chain if node.name in made]
     return (given or [last])[-1].type.shape[1:]
+
+
+def _steps_at(path: str, steps: Sequence[StepRecord]) -> list[str]:
+    """Return what was done at a layer, what one move did in several rounds together."""
+    here = [step for step in steps if _is_within(step.place, path)]
+    return [
+        f"{move}: {', then '.join(step.words for step in each)}"
+        for move, each in groupby(here, lambda step: step.move)
+    ]
 
 
 def _is_within(path: str, above: str) -> bool:

@@ -29,6 +29,7 @@ EVERY = 5  # image is held out
 BYTES = 3 << 30  # that the values of both networks may take
 CACHED = 1 << 17  # numbers that caches hold
 SCALED = 1e-2  # of the largest scale of a BatchNorm: channels below have no say in a sum
+RESTORED = 2.0  # times as much as a fit gives a channel may vary, at most, to vary as it did
 
 
 def reconstruct(draft: Draft, original: Graph, images: np.ndarray | Tensor) -> Draft:
@@ -91,6 +92,10 @@ class _Reconstruction:
         wanted = [goal.value for goal in goals]
         wanted += [goal.addition.original for goal in goals if goal.addition]
         wanted += [node.inputs[0] for node in graph if node.name in self._norms]
+        self._scales = {
+            node.name: original.constants[node.inputs[1]].numbers
+            for node in original if node.name in self._norms
+        }  # fmt: skip
         self._theirs = Walk(original, images, wanted)
         (taken,) = graph.inputs.values()
         if taken.shape[1:] != images.shape[1:]:
@@ -158,7 +163,10 @@ class _Reconstruction:
     def _estimate(self, norm: Node) -> None:
         """Estimate a BatchNorm's statistics anew.
 
-        After a layer that was fitted, scale and bias take up what that changes: the fit stays.
+        After a layer that was fitted, scale and bias take up what that changes: the fit stays. But
+        least squares give a channel that is predicted badly a mean and little else, and the next
+        layers large weights to make up for it; so each varies as much as it did in the original
+        (Jordan et al., arXiv:2211.08403), as far as that is no more than `RESTORED` times.
         """
         assert isinstance(norm.op, ops.BatchNorm)
         value, *names = norm.inputs
@@ -176,9 +184,17 @@ class _Reconstruction:
             ratio = ((new_variance + norm.op.eps) / (variance + norm.op.eps)).sqrt()
             slope = scale / (variance + norm.op.eps).sqrt()
             bias = bias + slope * (self._shifts[value] + new_mean - mean)
-            scale = scale * ratio
+            scale = self._restored(norm, scale * ratio)
         for name, numbers in zip(names, (scale, bias, new_mean, new_variance), strict=True):
             self.own.set(name, numbers)
+
+    def _restored(self, norm: Node, scale: Tensor) -> Tensor:
+        known = self._scales.get(norm.name)
+        if known is None:
+            return scale
+        kept = self._norms[norm.name]
+        wanted = torch.as_tensor(known if kept is None else known[kept]).abs()
+        return scale * (wanted / scale.abs().clamp(min=1e-12)).clamp(1.0, RESTORED)
 
 
 def _fitted(patches: Tensor, lacking: Tensor, images: int) -> tuple[Tensor, Tensor]:
