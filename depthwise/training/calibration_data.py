@@ -29,6 +29,8 @@ MEASURED = 256  # images that tell how they are to be prepared
 LOOSE = "a folder of images alone, without labels"
 FEWEST = 16  # images that anything can be told from
 
+Matched = tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]  # places, classes and notes
+
 
 @dataclass(frozen=True, eq=False)
 class CalibrationData:
@@ -89,17 +91,13 @@ def gather(
             f"data is {kind_of(data)}: give images as dw.train takes them, a folder of images, an "
             "array of images as the network takes them, or (images, classes)"
         )
-    try:
-        return _of_dataset(data, graph, known, count, seed)
-    except OtherClasses as error:
-        if needs_classes:
-            raise
-        found = _of_files(data.train.images, data.name, graph, known, count, seed)
-        return replace(found, notes=(f"accuracy is not told: {error}", *found.notes))
-
-
-class OtherClasses(ValueError):  # noqa: N818
-    """Images have other classes than the network."""
+    matched = _match(data, graph, known)
+    if not isinstance(matched, str):
+        return _of_dataset(data, matched, graph, known, count, seed)
+    if needs_classes:
+        raise ValueError(matched)
+    found = _of_files(data.train.images, data.name, graph, known, count, seed)
+    return replace(found, notes=(f"accuracy is not told: {matched}", *found.notes))
 
 
 def _check_takes_images(graph: Graph) -> None:
@@ -155,9 +153,10 @@ def _of_files(
 
 
 def _of_dataset(
-    data: Dataset, graph: Graph, known: WeightsRecord | None, count: int, seed: int
-) -> CalibrationData:
-    places, classes, notes = _match(data, graph, known)
+    data: Dataset, matched: Matched, graph: Graph, known: WeightsRecord | None, count: int,
+    seed: int,
+) -> CalibrationData:  # fmt: skip
+    places, classes, notes = matched
     found = _of_files(data.train.images, data.name, graph, known, count, seed)
     how, split = found.preprocessing, data.validation
     assert how is not None
@@ -172,12 +171,10 @@ def _of_dataset(
     )  # fmt: skip
 
 
-def _match(
-    data: Dataset, graph: Graph, known: WeightsRecord | None
-) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+def _match(data: Dataset, graph: Graph, known: WeightsRecord | None) -> Matched | str:
     """Return the place of each class among the scores, the scores' names, and notes.
 
-    Raises OtherClasses where the images have other classes than the network.
+    Where the images have other classes than the network, return that in words.
     """
     count, own = _score_count(graph), data.classes
     names = known.class_names if known else ()
@@ -186,13 +183,13 @@ def _match(
     advice = "give images of its classes, or a folder of images alone, without classes"
     if names:
         strange = [each for each in own if each not in names]
-        raise OtherClasses(
+        return (
             f"{data.name} has classes that the network does not know: {listed(strange)}; it knows "
             f"{listed(names)}: {advice}"
         )
     if count != len(own):
         scores = f"{count} scores" if count else "no scores of classes"
-        raise OtherClasses(f"{data.name} has {len(own)} classes, the network {scores}: {advice}")
+        return f"{data.name} has {len(own)} classes, the network {scores}: {advice}"
     note = f"its weights do not record classes: they are taken to be {listed(own)}, in this order"
     return np.arange(len(own)), own, (note,)
 
