@@ -48,7 +48,7 @@ class LayerNoise:
     all: float
 
 
-class Judge:
+class QuantizationJudge:
     """Held-out images, and what the network in real numbers says of them."""
 
     def __init__(self, graph: Graph, images: Tensor, scores: bool):

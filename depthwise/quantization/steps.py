@@ -17,7 +17,12 @@ from depthwise.quantization.correction import (
 )
 from depthwise.quantization.equalisation import equalise
 from depthwise.quantization.insertion import Encoding
-from depthwise.quantization.judging import Judge, LayerNoise, QuantizationError, keep_layers
+from depthwise.quantization.judging import (
+    QuantizationJudge,
+    LayerNoise,
+    QuantizationError,
+    keep_layers,
+)
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.ranges import OBSERVERS, Observation, choose_ranges
@@ -105,7 +110,7 @@ class Road:
                 "the network has no convolution or linear layer with weights of its own: there is "
                 "nothing to quantise"
             )
-        self.judge = Judge(self.graph, held, plan.scores)
+        self.judge = QuantizationJudge(self.graph, held, plan.scores)
         self._steps: list[QuantizationStep] = []
         self._best: tuple[QuantizationError, Encoding] | None = None
 
