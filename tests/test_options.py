@@ -57,7 +57,7 @@ def test_options_are_values():
         ({"precision": "int8"}, "precision='int8': compute in float32 or bfloat16"),
         (
             {"precision": "bfloat16", "tune": True},
-            "tune=True with precision='bfloat16': ways are timed in float32, leave it out",
+            "tune=True with precision='bfloat16': ways are timed in float32 alone, leave it out",
         ),
         (
             {"precision": "bfloat16", "target": "x86-64"},

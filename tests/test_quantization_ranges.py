@@ -18,7 +18,7 @@ from depthwise.quantization.correction import (
 )
 from depthwise.quantization.equalisation import equalise
 from depthwise.quantization.insertion import insert_quantization
-from depthwise.quantization.judging import QuantizationJudge, decibels
+from depthwise.quantization.judging import HeldOut, decibels
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.ranges import OBSERVERS, Observation, choose_ranges
@@ -163,7 +163,7 @@ def test_fitted_rounding_is_closer_than_the_nearest():
     graph, x = capture(net, SHAPE), images(64)
     encoding = encoded(graph, x, "minmax")
     few, held = as_tensor(encoding.graph, x[:48]), as_tensor(encoding.graph, x[48:])
-    judge = QuantizationJudge(encoding.graph, held, scores=False)
+    judge = HeldOut(encoding.graph, held, scores=False)
     fitted = fit_layers(encoding, few, fit_rounding)
     assert judge(fitted).decibels > judge(encoding).decibels + 1
     for weights in fitted.weights.values():

@@ -17,7 +17,7 @@ from depthwise.training.learner import Learner
 from depthwise.training.losses import CrossEntropy
 from depthwise.training.optimizer import make_optimizer, parameter_groups
 from depthwise.training.order import Seen
-from depthwise.training.precision import Precision, fastest, say_slow, step_times
+from depthwise.training.precision import MixedPrecision, fastest, say_slow, step_times
 from depthwise.training.schedule import Moment
 from depthwise.training.state import Progress, read_state
 from depthwise.weights import imagenet_preprocessing
@@ -31,7 +31,7 @@ def learner(optimizer, clip):
     net, recipe = make(2), HALF.model_copy(update={"clip": clip})
     rule = make_optimizer(optimizer, parameter_groups(net, 0.01), 0.05)
     look = Appearance.of(imagenet_preprocessing(16), recipe)
-    model, precision = Replicas(net, World(0, 1, CPU)), Precision("fp16", CPU)
+    model, precision = Replicas(net, World(0, 1, CPU)), MixedPrecision("fp16", CPU)
     return Learner(net, model, rule, precision, look, recipe, CrossEntropy(0.1))
 
 
@@ -75,7 +75,10 @@ def test_gradients_that_overflow_for_good_end_a_training():
     """The scale is halved from step to step; at 0, after 165, gradients would be 0 / 0."""
     net = torch.nn.Linear(2, 1)
     before = net.weight.detach().clone()
-    optimizer, half = make_optimizer("sgd", parameter_groups(net, 0.0), 0.1), Precision("fp16", CPU)
+    optimizer, half = (
+        make_optimizer("sgd", parameter_groups(net, 0.0), 0.1),
+        MixedPrecision("fp16", CPU),
+    )
 
     def step():
         half.backward(torch.inf * net.weight.sum())

@@ -48,7 +48,7 @@ class LayerNoise:
     all: float
 
 
-class QuantizationJudge:
+class HeldOut:
     """Held-out images, and what the network in real numbers says of them."""
 
     def __init__(self, graph: Graph, images: Tensor, scores: bool):

@@ -17,12 +17,7 @@ from depthwise.quantization.correction import (
 )
 from depthwise.quantization.equalisation import equalise
 from depthwise.quantization.insertion import Encoding
-from depthwise.quantization.judging import (
-    QuantizationJudge,
-    LayerNoise,
-    QuantizationError,
-    keep_layers,
-)
+from depthwise.quantization.judging import HeldOut, LayerNoise, QuantizationError, keep_layers
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.ranges import OBSERVERS, Observation, choose_ranges
@@ -110,7 +105,7 @@ class Road:
                 "the network has no convolution or linear layer with weights of its own: there is "
                 "nothing to quantise"
             )
-        self.judge = QuantizationJudge(self.graph, held, plan.scores)
+        self.judge = HeldOut(self.graph, held, plan.scores)
         self._steps: list[QuantizationStep] = []
         self._best: tuple[QuantizationError, Encoding] | None = None
 

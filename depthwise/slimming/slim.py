@@ -27,7 +27,7 @@ from depthwise.slimming.correction import hold_time, say_measured
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
-from depthwise.slimming.costs.measuring import Distance, resized
+from depthwise.slimming.costs.measuring import Divergence, resized
 from depthwise.slimming.costs.prices import Prices, machine_here
 from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.draft import Draft
@@ -147,7 +147,7 @@ class Slimming:
             return reconstruct(draft, self.graph, data.images)
 
         moves = {name: MOVES[name] for name in self._options.moves}
-        distance = Distance(self.graph, data.held, likelihood == "scores")
+        distance = Divergence(self.graph, data.held, likelihood == "scores")
         limit, pace = self.request.budget.limit(self.cost), 0.0
         if self.request.budget.measure == "macs":
             pace = PACE * self.cost / self.times.cost(self.graph)

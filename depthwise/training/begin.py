@@ -36,7 +36,7 @@ from depthwise.training.mixing import Mixing
 from depthwise.training.optimizer import make_optimizer, parameter_groups
 from depthwise.training.order import Order
 from depthwise.training.pace import Pace
-from depthwise.training.precision import Precision, fastest, say_slow, step_times
+from depthwise.training.precision import MixedPrecision, fastest, say_slow, step_times
 from depthwise.training.recipe import Recipe
 from depthwise.training.result import RunResult, SplitResult, write_result
 from depthwise.training.run import Run
@@ -278,7 +278,7 @@ def _learner(
         loss = Distillation(teacher, net, how.crop, recipe)
         groups += parameter_groups(loss.weights, recipe.weight_decay) if loss.weights else []
     optimizer = make_optimizer(recipe.optimizer, groups, recipe.learning_rate, recipe.momentum)
-    precision = Precision(recipe.precision, world.device)
+    precision = MixedPrecision(recipe.precision, world.device)
     model = Replicas(net, world, compiled(net) if recipe.compile else net)
     return Learner(net, model, optimizer, precision, Appearance.of(how, recipe), recipe, loss)
 

@@ -17,7 +17,7 @@ from depthwise.training.losses import Loss
 from depthwise.training.mixing import Mixing, Targets
 from depthwise.training.optimizer import train_mode
 from depthwise.training.parts import halve, refuse_several
-from depthwise.training.precision import Precision
+from depthwise.training.precision import MixedPrecision
 from depthwise.training.recipe import Recipe
 from depthwise.training.resolution import side_at
 from depthwise.training.schedule import Moment
@@ -40,7 +40,7 @@ class Learner:
 
     def __init__(
         self, net: nn.Module, model: Replicas, optimizer: torch.optim.Optimizer,
-        precision: Precision, look: Appearance, recipe: Recipe, loss: Loss,
+        precision: MixedPrecision, look: Appearance, recipe: Recipe, loss: Loss,
     ):  # fmt: skip
         self.net, self.model, self.optimizer, self.precision = net, model, optimizer, precision
         self.look, self.recipe, self.loss = look, recipe, loss

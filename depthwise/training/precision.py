@@ -28,7 +28,7 @@ GAIN = 0.95  # of float32's time: what less exact arithmetic has to come below
 LEAST = 1.0  # what losses are multiplied by where gradients overflow for good
 
 
-class Precision:
+class MixedPrecision:
     """Casting on the way forward, scaling on the way back."""
 
     def __init__(self, name: str, device: torch.device):

@@ -19,7 +19,7 @@ WORTHWHILE = 0.85  # of the whole convolution's cost
 
 
 @dataclass(frozen=True)
-class Band:
+class Stretch:
     """Outputs from `start` to `stop` along one axis, and their taps from `first` to `end`.
 
     These read inputs from `read` on, `span` of them; `read` is negative in padding.
@@ -43,7 +43,7 @@ class Band:
         return self.end - self.first
 
 
-Area = tuple[Band, Band]  # its rows and columns
+Area = tuple[Stretch, Stretch]  # its rows and columns
 
 
 def find_areas(op: ops.Conv2d, x: Shape, weight: Shape, y: Shape) -> tuple[Area, ...]:
@@ -83,7 +83,7 @@ def border_of_areas(op: ops.Conv2d, x: Shape, weight: Shape, y: Shape) -> Paddin
 
 def _bands(
     length: int, taps: int, outputs: int, stride: int, dilation: int, before: int
-) -> Iterator[Band]:
+) -> Iterator[Stretch]:
     """Yield the bands of an axis: none, where an output has no tap that reaches the input."""
     reached = []
     for tap in range(taps):
@@ -102,10 +102,10 @@ def _bands(
     yield from found
 
 
-def _band(start: int, stop: int, taps: range, stride: int, dilation: int, before: int) -> Band:
+def _band(start: int, stop: int, taps: range, stride: int, dilation: int, before: int) -> Stretch:
     read = start * stride + taps[0] * dilation - before
     span = (stop - start - 1) * stride + (len(taps) - 1) * dilation + 1
-    return Band(start, stop, taps[0], taps[-1] + 1, read, span)
+    return Stretch(start, stop, taps[0], taps[-1] + 1, read, span)
 
 
 def _cost(areas: tuple[Area, ...], images: int) -> int:

@@ -25,7 +25,7 @@ TURN = 0.15  # seconds of runs in a turn
 FEWEST, MOST = 3, 500  # runs in a turn
 
 
-class Distance:
+class Divergence:
     """The divergence of graphs from an original, by what they return for held-out images."""
 
     def __init__(self, original: Graph, images: Tensor, scores: bool):

@@ -24,7 +24,7 @@ from depthwise.slimming.fitting.calibration import scores_of
 from depthwise.slimming.fitting.goals import kept_channels
 from depthwise.sources.slimmed_folder import freeze
 from depthwise.training.distill import softened, unlike
-from depthwise.training.precision import Precision, fastest, step_times
+from depthwise.training.precision import MixedPrecision, fastest, step_times
 from depthwise.training.schedule import one_cycle
 
 EVERY = 8  # image is held out
@@ -251,7 +251,7 @@ class _Course:
         self._draws = np.random.default_rng(seed)
         self._weights = [each for each in pair.learner.parameters() if each.requires_grad]
         name = fastest(step_times(self._timed, ("bf16",)))
-        self._precision = Precision(name, torch.device("cpu"))
+        self._precision = MixedPrecision(name, torch.device("cpu"))
 
     def cycle(self, rate: float, seconds: float, stops: Callable[[], bool]) -> int:
         """Train for one cycle of the learning rate; return how many images were seen."""
@@ -279,7 +279,7 @@ class _Course:
             for places in _batches(self._draws.permutation(len(self._views.images))):
                 yield view, places
 
-    def _go_back(self, precision: Precision, view: int, places: np.ndarray) -> None:
+    def _go_back(self, precision: MixedPrecision, view: int, places: np.ndarray) -> None:
         """Leave the gradients of a view of some images in the weights."""
         self._pair.learner.zero_grad()
         with precision.cast():
@@ -287,6 +287,6 @@ class _Course:
         self._lesson[view][torch.as_tensor(places)].loss(own).backward()
 
     def _timed(self, name: str, few: bool) -> Callable[[], object]:
-        precision = Precision(name, torch.device("cpu"))
+        precision = MixedPrecision(name, torch.device("cpu"))
         places = np.arange(min(len(self._views.images), FEW if few else BATCH))
         return lambda: self._go_back(precision, 0, places)
