@@ -142,8 +142,8 @@ def test_more_threads_are_not_slower_by_the_estimate(name: str, graphs):
     plans = [make_plan(graph, NATIVE, threads=threads) for threads in (1, 2, 4, 8, 16)]
     times = [plan.nanoseconds for plan in plans]
     assert times == sorted(times, reverse=True)
-    if name != "one layer":
-        assert times[-1] < times[0] / 3
+    if name in BATCHES:
+        assert times[-1] < times[0] / 3  # 16 threads on each image in turn take 0.7 of one's time
 
 
 @pytest.mark.slow
