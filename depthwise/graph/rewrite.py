@@ -85,13 +85,13 @@ class GraphRewriter:
         self._constants[name] = replace(old, type=type_, data=data, exact=None)
         self._changed = True
 
-    def insert(self, before: Node, name: str, op: Op, *inputs: str, path: str) -> str:
+    def insert(self, before: Node, name: str, op: object, *inputs: str, path: str) -> str:
         """Add a node that is computed just before another; return its name.
 
         That is `name`, numbered where it is taken.
         """
-        free = self._free(name)
-        node = Node(free, op, inputs, infer(op, *map(self.type, inputs)), path)
+        free, known = self._free(name), cast(Op, op)  # as in `replace`
+        node = Node(free, known, inputs, infer(known, *map(self.type, inputs)), path)
         nodes = list(self._nodes.values())
         nodes.insert(list(self._nodes).index(before.name), node)
         self._nodes = {node.name: node for node in nodes}

@@ -119,7 +119,7 @@ def _record(
     exact = simulate(quantized, some)
     exact = torch.from_numpy(np.asarray(exact if isinstance(exact, np.ndarray) else exact[0]))
     same = road.judge.compare(exact.double()).agreement
-    judged: dict[str, int] = {}
+    judged: dict[str, Any] = {}
     if images.validation:
         x, labels = images.validation
         runner = Runner(x)

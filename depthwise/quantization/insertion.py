@@ -107,7 +107,7 @@ class _Insertion:
         source = self._encoding.values[node.inputs[0]]
         weight = self._integers(node.inputs[1], known.integers, known.scales, node.path)
         scale = sums_scale(source.scale, known.scales)
-        name = node.inputs[2] if len(node.inputs) > 2 else f"{node.path}.bias".lstrip(".")
+        name = next(iter(node.inputs[2:]), f"{node.path}.bias".lstrip("."))
         bias = self._integers(name, sums_bias(known.bias, scale), scale, node.path)
         now = (self._now[node.inputs[0]], weight, bias)
         self._nodes.append(replace(node, inputs=now))

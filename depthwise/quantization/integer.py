@@ -151,8 +151,9 @@ def _integer_bias(edit: GraphRewriter, node: Node, scale: np.ndarray) -> str | N
 
     Some files hold it in real numbers, or at another scale: it is rounded to that of the sums.
     """
-    real = np.zeros(len(scale)) if len(node.inputs) < 3 else edit.data(node.inputs[2])
-    held = edit.node(node.inputs[2]) if real is None else None
+    given = list(node.inputs[2:])
+    real = edit.data(given[0]) if given else np.zeros(len(scale))
+    held = edit.node(given[0]) if real is None else None
     if held is not None and isinstance(held.op, ops.Dequantize):
         whole, step = edit.data(held.inputs[0]), edit.data(held.inputs[1])
         if whole is not None and step is not None:
@@ -269,5 +270,5 @@ def _moved(
         names.append(edit.insert(end, f"{held.name}.rescaled", op, held.name, path=node.path))
     op, shape = node.op, end.type.shape
     if isinstance(op, ops.Pad) and op.mode == "constant":
-        op = ops.Pad(op.pads, op.mode, float(affine.quantized(np.float32(op.value))))
+        op = ops.Pad(op.pads, op.mode, float(affine.quantized(np.array(op.value))))
     edit.replace(end, op, *names, path=node.path, type=TensorType(shape, "uint8"))

@@ -36,7 +36,7 @@ def multiplier(*scales: Any, over: float) -> Array:
     product = np.float64(1)
     for scale in scales:
         product = product * np.asarray(scale, np.float32).astype(np.float64)
-    return (product / np.float64(np.float32(over))).astype(np.float32)
+    return np.asarray(product / np.float64(np.float32(over)), np.float32)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from functools import partial
 from math import prod
 from typing import Literal
 
+from depthwise.compiler.byte_epilogue import ByteEpilogue
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.kernel import Kernel
 from depthwise.compiler.kernels import KERNELS
@@ -23,7 +24,9 @@ class Table:
 
 
 Number = int | float | tuple[int, ...]
-Argument = Number | TensorView | Table | tuple[Table, ...] | Activation | Epilogue | None
+Argument = (
+    Number | TensorView | Table | tuple[Table, ...] | Activation | Epilogue | ByteEpilogue | None
+)
 
 
 @dataclass(frozen=True)

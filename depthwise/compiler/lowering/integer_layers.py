@@ -53,7 +53,7 @@ class SumsOfBytes:
 @lower.register
 def _(op: IntegerLayer, node: Node, b: LoweringBuilder) -> None:
     weight, bias, factor = (b.constant(name) for name in node.inputs[1:4])
-    residual = images_of(b.read(node.inputs[4]), b) if len(node.inputs) > 4 else None
+    residual = next((images_of(b.read(name), b) for name in node.inputs[4:]), None)
     if isinstance(op.op, ops.Linear):
         conv, weight = POINTWISE, weight[:, :, None, None]
     else:

@@ -76,12 +76,12 @@ def recover(
     else:
         for name, graph in ((TEACHER, original), (START, found.graph)):
             write_slimmed(folder / name, graph, found.description)
-        recipe = Recipe.of({
+        taught = Recipe.of({
             "teacher": str(folder / TEACHER), "teacher_share": TAUGHT, "label_smoothing": 0.0,
             "learning_rate": peak_rate(found.record.after.agreement), **recipe,
         })  # fmt: skip
         run = train(
-            f"{SLIMMED}{folder / START}", data.dataset, recipe, directory=run_folder,
+            f"{SLIMMED}{folder / START}", data.dataset, taught, directory=run_folder,
             onlooker=onlooker,
         )  # fmt: skip
     # the weights' names are those that training gave them

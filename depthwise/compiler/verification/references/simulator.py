@@ -63,9 +63,10 @@ class Simulator:
         op = node.op.op if isinstance(node.op, Fused) else node.op
         if isinstance(op, ops.Conv2d | ops.Linear):
             assert isinstance(node.op, Fused)
-            *operands, residual = inputs if node.op.epilogue.add else (*inputs, None)
+            x, weight, bias = inputs[:3]
+            residual = inputs[3] if node.op.epilogue.add else None
             joined = joins_taps(node, self._graph, self._aliases)
-            return _finish(node.op.epilogue, convolve(op, *operands, joined), residual)
+            return _finish(node.op.epilogue, convolve(op, x, weight, bias, joined), residual)
         if isinstance(node.op, Fused):
             *operands, residual = inputs if node.op.epilogue.add else (*inputs, None)
             return _finish(node.op.epilogue, evaluate(op, *operands), residual)
