@@ -232,13 +232,14 @@ def test_a_network_is_equal_to_its_simulator(block: nn.Module, threads: int):
         assert build.target == AMX.name
 
 
-def test_weights_take_half_of_the_memory(block: nn.Module):
+def test_weights_take_half_of_the_memory():
+    net = nn.Sequential(nn.Conv2d(64, 128, 1), nn.ReLU(), nn.Conv2d(128, 256, 1))
     whole, half = (
-        make_plan(rewrite(dw.open(block, (1, 3, 36, 40)).graph, precision=p), AMX).weights.nbytes
+        make_plan(rewrite(dw.open(net, (1, 64, 9, 9)).graph, precision=p), AMX).weights.nbytes
         for p in ("float32", "bfloat16")
     )
-    grouped = 4 * block.grouped.weight.numel()
-    assert half - grouped < 0.75 * (whole - grouped)  # small layers fill no tile
+    # biases are float32, and tiles are full; Winograd's weights, of larger windows, are more
+    assert 0.5 * whole < half < 0.52 * whole
 
 
 def test_float32_is_what_it_was(block: nn.Module):
