@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.calls import KernelCall, Split, Table, pixel_strides
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_conv, round_up
 from depthwise.compiler.lowering.views import TensorView
@@ -72,7 +72,8 @@ def lower_deform_conv(
         )  # fmt: skip
 
     rows = y.shape[2]
-    b.append(step(0, rows), Split("rows", rows, step) if rows > 1 else None)
+    known = tuple(RowAccess(view) for view in (offsets, mask, residual) if view)
+    b.append(step(0, rows), Split("rows", rows, step, reads=known) if rows > 1 else None)
 
 
 def _column(samples: int) -> int:
