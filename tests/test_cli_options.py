@@ -17,8 +17,8 @@ FUNCTIONS = {info.callback.__name__: info.callback for info in app.registered_co
 # --resolution the pixels of one network or the multipliers of several, --batch the images of a
 # training's step or of a run, --cc the compiler or those to compare, --data images with labels or,
 # to slim, without them
-SEVERAL = {"--out", "--resolution", "--batch", "--cc", "--data"}
-SEVERAL_KINDS = {"--resolution"}
+SEVERAL = {"--out", "--resolution", "--batch", "--cc", "--data", "--budget", "--precision"}
+SEVERAL_KINDS = {"--resolution", "--precision"}
 
 
 def options():

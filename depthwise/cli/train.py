@@ -99,7 +99,11 @@ def train(
     ] = None,
     augment: Annotated[str | None, typer.Option(help="none, light or rand.")] = None,
     mirror: Annotated[
-        bool | None, typer.Option("--mirror/--no-mirror", help="Whether images are mirrored.")
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Whether images are mirrored when it learns: not where left and right differ.",
+        ),
     ] = None,
     mixup: Annotated[float | None, typer.Option(help="The alpha of MixUp.")] = None,
     cutmix: Annotated[float | None, typer.Option(help="The alpha of CutMix.")] = None,

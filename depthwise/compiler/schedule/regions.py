@@ -33,15 +33,15 @@ def make_regions(
     """Return the calls streamed as `partition` says, divided among threads; and what it said.
 
     Of a batch at most `at_once` images are taken at once. Windows of what is streamed are appended
-    to `buffers`, which start with those of `whole`. Where half of the threads, or a quarter, would
-    be done sooner by the estimate, the others have nothing to do: 8 images on 16 threads, or chains
-    of few rows.
+    to `buffers`, which start with those of `whole`. Where fewer threads, a power of two, would be
+    done sooner by the estimate, the others have nothing to do: 8 images on 16 threads, or chains of
+    few rows.
     """
     groups = partition(whole)
     batches = list(find_batches(whole, divider.constants))
     found: list[tuple[Division, list[Buffer]]] = []
-    threads = divider.threads
-    while threads:
+    powers = (1 << bit for bit in reversed(range((divider.threads - 1).bit_length())))
+    for threads in (divider.threads, *powers):
         some, own = replace(divider, threads=threads), list(buffers)
         items: list[Item] = []
         for each in batches:
@@ -51,7 +51,6 @@ def make_regions(
             else:
                 items += _share(whole, [g for g in groups if g.first in each], some, own)
         found.append((divide(items, threads, divider.constants), own))
-        threads //= 2
     best, own = min(found, key=lambda pair: pair[0].cost)
     buffers[:] = own
     return best, groups
