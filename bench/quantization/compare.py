@@ -21,6 +21,7 @@ from depthwise.calibration.divergence import divergence
 from depthwise.quantization.judging import decibels
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.running import Runner
+from depthwise.quantization.steps import STEPS
 from depthwise.training.calibration_data import gather
 
 RIVALS = ("nncf", "onnxruntime")
@@ -40,7 +41,8 @@ def main() -> None:
     np.savez(given.out / "images.npz", images=images.numpy(), held=held.numpy())
     dw.export_onnx(source, given.out / "network.onnx")
     original = Runner(held).original(prepare(source.graph))
-    ours = dw.quantize(source, data=images.numpy(), tell=print)
+    options = dw.QuantizationOptions(steps=tuple(filter(None, given.steps.split(","))))
+    ours = dw.quantize(source, data=images.numpy(), options=options, tell=print)
     scores = {"depthwise": dw.simulate(ours.graph, held.numpy())}
     if given.python:
         rivals = Path(__file__).with_name("rivals.py")
@@ -71,6 +73,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--weights")
     parser.add_argument("--shape")
     parser.add_argument("--data", required=True)
+    parser.add_argument("--steps", default=",".join(STEPS), help="Of ours, after the ranges.")
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--held", type=int, default=256)
     parser.add_argument("--python", help="Python of an environment with nncf and onnxruntime.")
