@@ -8,6 +8,7 @@ from depthwise.compiler.verification.oracle.meanings import CallArguments, means
 from depthwise.graph.dtypes import CONVERTED
 
 
+@means("u8_copy")
 @means("f32_copy")
 def copy(a: CallArguments) -> None:
     """Write y = x, over six axes.
