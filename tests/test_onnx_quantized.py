@@ -1,4 +1,4 @@
-"""Quantised networks of ONNX: read and interpreted as ONNX Runtime computes them, not compiled."""
+"""Quantised networks of ONNX: read and interpreted as ONNX Runtime computes them."""
 
 import numpy as np
 import onnx
@@ -6,7 +6,6 @@ import pytest
 from onnx_models import compare, draw, in_onnxruntime, model, node, saved
 
 import depthwise as dw
-from depthwise.errors import Unsupported
 from depthwise.graph import ops
 
 RUNTIME = [("com.microsoft", 1)]
@@ -62,13 +61,13 @@ def test_weights_stay_integers_between_conversions(tmp_path):
     assert graph.nodes[0].type.dtype == "uint8"
 
 
-def test_a_quantised_network_is_refused_by_its_type_when_it_is_compiled(tmp_path):
+def test_what_is_quantised_and_taken_back_is_compiled_to_the_same_bits(tmp_path):
     path = saved(model([ENTER, node("DequantizeLinear", ["xq", "xs", "xz"], ["y"])],
                        weights=SCALES), tmp_path)  # fmt: skip
-    with pytest.raises(
-        Unsupported, match="Quantize in module 'xq' makes uint8 by a scale: quantised networks"
-    ):
-        dw.compile(path)
+    network = dw.open(path)
+    inputs = [draw(*type_.shape) for type_ in network.traced.inputs.values()]
+    (expected,) = network.run(inputs)
+    np.testing.assert_array_equal(dw.compile(path)(*inputs), expected)
     assert dw.cost(path).macs == 0
 
 

@@ -81,7 +81,7 @@ INLINE void bf16_from_floats(const struct from_floats *a, const float *x, unsign
 }
 
 /* Images with an odd number of channels, rounded, with a channel of zeros after them: y is channels last, y_pixel
-   apart, x has any strides. Where three planes lie row by row, as those of colours, they are woven a vector at a time. */
+   apart, x has any strides. Three planes that lie row by row, as those of colours, are woven a vector at a time. */
 struct pairs_from_floats {
     int images, channels, rows, width, x_image, x_channel, x_row, x_pixel, y_image, y_row, y_pixel;
 };
