@@ -6,6 +6,7 @@ import pytest
 from onnx_models import compare, draw, in_onnxruntime, model, node, saved
 
 import depthwise as dw
+from depthwise.errors import Unsupported
 from depthwise.graph import ops
 
 RUNTIME = [("com.microsoft", 1)]
