@@ -47,9 +47,9 @@ def summary(report: Report, directory: Path) -> RenderableType:
         for i, line in enumerate(lines):
             table.add_row("" if i else title, Text(line))
     shapes = " and ".join("x".join(map(str, shape)) for shape in request.input_shapes)
-    weights = request.weights or "its own weights"
-    if request.untrained:
-        weights = "trained here" if report.find(TrainingStageRecord) else "random weights"
+    weights = "random weights" if request.untrained else request.weights or "its own weights"
+    if report.find(TrainingStageRecord):
+        weights = "trained here"
     head = Text(f"{request.network} on {shapes}, {weights}", style="bold")
     alarm = [Text(line, style="bold red") for line in _disturbed(report)]
     return Group(
