@@ -85,6 +85,31 @@ def test_a_bit_that_differs_is_found(monkeypatch):
         dw.compile(GRAPH)
 
 
+class Shortcut(nn.Module):
+    """A shortcut that strides and pads its channels, as in ResNets for small images."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.one = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 3, 2, 1)
+        self.two = nn.Conv2d(12, 4, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        padded = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+        return self.two(torch.relu(padded + self.one(x)))
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+def test_padding_is_done_in_bytes(target):
+    torch.manual_seed(0)
+    graph = quantised(dw.open(Shortcut().eval(), (1, 3, SIDE, SIDE)).graph)
+    (pad,) = [node for node in pipeline.rewrite(graph) if isinstance(node.op, ops.Pad)]
+    assert pad.type.dtype == "uint8"
+    library = dw.compile(graph, target=target)
+    assert library.manifest.verification.error == 0
+    assert np.array_equal(library(image(3)), simulate(graph, image(3)))
+
+
 class Windows(nn.Module):
     """A mean over windows between two convolutions."""
 

@@ -22,7 +22,7 @@ from depthwise.runtime.target import native_of_bytes
 
 MOVING = (
     ops.Quantize, ops.Dequantize, ops.Reshape, ops.Slice, ops.Permute, ops.Concat, ops.Expand,
-    ops.MaxPool2d,
+    ops.MaxPool2d, ops.Pad,
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from depthwise.graph.ops import (
     Expand,
     MaxPool2d,
     Op,
+    Pad,
     Permute,
     Quantize,
     Reshape,
@@ -28,7 +29,7 @@ from depthwise.quantization.integer_ops import IntegerOp
 
 COMPUTED = (FLOAT32.name, BFLOAT16.name, UINT8.name)  # the types that kernels compute in
 ON_BYTES = (  # what of the network's own operators there is for bytes
-    Quantize, Reshape, Slice, Permute, Concat, Expand, MaxPool2d, Cast,
+    Quantize, Reshape, Slice, Permute, Concat, Expand, MaxPool2d, Pad, Cast,
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
 from depthwise.errors import Unsupported
 from depthwise.graph import Node, Shape, ops
+from depthwise.graph.dtypes import UINT8
 
 ANY_STRIDES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.Concat, ops.MatMul, ops.Cast)
 
@@ -187,6 +188,11 @@ def _(op: ops.Pad, node: Node, b: LoweringBuilder) -> None:
     if op.mode == "constant":
         _pad_with_constant(op, x, y, b)
         return
+    if b.element(y) == UINT8:
+        raise Unsupported(
+            f"operator Pad in module {node.path!r} gives bytes, for which it has no kernel in the "
+            f"mode {op.mode!r}: keep that layer in float32"
+        )
     mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[op.mode]
     indices = []
     for n, (before, after) in zip(x.shape, op.pads, strict=True):
@@ -198,7 +204,11 @@ def _(op: ops.Pad, node: Node, b: LoweringBuilder) -> None:
 def _pad_with_constant(op: ops.Pad, x: TensorView, y: TensorView, b: LoweringBuilder) -> None:
     if any(side > 0 for pad in op.pads for side in pad):
         axes = merged(ordered(loops_of(y.shape, y.strides), operand=0))
-        b.call(f"{b.element(y).short}_fill", **run_loops(axes, "y"), value=float(op.value), y=y)
+        element = b.element(y)
+        if element == UINT8:
+            b.call("u8_fill_bytes", **run_loops(axes, "y"), value=int(op.value), y=y)
+        else:
+            b.call(f"{element.short}_fill", **run_loops(axes, "y"), value=float(op.value), y=y)
     for axis, (before, after) in enumerate(op.pads):
         length = x.shape[axis] + min(0, before) + min(0, after)
         x = x.part(axis, max(0, -before), length)
