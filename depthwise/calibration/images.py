@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthwise.graph import Graph, Node, Output, ops
+from depthwise.graph import Graph, Output
 
 BATCH = 64  # images at once, where memory holds them
 BATCH_BYTES = 1 << 30  # what the values of a batch may take
@@ -65,13 +65,4 @@ def returning(graph: Graph, values: Iterable[str]) -> Graph:
         nodes=tuple(node for node in graph if node.name in needed),
         outputs=tuple(Output(str(place), name) for place, name in enumerate(wanted)),
         signature=None,
-    )
-
-
-def is_layer(graph: Graph, node: Node) -> bool:
-    """Tell whether a node is a convolution or linear layer with constant weights."""
-    return (
-        isinstance(node.op, ops.Conv2d | ops.Linear)
-        and node.inputs[0] not in graph.constants
-        and all(name in graph.constants for name in node.inputs[1:])
     )

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from depthwise.calibration.images import is_layer
 from depthwise.graph import Constant, Graph, Node, ops
+from depthwise.graph.layers import is_layer
 from depthwise.quantization.placement import CLAMPS, clamp_ends
 from depthwise.quantization.ranges import Observation
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 
-from depthwise.calibration.images import is_layer
 from depthwise.graph import Graph, Node, ops
+from depthwise.graph.layers import is_layer
 
 CLAMPS = ("relu", "relu6", "clamp")  # done on sums, by the range that integers are held in
 MOVES = (ops.Reshape, ops.Permute, ops.Slice, ops.Expand, ops.MaxPool2d)  # numbers stay as they are

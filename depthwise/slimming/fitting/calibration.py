@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthwise.calibration.images import as_tensor, batch_size, is_layer, returning
+from depthwise.calibration.images import as_tensor, batch_size, returning
 from depthwise.calibration.patches import draw_pixels, patches_at, pixels_of, values_at
 from depthwise.graph import Graph, Node, ops
+from depthwise.graph.layers import is_layer
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft

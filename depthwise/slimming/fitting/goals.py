@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from depthwise.calibration.images import is_layer
 from depthwise.graph import Graph, Node, ops
+from depthwise.graph.layers import is_layer
 from depthwise.graph.rewrite import GraphRewriter, with_bias
 from depthwise.slimming.draft import Draft
 

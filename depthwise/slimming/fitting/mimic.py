@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthwise.calibration.images import as_tensor, is_layer, returning
+from depthwise.calibration.images import as_tensor, returning
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import to_module, with_weights_of
+from depthwise.graph.layers import is_layer
 from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft
 from depthwise.slimming.fitting.calibration import scores_of
