@@ -195,7 +195,7 @@ def test_candidates_are_few_and_start_with_the_default(layer, target):
 
 
 def test_winograd_and_direct_are_tried_where_they_are_close():
-    ways = candidates(ConvWorkload(1, 56, 56, 56, 9, (3, 3), 8, 8, 1), constants_of(V4))
+    ways = candidates(ConvWorkload(1, 56, 56, 56, 9, (3, 3), 16, 8, 1), constants_of(V4))
     assert {type(way) for way in ways} == {Winograd, Direct}
 
 
