@@ -26,6 +26,11 @@ USUAL = {"compiling": 0.4}  # seconds a step, where it was never done here
 TELLING = 50  # steps, whose pace counts as much as what was known: of fewer, beginning is a part
 
 Item = TypeVar("Item")
+Say = Callable[[str], None]  # is told, in sentences, how it goes
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)

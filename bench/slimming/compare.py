@@ -24,12 +24,12 @@ from equal_time import say_equal_time
 from ways import ANEW, WAYS, Start
 
 import depthwise as dw
+from depthwise.analysis.count import count_all_macs
 from depthwise.compiler.options import CompileOptions
 from depthwise.graph import Graph, open_graph, save_graph
 from depthwise.graph.exporters.torch import to_module
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.measuring import compile_draft
-from depthwise.slimming.costs.prices import count_all_macs
 from depthwise.training.data.opening import open_dataset
 
 # The highest learning rate, of SGD at batches of 128: of weights that have learned, as

@@ -19,6 +19,11 @@ def count_macs(graph: Graph, node: Node) -> int | None:
     return _macs(node.op, node.type.shape, *(graph.type(name).shape for name in node.inputs))
 
 
+def count_all_macs(graph: Graph) -> int:
+    """Return the MACs of a network, those that cannot be counted left out."""
+    return sum(count_macs(graph, node) or 0 for node in graph)
+
+
 @singledispatch
 def _macs(op: ops.Op, output: Shape, *inputs: Shape) -> int:  # noqa: ARG001
     return 0

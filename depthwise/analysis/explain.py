@@ -6,7 +6,7 @@ from typing import Literal
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from depthwise.analysis.count import CONVENTION, count_macs
+from depthwise.analysis.count import CONVENTION, count_all_macs
 from depthwise.analysis.counters import COUNTERS, Counter
 from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.graph import Graph, Shape, ops
@@ -57,7 +57,7 @@ class Explanation:
 
 def explain(graph: Graph) -> Explanation:
     """Return what other counters print for a network, and the terms by which they differ."""
-    macs = sum(count_macs(graph, node) or 0 for node in graph)
+    macs = count_all_macs(graph)
     opaque = {node.op.operator for node in graph if isinstance(node.op, ops.Opaque)}
     return Explanation(
         input_shapes=tuple(type_.shape for type_ in graph.inputs.values()),

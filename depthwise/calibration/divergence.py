@@ -23,3 +23,12 @@ def divergence(found: Tensor, original: Tensor, scores: bool) -> float:
         return max(0.0, float((theirs.exp() * (theirs - ours)).sum(1).mean()))
     variance = original.var(0, correction=0).clamp(min=1e-12)
     return float((0.5 * (found - known).square() / variance).flatten(1).sum(1).mean())
+
+
+def check_numbers(results: Tensor) -> None:
+    """Raise ValueError where what a network returns for images is no numbers."""
+    if not results.isfinite().all():
+        raise ValueError(
+            "the network returns numbers that are infinite or none for the images: look at its "
+            "weights (--weights) and at how the images are prepared"
+        )

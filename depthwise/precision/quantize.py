@@ -1,18 +1,18 @@
 """`dw.quantize`: a trained network in eight bits, each step judged on images."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from depthwise.analysis.count import count_macs
+from depthwise.analysis.count import count_all_macs
 from depthwise.calibration.images import as_tensor
 from depthwise.graph import Graph
 from depthwise.precision.options import QuantizationOptions, kept_layers
 from depthwise.precision.quantized import Quantized
 from depthwise.precision.record import NoiseFigures, QuantizationRecord, StepFigures
+from depthwise.progress import Say, silent
 from depthwise.quantization.insertion import insert_quantization
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.running import Runner
@@ -37,12 +37,6 @@ NO_DATA = (
     "labelled ones as `depthwise train` takes them, or a folder of images, some hundred (--data "
     "FOLDER); --data bundled takes those that come with depthwise"
 )
-
-Say = Callable[[str], None]
-
-
-def silent(_: str) -> None:
-    """Tell nobody."""
 
 
 def quantize(
@@ -72,7 +66,7 @@ def quantize(
         raise ValueError(NO_DATA)
     source = open(net, *(() if shape is None else (shape,)))
     graph = source.graph
-    usual = min(MOST, max(FEWEST, int(WORK / max(1, _macs(graph)))))
+    usual = min(MOST, max(FEWEST, int(WORK / max(1, count_all_macs(graph)))))
     images = gather(
         data, graph, source.pretrained, options.images or usual, options.seed, needs_classes=False
     )
@@ -146,10 +140,6 @@ def _record(
         simulated=len(some), simulated_agreement=same,
         weight_bytes=_bytes(quantized), float_bytes=_bytes(road.graph), notes=notes, **judged,
     )  # fmt: skip
-
-
-def _macs(graph: Graph) -> int:
-    return sum(count_macs(graph, node) or 0 for node in graph)
 
 
 def _layers(graph: Graph) -> list[str]:

@@ -6,7 +6,7 @@ from math import log10
 import torch
 from torch import Tensor
 
-from depthwise.calibration.divergence import divergence
+from depthwise.calibration.divergence import check_numbers, divergence
 from depthwise.calibration.walk import Walk
 from depthwise.graph import Graph
 from depthwise.quantization.insertion import Encoding
@@ -55,11 +55,7 @@ class HeldOut:
         """Run the network. Raises ValueError where its results are no numbers."""
         self._images, self._scores, self._runner = images, scores, Runner(images)
         self.original = self._runner.original(graph)
-        if not self.original.isfinite().all():
-            raise ValueError(
-                "the network returns numbers that are infinite or none for the images: look at its "
-                "weights (--weights) and at how the images are prepared"
-            )
+        check_numbers(self.original)
 
     def __call__(self, encoding: Encoding) -> QuantizationError:
         """Return how far a quantised network is from it."""

@@ -7,6 +7,7 @@ from time import perf_counter
 from torch import Tensor
 
 from depthwise.graph import Graph
+from depthwise.progress import Say
 from depthwise.quantization.correction import (
     LayerFit,
     correct_bias,
@@ -31,7 +32,6 @@ CORRECTIONS: Mapping[str, LayerFit] = {
     "bias": correct_bias, "scale": correct_scale, "rounding": fit_rounding,
 }  # fmt: skip
 STEPS = ("equalise", *CORRECTIONS)
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Road:
     """
 
     def __init__(
-        self, graph: Graph, images: Tensor, held: Tensor, plan: QuantizationPlan, tell: Tell
+        self, graph: Graph, images: Tensor, held: Tensor, plan: QuantizationPlan, tell: Say
     ):
         """Begin. Raises ValueError where there is nothing to quantise, or images do not fit."""
         self.graph, self._images, self._plan, self._tell = prepare(graph), images, plan, tell

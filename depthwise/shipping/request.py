@@ -7,9 +7,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from depthwise.compiler.options import CompileOptions
+from depthwise.progress import Say, silent
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.request import SlimmingOptions
-from depthwise.slimming.slim import Say, silent
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.decode import IMAGE_SUFFIXES
 from depthwise.training.keeper import Onlooker, Unseen

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from depthwise.graph import Graph
+from depthwise.progress import Say, silent
 from depthwise.report.slimming_record import say_cost
 from depthwise.slimming.search import Bench, make_round, search
 from depthwise.slimming.state import SearchProgress
@@ -14,7 +15,7 @@ ROOM = 0.99  # of the limit is aimed at, for times are known to a percent
 
 def hold_time(
     bench: Bench, progress: SearchProgress, limit: float, time_of: Callable[[Graph], float],
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Say = silent,
 ) -> Iterator[SearchProgress]:  # fmt: skip
     """Yield drafts whose measured times come closer to a limit; the last one is the best.
 

@@ -1,7 +1,7 @@
 """`dw.slim`: a trained network and a budget to a network that meets it and knows nearly as much."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthwise import __version__
 from depthwise.graph import Graph
+from depthwise.progress import Say, silent
 from depthwise.report.slimming_record import (
     Figures,
     LayerChange,
@@ -60,12 +61,6 @@ NO_IMAGES = (
 PACE = 0.95
 MET = 1.05  # times a limit in milliseconds: what takes longer misses it
 LARGE = 1.5  # times as cheap: more is risky without images
-
-Say = Callable[[str], None]
-
-
-def silent(_: str) -> None:
-    """Tell nobody."""
 
 
 class Slimming:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from depthwise.bench.worker import time_runs
-from depthwise.calibration.divergence import divergence
+from depthwise.calibration.divergence import check_numbers, divergence
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import compile_graph
 from depthwise.compiler.verification.references.choose import reference_of
@@ -31,11 +31,7 @@ class Divergence:
     def __init__(self, original: Graph, images: Tensor, scores: bool):
         self._images, self._scores = images, scores
         self._original = run_graph(original, images)
-        if not self._original.isfinite().all():
-            raise ValueError(
-                "the network returns numbers that are infinite or none for the images: look at its "
-                "weights (--weights) and at how the images are prepared"
-            )
+        check_numbers(self._original)
 
     def __call__(self, graph: Graph, quickly: bool = False) -> float:
         """Return the distance of a graph, on all of the images or quickly on a few."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
-from depthwise.analysis.count import count_macs
+from depthwise.analysis.count import count_all_macs
 from depthwise.analysis.memory import alive_bytes
 from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.calls import KernelCall
@@ -167,11 +167,6 @@ def usual_seconds(step: KernelCall, constants: Constants) -> float:
     images, channels, *plane = step.written[-1].shape
     outputs = images * ceil(channels / lanes) * lanes * prod(plane)
     return 1e-9 * max(PRODUCT * products + OUTPUT * outputs * constants.element, reading)
-
-
-def count_all_macs(graph: Graph) -> int:
-    """Return the multiply-adds of a network, those that cannot be counted left out."""
-    return sum(count_macs(graph, node) or 0 for node in graph)
 
 
 def _parameters(graph: Graph) -> float:
