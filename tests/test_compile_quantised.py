@@ -163,3 +163,10 @@ def test_a_preparation_is_refused():
     raw = dw.Preparation((0.5,) * 3, (0.25,) * 3, "uint8")
     with pytest.raises(ValueError, match="a quantised network takes images that are prepared"):
         dw.compile(GRAPH, preparation=raw)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, SIDE, SIDE), (3, 3, SIDE, SIDE), (2, 3, SIDE, SIDE + 1)])
+def test_the_simulator_drops_no_image(shape):
+    graph = small_network(SIDE, images=2)
+    with pytest.raises(ValueError, match=f"is {'x'.join(map(str, shape))}: the network takes 2x3x"):
+        simulate(graph, np.zeros(shape, np.float32))

@@ -40,6 +40,12 @@ class IntegerSimulator:
         types = list(self.integers.inputs.values())
         if len(inputs) != len(types):
             raise ValueError(f"{len(inputs)} inputs: the network takes {len(types)}")
+        for name, x, type_ in zip(self.integers.inputs, inputs, types, strict=True):
+            if x.shape[1:] != type_.shape[1:] or not len(x) or len(x) % type_.shape[0]:
+                raise ValueError(
+                    f"input {name!r} is {'x'.join(map(str, x.shape))}: the network takes "
+                    f"{'x'.join(map(str, type_.shape))}, or some times as many images"
+                )
         counts = {len(x) // type_.shape[0] for x, type_ in zip(inputs, types, strict=True)}
         if len(counts) > 1:
             raise ValueError(f"inputs of {sorted(counts)} images: give equally many")
