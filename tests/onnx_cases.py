@@ -25,7 +25,8 @@ FIXED = {
     "Pow": (1,), "Resize": (1, 2), "RMSNormalization": (1,), "Trilu": (1,), "Upsample": (1,),
     "Where": (0,), "ReduceMax": (1,), "ReduceMin": (1,), "CumSum": (1,), "CumProd": (1,),
     "TopK": (1,), "LSTM": (1, 2, 3, 4), "GRU": (1, 2, 3, 4), "RNN": (1, 2, 3, 4),
-    "AffineGrid": (1,),
+    "AffineGrid": (1,), "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2),
+    "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8), "QLinearMatMul": (1, 2, 3, 4, 5, 6, 7),
 }  # fmt: skip
 
 

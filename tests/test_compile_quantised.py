@@ -43,6 +43,27 @@ def test_all_of_it_is_computed_in_integers():
     assert floats == ["conv2d_6", "linear"]  # what the network returns
 
 
+class Segmentation(nn.Module):
+    """It returns classes, whether they are certain, and bytes that no scale holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        scores = self.head(torch.relu(self.stem(x)))
+        classes = scores.argmax(1)
+        return classes, scores.amax(1) > 1, classes.to(torch.uint8) + 253
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+def test_what_is_no_number_by_a_scale_keeps_its_type(target):
+    graph = quantised(dw.open(Segmentation().eval(), (1, 3, SIDE, SIDE)).graph)
+    library = dw.compile(graph, target=target)
+    assert [y.dtype for y in library(image(0))] == ["int64", "bool", "uint8"]
+    assert is_simulated(library, graph)
+
+
 @pytest.mark.parametrize("target", ["native", "x86-64-v3", "x86-64-v2", "portable"])
 def test_a_library_gives_the_bits_of_the_simulator(target):
     library = dw.compile(GRAPH, target=target)

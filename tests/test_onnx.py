@@ -33,7 +33,9 @@ ROUNDED = {
     "test_attention_4d_gqa_with_past_and_present_fp16_expanded": 2e-3,
 }  # fmt: skip
 
-TYPE = "libraries compute in float32|quantised networks are not"  # these are interpreted
+TYPE = "libraries compute in float32"  # these are interpreted
+BYTES = "kernels hold values in uint8, and weights in int8"  # so are these
+FOR_CHANNELS = "has a scale for each channel of a value"
 NO_TYPE = "a type that the graph does not have|element type '\\w+' is not known"
 EMPTY = "each axis needs one element or more|no elements"
 DEPTH = "it spreads the depth of a volume"
@@ -54,10 +56,12 @@ EXCLUDED = {
     "test_gathernd_example_int32*": COMPUTED,
     "test_not_?d": "is of opset 1; opsets 7 to 28 are read",
     "test_shape_start_greater_than_end": EMPTY,
-    "test_quantizelinear*": f"{TYPE}|{NO_TYPE}|it has a scale for each block|it quantises to",
-    "test_dequantizelinear*": f"{TYPE}|{NO_TYPE}|it has a scale for each block|it quantises to",
-    "test_qlinear*": TYPE,
-    "test_dynamicquantizelinear*": TYPE,
+    "test_quantizelinear_axis": FOR_CHANNELS,
+    "test_dequantizelinear_axis": FOR_CHANNELS,
+    "test_quantizelinear_[!a]*": f"{TYPE}|{BYTES}|it has a scale for each block|it quantises to",
+    "test_dequantizelinear_[!a]*": f"{TYPE}|{BYTES}|{NO_TYPE}|it has a scale for each block",
+    "test_qlinearmatmul_*_int8_*": BYTES,
+    "test_dynamicquantizelinear*": "takes a scale that is computed while the network runs",
     "test_eyelike_with_dtype": "it makes a matrix of another type",
     "test_convtranspose_3d": DEPTH,
     "test_affine_grid_3d*": "it makes a grid of other than images",

@@ -216,5 +216,5 @@ def test_inputs_that_do_not_fit_are_refused():
         run()
     with pytest.raises(ValueError, match="convert it"):
         run(images(1).astype(np.float64))
-    with pytest.raises(ValueError, match="has shape"):
+    with pytest.raises(ValueError, match="1x3x8x12: the network takes 1x3x12x12"):
         run(images(1)[:, :, :8])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
-from depthwise.cli.files import check_folder, writing_file
+from depthwise.cli.files import check_place, writing_file
 from depthwise.cli.options import (
     NETWORK_HELP,
     AsJson,
@@ -70,7 +70,7 @@ def bench(
             "--threads"
         )
     if out:
-        check_folder("--out", out)
+        check_place("--out", out)
     build = CompileOptions(target=target, tune=tune, tune_for=tune_for)
     questions = []
     for network in networks:

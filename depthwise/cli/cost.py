@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
-from depthwise.cli.files import check_folder, writing_file
+from depthwise.cli.files import check_place, writing_file
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Until
 from depthwise.cli.screen import screen, waiting
 
@@ -39,7 +39,7 @@ def cost(
     if as_csv and (as_json or explained):
         raise ValueError("--csv prints the layers alone: leave out --json and --explain")
     if out:
-        check_folder("--out", out)
+        check_place("--out", out)
     with waiting(f"counting {network}"):
         from depthwise.analysis import cost_of_graph, explain  # noqa: PLC0415
         from depthwise.analysis.explain import explanation_table  # noqa: PLC0415

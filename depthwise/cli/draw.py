@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from depthwise.cli.arguments import GivenShapes, check_elements, parse_settings, parse_shapes
-from depthwise.cli.files import check_folder, writing_file
+from depthwise.cli.files import check_place, writing_file
 from depthwise.cli.options import NETWORK_HELP, AsJson, Settings, Shapes, Until
 from depthwise.cli.screen import waiting
 from depthwise.escaping import in_file_name, in_line
@@ -80,7 +80,7 @@ def _path(out: Path | None, spec: str) -> Path:
     path = out or Path(f"{in_file_name(Path(spec).name, '_')}.svg")
     if path.suffix != ".svg":
         raise ValueError(f"--out {path}: a picture ends in .svg")
-    check_folder("--out", path)
+    check_place("--out", path)
     return path
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from depthwise.cli.arguments import parse_settings, parse_shapes
-from depthwise.cli.files import check_folder, writing
+from depthwise.cli.files import check_place, writing
 from depthwise.cli.options import AsJson, NetworkName, Settings, Shapes, Until, Weights
 from depthwise.cli.screen import say_taken, screen, waiting
 from depthwise.escaping import in_file_name, in_line
@@ -35,7 +35,7 @@ def export(
     path = out or _default_path(network)
     if path.suffix not in FORMATS:
         raise ValueError(f"--out {path}: expected a file that ends in {' or '.join(FORMATS)}")
-    check_folder("--out", path)
+    check_place("--out", path)
     with waiting(f"exporting {network}"):
         from depthwise.graph import save_graph  # noqa: PLC0415
         from depthwise.graph.exporters.onnx import write_onnx  # noqa: PLC0415

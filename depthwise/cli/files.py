@@ -1,5 +1,7 @@
 """Files that verbs write: refused before the work where they cannot be, reported in one line."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,10 +9,12 @@ from pathlib import Path
 from depthwise.files.atomic import WRITING, workspace
 
 
-def check_folder(option: str, path: Path) -> None:
-    """Raise ValueError where the folder that `path` is to lie in does not exist."""
+def check_place(option: str, path: Path) -> None:
+    """Raise ValueError where no file can lie at `path`: before the work that is to go into it."""
     if not path.resolve().parent.is_dir():
         raise ValueError(f"{option} {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"{option} {path}: {os.strerror(errno.EISDIR)}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from depthwise.cli.arguments import GivenShapes, parse_settings, parse_shapes
-from depthwise.cli.files import check_folder, writing_file
+from depthwise.cli.files import check_place, writing_file
 from depthwise.cli.options import WEIGHTS, AsJson, NetworkName, Settings, Shapes, Until, Weights
 from depthwise.cli.photographs import preprocessing_of
 from depthwise.cli.screen import Display, say, say_taken, screen, waiting
@@ -90,7 +90,7 @@ def look(
 def _check_path(out: Path) -> None:
     if out.suffix not in (".png", ".svg"):
         raise ValueError(f"--out {out}: a picture of maps ends in .png or .svg")
-    check_folder("--out", out)
+    check_place("--out", out)
 
 
 def _open(

@@ -82,14 +82,29 @@ def _end(graph: Graph, node: Node, called: Collection[str] | None) -> str:
 
 
 def _quantizes(graph: Graph, node: Node) -> bool:
-    """Tell whether numbers are held by a scale in a type in which no kernel computes.
+    """Tell whether numbers are held by a scale, or in a type, that no kernel computes by.
 
     Those of weights are computed when it is compiled.
     """
     if not isinstance(node.op, Quantize | Dequantize) or not graph.activations(node):
         return False
     held = node.type if isinstance(node.op, Quantize) else graph.type(node.inputs[0])
-    return held.dtype != "uint8"
+    return held.dtype != "uint8" or bool(_scales(graph, node))
+
+
+def _scales(graph: Graph, node: Node) -> str:
+    """Return what no kernel does about the scale and the zero of a value; "" where one does it."""
+    if not graph.constants.keys() >= set(node.inputs[1:]):
+        return (
+            "takes a scale that is computed while the network runs: kernels have constant scales; "
+            "quantise the network statically, by images to calibrate on"
+        )
+    if any(graph.type(name).size != 1 for name in node.inputs[1:]):
+        return (
+            "has a scale for each channel of a value: kernels have one for each value, and one for "
+            "each channel of weights alone; quantise values by one scale"
+        )
+    return ""
 
 
 def _advice(dtype: str) -> str:
@@ -105,6 +120,8 @@ def _complaint(graph: Graph, node: Node, known: Collection[str]) -> str:
     if made not in COMPUTED:
         return f"makes {made}: {_advice(made)}"
     if not isinstance(node.op, Opaque):
+        if scales := _scales(graph, node):
+            return scales
         return (
             f"makes {made} by a scale: kernels hold values in uint8, and weights in int8; quantise "
             "the network so, or compile the network that was quantised"

@@ -58,8 +58,8 @@ def image_sizes(view: TensorView) -> dict[str, int]:
 
 
 @lower.register
-def _(op: ops.Quantize, node: Node, b: LoweringBuilder) -> None:
-    scale, zero = _affine(op, node, b)
+def _(op: ops.Quantize, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
+    scale, zero = _affine(node, b)
     x = b.read(node.inputs[0])
     y = b.write(node)
     if len(x.shape) != 4:
@@ -75,8 +75,8 @@ def _(op: ops.Quantize, node: Node, b: LoweringBuilder) -> None:
 
 
 @lower.register
-def _(op: ops.Dequantize, node: Node, b: LoweringBuilder) -> None:
-    scale, zero = _affine(op, node, b)
+def _(op: ops.Dequantize, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
+    scale, zero = _affine(node, b)
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         numbers = copy_loops(x.shape, x.strides, y.strides)
@@ -86,17 +86,10 @@ def _(op: ops.Dequantize, node: Node, b: LoweringBuilder) -> None:
         b.append(divisible(part, *views, rows=True))
 
 
-def _affine(op: ops.Quantize | ops.Dequantize, node: Node, b: LoweringBuilder) -> tuple[float, int]:
-    """Return the scale and the zero point. Raises Unsupported for those that no kernel has."""
+def _affine(node: Node, b: LoweringBuilder) -> tuple[float, int]:
+    """Return the scale and the zero point. Raises Unsupported for a scale that is none."""
     known = [b.constant(name) for name in node.inputs[1:]]
-    held = node.type if isinstance(op, ops.Quantize) else b.graph.type(node.inputs[0])
-    if held.dtype != UINT8.name or any(each.size != 1 for each in known):
-        each = " along an axis" if any(one.size != 1 for one in known) else ""
-        raise Unsupported(
-            f"{type(op).__name__} of {held.dtype}{each} in module {node.path!r}: values are held "
-            "in uint8 with one scale and one zero point; quantise the network so, or keep that "
-            "layer in float32"
-        )
+    assert all(each.size == 1 for each in known), f"{node} is supported"
     scale, zero = float(known[0].reshape(())), int(known[1].reshape(())) if len(known) > 1 else 0
     if not (np.isfinite(scale) and scale > 0):
         raise Unsupported(f"{node.inputs[1]} is {scale}: a scale is a finite number above 0")

@@ -49,6 +49,7 @@ QUANTISED_PASSES: tuple[Pass, ...] = (
     remove_dead_code,
     to_integers,
     fold_constants,
+    compute_in_float32,
     remove_dead_code,
     drop_identity,
     nest_concat,

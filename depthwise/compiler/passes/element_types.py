@@ -1,4 +1,4 @@
-"""Element types: kernels compute in float32, whatever a network says."""
+"""Element types: kernels compute in float32, whatever a network says, or in quantised bytes."""
 
 from dataclasses import replace
 from functools import singledispatch
@@ -9,8 +9,9 @@ import numpy as np
 from depthwise.compiler.fused_ops import FloatPlaces, Holds, Select
 from depthwise.errors import Unsupported
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
-from depthwise.graph.dtypes import FLOAT32, DType
+from depthwise.graph.dtypes import FLOAT32, UINT8, DType
 from depthwise.graph.ops import Op
+from depthwise.quantization.integer_ops import IntegerOp
 
 EXACT = 2**24  # up to which float32 holds every whole number
 CLOSED = (  # what leaves the range of an integer type for no number in it
@@ -28,12 +29,25 @@ def compute_in_float32(graph: Graph) -> Graph:
         y = x (int64 input) + 1                 ->  y = cast(x, float32) + 1
 
     Booleans are 0 and 1, integers whole numbers, exact up to 2^24; float16, bfloat16 and float64
-    are float32 at inputs and outputs too. Raises Unsupported for integers beyond.
+    are float32 at inputs and outputs too. What quantisation holds in bytes stays in bytes. Raises
+    Unsupported for integers beyond.
     """
     named = (*graph.inputs, *graph.constants, *(node.name for node in graph))
     if all(graph.type(name).dtype == FLOAT32.name for name in named):
         return graph
     return _FloatGraph(graph).result()
+
+
+def held_in_bytes(graph: Graph) -> frozenset[str]:
+    """Return the values in uint8 that stand for numbers by a scale: those that kernels compute."""
+    held = {name for node in graph if isinstance(node.op, (ops.Dequantize, IntegerOp))
+            for name in node.inputs if graph.type(name).dtype == UINT8.name}  # fmt: skip
+    for node in graph:
+        made = isinstance(node.op, (ops.Quantize, IntegerOp))
+        moved = isinstance(node.op, CLOSED) and node.inputs[0] in held
+        if node.type.dtype == UINT8.name and (made or moved):
+            held.add(node.name)
+    return frozenset(held)
 
 
 def library_dtype(type_: TensorType) -> str:
@@ -57,13 +71,17 @@ class _FloatGraph:
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
         self.values: dict[str, str] = {}
+        self._held = held_in_bytes(graph)
         self._taken = {*graph.inputs, *graph.constants, *(node.name for node in graph)}
         self._numbers: dict[float, str] = {}
 
     def result(self) -> Graph:
         """Convert every node, and what the network returns."""
         for node in self.graph:
-            convert(node.op, node, self)
+            if node.name in self._held or isinstance(node.op, (ops.Dequantize, IntegerOp)):
+                self._keep(node)
+            else:
+                convert(node.op, node, self)
         returned: dict[str, str] = {}
         for output in self.graph.outputs:
             if output.value not in returned:
@@ -99,16 +117,37 @@ class _FloatGraph:
             self.constants[name] = Constant(TensorType(()), np.array(number, np.float32))
         return self._numbers[number]
 
+    def _keep(self, node: Node) -> None:
+        """Append a node that computes in bytes, or from or to them."""
+        kept = {name for name in node.inputs if self._stays(name)}
+        for name in kept & self.graph.constants.keys():
+            self.constants[name] = self.graph.constants[name]
+        inputs = tuple(name if name in kept else self.read(name) for name in node.inputs)
+        type_ = replace(node.type, dtype=library_dtype(node.type))
+        op = replace(node.op, dtype=type_.dtype) if isinstance(node.op, ops.Dequantize) else node.op
+        self.nodes.append(replace(node, op=op, inputs=inputs, type=type_))
+
+    def _stays(self, name: str) -> bool:
+        """Tell whether what computes in bytes reads a value as it is."""
+        constant = name in self.graph.constants
+        return name in self._held or (constant and self.element(name).is_integer)
+
     def _take(self, name: str) -> str:
-        """Return an input or a constant in float32; nodes are there in it already."""
+        """Return an input, a constant or what is in bytes in float32; other nodes are in it."""
+        type_ = replace(self.graph.type(name), dtype=FLOAT32.name)
         if name in self.graph.constants:
-            self.constants[name] = _in_float32(name, self.graph.constants[name])
-        elif name in self.inputs and self.inputs[name].dtype != FLOAT32.name:
-            return self._cast(name, replace(self.inputs[name], dtype=FLOAT32.name))
+            shared = self._held and self.element(name).is_integer  # what is in bytes may read it
+            made = self._unused(f"{name}.float32") if shared else name
+            self.constants[made] = _in_float32(name, self.graph.constants[name])
+            return made
+        if name in self._held or self.inputs.get(name, type_).dtype != FLOAT32.name:
+            return self._cast(name, type_)
         return name
 
     def _give(self, name: str) -> str:
         """Return a value as a library gives it."""
+        if name in self._held:
+            return name
         type_ = self.graph.type(name)
         type_ = replace(type_, dtype=library_dtype(type_))
         value = self.read(name)
