@@ -14,7 +14,7 @@ from depthwise.graph import capture
 from depthwise.hardware.caches import shares_held
 from depthwise.hardware.record import CacheShare, Reading
 from depthwise.latency import fit
-from depthwise.latency.cache_model import sources, touches
+from depthwise.latency.cache_model import share_held, sources, touches
 from depthwise.latency.features import features_of, time_of
 from depthwise.latency.fit import TimedNetwork, check, make_table
 from depthwise.latency.predict import predict
@@ -132,10 +132,46 @@ def test_usual_runs_add_up():
     assert slow.peak == 1.5
 
 
+def with_caches(*caches, shared=()):
+    return MACHINE.model_copy(update={"caches": caches, "shared": shared})
+
+
 def test_copies_are_more_than_a_cache_holds_and_not_too_many():
-    assert copies_beyond(10 * MIB, (2**15, MIB, 32 * MIB)) == 7
-    assert copies_beyond(100 * MIB, (2**15, MIB, 32 * MIB)) == 1
-    assert copies_beyond(MIB, (2**15, MIB, 2**32)) == 1  # more memory than we take
+    assert copies_beyond(10 * MIB, with_caches(2**15, MIB, 32 * MIB)) == 7
+    assert copies_beyond(100 * MIB, with_caches(2**15, MIB, 32 * MIB)) == 1
+    assert copies_beyond(MIB, with_caches(2**15, MIB, 2**32)) == 1  # more memory than we take
+
+
+HELD = {8: 1, 64: 0.9, 128: 0.5, 256: 0.2, 512: 0.05}  # by MiB
+SHARED = tuple(CacheShare(size=size * MIB, held=held) for size, held in HELD.items())
+
+
+def test_copies_are_more_than_others_leave_of_a_shared_cache():
+    assert copies_beyond(10 * MIB, with_caches(2**15, MIB, 128 * MIB, shared=SHARED)) == 52
+
+
+@pytest.mark.parametrize(
+    ("distance", "size", "share"),
+    [
+        (2, 128, 1), (96, 128, 0.7), (192, 128, 0.35), (1024, 128, 0), (np.inf, 128, 0),
+        (24, 32, 0.7), (48, 32, 0.35),  # where the network gets a quarter of that
+    ],
+)  # fmt: skip
+def test_a_shared_cache_holds_the_less_the_more_was_read_since(distance, size, share):
+    found = share_held(np.array([distance * MIB]), size * MIB, SHARED)
+    assert found == pytest.approx([share])
+
+
+def test_what_a_shared_cache_holds_in_part_comes_from_it_in_part(two):
+    plan, first, _ = two
+    inner, kept = (2**10, 2**12), plan.buffers[0].bytes
+    half = (CacheShare(size=2**13, held=1), CacheShare(size=2**24, held=1),
+            CacheShare(size=2**25, held=0.5), CacheShare(size=2**26, held=0))  # fmt: skip
+    all_of_it, none = (sources(plan, (*inner, size), shared=half)[first] for size in (2**25, 2**13))
+    some = sources(plan, (*inner, kept), shared=half)[first]
+    assert all_of_it["weights", "L3"] == none["weights", "memory"] > 0
+    assert 0 < some["weights", "L3"] < all_of_it["weights", "L3"]
+    assert some["weights", "L3"] + some["weights", "memory"] == all_of_it["weights", "L3"]
 
 
 @pytest.mark.parametrize(

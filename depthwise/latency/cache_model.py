@@ -8,7 +8,8 @@ import numpy as np
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.hardware.record import LEVELS, Level
+from depthwise.hardware.calibration import HALF
+from depthwise.hardware.record import LEVELS, CacheShare, Level
 
 BLOCK = 1024  # bytes that are followed together
 KEPT = ("weights", "fetched")  # roles of what a network keeps from run to run
@@ -78,13 +79,16 @@ def _share(view: TensorView) -> float:
     return min(1.0, view.shape[1] / view.pixel)
 
 
-def sources(plan: Plan, caches: Sequence[int], cold: bool = False) -> list[Moved]:
+def sources(
+    plan: Plan, caches: Sequence[int], cold: bool = False, shared: Sequence[CacheShare] = ()
+) -> list[Moved]:
     """Return for each step the bytes of each role that come from each level: {(role, level): n}.
 
     A cache holds what was touched last. A block that is touched again after n bytes of others comes
     from the nearest cache of at least n bytes (its stack distance; Mattson et al., "Evaluation
-    techniques for storage hierarchies", IBM Systems Journal 9(2), 1970). Of weights, and of all
-    else, no more bytes count than there are. The network runs over and over: what its first step
+    techniques for storage hierarchies", IBM Systems Journal 9(2), 1970), or partly from the last
+    one, of which others leave a core as much as `shared` says. Of weights, and of all else, no more
+    bytes count than there are. The network runs over and over: what its first step
     reads was last touched in the run before. Where weights are `cold`, they were not: they come
     from memory, but for what a step before has fetched.
     """
@@ -104,14 +108,37 @@ def sources(plan: Plan, caches: Sequence[int], cold: bool = False) -> list[Moved
             first = (starts[touch.buffer] + touch.start) // BLOCK
             stop = (starts[touch.buffer] + touch.start + max(touch.span, 1) - 1) // BLOCK + 1
             since = np.minimum(clocks - last[:, first:stop], most).sum(0)
-            levels = np.searchsorted(caches, since)
-            for level, blocks in zip(names, np.bincount(levels, minlength=len(names)), strict=True):
-                if size := round(touch.size * int(blocks) / (stop - first)):
+            for level, blocks in zip(names, _blocks(since, caches, shared), strict=True):
+                if size := round(touch.size * blocks / (stop - first)):
                     here[touch.role, level] = here.get((touch.role, level), 0) + size
             last[:, first:stop] = clocks
             clocks[int(touch.role not in KEPT)] += touch.size
         found.append(here)
     return found[len(steps) :]
+
+
+def _blocks(
+    distances: np.ndarray, caches: Sequence[int], shared: Sequence[CacheShare]
+) -> list[float]:
+    """Return how many blocks come from each cache, and from memory."""
+    own = caches[:-1] if shared else caches
+    found = np.bincount(np.searchsorted(own, distances), minlength=len(own) + 1).tolist()
+    if not shared:
+        return found
+    far = distances[distances > own[-1]]
+    held = float(share_held(far, caches[-1], shared).sum())
+    return [*found[:-1], held, len(far) - held]
+
+
+def share_held(distances: np.ndarray, size: int, shared: Sequence[CacheShare]) -> np.ndarray:
+    """Return the share of blocks at stack distances that a cache holds which counts as `size`.
+
+    That is how much of it is held to a half; more and less are held as was measured in `shared`,
+    at the same ratios to that.
+    """
+    half = max(each.size for each in shared if each.held >= HALF)
+    sizes, held = ([getattr(each, name) for each in shared] for name in ("size", "held"))
+    return np.interp(distances * (half / size), sizes, held, right=0.0)
 
 
 def _addresses(plan: Plan) -> tuple[dict[int, int], int]:

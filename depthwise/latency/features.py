@@ -17,7 +17,7 @@ from depthwise.hardware.record import Level, Machine
 from depthwise.latency.cache_model import Moved, sources
 
 # Of what the features mean: raised where that changes, so that kernels are timed again.
-VERSION = 2
+VERSION = 3
 
 FAR: tuple[Level, ...] = ("L3", "memory")  # levels whose speed is not the core's
 READ = ("read", "weights", "streamed")  # what a step waits for
@@ -36,7 +36,7 @@ def features_of(
             a lower one, and counts as more; what comes from beyond its own caches does not.
     """
     lanes = plan.target.lanes
-    moved = sources(plan, machine.caches, cold)
+    moved = sources(plan, machine.caches, cold, machine.shared)
     pairs = zip(plan.steps, moved, strict=True)
     return [_features(step, own, lanes, machine, clock) for step, own in pairs]
 

@@ -27,6 +27,7 @@ SECONDS = 1.2  # that each calibration network runs
 PLACES = 3
 COLD = 0.4  # seconds that it runs with weights that no cache holds
 BEYOND = 2  # times as large as the last cache: what is read over and over then comes from memory
+GONE = 0.1  # of what is read over and over, the share that a shared cache may hold of it then
 MOST = 2**30  # bytes of weights at once
 FRESH = 3600  # seconds, of a calibration
 TRIES = 3  # at timing a network, where other programs run
@@ -84,7 +85,7 @@ def timed(name: str, clocked: Clocked, machine: Machine, probes: Probes) -> "Sam
     """
     plan = clocked.plan
     runs = [beside_peak(clocked.runner(), probes, SECONDS / PLACES) for _ in range(PLACES)]
-    copies = copies_beyond(plan.weights.nbytes, machine.caches)
+    copies = copies_beyond(plan.weights.nbytes, machine)
     cold = [beside_peak(clocked.runner(copies), probes, COLD)] if copies > 1 else []
     return Sample(name, plan, middle_half(runs), middle_half(cold) if cold else None)
 
@@ -95,7 +96,8 @@ def choose_cache(
     """Return the machine with the L3 that explains the times best, and the samples on it.
 
     What others leave of a shared cache decides, and how it treats what is read once a run: a loop
-    that only read found 128 MiB on a Xeon where networks of more than 45 waited for memory.
+    that only read found 128 MiB on a Xeon where networks of more than 45 waited for memory. What it
+    holds of more and of less keeps its ratios to that (`share_held`).
     """
     sizes = [each.size for each in machine.shared if each.held >= HALF]
     inner = machine.caches[:-1]
@@ -168,9 +170,11 @@ def _rows(plan: Plan, machine: Machine, runs: Runs, cold: bool = False) -> list[
     return by_layer(plan.steps, found, runs.seconds.mean(0).tolist())
 
 
-def copies_beyond(size: int, caches: Sequence[int]) -> int:
+def copies_beyond(size: int, machine: Machine) -> int:
     """Return how many copies of `size` bytes no cache holds; 1 where one is enough or too much."""
-    wanted = -(-BEYOND * max(caches, default=0) // max(size, 1))
+    emptied = (each.size for each in machine.shared if each.held < GONE)
+    held = next(emptied, BEYOND * max(machine.caches, default=0))
+    wanted = -(-held // max(size, 1))
     return max(1, wanted if wanted * size <= MOST else 1)
 
 
