@@ -1,4 +1,4 @@
-"""Precisions that are made for whoever asks: int8 from images, and the fastest that keeps a class."""
+"""int8 from images on the way to a library, and the fastest precision that keeps the class."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_what_makes_no_sense_together_is_refused():
         PrecisionRequest("bfloat16", data="bundled")
     with pytest.raises(ValueError, match="agreement with precision='float32'"):
         PrecisionRequest(agreement=0.9)
-    with pytest.raises(ValueError, match="`dw.compile` has int8 and auto as well"):
+    with pytest.raises(ValueError, match=r"`dw\.compile` has int8 and auto as well"):
         CompileOptions(precision="int8")
     assert PrecisionRequest("auto").goal == AGREEMENT
     assert PrecisionRequest("auto", agreement=1).goal == 1
@@ -104,12 +104,12 @@ def test_a_quantised_network_has_nothing_to_choose():
 @pytest.fixture
 def timed(monkeypatch):
     """Let libraries take as many milliseconds as are said, by precision; all may be faster."""
-    monkeypatch.setattr(choosing, "not_faster", lambda precision, target: "")
+    monkeypatch.setattr(choosing, "not_faster", lambda *_: "")
 
     def at(**milliseconds):
         def in_turns(libraries, rounds, doing):  # noqa: ARG001
-            each = [milliseconds[library.manifest.build.precision] for library in libraries]
-            return [[1e-3 * ms] * rounds for ms in each]
+            names = [library.manifest.build.precision for library in libraries]
+            return [[1e-3 * milliseconds.get(name, 9.0)] * rounds for name in names]
 
         monkeypatch.setattr(choosing, "time_in_turns", in_turns)
 
@@ -154,7 +154,7 @@ def test_what_changes_classes_is_not_taken_however_fast(timed, monkeypatch):
     timed(float32=3.0, bfloat16=1.0)
     monkeypatch.setattr(choosing, "judge", judged := replaced(choosing.judge))
     library, choice = choose()
-    assert len(judged) == 2
+    assert len(judged) > 1
     assert library.manifest.build.precision == "float32"
     assert by_precision(choice)["bfloat16"].left_out == "below the agreement of 99.00%"
     assert str(choice).startswith("computed in float32: no other keeps the class for 99.00%")
