@@ -136,9 +136,10 @@ def test_the_fastest_that_keeps_the_class_is_taken(timed):
     assert 1e-4 < found["bfloat16"].error < 0.2
     assert "needs images to quantise with" in found["int8"].left_out
     assert choice.images == "64 images of noise"
-    assert str(choice) == (
-        "computed in bfloat16: the fastest that keeps the class for 50.00% of 64 images of noise"
-    )
+    said = "computed in bfloat16: the fastest that keeps the class for 50.00% of 64 images of noise"
+    assert str(choice.model_copy(update={"disturbed": ""})) == said
+    noisy = choice.model_copy(update={"disturbed": "others took 50% of the cores' time"})
+    assert str(noisy) == f"{said}; the times cannot be trusted: others took 50% of the cores' time"
     assert Manifest.model_validate_json(library.manifest.model_dump_json()) == library.manifest
 
 

@@ -101,6 +101,7 @@ def ship(
     with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
         from depthwise.precision.compiling import own_precision  # noqa: PLC0415
+        from depthwise.precision.quantising import check_data  # noqa: PLC0415
         from depthwise.precision.request import PrecisionRequest  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
@@ -122,6 +123,7 @@ def ship(
         labelled = None if isinstance(given, str) else given
         if asked.calibrates and data is None:
             asked = replace(asked, data=labelled)  # a run's own
+        check_data(opened.source, asked)
         plan = slimming_plan(budget, given, build, mimic=mimic, recover=recover, mirror=mirror)
         command = _command(
             network,

@@ -1,7 +1,7 @@
 """A network in int8 for whoever compiles it: as it is, or by `dw.quantize`."""
 
 from depthwise.compiler.quantised import is_quantised
-from depthwise.precision.request import NO_INT8, PrecisionRequest
+from depthwise.precision.request import INT8, NO_INT8, PrecisionRequest
 from depthwise.sources.source import Source
 
 
@@ -19,9 +19,14 @@ def quantised(source: Source, asked: PrecisionRequest) -> Source:
     from depthwise.precision.options import QuantizationOptions  # noqa: PLC0415  (PyTorch)
     from depthwise.precision.quantize import quantize  # noqa: PLC0415
 
-    if asked.data is None:
-        raise ValueError(f"precision={asked.precision!r}: {NO_INT8}")
+    check_data(source, asked)
     options = QuantizationOptions(agreement=asked.agreement)
     found = quantize(source, data=asked.data, options=options, tell=asked.tell)
     asked.tell(str(found))
     return found.source
+
+
+def check_data(source: Source, asked: PrecisionRequest) -> None:
+    """Raise ValueError where int8 is asked for, and there is nothing to quantise a network with."""
+    if asked.precision == INT8 and asked.data is None and not is_quantised(source.graph):
+        raise ValueError(f"precision={asked.precision!r}: {NO_INT8}")

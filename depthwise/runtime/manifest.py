@@ -217,7 +217,8 @@ class PrecisionChoice(Record):
             why = "none is faster that keeps the class"
         else:
             why = "no other keeps the class"
-        return f"computed in {best}: {why} for {self.agreement:.2%} of {self.images}"
+        doubt = f"; the times cannot be trusted: {self.disturbed}" if self.disturbed else ""
+        return f"computed in {best}: {why} for {self.agreement:.2%} of {self.images}{doubt}"
 
 
 class PlanCheck(Record):

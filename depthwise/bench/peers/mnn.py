@@ -9,7 +9,7 @@ from pathlib import Path
 import MNN
 import numpy as np
 
-from depthwise.bench.peers import DEFAULT, EXPECTED, FILES, INPUT, Opened
+from depthwise.bench.peers import DEFAULT, EXPECTED, FILES, Opened
 
 # MNN's own command, MNN.tools.mnnconvert, installs a package that reports its use over the network;
 # what it calls is called here instead, in a process of its own since it ends the process on errors.
@@ -37,18 +37,18 @@ def open_network(case: Path, threads: int, precision: str) -> Opened:
     net = MNN.Interpreter(str(case / "net.mnn"))
     asked = {"backend": "CPU", "precision": PRECISIONS[precision], "numThread": threads}
     session = net.createSession(asked)
-    x, y = np.load(case / INPUT), np.empty_like(np.load(case / EXPECTED))
-    given, found = (_tensor(array) for array in (x, y))
+    found = _tensor(np.empty_like(np.load(case / EXPECTED)))
+    given: list[MNN.Tensor] = []
     input, output = net.getSessionInput(session), net.getSessionOutput(session)
 
     def run() -> np.ndarray:
-        input.copyFrom(given)
+        input.copyFrom(given[0])
         net.runSession(session)
         output.copyToHostTensor(found)
         return found.getNumpyData()
 
-    def give(new: np.ndarray) -> None:
-        x[:] = new  # whose memory is the tensor's
+    def give(x: np.ndarray) -> None:
+        given[:] = [_tensor(x)]
 
     return Opened(give, run)
 

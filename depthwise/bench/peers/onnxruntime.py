@@ -58,7 +58,9 @@ def _quantise(case: Path) -> tuple[Path, str]:
             return next(self._given, None)
 
     prepared, made = case / "net-prepared.onnx", case / "net-onnxruntime.onnx"
-    quantization.quant_pre_process(case / FILES["onnx"], prepared)
+    quantization.quant_pre_process(
+        str(case / FILES["onnx"]), str(prepared), skip_symbolic_shape=True
+    )
     quantization.quantize_static(
         prepared, made, Images(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
         activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
