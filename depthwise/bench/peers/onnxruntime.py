@@ -47,12 +47,10 @@ def _quantise(case: Path) -> tuple[Path, str]:
 
     class Images(quantization.CalibrationDataReader):
         def __init__(self):
-            images, batch = (
-                np.load(case / CALIBRATION),
-                np.load(case / INPUT, mmap_mode="r").shape[0],
-            )
+            images, name = np.load(case / CALIBRATION), _input(prepared)
+            batch = np.load(case / INPUT, mmap_mode="r").shape[0]
             starts = range(0, len(images) - batch + 1, batch)
-            self._given = iter([{_input(prepared): images[i : i + batch]} for i in starts])
+            self._given = iter([{name: images[i : i + batch]} for i in starts])
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._given, None)

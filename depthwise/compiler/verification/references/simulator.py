@@ -7,6 +7,7 @@ add or not. (Numbers below 2^-126 are an exception: AMX takes them for zeros ins
 
 from collections.abc import Collection
 from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -137,9 +138,15 @@ def _depthwise(seen: Array, weight: Array, bias: Array) -> Array:
     """Return the sums of bf16_pair_depthwise: from the bias on, tap by tap."""
     sums = np.empty(seen.shape[:4], np.float32)
     sums[:] = bias.reshape(1, -1, 1, 1)
-    for r in range(seen.shape[4]):
-        for s in range(seen.shape[5]):
-            sums += seen[..., r, s] * weight[:, 0, r, s].reshape(1, -1, 1, 1)
+    n, channels, height, width, R, S = seen.shape
+    step = max(1, AT_ONCE // (n * height * width))
+    for first in range(0, channels, step):
+        some, acc = seen[:, first : first + step], sums[:, first : first + step]
+        taps = weight[first : first + step, 0, :, :, None, None]
+        products = np.empty_like(acc)
+        for r, s in product(range(R), range(S)):
+            np.multiply(some[..., r, s], taps[:, r, s], out=products)
+            acc += products
     return sums
 
 
