@@ -184,7 +184,7 @@ def test_numbers_are_rounded_as_pytorch_rounds_them():
     expected = torch.from_numpy(numbers).bfloat16().float().numpy()
     np.testing.assert_array_equal(round_to_bfloat16(numbers), expected)
     for other in ([], [np.nan, np.inf, -np.inf]):  # which are rounded another way
-        below = np.float32(2**-126) * np.float32(1 - 2**-24)  # would be rounded to a normal one
+        below = np.nextafter(np.float32(2**-126), np.float32(0))  # which bits would round to it
         small = np.array([1e-40, -1e-40, 0.0, -below, *other], np.float32)
         rounded = round_to_bfloat16(small)
         assert (rounded[:4] == 0).all()

@@ -212,17 +212,24 @@ def _is_in_order(channels: int, outs: int) -> bool:
     """Tell whether this machine's products of matrices of just this size add up in order.
 
     Libraries of linear algebra do so as long as they keep one sum for each element, which all are
-    free not to: how a sum of numbers of unlike size is rounded tells the order.
+    free not to: how a sum of numbers of unlike size is rounded tells the order. Products with a
+    vector keep several, in an order that depends on where rows lie.
     """
+    if outs == 1:
+        return False
     draw = np.random.default_rng(channels)
-    x, weights = (
+    wide, weights = (
         BFLOAT16.round(draw.standard_normal(shape).astype(np.float32))
-        for shape in ((1, ROWS, channels), (channels, outs))
+        for shape in ((1, ROWS, 2 * channels + 1), (channels, outs))
     )
     found, expected = (np.empty((1, ROWS, outs), np.float32) for _ in range(2))
-    np.matmul(x, weights, out=found)
-    _add_one_by_one(x, weights, expected)
-    return np.array_equal(found, expected)
+    rows = wide[..., 1 : channels + 1]
+    _add_one_by_one(rows, weights, expected)
+    for x in (rows, np.ascontiguousarray(rows)):
+        np.matmul(x, weights, out=found)
+        if not np.array_equal(found, expected):
+            return False
+    return True
 
 
 # ------------------------------------------------------------------------- what else is rounded
