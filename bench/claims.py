@@ -32,6 +32,7 @@ from torch import nn
 import depthwise as dw
 from depthwise import hardware
 from depthwise.bench.exported_model import Question, write_case
+from depthwise.bench.peers import INPUT
 from depthwise.compiler.autotune.step_timer import build_clocked
 from depthwise.compiler.codegen.emit import emit_units
 from depthwise.compiler.lowering.algorithms import direct_only
@@ -41,6 +42,7 @@ from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.probes import Probes
 from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
 from depthwise.latency.predict import predict
@@ -226,7 +228,7 @@ def memory() -> None:
 def peer_memory(network: str) -> str:
     """Return what runs of a network take in ONNX Runtime, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        question = Question(network, {}, "", build(network), shape_of(network))
+        question = Question(network, {}, "", build(network), shape_of(network), untrained=True)
         write_case(question, Path(folder), ("onnx",), threads=1)
         command = [sys.executable, __file__, "grow", folder]
         fresh = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what was freed is not used again
@@ -238,7 +240,9 @@ def grow(case: Path) -> None:
     """Print how far runs of ONNX Runtime make this process grow: Linux alone tells."""
     from depthwise.bench.peers.onnxruntime import open_network  # noqa: PLC0415  (may be missing)
 
-    run = open_network(case, threads=1)
+    opened = open_network(case, 1, FLOAT32.name)
+    opened.give(np.load(case / INPUT))
+    run = opened.run
     before = status()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at zero
     for _ in range(RUNS_OF_PEER):

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from depthwise.analysis import Cost, Finding
     from depthwise.analysis.lint import lint
     from depthwise.compiler.options import CompileOptions
-    from depthwise.compiler.pipeline import compile, compile_graph
+    from depthwise.compiler.pipeline import compile_graph
     from depthwise.compiler.preparation import Preparation
     from depthwise.errors import (
         BuildError,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from depthwise.graph import TensorType, open_graph, save_graph
     from depthwise.hardware import Machine
     from depthwise.latency.predict import cost
+    from depthwise.precision.compiling import compile
     from depthwise.precision.options import QuantizationOptions
     from depthwise.precision.quantize import quantize
     from depthwise.precision.quantized import Quantized
@@ -109,7 +110,7 @@ _HOMES = {
     "TensorType": "depthwise.graph",
     "Unsupported": "depthwise.errors",
     "create_model": "depthwise.weights",
-    "compile": "depthwise.compiler.pipeline",
+    "compile": "depthwise.precision.compiling",
     "compile_graph": "depthwise.compiler.pipeline",
     "cost": "depthwise.latency.predict",
     "evaluate": "depthwise.training.judging",

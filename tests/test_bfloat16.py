@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from kernel_cases import Case, make_graph
+from quantised_networks import small_network as small_quantised_network
 from torch import nn
 
 import depthwise as dw
@@ -18,6 +19,7 @@ from depthwise.compiler.lowering.narrow import find_pitch, pack_pairs, pack_tile
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
+from depthwise.compiler.verification.references import simulator
 from depthwise.compiler.verification.references.simulator import (
     round_to_bfloat16,
     simulate,
@@ -146,15 +148,52 @@ def test_sums_are_in_the_order_of_the_definition():
         assert sum_steps(pixels, taps, bias)[p, k] == acc
 
 
+@pytest.mark.parametrize(
+    ("pixels", "taps", "channels", "outs"),
+    [(1, 1, 1280, 10), (64, 1, 96, 24), (130, 9, 48, 33), (70, 3, 12, 1), (5, 2, 1, 3)],
+)
+def test_products_of_matrices_give_the_sums_in_order(pixels, taps, channels, outs, monkeypatch):
+    draw = np.random.default_rng(4)
+    x, weights = (
+        BFLOAT16.round(draw.standard_normal(shape).astype(np.float32))
+        for shape in ((pixels, taps, channels), (taps, channels, outs))
+    )
+    bias = draw.standard_normal(outs).astype(np.float32)
+    found = sum_steps(x, weights, bias)
+    monkeypatch.setattr(simulator, "_is_in_order", lambda *_: False)
+    np.testing.assert_array_equal(found, sum_steps(x, weights, bias))
+
+
+def test_products_of_matrices_in_another_order_are_found_out(monkeypatch):
+    in_order = simulator._is_in_order.__wrapped__
+    assert in_order(16, 40)
+    matmul = np.matmul
+
+    def backwards(x, weights, out):
+        return matmul(x[..., ::-1].copy(), weights[::-1].copy(), out=out)
+
+    monkeypatch.setattr(np, "matmul", backwards)
+    assert not in_order(16, 40)
+    assert not in_order(3, 1)
+
+
 def test_numbers_are_rounded_as_pytorch_rounds_them():
     bits = np.random.default_rng(3).integers(0, 2**32, 100_000, np.uint32)
     numbers = bits.view(np.float32)
     numbers = numbers[np.abs(numbers) >= 2.0**-126]  # neither NaN nor below the normal numbers
     expected = torch.from_numpy(numbers).bfloat16().float().numpy()
     np.testing.assert_array_equal(round_to_bfloat16(numbers), expected)
-    small = np.array([1e-40, -1e-40, 0.0], np.float32)
-    assert (round_to_bfloat16(small) == 0).all()
-    assert list(np.signbit(round_to_bfloat16(small))) == [False, True, False]
+    for other in ([], [np.nan, np.inf, -np.inf]):  # which are rounded another way
+        below = np.nextafter(np.float32(2**-126), np.float32(0))  # which bits would round to it
+        small = np.array([1e-40, -1e-40, 0.0, -below, *other], np.float32)
+        rounded = round_to_bfloat16(small)
+        assert (rounded[:4] == 0).all()
+        assert list(np.signbit(rounded[:4])) == [False, True, False, True]
+        np.testing.assert_array_equal(rounded[4:], small[4:])
+    bits = np.array([0x7F7FFFFF, 0x3F808000, 0x3F818000], np.uint32).view(np.float32)
+    np.testing.assert_array_equal(
+        round_to_bfloat16(bits), np.array([np.inf, 1.0, 1.015625], np.float32)
+    )
 
 
 @pytest.mark.parametrize(("outs", "channels"), [(64, 32), (40, 6), (33, 70), (8, 96)])
@@ -267,6 +306,19 @@ try:
 except ValueError as error:
     print(error)
 """
+
+
+@pytest.mark.parametrize(
+    ("graph", "bits"),
+    [
+        (lambda narrow: narrow, "1u << 24 | 1u << 22"),
+        (lambda _: rewrite(small_quantised_network()), "1u << 24 | 1u << 25"),
+    ],
+    ids=["bfloat16", "int8"],
+)
+def test_cpuid_is_asked_for_what_the_kernels_multiply(narrow: Graph, graph, bits: str):
+    text = emit(make_plan(graph(narrow), AMX))
+    assert f"#define NET_AMX ({bits})\n" in text
 
 
 def test_refused_tiles_are_an_error_and_stop_no_program(narrow: Graph):

@@ -8,10 +8,11 @@ from operator_cases import Function, conv
 from torch import nn
 
 from depthwise.analysis import cost
-from depthwise.compiler.pipeline import compile, rewrite
+from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.errors import Unsupported
 from depthwise.graph import capture, interpret, trace
+from depthwise.precision.compiling import compile
 from depthwise.runtime.target import find_target
 
 X = (2, 4, 6, 6)

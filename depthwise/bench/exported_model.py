@@ -13,24 +13,53 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from depthwise.analysis import cost_of_graph
-from depthwise.bench.peers import EXPECTED, FILES, INPUT, Form
+from depthwise.bench.peers import (
+    CALIBRATION,
+    EXPECTED,
+    EXPECTED_OF_IMAGES,
+    FILES,
+    IMAGES,
+    INPUT,
+    INT8,
+    Form,
+    library_path,
+)
 from depthwise.bench.peers.eager import tensors_of
 from depthwise.bench.worker import LONGEST
 from depthwise.compiler.assemble import About, assemble
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import choose_plan, compile_source, rewrite
+from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
+from depthwise.compiler.quantised import options_of_bytes
 from depthwise.errors import DepthwiseError
-from depthwise.graph import Shape, capture
+from depthwise.graph import Graph, Shape, capture
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.frontends.torch.exported import as_module, renamed
 from depthwise.graph.frontends.torch.quiet import quiet
 from depthwise.runtime.library import Library
-from depthwise.sources.source import torch_source
+from depthwise.sources.exporting import export_onnx
+from depthwise.sources.source import graph_source, torch_source
 
 SETTLING = 4  # images of noise
 
 Net = nn.Module | ExportedProgram
+
+
+@dataclass(frozen=True, eq=False)
+class BenchImages:
+    """Images that runtimes are judged on, as the network takes them: float32, (N, C, H, W).
+
+    Attributes:
+        said: What they are called.
+        judged: On which is told how often a class stays what it is in float32.
+        calibration: Others, to quantise a network with; None where there are none.
+    """
+
+    said: str
+    judged: np.ndarray
+    calibration: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +67,8 @@ class Question:
     """What is compared: a network as it is called, its options, its weights, and its module.
 
     `library` is what was compiled of it before; None has it compiled as `build` says, on as many
-    threads as are compared.
+    threads as are compared, in each of `precisions`. `quantised` is the network in int8, where that
+    is among these. An `untrained` network is settled first.
     """
 
     network: str
@@ -48,6 +78,10 @@ class Question:
     shape: Shape
     library: Library | None = None
     build: CompileOptions = field(default_factory=CompileOptions)
+    precisions: tuple[str, ...] = (FLOAT32.name,)
+    quantised: Graph | None = None
+    images: BenchImages | None = None
+    untrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +111,7 @@ def write_case(
     compiler does not make. Raises Unsupported, Mismatch or BuildError where we cannot compile it,
     ValueError for several outputs or other numbers than float32.
     """
-    if isinstance(question.net, nn.Module) and not question.weights:
+    if question.untrained and isinstance(question.net, nn.Module):
         settle(question.net, question.shape)
     program = torch_source(question.net, [question.shape]).program
     x = torch.randn(question.shape, generator=torch.Generator().manual_seed(0))
@@ -87,10 +121,19 @@ def write_case(
         raise ValueError(f"{question.network} returns several values: the runtimes are asked one")
     np.save(folder / INPUT, x.numpy())
     np.save(folder / EXPECTED, returned[0].numpy())
+    if question.images:
+        _write_images(question.images, program, question.shape[0], folder)
     cost = cost_of_graph(capture(program), question.network)
     options = replace(question.build, threads=threads)
     if "library" in forms:
-        _write_library(question, program, options, folder / FILES["library"])
+        for precision in question.precisions:
+            library = question.library or _compile(question, program, precision, options)
+            if not library.manifest.network.is_float32:
+                raise ValueError(
+                    f"{question.network} has other numbers than float32, on which runtimes are "
+                    "compared"
+                )
+            library.save(library_path(folder, precision))
     failed: dict[Form, str] = {}
     for form, write in WRITERS.items():
         if form not in forms:
@@ -101,29 +144,63 @@ def write_case(
         except Exception as error:  # exporters raise nearly anything
             failed[form] = f"cannot be exported as {form}: {_first_line(error)}"
     case = Case(folder, cost.macs, cost.params, failed)
-    compiled = {cc: _compile_by(program, replace(options, cc=cc), case) for cc in compilers}
+    compiled = {
+        cc: _compile_by(question, program, replace(options, cc=cc), case) for cc in compilers
+    }
     return replace(case, compiled=compiled)
 
 
-def _write_library(
-    question: Question, program: ExportedProgram, options: CompileOptions, path: Path
-) -> None:
-    """Save what was compiled before, or compile it; raises as `write_case` does."""
-    library = question.library or compile_source(torch_source(program, ()), options)
-    if not library.manifest.network.is_float32:
-        raise ValueError(
-            f"{question.network} has other numbers than float32, on which runtimes are compared"
-        )
-    library.save(path)
+def _write_images(images: BenchImages, program: ExportedProgram, batch: int, folder: Path) -> None:
+    """Write images as many at once as the network takes, and what float32 says of them."""
+    parts = max(1, len(images.judged) // batch)
+    shape = (parts, batch, *images.judged.shape[1:])
+    given = np.resize(images.judged, shape)  # repeated where there are fewer
+    module, expected = as_module(program), []
+    with torch.inference_mode():
+        for part in given:
+            (y,) = tensors_of(module(torch.from_numpy(part)))
+            expected.append(y.numpy())
+    np.save(folder / IMAGES, given)
+    np.save(folder / EXPECTED_OF_IMAGES, np.stack(expected))
+    if images.calibration is not None:
+        np.save(folder / CALIBRATION, images.calibration)
 
 
-def _compile_by(program: ExportedProgram, options: CompileOptions, case: Case) -> Case:
+def plan_in(question: Question, precision: str) -> Plan:
+    """Return the plan of our library of a precision on one thread."""
+    if precision == INT8:
+        assert question.quantised
+        return choose_plan(rewrite(question.quantised), options_of_bytes(question.build))
+    options = _options_in(question.build.here, precision)
+    graph = torch_source(question.net, [question.shape]).graph
+    return choose_plan(rewrite(graph, precision=options.precision), options)
+
+
+def _options_in(options: CompileOptions, precision: str) -> CompileOptions:
+    return replace(options, precision=precision)  # pyright: ignore[reportArgumentType]
+
+
+def _compile(
+    question: Question, program: ExportedProgram, precision: str, options: CompileOptions
+) -> Library:
+    """Return our library of a precision; raises as `write_case` does."""
+    if precision == INT8:
+        assert question.quantised
+        return compile_source(graph_source(question.quantised), options)
+    return compile_source(torch_source(program, ()), _options_in(options, precision))
+
+
+def _compile_by(
+    question: Question, program: ExportedProgram, options: CompileOptions, case: Case
+) -> Case:
     """Return the case of what another C compiler makes of our code, in a folder of its own."""
     folder = Path(mkdtemp(dir=case.folder))
     for name in (INPUT, EXPECTED):
         shutil.copy(case.folder / name, folder)
     try:
-        compile_source(torch_source(program, ()), options).save(folder / FILES["library"])
+        precision = question.precisions[0]
+        library = _compile(question, program, precision, options)
+        library.save(library_path(folder, precision))
     except (DepthwiseError, ValueError) as error:
         reason = " ".join(str(error).split())[:LONGEST]
         return replace(case, folder=folder, failed={"library": reason})
@@ -184,6 +261,13 @@ def _write_onnx(
     made.save(path, external_data=False)
 
 
+def _write_quantised(
+    question: Question, _program: ExportedProgram, _x: torch.Tensor, path: Path
+) -> None:
+    assert question.quantised
+    export_onnx(question.quantised, path)
+
+
 def _write_torchscript(
     question: Question, program: ExportedProgram, x: torch.Tensor, path: Path
 ) -> None:
@@ -199,6 +283,7 @@ WRITERS: dict[Form, Callable[[Question, ExportedProgram, torch.Tensor, Path], No
     "program": _write_program,
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,
+    "quantised": _write_quantised,
 }
 
 

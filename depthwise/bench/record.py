@@ -8,9 +8,11 @@ from pydantic import ConfigDict, computed_field
 
 from depthwise.bench.peers import DIRECT, OURS
 from depthwise.files.record import Record
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.load import Load
 from depthwise.hardware.record import share_of
 
+AGREEING = 0.99  # of the images: a precision that keeps the class of as many keeps its accuracy
 UNEVEN = 2.0  # a runtime's slow runs to its fast ones: idle, ours 1.04 and PyTorch's up to 1.4
 
 
@@ -38,24 +40,42 @@ class SoftwareRecord(Record):
 class RuntimeRecord(Record):
     """One runtime on one network: the seconds of each run of each round, or why there are none.
 
-    `way` says how it was given a batch, `held` how it was kept from using all that the CPU has.
-    `error` is the largest difference from PyTorch's output, of its largest element; `opened` the
-    seconds that converting and loading took; `cc` the C compiler of our own code, where it is not
-    the one that is installed with us.
+    `precision` is what it was asked to compute in, `how` what was done for that. `way` says how it
+    was given a batch, `held` how it was kept from using all that the CPU has. `error` is the
+    largest difference from PyTorch's output, of its largest element; `agreement` in which share of
+    the network's images the highest score is that of PyTorch in float32, None where there are no
+    images or scores; `opened` the seconds that converting and loading took; `cc` the C compiler of
+    our own code, where it is not the one that is installed with us.
     """
 
     # `seconds` is written for those who read the file, and not read back
     model_config = ConfigDict(extra="ignore")
 
     name: str
+    precision: str = FLOAT32.name
     versions: dict[str, str]
     way: str = ""
     held: str = ""
+    how: str = ""
     failed: str | None = None
     error: float | None = None
+    agreement: float | None = None
     opened: float | None = None
     cc: str | None = None
     rounds: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Its name, with its precision where that is not float32."""
+        own = self.precision == FLOAT32.name
+        return self.name if own else f"{self.name}, {self.precision}"
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it gives what the network in float32 does, or the class that this gives."""
+        if self.agreement is None:  # then float32 alone is known to
+            return self.precision == FLOAT32.name
+        return self.agreement >= AGREEING
 
     @property
     def medians(self) -> tuple[float, ...]:
@@ -78,6 +98,7 @@ class NetworkResult(Record):
 
     `peaks` is the FMA peak of the cores in use, in FLOP/s, measured in each round; `foreign` the
     share of all cores that programs beside the runtimes took in it, None where nothing tells.
+    `images` says what the runtimes were judged on beside the input of noise; empty for nothing.
     """
 
     network: str
@@ -88,12 +109,18 @@ class NetworkResult(Record):
     params: int
     peaks: tuple[float, ...]
     foreign: tuple[float | None, ...] = ()
+    images: str = ""
     runtimes: tuple[RuntimeRecord, ...]
 
     @property
     def ours(self) -> RuntimeRecord:
-        """Our own library's."""
-        return next(runtime for runtime in self.runtimes if runtime.name == OURS.name)
+        """Our own library's: of several precisions the fastest that agrees, else the first."""
+        return min((r for r in self.own if r.agrees), key=_time, default=self.own[0])
+
+    @property
+    def own(self) -> tuple[RuntimeRecord, ...]:
+        """Our own library's in each precision that was asked for."""
+        return tuple(runtime for runtime in self.runtimes if runtime.name == OURS.name)
 
     @property
     def peers(self) -> tuple[RuntimeRecord, ...]:
@@ -122,8 +149,8 @@ class NetworkResult(Record):
 
     @property
     def best_peer(self) -> RuntimeRecord | None:
-        """The fastest of the peers that ran, by its ratio to us."""
-        ran = [peer for peer in self.peers if peer.rounds]
+        """The fastest of the peers that ran and agree, by its ratio to us."""
+        ran = [peer for peer in self.peers if peer.rounds and peer.agrees]
         return min(ran, key=lambda peer: self.ratio(peer) or peer.seconds or inf, default=None)
 
     def times_peak(self, runtime: RuntimeRecord) -> float | None:
@@ -158,6 +185,10 @@ class NetworkResult(Record):
         if any(each.percentile(90) > UNEVEN * each.percentile(10) for each in ran):
             return "the runs of one runtime differ widely in time"
         return ""
+
+
+def _time(runtime: RuntimeRecord) -> float:
+    return runtime.seconds or inf
 
 
 class BenchRecord(Record):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
@@ -19,6 +19,7 @@ from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import DIRECT, OURS, BatchWay, Form, Runtime, ways
 from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.errors import CannotRun
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.load import Watch
 from depthwise.progress import track
 from depthwise.toolchain import children
@@ -47,7 +48,7 @@ class Worker:
         numbers = map(str, (threads, copies, runs))
         self._process = children.start(
             (sys.executable, "-m", "depthwise.bench.worker", runtime.module, str(case.folder),
-             *numbers),
+             runtime.precision, *numbers),
             stdin=subprocess.PIPE, stderr=self._errors,
             env={**os.environ, "OMP_NUM_THREADS": str(threads // copies), **held},
         )  # fmt: skip
@@ -59,6 +60,8 @@ class Worker:
         self.pid = self._process.pid
         self.opened: float = opened["opened"]
         self.error: float = opened["error"]
+        self.agreement: float | None = opened["agreement"]
+        self.how: str = opened["how"]
 
     def run(self, count: int) -> list[float]:
         """Return the seconds of each of `count` runs."""
@@ -94,7 +97,9 @@ class Participant:
     worker: Worker | None = None
     way: str = ""
     held: str = ""
+    how: str = ""
     error: float | None = None
+    agreement: float | None = None
     opened: float | None = None
     failed: str | None = None
     rounds: list[list[float]] = field(default_factory=list)
@@ -102,6 +107,7 @@ class Participant:
     def open(self, given: "GivenBatch", threads: int, held: Mapping[str, str] = NOT_HELD) -> None:
         """Start its process, and hold what it computes against PyTorch.
 
+        In float32 it has to be within TOLERANCE; what fewer bits do is measured, and has no limit.
         Of several ways to give it the input it is the fastest that works.
         """
         try:
@@ -123,6 +129,7 @@ class Participant:
                 self.close()
                 fastest, self.worker, self.way = once, tried.worker, way.said(given.batch)
                 self.error, self.opened, self.failed = tried.error, tried.opened, None
+                self.agreement, self.how = tried.agreement, tried.how
                 continue
             tried.close()
             if self.worker is None and self.failed is None:
@@ -144,7 +151,9 @@ class Participant:
             self.failed = str(failure)
             return
         self.error, self.opened = worker.error, worker.opened
-        if worker.error <= TOLERANCE:
+        self.agreement, self.how = worker.agreement, worker.how
+        reduced = self.runtime.precision != FLOAT32.name
+        if worker.error <= TOLERANCE or (reduced and isfinite(worker.error)):
             self.worker = worker
             return
         worker.close()
@@ -160,9 +169,9 @@ class Participant:
         """What was found of it; a runtime that failed on the way keeps no rounds."""
         rounds = () if self.failed else tuple(map(tuple, self.rounds))
         return RuntimeRecord(
-            name=self.runtime.name, versions=self.versions, way=self.way, held=self.held,
-            failed=self.failed, error=self.error, opened=self.opened, cc=self.runtime.cc,
-            rounds=rounds,
+            name=self.runtime.name, precision=self.runtime.precision, versions=self.versions,
+            way=self.way, held=self.held, how=self.how, failed=self.failed, error=self.error,
+            agreement=self.agreement, opened=self.opened, cc=self.runtime.cc, rounds=rounds,
         )  # fmt: skip
 
 
@@ -188,16 +197,22 @@ def compare(
 ) -> NetworkResult:
     """Run a network in our library and in each peer, interleaved, and return all that was measured.
 
-    On one thread our library takes part without Winograd, too, where it has any, and on any number
-    once more by each of `compilers`. Peers are held to the target that our library is compiled for.
-    With `throughput` each runtime gets the batch in the way in which it is fastest.
+    Ours takes part in each precision of the question. On one thread our library in float32 takes
+    part without Winograd, too, where it has any, and on any number once more by each of
+    `compilers`, in the first precision. Peers are held to the target that our library is compiled
+    for. With `throughput` each runtime gets the batch in the way in which it is fastest.
 
-    Every runtime first has to compute what PyTorch does, within TOLERANCE. Raises what compiling
-    raises, and CannotRun where our own library disagrees: then there is nothing to compare.
+    Every runtime in float32 first has to compute what PyTorch does, within TOLERANCE; of others is
+    told how far they are off, and where the question has images, how often they agree. Raises what
+    compiling raises, and CannotRun where our own library disagrees: then there is nothing to
+    compare.
     """
     held = hold(question.build.chosen)
-    alone = [DIRECT] if threads == 1 and not throughput else []
-    participants = [Participant(runtime) for runtime in (OURS, *alone, *compilers)]
+    whole = FLOAT32.name in question.precisions
+    alone = [DIRECT] if threads == 1 and not throughput and whole else []
+    own = [replace(OURS, precision=each) for each in question.precisions]
+    compilers = [replace(each, precision=question.precisions[0]) for each in compilers]
+    participants = [Participant(runtime) for runtime in (*own, *alone, *compilers)]
     participants += [Participant(peer, held=held.said) for peer in peers]
     batch = question.shape[0]
     chosen = ways(batch, threads) if throughput else (BatchWay(1, batch),)
@@ -210,8 +225,9 @@ def compare(
         ):
             participant.open(given, threads, held.environment if participant.held else NOT_HELD)
             open_workers.callback(participant.close)
-        if participants[0].failed:
-            raise CannotRun(f"our own library of {question.network}: {participants[0].failed}")
+        for ours in participants[: len(own)]:
+            if ours.failed:
+                raise CannotRun(f"our own library of {question.network}: {ours.failed}")
         conditions = take_turns(
             participants, rounds, lambda: measure_peak(threads, question.build.chosen)
         )
@@ -221,6 +237,7 @@ def compare(
         input_shape=question.shape, macs=case.macs, params=case.params,
         peaks=tuple(each.peak for each in conditions),
         foreign=tuple(each.foreign for each in conditions),
+        images=question.images.said if question.images else "",
         runtimes=tuple(participant.record for participant in participants),
     )  # fmt: skip
 
@@ -255,16 +272,16 @@ def take_turns(
     A turn lasts about TURN seconds.
     """
     working = [participant for participant in participants if participant.worker]
-    counts = {participant.runtime.name: _runs_in_a_turn(participant) for participant in working}
+    counts = [_runs_in_a_turn(participant) for participant in working]
     processes = [participant.worker.pid for participant in working if participant.worker]
     conditions = []
     doing = f"timing {len(working)} runtimes in {rounds} rounds"
     for number in track(range(rounds), doing, rounds * len(working) * TURN):
         watch, reached = Watch(processes), peak()
         start = number % len(working)
-        for participant in (*working[start:], *working[:start]):
-            times = _turn(participant, counts[participant.runtime.name])
-            participant.rounds.append(times)
+        pairs = list(zip(working, counts, strict=True))
+        for participant, count in (*pairs[start:], *pairs[:start]):
+            participant.rounds.append(_turn(participant, count))
         conditions.append(RoundConditions(reached, watch.load().foreign))
     return conditions
 

@@ -7,14 +7,17 @@ from depthwise.analysis.fitted import Column, FittedTable
 from depthwise.analysis.tables import in_shape
 from depthwise.analysis.units import TimeUnit, in_percent, in_units, time_unit
 from depthwise.bench.layers import LayerTime, Profile
-from depthwise.bench.record import NetworkResult, RuntimeRecord
+from depthwise.bench.record import AGREEING, NetworkResult, RuntimeRecord
 from depthwise.escaping import counted
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
 
 NONE = "–"  # where there is no share, for more was reached than there should be
 
 MICROSECONDS = TimeUnit("us", 1e6)
+PRECISION_COLUMN = Column("computes in", kind="word")
+AGREEMENT_COLUMN = Column("same class", 0)
 LAYER_COLUMNS = (
     Column("layer", kind="name", most=36),
     Column("kernel", 5, "name", most=14, least=8),
@@ -92,14 +95,21 @@ def network_table(
 
     Ours by other C compilers come after ours. `machine` is how this one was calibrated.
     """
-    peers = sorted(found.peers, key=lambda peer: peer.seconds or float("inf"))
-    own = (found.ours,) if found.direct is found.ours else (found.ours, found.direct)
-    runtimes = (*own, *found.compiled, *peers)
+    peers = sorted(found.peers, key=_seconds)
+    direct = (found.direct,) if found.direct not in found.own else ()
+    runtimes = (*sorted(found.own, key=_seconds), *direct, *found.compiled, *peers)
     unit = time_unit(runtime.seconds or 0 for runtime in runtimes)
     batch = found.input_shape[0]
     more = (Column("images/s", 0),) if batch > 1 else ()
     columns = (Column("", kind="name"), Column(unit.name), *more, *RUNTIME_COLUMNS)
     rows = [_runtime(runtime, found, unit) for runtime in runtimes if runtime.rounds]
+    if found.images:
+        columns = (*columns[:1], PRECISION_COLUMN, *columns[1:], AGREEMENT_COLUMN)
+        ran = [runtime for runtime in runtimes if runtime.rounds]
+        rows = [
+            (row[0], runtime.precision, *row[1:], _agreement(runtime))
+            for row, runtime in zip(rows, ran, strict=True)
+        ]
     shape = "x".join(map(str, found.input_shape))
     title = (
         f"{found.network} on {shape}, {in_units(found.macs)} MACs, "
@@ -107,7 +117,8 @@ def network_table(
     )
     low, high = (f"{peak / 1e9:.0f}" for peak in (min(found.peaks), max(found.peaks)))
     notes = [
-        *(f"{_name(each)} cannot run it: {each.failed}" for each in runtimes if not each.rounds),
+        *(f"{_title(each)} cannot run it: {each.failed}" for each in runtimes if not each.rounds),
+        *(f"{_title(each)}: {each.how}" for each in runtimes if each.rounds and each.how),
         *_summary(found),
         f"FMA peak of the cores used: {low if low == high else f'{low} to {high}'} GFLOP/s"
         + (f"; {machine.age} at {threads * machine.gflops:.0f}" if machine else ""),
@@ -124,6 +135,19 @@ OVER = (
     f"{NONE}: faster than the multiply-adds counted allow at this peak: it does fewer (Winograd), "
     "or the machine changed speed meanwhile"
 )
+
+
+def _seconds(runtime: RuntimeRecord) -> float:
+    return runtime.seconds or float("inf")
+
+
+def _agreement(runtime: RuntimeRecord) -> str:
+    return "" if runtime.agreement is None else f"{runtime.agreement:.1%}"
+
+
+def _title(runtime: RuntimeRecord) -> str:
+    """Return its name with its precision where that is not float32, for sentences."""
+    return _name(runtime) + ("" if runtime.precision == FLOAT32.name else f", {runtime.precision}")
 
 
 def _name(runtime: RuntimeRecord) -> str:
@@ -147,7 +171,13 @@ def _summary(found: NetworkResult) -> list[str]:
     ours = found.ours
     if not ours.rounds or found.disturbed:
         return []
-    lines = [f"ours: p99 / median {ours.percentile(99) / ours.percentile(50):.2f}"]
+    which = f" in {ours.precision}" if len(found.own) > 1 else ""
+    lines = [f"ours{which}: p99 / median {ours.percentile(99) / ours.percentile(50):.2f}"]
     if best := found.best_peer:
-        lines.append(f"best peer: {best.name}, {found.ratio(best):.2f}x our time")
+        lines.append(f"best peer: {best.title}, {found.ratio(best):.2f}x our time{which}")
+    if found.images:
+        lines.append(
+            f"same class: as PyTorch in float32, on {found.images}; in fewer bits than that, ours "
+            f"and the best peer are the fastest of those that give it for {AGREEING:.0%} of them"
+        )
     return lines

@@ -21,13 +21,14 @@ from depthwise.cli.options import (
     Until,
     Weights,
 )
-from depthwise.cli.screen import say_taken, screen, waiting
+from depthwise.cli.screen import say, say_taken, screen, waiting
 from depthwise.compiler.options import CompileOptions
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
     from depthwise.bench.exported_model import Question
     from depthwise.bench.record import BenchRecord
+    from depthwise.sources.source import Source, TorchSource
 
 
 def bench(
@@ -55,6 +56,20 @@ def bench(
             help="Compare C compilers of our own code, as in gcc,clang; runtimes only by --peers.",
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="In what ours computes, as in float32,bfloat16,int8: a row each, and peers at "
+            "their default as well; each beside how often it keeps the class."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images to quantise with and to judge precisions on: labelled as `depthwise "
+            "train` takes them, a folder of images alone, or bundled; else noise judges."
+        ),
+    ] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Print where the time goes, layer by layer, instead.")
     ] = False,
@@ -76,8 +91,10 @@ def bench(
     for network in networks:
         with waiting(f"opening {network}"):
             opened = _open(network, parse_settings(settings), weights, shape, until)
-            images = batch or opened.shape[0]
-            questions.append(replace(opened, build=build, shape=(images, *opened.shape[1:])))
+            question, source = opened
+            images = batch or question.shape[0]
+            question = replace(question, build=build, shape=(images, *question.shape[1:]))
+            questions.append(_in_precisions(question, source, precision, data))
     if layers:
         _profile(questions, as_json)
         return
@@ -94,12 +111,18 @@ def bench(
 def _open(
     network: str, options: dict[str, str], weights: str | None, shape: list[str] | None,
     until: str | None,
-) -> "Question":  # fmt: skip
+) -> "tuple[Question, TorchSource]":  # fmt: skip
+    """Return what is compared, and the network of PyTorch that all runtimes get their own form of.
+
+    Of a quantised network that is the one in float32 whose weights are what the integers stand for.
+    """
     import torch  # noqa: PLC0415
 
-    from depthwise.bench.exported_model import Question  # noqa: PLC0415
+    from depthwise.bench.exported_model import Question, settle  # noqa: PLC0415
+    from depthwise.compiler.quantised import is_quantised  # noqa: PLC0415
     from depthwise.sources.opening import open  # noqa: PLC0415
     from depthwise.sources.source import TorchSource  # noqa: PLC0415
+    from depthwise.sources.spec import is_untrained  # noqa: PLC0415
 
     torch.manual_seed(0)  # the same random weights every time
     shapes, named = parse_shapes(shape)
@@ -108,6 +131,9 @@ def _open(
     if len(source.shapes) != 1:
         count = len(source.shapes)
         raise ValueError(f"--shape: {network} is compared on one input, {count} given")
+    quantised = None
+    if not isinstance(source, TorchSource) and is_quantised(source.graph):
+        quantised, source = source.graph, _in_real_numbers(source)
     if not isinstance(source, TorchSource):
         raise ValueError(
             f"{network}: runtimes are compared on networks of PyTorch, from which each gets its own"
@@ -124,29 +150,55 @@ def _open(
             f"{network} takes its input by name, or in a list or dict: runtimes are compared on "
             "networks of one tensor, forward(x)"
         )
-    return Question(network, options, weights or "", source.net, *source.shapes)
+    if is_untrained(network, options, weights) and source.exported:
+        settle(source.exported, *source.shapes)
+    question = Question(
+        network, options, weights or "", source.net, *source.shapes, quantised=quantised
+    )
+    return question, source
+
+
+def _in_real_numbers(source: "Source") -> "TorchSource":
+    from depthwise.graph.exporters.torch import to_module  # noqa: PLC0415
+    from depthwise.quantization.removal import remove_quantization  # noqa: PLC0415
+    from depthwise.sources.source import torch_source  # noqa: PLC0415
+
+    net = to_module(remove_quantization(source.graph)).eval()
+    return replace(torch_source(net, source.shapes), known=source.pretrained)
+
+
+def _in_precisions(
+    question: "Question", source: "TorchSource", names: str | None, data: str | None
+) -> "Question":
+    """Return what is compared in the precisions named; float32 alone is judged on no images."""
+    from depthwise.precision.comparison import in_precisions, read_precisions  # noqa: PLC0415
+    from depthwise.precision.request import INT8  # noqa: PLC0415
+
+    if names is None and question.quantised is None:
+        if data is not None:
+            raise ValueError(f"--data {data}: it is for --precision, as in float32,{INT8}")
+        return question
+    return in_precisions(question, source, read_precisions(names or INT8), data, say)
 
 
 def _profile(questions: "list[Question]", as_json: bool) -> None:
+    from depthwise.bench.exported_model import plan_in  # noqa: PLC0415
     from depthwise.bench.layers import agreed, profile  # noqa: PLC0415
     from depthwise.bench.tables import layers_table  # noqa: PLC0415
-    from depthwise.compiler.pipeline import choose_plan, rewrite  # noqa: PLC0415
     from depthwise.hardware import find  # noqa: PLC0415
-    from depthwise.sources.source import torch_source  # noqa: PLC0415
 
     rows = []
-    for question in questions:
+    for question, precision in [(each, name) for each in questions for name in each.precisions]:
         with waiting(f"timing the layers of {question.network}"):
-            plan = choose_plan(
-                rewrite(torch_source(question.net, [question.shape]).graph), question.build.here
-            )
-            found, here = profile(plan), find()
+            found, here = profile(plan_in(question, precision)), find()
             if here:
                 found, here = agreed(found, here)
+        whole = precision == CompileOptions.precision
+        named = question.network if whole else f"{question.network} in {precision}"
         if not as_json:
             shape = "x".join(map(str, question.shape))
-            screen().print(layers_table(f"{question.network} on {shape}", found, here))
-        rows.append({"network": question.network, **asdict(found)})
+            screen().print(layers_table(f"{named} on {shape}", found, here))
+        rows.append({"network": question.network, "precision": precision, **asdict(found)})
     if as_json:
         print(in_json(json.dumps(rows, indent=2)))
 
@@ -158,7 +210,7 @@ def _compare(
 ) -> "BenchRecord":  # fmt: skip
     from depthwise.bench.environment import describe_machine, describe_software  # noqa: PLC0415
     from depthwise.bench.peak import known_machine  # noqa: PLC0415
-    from depthwise.bench.peers import compiled_by, find_peers  # noqa: PLC0415
+    from depthwise.bench.peers import at_precisions, compiled_by, find_peers  # noqa: PLC0415
     from depthwise.bench.record import BenchRecord  # noqa: PLC0415
     from depthwise.bench.rounds import TOLERANCE, compare  # noqa: PLC0415
     from depthwise.bench.tables import network_table  # noqa: PLC0415
@@ -167,7 +219,10 @@ def _compare(
     found = []
     for question in questions:
         with waiting(f"comparing {question.network}"):
-            found.append(compare(question, chosen, threads, rounds, compilers, throughput))
+            beside, images = chosen, question.images
+            if images:
+                beside = at_precisions(chosen, question.precisions, images.calibration is not None)
+            found.append(compare(question, beside, threads, rounds, compilers, throughput))
             here = known_machine(found[-1].peaks, threads)
         if not silent:
             screen().print(network_table(found[-1], threads, here))

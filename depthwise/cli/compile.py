@@ -10,6 +10,7 @@ from depthwise.cli.arguments import default_directory, parse_settings, parse_sha
 from depthwise.cli.files import writing
 from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
+    Agreement,
     AsJson,
     CheckPlan,
     CompilerName,
@@ -27,12 +28,13 @@ from depthwise.cli.options import (
     Until,
     Weights,
 )
-from depthwise.cli.screen import say_taken, screen, waiting
-from depthwise.compiler.options import CompileOptions
+from depthwise.cli.screen import say, say_taken, screen, waiting
+from depthwise.compiler.options import CompileOptions, not_faster
 from depthwise.escaping import in_line
 
 if TYPE_CHECKING:
-    from depthwise.runtime.manifest import Manifest
+    from depthwise.analysis.fitted import FittedTable
+    from depthwise.runtime.manifest import Manifest, PrecisionChoice
 
 
 def compile(
@@ -51,6 +53,14 @@ def compile(
     check_plan: CheckPlan = CompileOptions.check_plan,
     system: SystemName = CompileOptions.system,
     precision: PrecisionName = CompileOptions.precision,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="For int8 and auto: images like those that it is for, labelled as `depthwise "
+            "train` takes them, a folder of images alone, or bundled."
+        ),
+    ] = None,
+    agreement: Agreement = None,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -60,12 +70,16 @@ def compile(
 ) -> None:
     """Compile a network to C and a shared library, and verify it against PyTorch."""
     with waiting(f"compiling {network} for {target}"):
-        from depthwise.compiler.pipeline import compile_source, show_stage  # noqa: PLC0415
+        from depthwise.compiler.pipeline import show_stage  # noqa: PLC0415
+        from depthwise.precision.compiling import compile_in, own_precision  # noqa: PLC0415
+        from depthwise.precision.quantising import quantised  # noqa: PLC0415
+        from depthwise.precision.request import AUTO, INT8, PrecisionRequest  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
+        asked = PrecisionRequest(precision, data, agreement, say)
         options = CompileOptions(
-            target, threads, optimize, tune, tune_for, cc, check_plan, system, precision
+            target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked)
         )
         directory = out or default_directory(network, options.chosen.full_name)
         if not show:
@@ -75,10 +89,13 @@ def compile(
         source = open(network, *shapes, kwargs=named, settings=asked, weights=weights, until=until)
         say_taken(source)
         if show:
+            if precision == AUTO:
+                raise ValueError(f"--show {show} with --precision {AUTO}: name the precision")
+            source = quantised(source, asked) if precision == INT8 else source
             made = show_stage(source.graph, show, options)
         else:
             names = find_labels(labels, weights, None, source)
-            made = compile_source(source, options, labels=names)
+            made = compile_in(source, options, asked, labels=names)
     if isinstance(made, str):
         print(made)
         return
@@ -87,7 +104,35 @@ def compile(
     if as_json:
         print(json.dumps(made.manifest.model_dump(mode="json"), indent=2))
     else:
+        if choice := made.manifest.choice:
+            screen().print(precision_table(choice))
         screen().print(Text(in_line(f"{directory}: {_summary(made.manifest)}")), soft_wrap=True)
+
+
+def precision_table(choice: "PrecisionChoice") -> "FittedTable":
+    """Return a row a precision that was tried, the chosen one first."""
+    from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
+
+    note = f"same class: as in float32, on {choice.images}; {choice.agreement:.2%} is asked for"
+    columns = (
+        Column("", kind="word"), Column("target", kind="word"), Column("ms"),
+        Column("same class", note=note), Column("error", note="error: of the largest output"),
+        Column("", kind="text"),
+    )  # fmt: skip
+    order = sorted(choice.candidates, key=lambda each: bool(each.left_out))
+    rows = [
+        (
+            each.precision, each.target, _or_empty(each.milliseconds, ".3f"),
+            _or_empty(each.agreement, ".2%"), _or_empty(each.error, ".1e"),
+            each.left_out or "chosen",
+        )
+        for each in order
+    ]  # fmt: skip
+    return FittedTable(columns, rows)
+
+
+def _or_empty(number: float | None, form: str) -> str:
+    return "" if number is None else format(number, form)
 
 
 def _summary(manifest: "Manifest") -> str:
@@ -107,6 +152,9 @@ def _summary(manifest: "Manifest") -> str:
         proven = f"equal to {verification.reference} {within}"
         if distance := verification.distance:
             proven += f", {distance.error:.1%} from {distance.reference} in float32"
+    build = manifest.build
+    if slow := not_faster(build.precision, build.chosen):
+        proven += f"; {slow}"
     code = f"{in_units(manifest.build.library_bytes or 0, 'B')} of code, "
     return (
         f"for {manifest.build.chosen.full_name}, {code}{in_units(memory.weights_bytes, 'B')} of "

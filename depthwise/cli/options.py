@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from depthwise.compiler.options import AskedPrecision
+
 NETWORK, WEIGHTS = "mobilenet_v2", "imagenet"  # where nothing else is asked for
 
 NETWORK_HELP = (
@@ -77,11 +79,20 @@ TuneFor = Annotated[
     ),
 ]
 PrecisionName = Annotated[
-    Literal["float32", "bfloat16"],
+    AskedPrecision,
     typer.Option(
         "--precision",
         help="The type of weights and of values between layers; bfloat16 halves both, and is fast "
-        "where the CPU has AMX.",
+        "where the CPU has AMX; int8 quantises the network on --data; auto takes the fastest that "
+        "keeps the class of enough images.",
+    ),
+]
+Agreement = Annotated[
+    float | None,
+    typer.Option(
+        "--agreement",
+        help="The share of images whose class must stay what it is in float32: for auto 0.99 if "
+        "left out; in int8 layers that rounding hurts are kept in float32 until it is met.",
     ),
 ]
 CompilerName = Annotated[

@@ -61,8 +61,8 @@ def quantize(
     directory = out or Path(in_file_name(f"{network}-int8"))
     with waiting(f"opening {network}"):
         from depthwise.precision.options import QuantizationOptions  # noqa: PLC0415
-        from depthwise.precision.quantize import NO_DATA  # noqa: PLC0415
         from depthwise.precision.quantize import quantize as run  # noqa: PLC0415
+        from depthwise.precision.request import NO_DATA  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
         if data is None:

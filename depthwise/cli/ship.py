@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -18,6 +18,7 @@ from depthwise.cli.options import (
     NETWORK,
     NETWORK_HELP,
     WEIGHTS,
+    Agreement,
     AsJson,
     CheckPlan,
     CompilerName,
@@ -38,7 +39,7 @@ from depthwise.cli.screen import name_left_out, say, say_taken, screen, waiting
 from depthwise.cli.slimming_options import BUDGET_HELP, Mimic, Mirror, Recover, slimming_plan
 from depthwise.cli.stopping import Stopped
 from depthwise.cli.training_display import showing
-from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.options import CompileOptions, Precision
 from depthwise.escaping import in_json
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def ship(
         str | None,
         typer.Option(
             help="Labelled images to judge it on, as `depthwise train` takes them; else those of "
-            "a run. To slim it, a folder of images alone will do."
+            "a run. To slim it, or to compute in int8, a folder of images alone will do."
         ),
     ] = None,
     train: Annotated[
@@ -87,6 +88,7 @@ def ship(
     check_plan: CheckPlan = CompileOptions.check_plan,
     system: SystemName = CompileOptions.system,
     precision: PrecisionName = CompileOptions.precision,
+    agreement: Agreement = None,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,10 +100,16 @@ def ship(
     options = parse_settings(settings)
     with waiting(f"opening {name}"):
         from depthwise import shipping  # noqa: PLC0415
+        from depthwise.precision.compiling import own_precision  # noqa: PLC0415
+        from depthwise.precision.quantising import check_data  # noqa: PLC0415
+        from depthwise.precision.request import PrecisionRequest  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
 
+        asked = PrecisionRequest(
+            precision, None if precision in get_args(Precision) else data, agreement, say
+        )
         build = CompileOptions(
-            target, threads, optimize, tune, tune_for, cc, check_plan, system, precision
+            target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked)
         )
         directory = out or default_directory(name, build.chosen.full_name)
         with writing("--out", directory):
@@ -109,8 +117,13 @@ def ship(
         opened = _open(name, options, chosen, shape, labels, images, until)
         found, left_out = _find_images(images, name, opened)
         usable, broken = _sort_out(found, opened)
-        given = _given_images(data, name, opened, seconds := _seconds(train, data, until), budget)
+        seconds, loose = _seconds(train, data, until), bool(budget) or asked.calibrates
+        forgiving = asked.calibrates and not budget  # images then need no classes
+        given = _given_images(data, name, opened, seconds, loose, forgiving)
         labelled = None if isinstance(given, str) else given
+        if asked.calibrates and data is None:
+            asked = replace(asked, data=labelled)  # a run's own
+        check_data(opened.source, asked)
         plan = slimming_plan(budget, given, build, mimic=mimic, recover=recover, mirror=mirror)
         command = _command(
             network,
@@ -120,6 +133,8 @@ def ship(
             [("--labels", labels), ("--out", out), ("--train", train), ("--budget", budget)],
             [("--recover", recover), ("--mimic", None if mimic == "0s" else mimic)],
             [] if mirror else [("--no-mirror", "")],
+            [("--precision", precision)] if asked.calibrates else [],
+            [("--agreement", agreement)],
             _options_that_differ(build),
         )
         request = shipping.Request(
@@ -134,6 +149,7 @@ def ship(
             broken,
             labelled,
             train=seconds,
+            asked=asked,
             resolution=opened.side if shape else None,
             slim=plan,
             say=say,
@@ -219,24 +235,25 @@ def _seconds(train: str | None, data: str | None, until: str | None) -> float | 
 
 
 def _given_images(
-    data: str | None, name: str, network: "CurrentNetwork", train: float | None, budget: str | None
-) -> "Dataset | str | None":
-    """Return the labelled images that are given, else the path of a folder of images to slim with.
+    data: str | None, name: str, network: "CurrentNetwork", train: float | None, loose: bool,
+    forgiving: bool,
+) -> "Dataset | str | None":  # fmt: skip
+    """Return the labelled images that are given; where `loose` ones do, else the path of those.
 
-    Raises ValueError where these cannot be used.
+    Raises ValueError where these cannot be used; if `forgiving`, not for other classes.
     """
     from depthwise.training.calibration_data import LOOSE, loose_images  # noqa: PLC0415
     from depthwise.training.data.opening import open_dataset  # noqa: PLC0415
 
     if data and train:  # to whose classes the network is fitted
         return open_dataset(data)
-    if data and budget and (network.side is None or loose_images(Path(data))):
+    if data and loose and (network.side is None or loose_images(Path(data))):
         return data
-    return _find_data(data, name, network, LOOSE if budget else "")
+    return _find_data(data, name, network, LOOSE if loose else "", forgiving)
 
 
 def _find_data(
-    data: str | None, name: str, network: "CurrentNetwork", beside: str
+    data: str | None, name: str, network: "CurrentNetwork", beside: str, forgiving: bool
 ) -> "Dataset | None":
     """Return the labelled images to judge a network on: those that are given, else a run's own.
 
@@ -259,7 +276,7 @@ def _find_data(
             found, found.validation, classifier_of_network(network.source, name, network.labels)
         )
     except ValueError as error:
-        if data:
+        if data and not forgiving:
             raise
         say(f"{name} is not judged on its images: {error}")
         return None

@@ -15,6 +15,7 @@ MEANT = {
     "--set": ("num-classes", "option", "config", "width"),
     "--network": ("model", "net", "arch"),
     "--images": ("image", "photos", "folder", "data", "image-dir"),
+    "--precision": ("dtype", "type", "quantize", "quantise", "half", "bits"),
     "--threads": ("num-threads", "jobs", "t", "j"),
     "--rounds": ("iterations", "runs", "repeat", "repeats"),
     "--peers": ("runtime", "runtimes", "backends", "against"),

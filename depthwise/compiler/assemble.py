@@ -42,12 +42,14 @@ class About:
         labels: Names of a classifier's classes, in the order of its scores.
         preprocessing: How a photograph becomes its input, as the record of its weights says.
         precisions: Types of floating numbers, beside float32, that it has.
+        quantised: Whether it is computed in bytes.
     """
 
     name: str = ""
     labels: tuple[str, ...] = ()
     preprocessing: Mapping[str, Any] | None = None
     precisions: tuple[str, ...] = ()
+    quantised: bool = False
 
 
 def describe_source(source: Source, labels: Sequence[str] = ()) -> About:
@@ -85,7 +87,8 @@ def assemble(
         build=BuildRecord(
             target=target.name, system=target.asked, compiler=compiler.identity,
             flags=compiler.flags(target), threads=plan.threads,
-            tuned_for=str(plan.constants.core), precision=options.precision,
+            tuned_for=str(plan.constants.core),
+            precision="int8" if about.quantised else options.precision,
             library_bytes=len(shared), library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(

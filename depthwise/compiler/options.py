@@ -1,5 +1,6 @@
 """How a network is compiled: one value, one set of defaults, for Python and the command line."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
 from os import PathLike, fspath
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 Optimize = Literal["speed", "memory"]
 Precision = Literal["float32", "bfloat16"]
+AskedPrecision = Literal[Precision, "int8", "auto"]  # of `dw.compile`, which has the last two
 
 MOST_THREADS = 64
 
@@ -53,7 +55,10 @@ class CompileOptions:
     def __post_init__(self):
         if self.precision not in get_args(Precision):
             accepted = " or ".join(get_args(Precision))
-            raise ValueError(f"precision={self.precision!r}: compute in {accepted}")
+            raise ValueError(
+                f"precision={self.precision!r}: compute in {accepted}; `dw.compile` has int8 and "
+                "auto as well, with data=images"
+            )
         target = self.chosen
         whole = isinstance(self.threads, Integral) and not isinstance(self.threads, bool)
         if not whole or not 1 <= self.threads <= MOST_THREADS:
@@ -120,3 +125,14 @@ class CompileOptions:
     def measures(self) -> bool:
         """Whether ways are timed: it is asked for, and means something, for speed on this CPU."""
         return self.tune and self.optimize == "speed" and self.chosen == find_target("native")
+
+
+# What a target computes faster in than in float32; a type that is not here is on every target.
+FASTER: dict[str, Callable[[Target], bool]] = {"bfloat16": lambda target: target.tiles}
+
+
+def not_faster(precision: str, target: Target) -> str:
+    """Return, in words, that a precision takes no less time than float32 on a target; else ""."""
+    if precision not in FASTER or FASTER[precision](target):
+        return ""
+    return f"{precision} is not faster than float32 on {target.name}"

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from depthwise.compiler.autotune.tune_algorithms import fastest_algorithms
 from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.constants import constants_of
-from depthwise.compiler.options import CompileOptions, Optimize, Precision
+from depthwise.compiler.options import CompileOptions, Precision
 from depthwise.compiler.passes import PASSES, QUANTISED_PASSES
 from depthwise.compiler.passes.element_types import other_precisions
 from depthwise.compiler.passes.input import fold_input
@@ -44,57 +44,25 @@ from depthwise.compiler.verification.trace import Trace, without_sources
 from depthwise.compiler.verification.verify import RunLibrary, verify
 from depthwise.errors import Unsupported
 from depthwise.escaping import in_line, kind_of
-from depthwise.graph import NO_KWARGS, Graph, check, show
+from depthwise.graph import Graph, check, show
 from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library
 from depthwise.runtime.manifest import LevelRecord, PlanCheck, Verification
-from depthwise.runtime.target import System, Target
-from depthwise.sources.opening import open
+from depthwise.runtime.target import Target
 from depthwise.sources.source import Source
-
-if TYPE_CHECKING:
-    from depthwise.sources.opening import Network
 
 DEFAULT, NAMELESS = CompileOptions(), About()
 
 CompilerStage = Literal["graph", "plan", "c"]
 
 
-def compile(  # noqa: PLR0913  (a verb has as many as it has options)
-    net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
-    target: str = DEFAULT.target, threads: int = DEFAULT.threads,
-    optimize: Optimize = DEFAULT.optimize, tune: bool = DEFAULT.tune,
-    tune_for: str | None = DEFAULT.tune_for, cc: str | None = DEFAULT.cc,
-    check_plan: bool = DEFAULT.check_plan, system: System | None = DEFAULT.system,
-    precision: Precision = DEFAULT.precision,
-    samples: Sequence[Any] = (), preparation: Preparation | None = None,
-    labels: Sequence[str] = (), until: str | None = None,
+def compile_source(
+    source: Source, options: CompileOptions = DEFAULT, samples: Sequence[Any] = (),
+    preparation: Preparation | None = None, labels: Sequence[str] = (),
 ) -> Library:  # fmt: skip
-    """Compile a network, fixed to inputs of `shapes` (N, C, H, W), to a library for `target`.
-
-    Where this machine can run the library, it is verified: against PyTorch if the network came from
-    there, else against an interpreter of its graph.
-
-    Args:
-        net: A module, an ExportedProgram, a graph, or whatever `dw.open` takes or returns.
-        shapes: One for each input, nested as `dw.open` says; left out where the network brings
-            its own.
-        kwargs: Those of arguments that are given by name: {"mask": (1, 1, 32, 32)}.
-        target: The CPU to compile for; this and all down to `precision` are `CompileOptions`.
-        threads: How many threads share each call.
-        optimize: "speed", or "memory" for the smallest arena.
-        tune: Measure a few ways to compute each layer on this machine, and take the fastest.
-        tune_for: The core whose caches and speeds the plan is made for.
-        cc: A C compiler in place of the one that is installed with us.
-        check_plan: Do the plan in Python where this machine cannot run the library.
-        system: The operating system to compile for, where it is another than this machine's.
-        precision: The type of weights and of values between layers.
-        samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
-        preparation: What the library does to raw images itself; samples are raw images, then.
-        labels: Names of a classifier's classes, in the order of its outputs, for the manifest.
-        until: The path of a module that the network is to end with, as `dw.open` takes it.
+    """Compile a network that was opened to a library, and verify it, as `dw.compile` does.
 
     Raises:
         Unsupported: The network cannot be lowered; the message names the operator and its module.
@@ -102,18 +70,6 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
         Mismatch: The plan or the library computes something else than the network.
         BuildError: The C compiler is missing or fails.
     """
-    options = CompileOptions(
-        target, threads, optimize, tune, tune_for, cc, check_plan, system, precision
-    )
-    source = open(net, *shapes, kwargs=kwargs, until=until)
-    return compile_source(source, options, samples, preparation, labels)
-
-
-def compile_source(
-    source: Source, options: CompileOptions = DEFAULT, samples: Sequence[Any] = (),
-    preparation: Preparation | None = None, labels: Sequence[str] = (),
-) -> Library:  # fmt: skip
-    """Compile a network that was opened, as `compile` does."""
     check_inputs(source.shapes)
     check_weights(source.graph)
     about = describe_source(source, labels)
@@ -128,7 +84,7 @@ def compile_graph(
 
     Where this machine cannot run the library, its plan is done in Python instead, step by step, on
     the first sample or random inputs, and compared with the graph.
-    Raises what `compile` raises.
+    Raises what `compile_source` raises.
     """
     quantised = is_quantised(graph)
     if quantised:
@@ -136,7 +92,7 @@ def compile_graph(
     check_keys(graph)
     if about.labels:
         check_labels(about.labels, [graph.type(o.value).shape for o in graph.outputs], "labels")
-    about = replace(about, precisions=other_precisions(graph))
+    about = replace(about, precisions=other_precisions(graph), quantised=quantised)
     cost = cost_of_graph(graph, about.name)
     check_run(cost.input_shapes, cost.peak_bytes, reference.title)
     reference.check_repeats()

@@ -1,10 +1,10 @@
-/* Whether this CPU has AMX with bfloat16, and the system lends its tiles to this process: Linux does on request, once a
-   process, and stops one that takes them unasked. Whoever includes this defines NET_API. */
+/* Whether this CPU has AMX with what kernels multiply in it, and the system lends its tiles to this process: Linux does
+   on request, once a process, and stops one that takes them unasked. Whoever includes this defines NET_API, and NET_AMX
+   as the bits of CPUID's leaf 7, edx, that have to be there. */
 
 #include <cpuid.h>
 
 enum { NET_OSXSAVE = 1 << 27, NET_TILES_SAVED = 3 << 17, NET_REQUEST = 0x1023, NET_TILE_DATA = 18 };
-#define NET_AMX (1u << 22 | 1u << 24) /* AMX-BF16, AMX-TILE: leaf 7, edx */
 
 static int net_ask_for_tiles(void) {
     unsigned a, b, c, d, saved;

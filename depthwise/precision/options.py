@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from depthwise.errors import nearest
 from depthwise.graph import Graph
+from depthwise.precision.request import check_agreement
 from depthwise.quantization.ranges import OBSERVERS
 from depthwise.quantization.steps import STEPS
 
@@ -39,10 +40,8 @@ class QuantizationOptions:
                 raise ValueError(f"step {name!r}: there are {', '.join(STEPS)}")
         object.__setattr__(self, "steps", tuple(self.steps))
         object.__setattr__(self, "keep", tuple(self.keep))
-        if self.agreement is not None and not 0 < self.agreement <= 1:
-            raise ValueError(
-                f"agreement={self.agreement!r}: a share of images is accepted, as 0.99"
-            )
+        if self.agreement is not None:
+            check_agreement(self.agreement)
         whole = isinstance(self.images, int) and not isinstance(self.images, bool)
         if self.images is not None and (not whole or self.images < 1):
             raise ValueError(f"images={self.images!r}: a whole number of 1 or more is accepted")

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from depthwise.analysis.count import count_all_macs
 from depthwise.calibration.images import as_tensor
+from depthwise.calibration.scores import gives_scores
 from depthwise.graph import Graph
 from depthwise.precision.options import QuantizationOptions, kept_layers
 from depthwise.precision.quantized import Quantized
 from depthwise.precision.record import NoiseFigures, QuantizationRecord, StepFigures
+from depthwise.precision.request import NO_DATA
 from depthwise.progress import Say, silent
 from depthwise.quantization.insertion import insert_quantization
 from depthwise.quantization.preparing import prepare
@@ -32,11 +34,6 @@ SIMULATED = 16  # held-out images that are computed in integers
 LOOKED_AT = 32  # images that tell whether they are prepared as the network wants them
 STRANGE = 0.5  # nats by which they differ from what BatchNorms remember: prepared otherwise
 USUAL = QuantizationOptions()
-NO_DATA = (
-    "int8 needs images like those that it is for, to draw the ranges of its values from: give "
-    "labelled ones as `depthwise train` takes them, or a folder of images, some hundred (--data "
-    "FOLDER); --data bundled takes those that come with depthwise"
-)
 
 
 def quantize(
@@ -51,7 +48,8 @@ def quantize(
         net: Whatever `dw.open` takes or returned, with trained weights.
         shape: Of its input, one image: (1, 3, 224, 224); left out, its usual one.
         data: Images like those that it is for: labelled as `dw.train` takes them, a folder of
-            images alone, an array as the network takes it, or (array, classes).
+            images alone, an array as the network takes it, or (array, classes). What
+            `gather_images` returned is taken as it is.
         options: Which steps, which goal, how many images.
         tell: Is told, in sentences, how it goes.
 
@@ -66,22 +64,31 @@ def quantize(
         raise ValueError(NO_DATA)
     source = open(net, *(() if shape is None else (shape,)))
     graph = source.graph
-    usual = min(MOST, max(FEWEST, int(WORK / max(1, count_all_macs(graph)))))
-    images = gather(
-        data, graph, source.pretrained, options.images or usual, options.seed, needs_classes=False
-    )
+    images = data if isinstance(data, CalibrationData) else gather_images(source, data, options)
     notes = (*images.notes, *_strange(graph, images.images))
     for note in notes:
         tell(note)
     kept = kept_layers(prepare(graph), options.keep)
     plan = QuantizationPlan(
-        options.observer, options.steps, options.agreement, kept, _gives_scores(graph)
+        options.observer, options.steps, options.agreement, kept, gives_scores(graph)
     )
     road = Road(graph, images.images, images.held, plan, tell)
     outcome = road.run()
     record = _record(source, images, road, outcome, notes)
     quantized = insert_quantization(outcome.encoding)
     return Quantized(quantized, record, images.classes, images.preprocessing)
+
+
+def gather_images(
+    source: Source, data: Any, options: QuantizationOptions = USUAL
+) -> CalibrationData:
+    """Return the images that a network is quantised with, and those held out to judge it on.
+
+    Raises ValueError for data that cannot be used.
+    """
+    usual = min(MOST, max(FEWEST, int(WORK / max(1, count_all_macs(source.graph)))))
+    count = options.images or usual
+    return gather(data, source.graph, source.pretrained, count, options.seed, needs_classes=False)
 
 
 def _strange(graph: Graph, images: Tensor) -> tuple[str, ...]:
@@ -95,12 +102,6 @@ def _strange(graph: Graph, images: Tensor) -> tuple[str, ...]:
         f"apart by its BatchNorms; their numbers go from {low:.3g} to {high:.3g}): prepare them as "
         "its weights want it, else ranges are drawn wrongly",
     )
-
-
-def _gives_scores(graph: Graph) -> bool:
-    """Tell whether a network returns one vector of scores."""
-    shapes = [graph.type(output.value).shape for output in graph.outputs]
-    return len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] > 1
 
 
 def _record(

@@ -7,7 +7,12 @@ from pathlib import Path
 from depthwise.files.atomic import replace_text
 from depthwise.graph import Graph
 from depthwise.precision.record import QuantizationRecord
-from depthwise.sources.quantized_folder import QuantizedRecord, write_quantized
+from depthwise.sources.quantized_folder import (
+    QuantizedRecord,
+    QuantizedSource,
+    quantized_source,
+    write_quantized,
+)
 from depthwise.weights import Preprocessing
 
 RECORD = "quantization.json"
@@ -36,11 +41,19 @@ class Quantized:
         Raises OSError where it cannot be written.
         """
         folder = Path(directory)
-        record = QuantizedRecord(
+        write_quantized(folder, self.graph, self._folder_record)
+        replace_text(folder / RECORD, self.record.model_dump_json(indent=1) + "\n")
+
+    @property
+    def source(self) -> QuantizedSource:
+        """The network as `dw.open` returns it from its directory."""
+        return quantized_source(self.graph, self._folder_record)
+
+    @property
+    def _folder_record(self) -> QuantizedRecord:
+        return QuantizedRecord(
             network=self.record.network, classes=self.classes, preprocessing=self.preprocessing
         )
-        write_quantized(folder, self.graph, record)
-        replace_text(folder / RECORD, self.record.model_dump_json(indent=1) + "\n")
 
     def __str__(self) -> str:
         """Return what it came to, in a sentence."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthwise.calibration.images import batch_size, returning
+from depthwise.calibration.scores import judged_value
 from depthwise.calibration.walk import Walk
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.exporters.torch import to_module
@@ -137,8 +138,8 @@ class Runner:
         self._modules: dict[str, nn.Module] = {}
 
     def __call__(self, encoding: Encoding) -> Tensor:
-        """Return the first output of a quantised network, in double precision."""
-        output = encoding.graph.outputs[0].value
+        """Return what a quantised network is judged by, in double precision."""
+        output = judged_value(encoding.graph)
         parts = (
             RoundedWalk(encoding, part, [output], self._modules).take(output).double()
             for part in self._images.split(AT_ONCE)

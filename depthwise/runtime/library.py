@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
@@ -25,7 +26,7 @@ from depthwise.runtime.artifact import (
     read_artefact,
     write_artefact,
 )
-from depthwise.runtime.manifest import Manifest, TensorRecord
+from depthwise.runtime.manifest import Manifest, PrecisionChoice, TensorRecord
 from depthwise.runtime.opening import open_content
 from depthwise.runtime.target import check_runs_here
 
@@ -165,6 +166,11 @@ class Library:
     def manifest(self) -> Manifest:
         """Shapes, target, compiler, cost, memory and verification."""
         return self._artefact.manifest
+
+    def with_choice(self, choice: PrecisionChoice) -> Self:
+        """Return the same library; its manifest says how its precision was chosen."""
+        manifest = self.manifest.model_copy(update={"choice": choice})
+        return type(self)(replace(self._artefact, manifest=manifest), self._level)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Run the network.

@@ -25,6 +25,7 @@ FORMAT = 1
 NAME = "manifest.json"
 REPORT, FIGURES = "report.html", "report.json"
 MOST_BYTES = 64 * 2**20  # of a manifest: the largest ones have 100 KB
+SLOWER = "slower"  # than the precision that was chosen
 MOST_AXES = 64  # that an array of NumPy has
 
 Size = Annotated[int, Field(ge=0, le=2**48)]  # more than any memory holds
@@ -112,7 +113,7 @@ class BuildRecord(Record):
 
     `system` is the operating system, None for the usual one of the target; `tuned_for` the core
     that the plan was made for, and why; empty in earlier manifests. `precision` is the type of
-    weights and of values between layers.
+    weights and of values between layers, int8 of a quantised network's.
     """
 
     target: str
@@ -121,7 +122,7 @@ class BuildRecord(Record):
     flags: tuple[str, ...]
     threads: PositiveInt = 1
     tuned_for: str = ""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
     library_bytes: Size | None = None  # of code; earlier versions did not say
     library_sha256: Sha256
 
@@ -176,6 +177,50 @@ class Verification(Record):
     distance: Distance | None = None
 
 
+class CandidateRecord(Record):
+    """A precision that was tried: milliseconds of a run, in turns with the others', and agreement.
+
+    `error` is the largest difference from the library in float32, of its largest output. `left_out`
+    says why it was not tried to the end, or not chosen; empty for the one that was.
+    """
+
+    precision: str
+    target: str = ""
+    milliseconds: float | None = None
+    agreement: float | None = None
+    error: float | None = None
+    left_out: str = ""
+
+
+class PrecisionChoice(Record):
+    """How a precision was chosen: the fastest of those that keep the class of so many `images`.
+
+    `disturbed` says what disturbed the timing; empty where it can be trusted.
+    """
+
+    agreement: float
+    images: str
+    candidates: tuple[CandidateRecord, ...]
+    disturbed: str = ""
+
+    @property
+    def chosen(self) -> CandidateRecord:
+        """The one that was taken."""
+        return next(each for each in self.candidates if not each.left_out)
+
+    def __str__(self) -> str:
+        """Return what was chosen, and why, in a sentence."""
+        best = self.chosen.precision
+        if best != FLOAT32.name:
+            why = "the fastest that keeps the class"
+        elif any(each.left_out == SLOWER for each in self.candidates):
+            why = "none is faster that keeps the class"
+        else:
+            why = "no other keeps the class"
+        doubt = f"; the times cannot be trusted: {self.disturbed}" if self.disturbed else ""
+        return f"computed in {best}: {why} for {self.agreement:.2%} of {self.images}{doubt}"
+
+
 class PlanCheck(Record):
     """The plan of a library that its maker could not run: `steps` done in Python, each compared."""
 
@@ -196,7 +241,8 @@ class Manifest(Record):
     `verification` is what the library computed itself; where it could not be run, `plan_check` says
     that its plan was done in Python, and compared with the network. Of a library for a family of
     CPUs both are those of the widest level that was run, and `levels` has those of each.
-    `report` names the file beside it that holds what was measured, where anything was.
+    `choice` is how the precision was chosen, where it was left to us. `report` names the file
+    beside it that holds what was measured, where anything was.
     """
 
     format: Literal[1] = FORMAT
@@ -207,6 +253,7 @@ class Manifest(Record):
     verification: Verification | None = None
     plan_check: PlanCheck | None = None
     levels: tuple[LevelRecord, ...] = ()
+    choice: PrecisionChoice | None = None
     report: Literal["report.json"] | None = None
 
     @property

@@ -33,7 +33,7 @@ from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
 from depthwise.shipping.stages import slimming, training
 from depthwise.shipping.stages.baseline import time_baseline
-from depthwise.shipping.stages.building import build_library, is_saved
+from depthwise.shipping.stages.building import build_library, is_saved, precision_key
 from depthwise.shipping.stages.classifying import classify_images
 from depthwise.shipping.stages.comparing import compare_runtimes, installed_versions
 from depthwise.shipping.stages.counting import count_costs
@@ -116,7 +116,7 @@ STAGES = (
         lambda request, network: [
             request.build.chosen.full_name, request.build.threads, request.build.optimize,
             request.build.tune, asdict(request.build.core), request.build.cc,
-            hash_files(request.images), network.labels,
+            hash_files(request.images), network.labels, precision_key(request),
         ],
         is_saved,
     ),

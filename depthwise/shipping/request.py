@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from depthwise.compiler.options import CompileOptions
+from depthwise.precision.request import PrecisionRequest
 from depthwise.progress import Say, silent
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.request import SlimmingOptions
@@ -50,6 +51,7 @@ class Request:
         rounds: How often each runtime is timed.
         train: The seconds that it is trained on `data` before all else; None for no training.
         resolution: The side of the images that it is trained on; None fits it to them.
+        asked: In what the library computes, and the images that decide it where they do.
         slim: What it is slimmed to; None where it stays as large as it is.
         say: Is told, in sentences, how training and slimming go.
         showing: Shows a training in a directory, as a context.
@@ -68,6 +70,7 @@ class Request:
     rounds: int = 5
     train: float | None = None
     resolution: int | None = None
+    asked: PrecisionRequest = field(default_factory=PrecisionRequest)
     slim: SlimmingPlan | None = None
     say: Say = silent
     showing: Callable[[Path], AbstractContextManager[Onlooker]] = lambda _: nullcontext(Unseen())

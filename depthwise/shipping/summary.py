@@ -8,6 +8,7 @@ from rich.text import Text
 
 from depthwise.analysis.units import in_seconds, in_units
 from depthwise.escaping import counted
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.report.accuracy_record import AccuracyRecord
 from depthwise.report.changed_record import SlimmingStageRecord, TrainingStageRecord
 from depthwise.report.record import (
@@ -110,6 +111,10 @@ def _compilation(found: Compilation | None) -> list[str]:
         f"{in_units(manifest.memory.arena_bytes, 'B')} of memory, "
         f"{in_units(found.library_bytes, 'B')} of code"
     ]
+    if manifest.choice:
+        lines.append(str(manifest.choice))
+    elif manifest.build.precision != FLOAT32.name:
+        lines.append(f"computed in {manifest.build.precision}")
     if check := manifest.verification:
         lines.append(
             f"verified: equal to {check.reference} within {check.error:.1e} of the largest output, "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthwise import __version__
+from depthwise.calibration.scores import gives_scores, scores_of
 from depthwise.graph import Graph
 from depthwise.progress import Say, silent
 from depthwise.report.slimming_record import (
@@ -32,7 +33,7 @@ from depthwise.slimming.costs.measuring import Divergence, resized
 from depthwise.slimming.costs.prices import Prices, machine_here
 from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.calibration import Likelihood, calibrate, gives_scores, scores_of
+from depthwise.slimming.fitting.calibration import Likelihood, calibrate
 from depthwise.slimming.fitting.mimic import mimic
 from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.fitting.recovery import check_recoverable, is_recovered, recover

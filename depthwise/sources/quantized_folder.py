@@ -50,7 +50,14 @@ def open_quantized(
     Raises ValueError where there is none, a damaged one, or one of other shapes.
     """
     record = KIND.read(directory, QuantizedRecord)
-    graph = open_graph(directory / GRAPH)
+    return quantized_source(open_graph(directory / GRAPH), record, shapes, kwargs)
+
+
+def quantized_source(
+    graph: Graph, record: QuantizedRecord, shapes: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] = NO_KWARGS,
+) -> QuantizedSource:  # fmt: skip
+    """Return a quantised network as a source. Raises ValueError for shapes that it is not for."""
     name = f"{Path(record.network.rpartition(':')[2]).name}_int8"
     source = graph_source(graph, shapes, kwargs, name)
     return QuantizedSource(source.name, source.shapes, graph, known=known_of(record, graph))

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from depthwise.analysis import Cost, cost
-from depthwise.compiler.pipeline import compile
+from depthwise.compiler.pipeline import compile_source
 from depthwise.runtime.library import Library, load
+from depthwise.sources.source import torch_source
 from depthwise.sources.spec import is_run
 from depthwise.training.adapt import FittedNetwork, fit_network
 from depthwise.training.begin import resume, train, usual_side
@@ -185,7 +186,9 @@ class Tradeoff:
         try:
             return load(folder / LIBRARY)
         except ValueError:  # none yet, one for another CPU, or a damaged one
-            made = compile(Run.open(folder).network(), (1, 3, combination.side, combination.side))
+            net = Run.open(folder).network()
+            shape = (1, 3, combination.side, combination.side)
+            made = compile_source(torch_source(net, [shape]))
             shutil.rmtree(folder / LIBRARY, ignore_errors=True)  # no damaged one is saved over
             made.save(folder / LIBRARY)
             return made

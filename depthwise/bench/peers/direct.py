@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from depthwise.bench.peers import RunOnce
+from depthwise.bench.peers import FILES, Opened
 from depthwise.bench.peers.ours import open_library
 
 
-def open_network(case: Path, threads: int) -> RunOnce:  # noqa: ARG001  (compiled in)
-    """Return a function that runs the library on the input."""
-    return open_library(case, "direct")
+def open_network(case: Path, threads: int, precision: str) -> Opened:  # noqa: ARG001  (compiled in)
+    """Return the library."""
+    return open_library(case / FILES["direct"])

@@ -9,31 +9,35 @@ import torch
 import torchvision  # noqa: F401  (brings operators that programs may hold)
 from torch.utils._pytree import tree_leaves
 
-from depthwise.bench.peers import FILES, INPUT, RunOnce
+from depthwise.bench.peers import FILES, Opened
 
 
-def open_network(case: Path, threads: int) -> RunOnce:
-    """Return a function that runs the exported program's module on the input."""
-    return run_module(load_module(case, threads), case)
+def open_network(case: Path, threads: int, precision: str) -> Opened:
+    """Return the exported program's module, all of it converted to the precision."""
+    return run_module(load_module(case, threads, precision), precision)
 
 
-def load_module(case: Path, threads: int) -> torch.nn.Module:
+def load_module(case: Path, threads: int, precision: str) -> torch.nn.Module:
     """Return the module of the exported program."""
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
-    return torch.export.load(case / FILES["program"]).module(check_guards=False)
+    module = torch.export.load(case / FILES["program"]).module(check_guards=False)
+    return module.to(getattr(torch, precision))
 
 
-def run_module(module: Callable[[torch.Tensor], Any], case: Path) -> RunOnce:
-    """Return a function that runs a module on the input."""
-    x = torch.from_numpy(np.load(case / INPUT))
+def run_module(module: Callable[[torch.Tensor], Any], precision: str) -> Opened:
+    """Return a module that is given float32, and returns it, whatever it computes in."""
+    given: list[torch.Tensor] = []
+
+    def give(x: np.ndarray) -> None:
+        given[:] = [torch.from_numpy(x)]
 
     def run() -> np.ndarray:
         with torch.inference_mode():
-            (y,) = tensors_of(module(x))
-            return y.numpy()
+            (y,) = tensors_of(module(given[0].to(getattr(torch, precision))))
+            return y.float().numpy()
 
-    return run
+    return Opened(give, run)
 
 
 def tensors_of(result: Any) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""MNN on the CPU, converted from ONNX, at high precision (its others are half)."""
+"""MNN on the CPU, converted from ONNX."""
 
 # pyright: reportAttributeAccessIssue=false, reportMissingImports=false
 
@@ -9,15 +9,16 @@ from pathlib import Path
 import MNN
 import numpy as np
 
-from depthwise.bench.peers import EXPECTED, FILES, INPUT, RunOnce
+from depthwise.bench.peers import DEFAULT, EXPECTED, FILES, Opened
 
 # MNN's own command, MNN.tools.mnnconvert, installs a package that reports its use over the network;
 # what it calls is called here instead, in a process of its own since it ends the process on errors.
+PRECISIONS = {DEFAULT: "normal", "float32": "high", "bfloat16": "low_bf16", "float16": "low"}
 CONVERT = "import sys, MNN, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
 
 
-def open_network(case: Path, threads: int) -> RunOnce:
-    """Return a function that copies the input into a session, runs it and copies what comes out."""
+def open_network(case: Path, threads: int, precision: str) -> Opened:
+    """Return a session; a run copies the input in, and what comes out."""
     names = (
         "-f",
         "ONNX",
@@ -34,18 +35,22 @@ def open_network(case: Path, threads: int) -> RunOnce:
         last = (done.stdout + done.stderr).strip().splitlines()[-2:]  # what, and that it failed
         raise RuntimeError(f"mnnconvert: {' '.join(last)}")
     net = MNN.Interpreter(str(case / "net.mnn"))
-    session = net.createSession({"backend": "CPU", "precision": "high", "numThread": threads})
-    x, y = np.load(case / INPUT), np.empty_like(np.load(case / EXPECTED))
-    given, found = (_tensor(array) for array in (x, y))
+    asked = {"backend": "CPU", "precision": PRECISIONS[precision], "numThread": threads}
+    session = net.createSession(asked)
+    found = _tensor(np.empty_like(np.load(case / EXPECTED)))
+    given: list[MNN.Tensor] = []
     input, output = net.getSessionInput(session), net.getSessionOutput(session)
 
     def run() -> np.ndarray:
-        input.copyFrom(given)
+        input.copyFrom(given[0])
         net.runSession(session)
         output.copyToHostTensor(found)
         return found.getNumpyData()
 
-    return run
+    def give(x: np.ndarray) -> None:
+        given[:] = [_tensor(x)]
+
+    return Opened(give, run)
 
 
 def _tensor(array: np.ndarray) -> "MNN.Tensor":

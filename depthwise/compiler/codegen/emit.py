@@ -29,6 +29,7 @@ from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
 
 REFUSED = 5  # NET_CPU of net.h
+AMX_TILE, AMX_BITS = 24, {"bfloat16": 22, "uint8": 25}  # of CPUID's leaf 7, edx
 
 
 @dataclass
@@ -210,11 +211,18 @@ def threads(plan: Plan) -> list[str]:
 
     Before it comes what asks the system for the tiles of AMX, where these are used.
     """
-    asked = [header_text("permission")] if plan.target.tiles else []
+    asked = [_define_amx(plan), header_text("permission")] if plan.target.tiles else []
     if plan.threads == 1:
         return asked
     text = [header_text(name) for name in ("pthreads", "tasks", "threads")]
     return [*asked, f"#define NET_THREADS {plan.threads}", *text]
+
+
+def _define_amx(plan: Plan) -> str:
+    """Return what AMX the tiles of a plan need, as the bits by which CPUID tells of it."""
+    elements = {buffer.element.name for buffer in plan.buffers}
+    bits = [AMX_TILE, *(bit for element, bit in AMX_BITS.items() if element in elements)]
+    return f"#define NET_AMX ({' | '.join(f'1u << {bit}' for bit in bits)})"
 
 
 def _tables(text: Text) -> list[str]:

@@ -1,10 +1,15 @@
 """Compile: the library, verified on random inputs and on the images, and saved."""
 
-from depthwise.compiler.pipeline import compile_source
+from pathlib import Path
+
+from depthwise.precision.compiling import compile_in
 from depthwise.report.record import Compilation, Report
 from depthwise.runtime.artifact import SHARED, SOURCE, read_artefact
 from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
+from depthwise.shipping.stages.judging import data_key
+from depthwise.shipping.state import hash_files
+from depthwise.training.calibration_data import loose_images
 
 
 def build_library(
@@ -16,7 +21,7 @@ def build_library(
     """
     build, prepare = request.build, network.preprocessing
     samples = [prepare.apply(image) for image in request.images] if prepare else ()
-    library = compile_source(network.source, build, samples, labels=network.labels)
+    library = compile_in(network.source, build, request.asked, samples, labels=network.labels)
     library.save(request.directory)
     check = library.manifest.verification
     compilation = Compilation(
@@ -26,6 +31,16 @@ def build_library(
         library_bytes=(request.directory / SHARED[build.chosen.suffix]).stat().st_size,
     )
     return compilation, network
+
+
+def precision_key(request: Request) -> list[object]:
+    """Return what the precision depends on, in values that JSON can hold."""
+    asked = request.asked
+    found: list[object] = [request.build.precision, asked.precision, asked.agreement]
+    if not asked.calibrates:
+        return found
+    loose = loose_images(Path(asked.data)) if isinstance(asked.data, str) else []
+    return [*found, data_key(request.data), str(asked.data), hash_files(tuple(loose))]
 
 
 def is_saved(request: Request, found: Compilation) -> bool:

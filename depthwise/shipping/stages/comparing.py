@@ -1,11 +1,14 @@
 """Compare: the library beside PyTorch and whatever other runtimes are installed."""
 
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
-from depthwise.bench.exported_model import Question
-from depthwise.bench.peers import DIRECT, OURS, PEERS
+from depthwise.bench.exported_model import BenchImages, Question
+from depthwise.bench.peers import DIRECT, INT8, OURS, PEERS, at_precisions
 from depthwise.bench.record import NetworkResult, RuntimeRecord
 from depthwise.bench.rounds import compare as take_turns
+from depthwise.graph.dtypes import FLOAT32
+from depthwise.precision.request import noise
 from depthwise.report.record import Comparison, Compilation, Report, RuntimeLine
 from depthwise.runtime.library import load
 from depthwise.shipping.network import CurrentNetwork
@@ -35,10 +38,16 @@ def compare_runtimes(
             disturbed="",
         )
         return comparison, network
+    library = load(request.directory)
     question = Question(
-        request.name, request.settings, request.weights, source.program, source.shapes[0],
-        load(request.directory),
-    )  # fmt: skip
+        request.name, request.settings, request.weights, source.program, source.shapes[0], library
+    )
+    precision = library.manifest.build.precision
+    if precision != FLOAT32.name:  # beside peers that compute in fewer bits, too
+        shared = [each for each in (FLOAT32.name, precision) if each != INT8]
+        peers = at_precisions(peers, shared, calibrated=False)
+        images = BenchImages(*noise(question.shape))
+        question = replace(question, precisions=(precision,), images=images)
     record = take_turns(question, peers, request.build.threads, request.rounds)
     return summarise(record, missing), network
 
@@ -47,7 +56,7 @@ def summarise(record: NetworkResult, missing: tuple[str, ...]) -> Comparison:
     """Return what was measured with a line a runtime, from the fastest to the slowest."""
     ran = [runtime for runtime in record.runtimes if runtime.rounds]
     failed = {
-        runtime.name: runtime.failed
+        runtime.title: runtime.failed
         for runtime in record.runtimes
         if runtime.failed and runtime.name != DIRECT.name
     }
@@ -90,7 +99,7 @@ def _why_not(request: Request, source: Source, report: Report) -> str:
 def _line(record: NetworkResult, runtime: RuntimeRecord) -> RuntimeLine:
     own = runtime.name == OURS.name
     return RuntimeLine(
-        name=runtime.name, version=next(iter(runtime.versions.values()), ""),
+        name=runtime.title, version=next(iter(runtime.versions.values()), ""),
         median=1e3 * (runtime.seconds or 0), p10=1e3 * runtime.percentile(10),
         p90=1e3 * runtime.percentile(90), share_of_peak=record.share_of_peak(runtime),
         ratio=None if own else record.ratio(runtime), error=runtime.error or 0.0,

@@ -6,11 +6,14 @@ from dataclasses import replace
 from depthwise import hardware as machines
 from depthwise.analysis.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile
+from depthwise.bench.turns import draw_inputs
 from depthwise.bench.worker import time_runs
 from depthwise.compiler.pipeline import choose_plan, rewrite
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
+from depthwise.precision.request import INT8
 from depthwise.report.record import (
+    Compilation,
     CostSummary,
     KindTimeRecord,
     LayerProfile,
@@ -20,7 +23,6 @@ from depthwise.report.record import (
 from depthwise.runtime.library import load
 from depthwise.shipping.network import CurrentNetwork
 from depthwise.shipping.request import Request
-from depthwise.shipping.stages.baseline import draw_inputs
 
 COPY = "copy"  # of the input and the output between PyTorch's layout and ours
 
@@ -33,21 +35,29 @@ def profile_library(
     Calibrates the machine where that was not done before, or where a layer is faster than the
     calibration allows.
     """
+    costs, compiled = report.find(CostSummary), report.find(Compilation)
+    assert costs
+    assert compiled
+    precision = compiled.manifest.build.precision
     if not request.build.chosen.runs_here:
         remark = f"This machine cannot run a library for {request.build.chosen.full_name}."
-        not_timed = LayerProfile(
-            milliseconds=0, library=None, ideal=None, rate=0, peak=0, of_peak=None, layers=(),
-            kinds=(), machine=None, calibrated="", contradicted=(), disturbed="",
-            remarks=(remark,),
-        )  # fmt: skip
-        return not_timed, network
-    costs = report.find(CostSummary)
-    assert costs
+        return _not_timed(remark), network
+    if precision == INT8:
+        remark = "The layers of a library in int8 are timed by `depthwise bench --layers` alone."
+        return _not_timed(remark), network
     known = machines.find() or machines.calibrate()
-    plan = choose_plan(rewrite(network.source.graph), replace(request.build.here, threads=1))
+    options = replace(request.build.here, threads=1, precision=precision)
+    plan = choose_plan(rewrite(network.source.graph, precision=precision), options)
     found, here = agreed(profile(plan, library=_time_library(request)), known)
     kinds = _kinds_of_layers(costs, network)
     return _summarise(found, kinds, here, _age(known, here)), network
+
+
+def _not_timed(remark: str) -> LayerProfile:
+    return LayerProfile(
+        milliseconds=0, library=None, ideal=None, rate=0, peak=0, of_peak=None, layers=(),
+        kinds=(), machine=None, calibrated="", contradicted=(), disturbed="", remarks=(remark,),
+    )  # fmt: skip
 
 
 def _time_library(request: Request) -> Callable[[int], list[float]] | None:

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
+from depthwise.calibration.scores import gives_scores
 from depthwise.graph import Graph
 from depthwise.report.slimming_record import Compared, Figures
 from depthwise.slimming.costs.measuring import run_graph
 from depthwise.slimming.costs.prices import Prices
-from depthwise.slimming.fitting.calibration import gives_scores
 from depthwise.training.calibration_data import CalibrationData
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from depthwise.calibration.images import as_tensor, batch_size, returning
 from depthwise.calibration.patches import draw_pixels, patches_at, pixels_of, values_at
+from depthwise.calibration.scores import scores_of
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.layers import is_layer
 from depthwise.graph.rewrite import GraphRewriter
@@ -79,39 +80,6 @@ def calibrate(
                 sums.add(known, slope, generator)
             advance(len(part))
     return {name: sums.statistics() for name, sums in layers.items()}
-
-
-def scores_of(graph: Graph) -> str:
-    """Return the value that holds the scores of classes, before a softmax that ends the network.
-
-    Raises ValueError where the network returns no vector of scores.
-    """
-    value = graph.outputs[0].value
-    made = {node.name: node for node in graph}
-    if value in made and isinstance(made[value].op, ops.Softmax):
-        value = made[value].inputs[0]
-    shape = graph.type(value).shape
-    if (
-        len(graph.outputs) > 1
-        or len(shape) < 2
-        or shape[1] < 2
-        or shape[1] != graph.type(value).size
-    ):
-        found = " and ".join(str(graph.type(output.value)) for output in graph.outputs)
-        raise ValueError(
-            f"the network returns {found}: one vector of scores is taken, as 1x1000; of other "
-            'outputs, likelihood="values" takes squares of differences'
-        )
-    return value
-
-
-def gives_scores(graph: Graph) -> bool:
-    """Tell whether a network returns a vector of scores of classes."""
-    try:
-        scores_of(graph)
-    except ValueError:
-        return False
-    return True
 
 
 def _directions(scores: Tensor, likelihood: Likelihood, generator: torch.Generator) -> Tensor:

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthwise.calibration.images import as_tensor, returning
+from depthwise.calibration.scores import scores_of
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import to_module, with_weights_of
 from depthwise.graph.layers import is_layer
 from depthwise.progress import report_progress
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.calibration import scores_of
 from depthwise.slimming.fitting.goals import kept_channels
 from depthwise.sources.slimmed_folder import freeze
 from depthwise.training.distill import softened, unlike

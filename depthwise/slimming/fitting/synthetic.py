@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthwise.calibration.images import batch_size, returning
+from depthwise.calibration.scores import scores_of
 from depthwise.graph import Graph, Node, ops
 from depthwise.progress import report_progress
-from depthwise.slimming.fitting.calibration import scores_of
 
 BATCH = 64  # images that have the statistics together
 RATE = 0.1  # of Adam

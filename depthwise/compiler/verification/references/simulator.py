@@ -6,6 +6,8 @@ add or not. (Numbers below 2^-126 are an exception: AMX takes them for zeros ins
 """
 
 from collections.abc import Collection
+from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -27,7 +29,10 @@ from depthwise.graph.interpret import (
 )
 
 AT_ONCE = 1 << 16  # sums that are computed together: they stay in the second cache
+ROWS = 64  # pixels of one product of matrices: all are of one size, whose order of sums is known
 SMALLEST = np.float32(2.0**-126)  # of the normal numbers
+# The bits of a float32: its sign, those that bfloat16 has, the smallest normal number, infinity.
+SIGN, UPPER, NORMAL, INFINITE = map(np.uint32, (1 << 31, 0xFFFF0000, 0x00800000, 0x7F800000))
 
 
 class Simulator:
@@ -87,8 +92,19 @@ def simulate(graph: Graph, *inputs: Array) -> list[Array]:
 
 def round_to_bfloat16(numbers: Array) -> Array:
     """Return the nearest bfloat16, zeros of the same sign for those below the normal ones."""
-    rounded = BFLOAT16.round(np.asarray(numbers, np.float32))
-    return np.where(np.abs(numbers) < SMALLEST, np.copysign(np.float32(0), numbers), rounded)
+    found = np.array(numbers, np.float32)
+    bits = found.view(np.uint32)
+    size = bits & ~SIGN
+    if (size > INFINITE).any():  # a carry would turn a NaN into an infinity, or into zero
+        found = BFLOAT16.round(found)
+        return np.where(np.abs(numbers) < SMALLEST, np.copysign(np.float32(0), numbers), found)
+    kept = np.where(size < NORMAL, SIGN, UPPER)
+    np.right_shift(bits, 16, out=size)
+    size &= np.uint32(1)
+    size += np.uint32(0x7FFF)  # to the nearest, ties to the even one
+    bits += size
+    bits &= kept
+    return found
 
 
 def _in_any_order(node: Node, *inputs: Array) -> Array:
@@ -122,9 +138,15 @@ def _depthwise(seen: Array, weight: Array, bias: Array) -> Array:
     """Return the sums of bf16_pair_depthwise: from the bias on, tap by tap."""
     sums = np.empty(seen.shape[:4], np.float32)
     sums[:] = bias.reshape(1, -1, 1, 1)
-    for r in range(seen.shape[4]):
-        for s in range(seen.shape[5]):
-            sums += seen[..., r, s] * weight[:, 0, r, s].reshape(1, -1, 1, 1)
+    n, channels, height, width, R, S = seen.shape
+    step = max(1, AT_ONCE // (n * height * width))
+    for first in range(0, channels, step):
+        some, acc = seen[:, first : first + step], sums[:, first : first + step]
+        taps = weight[first : first + step, 0, :, :, None, None]
+        products = np.empty_like(acc)
+        for r, s in product(range(R), range(S)):
+            np.multiply(some[..., r, s], taps[:, r, s], out=products)
+            acc += products
     return sums
 
 
@@ -134,23 +156,80 @@ def sum_steps(pixels: Array, taps: Array, bias: Array) -> Array:
     Even and odd channels of a step are summed up apart, each from zero; the two are added up, and
     that is added to what the steps before have left.
     """
-    result = np.empty((len(pixels), taps.shape[2]), np.float32)
-    count = max(1, AT_ONCE // taps.shape[2])
-    for first in range(0, len(pixels), count):
-        some = np.ascontiguousarray(pixels[first : first + count].transpose(1, 2, 0))[..., None]
-        acc = result[first : first + count]
-        acc[:] = bias
-        products = np.empty_like(acc)
-        for tap, weights in zip(some, taps, strict=True):
-            for step in range(0, len(weights), STEP):
-                even, odd = np.zeros_like(acc), np.zeros_like(acc)
-                for c in range(step, min(step + STEP, len(weights))):
-                    sums = odd if c % 2 else even
-                    np.multiply(tap[c], weights[c], out=products)
-                    sums += products
-                even += odd
-                acc += even
-    return result
+    count, width, outs = len(pixels), taps.shape[0] * taps.shape[1], taps.shape[2]
+    order, chains = _chains(*taps.shape[:2])
+    given = np.zeros((-(-count // ROWS) * ROWS, width), np.float32)
+    given[:count] = pixels.reshape(count, width)[:, order]
+    given = given.reshape(-1, ROWS, width)
+    weights = np.ascontiguousarray(taps.reshape(width, outs)[order])
+    result = np.empty((len(given), ROWS, outs), np.float32)
+    result[:] = bias + np.float32(0)  # where it is -0 any sum makes it 0
+    blocks = max(1, AT_ONCE // (ROWS * outs))
+    even, odd = (np.empty((blocks, ROWS, outs), np.float32) for _ in range(2))
+    for first in range(0, len(given), blocks):
+        some, acc = given[first : first + blocks], result[first : first + blocks]
+        sums, others = even[: len(some)], odd[: len(some)]
+        for start, middle, end in chains:
+            _add_in_order(some[..., start:middle], weights[start:middle], sums)
+            if end > middle:
+                _add_in_order(some[..., middle:end], weights[middle:end], others)
+                sums += others
+            acc += sums
+    return result.reshape(-1, outs)[:count]
+
+
+def _chains(taps: int, channels: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """Return an order of channels in which those that are summed up together lie side by side.
+
+    With it, for each step: where its even channels begin, where its odd ones do, and where these
+    end.
+    """
+    order: list[int] = []
+    chains = []
+    for start in (t * channels + step for t in range(taps) for step in range(0, channels, STEP)):
+        end = min(start + STEP, (start // channels + 1) * channels)
+        chains.append((start, start + -(-(end - start) // 2), end))
+        order += [*range(start, end, 2), *range(start + 1, end, 2)]
+    return np.array(order), chains
+
+
+def _add_in_order(x: Array, weights: Array, out: Array) -> None:
+    """Write sums of products (..., ROWS, K) of x (..., ROWS, C) and weights (C, K), C in order."""
+    if _is_in_order(*weights.shape):
+        np.matmul(x, weights, out=out)
+    else:
+        _add_one_by_one(x, weights, out)
+
+
+def _add_one_by_one(x: Array, weights: Array, out: Array) -> None:
+    out[:] = 0
+    for c in range(len(weights)):
+        out += x[..., c, None] * weights[c]
+
+
+@cache
+def _is_in_order(channels: int, outs: int) -> bool:
+    """Tell whether this machine's products of matrices of just this size add up in order.
+
+    Libraries of linear algebra do so as long as they keep one sum for each element, which all are
+    free not to: how a sum of numbers of unlike size is rounded tells the order. Products with a
+    vector keep several, in an order that depends on where rows lie.
+    """
+    if outs == 1:
+        return False
+    draw = np.random.default_rng(channels)
+    wide, weights = (
+        BFLOAT16.round(draw.standard_normal(shape).astype(np.float32))
+        for shape in ((1, ROWS, 2 * channels + 1), (channels, outs))
+    )
+    found, expected = (np.empty((1, ROWS, outs), np.float32) for _ in range(2))
+    rows = wide[..., 1 : channels + 1]
+    _add_one_by_one(rows, weights, expected)
+    for x in (rows, np.ascontiguousarray(rows)):
+        np.matmul(x, weights, out=found)
+        if not np.array_equal(found, expected):
+            return False
+    return True
 
 
 # ------------------------------------------------------------------------- what else is rounded
