@@ -156,6 +156,16 @@ def test_parts_of_a_value_are_fitted_together(added):
     np.testing.assert_allclose(outputs(found), outputs(graph)[:, order], atol=1e-4)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_mean_that_a_batchnorm_makes_up_for_counts_once(bias):
+    """A move that takes 3 off a layer's mean takes it off the BatchNorm's, too."""
+    graph = graph_of(nn.Conv2d(3, 6, **CONV, bias=bias), NORM(6), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    moved = changed(changed(graph, "0.weight", noisy), "1.running_mean", lambda data: data - 3)
+    assert_recovered(Draft(moved), graph)
+    again = reconstruct(reconstruct(Draft(moved), graph, IMAGES), graph, IMAGES).graph
+    np.testing.assert_allclose(outputs(again), outputs(graph), rtol=1e-3, atol=1e-3)
+
+
 def test_an_unchanged_network_stays_as_it_is():
     graph = graph_of(nn.Conv2d(3, 6, **CONV), NORM(6), nn.ReLU(), nn.Conv2d(6, 2, 1))
     found = reconstruct(Draft(graph), graph, IMAGES).graph

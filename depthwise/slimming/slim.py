@@ -137,8 +137,6 @@ class Slimming:
             return calibrate(draft, resized(draft.graph, data.images), likelihood, seed)
 
         def refit(draft: Draft) -> Draft:
-            if draft.graph.inputs != self.graph.inputs:  # of another size: no value is comparable
-                return draft
             return reconstruct(draft, self.graph, data.images)
 
         moves = {name: MOVES[name] for name in self._options.moves}
