@@ -41,6 +41,8 @@ from depthwise.slimming.frozen import frozen_weights
 from depthwise.slimming.layers.balancing import balance_factors
 from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
+from depthwise.slimming.multiplier import NAME as WIDTH
+from depthwise.slimming.multiplier import narrow_once
 from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
 from depthwise.slimming.search import Bench, is_near, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
@@ -119,6 +121,8 @@ class Slimming:
     def limit(self) -> float:
         """What it may cost. Raises ValueError where it costs no more."""
         budget, cost = self.request.budget, self.cost
+        if self._options.alpha:
+            return cost * self._options.alpha**2  # about: what most layers read and give is fewer
         limit = budget.limit(cost)
         if cost <= limit:
             raise ValueError(
@@ -156,7 +160,7 @@ class Slimming:
         return state.make_key(
             __version__, state.digest(self.graph), budget, asked.moves, images,
             asked.build.chosen.full_name, asked.machine.cpu if asked.machine else "", asked.seed,
-            sorted(self.draft.frozen),
+            sorted(self.draft.frozen), asked.alpha,
         )  # fmt: skip
 
     def curve(self) -> TradeoffCurve:
@@ -232,6 +236,10 @@ class Slimming:
     def _rounds(
         self, progress: state.SearchProgress, limit: float, tell: Say
     ) -> Iterator[state.SearchProgress]:
+        if self._options.alpha:
+            if not progress.rounds:
+                yield progress.then(*narrow_once(self.bench, progress.draft, self._options.alpha), 1.0)
+            return
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
             cost = self.prices.cost(draft.graph)
             if self._holds_time and is_near(cost, limit):
@@ -272,13 +280,16 @@ class Slimming:
         balanced = replace(progress.draft, graph=balance_factors(progress.draft.graph))
         graph = self._mimicked(balanced, tell)
         before, after, ratio = self.compare(graph)
+        alpha = self._options.alpha
         taken = self._time_of(graph) if self._holds_time else after.milliseconds
         notes = (*data.notes, *self._missed(taken, limit))
         for note in notes[len(data.notes) :]:
             tell(note)
         record = SlimmingRecord(
-            depthwise=__version__, network=asked.source.name, budget=str(asked.budget),
-            measure=asked.budget.measure, limit=limit, moves=self._options.moves, data=data.said,
+            depthwise=__version__, network=asked.source.name,
+            budget=f"{alpha:g} of its width" if alpha else str(asked.budget),
+            measure=asked.budget.measure, limit=progress.rounds[-1].after if alpha else limit,
+            moves=(WIDTH,) if alpha else self._options.moves, data=data.said,
             rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=notes,
             layers=self._layers(graph, progress.rounds), frozen=tuple(sorted(self.draft.frozen)),
             left_alone=left_alone(self.graph, self.draft.frozen), pinned=pinned_layers(self.graph),
@@ -334,7 +345,7 @@ class Slimming:
 
 
 def slim(
-    net: "Network", shape: Any = None, budget: str | Budget = "50%", data: Any = None, *,
+    net: "Network", shape: Any = None, budget: str | Budget | None = None, data: Any = None, *,
     options: SlimmingOptions | None = None, directory: str | PathLike[str] | None = None,
     tell: Say = silent,
 ) -> Slimmed:  # fmt: skip
@@ -343,7 +354,8 @@ def slim(
     Args:
         net: Whatever `dw.open` takes or returned, with trained weights.
         shape: Of its input, one image: (1, 3, 224, 224); left out, its usual one.
-        budget: What it may cost: a `dw.Budget`, or "2ms", "150M" (MACs), "3MB" (weights), "25%".
+        budget: What it may cost: a `dw.Budget`, or "2ms", "150M" (MACs), "3MB" (weights), "25%";
+            left out, "50%". None where options have an alpha.
         data: Images like those that it is for: labelled as `dw.train` takes them, a folder of
             images alone, an array as the network takes it, or (array, classes). Without any, some
             are synthesised, which knows less.
@@ -361,8 +373,8 @@ def slim(
         Unsupported: The network cannot be captured.
         OSError: The directory cannot be written to.
     """
-    source = open_single(net, shape)
-    request = SlimmingRequest(source, Budget.read(budget), data, options or SlimmingOptions())
+    source, options = open_single(net, shape), options or SlimmingOptions()
+    request = SlimmingRequest(source, asked_budget(budget, options), data, options)
     slimming = Slimming(request, None if directory is None else Path(directory))
     found = slimming.run(tell)
     if slimming.recovers:
