@@ -46,9 +46,9 @@ class Goal:
 def find_goals(draft: Draft, original: Graph) -> tuple[Graph, tuple[Goal, ...]]:
     """Return the network, with a bias wherever a fit needs one, and what can be fitted in it.
 
-    A layer can be if its value is in the original, or what is made of it by concatenation and
-    addition alone (parts of a Ghost module, a sum of separable convolutions), and if nothing else
-    reads its weights.
+    A layer can be if its value is in the original, or a part of one that is (a Ghost module's
+    maps), or what is made of it by concatenation and addition alone (a sum of separable
+    convolutions), and if nothing else reads its weights.
     """
     found = tuple(_Goals(draft, original).goals())
     edit = GraphRewriter(draft.graph)
@@ -66,20 +66,22 @@ def find_goals(draft: Draft, original: Graph) -> tuple[Graph, tuple[Goal, ...]]:
 def kept_channels(draft: Draft, original: Graph, value: str) -> np.ndarray | None:
     """Return which of the original's channels a value has; None where the two do not compare."""
     channels = _channels(draft, original, value)
-    same = channels is not None and _planes(draft.graph, value) == _planes(original, value)
-    return channels if same else None
+    if channels is None or _planes(draft.graph, value) != _planes(original, draft.source(value)):
+        return None
+    return channels
 
 
 def _channels(draft: Draft, original: Graph, value: str) -> np.ndarray | None:
     """Return the same, also where planes are smaller, as those of smaller images are."""
-    if all(value != node.name for node in original):
+    source = draft.source(value)
+    if all(source != node.name for node in original):
         return None
-    shape, own = original.type(value).shape, draft.graph.type(value).shape
+    shape, own = original.type(source).shape, draft.graph.type(value).shape
     axis = channel_axis(shape)
     kept = np.asarray(draft.kept.get(value, np.arange(shape[axis])))
     if len(own) != len(shape) or own[: axis + 1] != (*shape[:axis], len(kept)):
         return None
-    sides = zip(*(_planes(graph, value) for graph in (draft.graph, original)), strict=True)
+    sides = zip(_planes(draft.graph, value), _planes(original, source), strict=True)
     images = zip(*(_planes(graph, name) for graph in (draft.graph, original)
                    for name in graph.inputs), strict=True)  # fmt: skip
     alike = all(
@@ -102,8 +104,8 @@ def channel_axis(shape: tuple[int, ...]) -> int:
 
 def norm_after(goal: Goal, draft: Draft) -> Node | None:
     """Return the BatchNorm that alone reads a layer, and makes up for its mean; none if frozen."""
-    readers = draft.graph.readers()[goal.value] if len(goal.layers) == 1 else []
-    if goal.layers[0].name != goal.value or len(readers) != 1:
+    readers = draft.graph.readers()[goal.layers[0].name] if len(goal.layers) == 1 else []
+    if len(readers) != 1:
         return None
     norm = readers[0]
     free = isinstance(norm.op, ops.BatchNorm) and draft.frozen.isdisjoint(norm.inputs)
@@ -127,7 +129,7 @@ class _Goals:
                 continue
             for layers, own in self._parts(node, channels):
                 addition = self._addition_after(node) if layers == (node,) else None
-                yield Goal(layers, node.name, own, addition)
+                yield Goal(layers, self.draft.source(node.name), own, addition)
 
     def _parts(self, node: Node, channels: np.ndarray) -> Iterator[tuple]:
         """Yield the layers that a value is made of, and which channels they give."""
@@ -152,7 +154,7 @@ class _Goals:
 
     def _is_new(self, value: str) -> bool:
         """Tell whether a value is none of the original's, and read by one node alone."""
-        fresh = value in self.nodes and value not in self.before
+        fresh = value in self.nodes and self.draft.source(value) not in self.before
         return fresh and len(self.readers[value]) == 1 and value not in self.outputs
 
     def _is_free(self, node: Node) -> bool:

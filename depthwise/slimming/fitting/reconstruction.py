@@ -84,20 +84,22 @@ class _Reconstruction:
         graph = draft.graph
         self._shifts: dict[str, Tensor] = {}  # that BatchNorms add to what fitted layers give
         self._pending = {layer.name: goal for goal in goals for layer in goal.layers}
-        self._frozen = draft.frozen
-        self._kept, self._original = draft.kept, original
-        self._following = {goal.value: norm_after(goal, draft) for goal in goals}
+        self._draft, self._original = draft, original
+        self._following = {goal.layers[0].name: norm_after(goal, draft) for goal in goals}
         self._before = {
             node.inputs[0]: node for node in original if isinstance(node.op, ops.BatchNorm)
         }
-        compared = [
+        self._compared = frozenset(
             node.inputs[0] for node in graph
             if isinstance(node.op, ops.BatchNorm) and self._is_comparable(node)
-        ]  # fmt: skip
-        self._compared = frozenset(compared)
+        )  # fmt: skip
         wanted = [goal.value for goal in goals]
         wanted += [goal.addition.original for goal in goals if goal.addition]
-        self._theirs = Walk(original, images, [*wanted, *compared])
+        wanted += [
+            draft.source(node.inputs[0]) for node in graph
+            if isinstance(node.op, ops.BatchNorm) and node.inputs[0] in self._compared
+        ]  # fmt: skip
+        self._theirs = Walk(original, images, wanted)
         (taken,) = graph.inputs.values()
         if taken.shape[1:] != images.shape[1:]:
             images = F.interpolate(images, taken.shape[2:], mode="bilinear", antialias=True)
@@ -105,11 +107,11 @@ class _Reconstruction:
 
     def _is_comparable(self, norm: Node) -> bool:
         """Tell whether what a BatchNorm reads has the original's channels, or some of them."""
-        value = norm.inputs[0]
-        if value not in self._before:
+        value, source = norm.inputs[0], self._draft.source(norm.inputs[0])
+        if source not in self._before:
             return False
-        channels = self._original.type(value).shape[1]
-        return norm.type.shape[1] == len(self._kept.get(value, range(channels)))
+        channels = self._original.type(source).shape[1]
+        return norm.type.shape[1] == len(self._draft.kept.get(value, range(channels)))
 
     def visit(self, node: Node) -> None:
         """Fit what a node's value depends on, then compute it."""
@@ -117,7 +119,7 @@ class _Reconstruction:
             self._fit(goal)
             for layer in goal.layers:
                 del self._pending[layer.name]
-        if isinstance(node.op, ops.BatchNorm) and self._frozen.isdisjoint(node.inputs):
+        if isinstance(node.op, ops.BatchNorm) and self._draft.frozen.isdisjoint(node.inputs):
             self._estimate(node)
         self.own.compute(node)
 
@@ -138,7 +140,7 @@ class _Reconstruction:
         change, shift = _fitted(torch.cat(patches, 2), lacking, len(pixels))
         for layer, weight, part in zip(layers, weights, change.split(widths, 1), strict=True):
             self.own.set(layer.inputs[1], weight + part.mT.reshape(weight.shape))
-        if self._following[goal.value]:
+        if self._following[first.name]:
             lacking -= torch.einsum("mgd,gdk->mgk", torch.cat(patches, 2), change.float()).flatten(1)
             self._vary(first, wanted, wanted - lacking)
         else:
@@ -177,7 +179,7 @@ class _Reconstruction:
         """
         first, channels = goal.layers[0], torch.as_tensor(goal.channels)
         value = values_at(first, self._taken(goal.value, first), pixels)[:, channels]
-        following, before = self._following[goal.value], self._before.get(goal.value)
+        following, before = self._following[first.name], self._before.get(goal.value)
         if following and before:
             known = torch.tensor(self._original.constants[before.inputs[3]].numbers)
             value += self.own.tensor(following.inputs[3]) - known[channels]
@@ -215,9 +217,9 @@ class _Reconstruction:
         scale, bias, mean, variance = map(self.own.tensor, names)
         new_variance, new_mean = _moments(self.own.live[value])
         if value in self._compared:
-            before = _moments(self._theirs.take(value))
-            constants, kept = self._original.constants, self._kept.get(value)
-            known = (torch.tensor(constants[n].numbers) for n in self._before[value].inputs[3:])
+            source, constants = self._draft.source(value), self._original.constants
+            before, kept = _moments(self._theirs.take(source)), self._draft.kept.get(value)
+            known = (torch.tensor(constants[n].numbers) for n in self._before[source].inputs[3:])
             kept_mean, kept_variance, old_variance, old_mean = (
                 each if kept is None else each[torch.as_tensor(kept)] for each in (*known, *before)
             )
