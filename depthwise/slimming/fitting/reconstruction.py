@@ -29,7 +29,7 @@ EVERY = 5  # image is held out
 BYTES = 3 << 30  # that the values of both networks may take
 CACHED = 1 << 17  # numbers that caches hold
 SCALED = 1e-2  # of the largest scale of a BatchNorm: channels below have no say in a sum
-RESTORED = 2.0  # times as much as a fit gives a channel may vary, at most, to vary as it should
+RESTORED = 2.0  # times as much as a fit gives a channel may vary, at most, to vary as it did
 
 
 def reconstruct(draft: Draft, original: Graph, images: np.ndarray | Tensor) -> Draft:
@@ -128,7 +128,8 @@ class _Reconstruction:
         weights = [self.own.tensor(layer.inputs[1]) for layer in layers]
         widths = [prod(weight.shape[1:]) for weight in weights]
         pixels = self._pixels(goal, sum(widths))
-        wanted, patches = self._wanted(goal, pixels), []
+        value, patches = self._value(goal, pixels), []
+        wanted = value + self._missing(goal, pixels)
         lacking = wanted.clone()
         for layer, weight in zip(layers, weights, strict=True):
             read = patches_at(layer, weight.shape, self.own.live[layer.inputs[0]], pixels)
@@ -137,33 +138,19 @@ class _Reconstruction:
             if len(layer.inputs) > 2:
                 lacking -= self.own.tensor(layer.inputs[2])
             patches.append(read)
-        change, shift = _fitted(torch.cat(patches, 2), lacking, len(pixels))
+        read = torch.cat(patches, 2)
+        change, shift = _fitted(read, lacking, len(pixels))
         for layer, weight, part in zip(layers, weights, change.split(widths, 1), strict=True):
             self.own.set(layer.inputs[1], weight + part.mT.reshape(weight.shape))
         if self._following[first.name]:
-            lacking -= torch.einsum("mgd,gdk->mgk", torch.cat(patches, 2), change.float()).flatten(1)
-            self._vary(first, wanted, wanted - lacking)
+            lacking -= torch.einsum("mgd,gdk->mgk", read, change.float()).flatten(1)
+            factor = _restoring(value, wanted - lacking)
+            for name in first.inputs[1:]:
+                numbers = self.own.tensor(name)
+                self.own.set(name, numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1)))
+            self._shifts[first.name] = wanted.mean(0) - factor * (wanted - lacking).mean(0)
         else:
             self.own.set(first.inputs[2], self.own.tensor(first.inputs[2]) + shift.flatten())
-
-    def _vary(self, layer: Node, wanted: Tensor, given: Tensor) -> None:
-        """Let each channel of a fitted layer vary as much as it should; a BatchNorm has the mean.
-
-        Least squares give a channel that is predicted badly a mean and little else, and the next
-        layers large weights to make up for it. So each varies as much as what it is fitted to
-        (Jordan et al., arXiv:2211.08403), as far as that is no more than `RESTORED` times.
-
-        Args:
-            layer: It.
-            wanted: What it is fitted to, (M, K).
-            given: What it gives there.
-        """
-        ratio = wanted.var(0) / given.var(0).clamp(min=1e-12)
-        factor = ratio.sqrt().clamp(1.0, RESTORED)
-        for name in layer.inputs[1:]:
-            numbers = self.own.tensor(name)
-            self.own.set(name, numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1)))
-        self._shifts[layer.name] = wanted.mean(0) - factor * given.mean(0)
 
     def _pixels(self, goal: Goal, width: int) -> Tensor:
         images = len(self.own.live[goal.layers[0].inputs[0]])
@@ -171,11 +158,11 @@ class _Reconstruction:
         wanted = min(MOST, max(LEAST, TIMES * width))
         return draw_pixels(goal.layers[0], images, wanted, generator)
 
-    def _wanted(self, goal: Goal, pixels: Tensor) -> Tensor:
-        """Return what a goal's layers should give at these pixels, (M, K).
+    def _value(self, goal: Goal, pixels: Tensor) -> Tensor:
+        """Return what the original has at these pixels, (M, K).
 
-        That is the original's value, with its mean where the BatchNorm that follows has it by now:
-        moves, and fits before, have let it make up for what a layer's mean has lost.
+        With its mean where the BatchNorm that follows has it by now: moves, and fits before, have
+        let it make up for what a layer's mean has lost.
         """
         first, channels = goal.layers[0], torch.as_tensor(goal.channels)
         value = values_at(first, self._taken(goal.value, first), pixels)[:, channels]
@@ -183,16 +170,19 @@ class _Reconstruction:
         if following and before:
             known = torch.tensor(self._original.constants[before.inputs[3]].numbers)
             value += self.own.tensor(following.inputs[3]) - known[channels]
+        return value
+
+    def _missing(self, goal: Goal, pixels: Tensor) -> Tensor | float:
+        """Return what a sum lacks that the layer's output goes into, in the layer's own measure."""
         if (addition := goal.addition) is None:
-            return value
+            return 0.0
+        first, channels = goal.layers[0], torch.as_tensor(goal.channels)
         theirs = self._taken(addition.original, first)
         if addition.other not in self.own.live:
-            return value
+            return 0.0
         missing = values_at(first, theirs, pixels)[:, channels]
         missing -= values_at(first, self.own.live[addition.other], pixels)
-        if addition.norm is not None:
-            missing *= self._inverse_scale(addition.norm)
-        return value + missing
+        return missing * self._inverse_scale(addition.norm) if addition.norm else missing
 
     def _taken(self, value: str, layer: Node) -> Tensor:
         """Return a value of the original's, as large as what a layer gives."""
@@ -242,6 +232,20 @@ def _fitted(patches: Tensor, lacking: Tensor, images: int) -> tuple[Tensor, Tens
         held_out[-1:] = True
     parts = (Moments.of(patches[part], lacking[part]) for part in (~held_out, held_out))
     return fitted(*parts)
+
+
+def _restoring(value: Tensor, given: Tensor) -> Tensor:
+    """Return how many times as much each channel is to vary, (K), to vary as the original does.
+
+    Least squares give a channel that is predicted badly a mean and little else, and the next layers
+    large weights to make up for it (Jordan et al., arXiv:2211.08403).
+
+    Args:
+        value: The original's, (M, K).
+        given: What a layer gives after its fit.
+    """
+    ratio = value.var(0) / given.var(0).clamp(min=1e-12)
+    return ratio.sqrt().clamp(1.0, RESTORED)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
