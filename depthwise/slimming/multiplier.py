@@ -43,7 +43,12 @@ def narrow_once(bench: Bench, draft: Draft, alpha: float) -> tuple[Draft, RoundR
 
     start, before = time.perf_counter(), bench.cost(draft.graph)
     offers = find_offers(
-        draft, bench.statistics(draft), {NAME: changes}, bench.prices, bench.times, Shortfall(before)
+        draft,
+        bench.statistics(draft),
+        {NAME: changes},
+        bench.prices,
+        bench.times,
+        Shortfall(before),
     )
     changed, taken = apply_all(draft, offers)
     if not taken:

@@ -240,9 +240,7 @@ def blamed(bench: Bench, draft: Draft, taken: Sequence[Offer]) -> list[str]:
     return [place for place in worst[: -(-len(worst) // 3)] if excess[place] > 0] or worst[:1]
 
 
-def recorded(
-    bench: Bench, taken: Sequence[Offer], offers: Sequence[Offer]
-) -> Iterator[StepRecord]:
+def recorded(bench: Bench, taken: Sequence[Offer], offers: Sequence[Offer]) -> Iterator[StepRecord]:
     """Yield what is kept of the changes that were taken, of all that were offered."""
     count = Counter(offer.change.place for offer in offers)
     for offer in taken:

@@ -43,7 +43,12 @@ from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.multiplier import NAME as WIDTH
 from depthwise.slimming.multiplier import narrow_once
-from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
+from depthwise.slimming.request import (
+    SlimmingOptions,
+    SlimmingRequest,
+    asked_budget,
+    open_single,
+)
 from depthwise.slimming.search import Bench, is_near, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.training.calibration_data import CalibrationData, gather
@@ -238,7 +243,9 @@ class Slimming:
     ) -> Iterator[state.SearchProgress]:
         if self._options.alpha:
             if not progress.rounds:
-                yield progress.then(*narrow_once(self.bench, progress.draft, self._options.alpha), 1.0)
+                yield progress.then(
+                    *narrow_once(self.bench, progress.draft, self._options.alpha), 1.0
+                )
             return
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
             cost = self.prices.cost(draft.graph)

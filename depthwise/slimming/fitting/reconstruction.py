@@ -144,7 +144,7 @@ class _Reconstruction:
             self.own.set(layer.inputs[1], weight + part.mT.reshape(weight.shape))
         if self._following[first.name]:
             lacking -= torch.einsum("mgd,gdk->mgk", read, change.float()).flatten(1)
-            factor = _restoring(value, wanted - lacking)
+            factor = _restoring(torch.minimum(value.var(0), wanted.var(0)), wanted - lacking)
             for name in first.inputs[1:]:
                 numbers = self.own.tensor(name)
                 self.own.set(name, numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1)))
@@ -234,17 +234,18 @@ def _fitted(patches: Tensor, lacking: Tensor, images: int) -> tuple[Tensor, Tens
     return fitted(*parts)
 
 
-def _restoring(value: Tensor, given: Tensor) -> Tensor:
+def _restoring(variance: Tensor, given: Tensor) -> Tensor:
     """Return how many times as much each channel is to vary, (K), to vary as the original does.
 
     Least squares give a channel that is predicted badly a mean and little else, and the next layers
     large weights to make up for it (Jordan et al., arXiv:2211.08403).
 
     Args:
-        value: The original's, (M, K).
-        given: What a layer gives after its fit.
+        variance: The original's, (K); where a branch makes up for its shortcut and has to vary
+            less, that of what it is fitted to.
+        given: What a layer gives after its fit, (M, K).
     """
-    ratio = value.var(0) / given.var(0).clamp(min=1e-12)
+    ratio = variance / given.var(0).clamp(min=1e-12)
     return ratio.sqrt().clamp(1.0, RESTORED)
 
 
