@@ -68,6 +68,20 @@ def test_it_says_what_it_did_and_leaves_a_network(folder, capsys):
     assert json.loads(out)["limit"] == pytest.approx(0.7 * record.before.macs)
 
 
+def test_all_layers_are_narrowed_alike(folder, capsys):
+    code, out, err = command(
+        "slim", "net.py:made", *ASKED[:4], "--data", "loose", "--alpha", "0.5", "--out", "half",
+        capsys=capsys,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "16 to 8 channels" in out
+    graph = dw.open("slimmed:half").graph
+    assert [graph.type(f"{name}.weight").shape[0] for name in (0, 3, 7)] == [8, 16, 5]
+    record = SlimmingRecord.model_validate_json((folder / "half/slimming.json").read_text())
+    assert record.budget == "0.5 of its width"
+    assert record.limit == record.after.macs
+
+
 def test_it_shows_the_curve_and_any_point_of_it_can_be_had(folder, capsys):
     code, out, _ = slim("--curve", "--out", "small", capsys=capsys)
     assert code == 0
@@ -102,6 +116,8 @@ def test_what_is_left_alone_is_named_and_what_it_holds_up(capsys):
     (["--recover", "1min"], "have no labels that can be trained on: --recover needs images as"),
     (["--data", "nosuch"], "accepted are the name of a set"),
     (["--data", "nosuch"], "a folder of images alone, without labels"),
+    (["--alpha", "0.5"], "leave out --moves and --curve"),
+    (["--alpha", "2"], "alpha=2.0: the share of the channels that layers keep is accepted"),
     (["--samples", "8"], "has 8 images: at least 16 are needed"),
 ])  # fmt: skip
 def test_bad_input_is_one_message(arguments, message, folder, capsys):

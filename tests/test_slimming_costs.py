@@ -1,5 +1,6 @@
 """What changes save: of what is counted exactly, of the time as the compiled whole would."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.analysis import cost_of_graph
-from depthwise.graph import Graph
+from depthwise.graph import Constant, Graph
 from depthwise.slimming.channels.cut import cut
 from depthwise.slimming.channels.groups import find_groups
 from depthwise.slimming.costs.prices import Prices
@@ -145,3 +146,17 @@ def test_cuts_of_either_side_of_a_weight_may_be_taken_together(graph):
     assert ("first.weight", 1) in other
     assert not one & other
     assert used(graph, narrowed(graph, "first", 24)) == one
+
+
+def test_an_order_of_channels_uses_up_nothing(graph):
+    """Ghost modules order those of their neighbours, which other changes may cut in one round."""
+    inner = narrowed(graph, "first", 24)
+
+    def with_last(change: Callable[[np.ndarray], np.ndarray]) -> Graph:
+        known = inner.constants["last.weight"]
+        new = Constant(known.type, np.ascontiguousarray(change(known.data)), known.trainable)
+        return replace(inner, constants={**inner.constants, "last.weight": new})
+
+    assert used(graph, with_last(lambda data: data[::-1])) == used(graph, inner)
+    for change in (lambda data: data + 1, np.negative):
+        assert ("last.weight", 0) in used(graph, with_last(change))

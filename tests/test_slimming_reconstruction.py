@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from depthwise.calibration.least_squares import Moments, fitted
 from depthwise.graph import Constant, Graph, TensorType, capture, check, interpret
 from depthwise.slimming.draft import Draft
+from depthwise.slimming.fitting.calibration import calibrate
 from depthwise.slimming.fitting.reconstruction import reconstruct
+from depthwise.slimming.moves import ghost
 
 SHAPE = (1, 3, 6, 6)
 IMAGES = np.random.default_rng(0).standard_normal((40, *SHAPE[1:])).astype(np.float32)
@@ -154,6 +156,36 @@ def test_parts_of_a_value_are_fitted_together(added):
         return
     found = reconstruct(Draft(slim, {"conv2d": order}), graph, IMAGES).graph
     np.testing.assert_allclose(outputs(found), outputs(graph)[:, order], atol=1e-4)
+
+
+def test_both_parts_of_a_ghost_module_are_fitted():
+    """From any weights of the maps that are made of others, they come to the same."""
+    graph = graph_of(
+        nn.Conv2d(3, 16, **CONV, bias=False), NORM(16), nn.ReLU(),
+        nn.Conv2d(16, 16, **CONV, bias=False), NORM(16), nn.ReLU(), nn.Conv2d(16, 2, 1),
+    )  # fmt: skip
+    draft = Draft(graph)
+    changes = ghost.changes(draft, calibrate(draft, IMAGES, "values"))
+    made = next(change for change in changes if change.place == "3").apply(draft)
+    noised = replace(made, graph=changed(made.graph, "3.cheap.weight", noisy))
+    assert set(made.parts.values()) == {"conv2d_1", "batch_norm_1", "relu_1"}
+
+    def error(graph_: Graph) -> float:
+        return float(np.square(outputs(graph_) - outputs(graph)).mean())
+
+    found = [error(reconstruct(each, graph, IMAGES).graph) for each in (made, noised)]
+    assert error(noised.graph) > 4 * found[0]
+    assert found[1] < 1.2 * found[0]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_mean_that_a_batchnorm_makes_up_for_counts_once(bias):
+    """A move that takes 3 off a layer's mean takes it off the BatchNorm's, too."""
+    graph = graph_of(nn.Conv2d(3, 6, **CONV, bias=bias), NORM(6), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    moved = changed(changed(graph, "0.weight", noisy), "1.running_mean", lambda data: data - 3)
+    assert_recovered(Draft(moved), graph)
+    again = reconstruct(reconstruct(Draft(moved), graph, IMAGES), graph, IMAGES).graph
+    np.testing.assert_allclose(outputs(again), outputs(graph), rtol=1e-3, atol=1e-3)
 
 
 def test_an_unchanged_network_stays_as_it_is():

@@ -9,7 +9,9 @@ from torch import nn
 
 from depthwise.errors import Unsupported
 from depthwise.graph import capture, interpret
+from depthwise.slimming.costs.measuring import run_graph
 from depthwise.slimming.draft import Draft
+from depthwise.slimming.fitting.reconstruction import reconstruct
 from depthwise.slimming.moves.resizing import resize
 from depthwise.slimming.moves.resolution import changes
 
@@ -84,3 +86,26 @@ def test_sizes_are_multiples_of_what_the_network_divides_by():
     assert sorted(change.damage for change in offered) == [change.damage for change in offered]
     after = offered[1].apply(Draft(graph)).graph
     assert next(iter(after.inputs.values())).shape == (1, 3, 24, 24)
+
+
+def test_weights_are_fitted_to_what_the_original_gives_of_larger_images():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        conv(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 16, 3, stride=2), nn.BatchNorm2d(16),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+    )  # fmt: skip
+    images = F.avg_pool2d(torch.randn(160, 3, 40, 40), 9, 1)  # of 32 pixels, and smooth
+    for _ in range(50):
+        net(images)
+    graph = capture(net.eval(), (1, 3, 32, 32))
+    draft = Draft(resize(graph, 24, 24))
+    fitted = reconstruct(draft, graph, images[:128]).graph
+    wanted = run_graph(graph, images[128:])
+    before, after = (
+        float((run_graph(each, images[128:]) - wanted).square().mean())
+        for each in (draft.graph, fitted)
+    )
+    assert after < before / 2
+    for layer in ("0.weight", "3.weight"):
+        weights = (each.constants[layer].data for each in (draft.graph, fitted))
+        assert not np.array_equal(*weights), layer

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -160,7 +161,8 @@ def test_a_search_goes_on_where_it_was_killed(chain, tmp_path):
     start = Draft(chain)
     progress = SearchProgress((), start, start)
     for draft, found in search(bench, start, limit):
-        progress = progress.then(draft, found, 1.0)
+        made = replace(draft, kept={"0.cheap": np.array([2, 0])}, parts={"0.cheap": "0"})
+        progress = progress.then(made, found, 1.0)
         state.keep(tmp_path, "key", progress)
         if found.number == 2:
             break
@@ -168,6 +170,8 @@ def test_a_search_goes_on_where_it_was_killed(chain, tmp_path):
     again = state.read(tmp_path, "key", start)
     assert again is not None
     assert [each.number for each in again.rounds] == [1, 2]
+    assert again.draft.parts == {"0.cheap": "0"}
+    np.testing.assert_array_equal(again.draft.kept["0.cheap"], [2, 0])
     assert len(again.before.graph.nodes) > len(again.draft.graph.nodes)
     rest = list(search(bench, again.draft, limit, again.rounds))
     assert [found.number for _, found in rest] == [each.number for each in rounds[2:]]

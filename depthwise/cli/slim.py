@@ -31,14 +31,17 @@ if TYPE_CHECKING:
     from depthwise.slimming.slim import Slimming
     from depthwise.slimming.slimmed import Slimmed
 
-BUDGET = "50%"
 PICTURE = "layers.png"
 NAMES = ("multiply-adds", "parameters", "weights", "arena", "time")
 
 
 def slim(
     network: NetworkName,
-    budget: Annotated[str, typer.Option(help=BUDGET_HELP)] = BUDGET,
+    budget: Annotated[str | None, typer.Option(help=f"{BUDGET_HELP} Else 50%.")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Keep this share of the channels of every layer, in place of a budget."),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -72,17 +75,23 @@ def slim(
     """Make a trained network meet a budget, keeping what it knows."""
     directory = out or Path(in_file_name(f"{network}-slim"))
     with waiting(f"opening {network}"):
-        from depthwise.slimming.budget import Budget  # noqa: PLC0415
-        from depthwise.slimming.request import EVERY, SlimmingOptions, SlimmingRequest  # noqa: PLC0415
+        from depthwise.slimming.request import (  # noqa: PLC0415
+            EVERY,
+            SlimmingOptions,
+            SlimmingRequest,
+            asked_budget,
+        )
         from depthwise.slimming.slim import Slimming  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
-        asked = Budget.read(budget)
+        if alpha is not None and (moves is not None or curve):
+            raise ValueError("--alpha narrows all layers alike: leave out --moves and --curve")
         chosen = tuple(name.strip() for name in moves.split(",")) if moves is not None else EVERY
         options = SlimmingOptions(
             chosen, samples, CompileOptions(target), mimic=mimic, mirror=mirror,
-            recover=recover, seed=seed or 0,
+            recover=recover, seed=seed or 0, alpha=alpha,
         )  # fmt: skip
+        asked = asked_budget(budget, options)
         shapes, named = parse_shapes(shape)
         source = open(
             network, *shapes, kwargs=named, settings=parse_settings(settings), weights=weights

@@ -20,11 +20,18 @@ class Draft:
         kept: For each value whose channels were cut, which of the original's channels it has, in
             order; a value that is not in it has all of them, or is none of the original's.
         frozen: The constants that have to stay as they are, in numbers and in shape.
+        parts: For each new value that has some of the channels of one of the original's, the name
+            of that; which channels, `kept` says.
     """
 
     graph: Graph
     kept: Mapping[str, np.ndarray] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self, value: str) -> str:
+        """Return the name that a value, or what it is a part of, has in the original."""
+        return self.parts.get(value, value)
 
     def keeps_frozen(self, graph: Graph) -> bool:
         """Tell whether all that is frozen is in another graph as it is here."""

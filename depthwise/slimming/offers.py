@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthwise.graph import Graph
+from depthwise.graph import Constant, Graph
 from depthwise.progress import report_progress
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Change, Draft
@@ -94,7 +94,8 @@ def used(before: Graph, after: Graph) -> frozenset[Hashable]:
     """Return the parts of weights that a change changes: an axis that it cuts, else all axes.
 
     Vectors (biases, normalisations) are left out: what cuts channels of a layer may move the mean
-    of the next, whose own channels can still be cut. A change of the input's size excludes all
+    of the next, whose own channels can still be cut. So are weights whose numbers only change
+    places: other changes find their channels again. A change of the input's size excludes all
     others, for it changes what each of them saves.
     """
     found: set[Hashable] = set()
@@ -112,6 +113,19 @@ def used(before: Graph, after: Graph) -> frozenset[Hashable]:
         axes = [a for a in range(len(shape)) if shape[a] != then.type.shape[a]]
         if axes:
             found |= {(name, min(axis, 1)) for axis in axes}
-        elif then.data is not known.data and not np.array_equal(then.data, known.data):  # type: ignore[arg-type]
+        elif then.data is not known.data and not _has_same_numbers(then, known):
             found |= {(name, 0), (name, 1)}
     return frozenset(found or {("", 0)})
+
+
+def _has_same_numbers(one: Constant, other: Constant) -> bool:
+    """Tell whether constants of one shape have the same numbers, in any order."""
+    assert one.data is not None
+    assert other.data is not None
+    if np.array_equal(one.data, other.data):
+        return True
+    # nothing but an order of channels gives the same sum of squares to the last digits
+    sums = [float(np.square(each.data, dtype=np.float64).sum()) for each in (one, other)]
+    return np.isclose(*sums, rtol=1e-12) and np.array_equal(
+        np.sort(one.data, None), np.sort(other.data, None)
+    )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from depthwise.sources.opening import Network
 
 EVERY = tuple(MOVES)
+BUDGET = "50%"  # where none is given
 ONE_INPUT = "a network is slimmed that takes one input, of one image, as in (1, 3, 224, 224)"
 
 
@@ -43,6 +44,8 @@ class SlimmingOptions:
         recover: The seconds that it is trained afterwards, also as text, "10min": on labelled
             images, the original its teacher; None for no training.
         seed: Of which images are taken, and of all else that is drawn.
+        alpha: The share of the channels that every layer keeps, in the place of a search for a
+            budget: a width multiplier; None for the search.
     """
 
     moves: tuple[str, ...] = EVERY
@@ -53,10 +56,17 @@ class SlimmingOptions:
     mirror: bool = True
     recover: float | str | None = None
     seed: int = 0
+    alpha: float | None = None
 
     def __post_init__(self):
         check_moves(self.moves)
         object.__setattr__(self, "moves", tuple(self.moves))
+        known = isinstance(self.alpha, float) and 0 < self.alpha < 1
+        if self.alpha is not None and not known:
+            raise ValueError(
+                f"alpha={self.alpha!r}: the share of the channels that layers keep is accepted, "
+                "above 0 and below 1"
+            )
         whole = isinstance(self.images, int) and not isinstance(self.images, bool)
         if self.images is not None and (not whole or self.images < 1):
             raise ValueError(f"images={self.images!r}: a whole number of 1 or more is accepted")
@@ -89,6 +99,19 @@ class SlimmingRequest:
 
     def __post_init__(self):
         check_network(self.source.graph, self.source.name)
+
+
+def asked_budget(given: str | Budget | None, options: SlimmingOptions) -> Budget:
+    """Return a budget that was given, and the usual one where none was.
+
+    Raises ValueError for one that is none, and for one beside a width.
+    """
+    if given is not None and options.alpha:
+        raise ValueError(
+            f"a width of {options.alpha:g} and a budget of {given}: give one, and slim the result "
+            "to the other"
+        )
+    return Budget.read(BUDGET if given is None else given)
 
 
 def open_single(net: "Network", shape: Any) -> Source:

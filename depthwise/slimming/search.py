@@ -164,7 +164,7 @@ def make_round(
         number=number, target=target, before=costs[0], after=costs[1],
         damage=sum(offer.change.damage for offer in taken), divergence=divergence,
         banned=tuple(p for p in banned if p not in {offer.change.place for offer in taken}),
-        seconds=time.perf_counter() - start, steps=tuple(_recorded(bench, taken, offers)),
+        seconds=time.perf_counter() - start, steps=tuple(recorded(bench, taken, offers)),
     )  # fmt: skip
     return made, record
 
@@ -240,9 +240,8 @@ def blamed(bench: Bench, draft: Draft, taken: Sequence[Offer]) -> list[str]:
     return [place for place in worst[: -(-len(worst) // 3)] if excess[place] > 0] or worst[:1]
 
 
-def _recorded(
-    bench: Bench, taken: Sequence[Offer], offers: Sequence[Offer]
-) -> Iterator[StepRecord]:
+def recorded(bench: Bench, taken: Sequence[Offer], offers: Sequence[Offer]) -> Iterator[StepRecord]:
+    """Yield what is kept of the changes that were taken, of all that were offered."""
     count = Counter(offer.change.place for offer in offers)
     for offer in taken:
         change = offer.change

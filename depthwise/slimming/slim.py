@@ -42,7 +42,14 @@ from depthwise.slimming.frozen import frozen_weights
 from depthwise.slimming.layers.balancing import balance_factors
 from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
-from depthwise.slimming.request import SlimmingOptions, SlimmingRequest, open_single
+from depthwise.slimming.multiplier import NAME as WIDTH
+from depthwise.slimming.multiplier import narrow_once
+from depthwise.slimming.request import (
+    SlimmingOptions,
+    SlimmingRequest,
+    asked_budget,
+    open_single,
+)
 from depthwise.slimming.search import Bench, is_near, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.training.calibration_data import CalibrationData, gather
@@ -120,6 +127,8 @@ class Slimming:
     def limit(self) -> float:
         """What it may cost. Raises ValueError where it costs no more."""
         budget, cost = self.request.budget, self.cost
+        if self._options.alpha:
+            return cost * self._options.alpha**2  # about: what most layers read and give is fewer
         limit = budget.limit(cost)
         if cost <= limit:
             raise ValueError(
@@ -138,8 +147,6 @@ class Slimming:
             return calibrate(draft, resized(draft.graph, data.images), likelihood, seed)
 
         def refit(draft: Draft) -> Draft:
-            if draft.graph.inputs != self.graph.inputs:  # of another size: no value is comparable
-                return draft
             return reconstruct(draft, self.graph, data.images)
 
         moves = {name: MOVES[name] for name in self._options.moves}
@@ -159,7 +166,7 @@ class Slimming:
         return state.make_key(
             __version__, state.digest(self.graph), budget, asked.moves, images,
             asked.build.chosen.full_name, asked.machine.cpu if asked.machine else "", asked.seed,
-            sorted(self.draft.frozen),
+            sorted(self.draft.frozen), asked.alpha,
         )  # fmt: skip
 
     def curve(self) -> TradeoffCurve:
@@ -235,6 +242,12 @@ class Slimming:
     def _rounds(
         self, progress: state.SearchProgress, limit: float, tell: Say
     ) -> Iterator[state.SearchProgress]:
+        if self._options.alpha:
+            if not progress.rounds:
+                yield progress.then(
+                    *narrow_once(self.bench, progress.draft, self._options.alpha), 1.0
+                )
+            return
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
             cost = self.prices.cost(draft.graph)
             if self._holds_time and is_near(cost, limit):
@@ -275,13 +288,16 @@ class Slimming:
         balanced = replace(progress.draft, graph=balance_factors(progress.draft.graph))
         graph = self._mimicked(balanced, tell)
         before, after, ratio = self.compare(graph)
+        alpha = self._options.alpha
         taken = self._time_of(graph) if self._holds_time else after.milliseconds
         notes = (*data.notes, *self._missed(taken, limit))
         for note in notes[len(data.notes) :]:
             tell(note)
         record = SlimmingRecord(
-            depthwise=__version__, network=asked.source.name, budget=str(asked.budget),
-            measure=asked.budget.measure, limit=limit, moves=self._options.moves, data=data.said,
+            depthwise=__version__, network=asked.source.name,
+            budget=f"{alpha:g} of its width" if alpha else str(asked.budget),
+            measure=asked.budget.measure, limit=progress.rounds[-1].after if alpha else limit,
+            moves=(WIDTH,) if alpha else self._options.moves, data=data.said,
             rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=notes,
             layers=self._layers(graph, progress.rounds), frozen=tuple(sorted(self.draft.frozen)),
             left_alone=left_alone(self.graph, self.draft.frozen), pinned=pinned_layers(self.graph),
@@ -337,7 +353,7 @@ class Slimming:
 
 
 def slim(
-    net: "Network", shape: Any = None, budget: str | Budget = "50%", data: Any = None, *,
+    net: "Network", shape: Any = None, budget: str | Budget | None = None, data: Any = None, *,
     options: SlimmingOptions | None = None, directory: str | PathLike[str] | None = None,
     tell: Say = silent,
 ) -> Slimmed:  # fmt: skip
@@ -346,7 +362,8 @@ def slim(
     Args:
         net: Whatever `dw.open` takes or returned, with trained weights.
         shape: Of its input, one image: (1, 3, 224, 224); left out, its usual one.
-        budget: What it may cost: a `dw.Budget`, or "2ms", "150M" (MACs), "3MB" (weights), "25%".
+        budget: What it may cost: a `dw.Budget`, or "2ms", "150M" (MACs), "3MB" (weights), "25%";
+            left out, "50%". None where options have an alpha.
         data: Images like those that it is for: labelled as `dw.train` takes them, a folder of
             images alone, an array as the network takes it, or (array, classes). Without any, some
             are synthesised, which knows less.
@@ -364,8 +381,8 @@ def slim(
         Unsupported: The network cannot be captured.
         OSError: The directory cannot be written to.
     """
-    source = open_single(net, shape)
-    request = SlimmingRequest(source, Budget.read(budget), data, options or SlimmingOptions())
+    source, options = open_single(net, shape), options or SlimmingOptions()
+    request = SlimmingRequest(source, asked_budget(budget, options), data, options)
     slimming = Slimming(request, None if directory is None else Path(directory))
     found = slimming.run(tell)
     if slimming.recovers:

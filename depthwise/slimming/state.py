@@ -20,11 +20,12 @@ KEPT = 2  # drafts: the last one, and the one that its round began with
 
 
 class KeptRound(Record):
-    """A finished round as it is written; `kept` is that of its draft, `scale` that of times."""
+    """A finished round as it is written; `kept` and `parts` are its draft's, `scale` of times."""
 
     key: str
     round: RoundRecord
     kept: dict[str, tuple[int, ...]]
+    parts: dict[str, str]
     scale: float
 
 
@@ -70,7 +71,10 @@ def keep(directory: Path, key: str, progress: SearchProgress) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_graph(progress.draft.graph, _graph_file(folder, number))
     kept = {name: tuple(map(int, places)) for name, places in progress.draft.kept.items()}
-    record = KeptRound(key=key, round=progress.rounds[-1], kept=kept, scale=progress.scale)
+    record = KeptRound(
+        key=key, round=progress.rounds[-1], kept=kept, parts=dict(progress.draft.parts),
+        scale=progress.scale,
+    )  # fmt: skip
     replace_text(_record_file(folder, number), record.model_dump_json())
     _graph_file(folder, number - KEPT).unlink(missing_ok=True)
 
@@ -117,7 +121,7 @@ def _read_draft(folder: Path, rounds: Sequence[KeptRound], original: Draft) -> D
     except ValueError:
         return None
     kept = {name: np.array(places) for name, places in rounds[-1].kept.items()}
-    return replace(original, graph=graph, kept=kept)
+    return replace(original, graph=graph, kept=kept, parts=rounds[-1].parts)
 
 
 def _graph_file(folder: Path, number: int) -> Path:

@@ -40,7 +40,8 @@ def narrow(draft: Draft, alpha: float, known: Statistics = NOTHING) -> Draft:
         readers, pools = find_readers(draft.graph, group, known), find_pools(group)
         keep = np.arange(group.units)
         for pool in pools:
-            (left,) = eliminate(group, pool, [r.model for r in readers], [_count(pool, alpha)])
+            count = units_of_width(pool, alpha)
+            (left,) = eliminate(group, pool, [r.model for r in readers], [count])
             keep = np.intersect1d(keep, left.units)
             if len(pools) == 1:
                 own = [r._replace(model=m) for r, m in zip(readers, left.models, strict=True)]
@@ -49,8 +50,8 @@ def narrow(draft: Draft, alpha: float, known: Statistics = NOTHING) -> Draft:
     return refit(draft, cut_all(draft, choices), refits)
 
 
-def _count(pool: UnitPool, alpha: float) -> int:
-    """Return how many units of each cell stay."""
+def units_of_width(pool: UnitPool, alpha: float) -> int:
+    """Return how many units of each cell stay where a share alpha is to."""
     units = len(pool[0])
     wanted = units * alpha
     multiple = MULTIPLE if units >= NARROW else MULTIPLE // 2

@@ -46,15 +46,15 @@ class Goal:
 def find_goals(draft: Draft, original: Graph) -> tuple[Graph, tuple[Goal, ...]]:
     """Return the network, with a bias wherever a fit needs one, and what can be fitted in it.
 
-    A layer can be if its value is in the original, or what is made of it by concatenation and
-    addition alone (parts of a Ghost module, a sum of separable convolutions), and if nothing else
-    reads its weights.
+    A layer can be if its value is in the original, or a part of one that is (a Ghost module's
+    maps), or what is made of it by concatenation and addition alone (a sum of separable
+    convolutions), and if nothing else reads its weights.
     """
     found = tuple(_Goals(draft, original).goals())
     edit = GraphRewriter(draft.graph)
     for goal in found:
         first = goal.layers[0]
-        if len(first.inputs) < 3 and not _is_normalised(goal, draft):
+        if len(first.inputs) < 3 and not norm_after(goal, draft):
             edit.replace(first, first.op, *with_bias(edit, first))
     graph = edit.result()
     nodes = {node.name: node for node in graph}
@@ -65,13 +65,36 @@ def find_goals(draft: Draft, original: Graph) -> tuple[Graph, tuple[Goal, ...]]:
 
 def kept_channels(draft: Draft, original: Graph, value: str) -> np.ndarray | None:
     """Return which of the original's channels a value has; None where the two do not compare."""
-    made = {node.name for node in original}
-    if value not in made:
+    channels = _channels(draft, original, value)
+    if channels is None or _planes(draft.graph, value) != _planes(original, draft.source(value)):
         return None
-    shape, own = original.type(value).shape, draft.graph.type(value).shape
+    return channels
+
+
+def _channels(draft: Draft, original: Graph, value: str) -> np.ndarray | None:
+    """Return the same, also where planes are smaller, as those of smaller images are."""
+    source = draft.source(value)
+    if all(source != node.name for node in original):
+        return None
+    shape, own = original.type(source).shape, draft.graph.type(value).shape
     axis = channel_axis(shape)
     kept = np.asarray(draft.kept.get(value, np.arange(shape[axis])))
-    return kept if own == (*shape[:axis], len(kept), *shape[axis + 1 :]) else None
+    if len(own) != len(shape) or own[: axis + 1] != (*shape[:axis], len(kept)):
+        return None
+    sides = zip(_planes(draft.graph, value), _planes(original, source), strict=True)
+    images = zip(*(_planes(graph, name) for graph in (draft.graph, original)
+                   for name in graph.inputs), strict=True)  # fmt: skip
+    alike = all(
+        abs(side * image - before * now) < image
+        for (side, before), (now, image) in zip(sides, images, strict=False)
+    )
+    return kept if alike else None
+
+
+def _planes(graph: Graph, value: str) -> tuple[int, ...]:
+    """Return the rows and columns of maps; nothing of vectors."""
+    shape = graph.type(value).shape
+    return shape[2:] if len(shape) == 4 else ()
 
 
 def channel_axis(shape: tuple[int, ...]) -> int:
@@ -79,12 +102,14 @@ def channel_axis(shape: tuple[int, ...]) -> int:
     return 1 if len(shape) == 4 else len(shape) - 1
 
 
-def _is_normalised(goal: Goal, draft: Draft) -> bool:
-    """Tell whether a BatchNorm alone reads a layer: it makes up for the mean, unless frozen."""
-    readers = draft.graph.readers()[goal.value] if len(goal.layers) == 1 else []
-    if goal.layers[0].name != goal.value or len(readers) != 1:
-        return False
-    return isinstance(readers[0].op, ops.BatchNorm) and draft.frozen.isdisjoint(readers[0].inputs)
+def norm_after(goal: Goal, draft: Draft) -> Node | None:
+    """Return the BatchNorm that alone reads a layer, and makes up for its mean; none if frozen."""
+    readers = draft.graph.readers()[goal.layers[0].name] if len(goal.layers) == 1 else []
+    if len(readers) != 1:
+        return None
+    norm = readers[0]
+    free = isinstance(norm.op, ops.BatchNorm) and draft.frozen.isdisjoint(norm.inputs)
+    return norm if free else None
 
 
 class _Goals:
@@ -99,12 +124,12 @@ class _Goals:
 
     def goals(self) -> Iterator[Goal]:
         for node in self.graph:
-            channels = kept_channels(self.draft, self.original, node.name)
+            channels = _channels(self.draft, self.original, node.name)
             if channels is None:
                 continue
             for layers, own in self._parts(node, channels):
                 addition = self._addition_after(node) if layers == (node,) else None
-                yield Goal(layers, node.name, own, addition)
+                yield Goal(layers, self.draft.source(node.name), own, addition)
 
     def _parts(self, node: Node, channels: np.ndarray) -> Iterator[tuple]:
         """Yield the layers that a value is made of, and which channels they give."""
@@ -129,7 +154,7 @@ class _Goals:
 
     def _is_new(self, value: str) -> bool:
         """Tell whether a value is none of the original's, and read by one node alone."""
-        fresh = value in self.nodes and value not in self.before
+        fresh = value in self.nodes and self.draft.source(value) not in self.before
         return fresh and len(self.readers[value]) == 1 and value not in self.outputs
 
     def _is_free(self, node: Node) -> bool:

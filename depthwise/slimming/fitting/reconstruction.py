@@ -21,7 +21,7 @@ from depthwise.calibration.walk import Walk
 from depthwise.graph import Graph, Node, ops
 from depthwise.progress import track
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.fitting.goals import Goal, find_goals
+from depthwise.slimming.fitting.goals import Goal, find_goals, norm_after
 
 LEAST, MOST = 16384, 65536  # patches of a fit, where the images have as many
 TIMES = 16  # as many as numbers in a patch
@@ -84,23 +84,34 @@ class _Reconstruction:
         graph = draft.graph
         self._shifts: dict[str, Tensor] = {}  # that BatchNorms add to what fitted layers give
         self._pending = {layer.name: goal for goal in goals for layer in goal.layers}
-        self._frozen = draft.frozen
-        self._norms = {
-            node.name: draft.kept.get(node.inputs[0]) for node in graph
-            if isinstance(node.op, ops.BatchNorm) and _is_comparable(draft, original, node)
-        }  # fmt: skip
+        self._draft, self._original = draft, original
+        self._following = {goal.layers[0].name: norm_after(goal, draft) for goal in goals}
+        self._before = {
+            node.inputs[0]: node for node in original if isinstance(node.op, ops.BatchNorm)
+        }
+        self._compared = frozenset(
+            node.inputs[0] for node in graph
+            if isinstance(node.op, ops.BatchNorm) and self._is_comparable(node)
+        )  # fmt: skip
         wanted = [goal.value for goal in goals]
         wanted += [goal.addition.original for goal in goals if goal.addition]
-        wanted += [node.inputs[0] for node in graph if node.name in self._norms]
-        self._scales = {
-            node.name: original.constants[node.inputs[1]].numbers
-            for node in original if node.name in self._norms
-        }  # fmt: skip
+        wanted += [
+            draft.source(node.inputs[0]) for node in graph
+            if isinstance(node.op, ops.BatchNorm) and node.inputs[0] in self._compared
+        ]  # fmt: skip
         self._theirs = Walk(original, images, wanted)
         (taken,) = graph.inputs.values()
         if taken.shape[1:] != images.shape[1:]:
             images = F.interpolate(images, taken.shape[2:], mode="bilinear", antialias=True)
         self.own = Walk(graph, images)
+
+    def _is_comparable(self, norm: Node) -> bool:
+        """Tell whether what a BatchNorm reads has the original's channels, or some of them."""
+        value, source = norm.inputs[0], self._draft.source(norm.inputs[0])
+        if source not in self._before:
+            return False
+        channels = self._original.type(source).shape[1]
+        return norm.type.shape[1] == len(self._draft.kept.get(value, range(channels)))
 
     def visit(self, node: Node) -> None:
         """Fit what a node's value depends on, then compute it."""
@@ -108,7 +119,7 @@ class _Reconstruction:
             self._fit(goal)
             for layer in goal.layers:
                 del self._pending[layer.name]
-        if isinstance(node.op, ops.BatchNorm) and self._frozen.isdisjoint(node.inputs):
+        if isinstance(node.op, ops.BatchNorm) and self._draft.frozen.isdisjoint(node.inputs):
             self._estimate(node)
         self.own.compute(node)
 
@@ -117,7 +128,9 @@ class _Reconstruction:
         weights = [self.own.tensor(layer.inputs[1]) for layer in layers]
         widths = [prod(weight.shape[1:]) for weight in weights]
         pixels = self._pixels(goal, sum(widths))
-        lacking, patches = self._wanted(goal, pixels), []
+        value, patches = self._value(goal, pixels), []
+        wanted = value + self._missing(goal, pixels)
+        lacking = wanted.clone()
         for layer, weight in zip(layers, weights, strict=True):
             read = patches_at(layer, weight.shape, self.own.live[layer.inputs[0]], pixels)
             rows = weight.reshape(read.shape[1], -1, read.shape[2])
@@ -125,13 +138,19 @@ class _Reconstruction:
             if len(layer.inputs) > 2:
                 lacking -= self.own.tensor(layer.inputs[2])
             patches.append(read)
-        change, shift = _fitted(torch.cat(patches, 2), lacking, len(pixels))
+        read = torch.cat(patches, 2)
+        change, shift = _fitted(read, lacking, len(pixels))
         for layer, weight, part in zip(layers, weights, change.split(widths, 1), strict=True):
             self.own.set(layer.inputs[1], weight + part.mT.reshape(weight.shape))
-        if len(first.inputs) > 2:
-            self.own.set(first.inputs[2], self.own.tensor(first.inputs[2]) + shift.flatten())
+        if self._following[first.name]:
+            lacking -= torch.einsum("mgd,gdk->mgk", read, change.float()).flatten(1)
+            factor = _restoring(torch.minimum(value.var(0), wanted.var(0)), wanted - lacking)
+            for name in first.inputs[1:]:
+                numbers = self.own.tensor(name)
+                self.own.set(name, numbers * factor.reshape(-1, *[1] * (numbers.ndim - 1)))
+            self._shifts[first.name] = wanted.mean(0) - factor * (wanted - lacking).mean(0)
         else:
-            self._shifts[first.name] = shift.flatten()
+            self.own.set(first.inputs[2], self.own.tensor(first.inputs[2]) + shift.flatten())
 
     def _pixels(self, goal: Goal, width: int) -> Tensor:
         images = len(self.own.live[goal.layers[0].inputs[0]])
@@ -139,20 +158,38 @@ class _Reconstruction:
         wanted = min(MOST, max(LEAST, TIMES * width))
         return draw_pixels(goal.layers[0], images, wanted, generator)
 
-    def _wanted(self, goal: Goal, pixels: Tensor) -> Tensor:
-        """Return what a goal's layers should give at these pixels, (M, K)."""
+    def _value(self, goal: Goal, pixels: Tensor) -> Tensor:
+        """Return what the original has at these pixels, (M, K).
+
+        With its mean where the BatchNorm that follows has it by now: moves, and fits before, have
+        let it make up for what a layer's mean has lost.
+        """
         first, channels = goal.layers[0], torch.as_tensor(goal.channels)
-        value = values_at(first, self._theirs.take(goal.value), pixels)[:, channels]
+        value = values_at(first, self._taken(goal.value, first), pixels)[:, channels]
+        following, before = self._following[first.name], self._before.get(goal.value)
+        if following and before:
+            known = torch.tensor(self._original.constants[before.inputs[3]].numbers)
+            value += self.own.tensor(following.inputs[3]) - known[channels]
+        return value
+
+    def _missing(self, goal: Goal, pixels: Tensor) -> Tensor | float:
+        """Return what a sum lacks that the layer's output goes into, in the layer's own measure."""
         if (addition := goal.addition) is None:
-            return value
-        before = self._theirs.take(addition.original)
+            return 0.0
+        first, channels = goal.layers[0], torch.as_tensor(goal.channels)
+        theirs = self._taken(addition.original, first)
         if addition.other not in self.own.live:
-            return value
-        missing = values_at(first, before, pixels)[:, channels]
+            return 0.0
+        missing = values_at(first, theirs, pixels)[:, channels]
         missing -= values_at(first, self.own.live[addition.other], pixels)
-        if addition.norm is not None:
-            missing *= self._inverse_scale(addition.norm)
-        return value + missing
+        return missing * self._inverse_scale(addition.norm) if addition.norm else missing
+
+    def _taken(self, value: str, layer: Node) -> Tensor:
+        """Return a value of the original's, as large as what a layer gives."""
+        found, side = self._theirs.take(value), layer.type.shape[2:]
+        if found.ndim != 4 or found.shape[2:] == side:
+            return found
+        return F.interpolate(found, side, mode="bilinear", antialias=True)
 
     def _inverse_scale(self, norm: Node) -> Tensor:
         assert isinstance(norm.op, ops.BatchNorm)
@@ -161,40 +198,30 @@ class _Reconstruction:
         return torch.where(scale.abs() > SCALED * scale.abs().max(), 1 / scale, 0.0)
 
     def _estimate(self, norm: Node) -> None:
-        """Estimate a BatchNorm's statistics anew.
+        """Estimate a BatchNorm's statistics anew, from the original's and what differs from it.
 
-        After a layer that was fitted, scale and bias take up what that changes: the fit stays. But
-        least squares give a channel that is predicted badly a mean and little else, and the next
-        layers large weights to make up for it; so each varies as much as it did in the original
-        (Jordan et al., arXiv:2211.08403), as far as that is no more than `RESTORED` times.
+        After a layer that was fitted, scale and bias take up what that changes: the fit stays.
         """
         assert isinstance(norm.op, ops.BatchNorm)
         value, *names = norm.inputs
         scale, bias, mean, variance = map(self.own.tensor, names)
         new_variance, new_mean = _moments(self.own.live[value])
-        if norm.name in self._norms:
-            kept = self._norms[norm.name]
-            before = [
-                each if kept is None else each[torch.as_tensor(kept)]
-                for each in _moments(self._theirs.take(value))
-            ]
-            new_variance *= variance / before[0].clamp(min=1e-12)
-            new_mean += mean - before[1]
+        if value in self._compared:
+            source, constants = self._draft.source(value), self._original.constants
+            before, kept = _moments(self._theirs.take(source)), self._draft.kept.get(value)
+            known = (torch.tensor(constants[n].numbers) for n in self._before[source].inputs[3:])
+            kept_mean, kept_variance, old_variance, old_mean = (
+                each if kept is None else each[torch.as_tensor(kept)] for each in (*known, *before)
+            )
+            new_variance *= kept_variance / old_variance.clamp(min=1e-12)
+            new_mean += kept_mean - old_mean
         if value in self._shifts:
             ratio = ((new_variance + norm.op.eps) / (variance + norm.op.eps)).sqrt()
             slope = scale / (variance + norm.op.eps).sqrt()
             bias = bias + slope * (self._shifts[value] + new_mean - mean)
-            scale = self._restored(norm, scale * ratio)
+            scale = scale * ratio
         for name, numbers in zip(names, (scale, bias, new_mean, new_variance), strict=True):
             self.own.set(name, numbers)
-
-    def _restored(self, norm: Node, scale: Tensor) -> Tensor:
-        known = self._scales.get(norm.name)
-        if known is None:
-            return scale
-        kept = self._norms[norm.name]
-        wanted = torch.as_tensor(known if kept is None else known[kept]).abs()
-        return scale * (wanted / scale.abs().clamp(min=1e-12)).clamp(1.0, RESTORED)
 
 
 def _fitted(patches: Tensor, lacking: Tensor, images: int) -> tuple[Tensor, Tensor]:
@@ -205,6 +232,21 @@ def _fitted(patches: Tensor, lacking: Tensor, images: int) -> tuple[Tensor, Tens
         held_out[-1:] = True
     parts = (Moments.of(patches[part], lacking[part]) for part in (~held_out, held_out))
     return fitted(*parts)
+
+
+def _restoring(variance: Tensor, given: Tensor) -> Tensor:
+    """Return how many times as much each channel is to vary, (K), to vary as the original does.
+
+    Least squares give a channel that is predicted badly a mean and little else, and the next layers
+    large weights to make up for it (Jordan et al., arXiv:2211.08403).
+
+    Args:
+        variance: The original's, (K); where a branch makes up for its shortcut and has to vary
+            less, that of what it is fitted to.
+        given: What a layer gives after its fit, (M, K).
+    """
+    ratio = variance / given.var(0).clamp(min=1e-12)
+    return ratio.sqrt().clamp(1.0, RESTORED)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,12 +268,3 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     about = mean.repeat(width)
     squares = total([(part - about).square_().sum(0) for part in parts])
     return (squares / count).float(), mean
-
-
-def _is_comparable(draft: Draft, original: Graph, norm: Node) -> bool:
-    """Tell whether what a BatchNorm reads has the original's channels, or some of them."""
-    value = norm.inputs[0]
-    if value not in {node.name for node in original}:
-        return False
-    channels = original.type(value).shape[1]
-    return norm.type.shape[1] == len(draft.kept.get(value, range(channels)))

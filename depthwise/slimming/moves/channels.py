@@ -1,6 +1,6 @@
 """Channels cut: those of a group whose loss the layers that read it make up for best."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -26,26 +26,6 @@ def changes(draft: Draft, known: Statistics) -> Iterator[Change]:
         yield from group_changes(draft, group, known, NAME)
 
 
-def group_changes(
-    draft: Draft, group: ChannelGroup, known: Statistics, move: str
-) -> Iterator[Change]:
-    """Yield the changes that cut channels of one group."""
-    pools = find_pools(group)
-    if not pools or not group.readers:
-        return
-    readers = find_readers(draft.graph, group, known)
-    for pool in pools:
-        place, channels, each = _described(draft, group, pool)
-        for left in eliminate(group, pool, [r.model for r in readers], counts(pool, each)):
-            own = [r._replace(model=m) for r, m in zip(readers, left.models, strict=True)]
-            refits = find_refits(draft.graph, own, left.units, known)
-            words = (
-                f"{channels} to {channels - round((group.units - len(left.units)) * each)} channels"
-            )
-            apply = partial(_apply, before=draft, group=group, keep=left.units, refits=refits)
-            yield Change(move, place, words, left.damage, apply)
-
-
 def counts(pool: UnitPool, each: float) -> list[int]:
     """Return how many units of each cell might stay, where a unit has so many channels.
 
@@ -56,6 +36,35 @@ def counts(pool: UnitPool, each: float) -> list[int]:
     step = max(1, round(LANES * max(1, round(channels / LANES / PARTS)) / each))
     found = {*range(step, units, step), *(units * part // 8 for part in (1, 2, 4, 6))}
     return sorted(count for count in found if max(1, units // LEAST) <= count < units)
+
+
+def group_changes(
+    draft: Draft, group: ChannelGroup, known: Statistics, move: str,
+    offered: Callable[[UnitPool, float], Sequence[int]] = counts,
+) -> Iterator[Change]:  # fmt: skip
+    """Yield the changes that cut channels of one group.
+
+    Args:
+        draft: Of what.
+        group: Its channels.
+        known: Statistics of the draft's layers.
+        move: The move's name.
+        offered: From a pool, and how many channels a unit has, to how many units might stay.
+    """
+    pools = find_pools(group)
+    if not pools or not group.readers:
+        return
+    readers = find_readers(draft.graph, group, known)
+    for pool in pools:
+        place, channels, each = _described(draft, group, pool)
+        for left in eliminate(group, pool, [r.model for r in readers], offered(pool, each)):
+            own = [r._replace(model=m) for r, m in zip(readers, left.models, strict=True)]
+            refits = find_refits(draft.graph, own, left.units, known)
+            words = (
+                f"{channels} to {channels - round((group.units - len(left.units)) * each)} channels"
+            )
+            apply = partial(_apply, before=draft, group=group, keep=left.units, refits=refits)
+            yield Change(move, place, words, left.damage, apply)
 
 
 def _described(draft: Draft, group: ChannelGroup, pool: UnitPool) -> tuple[str, int, float]:

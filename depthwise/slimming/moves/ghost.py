@@ -132,7 +132,7 @@ class _Module:
         self.edit = GraphRewriter(site.draft.graph)
         self.tail = find_tail(self.edit, site.node)
         self.last = self.tail.last(site.node)
-        self.kept = dict(site.draft.kept)
+        self.kept, self.parts = dict(site.draft.kept), dict(site.draft.parts)
 
     def build(self) -> Draft:
         """Return the draft with the module in it."""
@@ -148,7 +148,7 @@ class _Module:
             self.kept[maps] = self._had(last)[order]
             restore(edit, last, maps, order)
         kept = self.kept if kept is None else kept
-        return replace(self.site.draft, graph=edit.result(), kept=kept)
+        return replace(self.site.draft, graph=edit.result(), kept=kept, parts=self.parts)
 
     def _add_primary(self) -> str:
         node, chosen = self.site.node, self.pairing.primary
@@ -212,6 +212,7 @@ class _Module:
             name = node.name
         else:
             name = self.edit.insert(self.last, f"{node.name}.{which}", op, *inputs, path=path)
+            self.parts[name] = self.site.draft.source(node.name)
         self.kept[name] = self._had(node)[channels]
         return name
 
