@@ -1,5 +1,5 @@
 """Trained networks in fewer bits, judged on images.
 
 quantize (`dw.quantize`: images, the road of quantization/, and what came of it) - options (what is
-asked) - record, quantized (what is kept).
+asked) - record, quantized (what is kept) - curve, curve_picture (agreement against milliseconds).
 """
