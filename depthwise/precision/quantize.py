@@ -59,6 +59,7 @@ def quantize(
     Raises:
         ValueError: A network or images that cannot be used, or a goal that is not met.
         Unsupported: The network cannot be captured.
+        BuildError: A curve is asked for, and the C compiler is missing or fails.
     """
     if data is None:
         raise ValueError(NO_DATA)
@@ -69,12 +70,16 @@ def quantize(
     for note in notes:
         tell(note)
     kept = kept_layers(prepare(graph), options.keep)
-    plan = QuantizationPlan(
-        options.observer, options.steps, options.agreement, kept, gives_scores(graph)
-    )
+    goal = None if options.curve else options.agreement
+    plan = QuantizationPlan(options.observer, options.steps, goal, kept, gives_scores(graph))
     road = Road(graph, images.images, images.held, plan, tell)
-    outcome = road.run()
-    record = _record(source, images, road, outcome, notes)
+    outcome, curve = road.run(), None
+    if options.curve:
+        from depthwise.precision.curve import trace_curve  # noqa: PLC0415  (it needs the compiler)
+
+        traced = trace_curve(road, outcome, options, images.validation, tell)
+        outcome, curve = traced.outcome, traced.figures
+    record = _record(source, images, road, outcome, notes).model_copy(update={"curve": curve})
     quantized = insert_quantization(outcome.encoding)
     return Quantized(quantized, record, images.classes, images.preprocessing)
 
@@ -125,7 +130,8 @@ def _record(
         judged = {"judged": len(labels), "right_before": before, "right_after": after}
     return QuantizationRecord(
         network=source.name, data=images.said, images=len(images.images),
-        held_out=len(images.held), kept=tuple(sorted(encoding.kept & set(_layers(road.graph)))),
+        held_out=len(images.held), kept_in=encoding.kept_in,
+        kept=tuple(sorted(encoding.kept & set(_layers(road.graph)))),
         steps=tuple(
             StepFigures(
                 name=step.name, taken=step.taken, seconds=step.seconds, nats=step.error.nats,
