@@ -10,7 +10,7 @@ from depthwise.cli.arguments import default_directory, parse_settings, parse_sha
 from depthwise.cli.files import writing
 from depthwise.cli.labels import LabelFile, find_labels
 from depthwise.cli.options import (
-    Agreement,
+    AgreementGoal,
     AsJson,
     CheckPlan,
     CompilerName,
@@ -60,7 +60,7 @@ def compile(
             "train` takes them, a folder of images alone, or bundled."
         ),
     ] = None,
-    agreement: Agreement = None,
+    agreement: AgreementGoal = None,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,

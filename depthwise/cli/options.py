@@ -87,7 +87,7 @@ PrecisionName = Annotated[
         "keeps the class of enough images.",
     ),
 ]
-Agreement = Annotated[
+AgreementGoal = Annotated[
     float | None,
     typer.Option(
         "--agreement",

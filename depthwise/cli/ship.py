@@ -18,7 +18,7 @@ from depthwise.cli.options import (
     NETWORK,
     NETWORK_HELP,
     WEIGHTS,
-    Agreement,
+    AgreementGoal,
     AsJson,
     CheckPlan,
     CompilerName,
@@ -88,7 +88,7 @@ def ship(
     check_plan: CheckPlan = CompileOptions.check_plan,
     system: SystemName = CompileOptions.system,
     precision: PrecisionName = CompileOptions.precision,
-    agreement: Agreement = None,
+    agreement: AgreementGoal = None,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:

@@ -30,15 +30,15 @@ ROUNDS = 7
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class JudgedPrecision:
     """A precision that was compiled, and what the images say of it; or why there is no library."""
 
     record: CandidateRecord
     library: Library | None = None
 
-    def left_out(self, reason: str) -> "Candidate":
+    def left_out(self, reason: str) -> "JudgedPrecision":
         """Return the same, not to be chosen."""
-        return Candidate(self.record.model_copy(update={"left_out": reason}), self.library)
+        return JudgedPrecision(self.record.model_copy(update={"left_out": reason}), self.library)
 
 
 def compile_fastest(
@@ -57,7 +57,7 @@ def compile_fastest(
     _check(source, options, preparation)
     said, asked, images = _images(source, asked)
 
-    def build(precision: str) -> Candidate:
+    def build(precision: str) -> JudgedPrecision:
         return _build(precision, source, options, asked, samples, labels)
 
     whole = build(FLOAT32.name)
@@ -137,12 +137,12 @@ def _options_in(options: CompileOptions, precision: str) -> CompileOptions:
 def _build(
     precision: str, source: Source, options: CompileOptions, asked: PrecisionRequest,
     samples: Sequence[Any], labels: Sequence[str],
-) -> Candidate:  # fmt: skip
+) -> JudgedPrecision:  # fmt: skip
     """Compile a candidate; float32 raises what that raises, of others the reason is kept."""
     options = _options_in(options, precision)
     record = CandidateRecord(precision=precision, target=options.chosen.name)
     if reason := not_faster(precision, options.chosen):
-        return Candidate(record).left_out(reason)
+        return JudgedPrecision(record).left_out(reason)
     try:
         if precision == INT8:
             source = quantised(source, replace(asked, precision=INT8, agreement=asked.goal))
@@ -150,9 +150,9 @@ def _build(
     except (DepthwiseError, ValueError) as error:
         if precision == FLOAT32.name:
             raise
-        return Candidate(record).left_out(in_line(str(error)))
+        return JudgedPrecision(record).left_out(in_line(str(error)))
     target = library.manifest.build.target
-    return Candidate(record.model_copy(update={"target": target}), library)
+    return JudgedPrecision(record.model_copy(update={"target": target}), library)
 
 
 def _parts(images: np.ndarray, library: Library) -> np.ndarray:
@@ -163,21 +163,21 @@ def _parts(images: np.ndarray, library: Library) -> np.ndarray:
 
 
 def _judged(
-    candidate: Candidate, given: np.ndarray, expected: np.ndarray, goal: float
-) -> Candidate:
+    candidate: JudgedPrecision, given: np.ndarray, expected: np.ndarray, goal: float
+) -> JudgedPrecision:
     """Return a candidate with how often it gives the class that float32 does."""
     if candidate.library is None:
         return candidate
     opened: Opened = opened_library(candidate.library)
     error, agreement = judge(opened, given, expected)
     found = candidate.record.model_copy(update={"error": error, "agreement": agreement})
-    judged = Candidate(found, candidate.library)
+    judged = JudgedPrecision(found, candidate.library)
     if agreement is None or not agreement >= goal:
         return judged.left_out(f"below the agreement of {goal:.2%}")
     return judged
 
 
-def _choose(judged: Sequence[Candidate], goal: float, said: str) -> PrecisionChoice:
+def _choose(judged: Sequence[JudgedPrecision], goal: float, said: str) -> PrecisionChoice:
     """Time all that was compiled, and leave out all but the fastest that keeps the class."""
     running = [each for each in judged if each.library]
     watch = Watch()
