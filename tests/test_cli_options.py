@@ -16,8 +16,12 @@ FUNCTIONS = {info.callback.__name__: info.callback for info in app.registered_co
 # of which the help says what they are: --out a directory or a file, as the verb writes, and
 # --resolution the pixels of one network or the multipliers of several, --batch the images of a
 # training's step or of a run, --cc the compiler or those to compare, --data images with labels or,
-# to slim, without them
-SEVERAL = {"--out", "--resolution", "--batch", "--cc", "--data", "--budget", "--precision"}
+# to slim, without them, --curve the costs of a slim network or its layers in eight bits, --agreement
+# what a precision or what those layers must keep
+SEVERAL = {
+    "--out", "--resolution", "--batch", "--cc", "--data", "--budget", "--precision", "--curve",
+    "--agreement",
+}  # fmt: skip
 SEVERAL_KINDS = {"--resolution", "--precision"}
 
 

@@ -50,7 +50,8 @@ def open_quantized(
 
     Raises ValueError where there is none, a damaged one, or one of other shapes.
     """
-    return recorded_source(open_graph(directory / GRAPH), read_quantized(directory), shapes, kwargs)
+    record = read_quantized(directory)
+    return recorded_source(open_graph(directory / GRAPH), record, shapes, kwargs)
 
 
 def recorded_source(
