@@ -152,9 +152,8 @@ def _open(
         )
     if is_untrained(network, options, weights) and source.exported:
         settle(source.exported, *source.shapes)
-    question = Question(
-        network, options, weights or "", source.net, *source.shapes, quantised=quantised
-    )
+    (taken,) = source.shapes
+    question = Question(network, options, weights or "", source.net, taken, quantised=quantised)
     return question, source
 
 

@@ -85,8 +85,8 @@ def compile(
         if not show:
             with writing("--out", directory):  # before the wait, not after it
                 check_replaceable(directory)
-        (shapes, named), asked = parse_shapes(shape), parse_settings(settings)
-        source = open(network, *shapes, kwargs=named, settings=asked, weights=weights, until=until)
+        (shapes, named), given = parse_shapes(shape), parse_settings(settings)
+        source = open(network, *shapes, kwargs=named, settings=given, weights=weights, until=until)
         say_taken(source)
         if show:
             if precision == AUTO:

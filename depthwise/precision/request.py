@@ -80,7 +80,7 @@ def noise(shape: Shape) -> tuple[str, np.ndarray]:
 def check_agreement(share: Any) -> None:
     """Raise ValueError for what is no share of images."""
     number = isinstance(share, Real) and not isinstance(share, bool)
-    if not number or not 0 < share <= 1:
+    if not number or not 0 < float(share) <= 1:
         raise ValueError(
             f"agreement={share!r}: a share of images is accepted, above 0 and up to 1, as 0.99"
         )

@@ -125,7 +125,6 @@ def _has_same_numbers(one: Constant, other: Constant) -> bool:
     if np.array_equal(one.data, other.data):
         return True
     # nothing but an order of channels gives the same sum of squares to the last digits
-    sums = [float(np.square(each.data, dtype=np.float64).sum()) for each in (one, other)]
-    return np.isclose(*sums, rtol=1e-12) and np.array_equal(
-        np.sort(one.data, None), np.sort(other.data, None)
-    )
+    before, after = (np.square(data, dtype=np.float64).sum() for data in (one.data, other.data))
+    close = bool(np.isclose(before, after, rtol=1e-12))
+    return close and np.array_equal(np.sort(one.data, None), np.sort(other.data, None))

@@ -52,8 +52,8 @@ def _quantise(case: Path) -> tuple[Path, str]:
             starts = range(0, len(images) - batch + 1, batch)
             self._given = iter([{name: images[i : i + batch]} for i in starts])
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self._given, None)
+        def get_next(self) -> dict[str, np.ndarray]:
+            return next(self._given, None)  # pyright: ignore  (None ends them, which it does not say)
 
     prepared, made = case / "net-prepared.onnx", case / "net-onnxruntime.onnx"
     quantization.quant_pre_process(
