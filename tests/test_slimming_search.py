@@ -14,7 +14,7 @@ from depthwise.graph import Graph
 from depthwise.graph.rewrite import GraphRewriter
 from depthwise.report.slimming_record import RoundRecord
 from depthwise.slimming import state
-from depthwise.slimming.correction import hold_time
+from depthwise.slimming.correction import Savings, hold_time, to_estimate
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.search import Bench, next_target, search
@@ -183,6 +183,15 @@ def test_a_search_goes_on_where_it_was_killed(chain, tmp_path):
     assert len(earlier.rounds) == 1
     state.forget(tmp_path)
     assert not (tmp_path / state.FOLDER).exists()
+
+
+def test_a_round_is_made_again_between_those_that_were_too_fast_and_too_slow():
+    one, other = Savings(32.0, 46.0), Savings(18.0, 23.0)
+    assert to_estimate([], 10.0) == 10.0
+    assert to_estimate([one], 23.0) == pytest.approx(16.0)  # of the way from nothing, half
+    assert to_estimate([one, other], 34.5) == pytest.approx(25.0)
+    assert to_estimate([other], 34.5) == pytest.approx(27.0)  # as much more as was saved more
+    assert to_estimate([Savings(5.0, -1.0)], 10.0) == 10.0  # what saved nothing tells nothing
 
 
 @pytest.mark.parametrize("slower", [1.6, 0.4])

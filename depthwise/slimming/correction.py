@@ -1,6 +1,7 @@
 """A budget in milliseconds, held: the result is compiled and timed, and corrected by that."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from depthwise.graph import Graph
 from depthwise.progress import Say, silent
@@ -19,43 +20,79 @@ def hold_time(
 ) -> Iterator[SearchProgress]:  # fmt: skip
     """Yield drafts whose measured times come closer to a limit; the last one is the best.
 
-    Estimates are scaled by what was measured. A draft that is too slow goes a round further. The
-    round of one that is faster than it had to be is made again, so that nothing is given up that
-    the budget allows. `tell` is told what was measured.
+    A draft that is too slow goes a round further, from what was measured. The round of one that is
+    faster than it had to be is made again, so that nothing is given up that the budget allows, and
+    again between those that were too fast and too slow. `tell` is told what was measured.
     """
     best: tuple[bool, float, SearchProgress] | None = None
+    tried: list[Savings] = []  # of the last round
     for _ in range(CORRECTIONS):
-        taken = time_of(progress.draft.graph)
+        taken, number = time_of(progress.draft.graph), len(progress.rounds)
         estimated = bench.prices.cost(progress.draft.graph)
-        bench.prices.scale *= taken / estimated
         met = taken <= ABOVE * limit
         divergence = progress.rounds[-1].divergence if progress.rounds else 0.0
         rank = (not met, divergence if met else taken, progress)
         if best is None or rank[:2] < best[:2]:
             best = rank
-        if met and (taken >= BELOW * limit or not progress.rounds):
+        if met and (taken >= BELOW * limit or not number):
             break
-        said, number = say_measured(taken, estimated), len(progress.rounds)
-        next_ = "is made again" if met else "follows"
-        tell(
-            f"{said}: {'more than enough' if met else 'not enough yet'}, so estimates are scaled "
-            f"by that, and round {number if met else number + 1} {next_}"
-        )
-        if not met:
-            steps = search(bench, progress.draft, ROOM * limit, progress.rounds)
-            for draft, found in steps:
+        again = met or bool(tried)
+        said = "more than enough" if met else "not enough yet"
+        next_ = f"round {number} is made again" if again else f"round {number + 1} follows"
+        told = f"{say_measured(taken, estimated)}: {said}"
+        tell(f"{told}, so estimates are scaled by that, and {next_}")
+        if again:
+            before = progress.before.graph
+            base = time_of(before)
+            if not tried:
+                bench.prices.scale *= base / bench.prices.cost(before)
+            tried.append(Savings(base - bench.prices.cost(progress.draft.graph), base - taken))
+            progress = _made_again(bench, progress, base, to_estimate(tried, base - ROOM * limit))
+            yield progress
+        else:
+            bench.prices.scale *= taken / estimated
+            for draft, found in search(bench, progress.draft, ROOM * limit, progress.rounds):
                 progress = progress.then(draft, found, bench.prices.scale)
                 yield progress
-        else:
-            earlier = progress.rounds[:-1]
-            before = earlier[-1].divergence if earlier else 0.0
-            draft, found = make_round(
-                bench, progress.before, ROOM * limit, len(progress.rounds), before
-            )
-            progress = SearchProgress((*earlier, found), draft, progress.before, bench.prices.scale)
-            yield progress
     if best and best[2] is not progress:
         yield best[2]
+
+
+def _made_again(
+    bench: Bench, progress: SearchProgress, base: float, saving: float
+) -> SearchProgress:
+    """Return where a search stands after its last round was made again, to save so much."""
+    earlier = progress.rounds[:-1]
+    divergence = earlier[-1].divergence if earlier else 0.0
+    draft, found = make_round(
+        bench, progress.before, base - saving, len(progress.rounds), divergence
+    )
+    return SearchProgress((*earlier, found), draft, progress.before, bench.prices.scale)
+
+
+class Savings(NamedTuple):
+    """What a round saved, in milliseconds."""
+
+    estimated: float
+    measured: float
+
+
+def to_estimate(tried: Iterable[Savings], wanted: float) -> float:
+    """Return what a round is to save by estimate so that this is what it saves measured.
+
+    Between the nearest of those that were tried, of which nothing saves nothing; beyond all of
+    them as the largest.
+    """
+    points = sorted([Savings(0.0, 0.0), *tried], key=lambda each: each.measured)
+    less = [each for each in points if each.measured <= wanted]
+    more = [each for each in points if each.measured > wanted]
+    if not less:
+        return 0.0
+    if not more:
+        largest = less[-1]
+        return largest.estimated * wanted / largest.measured if largest.measured else wanted
+    (low, had), (high, has) = less[-1], more[0]
+    return low + (wanted - had) / (has - had) * (high - low)
 
 
 def say_measured(taken: float, estimated: float) -> str:
