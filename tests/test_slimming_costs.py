@@ -13,6 +13,7 @@ from depthwise.analysis import cost_of_graph
 from depthwise.graph import Constant, Graph
 from depthwise.slimming.channels.cut import cut
 from depthwise.slimming.channels.groups import find_groups
+from depthwise.slimming.correction import scale_of
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.offers import Shortfall, find_offers, used
@@ -131,6 +132,14 @@ def test_a_change_is_worth_the_lesser_of_the_shares_that_are_missing():
     assert missing.worth(saving=50.0, milliseconds=0.0) == 0
     fast = Shortfall(cost=100.0, milliseconds=-1.0, unit=60.0)
     assert fast.worth(saving=50.0, milliseconds=0.0) == 50  # of time there is nothing missing
+
+
+def test_times_are_scaled_to_how_much_faster_a_network_was_measured(graph):
+    times, small = Prices("milliseconds"), narrowed(graph, "first", 16)
+    original = times.cost(graph)
+    for faster in (3.0, 1.5):  # measured again after another round
+        times.scale = scale_of(times, graph, small, faster)
+        assert original / times.cost(small) == pytest.approx(faster)
 
 
 def test_arena_of_a_peak_is_lowered_by_what_lowers_it(graph):

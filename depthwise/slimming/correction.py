@@ -6,6 +6,7 @@ from typing import NamedTuple
 from depthwise.graph import Graph
 from depthwise.progress import Say, silent
 from depthwise.report.slimming_record import say_cost
+from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.search import Bench, make_round, search
 from depthwise.slimming.state import SearchProgress
 
@@ -93,6 +94,15 @@ def to_estimate(tried: Iterable[Savings], wanted: float) -> float:
         return largest.estimated * wanted / largest.measured if largest.measured else wanted
     (low, had), (high, has) = less[-1], more[0]
     return low + (wanted - had) / (has - had) * (high - low)
+
+
+def scale_of(times: Prices, original: Graph, graph: Graph, faster: float) -> float:
+    """Return the scale of times at which a network is as many times as fast as was measured.
+
+    Under a budget of multiply-adds, that is: of small networks the estimates are too long, and to
+    reach them would take far more multiply-adds than were asked for.
+    """
+    return times.cost(original) / times.cost(graph) / faster
 
 
 def say_measured(taken: float, estimated: float) -> str:

@@ -25,7 +25,7 @@ from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.channels.coupling import RETURNED
 from depthwise.slimming.channels.groups import pinned_layers
-from depthwise.slimming.correction import hold_time, say_measured
+from depthwise.slimming.correction import hold_time, say_measured, scale_of
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
@@ -254,10 +254,15 @@ class Slimming:
                 taken = self._time_of(draft.graph)  # what the last round saves is told better by it
                 tell(f"{say_measured(taken, cost)}: the last round starts from that")
                 self.prices.scale *= taken / cost
+            elif self.bench.pace and self._options.measures and cost <= limit:
+                faster = self._clock.beside(draft.graph).ratios[1]
+                self.times.scale = scale_of(self.times, self.graph, draft.graph, faster)
             progress = progress.then(draft, found, self.prices.scale)
             yield progress
         if self._holds_time:
             yield from hold_time(self.bench, progress, limit, self._time_of, tell)
+        elif self.bench.pace:
+            self.times.scale = 1.0  # other layers than those that are left are told, too
 
     @property
     def _holds_time(self) -> bool:
