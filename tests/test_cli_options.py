@@ -16,8 +16,10 @@ FUNCTIONS = {info.callback.__name__: info.callback for info in app.registered_co
 # of which the help says what they are: --out a directory or a file, as the verb writes, and
 # --resolution the pixels of one network or the multipliers of several, --batch the images of a
 # training's step or of a run, --cc the compiler or those to compare, --data images with labels or,
-# to slim, without them
-SEVERAL = {"--out", "--resolution", "--batch", "--cc", "--data", "--budget", "--precision"}
+# to slim and to quantise, without them, --agreement what is done until it is met
+SEVERAL = {
+    "--out", "--resolution", "--batch", "--cc", "--data", "--budget", "--precision", "--agreement",
+}  # fmt: skip
 SEVERAL_KINDS = {"--resolution", "--precision"}
 
 
