@@ -119,6 +119,7 @@ def network_table(
     notes = [
         *(f"{_title(each)} cannot run it: {each.failed}" for each in runtimes if not each.rounds),
         *(f"{_title(each)}: {each.how}" for each in runtimes if each.rounds and each.how),
+        *_judged_on(found),
         *_summary(found),
         f"FMA peak of the cores used: {low if low == high else f'{low} to {high}'} GFLOP/s"
         + (f"; {machine.age} at {threads * machine.gflops:.0f}" if machine else ""),
@@ -175,9 +176,14 @@ def _summary(found: NetworkResult) -> list[str]:
     lines = [f"ours{which}: p99 / median {ours.percentile(99) / ours.percentile(50):.2f}"]
     if best := found.best_peer:
         lines.append(f"best peer: {best.title}, {found.ratio(best):.2f}x our time{which}")
-    if found.images:
-        lines.append(
-            f"same class: as PyTorch in float32, on {found.images}; in fewer bits than that, ours "
-            f"and the best peer are the fastest of those that give it for {AGREEING:.0%} of them"
-        )
     return lines
+
+
+def _judged_on(found: NetworkResult) -> list[str]:
+    """Return what classes are compared on, which no other program disturbs."""
+    if not found.images:
+        return []
+    return [
+        f"same class: as PyTorch in float32, on {found.images}",
+        f"ours and the best peer are the fastest of those that give it for {AGREEING:.0%} of them",
+    ]
