@@ -117,6 +117,16 @@ def train(
     branches: Annotated[
         int | None, typer.Option(help="Convolutions for each one while training, folded into it.")
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="int8: a trained network learns to be computed in eight bits."),
+    ] = None,
+    frozen_norms: Annotated[
+        float | None,
+        typer.Option(
+            help="The share at the end in which the statistics of BatchNorms stand still."
+        ),
+    ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(help="Learn from it, too: a run, imagenet, timm:NAME, NETWORK@CHECKPOINT."),

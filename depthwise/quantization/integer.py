@@ -71,7 +71,7 @@ def _fold_quantized(graph: Graph) -> Graph:
 
 def _requantized(edit: GraphRewriter, end: Node) -> None:
     """Let a Quantize be the computation in integers that leads to it, where there is one."""
-    affine = _affine(edit, end, end.inputs[1:])
+    affine = affine_of(edit, end, end.inputs[1:])
     if affine is None or end.op.dtype != "uint8":  # type: ignore[union-attr]
         return
     node, clamps = edit.private(end.inputs[0]), []
@@ -99,7 +99,7 @@ def _requantized(edit: GraphRewriter, end: Node) -> None:
             _moved(edit, node, end, affine, clamps)
 
 
-def _affine(edit: GraphRewriter, node: Node, parameters: tuple[str, ...]) -> Affine | None:
+def affine_of(edit: GraphRewriter, node: Node, parameters: tuple[str, ...]) -> Affine | None:
     """Return what scale and zero point of a node are, None where they are several or unknown."""
     scale = edit.data(parameters[0])
     zero = edit.data(parameters[1]) if len(parameters) > 1 else np.zeros((), np.uint8)
@@ -117,7 +117,7 @@ def _held(edit: GraphRewriter, value: str) -> Held | None:
         return None
     if edit.type(node.inputs[0]).dtype != "uint8" or edit.data(node.inputs[0]) is not None:
         return None
-    affine = _affine(edit, node, node.inputs[1:])
+    affine = affine_of(edit, node, node.inputs[1:])
     return Held(node.inputs[0], affine) if affine else None
 
 
@@ -185,7 +185,7 @@ def _layer(
         op = IntegerLayer(node.op, source.affine.zero)
         edit.replace(node, op, *inputs, factor)
         return
-    affine = _affine(edit, end, end.inputs[1:])
+    affine = affine_of(edit, end, end.inputs[1:])
     assert affine is not None
     factor = edit.add_constant(name, multiplier(known.scale, over=affine.scale))
     then = _clamped(affine, clamps)

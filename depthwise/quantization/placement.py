@@ -44,6 +44,16 @@ class Placement:
         """Return the value that a layer's sums become: after its activation and residual."""
         return self.fused.get(layer, layer)
 
+    def moved_from(self, value: str) -> str | None:
+        """Return the value whose numbers another one has, moved; None where it has its own."""
+        node = self._nodes.get(value)
+        moves = node is not None and isinstance(node.op, MOVES)
+        return node.inputs[0] if node and moves else None
+
+    @cached_property
+    def _nodes(self) -> dict[str, Node]:
+        return {node.name: node for node in self.graph}
+
 
 def clamp_ends(op: ops.Activation) -> tuple[float, float]:
     """Return where a clamp cuts off: (0, inf) for relu."""

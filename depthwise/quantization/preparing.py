@@ -9,14 +9,26 @@ from depthwise.graph.passes.identity import drop_identity
 from depthwise.graph.passes.local_response_norm import recompose_local_response_norm
 from depthwise.graph.passes.padding import fold_padding
 
-PASSES = (
+SIMPLIFYING = (
     remove_dead_code, fold_constants, recompose_local_response_norm, drop_identity, fold_padding,
-    fold_batchnorm, fold_affine,
 )  # fmt: skip
+FOLDING = (fold_batchnorm, fold_affine)
 
 
 def prepare(graph: Graph) -> Graph:
     """Return the network with its BatchNorms folded: what is quantised is what is computed."""
-    for each in PASSES:
+    return fold(simplify(graph))
+
+
+def simplify(graph: Graph) -> Graph:
+    """Return the network without what changes nothing, its BatchNorms as they are."""
+    for each in SIMPLIFYING:
+        graph = each(graph)
+    return graph
+
+
+def fold(graph: Graph) -> Graph:
+    """Return a network that was simplified with its BatchNorms in the weights before them."""
+    for each in FOLDING:
         graph = each(graph)
     return graph

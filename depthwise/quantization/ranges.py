@@ -13,7 +13,7 @@ import numpy as np
 
 from depthwise.graph import Node, ops
 from depthwise.graph.interpret import evaluate
-from depthwise.quantization.placement import CLAMPS, MOVES, Placement, clamp_ends
+from depthwise.quantization.placement import CLAMPS, Placement, clamp_ends
 from depthwise.quantization.scheme import LEVELS, Affine
 
 OUTERMOST = 0.01  # per cent that `percentile` cuts off on each side
@@ -133,8 +133,9 @@ def choose_ranges(
     found: dict[str, Affine] = {}
     for name in place.quantized:
         node = nodes.get(name)
-        if node and isinstance(node.op, MOVES) and node.inputs[0] in found:
-            found[name] = found[node.inputs[0]]
+        source = place.moved_from(name)
+        if source in found:
+            found[name] = found[source]
         elif node and isinstance(node.op, ops.Activation) and node.op.function in BOUNDED:
             low, high = BOUNDED[node.op.function]
             found[name] = Affine.of_range(max(low, seen[name].low), min(high, seen[name].high))

@@ -49,8 +49,16 @@ def open_quantized(
 
     Raises ValueError where there is none, a damaged one, or one of other shapes.
     """
-    record = KIND.read(directory, QuantizedRecord)
+    record = read_quantized(directory)
     return quantized_source(open_graph(directory / GRAPH), record, shapes, kwargs)
+
+
+def read_quantized(directory: Path) -> QuantizedRecord:
+    """Read what a quantised network is of. Raises ValueError where there is none, or a damaged one.
+
+    Its graph's file is there then, and is the one that the record was written with.
+    """
+    return KIND.read(directory, QuantizedRecord)
 
 
 def quantized_source(

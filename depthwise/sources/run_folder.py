@@ -12,8 +12,11 @@ from depthwise import __version__
 from depthwise.files.record import first_fault
 from depthwise.graph import NO_KWARGS, Graph, open_graph
 from depthwise.graph.exporters.torch import to_module
+from depthwise.quantization.insertion import Encoding, insert_quantization
+from depthwise.quantization.trainable import in_integers, learned, to_trainable
 from depthwise.sources.building import build
 from depthwise.sources.heads import replace_head
+from depthwise.sources.quantized_folder import QuantizedRecord, quantized_source
 from depthwise.sources.source import Source, graph_source, torch_source
 from depthwise.sources.spec import GRAPHS, RECORD, RUN, is_run, parse_spec
 from depthwise.weights import Preprocessing, load_weights
@@ -46,6 +49,10 @@ class RunRecord(BaseModel):
     """How many there are in each split."""
     recipe: str = ""
     """The hash of recipe.toml, which may not be changed, by `hash_bytes`; empty: not recorded."""
+    quantize: str = ""
+    """The type that it is computed in while it learns, where it is quantised: int8."""
+    kept: tuple[str, ...] = ()
+    """Layers that are computed in float32 all the same, by the name of their node."""
     notes: tuple[str, ...] = ()
     """What was found in the data, such as images that are left out."""
     teacher_accuracy: float | None = None
@@ -90,6 +97,8 @@ def build_again(record: RunRecord, directory: Path, classes: int | None = None) 
     Raises ValueError where it was given as a module.
     """
     classes = classes or len(record.classes)
+    if record.quantize:
+        return ready_to_train(to_trainable(begun_graph(directory), frozenset(record.kept)))
     if record.module:
         raise ValueError(
             f"the network of this run was given as a module of class {record.network}: give it "
@@ -97,9 +106,38 @@ def build_again(record: RunRecord, directory: Path, classes: int | None = None) 
         )
     if parse_spec(record.network).front_end not in GRAPHS:
         return build_classifier(record.network, record.settings, classes)
+    return classifier_of_graph(begun_graph(directory), classes)
+
+
+def begun_graph(directory: Path) -> Graph:
+    """Return the graph that a run began with. Raises ValueError where it is missing."""
     if not (directory / BEGUN).is_file():
         raise damaged(directory / BEGUN, "it is not there")
-    return classifier_of_graph(open_graph(directory / BEGUN), classes)
+    return open_graph(directory / BEGUN)
+
+
+def learned_encoding(directory: Path, record: RunRecord, weights: str = BEST) -> Encoding:
+    """Return what a run that learns in eight bits has come to, its BatchNorms as they are.
+
+    Raises ValueError where it has no weights yet.
+    """
+    net = load_trained(directory, build_again(record, directory), weights)
+    return learned(begun_graph(directory), net, frozenset(record.kept))
+
+
+def integers_record(record: RunRecord) -> QuantizedRecord:
+    """Return what the quantised network of a run is of."""
+    return QuantizedRecord(
+        network=record.network, classes=record.classes, preprocessing=record.preprocessing
+    )
+
+
+def integers_of_run(directory: Path, record: RunRecord) -> Graph:
+    """Return the best network of a run that learns in eight bits, as one that is quantised.
+
+    Raises ValueError where it has no weights yet.
+    """
+    return insert_quantization(in_integers(learned_encoding(directory, record)))
 
 
 def build_classifier(network: str, settings: Mapping[str, Any], classes: int) -> nn.Module:
@@ -147,6 +185,11 @@ def open_run(
     """
     record = read_run(directory)
     side = record.preprocessing.crop
+    if record.quantize:
+        graph = integers_of_run(directory, record)
+        return replace(
+            quantized_source(graph, integers_record(record), shapes, kwargs), known=record
+        )
     if record.module:
         path = directory / GRAPH
         if not path.is_file():

@@ -12,16 +12,22 @@ from torch import nn
 
 from depthwise.families import find_network
 from depthwise.graph import Graph, open_graph
+from depthwise.graph.exporters.torch import to_module
+from depthwise.quantization.insertion import Encoding
+from depthwise.quantization.trainable import dequantized
 from depthwise.sources.building import graph_named
 from depthwise.sources.factory import USUAL
 from depthwise.sources.heads import replace_head
+from depthwise.sources.network_folder import GRAPH as NETWORK
 from depthwise.sources.opening import check_memory, describe
+from depthwise.sources.quantized_folder import read_quantized
 from depthwise.sources.run_folder import (
     BEGUN,
     BEST,
     build_again,
     build_classifier,
     classifier_of_graph,
+    learned_encoding,
     read_run,
     ready_to_train,
 )
@@ -56,6 +62,7 @@ class FittedNetwork:
         weights: What its first weights are called; empty where they are random.
         is_module: Whether it was given as a module.
         graph: What it is made of, where that is a graph.
+        encoding: How its values are held in eight bits, where it was quantised.
     """
 
     net: nn.Module
@@ -65,6 +72,7 @@ class FittedNetwork:
     weights: str
     is_module: bool = False
     graph: Graph | None = None
+    encoding: Encoding | None = None
 
     def measured(self, data: Prepared) -> "FittedNetwork":
         """Return the same with the images' own mean and deviation, where weights know no other."""
@@ -107,6 +115,8 @@ def fit_network(
     spec = parse_spec(network)
     if spec.front_end == "run":
         return _fit_run(spec, settings, weights, classes, resolution)
+    if spec.front_end == "quantized":
+        return _fit_quantized(spec, settings, weights, classes, resolution, images)
     if spec.front_end in GRAPHS:
         return _fit_graph(spec, settings, weights, classes, resolution, images)
     if spec.front_end == "ours" and weights is None and not settings and images > SMALL:
@@ -172,6 +182,9 @@ def _fit_run(
             f"dw.train(net, data, weights={str(Path(spec.name) / BEST)!r})"
         )
     folder = Path(spec.name)
+    if record.quantize:
+        encoding = learned_encoding(folder, record)
+        return _fit_encoding(spec, encoding, classes, resolution, record.preprocessing)
     net = build_again(record, folder, classes)
     load_weights(net, folder / BEST, other_classes=True)
     how = record.preprocessing
@@ -195,6 +208,40 @@ def _fit_graph(
     return FittedNetwork(
         classifier_of_graph(graph, classes), spec.text, {}, how, spec.text, graph=graph
     )
+
+
+def _fit_quantized(
+    spec: Spec, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int,
+    resolution: int | None, images: int,
+) -> FittedNetwork:  # fmt: skip
+    """Return a quantised network in real numbers, to be trained in eight bits as it is."""
+    if settings or weights:
+        raise ValueError(f"{spec.text} is built and has its own weights: leave out others")
+    folder = Path(spec.name)
+    how, graph = read_quantized(folder).preprocessing, open_graph(folder / NETWORK)
+    usual = fit_appearance(how, next(iter(graph.inputs.values())).shape[-1], images)
+    return _fit_encoding(spec, dequantized(graph), classes, resolution, usual)
+
+
+def _fit_encoding(
+    spec: Spec, encoding: Encoding, classes: int, resolution: int | None, how: Preprocessing
+) -> FittedNetwork:
+    """Return a network that was quantised, whose classes and whose images stay what they are."""
+    graph = encoding.graph
+    shapes = [graph.type(output.value).shape for output in graph.outputs]
+    if shapes != [(1, classes)]:
+        found = " and ".join(map(str, shapes))
+        raise ValueError(
+            f"{spec.text} is quantised and returns {found}, which is not to be changed: these "
+            f"images have {classes} classes; train the network that it was made of on them first"
+        )
+    if resolution not in (None, how.crop):
+        raise ValueError(
+            f"{spec.text} is quantised for {how.crop} pixels, not {resolution}: leave out the "
+            "resolution, or train the network that it was made of"
+        )
+    net = ready_to_train(to_module(graph))
+    return FittedNetwork(net, spec.text, {}, how, spec.text, graph=graph, encoding=encoding)
 
 
 def _usual_side(spec: Spec, settings: dict[str, Any]) -> int:

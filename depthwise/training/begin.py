@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -20,8 +19,7 @@ from depthwise.sources.spec import is_untrained
 from depthwise.training.adapt import FittedNetwork, fit_network
 from depthwise.training.augment import Appearance, layout_of
 from depthwise.training.compiled import compiled
-from depthwise.training.data.dataset import Dataset, ImageSplit
-from depthwise.training.data.decode import shorter_side
+from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import Prepared, prepare
 from depthwise.training.defaults import fit_recipe
@@ -37,7 +35,9 @@ from depthwise.training.optimizer import make_optimizer, parameter_groups
 from depthwise.training.order import Order
 from depthwise.training.pace import Pace
 from depthwise.training.precision import MixedPrecision, fastest, say_slow, step_times
+from depthwise.training.quantised import check_quantised, quantised
 from depthwise.training.recipe import Recipe
+from depthwise.training.resolution import usual_side
 from depthwise.training.result import RunResult, SplitResult, write_result
 from depthwise.training.run import Run
 from depthwise.training.schedule import Moment
@@ -46,7 +46,6 @@ from depthwise.training.teacher import Teacher, open_teacher
 from depthwise.training.trial import check_trainable
 from depthwise.weights import Preprocessing
 
-LOOKED_AT = 64  # images whose size tells what resolution is usual
 FEW = 4  # images by which a precision is timed that may be far too slow for a batch
 
 
@@ -90,8 +89,8 @@ def train(
     Args:
         network: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory
             or path/file.py:factory; run:DIRECTORY goes on from a run's best weights,
-            slimmed:DIRECTORY and the file of a network from its own; or a module, of which a copy
-            is trained. Its classifier gets the images' classes; its stem and its
+            slimmed:DIRECTORY, quantized:DIRECTORY and the file of a network from its own; or a
+            module, of which a copy is trained. Its classifier gets the images' classes; its stem and its
             resolution are fitted to the images where `settings` and the recipe do not say them.
         data: A folder, a file or the name of a set, as `open_dataset` takes it; or a set.
         recipe: How to train; None for the usual way.
@@ -122,12 +121,13 @@ def train(
             network, dict(settings or {}), weights, len(dataset.classes),
             usual_side(dataset.train), recipe.resolution, recipe.seed,
         )  # fmt: skip
-        given = network if isinstance(network, nn.Module) else None
+        given = network if isinstance(network, nn.Module) and not recipe.quantize else None
         if recipe.frozen and _is_random(fitted):
             raise ValueError(
                 f"frozen={recipe.frozen}: the weights of {fitted.network} are random, and a "
                 "classifier alone learns nothing from them: leave out frozen, or name weights"
             )
+        check_quantised(fitted, recipe, _is_random(fitted))
         branch(fitted.net, recipe)
         known = open_teacher(recipe, dataset.classes)
         images = TrainingImages.of(dataset, fitted.preprocessing.resize)
@@ -135,6 +135,8 @@ def train(
         how, pretrained = fitted.preprocessing, bool(fitted.weights)
         recipe = fit_recipe(recipe, how.crop, len(images.train.labels), pretrained, world.size)
         look = Appearance.of(how, recipe)
+        if recipe.quantize:
+            fitted = quantised(fitted, look, images.train, onlooker.say)
         check_trainable(
             fitted.network, fitted.net, recipe, look, images.train, len(dataset.classes)
         )
@@ -143,7 +145,7 @@ def train(
         accuracy = _accuracy(world, teacher, look, images.validation, dataset.classes)
         if accuracy is not None:
             onlooker.say(f"the teacher, {recipe.teacher}: validation accuracy {accuracy:.2%}")
-        record = _record(fitted, images, accuracy)
+        record = _record(fitted, images, accuracy, recipe.quantize)
         run = world.tell(lambda: Run.begin(folder, record, recipe, fitted.graph)).holding(given)
         with _alone(world, run):
             world.tell(lambda: Run.check_free(folder))  # nor did another training end meanwhile
@@ -256,6 +258,8 @@ def _finish(run: Run, progress: Progress, images: TrainingImages, device: torch.
     found = [judge(net, look, each, record.classes) for each in splits]
     results = [SplitResult.of(each) for each in found]
     write_pictures(run.directory, found[0], images.validation, look)
+    if record.quantize:
+        run.keep_integers()
     write_result(
         run.directory,
         RunResult(
@@ -325,6 +329,8 @@ def choose_precision(
     """
     if recipe.precision == "fp32":
         return recipe
+    if recipe.quantize and recipe.precision == "auto":  # bf16 rounds what uint8 tells apart
+        return recipe.model_copy(update={"precision": "fp32"})
     assert recipe.batch is not None
     order = Order(recipe.seed, len(images.labels), recipe.batch)
     share = world.share(recipe.batch)
@@ -358,26 +364,11 @@ def _restore(world: World, run: Run, learner: Learner) -> Progress:
     return progress
 
 
-def usual_side(split: ImageSplit) -> int:
-    """Return the pixels of the shorter side that images of a split usually have: the median.
-
-    Raises ValueError where none of those that are looked at can be read.
-    """
-    sides, broken = [], ""
-    places = np.linspace(0, len(split.images) - 1, LOOKED_AT).astype(int)
-    for index in map(int, np.unique(places)):
-        name = split.images.name(index)
-        try:
-            sides.append(shorter_side(split.images.read(index), name))
-        except ValueError as error:  # it will be left out, and that said
-            broken = str(error)
-    if not sides:
-        raise ValueError(f"none of {len(np.unique(places))} images can be read: {broken}")
-    return int(np.median(sides))
-
-
 def _record(
-    fitted: FittedNetwork, images: TrainingImages, teacher_accuracy: float | None
+    fitted: FittedNetwork,
+    images: TrainingImages,
+    teacher_accuracy: float | None,
+    quantize: str | None,
 ) -> RunRecord:
     dataset = images.dataset
     for name in (dataset.name, fitted.network, fitted.weights):
@@ -388,5 +379,6 @@ def _record(
         weights=fitted.weights, data=dataset.name, classes=dataset.classes,
         preprocessing=fitted.preprocessing, images=images.counts,
         notes=tuple(map(in_text, (*dataset.notes, *images.left_out))),
-        teacher_accuracy=teacher_accuracy,
+        teacher_accuracy=teacher_accuracy, quantize=quantize or "",
+        kept=tuple(sorted(fitted.encoding.kept)) if fitted.encoding else (),
     )  # fmt: skip

@@ -12,6 +12,8 @@ STEPS = 20  # that an epoch has at least: batches of small sets are smaller
 FEWEST = 8  # images a step, below which a batch's statistics say too little
 RATES = {"sgd": 0.1, "adamw": 1e-3}  # for batches of 128
 TUNED = 0.2  # of these, where weights are pretrained
+ROUNDED = 0.05  # of these, where a trained network learns to be computed in eight bits
+NORMS_FROZEN = 0.5  # of the training, at its end, where it does
 DECAYS = {"sgd": 5e-4, "adamw": 0.05}
 
 
@@ -41,7 +43,9 @@ def fit_recipe(
     # in proportion to large batches (Goyal et al., arXiv:1706.02677); to the root of small ones,
     # which small sets have, and few steps to learn in
     growth = max(batch / 128, (batch / 128) ** 0.5)
-    rate = RATES[recipe.optimizer] * growth * (TUNED if pretrained else 1)
+    share = ROUNDED if recipe.quantize else TUNED if pretrained else 1
+    rate = RATES[recipe.optimizer] * growth * share
+    norms = NORMS_FROZEN if recipe.quantize else 0.0
     decay = recipe.weight_decay
     return recipe.model_copy(
         update={
@@ -50,5 +54,6 @@ def fit_recipe(
             "learning_rate": recipe.learning_rate or rate,
             "weight_decay": DECAYS[recipe.optimizer] if decay is None else decay,
             "resolution": resolution,
+            "frozen_norms": norms if recipe.frozen_norms is None else recipe.frozen_norms,
         }
     )

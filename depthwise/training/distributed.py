@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from depthwise.errors import DepthwiseError
-from depthwise.training.optimizer import train_mode
 from depthwise.training.whole_batch import WholeBatch
 
 PATIENCE = timedelta(days=30)  # of what waits while the first process judges or decodes
@@ -178,9 +177,11 @@ class Replicas:
 def _has_idle_parameters(net: nn.Module, images: Tensor) -> bool:
     """Tell whether some parameters learn nothing from images, for the scores do not need them."""
     learning = [each for each in net.parameters() if each.requires_grad]
+    modes = {module: module.training for module in net.modules()}
     total = net.eval()(images).sum()
     found = torch.autograd.grad(total, learning, allow_unused=True)
-    train_mode(net)
+    for module, training in modes.items():
+        module.training = training
     return any(each is None for each in found)
 
 

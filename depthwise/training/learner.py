@@ -47,7 +47,7 @@ class Learner:
         self.average = Average(net)
         self._mixing = Mixing.of(recipe)
         self._body = _body(net) if recipe.frozen else []
-        self._thawed: bool | None = None  # whether the body learned in the last step
+        self._mode: tuple[bool, bool] | None = None  # of the last step: see `_set_mode`
 
     def learn(self, batch: Batch, moment: Moment, progress: Progress) -> float:
         """Change the weights by the gradients of one batch.
@@ -67,12 +67,7 @@ class Learner:
             Diverged: The loss is no number.
             TooLarge: Not even a few images fit the device's memory.
         """
-        thawed = moment.done >= self.recipe.frozen
-        if thawed != self._thawed or not self.net.training:  # it takes a millisecond, or several
-            for parameter in self._body:
-                parameter.requires_grad_(thawed)
-            train_mode(self.net)
-            self._thawed = thawed
+        self._set_mode(moment.done)
         buffers = [*self.net.buffers()] if self.precision.may_overflow else []
         before = [each.clone() for each in buffers]
         while (loss := self._add_gradients(batch, moment, progress)) is None:
@@ -85,6 +80,17 @@ class Learner:
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
         return loss
+
+    def _set_mode(self, done: float) -> None:
+        """Let learn what is to learn: the body after a while, BatchNorms' statistics until then."""
+        thawed, share = done >= self.recipe.frozen, self.recipe.frozen_norms
+        mode = (thawed, bool(share) and done >= 1 - (share or 0.0))
+        if mode == self._mode and self.net.training:  # it takes a millisecond, or several
+            return
+        for parameter in self._body:
+            parameter.requires_grad_(thawed)
+        train_mode(self.net, freeze_norms=mode[1])
+        self._mode = mode
 
     def _add_gradients(self, batch: Batch, moment: Moment, progress: Progress) -> float | None:
         """Return the mean loss; None where the device's memory did not hold the parts."""

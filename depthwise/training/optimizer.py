@@ -156,14 +156,18 @@ def freeze(net: nn.Module, until: float | Collection[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def train_mode(net: nn.Module) -> None:
+def train_mode(net: nn.Module, freeze_norms: bool = False) -> None:
     """Put a network in training mode, but for BatchNorms of what is frozen.
 
-    A BatchNorm without parameters of its own is frozen with the module around it.
+    A BatchNorm without parameters of its own is frozen with the module around it. With
+    `freeze_norms` the statistics of all stand still; what they scale and add goes on learning.
     """
     net.train()
     for name, module in net.named_modules():
         if isinstance(module, BATCH_NORMS) and module.track_running_stats:
+            if freeze_norms:
+                module.eval()
+                continue
             around = name
             while not (parameters := list(net.get_submodule(around).parameters())) and around:
                 around = around.rpartition(".")[0]

@@ -116,6 +116,10 @@ class Recipe(BaseModel):
     """How much slower each block of a pretrained network learns than the one after it."""
     branches: Annotated[int, Field(gt=0, le=MOST_BRANCHES)] = 1
     """Convolutions in the place of each while training, added up; one convolution afterwards."""
+    quantize: Literal["int8"] | None = None
+    """Whether it is computed in eight bits while it learns, and kept so."""
+    frozen_norms: Fraction | None = None
+    """The share at the end in which the statistics of BatchNorms stand still."""
     teacher: str | None = None
     """A network to learn from, too: a run, imagenet, timm:NAME or NETWORK@CHECKPOINT."""
     teacher_share: Fraction = 0.5
@@ -126,6 +130,20 @@ class Recipe(BaseModel):
     """The share of the loss that the teacher's last feature maps have."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the first weights, the order of images and what is done to them."""
+
+    @field_validator("quantize")
+    @classmethod
+    def _can_be_rounded(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("branches", 1) > 1:
+            raise ValueError(
+                "branches are several convolutions, which are rounded apart: train with branches "
+                "first, and then the run in eight bits, without (network run:DIRECTORY)"
+            )
+        if value and info.data.get("compile"):
+            raise ValueError(
+                "PyTorch's compiler does not take ranges that learn: leave out compile"
+            )
+        return value
 
     @field_validator("feature_share")
     @classmethod

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from depthwise.files.atomic import WRITING, only_one, replace_text
 from depthwise.files.cache import hash_bytes
 from depthwise.graph import Graph, save_graph
+from depthwise.sources.quantized_folder import write_quantized
 from depthwise.sources.run_folder import (
     BEGUN,
     BEST,
@@ -20,6 +21,8 @@ from depthwise.sources.run_folder import (
     RunRecord,
     build_again,
     damaged,
+    integers_of_run,
+    integers_record,
     load_trained,
     read_run,
 )
@@ -37,6 +40,7 @@ from depthwise.training.state import FILE as STATE
 from depthwise.training.state import Progress, check_weights, read_state
 
 RECIPE = "recipe.toml"
+INTEGERS = "int8"  # the folder of the network in eight bits, of a run that learns so
 
 
 class Run:
@@ -204,6 +208,14 @@ class Run:
         side = self.record.preprocessing.crop
         source = torch_source(self.network().cpu(), [(1, 3, side, side)])
         save_graph(source.graph, self.directory / GRAPH)
+
+    def keep_integers(self) -> None:
+        """Keep the best network of a run in eight bits, to be opened as quantized:DIRECTORY/int8.
+
+        Raises OSError where it cannot be written.
+        """
+        graph = integers_of_run(self.directory, self.record)
+        write_quantized(self.directory / INTEGERS, graph, integers_record(self.record))
 
     def network(self, weights: str = BEST) -> nn.Module:
         """Return the trained network, in evaluation mode.

@@ -19,13 +19,13 @@ from depthwise.runtime.library import Library, load
 from depthwise.sources.source import torch_source
 from depthwise.sources.spec import is_run
 from depthwise.training.adapt import FittedNetwork, fit_network
-from depthwise.training.begin import resume, train, usual_side
+from depthwise.training.begin import resume, train
 from depthwise.training.data.dataset import Dataset
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.defaults import fit_recipe
 from depthwise.training.keeper import Onlooker
 from depthwise.training.recipe import Recipe
-from depthwise.training.resolution import SMALLEST
+from depthwise.training.resolution import SMALLEST, usual_side
 from depthwise.training.result import SplitResult
 from depthwise.training.run import Run
 

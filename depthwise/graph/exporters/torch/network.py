@@ -1,7 +1,7 @@
 """The module that computes a graph, step by step."""
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -123,6 +123,18 @@ class GraphNetwork(nn.Module):
                 del values[name]
         found = {name: operand.among(values) for name, operand in program.outputs.items()}
         return fill(program.signature.returns, found)
+
+
+def compute_otherwise(
+    net: GraphNetwork, change: Callable[[NetworkStep], NetworkStep],
+    first: Sequence[NetworkStep] = (),
+) -> None:  # fmt: skip
+    """Let a network compute its steps as `change` returns them, after some that come first.
+
+    A step's result and what it reads have to stay: `compute` alone is another.
+    """
+    program = net._program
+    net._program = replace(program, steps=(*first, *map(change, program.steps)))
 
 
 class ImageNetwork(GraphNetwork):
