@@ -14,8 +14,10 @@ from depthwise.escaping import in_file_name, in_json, in_line
 if TYPE_CHECKING:
     from depthwise.analysis.fitted import FittedTable
     from depthwise.precision.quantized import Quantized
+    from depthwise.precision.record import CurveFigures
 
 WORST = 8  # layers that are shown
+PICTURE = "curve.png"
 
 
 def quantize(
@@ -45,6 +47,19 @@ def quantize(
         list[str] | None,
         typer.Option(help="The path of a module to keep in float32; repeat for more."),
     ] = None,
+    curve: Annotated[
+        bool,
+        typer.Option(
+            "--curve",
+            help="Keep layers in float32 one after the other, the most gain for a microsecond "
+            "first; compile, time and judge each stage; --agreement then takes the fastest that "
+            "meets it.",
+        ),
+    ] = False,
+    kept: Annotated[
+        int | None,
+        typer.Option(min=0, help="Take the curve's point with so many layers in float32."),
+    ] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="How many images to calibrate on, at most.")
     ] = None,
@@ -70,8 +85,8 @@ def quantize(
         if directory.exists() and not directory.is_dir():
             raise ValueError(f"--out {directory} is a file: give the name of a directory")
         options = QuantizationOptions(
-            observer=observer, agreement=agreement, keep=tuple(keep or ()), images=samples,
-            seed=seed or 0,
+            observer=observer, agreement=agreement, keep=tuple(keep or ()), curve=curve,
+            kept=kept, images=samples, seed=seed or 0,
         )  # fmt: skip
         shapes, named = parse_shapes(shape)
         source = open(
@@ -82,11 +97,19 @@ def quantize(
         found = run(source, data=data, options=options, tell=say)
     with writing("--out", directory):
         found.save(directory)
+        if curve:
+            from depthwise.precision.curve_picture import curve_picture  # noqa: PLC0415
+
+            curve_picture(found.record, directory / PICTURE)
     if as_json:
         print(in_json(found.record.model_dump_json(indent=2)))
         return
     screen().print(_steps(found))
     screen().print(_layers(found))
+    if found.record.curve:
+        screen().print(_curve(found.record.curve))
+        said = f"{directory / PICTURE} shows the curve; any of its points may be given as --kept"
+        screen().print(in_line(said))
     screen().print(in_line(str(found)))
     screen().print(in_line(f"{directory}: a network as quantized:{directory}"))
 
@@ -120,3 +143,30 @@ def _layers(found: "Quantized") -> "FittedTable":
     worst = sorted(found.record.layers, key=lambda each: each.own)[:WORST]
     rows = [(each.path or each.layer, f"{each.own:.1f}", f"{each.all:.1f}") for each in worst]
     return FittedTable(columns, rows)
+
+
+def _curve(curve: "CurveFigures") -> "FittedTable":
+    """Return what is gained for how much time, point by point, and float32 beside it."""
+    from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
+
+    how = f"one image on one thread of {curve.target}, compiled, all in turns"
+    note = f"ms: {how}{f'; {curve.disturbed}' if curve.disturbed else ''}"
+    columns = (
+        Column("kept in float32"), Column("the last of these", kind="name"),
+        Column("ms", note=note), Column("nats"), Column("same class"), Column("right"),
+    )  # fmt: skip
+    rows = [
+        (
+            f"{point.kept} *" if point.kept == curve.chosen else str(point.kept), point.layer,
+            f"{point.milliseconds:.3f}", f"{point.nats:.2g}", f"{point.agreement:.2%}",
+            _share(point.right, curve.judged),
+        )
+        for point in curve.points
+    ]  # fmt: skip
+    right = _share(curve.float_right, curve.judged)
+    rows.append(("all", "", f"{curve.float_milliseconds:.3f}", "0", "100.00%", right))
+    return FittedTable(columns, rows)
+
+
+def _share(right: int | None, judged: int | None) -> str:
+    return f"{right / judged:.2%}" if judged and right is not None else ""

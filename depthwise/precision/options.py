@@ -21,6 +21,11 @@ class QuantizationOptions:
         agreement: The share of held-out images in which the highest score must stay the same:
             layers that rounding hurts are kept in float32 until it is met. None for no such goal.
         keep: The paths of modules whose layers are kept in float32.
+        curve: Whether layers are kept in float32 one after the other, those first that gain the
+            most for a microsecond, and each stage is compiled and timed on this machine. With
+            `agreement` the fastest that meets it is taken.
+        kept: How many layers of the curve's order to keep; None is for none, or as `agreement`
+            wants it.
         images: How many images it is calibrated on, at most; None fits that to the network.
         seed: Of which images are taken.
     """
@@ -29,6 +34,8 @@ class QuantizationOptions:
     steps: tuple[str, ...] = STEPS
     agreement: float | None = None
     keep: tuple[str, ...] = ()
+    curve: bool = False
+    kept: int | None = None
     images: int | None = None
     seed: int = 0
 
@@ -42,11 +49,21 @@ class QuantizationOptions:
         object.__setattr__(self, "keep", tuple(self.keep))
         if self.agreement is not None:
             check_agreement(self.agreement)
-        whole = isinstance(self.images, int) and not isinstance(self.images, bool)
-        if self.images is not None and (not whole or self.images < 1):
-            raise ValueError(f"images={self.images!r}: a whole number of 1 or more is accepted")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r}: a whole number of 0 or more is accepted")
+        for name, least in (("images", 1), ("kept", 0), ("seed", 0)):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+            if not whole and (value is not None or name == "seed"):
+                raise ValueError(f"{name}={value!r}: a whole number of {least} or more is accepted")
+        if self.kept is not None and not self.curve:
+            raise ValueError(
+                f"kept={self.kept}: that many layers of the curve's order: ask for the curve, too "
+                "(--curve)"
+            )
+        if self.kept is not None and self.agreement is not None:
+            raise ValueError(
+                f"kept={self.kept} and agreement={self.agreement}: both choose a point of the "
+                "curve; leave out one"
+            )
 
 
 def kept_layers(graph: Graph, paths: tuple[str, ...]) -> frozenset[str]:

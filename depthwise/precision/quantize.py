@@ -10,6 +10,7 @@ from depthwise.analysis.count import count_all_macs
 from depthwise.calibration.images import as_tensor
 from depthwise.calibration.scores import gives_scores
 from depthwise.graph import Graph
+from depthwise.precision.curve import trace_curve
 from depthwise.precision.options import QuantizationOptions, kept_layers
 from depthwise.precision.quantized import Quantized
 from depthwise.precision.record import NoiseFigures, QuantizationRecord, StepFigures
@@ -59,6 +60,7 @@ def quantize(
     Raises:
         ValueError: A network or images that cannot be used, or a goal that is not met.
         Unsupported: The network cannot be captured.
+        BuildError: A curve is asked for, and the C compiler is missing or fails.
     """
     if data is None:
         raise ValueError(NO_DATA)
@@ -69,12 +71,14 @@ def quantize(
     for note in notes:
         tell(note)
     kept = kept_layers(prepare(graph), options.keep)
-    plan = QuantizationPlan(
-        options.observer, options.steps, options.agreement, kept, gives_scores(graph)
-    )
+    goal = None if options.curve else options.agreement
+    plan = QuantizationPlan(options.observer, options.steps, goal, kept, gives_scores(graph))
     road = Road(graph, images.images, images.held, plan, tell)
-    outcome = road.run()
-    record = _record(source, images, road, outcome, notes)
+    outcome, curve = road.run(), None
+    if options.curve:
+        traced = trace_curve(road, outcome, options, images.validation, tell)
+        outcome, curve = traced.outcome, traced.figures
+    record = _record(source, images, road, outcome, notes).model_copy(update={"curve": curve})
     quantized = insert_quantization(outcome.encoding)
     return Quantized(quantized, record, images.classes, images.preprocessing)
 

@@ -30,6 +30,53 @@ class NoiseFigures(Record):
     """The same where all before it are rounded, too."""
 
 
+class GainFigures(Record):
+    """What it gains and costs to keep a layer out of eight bits."""
+
+    layer: str
+    path: str
+    nats: float
+    """By how much less the scores diverge where it alone is kept, on some held-out images."""
+    microseconds: float
+    """By how much longer it takes then, as its steps were timed in both types."""
+
+
+class PointFigures(Record):
+    """A point of the curve: the first layers of its order kept in float32."""
+
+    kept: int
+    """How many layers."""
+    layer: str = ""
+    """The path of the last of these; empty where there is none."""
+    milliseconds: float
+    """Of the compiled network, one image on one thread, timed in turns with the other points."""
+    nats: float
+    agreement: float
+    decibels: float
+    right: int | None = None
+    """Of `judged` validation images, where there are labels."""
+
+
+class CurveFigures(Record):
+    """What is gained for how much time where layers are kept in float32, one after the other."""
+
+    target: str
+    """The CPU that it was compiled for."""
+    disturbed: str = ""
+    """What else was at work while it was timed, in words."""
+    order: tuple[GainFigures, ...]
+    """The layers that gain something, the most for a microsecond first."""
+    points: tuple[PointFigures, ...]
+    float_milliseconds: float
+    """Of the network in float32."""
+    judged: int | None = None
+    """Validation images that each point was judged on."""
+    float_right: int | None = None
+    """Of these, in float32."""
+    chosen: int
+    """How many layers are kept in the network that was saved."""
+
+
 class QuantizationRecord(Record):
     """How a network was quantised, and what came of it."""
 
@@ -58,6 +105,8 @@ class QuantizationRecord(Record):
     """Of its constants, beside `float_bytes` in float32."""
     float_bytes: int
     notes: tuple[str, ...] = ()
+    curve: CurveFigures | None = None
+    """Agreement against milliseconds, where that was asked for."""
 
     @property
     def accuracy(self) -> tuple[float, float] | None:

@@ -92,6 +92,8 @@ class Road:
 
     Attributes:
         graph: The network with its BatchNorms folded.
+        plan: What is to be done.
+        held: The images that are held out.
         judge: What tells how far it is from the original.
     """
 
@@ -99,7 +101,8 @@ class Road:
         self, graph: Graph, images: Tensor, held: Tensor, plan: QuantizationPlan, tell: Say
     ):
         """Begin. Raises ValueError where there is nothing to quantise, or images do not fit."""
-        self.graph, self._images, self._plan, self._tell = prepare(graph), images, plan, tell
+        self.graph, self.plan, self.held = prepare(graph), plan, held
+        self._images, self._tell = images, tell
         if not place(self.graph, plan.kept).layers:
             raise ValueError(
                 "the network has no convolution or linear layer with weights of its own: there is "
@@ -112,16 +115,21 @@ class Road:
     def run(self) -> QuantizationOutcome:
         """Return the network in eight bits. Raises ValueError where the goal is not met."""
         observer, seen = self._ranges()
-        if "equalise" in self._plan.steps:
+        if "equalise" in self.plan.steps:
             self._equalise(observer, seen)
         for name, fit in CORRECTIONS.items():
-            if name in self._plan.steps and self.error.nats > 0:
+            if name in self.plan.steps and self.error.nats > 0:
                 self._try(name, lambda fit=fit: fit_layers(self.encoding, self._fitted(), fit))
         layers = self.judge.layers(self.encoding)
-        if self._plan.goal is not None and self.error.agreement < self._plan.goal:
+        if self.plan.goal is not None and self.error.agreement < self.plan.goal:
             self._keep(layers)
             layers = self.judge.layers(self.encoding)
         return QuantizationOutcome(self.encoding, tuple(self._steps), self.error, layers)
+
+    @property
+    def unrounded(self) -> Encoding:
+        """The network in real numbers."""
+        return Encoding(self.graph, kept=frozenset(node.name for node in self.graph))
 
     @property
     def encoding(self) -> Encoding:
@@ -137,23 +145,23 @@ class Road:
 
     def _ranges(self) -> tuple[str, Mapping[str, Observation]]:
         """Choose how ranges are drawn; return that, and what was seen."""
-        placed = place(self.graph, self._plan.kept)
+        placed = place(self.graph, self.plan.kept)
         seen = observe(placed, self._images)
         chosen = ""
-        for name in [self._plan.observer] if self._plan.observer else OBSERVERS:
+        for name in [self.plan.observer] if self.plan.observer else OBSERVERS:
             if self._try(name, lambda name=name: self._drawn(self.graph, seen, name)):
                 chosen = name
         return chosen, seen
 
     def _drawn(self, graph: Graph, seen: Mapping[str, Observation], observer: str) -> Encoding:
-        kept = self._plan.kept
+        kept = self.plan.kept
         values = choose_ranges(place(graph, kept), seen, observer)
         return nearest(Encoding(graph, values, kept=kept))
 
     def _equalise(self, observer: str, seen: Mapping[str, Observation]) -> None:
         def equalised() -> Encoding:
             graph = equalise(self.graph, seen)
-            again = observe(place(graph, self._plan.kept), self._images)
+            again = observe(place(graph, self.plan.kept), self._images)
             return self._drawn(graph, again, observer)
 
         self._try("equalise", equalised)
@@ -178,7 +186,7 @@ class Road:
 
     def _keep(self, layers: tuple[LayerNoise, ...]) -> None:
         """Keep the layers that rounding hurts most in float32, twice as many at each try."""
-        goal, begun = self._plan.goal, self.encoding
+        goal, begun = self.plan.goal, self.encoding
         assert goal is not None
         worst = [each.layer for each in sorted(layers, key=lambda each: each.own)]
         most = int(MOST_KEPT * len(worst))

@@ -1,4 +1,4 @@
-"""Rounding that a network can learn through: forwards as in eight bits, backwards as if it were not.
+"""Rounding that a network learns through: forwards as in eight bits, backwards as if it were not.
 
 The gradient of a rounded number passes as it is (Bengio et al., arXiv:1308.3432), of an activation
 where it is inside its range. The ends of a range learn: what is cut off pulls at the end where it

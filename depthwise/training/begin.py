@@ -90,8 +90,9 @@ def train(
         network: A name of `dw.list_models()`, timm:NAME, torchvision:NAME, package.module:factory
             or path/file.py:factory; run:DIRECTORY goes on from a run's best weights,
             slimmed:DIRECTORY, quantized:DIRECTORY and the file of a network from its own; or a
-            module, of which a copy is trained. Its classifier gets the images' classes; its stem and its
-            resolution are fitted to the images where `settings` and the recipe do not say them.
+            module, of which a copy is trained. Its classifier gets the images' classes; its stem
+            and its resolution are fitted to the images where `settings` and the recipe do not say
+            them.
         data: A folder, a file or the name of a set, as `open_dataset` takes it; or a set.
         recipe: How to train; None for the usual way.
         directory: Where the run is kept, which no other run may be in.

@@ -1,0 +1,188 @@
+"""Agreement against milliseconds: layers kept in float32, those first that gain most for their time.
+
+Every layer is timed in both types, in the network as it is compiled for this machine, and it is
+measured how much less the scores diverge where it alone is kept. The first layers of that order
+are then kept, more and more of them, and each such network is compiled, timed and judged.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+from torch import Tensor
+
+from depthwise.bench.layers import usual
+from depthwise.compiler.autotune.step_timer import Clocked, build_clocked
+from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.pipeline import choose_plan, rewrite
+from depthwise.compiler.quantised import options_of_bytes
+from depthwise.graph import Graph
+from depthwise.hardware.load import Watch
+from depthwise.precision.options import QuantizationOptions
+from depthwise.precision.record import CurveFigures, GainFigures, PointFigures
+from depthwise.progress import Say, track
+from depthwise.quantization.insertion import Encoding, insert_quantization
+from depthwise.quantization.judging import HeldOut, QuantizationError, keep_layers
+from depthwise.quantization.running import Runner
+from depthwise.quantization.steps import QuantizationOutcome, Road
+
+LOOKED_AT = 32  # held-out images that each layer's gain is measured on
+JUDGED = 500  # validation images, at most, that each point is judged on
+COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)  # layers that are kept at the points
+TURNS = 5  # of timing: all points take turns
+SECONDS = 0.4  # of a point in a turn
+FEWEST = 5  # runs of a point in a turn
+INSTANT = 0.1  # microseconds: what takes no longer in float32 is taken to take so much longer
+
+
+@dataclass(frozen=True, eq=False)
+class TracedCurve:
+    """A curve, and the point of it that was chosen.
+
+    Attributes:
+        figures: All that was measured.
+        outcome: The network of that point, in eight bits.
+    """
+
+    figures: CurveFigures
+    outcome: QuantizationOutcome
+
+
+def trace_curve(
+    road: Road, begun: QuantizationOutcome, options: QuantizationOptions,
+    validation: tuple[Tensor, np.ndarray] | None, tell: Say,
+) -> TracedCurve:  # fmt: skip
+    """Return the curve of a network that was quantised, by what this machine takes for it.
+
+    Args:
+        road: What judges it.
+        begun: The network with all layers in eight bits that may be.
+        options: Which point is to be chosen.
+        validation: Images with their classes, where there are any.
+        tell: Is told how it goes.
+
+    Raises:
+        ValueError: No point agrees as often as is asked, or there are fewer layers than are to be
+            kept.
+        BuildError: The C compiler is missing or fails.
+    """
+    watch = Watch()
+    compiling = options_of_bytes(CompileOptions())
+    order = _order(road, begun.encoding, compiling)
+    counts = sorted({n for n in COUNTS if n <= len(order)} | {options.kept or 0})
+    if counts[-1] > len(order):
+        raise ValueError(
+            f"kept={options.kept}: of {len(begun.layers)} layers {len(order)} gain something where "
+            f"they are kept in float32; give a number up to {len(order)}"
+        )
+    names = [gain.layer for gain in order]
+    encodings = [keep_layers(begun.encoding, frozenset(names[:count])) for count in counts]
+    graphs = [*map(insert_quantization, encodings), road.graph]
+    *times, in_float = _times(graphs, compiling)
+    errors = [road.judge(each) for each in track(encodings, "judging the curve")]
+    some = (validation[0][:JUDGED], validation[1][:JUDGED]) if validation else None
+    rights = [_right(some, encoding) for encoding in encodings]
+    points = tuple(
+        PointFigures(
+            kept=count, layer=order[count - 1].path if count else "", milliseconds=time,
+            nats=error.nats, agreement=error.agreement, decibels=error.decibels, right=right,
+        )
+        for count, time, error, right in zip(counts, times, errors, rights, strict=True)
+    )  # fmt: skip
+    place = _choose(points, options)
+    tell(_say(points[place]))
+    figures = CurveFigures(
+        target=compiling.target, disturbed=watch.load().disturbed, order=tuple(order),
+        points=points, float_milliseconds=in_float, judged=len(some[1]) if some else None,
+        float_right=_right(some, road.unrounded), chosen=points[place].kept,
+    )  # fmt: skip
+    return TracedCurve(figures, _outcome(road, begun, encodings[place], errors[place]))
+
+
+def _order(road: Road, begun: Encoding, options: CompileOptions) -> list[GainFigures]:
+    """Return the layers that gain something where they are kept, the most for a microsecond first.
+
+    Layers of one module share its time.
+    """
+    layers = begun.placement.layers
+    judge = HeldOut(road.graph, road.held[:LOOKED_AT], road.plan.scores)
+    before = judge(begun).nats
+    in_bytes, in_float = _layer_times([insert_quantization(begun), road.graph], options)
+    shared = defaultdict[str, int](int)
+    for node in layers.values():
+        shared[node.path] += 1
+    found = []
+    for name in track(list(layers), "trying layers in float32"):
+        path = layers[name].path
+        gain = before - judge(keep_layers(begun, frozenset({name}))).nats
+        longer = 1e6 * (in_float[path] - in_bytes[path]) / shared[path]
+        found.append(GainFigures(layer=name, path=path, nats=gain, microseconds=longer))
+    worth = [each for each in found if each.nats > 0]
+    return sorted(worth, key=lambda each: -each.nats / max(each.microseconds, INSTANT))
+
+
+def _layer_times(graphs: Sequence[Graph], options: CompileOptions) -> list[dict[str, float]]:
+    """Return the seconds of each module's steps, of each graph."""
+    found = []
+    for clocked, runs in _runs(graphs, options):
+        times = defaultdict[str, float](float)
+        for step, seconds in zip(clocked.plan.steps, usual(runs).tolist(), strict=True):
+            times[step.path] += seconds
+        found.append(times)
+    return found
+
+
+def _times(graphs: Sequence[Graph], options: CompileOptions) -> list[float]:
+    """Return the milliseconds of each graph: the median of its runs."""
+    return [1e3 * median(runs.sum(1).tolist()) for _, runs in _runs(graphs, options)]
+
+
+def _runs(graphs: Iterable[Graph], options: CompileOptions) -> list[tuple[Clocked, np.ndarray]]:
+    """Return the times of the steps of each graph, compiled, all of which take turns."""
+    plans = [choose_plan(rewrite(graph), options) for graph in graphs]
+    built = build_clocked(plans, options.cc)
+    turns: list[list[np.ndarray]] = [[] for _ in built]
+    for _ in range(TURNS):
+        for own, clocked in zip(turns, built, strict=True):
+            own.append(clocked.runs(SECONDS, FEWEST))
+    return [(each, np.concatenate(own)) for each, own in zip(built, turns, strict=True)]
+
+
+def _right(images: tuple[Tensor, np.ndarray] | None, encoding: Encoding) -> int | None:
+    """Return how many labelled images a network names rightly; None where there are none."""
+    if images is None:
+        return None
+    said = Runner(images[0])(encoding).argmax(1).numpy()
+    return int((said == images[1]).sum())
+
+
+def _choose(points: Sequence[PointFigures], options: QuantizationOptions) -> int:
+    """Return the place of the point that is asked for. Raises ValueError where there is none."""
+    if options.agreement is None:
+        return next(i for i, point in enumerate(points) if point.kept == (options.kept or 0))
+    fit = [i for i, point in enumerate(points) if point.agreement >= options.agreement]
+    if not fit:
+        best = max(points, key=lambda point: point.agreement)
+        raise ValueError(
+            f"an agreement of {options.agreement:.2%} is not met: {best.agreement:.2%} of the "
+            f"held-out images at best, with {best.kept} layers in float32; ask for less, or give "
+            "more images like those that it is for"
+        )
+    return min(fit, key=lambda i: points[i].milliseconds)
+
+
+def _say(point: PointFigures) -> str:
+    layers = "1 layer" if point.kept == 1 else f"{point.kept} layers"
+    return (
+        f"{layers} in float32: {point.milliseconds:.3f} ms, {point.nats:.5f} nats from the "
+        f"original, the same class in {point.agreement:.2%}"
+    )
+
+
+def _outcome(
+    road: Road, begun: QuantizationOutcome, encoding: Encoding, error: QuantizationError
+) -> QuantizationOutcome:
+    layers = road.judge.layers(encoding)
+    return replace(begun, encoding=encoding, error=error, layers=layers)
