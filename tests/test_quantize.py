@@ -201,7 +201,29 @@ def test_the_command_line_without_images(tmp_path, capsys):
     assert not (tmp_path / "q").exists()
 
 
-def test_a_quantised_network_is_not_trained(found, tmp_path):
+def test_a_quantised_network_is_not_trained_on_other_classes(found, tmp_path):
     found[0].save(tmp_path / "q")
-    with pytest.raises(ValueError, match="is not trained"):
+    with pytest.raises(ValueError, match="which is not to be changed"):
         dw.train(f"quantized:{tmp_path / 'q'}", "bundled", directory=tmp_path / "run")
+
+
+def silent_channel(bias: float) -> nn.Module:
+    """Return a network of which a channel has next to no weights: its bias is all that it gives."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1))
+    with torch.no_grad():
+        net[0].weight[0] = 1e-9
+        net[0].bias[0] = bias
+    return net.eval()
+
+
+@pytest.mark.parametrize("bias", [1.0, -0.5])
+def test_a_bias_is_held_where_a_channel_has_next_to_no_weights(bias):
+    """Int32 at the scale of such weights would end at a ten-thousandth."""
+    x = images(40)
+    net = silent_channel(bias)
+    found = dw.quantize(net, SHAPE, x, options=QuantizationOptions("minmax", ()))
+    with torch.no_grad():
+        wanted = net(torch.from_numpy(x)).numpy()
+    apart = np.abs(dw.simulate(found.graph, x) - wanted).max()
+    assert apart < 0.03 * np.abs(wanted).max()

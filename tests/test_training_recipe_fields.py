@@ -63,7 +63,7 @@ def plain(tmp_path_factory):
         {"mirror": True}, {"label_smoothing": 0.0}, {"momentum": 0.5}, {"weight_decay": 0.5},
         {"schedule": "cosine"}, {"warmup": 0.5}, {"optimizer": "adamw"}, {"layer_decay": 0.5},
         {"learning_rate": 0.01}, {"batch": 4}, {"branches": 2}, {"precision": "bf16"},
-        {"frozen": 0.5}, {"seed": 2}, {"resolution": 12},
+        {"frozen": 0.5}, {"seed": 2}, {"resolution": 12}, {"frozen_norms": 0.5},
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip
@@ -83,7 +83,8 @@ def test_no_field_is_left_out():
              for changes in mark.args[1] for name in changes}  # fmt: skip
     own = {"average", "channels_last", "compile", "progressive"}
     taught = {"teacher", "teacher_share", "temperature", "feature_share"}  # test_distillation
-    assert named | own | taught | {"epochs", "time"} == set(Recipe.model_fields)
+    rounded = {"quantize"}  # test_training_quantised
+    assert named | own | taught | rounded | {"epochs", "time"} == set(Recipe.model_fields)
 
 
 @pytest.mark.parametrize(

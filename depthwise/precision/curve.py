@@ -1,4 +1,4 @@
-"""Agreement against milliseconds: layers kept in float32, those first that gain most for their time.
+"""Agreement against milliseconds: layers kept in float32, those that gain most for it first.
 
 Every layer is timed in both types, in the network as it is compiled for this machine, and it is
 measured how much less the scores diverge where it alone is kept. The first layers of that order

@@ -103,8 +103,8 @@ class _Insertion:
         )
 
     def _layer(self, node: Node) -> None:
-        known = self._encoding.weights[node.name]
         source = self._encoding.values[node.inputs[0]]
+        known = self._encoding.weights[node.name].reading(source.scale)
         weight = self._integers(node.inputs[1], known.integers, known.scales, node.path)
         scale = sums_scale(source.scale, known.scales)
         name = next(iter(node.inputs[2:]), f"{node.path}.bias".lstrip("."))

@@ -14,6 +14,7 @@ import numpy as np
 LEVELS = 255  # steps between the lowest number and the highest
 WEIGHT_LIMIT = 127  # -128 is left out, so that a weight's negative has a number as well
 SUM_LIMIT = 2**31 - 1
+BIAS_LIMIT = 2**30  # so that a sum of products has the rest of int32
 SMALLEST = 2.0**-40  # of scales: a layer of zeros has one, too
 
 
@@ -79,6 +80,19 @@ class LayerWeights:
         """Return weights rounded to the nearest, each channel's largest being the last number."""
         scales = weight_scales(np.abs(weight.reshape(len(weight), -1)).max(1))
         return cls(round_weights(weight, scales), scales, bias.astype(np.float64))
+
+    def reading(self, source: float) -> "LayerWeights":
+        """Return the same with scales at which int32 holds the bias, where the input has a scale.
+
+        A channel whose weights are next to nothing takes larger steps: its bias is all that it
+        gives, and would be cut off.
+        """
+        least = np.abs(self.bias) / (BIAS_LIMIT * source)
+        if (least <= self.scales).all():
+            return self
+        scales = np.maximum(self.scales, least).astype(np.float32)
+        smaller = along_outputs(self.scales / scales, self.integers.ndim)
+        return LayerWeights(np.rint(self.integers * smaller).astype(np.int8), scales, self.bias)
 
     @property
     def real(self) -> np.ndarray:

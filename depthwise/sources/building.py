@@ -37,8 +37,8 @@ def build(spec: Spec, settings: Settings) -> "tuple[nn.Module, Shape]":
         return to_module(graph).eval(), next(iter(graph.inputs.values())).shape
     if spec.front_end == "quantized":
         raise ValueError(
-            f"{spec.text} is quantised, and is not trained: train the network that it was made of, "
-            "and quantise it again"
+            f"{spec.text} is quantised: it is trained further by `depthwise train --quantize int8` "
+            "alone; else give the network that it was made of"
         )
     return BUILDERS[spec.front_end](spec, settings)
 
