@@ -7,10 +7,10 @@ resolution (how they look) - learner, losses, precision, average, optimizer (how
 pace, schedule (how many steps, and how large) - keeper, state, history, event_files (what survives
 a kill) - run, result, pictures (what is left at the end).
 
-distill, teacher - distributed, whole_batch (several processes) - parts (what memory does not hold)
-- classifier, judging (`dw.evaluate`) - tradeoff, tradeoff_points. A new field of a recipe goes into
-recipe and cli/train, a new kind of data into data/ and the table of data/opening, a new loss beside
-losses.
+distill, teacher - quantised (a network that learns in eight bits) - distributed, whole_batch
+(several processes) - parts (what memory does not hold) - classifier, judging (`dw.evaluate`) -
+tradeoff, tradeoff_points. A new field of a recipe goes into recipe and cli/train, a new kind of
+data into data/ and the table of data/opening, a new loss beside losses.
 """
 
 from depthwise.training.begin import resume, train
