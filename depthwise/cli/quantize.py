@@ -51,14 +51,14 @@ def quantize(
         bool,
         typer.Option(
             "--curve",
-            help="Keep layers in float32 one after the other, the most gain for a microsecond "
-            "first; compile, time and judge each stage; --agreement then takes the fastest that "
-            "meets it.",
+            help="Keep layers out of eight bits one after the other, those first that gain most "
+            "for a microsecond; compile, time and judge each stage; --agreement then takes the "
+            "fastest that meets it.",
         ),
     ] = False,
     kept: Annotated[
         int | None,
-        typer.Option(min=0, help="Take the curve's point with so many layers in float32."),
+        typer.Option(min=0, help="Take the curve's point with so many layers kept."),
     ] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="How many images to calibrate on, at most.")
@@ -152,7 +152,7 @@ def _curve(curve: "CurveFigures") -> "FittedTable":
     how = f"one image on one thread of {curve.target}, compiled, all in turns"
     note = f"ms: {how}{f'; {curve.disturbed}' if curve.disturbed else ''}"
     columns = (
-        Column("kept in float32"), Column("the last of these", kind="name"),
+        Column(f"kept in {curve.kept_in}"), Column("the last of these", kind="name"),
         Column("ms", note=note), Column("nats"), Column("same class"), Column("right"),
     )  # fmt: skip
     rows = [
@@ -161,10 +161,8 @@ def _curve(curve: "CurveFigures") -> "FittedTable":
             f"{point.milliseconds:.3f}", f"{point.nats:.2g}", f"{point.agreement:.2%}",
             _share(point.right, curve.judged),
         )
-        for point in curve.points
+        for point in (*curve.points, curve.whole)
     ]  # fmt: skip
-    right = _share(curve.float_right, curve.judged)
-    rows.append(("all", "", f"{curve.float_milliseconds:.3f}", "0", "100.00%", right))
     return FittedTable(columns, rows)
 
 

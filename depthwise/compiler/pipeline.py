@@ -27,6 +27,7 @@ from depthwise.compiler.planning import make_family, make_plan
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.quantised import (
     SimulatorReference,
+    check_narrow,
     is_exact,
     is_quantised,
     options_of_bytes,
@@ -100,6 +101,8 @@ def compile_graph(
         raise ValueError(f"preparation is {kind_of(preparation)}: give a dw.Preparation")
     tried = read_samples(samples, preparation is None)
     rewritten = rewrite(graph, preparation, options.precision)
+    if quantised and options.reduced:
+        check_narrow(rewritten, options.precision)
     plans = choose_plans(rewritten, options)
     proofs = dict[Target, Proof]()
     for plan in plans:

@@ -48,11 +48,6 @@ def options_of_bytes(
             "preparation: a quantised network takes images that are prepared, as it was "
             "calibrated with; leave out the preparation"
         )
-    if options.reduced:
-        raise ValueError(
-            f"precision={options.precision!r}: the network is quantised, and its bytes are "
-            "computed as they are; leave it out, or compile the network that was quantised"
-        )
     if options.tune:
         raise ValueError("tune=True: ways to compute bytes are not timed yet; leave it out")
     if options.chosen.members:
@@ -64,6 +59,19 @@ def options_of_bytes(
     if options.target != "native":
         return options
     return replace(options, target=native_of_bytes().name)
+
+
+def check_narrow(rewritten: Graph, precision: str) -> None:
+    """Raise ValueError where nothing of a quantised network is computed in a narrow precision.
+
+    It is for the layers that are kept out of eight bits.
+    """
+    if not any(node.type.dtype == precision for node in rewritten):
+        raise ValueError(
+            f"precision={precision!r}: the network is quantised, and its bytes are computed as "
+            "they are, and no layer is left that is not in bytes; leave it out, or compile the "
+            "network that was quantised"
+        )
 
 
 class SimulatorReference(InterpreterReference):

@@ -1,6 +1,7 @@
-"""Agreement against milliseconds: layers kept in float32, those that gain most for it first.
+"""Agreement against milliseconds: layers kept out of bytes, those that gain most first.
 
-Every layer is timed in both types, in the network as it is compiled for this machine, and it is
+What is kept is computed in bfloat16 where the machine has tiles for it, else in float32. Every
+layer is timed in both types, in the network as it is compiled for this machine, and it is
 measured how much less the scores diverge where it alone is kept. The first layers of that order
 are then kept, more and more of them, and each such network is compiled, timed and judged.
 """
@@ -19,6 +20,8 @@ from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import choose_plan, rewrite
 from depthwise.compiler.quantised import options_of_bytes
 from depthwise.graph import Graph
+from depthwise.graph.dtypes import BFLOAT16
+from depthwise.graph.layers import is_layer
 from depthwise.hardware.load import Watch
 from depthwise.precision.options import QuantizationOptions
 from depthwise.precision.record import CurveFigures, GainFigures, PointFigures
@@ -34,7 +37,7 @@ COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)  # layers that are kept at th
 TURNS = 5  # of timing: all points take turns
 SECONDS = 0.4  # of a point in a turn
 FEWEST = 5  # runs of a point in a turn
-INSTANT = 0.1  # microseconds: what takes no longer in float32 is taken to take so much longer
+INSTANT = 0.1  # microseconds: what takes no longer when it is kept is taken to take so much longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,35 +73,55 @@ def trace_curve(
     """
     watch = Watch()
     compiling = options_of_bytes(CompileOptions())
-    order = _order(road, begun.encoding, compiling)
-    counts = sorted({n for n in COUNTS if n <= len(order)} | {options.kept or 0})
-    if counts[-1] > len(order):
+    if compiling.chosen.tiles:
+        compiling = replace(compiling, precision=BFLOAT16.name)
+    start = replace(begun.encoding, kept_in=compiling.precision)
+    order = _order(road, start, compiling)
+    if (options.kept or 0) > len(order):
         raise ValueError(
             f"kept={options.kept}: of {len(begun.layers)} layers {len(order)} gain something where "
-            f"they are kept in float32; give a number up to {len(order)}"
+            f"they are kept in {start.kept_in}; give a number up to {len(order)}"
         )
     names = [gain.layer for gain in order]
-    encodings = [keep_layers(begun.encoding, frozenset(names[:count])) for count in counts]
-    graphs = [*map(insert_quantization, encodings), road.graph]
-    *times, in_float = _times(graphs, compiling)
-    errors = [road.judge(each) for each in track(encodings, "judging the curve")]
+    counts = sorted({n for n in COUNTS if n <= len(order)} | {options.kept or 0})
+    encodings = {n: keep_layers(start, frozenset(names[:n])) for n in counts}
+    whole = replace(road.unrounded, kept_in=start.kept_in)
     some = (validation[0][:JUDGED], validation[1][:JUDGED]) if validation else None
-    rights = [_right(some, encoding) for encoding in encodings]
-    points = tuple(
-        PointFigures(
-            kept=count, layer=order[count - 1].path if count else "", milliseconds=time,
-            nats=error.nats, agreement=error.agreement, decibels=error.decibels, right=right,
-        )
-        for count, time, error, right in zip(counts, times, errors, rights, strict=True)
-    )  # fmt: skip
-    place = _choose(points, options)
-    tell(_say(points[place]))
+    *points, last = _points(road, [*encodings.values(), whole], compiling, some)
+    points = [
+        point.model_copy(update={"kept": n, "layer": order[n - 1].path if n else ""})
+        for n, point in zip(counts, points, strict=True)
+    ]
+    chosen = _choose(points, options)
+    tell(_say(chosen, start.kept_in))
     figures = CurveFigures(
-        target=compiling.target, disturbed=watch.load().disturbed, order=tuple(order),
-        points=points, float_milliseconds=in_float, judged=len(some[1]) if some else None,
-        float_right=_right(some, road.unrounded), chosen=points[place].kept,
+        target=compiling.target, kept_in=start.kept_in, disturbed=watch.load().disturbed,
+        order=tuple(order), points=tuple(points), whole=last, chosen=chosen.kept,
+        judged=len(some[1]) if some else None, float_right=_right(some, road.unrounded),
     )  # fmt: skip
-    return TracedCurve(figures, _outcome(road, begun, encodings[place], errors[place]))
+    taken = encodings[chosen.kept]
+    error, layers = road.judge(taken), road.judge.layers(taken)
+    return TracedCurve(figures, replace(begun, encoding=taken, error=error, layers=layers))
+
+
+def _points(
+    road: Road, encodings: Sequence[Encoding], options: CompileOptions,
+    validation: tuple[Tensor, np.ndarray] | None,
+) -> list[PointFigures]:  # fmt: skip
+    """Return what networks come to that differ in their kept layers, compiled and judged."""
+    found = []
+    times = _times([insert_quantization(each) for each in encodings], options)
+    for time, encoding in zip(times, track(encodings, "judging the curve"), strict=True):
+        error = road.judge(encoding)
+        layers = [node for node in encoding.graph if is_layer(encoding.graph, node)]
+        found.append(
+            PointFigures(
+                kept=sum(node.name in encoding.kept for node in layers), milliseconds=time, nats=error.nats,
+                agreement=error.agreement, decibels=error.decibels,
+                right=_right(validation, encoding),
+            )
+        )  # fmt: skip
+    return found
 
 
 def _order(road: Road, begun: Encoding, options: CompileOptions) -> list[GainFigures]:
@@ -109,15 +132,15 @@ def _order(road: Road, begun: Encoding, options: CompileOptions) -> list[GainFig
     layers = begun.placement.layers
     judge = HeldOut(road.graph, road.held[:LOOKED_AT], road.plan.scores)
     before = judge(begun).nats
-    in_bytes, in_float = _layer_times([insert_quantization(begun), road.graph], options)
+    in_bytes, kept = _layer_times([insert_quantization(begun), road.graph], options)
     shared = defaultdict[str, int](int)
     for node in layers.values():
         shared[node.path] += 1
     found = []
-    for name in track(list(layers), "trying layers in float32"):
+    for name in track(list(layers), "trying layers one by one"):
         path = layers[name].path
         gain = before - judge(keep_layers(begun, frozenset({name}))).nats
-        longer = 1e6 * (in_float[path] - in_bytes[path]) / shared[path]
+        longer = 1e6 * (kept[path] - in_bytes[path]) / shared[path]
         found.append(GainFigures(layer=name, path=path, nats=gain, microseconds=longer))
     worth = [each for each in found if each.nats > 0]
     return sorted(worth, key=lambda each: -each.nats / max(each.microseconds, INSTANT))
@@ -141,7 +164,8 @@ def _times(graphs: Sequence[Graph], options: CompileOptions) -> list[float]:
 
 def _runs(graphs: Iterable[Graph], options: CompileOptions) -> list[tuple[Clocked, np.ndarray]]:
     """Return the times of the steps of each graph, compiled, all of which take turns."""
-    plans = [choose_plan(rewrite(graph), options) for graph in graphs]
+    narrow = options.precision
+    plans = [choose_plan(rewrite(graph, precision=narrow), options) for graph in graphs]
     built = build_clocked(plans, options.cc)
     turns: list[list[np.ndarray]] = [[] for _ in built]
     for _ in range(TURNS):
@@ -158,31 +182,24 @@ def _right(images: tuple[Tensor, np.ndarray] | None, encoding: Encoding) -> int 
     return int((said == images[1]).sum())
 
 
-def _choose(points: Sequence[PointFigures], options: QuantizationOptions) -> int:
-    """Return the place of the point that is asked for. Raises ValueError where there is none."""
+def _choose(points: Sequence[PointFigures], options: QuantizationOptions) -> PointFigures:
+    """Return the point that is asked for. Raises ValueError where there is none."""
     if options.agreement is None:
-        return next(i for i, point in enumerate(points) if point.kept == (options.kept or 0))
-    fit = [i for i, point in enumerate(points) if point.agreement >= options.agreement]
+        return next(point for point in points if point.kept == (options.kept or 0))
+    fit = [point for point in points if point.agreement >= options.agreement]
     if not fit:
         best = max(points, key=lambda point: point.agreement)
         raise ValueError(
             f"an agreement of {options.agreement:.2%} is not met: {best.agreement:.2%} of the "
-            f"held-out images at best, with {best.kept} layers in float32; ask for less, or give "
-            "more images like those that it is for"
+            f"held-out images at best, with {best.kept} layers kept; ask for less, or give more "
+            "images like those that it is for"
         )
-    return min(fit, key=lambda i: points[i].milliseconds)
+    return min(fit, key=lambda point: point.milliseconds)
 
 
-def _say(point: PointFigures) -> str:
+def _say(point: PointFigures, kept_in: str) -> str:
     layers = "1 layer" if point.kept == 1 else f"{point.kept} layers"
     return (
-        f"{layers} in float32: {point.milliseconds:.3f} ms, {point.nats:.5f} nats from the "
+        f"{layers} in {kept_in}: {point.milliseconds:.3f} ms, {point.nats:.5f} nats from the "
         f"original, the same class in {point.agreement:.2%}"
     )
-
-
-def _outcome(
-    road: Road, begun: QuantizationOutcome, encoding: Encoding, error: QuantizationError
-) -> QuantizationOutcome:
-    layers = road.judge.layers(encoding)
-    return replace(begun, encoding=encoding, error=error, layers=layers)

@@ -39,8 +39,8 @@ def _figure(network: str, curve: CurveFigures) -> Figure:
     left.set_ylabel("divergence of the scores, nats an image")
     _shares(right, curve, times)
     for axis in (left, right):
-        axis.axvline(curve.float_milliseconds, color="#8C8C8C", linewidth=1, linestyle="--",
-                     label="all in float32")  # fmt: skip
+        axis.axvline(curve.whole.milliseconds, color="#8C8C8C", linewidth=1, linestyle="--",
+                     label=f"all in {curve.kept_in}")  # fmt: skip
         chosen = next(point for point in points if point.kept == curve.chosen)
         axis.axvline(chosen.milliseconds, color="#D0D0D0", linewidth=1, zorder=0,
                      label=f"{chosen.kept} kept, as saved")  # fmt: skip
@@ -50,7 +50,7 @@ def _figure(network: str, curve: CurveFigures) -> Figure:
         axis.tick_params(length=0)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
-    figure.suptitle(f"{in_line(network)}: how many layers are kept in float32", fontsize=9)
+    figure.suptitle(f"{in_line(network)}: how many layers are kept in {curve.kept_in}", fontsize=9)
     return figure
 
 

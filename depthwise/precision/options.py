@@ -21,8 +21,8 @@ class QuantizationOptions:
         agreement: The share of held-out images in which the highest score must stay the same:
             layers that rounding hurts are kept in float32 until it is met. None for no such goal.
         keep: The paths of modules whose layers are kept in float32.
-        curve: Whether layers are kept in float32 one after the other, those first that gain the
-            most for a microsecond, and each stage is compiled and timed on this machine. With
+        curve: Whether layers are kept out of eight bits one after the other, those first that gain
+            the most for a microsecond, and each stage is compiled and timed on this machine. With
             `agreement` the fastest that meets it is taken.
         kept: How many layers of the curve's order to keep; None is for none, or as `agreement`
             wants it.

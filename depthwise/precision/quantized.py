@@ -65,5 +65,7 @@ class Quantized:
         parts.append(f"weights {found.float_bytes / 1e6:.2f} to {found.weight_bytes / 1e6:.2f} MB")
         if found.kept:
             layers = "1 layer" if len(found.kept) == 1 else f"{len(found.kept)} layers"
-            parts.append(f"{layers} in float32")
+            parts.append(f"{layers} in {found.kept_in}")
+            if found.kept_in != "float32":
+                parts.append(f"where it is compiled with --precision {found.kept_in}")
         return f"{found.network} in int8: {', '.join(parts)}"

@@ -42,7 +42,7 @@ class GainFigures(Record):
 
 
 class PointFigures(Record):
-    """A point of the curve: the first layers of its order kept in float32."""
+    """A point of the curve: the first layers of its order kept out of eight bits."""
 
     kept: int
     """How many layers."""
@@ -58,17 +58,19 @@ class PointFigures(Record):
 
 
 class CurveFigures(Record):
-    """What is gained for how much time where layers are kept in float32, one after the other."""
+    """What is gained for how much time where layers are kept out of eight bits."""
 
     target: str
     """The CPU that it was compiled for."""
+    kept_in: str
+    """What kept layers are computed in: bfloat16 where the CPU has tiles for it, else float32."""
     disturbed: str = ""
     """What else was at work while it was timed, in words."""
     order: tuple[GainFigures, ...]
     """The layers that gain something, the most for a microsecond first."""
     points: tuple[PointFigures, ...]
-    float_milliseconds: float
-    """Of the network in float32."""
+    whole: PointFigures
+    """The network with all of its layers kept."""
     judged: int | None = None
     """Validation images that each point was judged on."""
     float_right: int | None = None
@@ -89,7 +91,9 @@ class QuantizationRecord(Record):
     steps: tuple[StepFigures, ...]
     layers: tuple[NoiseFigures, ...]
     kept: tuple[str, ...]
-    """Layers that are computed in float32."""
+    """Layers that are not computed in eight bits."""
+    kept_in: str = "float32"
+    """What these are meant to be computed in; bfloat16 where it is compiled with that precision."""
     nats: float
     agreement: float
     decibels: float

@@ -26,13 +26,16 @@ class Encoding:
         graph: The network in real numbers, as `prepare` returns it.
         values: How values are held, by name; those that are not named are not quantised.
         weights: The weights of its layers, by the layer's name.
-        kept: Layers that are computed in float32 all the same.
+        kept: Layers that are not computed in eight bits all the same.
+        kept_in: What these are computed in: float32, or bfloat16, which the graph does not say:
+            it is compiled with that precision.
     """
 
     graph: Graph
     values: Mapping[str, Affine] = field(default_factory=dict)
     weights: Mapping[str, LayerWeights] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    kept_in: str = "float32"
 
     @property
     def placement(self) -> Placement:

@@ -15,6 +15,7 @@ from depthwise.calibration.scores import judged_value
 from depthwise.calibration.walk import Walk
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.exporters.torch import to_module
+from depthwise.graph.layers import is_layer
 from depthwise.quantization.insertion import Encoding
 from depthwise.quantization.placement import Placement
 from depthwise.quantization.ranges import Observation, only_function
@@ -87,6 +88,10 @@ class RoundedWalk(Walk):
             name: encoding.values[name] for name in place.quantized if name in encoding.values
         }
         self.weights = encoding.weights
+        narrow = encoding.kept if encoding.kept_in != "float32" else frozenset()
+        self._narrow = {
+            n.name for n in encoding.graph if n.name in narrow and is_layer(encoding.graph, n)
+        }
         for name in encoding.graph.inputs:
             self._hold(name)
 
@@ -96,6 +101,11 @@ class RoundedWalk(Walk):
             known = self.weights[node.name]
             weight, bias = torch.from_numpy(known.real), torch.from_numpy(known.bias).float()
             self.give(node, apply_layer(node, self.live[node.inputs[0]], weight, bias))
+        elif node.name in self._narrow:
+            weight, *bias = (self.constants[name].numbers for name in node.inputs[1:])
+            x, weight = in_bfloat16(self.live[node.inputs[0]]), in_bfloat16(torch.tensor(weight))
+            found = apply_layer(node, x, weight, torch.tensor(bias[0]) if bias else None)
+            self.give(node, in_bfloat16(found))
         else:
             super().compute(node)
 
@@ -113,6 +123,11 @@ def rounded(x: Tensor, affine: Affine) -> Tensor:
     """Return numbers as they are after having been held in uint8."""
     whole = (x / affine.scale).round_().add_(affine.zero).clamp_(0, 255)
     return whole.sub_(affine.zero).mul_(affine.scale)
+
+
+def in_bfloat16(x: Tensor) -> Tensor:
+    """Return numbers as bfloat16 holds them, in float32."""
+    return x.bfloat16().float()
 
 
 def apply_layer(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
