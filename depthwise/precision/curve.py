@@ -100,7 +100,8 @@ def trace_curve(
         judged=len(some[1]) if some else None, float_right=_right(some, road.unrounded),
     )  # fmt: skip
     taken = encodings[chosen.kept]
-    error, layers = road.judge(taken), road.judge.layers(taken)
+    error = QuantizationError(chosen.nats, chosen.agreement, chosen.decibels)
+    layers = road.judge.layers(taken)
     return TracedCurve(figures, replace(begun, encoding=taken, error=error, layers=layers))
 
 
@@ -116,8 +117,8 @@ def _points(
         layers = [node for node in encoding.graph if is_layer(encoding.graph, node)]
         found.append(
             PointFigures(
-                kept=sum(node.name in encoding.kept for node in layers), milliseconds=time, nats=error.nats,
-                agreement=error.agreement, decibels=error.decibels,
+                kept=sum(node.name in encoding.kept for node in layers), milliseconds=time,
+                nats=error.nats, agreement=error.agreement, decibels=error.decibels,
                 right=_right(validation, encoding),
             )
         )  # fmt: skip

@@ -129,7 +129,8 @@ def _record(
         judged = {"judged": len(labels), "right_before": before, "right_after": after}
     return QuantizationRecord(
         network=source.name, data=images.said, images=len(images.images),
-        held_out=len(images.held), kept=tuple(sorted(encoding.kept & set(_layers(road.graph)))), kept_in=encoding.kept_in,
+        held_out=len(images.held), kept_in=encoding.kept_in,
+        kept=tuple(sorted(encoding.kept & set(_layers(road.graph)))),
         steps=tuple(
             StepFigures(
                 name=step.name, taken=step.taken, seconds=step.seconds, nats=step.error.nats,
