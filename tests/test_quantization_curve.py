@@ -57,7 +57,7 @@ def test_each_point_keeps_more_layers(found):
     assert curve.float_right == 24  # its own classes are the labels
 
 
-def test_any_point_can_be_taken(found, tmp_path):
+def test_any_point_can_be_taken(tmp_path):
     x = images(120, seed=3)
     options = QuantizationOptions("minmax", (), curve=True, kept=2)
     taken = dw.quantize(mixed(), SHAPE, x, options=options)

@@ -10,7 +10,6 @@ from depthwise.analysis.count import count_all_macs
 from depthwise.calibration.images import as_tensor
 from depthwise.calibration.scores import gives_scores
 from depthwise.graph import Graph
-from depthwise.precision.curve import trace_curve
 from depthwise.precision.options import QuantizationOptions, kept_layers
 from depthwise.precision.quantized import Quantized
 from depthwise.precision.record import NoiseFigures, QuantizationRecord, StepFigures
@@ -76,6 +75,8 @@ def quantize(
     road = Road(graph, images.images, images.held, plan, tell)
     outcome, curve = road.run(), None
     if options.curve:
+        from depthwise.precision.curve import trace_curve  # noqa: PLC0415  (it needs the compiler)
+
         traced = trace_curve(road, outcome, options, images.validation, tell)
         outcome, curve = traced.outcome, traced.figures
     record = _record(source, images, road, outcome, notes).model_copy(update={"curve": curve})
