@@ -4,6 +4,7 @@ Up to the last digits of float32 this is what `simulate` computes exactly.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from depthwise.calibration.walk import Walk
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.exporters.torch import to_module
 from depthwise.quantization.insertion import Encoding
-from depthwise.quantization.placement import Placement, place
+from depthwise.quantization.placement import Placement
 from depthwise.quantization.ranges import Observation, only_function
 from depthwise.quantization.scheme import Affine
 
@@ -87,7 +88,9 @@ class RoundedWalk(Walk):
             name: encoding.values[name] for name in place.quantized if name in encoding.values
         }
         self.weights = encoding.weights
-        whole = place(encoding.graph)  # which layers there are, and where their sums end
+        whole = replace(
+            encoding, kept=frozenset()
+        ).placement  # which layers there are, and where their sums end
         narrow = encoding.kept if encoding.kept_in != "float32" else frozenset()
         self._narrow = whole.layers.keys() & narrow
         self._ends = {whole.end(name) for name in self._narrow}
