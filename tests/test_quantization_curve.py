@@ -28,8 +28,8 @@ CURVE = QuantizationOptions("minmax", (), curve=True)
 @pytest.fixture(scope="module")
 def found():
     x = images(120, seed=3)
-    labels = mixed()(torch.from_numpy(x)).argmax(1).numpy()
-    return dw.quantize(mixed(), SHAPE, (x, labels), options=CURVE)
+    labels = mixed(windows=False)(torch.from_numpy(x)).argmax(1).numpy()
+    return dw.quantize(mixed(windows=False), SHAPE, (x, labels), options=CURVE)
 
 
 def test_layers_that_gain_most_for_a_microsecond_come_first(found):
@@ -60,7 +60,7 @@ def test_each_point_keeps_more_layers(found):
 def test_any_point_can_be_taken(tmp_path):
     x = images(120, seed=3)
     options = QuantizationOptions("minmax", (), curve=True, kept=2)
-    taken = dw.quantize(mixed(), SHAPE, x, options=options)
+    taken = dw.quantize(mixed(windows=False), SHAPE, x, options=options)
     curve = taken.record.curve
     assert curve.chosen == 2
     assert set(taken.record.kept) == {each.layer for each in curve.order[:2]}
@@ -112,12 +112,12 @@ def test_options_that_make_no_sense_are_refused(options, said):
 def test_more_layers_than_there_are_are_refused():
     options = QuantizationOptions("minmax", (), curve=True, kept=99)
     with pytest.raises(ValueError, match="kept=99: of 8 layers"):
-        dw.quantize(mixed(), SHAPE, images(64), options=options)
+        dw.quantize(mixed(windows=False), SHAPE, images(64), options=options)
 
 
 def kept_in_bfloat16() -> Encoding:
     """Return a network whose expansion and projection are kept in bfloat16."""
-    encoding = encoded(capture(mixed(), SHAPE), images(32))
+    encoding = encoded(capture(mixed(windows=False), SHAPE), images(32))
     names = {
         name
         for name, node in encoding.placement.layers.items()
@@ -140,18 +140,19 @@ def test_kept_layers_are_compiled_in_bfloat16():
     x = images(16, seed=6)
     own = np.concatenate([library(each[None]) for each in x])
     judged = Runner(as_tensor(encoding.graph, x))(encoding).numpy()
-    assert np.median(np.abs(own - judged)) < 1e-4 * np.abs(own).max()
-    assert not np.allclose(own, simulate(graph, x), rtol=1e-5)  # in float32: other numbers
+    in_float = simulate(graph, x)
+    off, if_not = (np.median(np.abs(own - each)) for each in (judged, in_float))
+    assert off < 1e-4 * np.abs(own).max() < if_not
 
 
 def test_where_no_layer_is_kept_there_is_nothing_to_narrow():
-    graph = insert_quantization(encoded(capture(mixed(), SHAPE), images(32)))
+    graph = insert_quantization(encoded(capture(mixed(windows=False), SHAPE), images(32)))
     with pytest.raises(ValueError, match="no layer is left that is not in bytes"):
         dw.compile(graph, precision="bfloat16")
 
 
 def test_the_command_line(tmp_path, capsys):
-    dw.save_graph(dw.open(mixed(), SHAPE).graph, tmp_path / "net.safetensors")
+    dw.save_graph(dw.open(mixed(windows=False), SHAPE).graph, tmp_path / "net.safetensors")
     folder = tmp_path / "photographs"
     folder.mkdir()
     for place, x in enumerate(images(40)):

@@ -4,8 +4,8 @@
         --python VENV/bin/python --out DIRECTORY
 
 All are calibrated on the same images and judged on the same others; ours is computed in integers
-(`dw.simulate`). VENV has nncf, openvino, onnxruntime and onnx. The steps of ours come before the
-table: what each gained.
+(`dw.simulate`). VENV has nncf, openvino, onnxruntime, onnx and sympy. The steps of ours come before
+the table: what each gained.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from depthwise.precision.record import QuantizationRecord
 from depthwise.sources.quantized_folder import (
     QuantizedRecord,
     QuantizedSource,
-    recorded_source,
+    quantized_source,
     write_quantized,
 )
 from depthwise.weights import Preprocessing
@@ -47,7 +47,7 @@ class Quantized:
     @property
     def source(self) -> QuantizedSource:
         """The network as `dw.open` returns it from its directory."""
-        return recorded_source(self.graph, self._folder_record)
+        return quantized_source(self.graph, self._folder_record)
 
     @property
     def _folder_record(self) -> QuantizedRecord:

@@ -4,6 +4,7 @@ Up to the last digits of float32 this is what `simulate` computes exactly.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from depthwise.calibration.scores import judged_value
 from depthwise.calibration.walk import Walk
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.exporters.torch import to_module
-from depthwise.graph.layers import is_layer
 from depthwise.quantization.insertion import Encoding
 from depthwise.quantization.placement import Placement
 from depthwise.quantization.ranges import Observation, only_function
@@ -88,10 +88,12 @@ class RoundedWalk(Walk):
             name: encoding.values[name] for name in place.quantized if name in encoding.values
         }
         self.weights = encoding.weights
+        whole = replace(
+            encoding, kept=frozenset()
+        ).placement  # which layers there are, and where their sums end
         narrow = encoding.kept if encoding.kept_in != "float32" else frozenset()
-        self._narrow = {
-            n.name for n in encoding.graph if n.name in narrow and is_layer(encoding.graph, n)
-        }
+        self._narrow = whole.layers.keys() & narrow
+        self._ends = {whole.end(name) for name in self._narrow}
         for name in encoding.graph.inputs:
             self._hold(name)
 
@@ -104,14 +106,13 @@ class RoundedWalk(Walk):
         elif node.name in self._narrow:
             weight, *bias = (self.constants[name].numbers for name in node.inputs[1:])
             x, weight = in_bfloat16(self.live[node.inputs[0]]), in_bfloat16(torch.tensor(weight))
-            found = apply_layer(node, x, weight, torch.tensor(bias[0]) if bias else None)
-            self.give(node, in_bfloat16(found))
+            self.give(node, apply_layer(node, x, weight, torch.tensor(bias[0]) if bias else None))
         else:
             super().compute(node)
 
     def give(self, node: Node, value: Tensor) -> None:
         """Let this be the value of a node, and round it where it is held in uint8."""
-        super().give(node, value)
+        super().give(node, in_bfloat16(value) if node.name in self._ends else value)
         self._hold(node.name)
 
     def _hold(self, name: str) -> None:

@@ -23,7 +23,6 @@ from depthwise.graph.exporters.torch.network import (
     ValueOperand,
     compute_otherwise,
 )
-from depthwise.graph.interpret import evaluate
 from depthwise.graph.layers import is_layer
 from depthwise.graph.ops import Dequantize, Quantize
 from depthwise.graph.rewrite import GraphRewriter
@@ -32,6 +31,7 @@ from depthwise.quantization.insertion import Encoding
 from depthwise.quantization.integer import affine_of
 from depthwise.quantization.placement import Placement, place
 from depthwise.quantization.preparing import fold, simplify
+from depthwise.quantization.removal import remove_quantization
 from depthwise.quantization.scheme import Affine
 from depthwise.quantization.straight_through import ActivationRanges, round_weight
 
@@ -197,9 +197,10 @@ def dequantized(graph: Graph) -> Encoding:
     Its weights are those that its integers stand for, and can be trained. Raises ValueError for a
     value that is not held in uint8 by one scale, as networks of others may have it.
     """
-    edit, values, layers = GraphRewriter(graph), dict[str, Affine](), set[str]()
-    for node in edit:
-        if isinstance(node.op, Quantize):
+    edit, values = GraphRewriter(graph), dict[str, Affine]()
+    held = {node.name for node in graph if isinstance(node.op, Dequantize)}
+    for node in graph:
+        if isinstance(node.op, Quantize) and node.inputs[0] not in graph.constants:
             affine = affine_of(edit, node, node.inputs[1:])
             if affine is None:
                 raise ValueError(
@@ -208,13 +209,7 @@ def dequantized(graph: Graph) -> Encoding:
                     "uint8 by one scale, as `depthwise quantize` makes it"
                 )
             values[node.inputs[0]] = affine
-        elif isinstance(node.op, Dequantize):
-            known = [edit.data(name) for name in node.inputs]
-            if all(each is not None for each in known):
-                layers |= {reader.name for reader in edit.readers(node.name)}
-                edit.replace_with_constant(node, evaluate(node.op, *known))
-            elif source := edit.node(node.inputs[0]):
-                edit.bypass(node, source.inputs[0])
-    real = _with_parameters(simplify(edit.result()))
-    kept = {node.name for node in real if is_layer(real, node) and node.name not in layers}
+    rounded = {node.name for node in graph if len(node.inputs) > 1 and node.inputs[1] in held}
+    real = _with_parameters(simplify(remove_quantization(graph)))
+    kept = {node.name for node in real if is_layer(real, node) and node.name not in rounded}
     return Encoding(real, values, kept=frozenset(kept))

@@ -1,7 +1,6 @@
 """What quantisation leaves, as a network: quantized.json beside the graph with its integers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,19 +50,7 @@ def open_quantized(
     Raises ValueError where there is none, a damaged one, or one of other shapes.
     """
     record = read_quantized(directory)
-    return recorded_source(open_graph(directory / GRAPH), record, shapes, kwargs)
-
-
-def recorded_source(
-    graph: Graph, record: QuantizedRecord, shapes: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] = NO_KWARGS,
-) -> QuantizedSource:  # fmt: skip
-    """Return a quantised graph as a source, with its classes and its images.
-
-    Raises ValueError for shapes that it is not for.
-    """
-    source = quantized_source(graph, shapes, kwargs, record.network)
-    return replace(source, known=known_of(record, graph))
+    return quantized_source(open_graph(directory / GRAPH), record, shapes, kwargs)
 
 
 def read_quantized(directory: Path) -> QuantizedRecord:
@@ -75,12 +62,10 @@ def read_quantized(directory: Path) -> QuantizedRecord:
 
 
 def quantized_source(
-    graph: Graph, shapes: Sequence[Any], kwargs: Mapping[str, Any], network: str
-) -> QuantizedSource:
-    """Return a quantised graph as a source, named after the network that it was made of.
-
-    Raises ValueError for shapes that it is not for.
-    """
-    name = f"{Path(network.rpartition(':')[2]).name}_int8"
+    graph: Graph, record: QuantizedRecord, shapes: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] = NO_KWARGS,
+) -> QuantizedSource:  # fmt: skip
+    """Return a quantised network as a source. Raises ValueError for shapes that it is not for."""
+    name = f"{Path(record.network.rpartition(':')[2]).name}_int8"
     source = graph_source(graph, shapes, kwargs, name)
-    return QuantizedSource(source.name, source.shapes, graph)
+    return QuantizedSource(source.name, source.shapes, graph, known=known_of(record, graph))

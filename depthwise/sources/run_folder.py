@@ -16,7 +16,7 @@ from depthwise.quantization.insertion import Encoding, insert_quantization
 from depthwise.quantization.trainable import in_integers, learned, to_trainable
 from depthwise.sources.building import build
 from depthwise.sources.heads import replace_head
-from depthwise.sources.quantized_folder import quantized_source
+from depthwise.sources.quantized_folder import QuantizedRecord, quantized_source
 from depthwise.sources.source import Source, graph_source, torch_source
 from depthwise.sources.spec import GRAPHS, RECORD, RUN, is_run, parse_spec
 from depthwise.weights import Preprocessing, load_weights
@@ -125,6 +125,13 @@ def learned_encoding(directory: Path, record: RunRecord, weights: str = BEST) ->
     return learned(begun_graph(directory), net, frozenset(record.kept))
 
 
+def integers_record(record: RunRecord) -> QuantizedRecord:
+    """Return what the quantised network of a run is of."""
+    return QuantizedRecord(
+        network=record.network, classes=record.classes, preprocessing=record.preprocessing
+    )
+
+
 def integers_of_run(directory: Path, record: RunRecord) -> Graph:
     """Return the best network of a run that learns in eight bits, as one that is quantised.
 
@@ -180,7 +187,9 @@ def open_run(
     side = record.preprocessing.crop
     if record.quantize:
         graph = integers_of_run(directory, record)
-        return replace(quantized_source(graph, shapes, kwargs, record.network), known=record)
+        return replace(
+            quantized_source(graph, integers_record(record), shapes, kwargs), known=record
+        )
     if record.module:
         path = directory / GRAPH
         if not path.is_file():

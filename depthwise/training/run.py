@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from depthwise.files.atomic import WRITING, only_one, replace_text
 from depthwise.files.cache import hash_bytes
 from depthwise.graph import Graph, save_graph
-from depthwise.sources.quantized_folder import QuantizedRecord, write_quantized
+from depthwise.sources.quantized_folder import write_quantized
 from depthwise.sources.run_folder import (
     BEGUN,
     BEST,
@@ -22,6 +22,7 @@ from depthwise.sources.run_folder import (
     build_again,
     damaged,
     integers_of_run,
+    integers_record,
     load_trained,
     read_run,
 )
@@ -213,12 +214,8 @@ class Run:
 
         Raises OSError where it cannot be written.
         """
-        record = QuantizedRecord(
-            network=self.record.network, classes=self.record.classes,
-            preprocessing=self.record.preprocessing,
-        )  # fmt: skip
         graph = integers_of_run(self.directory, self.record)
-        write_quantized(self.directory / INTEGERS, graph, record)
+        write_quantized(self.directory / INTEGERS, graph, integers_record(self.record))
 
     def network(self, weights: str = BEST) -> nn.Module:
         """Return the trained network, in evaluation mode.
