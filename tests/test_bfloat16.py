@@ -1,6 +1,5 @@
 """Networks in bfloat16: kernels, twins and the simulator have the same bits on every target."""
 
-import re
 import subprocess
 import sys
 from itertools import product
@@ -8,107 +7,38 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from kernel_cases import Case, make_graph
+from narrow_networks import (
+    CONVOLUTIONS,
+    DEPTHWISE,
+    Block,
+    draw_inputs,
+    needs,
+    run,
+    small_network,
+)
 from quantised_networks import small_network as small_quantised_network
 from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.codegen.emit import emit
-from depthwise.compiler.fused_ops import Epilogue, Fused
 from depthwise.compiler.lowering.narrow import find_pitch, pack_pairs, pack_tiles
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.verification.references import simulator
 from depthwise.compiler.verification.references.simulator import (
+    Summed,
     round_to_bfloat16,
     simulate,
     sum_steps,
 )
-from depthwise.graph import Graph, ops
+from depthwise.graph import Graph
 from depthwise.graph.dtypes import BFLOAT16
-from depthwise.graph.ops import Padding
-from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import AMX, find_target
 from depthwise.toolchain.build import compile_c
 
-NONE, ONE, TWO = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1), Padding(2, 2, 2, 2)
-PLAIN, RELU, SWISH = Epilogue(), ops.Activation("relu6"), ops.Activation("hard_swish")
+SUMMED = Summed(BFLOAT16)
 TARGETS = ("x86-64-amx", "x86-64-v4", "x86-64-v3", "x86-64-v2", "portable")
-
-
-def conv(
-    shape: tuple[int, ...], weight: tuple[int, ...], stride=(1, 1), padding=NONE, dilation=(1, 1),
-    groups=1, epilogue=PLAIN,
-) -> Case:  # fmt: skip
-    op = Fused(ops.Conv2d(stride, padding, dilation, groups), epilogue)
-    shapes = (shape, weight, weight[:1])
-    if epilogue.add:
-        height, width = (
-            (n + sum(pad) - d * (k - 1) - 1) // s + 1
-            for n, pad, d, k, s in zip(
-                shape[2:], (padding[:2], padding[2:]), dilation, weight[2:], stride, strict=True
-            )
-        )
-        return Case(op, (*shapes, (shape[0], weight[0], height, width)), 1)
-    return Case(op, shapes, 1)
-
-
-CONVOLUTIONS = (
-    conv((1, 32, 7, 7), (64, 32, 1, 1)),
-    conv((1, 24, 9, 5), (70, 24, 1, 1), epilogue=Epilogue(after=RELU)),
-    conv((2, 40, 6, 7), (16, 40, 1, 1), epilogue=Epilogue(after=SWISH)),
-    conv((1, 96, 3, 3), (10, 96, 1, 1)),
-    conv((1, 2, 4, 5), (34, 2, 1, 1)),
-    conv((1, 3, 11, 9), (24, 3, 3, 3), (2, 2), ONE, epilogue=Epilogue(after=RELU)),
-    conv((1, 3, 14, 13), (8, 3, 7, 7), (2, 2), Padding(3, 3, 3, 3)),
-    conv((1, 48, 9, 14), (40, 48, 3, 3), padding=ONE),
-    conv((2, 64, 8, 7), (32, 64, 3, 3), (2, 2), ONE),
-    conv((1, 36, 10, 17), (6, 36, 3, 3), padding=TWO, dilation=(2, 2)),
-    conv((1, 8, 20, 3), (48, 8, 5, 1), padding=Padding(2, 2, 0, 0)),
-    conv((1, 32, 11, 11), (10, 32, 3, 3), padding=Padding(8, 8, 8, 8), dilation=(8, 8)),  # areas
-    conv((1, 6, 12, 9), (12, 6, 3, 3), padding=Padding(9, 9, 1, 1), dilation=(9, 1)),
-)
-DEPTHWISE = (
-    conv((1, 32, 9, 15), (32, 1, 3, 3), padding=ONE, groups=32),
-    conv((2, 42, 8, 9), (42, 1, 3, 3), (2, 2), ONE, groups=42, epilogue=Epilogue(after=RELU)),
-    conv((1, 72, 7, 7), (72, 1, 5, 5), padding=TWO, groups=72, epilogue=Epilogue(after=SWISH)),
-    conv((1, 6, 12, 5), (6, 1, 7, 7), padding=Padding(3, 3, 3, 3), groups=6),
-    conv((1, 34, 9, 9), (34, 1, 3, 3), padding=TWO, dilation=(2, 2), groups=34),
-)
-
-
-def small_network() -> Graph:
-    """Return a graph of all of them, and of what follows convolutions, in float32."""
-    draw = np.random.default_rng(0)
-    cases = (*CONVOLUTIONS, *DEPTHWISE)
-    arrays = [[draw.standard_normal(shape).astype(np.float32) for shape in c.inputs] for c in cases]
-    for values in arrays:
-        values[1] /= np.sqrt(values[1][0].size)
-    return make_graph(cases, arrays)
-
-
-def run(graph: Graph, target: str, inputs: list[np.ndarray], naive: bool = False):
-    """Return the outputs of a rewritten graph in C, every kernel of bfloat16 by its naive twin."""
-    plan = make_plan(graph, find_target(target), threads=1)
-    text = emit(plan)
-    if naive:
-        text = re.sub(r"\b(bf16_\w+)\(&numbers", r"\1_naive(&numbers", text)
-    code = Code(compile_c(text, plan.target))
-    outputs = [np.full(graph.type(o.value).shape, np.nan, np.float32) for o in graph.outputs]
-    code.run(align_copy(plan.weights), inputs, outputs, aligned_bytes(code.arena_bytes))
-    return outputs
-
-
-def draw_inputs(graph: Graph) -> list[np.ndarray]:
-    draw = np.random.default_rng(1)
-    return [draw.standard_normal(t.shape).astype(np.float32) for t in graph.inputs.values()]
-
-
-def needs(target: str) -> str:
-    if not find_target(target).runs_here:
-        pytest.skip(f"this CPU does not run {target}: NOT TESTED")
-    return target
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +75,7 @@ def test_sums_are_in_the_order_of_the_definition():
                 even = even + pixels[p, t, c] * taps[t, c, k]
                 odd = odd + pixels[p, t, c + 1] * taps[t, c + 1, k]
             acc = acc + (even + odd)
-        assert sum_steps(pixels, taps, bias)[p, k] == acc
+        assert sum_steps(pixels, taps, bias, SUMMED)[p, k] == acc
 
 
 @pytest.mark.parametrize(
@@ -159,9 +89,9 @@ def test_products_of_matrices_give_the_sums_in_order(pixels, taps, channels, out
         for shape in ((pixels, taps, channels), (taps, channels, outs))
     )
     bias = draw.standard_normal(outs).astype(np.float32)
-    found = sum_steps(x, weights, bias)
+    found = sum_steps(x, weights, bias, SUMMED)
     monkeypatch.setattr(simulator, "_is_in_order", lambda *_: False)
-    np.testing.assert_array_equal(found, sum_steps(x, weights, bias))
+    np.testing.assert_array_equal(found, sum_steps(x, weights, bias, SUMMED))
 
 
 def test_products_of_matrices_in_another_order_are_found_out(monkeypatch):
@@ -200,7 +130,7 @@ def test_numbers_are_rounded_as_pytorch_rounds_them():
 def test_weights_lie_where_the_kernel_reads_them(outs: int, channels: int):
     weight = 1.0 + np.arange(outs * channels * 4).reshape(outs, channels, 2, 2)
     depth, steps = min(32, channels), -(-channels // 32)
-    packed = pack_tiles(weight).reshape(-1, 4, steps, 2, depth // 2, 16, 2)
+    packed = pack_tiles(weight, min(32, channels)).reshape(-1, 4, steps, 2, depth // 2, 16, 2)
     for k, c, tap in product(range(outs), range(channels), range(4)):
         step = c // 32
         at = c - max(0, min(32 * step, channels - 32))
@@ -222,28 +152,6 @@ def test_tiles_pass_over_rows_where_that_takes_fewer():
 
 
 # -------------------------------------------------------------------------- networks, end to end
-
-
-class Block(nn.Module):
-    """All that follows convolutions: a residual, a gate, a concatenation, pools, softmax."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 24, 3, 2, 1)
-        self.expand, self.project = nn.Conv2d(24, 72, 1), nn.Conv2d(72, 24, 1)
-        self.depthwise = nn.Conv2d(72, 72, 3, 1, 1, groups=72)
-        self.squeeze, self.excite = nn.Conv2d(72, 8, 1), nn.Conv2d(8, 72, 1)
-        self.grouped = nn.Conv2d(24, 24, 3, 1, 1, groups=4)  # in float32
-        self.dense, self.classify = nn.Conv2d(48, 40, 3, 2, 1), nn.Linear(40, 10)
-
-    def forward(self, x):
-        x = nn.functional.hardswish(self.stem(x))
-        y = nn.functional.relu6(self.depthwise(nn.functional.relu6(self.expand(x))))
-        gate = nn.functional.relu(self.squeeze(y.mean((2, 3), keepdim=True)))
-        y = self.project(y * nn.functional.hardsigmoid(self.excite(gate))) + x
-        y = torch.cat([y, self.grouped(y)], 1)
-        y = nn.functional.max_pool2d(nn.functional.relu(self.dense(y)), 3, 2, 1)
-        return self.classify(y.mean((2, 3))).softmax(1)
 
 
 @pytest.fixture(scope="module")

@@ -105,8 +105,8 @@ def test_a_cpu_that_is_no_target_is_named(machine, architecture, features):
 
 def test_unknown_target_lists_the_accepted():
     accepted = (
-        "native, aarch64, portable, wasm32, x86-64, x86-64-amx, x86-64-avx-vnni, x86-64-v2, "
-        "x86-64-v3, x86-64-v4, x86-64-vnni"
+        "native, aarch64, aarch64-fp16, portable, wasm32, x86-64, x86-64-amx, x86-64-avx-vnni, "
+        "x86-64-avx512-fp16, x86-64-v2, x86-64-v3, x86-64-v4, x86-64-vnni"
     )
     with pytest.raises(ValueError, match=f"'avx9': take one of {accepted}"):
         find_target("avx9")

@@ -54,7 +54,7 @@ def test_options_are_values():
         ({"check_plan": 1}, "check_plan=1: True or False"),
         ({"cc": 5}, "cc=5: the name or the path of a C compiler"),
         ({"optimize": "size"}, "optimize='size': optimize for speed or memory"),
-        ({"precision": "int8"}, "precision='int8': compute in float32 or bfloat16"),
+        ({"precision": "int8"}, "precision='int8': compute in float32, bfloat16 or float16"),
         (
             {"precision": "bfloat16", "tune": True},
             "tune=True with precision='bfloat16': ways are timed in float32 alone, leave it out",
@@ -63,6 +63,19 @@ def test_options_are_values():
             {"precision": "bfloat16", "target": "x86-64"},
             "target='x86-64' with precision='bfloat16': a library for a family of CPUs computes in "
             "float32; compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2, or for x86-64-amx",
+        ),
+        ({"weights": "int8"}, "weights='int8': store them in float32 or float16"),
+        (
+            {"precision": "bfloat16", "weights": "float16"},
+            "weights='float16' with precision='bfloat16', which has its own weights in that type",
+        ),
+        (
+            {"weights": "float16", "target": "x86-64"},
+            "compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2",
+        ),
+        (
+            {"precision": "float16", "target": "x86-64"},
+            "compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2, or for x86-64-avx512-fp16",
         ),
         (
             {"system": "beos", "target": "aarch64"},

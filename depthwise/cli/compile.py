@@ -20,6 +20,7 @@ from depthwise.cli.options import (
     PrecisionName,
     Settings,
     Shapes,
+    StoredName,
     SystemName,
     TargetName,
     Threads,
@@ -61,6 +62,7 @@ def compile(
         ),
     ] = None,
     agreement: AgreementGoal = None,
+    stored: StoredName = CompileOptions.weights,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -79,7 +81,16 @@ def compile(
 
         asked = PrecisionRequest(precision, data, agreement, say)
         options = CompileOptions(
-            target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked)
+            target,
+            threads,
+            optimize,
+            tune,
+            tune_for,
+            cc,
+            check_plan,
+            system,
+            own_precision(asked),
+            stored,
         )
         directory = out or default_directory(network, options.chosen.full_name)
         if not show:
@@ -150,6 +161,10 @@ def _summary(manifest: "Manifest") -> str:
         if not verification.error:
             within = "to the bit"
         proven = f"equal to {verification.reference} {within}"
+        if kept := manifest.build.kept:
+            layers = "layer" if len(kept) == 1 else "layers"
+            computed += f", {len(kept)} {layers} in float32, which {manifest.build.precision} would"
+            computed += " not hold"
         if distance := verification.distance:
             proven += f", {distance.error:.1%} from {distance.reference} in float32"
     build = manifest.build

@@ -50,9 +50,9 @@ Seed = Annotated[int | None, typer.Option(help="Of all that is random.")]
 TargetName = Annotated[
     str,
     typer.Option(
-        help="native, x86-64-v2, x86-64-v3, x86-64-v4, x86-64-amx, aarch64 or wasm32; x86-64 for "
-        "one library that holds v2, v3 and v4 and takes the widest that the machine runs; portable "
-        "for C11 without vectors."
+        help="native, x86-64-v2, x86-64-v3, x86-64-v4, x86-64-amx, x86-64-avx512-fp16, aarch64, "
+        "aarch64-fp16 or wasm32; x86-64 for one library that holds v2, v3 and v4 and takes the "
+        "widest that the machine runs; portable for C11 without vectors."
     ),
 ]
 SystemName = Annotated[
@@ -82,9 +82,17 @@ PrecisionName = Annotated[
     AskedPrecision,
     typer.Option(
         "--precision",
-        help="The type of weights and of values between layers; bfloat16 halves both, and is fast "
-        "where the CPU has AMX; int8 quantises the network on --data; auto takes the fastest that "
-        "keeps the class of enough images.",
+        help="The type of weights and of values between layers; bfloat16 and float16 halve both, "
+        "and are fast where the CPU has AMX or computes in float16; int8 quantises the network on "
+        "--data; auto takes the fastest that keeps the class of enough images.",
+    ),
+]
+StoredName = Annotated[
+    Literal["float32", "float16"],
+    typer.Option(
+        "--store",
+        help="The type that weights are stored in where a layer waits for them (linear layers, "
+        "gates); they are computed with in float32.",
     ),
 ]
 AgreementGoal = Annotated[

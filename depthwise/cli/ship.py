@@ -27,6 +27,7 @@ from depthwise.cli.options import (
     PrecisionName,
     Settings,
     Shapes,
+    StoredName,
     SystemName,
     TargetName,
     Threads,
@@ -89,6 +90,7 @@ def ship(
     system: SystemName = CompileOptions.system,
     precision: PrecisionName = CompileOptions.precision,
     agreement: AgreementGoal = None,
+    stored: StoredName = CompileOptions.weights,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -109,7 +111,16 @@ def ship(
             precision, None if precision in get_args(Precision) else data, agreement, say
         )
         build = CompileOptions(
-            target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked)
+            target,
+            threads,
+            optimize,
+            tune,
+            tune_for,
+            cc,
+            check_plan,
+            system,
+            own_precision(asked),
+            stored,
         )
         directory = out or default_directory(name, build.chosen.full_name)
         with writing("--out", directory):

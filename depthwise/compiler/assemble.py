@@ -20,6 +20,7 @@ from depthwise.runtime.artifact import Artifact, hash_weights
 from depthwise.runtime.labels import as_labels, find_scores
 from depthwise.runtime.manifest import (
     BuildRecord,
+    LayerRange,
     Manifest,
     MemoryRecord,
     NetworkRecord,
@@ -43,6 +44,7 @@ class About:
         preprocessing: How a photograph becomes its input, as the record of its weights says.
         precisions: Types of floating numbers, beside float32, that it has.
         quantised: Whether it is computed in bytes.
+        kept: Layers in float32 whose numbers a narrower precision would not hold.
     """
 
     name: str = ""
@@ -50,6 +52,7 @@ class About:
     preprocessing: Mapping[str, Any] | None = None
     precisions: tuple[str, ...] = ()
     quantised: bool = False
+    kept: tuple[LayerRange, ...] = ()
 
 
 def describe_source(source: Source, labels: Sequence[str] = ()) -> About:
@@ -88,7 +91,8 @@ def assemble(
             target=target.name, system=target.asked, compiler=compiler.identity,
             flags=compiler.flags(target), threads=plan.threads,
             tuned_for=str(plan.constants.core),
-            precision="int8" if about.quantised else options.precision,
+            precision="int8" if about.quantised else options.precision, kept=about.kept,
+            weights=options.weights,
             library_bytes=len(shared), library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from depthwise.graph import Node
-from depthwise.graph.dtypes import BFLOAT16, FLOAT32
+from depthwise.graph.dtypes import FLOAT16, FLOAT32
 from depthwise.graph.infer import infer_dtype, infer_shape
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.interpret_functions import FUNCTIONS
@@ -107,8 +107,10 @@ class Images:
 class CastPairs:
     """Input images (N, C, H, W) of an odd number of channels in float32 -> (N, C + 1, H, W).
 
-    That is in bfloat16, whose kernels read two channels at once; the last one is zeros.
+    That is in a type of 16 bits, whose kernels read two channels at once; the last one is zeros.
     """
+
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ def _(op: Fused, *inputs):
     *operands, residual = inputs if op.epilogue.add else (*inputs, None)
     if isinstance(op.op, Convolution) and operands[-1] == FLOAT32.name != operands[0]:
         operands.pop()  # sums are float32, and so is the bias that they begin with
+    if isinstance(op.op, Convolution) and operands[:2] == [FLOAT32.name, FLOAT16.name]:
+        operands[1] = FLOAT32.name  # weights may be stored in fewer bits
     dtype = infer_dtype(op.op, *operands)
     if residual not in (None, dtype):
         raise ValueError(f"residual of {residual}, output of {dtype}: they need one type")
@@ -213,7 +217,7 @@ def _(op: CastPairs, x):  # noqa: ARG001
 
 @infer_dtype.register
 def _(op: CastPairs, x):  # noqa: ARG001
-    return BFLOAT16.name
+    return op.dtype
 
 
 @infer_dtype.register

@@ -29,13 +29,18 @@ from depthwise.compiler.parameters import (
 from depthwise.graph.dtypes import (
     BFLOAT16,
     CONVERTED,
+    FLOAT16,
     FLOAT32,
+    NARROW,
     UINT8,
 )
 
 # the types that some kernels compute in as well, and what the names of their headers end with
-COMPUTED = ((FLOAT32, ""), (BFLOAT16, "_bf16"))
-CONVERSIONS = (*((dtype, "convert") for dtype in CONVERTED), (BFLOAT16, "copy_bf16"))
+COMPUTED = ((FLOAT32, ""), *((dtype, f"_{dtype.short}") for dtype in NARROW))
+CONVERSIONS = (
+    *((dtype, "convert") for dtype in CONVERTED),
+    *((dtype, f"copy_{dtype.short}") for dtype in NARROW),
+)
 
 ROWS = (
     Kernel(
@@ -66,22 +71,36 @@ ROWS = (
         multiply_add=DEPTHWISE_MULTIPLY_ADD, count=work.count_depthwise,
         products=work.depthwise_products, reach=work.depthwise_reach,
     ),
-    Kernel(
-        "tile_conv", "conv_bf16",
-        ints(f"{IMAGES} taps channels outs pitch weights_outer {IN} {OUT} {SUM}") + EPILOGUE
-        + tables("offsets") + pointers("read", "in w", BFLOAT16) + pointers("read", "bias")
-        + pointers("read", "sum", BFLOAT16) + pointers("written", "out", BFLOAT16),
-        dtype=BFLOAT16, multiply_add=MULTIPLY_ADD, products=work.tile_products,
-        reach=work.tile_reach,
+    *(
+        Kernel(
+            "tile_conv", f"conv_{dtype.short}",
+            ints(f"{IMAGES} taps channels outs pitch weights_outer {IN} {OUT} {SUM}") + EPILOGUE
+            + tables("offsets") + pointers("read", "in w", dtype) + pointers("read", "bias")
+            + pointers("read", "sum", dtype) + pointers("written", "out", dtype),
+            dtype=dtype, multiply_add=MULTIPLY_ADD, products=work.tile_products,
+            reach=work.tile_reach,
+        )
+        for dtype in NARROW
+    ),
+    *(
+        Kernel(
+            "pair_depthwise", f"depthwise_{dtype.short}",
+            ints(f"{IMAGES} channels R S {IN} stride_y stride_x dilation_y dilation_x")
+            + ints(f"{OUT} {SUM} w_tap") + EPILOGUE + pointers("read", "in", dtype)
+            + pointers("read", "w", FLOAT32 if dtype == BFLOAT16 else dtype)
+            + pointers("read", "bias") + pointers("read", "sum", dtype)
+            + pointers("written", "out", dtype),
+            dtype=dtype, multiply_add=DEPTHWISE_MULTIPLY_ADD, products=work.depthwise_products,
+            reach=work.depthwise_reach,
+        )
+        for dtype in NARROW
     ),
     Kernel(
-        "pair_depthwise", "depthwise_bf16",
-        ints(f"{IMAGES} channels R S {IN} stride_y stride_x dilation_y dilation_x")
-        + ints(f"{OUT} {SUM} w_tap") + EPILOGUE + pointers("read", "in", BFLOAT16)
-        + pointers("read", "w bias") + pointers("read", "sum", BFLOAT16)
-        + pointers("written", "out", BFLOAT16),
-        dtype=BFLOAT16, multiply_add=DEPTHWISE_MULTIPLY_ADD, products=work.depthwise_products,
-        reach=work.depthwise_reach,
+        "linear", "linear_f16",
+        ints(f"{IMAGES} channels outs {IN} {OUT} {SUM}") + EPILOGUE + pointers("read", "in")
+        + pointers("read", "w", FLOAT16) + pointers("read", "bias sum")
+        + pointers("written", "out"),
+        dtype=FLOAT16, multiply_add=MULTIPLY_ADD, products=work.linear_products,
     ),
     Kernel(
         "deform_conv", "deform",
@@ -273,11 +292,14 @@ ROWS = (
         )
         for dtype, header in CONVERSIONS
     ),
-    Kernel(
-        "pairs_from_floats", "copy_bf16",
-        ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
-        + pointers("read", "x") + pointers("written", "y", BFLOAT16),
-        dtype=BFLOAT16,
+    *(
+        Kernel(
+            "pairs_from_floats", f"copy_{dtype.short}",
+            ints("images channels rows width x_image x_channel x_row x_pixel y_image y_row y_pixel")
+            + pointers("read", "x") + pointers("written", "y", dtype),
+            dtype=dtype,
+        )
+        for dtype in NARROW
     ),
     Kernel(
         "resize_bilinear", "resize",

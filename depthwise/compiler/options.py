@@ -6,16 +6,18 @@ from numbers import Integral
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Literal, get_args
 
-from depthwise.runtime.target import AMX, System, Target, find_target
+from depthwise.runtime.target import AMX, OF_HALVES, System, Target, find_target
 
 if TYPE_CHECKING:
     from depthwise.hardware.core import Core
 
 Optimize = Literal["speed", "memory"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 AskedPrecision = Literal[Precision, "int8", "auto"]  # of `dw.compile`, which has the last two
+StoredWeights = Literal["float32", "float16"]
 
 MOST_THREADS = 64
+BEST: dict[str, tuple[Target, ...]] = {"bfloat16": (AMX,), "float16": OF_HALVES}  # at each of them
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class CompileOptions:
         system: The operating system to compile for: "linux", "windows" or "macos"; None is this
             machine's, and Linux for another architecture.
         precision: The type that values between layers and weights are kept and multiplied in; sums
-            are in float32 in any case. Layers that have no kernel in a narrower type are computed
-            in float32. "native" is then the CPU of this machine that is best at it.
+            are in float32, but for those of float16 where the target computes in halves. Layers
+            that have no kernel in a narrower type are computed in float32, and so are those whose
+            numbers it cannot hold. "native" is then the CPU of this machine that is best at it.
+        weights: The type that weights are stored in where a layer waits for them, linear layers and
+            gates; they are computed with in float32.
     """
 
     target: str = "native"
@@ -51,13 +56,22 @@ class CompileOptions:
     check_plan: bool = True
     system: System | None = None
     precision: Precision = "float32"
+    weights: StoredWeights = "float32"
 
     def __post_init__(self):
         if self.precision not in get_args(Precision):
-            accepted = " or ".join(get_args(Precision))
+            *others, last = get_args(Precision)
             raise ValueError(
-                f"precision={self.precision!r}: compute in {accepted}; `dw.compile` has int8 and "
-                "auto as well, with data=images"
+                f"precision={self.precision!r}: compute in {', '.join(others)} or {last}; "
+                "`dw.compile` has int8 and auto as well, with data=images"
+            )
+        if self.weights not in get_args(StoredWeights):
+            accepted = " or ".join(get_args(StoredWeights))
+            raise ValueError(f"weights={self.weights!r}: store them in {accepted}")
+        if self.precision != "float32" and self.weights != "float32":
+            raise ValueError(
+                f"weights={self.weights!r} with precision={self.precision!r}, which has its own "
+                "weights in that type: leave one of them out"
             )
         target = self.chosen
         whole = isinstance(self.threads, Integral) and not isinstance(self.threads, bool)
@@ -86,7 +100,7 @@ class CompileOptions:
 
     def _check_reduced(self) -> None:
         """Raise ValueError for what there is in float32 alone."""
-        name = f"precision={self.precision!r}"
+        name = self.narrowing
         if self.tune:
             raise ValueError(
                 f"tune=True with {name}: ways are timed in float32 alone, leave it out"
@@ -95,19 +109,27 @@ class CompileOptions:
             levels = ", ".join(level.name for level in self.chosen.levels)
             raise ValueError(
                 f"target={self.target!r} with {name}: a library for a family of CPUs computes in "
-                f"float32; compile for one of them, {levels}, or for {AMX.name}"
+                f"float32; compile for one of them, {levels}"
+                + "".join(f", or for {best.name}" for best in BEST.get(self.precision, ())[:1])
             )
 
     @property
     def reduced(self) -> bool:
-        """Whether values are kept in a type narrower than float32."""
-        return self.precision != "float32"
+        """Whether values or weights are kept in a type narrower than float32."""
+        return self.precision != "float32" or self.weights != "float32"
+
+    @property
+    def narrowing(self) -> str:
+        """Which option asks for that, as it is given."""
+        name = "precision" if self.precision != "float32" else "weights"
+        return f"{name}={getattr(self, name)!r}"
 
     @property
     def chosen(self) -> Target:
         """The target itself: "native" is one of the others."""
-        best = AMX.name if self.reduced and AMX.runs_here and self.target == "native" else None
-        return find_target(best or self.target, self.system)
+        better = BEST.get(self.precision, ()) if self.target == "native" else ()
+        best = next((target.name for target in better if target.runs_here), self.target)
+        return find_target(best, self.system)
 
     @property
     def here(self) -> "CompileOptions":
@@ -128,7 +150,9 @@ class CompileOptions:
 
 
 # What a target computes faster in than in float32; a type that is not here is on every target.
-FASTER: dict[str, Callable[[Target], bool]] = {"bfloat16": lambda target: target.tiles}
+FASTER: dict[str, Callable[[Target], bool]] = {
+    "bfloat16": lambda target: target.tiles, "float16": lambda target: target.halves,
+}  # fmt: skip
 
 
 def not_faster(precision: str, target: Target) -> str:

@@ -17,11 +17,12 @@ from depthwise.compiler.autotune.tune_algorithms import fastest_algorithms
 from depthwise.compiler.autotune.tune_streams import fastest_groups
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.constants import constants_of
-from depthwise.compiler.options import CompileOptions, Precision
+from depthwise.compiler.options import CompileOptions, Precision, StoredWeights
 from depthwise.compiler.passes import PASSES, QUANTISED_PASSES
 from depthwise.compiler.passes.element_types import other_precisions
 from depthwise.compiler.passes.input import fold_input
 from depthwise.compiler.passes.narrow import compute_in
+from depthwise.compiler.passes.stored_weights import store_weights
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_family, make_plan
 from depthwise.compiler.preparation import Preparation
@@ -32,6 +33,7 @@ from depthwise.compiler.quantised import (
     is_quantised,
     options_of_bytes,
 )
+from depthwise.compiler.ranges import find_kept
 from depthwise.compiler.schedule.partition import Group, fastest
 from depthwise.compiler.schedule.steps import Steps
 from depthwise.compiler.show_plan import show_plan
@@ -40,6 +42,7 @@ from depthwise.compiler.verification.distance import measure_distance
 from depthwise.compiler.verification.oracle import check_plan as check_steps
 from depthwise.compiler.verification.references import Reference
 from depthwise.compiler.verification.references.choose import reference_of
+from depthwise.compiler.verification.references.interpreter import InterpreterReference
 from depthwise.compiler.verification.references.simulator import Simulator
 from depthwise.compiler.verification.trace import Trace, without_sources
 from depthwise.compiler.verification.verify import RunLibrary, verify
@@ -50,7 +53,7 @@ from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library
-from depthwise.runtime.manifest import LevelRecord, PlanCheck, Verification
+from depthwise.runtime.manifest import LayerRange, LevelRecord, PlanCheck, Verification
 from depthwise.runtime.target import Target
 from depthwise.sources.source import Source
 
@@ -100,8 +103,11 @@ def compile_graph(
     if not isinstance(preparation, Preparation | None):
         raise ValueError(f"preparation is {kind_of(preparation)}: give a dw.Preparation")
     tried = read_samples(samples, preparation is None)
-    rewritten = rewrite(graph, preparation, options.precision)
-    if quantised and options.reduced:
+    whole = rewrite(graph, preparation)
+    kept = find_kept(whole, options, tried, preparation)
+    rewritten = narrowed(whole, options.precision, kept, options.weights)
+    about = replace(about, kept=kept)
+    if quantised and options.precision != FLOAT32.name:
         check_narrow(rewritten, options.precision)
     plans = choose_plans(rewritten, options)
     proofs = dict[Target, Proof]()
@@ -118,7 +124,7 @@ def compile_graph(
         if plan.target.runs_here:
             run = partial(run_once, artifact, plan.target.level)
             if options.reduced:
-                found = verify_reduced(run, plan, rewritten, tried, options.cc)
+                found = verify_reduced(run, plan, rewritten, tried, options)
                 distance = measure_distance(run, reference, tried, preparation)
                 found = found.model_copy(update={"distance": distance})
             else:
@@ -131,11 +137,15 @@ def compile_graph(
 
 def verify_reduced(
     run: RunLibrary, plan: Plan, rewritten: Graph, samples: Sequence[Sequence[np.ndarray]],
-    cc: str | None,
+    options: CompileOptions,
 ) -> Verification:  # fmt: skip
-    """Compare a library of a narrow precision with the simulator of its own graph."""
-    simulator = Simulator(rewritten)
-    return verify(run, Trace(plan, simulator.paths, UNITS, cc), simulator, samples)
+    """Compare a library of a narrow type with what its own graph means.
+
+    That is the simulator of its precision, or the interpreter where weights alone are narrow.
+    """
+    whole = options.precision == FLOAT32.name
+    own = InterpreterReference(rewritten) if whole else Simulator(rewritten, plan.target.halves)
+    return verify(run, Trace(plan, own.paths, UNITS, options.cc), own, samples)
 
 
 def check_weights(graph: Graph) -> None:
@@ -170,7 +180,22 @@ def rewrite(
         graph = check(step(graph))
     if preparation:
         graph = check(fold_input(graph, preparation))
-    return graph if precision == FLOAT32.name else check(compute_in(graph, find_dtype(precision)))
+    return narrowed(graph, precision)
+
+
+def narrowed(
+    graph: Graph, precision: Precision, kept: Sequence[LayerRange] = (),
+    weights: StoredWeights = DEFAULT.weights,
+) -> Graph:  # fmt: skip
+    """Return a rewritten graph in another precision, the nodes `kept` in float32.
+
+    In float32 weights alone may be stored in another type.
+    """
+    if weights != FLOAT32.name:
+        return check(store_weights(graph))
+    if precision == FLOAT32.name:
+        return graph
+    return check(compute_in(graph, find_dtype(precision), {each.value for each in kept}))
 
 
 def choose_plan(graph: Graph, options: CompileOptions = DEFAULT) -> Plan:
@@ -254,7 +279,9 @@ def _as_array(part: Any) -> np.ndarray:
 def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:
     """Return the rewritten graph, the plan or the C of a graph as text; no library is made."""
     options = options_of_bytes(options) if is_quantised(graph) else options
-    graph = rewrite(graph, precision=options.precision)
+    graph = rewrite(graph)
+    kept = find_kept(graph, options)
+    graph = narrowed(graph, options.precision, kept, options.weights)
     if stage == "graph":
         return show(graph)
     plan = choose_plan(graph, options)

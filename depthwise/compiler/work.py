@@ -73,12 +73,17 @@ def conv_fetches(a: Arguments, lanes: int) -> tuple[int, int]:
     return a["next"].offset, tiles * times * a["prefetch_lines"] * LINE
 
 
-# -------------------------------------------------------------------------------- bf16_tile_conv
+# ------------------------------------------------------------------------ tile_conv of 16 bits
 
 
 def tile_products(a: Arguments) -> int:
     """Return the multiply-adds of a convolution in tiles."""
     return prod(a[name] for name in ("images", "rows", "width", "taps", "channels", "outs"))
+
+
+def linear_products(a: Arguments) -> int:
+    """Return the multiply-adds of a convolution of a few pixels."""
+    return prod(a[name] for name in ("images", "rows", "width", "channels", "outs"))
 
 
 def tile_reach(a: Arguments) -> tuple[int, int]:

@@ -100,7 +100,7 @@ DTYPES: dict[str, DType] = {
     for row in (
         _row("float32", "float", 4),
         _row("float64", "double"),
-        _row("float16", "_Float16"),
+        _row("float16", "unsigned short"),  # its bits: few C compilers have _Float16
         _row("bfloat16", "unsigned short", 0, "uint16", "float32"),
         _row("bool", "unsigned char", 2),  # 0 or 1: C++ has no _Bool
         _row("uint8", "unsigned char", 1),
@@ -118,7 +118,8 @@ DTYPES: dict[str, DType] = {
 
 
 FLOAT32 = DTYPES["float32"]  # what kernels compute in where nothing else is asked for
-BFLOAT16 = DTYPES["bfloat16"]
+BFLOAT16, FLOAT16 = DTYPES["bfloat16"], DTYPES["float16"]
+NARROW = (BFLOAT16, FLOAT16)  # what kernels of 16 bits compute with
 UINT8 = DTYPES["uint8"]  # what raw images are made of, and values of quantised networks
 INT8, INT32 = DTYPES["int8"], DTYPES["int32"]  # their weights, and sums of products
 LIBRARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.code)

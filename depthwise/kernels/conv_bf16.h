@@ -1,78 +1,9 @@
-/* Convolution of bfloat16 as a list of taps, as in conv.h, in the tiles of AMX where there are such.
+/* Convolution of bfloat16, in the tiles of AMX where there are such: the sums of plain_conv_T16.h are what AMX
+   computes, with numbers below 2^-126 taken for zeros and each sum rounded once. A product of two bfloat16 is exact in
+   float32, so that it makes no difference whether it is fused. */
 
-     out[n][y][x][k] = epilogue(bias[k] + sum over t, s of (sum over even c of in[...][c] * w[t][s][c][k]
-                                                          + sum over odd c of in[...][c] * w[t][s][c][k]),
-                                sum[n][y][x][k])
-
-   where a step s is 32 channels. Each of the two sums of a step starts from 0; both are added up, then added to what
-   the steps before have left: that is what AMX computes, with numbers below 2^-126 taken for zeros and each sum rounded
-   once. A product of two bfloat16 is exact in float32, so that it makes no difference whether it is fused. (Without
-   AMX numbers below 2^-126 are kept inside of a sum.)
-
-     images, rows, width         the output's
-     taps, channels, outs        kernel positions; input channels, an even number, and output channels
-     pitch                       not 0: rows of the input follow each other so that a row begins `pitch` pixels after
-                                 the one before it, in_row = pitch * in_pixel; tiles then pass over the ends of rows,
-                                 and what they find beyond `width` is nobody's. 0: each row has tiles of its own
-     weights_outer               1: 32 outputs meet all pixels before the next 32 do (large weights); 0: the reverse
-     in_image, in_row, in_pixel  elements from what one output image, row, pixel reads to what the next reads
-     out_..., sum_...            elements between neighbours of out and sum
-     offsets                     where each tap lies, in elements from `in`: may be negative
-     w                           [k / 32][tap][step][k / 16 % 2][c / 2][k % 16][c % 2], zeros beyond `outs`. A step has
-                                 32 channels, fewer where there are no more; where 32 does not divide them the last
-                                 step begins 32 before their end, with zeros for those that came before
-     bias                        [k], zeros up to a multiple of 32; at a multiple of 64 bytes
-     sum                         read only where epilogue.add is set, else null; may be `out` itself
-
-   The input carries its padding: every tap of every pixel must be readable, those beyond `width` too. */
-
-#include "bfloat16.h"
+#include "plain_conv_bf16.h"
 #include "tiles.h"
-
-struct tile_conv {
-    int images, rows, width, taps, channels, outs, pitch, weights_outer;
-    int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
-    struct epilogue epilogue;
-    const int *offsets;
-};
-
-/* the steps of a tap; the first channel of one; the pairs of channels of each; the weights of 16 outputs in one */
-INLINE int bf16_steps(const struct tile_conv *a) { return (a->channels + 31) / 32; }
-INLINE int bf16_first(const struct tile_conv *a, const int step) {
-    if (a->channels < 32) return 0;
-    return 32 * step + 32 <= a->channels ? 32 * step : a->channels - 32;
-}
-INLINE int bf16_depth(const struct tile_conv *a) { return a->channels < 32 ? a->channels / 2 : 16; }
-INLINE int bf16_tile(const struct tile_conv *a) { return 32 * bf16_depth(a); }
-
-INLINE void bf16_tile_conv_naive(
-    const struct tile_conv *a, const unsigned short *in, const unsigned short *w, const float *bias,
-    const unsigned short *sum, unsigned short *out) {
-    const int steps = bf16_steps(a), depth = bf16_depth(a), tile = bf16_tile(a);
-    for (int n = 0; n < a->images; n++)
-    for (int y = 0; y < a->rows; y++)
-    for (int x = 0; x < a->width; x++)
-    for (int k = 0; k < a->outs; k++) {
-        const unsigned short *p = in + (size_t)n * a->in_image + (size_t)y * a->in_row + (size_t)x * a->in_pixel;
-        const unsigned short *q = w + (size_t)(k / 32) * a->taps * steps * 2 * tile + k / 16 % 2 * tile + k % 16 * 2;
-        float acc = bias[k];
-        for (int t = 0; t < a->taps; t++)
-        for (int s = 0; s < steps; s++, q += 2 * tile) {
-            float even = 0, odd = 0;
-            for (int c = 0; c < 2 * depth; c += 2) {
-                const unsigned short *x0 = p + a->offsets[t] + bf16_first(a, s) + c;
-                even = flush(fmaf(bf16_float(x0[0]), bf16_float(q[c * 16]), even));
-                odd = flush(fmaf(bf16_float(x0[1]), bf16_float(q[c * 16 + 1]), odd));
-            }
-            acc = flush(acc + flush(even + odd));
-        }
-        float other = 0;
-        if (a->epilogue.add)
-            other = bf16_float(sum[(size_t)n * a->sum_image + (size_t)y * a->sum_row + (size_t)x * a->sum_pixel + k]);
-        out[(size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + k] =
-            bf16_round(epilogue(a->epilogue, acc, other));
-    }
-}
 
 #if defined(__AMX_BF16__) && VL == 16
 /* Where a run of pixels lies, and what becomes of it. */
@@ -156,7 +87,7 @@ INLINE void bf16_multiply(
     for (int t = 0; t < a->taps; t++) {
         const int offset = a->offsets[t];
         for (int i = 0; i < steps; i++, w += 2 * tile) {
-            const int c = offset + bf16_first(a, i);
+            const int c = offset + bf16_first_of(a, i);
             LOAD_TILE(4, p + c, apart);
             LOAD_TILE(6, w, 64);
             MULTIPLY_BF16(0, 4, 6);
@@ -209,7 +140,7 @@ INLINE void bf16_tile_conv(
     const int count = a->pitch ? (a->rows - 1) * a->pitch + a->width : a->width, pixels = count < 16 ? count : 16;
     struct bf16_state s;
     s.last.tiles = s.before.tiles = 0;
-    configure_tiles(pixels, bf16_depth(a));
+    configure_tiles(pixels, bf16_pairs(a->channels));
     for (int k = 0; k < (a->weights_outer ? a->outs : 1); k += 32)
         for (int n = 0; n < a->images; n++)
             for (int y = 0; y < (a->pitch ? 1 : a->rows); y++) {
@@ -225,66 +156,9 @@ INLINE void bf16_tile_conv(
     release_tiles();
 }
 #else
-enum { BF16_PIXELS = 4 };
-
-/* `pixels` neighbours of a row x VL outputs, of which there are `count` */
-INLINE void bf16_plain_tile(
-    const struct tile_conv *a, const int pixels, const int count, const unsigned short *in, const unsigned short *w,
-    const float *bias, const unsigned short *sum, unsigned short *out) {
-    const int steps = bf16_steps(a), depth = bf16_depth(a), tile = bf16_tile(a);
-    vf acc[BF16_PIXELS];
-    UNROLL for (int x = 0; x < pixels; x++) acc[x] = load(bias);
-    for (int t = 0; t < a->taps; t++)
-    for (int s = 0; s < steps; s++, w += 2 * tile) {
-        const unsigned short *p = in + a->offsets[t] + bf16_first(a, s);
-        vf even[BF16_PIXELS], odd[BF16_PIXELS];
-        UNROLL for (int x = 0; x < pixels; x++) even[x] = odd[x] = splat(0);
-        for (int r = 0; r < depth; r++) {
-            const vu weights = load_pairs(w + r * 32, VL);
-            UNROLL for (int x = 0; x < pixels; x++) {
-                const unsigned short *pair = p + (size_t)x * a->in_pixel + 2 * r;
-                even[x] += splat(bf16_float(pair[0])) * first_of(weights);
-                odd[x] += splat(bf16_float(pair[1])) * second_of(weights);
-            }
-        }
-        UNROLL for (int x = 0; x < pixels; x++) acc[x] += even[x] + odd[x];
-    }
-    UNROLL for (int x = 0; x < pixels; x++) {
-        vf other = {0};
-        if (a->epilogue.add) other = bf16_load(sum + (size_t)x * a->sum_pixel, count);
-        bf16_store(out + (size_t)x * a->out_pixel, vepilogue(a->epilogue, acc[x], other), count);
-    }
-}
-
-/* all outputs of `pixels` neighbours of a row */
-INLINE void bf16_plain_pixels(
-    const struct tile_conv *a, const int pixels, const unsigned short *in, const unsigned short *w, const float *bias,
-    const unsigned short *sum, unsigned short *out) {
-    const int tile = bf16_tile(a), block = a->taps * bf16_steps(a) * 2 * tile;
-    const int rest = a->outs % VL, whole = a->outs - rest;
-    for (int k = 0; k < whole; k += VL)
-        bf16_plain_tile(a, pixels, VL, in, w + (size_t)(k / 32) * block + k / 16 % 2 * tile + k % 16 * 2, bias + k,
-                        a->epilogue.add ? sum + k : 0, out + k);
-    if (rest)
-        bf16_plain_tile(a, pixels, rest, in, w + (size_t)(whole / 32) * block + whole / 16 % 2 * tile + whole % 16 * 2,
-                        bias + whole, a->epilogue.add ? sum + whole : 0, out + whole);
-}
-
 INLINE void bf16_tile_conv(
     const struct tile_conv *a, const unsigned short *in, const unsigned short *w, const float *bias,
     const unsigned short *sum, unsigned short *out) {
-    const int rest = a->width % BF16_PIXELS, whole = a->width - rest;
-    for (int n = 0; n < a->images; n++)
-    for (int y = 0; y < a->rows; y++) {
-        const unsigned short *p = in + (size_t)n * a->in_image + (size_t)y * a->in_row;
-        const unsigned short *s = a->epilogue.add ? sum + (size_t)n * a->sum_image + (size_t)y * a->sum_row : 0;
-        unsigned short *q = out + (size_t)n * a->out_image + (size_t)y * a->out_row;
-        for (int x = 0; x < whole; x += BF16_PIXELS)
-            bf16_plain_pixels(a, BF16_PIXELS, p + (size_t)x * a->in_pixel, w, bias,
-                              s ? s + (size_t)x * a->sum_pixel : 0, q + (size_t)x * a->out_pixel);
-        if (rest)
-            bf16_plain_pixels(a, rest, p + (size_t)whole * a->in_pixel, w, bias,
-                              s ? s + (size_t)whole * a->sum_pixel : 0, q + (size_t)whole * a->out_pixel);
-    }
+    bf16_plain_conv(a, in, w, bias, sum, out);
 }
 #endif

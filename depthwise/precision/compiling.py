@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from depthwise.compiler.options import AskedPrecision, CompileOptions, Optimize, Precision
+from depthwise.compiler.options import (
+    AskedPrecision,
+    CompileOptions,
+    Optimize,
+    Precision,
+    StoredWeights,
+)
 from depthwise.compiler.pipeline import compile_source
 from depthwise.compiler.preparation import Preparation
 from depthwise.graph import NO_KWARGS
@@ -28,7 +34,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     tune_for: str | None = DEFAULT.tune_for, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, system: System | None = DEFAULT.system,
     precision: AskedPrecision = DEFAULT.precision, data: Any = None,
-    agreement: float | None = None,
+    agreement: float | None = None, weights: StoredWeights = DEFAULT.weights,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
     labels: Sequence[str] = (), until: str | None = None,
 ) -> Library:  # fmt: skip
@@ -56,6 +62,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
             "auto", which else chooses among floating types by images of noise.
         agreement: In which share of images the class is to stay what it is in float32; for "auto"
             0.99 where left out, for "int8" none.
+        weights: The type that weights are stored in where a layer waits for them.
         samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
         preparation: What the library does to raw images itself; samples are raw images, then.
         labels: Names of a classifier's classes, in the order of its outputs, for the manifest.
@@ -69,8 +76,9 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     """
     asked = PrecisionRequest(precision, data, agreement)
     options = CompileOptions(
-        target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked)
-    )
+        target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked),
+        weights,
+    )  # fmt: skip
     source = open(net, *shapes, kwargs=kwargs, until=until)
     return compile_in(source, options, asked, samples, preparation, labels)
 

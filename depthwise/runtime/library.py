@@ -32,6 +32,14 @@ from depthwise.runtime.target import check_runs_here
 
 Arrays = Sequence[np.ndarray]
 
+# what a library asks of its CPU as it is opened, and why it cannot be where that says no
+REFUSED = {
+    "net_tiles": "computes in AMX, which this CPU lacks or the system does not lend to this "
+    "process: on Linux it takes a kernel from 5.16 on that permits it; else compile for another "
+    "target",
+    "net_halves": "computes in float16, which this CPU does not: compile for another target",
+}
+
 
 class Code:
     """An opened shared library, from its file or its bytes. Raises ValueError for one not ours.
@@ -50,12 +58,9 @@ class Code:
             )
         except (OSError, AttributeError) as error:
             raise ValueError(f"{name} cannot be opened as a compiled network: {error}") from None
-        if hasattr(self.opened, "net_tiles") and not self._ask("net_tiles", ctypes.c_int):
-            raise ValueError(
-                f"{name} computes in AMX, which this CPU lacks or the system does not lend to this "
-                "process: on Linux it takes a kernel from 5.16 on that permits it; else compile "
-                "for another target, or with precision='float32'"
-            )
+        for function, refused in REFUSED.items():
+            if hasattr(self.opened, function) and not self._ask(function, ctypes.c_int):
+                raise ValueError(f"{name} {refused}, or with precision='float32'")
         has_threads = hasattr(self.opened, "net_pool_start")
         self._pool = Pool(self.opened, level) if has_threads else None
 

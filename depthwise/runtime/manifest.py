@@ -108,12 +108,25 @@ class NetworkRecord(Record):
         return self
 
 
+class LayerRange(Record):
+    """A layer that is computed in float32 since a narrower type would not hold a number of it.
+
+    `largest` is the size of that number: one of its weights, or one that it takes, gives or might
+    have in a sum on the inputs that were tried.
+    """
+
+    path: str
+    value: str
+    largest: float
+
+
 class BuildRecord(Record):
     """The target's name, the compiler as it names itself, its flags, and what it built.
 
     `system` is the operating system, None for the usual one of the target; `tuned_for` the core
     that the plan was made for, and why; empty in earlier manifests. `precision` is the type of
-    weights and of values between layers, int8 of a quantised network's.
+    weights and of values between layers, int8 of a quantised network's, but of those `kept` in
+    float32; `weights` that of the weights of layers that wait for them.
     """
 
     target: str
@@ -122,7 +135,9 @@ class BuildRecord(Record):
     flags: tuple[str, ...]
     threads: PositiveInt = 1
     tuned_for: str = ""
-    precision: Literal["float32", "bfloat16", "int8"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    kept: tuple[LayerRange, ...] = ()
+    weights: Literal["float32", "float16"] = "float32"
     library_bytes: Size | None = None  # of code; earlier versions did not say
     library_sha256: Sha256
 

@@ -26,7 +26,8 @@ class Target:
     has level 0. Members read weights of which `panel` outputs lie side by side; of a CPU that
     stands alone, where it is 0, as many do as its tiles have. `asked` is the operating system that
     was asked for, None for the usual one. One with `tiles` has AMX, which the system lends on
-    request; one with `dots` sums products of four bytes in one instruction.
+    request; one with `dots` sums products of four bytes in one instruction; one with `halves`
+    computes in float16.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Target:
     asked: System | None = None
     tiles: bool = False
     dots: bool = False
+    halves: bool = False
 
     @property
     def foreign(self) -> bool:
@@ -146,6 +148,17 @@ AVX_VNNI = Target(
 )  # fmt: skip
 OF_BYTES = (VNNI, AVX_VNNI)
 
+# What computes in float16, twice as many numbers a vector; 64 bits of ARM have had it since 8.2.
+AVX512_FP16 = Target(
+    "x86-64-avx512-fp16", "x86_64", 16, 32, "x86_64_v4+avx512fp16", "-march=x86-64-v4 -mavx512fp16",
+    V4 | {"avx512_fp16"}, halves=True,
+)  # fmt: skip
+ARM_FP16 = Target(
+    "aarch64-fp16", "aarch64", 4, 31, "generic+fullfp16", "-march=armv8.2-a+fp16",
+    frozenset({"asimdhp"}), halves=True,
+)  # fmt: skip
+OF_HALVES = (AVX512_FP16, ARM_FP16)
+
 PANEL = 16  # floats of the widest vectors
 X86 = tuple(
     replace(t, level=int(t.name[-1]), panel=PANEL) for t in TARGETS if t.architecture == "x86_64"
@@ -160,7 +173,10 @@ def find_target(name: str, system: str | None = None) -> Target:
     `system` is the operating system to compile for; None is this machine's, and Linux for another
     architecture. Raises ValueError for other names, or where this machine is none of our targets.
     """
-    known = {target.name: target for target in (*FAMILIES, *TARGETS, AMX, *OF_BYTES, _portable())}
+    known = {
+        target.name: target
+        for target in (*FAMILIES, *TARGETS, AMX, *OF_BYTES, *OF_HALVES, _portable())
+    }
     if name != "native" and name not in known:
         accepted = ", ".join(["native", *sorted(known)])
         raise ValueError(f"no target is named {name!r}: take one of {accepted}")

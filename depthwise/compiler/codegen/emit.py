@@ -27,6 +27,7 @@ from depthwise.graph import Node
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.ops import Activation
 from depthwise.graph.show import describe
+from depthwise.runtime.target import Target
 
 REFUSED = 5  # NET_CPU of net.h
 AMX_TILE, AMX_BITS = 24, {"bfloat16": 22, "uint8": 25}  # of CPUID's leaf 7, edx
@@ -209,9 +210,11 @@ def preamble(target: str) -> list[str]:
 def threads(plan: Plan) -> list[str]:
     """Return the pool of threads that net_run_parallel takes, for more threads than one.
 
-    Before it comes what asks the system for the tiles of AMX, where these are used.
+    Before it comes what asks for that of a CPU which not every one of its kind has.
     """
-    asked = [_define_amx(plan), header_text("permission")] if plan.target.tiles else []
+    asked = [header_text(header) for header, _ in asks(plan.target)]
+    if plan.target.tiles:
+        asked.insert(0, _define_amx(plan))
     if plan.threads == 1:
         return asked
     text = [header_text(name) for name in ("pthreads", "tasks", "threads")]
@@ -344,8 +347,14 @@ def define_run(plan: Plan, text: Text, mark: str = "") -> list[str]:
 
 
 def permission(plan: Plan) -> list[str]:
-    """Return what ends a call before it takes tiles that the system does not lend."""
-    return [f"    if (!net_tiles()) return {REFUSED};"] if plan.target.tiles else []
+    """Return what ends a call before it takes what the CPU lacks or the system does not lend."""
+    return [f"    if (!{function}()) return {REFUSED};" for _, function in asks(plan.target)]
+
+
+def asks(target: Target) -> list[tuple[str, str]]:
+    """Return the headers, each with its function, that tell whether a CPU has what is asked for."""
+    asked = (("permission", "net_tiles", target.tiles), ("halves", "net_halves", target.halves))
+    return [(header, function) for header, function, used in asked if used]
 
 
 UNPACK = (

@@ -48,7 +48,9 @@ def kernel_texts(kernels: Collection[str]) -> list[str]:
 
 def sizes_of_core(plan: Plan) -> list[str]:
     """Return what the kernels ask of the core that a plan is made for."""
+    halves = ["#define F16_SUMS"] if plan.target.halves else []
     return [
+        *halves,
         f"#define VL {plan.target.lanes}",
         f"#define L1_BYTES {plan.constants.core.caches.l1}",
         f"#define DEPTHWISE_FETCHES {int(not plan.constants.slow)}",

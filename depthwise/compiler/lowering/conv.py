@@ -16,7 +16,7 @@ from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Tabl
 from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
-from depthwise.compiler.lowering.narrow import lower_pairs, lower_tiles
+from depthwise.compiler.lowering.narrow import lower_pairs, lower_stored, lower_tiles
 from depthwise.compiler.lowering.norm import lower_batch_norm
 from depthwise.compiler.lowering.operands import ConvOperands, KeptTaps, TapPattern
 from depthwise.compiler.lowering.packing import (
@@ -29,7 +29,7 @@ from depthwise.compiler.lowering.packing import (
 from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped, row_major
 from depthwise.compiler.lowering.winograd import lower_winograd
 from depthwise.graph import Node, ops
-from depthwise.graph.dtypes import BFLOAT16
+from depthwise.graph.dtypes import FLOAT16, NARROW
 
 
 @lower.register
@@ -98,7 +98,7 @@ def _area(
     window = work.weight.shape[2:] if op.stride == op.dilation == (1, 1) else None
     reach = _reach(op, x, reads[0], rows.taps)
     some = kept if divided or kept.all > len(offsets) else None
-    if some and b.element(x) == BFLOAT16:  # whose kernel takes no part of the taps of its weights
+    if some and b.element(x) in NARROW:  # whose kernel takes no part of the taps of its weights
         part = work.weight[:, :, rows.first : rows.end, columns.first : columns.end]
         work, some = replace(work, weight=part), None
     _convolve(work, TapPattern(offsets, *step, reach, window, some=some), op.groups, b)
@@ -111,8 +111,11 @@ def _reach(op: ops.Conv2d, x: TensorView, first: int, taps: int) -> RowAccess:
 
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
     """Append the call of the kernel for one list of taps, to be done by rows or by channels."""
-    if b.element(work.x) == BFLOAT16:
+    if b.element(work.x) in NARROW:
         lower_tiles(work, walk, b)
+        return
+    if work.weight.dtype == FLOAT16.numpy:
+        lower_stored(work, walk, b)
         return
     lanes = b.target.lanes
     layer = _layer(work, walk, groups, b)
@@ -187,7 +190,7 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     R, S = work.weight.shape[2:]
     reach = _reach(op, x, -op.padding.top, R)
     walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, reach)
-    if b.element(x) == BFLOAT16:
+    if b.element(x) in NARROW:
         lower_pairs(op, work, walk, b)
         return
     assert b.node

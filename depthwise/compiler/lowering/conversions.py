@@ -23,8 +23,9 @@ def _(op: CastPairs, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
     def part(x: TensorView, y: TensorView) -> KernelCall:
         images, channels, rows, width = x.shape
         image, channel, row, pixel = x.strides
+        kernel = f"{node.type.element.short}_pairs_from_floats"
         return b.step(
-            "bf16_pairs_from_floats", images=images, channels=channels, rows=rows, width=width,
+            kernel, images=images, channels=channels, rows=rows, width=width,
             x_image=image, x_channel=channel, x_row=row, x_pixel=pixel, y_image=y.image,
             y_row=y.row, y_pixel=y.pixel, x=x, y=y,
         )  # fmt: skip

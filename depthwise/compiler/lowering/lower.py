@@ -12,7 +12,7 @@ from depthwise.compiler.lowering.weight_pool import WeightPool
 from depthwise.compiler.schedule.storage import Storage
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node
-from depthwise.graph.dtypes import BFLOAT16, FLOAT32, UINT8
+from depthwise.graph.dtypes import FLOAT32, NARROW, UINT8
 from depthwise.graph.ops import (
     Cast,
     Concat,
@@ -27,7 +27,11 @@ from depthwise.graph.ops import (
 )
 from depthwise.quantization.integer_ops import IntegerOp
 
-COMPUTED = (FLOAT32.name, BFLOAT16.name, UINT8.name)  # the types that kernels compute in
+COMPUTED = (
+    FLOAT32.name,
+    *(row.name for row in NARROW),
+    UINT8.name,
+)  # the types that kernels compute in
 ON_BYTES = (  # what of the network's own operators there is for bytes
     Quantize, Reshape, Slice, Permute, Concat, Expand, MaxPool2d, Pad, Cast,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Convolutions of bfloat16: the calls of bf16_tile_conv and bf16_pair_depthwise."""
+"""Convolutions of 16-bit types: the calls of tile_conv and pair_depthwise; f16_linear."""
 
 from dataclasses import replace
 from math import ceil
@@ -10,23 +10,24 @@ from depthwise.compiler.lowering.calls import KernelCall, Split, Table, pixel_st
 from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
 from depthwise.compiler.lowering.packing import round_up
 from depthwise.compiler.lowering.views import TensorView
-from depthwise.compiler.summation import STEP
+from depthwise.compiler.summation import step_channels
 from depthwise.graph import ops
-from depthwise.graph.dtypes import BFLOAT16
+from depthwise.graph.dtypes import BFLOAT16, FLOAT16, FLOAT32, DType
 
 WIDE = 32  # outputs that lie side by side: two tiles
 TILE = 16  # pixels, or outputs, of a tile
+SUMS = 8  # vectors of outputs that f16_linear computes at once
 
 
 def lower_tiles(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> None:
-    """Append the call of bf16_tile_conv for one list of taps; see the kernel."""
+    """Append the call of tile_conv for one list of taps; see the kernel."""
     if walk.some:  # an area of the output, whose weights are packed for themselves
         weight = walk.some.of(work.weight)[:, :, : len(walk.taps) // walk.some.run]
         work = replace(work, weight=weight)
     if b.joins_taps():
         work, walk = join_taps(work, walk)
-    outs, channels = work.weight.shape[:2]
-    w = b.weights(pack_tiles(work.weight), BFLOAT16)
+    (outs, channels), element = work.weight.shape[:2], b.element(work.x)
+    w = b.weights(pack_tiles(work.weight, step_channels(channels, element)), element)
     bias = b.weights(np.pad(work.bias, (0, round_up(outs, WIDE) - outs)))
     block = w.shape[0] // ceil(outs / WIDE)  # weights of the outputs that lie side by side
 
@@ -37,7 +38,7 @@ def lower_tiles(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> Non
         pitch = find_pitch(rows, width, row, pixel)
         read = images * rows * width * channels
         return b.step(
-            "bf16_tile_conv", f"tiles, {pitch} apart" if pitch else "tiles",
+            f"{element.short}_tile_conv", f"tiles, {pitch} apart" if pitch else "tiles",
             images=images, rows=rows, width=width, taps=len(walk.taps), channels=channels,
             outs=outs, pitch=pitch, weights_outer=int(read < outs * channels * len(walk.taps)),
             in_image=part.x.image, in_row=row, in_pixel=pixel,
@@ -83,18 +84,18 @@ def find_pitch(rows: int, width: int, row: int, pixel: int) -> int:
     return pitch if over < rows * ceil(width / TILE) else 0
 
 
-def pack_tiles(weight: np.ndarray) -> np.ndarray:
+def pack_tiles(weight: np.ndarray, depth: int) -> np.ndarray:
     """Return (K, C, R, S) flat: [k / 32][tap][step][k / 16 % 2][c / 2][k % 16][c % 2].
 
-    A step has 32 channels, or all where there are fewer; the last one begins 32 before their end
-    and has zeros for those that came before.
+    A step has `depth` channels; the last one begins as many before their end and has zeros for
+    those that came before.
     """
     outs, channels, *window = weight.shape
-    depth, taps = min(channels, STEP), int(np.prod(window))
+    taps = int(np.prod(window))
     by_tap = weight.reshape(outs, channels, taps)
     steps = []
-    for first in range(0, channels, STEP):
-        start = max(0, min(first, channels - STEP))
+    for first in range(0, channels, depth):
+        start = min(first, channels - depth)
         part = by_tap[:, start : start + depth].copy()
         part[:, : first - start] = 0
         steps.append(part)
@@ -105,10 +106,11 @@ def pack_tiles(weight: np.ndarray) -> np.ndarray:
 
 
 def lower_pairs(op: ops.Conv2d, work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> None:
-    """Append the call of bf16_pair_depthwise; see the kernel."""
-    x, wide = work.x, 2 * b.target.lanes
-    weight = BFLOAT16.round(work.weight)
-    w, bias = b.weights(pack_pairs(weight, wide)), b.weights(pack_pairs(work.bias, wide))
+    """Append the call of pair_depthwise; see the kernel."""
+    x, wide, element = work.x, 2 * b.target.lanes, b.element(work.x)
+    weight, pack = element.round(work.weight), pack_pairs if element == BFLOAT16 else pack_row
+    w = b.weights(pack(weight, wide), tap_type(element))
+    bias = b.weights(pack(work.bias, wide))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
     R, S = weight.shape[2:]
 
@@ -117,9 +119,10 @@ def lower_pairs(op: ops.Conv2d, work: ConvOperands, walk: TapPattern, b: Lowerin
         images, channels, rows, width = part.y.shape
         shape = (images, channels, *x.shape[2:])
         return b.step(
-            "bf16_pair_depthwise", images=images, rows=rows, width=width, channels=channels, R=R,
-            S=S, stride_y=op.stride[0], stride_x=op.stride[1], dilation_y=op.dilation[0],
-            dilation_x=op.dilation[1], **pixel_strides(in_=x, out=part.y, sum=part.residual),
+            f"{element.short}_pair_depthwise", images=images, rows=rows, width=width,
+            channels=channels, R=R, S=S, stride_y=op.stride[0], stride_x=op.stride[1],
+            dilation_y=op.dilation[0], dilation_x=op.dilation[1],
+            **pixel_strides(in_=x, out=part.y, sum=part.residual),
             w_tap=round_up(len(weight), wide), epilogue=part.epilogue,
             in_=TensorView(x.buffer, part.x.offset - corner + first, shape, x.strides),
             w=TensorView(w.buffer, w.offset + first, w.shape, w.strides),
@@ -145,3 +148,48 @@ def pack_pairs(values: np.ndarray, wide: int) -> np.ndarray:
     padded[:, :channels] = taps
     pairs = padded.reshape(len(taps), -1, wide // 2, 2)
     return pairs.transpose(0, 1, 3, 2).ravel()
+
+
+def pack_row(values: np.ndarray, wide: int) -> np.ndarray:
+    """Return (C, 1, R, S) or (C) flat: [tap][c], zeros up to a multiple of `wide`."""
+    taps = values.reshape(len(values), -1).T
+    return np.pad(taps, ((0, 0), (0, round_up(len(values), wide) - len(values)))).ravel()
+
+
+def tap_type(element: DType) -> DType:
+    """Return what pair_depthwise has its weights in: a bfloat16 is a float at no cost."""
+    return FLOAT32 if element == BFLOAT16 else element
+
+
+def lower_stored(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> None:
+    """Append the call of f16_linear, of floats by weights in float16; see the kernel."""
+    (outs, channels), lanes = work.weight.shape[:2], b.target.lanes
+    w = b.weights(pack_stored(work.weight.reshape(outs, channels), lanes), FLOAT16)
+    bias = b.weights(np.pad(work.bias, (0, round_up(outs, lanes) - outs)))
+
+    def step(part: ConvOperands, outs: int, first: int = 0) -> KernelCall:
+        """Return the call from output channel `first` on."""
+        images, _, rows, width = part.y.shape
+        return b.step(
+            "f16_linear", images=images, rows=rows, width=width, channels=channels, outs=outs,
+            in_image=part.x.image, in_row=walk.row, in_pixel=walk.pixel,
+            **pixel_strides(out=part.y, sum=part.residual), epilogue=part.epilogue, in_=part.x,
+            w=replace(w, offset=w.offset + first * channels),
+            bias=replace(bias, offset=bias.offset + first), sum=part.residual, out=part.y,
+        )  # fmt: skip
+
+    def some(start: int, count: int) -> KernelCall:
+        return step(work.outputs(1, start, count), count, start)
+
+    b.append(step(work, outs).divided(Split("channels", outs, some, SUMS * lanes)))
+
+
+def pack_stored(weight: np.ndarray, lanes: int) -> np.ndarray:
+    """Return (K, C) flat: [k / block][c][k % block], a block being SUMS vectors of `lanes`.
+
+    The last one is as wide as the vectors that hold its outputs.
+    """
+    outs = len(weight)
+    padded = np.pad(weight, ((0, round_up(outs, lanes) - outs), (0, 0)))
+    blocks = (padded[k : k + SUMS * lanes] for k in range(0, len(padded), SUMS * lanes))
+    return np.concatenate([block.T.ravel() for block in blocks])

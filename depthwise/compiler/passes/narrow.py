@@ -1,5 +1,6 @@
-"""Narrower types: values between layers and weights in bfloat16, casts where a layer has none."""
+"""Narrower types: values between layers and weights in 16 bits, casts where a layer has none."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import cast
 
@@ -20,7 +21,7 @@ from depthwise.graph.ops import Op
 from depthwise.graph.rewrite import GraphRewriter, with_bias
 
 
-def compute_in(graph: Graph, element: DType) -> Graph:
+def compute_in(graph: Graph, element: DType, kept: Collection[str] = ()) -> Graph:
     """Compute what has kernels in a narrow type in it, and convert between it and float32.
 
         y = conv(x, w, b)                 ->   y = fused(cast(x), w', b)   (y and w' are narrow)
@@ -28,12 +29,14 @@ def compute_in(graph: Graph, element: DType) -> Graph:
         z = relu(y), concat(y, u), ...    ->   narrow as well, where y is
 
     A convolution begins it; what only moves numbers, or computes with each, goes on with what it is
-    given. Sums and biases stay in float32, and so does all that a library takes and gives.
+    given. Biases stay in float32, and so do all that a library takes and gives, and the nodes
+    `kept`, by their names.
     """
-    return _NarrowGraph(_with_pairs(_with_biases(graph)), element).result()
+    paired = _with_pairs(with_biases(graph), element, kept)
+    return _NarrowGraph(paired, element, kept).result()
 
 
-def _with_pairs(graph: Graph) -> Graph:
+def _with_pairs(graph: Graph, element: DType, kept: Collection[str]) -> Graph:
     """Return the graph with a channel of zeros more where convolutions read an odd number.
 
     That is what reads images of three colours.
@@ -44,17 +47,18 @@ def _with_pairs(graph: Graph) -> Graph:
         if not isinstance(op, ops.Conv2d) or op.groups > 1 or graph.type(x).shape[1] % 2 == 0:
             continue
         weight = edit.data(node.inputs[1])
-        if weight is None or len(weight) % 2:
+        if weight is None or len(weight) % 2 or node.name in kept:
             continue
         sides = ((0, 0), (0, 1), (0, 0), (0, 0))
         padded = edit.add_constant(f"{node.inputs[1]}.pairs", np.pad(weight, sides), FLOAT32.name)
         # graph.ops.Op lists what capture makes; check and interpret find ours by dispatch
-        pairs = edit.insert(node, f"{x}.pairs", cast(Op, CastPairs()), x, path=node.path)
+        made = cast(Op, CastPairs(element.name))
+        pairs = edit.insert(node, f"{x}.pairs", made, x, path=node.path)
         edit.replace(node, node.op, pairs, padded, *node.inputs[2:], path=node.path)
     return edit.result()
 
 
-def _with_biases(graph: Graph) -> Graph:
+def with_biases(graph: Graph) -> Graph:
     """Return the graph with each convolution in the form that has a bias and an epilogue."""
     edit = GraphRewriter(graph)
     for node in edit:
@@ -66,8 +70,8 @@ def _with_biases(graph: Graph) -> Graph:
 class _NarrowGraph:
     """The graph under construction; `narrow` are the values that have the narrow type."""
 
-    def __init__(self, graph: Graph, element: DType):
-        self.graph, self.element = graph, element
+    def __init__(self, graph: Graph, element: DType, kept: Collection[str]):
+        self.graph, self.element, self.kept = graph, element, kept
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
         self.narrow: set[str] = set()
@@ -127,7 +131,7 @@ class _NarrowGraph:
 
     def _has_narrow(self, node: Node) -> bool:
         """Tell whether a node has a kernel in the narrow type, and is to take it."""
-        if node.type.dtype != FLOAT32.name or not is_paired(node.type):
+        if node.type.dtype != FLOAT32.name or not is_paired(node.type) or node.name in self.kept:
             return False
         inner = convolution(node.op)
         if inner is not None:

@@ -1,23 +1,28 @@
-"""What a library of bfloat16 computes, in NumPy: each sum in the order of the kernel's.
+"""What a library of 16-bit types computes, in NumPy: each sum in the order of the kernel's.
 
-Numbers are kept in float32, rounded where the library rounds them. A product of two bfloat16 is
+Numbers are kept in float32, rounded where the library rounds them. A product of two of them is
 exact there, so that a sum of products has the kernel's very bits, whether that fuses multiply and
 add or not. (Numbers below 2^-126 are an exception: AMX takes them for zeros inside of a sum.)
+
+Where the CPU sums up in halves, a product and what it is added to are rounded once. A double holds
+both without rounding, or one so far below the other that it decides nothing.
 """
 
 from collections.abc import Collection
 from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
 from depthwise.compiler.fused_ops import Epilogue, Fused, takes_plane_mean
 from depthwise.compiler.schedule.aliases import find_aliases
-from depthwise.compiler.summation import STEP, joins_taps
+from depthwise.compiler.summation import joins_taps, step_channels
 from depthwise.compiler.verification.references import Arrays
+from depthwise.compiler.verification.references.halves import depthwise_in_halves, sum_in_halves
 from depthwise.compiler.verification.references.interpreter import Interpretation
 from depthwise.graph import Graph, Node, TensorType, ops
-from depthwise.graph.dtypes import BFLOAT16, FLOAT32
+from depthwise.graph.dtypes import BFLOAT16, FLOAT16, FLOAT32, NARROW, DType
 from depthwise.graph.interpret import (
     Array,
     compute,
@@ -36,12 +41,15 @@ SIGN, UPPER, NORMAL, INFINITE = map(np.uint32, (1 << 31, 0xFFFF0000, 0x00800000,
 
 
 class Simulator:
-    """A rewritten graph of bfloat16 as a reference of its own library."""
+    """A rewritten graph of a 16-bit type as a reference of its own library.
+
+    `halves` says that float16 is summed up in halves, as on a CPU that computes in them.
+    """
 
     title = "the simulator"
 
-    def __init__(self, graph: Graph):
-        self._graph, self._aliases = graph, find_aliases(graph)
+    def __init__(self, graph: Graph, halves: bool = False):
+        self._graph, self._aliases, self._halves = graph, find_aliases(graph), halves
         self.types: list[TensorType] = list(graph.inputs.values())
         self.paths = {node.name: node.path for node in graph}
 
@@ -59,9 +67,10 @@ class Simulator:
         """Return: a graph has no state."""
 
     def _compute(self, node: Node, *inputs: Array) -> Array:
-        if node.type.dtype != BFLOAT16.name:
+        if node.type.element not in NARROW:
             return compute(node.op, node.type, *inputs)
-        return round_to_bfloat16(self._exact(node, inputs))
+        known = [x.astype(np.float32, copy=False) for x in inputs]
+        return round_to(node.type.element, self._exact(node, known))
 
     def _exact(self, node: Node, inputs: Arrays) -> Array:
         """Return a value in float32, before it is rounded."""
@@ -71,7 +80,9 @@ class Simulator:
             x, weight, bias = inputs[:3]
             residual = inputs[3] if node.op.epilogue.add else None
             joined = joins_taps(node, self._graph, self._aliases)
-            return _finish(node.op.epilogue, convolve(op, x, weight, bias, joined), residual)
+            summed = Summed(node.type.element, self._halves and node.type.element == FLOAT16)
+            sums = convolve(op, x, weight, bias, joined, summed)
+            return _finish(node.op.epilogue, sums, residual)
         if isinstance(node.op, Fused):
             *operands, residual = inputs if node.op.epilogue.add else (*inputs, None)
             return _finish(node.op.epilogue, evaluate(op, *operands), residual)
@@ -85,9 +96,9 @@ class Simulator:
         return evaluate(op, *inputs)
 
 
-def simulate(graph: Graph, *inputs: Array) -> list[Array]:
+def simulate(graph: Graph, *inputs: Array, halves: bool = False) -> list[Array]:
     """Return what the library of a rewritten graph returns, as `Simulator` has it."""
-    return Simulator(graph).start(inputs).outputs()
+    return Simulator(graph, halves).start(inputs).outputs()
 
 
 def round_to_bfloat16(numbers: Array) -> Array:
@@ -107,35 +118,54 @@ def round_to_bfloat16(numbers: Array) -> Array:
     return found
 
 
+def round_to(element: DType, numbers: Array) -> Array:
+    """Return the nearest numbers of a type of 16 bits."""
+    if element == BFLOAT16:
+        return round_to_bfloat16(numbers)
+    return element.round(np.asarray(numbers, np.float32))
+
+
 def _in_any_order(node: Node, *inputs: Array) -> Array:
-    value = compute(node.op, node.type, *inputs)
-    return round_to_bfloat16(value) if node.type.dtype == BFLOAT16.name else value
+    element = node.type.element
+    if element not in NARROW:
+        return compute(node.op, node.type, *inputs)
+    known = [x.astype(np.float32, copy=False) for x in inputs]
+    return round_to(element, evaluate(node.op, *known))
 
 
 # ------------------------------------------------------------------------------- convolutions
 
 
+class Summed(NamedTuple):
+    """What is summed up: numbers of a type, in halves or in floats."""
+
+    element: DType
+    halves: bool = False
+
+
 def convolve(
-    op: ops.Conv2d | ops.Linear, x: Array, weight: Array, bias: Array, joined: bool
+    op: ops.Conv2d | ops.Linear, x: Array, weight: Array, bias: Array, joined: bool, summed: Summed
 ) -> Array:
-    """Return sums of products and the bias in float32, in the order of bf16_tile_conv."""
+    """Return sums of products and the bias in float32, in the order of tile_conv."""
     if isinstance(op, ops.Linear):
-        sums = sum_steps(x.reshape(-1, 1, x.shape[-1]), weight.T[None], bias)
+        sums = sum_steps(x.reshape(-1, 1, x.shape[-1]), weight.T[None], bias, summed)
         return sums.reshape(*x.shape[:-1], -1)
     seen = windows(pad_plane(x, op.padding), weight.shape[2:], op.stride, op.dilation)
     if op.groups > 1:
-        return _depthwise(seen, weight, bias)
+        return _depthwise(seen, weight, bias, summed)
     n, channels, height, width, R, S = seen.shape
     pixels = seen.transpose(0, 2, 3, 4, 5, 1).reshape(-1, R * S, channels)
     taps = weight.transpose(2, 3, 1, 0).reshape(R * S, channels, -1)
     if joined:  # the pixels under a row of taps are one
         pixels, taps = pixels.reshape(-1, R, S * channels), taps.reshape(R, S * channels, -1)
-    sums = sum_steps(pixels, taps, bias)
+    sums = sum_steps(pixels, taps, bias, summed)
     return sums.reshape(n, height, width, -1).transpose(0, 3, 1, 2)
 
 
-def _depthwise(seen: Array, weight: Array, bias: Array) -> Array:
-    """Return the sums of bf16_pair_depthwise: from the bias on, tap by tap."""
+def _depthwise(seen: Array, weight: Array, bias: Array, summed: Summed) -> Array:
+    """Return the sums of pair_depthwise: from the bias on, tap by tap."""
+    if summed.halves:
+        return depthwise_in_halves(seen, weight, bias)
     sums = np.empty(seen.shape[:4], np.float32)
     sums[:] = bias.reshape(1, -1, 1, 1)
     n, channels, height, width, R, S = seen.shape
@@ -150,14 +180,17 @@ def _depthwise(seen: Array, weight: Array, bias: Array) -> Array:
     return sums
 
 
-def sum_steps(pixels: Array, taps: Array, bias: Array) -> Array:
+def sum_steps(pixels: Array, taps: Array, bias: Array, summed: Summed) -> Array:
     """Return (P, K) from pixels (P, T, C) and weights (T, C, K), and a bias (K).
 
     Even and odd channels of a step are summed up apart, each from zero; the two are added up, and
-    that is added to what the steps before have left.
+    that is added to what the steps before have left, in float32.
     """
+    depth = step_channels(pixels.shape[2], summed.element)
+    if summed.halves:
+        return sum_in_halves(pixels, taps, bias, depth)
     count, width, outs = len(pixels), taps.shape[0] * taps.shape[1], taps.shape[2]
-    order, chains = _chains(*taps.shape[:2])
+    order, chains = _chains(*taps.shape[:2], depth)
     given = np.zeros((-(-count // ROWS) * ROWS, width), np.float32)
     given[:count] = pixels.reshape(count, width)[:, order]
     given = given.reshape(-1, ROWS, width)
@@ -178,7 +211,7 @@ def sum_steps(pixels: Array, taps: Array, bias: Array) -> Array:
     return result.reshape(-1, outs)[:count]
 
 
-def _chains(taps: int, channels: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+def _chains(taps: int, channels: int, depth: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """Return an order of channels in which those that are summed up together lie side by side.
 
     With it, for each step: where its even channels begin, where its odd ones do, and where these
@@ -186,8 +219,8 @@ def _chains(taps: int, channels: int) -> tuple[np.ndarray, list[tuple[int, int, 
     """
     order: list[int] = []
     chains = []
-    for start in (t * channels + step for t in range(taps) for step in range(0, channels, STEP)):
-        end = min(start + STEP, (start // channels + 1) * channels)
+    for start in (t * channels + step for t in range(taps) for step in range(0, channels, depth)):
+        end = min(start + depth, (start // channels + 1) * channels)
         chains.append((start, start + -(-(end - start) // 2), end))
         order += [*range(start, end, 2), *range(start + 1, end, 2)]
     return np.array(order), chains
