@@ -31,6 +31,7 @@
 
 #include "conv_u8_common.h"
 #include "conv_u8_tiles.h"
+#include "dot_u8.h"
 
 INLINE void u8_quantized_conv_naive(
     const struct quantized_conv *a, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
@@ -52,48 +53,6 @@ INLINE void u8_quantized_conv_naive(
         else real[to] = (float)acc * scale[k];
     }
 }
-
-/* ------------------------------------------------------------------------------- products of bytes */
-
-#if defined(__clang__) && VL == 16 && defined(__AVX512VNNI__)
-typedef unsigned char dot_u8 __attribute__((vector_size(64)));
-typedef char dot_s8 __attribute__((vector_size(64)));
-INLINE vi dot4(const vi acc, const vi x, const vi w) {
-    return (vi)__builtin_ia32_vpdpbusd512(acc, (dot_u8)x, (dot_s8)w);
-}
-#elif defined(__clang__) && VL == 8 && (defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__)))
-typedef unsigned char dot_u8 __attribute__((vector_size(32)));
-typedef char dot_s8 __attribute__((vector_size(32)));
-INLINE vi dot4(const vi acc, const vi x, const vi w) {
-    return (vi)__builtin_ia32_vpdpbusd256(acc, (dot_u8)x, (dot_s8)w);
-}
-#elif VL == 1
-INLINE vi dot4(vi acc, const vi x, const vi w) {
-    for (int i = 0; i < 32; i += 8) acc += (x >> i & 255) * (signed char)(w >> i & 255);
-    return acc;
-}
-#else
-/* Products of bytes fit in 16 bits, sums of two need not: vpmaddubsw, which adds them there, is wrong where both are
-   large. So the even and the odd bytes of four are multiplied apart, as numbers of 16 bits, and added up in 32. */
-typedef short vs __attribute__((vector_size(VL * 4)));
-INLINE vi add_pairs(const vs x, const vs w) {
-#if VL == 16 && defined(__AVX512BW__) && defined(__clang__)
-    return (vi)__builtin_ia32_pmaddwd512(x, w);
-#elif VL == 8 && defined(__AVX2__)
-    return (vi)__builtin_ia32_pmaddwd256(x, w);
-#elif VL == 4 && defined(__SSE2__)
-    return (vi)__builtin_ia32_pmaddwd128(x, w);
-#elif VL == 4 && defined(__wasm_simd128__)
-    return (vi)__builtin_wasm_dot_s_i32x4_i16x8(x, w);
-#else
-    return ((vi)x << 16 >> 16) * ((vi)w << 16 >> 16) + ((vi)x >> 16) * ((vi)w >> 16);
-#endif
-}
-INLINE vi dot4(const vi acc, const vi x, const vi w) {
-    const vs even = (vs)w << 8 >> 8, odd = (vs)w >> 8;
-    return acc + (add_pairs((vs)(x & 0x00ff00ff), even) + add_pairs((vs)(x >> 8 & 0x00ff00ff), odd));
-}
-#endif
 
 /* `count` bytes, a literal up to 4, as the low ones of each lane */
 INLINE vi repeat_four(const unsigned char *p, const int count) {
