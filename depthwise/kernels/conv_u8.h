@@ -14,6 +14,8 @@
                                   that tiles pass over the ends of rows; 0: each row has tiles of its own
      weights_outer                1: a panel of weights meets the whole input before the next does; 0: pixels meet all
                                   weights before the next do
+     prefetch_lines               by tiles: cache lines of weights to come, from `next` on, that each block brings
+                                  closer before it starts
      in_image, in_row, in_pixel   bytes from what one output image, row, pixel reads to what the next reads
      out_..., sum_...             bytes between neighbours of out and sum
      requantize                   how sums become bytes (bytes.h)
@@ -23,6 +25,7 @@
                                   channels come again (compiler/lowering/packing_u8.py)
      bias, scale                  [k], padded with zeros to whole panels
      sum                          read only where requantize.add is set, else null; may be `out` itself
+     next                         null where prefetch_lines is 0
      real                         where out is null, what takes float(acc) * scale[k] as it is, with the strides of out;
                                   else null
 
@@ -35,7 +38,8 @@
 
 INLINE void u8_quantized_conv_naive(
     const struct quantized_conv *a, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out, float *real) {
+    const unsigned char *sum, const signed char *next, unsigned char *out, float *real) {
+    (void)next;
     const int fours = u8_quantized_conv_fours(a);
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->rows; y++)
@@ -165,13 +169,14 @@ INLINE void u8_quantized_conv_pixels(
 
 INLINE void u8_quantized_conv(
     const struct quantized_conv *a, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out, float *real) {
+    const unsigned char *sum, const signed char *next, unsigned char *out, float *real) {
 #if defined(U8_TILES)
     if (a->tiles) {
-        u8_tiles_conv(a, in, w, bias, scale, sum, out, real);
+        u8_tiles_conv(a, in, w, bias, scale, sum, next, out, real);
         return;
     }
 #endif
+    (void)next;
     if (!a->weights_outer) {
         u8_quantized_conv_pixels(a, 0, a->outs, in, w, bias, scale, sum, out, real);
         return;

@@ -5,7 +5,7 @@
 enum { CONV_U8_PIXELS = 16, CONV_U8_VECTORS = 2 }; /* the largest tile either way */
 
 struct quantized_conv {
-    int images, rows, width, taps, channels, outs, tile_pixels, panel, tiles, pitch, weights_outer;
+    int images, rows, width, taps, channels, outs, tile_pixels, panel, tiles, pitch, weights_outer, prefetch_lines;
     int in_image, in_row, in_pixel, out_image, out_row, out_pixel, sum_image, sum_row, sum_pixel;
     struct requantize requantize;
     const int *offsets;

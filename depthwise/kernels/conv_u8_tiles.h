@@ -24,6 +24,7 @@ struct u8_blocks {
     int room[32 * 32] __attribute__((aligned(64)));
     unsigned char nowhere[64];
     struct u8_block last[2]; /* the block before, and the one before it */
+    const signed char *next; /* the weights to come */
 };
 
 /* where a pixel of a run lies in out or sum, rows and pixels being so far apart */
@@ -140,6 +141,7 @@ INLINE void u8_tiles_block(
     const int pixels = run < 16 ? run : 16 * down; /* the last block begins so many before the end */
     const int start = run < 16 ? 0 : 16 * t + pixels <= run ? 16 * t : run - pixels;
     const unsigned char *one = r.in + (size_t)start * a->in_pixel;
+    for (int i = 0; i < a->prefetch_lines; i++, s->next += 64) PREFETCH(s->next, 2); /* reads nothing, wherever it is */
     u8_tiles_products(a, s, down, wide, one, one + (size_t)16 * a->in_pixel, w + (size_t)(k / 32) * panel, bias + k);
     s->last[1] = s->last[0];
     s->last[0] = (struct u8_block){r.sum ? r.sum + k : 0,  r.out ? r.out + k : 0, r.real ? r.real + k : 0, scale + k,
@@ -163,11 +165,12 @@ INLINE void u8_tiles_run(
 
 INLINE void u8_tiles_conv(
     const struct quantized_conv *a, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out, float *real) {
+    const unsigned char *sum, const signed char *next, unsigned char *out, float *real) {
     const int run = a->pitch ? (a->rows - 1) * a->pitch + a->width : a->width;
     const int fours = u8_quantized_conv_fours(a);
     struct u8_blocks s;
     s.last[0] = s.last[1] = (struct u8_block){0};
+    s.next = next;
     configure_tiles(run < 16 ? run : 16, fours < 16 ? fours : 16);
     for (int k = 0; k < (a->weights_outer ? a->outs : 1); k += 32)
         for (int n = 0; n < a->images; n++)

@@ -30,9 +30,9 @@ INLINE void u8_quantize_naive(const struct quantize *a, const float *in, unsigne
     EACH_PIXEL for (int c = a->channels; c < 4; c++) out[PIXEL(out) + c] = 0;
 }
 
-/* x / scale, rounded once, for quotients up to 512: the product with the reciprocal is corrected twice by what it leaves
-   over, which a multiply-add gives exactly (Markstein, IBM Journal of Research and Development 34, 1990). A division
-   takes an Intel Xeon as long as 32 multiply-adds. */
+/* x / scale, rounded once, for quotients up to 512: the product with the reciprocal is corrected twice by what it
+   leaves over, which a multiply-add gives exactly (Markstein, IBM Journal of Research and Development 34, 1990). A
+   division takes an Intel Xeon as long as 32 multiply-adds. */
 #if VL > 1 && defined(__clang__) && (defined(__FMA__) || defined(__aarch64__))
 INLINE vf in_steps(const vf x, const float scale) {
     if (scale < 0x1p-80f || scale > 0x1p80f) return x / splat(scale);

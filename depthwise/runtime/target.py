@@ -128,9 +128,7 @@ TARGETS = (
 
 # What AMX needs beside AVX-512, with the narrow types that its CPUs have elsewhere. It is never
 # "native" in float32, of which its tiles know nothing.
-TILES = frozenset(
-    {"amx_tile", "amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512vbmi"}
-)
+TILES = frozenset({"amx_tile", "amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512vbmi"})
 AMX = Target(
     "x86-64-amx", "x86_64", 16, 32,
     "x86_64_v4+amx_tile+amx_bf16+amx_int8+avx512bf16+avx512vnni+avx512vbmi",
