@@ -110,10 +110,15 @@ INLINE vbyte requantized(const struct requantize a, const vi acc, const vf scale
 /* ------------------------------------------------------------------------------ four vectors at once */
 
 /* Instructions that stop at the ends of narrower integers are all the bounds that most layers need. */
-#if defined(__clang__) && ((VL == 16 && defined(__AVX512BW__) && defined(__AVX512DQ__)) || \
-                           (VL == 8 && defined(__AVX2__)) || (VL == 4 && defined(__SSE2__)))
+#if defined(__clang__) && VL == 16 && defined(__AVX512BW__) && defined(__AVX512DQ__)
 #define PACKS_BYTES
+#elif defined(__clang__) && VL == 8 && defined(__AVX2__)
+#define PACKS_BYTES
+#elif defined(__clang__) && VL == 4 && defined(__SSE2__)
+#define PACKS_BYTES
+#endif
 
+#if defined(PACKS_BYTES)
 #if VL == 16
 INLINE vi rounded_to_ints(const vf v) { return (vi)__builtin_ia32_cvtps2dq512_mask(v, (vi){0}, -1, 4); }
 INLINE all_s16 pack_ints(const vi a, const vi b) { return (all_s16)__builtin_ia32_packssdw512(a, b); }

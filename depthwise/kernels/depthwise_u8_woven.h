@@ -83,15 +83,14 @@ INLINE void u8_woven_tile(
         UNROLL for (int y = 0; y < rows; y++)
             UNROLL for (int x = 0; x < pixels; x++) acc[y][x] = n->bias[q];
         UNROLL for (int g = 0; g < u8_woven_groups(a, rows); g++)
-            UNROLL for (int j = 0; j < (pixels - 1) * a->stride_x + a->S; j++) {
-                const vi v = column[j][g][q];
-                UNROLL for (int y = 0; y < rows; y++)
-                    UNROLL for (int x = 0; x < pixels; x++) {
-                        const int s = j - x * a->stride_x, r = g * WOVEN_ROWS - y * a->stride_y;
-                        if (s < 0 || s >= a->S || r <= -WOVEN_ROWS || r >= a->R) continue;
-                        acc[y][x] = woven_dot(acc[y][x], v, n->weights[y][g][s][q]);
-                    }
-            }
+            UNROLL for (int s = 0; s < a->S; s++)
+                UNROLL for (int y = 0; y < rows; y++) {
+                    const int r = g * WOVEN_ROWS - y * a->stride_y;
+                    if (r <= -WOVEN_ROWS || r >= a->R) continue;
+                    const vi weight = n->weights[y][g][s][q];
+                    UNROLL for (int x = 0; x < pixels; x++)
+                        acc[y][x] = woven_dot(acc[y][x], column[x * a->stride_x + s][g][q], weight);
+                }
         UNROLL for (int y = 0; y < rows; y++)
             UNROLL for (int x = 0; x < pixels; x++)
                 whole[y][x][q] = rounded_to_ints(to_floats(acc[y][x]) * n->scale[q]);

@@ -85,6 +85,11 @@ INLINE unsigned long long woven_mask(const struct woven_bytes b, const int part)
 /* the bytes of places from p on that lie `apart` */
 INLINE all_u8 load_woven(const unsigned char *p, const struct woven_bytes b, const size_t apart) {
 #if VL == 16
+    if (b.count < WOVEN_CHANNELS && b.count % 16 == 0) {
+        unsigned char lanes[WOVEN_CHANNELS] = {0};
+        UNROLL for (int i = 0; i < b.parts; i++) memcpy(lanes + i * b.count, p + (size_t)i * apart, (size_t)b.count);
+        return *(const all_u8_anywhere *)lanes;
+    }
     if (b.count < WOVEN_CHANNELS) {
         masked_s8 v = {0};
         UNROLL for (int i = 0; i < b.parts; i++)
@@ -98,6 +103,12 @@ INLINE all_u8 load_woven(const unsigned char *p, const struct woven_bytes b, con
 }
 INLINE void store_woven(unsigned char *p, const all_u8 v, const struct woven_bytes b, const size_t apart) {
 #if VL == 16
+    if (b.count < WOVEN_CHANNELS && b.count % 16 == 0) {
+        unsigned char lanes[WOVEN_CHANNELS];
+        *(all_u8_anywhere *)lanes = v;
+        UNROLL for (int i = 0; i < b.parts; i++) memcpy(p + (size_t)i * apart, lanes + i * b.count, (size_t)b.count);
+        return;
+    }
     if (b.count < WOVEN_CHANNELS) {
         UNROLL for (int i = 0; i < b.parts; i++)
             __builtin_ia32_storedquqi512_mask(
