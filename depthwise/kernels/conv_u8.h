@@ -110,7 +110,7 @@ INLINE void u8_quantized_conv_tile(
         UNROLL for (int i = 0; i < 2; i++)
             UNROLL for (int j = 0; j < 2; j++)
                 v[i][j] = j < vectors ? u8_quantized_conv_rescaled(
-                                            a, acc[i ? y : x][j], j, count, scale,
+                                            a, acc[i ? y : x][j], j, count, load(scale + j * VL),
                                             u8_quantized_conv_sum(a, sum, (size_t)(i ? y : x) * a->sum_pixel))
                                       : (vf){0};
         store_packed(a->requantize, count, v[0][0], v[0][1], v[1][0], v[1][1], out + (size_t)x * a->out_pixel,
@@ -120,7 +120,7 @@ INLINE void u8_quantized_conv_tile(
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int v = 0; v < vectors; v++) {
             const int left = count - v * VL, here = left < VL ? left : VL;
-            const vf to_be = u8_quantized_conv_rescaled(a, acc[x][v], v, count, scale,
+            const vf to_be = u8_quantized_conv_rescaled(a, acc[x][v], v, count, load(scale + v * VL),
                                                         u8_quantized_conv_sum(a, sum, (size_t)x * a->sum_pixel));
             store_some_bytes(out + (size_t)x * a->out_pixel + v * VL, round_to_bytes(to_be, a->requantize), here);
         }

@@ -53,12 +53,12 @@ INLINE const unsigned char *u8_quantized_conv_sum(
     return a->requantize.add ? sum + bytes : 0;
 }
 
-/* vector v of a pixel's outputs, rescaled */
+/* vector v of a pixel's outputs, rescaled by its scale */
 INLINE vf u8_quantized_conv_rescaled(
-    const struct quantized_conv *a, const vi acc, const int v, const int count, const float *scale,
+    const struct quantized_conv *a, const vi acc, const int v, const int count, const vf scale,
     const unsigned char *sum) {
     const int left = count - v * VL, here = left < VL ? left : VL;
     if (here <= 0) return (vf){0};
     const vbyte other = a->requantize.add ? load_some_bytes(sum + v * VL, here) : (vbyte){0};
-    return rescaled(a->requantize, acc, load(scale + v * VL), other);
+    return rescaled(a->requantize, acc, scale, other);
 }

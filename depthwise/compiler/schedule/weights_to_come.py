@@ -204,7 +204,8 @@ def _asked_by_tiles(
     reached[thread] = max(end, first + lines * blocks * LINE_BYTES) // FLOAT32.bytes
     if not lines:
         return step
-    return step.with_arguments(prefetch_lines=lines, next=TensorView(0, first, (0,), (1,)))
+    view = TensorView(a["w"].buffer, first, (0,), (1,))
+    return step.with_arguments(prefetch_lines=lines, next=view)
 
 
 def tile_blocks(a: Mapping[str, Any]) -> int:
