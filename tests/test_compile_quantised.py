@@ -11,7 +11,8 @@ from torch import nn
 
 import depthwise as dw
 from depthwise.compiler import pipeline
-from depthwise.compiler.quantised import SimulatorReference
+from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.quantised import SimulatorReference, options_of_bytes
 from depthwise.errors import Mismatch, Unsupported
 from depthwise.graph import Graph, ops
 from depthwise.quantization.integer_ops import IntegerOp
@@ -104,6 +105,13 @@ def test_a_bit_that_differs_is_found(monkeypatch):
     monkeypatch.setattr(pipeline, "SimulatorReference", Wrong)
     with pytest.raises(Mismatch, match=r"where 0 is accepted.*'head'"):
         dw.compile(GRAPH)
+
+
+def test_native_is_planned_for_this_core():
+    """Whatever target is best for bytes: a target that is named is planned for any of its CPUs."""
+    native = CompileOptions()
+    assert options_of_bytes(native).core == native.core
+    assert options_of_bytes(CompileOptions(tune_for="zen5")).core.name == "zen5"
 
 
 class Shortcut(nn.Module):

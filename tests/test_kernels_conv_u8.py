@@ -36,6 +36,7 @@ class Case:
     in_place: bool = False
     extreme: bool = False  # bytes of 255 and weights of 127 and -127 alone
     real: bool = False  # the results stay floats
+    prefetch_lines: int = 0
 
 
 CASES = {
@@ -70,6 +71,7 @@ CASES = {
     "tiles, 3x3 strided": Case((5, 20), 72, 16, (3, 3), (2, 2), tiles=1, weights_outer=1),
     "tiles, 1x1 strided": Case((3, 19), 68, 36, stride=(2, 2), tiles=1, requantize=ABOUT),
     "tiles, extreme": Case((3, 16), 128, 32, tiles=1, extreme=True, requantize=ABOUT),
+    "tiles, asking for weights": Case((7, 7), 160, 96, tiles=1, weights_outer=1, prefetch_lines=3),
     "tiles, few and long": Case((2, 3), 192, 70, (2, 2), tiles=1, requantize=ADD),
 }  # fmt: skip
 
@@ -107,6 +109,7 @@ def make_call(name: str, case: Case, vector: int) -> ByteCall:
         "images": N, "rows": rows, "width": width, "taps": R * S, "channels": C, "outs": K,
         "tile_pixels": min(case.tile, 4 if vector == 8 else 99), "panel": panel,
         "tiles": case.tiles, "weights_outer": case.weights_outer,
+        "prefetch_lines": case.prefetch_lines,
         "pitch": pitch_of(case, in_strides),
         "in_image": in_strides[0], "in_row": in_strides[1] * down,
         "in_pixel": in_strides[2] * across,
@@ -118,6 +121,7 @@ def make_call(name: str, case: Case, vector: int) -> ByteCall:
         "in": laid_in, "w": pack_conv_u8(weight, panel, tiles=bool(case.tiles)),
         "bias": pad_outputs(bias, panel), "scale": pad_outputs(scale, panel),
         "sum": summand if case.requantize.add else None, "real": None,
+        "next": np.zeros(64, np.int8) if case.prefetch_lines else None,
     }  # fmt: skip
     written = "out"
     if case.real:

@@ -64,6 +64,20 @@ DEPTHWISE = {
     "1x1": Depthwise((3, 8), 31, (1, 1)),
     "1x1 stride 3": Depthwise((3, 8), 5, (1, 1), (3, 3)),
     "11x11": Depthwise((2, 5), 9, (11, 11)),
+    # woven: whole vectors of channels and what is left, rows that share a vector, odd planes
+    "woven": Depthwise((4, 8), 64, then=RELU6),
+    "woven odd": Depthwise((7, 7), 130, images=2, gaps=(3, 6)),
+    "woven rows": Depthwise((9, 12), 8, gaps=(0, 5)),
+    "woven rows of 24": Depthwise((6, 5), 24, images=2, then=RELU6),
+    "woven of three": Depthwise((3, 4), 12),
+    "woven stride 2": Depthwise((7, 14), 96, stride=(2, 2), then=RELU6),
+    "woven across": Depthwise((4, 9), 72, (3, 5), (1, 2)),
+    "woven down": Depthwise((5, 9), 66, (5, 3), (2, 1), gaps=(1, 2)),
+    "woven 5x5": Depthwise((7, 9), 120, (5, 5), images=2),
+    "woven 5x5 stride 2": Depthwise((7, 7), 40, (5, 5), (2, 2)),
+    "woven 7x7 stride 2": Depthwise((3, 5), 70, (7, 7), (2, 2), extreme=True),
+    "woven column": Depthwise((5, 1), 64, (3, 1)),
+    "woven row": Depthwise((1, 17), 80, (1, 3), extreme=True),
 }  # fmt: skip
 
 
@@ -132,6 +146,23 @@ def quantize_call(name: str, channels: int, planes: bool, pixel: int) -> ByteCal
     return ByteCall(name, "u8_quantize", members, {"in": laid.copy()}, before, expected)
 
 
+def ties_call(name: str, step: float) -> ByteCall:
+    """Return floats about which a division decides: next to the middle between two bytes."""
+    scale, zero = np.float32(step), 77
+    halves = (np.arange(-100, 201, dtype=np.float32)[:288] + np.float32(0.5)) * scale
+    bits = halves.view(np.int32)[:, None] + np.arange(-3, 4, dtype=np.int32)
+    x = np.ascontiguousarray(bits).view(np.float32).reshape(1, 9, 32, 7)
+    steps = np.rint(x / scale) + zero
+    result = steps.clip(0, 255).astype(np.uint8)
+    members = {
+        **sizes(x.shape), "in_channel": 1, **strides("in", lay_out(result, 0, 0)[1]),
+        **strides("out", lay_out(result, 0, 0)[1]), "zero": zero, "scale": f"{float(scale)!r}f",
+    }  # fmt: skip
+    # all in one pixel, so that vectors take them
+    members |= {"width": 1, "channels": 32 * 7, "in_pixel": 32 * 7, "out_pixel": 32 * 7}
+    return ByteCall(name, "u8_quantize", members, {"in": x}, untouched(result), result)
+
+
 def dequantize_call(name: str) -> ByteCall:
     _, x = draw(name, (3, 37))
     expected = (x.astype(np.float32) - 77) * np.float32(0.37)
@@ -144,14 +175,17 @@ def dequantize_call(name: str) -> ByteCall:
     return ByteCall(name, "u8_dequantize", members, {"x": x}, before, expected, "y")
 
 
-def lookup_call(name: str) -> ByteCall:
-    random, x = draw(name, (2, 3, 7, 21))
+def lookup_call(
+    name: str, shape: tuple[int, ...], gap: int = 0, row_gap: int = 0, in_place: bool = False
+) -> ByteCall:
+    random, x = draw(name, shape)
     table = random.permutation(256).astype(np.uint8)
-    result = table[x]
-    expected, out = lay_out(result, 3, 5)
+    expected, out = lay_out(table[x], gap, row_gap)
     members = {**sizes(x.shape), **strides("in", lay_out(x, 0, 0)[1]), **strides("out", out)}
     arrays = {"in": x, "table": table}
-    return ByteCall(name, "u8_lookup", members, arrays, untouched(result, 3, 5), expected)
+    before = x if in_place else untouched(x, gap, row_gap)
+    place = "in" if in_place else ""
+    return ByteCall(name, "u8_lookup", members, arrays, before, expected, in_place=place)
 
 
 def rescale_call(name: str, then: ByteEpilogue, gap: int) -> ByteCall:
@@ -168,17 +202,18 @@ def rescale_call(name: str, then: ByteEpilogue, gap: int) -> ByteCall:
     return ByteCall(name, "u8_rescale", members, arrays, untouched(result, gap), expected)
 
 
-def multiply_call(name: str, gate: bool) -> ByteCall:
-    random, x = draw(name, (2, 3, 5, 21))
-    shape = (2, 1, 1, 21) if gate else x.shape
+def multiply_call(name: str, gate: bool, channels: int = 21, zero: int = 7) -> ByteCall:
+    random, x = draw(name, (2, 3, 5, channels))
+    shape = (2, 1, 1, channels) if gate else x.shape
     factor = random.integers(0, 256, shape, np.uint8)
-    acc = (x.astype(np.int32) - 7) * (factor.astype(np.int32) - 3)
+    x[..., 0], factor[..., 0] = 255 - zero // 2, 0
+    acc = (x.astype(np.int32) - zero) * (factor.astype(np.int32) - 3)
     result = requantized(ABOUT, acc, np.float32(0.0051))
     packed = lay_out(x, 0, 0)[1]
     members = {
         **sizes(x.shape), **strides("in", packed),
-        **strides("factor", (21, 0, 0) if gate else packed), **strides("out", packed),
-        "in_zero": 7, "factor_zero": 3, "scale": f"{float(np.float32(0.0051))!r}f",
+        **strides("factor", (channels, 0, 0) if gate else packed), **strides("out", packed),
+        "in_zero": zero, "factor_zero": 3, "scale": f"{float(np.float32(0.0051))!r}f",
         "requantize": ABOUT,
     }  # fmt: skip
     arrays = {"in": x, "factor": factor}
@@ -261,8 +296,13 @@ def calls(vector: int) -> list[ByteCall]:
         quantize_call("planes of 3", 3, True, 4), quantize_call("planes of 2", 2, True, 4),
         quantize_call("planes of 5", 5, True, 8), quantize_call("pixels of 3", 3, False, 4),
         quantize_call("pixels of 37", 37, False, 37), dequantize_call("to floats"),
-        lookup_call("lookup"), rescale_call("rescale", RELU6, 0), rescale_call("sum", ADD, 0),
+        ties_call("ties", 0.0171), ties_call("ties of small steps", 1e-26),
+        lookup_call("lookup", (2, 3, 7, 21), 3, 5),
+        lookup_call("lookup, rows", (2, 3, 9, 17), 0, 7),
+        lookup_call("lookup in place", (1, 2, 5, 26), in_place=True),
+        rescale_call("rescale", RELU6, 0), rescale_call("sum", ADD, 0),
         rescale_call("sum apart", ADD, 5), multiply_call("gate", True),
+        multiply_call("gate of 64", True, 64, 255), multiply_call("gate of 150", True, 150, 0),
         multiply_call("product", False), mean_call("mean", False), mean_call("real mean", True),
         copy_call("copy", (0, 1, 2, 3)), copy_call("transposed", (0, 2, 3, 1)), fill_call("fill"),
         surround_call("surround"), max_pool_call("max", 1), max_pool_call("max by twos", 2),

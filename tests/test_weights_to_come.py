@@ -4,23 +4,26 @@ from dataclasses import replace
 
 import pytest
 import torch
+from quantised_networks import quantised
 from test_stream import graph_of
 from torch import nn
 
 from depthwise.compiler.constants import constants_of
 from depthwise.compiler.lowering.algorithms import ConvWorkload
 from depthwise.compiler.lowering.calls import KernelCall
+from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.regions import Parts
 from depthwise.compiler.schedule.weights_to_come import (
     ask_for_weights,
     asking_on,
     lines_of_tiles,
+    tile_blocks,
 )
 from depthwise.compiler.work import LINE
 from depthwise.hardware.core import Core
 from depthwise.hardware.known_cores import CORES
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import AMX, find_target
 
 V4 = find_target("x86-64-v4")
 FAST, SLOW = CORES["zen5"], CORES["sapphirerapids"]
@@ -152,3 +155,33 @@ def test_the_third_cache_of_these_cores_is_slow():
         if target.architecture == core.architecture and constants_of(target, core).slow
     }
     assert slow == {"sapphirerapids", "icelake-server", "skylake-server"}
+
+
+@pytest.mark.parametrize(
+    ("images", "rows", "width", "pitch", "outs", "blocks"),
+    [
+        (1, 7, 7, 7, 160, 2 * 5),  # 49 pixels: four tiles of 16, of which the last begins earlier
+        (1, 14, 14, 0, 96, 14 * 3),  # a tile a row
+        (2, 1, 40, 0, 33, 2 * (1 + 1) * 2),  # a pair of tiles and one more
+    ],
+)
+def test_blocks_of_tiles(images, rows, width, pitch, outs, blocks):
+    sizes = {"images": images, "rows": rows, "width": width, "pitch": pitch}
+    assert tile_blocks({**sizes, "outs": outs, "panel": 32}) == blocks
+
+
+def test_blocks_of_tiles_ask_for_what_follows():
+    torch.manual_seed(0)
+    sizes = ((64, 64), (64, 512), (512, 512), (512, 1024), (1024, 1024))
+    net = nn.Sequential(*(nn.Conv2d(a, b, 1) for a, b in sizes))
+    graph = rewrite(quantised(graph_of(net, 1, 64, 14, 14)))
+    regions = make_plan(graph, AMX, core=SLOW).regions
+    steps = [step for (part,) in regions for step in part if step.kernel == "u8_quantized_conv"]
+    reached = 0
+    for step in steps:
+        a, view = step.arguments, step.arguments["next"]
+        assert a["tiles"]
+        own = a["channels"] * (32 if a["weights_outer"] else a["outs"])  # read at once
+        assert view.offset >= max(reached, a["w"].offset + own)
+        reached = view.offset + 64 * a["prefetch_lines"] * tile_blocks(a)
+    assert reached > steps[-1].arguments["w"].offset

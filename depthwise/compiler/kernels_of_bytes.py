@@ -22,11 +22,12 @@ OF_BYTES = (
     Kernel(
         "quantized_conv", "conv_u8",
         ints(f"{IMAGES} taps channels outs tile_pixels panel tiles pitch weights_outer")
+        + ints("prefetch_lines")
         + ints(f"{IN} {OUT} {SUM}") + REQUANTIZE + tables("offsets")
         + pointers("read", "in", UINT8) + pointers("read", "w", INT8)
         + pointers("read", "bias", INT32) + pointers("read", "scale")
-        + pointers("read", "sum", UINT8) + pointers("written", "out", UINT8)
-        + pointers("written", "real"),
+        + pointers("read", "sum", UINT8) + pointers("ahead", "next", INT8)
+        + pointers("written", "out", UINT8) + pointers("written", "real"),
         dtype=UINT8, multiply_add=MULTIPLY_ADD, products=work.quantized_conv_products,
     ),
     Kernel(

@@ -39,7 +39,7 @@ def is_exact(graph: Graph) -> bool:
 def options_of_bytes(
     options: CompileOptions, preparation: Preparation | None = None
 ) -> CompileOptions:
-    """Return the options of a quantised network: "native" is what is best for bytes.
+    """Return the options of a quantised network: "native" is what is best for bytes, on this core.
 
     Raises ValueError for what there is for networks of floats alone.
     """
@@ -63,7 +63,7 @@ def options_of_bytes(
         )
     if options.target != "native":
         return options
-    return replace(options, target=native_of_bytes().name)
+    return replace(options, target=native_of_bytes().name, tune_for=options.core.name)
 
 
 def check_narrow(rewritten: Graph, precision: str) -> None:

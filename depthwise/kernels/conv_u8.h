@@ -14,6 +14,8 @@
                                   that tiles pass over the ends of rows; 0: each row has tiles of its own
      weights_outer                1: a panel of weights meets the whole input before the next does; 0: pixels meet all
                                   weights before the next do
+     prefetch_lines               by tiles: cache lines of weights to come, from `next` on, that each block brings
+                                  closer before it starts
      in_image, in_row, in_pixel   bytes from what one output image, row, pixel reads to what the next reads
      out_..., sum_...             bytes between neighbours of out and sum
      requantize                   how sums become bytes (bytes.h)
@@ -23,6 +25,7 @@
                                   channels come again (compiler/lowering/packing_u8.py)
      bias, scale                  [k], padded with zeros to whole panels
      sum                          read only where requantize.add is set, else null; may be `out` itself
+     next                         null where prefetch_lines is 0
      real                         where out is null, what takes float(acc) * scale[k] as it is, with the strides of out;
                                   else null
 
@@ -31,10 +34,12 @@
 
 #include "conv_u8_common.h"
 #include "conv_u8_tiles.h"
+#include "dot_u8.h"
 
 INLINE void u8_quantized_conv_naive(
     const struct quantized_conv *a, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out, float *real) {
+    const unsigned char *sum, const signed char *next, unsigned char *out, float *real) {
+    (void)next;
     const int fours = u8_quantized_conv_fours(a);
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->rows; y++)
@@ -52,48 +57,6 @@ INLINE void u8_quantized_conv_naive(
         else real[to] = (float)acc * scale[k];
     }
 }
-
-/* ------------------------------------------------------------------------------- products of bytes */
-
-#if defined(__clang__) && VL == 16 && defined(__AVX512VNNI__)
-typedef unsigned char dot_u8 __attribute__((vector_size(64)));
-typedef char dot_s8 __attribute__((vector_size(64)));
-INLINE vi dot4(const vi acc, const vi x, const vi w) {
-    return (vi)__builtin_ia32_vpdpbusd512(acc, (dot_u8)x, (dot_s8)w);
-}
-#elif defined(__clang__) && VL == 8 && (defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__)))
-typedef unsigned char dot_u8 __attribute__((vector_size(32)));
-typedef char dot_s8 __attribute__((vector_size(32)));
-INLINE vi dot4(const vi acc, const vi x, const vi w) {
-    return (vi)__builtin_ia32_vpdpbusd256(acc, (dot_u8)x, (dot_s8)w);
-}
-#elif VL == 1
-INLINE vi dot4(vi acc, const vi x, const vi w) {
-    for (int i = 0; i < 32; i += 8) acc += (x >> i & 255) * (signed char)(w >> i & 255);
-    return acc;
-}
-#else
-/* Products of bytes fit in 16 bits, sums of two need not: vpmaddubsw, which adds them there, is wrong where both are
-   large. So the even and the odd bytes of four are multiplied apart, as numbers of 16 bits, and added up in 32. */
-typedef short vs __attribute__((vector_size(VL * 4)));
-INLINE vi add_pairs(const vs x, const vs w) {
-#if VL == 16 && defined(__AVX512BW__) && defined(__clang__)
-    return (vi)__builtin_ia32_pmaddwd512(x, w);
-#elif VL == 8 && defined(__AVX2__)
-    return (vi)__builtin_ia32_pmaddwd256(x, w);
-#elif VL == 4 && defined(__SSE2__)
-    return (vi)__builtin_ia32_pmaddwd128(x, w);
-#elif VL == 4 && defined(__wasm_simd128__)
-    return (vi)__builtin_wasm_dot_s_i32x4_i16x8(x, w);
-#else
-    return ((vi)x << 16 >> 16) * ((vi)w << 16 >> 16) + ((vi)x >> 16) * ((vi)w >> 16);
-#endif
-}
-INLINE vi dot4(const vi acc, const vi x, const vi w) {
-    const vs even = (vs)w << 8 >> 8, odd = (vs)w >> 8;
-    return acc + (add_pairs((vs)(x & 0x00ff00ff), even) + add_pairs((vs)(x >> 8 & 0x00ff00ff), odd));
-}
-#endif
 
 /* `count` bytes, a literal up to 4, as the low ones of each lane */
 INLINE vi repeat_four(const unsigned char *p, const int count) {
@@ -147,7 +110,7 @@ INLINE void u8_quantized_conv_tile(
         UNROLL for (int i = 0; i < 2; i++)
             UNROLL for (int j = 0; j < 2; j++)
                 v[i][j] = j < vectors ? u8_quantized_conv_rescaled(
-                                            a, acc[i ? y : x][j], j, count, scale,
+                                            a, acc[i ? y : x][j], j, count, load(scale + j * VL),
                                             u8_quantized_conv_sum(a, sum, (size_t)(i ? y : x) * a->sum_pixel))
                                       : (vf){0};
         store_packed(a->requantize, count, v[0][0], v[0][1], v[1][0], v[1][1], out + (size_t)x * a->out_pixel,
@@ -157,7 +120,7 @@ INLINE void u8_quantized_conv_tile(
     UNROLL for (int x = 0; x < pixels; x++)
         UNROLL for (int v = 0; v < vectors; v++) {
             const int left = count - v * VL, here = left < VL ? left : VL;
-            const vf to_be = u8_quantized_conv_rescaled(a, acc[x][v], v, count, scale,
+            const vf to_be = u8_quantized_conv_rescaled(a, acc[x][v], v, count, load(scale + v * VL),
                                                         u8_quantized_conv_sum(a, sum, (size_t)x * a->sum_pixel));
             store_some_bytes(out + (size_t)x * a->out_pixel + v * VL, round_to_bytes(to_be, a->requantize), here);
         }
@@ -206,13 +169,14 @@ INLINE void u8_quantized_conv_pixels(
 
 INLINE void u8_quantized_conv(
     const struct quantized_conv *a, const unsigned char *in, const signed char *w, const int *bias, const float *scale,
-    const unsigned char *sum, unsigned char *out, float *real) {
+    const unsigned char *sum, const signed char *next, unsigned char *out, float *real) {
 #if defined(U8_TILES)
     if (a->tiles) {
-        u8_tiles_conv(a, in, w, bias, scale, sum, out, real);
+        u8_tiles_conv(a, in, w, bias, scale, sum, next, out, real);
         return;
     }
 #endif
+    (void)next;
     if (!a->weights_outer) {
         u8_quantized_conv_pixels(a, 0, a->outs, in, w, bias, scale, sum, out, real);
         return;

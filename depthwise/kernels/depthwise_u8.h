@@ -14,7 +14,8 @@
    Whole numbers below 2^24 are exact as floats: the caller holds to it that no sum is larger, so that sums of floats
    are sums of whole numbers, in any order, fused or not. */
 
-#include "bytes.h"
+#include "depthwise_u8_common.h"
+#include "depthwise_u8_woven.h"
 
 /* The register tile: 2 x 7 outputs (8 where 8 divides the width and 7 does not) with 32 registers, 1 x 4 with 16. */
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -24,13 +25,6 @@ enum { DEPTHWISE_U8_ROWS = 1, DEPTHWISE_U8_PIXELS = 4 };
 #endif
 
 enum { DEPTHWISE_U8_CHANNELS = 64 }; /* of each pixel that are done over the whole plane before the next: a line */
-
-struct quantized_depthwise {
-    int images, rows, width, channels, R, S;
-    int in_image, in_row, in_pixel, stride_y, stride_x, dilation_y, dilation_x;
-    int out_image, out_row, out_pixel, w_tap;
-    struct requantize requantize;
-};
 
 INLINE void u8_quantized_depthwise_naive(
     const struct quantized_depthwise *a, const unsigned char *in, const signed char *w, const int *bias,
@@ -160,11 +154,15 @@ INLINE void u8_depthwise_plane(
 INLINE void u8_quantized_depthwise(
     const struct quantized_depthwise *a, const unsigned char *in, const signed char *w, const int *bias,
     const float *scale, unsigned char *out) {
-    const int rest = a->channels % DEPTHWISE_U8_CHANNELS, whole = a->channels - rest;
+    int done = 0;
+#if defined(WOVEN)
+    if (u8_depthwise_is_woven(a)) done = u8_woven_depthwise(a, in, w, bias, scale, out);
+#endif
+    const int rest = (a->channels - done) % DEPTHWISE_U8_CHANNELS, whole = a->channels - rest;
     for (int n = 0; n < a->images; n++) {
         const unsigned char *p = in + (size_t)n * a->in_image;
         unsigned char *q = out + (size_t)n * a->out_image;
-        for (int c = 0; c < whole; c += DEPTHWISE_U8_CHANNELS)
+        for (int c = done; c < whole; c += DEPTHWISE_U8_CHANNELS)
             u8_depthwise_plane(a, DEPTHWISE_U8_CHANNELS, p + c, w + c, bias + c, scale + c, q + c);
         if (rest) u8_depthwise_plane(a, rest, p + whole, w + whole, bias + whole, scale + whole, q + whole);
     }

@@ -4,7 +4,7 @@
      images, rows, width, channels   the output's; channels of a pixel lie side by side
      in_..., sum_..., out_...        elements from one image, row and pixel to the next */
 
-#include "bytes.h"
+#include "woven_u8.h"
 
 #define UP_TO(i, count) for (int i = 0; i < a->count; i++)
 #define EACH_PIXEL UP_TO(n, images) UP_TO(y, rows) UP_TO(x, width)
@@ -30,10 +30,25 @@ INLINE void u8_quantize_naive(const struct quantize *a, const float *in, unsigne
     EACH_PIXEL for (int c = a->channels; c < 4; c++) out[PIXEL(out) + c] = 0;
 }
 
-INLINE vbyte vquantized(const vf x, const float scale, const int zero) {
+/* x / scale, rounded once, for quotients up to 512: the product with the reciprocal is corrected twice by what it
+   leaves over, which a multiply-add gives exactly (Markstein, IBM Journal of Research and Development 34, 1990). A
+   division takes an Intel Xeon as long as 32 multiply-adds. */
+#if VL > 1 && defined(__clang__) && (defined(__FMA__) || defined(__aarch64__))
+INLINE vf in_steps(const vf x, const float scale) {
+    if (scale < 0x1p-80f || scale > 0x1p80f) return x / splat(scale);
+    const vf step = splat(scale), inverse = splat(1.0f / scale), near = x * inverse;
+    const vf nearer = __builtin_elementwise_fma(__builtin_elementwise_fma(-near, step, x), inverse, near);
+    return __builtin_elementwise_fma(__builtin_elementwise_fma(-nearer, step, x), inverse, nearer);
+}
+#else
+INLINE vf in_steps(const vf x, const float scale) { return x / splat(scale); }
+#endif
+
+/* bytes as whole numbers */
+INLINE vi vquantized(const vf x, const float scale, const int zero) {
     const struct requantize to = {.zero = zero, .low = 0, .high = 255};
-    const vf steps = x / splat(scale), low = splat((float)-zero);
-    return round_to_bytes(blend((vi)(steps >= low), steps, low), to);
+    const vf most = splat(512 * scale), within = smaller(larger(x, -most), most); /* what is no number is -most */
+    return round_to_bounds(in_steps(within, scale), to);
 }
 
 INLINE void u8_quantize_row(const struct quantize *a, const float *in, unsigned char *out) {
@@ -43,7 +58,7 @@ INLINE void u8_quantize_row(const struct quantize *a, const float *in, unsigned 
         for (int x = 0; x < whole; x += VL) {
             vi four = {0};
             for (int c = 0; c < a->channels; c++)
-                four |= widened(vquantized(load(in + (size_t)c * a->in_channel + x), a->scale, a->zero)) << c * 8;
+                four |= vquantized(load(in + (size_t)c * a->in_channel + x), a->scale, a->zero) << c * 8;
             memcpy(out + x * 4, &four, sizeof four);
         }
         for (int x = whole; x < a->width; x++)
@@ -55,7 +70,7 @@ INLINE void u8_quantize_row(const struct quantize *a, const float *in, unsigned 
 #endif
     for (int x = 0; x < a->width; x++, in += a->in_pixel, out += a->out_pixel) {
         const int whole = a->in_channel == 1 ? a->channels - a->channels % VL : 0;
-        for (int c = 0; c < whole; c += VL) store_vbyte(out + c, vquantized(load(in + c), a->scale, a->zero));
+        for (int c = 0; c < whole; c += VL) store_vbyte(out + c, narrowed(vquantized(load(in + c), a->scale, a->zero)));
         for (int c = whole; c < a->channels; c++)
             out[c] = quantized(in[(size_t)c * a->in_channel], a->scale, a->zero);
         if (a->channels <= 4 && a->out_pixel == 4)
@@ -110,13 +125,36 @@ INLINE void u8_lookup_naive(
     const struct lookup *a, const unsigned char *in, const unsigned char *table, unsigned char *out) {
     EACH_PIXEL for (int c = 0; c < a->channels; c++) out[PIXEL(out) + c] = table[in[PIXEL(in) + c]];
 }
+
+#if defined(__AVX512VBMI__) && defined(WOVEN)
+/* 64 at once: those of the lower half of the table, and of the upper one where the byte's highest bit says so */
+INLINE all_u8 looked_up(const unsigned char *table, const all_u8 v) {
+    masked_s8 quarter[4];
+    memcpy(quarter, table, 256);
+    const masked_s8 low = __builtin_ia32_vpermi2varqi512(quarter[0], (masked_s8)v, quarter[1]);
+    const masked_s8 high = __builtin_ia32_vpermi2varqi512(quarter[2], (masked_s8)v, quarter[3]);
+    return (all_u8)__builtin_ia32_selectb_512(__builtin_ia32_cvtb2mask512((masked_s8)v), high, low);
+}
+INLINE void u8_lookup_run(const int count, const unsigned char *in, const unsigned char *table, unsigned char *out) {
+    const struct woven_bytes b = {count < 64 ? count : 64, 1};
+    const int end = count - b.count; /* from there on the last are read first: `in` may be `out` */
+    const all_u8 last = looked_up(table, load_woven(in + end, b, 0));
+    for (int i = 0; i < end; i += 64) store_woven(out + i, looked_up(table, load_woven(in + i, b, 0)), b, 0);
+    store_woven(out + end, last, b, 0);
+}
+#else
+INLINE void u8_lookup_run(const int count, const unsigned char *in, const unsigned char *table, unsigned char *out) {
+    for (int i = 0; i < count; i++) out[i] = table[in[i]];
+}
+#endif
+
 INLINE void u8_lookup(
     const struct lookup *a, const unsigned char *in, const unsigned char *table, unsigned char *out) {
-    EACH_PIXEL {
-        const unsigned char *p = in + PIXEL(in);
-        unsigned char *q = out + PIXEL(out);
-        for (int c = 0; c < a->channels; c++) q[c] = table[p[c]];
-    }
+    const int packed = a->in_pixel == a->channels && a->out_pixel == a->channels;
+    for (int n = 0; n < a->images; n++)
+    for (int y = 0; y < a->rows; y++)
+    for (int x = 0; x < (packed ? 1 : a->width); x++)
+        u8_lookup_run(packed ? a->width * a->channels : a->channels, in + PIXEL(in), table, out + PIXEL(out));
 }
 
 /* out = requantized(in - in_zero, scale, sum): at another scale, or a sum; `sum` is null where nothing is added */
@@ -182,13 +220,54 @@ INLINE void u8_multiply_some(
     const vf product = rounded(left * right) * a->scale; /* of two numbers of 9 bits: exact */
     store_some_bytes(out, round_to_bytes(product, a->requantize), count);
 }
+
+#if defined(WOVEN)
+/* as many channels as a vector has bytes, or fewer, of all pixels of an image, by a factor each: pairs of the input and
+   its zero are multiplied by pairs of the factor and its opposite */
+INLINE void u8_gate_channels(
+    const struct quantized_multiply *a, const int count, const unsigned char *in, const unsigned char *factor,
+    unsigned char *out) {
+    const struct woven_bytes b = {count, 1};
+    const all_u8 factors = load_woven(factor, b, 0), zero = (all_u8){0} + (unsigned char)a->in_zero;
+    vi pairs[4];
+    weave_pair(factors, factors, pairs);
+    UNROLL for (int q = 0; q < 4; q++)
+        pairs[q] = (vi)(((all_s16)pairs[q] - (short)a->factor_zero) * (all_s16)((vi){0} - 0xffff));
+    for (int y = 0; y < a->rows; y++)
+        for (int x = 0; x < a->width; x++) {
+            vi v[4];
+            weave_pair(load_woven(in + (size_t)y * a->in_row + (size_t)x * a->in_pixel, b, 0), zero, v);
+            UNROLL for (int q = 0; q < 4; q++)
+                v[q] = rounded_to_ints(to_floats(add_pairs((all_s16)v[q], (all_s16)pairs[q])) * a->scale);
+            store_woven(out + (size_t)y * a->out_row + (size_t)x * a->out_pixel, packed_bytes(a->requantize, v), b, 0);
+        }
+}
+/* the channels that it does, from the first on */
+INLINE int u8_gate(
+    const struct quantized_multiply *a, const unsigned char *in, const unsigned char *factor, unsigned char *out) {
+    const int rest = a->channels % WOVEN_CHANNELS, whole = a->channels - rest, all = VL == 16 ? a->channels : whole;
+    for (int n = 0; n < a->images; n++) {
+        const unsigned char *p = in + (size_t)n * a->in_image, *f = factor + (size_t)n * a->factor_image;
+        unsigned char *q = out + (size_t)n * a->out_image;
+        for (int c = 0; c < whole; c += WOVEN_CHANNELS) u8_gate_channels(a, WOVEN_CHANNELS, p + c, f + c, q + c);
+        if (all > whole) u8_gate_channels(a, rest, p + whole, f + whole, q + whole);
+    }
+    return all;
+}
+#endif
+
 INLINE void u8_quantized_multiply(
     const struct quantized_multiply *a, const unsigned char *in, const unsigned char *factor, unsigned char *out) {
     const int tail = a->channels % VL, whole = a->channels - tail;
+    int done = 0;
+#if defined(WOVEN)
+    if (!a->factor_row && !a->factor_pixel) done = u8_gate(a, in, factor, out);
+#endif
+    if (done == a->channels) return;
     EACH_PIXEL {
         const unsigned char *p = in + PIXEL(in), *f = factor + PIXEL(factor);
         unsigned char *q = out + PIXEL(out);
-        for (int c = 0; c < whole; c += VL) u8_multiply_some(a, VL, p + c, f + c, q + c);
+        for (int c = done; c < whole; c += VL) u8_multiply_some(a, VL, p + c, f + c, q + c);
         if (tail) u8_multiply_some(a, tail, p + whole, f + whole, q + whole);
     }
 }

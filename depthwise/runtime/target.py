@@ -130,11 +130,12 @@ TARGETS = (
 
 # What AMX needs beside AVX-512, with the narrow types that its CPUs have elsewhere. It is never
 # "native" in float32, of which its tiles know nothing.
-TILES = frozenset({"amx_tile", "amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni"})
+TILES = frozenset({"amx_tile", "amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512vbmi"})
 AMX = Target(
-    "x86-64-amx", "x86_64", 16, 32, "x86_64_v4+amx_tile+amx_bf16+amx_int8+avx512bf16+avx512vnni",
-    "-march=x86-64-v4 -mamx-tile -mamx-bf16 -mamx-int8 -mavx512bf16 -mavx512vnni", V4 | TILES,
-    tiles=True, dots=True,
+    "x86-64-amx", "x86_64", 16, 32,
+    "x86_64_v4+amx_tile+amx_bf16+amx_int8+avx512bf16+avx512vnni+avx512vbmi",
+    "-march=x86-64-v4 -mamx-tile -mamx-bf16 -mamx-int8 -mavx512bf16 -mavx512vnni -mavx512vbmi",
+    V4 | TILES, tiles=True, dots=True,
 )  # fmt: skip
 
 # What sums products of four bytes in one instruction has no use for that in float32 either.

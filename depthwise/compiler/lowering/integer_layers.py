@@ -120,7 +120,7 @@ def _convolve(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: Loweri
             "u8_quantized_conv", images=images, rows=rows, width=width, taps=taps,
             channels=channels, outs=count, tile_pixels=min(tile_pixels(b.target), width),
             panel=panel, tiles=int(tiles), pitch=find_pitch(rows, width, row, pixel) * tiles,
-            weights_outer=int(packed.size > LARGE),
+            weights_outer=int(packed.size > LARGE), prefetch_lines=0, next=None,
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual), requantize=sums.then,
             offsets=Table(walk.taps), in_=part.x,

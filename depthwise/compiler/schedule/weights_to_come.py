@@ -3,9 +3,10 @@
 Weights lie in the order in which layers read them: what is read next lies behind what is read now.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from depthwise.compiler.constants import Constants
 from depthwise.compiler.lowering.algorithms import ConvWorkload
@@ -18,6 +19,12 @@ from depthwise.graph.dtypes import FLOAT32
 
 BUSY = 8  # pixels that meet each weight: with fewer a layer waits for its own
 MOST_LINES = 4  # that are asked for at once: they take the places of other lines on their way
+
+# Of the tiles of AMX: what one holds, and the cycles that a product of two, the end of a block and
+# a line from the third cache take.
+TILE_PIXELS, TILE_STEP, PRODUCTS_OF_BLOCK = 16, 64, 4
+TILE_CYCLES, EPILOGUE_CYCLES, LINE_CYCLES = 16, 120, 16
+LINE_BYTES = LINE * FLOAT32.bytes
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,9 @@ def _with_requests(
     asking, lanes = asking_on(constants), constants.lanes
     for step in part:
         layer, a = step.layer, step.arguments
+        if step.kernel == "u8_quantized_conv" and a["tiles"] and asking.own:
+            yield _asked_by_tiles(step, thread, reached, constants)
+            continue
         if step.kernel != "f32_conv" or layer is None or layer.pixels < BUSY:
             yield step
             continue
@@ -170,6 +180,42 @@ def even_request(step: KernelCall, first: int, end: int, lanes: int, asking: Ask
         found.append(LineRequest(first, lines, steps * depth, made))
     best = min(found, key=lambda each: (max(abs(each.count - count), count // 10), each.lines))
     return best if best.count < 2 * count else LineRequest(first)
+
+
+def _asked_by_tiles(
+    step: KernelCall, thread: int, reached: list[int], constants: Constants
+) -> KernelCall:
+    """Return a convolution of bytes whose blocks of tiles ask, each for as much as it has time for.
+
+    Offsets are in bytes here, and in floats in `reached`.
+    """
+    a, start = step.arguments, step.arguments["w"].offset
+    steps = a["taps"] * ceil(a["channels"] / TILE_STEP)
+    depth = TILE_STEP if a["channels"] > TILE_STEP else round_up(a["channels"], 4)
+    panels = ceil(a["outs"] / a["panel"])
+    panel = steps * depth * a["panel"]
+    end = start + panels * panel
+    own = panel if a["weights_outer"] else end - start
+    first = max(FLOAT32.bytes * reached[thread], start + own)
+    blocks = tile_blocks(a)
+    wanted = ceil((end + constants.ahead - first) / LINE_BYTES / blocks)
+    time = steps * PRODUCTS_OF_BLOCK * TILE_CYCLES + EPILOGUE_CYCLES
+    lines = max(0, min(wanted, time // LINE_CYCLES))
+    reached[thread] = max(end, first + lines * blocks * LINE_BYTES) // FLOAT32.bytes
+    if not lines:
+        return step
+    view = TensorView(a["w"].buffer, first, (0,), (1,))
+    return step.with_arguments(prefetch_lines=lines, next=view)
+
+
+def tile_blocks(a: Mapping[str, Any]) -> int:
+    """Return the blocks of a call of u8_quantized_conv: two tiles of pixels by two of outputs."""
+    pitch = a["pitch"]
+    run = (a["rows"] - 1) * pitch + a["width"] if pitch else a["width"]
+    tiles = ceil(run / TILE_PIXELS)
+    pairs = 0 if run < 2 * TILE_PIXELS else tiles // 2
+    runs = a["images"] * (1 if pitch else a["rows"])
+    return runs * (tiles - pairs) * ceil(a["outs"] / a["panel"])
 
 
 def _asked(step: KernelCall, request: LineRequest, near: int) -> KernelCall:
