@@ -16,8 +16,8 @@ FUNCTIONS = {info.callback.__name__: info.callback for info in app.registered_co
 # of which the help says what they are: --out a directory or a file, as the verb writes, and
 # --resolution the pixels of one network or the multipliers of several, --batch the images of a
 # training's step or of a run, --cc the compiler or those to compare, --data images with labels or,
-# to slim, without them, --curve the costs of a slim network or its layers in eight bits, --agreement
-# what a precision or what those layers must keep
+# to slim, without them, --curve what slimming costs or what layers in eight bits do, --agreement
+# what a precision or those layers must keep
 SEVERAL = {
     "--out", "--resolution", "--batch", "--cc", "--data", "--budget", "--precision", "--curve",
     "--agreement",

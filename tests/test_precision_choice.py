@@ -84,7 +84,11 @@ class Maps(nn.Module):
     [
         (mixed(), {"target": "x86-64"}, "a library for a family of CPUs computes in float32"),
         (mixed(), {"target": "wasm32"}, "this machine cannot run one for wasm32: name a precision"),
-        (mixed(), {"preparation": dw.Preparation((0.5,) * 3, (0.5,) * 3)}, "images are judged as the network takes them"),
+        (
+            mixed(),
+            {"preparation": dw.Preparation((0.5,) * 3, (0.5,) * 3)},
+            "images are judged as the network takes them",
+        ),
         (Maps(), {}, "is judged by classes of images, and Maps takes"),
     ],
 )
