@@ -126,7 +126,7 @@ INLINE void u8_lookup_naive(
     EACH_PIXEL for (int c = 0; c < a->channels; c++) out[PIXEL(out) + c] = table[in[PIXEL(in) + c]];
 }
 
-#if defined(__AVX512VBMI__) && defined(WOVEN)
+#if VL == 16 && defined(__AVX512VBMI__) && defined(WOVEN)
 /* 64 at once: those of the lower half of the table, and of the upper one where the byte's highest bit says so */
 INLINE all_u8 looked_up(const unsigned char *table, const all_u8 v) {
     masked_s8 quarter[4];
