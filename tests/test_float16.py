@@ -70,8 +70,9 @@ def test_sums_in_halves_are_others_and_near(narrow: Graph):
 # ------------------------------------------------------------------------------ the definition
 
 
+@pytest.mark.parametrize("naive", [False, True])
 @pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v2", "portable"])
-def test_every_half_becomes_its_float_and_is_the_nearest_to_all_around(target: str):
+def test_every_half_becomes_its_float_and_is_the_nearest_to_all_around(target: str, naive: bool):
     """All 65536 of them, and floats between: by vectors, by bits, and as NumPy rounds."""
     bits = np.arange(2**16, dtype=np.uint16)
     halves = bits.view(np.float16).astype(np.float32)
@@ -86,7 +87,7 @@ def test_every_half_becomes_its_float_and_is_the_nearest_to_all_around(target: s
     graph = copied(numbers.size + numbers.size % 2)
     given = np.zeros((1, numbers.size + numbers.size % 2), np.float32)
     given[0, : numbers.size] = numbers
-    (found,) = run(graph, needs(target), [given])
+    (found,) = run(graph, needs(target), [given], naive)
     with np.errstate(over="ignore"):
         expected = numbers.astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(found[0, : numbers.size], expected)
