@@ -310,7 +310,7 @@ def test_a_library_stores_weights_in_float16(threads: int):
     torch.manual_seed(2)
     net = Gated().eval()
     whole, half = (
-        dw.compile(net, (1, 3, 9, 9), weights=weights, threads=threads)
+        dw.compile(net, (1, 3, 9, 9), stored_weights=weights, threads=threads)
         for weights in ("float32", "float16")
     )
     proof, memory = half.manifest.verification, half.manifest.memory
@@ -319,7 +319,7 @@ def test_a_library_stores_weights_in_float16(threads: int):
     assert proof.error < 1e-5
     assert proof.distance
     assert 0 < proof.distance.error < 1e-3
-    assert half.manifest.build.weights == "float16"
+    assert half.manifest.build.stored_weights == "float16"
     stored = 2 * 72 * 18 + 72 * 301
     assert memory.weights_bytes < whole.manifest.memory.weights_bytes - 1.8 * stored
 
@@ -327,7 +327,7 @@ def test_a_library_stores_weights_in_float16(threads: int):
 def test_weights_that_float16_cannot_hold_stay_as_they_are():
     net = nn.Linear(8, 4)
     net.weight.data[0, 0] = 1e5
-    library = dw.compile(net, (1, 8), weights="float16")
+    library = dw.compile(net, (1, 8), stored_weights="float16")
     x = torch.ones(1, 8)
     with torch.no_grad():
         assert (library(x) - net(x)).abs().max() < 0.1

@@ -64,13 +64,13 @@ def test_options_are_values():
             "target='x86-64' with precision='bfloat16': a library for a family of CPUs computes in "
             "float32; compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2, or for x86-64-amx",
         ),
-        ({"weights": "int8"}, "weights='int8': store them in float32 or float16"),
+        ({"stored_weights": "int8"}, "stored_weights='int8': store them in float32 or float16"),
         (
-            {"precision": "bfloat16", "weights": "float16"},
-            "weights='float16' with precision='bfloat16', which has its own weights in that type",
+            {"precision": "bfloat16", "stored_weights": "float16"},
+            "stored_weights='float16' with precision='bfloat16', which has its own weights in that type",
         ),
         (
-            {"weights": "float16", "target": "x86-64"},
+            {"stored_weights": "float16", "target": "x86-64"},
             "compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2",
         ),
         (
