@@ -43,8 +43,8 @@ class CompileOptions:
             are in float32, but for those of float16 where the target computes in halves. Layers
             that have no kernel in a narrower type are computed in float32, and so are those whose
             numbers it cannot hold. "native" is then the CPU of this machine that is best at it.
-        stored_weights: The type that weights are stored in where a layer waits for them, linear layers and
-            gates; they are computed with in float32.
+        stored_weights: The type that weights are stored in where a layer waits for them, linear
+            layers and gates; they are computed with in float32.
     """
 
     target: str = "native"
@@ -70,8 +70,8 @@ class CompileOptions:
             raise ValueError(f"stored_weights={self.stored_weights!r}: store them in {accepted}")
         if self.precision != "float32" and self.stored_weights != "float32":
             raise ValueError(
-                f"stored_weights={self.stored_weights!r} with precision={self.precision!r}, which has its own "
-                "weights in that type: leave one of them out"
+                f"stored_weights={self.stored_weights!r} with precision={self.precision!r}, which "
+                "has its own weights in that type: leave one of them out"
             )
         target = self.chosen
         whole = isinstance(self.threads, Integral) and not isinstance(self.threads, bool)

@@ -50,8 +50,8 @@ def options_of_bytes(
         )
     if options.stored_weights != "float32":
         raise ValueError(
-            f"stored_weights={options.stored_weights!r}: the network is quantised, and its weights are bytes: "
-            "leave it out"
+            f"stored_weights={options.stored_weights!r}: the network is quantised, and its weights "
+            "are bytes: leave it out"
         )
     if options.tune:
         raise ValueError("tune=True: ways to compute bytes are not timed yet; leave it out")
