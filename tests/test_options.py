@@ -72,8 +72,8 @@ def test_options_are_values():
         ),
         (
             {"stored_weights": "float16", "target": "x86-64"},
-            "target='x86-64' with stored_weights='float16': a library for a family of CPUs computes "
-            "in float32; compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2",
+            "target='x86-64' with stored_weights='float16': a library for a family of CPUs "
+            "computes in float32; compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2",
         ),
         (
             {"precision": "float16", "target": "x86-64"},
