@@ -70,8 +70,9 @@ def test_sums_in_halves_are_others_and_near(narrow: Graph):
 # ------------------------------------------------------------------------------ the definition
 
 
+@pytest.mark.parametrize("naive", [False, True])
 @pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v2", "portable"])
-def test_every_half_becomes_its_float_and_is_the_nearest_to_all_around(target: str):
+def test_every_half_becomes_its_float_and_is_the_nearest_to_all_around(target: str, naive: bool):
     """All 65536 of them, and floats between: by vectors, by bits, and as NumPy rounds."""
     bits = np.arange(2**16, dtype=np.uint16)
     halves = bits.view(np.float16).astype(np.float32)
@@ -86,7 +87,7 @@ def test_every_half_becomes_its_float_and_is_the_nearest_to_all_around(target: s
     graph = copied(numbers.size + numbers.size % 2)
     given = np.zeros((1, numbers.size + numbers.size % 2), np.float32)
     given[0, : numbers.size] = numbers
-    (found,) = run(graph, needs(target), [given])
+    (found,) = run(graph, needs(target), [given], naive)
     with np.errstate(over="ignore"):
         expected = numbers.astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(found[0, : numbers.size], expected)
@@ -309,7 +310,7 @@ def test_a_library_stores_weights_in_float16(threads: int):
     torch.manual_seed(2)
     net = Gated().eval()
     whole, half = (
-        dw.compile(net, (1, 3, 9, 9), weights=weights, threads=threads)
+        dw.compile(net, (1, 3, 9, 9), stored_weights=weights, threads=threads)
         for weights in ("float32", "float16")
     )
     proof, memory = half.manifest.verification, half.manifest.memory
@@ -318,7 +319,7 @@ def test_a_library_stores_weights_in_float16(threads: int):
     assert proof.error < 1e-5
     assert proof.distance
     assert 0 < proof.distance.error < 1e-3
-    assert half.manifest.build.weights == "float16"
+    assert half.manifest.build.stored_weights == "float16"
     stored = 2 * 72 * 18 + 72 * 301
     assert memory.weights_bytes < whole.manifest.memory.weights_bytes - 1.8 * stored
 
@@ -326,7 +327,7 @@ def test_a_library_stores_weights_in_float16(threads: int):
 def test_weights_that_float16_cannot_hold_stay_as_they_are():
     net = nn.Linear(8, 4)
     net.weight.data[0, 0] = 1e5
-    library = dw.compile(net, (1, 8), weights="float16")
+    library = dw.compile(net, (1, 8), stored_weights="float16")
     x = torch.ones(1, 8)
     with torch.no_grad():
         assert (library(x) - net(x)).abs().max() < 0.1

@@ -43,7 +43,7 @@ def test_options_are_values():
     [
         (
             {"target": "z80"},
-            "no target is named 'z80': take one of native, aarch64, portable, wasm32, x86",
+            "no target is named 'z80': take one of native, aarch64, aarch64-fp16, portable",
         ),
         ({"threads": 0}, "threads=0: a library runs on 1 to 64 threads"),
         ({"threads": 65}, "threads=65: a library runs on 1 to 64 threads"),
@@ -64,18 +64,22 @@ def test_options_are_values():
             "target='x86-64' with precision='bfloat16': a library for a family of CPUs computes in "
             "float32; compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2, or for x86-64-amx",
         ),
-        ({"weights": "int8"}, "weights='int8': store them in float32 or float16"),
+        ({"stored_weights": "int8"}, "stored_weights='int8': store them in float32 or float16"),
         (
-            {"precision": "bfloat16", "weights": "float16"},
-            "weights='float16' with precision='bfloat16', which has its own weights in that type",
+            {"precision": "bfloat16", "stored_weights": "float16"},
+            "stored_weights='float16' with precision='bfloat16', which has its own weights in that "
+            "type: leave one of them out",
         ),
         (
-            {"weights": "float16", "target": "x86-64"},
-            "compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2",
+            {"stored_weights": "float16", "target": "x86-64"},
+            "target='x86-64' with stored_weights='float16': a library for a family of CPUs "
+            "computes in float32; compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2",
         ),
         (
             {"precision": "float16", "target": "x86-64"},
-            "compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2, or for x86-64-avx512-fp16",
+            "target='x86-64' with precision='float16': a library for a family of CPUs computes in "
+            "float32; compile for one of them, x86-64-v4, x86-64-v3, x86-64-v2, or for "
+            "x86-64-avx512-fp16",
         ),
         (
             {"system": "beos", "target": "aarch64"},

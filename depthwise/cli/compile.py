@@ -62,7 +62,7 @@ def compile(
         ),
     ] = None,
     agreement: AgreementGoal = None,
-    stored: StoredName = CompileOptions.weights,
+    stored_weights: StoredName = CompileOptions.stored_weights,
     out: Directory = None,
     show: Annotated[
         Literal["graph", "plan", "c"] | None,
@@ -90,7 +90,7 @@ def compile(
             check_plan,
             system,
             own_precision(asked),
-            stored,
+            stored_weights,
         )
         directory = out or default_directory(network, options.chosen.full_name)
         if not show:

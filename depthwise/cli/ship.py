@@ -90,7 +90,7 @@ def ship(
     system: SystemName = CompileOptions.system,
     precision: PrecisionName = CompileOptions.precision,
     agreement: AgreementGoal = None,
-    stored: StoredName = CompileOptions.weights,
+    stored_weights: StoredName = CompileOptions.stored_weights,
     out: Directory = None,
     as_json: AsJson = False,
 ) -> None:
@@ -120,7 +120,7 @@ def ship(
             check_plan,
             system,
             own_precision(asked),
-            stored,
+            stored_weights,
         )
         directory = out or default_directory(name, build.chosen.full_name)
         with writing("--out", directory):

@@ -92,7 +92,7 @@ def assemble(
             flags=compiler.flags(target), threads=plan.threads,
             tuned_for=str(plan.constants.core),
             precision="int8" if about.quantised else options.precision, kept=about.kept,
-            weights=options.weights,
+            stored_weights=options.stored_weights,
             library_bytes=len(shared), library_sha256=hash_bytes(shared),
         ),
         memory=MemoryRecord(

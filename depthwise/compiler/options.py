@@ -43,8 +43,8 @@ class CompileOptions:
             are in float32, but for those of float16 where the target computes in halves. Layers
             that have no kernel in a narrower type are computed in float32, and so are those whose
             numbers it cannot hold. "native" is then the CPU of this machine that is best at it.
-        weights: The type that weights are stored in where a layer waits for them, linear layers and
-            gates; they are computed with in float32.
+        stored_weights: The type that weights are stored in where a layer waits for them, linear
+            layers and gates; they are computed with in float32.
     """
 
     target: str = "native"
@@ -56,7 +56,7 @@ class CompileOptions:
     check_plan: bool = True
     system: System | None = None
     precision: Precision = "float32"
-    weights: StoredWeights = "float32"
+    stored_weights: StoredWeights = "float32"
 
     def __post_init__(self):
         if self.precision not in get_args(Precision):
@@ -65,13 +65,13 @@ class CompileOptions:
                 f"precision={self.precision!r}: compute in {', '.join(others)} or {last}; "
                 "`dw.compile` has int8 and auto as well, with data=images"
             )
-        if self.weights not in get_args(StoredWeights):
+        if self.stored_weights not in get_args(StoredWeights):
             accepted = " or ".join(get_args(StoredWeights))
-            raise ValueError(f"weights={self.weights!r}: store them in {accepted}")
-        if self.precision != "float32" and self.weights != "float32":
+            raise ValueError(f"stored_weights={self.stored_weights!r}: store them in {accepted}")
+        if self.precision != "float32" and self.stored_weights != "float32":
             raise ValueError(
-                f"weights={self.weights!r} with precision={self.precision!r}, which has its own "
-                "weights in that type: leave one of them out"
+                f"stored_weights={self.stored_weights!r} with precision={self.precision!r}, which "
+                "has its own weights in that type: leave one of them out"
             )
         target = self.chosen
         whole = isinstance(self.threads, Integral) and not isinstance(self.threads, bool)
@@ -116,12 +116,12 @@ class CompileOptions:
     @property
     def reduced(self) -> bool:
         """Whether values or weights are kept in a type narrower than float32."""
-        return self.precision != "float32" or self.weights != "float32"
+        return self.precision != "float32" or self.stored_weights != "float32"
 
     @property
     def narrowing(self) -> str:
         """Which option asks for that, as it is given."""
-        name = "precision" if self.precision != "float32" else "weights"
+        name = "precision" if self.precision != "float32" else "stored_weights"
         return f"{name}={getattr(self, name)!r}"
 
     @property

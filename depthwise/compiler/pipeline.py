@@ -105,7 +105,7 @@ def compile_graph(
     tried = read_samples(samples, preparation is None)
     whole = rewrite(graph, preparation)
     kept = find_kept(whole, options, tried, preparation)
-    rewritten = narrowed(whole, options.precision, kept, options.weights)
+    rewritten = narrowed(whole, options.precision, kept, options.stored_weights)
     about = replace(about, kept=kept)
     if quantised and options.precision != FLOAT32.name:
         check_narrow(rewritten, options.precision)
@@ -185,7 +185,7 @@ def rewrite(
 
 def narrowed(
     graph: Graph, precision: Precision, kept: Sequence[LayerRange] = (),
-    weights: StoredWeights = DEFAULT.weights,
+    weights: StoredWeights = DEFAULT.stored_weights,
 ) -> Graph:  # fmt: skip
     """Return a rewritten graph in another precision, the nodes `kept` in float32.
 
@@ -281,7 +281,7 @@ def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEF
     options = options_of_bytes(options) if is_quantised(graph) else options
     graph = rewrite(graph)
     kept = find_kept(graph, options)
-    graph = narrowed(graph, options.precision, kept, options.weights)
+    graph = narrowed(graph, options.precision, kept, options.stored_weights)
     if stage == "graph":
         return show(graph)
     plan = choose_plan(graph, options)

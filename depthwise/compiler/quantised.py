@@ -48,10 +48,10 @@ def options_of_bytes(
             "preparation: a quantised network takes images that are prepared, as it was "
             "calibrated with; leave out the preparation"
         )
-    if options.weights != "float32":
+    if options.stored_weights != "float32":
         raise ValueError(
-            f"weights={options.weights!r}: the network is quantised, and its weights are bytes: "
-            "leave it out"
+            f"stored_weights={options.stored_weights!r}: the network is quantised, and its weights "
+            "are bytes: leave it out"
         )
     if options.tune:
         raise ValueError("tune=True: ways to compute bytes are not timed yet; leave it out")

@@ -34,7 +34,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     tune_for: str | None = DEFAULT.tune_for, cc: str | None = DEFAULT.cc,
     check_plan: bool = DEFAULT.check_plan, system: System | None = DEFAULT.system,
     precision: AskedPrecision = DEFAULT.precision, data: Any = None,
-    agreement: float | None = None, weights: StoredWeights = DEFAULT.weights,
+    agreement: float | None = None, stored_weights: StoredWeights = DEFAULT.stored_weights,
     samples: Sequence[Any] = (), preparation: Preparation | None = None,
     labels: Sequence[str] = (), until: str | None = None,
 ) -> Library:  # fmt: skip
@@ -62,7 +62,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
             "auto", which else chooses among floating types by images of noise.
         agreement: In which share of images the class is to stay what it is in float32; for "auto"
             0.99 where left out, for "int8" none.
-        weights: The type that weights are stored in where a layer waits for them.
+        stored_weights: The type that weights are stored in where a layer waits for them.
         samples: Inputs to verify with beside random ones: arrays, or tuples of one for each input.
         preparation: What the library does to raw images itself; samples are raw images, then.
         labels: Names of a classifier's classes, in the order of its outputs, for the manifest.
@@ -77,7 +77,7 @@ def compile(  # noqa: PLR0913  (a verb has as many as it has options)
     asked = PrecisionRequest(precision, data, agreement)
     options = CompileOptions(
         target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked),
-        weights,
+        stored_weights,
     )  # fmt: skip
     source = open(net, *shapes, kwargs=kwargs, until=until)
     return compile_in(source, options, asked, samples, preparation, labels)

@@ -126,7 +126,7 @@ class BuildRecord(Record):
     `system` is the operating system, None for the usual one of the target; `tuned_for` the core
     that the plan was made for, and why; empty in earlier manifests. `precision` is the type of
     weights and of values between layers, int8 of a quantised network's, but of those `kept` in
-    float32; `weights` that of the weights of layers that wait for them.
+    float32; `stored_weights` that of the weights of layers that wait for them.
     """
 
     target: str
@@ -137,7 +137,7 @@ class BuildRecord(Record):
     tuned_for: str = ""
     precision: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
     kept: tuple[LayerRange, ...] = ()
-    weights: Literal["float32", "float16"] = "float32"
+    stored_weights: Literal["float32", "float16"] = "float32"
     library_bytes: Size | None = None  # of code; earlier versions did not say
     library_sha256: Sha256
 

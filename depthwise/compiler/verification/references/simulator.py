@@ -190,7 +190,7 @@ def sum_steps(pixels: Array, taps: Array, bias: Array, summed: Summed) -> Array:
     if summed.halves:
         return sum_in_halves(pixels, taps, bias, depth)
     count, width, outs = len(pixels), taps.shape[0] * taps.shape[1], taps.shape[2]
-    order, chains = _chains(*taps.shape[:2], depth)
+    order, chains = _chains(len(taps), taps.shape[1], depth)
     given = np.zeros((-(-count // ROWS) * ROWS, width), np.float32)
     given[:count] = pixels.reshape(count, width)[:, order]
     given = given.reshape(-1, ROWS, width)
