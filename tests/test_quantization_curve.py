@@ -15,6 +15,7 @@ from depthwise.compiler import pipeline
 from depthwise.graph import capture
 from depthwise.graph.layers import is_layer
 from depthwise.precision.curve import INSTANT, _choose
+from depthwise.precision.curve_picture import curve_picture
 from depthwise.precision.options import QuantizationOptions
 from depthwise.precision.record import PointFigures
 from depthwise.quantization.insertion import Encoding, insert_quantization
@@ -169,3 +170,10 @@ def test_the_command_line(tmp_path, capsys):
     code, _, err = command(*args, "--kept", "1", "--out", tmp_path / "p", capsys=capsys)
     assert code == 2
     assert "--curve" in err
+
+
+def test_ticks_of_the_picture_are_numbers(found, tmp_path):
+    curve_picture(found.record, tmp_path / "curve.svg")
+    drawn = (tmp_path / "curve.svg").read_text()
+    assert "$" not in drawn
+    assert f"kept in {found.record.curve.kept_in}" in drawn

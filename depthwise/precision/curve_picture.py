@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from depthwise.escaping import in_line
-from depthwise.files.figures import save_figure
+from depthwise.files.figures import count_up_in_powers, save_figure
 from depthwise.precision.record import CurveFigures, QuantizationRecord
 from depthwise.report.colours import BLUE, GREEN, VERMILION
 
@@ -35,7 +35,7 @@ def _figure(network: str, curve: CurveFigures) -> Figure:
     for point, time, nat in zip(points, times, nats, strict=True):
         left.annotate(str(point.kept), (time, nat), (0, 5), textcoords="offset points",
                       ha="center", fontsize=7)  # fmt: skip
-    left.set_yscale("log")
+    count_up_in_powers(left)
     left.set_ylabel("divergence of the scores, nats an image")
     _shares(right, curve, times)
     for axis in (left, right):

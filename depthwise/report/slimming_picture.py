@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from depthwise.escaping import in_line
-from depthwise.files.figures import save_figure
+from depthwise.files.figures import count_up_in_powers, save_figure
 from depthwise.report.colours import BLUE, GREEN, VERMILION
 from depthwise.report.slimming_record import RoundRecord, TradeoffCurve, say_cost
 
@@ -47,7 +47,7 @@ def _summed(rounds: Sequence[RoundRecord]) -> list[float]:
 
 
 def _dress(axis: Axes, curve: TradeoffCurve) -> None:
-    axis.set_yscale("log")
+    count_up_in_powers(axis)
     axis.invert_xaxis()
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
     whole = say_cost(curve.measure, curve.original)
