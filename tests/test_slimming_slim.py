@@ -125,6 +125,9 @@ def test_networks_and_options_that_cannot_be(net, images):
         dw.SlimmingOptions(images=0)
     with pytest.raises(ValueError, match=r"recover='soon'|no length of time"):
         dw.SlimmingOptions(recover="soon")
+    for alpha in (2.0, 0.0, "half"):
+        with pytest.raises(ValueError, match=f"alpha={alpha!r}: the share of the channels that"):
+            dw.SlimmingOptions(alpha=alpha)
     with pytest.raises(ValueError, match=r"a width of 0\.5 and a budget of 25%: give one"):
         dw.slim(net, (1, 3, 12, 12), "25%", images, options=dw.SlimmingOptions(alpha=0.5))
     with pytest.raises(ValueError, match="seed=-1: a whole number of 0 or more"):
