@@ -77,7 +77,7 @@ def test_half_of_the_multiply_adds(net, images, tmp_path):
 
 def test_a_width_keeps_what_is_frozen(net, images, tmp_path):
     partly = copy.deepcopy(net)
-    partly[3].requires_grad_(False)  # 16 to 32 channels
+    partly.get_submodule("3").requires_grad_(False)  # 16 to 32 channels
     options = dw.SlimmingOptions(alpha=0.5, build=ELSEWHERE)
     found = dw.slim(partly, (1, 3, 12, 12), data=images, options=options, directory=tmp_path)
     assert [found.graph.type(f"{name}.weight").shape[:2] for name in (0, 3, 7, 12)] == [
@@ -85,9 +85,8 @@ def test_a_width_keeps_what_is_frozen(net, images, tmp_path):
     ]  # fmt: skip
     (step,) = found.steps
     assert (step.move, step.words) == ("width", "32 to 16 channels")
-    torch.testing.assert_close(
-        found.graph.constants["3.weight"].data, partly[3].weight.detach().numpy()
-    )
+    weight = partly.get_parameter("3.weight").detach().numpy()
+    np.testing.assert_array_equal(found.graph.constants["3.weight"].data, weight)
 
 
 def test_a_curve_first(net, images):
@@ -125,6 +124,9 @@ def test_networks_and_options_that_cannot_be(net, images):
         dw.SlimmingOptions(images=0)
     with pytest.raises(ValueError, match=r"recover='soon'|no length of time"):
         dw.SlimmingOptions(recover="soon")
+    for alpha in (2.0, 0.0, "half"):
+        with pytest.raises(ValueError, match=f"alpha={alpha!r}: the share of the channels that"):
+            dw.SlimmingOptions(alpha=alpha)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"a width of 0\.5 and a budget of 25%: give one"):
         dw.slim(net, (1, 3, 12, 12), "25%", images, options=dw.SlimmingOptions(alpha=0.5))
     with pytest.raises(ValueError, match="seed=-1: a whole number of 0 or more"):

@@ -27,7 +27,8 @@ def hold_time(
     """
     best: tuple[bool, float, SearchProgress] | None = None
     tried: list[Savings] = []  # of the last round
-    for _ in range(CORRECTIONS):
+    asked: float | None = None  # of it, where it was made again
+    for correction in range(CORRECTIONS + 1):
         taken, number = time_of(progress.draft.graph), len(progress.rounds)
         estimated = bench.prices.cost(progress.draft.graph)
         met = taken <= ABOVE * limit
@@ -35,7 +36,8 @@ def hold_time(
         rank = (not met, divergence if met else taken, progress)
         if best is None or rank[:2] < best[:2]:
             best = rank
-        if met and (taken >= BELOW * limit or not number):
+        close = met and (taken >= BELOW * limit or not number)
+        if close or correction == CORRECTIONS:
             break
         again = met or bool(tried)
         said = "more than enough" if met else "not enough yet"
@@ -47,8 +49,10 @@ def hold_time(
             base = time_of(before)
             if not tried:
                 bench.prices.scale *= base / bench.prices.cost(before)
-            tried.append(Savings(base - bench.prices.cost(progress.draft.graph), base - taken))
-            progress = _made_again(bench, progress, base, to_estimate(tried, base - ROOM * limit))
+            saved = base - bench.prices.cost(progress.draft.graph) if asked is None else asked
+            tried.append(Savings(saved, base - taken))
+            asked = to_estimate(tried, base - ROOM * limit)
+            progress = _made_again(bench, progress, base, asked)
             yield progress
         else:
             bench.prices.scale *= taken / estimated
@@ -72,7 +76,7 @@ def _made_again(
 
 
 class Savings(NamedTuple):
-    """What a round saved, in milliseconds."""
+    """What a round was to save by estimate, and what it saved, in milliseconds."""
 
     estimated: float
     measured: float
@@ -84,7 +88,7 @@ def to_estimate(tried: Iterable[Savings], wanted: float) -> float:
     Between the nearest of those that were tried, of which nothing saves nothing; beyond all of
     them as the largest.
     """
-    points = sorted([Savings(0.0, 0.0), *tried], key=lambda each: each.measured)
+    points = sorted([Savings(0.0, 0.0), *tried], key=lambda each: (each.measured, each.estimated))
     less = [each for each in points if each.measured <= wanted]
     more = [each for each in points if each.measured > wanted]
     if not less:
