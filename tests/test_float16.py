@@ -22,6 +22,7 @@ from narrow_networks import (
 from torch import nn
 
 import depthwise as dw
+from depthwise.bench.exported_model import Question, plan_in
 from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import narrowed, rewrite
 from depthwise.compiler.planning import make_plan
@@ -230,6 +231,15 @@ def test_layers_beyond_the_range_stay_in_float32_and_are_told(target, size, weig
     with torch.no_grad():
         expected = net(x)
     assert (library(x) - expected).abs().max() < 0.01 * expected.abs().max()
+
+
+def test_layers_are_timed_in_the_types_that_a_library_has():
+    question = Question("loud", {}, "", Loud(1e6).eval(), (1, 2, 5, 5))
+    steps = plan_in(question, "float16").steps
+    narrow = {step.path for step in steps if step.kernel.startswith("f16_")}
+    whole = {step.path for step in steps if step.kernel.startswith("f32_")}
+    assert {"first", "last"} <= narrow - whole
+    assert {"loud", "quiet"} <= whole - narrow
 
 
 def test_samples_show_what_random_inputs_do_not():

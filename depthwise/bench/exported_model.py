@@ -29,7 +29,7 @@ from depthwise.bench.worker import LONGEST
 from depthwise.compiler.assemble import About, assemble
 from depthwise.compiler.lowering.algorithms import Winograd, direct_only
 from depthwise.compiler.options import CompileOptions
-from depthwise.compiler.pipeline import choose_plan, compile_source, rewrite
+from depthwise.compiler.pipeline import choose_plan, compile_source, rewrite, rewrite_for
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.quantised import options_of_bytes
@@ -173,7 +173,7 @@ def plan_in(question: Question, precision: str) -> Plan:
         return choose_plan(rewrite(question.quantised), options_of_bytes(question.build))
     options = _options_in(question.build.here, precision)
     graph = torch_source(question.net, [question.shape]).graph
-    return choose_plan(rewrite(graph, precision=options.precision), options)
+    return choose_plan(rewrite_for(options, graph)[0], options)
 
 
 def _options_in(options: CompileOptions, precision: str) -> CompileOptions:

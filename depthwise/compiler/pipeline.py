@@ -103,9 +103,7 @@ def compile_graph(
     if not isinstance(preparation, Preparation | None):
         raise ValueError(f"preparation is {kind_of(preparation)}: give a dw.Preparation")
     tried = read_samples(samples, preparation is None)
-    whole = rewrite(graph, preparation)
-    kept = find_kept(whole, options, tried, preparation)
-    rewritten = narrowed(whole, options.precision, kept, options.stored_weights)
+    rewritten, kept = rewrite_for(options, graph, tried, preparation)
     about = replace(about, kept=kept)
     if quantised and options.precision != FLOAT32.name:
         check_narrow(rewritten, options.precision)
@@ -181,6 +179,16 @@ def rewrite(
     if preparation:
         graph = check(fold_input(graph, preparation))
     return narrowed(graph, precision)
+
+
+def rewrite_for(
+    options: CompileOptions, graph: Graph, samples: Sequence[Sequence[np.ndarray]] = (),
+    preparation: Preparation | None = None,
+) -> tuple[Graph, Sequence[LayerRange]]:  # fmt: skip
+    """Return the graph in the precision of a library, and what stays in float32 (`ranges`)."""
+    whole = rewrite(graph, preparation)
+    kept = find_kept(whole, options, samples, preparation)
+    return narrowed(whole, options.precision, kept, options.stored_weights), kept
 
 
 def narrowed(
@@ -279,9 +287,7 @@ def _as_array(part: Any) -> np.ndarray:
 def show_stage(graph: Graph, stage: CompilerStage, options: CompileOptions = DEFAULT) -> str:
     """Return the rewritten graph, the plan or the C of a graph as text; no library is made."""
     options = options_of_bytes(options) if is_quantised(graph) else options
-    graph = rewrite(graph)
-    kept = find_kept(graph, options)
-    graph = narrowed(graph, options.precision, kept, options.stored_weights)
+    graph, _ = rewrite_for(options, graph)
     if stage == "graph":
         return show(graph)
     plan = choose_plan(graph, options)

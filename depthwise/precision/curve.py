@@ -17,7 +17,7 @@ from torch import Tensor
 from depthwise.bench.layers import usual
 from depthwise.compiler.autotune.step_timer import Clocked, build_clocked
 from depthwise.compiler.options import CompileOptions
-from depthwise.compiler.pipeline import choose_plan, rewrite
+from depthwise.compiler.pipeline import choose_plan, rewrite_for
 from depthwise.compiler.quantised import options_of_bytes
 from depthwise.graph import Graph
 from depthwise.graph.dtypes import BFLOAT16
@@ -165,8 +165,7 @@ def _times(graphs: Sequence[Graph], options: CompileOptions) -> list[float]:
 
 def _runs(graphs: Iterable[Graph], options: CompileOptions) -> list[tuple[Clocked, np.ndarray]]:
     """Return the times of the steps of each graph, compiled, all of which take turns."""
-    narrow = options.precision
-    plans = [choose_plan(rewrite(graph, precision=narrow), options) for graph in graphs]
+    plans = [choose_plan(rewrite_for(options, graph)[0], options) for graph in graphs]
     built = build_clocked(plans, options.cc)
     turns: list[list[np.ndarray]] = [[] for _ in built]
     for _ in range(TURNS):

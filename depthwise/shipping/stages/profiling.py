@@ -8,7 +8,7 @@ from depthwise.analysis.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile
 from depthwise.bench.turns import draw_inputs
 from depthwise.bench.worker import time_runs
-from depthwise.compiler.pipeline import choose_plan, rewrite
+from depthwise.compiler.pipeline import choose_plan, rewrite_for
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
 from depthwise.precision.request import INT8
@@ -47,7 +47,7 @@ def profile_library(
         return _not_timed(remark), network
     known = machines.find() or machines.calibrate()
     options = replace(request.build.here, threads=1, precision=precision)
-    plan = choose_plan(rewrite(network.source.graph, precision=precision), options)
+    plan = choose_plan(rewrite_for(options, network.source.graph)[0], options)
     found, here = agreed(profile(plan, library=_time_library(request)), known)
     kinds = _kinds_of_layers(costs, network)
     return _summarise(found, kinds, here, _age(known, here)), network
