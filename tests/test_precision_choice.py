@@ -37,8 +37,9 @@ def test_a_network_that_is_quantised_needs_no_images_for_int8():
     library = dw.compile(graph, precision="int8")
     assert library.manifest.build.precision == "int8"
     assert dw.compile(graph).manifest.build.precision == "int8"
-    with pytest.raises(ValueError, match="is quantised already, with the images of then"):
-        dw.compile(graph, precision="int8", data=X)
+    for name, value in (("data", X), ("agreement", 0.9)):
+        with pytest.raises(ValueError, match=f"with the images of then: leave out the {name}"):
+            dw.compile(graph, precision="int8", **{name: value})
 
 
 def test_int8_without_images_says_what_it_needs():
