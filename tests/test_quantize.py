@@ -173,6 +173,11 @@ def test_too_few_images_are_asked_for(count):
         dw.quantize(mixed(), SHAPE, images(64), options=options)
 
 
+def test_a_network_is_quantised_once(found):
+    with pytest.raises(ValueError, match="is quantised already"):
+        dw.quantize(found[0].source, data=images(64))
+
+
 def test_a_slimmed_network_is_not_overwritten(tmp_path, capsys):
     write_slimmed(tmp_path, capture(mixed(), SHAPE), SlimmedRecord(network="mixed"))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
