@@ -240,6 +240,7 @@ def test_precisions_are_read_in_the_order_given():
         (["--precision", "int8"], "--data bundled takes those that come with depthwise"),
         (["--precision", "int8"], "quantized:DIRECTORY"),
         (["--precision", "half"], "'half' is none; name some of float32, bfloat16"),
+        (["--precision", ""], "'' is none; name some of float32, bfloat16"),
         (["--data", "bundled"], "--data bundled: it is for --precision"),
         (
             ["--precision", "int8", "--batch", "4", "--data", "bundled"],
@@ -251,6 +252,16 @@ def test_what_cannot_be_compared_is_refused(arguments, message, capsys):
     code, _, err = run("bench", "resnet20_cifar", *arguments, capsys=capsys)
     assert code == 2
     assert message in " ".join(err.split())
+
+
+@pytest.mark.parametrize("named", [["--peers", "openvno"], ["--precision", "int8,half"]])
+def test_names_are_looked_at_before_anything_is_opened(named, capsys):
+    code, _, err = run(
+        "bench", "no_such_network", "--precision", "int8", "--data", "bundled", *named,
+        capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert f"{' '.join(named)}:" in err
 
 
 def test_our_own_library_must_compute_numbers(monkeypatch):

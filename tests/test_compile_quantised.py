@@ -15,6 +15,7 @@ from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.quantised import SimulatorReference, options_of_bytes
 from depthwise.errors import Mismatch, Unsupported
 from depthwise.graph import Graph, ops
+from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerOp
 from depthwise.quantization.simulation import simulate
 
@@ -151,11 +152,16 @@ class Windows(nn.Module):
         return self.two(self.pool(self.one(x)))
 
 
-def test_what_kernels_do_not_have_is_refused_by_name():
+@pytest.mark.parametrize("target", ["native", "portable"])
+def test_a_mean_over_windows_is_computed_in_float32(target):
     torch.manual_seed(0)
     graph = quantised(dw.open(Windows().eval(), (1, 3, 8, 8)).graph)
-    with pytest.raises(Unsupported, match=r"windows of \(1, 4, 8, 8\) in module 'pool'"):
-        dw.compile(graph)
+    assert [n.type.dtype for n in to_integers(graph) if isinstance(n.op, ops.AvgPool2d)] == [
+        "float32"
+    ]
+    library = dw.compile(graph, target=target)
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8), np.float32)
+    np.testing.assert_allclose(library(x), simulate(graph, x), rtol=0, atol=1e-6)
 
 
 def test_values_with_a_sign_are_refused_by_name():

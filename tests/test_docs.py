@@ -83,6 +83,12 @@ def test_links_lead_to_files(page):
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_mark_of_a_draft_is_left(page):
+    for number, line in enumerate(page.read_text().split("\n"), 1):
+        assert not re.match(r"@@|TODO|FIXME|XXX|TBD", line.strip()), f"{page}:{number}: {line}"
+
+
 def test_every_picture_is_shown_and_says_what_it_shows():
     text = "".join(page.read_text() for page in PAGES)
     shown = {Path(path).name for alt, path in re.findall(r"!\[([^]]+)\]\(([^)]+)\)", text) if alt}

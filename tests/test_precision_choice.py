@@ -22,34 +22,48 @@ X = images(96, seed=4)
 
 
 def test_int8_is_quantised_on_the_way():
-    library = dw.compile(mixed(windows=False), SHAPE, precision="int8", data=X)
+    library = dw.compile(mixed(), SHAPE, precision="int8", data=X)
     build, check = library.manifest.build, library.manifest.verification
     assert build.precision == "int8"
     assert (check.reference, check.error) == ("the simulator", 0)
     found = np.concatenate([library.run([x[None]])[0] for x in X])
     with torch.no_grad():
-        expected = mixed(windows=False)(torch.from_numpy(X)).numpy()
+        expected = mixed()(torch.from_numpy(X)).numpy()
     assert (found.argmax(1) == expected.argmax(1)).mean() > 0.85
 
 
 def test_a_network_that_is_quantised_needs_no_images_for_int8():
-    graph = quantized(mixed(windows=False))
+    graph = quantized(mixed())
     library = dw.compile(graph, precision="int8")
     assert library.manifest.build.precision == "int8"
     assert dw.compile(graph).manifest.build.precision == "int8"
-    with pytest.raises(ValueError, match="is quantised already, with the images of then"):
-        dw.compile(graph, precision="int8", data=X)
+    for name, value in (("data", X), ("agreement", 0.9)):
+        with pytest.raises(ValueError, match=f"with the images of then: leave out the {name}"):
+            dw.compile(graph, precision="int8", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"target": "x86-64"}, "for one CPU, not for a family"),
+        ({"tune": True}, "are not timed yet"),
+        ({"stored_weights": "float16"}, "its weights are bytes"),
+    ],
+)
+def test_what_int8_does_not_take_is_refused_before_images_are_looked_at(option, said):
+    with pytest.raises(ValueError, match=said):
+        dw.compile(mixed(), SHAPE, precision="int8", data="nowhere", **option)
 
 
 def test_int8_without_images_says_what_it_needs():
     with pytest.raises(ValueError, match=r"--data bundled takes those .* `depthwise quantize") as e:
-        dw.compile(mixed(windows=False), SHAPE, precision="int8")
+        dw.compile(mixed(), SHAPE, precision="int8")
     assert "quantized:DIRECTORY" in str(e.value)
 
 
 def test_layers_are_kept_in_float32_until_the_classes_agree():
     with pytest.raises(ValueError, match="agreement"):
-        dw.compile(mixed(windows=False), SHAPE, precision="int8", data=X, agreement=2)
+        dw.compile(mixed(), SHAPE, precision="int8", data=X, agreement=2)
 
 
 # ---------------------------------------------------------------------------------- what is asked
@@ -99,7 +113,7 @@ def test_there_must_be_something_to_choose_by(net, options, message):
 
 def test_a_quantised_network_has_nothing_to_choose():
     with pytest.raises(ValueError, match="is quantised already: leave out the precision"):
-        dw.compile(quantized(mixed(windows=False)), precision="auto")
+        dw.compile(quantized(mixed()), precision="auto")
 
 
 # -------------------------------------------------------------------------------- what is chosen
@@ -121,9 +135,7 @@ def timed(monkeypatch):
 
 
 def choose(data=None, agreement=None):
-    library = dw.compile(
-        mixed(windows=False), SHAPE, precision="auto", data=data, agreement=agreement
-    )
+    library = dw.compile(mixed(), SHAPE, precision="auto", data=data, agreement=agreement)
     return library, library.manifest.choice
 
 
@@ -204,7 +216,7 @@ def test_what_cannot_be_compiled_is_left_out_with_its_reason(timed, monkeypatch)
 
 
 def test_what_is_not_faster_on_a_target_is_not_tried():
-    library = dw.compile(mixed(windows=False), SHAPE, precision="auto", target="x86-64-v3")
+    library = dw.compile(mixed(), SHAPE, precision="auto", target="x86-64-v3")
     found = by_precision(library.manifest.choice)["bfloat16"]
     assert found.left_out == "bfloat16 is not faster than float32 on x86-64-v3"
     assert found.milliseconds is None

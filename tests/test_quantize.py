@@ -11,10 +11,11 @@ from terminal import run as command
 from torch import nn
 
 import depthwise as dw
-from depthwise.graph import interpret
+from depthwise.graph import capture, interpret
 from depthwise.precision.options import QuantizationOptions
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerLayer
+from depthwise.sources.slimmed_folder import SlimmedRecord, write_slimmed
 from depthwise.training.judging import open_classifier
 from depthwise.weights import Preprocessing
 
@@ -163,6 +164,39 @@ def test_layers_are_kept_until_a_goal_is_met_or_it_is_refused():
 def test_options_that_make_no_sense_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         QuantizationOptions(**options)
+
+
+@pytest.mark.parametrize("count", [1, 15])
+def test_too_few_images_are_asked_for(count):
+    options = QuantizationOptions("minmax", (), images=count)
+    with pytest.raises(ValueError, match=f"on {count} images?: at least 16 are needed"):
+        dw.quantize(mixed(), SHAPE, images(64), options=options)
+
+
+def test_a_network_is_quantised_once(found):
+    with pytest.raises(ValueError, match="is quantised already"):
+        dw.quantize(found[0].source, data=images(64))
+
+
+def test_a_slimmed_network_is_not_overwritten(tmp_path, capsys):
+    write_slimmed(tmp_path, capture(mixed(), SHAPE), SlimmedRecord(network="mixed"))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, _, err = command(
+        "quantize", f"slimmed:{tmp_path}", "--data", "nowhere", "--out", str(tmp_path),
+        capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert f"{tmp_path} holds a slimmed network: give another directory" in " ".join(err.split())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_simulator_takes_a_graph_and_arrays(found):
+    with pytest.raises(ValueError, match="it takes a graph"):
+        dw.simulate(found[0], images(1))
+    with pytest.raises(ValueError, match="input 'x' is a list: an array of float32 is taken"):
+        dw.simulate(found[0].graph, images(1).tolist())
+    with pytest.raises(ValueError, match="input 'x' is an array of float64"):
+        dw.simulate(found[0].graph, images(1).astype(np.float64))
 
 
 def test_a_module_that_is_not_there_is_refused():

@@ -87,6 +87,8 @@ def bench(
     if out:
         check_place("--out", out)
     build = CompileOptions(target=target, tune=tune, tune_for=tune_for)
+    asked = "" if cc and peers is None else peers  # compilers are compared alone
+    _check_named(asked, precision)  # before the wait, not after it
     questions = []
     for network in networks:
         with waiting(f"opening {network}"):
@@ -98,7 +100,6 @@ def bench(
     if layers:
         _profile(questions, as_json)
         return
-    asked = "" if cc and peers is None else peers  # compilers are compared alone
     record = _compare(questions, asked, cc, threads, rounds, batch is not None, as_json)
     text = in_json(record.model_dump_json(indent=1))
     if out:
@@ -106,6 +107,16 @@ def bench(
             new.write_text(text + "\n", encoding="utf-8")
     if as_json:
         print(text)
+
+
+def _check_named(peers: str | None, precisions: str | None) -> None:
+    """Raise ValueError for runtimes or precisions that there are not."""
+    from depthwise.bench.peers import find_peers  # noqa: PLC0415
+    from depthwise.precision.comparison import read_precisions  # noqa: PLC0415
+
+    find_peers(peers)
+    if precisions is not None:
+        read_precisions(precisions)
 
 
 def _open(
@@ -177,7 +188,9 @@ def _in_precisions(
         if data is not None:
             raise ValueError(f"--data {data}: it is for --precision, as in float32,{INT8}")
         return question
-    return in_precisions(question, source, read_precisions(names or INT8), data, say)
+    return in_precisions(
+        question, source, read_precisions(INT8 if names is None else names), data, say
+    )
 
 
 def _profile(questions: "list[Question]", as_json: bool) -> None:

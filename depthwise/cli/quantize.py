@@ -79,11 +79,11 @@ def quantize(
         from depthwise.precision.quantize import quantize as run  # noqa: PLC0415
         from depthwise.precision.request import NO_DATA  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
+        from depthwise.sources.quantized_folder import KIND as QUANTIZED  # noqa: PLC0415
 
         if data is None:
             raise ValueError(NO_DATA)
-        if directory.exists() and not directory.is_dir():
-            raise ValueError(f"--out {directory} is a file: give the name of a directory")
+        QUANTIZED.check_free(directory)  # before the wait, not after it
         options = QuantizationOptions(
             observer=observer, agreement=agreement, keep=tuple(keep or ()), curve=curve,
             kept=kept, images=samples, seed=seed or 0,

@@ -12,6 +12,7 @@ from depthwise.compiler.options import (
 )
 from depthwise.compiler.pipeline import compile_source
 from depthwise.compiler.preparation import Preparation
+from depthwise.compiler.quantised import options_of_bytes
 from depthwise.graph import NO_KWARGS
 from depthwise.precision.choosing import compile_fastest
 from depthwise.precision.quantising import quantised
@@ -92,6 +93,7 @@ def compile_in(
     if asked.precision == AUTO:
         return compile_fastest(source, options, asked, samples, preparation, labels)
     if asked.precision == INT8:
+        options_of_bytes(options, preparation)  # what is refused is, before the wait
         source = quantised(source, asked)
     return compile_source(source, options, samples, preparation, labels)
 

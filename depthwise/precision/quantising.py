@@ -11,10 +11,12 @@ def quantised(source: Source, asked: PrecisionRequest) -> Source:
     Raises what `dw.quantize` raises.
     """
     if is_quantised(source.graph):
-        if asked.data is not None:
-            raise ValueError(
-                f"{source.name} is quantised already, with the images of then: leave out the data"
-            )
+        for name, value in (("data", asked.data), ("agreement", asked.agreement)):
+            if value is not None:
+                raise ValueError(
+                    f"{source.name} is quantised already, with the images of then: leave out the "
+                    f"{name}"
+                )
         return source
     from depthwise.precision.options import QuantizationOptions  # noqa: PLC0415  (PyTorch)
     from depthwise.precision.quantize import quantize  # noqa: PLC0415

@@ -9,6 +9,7 @@ from torch import Tensor
 from depthwise.analysis.count import count_all_macs
 from depthwise.calibration.images import as_tensor
 from depthwise.calibration.scores import gives_scores
+from depthwise.compiler.quantised import is_quantised
 from depthwise.graph import Graph
 from depthwise.precision.options import QuantizationOptions, kept_layers
 from depthwise.precision.quantized import Quantized
@@ -65,6 +66,10 @@ def quantize(
         raise ValueError(NO_DATA)
     source = open(net, *(() if shape is None else (shape,)))
     graph = source.graph
+    if is_quantised(graph):
+        raise ValueError(
+            f"{source.name} is quantised already: quantise the network that it was made of"
+        )
     images = data if isinstance(data, CalibrationData) else gather_images(source, data, options)
     notes = (*images.notes, *_strange(graph, images.images))
     for note in notes:

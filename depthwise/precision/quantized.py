@@ -38,7 +38,7 @@ class Quantized:
     def save(self, directory: str | PathLike[str]) -> None:
         """Keep the network in a directory, which is then one as quantized:DIRECTORY.
 
-        Raises OSError where it cannot be written.
+        Raises OSError where it cannot be written, ValueError where a slimmed network is there.
         """
         folder = Path(directory)
         write_quantized(folder, self.graph, self._folder_record)

@@ -20,6 +20,7 @@ from depthwise.quantization.integer_ops import (
     Lookup,
     Requantize,
     Rescale,
+    is_of_planes,
     multiplier,
 )
 from depthwise.quantization.linear import recompose_linear
@@ -231,6 +232,8 @@ def _mean(edit: GraphRewriter, node: Node, end: tuple[Node, Affine, Requantize] 
     if source is None or getattr(node.op, "function", "mean") != "mean":
         return
     assert isinstance(node.op, MEANS)
+    if not is_of_planes(node.op, edit.type(source.name).shape):
+        return  # kernels have no others: it is computed in float32
     if end is None:
         op = IntegerMean(node.op, source.affine.zero, source.affine.scale)
         edit.replace(node, op, source.name)

@@ -248,6 +248,18 @@ def _depthwise(conv: ops.Conv2d, padded: Array, weight: Array) -> Array:
     return total
 
 
+def is_of_planes(op: Mean, shape: tuple[int, ...]) -> bool:
+    """Tell whether a mean is of whole planes, nothing of their surroundings counted."""
+    if len(shape) != 4:
+        return False
+    match op:
+        case ops.AvgPool2d(kernel=kernel, padding=padding, divisor=divisor):
+            return tuple(kernel) == shape[2:] and not any(padding) and divisor is None
+        case ops.AdaptivePool2d(size=size):
+            return tuple(size) == (1, 1)
+    return tuple(op.axes) == (2, 3)
+
+
 def totals(op: Mean, x: Array) -> tuple[Array, Array]:
     """Return the sums of windows (int64), and of how many numbers each is made."""
     match op:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from depthwise.escaping import kind_of
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
 from depthwise.quantization.integer import to_integers
@@ -41,6 +42,12 @@ class IntegerSimulator:
         if len(inputs) != len(types):
             raise ValueError(f"{len(inputs)} inputs: the network takes {len(types)}")
         for name, x, type_ in zip(self.integers.inputs, inputs, types, strict=True):
+            known = isinstance(x, np.ndarray)
+            if not known or x.dtype != type_.element.numpy:
+                given = f"an array of {x.dtype}" if known else kind_of(x)
+                raise ValueError(
+                    f"input {name!r} is {given}: an array of {type_.element.numpy} is taken"
+                )
             if x.shape[1:] != type_.shape[1:] or not len(x) or len(x) % type_.shape[0]:
                 raise ValueError(
                     f"input {name!r} is {'x'.join(map(str, x.shape))}: the network takes "
@@ -72,4 +79,9 @@ def simulate(graph: Graph, *inputs: np.ndarray) -> Results:
     Raises:
         ValueError: The inputs do not fit.
     """
+    if not isinstance(graph, Graph):
+        raise ValueError(
+            f"simulate: {kind_of(graph)} was given; it takes a graph, as `dw.quantize` leaves it "
+            "in `.graph`, or `dw.open` in `.traced`"
+        )
     return IntegerSimulator(graph)(*inputs)

@@ -52,6 +52,7 @@ from depthwise.slimming.request import (
 )
 from depthwise.slimming.search import Bench, is_near, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
+from depthwise.sources.slimmed_folder import KIND as SLIMMED
 from depthwise.training.calibration_data import CalibrationData, gather
 from depthwise.training.keeper import Onlooker, Unseen
 
@@ -83,8 +84,8 @@ class Slimming:
     def __init__(self, request: SlimmingRequest, directory: Path | None = None):
         """Look at a network. Raises ValueError where it cannot be slimmed so."""
         self.request, self._options, self._directory = request, request.options, directory
-        if directory and directory.exists() and not directory.is_dir():
-            raise ValueError(f"{directory} is a file: give the name of a directory to save to")
+        if directory:
+            SLIMMED.check_free(directory)
         self.graph = request.source.graph
         self.draft = Draft(self.graph, frozen=frozen_weights(request.source))
         self._clock = Clock(self.graph, self._options.build)

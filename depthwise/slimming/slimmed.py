@@ -51,7 +51,7 @@ class Slimmed:
     def save(self, directory: str | PathLike[str]) -> None:
         """Keep the network in a directory, which is then one as slimmed:DIRECTORY.
 
-        Raises OSError where it cannot be written.
+        Raises OSError where it cannot be written, ValueError where a quantised network is there.
         """
         folder = Path(directory)
         write_slimmed(folder, self.graph, self.description)

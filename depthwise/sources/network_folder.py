@@ -11,10 +11,12 @@ from depthwise.files.atomic import replace_text
 from depthwise.files.cache import hash_file
 from depthwise.files.record import Record, first_fault
 from depthwise.graph import Graph, save_graph
+from depthwise.sources.spec import QUANTIZED_RECORD, SLIMMED_RECORD
 from depthwise.weights import Preprocessing
 from depthwise.weights.classes import usual_names
 
 GRAPH = "network.safetensors"
+RECORDS = {"slimmed": SLIMMED_RECORD, "quantized": QUANTIZED_RECORD}  # of each adjective
 FORMAT = 1
 
 
@@ -58,7 +60,11 @@ class FolderKind:
     verb: str
 
     def write(self, directory: Path, graph: Graph, record: FolderRecord) -> None:
-        """Write a network; one that is there is replaced. Raises OSError where it cannot."""
+        """Write a network; one that is there is replaced. Raises OSError where it cannot.
+
+        Raises ValueError where another kind of network is there, which would be lost.
+        """
+        self.check_free(directory)
         directory.mkdir(parents=True, exist_ok=True)
         save_graph(graph, directory / GRAPH)
         record = record.model_copy(update={"hash": hash_file(directory / GRAPH)})
@@ -87,6 +93,17 @@ class FolderKind:
         if hash_file(graph) != record.hash:
             raise self.damaged(graph, f"it is not the network that {self.record} was written with")
         return record
+
+    def check_free(self, directory: Path) -> None:
+        """Raise ValueError for a directory that holds another kind of network, or is a file."""
+        if directory.exists() and not directory.is_dir():
+            raise ValueError(f"{directory} is a file: give the name of a directory")
+        for other, record in RECORDS.items():
+            if record != self.record and (directory / record).is_file():
+                raise ValueError(
+                    f"{directory} holds a {other} network: give another directory for the "
+                    f"{self.adjective} one"
+                )
 
     def damaged(self, path: Path, why: str) -> ValueError:
         """Return the error for a file that is not as it was left."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from depthwise.calibration.images import as_tensor
-from depthwise.escaping import kind_of
+from depthwise.escaping import counted, kind_of
 from depthwise.graph import Graph
 from depthwise.progress import track
 from depthwise.training.data.assembling import listed
@@ -76,6 +76,11 @@ def gather(
 
     Raises ValueError for what cannot be used.
     """
+    if count < FEWEST:
+        raise ValueError(
+            f"calibrating on {counted(count, 'image')}: at least {FEWEST} are needed, and some "
+            "hundred do better"
+        )
     if isinstance(data, np.ndarray | Tensor):
         return _of_arrays(data, None, graph, count, seed)
     if isinstance(data, tuple) and len(data) == 2:

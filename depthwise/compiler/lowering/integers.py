@@ -177,11 +177,10 @@ def _(op: IntegerMultiply, node: Node, b: LoweringBuilder) -> None:
 @lower.register
 def _(op: IntegerMean, node: Node, b: LoweringBuilder) -> None:
     x, y = b.read(node.inputs[0]), b.write(node)
-    whole = len(x.shape) == 4 and prod(y.shape) == x.shape[0] * x.shape[1]
-    if not (whole and is_canonical(x) and _covers(op.op, x.shape)):
+    if not is_canonical(x):
         raise Unsupported(
-            f"a quantised mean over windows of {x.shape} in module {node.path!r}: kernels have "
-            "that of whole planes; keep it in float32"
+            f"a quantised mean of {x.shape} in module {node.path!r}, whose values do not lie side "
+            "by side: keep that module in float32"
         )
     y = replace(y, shape=(*x.shape[:2], 1, 1), strides=(y.strides[0], 1, 0, 0))
     pixels = x.shape[2] * x.shape[3]
@@ -196,13 +195,3 @@ def _(op: IntegerMean, node: Node, b: LoweringBuilder) -> None:
         )  # fmt: skip
 
     b.append(divisible(part, x, y, grain=64))
-
-
-def _covers(op: ops.AvgPool2d | ops.AdaptivePool2d | ops.Reduce, shape: tuple[int, ...]) -> bool:
-    """Tell whether a mean is of whole planes, nothing of their surroundings counted."""
-    match op:
-        case ops.AvgPool2d(kernel=kernel, padding=padding):
-            return tuple(kernel) == shape[2:] and not any(padding)
-        case ops.AdaptivePool2d(size=size):
-            return tuple(size) == (1, 1)
-    return tuple(op.axes) == (2, 3)
