@@ -15,6 +15,8 @@ from depthwise.graph import capture, interpret
 from depthwise.precision.options import QuantizationOptions
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerLayer
+from depthwise.quantization.judging import QuantizationError
+from depthwise.quantization.steps import agrees_more, diverges_less
 from depthwise.sources.slimmed_folder import SlimmedRecord, write_slimmed
 from depthwise.training.judging import open_classifier
 from depthwise.weights import Preprocessing
@@ -140,6 +142,15 @@ def hard():
         net[3].weight.copy_(net[3].weight[:1] + 1e-4 * net[3].weight)
         net[3].bias.zero_()
     return net
+
+
+def test_layers_are_kept_by_classes_and_steps_stay_by_scores():
+    closer, right = QuantizationError(0.1, 0.9, 30), QuantizationError(0.2, 1.0, 25)
+    assert diverges_less(closer, right)
+    assert not agrees_more(closer, right)
+    assert agrees_more(right, closer)
+    assert agrees_more(QuantizationError(0.1, 1.0, 30), right)
+    assert not agrees_more(right, right)
 
 
 def test_layers_are_kept_until_a_goal_is_met_or_it_is_refused():

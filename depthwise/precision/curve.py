@@ -71,17 +71,14 @@ def trace_curve(
             kept.
         BuildError: The C compiler is missing or fails.
     """
+    _check_kept(options, begun, len(begun.layers))  # before the wait
     watch = Watch()
     compiling = options_of_bytes(CompileOptions())
     if compiling.chosen.tiles:
         compiling = replace(compiling, precision=BFLOAT16.name)
     start = replace(begun.encoding, kept_in=compiling.precision)
     order = _order(road, start, compiling)
-    if (options.kept or 0) > len(order):
-        raise ValueError(
-            f"kept={options.kept}: of {len(begun.layers)} layers {len(order)} gain something where "
-            f"they are kept in {start.kept_in}; give a number up to {len(order)}"
-        )
+    _check_kept(options, begun, len(order))
     names = [gain.layer for gain in order]
     counts = sorted({n for n in COUNTS if n <= len(order)} | {options.kept or 0})
     encodings = {n: keep_layers(start, frozenset(names[:n])) for n in counts}
@@ -103,6 +100,15 @@ def trace_curve(
     error = QuantizationError(chosen.nats, chosen.agreement, chosen.decibels)
     layers = road.judge.layers(taken)
     return TracedCurve(figures, replace(begun, encoding=taken, error=error, layers=layers))
+
+
+def _check_kept(options: QuantizationOptions, begun: QuantizationOutcome, most: int) -> None:
+    """Raise ValueError where more layers are to be kept than gain something by it."""
+    if (options.kept or 0) > most:
+        raise ValueError(
+            f"kept={options.kept}: of {len(begun.layers)} layers {most} may gain something where "
+            f"they are kept out of eight bits; give a number up to {most}"
+        )
 
 
 def _points(

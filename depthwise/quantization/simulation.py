@@ -46,7 +46,8 @@ class IntegerSimulator:
             if not known or x.dtype != type_.element.numpy:
                 given = f"an array of {x.dtype}" if known else kind_of(x)
                 raise ValueError(
-                    f"input {name!r} is {given}: an array of {type_.element.numpy} is taken"
+                    f"input {name!r} is {given}: an array of {type_.element.numpy} is taken; "
+                    "convert it"
                 )
             if x.shape[1:] != type_.shape[1:] or not len(x) or len(x) % type_.shape[0]:
                 raise ValueError(

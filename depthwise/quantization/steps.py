@@ -87,6 +87,19 @@ class QuantizationOutcome:
     layers: tuple[LayerNoise, ...]
 
 
+Improves = Callable[[QuantizationError, QuantizationError], bool]
+
+
+def diverges_less(error: QuantizationError, best: QuantizationError) -> bool:
+    """Tell whether scores are closer to the original's."""
+    return error.nats < best.nats
+
+
+def agrees_more(error: QuantizationError, best: QuantizationError) -> bool:
+    """Tell whether more classes are the original's, or as many where scores are closer to it."""
+    return (error.agreement, -error.nats) > (best.agreement, -best.nats)
+
+
 class Road:
     """A network on its way to eight bits.
 
@@ -171,12 +184,14 @@ class Road:
         largest = max(node.type.bytes for node in self.graph)
         return self._images[: max(1, BYTES // (2 * ALIVE * largest))]
 
-    def _try(self, name: str, step: Callable[[], Encoding]) -> bool:
+    def _try(
+        self, name: str, step: Callable[[], Encoding], improves: Improves = diverges_less
+    ) -> bool:
         """Do a step, and keep what it gives where that is better; tell of it."""
         start = perf_counter()
         encoding = step()
         error = self.judge(encoding)
-        better = self._best is None or error.nats < self._best[0].nats
+        better = self._best is None or improves(error, self._best[0])
         if better:
             self._best = (error, encoding)
         found = QuantizationStep(name, error, better, perf_counter() - start)
@@ -193,7 +208,7 @@ class Road:
         counts = sorted({*(2**power for power in range(most.bit_length())), most} - {0})
         for count in counts:
             names = frozenset(worst[:count])
-            self._try(f"keep {count}", lambda names=names: keep_layers(begun, names))
+            self._try(f"keep {count}", lambda names=names: keep_layers(begun, names), agrees_more)
             if self.error.agreement >= goal:
                 return
         raise ValueError(
