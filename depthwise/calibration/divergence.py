@@ -2,13 +2,17 @@
 
 from torch import Tensor
 
+LEAST = 0.01
+TINY = 1e-12  # of a variance: results that are all alike
+
 
 def divergence(found: Tensor, original: Tensor, scores: bool) -> float:
     """Return the distance of results from an original's, in nats an image.
 
     Of scores of classes, the mean Kullback-Leibler divergence of their probabilities. Of others,
     half the mean square of the differences, as a share of each value's variance over the images:
-    the same to second order. Infinite where results are.
+    the same to second order. A value that hardly varies, as at a border that sees zeros, counts as
+    if it varied by LEAST of what all do on average. Infinite where results are.
 
     Args:
         found: Of the first images of the original's.
@@ -21,7 +25,8 @@ def divergence(found: Tensor, original: Tensor, scores: bool) -> float:
     if scores:
         ours, theirs = found.log_softmax(1), known.log_softmax(1)
         return max(0.0, float((theirs.exp() * (theirs - ours)).sum(1).mean()))
-    variance = original.var(0, correction=0).clamp(min=1e-12)
+    variance = original.var(0, correction=0)
+    variance = variance.clamp(min=max(LEAST * float(variance.mean()), TINY))
     return float((0.5 * (found - known).square() / variance).flatten(1).sum(1).mean())
 
 
