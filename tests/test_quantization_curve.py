@@ -61,8 +61,10 @@ def test_each_point_keeps_more_layers(found):
 def test_any_point_can_be_taken(tmp_path):
     x = images(120, seed=3)
     options = QuantizationOptions("minmax", (), curve=True, kept=2)
-    taken = dw.quantize(mixed(windows=False), SHAPE, x, options=options)
+    told = []
+    taken = dw.quantize(mixed(windows=False), SHAPE, x, options=options, tell=told.append)
     curve = taken.record.curve
+    assert sum(f" in {curve.kept_in}: " in line for line in told) == len(curve.points)
     assert curve.chosen == 2
     assert set(taken.record.kept) == {each.layer for each in curve.order[:2]}
     floats = [n for n in taken.graph if is_layer(taken.graph, n)]

@@ -89,8 +89,9 @@ def trace_curve(
         point.model_copy(update={"kept": n, "layer": order[n - 1].path if n else ""})
         for n, point in zip(counts, points, strict=True)
     ]
+    for point in points:  # before one is chosen, for there may be none
+        tell(_say(point, start.kept_in))
     chosen = _choose(points, options)
-    tell(_say(chosen, start.kept_in))
     figures = CurveFigures(
         target=compiling.target, kept_in=start.kept_in, disturbed=watch.load().disturbed,
         order=tuple(order), points=tuple(points), whole=last, chosen=chosen.kept,
