@@ -47,8 +47,8 @@ INLINE vf in_steps(const vf x, const float scale) { return x / splat(scale); }
 /* bytes as whole numbers */
 INLINE vi vquantized(const vf x, const float scale, const int zero) {
     const struct requantize to = {.zero = zero, .low = 0, .high = 255};
-    const vf most = splat(512 * scale), within = smaller(larger(x, -most), most); /* what is no number is -most */
-    return round_to_bounds(in_steps(within, scale), to);
+    const vf most = splat(512 * scale), number = blend((vi)(x > -most), x, -most); /* what is none is -most */
+    return round_to_bounds(in_steps(smaller(number, most), scale), to);
 }
 
 INLINE void u8_quantize_row(const struct quantize *a, const float *in, unsigned char *out) {
