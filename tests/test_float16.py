@@ -178,6 +178,7 @@ def test_a_network_is_equal_to_its_simulator(block: nn.Module, threads: int):
         assert build.target == AVX512_FP16.name
 
 
+@pytest.mark.slow
 def test_arm_that_computes_in_halves_gives_the_bits_of_the_simulator(block: nn.Module, tmp_path):
     library = dw.compile(block, (2, 3, 36, 40), precision="float16", target="aarch64-fp16")
     library.save(tmp_path / "out")

@@ -154,6 +154,7 @@ def test_where_no_layer_is_kept_there_is_nothing_to_narrow():
         dw.compile(graph, precision="bfloat16")
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path, capsys):
     dw.save_graph(dw.open(mixed(windows=False), SHAPE).graph, tmp_path / "net.safetensors")
     folder = tmp_path / "photographs"

@@ -62,10 +62,10 @@ def stopped(begun, tmp_path):
 
 class TestRecipe:
     def test_floats_are_all_there(self):
-        assert {"epochs", "time", "learning_rate", "mixup", "layer_decay", "temperature"} < {
+        assert {"epochs", "time", "learning_rate", "mixup", "layer_decay", "frozen_norms"} < {
             *FLOATS
         }
-        assert len(FLOATS) == 17
+        assert len(FLOATS) == 18
 
     @pytest.mark.parametrize("name", FLOATS)
     def test_no_float_is_infinite_or_no_number_or_a_truth(self, name):
