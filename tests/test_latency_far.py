@@ -11,7 +11,7 @@ from depthwise.compiler import pipeline
 from depthwise.compiler.planning import make_plan
 from depthwise.compiler.work import LINE
 from depthwise.graph import capture
-from depthwise.hardware.caches import shares_held
+from depthwise.hardware.caches import shares_held, sizes_held
 from depthwise.hardware.record import CacheShare, Reading
 from depthwise.latency import fit
 from depthwise.latency.cache_model import share_held, sources, touches
@@ -160,6 +160,14 @@ def test_copies_are_more_than_others_leave_of_a_shared_cache():
 def test_a_shared_cache_holds_the_less_the_more_was_read_since(distance, size, share):
     found = share_held(np.array([distance * MIB]), size * MIB, SHARED)
     assert found == pytest.approx([share])
+
+
+def test_a_shared_cache_no_faster_than_memory_holds_nothing(two):
+    plan, first, _ = two
+    none = tuple(CacheShare(size=size, held=0) for size in (2**13, 2**14))
+    found = sources(plan, (2**10, 2**12, max(sizes_held(none))), shared=none)[first]
+    assert found["weights", "memory"] > 0
+    assert ("weights", "L3") not in found
 
 
 def test_what_a_shared_cache_holds_in_part_comes_from_it_in_part(two):

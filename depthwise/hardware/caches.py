@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from depthwise.hardware.record import CacheShare
 from depthwise.runtime.target import ask_sysctl
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -11,6 +12,7 @@ SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
 
 SWEEP = tuple(2**power for power in range(13, 27))  # bytes: 8 KiB to 64 MiB
 FALL = 0.75  # of the rate so far: another level
+HALF = 0.5  # of a span that a cache still holds: it may count as that large
 LEVEL = 0.9  # of the rate before: reading has settled again
 
 
@@ -54,6 +56,11 @@ def shares_held(rates: Sequence[float], memory: float) -> list[float]:
         held = min(held, max(0.0, (1 / memory - 1 / rate) / gain)) if gain > 0 else 0.0
         shares.append(held)
     return shares
+
+
+def sizes_held(shared: Sequence[CacheShare]) -> list[int]:
+    """Return the sizes of which a shared cache holds a half: the least measured if of none."""
+    return [each.size for each in shared if each.held >= HALF] or [each.size for each in shared[:1]]
 
 
 def caches_in_sweep(sizes: Sequence[int], rates: Sequence[float]) -> tuple[int, ...]:

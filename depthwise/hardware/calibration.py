@@ -10,7 +10,13 @@ from pydantic import ValidationError
 
 from depthwise.cores import usable_cores
 from depthwise.files.cache import cache_directory, keep_text
-from depthwise.hardware.caches import SWEEP, caches_in_sweep, shares_held, system_caches
+from depthwise.hardware.caches import (
+    SWEEP,
+    caches_in_sweep,
+    shares_held,
+    sizes_held,
+    system_caches,
+)
 from depthwise.hardware.passes import Trial, take_passes
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import (
@@ -33,7 +39,6 @@ NEAR = 8 * 2**20
 MEMORY = 64 * 2**20  # bytes that are read from memory, at least
 FAR = 512 * 2**20  # bytes that come from memory whatever L3 is
 PAGE = 4096
-HALF = 0.5  # of a span that a cache still holds: it counts as that large
 WIDTHS = (4, 8, 16)  # floats a vector
 
 
@@ -89,8 +94,7 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
         caches, source = sweep(widest), "sweep"
     elif len(caches) == len(LEVELS) - 1:
         shared = share_cache(widest, caches)
-        own = [each.size for each in shared if each.held >= HALF]
-        caches = (*caches[:-1], max(own, default=shared[0].size))
+        caches = (*caches[:-1], max(sizes_held(shared)))
     cores = usable_cores()
     alone = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
     spans = spans_of_levels(caches)

@@ -8,7 +8,7 @@ import numpy as np
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.plan import Plan
-from depthwise.hardware.calibration import HALF
+from depthwise.hardware.caches import sizes_held
 from depthwise.hardware.record import LEVELS, CacheShare, Level
 
 BLOCK = 1024  # bytes that are followed together
@@ -136,7 +136,7 @@ def share_held(distances: np.ndarray, size: int, shared: Sequence[CacheShare]) -
     That is how much of it is held to a half; more and less are held as was measured in `shared`,
     at the same ratios to that.
     """
-    half = max(each.size for each in shared if each.held >= HALF)
+    half = max(sizes_held(shared))
     sizes, held = ([getattr(each, name) for each in shared] for name in ("size", "held"))
     return np.interp(distances * (half / size), sizes, held, right=0.0)
 

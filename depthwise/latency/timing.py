@@ -11,7 +11,8 @@ from depthwise.compiler.autotune.step_timer import LEAST_RUNS, Clocked, build_cl
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Features
-from depthwise.hardware.calibration import HALF, calibrate, keep
+from depthwise.hardware.caches import sizes_held
+from depthwise.hardware.calibration import calibrate, keep
 from depthwise.hardware.load import Watch
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import Machine
@@ -99,8 +100,7 @@ def choose_cache(
     that only read found 128 MiB on a Xeon where networks of more than 45 waited for memory. What it
     holds of more and of less keeps its ratios to that (`share_held`).
     """
-    sizes = [each.size for each in machine.shared if each.held >= HALF]
-    inner = machine.caches[:-1]
+    inner, sizes = machine.caches[:-1], sizes_held(machine.shared)
     machines = [machine.model_copy(update={"caches": (*inner, size)}) for size in sizes]
     found = [(each, [sample.on(each) for sample in samples]) for each in machines or [machine]]
     return min(found, key=lambda pair: fit_error(*pair))
