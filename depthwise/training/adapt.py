@@ -113,12 +113,14 @@ def fit_network(
         side = resolution or min(images, USUAL[-1])
         return _fit_module(network, settings, weights, classes, fit_appearance(None, side, images))
     spec = parse_spec(network)
+    if (settings or weights) and spec.front_end in {"run", "quantized", *GRAPHS}:
+        raise ValueError(f"{spec.text} is built and has its own weights: leave out others")
     if spec.front_end == "run":
-        return _fit_run(spec, settings, weights, classes, resolution)
+        return _fit_run(spec, classes, resolution)
     if spec.front_end == "quantized":
-        return _fit_quantized(spec, settings, weights, classes, resolution, images)
+        return _fit_quantized(spec, classes, resolution, images)
     if spec.front_end in GRAPHS:
-        return _fit_graph(spec, settings, weights, classes, resolution, images)
+        return _fit_graph(spec, classes, resolution, images)
     if spec.front_end == "ours" and weights is None and not settings and images > SMALL:
         weights = "imagenet" if spec.name in IMAGENET else None
     chosen = None if weights in (None, "random") else weights
@@ -168,14 +170,9 @@ def _fit_module(
     return FittedNetwork(net.train(), name, {}, how, str(weights or ""), is_module=True)
 
 
-def _fit_run(
-    spec: Spec, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int,
-    resolution: int | None,
-) -> FittedNetwork:  # fmt: skip
+def _fit_run(spec: Spec, classes: int, resolution: int | None) -> FittedNetwork:
     """Return the network of a run with its best weights, to see other images as it saw its own."""
     record = read_run(Path(spec.name))
-    if settings or weights:
-        raise ValueError(f"{spec.text} is built and has its own weights: leave out others")
     if record.module:
         raise ValueError(
             f"{spec.text} was given as a module: give it again, with the weights of the run: "
@@ -194,13 +191,8 @@ def _fit_run(
     return FittedNetwork(net, record.network, settings, how, spec.text, graph=graph)
 
 
-def _fit_graph(
-    spec: Spec, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int,
-    resolution: int | None, images: int,
-) -> FittedNetwork:  # fmt: skip
+def _fit_graph(spec: Spec, classes: int, resolution: int | None, images: int) -> FittedNetwork:
     """Return the network of a slimmed directory or a file, with its weights, as a module."""
-    if settings or weights:
-        raise ValueError(f"{spec.text} is built and has its own weights: leave out others")
     graph = graph_named(spec)
     how = read_slimmed(Path(spec.name)).preprocessing if spec.front_end == "slimmed" else None
     usual = how.crop if how else next(iter(graph.inputs.values())).shape[-1]
@@ -210,13 +202,8 @@ def _fit_graph(
     )
 
 
-def _fit_quantized(
-    spec: Spec, settings: dict[str, Any], weights: str | PathLike[str] | None, classes: int,
-    resolution: int | None, images: int,
-) -> FittedNetwork:  # fmt: skip
+def _fit_quantized(spec: Spec, classes: int, resolution: int | None, images: int) -> FittedNetwork:
     """Return a quantised network in real numbers, to be trained in eight bits as it is."""
-    if settings or weights:
-        raise ValueError(f"{spec.text} is built and has its own weights: leave out others")
     folder = Path(spec.name)
     how, graph = read_quantized(folder).preprocessing, open_graph(folder / NETWORK)
     usual = fit_appearance(how, next(iter(graph.inputs.values())).shape[-1], images)
