@@ -29,7 +29,7 @@ from depthwise.progress import Say, track
 from depthwise.quantization.insertion import Encoding, insert_quantization
 from depthwise.quantization.judging import HeldOut, QuantizationError, keep_layers
 from depthwise.quantization.running import Runner
-from depthwise.quantization.steps import QuantizationOutcome, Road
+from depthwise.quantization.steps import QuantizationOutcome, Road, unmet
 
 LOOKED_AT = 32  # held-out images that each layer's gain is measured on
 JUDGED = 500  # validation images, at most, that each point is judged on
@@ -196,11 +196,7 @@ def _choose(points: Sequence[PointFigures], options: QuantizationOptions) -> Poi
     fit = [point for point in points if point.agreement >= options.agreement]
     if not fit:
         best = max(points, key=lambda point: point.agreement)
-        raise ValueError(
-            f"an agreement of {options.agreement:.2%} is not met: {best.agreement:.2%} of the "
-            f"held-out images at best, with {best.kept} layers kept; ask for less, or give more "
-            "images like those that it is for"
-        )
+        raise unmet(options.agreement, best.agreement, f"{best.kept} layers kept")
     return min(fit, key=lambda point: point.milliseconds)
 
 

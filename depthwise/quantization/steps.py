@@ -211,11 +211,16 @@ class Road:
             self._try(f"keep {count}", lambda names=names: keep_layers(begun, names), agrees_more)
             if self.error.agreement >= goal:
                 return
-        raise ValueError(
-            f"an agreement of {goal:.2%} is not met: {self.error.agreement:.2%} of the held-out "
-            f"images at best, with {len(self.encoding.kept)} of {len(worst)} layers in float32; "
-            "ask for less, or give more images like those that it is for"
-        )
+        kept = f"{len(self.encoding.kept)} of {len(worst)} layers in float32"
+        raise unmet(goal, self.error.agreement, kept)
+
+
+def unmet(goal: float, best: float, kept: str) -> ValueError:
+    """Return the error of an agreement that is not met with as many layers kept as may be."""
+    return ValueError(
+        f"an agreement of {goal:.2%} is not met: {best:.2%} of the held-out images at best, with "
+        f"{kept}; ask for less, or give more images like those that it is for"
+    )
 
 
 def say_step(step: QuantizationStep) -> str:
