@@ -5,20 +5,13 @@ The same library versions draw the same bytes.
 
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
+from draw_identities import BLUE, GREEN, INK, LINE, RED, write_pictures
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-mpl.use("svg")
-PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-
-# Okabe and Ito's colours, which the colour-blind can tell apart
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-INK, LINE = "#222222", "#999999"
 STEP = 6 / 255  # of bytes that hold what ReLU6 gives
 
 Rounding = Callable[[np.ndarray], np.ndarray]
@@ -96,5 +89,4 @@ def draw() -> Figure:
 
 
 if __name__ == "__main__":
-    mpl.rcParams["svg.hashsalt"] = "number_types"
-    draw().savefig(PICTURES / "number_types.svg", metadata={"Date": None})
+    write_pictures({"number_types": draw})
