@@ -81,17 +81,9 @@ def compile(
 
         asked = PrecisionRequest(precision, data, agreement, say)
         options = CompileOptions(
-            target,
-            threads,
-            optimize,
-            tune,
-            tune_for,
-            cc,
-            check_plan,
-            system,
-            own_precision(asked),
+            target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked),
             stored_weights,
-        )
+        )  # fmt: skip
         directory = out or default_directory(network, options.chosen.full_name)
         if not show:
             with writing("--out", directory):  # before the wait, not after it

@@ -111,17 +111,9 @@ def ship(
             precision, None if precision in get_args(Precision) else data, agreement, say
         )
         build = CompileOptions(
-            target,
-            threads,
-            optimize,
-            tune,
-            tune_for,
-            cc,
-            check_plan,
-            system,
-            own_precision(asked),
+            target, threads, optimize, tune, tune_for, cc, check_plan, system, own_precision(asked),
             stored_weights,
-        )
+        )  # fmt: skip
         directory = out or default_directory(name, build.chosen.full_name)
         with writing("--out", directory):
             check_replaceable(directory)
