@@ -117,7 +117,7 @@ def test_what_is_left_alone_is_named_and_what_it_holds_up(capsys):
     (["--data", "nosuch"], "accepted are the name of a set"),
     (["--data", "nosuch"], "a folder of images alone, without labels"),
     (["--alpha", "0.5"], "leave out --moves and --curve"),
-    (["--samples", "8"], "has 8 images: at least 16 are needed"),
+    (["--samples", "8"], "calibrating on 8 images: at least 16 are needed"),
 ])  # fmt: skip
 def test_bad_input_is_one_message(arguments, message, folder, capsys):
     code, out, err = slim(*arguments, "--out", "small", capsys=capsys)
