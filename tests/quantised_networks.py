@@ -38,6 +38,7 @@ class EveryKernel(nn.Module):
         z = self.left(x)
         x = torch.cat([self.strided(x), self.right(x)], 1)
         x = nn.functional.max_pool2d(x, 3, 1, 1)
+        x = nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
         return self.head(x.mean((2, 3))), z
 
 

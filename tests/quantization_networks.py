@@ -29,14 +29,10 @@ class Gate(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Every form in integers: residual, gate, table, pools, concatenation, padding, linear.
+    """Every form in integers: residual, gate, table, pools, concatenation, padding, linear."""
 
-    Without means over windows it can be compiled.
-    """
-
-    def __init__(self, windows: bool = True):
+    def __init__(self):
         super().__init__()
-        self.windows = windows
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Hardswish())
         self.expand = nn.Sequential(nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6())
         self.depthwise = nn.Sequential(
@@ -50,15 +46,14 @@ class Mixed(nn.Module):
         x = self.stem(x)
         x = x + self.project(self.gate(self.depthwise(self.expand(x))))
         x = torch.cat([x, self.side(nn.functional.max_pool2d(x, 3, 1, 1))], 1)
-        if self.windows:
-            x = nn.functional.avg_pool2d(x, 2)
+        x = nn.functional.avg_pool2d(x, 2)
         return self.classifier(x.mean((2, 3)))
 
 
-def mixed(windows: bool = True) -> nn.Module:
+def mixed() -> nn.Module:
     """Return the network, its BatchNorms knowing the images."""
     torch.manual_seed(0)
-    net = Mixed(windows)
+    net = Mixed()
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -80,11 +80,11 @@ def test_vectors_of_scores_alone_have_classes(shape, agreement):
 
 
 def ask(**changes):
-    return replace(Question("mixed", {}, "", mixed(windows=False), SHAPE), **changes)
+    return replace(Question("mixed", {}, "", mixed(), SHAPE), **changes)
 
 
 def test_each_precision_is_a_row_of_its_own_beside_the_class_that_it_gives():
-    question = in_precisions(ask(), torch_source(mixed(windows=False), [SHAPE]), FLOATS)
+    question = in_precisions(ask(), torch_source(mixed(), [SHAPE]), FLOATS)
     peers = at_precisions(find_peers("pytorch"), FLOATS, False)
     found = compare(question, peers, 1, 2)
     assert [(r.name, r.precision) for r in found.runtimes] == [
@@ -108,9 +108,7 @@ def test_each_precision_is_a_row_of_its_own_beside_the_class_that_it_gives():
 
 
 def test_int8_is_quantised_once_and_read_by_others():
-    question = in_precisions(
-        ask(), torch_source(mixed(windows=False), [SHAPE]), [INT8], images(96, seed=4)
-    )
+    question = in_precisions(ask(), torch_source(mixed(), [SHAPE]), [INT8], images(96, seed=4))
     assert question.images.said == "19 held-out images of 96 images"
     assert len(question.images.calibration) == 77
     names = [name for name in ("openvino", "onnxruntime") if find_spec(name)]
@@ -130,9 +128,7 @@ def test_each_peer_that_is_installed_runs_in_each_of_its_precisions(peer):
     package = {"mnn": "MNN", "litert": "litert_torch", "pytorch": "torch", "torch.compile": "torch"}
     if find_spec(package.get(peer.name, peer.name)) is None:
         pytest.skip(f"{peer.name} is not installed: pip install 'depthwise[bench]'")
-    question = in_precisions(
-        ask(), torch_source(mixed(windows=False), [SHAPE]), [INT8], images(96, seed=4)
-    )
+    question = in_precisions(ask(), torch_source(mixed(), [SHAPE]), [INT8], images(96, seed=4))
     found = compare(question, [peer.at(each) for each in peer.precisions], 1, 1)
     for each in found.peers:
         if each.failed and "is not installed" in each.failed:
@@ -196,19 +192,19 @@ def test_records_of_before_are_float32():
 
 
 def test_a_quantised_network_without_its_rounding_is_the_network_again():
-    graph = quantized(mixed(windows=False))
+    graph = quantized(mixed())
     plain = remove_quantization(graph)
     assert not [node for node in plain if isinstance(node.op, (ops.Quantize, ops.Dequantize))]
     x = images(1, seed=8)
     (value,) = [interpret(plain, x)[output.value] for output in plain.outputs]
     with torch.no_grad():
-        expected = mixed(windows=False)(torch.from_numpy(x)).numpy()
+        expected = mixed()(torch.from_numpy(x)).numpy()
     assert np.abs(value - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_a_quantised_directory_is_compared_as_it_is(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    quantize(mixed(windows=False), SHAPE, images(64)).save("small")
+    quantize(mixed(), SHAPE, images(64)).save("small")
     code, out, err = run(
         "bench", "quantized:small", "--peers", "pytorch", "--rounds", "1", "--out", "r.json",
         capsys=capsys,

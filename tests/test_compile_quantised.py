@@ -13,10 +13,11 @@ import depthwise as dw
 from depthwise.compiler import pipeline
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.quantised import SimulatorReference, options_of_bytes
+from depthwise.compiler.verification.verify import SENSITIVE, TOLERANCE
 from depthwise.errors import Mismatch, Unsupported
 from depthwise.graph import Graph, ops
 from depthwise.quantization.integer import to_integers
-from depthwise.quantization.integer_ops import IntegerOp
+from depthwise.quantization.integer_ops import IntegerMean, IntegerOp
 from depthwise.quantization.simulation import simulate
 
 SIDE = 21
@@ -140,28 +141,72 @@ def test_padding_is_done_in_bytes(target):
     assert np.array_equal(library(image(3)), simulate(graph, image(3)))
 
 
-class Windows(nn.Module):
-    """A mean over windows between two convolutions."""
+class Means(nn.Module):
+    """Means over windows, of which some hang over the edges."""
 
-    def __init__(self):
+    def __init__(self, **pool):
         super().__init__()
-        self.one, self.pool = nn.Conv2d(3, 4, 1), nn.AvgPool2d(2)
-        self.two = nn.Conv2d(4, 4, 1)
+        self.one, self.pool = nn.Conv2d(3, 5, 1), nn.AvgPool2d(**pool)
+        self.two = nn.Conv2d(5, 4, 1)
 
     def forward(self, x):
         return self.two(self.pool(self.one(x)))
 
 
 @pytest.mark.parametrize("target", ["native", "portable"])
-def test_a_mean_over_windows_is_computed_in_float32(target):
+@pytest.mark.parametrize(
+    "pool",
+    [
+        {"kernel_size": 2},
+        {"kernel_size": 3, "stride": 1, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
+        {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+        {"kernel_size": (3, 2), "stride": (2, 1), "divisor_override": 4},
+        {"kernel_size": 8, "padding": 4},
+    ],
+    ids=str,
+)
+def test_means_over_windows_are_computed_in_integers(pool, target):
     torch.manual_seed(0)
-    graph = quantised(dw.open(Windows().eval(), (1, 3, 8, 8)).graph)
-    assert [n.type.dtype for n in to_integers(graph) if isinstance(n.op, ops.AvgPool2d)] == [
-        "float32"
-    ]
+    graph = quantised(dw.open(Means(**pool).eval(), (1, 3, 8, 8)).graph)
+    assert [n.type.dtype for n in to_integers(graph) if isinstance(n.op, IntegerMean)] == ["uint8"]
+    library = dw.compile(graph, target=target)
+    assert library.manifest.verification.error == 0
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8), np.float32)
+    assert np.array_equal(library(x), simulate(graph, x))
+
+
+class Normalised(nn.Module):
+    """Something that has no form in integers, between two convolutions."""
+
+    def __init__(self, norm: nn.Module, channels: int = 8):
+        super().__init__()
+        self.one, self.norm, self.two = nn.Conv2d(3, channels, 1), norm, nn.Conv2d(channels, 4, 1)
+
+    def forward(self, x):
+        return self.two(self.norm(self.one(x)))
+
+
+@pytest.mark.parametrize("target", ["native", "portable"])
+def test_what_has_no_form_in_integers_is_computed_in_float32(target):
+    torch.manual_seed(0)
+    net = Normalised(nn.LocalResponseNorm(3, 0.5))
+    graph = quantised(dw.open(net.eval(), (1, 3, 8, 8)).graph)
+    assert [
+        n.type.dtype for n in to_integers(graph) if isinstance(n.op, ops.LocalResponseNorm)
+    ] == ["float32"]
     library = dw.compile(graph, target=target)
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 8), np.float32)
     np.testing.assert_allclose(library(x), simulate(graph, x), rtol=0, atol=1e-6)
+
+
+def test_floats_between_two_integers_are_decided_by_rounding_alone():
+    """One of 131,072 becomes another integer, which moves the outputs further than floats are."""
+    torch.manual_seed(0)
+    graph = quantised(dw.open(Normalised(nn.GroupNorm(1, 32), 32).eval(), (1, 3, 64, 64)).graph)
+    found = dw.compile(graph).manifest.verification
+    assert found.own_error is not None
+    assert TOLERANCE < found.error <= SENSITIVE * found.own_error
 
 
 def test_values_with_a_sign_are_refused_by_name():

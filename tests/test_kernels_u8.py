@@ -8,6 +8,9 @@ import pytest
 from byte_kernels import MACHINES, UNTOUCHED, ByteCall, Machine, lay_out, requantized, run
 
 from depthwise.compiler.byte_epilogue import ByteEpilogue
+from depthwise.graph import ops
+from depthwise.graph.interpret import evaluate
+from depthwise.quantization.integer_ops import IntegerMean, Requantize
 
 ABOUT = ByteEpilogue(zero=131)
 RELU6 = ByteEpilogue(zero=3, low=3, high=201)
@@ -235,6 +238,39 @@ def mean_call(name: str, real: bool) -> ByteCall:
     return ByteCall(name, "u8_quantized_mean", members, arrays, before, result, where)
 
 
+AROUND = ops.Padding(1, 1, 1, 1)
+AVG_POOLS = {
+    "means": ops.AvgPool2d((3, 3), (1, 1), AROUND, False, True, None),
+    "means of what is inside": ops.AvgPool2d((3, 2), (2, 3), AROUND, False, False, None),
+    "means by twos": ops.AvgPool2d((2, 2), (2, 2), ops.Padding(0, 0, 0, 0), False, False, None),
+    "means over a rest": ops.AvgPool2d((3, 3), (2, 2), AROUND, True, True, None),
+    "means by a divisor": ops.AvgPool2d((3, 3), (2, 2), AROUND, False, True, 5),
+}
+
+
+def avg_pool_call(name: str, case: ops.AvgPool2d, real: bool = False) -> ByteCall:
+    """Return windows that hang over an odd plane of the 37 channels of 2 images."""
+    _, x = draw(name, (2, 7, 10, 37))
+    op = IntegerMean(case, 40, 0.37, None if real else Requantize(ABOUT.zero))
+    result = evaluate(op, x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    laid, out = lay_out(result, 0 if real else 3, 0)
+    expected = np.ascontiguousarray(result) if real else laid
+    counts = np.arange(1, np.prod(case.kernel) + 1)
+    scale = np.float64(0.37) / (np.full_like(counts, case.divisor) if case.divisor else counts)
+    members = {
+        "images": 2, "channels": 37, "height": 7, "width": 10, "out_height": result.shape[1],
+        "out_width": result.shape[2], "kernel_y": case.kernel[0], "kernel_x": case.kernel[1],
+        "stride_y": case.stride[0], "stride_x": case.stride[1], **case.padding._asdict(),
+        "count_padding": int(case.count_padding), **strides("in", lay_out(x, 0, 0)[1]),
+        **strides("out", out), "in_zero": 40, "requantize": ABOUT,
+    }  # fmt: skip
+    table = np.concatenate([[0], scale]).astype(np.float32)
+    before = np.full_like(expected, 77) if real else untouched(result, 3)
+    arrays = {"in": x, "scale": table, "out": None, "real": None}
+    where = "real" if real else "out"
+    return ByteCall(name, "u8_quantized_avg_pool", members, arrays, before, expected, where)
+
+
 # ----------------------------------------------------------------------------------- moving bytes
 
 
@@ -304,6 +340,8 @@ def calls(vector: int) -> list[ByteCall]:
         rescale_call("sum apart", ADD, 5), multiply_call("gate", True),
         multiply_call("gate of 64", True, 64, 255), multiply_call("gate of 150", True, 150, 0),
         multiply_call("product", False), mean_call("mean", False), mean_call("real mean", True),
+        *(avg_pool_call(name, case) for name, case in AVG_POOLS.items()),
+        avg_pool_call("real means", AVG_POOLS["means"], real=True),
         copy_call("copy", (0, 1, 2, 3)), copy_call("transposed", (0, 2, 3, 1)), fill_call("fill"),
         surround_call("surround"), max_pool_call("max", 1), max_pool_call("max by twos", 2),
     ]  # fmt: skip

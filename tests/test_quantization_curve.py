@@ -29,8 +29,8 @@ CURVE = QuantizationOptions("minmax", (), curve=True)
 @pytest.fixture(scope="module")
 def found():
     x = images(120, seed=3)
-    labels = mixed(windows=False)(torch.from_numpy(x)).argmax(1).numpy()
-    return dw.quantize(mixed(windows=False), SHAPE, (x, labels), options=CURVE)
+    labels = mixed()(torch.from_numpy(x)).argmax(1).numpy()
+    return dw.quantize(mixed(), SHAPE, (x, labels), options=CURVE)
 
 
 def test_layers_that_gain_most_for_a_microsecond_come_first(found):
@@ -62,7 +62,7 @@ def test_any_point_can_be_taken(tmp_path):
     x = images(120, seed=3)
     options = QuantizationOptions("minmax", (), curve=True, kept=2)
     told = []
-    taken = dw.quantize(mixed(windows=False), SHAPE, x, options=options, tell=told.append)
+    taken = dw.quantize(mixed(), SHAPE, x, options=options, tell=told.append)
     curve = taken.record.curve
     assert sum(f" in {curve.kept_in}: " in line for line in told) == len(curve.points)
     assert curve.chosen == 2
@@ -115,12 +115,12 @@ def test_options_that_make_no_sense_are_refused(options, said):
 def test_more_layers_than_there_are_are_refused():
     options = QuantizationOptions("minmax", (), curve=True, kept=99)
     with pytest.raises(ValueError, match="kept=99: of 8 layers"):
-        dw.quantize(mixed(windows=False), SHAPE, images(64), options=options)
+        dw.quantize(mixed(), SHAPE, images(64), options=options)
 
 
 def kept_in_bfloat16() -> Encoding:
     """Return a network whose expansion and projection are kept in bfloat16."""
-    encoding = encoded(capture(mixed(windows=False), SHAPE), images(32))
+    encoding = encoded(capture(mixed(), SHAPE), images(32))
     names = {
         name
         for name, node in encoding.placement.layers.items()
@@ -149,14 +149,14 @@ def test_kept_layers_are_compiled_in_bfloat16():
 
 
 def test_where_no_layer_is_kept_there_is_nothing_to_narrow():
-    graph = insert_quantization(encoded(capture(mixed(windows=False), SHAPE), images(32)))
+    graph = insert_quantization(encoded(capture(mixed(), SHAPE), images(32)))
     with pytest.raises(ValueError, match="no layer is left that is not in bytes"):
         dw.compile(graph, precision="bfloat16")
 
 
 @pytest.mark.slow
 def test_the_command_line(tmp_path, capsys):
-    dw.save_graph(dw.open(mixed(windows=False), SHAPE).graph, tmp_path / "net.safetensors")
+    dw.save_graph(dw.open(mixed(), SHAPE).graph, tmp_path / "net.safetensors")
     folder = tmp_path / "photographs"
     folder.mkdir()
     for place, x in enumerate(images(40)):

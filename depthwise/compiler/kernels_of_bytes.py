@@ -78,6 +78,14 @@ OF_BYTES = (
         dtype=UINT8,
     ),
     Kernel(
+        "quantized_avg_pool", "pool_u8",
+        ints(f"{PLANES} kernel_y kernel_x stride_y stride_x top bottom left right")
+        + ints(f"count_padding {IN} {OUT} in_zero") + REQUANTIZE
+        + pointers("read", "in", UINT8) + pointers("read", "scale")
+        + pointers("written", "out", UINT8) + pointers("written", "real"),
+        dtype=UINT8,
+    ),
+    Kernel(
         "copy", "movement_u8",
         ints("n x_stride y_stride", 6)
         + pointers("read", "x", UINT8) + pointers("written", "y", UINT8),

@@ -8,6 +8,8 @@ float32 of what the bytes stand for.
 from collections.abc import Collection
 from dataclasses import replace
 
+import numpy as np
+
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.references import Arrays
@@ -15,10 +17,12 @@ from depthwise.compiler.verification.references.interpreter import (
     Interpretation,
     InterpreterReference,
 )
-from depthwise.graph import Graph, ops
+from depthwise.graph import Graph, Node, ops
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerOp
 from depthwise.runtime.target import native_of_bytes
+
+MOVED = 2.0**-19  # of the largest: 16 of its last digits, as long sums in float32 are off
 
 MOVING = (
     ops.Quantize, ops.Dequantize, ops.Reshape, ops.Slice, ops.Permute, ops.Concat, ops.Expand,
@@ -86,13 +90,32 @@ class SimulatorReference(InterpreterReference):
 
     def __init__(self, graph: Graph):
         super().__init__(to_integers(graph))
+        self._exact = frozenset(graph.inputs)
 
     def start(
         self,
         inputs: Arrays,
         wanted: Collection[str] = (),
-        double: bool = False,  # noqa: ARG002  (integers have no other precision,)
-        shaken: int = 0,  # noqa: ARG002  (nor last digits)
+        double: bool = False,
+        shaken: int = 0,  # noqa: ARG002  (weights are integers)
     ) -> Interpretation:
-        """Begin a run; it computes in no other precision, and its weights are what they are."""
-        return super().start(inputs, wanted)
+        """Begin a run; with `double` what is computed in floats between integers is in float64.
+
+        Some of it lies so near the middle between two integers that rounding alone decides which it
+        becomes, and so all that follows: that run decides it another way.
+        """
+        return super().start(inputs, wanted, double)
+
+    def compute_node(self, node: Node, *inputs: np.ndarray) -> np.ndarray:
+        """Return a node's value: what computes in integers has factors in float32 at all times."""
+        if isinstance(node.op, IntegerOp):
+            inputs = tuple(x.astype(np.float32) if x.dtype == np.float64 else x for x in inputs)
+        elif (
+            isinstance(node.op, ops.Quantize)
+            and inputs[0].dtype == np.float64
+            and (node.inputs[0] not in self._exact)
+        ):
+            x, *rest = inputs
+            far = MOVED * np.abs(x).max(initial=0)
+            inputs = (x + np.random.default_rng(0).uniform(-far, far, x.shape), *rest)
+        return super().compute_node(node, *inputs)

@@ -20,7 +20,7 @@ from depthwise.quantization.integer_ops import (
     Lookup,
     Requantize,
     Rescale,
-    is_of_planes,
+    has_integer_form,
     multiplier,
 )
 from depthwise.quantization.linear import recompose_linear
@@ -232,7 +232,7 @@ def _mean(edit: GraphRewriter, node: Node, end: tuple[Node, Affine, Requantize] 
     if source is None or getattr(node.op, "function", "mean") != "mean":
         return
     assert isinstance(node.op, MEANS)
-    if not is_of_planes(node.op, edit.type(source.name).shape):
+    if not has_integer_form(node.op, edit.type(source.name).shape):
         return  # kernels have no others: it is computed in float32
     if end is None:
         op = IntegerMean(node.op, source.affine.zero, source.affine.scale)

@@ -248,13 +248,13 @@ def _depthwise(conv: ops.Conv2d, padded: Array, weight: Array) -> Array:
     return total
 
 
-def is_of_planes(op: Mean, shape: tuple[int, ...]) -> bool:
-    """Tell whether a mean is of whole planes, nothing of their surroundings counted."""
+def has_integer_form(op: Mean, shape: tuple[int, ...]) -> bool:
+    """Tell whether kernels have a mean in integers: of windows, or of whole planes."""
     if len(shape) != 4:
         return False
     match op:
-        case ops.AvgPool2d(kernel=kernel, padding=padding, divisor=divisor):
-            return tuple(kernel) == shape[2:] and not any(padding) and divisor is None
+        case ops.AvgPool2d():
+            return bool(pixels_counted(op, (shape[2], shape[3])).all())
         case ops.AdaptivePool2d(size=size):
             return tuple(size) == (1, 1)
     return tuple(op.axes) == (2, 3)

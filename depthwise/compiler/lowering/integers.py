@@ -13,7 +13,9 @@ from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, divisible, pixel_strides
 from depthwise.compiler.lowering.loops import COPY_AXES, copy_loops, portions
 from depthwise.compiler.lowering.lower import lower
+from depthwise.compiler.lowering.pool import sizes, window
 from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
+from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.errors import Unsupported
 from depthwise.graph import Node, ops
 from depthwise.graph.dtypes import UINT8
@@ -176,12 +178,23 @@ def _(op: IntegerMultiply, node: Node, b: LoweringBuilder) -> None:
 
 @lower.register
 def _(op: IntegerMean, node: Node, b: LoweringBuilder) -> None:
-    x, y = b.read(node.inputs[0]), b.write(node)
+    x = b.read(node.inputs[0])
     if not is_canonical(x):
         raise Unsupported(
             f"a quantised mean of {x.shape} in module {node.path!r}, whose values do not lie side "
             "by side: keep that module in float32"
         )
+    pool = op.op
+    if isinstance(pool, ops.AvgPool2d) and pool != ops.AvgPool2d(
+        x.shape[2:], pool.stride, NO_BORDER, pool.ceil, pool.count_padding, None
+    ):
+        _mean_of_windows(op, pool, node, b)
+    else:
+        _mean_of_planes(op, node, b)
+
+
+def _mean_of_planes(op: IntegerMean, node: Node, b: LoweringBuilder) -> None:
+    x, y = b.read(node.inputs[0]), b.write(node)
     y = replace(y, shape=(*x.shape[:2], 1, 1), strides=(y.strides[0], 1, 0, 0))
     pixels = x.shape[2] * x.shape[3]
     scale = float(np.float32(np.float64(op.ratio) / pixels))
@@ -191,6 +204,25 @@ def _(op: IntegerMean, node: Node, b: LoweringBuilder) -> None:
         return b.step(
             "u8_quantized_mean", **image_sizes(x), **pixel_strides(in_=x), out_image=y.image,
             in_zero=op.zero, scale=scale, requantize=epilogue_of(op.then), in_=x,
+            out=None if real else y, real=y if real else None,
+        )  # fmt: skip
+
+    b.append(divisible(part, x, y, grain=64))
+
+
+def _mean_of_windows(op: IntegerMean, pool: ops.AvgPool2d, node: Node, b: LoweringBuilder) -> None:
+    x, y = b.read(node.inputs[0]), b.write(node)
+    counts = np.arange(prod(pool.kernel) + 1, dtype=np.float64)
+    counts[1:] = pool.divisor or counts[1:]
+    counts[0] = 1  # a sum of nothing
+    scale = b.weights((np.float64(op.ratio) / counts).astype(np.float32))
+    real = op.then is None
+
+    def part(x: TensorView, y: TensorView) -> KernelCall:
+        return b.step(
+            "u8_quantized_avg_pool", **sizes(x, y), **window(pool.kernel, pool.stride),
+            **pool.padding._asdict(), count_padding=int(pool.count_padding), in_zero=op.zero,
+            requantize=epilogue_of(op.then), in_=x, scale=scale,
             out=None if real else y, real=y if real else None,
         )  # fmt: skip
 

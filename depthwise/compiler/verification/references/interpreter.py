@@ -35,14 +35,15 @@ class InterpreterReference:
         """Begin a run; see `Reference.start`."""
         dtype = "float64" if double else "float32"
         graph = _in_type(self._graph, dtype)
-        return Interpretation(_shake(graph, shaken) if shaken else graph, inputs, wanted)
+        moved = _shake(graph, shaken) if shaken else graph
+        return Interpretation(moved, inputs, wanted, self.compute_node)
 
     def check_repeats(self) -> None:
         """Return: a graph has no state."""
 
-
-def _compute(node: Node, *inputs: np.ndarray) -> np.ndarray:
-    return compute(node.op, node.type, *inputs)
+    def compute_node(self, node: Node, *inputs: np.ndarray) -> np.ndarray:
+        """Return a node's value from those that it reads."""
+        return compute(node.op, node.type, *inputs)
 
 
 class Interpretation:
@@ -53,7 +54,7 @@ class Interpretation:
 
     def __init__(
         self, graph: Graph, inputs: Arrays, wanted: Collection[str],
-        compute_node: Callable[..., np.ndarray] = _compute,
+        compute_node: Callable[..., np.ndarray],
     ):  # fmt: skip
         self._graph, self._compute = graph, compute_node
         self._steps = self._run()
