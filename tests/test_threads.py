@@ -84,7 +84,7 @@ def check_threads(graph: Graph, threads: int, times: int = 20) -> None:
     """Hold what threads compute, run after run, to what one computes."""
     x = np.random.default_rng(0).standard_normal((1, 3, 96, 80), np.float32)
     alone, shared = (make_plan(graph, NATIVE, threads=n) for n in (1, threads))
-    assert max(map(len, shared.regions)) > threads // 2  # of 3, 2 may be as fast
+    assert max(map(len, shared.regions)) > min(threads // 2, 3)  # of 3, 2 may be as fast; of 16, 4
     (expected,) = run(alone, x)
     for found in run(shared, x, times):
         np.testing.assert_array_equal(found, expected)
