@@ -23,6 +23,7 @@ from shipping_requests import (
 import depthwise as dw
 from depthwise.files.atomic import LOCK
 from depthwise.files.cache import cache_directory, hash_file
+from depthwise.runtime.target import find_target
 from depthwise.shipping import ship
 from depthwise.toolchain.build import compile_c
 
@@ -89,9 +90,7 @@ def test_kills_at_random_moments_lose_and_leave_nothing(work, cache, tmp_path, r
     def act():
         if work == "compile":
             text = f"int net_{number}(void); int net_{number}(void) {{ return {number}; }}"
-            compile_c(
-                [text, text.replace("net_", "other_")], dw.compiler.target.find_target("native")
-            )
+            compile_c([text, text.replace("net_", "other_")], find_target("native"))
         elif work == "save":
             (first, second)[number % 2].save(out)
         else:  # all of it, then from the images on, mostly what was kept and the report
