@@ -25,7 +25,7 @@ from depthwise.graph import capture
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.load import Load
 from depthwise.hardware.record import OTHERS, CheckedNetwork, KernelCoefficients, KernelTable
-from depthwise.latency import fingerprint, fit, timing
+from depthwise.latency import calibration_networks, fingerprint, fit, timing
 from depthwise.latency.cache_model import sources, touches
 from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
 from depthwise.latency.features import features_of
@@ -52,7 +52,7 @@ TODAY = "today"  # in place of a digest, which takes seconds (test_fingerprint.p
 @pytest.fixture(autouse=True)
 def digest_of_today(monkeypatch):
     for module in (fit, fingerprint):
-        monkeypatch.setattr(module, "code_digest", lambda _: TODAY)
+        monkeypatch.setattr(module, "code_digest", lambda *_: TODAY)
 
 
 def plan_of(net, shape, optimize=None):
@@ -328,7 +328,9 @@ def test_kernels_are_timed_and_kept(tmp_path, monkeypatch):
     place = tmp_path / "this.json"
     monkeypatch.setattr("depthwise.hardware.calibration.machine_path", lambda: place)
     monkeypatch.setattr(
-        timing, "CALIBRATION_NETWORKS", [s for s in CALIBRATION_NETWORKS if s.name == "small"]
+        calibration_networks,
+        "CALIBRATION_NETWORKS",
+        [s for s in CALIBRATION_NETWORKS if s.name == "small"],
     )
     monkeypatch.setattr(timing, "SECONDS", 0.01)
     monkeypatch.setattr(Load, "disturbed", "")
@@ -346,7 +348,7 @@ def test_an_old_calibration_is_made_again_before_kernels_are_timed(monkeypatch):
     now = MACHINE.model_copy(update={"date": datetime.now(UTC).isoformat()})
     monkeypatch.setattr(timing, "calibrate", lambda: now)
     monkeypatch.setattr(timing, "keep", lambda _: None)
-    monkeypatch.setattr(timing, "CALIBRATION_NETWORKS", [])
+    monkeypatch.setattr(calibration_networks, "CALIBRATION_NETWORKS", [])
     monkeypatch.setattr(timing, "choose_cache", lambda here, _: (here, []))
     monkeypatch.setattr(timing, "make_table", lambda here, _: table().model_copy(
         update={"calibrated": here.date}))  # fmt: skip
@@ -360,7 +362,9 @@ def test_kernels_timed_while_others_ran_are_not_kept(monkeypatch):
     monkeypatch.setattr(Load, "disturbed", "other programs took 60% of the cores' time")
     monkeypatch.setattr(timing, "keep", kept.append)
     monkeypatch.setattr(
-        timing, "CALIBRATION_NETWORKS", [s for s in CALIBRATION_NETWORKS if s.name == "small"]
+        calibration_networks,
+        "CALIBRATION_NETWORKS",
+        [s for s in CALIBRATION_NETWORKS if s.name == "small"],
     )
     monkeypatch.setattr(timing, "build_clocked", lambda _: (None,))
     monkeypatch.setattr(timing, "timed", lambda *_: tries.append(1))

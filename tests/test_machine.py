@@ -211,7 +211,7 @@ def test_each_cpu_has_its_own_file(monkeypatch):
 
 
 def test_calibrate_prints_what_is_known_and_measures_when_told(capsys, monkeypatch, path):
-    monkeypatch.setattr(kernels, "time_kernels", lambda machine: machine)
+    monkeypatch.setattr(kernels, "time_kernels", lambda machine, _: machine)
     path.parent.mkdir()
     path.write_text(MACHINE.model_dump_json())
     code, out, _ = run("calibrate", capsys=capsys)
