@@ -4,7 +4,7 @@
     python bench/claims.py threads      two threads, beside two copies of the network at once
     python bench/claims.py start        first output after opening, spread of runs, machine code
     python bench/claims.py memory       arenas: nothing streamed, for speed, for memory; a peer's
-    python bench/claims.py predicted    predicted latency against measured; --precision int8 names another
+    python bench/claims.py predicted    predicted latency against measured, --precision int8
     python bench/claims.py prepare      nothing: it compiles what `theory` and `predicted` run
 
 Times that are compared take turns, medians over rounds; on a machine that does nothing else. What

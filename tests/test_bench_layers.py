@@ -12,7 +12,7 @@ from torch import nn
 import depthwise as dw
 from depthwise.analysis.tables import render
 from depthwise.bench import layers as layers_module
-from depthwise.bench.layers import LayerTime, Profile, agreed, profile, usual
+from depthwise.bench.layers import LayerTime, Profile, agreed, arithmetic_of, profile, usual
 from depthwise.bench.least import bound, bytes_moved, products, seconds_to_move
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
@@ -21,6 +21,7 @@ from depthwise.compiler.autotune.step_timer import build_clocked
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import capture
 from depthwise.hardware import Machine, Spread
+from depthwise.latency.precisions import rewritten_in
 from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
@@ -234,6 +235,44 @@ def test_the_table_has_no_share_above_all(seconds, shares):
     said = "–: the peak measured was lower than what this layer reached" in text
     assert said == (shares[0] == "–")
     assert "calibrated " in text
+
+
+def test_a_layer_has_its_share_of_what_it_multiplies_with():
+    whole = LayerTime("a", "a", "f32_conv", (1, 8, 9, 9), "", 1, 4e-5, 1_000_000, 1_000_000, 1000)
+    half = replace(whole, path="b", kernel="u8_quantized_conv", arithmetic="int8 dots")
+    found = Profile((whole, half), 9, peak=100e9, narrow={"int8 dots": 400e9})
+    lines = render(layers_table("small", found, machine()), 160).splitlines()
+    shares = {line.split()[0]: line.split() for line in lines if line[:2] in ("a ", "b ", "to")}
+    assert shares["a"][-3:] == ["50.0", "50", "arithmetic"]
+    assert shares["b"][-3:] == ["12.5", "12", "arithmetic"]
+    assert shares["total"][-1] == "31.2"  # 20 and 5 us of 80
+    assert any("int8 by VNNI 400.0 GOP/s" in line for line in lines)
+    assert not replace(found, narrow={"int8 dots": 55e9}).contradicts(machine())
+    assert replace(found, narrow={"int8 dots": 45e9}).contradicts(machine())
+
+
+@pytest.mark.parametrize(
+    ("target", "kernel", "arithmetic"),
+    [
+        ("x86-64-amx", "u8_quantized_conv", "int8 tiles"),
+        ("x86-64-amx", "u8_quantized_depthwise", "int8 dots"),
+        ("x86-64-vnni", "u8_quantized_conv", "int8 dots"),
+        ("x86-64-v3", "u8_quantized_conv", "int8 pairs"),
+        ("aarch64", "u8_quantized_depthwise", "float32"),
+        ("portable", "u8_quantized_conv", "float32"),
+    ],
+)
+def test_bytes_are_multiplied_with_what_a_target_has(target, kernel, arithmetic):
+    plan = make_plan(rewritten_in(capture(small().eval(), (1, 3, 48, 48)), "int8"),
+                     find_target(target))  # fmt: skip
+    (found,) = {
+        row.arithmetic(step.arguments, plan.target)
+        for step in plan.steps
+        if (row := step.row).c_name == kernel and step.arguments["images"] * step.arguments["rows"]
+        * step.arguments["width"] >= 64
+    }  # fmt: skip
+    assert found == arithmetic
+    assert arithmetic in arithmetic_of(plan)
 
 
 def test_a_disturbed_profile_says_so_first():

@@ -32,10 +32,11 @@ from depthwise.latency.features import features_of
 from depthwise.latency.fingerprint import is_current
 from depthwise.latency.fit import TimedNetwork, make_table
 from depthwise.latency.least_squares import bounded_least_squares
+from depthwise.latency.precisions import in_eight_bits, rewritten_in
 from depthwise.latency.predict import attribute, predict
 from depthwise.latency.timing import by_layer
 from depthwise.layers import InvertedResidual
-from depthwise.runtime.target import cpu_name, find_target
+from depthwise.runtime.target import cpu_name, find_target, native_for
 
 TARGET = find_target(MACHINE.target)
 
@@ -300,6 +301,38 @@ def test_a_machine_must_know_these_kernels():
         dw.cost(net, shape, machine=MACHINE.model_copy(update={"kernels": old}))
     with torch.device("meta"), pytest.raises(dw.Unsupported, match="meta device"):
         dw.cost(nn.Conv2d(3, 8, 3), shape, machine=KNOWN)
+
+
+def test_each_precision_is_predicted_by_its_own_kernels():
+    net, shape = (
+        nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 1)),
+        (1, 3, 9, 9),
+    )
+    slow = table(**{OTHERS: {"calls": 1.0}}).model_copy(update={"precision": "int8"})
+    both = KNOWN.with_table(slow)
+    assert both.table("float32") == KNOWN.kernels
+    assert both.table("bfloat16") is None
+    found = dw.cost(net, shape, machine=both, precision="int8")
+    plan = make_plan(rewritten_in(capture(net.eval(), shape), "int8"), native_for("int8"))
+    assert found.milliseconds == 1e3 * len(plan.steps)
+    assert found.milliseconds > 100 * (dw.cost(net, shape, machine=both).milliseconds or 0)
+    quantised = in_eight_bits(capture(net.eval(), shape))
+    assert dw.cost(quantised, machine=both).milliseconds == found.milliseconds
+    layers = {layer.path: layer.milliseconds for layer in found.layers}
+    assert layers["0"] == layers["2"] == 1e3
+    with pytest.raises(ValueError, match="no kernels of bfloat16 .*calibrate --precision bfloat16"):
+        dw.cost(net, shape, machine=both, precision="bfloat16")
+    with pytest.raises(ValueError, match="'int4': predictions are for float32, bfloat16"):
+        dw.cost(net, shape, machine=both, precision="int4")
+
+
+def test_a_narrow_table_has_float32_for_what_its_networks_do_not_call():
+    rows = [("u8_quantize", {"calls": 1.0}, 1e-6), ("u8_lookup", {"calls": 1.0}, 1e-6)]
+    found = make_table(KNOWN, [TimedNetwork("rows", 90, rows)], "int8")
+    assert found.precision == "int8"
+    assert found.coefficients("f32_conv") == COEFFICIENTS
+    assert found.coefficients("u8_quantize") != COEFFICIENTS
+    assert found.coefficients(OTHERS) != COEFFICIENTS
 
 
 def test_more_work_takes_longer():

@@ -206,7 +206,7 @@ def quantized_conv_arithmetic(a: Arguments, target: Target) -> Arithmetic:
 
 
 def quantized_depthwise_arithmetic(a: Arguments, target: Target) -> Arithmetic:
-    """Return what multiplies the bytes of a depthwise convolution: as kernels/depthwise_u8.h has it.
+    """Return what multiplies the bytes of a depthwise convolution, as its kernel has it.
 
     Kernels that are too large to be woven, and CPUs that weave nothing, multiply floats.
     """

@@ -119,8 +119,8 @@ def _convolve(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: Loweri
         images, count, rows, width = part.y.shape
         return b.step(
             "u8_quantized_conv", images=images, rows=rows, width=width, taps=taps,
-            channels=channels, outs=count,
-            tile_pixels=min(tile_pixels(b.target, taps * round_up(channels, 4)), width), panel=panel,
+            channels=channels, outs=count, panel=panel,
+            tile_pixels=min(tile_pixels(b.target, taps * round_up(channels, 4)), width),
             tiles=int(tiles), pitch=find_pitch(rows, width, row, pixel) * tiles,
             weights_outer=int(packed.size > LARGE), prefetch_lines=0, next=None,
             in_image=part.x.image, in_row=row, in_pixel=pixel,
