@@ -13,7 +13,7 @@ import depthwise as dw
 from depthwise.analysis.tables import render
 from depthwise.bench import layers as layers_module
 from depthwise.bench.layers import LayerTime, Profile, agreed, arithmetic_of, profile, usual
-from depthwise.bench.least import bound, bytes_moved, products, seconds_to_move
+from depthwise.bench.least import Bound, bound, bytes_moved, products, seconds_to_move
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
 from depthwise.compiler import pipeline
@@ -249,6 +249,19 @@ def test_a_layer_has_its_share_of_what_it_multiplies_with():
     assert any("int8 by VNNI 400.0 GOP/s" in line for line in lines)
     assert not replace(found, narrow={"int8 dots": 55e9}).contradicts(machine())
     assert replace(found, narrow={"int8 dots": 45e9}).contradicts(machine())
+
+
+def test_a_layer_of_few_products_waits_for_its_rounding():
+    # 3 instructions a vector: as long as 3 multiply-adds a result
+    few = replace(timed(1e-4).layers[0], macs=0, needed=1000, rounded=1_000_000)
+    found = Profile((few,), 9, peak=100e9)
+    assert found.least(few, machine()) == Bound(6e6 / 100e9, "rounding")
+    many = replace(few, needed=4_000_000)
+    assert found.least(many, machine()).reason == "arithmetic"
+    text = render(
+        layers_table("small", replace(found, layers=(replace(few, macs=1000),)), machine()), 160
+    )
+    assert any(line.split()[-2:] == ["60", "rounding"] for line in text.splitlines())
 
 
 @pytest.mark.parametrize(

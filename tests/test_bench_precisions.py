@@ -277,7 +277,7 @@ def test_images_that_are_compared_are_of_a_fixed_number():
         def forward(self, x):
             return x - x.mean(0, keepdim=True)
 
-    with pytest.raises(ValueError, match="no other number of images: .* of the batch"):
+    with pytest.raises(ValueError, match=r"no other number of images: .* of the batch"):
         with_images(capture(Centred(), (2, 3, 4, 4)), 3)
 
 

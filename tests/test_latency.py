@@ -320,7 +320,9 @@ def test_each_precision_is_predicted_by_its_own_kernels():
     assert dw.cost(quantised, machine=both).milliseconds == found.milliseconds
     layers = {layer.path: layer.milliseconds for layer in found.layers}
     assert layers["0"] == layers["2"] == 1e3
-    with pytest.raises(ValueError, match="no kernels of bfloat16 .*calibrate --precision bfloat16"):
+    with pytest.raises(
+        ValueError, match=r"no kernels of bfloat16 .*calibrate --precision bfloat16"
+    ):
         dw.cost(net, shape, machine=both, precision="bfloat16")
     with pytest.raises(ValueError, match="'int4': predictions are for float32, bfloat16"):
         dw.cost(net, shape, machine=both, precision="int4")

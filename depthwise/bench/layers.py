@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from statistics import median
 
 import numpy as np
@@ -14,6 +15,7 @@ from depthwise.compiler.fused_ops import Fused
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.graph import Node, Shape
+from depthwise.graph.dtypes import UINT8
 from depthwise.hardware import Machine, calibrate
 from depthwise.hardware.arithmetic import VECTORS, Arithmetic
 from depthwise.hardware.load import Watch
@@ -21,6 +23,7 @@ from depthwise.hardware.record import TOLERANCE
 from depthwise.runtime.target import Target, find_target
 
 TURNS = 5  # of a profile: the peak is measured before each and after the last
+ROUNDING = 3  # instructions that a vector of sums takes to become bytes: convert, scale, round
 TICK = 5e-8  # seconds that the clock may be off at each call: no roof is wrong for so little
 
 
@@ -31,7 +34,7 @@ class LayerTime:
     A node's multiply-adds, those of them that have to be done (`needed`: Winograd's are fewer), and
     the bytes that have to move, are those of the kernel that takes most of its time, 0 of the
     others. `filled` is the share of its vectors' lanes that hold a channel of the output,
-    `arithmetic` what it multiplies with.
+    `arithmetic` what it multiplies with, `rounded` how many sums become bytes.
     """
 
     path: str
@@ -46,6 +49,7 @@ class LayerTime:
     bytes: int = 0
     filled: float = 1.0
     arithmetic: Arithmetic = VECTORS
+    rounded: int = 0
 
     @property
     def flops(self) -> float:
@@ -99,6 +103,15 @@ class Profile:
         """The seconds that the multiply-adds of all layers take, each at its peak."""
         return sum(2 * layer.needed / self.peak_of(layer.arithmetic) for layer in self.layers)
 
+    def least(self, layer: LayerTime, machine: Machine) -> Bound:
+        """Return what a layer cannot be faster than, and why: its roofline, or "rounding".
+
+        That is how long vectors of float32 take to bring its sums to bytes.
+        """
+        found = layer.least(machine, self.peak_of(layer.arithmetic))
+        rounding = 2 * ROUNDING * layer.rounded / self.peak
+        return Bound(rounding, "rounding") if rounding > found.seconds else found
+
     def contradicts(self, machine: Machine) -> bool:
         """Tell whether any layer was faster than the machine allows."""
         return any(
@@ -138,6 +151,12 @@ def arithmetic_of(plan: Plan) -> list[Arithmetic]:
     """Return what the steps of a plan multiply with, float32 first."""
     every = (_arithmetic(step, plan.target) for step in plan.steps)
     return list(dict.fromkeys((VECTORS, *every)))
+
+
+def _rounds(step: KernelCall) -> bool:
+    """Tell whether sums become bytes."""
+    layer = step.row.dtype == UINT8 and step.row.products is not None
+    return layer and step.arguments["out"] is not None
 
 
 def _arithmetic(step: KernelCall, target: Target) -> Arithmetic:
@@ -195,6 +214,7 @@ def _rows(plan: Plan, seconds: np.ndarray) -> list[LayerTime]:
             bytes=bytes_moved(plan.graph, node, steps, plan.buffers),
             filled=_filled(plan, node),
             arithmetic=_arithmetic(steps[0], plan.target),
+            rounded=prod(node.type.shape) if _rounds(steps[0]) else 0,
         )
     return rows
 

@@ -47,8 +47,7 @@ def layers_table(network: str, profile: Profile, machine: Machine | None) -> Ren
     columns = (*LAYER_COLUMNS, *(ROOF_COLUMNS if machine else ()))
     rows = []
     for layer in profile.layers:
-        peak = profile.peak_of(layer.arithmetic)
-        roof = _roof(layer, machine, peak) if machine and layer.bytes else ("", "")
+        roof = _roof(layer, machine, profile) if machine and layer.bytes else ("", "")
         rows.append((*_layer(layer, profile), *roof)[: len(columns)])
     whole = (
         "total", "", "", "", MICROSECONDS.show(profile.seconds), "100",
@@ -82,8 +81,8 @@ def _percent(share: float | None, digits: int = 1) -> str:
     return NONE if share is None else f"{100 * share:.{digits}f}"
 
 
-def _roof(layer: LayerTime, machine: Machine, peak: float) -> tuple[str, str]:
-    least = layer.least(machine, peak)
+def _roof(layer: LayerTime, machine: Machine, profile: Profile) -> tuple[str, str]:
+    least = profile.least(layer, machine)
     return _percent(share_of(least.seconds, layer.seconds), 0), least.reason
 
 

@@ -107,7 +107,7 @@ def _summarise(
 
 def _row(layer: LayerTime, kinds: dict[str, str], here: Machine, found: Profile) -> LayerTimeRecord:
     peak = found.peak_of(layer.arithmetic)
-    least = layer.least(here, peak)
+    least = found.least(layer, here)
     known = kinds.get(layer.path if layer.macs else layer.name, "")
     of_ideal = share_of(least.seconds, layer.seconds) if layer.bytes else None
     return LayerTimeRecord(
