@@ -22,12 +22,17 @@ from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import capture
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.load import Load
 from depthwise.hardware.record import OTHERS, CheckedNetwork, KernelCoefficients, KernelTable
 from depthwise.latency import calibration_networks, fingerprint, fit, timing
 from depthwise.latency.cache_model import sources, touches
-from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
+from depthwise.latency.calibration_networks import (
+    CALIBRATION_NETWORKS,
+    calibration_plan,
+    networks_in,
+)
 from depthwise.latency.features import features_of
 from depthwise.latency.fingerprint import is_current
 from depthwise.latency.fit import TimedNetwork, make_table
@@ -352,7 +357,18 @@ def test_samples_call_the_kernels_that_our_networks_call():
         for sample in CALIBRATION_NETWORKS
         for step in calibration_plan(sample, TARGET).steps
     }
-    assert {name for name, row in KERNELS.items() if row.count} <= called
+    whole = {name for name, row in KERNELS.items() if row.count and row.dtype == FLOAT32}
+    assert whole <= called
+    narrow = {
+        step.kernel
+        for precision, name in (
+            ("bfloat16", "x86-64-amx"), ("int8", "x86-64-amx"), ("float16", "x86-64-avx512-fp16"),
+        )
+        for sample in networks_in(precision)
+        for step in calibration_plan(sample, find_target(name), precision).steps
+    }  # fmt: skip
+    named = ("tile_conv", "pair_depthwise", "quantized_conv", "quantized_depthwise")
+    assert {name for name, row in KERNELS.items() if row.name in named} <= narrow
     for name in ("mobilenet_v3_small", "ghostnet", "googlenet", "xception", "senet154"):
         entry = find_network(name)
         plan = plan_of(entry.construct(), (1, 3, entry.resolution, entry.resolution), "speed")
