@@ -47,8 +47,7 @@ INLINE probe_vector probe_multiply(const probe_vector acc, const probe_vector a)
 #if defined(PROBE_DOTS)
     return dot4(acc, a, a);
 #else
-    const vi own = (vi)rounded((vf)a); /* or all chains would share one product */
-    return acc + add_pairs((all_s16)own, (all_s16)own);
+    return acc + add_pairs((all_s16)acc, (all_s16)a); /* of the sum itself, or all chains would share one product */
 #endif
 }
 #endif
