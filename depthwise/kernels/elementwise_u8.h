@@ -163,10 +163,10 @@ INLINE void u8_lookup_parts(const unsigned char *table, all_u8 parts[16]) {
     }
 }
 INLINE all_u8 looked_up(const all_u8 parts[16], const all_u8 v) {
-    all_u8 low = {0}, high = {0}, below = v, above = v ^ 128;
+    all_u8 low = {0}, high = {0}, below = v, above = v ^ (unsigned char)128;
     UNROLL for (int i = 0; i < 8; i++) {
         low ^= shuffled(parts[i], below), high ^= shuffled(parts[8 + i], above);
-        below -= 16, above -= 16;
+        below -= (unsigned char)16, above -= (unsigned char)16;
     }
     const all_u8 upper = (all_u8)((signed_bytes)v < 0);
     return (high & upper) | (low & ~upper);
