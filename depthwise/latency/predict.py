@@ -113,14 +113,16 @@ def attribute(cost: Cost, steps: Sequence[KernelCall], seconds: Sequence[float])
     """Return the cost with each step's time at its layer, 0 at layers fused into others.
 
     A step is named after the last node fused into it. It belongs to the last layer of its path with
-    multiply-adds up to that node. The copies of the input and output belong to no layer, and count
-    in the whole alone.
+    multiply-adds up to that node; where narrow types gave that another name, to the last of its
+    path. The copies of the input and output belong to no layer, and count in the whole alone.
     """
     positions = {layer.name: i for i, layer in enumerate(cost.layers)}
+    ends = {layer.path: i for i, layer in enumerate(cost.layers) if layer.path}
     times = [0.0] * len(cost.layers)
     for step, time in zip(steps, seconds, strict=True):
-        if step.name in positions:
-            times[_owner(cost.layers, step.path, positions[step.name])] += time
+        last = positions.get(step.name, ends.get(step.path))
+        if last is not None:
+            times[_owner(cost.layers, step.path, last)] += time
     layers = tuple(
         replace(layer, milliseconds=1e3 * time)
         for layer, time in zip(cost.layers, times, strict=True)
