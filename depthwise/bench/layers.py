@@ -8,10 +8,9 @@ from statistics import median
 import numpy as np
 
 from depthwise.analysis.count import count_macs
-from depthwise.bench.least import Bound, bound, bytes_moved, products
+from depthwise.bench.least import Bound, bound, bytes_moved, own_operator, products
 from depthwise.bench.peak import measure_peak
 from depthwise.compiler.autotune.step_timer import LEAST_RUNS, build_clocked
-from depthwise.compiler.fused_ops import Fused
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.graph import Node, Shape
@@ -254,5 +253,4 @@ def _filled(plan: Plan, node: Node) -> float:
 
 
 def _macs(plan: Plan, node: Node) -> int:
-    op = node.op.op if isinstance(node.op, Fused) else node.op
-    return count_macs(plan.graph, replace(node, op=op)) or 0
+    return count_macs(plan.graph, replace(node, op=own_operator(node))) or 0
