@@ -109,22 +109,24 @@ INLINE int u8_quantized_conv_is_split(const struct quantized_conv *a) {
 /* the inputs of `pixels` neighbours of a row */
 INLINE void u8_quantized_conv_split(
     const struct quantized_conv *a, const int pixels, const unsigned char *in, int *room) {
-    const int fours = u8_quantized_conv_fours(a), all = a->taps * fours, whole = a->channels / 4;
+    const int fours = u8_quantized_conv_fours(a), all = a->taps * fours, rest = a->channels % (4 * VL);
+    const int whole = (a->channels - rest) / 4;
     for (int x = 0; x < pixels; x++)
         for (int t = 0; t < a->taps; t++) {
             const unsigned char *p = in + (size_t)x * a->in_pixel + a->offsets[t];
-            int *even = room + 2 * x * all + t * fours, *odd = even + all, i = 0;
-            for (; i + VL <= whole; i += VL) {
+            int *even = room + 2 * x * all + t * fours, *odd = even + all;
+            for (int i = 0; i < whole; i += VL) {
                 const vi v = (vi) * (const all_u8_anywhere *)(p + 4 * i);
                 *(vi_anywhere *)(even + i) = v & 0x00ff00ff;
                 *(vi_anywhere *)(odd + i) = v >> 8 & 0x00ff00ff;
             }
-            for (; i < fours; i++) {
-                int four = 0;
-                if (i < whole) memcpy(&four, p + 4 * i, 4);
-                else memcpy(&four, p + 4 * i, (size_t)(a->channels % 4));
-                even[i] = four & 0x00ff00ff;
-                odd[i] = four >> 8 & 0x00ff00ff;
+            if (rest) {
+                unsigned char bytes[4 * VL] = {0};
+                memcpy(bytes, p + 4 * whole, (size_t)rest);
+                const vi v = (vi) * (const all_u8_anywhere *)bytes;
+                const vi parts[2] = {v & 0x00ff00ff, v >> 8 & 0x00ff00ff};
+                memcpy(even + whole, parts, (size_t)(fours - whole) * 4);
+                memcpy(odd + whole, parts + 1, (size_t)(fours - whole) * 4);
             }
         }
 }
@@ -134,11 +136,11 @@ INLINE void u8_quantized_conv_pairs(
     const struct quantized_conv *a, const int pixels, const int vectors, const int *room, const signed char *w,
     vi acc[CONV_U8_PIXELS][CONV_U8_VECTORS]) {
     const int all = a->taps * u8_quantized_conv_fours(a);
-    for (int i = 0; i < all; i++, w += a->panel * 4)
-        UNROLL for (int odd = 0; odd < 2; odd++) {
+    UNROLL for (int odd = 0; odd < 2; odd++)
+        for (int i = 0; i < all; i++) {
             all_s16 weight[CONV_U8_VECTORS];
             UNROLL for (int v = 0; v < vectors; v++) {
-                const all_s16 four = (all_s16)load_ints((const int *)(w + v * VL * 4));
+                const all_s16 four = (all_s16)load_ints((const int *)(w + (size_t)i * a->panel * 4 + v * VL * 4));
                 weight[v] = odd ? four >> 8 : four << 8 >> 8;
             }
             UNROLL for (int x = 0; x < pixels; x++) {
