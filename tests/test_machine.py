@@ -30,7 +30,7 @@ from depthwise.hardware.probes import Probes, ProductProbes, fma_rate
 from depthwise.hardware.record import Machine, in_words, share_of
 from depthwise.hardware.tables import machine_table
 from depthwise.latency import timing as kernels
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import AMX, find_target
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +243,17 @@ def test_narrow_probes_multiply_all_that_they_are_asked(name):
     best = max(fma_rate(usual, 100_000) for _ in range(3))
     # a CPU has at most 32 times as many products of bytes as of floats, and one is done at all
     assert 0.2 * best < rate < 40 * best
+
+
+@pytest.mark.skipif(not AMX.runs_here, reason="NOT TESTED: this CPU has no AMX")
+def test_tiles_are_asked_for_before_they_are_taken():
+    script = "from depthwise.bench.peak import measure_peak\n"
+    script += "from depthwise.runtime.target import AMX\n"
+    script += "print(measure_peak(1, AMX, 'int8 tiles') > measure_peak(1, AMX))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
 
 
 def test_two_threads_start_and_meet():

@@ -63,7 +63,8 @@ class Probes:
 class ProductProbes:
     """Multiplies numbers of a narrow type as a target has it, and returns the seconds it took.
 
-    `products` are the multiply-adds of a step. Raises BuildError where there is no C compiler.
+    `products` are the multiply-adds of a step, `allowed` says whether the system lends what they take:
+    the tiles of AMX, on request. Raises BuildError where there is no C compiler.
     """
 
     def __init__(self, target: Target, arithmetic: Arithmetic):
@@ -75,13 +76,12 @@ class ProductProbes:
         self._library = _compiled(target, target.lanes, chains, arithmetic)
         self._library.probe_products.restype = ctypes.c_double
 
-    @property
-    def allowed(self) -> bool:
-        """Whether the system lends what it takes: the tiles of AMX, on request."""
-        return not hasattr(self._library, "net_tiles") or bool(self._library.net_tiles())
+        # a process that takes tiles before it has asked for them is stopped
+        self.allowed = arithmetic not in TILE_CHANNELS or bool(self._library.net_tiles())
 
     def run(self, steps: int, threads: int) -> float:
         """Do steps x products multiply-adds in each thread."""
+        assert self.allowed, "the system does not lend the tiles of AMX"
         function = self._library.probe_products
         return _at_once(threads, lambda _, *gate: function(ctypes.c_long(steps), *gate))
 
