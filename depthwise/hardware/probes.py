@@ -63,8 +63,8 @@ class Probes:
 class ProductProbes:
     """Multiplies numbers of a narrow type as a target has it, and returns the seconds it took.
 
-    `products` are the multiply-adds of a step, `allowed` says whether the system lends what they take:
-    the tiles of AMX, on request. Raises BuildError where there is no C compiler.
+    `products` are the multiply-adds of a step, `allowed` says whether the system lends what they
+    take: the tiles of AMX, on request. Raises BuildError where there is no C compiler.
     """
 
     def __init__(self, target: Target, arithmetic: Arithmetic):
