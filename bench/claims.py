@@ -4,7 +4,7 @@
     python bench/claims.py threads      two threads, beside two copies of the network at once
     python bench/claims.py start        first output after opening, spread of runs, machine code
     python bench/claims.py memory       arenas: nothing streamed, for speed, for memory; a peer's
-    python bench/claims.py predicted    predicted latency against measured
+    python bench/claims.py predicted    predicted latency against measured, --precision int8
     python bench/claims.py prepare      nothing: it compiles what `theory` and `predicted` run
 
 Times that are compared take turns, medians over rounds; on a machine that does nothing else. What
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,12 +43,14 @@ from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import Graph, capture
 from depthwise.graph.dtypes import FLOAT32
+from depthwise.hardware.choice import choose_core
 from depthwise.hardware.probes import Probes
-from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
-from depthwise.latency.predict import predict
+from depthwise.latency.calibration_networks import calibration_plan, networks_in
+from depthwise.latency.precisions import NARROW, rewritten_in
+from depthwise.latency.predict import known_kernels, predict
 from depthwise.latency.timing import beside_peak, middle_half, time_kernels
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import find_target, native_for
 from depthwise.toolchain.build import compile_c
 
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
@@ -258,20 +260,21 @@ def status() -> dict[str, int]:
     return {line[0].rstrip(":"): 1024 * int(line[1]) for line in lines if line[-1] == "kB"}
 
 
-def predicted() -> None:
+def predicted(precision: str = FLOAT32.name) -> None:
     """Print predicted latency against measured, for the clock of the moment."""
-    here = time_kernels(hardware.find() or hardware.calibrate())
-    assert here.kernels is not None
-    for network in here.kernels.networks:
+    asked = [] if precision == FLOAT32.name else [precision]
+    here = time_kernels(hardware.find() or hardware.calibrate(), asked)
+    table = known_kernels(here, precision)
+    for network in table.networks:
         print(f"{network.name:22} from the others: {100 * network.error:+.1f} %", flush=True)
     probes = Probes(find_target(here.target), here.lanes)
     errors = []
-    for name in dw.list_models():
-        plan = choose_plan(graph_of(name), CompileOptions())
+    for name in predicted_networks(precision):
+        plan = plan_in(name, precision)
         run = partial(clock, runner(plan, name))
         usual = middle_half([beside_peak(run, probes, ROUNDS * SECONDS)])
         took, gflops = float(usual.seconds.mean()), usual.peak
-        said = sum(predict(plan, here, here.kernels, gflops))
+        said = sum(predict(plan, here, table, gflops))
         errors.append(said / took - 1)
         print(f"{name:22} predicted {1e3 * said:7.3f} ms, measured {1e3 * took:7.3f} "
               f"at {gflops:.0f} GFLOP/s: {100 * errors[-1]:+.1f} %", flush=True)  # fmt: skip
@@ -279,16 +282,30 @@ def predicted() -> None:
     print(f"off by {100 * off.mean():.1f} % on average, {100 * off.max():.1f} % at most")
 
 
-def prepare() -> None:
+def predicted_networks(precision: str) -> Sequence[str]:
+    """Return the networks that are predicted: of narrow types those that docs/precision.md has."""
+    return dw.list_models() if precision == FLOAT32.name else (*MOBILE, BASE)
+
+
+def plan_in(network: str, precision: str) -> Plan:
+    """Return the plan of a network in a precision, in int8 with ranges that nobody looked at."""
+    if precision == FLOAT32.name:
+        return choose_plan(graph_of(network), CompileOptions())
+    graph = rewritten_in(capture(build(network), shape_of(network)), precision)
+    target = native_for(precision)
+    return make_plan(graph, target, core=choose_core(None, target, native=True))
+
+
+def prepare(precision: str = FLOAT32.name) -> None:
     """Compile what `theory` and `predicted` run: kept in the cache, where they find it."""
-    for plan in theory_plans().values():
+    for plan in theory_plans().values() if precision == FLOAT32.name else ():
         compiled(plan)
-    target = find_target("native")
-    for network in CALIBRATION_NETWORKS:
-        build_clocked((calibration_plan(network, target),))
+    target = native_for(precision)
+    for network in networks_in(precision):
+        build_clocked((calibration_plan(network, target, precision),))
         print(f"calibration network {network.name}: compiled", flush=True)
-    for name in dw.list_models():
-        compiled(choose_plan(graph_of(name), CompileOptions()))
+    for name in predicted_networks(precision):
+        compiled(plan_in(name, precision))
         print(f"{name}: compiled", flush=True)
 
 
@@ -309,9 +326,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("claim", choices=[*CLAIMS, *ALONE])
     parser.add_argument("folder", type=Path, nargs="?", help="a library's, or a case of bench's")
+    parser.add_argument("--precision", default=FLOAT32.name, choices=(FLOAT32.name, *NARROW))
     given = parser.parse_args()
     if given.claim in ALONE:
         ALONE[given.claim](given.folder)
+    elif given.claim in (predicted.__name__, prepare.__name__):
+        CLAIMS[given.claim](given.precision)
     else:
         CLAIMS[given.claim]()
 

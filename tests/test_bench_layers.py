@@ -12,8 +12,8 @@ from torch import nn
 import depthwise as dw
 from depthwise.analysis.tables import render
 from depthwise.bench import layers as layers_module
-from depthwise.bench.layers import LayerTime, Profile, agreed, profile, usual
-from depthwise.bench.least import bound, bytes_moved, products, seconds_to_move
+from depthwise.bench.layers import LayerTime, Profile, agreed, arithmetic_of, profile, usual
+from depthwise.bench.least import Bound, bound, bytes_moved, products, seconds_to_move
 from depthwise.bench.tables import layers_table
 from depthwise.cli import main
 from depthwise.compiler import pipeline
@@ -21,6 +21,7 @@ from depthwise.compiler.autotune.step_timer import build_clocked
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import capture
 from depthwise.hardware import Machine, Spread
+from depthwise.latency.precisions import rewritten_in
 from depthwise.runtime.target import find_target
 
 NATIVE = find_target("native")
@@ -209,7 +210,7 @@ def test_what_is_contradicted_is_calibrated_again_and_only_that(monkeypatch):
     faster = machine().model_copy(update={"date": "2026-02-02T00:00:00+00:00", "peaks": (
         machine().peaks[0].model_copy(update={"gflops": Spread.of_rates([250.0])}),)})  # fmt: skip
     monkeypatch.setattr(layers_module, "calibrate", lambda: made.append(1) or faster)
-    monkeypatch.setattr(layers_module, "measure_peak", lambda: 120e9)
+    monkeypatch.setattr(layers_module, "measure_peak", lambda *_: 120e9)
     good = timed(2e-5)
     assert agreed(good, machine()) == (good, machine())
     assert made == []
@@ -234,6 +235,55 @@ def test_the_table_has_no_share_above_all(seconds, shares):
     said = "–: the peak measured was lower than what this layer reached" in text
     assert said == (shares[0] == "–")
     assert "calibrated " in text
+
+
+def test_a_layer_has_its_share_of_what_it_multiplies_with():
+    whole = LayerTime("a", "a", "f32_conv", (1, 8, 9, 9), "", 1, 4e-5, 1_000_000, 1_000_000, 1000)
+    half = replace(whole, path="b", kernel="u8_quantized_conv", arithmetic="int8 dots")
+    found = Profile((whole, half), 9, peak=100e9, narrow={"int8 dots": 400e9})
+    lines = render(layers_table("small", found, machine()), 160).splitlines()
+    shares = {line.split()[0]: line.split() for line in lines if line[:2] in ("a ", "b ", "to")}
+    assert shares["a"][-3:] == ["50.0", "50", "arithmetic"]
+    assert shares["b"][-3:] == ["12.5", "12", "arithmetic"]
+    assert shares["total"][-1] == "31.2"  # 20 and 5 us of 80
+    assert any("int8 by VNNI 400.0 GOP/s" in line for line in lines)
+    assert not replace(found, narrow={"int8 dots": 55e9}).contradicts(machine())
+    assert replace(found, narrow={"int8 dots": 45e9}).contradicts(machine())
+
+
+def test_a_layer_of_few_products_waits_for_its_rounding():
+    # 3 instructions a vector: as long as 3 multiply-adds a result
+    few = replace(timed(1e-4).layers[0], macs=0, needed=1000, rounded=1_000_000)
+    found = Profile((few,), 9, peak=100e9)
+    assert found.least(few, machine()) == Bound(6e6 / 100e9, "rounding")
+    many = replace(few, needed=4_000_000)
+    assert found.least(many, machine()).reason == "arithmetic"
+    text = render(
+        layers_table("small", replace(found, layers=(replace(few, macs=1000),)), machine()), 160
+    )
+    assert any(line.split()[-2:] == ["60", "rounding"] for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("target", "kernel", "arithmetic"),
+    [
+        ("x86-64-amx", "u8_quantized_conv", "int8 tiles"),
+        ("x86-64-amx", "u8_quantized_depthwise", "int8 dots"),
+        ("x86-64-vnni", "u8_quantized_conv", "int8 dots"),
+        ("x86-64-v3", "u8_quantized_conv", "int8 pairs"),
+        ("aarch64", "u8_quantized_depthwise", "float32"),
+        ("portable", "u8_quantized_conv", "float32"),
+    ],
+)
+def test_bytes_are_multiplied_with_what_a_target_has(target, kernel, arithmetic):
+    net = nn.Sequential(
+        nn.Conv2d(8, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        nn.ReLU(), nn.Conv2d(32, 16, 1),
+    )  # fmt: skip
+    plan = make_plan(rewritten_in(capture(net.eval(), (1, 8, 12, 12)), "int8"), find_target(target))
+    steps = [step for step in plan.steps if step.kernel == kernel]
+    assert {step.row.arithmetic(step.arguments, plan.target) for step in steps} == {arithmetic}
+    assert arithmetic in arithmetic_of(plan)
 
 
 def test_a_disturbed_profile_says_so_first():

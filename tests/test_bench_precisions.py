@@ -10,7 +10,8 @@ from quantization_networks import SHAPE, images, mixed, quantized
 from terminal import run
 
 from depthwise.analysis.tables import render
-from depthwise.bench.exported_model import BenchImages, Question
+from depthwise.bench.exported_model import BenchImages, Question, plan_in
+from depthwise.bench.layers import profile
 from depthwise.bench.peers import (
     DEFAULT,
     INT8,
@@ -25,10 +26,12 @@ from depthwise.bench.rounds import compare
 from depthwise.bench.tables import network_table
 from depthwise.bench.worker import judge
 from depthwise.errors import CannotRun
-from depthwise.graph import interpret, ops
+from depthwise.graph import capture, interpret, ops
+from depthwise.graph.exporters.torch.batch import with_images
 from depthwise.precision.comparison import in_precisions, read_precisions
 from depthwise.precision.quantize import quantize
 from depthwise.quantization.removal import remove_quantization
+from depthwise.quantization.simulation import simulate
 from depthwise.sources.source import torch_source
 
 FLOATS = ("float32", "bfloat16")
@@ -238,10 +241,6 @@ def test_precisions_are_read_in_the_order_given():
         (["--precision", "half"], "'half' is none; name some of float32, bfloat16"),
         (["--precision", ""], "'' is none; name some of float32, bfloat16"),
         (["--data", "bundled"], "--data bundled: it is for --precision"),
-        (
-            ["--precision", "int8", "--batch", "4", "--data", "bundled"],
-            "--batch 4 with --precision",
-        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(arguments, message, capsys):
@@ -258,6 +257,28 @@ def test_names_are_looked_at_before_anything_is_opened(named, capsys):
     )  # fmt: skip
     assert code == 2
     assert f"{' '.join(named)}:" in err
+
+
+def test_a_batch_in_int8_gives_what_each_image_gives_alone():
+    alone = quantized(mixed(windows=False))
+    question = in_precisions(
+        ask(shape=(3, *SHAPE[1:]), quantised=alone), torch_source(mixed(windows=False), [SHAPE]),
+        [INT8],
+    )  # fmt: skip
+    assert question.quantised is not None
+    x = images(3, seed=5)
+    assert np.array_equal(simulate(question.quantised, x), simulate(alone, x))
+    rows = profile(plan_in(question, INT8), seconds=0.0).layers
+    assert {row.shape[0] for row in rows if row.macs} == {3}
+
+
+def test_images_that_are_compared_are_of_a_fixed_number():
+    class Centred(torch.nn.Module):
+        def forward(self, x):
+            return x - x.mean(0, keepdim=True)
+
+    with pytest.raises(ValueError, match=r"no other number of images: .* of the batch"):
+        with_images(capture(Centred(), (2, 3, 4, 4)), 3)
 
 
 def test_our_own_library_must_compute_numbers(monkeypatch):

@@ -15,7 +15,7 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import capture
 from depthwise.hardware.record import KernelCoefficients, KernelTable, Machine
-from depthwise.latency import fingerprint
+from depthwise.latency import calibration_networks, fingerprint
 from depthwise.latency.calibration_networks import CalibrationNetwork
 from depthwise.latency.fingerprint import code_digest, digest_for, emitted_digest, is_current
 from depthwise.runtime.target import find_target
@@ -24,14 +24,14 @@ TARGET = find_target(MACHINE.target)
 PACKAGE = Path(depthwise.__file__).parent
 SMALL = """
 from torch import nn
-from depthwise.latency import fingerprint
+from depthwise.latency import calibration_networks, fingerprint
 from depthwise.latency.calibration_networks import CalibrationNetwork
 from depthwise.runtime.target import find_target
 
 def build():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8))
 
-fingerprint.CALIBRATION_NETWORKS = (CalibrationNetwork("small", build, (1, 3, 12, 12)),)
+calibration_networks.CALIBRATION_NETWORKS = (CalibrationNetwork("small", build, (1, 3, 12, 12)),)
 """
 
 
@@ -43,7 +43,7 @@ def build():
 def small(monkeypatch, tmp_path):
     """One small network in place of the eight, and a cache of its own."""
     networks = (CalibrationNetwork("small", build, (1, 3, 12, 12)),)
-    monkeypatch.setattr(fingerprint, "CALIBRATION_NETWORKS", networks)
+    monkeypatch.setattr(calibration_networks, "CALIBRATION_NETWORKS", networks)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     digest_for.cache_clear()
     yield
@@ -91,7 +91,7 @@ def test_another_plan_changes_it(monkeypatch):
     before = emitted_digest(TARGET)
     monkeypatch.setattr(
         fingerprint, "calibration_plan",
-        lambda network, target: make_plan(
+        lambda network, target, _: make_plan(
             rewrite(capture(network.build().eval(), network.shape)), target, optimize="memory"
         ),
     )  # fmt: skip
@@ -128,7 +128,7 @@ def test_a_calibration_stays_current_while_the_digest_does():
 def test_the_digest_is_made_once_for_the_same_sources(copy, monkeypatch, tmp_path):
     made = []
     real = fingerprint.emitted_digest
-    monkeypatch.setattr(fingerprint, "emitted_digest", lambda t: made.append(t) or real(t))
+    monkeypatch.setattr(fingerprint, "emitted_digest", lambda t, p: made.append(t) or real(t, p))
     monkeypatch.setattr(fingerprint, "files", lambda _: copy / "depthwise")
 
     def again():

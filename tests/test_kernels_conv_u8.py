@@ -55,6 +55,9 @@ CASES = {
     "3x3 gaps": Case((6, 7), 5, 40, (3, 3), gaps=(2, 6), row_gaps=(7, 9), weights_outer=1),
     "1x1 extreme": Case((2, 8), 64, 34, extreme=True, requantize=ABOUT),
     "3x3 extreme": Case((2, 8), 32, 8, (3, 3), extreme=True),
+    "1x1 of whole vectors": Case((3, 13), 68, 40, requantize=ADD, gaps=(5, 0)),
+    "3x3 of whole vectors": Case((2, 7), 72, 34, (3, 3), requantize=RELU6, weights_outer=1),
+    "1x1 of more than there is room for": Case((1, 6), 4100, 5, requantize=ABOUT),
     "linear to floats": Case((1, 3), 36, 41, real=True),
     "tiles to floats": Case((1, 19), 64, 45, tiles=1, real=True),
     # by the tiles of AMX: fewer, as many and more pixels than one; every end of channels
@@ -107,7 +110,7 @@ def make_call(name: str, case: Case, vector: int) -> ByteCall:
     offsets = [r * in_strides[1] + s * in_strides[2] for r in range(R) for s in range(S)]
     members = {
         "images": N, "rows": rows, "width": width, "taps": R * S, "channels": C, "outs": K,
-        "tile_pixels": min(case.tile, 4 if vector == 8 else 99), "panel": panel,
+        "tile_pixels": min(case.tile, 6 if vector < 16 else 99), "panel": panel,
         "tiles": case.tiles, "weights_outer": case.weights_outer,
         "prefetch_lines": case.prefetch_lines,
         "pitch": pitch_of(case, in_strides),

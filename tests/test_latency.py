@@ -22,20 +22,26 @@ from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.planning import make_plan
 from depthwise.families import find_network
 from depthwise.graph import capture
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.load import Load
 from depthwise.hardware.record import OTHERS, CheckedNetwork, KernelCoefficients, KernelTable
-from depthwise.latency import fingerprint, fit, timing
+from depthwise.latency import calibration_networks, fingerprint, fit, timing
 from depthwise.latency.cache_model import sources, touches
-from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
+from depthwise.latency.calibration_networks import (
+    CALIBRATION_NETWORKS,
+    calibration_plan,
+    networks_in,
+)
 from depthwise.latency.features import features_of
 from depthwise.latency.fingerprint import is_current
 from depthwise.latency.fit import TimedNetwork, make_table
 from depthwise.latency.least_squares import bounded_least_squares
+from depthwise.latency.precisions import in_eight_bits, rewritten_in
 from depthwise.latency.predict import attribute, predict
 from depthwise.latency.timing import by_layer
 from depthwise.layers import InvertedResidual
-from depthwise.runtime.target import cpu_name, find_target
+from depthwise.runtime.target import cpu_name, find_target, native_for
 
 TARGET = find_target(MACHINE.target)
 
@@ -52,7 +58,7 @@ TODAY = "today"  # in place of a digest, which takes seconds (test_fingerprint.p
 @pytest.fixture(autouse=True)
 def digest_of_today(monkeypatch):
     for module in (fit, fingerprint):
-        monkeypatch.setattr(module, "code_digest", lambda _: TODAY)
+        monkeypatch.setattr(module, "code_digest", lambda *_: TODAY)
 
 
 def plan_of(net, shape, optimize=None):
@@ -302,6 +308,40 @@ def test_a_machine_must_know_these_kernels():
         dw.cost(nn.Conv2d(3, 8, 3), shape, machine=KNOWN)
 
 
+def test_each_precision_is_predicted_by_its_own_kernels():
+    net, shape = (
+        nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 1)),
+        (1, 3, 9, 9),
+    )
+    slow = table(**{OTHERS: {"calls": 1.0}}).model_copy(update={"precision": "int8"})
+    both = KNOWN.with_table(slow)
+    assert both.table("float32") == KNOWN.kernels
+    assert both.table("bfloat16") is None
+    found = dw.cost(net, shape, machine=both, precision="int8")
+    plan = make_plan(rewritten_in(capture(net.eval(), shape), "int8"), native_for("int8"))
+    assert found.milliseconds == 1e3 * len(plan.steps)
+    assert found.milliseconds > 100 * (dw.cost(net, shape, machine=both).milliseconds or 0)
+    quantised = in_eight_bits(capture(net.eval(), shape))
+    assert dw.cost(quantised, machine=both).milliseconds == found.milliseconds
+    layers = {layer.path: layer.milliseconds for layer in found.layers}
+    assert layers["0"] == layers["2"] == 1e3
+    with pytest.raises(
+        ValueError, match=r"no kernels of bfloat16 .*calibrate --precision bfloat16"
+    ):
+        dw.cost(net, shape, machine=both, precision="bfloat16")
+    with pytest.raises(ValueError, match="'int4': predictions are for float32, bfloat16"):
+        dw.cost(net, shape, machine=both, precision="int4")
+
+
+def test_a_narrow_table_has_float32_for_what_its_networks_do_not_call():
+    rows = [("u8_quantize", {"calls": 1.0}, 1e-6), ("u8_lookup", {"calls": 1.0}, 1e-6)]
+    found = make_table(KNOWN, [TimedNetwork("rows", 90, rows)], "int8")
+    assert found.precision == "int8"
+    assert found.coefficients("f32_conv") == COEFFICIENTS
+    assert found.coefficients("u8_quantize") != COEFFICIENTS
+    assert found.coefficients(OTHERS) != COEFFICIENTS
+
+
 def test_more_work_takes_longer():
     times = [
         dw.cost(nn.Conv2d(16, outs, 3), (1, 16, 32, 32), machine=KNOWN).milliseconds
@@ -317,7 +357,18 @@ def test_samples_call_the_kernels_that_our_networks_call():
         for sample in CALIBRATION_NETWORKS
         for step in calibration_plan(sample, TARGET).steps
     }
-    assert {name for name, row in KERNELS.items() if row.count} <= called
+    whole = {name for name, row in KERNELS.items() if row.count and row.dtype == FLOAT32}
+    assert whole <= called
+    narrow = {
+        step.kernel
+        for precision, name in (
+            ("bfloat16", "x86-64-amx"), ("int8", "x86-64-amx"), ("float16", "x86-64-avx512-fp16"),
+        )
+        for sample in networks_in(precision)
+        for step in calibration_plan(sample, find_target(name), precision).steps
+    }  # fmt: skip
+    named = ("tile_conv", "pair_depthwise", "quantized_conv", "quantized_depthwise")
+    assert {name for name, row in KERNELS.items() if row.name in named} <= narrow
     for name in ("mobilenet_v3_small", "ghostnet", "googlenet", "xception", "senet154"):
         entry = find_network(name)
         plan = plan_of(entry.construct(), (1, 3, entry.resolution, entry.resolution), "speed")
@@ -328,7 +379,9 @@ def test_kernels_are_timed_and_kept(tmp_path, monkeypatch):
     place = tmp_path / "this.json"
     monkeypatch.setattr("depthwise.hardware.calibration.machine_path", lambda: place)
     monkeypatch.setattr(
-        timing, "CALIBRATION_NETWORKS", [s for s in CALIBRATION_NETWORKS if s.name == "small"]
+        calibration_networks,
+        "CALIBRATION_NETWORKS",
+        [s for s in CALIBRATION_NETWORKS if s.name == "small"],
     )
     monkeypatch.setattr(timing, "SECONDS", 0.01)
     monkeypatch.setattr(Load, "disturbed", "")
@@ -346,7 +399,7 @@ def test_an_old_calibration_is_made_again_before_kernels_are_timed(monkeypatch):
     now = MACHINE.model_copy(update={"date": datetime.now(UTC).isoformat()})
     monkeypatch.setattr(timing, "calibrate", lambda: now)
     monkeypatch.setattr(timing, "keep", lambda _: None)
-    monkeypatch.setattr(timing, "CALIBRATION_NETWORKS", [])
+    monkeypatch.setattr(calibration_networks, "CALIBRATION_NETWORKS", [])
     monkeypatch.setattr(timing, "choose_cache", lambda here, _: (here, []))
     monkeypatch.setattr(timing, "make_table", lambda here, _: table().model_copy(
         update={"calibrated": here.date}))  # fmt: skip
@@ -360,7 +413,9 @@ def test_kernels_timed_while_others_ran_are_not_kept(monkeypatch):
     monkeypatch.setattr(Load, "disturbed", "other programs took 60% of the cores' time")
     monkeypatch.setattr(timing, "keep", kept.append)
     monkeypatch.setattr(
-        timing, "CALIBRATION_NETWORKS", [s for s in CALIBRATION_NETWORKS if s.name == "small"]
+        calibration_networks,
+        "CALIBRATION_NETWORKS",
+        [s for s in CALIBRATION_NETWORKS if s.name == "small"],
     )
     monkeypatch.setattr(timing, "build_clocked", lambda _: (None,))
     monkeypatch.setattr(timing, "timed", lambda *_: tries.append(1))

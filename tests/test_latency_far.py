@@ -34,7 +34,7 @@ MIB = 2**20
 
 @pytest.fixture(autouse=True)
 def digest_of_today(monkeypatch):
-    monkeypatch.setattr(fit, "code_digest", lambda _: "today")  # which takes seconds
+    monkeypatch.setattr(fit, "code_digest", lambda *_: "today")  # which takes seconds
 
 
 def plan_of(net, shape):

@@ -12,16 +12,25 @@ from machines import MACHINE
 from test_cli import run
 
 from depthwise import hardware
+from depthwise.analysis.tables import render
 from depthwise.hardware import calibration as module
 from depthwise.hardware import load, passes, roofline
+from depthwise.hardware.arithmetic import narrow_arithmetic
 from depthwise.hardware.caches import caches_in_sweep, system_caches
-from depthwise.hardware.calibration import keep, machine_path, measure, spans_of_levels
+from depthwise.hardware.calibration import (
+    NarrowProbes,
+    keep,
+    machine_path,
+    measure,
+    spans_of_levels,
+)
 from depthwise.hardware.load import Load, Waiting, Watch
 from depthwise.hardware.passes import MOST_DISTURBED, MOST_PASSES, ROUNDS, take_passes
-from depthwise.hardware.probes import Probes
-from depthwise.hardware.record import in_words, share_of
+from depthwise.hardware.probes import Probes, ProductProbes, fma_rate
+from depthwise.hardware.record import Machine, in_words, share_of
+from depthwise.hardware.tables import machine_table
 from depthwise.latency import timing as kernels
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import AMX, find_target
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +94,34 @@ def test_rates_are_of_all_threads_together(monkeypatch):
     assert round(found.second.barrier.best, 9) == 50
     assert found.cache_source == "system"
     assert (found.rounds, found.apart, found.disturbed) == (2 * ROUNDS, 0, "")
+
+
+class Multiplier:
+    """Probes of 8 multiply-adds a step, at 400 of 1e9 operations a second."""
+
+    products = 8
+
+    def run(self, steps, threads):
+        return 2 * steps * self.products * threads / 400e9
+
+    def rate(self, steps, threads=1):
+        return ProductProbes.rate(self, steps, threads)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_narrow_types_have_peaks_of_their_own(monkeypatch):
+    monkeypatch.setattr(module, "system_caches", lambda: (32768, 2**20))
+    narrow = {"int8 dots": NarrowProbes(Multiplier(), "x86-64-vnni")}
+    found = measure({8: Clockwork(8)}, find_target("x86-64-v3"), narrow)
+    (peak,) = found.narrow
+    assert (peak.arithmetic, peak.target) == ("int8 dots", "x86-64-vnni")
+    assert round(peak.gflops.median, 9) == 400
+    assert found.gflops == pytest.approx(100)  # float32's stay apart
+    text = " ".join(render(machine_table(found), 120).split())
+    assert "multiply-adds, int8 by VNNI 400.0 400.0 400.0 GOP/s one core, x86-64-vnni" in text
+    assert Machine.model_validate_json(found.model_dump_json()) == found
+    before = found.model_dump(mode="json", exclude={"narrow", "narrow_kernels"})
+    assert Machine.model_validate(before).narrow == ()  # of a version that did not measure them
 
 
 class Shared(Clockwork):
@@ -193,6 +230,32 @@ def test_probes_do_all_that_they_are_asked():
         assert long > 4 * short > 0  # 20 times the work
 
 
+@pytest.mark.parametrize("name", narrow_arithmetic())
+def test_narrow_probes_multiply_all_that_they_are_asked(name):
+    target = narrow_arithmetic()[name]
+    probes = ProductProbes(target, name)
+    if not probes.allowed:
+        pytest.skip("NOT TESTED: the system does not lend the tiles of AMX")
+    short, long = (min(probes.run(steps, 1) for _ in range(5)) for steps in (5_000, 100_000))
+    assert long > 4 * short > 0  # 20 times the work
+    rate = max(probes.rate(100_000) for _ in range(3))
+    usual = Probes(find_target("native"), find_target("native").lanes)
+    best = max(fma_rate(usual, 100_000) for _ in range(3))
+    # a CPU has at most 32 times as many products of bytes as of floats, and one is done at all
+    assert 0.2 * best < rate < 40 * best
+
+
+@pytest.mark.skipif(not AMX.runs_here, reason="NOT TESTED: this CPU has no AMX")
+def test_tiles_are_asked_for_before_they_are_taken():
+    script = "from depthwise.bench.peak import measure_peak\n"
+    script += "from depthwise.runtime.target import AMX\n"
+    script += "print(measure_peak(1, AMX, 'int8 tiles') > measure_peak(1, AMX))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+
+
 def test_two_threads_start_and_meet():
     probes = Probes(find_target("native"), 4)
     assert probes.barrier(20, 2) > 0
@@ -211,7 +274,7 @@ def test_each_cpu_has_its_own_file(monkeypatch):
 
 
 def test_calibrate_prints_what_is_known_and_measures_when_told(capsys, monkeypatch, path):
-    monkeypatch.setattr(kernels, "time_kernels", lambda machine: machine)
+    monkeypatch.setattr(kernels, "time_kernels", lambda machine, _: machine)
     path.parent.mkdir()
     path.write_text(MACHINE.model_dump_json())
     code, out, _ = run("calibrate", capsys=capsys)

@@ -1,19 +1,25 @@
 """int8 from images on the way to a library, and the fastest precision that keeps the class."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from quantization_networks import SHAPE, images, mixed, quantized
+from quantization_networks import SHAPE, encoded, images, mixed, quantized
 from terminal import run
 from torch import nn
 
 import depthwise as dw
 from depthwise.compiler.options import CompileOptions, not_faster
 from depthwise.errors import Mismatch
+from depthwise.graph import capture
 from depthwise.precision import choosing
 from depthwise.precision.request import AGREEMENT, PrecisionRequest
+from depthwise.quantization.insertion import insert_quantization
+from depthwise.quantization.placement import place
 from depthwise.runtime.manifest import Manifest
 from depthwise.runtime.target import AMX, find_target
+from depthwise.sources.source import graph_source
 
 X = images(96, seed=4)
 
@@ -167,6 +173,24 @@ def test_int8_takes_part_where_there_are_images(timed):
     assert library.manifest.build.precision == "int8"
     assert choice.images == "19 held-out images of 96 images"
     assert by_precision(choice)["int8"].agreement >= 0.5
+
+
+@pytest.mark.skipif(not AMX.runs_here, reason="NOT TESTED: this CPU has no AMX")
+def test_layers_that_are_kept_out_of_bytes_may_be_computed_in_halves(timed, monkeypatch):
+    monkeypatch.undo()  # what is not faster is not tried
+    timed(float32=3.0)
+    encoding = encoded(capture(mixed(), SHAPE), X)
+    kept = insert_quantization(
+        replace(encoding, kept=frozenset([next(iter(place(encoding.graph).layers))]))
+    )
+    monkeypatch.setattr(choosing, "quantised", lambda *_: graph_source(kept))
+    _, choice = choose(X, 0.5)
+    found = by_precision(choice)
+    assert list(found) == ["float32", "bfloat16", "float16", "int8", "int8 and bfloat16"]
+    assert found["int8 and bfloat16"].target == "x86-64-amx"
+    assert found["int8 and bfloat16"].milliseconds is not None
+    assert found["int8 and bfloat16"].agreement >= 0.5
+    assert found["int8 and bfloat16"].error != found["int8"].error
 
 
 def test_what_changes_classes_is_not_taken_however_fast(timed, monkeypatch):

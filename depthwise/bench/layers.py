@@ -1,24 +1,28 @@
 """Where the time of a compiled network goes, layer by layer."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
 from statistics import median
 
 import numpy as np
 
 from depthwise.analysis.count import count_macs
-from depthwise.bench.least import Bound, bound, bytes_moved, products
+from depthwise.bench.least import Bound, bound, bytes_moved, own_operator, products
 from depthwise.bench.peak import measure_peak
 from depthwise.compiler.autotune.step_timer import LEAST_RUNS, build_clocked
-from depthwise.compiler.fused_ops import Fused
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.graph import Node, Shape
+from depthwise.graph.dtypes import UINT8
 from depthwise.hardware import Machine, calibrate
+from depthwise.hardware.arithmetic import VECTORS, Arithmetic
 from depthwise.hardware.load import Watch
 from depthwise.hardware.record import TOLERANCE
+from depthwise.runtime.target import Target, find_target
 
 TURNS = 5  # of a profile: the peak is measured before each and after the last
+ROUNDING = 3  # instructions that a vector of sums takes to become bytes: convert, scale, round
 TICK = 5e-8  # seconds that the clock may be off at each call: no roof is wrong for so little
 
 
@@ -28,7 +32,8 @@ class LayerTime:
 
     A node's multiply-adds, those of them that have to be done (`needed`: Winograd's are fewer), and
     the bytes that have to move, are those of the kernel that takes most of its time, 0 of the
-    others. `filled` is the share of its vectors' lanes that hold a channel of the output.
+    others. `filled` is the share of its vectors' lanes that hold a channel of the output,
+    `arithmetic` what it multiplies with, `rounded` how many sums become bytes.
     """
 
     path: str
@@ -42,6 +47,8 @@ class LayerTime:
     needed: int = 0
     bytes: int = 0
     filled: float = 1.0
+    arithmetic: Arithmetic = VECTORS
+    rounded: int = 0
 
     @property
     def flops(self) -> float:
@@ -63,8 +70,9 @@ class LayerTime:
 class Profile:
     """The layers of a network in order, from the same runs, so that they add up to the whole.
 
-    `peak` is the FLOP/s that one core reached beside them, `library` the median seconds of what was
-    run interleaved with them, `disturbed` what else was at work, in words: empty for nothing.
+    `peak` is the FLOP/s that one core reached beside them in float32 with what `target` has, and
+    `narrow` those of other arithmetic that the layers do. `library` is the median seconds of what
+    was run interleaved with them, `disturbed` what else was at work, in words: empty for nothing.
     """
 
     layers: tuple[LayerTime, ...]
@@ -72,6 +80,12 @@ class Profile:
     peak: float
     library: float | None = None
     disturbed: str = ""
+    narrow: Mapping[Arithmetic, float] = field(default_factory=dict)
+    target: str = "native"
+
+    def peak_of(self, arithmetic: Arithmetic) -> float:
+        """Return the FLOP/s that one core reaches at best, 2 a multiply-add."""
+        return self.narrow.get(arithmetic, self.peak)
 
     @property
     def seconds(self) -> float:
@@ -83,9 +97,25 @@ class Profile:
         """Floating-point operations done, 2 a multiply-add, in a second."""
         return 2 * sum(layer.needed for layer in self.layers) / self.seconds
 
+    @property
+    def least_arithmetic(self) -> float:
+        """The seconds that the multiply-adds of all layers take, each at its peak."""
+        return sum(2 * layer.needed / self.peak_of(layer.arithmetic) for layer in self.layers)
+
+    def least(self, layer: LayerTime, machine: Machine) -> Bound:
+        """Return what a layer cannot be faster than, and why: its roofline, or "rounding".
+
+        That is how long vectors of float32 take to bring its sums to bytes.
+        """
+        found = layer.least(machine, self.peak_of(layer.arithmetic))
+        rounding = 2 * ROUNDING * layer.rounded / self.peak
+        return Bound(rounding, "rounding") if rounding > found.seconds else found
+
     def contradicts(self, machine: Machine) -> bool:
         """Tell whether any layer was faster than the machine allows."""
-        return any(layer.contradicts(machine, self.peak) for layer in self.layers)
+        return any(
+            layer.contradicts(machine, self.peak_of(layer.arithmetic)) for layer in self.layers
+        )
 
 
 def profile(
@@ -100,16 +130,41 @@ def profile(
     several runs.
     """
     (clocked,) = build_clocked((plan,), cc)
-    watch, peaks, turns, others = Watch(), [measure_peak()], [], []
+    done = arithmetic_of(plan)
+    watch, peaks, turns, others = Watch(), [_peaks(plan.target, done)], [], []
     for _ in range(TURNS):
         turns.append(clocked.runs(seconds / TURNS, -(-LEAST_RUNS // TURNS)))
         others += library(len(turns[-1])) if library else []
-        peaks.append(measure_peak())
+        peaks.append(_peaks(plan.target, done))
     load, runs = watch.load(), np.concatenate(turns)
     rows = _rows(plan, usual(runs))
+    best = {name: max(each[name] for each in peaks) for name in done}
+    peak = best.pop(VECTORS)
     return Profile(
-        tuple(rows), len(runs), max(peaks), median(others) if others else None, load.disturbed
-    )
+        tuple(rows), len(runs), peak, median(others) if others else None, load.disturbed, best,
+        plan.target.name,
+    )  # fmt: skip
+
+
+def arithmetic_of(plan: Plan) -> list[Arithmetic]:
+    """Return what the steps of a plan multiply with, float32 first."""
+    every = (_arithmetic(step, plan.target) for step in plan.steps)
+    return list(dict.fromkeys((VECTORS, *every)))
+
+
+def _rounds(step: KernelCall) -> bool:
+    """Tell whether sums become bytes."""
+    layer = step.row.dtype == UINT8 and step.row.products is not None
+    return layer and step.arguments["out"] is not None
+
+
+def _arithmetic(step: KernelCall, target: Target) -> Arithmetic:
+    find = step.row.arithmetic
+    return find(step.arguments, target) if find else VECTORS
+
+
+def _peaks(target: Target, wanted: Iterable[Arithmetic]) -> dict[Arithmetic, float]:
+    return {name: measure_peak(1, target, name) for name in wanted}
 
 
 def agreed(found: Profile, here: Machine) -> tuple[Profile, Machine]:
@@ -120,8 +175,12 @@ def agreed(found: Profile, here: Machine) -> tuple[Profile, Machine]:
     """
     if not found.contradicts(here):
         return found, here
-    here = calibrate()
-    return replace(found, peak=max(found.peak, measure_peak(), 1e9 * here.gflops)), here
+    here, target = calibrate(), find_target(found.target)
+    again = _peaks(target, (VECTORS, *found.narrow))
+    calibrated = max((1e9 * each.gflops.best for each in here.peaks if each.lanes == target.lanes),
+                     default=0.0)  # fmt: skip
+    best = {name: max(again[name], peak) for name, peak in found.narrow.items()}
+    return replace(found, peak=max(found.peak, again[VECTORS], calibrated), narrow=best), here
 
 
 def usual(runs: np.ndarray) -> np.ndarray:
@@ -153,6 +212,8 @@ def _rows(plan: Plan, seconds: np.ndarray) -> list[LayerTime]:
             needed=_needed(macs, steps),
             bytes=bytes_moved(plan.graph, node, steps, plan.buffers),
             filled=_filled(plan, node),
+            arithmetic=_arithmetic(steps[0], plan.target),
+            rounded=prod(node.type.shape) if _rounds(steps[0]) else 0,
         )
     return rows
 
@@ -192,5 +253,4 @@ def _filled(plan: Plan, node: Node) -> float:
 
 
 def _macs(plan: Plan, node: Node) -> int:
-    op = node.op.op if isinstance(node.op, Fused) else node.op
-    return count_macs(plan.graph, replace(node, op=op)) or 0
+    return count_macs(plan.graph, replace(node, op=own_operator(node))) or 0

@@ -11,6 +11,7 @@ from depthwise.graph import Graph, Node, ops
 from depthwise.graph.ops import Op, Pair
 from depthwise.hardware import Machine
 from depthwise.hardware.record import LEVELS
+from depthwise.quantization.integer_ops import IntegerLayer
 
 FILLED = 0.9  # of the lanes
 
@@ -79,8 +80,13 @@ def bytes_moved(
     return min(passed, max(_bytes_read(graph, node), node.type.bytes))
 
 
+def own_operator(node: Node) -> Op:
+    """Return what a node computes, without what is fused into it or its form in integers."""
+    return node.op.op if isinstance(node.op, Fused | IntegerLayer) else node.op
+
+
 def _bytes_read(graph: Graph, node: Node) -> int:
-    op = node.op.op if isinstance(node.op, Fused) else node.op
+    op = own_operator(node)
     inputs = [graph.type(name) for name in dict.fromkeys(node.inputs)]
     read = sum(type.bytes for type in inputs)
     if isinstance(op, MOVING):

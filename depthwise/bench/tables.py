@@ -11,6 +11,7 @@ from depthwise.bench.record import AGREEING, NetworkResult, RuntimeRecord
 from depthwise.escaping import counted
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware import Machine
+from depthwise.hardware.arithmetic import TITLES
 from depthwise.hardware.record import share_of
 
 NONE = "–"  # where there is no share, for more was reached than there should be
@@ -46,14 +47,20 @@ def layers_table(network: str, profile: Profile, machine: Machine | None) -> Ren
     columns = (*LAYER_COLUMNS, *(ROOF_COLUMNS if machine else ()))
     rows = []
     for layer in profile.layers:
-        roof = _roof(layer, machine, profile.peak) if machine and layer.bytes else ("", "")
+        roof = _roof(layer, machine, profile) if machine and layer.bytes else ("", "")
         rows.append((*_layer(layer, profile), *roof)[: len(columns)])
     whole = (
         "total", "", "", "", MICROSECONDS.show(profile.seconds), "100",
-        f"{profile.flops / 1e9:.1f}", _percent(share_of(profile.flops, profile.peak)), "", "",
+        f"{profile.flops / 1e9:.1f}",
+        _percent(share_of(profile.least_arithmetic, profile.seconds)), "", "",
     )  # fmt: skip
     title = Text(f"{network}, {profile.runs} runs on one thread", style="bold")
     notes = [f"one core's FMA peak: {profile.peak / 1e9:.1f} GFLOP/s; multiply-adds are those done"]
+    if profile.narrow:
+        peaks = ", ".join(
+            f"{TITLES[name]} {peak / 1e9:.1f}" for name, peak in profile.narrow.items()
+        )
+        notes.append(f"shares are those of what a layer multiplies with: {peaks} GOP/s")
     notes.append(machine.age if machine else CALIBRATE)
     if machine and profile.contradicts(machine):
         notes.append(CONTRADICTED)
@@ -74,13 +81,16 @@ def _percent(share: float | None, digits: int = 1) -> str:
     return NONE if share is None else f"{100 * share:.{digits}f}"
 
 
-def _roof(layer: LayerTime, machine: Machine, peak: float) -> tuple[str, str]:
-    least = layer.least(machine, peak)
+def _roof(layer: LayerTime, machine: Machine, profile: Profile) -> tuple[str, str]:
+    least = profile.least(layer, machine)
     return _percent(share_of(least.seconds, layer.seconds), 0), least.reason
 
 
 def _layer(layer: LayerTime, profile: Profile) -> tuple[str, ...]:
-    rates = (f"{layer.flops / 1e9:.1f}", _percent(share_of(layer.flops, profile.peak)))
+    rates = (
+        f"{layer.flops / 1e9:.1f}",
+        _percent(share_of(layer.flops, profile.peak_of(layer.arithmetic))),
+    )
     return (
         layer.path or layer.name, layer.kernel.removeprefix("f32_"), in_shape(layer.shape),
         layer.comment, MICROSECONDS.show(layer.seconds),

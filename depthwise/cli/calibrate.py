@@ -14,6 +14,12 @@ def calibrate(
     again: Annotated[
         bool, typer.Option("--again", help="Measure again a machine that was measured before.")
     ] = False,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Time our kernels of narrow types as well, as in bfloat16,int8: some minutes more."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine once, in a minute: arithmetic, caches, memory, threads, our kernels.
@@ -24,12 +30,15 @@ def calibrate(
         from depthwise import hardware  # noqa: PLC0415
         from depthwise.hardware.tables import machine_table, not_kept  # noqa: PLC0415
         from depthwise.latency.fingerprint import is_current  # noqa: PLC0415
+        from depthwise.latency.precisions import read_narrow  # noqa: PLC0415
         from depthwise.latency.timing import time_kernels  # noqa: PLC0415
 
+        asked = read_narrow(precision) if precision is not None else []
         found = (None if again else hardware.find()) or hardware.calibrate()
-        if not found.disturbed and not is_current(found):
-            status.update("timing our kernels in eight networks, a minute: let nothing else run")
-            found = time_kernels(found)
+        wanted = [each for each in asked if not is_current(found, each)]
+        if not found.disturbed and (wanted or not is_current(found)):
+            status.update("timing our kernels, a minute a precision: let nothing else run")
+            found = time_kernels(found, wanted)
     if as_json:
         print(found.model_dump_json(indent=2))
     else:

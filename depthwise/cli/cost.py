@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,12 +32,20 @@ def cost(
     timed: Annotated[
         bool, typer.Option("--machine", help="Predict the milliseconds of each layer here.")
     ] = False,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16", "int8"],
+        typer.Option(
+            help="With --machine: what the library computes in; a quantised network's is int8."
+        ),
+    ] = "float32",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the layers as CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Count parameters, multiply-adds, bytes, memory and what each layer sees."""
     if as_csv and (as_json or explained):
         raise ValueError("--csv prints the layers alone: leave out --json and --explain")
+    if precision != "float32" and not timed:
+        raise ValueError(f"--precision {precision}: it is for --machine; add that")
     if out:
         check_place("--out", out)
     with waiting(f"counting {network}"):
@@ -55,7 +63,7 @@ def cost(
         if here:
             from depthwise.latency.predict import with_latency  # noqa: PLC0415
 
-            found = with_latency(found, source.graph, here)
+            found = with_latency(found, source.graph, here, precision)
         if out:
             from depthwise.report.cost_picture import cost_picture  # noqa: PLC0415
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from depthwise.compiler.work import Arguments, Features
 from depthwise.graph.dtypes import FLOAT32, DType
+from depthwise.hardware.arithmetic import Arithmetic
+from depthwise.runtime.target import Target
 
 Kind = Literal[
     "int", "float", "table", "activation", "epilogue", "requantize", "read", "scratch", "ahead",
@@ -64,10 +66,11 @@ class Kernel:
         count: the features that the time of a call is linear in, bytes aside, from its arguments
             and the floats of a vector; None where elements say enough.
         products: the multiply-adds of a call, idle lanes left out.
+        arithmetic: what a call does them with on a target; None is vectors of float32.
         reach: the first float that a call reads of `in`, and over how many it reads; None where
             it reads the elements of its view.
-        again: how many floats of weights a call reads more than once, and how many others it
-            reads before each comes again.
+        again: how many numbers of its weights a call reads more than once, and how many others
+            it reads before each comes again.
         streams: whether a call reads its weights once, from the first to the last; None where it
             never does.
         fetches: the first float of the network's weights that a call asks for before their turn,
@@ -83,6 +86,7 @@ class Kernel:
     multiply_add: float = 0.0
     count: Callable[[Arguments, int], Features] | None = None
     products: Callable[[Arguments], int] | None = None
+    arithmetic: Callable[[Arguments, Target], Arithmetic] | None = None
     reach: Callable[[Arguments], tuple[int, int]] | None = None
     again: Callable[[Arguments, int], tuple[int, int]] | None = None
     streams: Callable[[Arguments], bool] | None = None

@@ -7,7 +7,7 @@ depthwise/kernels/; tests/test_kernel_table.py compares it with the table.
 
 from collections.abc import Mapping
 
-from depthwise.compiler import work
+from depthwise.compiler import work, work_narrow
 from depthwise.compiler.kernel import Kernel
 from depthwise.compiler.kernels_of_bytes import OF_BYTES
 from depthwise.compiler.parameters import (
@@ -78,9 +78,13 @@ ROWS = (
             + tables("offsets") + pointers("read", "in w", dtype) + pointers("read", "bias")
             + pointers("read", "sum", dtype) + pointers("written", "out", dtype),
             dtype=dtype, multiply_add=MULTIPLY_ADD, products=work.tile_products,
-            reach=work.tile_reach,
+            arithmetic=unit, count=count, reach=work.tile_reach, again=work_narrow.tiles_again,
+            streams=work_narrow.tiles_stream,
         )
-        for dtype in NARROW
+        for dtype, unit, count in (
+            (BFLOAT16, work.bf16_arithmetic, work_narrow.count_bf16_conv),
+            (FLOAT16, work.f16_arithmetic, work_narrow.count_f16_conv),
+        )
     ),
     *(
         Kernel(
@@ -91,7 +95,8 @@ ROWS = (
             + pointers("read", "bias") + pointers("read", "sum", dtype)
             + pointers("written", "out", dtype),
             dtype=dtype, multiply_add=DEPTHWISE_MULTIPLY_ADD, products=work.depthwise_products,
-            reach=work.depthwise_reach,
+            arithmetic=work.f16_arithmetic if dtype == FLOAT16 else None,
+            count=work_narrow.count_pair_depthwise, reach=work.depthwise_reach,
         )
         for dtype in NARROW
     ),

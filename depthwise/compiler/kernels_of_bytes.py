@@ -1,6 +1,6 @@
 """The rows of the table of kernels that compute with bytes: those of quantised networks."""
 
-from depthwise.compiler import work
+from depthwise.compiler import work, work_narrow
 from depthwise.compiler.kernel import Kernel
 from depthwise.compiler.parameters import (
     DEPTHWISE_MULTIPLY_ADD,
@@ -29,6 +29,8 @@ OF_BYTES = (
         + pointers("read", "sum", UINT8) + pointers("ahead", "next", INT8)
         + pointers("written", "out", UINT8) + pointers("written", "real"),
         dtype=UINT8, multiply_add=MULTIPLY_ADD, products=work.quantized_conv_products,
+        arithmetic=work.quantized_conv_arithmetic, count=work_narrow.count_quantized_conv,
+        again=work_narrow.tiles_again, streams=work_narrow.tiles_stream,
     ),
     Kernel(
         "quantized_depthwise", "depthwise_u8",
@@ -38,6 +40,8 @@ OF_BYTES = (
         + pointers("read", "bias", INT32) + pointers("read", "scale")
         + pointers("written", "out", UINT8),
         dtype=UINT8, multiply_add=DEPTHWISE_MULTIPLY_ADD, products=work.depthwise_products,
+        arithmetic=work.quantized_depthwise_arithmetic,
+        count=work_narrow.count_quantized_depthwise,
     ),
     Kernel(
         "quantize", "elementwise_u8",

@@ -6,7 +6,7 @@ from numbers import Integral
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Literal, get_args
 
-from depthwise.runtime.target import AMX, OF_HALVES, System, Target, find_target
+from depthwise.runtime.target import BEST, System, Target, find_target
 
 if TYPE_CHECKING:
     from depthwise.hardware.core import Core
@@ -17,7 +17,6 @@ AskedPrecision = Literal[Precision, "int8", "auto"]  # of `dw.compile`, which ha
 StoredWeights = Literal["float32", "float16"]
 
 MOST_THREADS = 64
-BEST: dict[str, tuple[Target, ...]] = {"bfloat16": (AMX,), "float16": OF_HALVES}  # at each of them
 
 
 @dataclass(frozen=True)

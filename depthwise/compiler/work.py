@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from math import ceil, prod
 from typing import Any
 
+from depthwise.hardware.arithmetic import VECTORS, Arithmetic, bytes_of, halves_of
+from depthwise.runtime.target import Target
+
 Arguments = Mapping[str, Any]  # of a call, by their names
 Features = dict[str, float]  # how much there is of each thing that takes time, by name
 
@@ -16,8 +19,8 @@ def count_conv(a: Arguments, lanes: int) -> Features:
     """Count the products of a convolution's register tiles, and the taps that these start."""
     depth, (runs, pixels) = a["tile_depth"], conv_runs(a)
     vectors = ceil(a["outs"] * depth / lanes)
-    tiles = _tiles(pixels, vectors, a["tile_pixels"], a["tile_vectors"])
-    found = _products(tiles, a["taps"] * a["channels"] // depth, runs * a["groups"])
+    tiles = count_tiles(pixels, vectors, a["tile_pixels"], a["tile_vectors"])
+    found = count_products(tiles, a["taps"] * a["channels"] // depth, runs * a["groups"])
     return {**found, "taps": found["tiles"] * a["taps"]}
 
 
@@ -86,6 +89,16 @@ def linear_products(a: Arguments) -> int:
     return prod(a[name] for name in ("images", "rows", "width", "channels", "outs"))
 
 
+def bf16_arithmetic(a: Arguments, target: Target) -> Arithmetic:  # noqa: ARG001
+    """Return what multiplies the bfloat16 of a convolution: tiles, or floats that they become."""
+    return "bfloat16 tiles" if target.tiles else VECTORS
+
+
+def f16_arithmetic(a: Arguments, target: Target) -> Arithmetic:  # noqa: ARG001
+    """Return what multiplies float16: halves, or floats that they become."""
+    return halves_of(target)
+
+
 def tile_reach(a: Arguments) -> tuple[int, int]:
     """Return the first element that the taps read, and how far all of them read."""
     offsets = a["offsets"].values
@@ -102,9 +115,9 @@ def count_winograd(a: Arguments, lanes: int) -> Features:
     points = a["points_y"] * a["points_x"]
     vectors = ceil(a["outs"] / lanes)
     found: Features = {}
-    for count, times in _parts(tiles, a["batch"]):
-        parts = _tiles(count, vectors, a["tile_pixels"], a["tile_vectors"])
-        for name, value in _products(parts, a["channels"], points * times).items():
+    for count, times in count_parts(tiles, a["batch"]):
+        parts = count_tiles(count, vectors, a["tile_pixels"], a["tile_vectors"])
+        for name, value in count_products(parts, a["channels"], points * times).items():
             found[name] = found.get(name, 0) + value
     inputs = tiles * points * ceil(a["channels"] / lanes)
     sides = a["points_y"] + a["points_x"]  # multiply-adds of an element, down and across
@@ -148,7 +161,7 @@ def count_depthwise(a: Arguments, lanes: int) -> Features:
     vectors = a["images"] * ceil(a["channels"] / lanes)
     taps = a["R"] * a["S"]
     wide = 8 if a["width"] % 8 == 0 and a["width"] % 7 else 7  # as kernels/depthwise.h has it
-    rows, columns = _parts(a["rows"], 2 if lanes == 16 else 1), _parts(a["width"], wide)
+    rows, columns = count_parts(a["rows"], 2 if lanes == 16 else 1), count_parts(a["width"], wide)
     loads = sum(
         n * m * ((y - 1) * a["stride_y"] + a["R"]) * ((x - 1) * a["stride_x"] + a["S"])
         for y, n in rows
@@ -187,6 +200,23 @@ def quantized_conv_products(a: Arguments) -> int:
     return prod(a[name] for name in ("images", "rows", "width", "taps", "channels", "outs"))
 
 
+def quantized_conv_arithmetic(a: Arguments, target: Target) -> Arithmetic:
+    """Return what multiplies the bytes of a convolution."""
+    return "int8 tiles" if a["tiles"] and target.tiles else bytes_of(target)
+
+
+def quantized_depthwise_arithmetic(a: Arguments, target: Target) -> Arithmetic:
+    """Return what multiplies the bytes of a depthwise convolution, as its kernel has it.
+
+    Kernels that are too large to be woven, and CPUs that weave nothing, multiply floats.
+    """
+    woven = (
+        target.architecture == "x86_64" and a["dilation_y"] == a["dilation_x"] == 1
+        and max(a["R"], a["S"]) <= 7 and a["stride_x"] <= min(2, a["S"])
+    )  # fmt: skip
+    return bytes_of(target) if woven else VECTORS
+
+
 # ----------------------------------------------------------------------------- moving elements
 
 
@@ -213,16 +243,16 @@ def count_copy(a: Arguments, lanes: int) -> Features:  # noqa: ARG001
 Tiles = list[tuple[int, int, int]]  # pixels, vectors, how many
 
 
-def _tiles(width: int, vectors: int, tile_pixels: int, tile_vectors: int) -> Tiles:
+def count_tiles(width: int, vectors: int, tile_pixels: int, tile_vectors: int) -> Tiles:
     """Return the register tiles that cover `width` pixels of a number of vectors of outputs."""
     return [
         (pixels, wide, n * m)
-        for pixels, n in _parts(width, tile_pixels)
-        for wide, m in _parts(vectors, tile_vectors)
+        for pixels, n in count_parts(width, tile_pixels)
+        for wide, m in count_parts(vectors, tile_vectors)
     ]
 
 
-def _products(tiles: Tiles, depth: int, times: int) -> Features:
+def count_products(tiles: Tiles, depth: int, times: int) -> Features:
     """Count the steps, starts and stores of register tiles that sum up `depth` products.
 
     A step is pixels x vectors multiply-adds, two a cycle, or as many loads, but at least the 4
@@ -241,7 +271,7 @@ def _images(a: Arguments, row: int, pixel: int) -> int:
     return images + (a["rows"] - 1) * row + (a["width"] - 1) * pixel
 
 
-def _parts(size: int, part: int) -> list[tuple[int, int]]:
+def count_parts(size: int, part: int) -> list[tuple[int, int]]:
     """Return (part, how many), and the remainder if there is one."""
     count, rest = divmod(size, part)
     return [(part, count), (rest, 1)] if rest else [(part, count)]

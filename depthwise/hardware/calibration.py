@@ -2,14 +2,17 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import ValidationError
 
 from depthwise.cores import usable_cores
 from depthwise.files.cache import cache_directory, keep_text
+from depthwise.hardware.arithmetic import Arithmetic, narrow_arithmetic
 from depthwise.hardware.caches import (
     SWEEP,
     caches_in_sweep,
@@ -18,12 +21,13 @@ from depthwise.hardware.caches import (
     system_caches,
 )
 from depthwise.hardware.passes import Trial, take_passes
-from depthwise.hardware.probes import Probes, fma_rate
+from depthwise.hardware.probes import Probes, ProductProbes, fma_rate
 from depthwise.hardware.record import (
     LEVELS,
     CacheShare,
     Level,
     Machine,
+    NarrowPeak,
     Peak,
     Reading,
     Second,
@@ -40,6 +44,7 @@ MEMORY = 64 * 2**20  # bytes that are read from memory, at least
 FAR = 512 * 2**20  # bytes that come from memory whatever L3 is
 PAGE = 4096
 WIDTHS = (4, 8, 16)  # floats a vector
+NO_NARROW: Mapping[Arithmetic, "NarrowProbes"] = MappingProxyType({})
 
 
 def calibrate() -> Machine:
@@ -54,10 +59,28 @@ def calibrate() -> Machine:
         ValueError: This CPU is none of our targets.
     """
     target = find_target("native")
-    machine = measure({n: Probes(target, n) for n in WIDTHS if n <= target.lanes}, target)
+    probes = {n: Probes(target, n) for n in WIDTHS if n <= target.lanes}
+    machine = measure(probes, target, narrow_probes())
     if not machine.disturbed:
         keep(machine)
     return machine
+
+
+@dataclass(frozen=True)
+class NarrowProbes:
+    """What measures the multiply-adds of a narrow type, and the target that it was compiled for."""
+
+    probes: ProductProbes
+    target: str
+
+
+def narrow_probes() -> dict[Arithmetic, NarrowProbes]:
+    """Return what measures each narrow type that this machine multiplies, as far as it may."""
+    found = {
+        name: NarrowProbes(ProductProbes(target, name), target.name)
+        for name, target in narrow_arithmetic().items()
+    }
+    return {name: each for name, each in found.items() if each.probes.allowed}
 
 
 def keep(machine: Machine) -> None:
@@ -81,11 +104,13 @@ def machine_path() -> Path:
     return cache_directory() / "machines" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
-def measure(probes: dict[int, Probes], target: Target) -> Machine:
+def measure(
+    probes: dict[int, Probes], target: Target, narrow: Mapping[Arithmetic, NarrowProbes] = NO_NARROW
+) -> Machine:
     """Run all probes in rounds, so that what is compared is measured in the same minute.
 
-    `probes` has one for each width of vector. Passes of rounds are made until two that nothing
-    disturbed agree, or until there were enough of them.
+    `probes` has one for each width of vector, `narrow` one for each narrow type. Passes of rounds
+    are made until two that nothing disturbed agree, or until there were enough of them.
     """
     widest = probes[max(probes)]
     caches, source = system_caches(), "system"
@@ -97,6 +122,7 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
         caches = (*caches[:-1], max(sizes_held(shared)))
     cores = usable_cores()
     alone = {f"fma {lanes}": _arithmetic(each, 1) for lanes, each in probes.items()}
+    alone |= {name: _products(each.probes) for name, each in narrow.items()}
     spans = spans_of_levels(caches)
     alone |= {f"read {level}": _reading(widest, size, 1) for level, size in spans.items()}
     together = _two_threads(widest, spans["memory"]) if cores > 1 else {}
@@ -111,6 +137,11 @@ def measure(probes: dict[int, Probes], target: Target) -> Machine:
             "caches": caches, "cache_source": source, "shared": shared,
             "peaks": [Peak(lanes=lanes, gflops=Spread.of_rates(found[f"fma {lanes}"]))
                       for lanes in probes],
+            "narrow": [
+                NarrowPeak(arithmetic=name, target=each.target,
+                           gflops=Spread.of_rates(found[name]))
+                for name, each in narrow.items()
+            ],
             "readings": [
                 Reading(level=level, span=size, gigabytes=Spread.of_rates(found[f"read {level}"]))
                 for level, size in spans.items()
@@ -171,6 +202,12 @@ def _arithmetic(probes: Probes, threads: int) -> Trial:
     """Return a trial: the GFLOP/s of all threads together."""
     steps = _times_in(SECONDS, lambda times: probes.fma(times, 1))
     return lambda: fma_rate(probes, steps, threads) / 1e9
+
+
+def _products(probes: ProductProbes) -> Trial:
+    """Return a trial: the GFLOP/s of one thread, or 1e9 integer operations a second."""
+    steps = _times_in(SECONDS, lambda times: probes.run(times, 1))
+    return lambda: probes.rate(steps) / 1e9
 
 
 def _reading(probes: Probes, size: int, threads: int) -> Trial:

@@ -14,6 +14,8 @@ from pydantic import (
 )
 
 from depthwise.files.record import Record
+from depthwise.graph.dtypes import FLOAT32
+from depthwise.hardware.arithmetic import Arithmetic
 
 FORMAT = 2  # 1 did not look at what else ran
 
@@ -50,6 +52,17 @@ class Peak(Record):
     """Multiply-adds of one core, in GFLOP/s (2 for each), with vectors of `lanes` floats."""
 
     lanes: PositiveInt
+    gflops: Spread
+
+
+class NarrowPeak(Record):
+    """Multiply-adds of one core of a narrow type, in GFLOP/s, or 1e9 integer operations a second.
+
+    `target` is what the loop was compiled for.
+    """
+
+    arithmetic: Arithmetic
+    target: str
     gflops: Spread
 
 
@@ -111,11 +124,13 @@ class KernelTable(Record):
 
     `code` is a digest of the C that was timed (`latency.fingerprint`), `calibrated` the date of the
     calibration beside it, and `gflops` the peak of one core that the times are scaled to.
-    `networks` tell how close it comes.
+    `networks` tell how close it comes. One of a narrow `precision` is of this machine's best target
+    for that.
     """
 
     code: str
     calibrated: str
+    precision: str = FLOAT32.name
     gflops: PositiveFloat
     kernels: tuple[KernelCoefficients, ...]
     networks: tuple[CheckedNetwork, ...]
@@ -137,8 +152,12 @@ class Machine(Record):
         shared: How much of an L3 one core gets; L3 counts as large as what it holds half of.
         apart: By how much the last two passes of rounds differ in the best of what one core does.
         disturbed: What else ran meanwhile; empty for what is kept.
+        peaks: Multiply-adds of float32, with vectors of each width.
+        narrow: Those of narrower types, each with what this CPU has for it; none where it was
+            calibrated before these were measured.
         second: What a second thread adds; None on a machine of one core.
         kernels: The latency model of its kernels; None where they were not timed.
+        narrow_kernels: Those of other precisions than float32, as far as they were timed.
     """
 
     format: Literal[2] = FORMAT
@@ -155,9 +174,11 @@ class Machine(Record):
     cache_source: Literal["system", "sweep"]
     shared: tuple[CacheShare, ...] = ()
     peaks: tuple[Peak, ...]
+    narrow: tuple[NarrowPeak, ...] = ()
     readings: tuple[Reading, ...]
     second: Second | None
     kernels: KernelTable | None = None
+    narrow_kernels: tuple[KernelTable, ...] = ()
 
     @field_validator("kernels", mode="wrap")
     @classmethod
@@ -167,6 +188,16 @@ class Machine(Record):
             return read(value)
         except ValidationError:
             return None
+
+    @field_validator("narrow_kernels", mode="wrap")
+    @classmethod
+    def _without_narrow_tables_of_another_version(
+        cls, value: object, read: Any
+    ) -> tuple[KernelTable, ...]:
+        try:
+            return read(value)
+        except ValidationError:
+            return ()
 
     @field_validator("date")
     @classmethod
@@ -202,6 +233,19 @@ class Machine(Record):
     def age(self) -> str:
         """When it was calibrated, in words: "calibrated 3 days ago"."""
         return f"calibrated {in_words(self.seconds_old)}"
+
+    def table(self, precision: str) -> KernelTable | None:
+        """Return the latency model of a precision; None where its kernels were not timed."""
+        if precision == FLOAT32.name:
+            return self.kernels
+        return next((each for each in self.narrow_kernels if each.precision == precision), None)
+
+    def with_table(self, table: KernelTable) -> "Machine":
+        """Return the same with the latency model of a precision, in place of what there was."""
+        if table.precision == FLOAT32.name:
+            return self.model_copy(update={"kernels": table})
+        others = (each for each in self.narrow_kernels if each.precision != table.precision)
+        return self.model_copy(update={"narrow_kernels": (*others, table)})
 
     def level(self, size: int) -> Level:
         """Return the nearest level that holds `size` bytes at once."""

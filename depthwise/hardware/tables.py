@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from depthwise.analysis.fitted import Column, FittedTable
+from depthwise.hardware.arithmetic import INTEGERS, TITLES
 from depthwise.hardware.passes import AGREE
 from depthwise.hardware.record import Machine, Spread
 
@@ -31,6 +32,10 @@ def machine_table(machine: Machine) -> RenderableType:
     for peak in machine.peaks:
         label = f"multiply-adds, {peak.lanes} lanes"
         rows.append((label, *_numbers(peak.gflops, "{:.1f}"), "GFLOP/s", "one core"))
+    for peak in machine.narrow:
+        label = f"multiply-adds, {TITLES[peak.arithmetic]}"
+        unit = "GOP/s" if peak.arithmetic in INTEGERS else "GFLOP/s"
+        rows.append((label, *_numbers(peak.gflops, "{:.1f}"), unit, f"one core, {peak.target}"))
     for reading in machine.readings:
         numbers = _numbers(reading.gigabytes, "{:.1f}")
         span = f"one core, over {_bytes(reading.span)}{_cache(machine, reading.level)}"

@@ -25,25 +25,38 @@ INLINE size_t u8_quantized_conv_place(const struct quantized_conv *a, const int 
 
 /* ------------------------------------------------------------------------------------- how tiles end */
 
-#if defined(PACKS_BYTES) && VL == 16
+#if defined(PACKS_BYTES)
 #define U8_PACKED
-typedef unsigned char half_u8 __attribute__((vector_size(32), aligned(1), may_alias));
+typedef unsigned char half_u8 __attribute__((vector_size(2 * VL), aligned(1), may_alias));
 
-/* 32 outputs of each of two pixels, whose sums are rescaled */
+/* the lanes of half a vector from one on */
+#if VL == 16
+#define HALF_FROM(i) i, i + 1, i + 2, i + 3, i + 4, i + 5, i + 6, i + 7
+#elif VL == 8
+#define HALF_FROM(i) i, i + 1, i + 2, i + 3
+#else
+#define HALF_FROM(i) i, i + 1
+#endif
+
+/* 2 * VL outputs of each of two pixels, whose sums are rescaled: `count` of them are stored */
 INLINE void store_packed(
     const struct requantize a, const int count, const vf p0, const vf p1, const vf q0, const vf q1, unsigned char *p,
     unsigned char *q) {
     const vi whole[4] = {rounded_to_ints(p0), rounded_to_ints(p1), rounded_to_ints(q0), rounded_to_ints(q1)};
     vi v = (vi)packed_bytes(a, whole);
+#if VL == 16
     v = __builtin_shufflevector(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    if (count == 32) {
-        *(half_u8 *)p = (half_u8)__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
-        *(half_u8 *)q = (half_u8)__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif VL == 8
+    v = __builtin_shufflevector(v, v, 0, 4, 1, 5, 2, 6, 3, 7);
+#endif
+    if (count == 2 * VL) {
+        *(half_u8 *)p = (half_u8)__builtin_shufflevector(v, v, HALF_FROM(0));
+        *(half_u8 *)q = (half_u8)__builtin_shufflevector(v, v, HALF_FROM(VL / 2));
         return;
     }
-    unsigned char lanes[64];
+    unsigned char lanes[4 * VL];
     memcpy(lanes, &v, sizeof lanes);
-    memcpy(p, lanes, (size_t)count), memcpy(q, lanes + 32, (size_t)count);
+    memcpy(p, lanes, (size_t)count), memcpy(q, lanes + 2 * VL, (size_t)count);
 }
 #endif
 

@@ -9,7 +9,7 @@
 #include "conv_u8_common.h"
 #include "tiles.h"
 
-#if defined(U8_PACKED) && defined(__AMX_INT8__)
+#if defined(U8_PACKED) && VL == 16 && defined(__AMX_INT8__)
 #define U8_TILES
 
 /* Where the pixels of a block lie in out and sum, the same for all its outputs: -1 where it stores none, since another

@@ -142,6 +142,48 @@ INLINE void u8_lookup_run(const int count, const unsigned char *in, const unsign
     for (int i = 0; i < end; i += 64) store_woven(out + i, looked_up(table, load_woven(in + i, b, 0)), b, 0);
     store_woven(out + end, last, b, 0);
 }
+#elif VL >= 8 && defined(WOVEN)
+/* A shuffle looks 16 entries up, and gives 0 where the place has its highest bit. Of each half of the table, from part
+   to part a place is 16 less: a part gives something until the place is below 0, and is stored as what it changes, so
+   that the sum of all that a place passes over is the entry of the last one. */
+typedef char plain_bytes __attribute__((vector_size(VL * 4)));
+typedef signed char signed_bytes __attribute__((vector_size(VL * 4)));
+INLINE all_u8 shuffled(const all_u8 part, const all_u8 v) {
+#if VL == 16
+    return (all_u8)__builtin_ia32_pshufb512((plain_bytes)part, (plain_bytes)v);
+#else
+    return (all_u8)__builtin_ia32_pshufb256((plain_bytes)part, (plain_bytes)v);
+#endif
+}
+INLINE void u8_lookup_parts(const unsigned char *table, all_u8 parts[16]) {
+    UNROLL for (int i = 15; i >= 0; i--) {
+        UNROLL for (int lane = 0; lane < VL * 4; lane += 16)
+            memcpy((unsigned char *)(parts + i) + lane, table + 16 * i, 16);
+        if (i % 8 < 7) parts[i + 1] ^= parts[i];
+    }
+}
+INLINE all_u8 looked_up(const all_u8 parts[16], const all_u8 v) {
+    all_u8 low = {0}, high = {0}, below = v, above = v ^ (unsigned char)128;
+    UNROLL for (int i = 0; i < 8; i++) {
+        low ^= shuffled(parts[i], below), high ^= shuffled(parts[8 + i], above);
+        below -= (unsigned char)16, above -= (unsigned char)16;
+    }
+    const all_u8 upper = (all_u8)((signed_bytes)v < 0);
+    return (high & upper) | (low & ~upper);
+}
+INLINE void u8_lookup_run(const int count, const unsigned char *in, const unsigned char *table, unsigned char *out) {
+    const struct woven_bytes b = {VL * 4, 1};
+    if (count < VL * 4) {
+        for (int i = 0; i < count; i++) out[i] = table[in[i]];
+        return;
+    }
+    all_u8 parts[16];
+    u8_lookup_parts(table, parts);
+    const int end = count - VL * 4; /* from there on the last are read first: `in` may be `out` */
+    const all_u8 last = looked_up(parts, load_woven(in + end, b, 0));
+    for (int i = 0; i < end; i += VL * 4) store_woven(out + i, looked_up(parts, load_woven(in + i, b, 0)), b, 0);
+    store_woven(out + end, last, b, 0);
+}
 #else
 INLINE void u8_lookup_run(const int count, const unsigned char *in, const unsigned char *table, unsigned char *out) {
     for (int i = 0; i < count; i++) out[i] = table[in[i]];

@@ -4,18 +4,19 @@ Each is a whole network, since a kernel's time depends on which cache the layers
 its input and its weights in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.families.branches import Branches
 from depthwise.graph import Shape, capture
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.choice import choose_core
+from depthwise.latency.precisions import rewritten_in
 from depthwise.layers import (
     GhostBottleneck,
     InvertedResidual,
@@ -246,7 +247,19 @@ CALIBRATION_NETWORKS = (
 )
 
 
-def calibration_plan(network: CalibrationNetwork, target: Target) -> Plan:
+NARROW_NETWORKS = ("inverted", "ghosts", "separable", "standard")  # in which narrow types are timed
+
+
+def networks_in(precision: str) -> Sequence[CalibrationNetwork]:
+    """Return the networks in which the kernels of a precision are timed."""
+    if precision == FLOAT32.name:
+        return CALIBRATION_NETWORKS
+    return [each for each in CALIBRATION_NETWORKS if each.name in NARROW_NETWORKS]
+
+
+def calibration_plan(
+    network: CalibrationNetwork, target: Target, precision: str = FLOAT32.name
+) -> Plan:
     """Return the plan of a calibration network with random weights, always the same.
 
     It is made for the core that a network would be compiled for here.
@@ -255,4 +268,4 @@ def calibration_plan(network: CalibrationNetwork, target: Target) -> Plan:
         torch.manual_seed(0)
         net = network.build().eval()
     core = choose_core(None, target, native=True)
-    return make_plan(rewrite(capture(net, network.shape)), target, core=core)
+    return make_plan(rewritten_in(capture(net, network.shape), precision), target, core=core)

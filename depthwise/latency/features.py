@@ -12,7 +12,6 @@ from math import prod
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Features
-from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.record import Level, Machine
 from depthwise.latency.cache_model import Moved, sources
 
@@ -77,8 +76,9 @@ def _again(step: KernelCall, lanes: int, machine: Machine) -> Features:
     if step.row.again is None:
         return {}
     again, between = step.row.again(step.arguments, lanes)
-    level = machine.level(FLOAT32.bytes * between)
-    return {f"again {level}": float(FLOAT32.bytes * again)} if again and level != "L1" else {}
+    size = next(p.dtype.bytes for p in step.row.pointers if p.name == "w")
+    level = machine.level(size * between)
+    return {f"again {level}": float(size * again)} if again and level != "L1" else {}
 
 
 def _reading(features: Features, machine: Machine) -> float:

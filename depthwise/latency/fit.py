@@ -8,6 +8,7 @@ import numpy as np
 
 from depthwise.compiler.kernels import KERNELS
 from depthwise.compiler.work import Features
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.record import (
     LEVELS,
     OTHERS,
@@ -19,7 +20,7 @@ from depthwise.hardware.record import (
 from depthwise.latency.features import common_features, time_of
 from depthwise.latency.fingerprint import code_digest
 from depthwise.latency.least_squares import bounded_least_squares
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import find_target, native_for
 
 TICK = 3e-7  # seconds: errors of shorter steps are relative to this
 POWER = 0.75  # of a step's time that its error is relative to
@@ -48,13 +49,24 @@ class TimedNetwork:
         return sum(time for *_, time in self.rows)
 
 
-def make_table(machine: Machine, networks: Sequence[TimedNetwork]) -> KernelTable:
-    """Fit the coefficients of each kernel, and those of others, and check them."""
+def make_table(
+    machine: Machine, networks: Sequence[TimedNetwork], precision: str = FLOAT32.name
+) -> KernelTable:
+    """Fit the coefficients of each kernel, and those of others, and check them.
+
+    Of a narrow precision those of float32 are added for kernels that its networks do not call.
+    """
+    fitted = coefficients(machine, networks)
+    whole, known = precision == FLOAT32.name, {each.kernel for each in fitted}
+    beside = () if whole or machine.kernels is None else machine.kernels.kernels
     return KernelTable(
-        code=code_digest(find_target(machine.target)),
+        code=code_digest(find_target(machine.target))
+        if whole
+        else code_digest(native_for(precision), precision),
         calibrated=machine.date,
+        precision=precision,
         gflops=min(machine.gflops, median(network.gflops for network in networks)),
-        kernels=coefficients(machine, networks),
+        kernels=(*fitted, *(each for each in beside if each.kernel not in known)),
         networks=tuple(check(machine, networks)),
     )
 

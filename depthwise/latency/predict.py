@@ -9,14 +9,15 @@ from depthwise.analysis import Cost, Layer, cost_of_graph
 from depthwise.analysis import cost as count_cost
 from depthwise.analysis.cost import PredictionError
 from depthwise.compiler.lowering.calls import KernelCall
-from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.graph import NO_KWARGS, Graph
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of, time_of
-from depthwise.runtime.target import cpu_name, find_target
+from depthwise.latency.precisions import NARROW, precision_of, rewritten_in
+from depthwise.runtime.target import cpu_name, find_target, native_for
 from depthwise.sources.opening import open
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def cost(
     net: "Network", *shapes: Any, kwargs: Mapping[str, Any] = NO_KWARGS,
-    machine: Machine | None = None, until: str | None = None,
+    machine: Machine | None = None, until: str | None = None, precision: str = FLOAT32.name,
 ) -> Cost:  # fmt: skip
     """Count a network's operations, parameters and memory, and predict its latency.
 
@@ -38,27 +39,32 @@ def cost(
         machine: A machine whose kernels were timed. With one, every layer and the whole also have
             the milliseconds that our compiled library will take there, on one thread.
         until: The path of a module that the network is to end with, as `dw.open` takes it.
+        precision: With a machine, the precision that the library computes in. A quantised network's
+            is int8 whatever is given.
 
     Returns:
         The cost of the network, layer by layer.
 
     Raises:
-        ValueError: A shape does not fit, or our kernels have changed since the machine's were
-            timed.
+        ValueError: A shape does not fit, our kernels have changed since the machine's were timed,
+            or those of the precision were not.
         Unsupported: A machine is given, and the network cannot be compiled.
     """
     if machine is None:
         return count_cost(net, *shapes, kwargs=kwargs, until=until)
     source = open(net, *shapes, kwargs=kwargs, until=until)
-    return with_latency(cost_of_graph(source.traced, source.name), source.graph, machine)
+    found = cost_of_graph(source.traced, source.name)
+    return with_latency(found, source.graph, machine, precision)
 
 
-def with_latency(cost: Cost, graph: Graph, machine: Machine) -> Cost:
+def with_latency(cost: Cost, graph: Graph, machine: Machine, precision: str = FLOAT32.name) -> Cost:
     """Return the cost of a graph with predicted milliseconds; raises as `cost` does."""
-    table = known_kernels(machine)
-    target = find_target(machine.target)
+    precision = precision_of(graph, precision)
+    table = known_kernels(machine, precision)
+    whole = precision == FLOAT32.name
+    target = find_target(machine.target) if whole else native_for(precision)
     core = choose_core(None, target, native=machine.cpu == cpu_name())
-    plan = make_plan(rewrite(graph), target, core=core)
+    plan = make_plan(rewritten_in(graph, precision), target, core=core)
     found = attribute(cost, plan.steps, predict(plan, machine, table))
     return replace(found, milliseconds_error=error_of(table))
 
@@ -69,16 +75,24 @@ def error_of(table: KernelTable) -> PredictionError | None:
     return PredictionError(fmean(errors), max(errors), len(errors)) if errors else None
 
 
-def known_kernels(machine: Machine) -> KernelTable:
+def known_kernels(machine: Machine, precision: str = FLOAT32.name) -> KernelTable:
     """Return the kernel table of a machine. Raises ValueError where there is no current one."""
     from depthwise.latency.fingerprint import is_current  # noqa: PLC0415  (which needs PyTorch)
 
     advice = "run `depthwise calibrate`, which takes a minute, or latency.timing.time_kernels"
-    if machine.kernels is None:
-        raise ValueError(f"no kernels were timed on {machine.cpu}: {advice}")
-    if not is_current(machine):
-        raise ValueError(f"the kernels timed on {machine.cpu} were of another version: {advice}")
-    return machine.kernels
+    kernels = "kernels"
+    if precision != FLOAT32.name:
+        advice = f"run `depthwise calibrate --precision {precision}`, which takes some minutes"
+        kernels = f"kernels of {precision}"
+        if precision not in NARROW:
+            accepted = ", ".join((FLOAT32.name, *NARROW))
+            raise ValueError(f"precision={precision!r}: predictions are for {accepted}")
+    table = machine.table(precision)
+    if table is None:
+        raise ValueError(f"no {kernels} were timed on {machine.cpu}: {advice}")
+    if not is_current(machine, precision):
+        raise ValueError(f"the {kernels} timed on {machine.cpu} were of another version: {advice}")
+    return table
 
 
 def predict(
@@ -99,14 +113,16 @@ def attribute(cost: Cost, steps: Sequence[KernelCall], seconds: Sequence[float])
     """Return the cost with each step's time at its layer, 0 at layers fused into others.
 
     A step is named after the last node fused into it. It belongs to the last layer of its path with
-    multiply-adds up to that node. The copies of the input and output belong to no layer, and count
-    in the whole alone.
+    multiply-adds up to that node; where narrow types gave that another name, to the last of its
+    path. The copies of the input and output belong to no layer, and count in the whole alone.
     """
     positions = {layer.name: i for i, layer in enumerate(cost.layers)}
+    ends = {layer.path: i for i, layer in enumerate(cost.layers) if layer.path}
     times = [0.0] * len(cost.layers)
     for step, time in zip(steps, seconds, strict=True):
-        if step.name in positions:
-            times[_owner(cost.layers, step.path, positions[step.name])] += time
+        last = positions.get(step.name, ends.get(step.path))
+        if last is not None:
+            times[_owner(cost.layers, step.path, last)] += time
     layers = tuple(
         replace(layer, milliseconds=1e3 * time)
         for layer, time in zip(cost.layers, times, strict=True)

@@ -11,16 +11,18 @@ from depthwise.compiler.autotune.step_timer import LEAST_RUNS, Clocked, build_cl
 from depthwise.compiler.lowering.calls import KernelCall
 from depthwise.compiler.plan import Plan
 from depthwise.compiler.work import Features
+from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.caches import sizes_held
 from depthwise.hardware.calibration import calibrate, keep
 from depthwise.hardware.load import Watch
 from depthwise.hardware.probes import Probes, fma_rate
 from depthwise.hardware.record import Machine
-from depthwise.latency.calibration_networks import CALIBRATION_NETWORKS, calibration_plan
+from depthwise.latency.calibration_networks import calibration_plan, networks_in
 from depthwise.latency.features import features_of
+from depthwise.latency.fingerprint import is_current
 from depthwise.latency.fit import Timed, TimedNetwork, fit_error, make_table
 from depthwise.progress import track
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import find_target, native_for
 
 SECONDS = 1.2  # that each calibration network runs
 # How often its weights and arena are allocated again: their addresses decide what stays in a shared
@@ -35,11 +37,16 @@ TRIES = 3  # at timing a network, where other programs run
 STEPS = 12_000  # of the loop that measures the peak beside each run: 40 us, before clocks change
 
 
-def time_kernels(machine: Machine) -> Machine:
+def time_kernels(machine: Machine, precisions: Sequence[str] = ()) -> Machine:
     """Time the steps of the calibration networks, and keep the machine with a kernel table.
 
     This takes a minute or two. A calibration that is older than an hour is made again first, since
     the coefficients are fitted beside its rates.
+
+    Args:
+        machine: The machine as it was calibrated.
+        precisions: Narrow ones whose kernels are timed as well, each in half of a minute, once
+            they are compiled.
 
     Returns:
         The machine with its table. `disturbed` says where other programs ran meanwhile: then it was
@@ -49,22 +56,37 @@ def time_kernels(machine: Machine) -> Machine:
         BuildError: There is no C compiler, or the cache cannot be written.
     """
     here = machine if machine.seconds_old < FRESH else calibrate()
-    target = find_target("native")
-    probes = Probes(target, target.lanes)
-    samples: list[Sample] = []
     reasons = [here.disturbed]
-    doing = f"timing our kernels in {len(CALIBRATION_NETWORKS)} networks"
-    for network in track(CALIBRATION_NETWORKS, doing, pace="kernels"):
-        plan = calibration_plan(network, target)
-        sample, disturbed = _time_quietly(network.name, plan, here, probes)
-        samples.append(sample)
-        reasons.append(disturbed)
-    disturbed = next(filter(None, reasons), "")
-    here, networks = choose_cache(here, samples)
-    found = here.model_copy(update={"kernels": make_table(here, networks), "disturbed": disturbed})
-    if not disturbed:
+    if not (precisions and is_current(here)):  # which says how much of L3 there is
+        samples, disturbed = _time_networks(here, FLOAT32.name)
+        here, networks = choose_cache(here, samples)
+        here = here.with_table(make_table(here, networks))
+        reasons += disturbed
+    for precision in precisions:
+        samples, disturbed = _time_networks(here, precision)
+        networks = [sample.on(here) for sample in samples]
+        here = here.with_table(make_table(here, networks, precision))
+        reasons += disturbed
+    found = here.model_copy(update={"disturbed": next(filter(None, reasons), "")})
+    if not found.disturbed:
         keep(found)
     return found
+
+
+def _time_networks(machine: Machine, precision: str) -> tuple[list["Sample"], list[str]]:
+    """Return the timed calibration networks of a precision, and what disturbed each."""
+    usual = find_target("native")
+    probes, target = Probes(usual, usual.lanes), native_for(precision)
+    samples, reasons = [], []
+    networks = networks_in(precision)
+    kernels = "our kernels" if precision == FLOAT32.name else f"our kernels of {precision}"
+    doing = f"timing {kernels} in {len(networks)} networks"
+    for network in track(networks, doing, pace=f"kernels {precision}"):
+        plan = calibration_plan(network, target, precision)
+        sample, disturbed = _time_quietly(network.name, plan, machine, probes)
+        samples.append(sample)
+        reasons.append(disturbed)
+    return samples, reasons
 
 
 def _time_quietly(name: str, plan: Plan, machine: Machine, probes: Probes) -> tuple["Sample", str]:

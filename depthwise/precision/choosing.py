@@ -15,18 +15,21 @@ from depthwise.calibration.scores import gives_scores
 from depthwise.compiler.options import CompileOptions, Precision, not_faster
 from depthwise.compiler.pipeline import compile_source
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.quantised import is_quantised
+from depthwise.compiler.quantised import is_quantised, options_of_bytes
 from depthwise.errors import DepthwiseError
 from depthwise.escaping import counted, in_line
 from depthwise.graph.dtypes import FLOAT32
+from depthwise.graph.layers import is_layer
 from depthwise.hardware.load import Watch
 from depthwise.precision.quantising import quantised
 from depthwise.precision.request import INT8, PrecisionRequest, noise
+from depthwise.quantization.integer import to_integers
 from depthwise.runtime.library import Library
 from depthwise.runtime.manifest import SLOWER, CandidateRecord, PrecisionChoice
 from depthwise.sources.source import Source
 
 ROUNDS = 7
+HALVES = get_args(Precision)[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,8 @@ def compile_fastest(
 
     Each library is verified; its class is compared with that of the one in float32 on images that
     are held out of `asked.data`, or else on noise, and all take turns at being timed. int8 takes
-    part where there are images to quantise with, its worst layers in float32 where that is needed.
+    part where there are images to quantise with, its worst layers in float32 where that is needed,
+    and once more with these layers in a half type where the target is faster in one.
     Where nothing else keeps the class, it is float32. The manifest has all of it.
 
     Raises what `dw.compile` raises.
@@ -58,12 +62,13 @@ def compile_fastest(
     said, asked, images = _images(source, asked)
 
     def build(precision: str) -> JudgedPrecision:
-        return _build(precision, source, options, asked, samples, labels)
+        return _build(precision, source, options, samples, labels)
 
     whole = build(FLOAT32.name)
     assert whole.library
-    narrow = [*get_args(Precision)[1:], *([INT8] if asked.data is not None else [])]
-    tried = [whole, *map(build, narrow)]
+    tried = [whole, *map(build, HALVES)]
+    if asked.data is not None:
+        tried += _build_bytes(source, options, asked, samples, labels)
     given = _parts(images, whole.library)
     expected = np.stack([whole.library.run([part])[0] for part in given])
     judged = [_judged(each, given, expected, asked.goal) for each in tried]
@@ -135,8 +140,8 @@ def _options_in(options: CompileOptions, precision: str) -> CompileOptions:
 
 
 def _build(
-    precision: str, source: Source, options: CompileOptions, asked: PrecisionRequest,
-    samples: Sequence[Any], labels: Sequence[str],
+    precision: str, source: Source, options: CompileOptions, samples: Sequence[Any],
+    labels: Sequence[str],
 ) -> JudgedPrecision:  # fmt: skip
     """Compile a candidate; float32 raises what that raises, of others the reason is kept."""
     options = _options_in(options, precision)
@@ -144,15 +149,50 @@ def _build(
     if reason := not_faster(precision, options.chosen):
         return JudgedPrecision(record).left_out(reason)
     try:
-        if precision == INT8:
-            source = quantised(source, replace(asked, precision=INT8, agreement=asked.goal))
         library = compile_source(source, options, samples, None, labels)
     except (DepthwiseError, ValueError) as error:
         if precision == FLOAT32.name:
             raise
         return JudgedPrecision(record).left_out(in_line(str(error)))
-    target = library.manifest.build.target
-    return JudgedPrecision(record.model_copy(update={"target": target}), library)
+    return _built(precision, library)
+
+
+def _built(precision: str, library: Library) -> JudgedPrecision:
+    record = CandidateRecord(precision=precision, target=library.manifest.build.target)
+    return JudgedPrecision(record, library)
+
+
+def _build_bytes(
+    source: Source, options: CompileOptions, asked: PrecisionRequest, samples: Sequence[Any],
+    labels: Sequence[str],
+) -> list[JudgedPrecision]:  # fmt: skip
+    """Quantise a network and compile it; where layers are kept out of bytes, in halves as well."""
+    options = _options_in(options, INT8)
+    try:
+        source = quantised(source, replace(asked, precision=INT8, agreement=asked.goal))
+        whole = _built(INT8, compile_source(source, options, samples, None, labels))
+    except (DepthwiseError, ValueError) as error:
+        record = CandidateRecord(precision=INT8, target=options.chosen.name)
+        return [JudgedPrecision(record).left_out(in_line(str(error)))]
+    integers = to_integers(source.graph)
+    kept = any(is_layer(integers, node) for node in integers)
+    target = options_of_bytes(options).chosen
+    halves = [each for each in HALVES if kept and not not_faster(each, target)]
+    return [whole, *(_build_halves(each, source, options, samples, labels) for each in halves)]
+
+
+def _build_halves(
+    half: str, source: Source, options: CompileOptions, samples: Sequence[Any],
+    labels: Sequence[str],
+) -> JudgedPrecision:  # fmt: skip
+    """Compile a quantised network whose kept layers are computed in a half type."""
+    name = f"{INT8} and {half}"
+    own = replace(options, precision=half)  # pyright: ignore[reportArgumentType]
+    try:
+        return _built(name, compile_source(source, own, samples, None, labels))
+    except (DepthwiseError, ValueError) as error:
+        record = CandidateRecord(precision=name, target=options.chosen.name)
+        return JudgedPrecision(record).left_out(in_line(str(error)))
 
 
 def _parts(images: np.ndarray, library: Library) -> np.ndarray:

@@ -8,6 +8,7 @@ from depthwise.bench.exported_model import BenchImages, Question
 from depthwise.compiler.options import Precision
 from depthwise.escaping import counted, in_line
 from depthwise.graph import Graph
+from depthwise.graph.exporters.torch.batch import with_images
 from depthwise.precision.quantize import gather_images, quantize
 from depthwise.precision.request import INT8, NO_INT8, noise
 from depthwise.progress import Say, silent
@@ -47,11 +48,6 @@ def in_precisions(
     quantised, batch = question.quantised, question.shape[0]
     if INT8 in precisions and quantised is None and data is None:
         raise ValueError(f"--precision {INT8}: {NO_INT8}")
-    if INT8 in precisions and batch != source.shapes[0][0]:
-        raise ValueError(
-            f"--batch {batch} with --precision {INT8}: a quantised network takes as many images as "
-            "it was quantised with: leave out one of them"
-        )
     if data is None:
         images = BenchImages(*noise(question.shape))
     else:
@@ -61,6 +57,8 @@ def in_precisions(
         images = BenchImages(said, held, fitted)
         if INT8 in precisions and quantised is None:
             quantised = _quantise(source, read, tell)
+    if INT8 in precisions and quantised:
+        quantised = with_images(quantised, batch)
     return replace(question, precisions=tuple(precisions), quantised=quantised, images=images)
 
 

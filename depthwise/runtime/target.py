@@ -160,6 +160,9 @@ ARM_FP16 = Target(
 )  # fmt: skip
 OF_HALVES = (AVX512_FP16, ARM_FP16)
 
+# The best of each narrow type where a machine has it; elsewhere it is computed with what there is.
+BEST: dict[str, tuple[Target, ...]] = {"bfloat16": (AMX,), "float16": OF_HALVES}
+
 PANEL = 16  # floats of the widest vectors
 X86 = tuple(
     replace(t, level=int(t.name[-1]), panel=PANEL) for t in TARGETS if t.architecture == "x86_64"
@@ -214,6 +217,13 @@ def check_runs_here(target: Target) -> None:
 def _portable() -> Target:
     """Return what any CPU and any C11 compiler is: vectors of one float, compiled for this one."""
     return Target("portable", host_architecture(), 1, 16, "baseline", "-mtune=generic")
+
+
+def native_for(precision: str) -> Target:
+    """Return the target that "native" is for a precision, int8 among them."""
+    if precision == "int8":
+        return native_of_bytes()
+    return next((t for t in BEST.get(precision, ()) if t.runs_here), _native())
 
 
 def native_of_bytes() -> Target:

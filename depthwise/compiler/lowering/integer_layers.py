@@ -23,6 +23,7 @@ from depthwise.runtime.target import Target
 
 POINTWISE = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
 FEW = 8  # pixels, for which the tiles of AMX are not worth their while
+SPLIT = 4096  # products of an output that 6 pixels have room for in halves (kernels/conv_u8.h)
 LARGE = 2**18  # bytes of weights that meet the whole input panel by panel
 EXACT_FLOATS, LARGEST_SUM, LARGEST_BYTE = 2**24, 2**31, 255
 ROUNDED = 2.0**30  # what kernels/bytes.h rounds lies within
@@ -118,8 +119,9 @@ def _convolve(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: Loweri
         images, count, rows, width = part.y.shape
         return b.step(
             "u8_quantized_conv", images=images, rows=rows, width=width, taps=taps,
-            channels=channels, outs=count, tile_pixels=min(tile_pixels(b.target), width),
-            panel=panel, tiles=int(tiles), pitch=find_pitch(rows, width, row, pixel) * tiles,
+            channels=channels, outs=count, panel=panel,
+            tile_pixels=min(tile_pixels(b.target, taps * round_up(channels, 4)), width),
+            tiles=int(tiles), pitch=find_pitch(rows, width, row, pixel) * tiles,
             weights_outer=int(packed.size > LARGE), prefetch_lines=0, next=None,
             in_image=part.x.image, in_row=row, in_pixel=pixel,
             **pixel_strides(out=part.y, sum=part.residual), requantize=sums.then,
@@ -146,13 +148,13 @@ def _convolve(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: Loweri
     b.append(divisible(walk, work))
 
 
-def tile_pixels(target: Target) -> int:
-    """Return the pixels of a register tile that has two vectors of outputs."""
+def tile_pixels(target: Target, products: int) -> int:
+    """Return the pixels of a register tile that has two vectors of outputs of so many products."""
     if target.lanes == 16:
         return 14 if target.dots else 11
     if target.registers > 16:
         return 8
-    return 6 if target.dots else 4
+    return 6 if target.dots or products <= SPLIT else 4
 
 
 def _taps(

@@ -90,7 +90,7 @@ def _summarise(
     contradicted = tuple(
         row.path
         for row, layer in zip(rows, found.layers, strict=True)
-        if layer.contradicts(here, found.peak)
+        if layer.contradicts(here, found.peak_of(layer.arithmetic))
     )
     # what is too short to tell counts as if it were at its roofline
     ideal = sum(row.ideal or row.microseconds for row in rows if row.bound) / 1e3
@@ -98,14 +98,16 @@ def _summarise(
         milliseconds=1e3 * found.seconds,
         library=None if found.library is None else 1e3 * found.library,
         ideal=None if contradicted else ideal, rate=found.flops / 1e9,
-        peak=found.peak / 1e9, of_peak=share_of(found.flops, found.peak), layers=rows,
+        peak=found.peak / 1e9, of_peak=share_of(found.least_arithmetic, found.seconds),
+        layers=rows,
         kinds=_by_kind(rows, found), machine=here, calibrated=calibrated,
         contradicted=contradicted, disturbed=found.disturbed or here.disturbed, remarks=(),
     )  # fmt: skip
 
 
 def _row(layer: LayerTime, kinds: dict[str, str], here: Machine, found: Profile) -> LayerTimeRecord:
-    least = layer.least(here, found.peak)
+    peak = found.peak_of(layer.arithmetic)
+    least = found.least(layer, here)
     known = kinds.get(layer.path if layer.macs else layer.name, "")
     of_ideal = share_of(least.seconds, layer.seconds) if layer.bytes else None
     return LayerTimeRecord(
@@ -114,7 +116,7 @@ def _row(layer: LayerTime, kinds: dict[str, str], here: Machine, found: Profile)
         microseconds=1e6 * layer.seconds,
         ideal=None if of_ideal is None else 1e6 * min(least.seconds, layer.seconds),
         bound=least.reason if layer.bytes else "", share=layer.seconds / found.seconds,
-        rate=layer.flops / 1e9, of_peak=share_of(layer.flops, found.peak), of_ideal=of_ideal,
+        rate=layer.flops / 1e9, of_peak=share_of(layer.flops, peak), of_ideal=of_ideal,
         intensity=2 * layer.needed / layer.bytes if layer.bytes else 0.0,
     )  # fmt: skip
 
