@@ -14,8 +14,7 @@ import depthwise as dw
 from depthwise.graph import interpret
 from depthwise.slimming import state
 from depthwise.slimming.fitting.recovery import HIGHEST, LOWEST, peak_rate
-from depthwise.slimming.request import SlimmingRequest
-from depthwise.slimming.slim import Slimming
+from depthwise.slimming.notes import missed
 from depthwise.training.calibration_data import gather
 from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.dataset import Dataset, ImageSplit
@@ -192,12 +191,8 @@ def test_a_network_that_gives_no_numbers_is_refused(net, images):
 
 
 @pytest.mark.parametrize(("took", "told"), [(2.0, 1), (1.06, 1), (1.04, 0), (0.5, 0)])
-def test_a_budget_that_is_missed_is_said(net, took, told):
-    request = SlimmingRequest(
-        dw.open(net, (1, 3, 12, 12)), dw.Budget(milliseconds=1.0),
-        options=dw.SlimmingOptions(build=ELSEWHERE),
-    )  # fmt: skip
-    notes = list(Slimming(request)._missed(took, 1.0))
+def test_a_budget_that_is_missed_is_said(took, told):
+    notes = list(missed(took, 1.0))
     assert len(notes) == told
     assert all("the budget of 1.00 ms is NOT MET" in note for note in notes)
 

@@ -26,7 +26,7 @@ from depthwise.hardware import find
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels, predict
 from depthwise.report.slimming_record import Measure
-from depthwise.slimming.costs.windows import Surroundings, changed_windows
+from depthwise.slimming.costs.windows import Surroundings, changed_windows, known_part
 
 USUAL = CompileOptions()
 # Measured on an Intel Xeon, of layers of MobileNetV2 and of a ResNet-56 before and after slimming:
@@ -49,7 +49,7 @@ class Costs:
 
 
 class Prices:
-    """Costs and savings by one measure, in its own unit.
+    """Costs and savings by one measure, in its own unit; time and arena without unknown operators.
 
     Attributes:
         measure: What is counted.
@@ -126,7 +126,7 @@ class Prices:
 
     def _plan(self, graph: Graph) -> Plan:
         asked = self._options
-        return make_plan(rewrite(graph), asked.chosen, asked.optimize, core=asked.core)
+        return make_plan(rewrite(known_part(graph)), asked.chosen, asked.optimize, core=asked.core)
 
     def _seconds(self, plan: Plan) -> list[float]:
         if self._machine and self._table:

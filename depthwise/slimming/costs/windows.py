@@ -44,6 +44,12 @@ def window(graph: Graph, names: Collection[str]) -> Surroundings:
     return Surroundings(part, _key(part))
 
 
+def known_part(graph: Graph) -> Graph:
+    """Return a network without the operators that are not known: what these give, it takes."""
+    known = [node.name for node in graph if not isinstance(node.op, ops.Opaque)]
+    return graph if len(known) == len(graph.nodes) else window(graph, known).graph
+
+
 def _described(graph: Graph) -> dict[str, tuple[object, ...]]:
     """Return what tells each node from another of its name: its operator and what it reads."""
     return {
