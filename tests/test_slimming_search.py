@@ -162,7 +162,7 @@ def test_a_search_goes_on_where_it_was_killed(chain, tmp_path):
     progress = SearchProgress((), start, start)
     for draft, found in search(bench, start, limit):
         made = replace(draft, kept={"0.cheap": np.array([2, 0])}, parts={"0.cheap": "0"})
-        progress = progress.then(made, found, 1.0)
+        progress = progress.then(made, found, (1.5, -0.25))
         state.keep(tmp_path, "key", progress)
         if found.number == 2:
             break
@@ -170,6 +170,7 @@ def test_a_search_goes_on_where_it_was_killed(chain, tmp_path):
     again = state.read(tmp_path, "key", start)
     assert again is not None
     assert [each.number for each in again.rounds] == [1, 2]
+    assert again.line == (1.5, -0.25)
     assert again.draft.parts == {"0.cheap": "0"}
     np.testing.assert_array_equal(again.draft.kept["0.cheap"], [2, 0])
     assert len(again.before.graph.nodes) > len(again.draft.graph.nodes)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from depthwise.graph import Graph
 from depthwise.progress import Say, silent
 from depthwise.report.slimming_record import say_cost
-from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.search import Bench, make_round, search
 from depthwise.slimming.state import SearchProgress
 
@@ -48,16 +47,16 @@ def hold_time(
             before = progress.before.graph
             base = time_of(before)
             if not tried:
-                bench.prices.scale *= base / bench.prices.cost(before)
+                bench.prices.offset += base - bench.prices.cost(before)
             saved = base - bench.prices.cost(progress.draft.graph) if asked is None else asked
             tried.append(Savings(saved, base - taken))
             asked = to_estimate(tried, base - ROOM * limit)
             progress = _made_again(bench, progress, base, asked)
             yield progress
         else:
-            bench.prices.scale *= taken / estimated
+            bench.prices.hold(progress.draft.graph, taken)
             for draft, found in search(bench, progress.draft, ROOM * limit, progress.rounds):
-                progress = progress.then(draft, found, bench.prices.scale)
+                progress = progress.then(draft, found, bench.prices.line)
                 yield progress
     if best and best[2] is not progress:
         yield best[2]
@@ -72,7 +71,7 @@ def _made_again(
     draft, found = make_round(
         bench, progress.before, base - saving, len(progress.rounds), divergence
     )
-    return SearchProgress((*earlier, found), draft, progress.before, bench.prices.scale)
+    return SearchProgress((*earlier, found), draft, progress.before, bench.prices.line)
 
 
 class Savings(NamedTuple):
@@ -98,15 +97,6 @@ def to_estimate(tried: Iterable[Savings], wanted: float) -> float:
         return largest.estimated * wanted / largest.measured if largest.measured else wanted
     (low, had), (high, has) = less[-1], more[0]
     return low + (wanted - had) / (has - had) * (high - low)
-
-
-def scale_of(times: Prices, original: Graph, graph: Graph, faster: float) -> float:
-    """Return the scale of times at which a network is as many times as fast as was measured.
-
-    Under a budget of multiply-adds, that is: of small networks the estimates are too long, and to
-    reach them would take far more multiply-adds than were asked for.
-    """
-    return times.cost(original) / times.cost(graph) / faster
 
 
 def say_measured(taken: float, estimated: float) -> str:

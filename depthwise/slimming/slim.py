@@ -23,7 +23,7 @@ from depthwise.report.slimming_record import (
 from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.channels.groups import pinned_layers
-from depthwise.slimming.correction import hold_time, say_measured, scale_of
+from depthwise.slimming.correction import hold_time, say_measured
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
@@ -110,7 +110,7 @@ class Slimming:
         if measure != "milliseconds":
             return Prices(measure, self._options.build)
         if self.measures:
-            self.times.scale = self._clock.alone() / self.times.cost(self.graph)
+            self.times.hold(self.graph, self._clock.alone())
         return self.times
 
     @cached_property
@@ -148,7 +148,9 @@ class Slimming:
         distance = Divergence(self.graph, data.held, likelihood == "scores")
         limit, pace = self.request.budget.limit(self.cost), 0.0
         if self.request.budget.measure == "macs":
-            pace = PACE * self.cost / self.times.cost(self.graph)
+            estimated = self.times.cost(self.graph)
+            self.times.hold(self.graph, estimated)  # by how many times as fast others are
+            pace = PACE * self.cost / estimated
         return Bench(
             moves, self.prices, self.times, statistics, refit, distance, asked=limit, pace=pace
         )
@@ -218,9 +220,9 @@ class Slimming:
         draft = self.draft
         found = state.read(self._directory, self.key, draft) if self._directory else None
         if found is None:
-            return state.SearchProgress((), draft, draft, self.prices.scale)
+            return state.SearchProgress((), draft, draft, self.prices.line)
         tell(f"going on after round {len(found.rounds)}")
-        self.prices.scale = found.scale
+        self.prices.scale, self.prices.offset = found.line
         return found
 
     def _rounds(
@@ -229,7 +231,7 @@ class Slimming:
         if self._options.alpha:
             if not progress.rounds:
                 yield progress.then(
-                    *narrow_once(self.bench, progress.draft, self._options.alpha), 1.0
+                    *narrow_once(self.bench, progress.draft, self._options.alpha), (1.0, 0.0)
                 )
             return
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
@@ -237,16 +239,14 @@ class Slimming:
             if self._holds_time and is_near(cost, limit):
                 taken = self._time_of(draft.graph)  # what the last round saves is told better by it
                 tell(f"{say_measured(taken, cost)}: the last round starts from that")
-                self.prices.scale *= taken / cost
+                self.prices.hold(draft.graph, taken)
             elif self.bench.pace and self.measures and cost <= limit:
                 faster = self._clock.beside(draft.graph).ratios[1]
-                self.times.scale = scale_of(self.times, self.graph, draft.graph, faster)
-            progress = progress.then(draft, found, self.prices.scale)
+                self.times.hold(draft.graph, self.times.cost(self.graph) / faster)
+            progress = progress.then(draft, found, self.prices.line)
             yield progress
         if self._holds_time:
             yield from hold_time(self.bench, progress, limit, self._time_of, tell)
-        elif self.bench.pace:
-            self.times.scale = 1.0  # other layers than those that are left are told, too
 
     @property
     def measures(self) -> bool:
