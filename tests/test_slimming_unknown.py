@@ -173,7 +173,7 @@ def test_a_file_with_another_call_is_refused(call, tmp_path):
     document["nodes"][0]["attributes"]["call"] = call
     path = tmp_path / "bad.safetensors"
     save_file({}, path, {KEY: json.dumps(document)})
-    with pytest.raises(ValueError, match="call|structure|tuple"):
+    with pytest.raises(ValueError, match=r"call|structure|tuple"):
         open_graph(path)
 
 
