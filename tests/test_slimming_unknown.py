@@ -89,7 +89,11 @@ def test_a_network_is_slimmed_around_what_is_not_known(images, tmp_path):
         dw.compile(f"slimmed:{tmp_path}")
 
 
-@pytest.mark.parametrize("middle", [summed, quantised])
+def filtered(x):
+    return torch.fft.ifft2(torch.fft.fft2(x) * torch.linspace(0, 1, x.shape[-1])).real
+
+
+@pytest.mark.parametrize("middle", [summed, quantised, filtered])
 def test_a_module_runs_them_as_the_network_does(middle):
     net = Odd(middle).eval()
     graph = capture(net, SHAPE, unknown=True)
