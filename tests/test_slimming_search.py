@@ -195,6 +195,30 @@ def test_a_round_is_made_again_between_those_that_were_too_fast_and_too_slow():
     assert to_estimate([Savings(5.0, -1.0)], 10.0) == 10.0  # what saved nothing tells nothing
 
 
+@pytest.mark.parametrize("more", [1.4, 0.7])
+def test_the_first_whole_result_holds_the_budget_within_a_twentieth(more):
+    """Where each change saves more than it was estimated to, or less: a few of 80 layers."""
+    torch.manual_seed(0)
+    count = 10 * LAYERS
+    net = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(count)))
+    graph = dw.open(net, (1, 8, 8, 8)).graph
+    rising = {str(layer): 0.01 * (layer + 1) for layer in range(count)}
+    bench = make_bench(rising, rising, "milliseconds")
+    known, measured = Prices("milliseconds"), []
+    cost = known.cost(graph)
+    bench.prices.hold(graph, cost)
+
+    def time_of(draft: Graph) -> float:
+        measured.append(cost - more * (cost - known.cost(draft)))
+        return measured[-1]
+
+    limit, start = 0.5 * cost, Draft(graph)
+    list(hold_time(bench, SearchProgress((), start, start), limit, time_of))
+    first = measured[1]  # after the one before the last round
+    assert 0.95 * limit <= first <= 1.02 * limit
+    assert len(measured) == 2  # nothing to correct
+
+
 @pytest.mark.parametrize("slower", [1.6, 0.4])
 def test_measured_times_hold_the_budget(chain, slower):
     """Where estimates are wrong, by a factor that grows as the network shrinks."""

@@ -23,7 +23,7 @@ from depthwise.report.slimming_record import (
 from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.channels.groups import pinned_layers
-from depthwise.slimming.correction import hold_time, say_measured
+from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
@@ -49,7 +49,7 @@ from depthwise.slimming.request import (
     asked_budget,
     open_single,
 )
-from depthwise.slimming.search import Bench, is_near, search, worthwhile
+from depthwise.slimming.search import Bench, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
 from depthwise.slimming.unknown import unknown_operators
 from depthwise.sources.slimmed_folder import KIND as SLIMMED
@@ -234,19 +234,16 @@ class Slimming:
                     *narrow_once(self.bench, progress.draft, self._options.alpha), (1.0, 0.0)
                 )
             return
+        if self._holds_time:
+            yield from hold_time(self.bench, progress, limit, self._time_of, tell)
+            return
         for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
-            cost = self.prices.cost(draft.graph)
-            if self._holds_time and is_near(cost, limit):
-                taken = self._time_of(draft.graph)  # what the last round saves is told better by it
-                tell(f"{say_measured(taken, cost)}: the last round starts from that")
-                self.prices.hold(draft.graph, taken)
-            elif self.bench.pace and self.measures and cost <= limit:
+            few = self.prices.cost(draft.graph) <= limit
+            if self.bench.pace and self.measures and few:
                 faster = self._clock.beside(draft.graph).ratios[1]
                 self.times.hold(draft.graph, self.times.cost(self.graph) / faster)
             progress = progress.then(draft, found, self.prices.line)
             yield progress
-        if self._holds_time:
-            yield from hold_time(self.bench, progress, limit, self._time_of, tell)
 
     @property
     def measures(self) -> bool:
