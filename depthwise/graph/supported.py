@@ -36,8 +36,10 @@ def supported(
         if type_.dtype not in COMPUTED:
             raise Unsupported(f"input {name} is {type_.dtype}: {_advice(type_.dtype)}")
     for node in graph:
-        if isinstance(node.op, Opaque) and unknown and node.op.call is not None:
-            continue
+        if unknown and (
+            node.op.call is not None if isinstance(node.op, Opaque) else not _quantizes(graph, node)
+        ):
+            continue  # in whatever type
         if isinstance(node.op, Opaque) and node.op.reason:
             raise Unsupported(node.op.reason + _end(graph, node, called))
         if (
