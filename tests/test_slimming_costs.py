@@ -153,8 +153,8 @@ def test_estimates_follow_the_line_through_what_was_measured(graph):
             2 * more * (known[0] - known[1]), rel=0.1
         )
     assert times.by_path(graph) == pytest.approx({p: 2 * each for p, each in modules.items()})
-    times.hold(small, 2 * known[0])  # as slow as before: a saving is half of what was estimated
-    assert times.scale == pytest.approx(known[0] / known[1])
+    times.hold(small, 2 * known[0])  # as slow as before: a saving counts half of what it did
+    assert times.line == pytest.approx((1.0, 2 * known[0] - known[1]))
 
 
 def test_arena_of_a_peak_is_lowered_by_what_lowers_it(graph):

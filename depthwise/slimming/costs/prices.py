@@ -34,7 +34,7 @@ USUAL = CompileOptions()
 # as a share of an element that is copied. Nine of ten are within 11 % below and 21 % above.
 PRODUCT, OUTPUT = 1.3, 0.5
 CALL = 2e-7  # seconds of a step, whatever it does: what whole runs take beyond all of their layers
-STEEPEST = 2.0  # times as much as all took on average a saving counts, at most, and the inverse
+STEEPEST = 2.0  # times as much as estimated for the original a saving counts, or half as much
 SHARP = 8  # the power of the mean by which bytes that are alive are added up: near the largest
 
 
@@ -104,15 +104,14 @@ class Prices:
         where changes have saved more than was estimated, those to come will, too.
         """
         raw = (self.all(graph).milliseconds - self.offset) / self.scale
-        self.scale, self.offset = milliseconds / raw, 0.0
         if self._first is None:
             self._first = raw, milliseconds
-            return
         estimated, measured = self._first
+        self.scale = measured / estimated
         if estimated > raw:
             slope = (measured - milliseconds) / (estimated - raw)
             self.scale = min(max(slope, self.scale / STEEPEST), self.scale * STEEPEST)
-            self.offset = milliseconds - self.scale * raw
+        self.offset = milliseconds - self.scale * raw
 
     def by_path(self, graph: Graph) -> dict[str, float]:
         """Return the estimated milliseconds of each module of a network, by its path.
