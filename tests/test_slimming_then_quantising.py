@@ -22,7 +22,7 @@ def test_both_losses_together_are_small(tmp_path):
         *block(3, 16), nn.MaxPool2d(2), *block(16, 32), *block(32, 32), nn.MaxPool2d(2),
         *block(32, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
     )  # fmt: skip
-    run = train(net, data, Recipe(epochs=3), directory=tmp_path / "run")
+    run = train(net, data, Recipe(epochs=6), directory=tmp_path / "run")
     options = dw.SlimmingOptions(build=dw.CompileOptions("aarch64"), images=512)  # untimed
     side = run.record.preprocessing.crop
     slimmed = dw.slim(
