@@ -61,6 +61,25 @@ def measure(graph: Graph) -> Statistics:
     return known
 
 
+def block(inputs: int, outputs: int) -> list[nn.Module]:
+    """Return a convolution, its BatchNorm and a ReLU."""
+    return [nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def classifier() -> nn.Module:
+    """Return a network for images of 12 x 12 pixels, whose BatchNorms have seen some."""
+    torch.manual_seed(0)
+    made = nn.Sequential(
+        *block(3, 16), *block(16, 32), nn.MaxPool2d(2), *block(32, 32), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(32, 5),
+    )  # fmt: skip
+    made.train()
+    with torch.no_grad():
+        for _ in range(30):
+            made(torch.randn(32, 3, 12, 12))
+    return made.eval()
+
+
 def mixed() -> Graph:
     """Return a network with what a convolution can have: stride, dilation, groups, odd padding."""
     net = nn.Sequential(

@@ -20,6 +20,12 @@ def made():
         nn.Conv2d(3, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5),
     )
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = made()
+    def forward(self, x):
+        return self.net[5:](torch.logcumsumexp(self.net[:5](x), 1))
 def partly_frozen():
     net = made()
     net[3].requires_grad_(False)
@@ -107,6 +113,18 @@ def test_what_is_left_alone_is_named_and_what_it_holds_up(capsys):
     assert "left alone: 3 (3.weight is frozen (requires_grad=False))" in err
     assert "layers that no move changes cost" in err
     assert "most of it in 3 (" in err
+
+
+def test_operators_that_are_not_known_are_named(folder, capsys):
+    code, out, err = slim("--budget", "80%", "--out", "small", network="net.py:Odd", capsys=capsys)
+    assert code == 0, err
+    assert "left as they are, for they are not known: aten.logcumsumexp.default in" in err
+    assert "an estimate" in out
+    record = SlimmingRecord.model_validate_json((folder / "small/slimming.json").read_text())
+    assert list(record.unknown.values()) == ["aten.logcumsumexp.default"]
+    code, _, err = slim("--budget", "1ms", "--out", "small", network="net.py:Odd", capsys=capsys)
+    assert code == 2
+    assert "give one of MACs, parameters or weights" in err
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -13,7 +13,6 @@ from depthwise.analysis import cost_of_graph
 from depthwise.graph import Constant, Graph
 from depthwise.slimming.channels.cut import cut
 from depthwise.slimming.channels.groups import find_groups
-from depthwise.slimming.correction import scale_of
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Change, Draft
 from depthwise.slimming.offers import Shortfall, find_offers, used
@@ -134,12 +133,28 @@ def test_a_change_is_worth_the_lesser_of_the_shares_that_are_missing():
     assert fast.worth(saving=50.0, milliseconds=0.0) == 50  # of time there is nothing missing
 
 
-def test_times_are_scaled_to_how_much_faster_a_network_was_measured(graph):
-    times, small = Prices("milliseconds"), narrowed(graph, "first", 16)
-    original = times.cost(graph)
-    for faster in (3.0, 1.5):  # measured again after another round
-        times.scale = scale_of(times, graph, small, faster)
-        assert original / times.cost(small) == pytest.approx(faster)
+def test_estimates_follow_the_line_through_what_was_measured(graph):
+    """A saving counts as much as those before have saved, not as little as all has shrunk."""
+    times, small, smaller = (
+        Prices("milliseconds"), narrowed(graph, "first", 16), narrowed(graph, "first", 8),
+    )  # fmt: skip
+    known = [times.cost(each) for each in (graph, small, smaller)]
+    modules = times.by_path(graph)
+    times.hold(graph, 2 * known[0])
+    assert times.cost(small) == pytest.approx(2 * known[1])
+    for more in (1.5, 1.25):  # measured again after another round
+        measured = 2 * (known[0] - more * (known[0] - known[1]))
+        times.hold(small, measured)
+        assert times.cost(small) == pytest.approx(measured)
+        assert times.cost(graph) == pytest.approx(2 * known[0])
+        expected = measured - 2 * more * (known[1] - known[2])
+        assert times.cost(smaller) == pytest.approx(expected)
+        assert times.saving(graph, small) == pytest.approx(
+            2 * more * (known[0] - known[1]), rel=0.1
+        )
+    assert times.by_path(graph) == pytest.approx({p: 2 * each for p, each in modules.items()})
+    times.hold(small, 2 * known[0])  # as slow as before: a saving counts half of what it did
+    assert times.line == pytest.approx((1.0, 2 * known[0] - known[1]))
 
 
 def test_arena_of_a_peak_is_lowered_by_what_lowers_it(graph):

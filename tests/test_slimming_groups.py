@@ -165,6 +165,25 @@ def test_zeros_in_a_shortcut_go_with_what_they_are_added_to():
     assert pads == (2, 1)
 
 
+def test_halves_that_are_joined_and_divided_again_are_read_by_their_own_layers():
+    """As in MixNet, where Torch-Pruning 1.6.1 has the second half's reader read the first."""
+
+    def forward(n, x):
+        s = n.stem(x)
+        one, two = torch.cat([n.one(s), n.two(s)], 1).split([16, 16], 1)
+        return n.last(torch.cat([n.left(one), n.right(two)], 1))
+
+    graph = graph_of(Net(forward, stem=conv(3, 8), one=conv(8, 16), two=conv(8, 16),
+                         left=conv(16, 12), right=conv(16, 12), last=conv(24, 5)))  # fmt: skip
+    paths = {node.name: node.path for node in graph}
+    found = {
+        place: [paths[member.node] for member in group.readers]
+        for place, group in groups_of(graph).items()
+    }
+    assert found["one"] == ["left"]
+    assert found["two"] == ["right"]
+
+
 # ------------------------------------------------------------------------------ what has to stay
 
 

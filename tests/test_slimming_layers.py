@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from slimming_networks import white
+from slimming_networks import classifier, white
 from torch import nn
 
 import depthwise as dw
@@ -22,22 +22,9 @@ SHAPE = (1, 3, 12, 12)
 ELSEWHERE = dw.CompileOptions("aarch64")  # so that nothing is timed
 
 
-def block(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-
-
 @pytest.fixture(scope="module")
 def net() -> nn.Module:
-    torch.manual_seed(0)
-    made = nn.Sequential(
-        *block(3, 16), *block(16, 32), nn.MaxPool2d(2), *block(32, 32), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(32, 5),
-    )  # fmt: skip
-    made.train()
-    with torch.no_grad():
-        for _ in range(30):
-            made(torch.randn(32, *SHAPE[1:]))
-    return made.eval()
+    return classifier()
 
 
 def step(move: str, place: str, words: str) -> StepRecord:

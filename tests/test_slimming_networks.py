@@ -31,8 +31,13 @@ TIMM = (
 NETWORKS = [*dw.list_models(), *(f"timm:{name}" for name in TIMM)]
 
 
+# pixels that a network needs at least, where 64 are too few
+LEAST = {"alexnet": 67, "alexnet_torchvision": 67, "inception_v3": 96, "inception_v4": 96,
+         "inception_resnet_v2": 96}  # fmt: skip
+
+
 def graph_of(name: str) -> Graph:
-    side = 32 if name.endswith("cifar") else 96
+    side = 32 if name.endswith("cifar") else LEAST.get(name, 64)
     return dw.open(name, (1, 3, side, side)).graph
 
 

@@ -162,7 +162,7 @@ def test_a_search_goes_on_where_it_was_killed(chain, tmp_path):
     progress = SearchProgress((), start, start)
     for draft, found in search(bench, start, limit):
         made = replace(draft, kept={"0.cheap": np.array([2, 0])}, parts={"0.cheap": "0"})
-        progress = progress.then(made, found, 1.0)
+        progress = progress.then(made, found, (1.5, -0.25))
         state.keep(tmp_path, "key", progress)
         if found.number == 2:
             break
@@ -170,6 +170,7 @@ def test_a_search_goes_on_where_it_was_killed(chain, tmp_path):
     again = state.read(tmp_path, "key", start)
     assert again is not None
     assert [each.number for each in again.rounds] == [1, 2]
+    assert again.line == (1.5, -0.25)
     assert again.draft.parts == {"0.cheap": "0"}
     np.testing.assert_array_equal(again.draft.kept["0.cheap"], [2, 0])
     assert len(again.before.graph.nodes) > len(again.draft.graph.nodes)
@@ -192,6 +193,30 @@ def test_a_round_is_made_again_between_those_that_were_too_fast_and_too_slow():
     assert to_estimate([one, other], 34.5) == pytest.approx(25.0)
     assert to_estimate([other], 34.5) == pytest.approx(27.0)  # as much more as was saved more
     assert to_estimate([Savings(5.0, -1.0)], 10.0) == 10.0  # what saved nothing tells nothing
+
+
+@pytest.mark.parametrize("more", [1.4, 0.7])
+def test_the_first_whole_result_holds_the_budget_within_a_twentieth(more):
+    """Where each change saves more than it was estimated to, or less: a few of 80 layers."""
+    torch.manual_seed(0)
+    count = 10 * LAYERS
+    net = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(count)))
+    graph = dw.open(net, (1, 8, 8, 8)).graph
+    rising = {str(layer): 0.01 * (layer + 1) for layer in range(count)}
+    bench = make_bench(rising, rising, "milliseconds")
+    known, measured = Prices("milliseconds"), []
+    cost = known.cost(graph)
+    bench.prices.hold(graph, cost)
+
+    def time_of(draft: Graph) -> float:
+        measured.append(cost - more * (cost - known.cost(draft)))
+        return measured[-1]
+
+    limit, start, told = 0.5 * cost, Draft(graph), []
+    list(hold_time(bench, SearchProgress((), start, start), limit, time_of, told.append))
+    assert 0.95 * limit <= measured[-1] <= 1.02 * limit
+    assert len(measured) == len(told) + 1  # nothing to correct
+    assert all(said.endswith("the last round starts from that") for said in told)
 
 
 @pytest.mark.parametrize("slower", [1.6, 0.4])

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from slimming_networks import block, classifier
 from torch import nn
 
 import depthwise as dw
 from depthwise.graph import interpret
 from depthwise.slimming import state
 from depthwise.slimming.fitting.recovery import HIGHEST, LOWEST, peak_rate
-from depthwise.slimming.request import SlimmingRequest
-from depthwise.slimming.slim import Slimming
+from depthwise.slimming.notes import missed
 from depthwise.training.calibration_data import gather
 from depthwise.training.data.arrays import ArrayImages
 from depthwise.training.data.dataset import Dataset, ImageSplit
@@ -25,22 +25,9 @@ from depthwise.weights import Preprocessing
 ELSEWHERE = dw.CompileOptions("aarch64")  # so that nothing is timed
 
 
-def block(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, 1, 1), nn.BatchNorm2d(outputs), nn.ReLU()]
-
-
 @pytest.fixture(scope="module")
 def net() -> nn.Module:
-    torch.manual_seed(0)
-    made = nn.Sequential(
-        *block(3, 16), *block(16, 32), nn.MaxPool2d(2), *block(32, 32), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(32, 5),
-    )  # fmt: skip
-    made.train()
-    with torch.no_grad():
-        for _ in range(30):
-            made(torch.randn(32, 3, 12, 12))
-    return made.eval()
+    return classifier()
 
 
 @pytest.fixture(scope="module")
@@ -192,12 +179,8 @@ def test_a_network_that_gives_no_numbers_is_refused(net, images):
 
 
 @pytest.mark.parametrize(("took", "told"), [(2.0, 1), (1.06, 1), (1.04, 0), (0.5, 0)])
-def test_a_budget_that_is_missed_is_said(net, took, told):
-    request = SlimmingRequest(
-        dw.open(net, (1, 3, 12, 12)), dw.Budget(milliseconds=1.0),
-        options=dw.SlimmingOptions(build=ELSEWHERE),
-    )  # fmt: skip
-    notes = list(Slimming(request)._missed(took, 1.0))
+def test_a_budget_that_is_missed_is_said(took, told):
+    notes = list(missed(took, 1.0))
     assert len(notes) == told
     assert all("the budget of 1.00 ms is NOT MET" in note for note in notes)
 

@@ -2,8 +2,9 @@
 
 dtypes (element types) - ops and its kin (what there is) - graph (how it hangs together) - infer and
 its kin, attributes, check - builder - interpret and its kin (what it means, in NumPy) - show (as
-text) - serialize, typed_json (as a file) - resampling (resizing as windows) - rewrite, passes/
-(from graph to graph) - frontends/ (what brings a network in) - exporters/ (what takes it out).
+text) - serialize, typed_json, calls (as a file) - resampling (resizing as windows) - rewrite,
+passes/ (from graph to graph) - frontends/ (what brings a network in) - exporters/ (what takes it
+out).
 
 Nothing here imports PyTorch but frontends/torch, whose functions are imported at first use: a saved
 graph is opened, checked, computed and compiled without it.

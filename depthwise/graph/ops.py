@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from depthwise.graph.functions import BinaryFunction, Function
 from depthwise.graph.ops_selection import ArgReduce, Cumulate, TopK
 from depthwise.graph.ops_sequences import GridSample, Recurrent, Resample
+from depthwise.graph.structure import Structure
 
 Pair = tuple[int, int]  # vertical, horizontal
 
@@ -359,11 +360,16 @@ class Gather:
 class Opaque:
     """An operator that we do not know: it has a type, but no meaning and no count.
 
-    `reason` is why the graph cannot say what it does, where a front end can tell.
+    `reason` is why the graph cannot say what it does, where a front end can tell. `call` is what
+    PyTorch calls it with, a tuple of a list of arguments and a dict of those by name; its tensors
+    are the node's inputs, by their places. None where PyTorch cannot call it. `result` is which of
+    several results the node is.
     """
 
     operator: str
     reason: str = ""
+    call: Structure | None = None
+    result: int | None = None
 
 
 Convolution = Conv2d | ConvTranspose2d | DeformConv2d | Linear

@@ -19,10 +19,12 @@ from depthwise import __version__
 from depthwise.escaping import kind_of
 from depthwise.files.atomic import WRITING, workspace
 from depthwise.files.given import as_path
+from depthwise.graph.calls import decode_call
 from depthwise.graph.check import check
 from depthwise.graph.graph import Constant, Graph, Node, Output, TensorType
-from depthwise.graph.ops import Op
-from depthwise.graph.structure import decode_signature, encode_signature
+from depthwise.graph.ops import Op, Opaque
+from depthwise.graph.structure import Structure, decode_signature, encode_signature
+from depthwise.graph.structure import encode as encode_structure
 from depthwise.graph.typed_json import decode, encode, load
 
 FORMAT = 1  # of the JSON: raised where a file of before could be read wrongly
@@ -171,8 +173,12 @@ def _describe_node(node: Node) -> dict[str, Any]:
             f"{node.name} is {name}, an operator of the compiler's own: save the graph that it had "
             "before it was compiled"
         )
-    record = NodeRecord(node.name, name, node.inputs, node.type, node.path)
-    return {**encode(record), "attributes": encode(node.op)}
+    record, op = NodeRecord(node.name, name, node.inputs, node.type, node.path), node.op
+    if isinstance(op, Opaque) and op.call is not None:  # which no type hints tell how to read
+        attributes = {**encode(replace(op, call=None)), "call": encode_structure(op.call)}
+    else:
+        attributes = encode(op)
+    return {**encode(record), "attributes": attributes}
 
 
 def _node(value: Any, where: str) -> Node:
@@ -182,8 +188,21 @@ def _node(value: Any, where: str) -> Node:
     where = f"{where}, {record.name!r}"
     if record.operator not in OPERATORS:
         raise ValueError(f"{where}: the operator {record.operator!r} is not known")
+    call = None
+    if record.operator == Opaque.__name__ and isinstance(attributes, dict):
+        attributes = dict(attributes)
+        call = attributes.pop("call", None)
     op = decode(OPERATORS[record.operator], attributes, f"{where}: {record.operator}")
+    if call is not None:
+        op = replace(op, call=_call(call, len(record.inputs), where))
     return Node(record.name, op, record.inputs, record.type, record.path)
+
+
+def _call(value: Any, inputs: int, where: str) -> Structure:
+    try:
+        return decode_call(value, inputs)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _constant(

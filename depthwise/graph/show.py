@@ -4,8 +4,10 @@ import dataclasses
 from typing import Any, cast
 
 from depthwise.escaping import in_line
+from depthwise.graph.calls import say_call
 from depthwise.graph.graph import Graph, Node
 from depthwise.graph.ops import Op
+from depthwise.graph.structure import Nest
 
 
 def show(graph: Graph) -> str:
@@ -49,12 +51,15 @@ def describe(op: Op) -> str:
         "stride": (1, 1), "dilation": (1, 1), "padding": (0, 0, 0, 0), "groups": 1, "ceil": False,
         "parameters": (), "offset_groups": 1, "divisor": None,
         "align_corners": False, "value": 0.0, "step": 1, "before": None, "add": False,
-        "after": None, "axis": None, "reason": "",
+        "after": None, "axis": None, "reason": "", "call": None, "result": None,
     }  # fmt: skip
     attributes = []
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if field.name in usual and value == usual[field.name]:
+            continue
+        if isinstance(value, Nest):
+            attributes.append(f"{field.name}={say_call(value)}")
             continue
         nested = dataclasses.is_dataclass(value)
         attributes.append(_short(value) if nested else f"{field.name}={_short(value)}")

@@ -22,18 +22,24 @@ COMPUTED = (
 
 
 def supported(
-    graph: Graph, known: Collection[str] = (), called: Collection[str] | None = None
-) -> Graph:
+    graph: Graph, known: Collection[str] = (), called: Collection[str] | None = None,
+    unknown: bool = False,
+) -> Graph:  # fmt: skip
     """Return the graph, or raise Unsupported naming the first thing that no library computes.
 
     `known` are the operators of the front end for which it has a rule: one that is Opaque all the
     same is of types that the rule does not take. `called` are the modules that the network calls
-    once, with which it may end, None where it may end with any value.
+    once, with which it may end, None where it may end with any value. `unknown` has operators pass
+    that are not known, where PyTorch can be called with them.
     """
     for name, type_ in graph.inputs.items():
         if type_.dtype not in COMPUTED:
             raise Unsupported(f"input {name} is {type_.dtype}: {_advice(type_.dtype)}")
     for node in graph:
+        if unknown and (
+            node.op.call is not None if isinstance(node.op, Opaque) else not _quantizes(graph, node)
+        ):
+            continue  # in whatever type
         if isinstance(node.op, Opaque) and node.op.reason:
             raise Unsupported(node.op.reason + _end(graph, node, called))
         if (

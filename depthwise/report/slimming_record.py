@@ -177,6 +177,8 @@ class SlimmingRecord(Record):
     """Layers that no move may change, by their paths, and why."""
     pinned: dict[str, str] = Field(default_factory=dict)
     """Layers that keep all channels that they give, by their paths, and why."""
+    unknown: dict[str, str] = Field(default_factory=dict)
+    """Operators that are not known and stay as they are, by the paths of their modules."""
     frozen: tuple[str, ...] = ()
     """Weights that were frozen (requires_grad=False), and are still."""
 

@@ -6,8 +6,7 @@ from typing import NamedTuple
 from depthwise.graph import Graph
 from depthwise.progress import Say, silent
 from depthwise.report.slimming_record import say_cost
-from depthwise.slimming.costs.prices import Prices
-from depthwise.slimming.search import Bench, make_round, search
+from depthwise.slimming.search import Bench, is_near, make_round, search
 from depthwise.slimming.state import SearchProgress
 
 ABOVE, BELOW = 1.02, 0.93  # of the limit: times between these meet it
@@ -19,12 +18,16 @@ def hold_time(
     bench: Bench, progress: SearchProgress, limit: float, time_of: Callable[[Graph], float],
     tell: Say = silent,
 ) -> Iterator[SearchProgress]:  # fmt: skip
-    """Yield drafts whose measured times come closer to a limit; the last one is the best.
+    """Yield drafts on the way to a limit, then such as come closer to it; the last one is the best.
 
-    A draft that is too slow goes a round further, from what was measured. The round of one that is
-    faster than it had to be is made again, so that nothing is given up that the budget allows, and
-    again between those that were too fast and too slow. `tell` is told what was measured.
+    Before the last round the time is measured, so that this one saves what is missing. A draft that
+    is too slow goes a round further, from what was measured. The round of one that is faster than
+    it had to be is made again, so that nothing is given up that the budget allows, and again
+    between those that were too fast and too slow. `tell` is told what was measured.
     """
+    for reached in _towards(bench, progress, limit, time_of, tell):
+        progress = reached
+        yield progress
     best: tuple[bool, float, SearchProgress] | None = None
     tried: list[Savings] = []  # of the last round
     asked: float | None = None  # of it, where it was made again
@@ -48,19 +51,34 @@ def hold_time(
             before = progress.before.graph
             base = time_of(before)
             if not tried:
-                bench.prices.scale *= base / bench.prices.cost(before)
+                bench.prices.offset += base - bench.prices.cost(before)
             saved = base - bench.prices.cost(progress.draft.graph) if asked is None else asked
             tried.append(Savings(saved, base - taken))
             asked = to_estimate(tried, base - ROOM * limit)
             progress = _made_again(bench, progress, base, asked)
             yield progress
         else:
-            bench.prices.scale *= taken / estimated
-            for draft, found in search(bench, progress.draft, ROOM * limit, progress.rounds):
-                progress = progress.then(draft, found, bench.prices.scale)
+            bench.prices.hold(progress.draft.graph, taken)
+            for reached in _towards(bench, progress, ROOM * limit, time_of, tell):
+                progress = reached
                 yield progress
     if best and best[2] is not progress:
         yield best[2]
+
+
+def _towards(
+    bench: Bench, progress: SearchProgress, limit: float, time_of: Callable[[Graph], float],
+    tell: Say,
+) -> Iterator[SearchProgress]:  # fmt: skip
+    """Yield where a search stands after each round, the time measured before the last one."""
+    for draft, found in search(bench, progress.draft, limit, progress.rounds):
+        cost = bench.prices.cost(draft.graph)
+        if is_near(cost, limit):
+            taken = time_of(draft.graph)  # what the last round saves is told better by it
+            tell(f"{say_measured(taken, cost)}: the last round starts from that")
+            bench.prices.hold(draft.graph, taken)
+        progress = progress.then(draft, found, bench.prices.line)
+        yield progress
 
 
 def _made_again(
@@ -72,7 +90,7 @@ def _made_again(
     draft, found = make_round(
         bench, progress.before, base - saving, len(progress.rounds), divergence
     )
-    return SearchProgress((*earlier, found), draft, progress.before, bench.prices.scale)
+    return SearchProgress((*earlier, found), draft, progress.before, bench.prices.line)
 
 
 class Savings(NamedTuple):
@@ -98,15 +116,6 @@ def to_estimate(tried: Iterable[Savings], wanted: float) -> float:
         return largest.estimated * wanted / largest.measured if largest.measured else wanted
     (low, had), (high, has) = less[-1], more[0]
     return low + (wanted - had) / (has - had) * (high - low)
-
-
-def scale_of(times: Prices, original: Graph, graph: Graph, faster: float) -> float:
-    """Return the scale of times at which a network is as many times as fast as was measured.
-
-    Under a budget of multiply-adds, that is: of small networks the estimates are too long, and to
-    reach them would take far more multiply-adds than were asked for.
-    """
-    return times.cost(original) / times.cost(graph) / faster
 
 
 def say_measured(taken: float, estimated: float) -> str:

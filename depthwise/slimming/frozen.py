@@ -18,7 +18,7 @@ def frozen_weights(source: Source) -> frozenset[str]:
         return frozenset()
     named = net.named_parameters(remove_duplicate=False)
     parameters = {name for name, known in named if not known.requires_grad}
-    graph = source.graph
+    graph = source.runnable
     found = parameters & graph.constants.keys()
     for node in graph:
         if isinstance(node.op, ops.BatchNorm) and not found.isdisjoint(node.inputs):

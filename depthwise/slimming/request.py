@@ -16,6 +16,7 @@ from depthwise.graph import Graph
 from depthwise.hardware.record import Machine
 from depthwise.slimming.budget import Budget
 from depthwise.slimming.moves import MOVES
+from depthwise.slimming.unknown import check_unknown
 from depthwise.sources.opening import open
 from depthwise.sources.source import Source
 from depthwise.training.recipe import LONGEST, parse_seconds
@@ -98,7 +99,13 @@ class SlimmingRequest:
     options: SlimmingOptions = field(default_factory=SlimmingOptions)
 
     def __post_init__(self):
-        check_network(self.source.graph, self.source.name)
+        check_network(self.graph, self.source.name)
+        check_unknown(self.graph, self.source.name, self.budget)
+
+    @property
+    def graph(self) -> Graph:
+        """The network, with operators that are not known where PyTorch can run them."""
+        return self.source.runnable
 
 
 def asked_budget(given: str | Budget | None, options: SlimmingOptions) -> Budget:

@@ -19,13 +19,11 @@ from depthwise.report.slimming_record import (
     SlimmingRecord,
     TradeoffCurve,
     say_cost,
-    say_untouched,
 )
 from depthwise.slimming import state
 from depthwise.slimming.budget import Budget
-from depthwise.slimming.channels.coupling import RETURNED
 from depthwise.slimming.channels.groups import pinned_layers
-from depthwise.slimming.correction import hold_time, say_measured, scale_of
+from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
@@ -44,14 +42,16 @@ from depthwise.slimming.layers.sites import left_alone
 from depthwise.slimming.moves import MOVES
 from depthwise.slimming.multiplier import NAME as WIDTH
 from depthwise.slimming.multiplier import narrow_once
+from depthwise.slimming.notes import NO_IMAGES, missed, risk, untouched
 from depthwise.slimming.request import (
     SlimmingOptions,
     SlimmingRequest,
     asked_budget,
     open_single,
 )
-from depthwise.slimming.search import Bench, is_near, search, worthwhile
+from depthwise.slimming.search import Bench, search, worthwhile
 from depthwise.slimming.slimmed import Slimmed
+from depthwise.slimming.unknown import unknown_operators
 from depthwise.sources.slimmed_folder import KIND as SLIMMED
 from depthwise.training.calibration_data import CalibrationData, gather
 from depthwise.training.keeper import Onlooker, Unseen
@@ -62,14 +62,8 @@ if TYPE_CHECKING:
 WORK = 2e11  # multiply-adds of all calibration images together, about
 FEWEST, MOST = 128, 1000  # images
 SYNTHETIC, SYNTHESIS = 256, 60.0  # images, and the seconds in which they are made
-NO_IMAGES = (
-    "there are no images: some are made of what the BatchNorms remember of training, which tells "
-    "less than a hundred images of its real use would; accuracy is not known, so look at it"
-)
 # How many times as fast a network is to become that has half of the MACs, as a share of twice
 PACE = 0.95
-MET = 1.05  # times a limit in milliseconds: what takes longer misses it
-LARGE = 1.5  # times as cheap: more is risky without images
 
 
 class Slimming:
@@ -86,7 +80,7 @@ class Slimming:
         self.request, self._options, self._directory = request, request.options, directory
         if directory:
             SLIMMED.check_free(directory)
-        self.graph = request.source.graph
+        self.graph = request.graph
         self.draft = Draft(self.graph, frozen=frozen_weights(request.source))
         self._clock = Clock(self.graph, self._options.build)
 
@@ -115,8 +109,8 @@ class Slimming:
         measure = self.request.budget.measure
         if measure != "milliseconds":
             return Prices(measure, self._options.build)
-        if self._options.measures:
-            self.times.scale = self._clock.alone() / self.times.cost(self.graph)
+        if self.measures:
+            self.times.hold(self.graph, self._clock.alone())
         return self.times
 
     @cached_property
@@ -154,7 +148,9 @@ class Slimming:
         distance = Divergence(self.graph, data.held, likelihood == "scores")
         limit, pace = self.request.budget.limit(self.cost), 0.0
         if self.request.budget.measure == "macs":
-            pace = PACE * self.cost / self.times.cost(self.graph)
+            estimated = self.times.cost(self.graph)
+            self.times.hold(self.graph, estimated)  # by how many times as fast others are
+            pace = PACE * self.cost / estimated
         return Bench(
             moves, self.prices, self.times, statistics, refit, distance, asked=limit, pace=pace
         )
@@ -191,7 +187,8 @@ class Slimming:
         if self._options.mimic:
             scores_of(self.graph)  # by which it learns: nothing is done in vain
         limit = self.limit
-        for note in (*self.data.notes, *self._untouched(), *self._warnings(limit)):
+        risked = risk(self.cost / limit) if self.request.data is None else ()
+        for note in (*self.data.notes, *untouched(self.graph, self.draft.frozen), *risked):
             tell(note)
         progress = self._begin(tell)
         folder = self._directory if self.recovers else None
@@ -206,18 +203,6 @@ class Slimming:
             if self._directory:
                 state.keep(self._directory, self.key, progress)
         return self._finish(progress, limit, tell)
-
-    def _untouched(self) -> Iterator[str]:
-        left = left_alone(self.graph, self.draft.frozen)
-        return say_untouched(left, pinned_layers(self.graph), RETURNED)
-
-    def _warnings(self, limit: float) -> Iterator[str]:
-        ratio = self.cost / limit
-        if self.request.data is None and ratio > LARGE:
-            yield (
-                f"{ratio:.1f} times as cheap without images is a risk: up to {LARGE:g} times is "
-                "usual; give images (--data), best with labels and --recover"
-            )
 
     def save(self, found: Slimmed) -> None:
         """Keep what was found in the directory, and no longer its rounds. Raises OSError."""
@@ -235,9 +220,9 @@ class Slimming:
         draft = self.draft
         found = state.read(self._directory, self.key, draft) if self._directory else None
         if found is None:
-            return state.SearchProgress((), draft, draft, self.prices.scale)
+            return state.SearchProgress((), draft, draft, self.prices.line)
         tell(f"going on after round {len(found.rounds)}")
-        self.prices.scale = found.scale
+        self.prices.scale, self.prices.offset = found.line
         return found
 
     def _rounds(
@@ -246,29 +231,29 @@ class Slimming:
         if self._options.alpha:
             if not progress.rounds:
                 yield progress.then(
-                    *narrow_once(self.bench, progress.draft, self._options.alpha), 1.0
+                    *narrow_once(self.bench, progress.draft, self._options.alpha), (1.0, 0.0)
                 )
             return
-        for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
-            cost = self.prices.cost(draft.graph)
-            if self._holds_time and is_near(cost, limit):
-                taken = self._time_of(draft.graph)  # what the last round saves is told better by it
-                tell(f"{say_measured(taken, cost)}: the last round starts from that")
-                self.prices.scale *= taken / cost
-            elif self.bench.pace and self._options.measures and cost <= limit:
-                faster = self._clock.beside(draft.graph).ratios[1]
-                self.times.scale = scale_of(self.times, self.graph, draft.graph, faster)
-            progress = progress.then(draft, found, self.prices.scale)
-            yield progress
         if self._holds_time:
             yield from hold_time(self.bench, progress, limit, self._time_of, tell)
-        elif self.bench.pace:
-            self.times.scale = 1.0  # other layers than those that are left are told, too
+            return
+        for draft, found in search(self.bench, progress.draft, limit, progress.rounds):
+            few = self.prices.cost(draft.graph) <= limit
+            if self.bench.pace and self.measures and few:
+                faster = self._clock.beside(draft.graph).ratios[1]
+                self.times.hold(draft.graph, self.times.cost(self.graph) / faster)
+            progress = progress.then(draft, found, self.prices.line)
+            yield progress
+
+    @property
+    def measures(self) -> bool:
+        """Whether times are measured: a library can be made of the network, and runs here."""
+        return self._options.measures and not unknown_operators(self.graph)
 
     @property
     def _holds_time(self) -> bool:
         """Whether the budget is one of milliseconds that can be measured."""
-        return self.prices.measure == "milliseconds" and self._options.measures
+        return self.prices.measure == "milliseconds" and self.measures
 
     def _time_of(self, graph: Graph) -> float:
         """Return the milliseconds of a draft, measured in turns with the original.
@@ -296,15 +281,16 @@ class Slimming:
         before, after, ratio = self.compare(graph)
         alpha = self._options.alpha
         taken = self._time_of(graph) if self._holds_time else after.milliseconds
-        notes = (*data.notes, *self._missed(taken, limit))
-        for note in notes[len(data.notes) :]:
+        late = tuple(missed(taken, limit)) if self.prices.measure == "milliseconds" else ()
+        for note in late:
             tell(note)
         record = SlimmingRecord(
             depthwise=__version__, network=asked.source.name,
             budget=f"{alpha:g} of its width" if alpha else str(asked.budget),
             measure=asked.budget.measure, limit=progress.rounds[-1].after if alpha else limit,
             moves=(WIDTH,) if alpha else self._options.moves, data=data.said,
-            rounds=progress.rounds, before=before, after=after, ratio=ratio, notes=notes,
+            rounds=progress.rounds, before=before, after=after, ratio=ratio,
+            notes=(*data.notes, *late), unknown=unknown_operators(self.graph),
             layers=self._layers(graph, progress.rounds), frozen=tuple(sorted(self.draft.frozen)),
             left_alone=left_alone(self.graph, self.draft.frozen), pinned=pinned_layers(self.graph),
         )  # fmt: skip
@@ -316,14 +302,6 @@ class Slimming:
     def _layers(self, graph: Graph, rounds: Sequence[RoundRecord]) -> tuple[LayerChange, ...]:
         steps = [step for each in rounds for step in each.steps]
         return compare_layers(self.graph, graph, self.times, steps)
-
-    def _missed(self, taken: float, limit: float) -> Iterator[str]:
-        if self.prices.measure == "milliseconds" and taken > MET * limit:
-            yield (
-                f"the budget of {say_cost('milliseconds', limit)} is NOT MET: "
-                f"{say_cost('milliseconds', taken)} after all corrections; a smaller budget, or a "
-                "machine that does nothing else, may bring it there"
-            )
 
     @property
     def recovers(self) -> bool:
@@ -348,7 +326,7 @@ class Slimming:
         before, after = (
             figures_of(each, self.graph, self.times, self.data) for each in (self.graph, graph)
         )
-        if not self._options.measures:
+        if not self.measures:
             return before, after, None
         timing = self._clock.beside(graph)
         before, after = (

@@ -20,13 +20,13 @@ KEPT = 2  # drafts: the last one, and the one that its round began with
 
 
 class KeptRound(Record):
-    """A finished round as it is written; `kept` and `parts` are its draft's, `scale` of times."""
+    """A finished round as it is written; `kept` and `parts` are its draft's, `line` of times."""
 
     key: str
     round: RoundRecord
     kept: dict[str, tuple[int, ...]]
     parts: dict[str, str]
-    scale: float
+    line: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class SearchProgress:
         rounds: Those that are finished.
         draft: What the last one left.
         before: What it began with.
-        scale: Of the estimates of times.
+        line: The scale of the estimates of times, and what is added to them.
     """
 
     rounds: tuple[RoundRecord, ...]
     draft: Draft
     before: Draft
-    scale: float = 1.0
+    line: tuple[float, float] = (1.0, 0.0)
 
-    def then(self, draft: Draft, found: RoundRecord, scale: float) -> "SearchProgress":
+    def then(self, draft: Draft, found: RoundRecord, line: tuple[float, float]) -> "SearchProgress":
         """Return it after another round."""
-        return SearchProgress((*self.rounds, found), draft, self.draft, scale)
+        return SearchProgress((*self.rounds, found), draft, self.draft, line)
 
 
 def make_key(*parts: object) -> str:
@@ -73,7 +73,7 @@ def keep(directory: Path, key: str, progress: SearchProgress) -> None:
     kept = {name: tuple(map(int, places)) for name, places in progress.draft.kept.items()}
     record = KeptRound(
         key=key, round=progress.rounds[-1], kept=kept, parts=dict(progress.draft.parts),
-        scale=progress.scale,
+        line=progress.line,
     )  # fmt: skip
     replace_text(_record_file(folder, number), record.model_dump_json())
     _graph_file(folder, number - KEPT).unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def read(directory: Path, key: str, original: Draft) -> SearchProgress | None:
         before = _read_draft(directory / FOLDER, found[:-1], original) if found[1:] else original
         if draft and before:
             return SearchProgress(
-                tuple(each.round for each in found), draft, before, found[-1].scale
+                tuple(each.round for each in found), draft, before, found[-1].line
             )
         found.pop()
     return None

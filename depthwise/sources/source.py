@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from depthwise.errors import Unsupported
 from depthwise.graph import NO_KWARGS, Graph, Shape, interpret, supported
 from depthwise.graph.graph import shape_of
 from depthwise.graph.passes.until import end_graph
@@ -58,6 +59,14 @@ class Source(ABC):
     @abstractmethod
     def traced(self) -> Graph:
         """The same to be counted: operators that we do not know are Opaque nodes."""
+
+    @cached_property
+    @abstractmethod
+    def runnable(self) -> Graph:
+        """The same with operators that we do not know as Opaque nodes, if PyTorch can run them.
+
+        Raises Unsupported where it cannot.
+        """
 
     @abstractmethod
     def run(self, inputs: Arrays) -> Arrays:
@@ -132,6 +141,16 @@ class TorchSource(Source):
         from depthwise.graph import trace  # noqa: PLC0415
 
         return trace(self.program)
+
+    @cached_property
+    def runnable(self) -> Graph:
+        """The same with operators that we do not know as Opaque nodes, if PyTorch can run them."""
+        from depthwise.graph import capture  # noqa: PLC0415
+
+        try:
+            return self.graph
+        except Unsupported:
+            return capture(self.program, unknown=True)
 
     @cached_property
     def module(self) -> "nn.Module":
@@ -224,6 +243,11 @@ class GraphSource(Source):
     def traced(self) -> Graph:
         """The graph itself."""
         return self.given
+
+    @cached_property
+    def runnable(self) -> Graph:
+        """The graph itself. Raises Unsupported where it cannot be run by PyTorch either."""
+        return supported(self.given, unknown=True)
 
     def at(self, shapes: Sequence[Shape], kwargs: Mapping[str, Any] = NO_KWARGS) -> "GraphSource":
         """Return the graph itself, whose shapes are its own."""

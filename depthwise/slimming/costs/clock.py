@@ -12,7 +12,7 @@ class Clock:
     def __init__(self, original: Graph, options: CompileOptions):
         self._original, self._options = original, options
         self._library: Library | None = None
-        self._last: tuple[Graph, Timing] | None = None
+        self._timed: dict[int, tuple[Graph, Timing]] = {}  # by the graphs' identities
 
     def alone(self) -> float:
         """Return the milliseconds of the original."""
@@ -20,10 +20,10 @@ class Clock:
 
     def beside(self, graph: Graph) -> Timing:
         """Return the times of the original and of a draft."""
-        if self._last is None or self._last[0] is not graph:
+        if id(graph) not in self._timed:
             library = compile_draft(graph, self._options)
-            self._last = graph, take_turns([self._compiled(), library])
-        return self._last[1]
+            self._timed[id(graph)] = graph, take_turns([self._compiled(), library])
+        return self._timed[id(graph)][1]
 
     def _compiled(self) -> Library:
         if self._library is None:

@@ -26,7 +26,7 @@ from depthwise.hardware import find
 from depthwise.hardware.record import Machine
 from depthwise.latency.predict import known_kernels, predict
 from depthwise.report.slimming_record import Measure
-from depthwise.slimming.costs.windows import Surroundings, changed_windows
+from depthwise.slimming.costs.windows import Surroundings, changed_windows, known_part
 
 USUAL = CompileOptions()
 # Measured on an Intel Xeon, of layers of MobileNetV2 and of a ResNet-56 before and after slimming:
@@ -34,6 +34,7 @@ USUAL = CompileOptions()
 # as a share of an element that is copied. Nine of ten are within 11 % below and 21 % above.
 PRODUCT, OUTPUT = 1.3, 0.5
 CALL = 2e-7  # seconds of a step, whatever it does: what whole runs take beyond all of their layers
+STEEPEST = 2.0  # times as much as estimated for the original a saving counts, or half as much
 SHARP = 8  # the power of the mean by which bytes that are alive are added up: near the largest
 
 
@@ -49,11 +50,12 @@ class Costs:
 
 
 class Prices:
-    """Costs and savings by one measure, in its own unit.
+    """Costs and savings by one measure, in its own unit; time and arena without unknown operators.
 
     Attributes:
         measure: What is counted.
         scale: What estimates of time are multiplied with, to be as was measured.
+        offset: Milliseconds that are added to that.
     """
 
     def __init__(
@@ -66,11 +68,17 @@ class Prices:
         Raises ValueError for a machine whose kernels were not timed.
         """
         self.measure: Measure = measure
-        self.scale = 1.0
+        self.scale, self.offset = 1.0, 0.0
+        self._first: tuple[float, float] | None = None  # estimated and measured, of the original
         self._options, self._machine = options.here, machine
         self._table = known_kernels(machine) if machine else None
         self._windows: dict[str, float] = {}
         self._whole: tuple[Graph, dict[str, float]] | None = None
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """The scale of estimates of time, and what is added to them."""
+        return self.scale, self.offset
 
     def cost(self, graph: Graph) -> float:
         """Return what a network costs."""
@@ -86,14 +94,34 @@ class Prices:
         trainable = [known.type for known in graph.constants.values() if known.trainable]
         return Costs(
             count_all_macs(graph), sum(t.size for t in trainable), sum(t.bytes for t in trainable),
-            plan.arena.bytes, 1e3 * self.scale * sum(seconds),
+            plan.arena.bytes, self.offset + 1e3 * self.scale * sum(seconds),
         )  # fmt: skip
 
+    def hold(self, graph: Graph, milliseconds: float) -> None:
+        """Let estimates of time be as was measured of a network, from here on.
+
+        The first one that is measured scales all. Of another one they follow the line through both:
+        where changes have saved more than was estimated, those to come will, too.
+        """
+        raw = (self.all(graph).milliseconds - self.offset) / self.scale
+        if self._first is None:
+            self._first = raw, milliseconds
+        estimated, measured = self._first
+        self.scale = measured / estimated
+        if estimated > raw:
+            slope = (measured - milliseconds) / (estimated - raw)
+            self.scale = min(max(slope, self.scale / STEEPEST), self.scale * STEEPEST)
+        self.offset = milliseconds - self.scale * raw
+
     def by_path(self, graph: Graph) -> dict[str, float]:
-        """Return the estimated milliseconds of each module of a network, by its path."""
+        """Return the estimated milliseconds of each module of a network, by its path.
+
+        To the scale of the network that was measured first.
+        """
+        scale = self._first[1] / self._first[0] if self._first else self.scale
         plan, found = self._plan(graph), defaultdict[str, float](float)
         for step, seconds in zip(plan.steps, self._seconds(plan), strict=True):
-            found[step.path] += 1e3 * self.scale * seconds
+            found[step.path] += 1e3 * scale * seconds
         return found
 
     def saving(self, before: Graph, after: Graph) -> float:
@@ -126,7 +154,7 @@ class Prices:
 
     def _plan(self, graph: Graph) -> Plan:
         asked = self._options
-        return make_plan(rewrite(graph), asked.chosen, asked.optimize, core=asked.core)
+        return make_plan(rewrite(known_part(graph)), asked.chosen, asked.optimize, core=asked.core)
 
     def _seconds(self, plan: Plan) -> list[float]:
         if self._machine and self._table:

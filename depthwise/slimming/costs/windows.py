@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from depthwise.graph import Graph, Output, ops
+from depthwise.graph.supported import COMPUTED
 
 FUSED = (ops.BatchNorm, ops.Activation, ops.Binary, ops.PRelu)  # into what computes their input
 
@@ -42,6 +43,18 @@ def window(graph: Graph, names: Collection[str]) -> Surroundings:
     outputs = tuple(Output(str(place), name) for place, name in enumerate(left))
     part = Graph(inputs, constants, nodes, outputs)
     return Surroundings(part, _key(part))
+
+
+def known_part(graph: Graph) -> Graph:
+    """Return a network without what no library computes: what that gives, it takes.
+
+    Operators that are not known, that is, and numbers of types of their own, as complex ones.
+    """
+    known = [
+        node.name for node in graph
+        if not isinstance(node.op, ops.Opaque) and node.type.dtype in COMPUTED
+    ]  # fmt: skip
+    return graph if len(known) == len(graph.nodes) else window(graph, known).graph
 
 
 def _described(graph: Graph) -> dict[str, tuple[object, ...]]:

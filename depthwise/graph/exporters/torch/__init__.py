@@ -1,9 +1,9 @@
 """PyTorch: an ordinary module of any graph, that can be trained.
 
 build (`to_module`) - layers (nodes that modules of PyTorch's compute), tree (where these are) -
-rules, and by them weighted, pooling, elementwise, moving, recurrent (all others, as functions) -
-axes, axes_rules, regroup (which sizes follow from those of the images) - schedule, network (how it
-is computed).
+rules, and by them weighted, pooling, elementwise, moving, recurrent (all others, as functions),
+unknown (operators that the graph does not know, as PyTorch has them) - axes, axes_rules, regroup
+(which sizes follow from those of the images) - schedule, network (how it is computed).
 """
 
 from dataclasses import replace

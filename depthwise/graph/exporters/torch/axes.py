@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from depthwise.errors import DepthwiseError
-from depthwise.graph.graph import Graph, Node, Shape
+from depthwise.graph.graph import Graph, Node, Shape, TensorType
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,15 @@ class MixedImages(DepthwiseError):  # noqa: N818  (it is caught where the networ
 
 @dataclass(frozen=True)
 class TracedNode:
-    """A node while axes are traced: its name, what it reads and the shape that it has."""
+    """A node while axes are traced: the types of what it reads, and the shape that it has."""
 
     node: Node
-    shapes: tuple[Shape, ...]
+    types: tuple[TensorType, ...]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shape of each value that the node reads."""
+        return tuple(type_.shape for type_ in self.types)
 
     @property
     def shape(self) -> Shape:
@@ -113,8 +118,8 @@ def _trace(graph: Graph, rule: Callable[..., Axes], *, batch: bool) -> dict[str,
         sides = (OpenSize(name, axis, shape[axis]) for axis in range(2, len(shape)))
         axes[name] = tuple((part,) for part in (*images, *shape[1:2], *sides))
     for node in graph:
-        shapes = tuple(graph.type(name).shape for name in node.inputs)
-        found = rule(TracedNode(node, shapes), tuple(axes[name] for name in node.inputs))
+        types = tuple(graph.type(name) for name in node.inputs)
+        found = rule(TracedNode(node, types), tuple(axes[name] for name in node.inputs))
         assert tuple(map(captured, found)) == node.type.shape, (node, found)
         axes[node.name] = found
     for output in graph.outputs:

@@ -13,6 +13,7 @@ from depthwise.graph.exporters.torch.axes import (
     is_open,
 )
 from depthwise.graph.exporters.torch.regroup import regroup
+from depthwise.graph.exporters.torch.unknown import takes_images_alone
 from depthwise.graph.ops import Op
 
 
@@ -31,8 +32,18 @@ def find_axes(op: Op, place: TracedNode, *read: Axes) -> Axes:
 
 
 @find_axes.register
-def _(op: ops.Opaque, place, *read):  # noqa: ARG001
-    return fixed(place.shape)
+def _(op: ops.Opaque, place, *read):
+    batched = tuple(bool(axes) and is_batch(axes[0]) for axes in read)
+    for axes in read:
+        place.batch_within(axes, (0,), "is not known, and reads the images of the batch")
+    own = fixed(place.shape)
+    if not any(batched):
+        return own
+    images = next(axes[0] for axes, found in zip(read, batched, strict=True) if found)
+    whole = own and captured(images) == place.shape[0]
+    if not whole or not takes_images_alone(op, place.types, batched):
+        raise place.mixed("is not known, and does not compute each image of a batch by itself")
+    return (images, *own[1:])
 
 
 # -------------------------------------------------------------------------- windows over planes

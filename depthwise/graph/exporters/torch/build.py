@@ -7,6 +7,7 @@ from depthwise.graph.exporters.torch import (  # noqa: F401  (they register them
     moving,
     pooling,
     recurrent,
+    unknown,
     weighted,
 )
 from depthwise.graph.exporters.torch.axes import trace_axes

@@ -10,8 +10,6 @@ from functools import singledispatch
 
 from torch import Tensor, nn
 
-from depthwise.errors import Unsupported
-from depthwise.graph import ops
 from depthwise.graph.exporters.torch.axes import Axis, OpenSize
 from depthwise.graph.graph import Constant, Node, Shape, TensorType
 from depthwise.graph.ops import Op
@@ -57,11 +55,3 @@ class NodeSite:
 def function_of(op: Op, site: NodeSite) -> TensorFunction | Sized:
     """Return what computes a node."""
     raise NotImplementedError(type(op))
-
-
-@function_of.register
-def _(op: ops.Opaque, site):
-    raise Unsupported(
-        f"operator {op.operator} in module {site.node.path or '(the network itself)'!r} has no "
-        f"meaning here{': ' if op.reason else ''}{op.reason}"
-    )

@@ -21,10 +21,13 @@ from depthwise.graph.supported import supported
 Network = nn.Module | ExportedProgram
 
 
-def capture(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS) -> Graph:
+def capture(
+    net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS, unknown: bool = False
+) -> Graph:
     """Return the graph of `net` in evaluation mode for inputs of `shapes`, one (N, C, H, W) each.
 
-    `kwargs` are those of arguments that are given by name; see `ExportArguments`.
+    `kwargs` are those of arguments that are given by name; see `ExportArguments`. `unknown` lets
+    operators that we do not know be Opaque nodes, where PyTorch can be called with them.
 
     Works on the meta device too, where constants have no data. An ExportedProgram brings its own
     shapes. The network is not changed.
@@ -35,7 +38,7 @@ def capture(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS)
         raise Unsupported(importer.impure[0])
     graph = importer.graph
     signature = signature_of(importer.program, graph.outputs)
-    return supported(replace(graph, signature=signature), RULES, importer.called)
+    return supported(replace(graph, signature=signature), RULES, importer.called, unknown)
 
 
 def trace(net: Network, *shapes: Shape, kwargs: Mapping[str, Any] = NO_KWARGS) -> Graph:

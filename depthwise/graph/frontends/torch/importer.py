@@ -56,8 +56,8 @@ from depthwise.graph.frontends.torch.tensors import (
     takes_values_for_sizes,
     type_of,
 )
+from depthwise.graph.frontends.torch.unknown import unknown
 from depthwise.graph.graph import Graph, Output, TensorType
-from depthwise.graph.ops import Opaque
 
 NUMBERS = torch.SymInt | torch.SymBool | torch.SymFloat  # that export leaves open
 
@@ -335,15 +335,19 @@ class Importer:
         """Return the results of an operator that we do not know; `node` is it or one of them."""
         values = map(self.values.get, operator.all_input_nodes)
         inputs = tuple(value for value in values if isinstance(value, Value))
-        op = Opaque(str(operator.target), self.refused.get(operator, ""))
+        op = unknown(operator, self.values, inputs, self.refused.get(operator, ""))
         result = node.meta.get("val")
         if takes_values_for_sizes(result) or isinstance(result, NUMBERS):
             raise Unsupported(self._by_values(operator, inputs, op.reason))
         if isinstance(result, tuple | list):
             return [
-                self.builder.emit_opaque(op, inputs, type_of(part, node.name)) for part in result
+                self.builder.emit_opaque(replace(op, result=i), inputs, type_of(part, node.name))
+                for i, part in enumerate(result)
             ]
-        return self.builder.emit_opaque(op, inputs, type_of(result, node.name))
+        which = None if node is operator else cast("int", node.args[1])
+        return self.builder.emit_opaque(
+            replace(op, result=which), inputs, type_of(result, node.name)
+        )
 
     def _by_values(self, node: fx.Node, read: Sequence[Value], reason: str = "") -> str:
         """Return why values must not decide on a result, and with what the network may end."""
