@@ -58,10 +58,10 @@ RESAMPLED = tuple(
 )
 
 SAMPLED = tuple(
-    Case(ops.GridSample(mode, outside, channels % 3 == 0), ((2, channels, 5, 7), (2, 3, 4, 2)), 9)
-    for (mode, outside), channels in zip(
+    Case(ops.GridSample(mode, outside, channels % 3 == 0), ((2, channels, 5, 7), (2, 3, wide, 2)))
+    for (mode, outside), channels, wide in zip(
         product(("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")),
-        (1, 3, 20, 16, 21, 4, 17, 36, 33), strict=True,
+        (1, 3, 20, 16, 21, 4, 17, 36, 33), (4, 37, 16, 18, 5, 33, 20, 1, 9), strict=True,
     )
 )  # fmt: skip
 
@@ -84,14 +84,15 @@ def test_nan_and_infinity_are_passed_on(vector):
     check_nan(SAMPLED, vector, 2e-6)
 
 
-def test_places_far_outside_or_none_are_sampled_as_pytorch_does():
+@vectors
+def test_places_far_outside_or_none_are_sampled_as_pytorch_does(vector):
     x = np.random.default_rng(0).standard_normal((1, 3, 5, 7)).astype(np.float32)
     places = np.array([0, np.nan, np.inf, -np.inf, 1e30, -1e30, 1, -1], np.float32)
     grid = np.stack(np.meshgrid(places, places), -1)[None]
     cases = [Case(case.op, (x.shape, grid.shape)) for case in SAMPLED]
     arrays = [[x, grid]] * len(cases)
     given = [array for pair in arrays for array in pair]
-    fast, naive = (run(make_graph(cases, arrays), given, vector=4, naive=n) for n in (False, True))
+    fast, naive = (run(make_graph(cases, arrays), given, vector=vector, naive=n) for n in (False, True))
     for case, *found in zip(cases, fast, naive, strict=True):
         tensors = (torch.from_numpy(array) for array in (x, grid))
         op = case.op
