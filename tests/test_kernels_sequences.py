@@ -84,15 +84,14 @@ def test_nan_and_infinity_are_passed_on(vector):
     check_nan(SAMPLED, vector, 2e-6)
 
 
-@vectors
-def test_places_far_outside_or_none_are_sampled_as_pytorch_does(vector):
+def test_places_far_outside_or_none_are_sampled_as_pytorch_does():
     x = np.random.default_rng(0).standard_normal((1, 3, 5, 7)).astype(np.float32)
     places = np.array([0, np.nan, np.inf, -np.inf, 1e30, -1e30, 1, -1], np.float32)
     grid = np.stack(np.meshgrid(places, places), -1)[None]
     cases = [Case(case.op, (x.shape, grid.shape)) for case in SAMPLED]
     arrays = [[x, grid]] * len(cases)
     given = [array for pair in arrays for array in pair]
-    fast, naive = (run(make_graph(cases, arrays), given, vector=vector, naive=n) for n in (False, True))
+    fast, naive = (run(make_graph(cases, arrays), given, vector=4, naive=n) for n in (False, True))
     for case, *found in zip(cases, fast, naive, strict=True):
         tensors = (torch.from_numpy(array) for array in (x, grid))
         op = case.op
