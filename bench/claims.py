@@ -1,6 +1,7 @@
 """Measure what docs/performance.md and docs/compile.md claim beside the table of networks.
 
     python bench/claims.py theory       multiply-adds saved against time saved, ResNet-50 directly
+    python bench/claims.py shares       of the multiply-add peak after a rest, and beside the runs
     python bench/claims.py threads      two threads, beside two copies of the network at once
     python bench/claims.py start        first output after opening, spread of runs, machine code
     python bench/claims.py memory       arenas: nothing streamed, for speed, for memory; a peer's
@@ -32,6 +33,7 @@ from torch import nn
 import depthwise as dw
 from depthwise import hardware
 from depthwise.bench.exported_model import Question, write_case
+from depthwise.bench.peak import measure_peak
 from depthwise.bench.peers import INPUT
 from depthwise.compiler.autotune.step_timer import build_clocked
 from depthwise.compiler.codegen.emit import emit_units
@@ -55,6 +57,7 @@ from depthwise.toolchain.build import compile_c
 
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet")
 ROUNDS, SECONDS = 15, 0.05  # turns, and how long each lasts at least
+REST = 0.2  # seconds in which a core's clock recovers
 RUNS, COPIES = 1000, 20
 RUNS_OF_PEER = 5  # its second run plans memory again
 
@@ -138,6 +141,28 @@ def theory() -> None:
         faster, fewer = np.median(taken[BASE] / taken[name]), macs[BASE] / macs[name]
         print(f"{name:20} {1e3 * np.median(taken[name]):6.3f} ms, {fewer:5.2f}x fewer "
               f"multiply-adds, {faster:5.2f}x faster: {faster / fewer:.2f}")  # fmt: skip
+
+
+def shares() -> None:
+    """Print the share of the peak that networks reach: of a rested core's, and of that beside them.
+
+    A core may lower its clock under what they do, and not under a loop on registers alone.
+    """
+    probes = Probes(find_target("native"), find_target("native").lanes)
+    for name in (*MOBILE, "xception", BASE):
+        plan = choose_plan(graph_of(name), CompileOptions())
+        run, macs = partial(clock, runner(plan, name)), dw.cost(build(name), shape_of(name)).macs
+        rested, usual = [], []
+        for _ in range(ROUNDS // 3):
+            time.sleep(REST)
+            rested.append(measure_peak() / 1e9)
+            usual.append(beside_peak(run, probes, 3 * SECONDS))
+        runs = middle_half(usual)
+        took, flops = float(runs.seconds.mean()), 2e-9 * macs
+        peak = float(np.median(rested))
+        print(f"{name:20} {1e3 * took:7.3f} ms; rested {peak:.0f} GFLOP/s: "
+              f"{flops / took / peak:.2f}; beside {runs.peak:.0f}: "
+              f"{flops / took / runs.peak:.2f}", flush=True)  # fmt: skip
 
 
 def threads() -> None:
@@ -317,7 +342,7 @@ def clock(run: Run) -> np.ndarray:
 
 
 ALONE = {"open": open_and_run, "grow": grow}  # in processes that we start
-CLAIMS = {f.__name__: f for f in (theory, threads, start, memory, predicted, prepare)}
+CLAIMS = {f.__name__: f for f in (theory, shares, threads, start, memory, predicted, prepare)}
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from test_compile import TOLERANCE, draw, settle
 from torch import nn
 
 import depthwise as dw
+from depthwise.compiler.codegen.headers import header_text, with_headers_below
 from depthwise.compiler.options import CompileOptions
-from depthwise.kernels import source
 from depthwise.layers import InvertedResidual, conv_norm_act
 from depthwise.runtime.library import Library
 from depthwise.runtime.target import FAMILIES, OPTIMISE, find_target, host_architecture
@@ -105,7 +105,8 @@ EBX7, ECX8, XCR0 = bits(3, 5, 8, 16, 17, 28, 30, 31), bits(0, 5), 0xE7
 
 @pytest.fixture(scope="module")
 def level_of():
-    text = source("levels.h").replace("#include <cpuid.h>", FAKE).replace("NET_API", "")
+    text = "".join(map(header_text, with_headers_below(["levels"])))
+    text = text.replace("#include <cpuid.h>", FAKE).replace("NET_API", "")
     assert XGETBV in text
     text = text.replace(XGETBV, "saved = saved_here") + ASK
     return ctypes.CDLL(str(compile_c(text, find_target("x86-64")))).level_of

@@ -56,6 +56,7 @@ SHAPES = (
     Case(ops.Permute((0, 2, 3, 1)), ((2, 19, 3, 5),)),
     Case(ops.Permute((0, 3, 1, 2)), ((1, 20, 33, 4),)),
     Case(ops.Permute((1, 0)), ((35, 18),)),
+    Case(ops.Permute((0, 2, 1)), ((2, 50, 71),)),
     Case(ops.Permute((2, 0, 1)), ((3, 4, 5),)),
     Case(ops.Permute((0, 1, 4, 2, 5, 3)), ((1, 2, 3, 3, 4, 5),)),
     Case(ops.Expand((2, 5, 3, 4)), ((1, 5, 1, 1),)),

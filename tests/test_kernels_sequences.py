@@ -58,10 +58,10 @@ RESAMPLED = tuple(
 )
 
 SAMPLED = tuple(
-    Case(ops.GridSample(mode, outside, channels % 3 == 0), ((2, channels, 5, 7), (2, 3, 4, 2)), 9)
-    for (mode, outside), channels in zip(
+    Case(ops.GridSample(mode, outside, channels % 3 == 0), ((2, channels, 5, 7), (2, 3, wide, 2)))
+    for (mode, outside), channels, wide in zip(
         product(("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")),
-        (1, 3, 20, 16, 21, 4, 17, 36, 33), strict=True,
+        (1, 3, 20, 16, 21, 4, 17, 36, 33), (4, 37, 16, 18, 5, 33, 20, 1, 9), strict=True,
     )
 )  # fmt: skip
 

@@ -15,25 +15,6 @@ struct requantize {
     float sum_scale;
 };
 
-/* v, rounded: no multiplication before it becomes one instruction with an addition after it */
-#if VL == 1 || !(defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || defined(__wasm__))
-INLINE vf rounded(vf v) {
-    volatile vf kept = v;
-    return kept;
-}
-#else
-INLINE vf rounded(vf v) {
-#if defined(__AVX512F__)
-    __asm__("" : "+v"(v));
-#elif defined(__aarch64__)
-    __asm__("" : "+w"(v));
-#elif !defined(__wasm__) /* which has no such instruction */
-    __asm__("" : "+x"(v));
-#endif
-    return v;
-}
-#endif
-
 INLINE unsigned char requantize_naive(
     const struct requantize a, const int acc, const float scale, const unsigned char sum) {
     const volatile float own = (float)acc * scale, other = (float)(sum - a.sum_zero) * a.sum_scale;

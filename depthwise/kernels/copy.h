@@ -25,6 +25,40 @@ INLINE void f32_fill_run(const int count, const float value, float *y) {
     if (tail) store_part(y + whole, splat(value), tail);
 }
 
+INLINE void f32_transpose_part(
+    const int columns, const int rows, const int x_row, const int y_row, const float *restrict x,
+    float *restrict y) {
+    for (int j = 0; j < columns; j++)
+        for (int i = 0; i < rows; i++) y[(size_t)j * y_row + i] = x[(size_t)i * x_row + j];
+}
+
+/* VL x VL of them in registers: rows 1, 2, 4 and so on apart exchange the lanes that lie as far across the diagonal. */
+#if VL == 1
+INLINE void f32_transpose_square(const int x_row, const int y_row, const float *x, float *y) {
+    (void)x_row, (void)y_row;
+    *y = *x;
+}
+#else
+NOINLINE void f32_transpose_square(const int x_row, const int y_row, const float *x, float *y) {
+    vf v[VL];
+    UNROLL for (int i = 0; i < VL; i++) v[i] = load(x + (size_t)i * x_row);
+    UNROLL for (int apart = 1; apart < VL; apart *= 2) {
+        int upper[VL], lower[VL];
+        UNROLL for (int j = 0; j < VL; j++) {
+            upper[j] = j & apart ? VL + j - apart : j;
+            lower[j] = upper[j] + apart;
+        }
+        UNROLL for (int i = 0; i < VL; i++) {
+            if (i & apart) continue;
+            const vf a = v[i], b = v[i + apart];
+            /* `rounded`, so that clang leaves the rounds as they are: it made 570 instructions of them, of 16 x 16 */
+            v[i] = rounded(pick(a, b, upper)), v[i + apart] = rounded(pick(a, b, lower));
+        }
+    }
+    UNROLL for (int j = 0; j < VL; j++) store(y + (size_t)j * y_row, v[j]);
+}
+#endif
+
 /* y[j][i] = x[i][j]: x is packed along j, y along i. Blocks of 16 x 16 keep the lines of both in the first cache; a
    few planes (an image's colours) are woven, or parted, pixel by pixel. */
 INLINE void f32_transpose(
@@ -41,10 +75,14 @@ INLINE void f32_transpose(
         return;
     }
     for (int j0 = 0; j0 < columns; j0 += 16)
-    for (int i0 = 0; i0 < rows; i0 += 16) {
-        const int j1 = j0 + 16 < columns ? j0 + 16 : columns, i1 = i0 + 16 < rows ? i0 + 16 : rows;
-        for (int j = j0; j < j1; j++)
-            for (int i = i0; i < i1; i++) y[(size_t)j * y_row + i] = x[(size_t)i * x_row + j];
+    for (int i0 = 0; i0 < rows; i0 += 16)
+    for (int j = j0; j < j0 + 16 && j < columns; j += VL)
+    for (int i = i0; i < i0 + 16 && i < rows; i += VL) {
+        const float *from = x + (size_t)i * x_row + j;
+        float *to = y + (size_t)j * y_row + i;
+        const int wide = columns - j < VL ? columns - j : VL, high = rows - i < VL ? rows - i : VL;
+        if (wide == VL && high == VL) f32_transpose_square(x_row, y_row, from, to);
+        else f32_transpose_part(wide, high, x_row, y_row, from, to);
     }
 }
 

@@ -21,10 +21,10 @@ struct grid_sample {
     int in_image, in_row, in_pixel, grid_image, grid_row, grid_pixel, grid_axis, out_image, out_row, out_pixel;
 };
 
+/* --------------------------------------------------------------------------------------- place by place */
+
 /* the pixels along one axis, whole numbers that may be outside, and their weights */
 struct grid_line { int count; float pixel[4], weight[4]; };
-/* the pixels of the plane around one place: where they lie, and their weights; what those outside add */
-struct grid_taps { int count, offset[16]; float weight[16], outside; };
 
 /* thrown back and forth between low and low + span */
 INLINE float grid_mirror(const float place, const float low, const float span) {
@@ -60,105 +60,179 @@ INLINE struct grid_line grid_find(const struct grid_sample *a, const float at, c
     return (struct grid_line){2, {low, low + 1}, {1 - (place - low), place - low}};
 }
 
-/* whether both ends of a line of pixels are inside: all of them, then, but where they are held one by one */
-INLINE int grid_inside(const struct grid_line line, const int size) {
-    return line.pixel[0] >= 0 && line.pixel[line.count - 1] < (float)size;
-}
-
-/* both lines around a place; whether all their pixels are of the plane */
-struct grid_cross { struct grid_line across, down; int all; };
-INLINE struct grid_cross grid_cross(const struct grid_sample *a, const float *at) {
-    const struct grid_line across = grid_find(a, at[0], a->in_width), down = grid_find(a, at[a->grid_axis], a->in_rows);
-    const int held = a->mode == GRID_BICUBIC && a->outside != GRID_ZEROS;
-    return (struct grid_cross){
-        across, down, held || (grid_inside(across, a->in_width) && grid_inside(down, a->in_rows))};
-}
-
-/* a loop of a known length and no questions, so that a compiler keeps all of it in registers */
-INLINE struct grid_taps grid_whole(const struct grid_sample *a, const struct grid_cross *c) {
-    struct grid_taps taps;
-    taps.count = c->down.count * c->across.count;
-    taps.outside = 0;
-    UNROLL for (int i = 0; i < c->down.count; i++)
-        UNROLL for (int j = 0; j < c->across.count; j++) {
-            const int t = i * c->across.count + j;
-            taps.offset[t] = (int)c->down.pixel[i] * a->in_row + (int)c->across.pixel[j] * a->in_pixel;
-            taps.weight[t] = c->down.weight[i] * c->across.weight[j];
-        }
-    return taps;
-}
-
-INLINE struct grid_taps grid_part(const struct grid_sample *a, const struct grid_cross *c) {
-    struct grid_taps taps;
-    taps.count = 0;
-    taps.outside = 0;
-    UNROLL for (int i = 0; i < c->down.count; i++)
-        UNROLL for (int j = 0; j < c->across.count; j++) {
-            const float row = c->down.pixel[i], pixel = c->across.pixel[j];
-            const float weight = c->down.weight[i] * c->across.weight[j];
-            if (row >= 0 && row < (float)a->in_rows && pixel >= 0 && pixel < (float)a->in_width) {
-                taps.offset[taps.count] = (int)row * a->in_row + (int)pixel * a->in_pixel;
-                taps.weight[taps.count++] = weight;
-            } else taps.outside += 0 * weight;
-        }
-    return taps;
-}
-
 INLINE void f32_grid_sample_naive(const struct grid_sample *a, const float *in, const float *grid, float *out) {
     for (int n = 0; n < a->images; n++)
     for (int y = 0; y < a->out_height; y++)
     for (int x = 0; x < a->out_width; x++) {
-        const struct grid_cross cross = grid_cross(
-            a, grid + (size_t)n * a->grid_image + (size_t)y * a->grid_row + (size_t)x * a->grid_pixel);
-        const struct grid_taps taps = cross.all ? grid_whole(a, &cross) : grid_part(a, &cross);
+        const float *at = grid + (size_t)n * a->grid_image + (size_t)y * a->grid_row + (size_t)x * a->grid_pixel;
+        const struct grid_line across = grid_find(a, at[0], a->in_width);
+        const struct grid_line down = grid_find(a, at[a->grid_axis], a->in_rows);
         for (int c = 0; c < a->channels; c++) {
-            float sum = taps.outside;
-            for (int t = 0; t < taps.count; t++)
-                sum += in[(size_t)n * a->in_image + (size_t)taps.offset[t] + c] * taps.weight[t];
+            float sum = 0;
+            for (int i = 0; i < down.count; i++)
+            for (int j = 0; j < across.count; j++) {
+                const float row = down.pixel[i], pixel = across.pixel[j];
+                float value = 0;
+                if (row >= 0 && row < (float)a->in_rows && pixel >= 0 && pixel < (float)a->in_width)
+                    value = in[(size_t)n * a->in_image + (size_t)row * a->in_row + (size_t)pixel * a->in_pixel + c];
+                sum += value * (down.weight[i] * across.weight[j]);
+            }
             out[(size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel + c] = sum;
         }
     }
 }
 
-INLINE void f32_grid_vector(
-    const int count, const struct grid_taps *taps, const int lanes, const float *in, float *out) {
-    vf sum = splat(taps->outside);
-    for (int t = 0; t < count; t++) sum += load_part(in + taps->offset[t], lanes) * taps->weight[t];
-    store_part(out, sum, lanes);
-}
-
-/* Up to FEW channels are quicker one by one: a part of a vector waits for its store. 3 take 6 ns in place of 20. */
-enum { FEW = 4 };
-INLINE void f32_grid_pixel(
-    const int count, const struct grid_taps *taps, const int channels, const float *in, float *out) {
-    const int tail = channels % VL, whole = channels - tail;
-    for (int c = 0; c < whole; c += VL) f32_grid_vector(count, taps, VL, in + c, out + c);
-    if (tail > FEW) f32_grid_vector(count, taps, tail, in + whole, out + whole);
-    else
-        for (int c = whole; c < channels; c++) {
-            float sum = taps->outside;
-            for (int t = 0; t < count; t++) sum += in[taps->offset[t] + c] * taps->weight[t];
-            out[c] = sum;
-        }
-}
-
-/* A place and its weights are worked out once for all channels; that all its pixels are inside, as most are, is a loop
-   of a known length. */
+#if VL == 1
 INLINE void f32_grid_sample(const struct grid_sample *a, const float *in, const float *grid, float *out) {
-    const int all = a->mode == GRID_BICUBIC ? 16 : a->mode == GRID_BILINEAR ? 4 : 1;
-    for (int n = 0; n < a->images; n++)
-    for (int y = 0; y < a->out_height; y++)
-    for (int x = 0; x < a->out_width; x++) {
-        const struct grid_cross cross = grid_cross(
-            a, grid + (size_t)n * a->grid_image + (size_t)y * a->grid_row + (size_t)x * a->grid_pixel);
-        const float *p = in + (size_t)n * a->in_image;
-        float *q = out + (size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel;
-        if (cross.all) {
-            const struct grid_taps taps = grid_whole(a, &cross);
-            f32_grid_pixel(all, &taps, a->channels, p, q);
-        } else {
-            const struct grid_taps taps = grid_part(a, &cross);
-            f32_grid_pixel(taps.count, &taps, a->channels, p, q);
+    f32_grid_sample_naive(a, in, grid, out);
+}
+#else
+
+/* ----------------------------------------------------------------------------- VL neighbours of a row at once */
+
+/* Whole numbers from 2^23 on are all that there are; below it adding and taking it off rounds, half to even. */
+INLINE vf grid_round(const vf v) {
+    const vf size = (vf)((vi)v & 0x7fffffff), large = (vf)((vi)splat(8388608) | ((vi)v & (vi)splat(-0.0f)));
+    return blend((vi)(size < 8388608.0f), rounded(v + large) - large, v);
+}
+INLINE vf grid_floor(const vf v) {
+    const vf whole = grid_round(v);
+    return whole - (vf)((vi)(whole > v) & (vi)splat(1));
+}
+
+/* held from 0 to `last`, at 0 where it is not a number */
+INLINE vf grid_within(const vf v, const int last) {
+    return smaller(blend((vi)(v > 0), v, (vf){0}), splat((float)last));
+}
+
+/* The same as grid_mirror, grid_hold, grid_near, grid_far and grid_find. */
+INLINE vf grid_mirrors(const vf place, const float low, const float span) {
+    if (span == 0) return (vf){0};
+    const vf beyond = (vf)((vi)(place - low) & 0x7fffffff), turns = grid_floor(beyond / span);
+    const vf rest = beyond - turns * span, odd = turns - 2 * grid_floor(turns / 2);
+    return blend((vi)(odd == 0), rest, span - rest) + low;
+}
+
+INLINE vf grid_holds(const struct grid_sample *a, vf place, const int size) {
+    if (a->outside == GRID_ZEROS) return place;
+    if (a->outside == GRID_REFLECTION)
+        place = a->align_corners ? grid_mirrors(place, 0, (float)(size - 1)) : grid_mirrors(place, -0.5f, (float)size);
+    return grid_within(place, size - 1);
+}
+
+INLINE vf grid_nears(const vf x) { return (1.25f * x - 2.25f) * x * x + 1; }
+INLINE vf grid_fars(const vf x) { return ((-0.75f * x + 3.75f) * x - 6) * x + 3; }
+
+/* for each place: pixels along one axis, held inside, the bits of those that were there, and the weights of all */
+struct grid_lines { int count; vi pixel[4], inside[4]; vf weight[4]; };
+
+INLINE void grid_set(struct grid_lines *lines, const int i, const vf pixel, const vf weight, const int size) {
+    lines->inside[i] = (vi)(pixel >= 0) & (vi)(pixel < (float)size);
+    lines->pixel[i] = __builtin_convertvector(grid_within(pixel, size - 1), vi);
+    lines->weight[i] = weight;
+}
+
+INLINE struct grid_lines grid_finds(const struct grid_sample *a, const vf at, const int size) {
+    const float whole = (float)size;
+    vf place = rounded(a->align_corners ? (at + 1) * 0.5f * (whole - 1) : ((at + 1) * whole - 1) * 0.5f);
+    struct grid_lines lines;
+    if (a->mode == GRID_BICUBIC) {
+        const vf low = grid_floor(place), part = place - low;
+        const vf weight[4] = {grid_fars(part + 1), grid_nears(part), grid_nears(1 - part), grid_fars(2 - part)};
+        lines.count = 4;
+        UNROLL for (int i = 0; i < 4; i++)
+            grid_set(&lines, i, grid_holds(a, low + (float)(i - 1), size), weight[i], size);
+        return lines;
+    }
+    place = rounded(grid_holds(a, place, size));
+    if (a->mode == GRID_NEAREST) {
+        lines.count = 1;
+        grid_set(&lines, 0, grid_round(place), splat(1), size);
+        return lines;
+    }
+    const vf low = grid_floor(place), part = place - low;
+    lines.count = 2;
+    grid_set(&lines, 0, low, 1 - part, size);
+    grid_set(&lines, 1, low + 1, part, size);
+    return lines;
+}
+
+/* for each place: where the pixels around it lie, from the plane's first on, all bits of those that were there, and
+   the weights of all */
+struct grid_taps { int offset[16][VL], inside[16][VL]; float weight[16][VL]; };
+
+/* `count` channels of the place in lane x */
+INLINE void f32_grid_vector(
+    const int all, const struct grid_taps *taps, const int x, const int count, const float *in, float *out) {
+    vf sum = {0};
+    UNROLL for (int t = 0; t < all; t++) {
+        const vf value = load_part(in + taps->offset[t][x], count);
+        sum += (vf)((vi)value & taps->inside[t][x]) * taps->weight[t][x];
+    }
+    store_part(out, sum, count);
+}
+
+/* Up to FEW channels are quicker one by one: a part of a vector waits for its store. */
+enum { FEW = 4 };
+INLINE void f32_grid_few(
+    const int all, const struct grid_taps *taps, const int x, const int count, const float *in, float *out) {
+    float sum[FEW] = {0};
+    UNROLL for (int t = 0; t < all; t++) {
+        const int inside = taps->inside[t][x];
+        const float *p = in + taps->offset[t][x];
+        const float weight = taps->weight[t][x];
+        UNROLL for (int c = 0; c < count; c++) {
+            int bits; /* a choice of two floats would be a jump */
+            memcpy(&bits, p + c, sizeof bits);
+            bits &= inside;
+            float value;
+            memcpy(&value, &bits, sizeof value);
+            sum[c] += value * weight;
         }
     }
+    UNROLL for (int c = 0; c < count; c++) out[c] = sum[c];
 }
+
+INLINE void f32_grid_pixel(
+    const int all, const struct grid_taps *taps, const int x, const int channels, const float *in, float *out) {
+    const int tail = channels % VL, whole = channels - tail;
+    for (int c = 0; c < whole; c += VL) f32_grid_vector(all, taps, x, VL, in + c, out + c);
+    if (tail > FEW) f32_grid_vector(all, taps, x, tail, in + whole, out + whole);
+    else if (tail) f32_grid_few(all, taps, x, tail, in + whole, out + whole);
+}
+
+/* `count` places, up to VL, of a row */
+INLINE void f32_grid_places(
+    const struct grid_sample *a, const int count, const float *in, const float *grid, float *out) {
+    float x[VL] = {0}, y[VL] = {0};
+    for (int i = 0; i < count; i++) {
+        x[i] = grid[(size_t)i * a->grid_pixel];
+        y[i] = grid[(size_t)i * a->grid_pixel + a->grid_axis];
+    }
+    const struct grid_lines across = grid_finds(a, load(x), a->in_width), down = grid_finds(a, load(y), a->in_rows);
+    struct grid_taps taps;
+    UNROLL for (int i = 0; i < down.count; i++)
+        UNROLL for (int j = 0; j < across.count; j++) {
+            const int t = i * across.count + j;
+            *(vi_anywhere *)taps.offset[t] = down.pixel[i] * a->in_row + across.pixel[j] * a->in_pixel;
+            *(vi_anywhere *)taps.inside[t] = down.inside[i] & across.inside[j];
+            store(taps.weight[t], down.weight[i] * across.weight[j]);
+        }
+    const int all = a->mode == GRID_BICUBIC ? 16 : a->mode == GRID_BILINEAR ? 4 : 1;
+    for (int i = 0; i < count; i++)
+        f32_grid_pixel(all, &taps, i, a->channels, in, out + (size_t)i * a->out_pixel);
+}
+
+/* Places and weights are worked out by vectors, once for all channels. Whether a pixel is of the plane is no question
+   to jump by, but bits to keep of it: places outside are as quick as others. */
+INLINE void f32_grid_sample(const struct grid_sample *a, const float *in, const float *grid, float *out) {
+    for (int n = 0; n < a->images; n++)
+    for (int y = 0; y < a->out_height; y++)
+    for (int x = 0; x < a->out_width; x += VL) {
+        const int left = a->out_width - x;
+        f32_grid_places(a, left < VL ? left : VL, in + (size_t)n * a->in_image,
+                        grid + (size_t)n * a->grid_image + (size_t)y * a->grid_row + (size_t)x * a->grid_pixel,
+                        out + (size_t)n * a->out_image + (size_t)y * a->out_row + (size_t)x * a->out_pixel);
+    }
+}
+#endif

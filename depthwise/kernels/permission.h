@@ -2,16 +2,14 @@
    on request, once a process, and stops one that takes them unasked. Whoever includes this defines NET_API, and NET_AMX
    as the bits of CPUID's leaf 7, edx, that have to be there. */
 
-#include <cpuid.h>
+#include "cpu.h"
 
-enum { NET_OSXSAVE = 1 << 27, NET_TILES_SAVED = 3 << 17, NET_REQUEST = 0x1023, NET_TILE_DATA = 18 };
+enum { NET_TILES_SAVED = 3 << 17, NET_REQUEST = 0x1023, NET_TILE_DATA = 18 };
 
 static int net_ask_for_tiles(void) {
-    unsigned a, b, c, d, saved;
-    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || !(c & NET_OSXSAVE)) return 0;
+    unsigned a, b, c, d;
+    if ((net_saved() & NET_TILES_SAVED) != NET_TILES_SAVED) return 0;
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & NET_AMX) != NET_AMX) return 0;
-    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
-    if ((saved & NET_TILES_SAVED) != NET_TILES_SAVED) return 0;
 #if defined(__linux__)
     long result = 158; /* arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) */
     const long request = NET_REQUEST, component = NET_TILE_DATA;
@@ -22,11 +20,9 @@ static int net_ask_for_tiles(void) {
 #endif
 }
 
-/* 1 where the network can run, found once, else 0. Threads that ask at the same time find the same. */
+/* 1 where the network can run, else 0 */
 NET_API int net_tiles(void);
 int net_tiles(void) {
     static int found = -1;
-    int allowed = __atomic_load_n(&found, __ATOMIC_RELAXED);
-    if (allowed < 0) __atomic_store_n(&found, allowed = net_ask_for_tiles(), __ATOMIC_RELAXED);
-    return allowed;
+    return net_find_once(&found, net_ask_for_tiles);
 }

@@ -85,6 +85,25 @@ INLINE vf held(vf v) {
     return v;
 }
 
+/* v, rounded: no multiplication before it becomes one instruction with an addition after it */
+#if VL == 1 || !(defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || defined(__wasm__))
+INLINE vf rounded(vf v) {
+    volatile vf kept = v;
+    return kept;
+}
+#else
+INLINE vf rounded(vf v) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#elif !defined(__wasm__) /* which has no such instruction */
+    __asm__("" : "+x"(v));
+#endif
+    return v;
+}
+#endif
+
 /* Runs of neighbouring floats: `runs` of `count`, which lie `apart` from each other in memory, each from a multiple of
    `width` lanes on. All but `apart` are literals; other lanes are zero, or are not stored. */
 #if defined(GCC)

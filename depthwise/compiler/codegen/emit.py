@@ -16,7 +16,12 @@ from depthwise.compiler.codegen.exports import (
     tensor_parameters,
     tensor_pointer,
 )
-from depthwise.compiler.codegen.headers import header_text, kernel_texts, sizes_of_core
+from depthwise.compiler.codegen.headers import (
+    header_text,
+    kernel_texts,
+    sizes_of_core,
+    with_headers_below,
+)
 from depthwise.compiler.codegen.literals import initializer, number, spelled
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.calls import KernelCall, Table
@@ -212,7 +217,8 @@ def threads(plan: Plan) -> list[str]:
 
     Before it comes what asks for that of a CPU which not every one of its kind has.
     """
-    asked = [header_text(header) for header, _ in asks(plan.target)]
+    headers = with_headers_below(header for header, _ in asks(plan.target))
+    asked = [header_text(header) for header in headers]
     if plan.target.tiles:
         asked.insert(0, _define_amx(plan))
     if plan.threads == 1:

@@ -20,7 +20,12 @@ from depthwise.compiler.codegen.emit import (
     threads,
 )
 from depthwise.compiler.codegen.exports import ARGUMENTS, PARALLEL, run_parameters
-from depthwise.compiler.codegen.headers import header_text, kernel_texts, sizes_of_core
+from depthwise.compiler.codegen.headers import (
+    header_text,
+    kernel_texts,
+    sizes_of_core,
+    with_headers_below,
+)
 from depthwise.compiler.plan import Plan
 from depthwise.runtime.target import Target
 
@@ -83,7 +88,7 @@ def emit_family_units(
     public = [
         *preamble(f"any CPU of {family.name}"),
         *threads(plans[0]),
-        header_text("levels"),
+        *map(header_text, with_headers_below(("levels",))),
         *complete(plans[0], _arena(plans), choice),
         *_in_turn(plans[0]),
         "",

@@ -1,6 +1,6 @@
 """The kernels' headers as parts of one text, each once after those it includes; their macros."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cache
 
 from depthwise.compiler.kernels import KERNELS
@@ -25,8 +25,8 @@ def headers_below(name: str) -> tuple[str, ...]:
                  for line in lines if line.startswith(INCLUDE))  # fmt: skip
 
 
-def needed_headers(kernels: Collection[str]) -> list[str]:
-    """Return the headers that define `kernels`, each after those that it needs."""
+def with_headers_below(names: Iterable[str]) -> list[str]:
+    """Return headers, each once and after those that it needs."""
     found: list[str] = []
 
     def add(name: str) -> None:
@@ -35,10 +35,14 @@ def needed_headers(kernels: Collection[str]) -> list[str]:
         if name not in found:
             found.append(name)
 
-    for row in KERNELS.values():
-        if row.c_name in kernels:
-            add(row.header)
+    for name in names:
+        add(name)
     return found
+
+
+def needed_headers(kernels: Collection[str]) -> list[str]:
+    """Return the headers that define `kernels`, each after those that it needs."""
+    return with_headers_below(row.header for row in KERNELS.values() if row.c_name in kernels)
 
 
 def kernel_texts(kernels: Collection[str]) -> list[str]:
