@@ -46,6 +46,11 @@ class Weighted(NamedTuple):
     scale: np.ndarray
 
 
+def is_quantised(graph: Graph) -> bool:
+    """Tell whether values of a network are held in bytes while it runs."""
+    return any(isinstance(node.op, ops.Quantize) and graph.activations(node) for node in graph)
+
+
 def to_integers(graph: Graph) -> Graph:
     """Return a quantised network as what kernels compute: `integer_ops`, on uint8."""
     edit = GraphRewriter(recompose_linear(_fold_quantized(graph)))
