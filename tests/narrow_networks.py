@@ -17,6 +17,8 @@ from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import find_target
 from depthwise.toolchain.build import compile_c
 
+TARGETS = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "portable")  # beside each type's own
+
 NONE, ONE, TWO = Padding(0, 0, 0, 0), Padding(1, 1, 1, 1), Padding(2, 2, 2, 2)
 PLAIN, RELU, SWISH = Epilogue(), ops.Activation("relu6"), ops.Activation("hard_swish")
 

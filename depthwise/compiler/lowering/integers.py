@@ -30,7 +30,7 @@ from depthwise.quantization.integer_ops import (
     Rescale,
 )
 
-Operand = tuple[TensorView, int, float]  # with its zero point and its ratio
+ByteOperand = tuple[TensorView, int, float]  # with its zero point and its ratio
 
 
 def epilogue_of(then: Requantize | None, zero: int = 0, ratio: float = 0.0) -> ByteEpilogue:
@@ -123,7 +123,7 @@ def _(op: IntegerAdd, node: Node, b: LoweringBuilder) -> None:
     b.append(divisible(part, left, right, y, rows=not planes))
 
 
-def _whole_first(operands: Iterable[Operand], node: Node) -> list[Operand]:
+def _whole_first(operands: Iterable[ByteOperand], node: Node) -> list[ByteOperand]:
     """Return two operands, first the one that has the shape of the result."""
     return sorted(operands, key=lambda operand: operand[0].shape != node.type.shape)
 
