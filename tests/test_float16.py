@@ -198,6 +198,45 @@ def test_layers_beyond_the_range_stay_in_float32_and_are_told(target, size, weig
     assert (library(x) - expected).abs().max() < 0.01 * expected.abs().max()
 
 
+class Quiet(nn.Module):
+    """Its second layer makes numbers of about `size`, which its last one reads."""
+
+    def __init__(self, size: float):
+        super().__init__()
+        torch.manual_seed(2)
+        self.first, self.faint, self.last = (
+            nn.Conv2d(*channels, 1, bias=False) for channels in ((2, 8), (8, 8), (8, 6))
+        )
+        self.faint.weight.data.mul_(size)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.faint(torch.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [(0.1, []), (1e-4, ["faint", "last"]), (1e-9, ["faint", "last"]), (0.0, [])],
+)
+def test_layers_of_numbers_too_small_stay_in_float32_and_are_told(target, size, kept):
+    net = Quiet(size).eval()
+    library = dw.compile(net, (1, 2, 5, 5), precision="float16", target=target)
+    told = library.manifest.build.kept
+    assert [each.path for each in told] == kept
+    assert all(0 < each.largest < 4 * 2**-14 for each in told)
+    x = torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = net(x)
+    assert (library(x) - expected).abs().max() <= 0.01 * expected.abs().max()
+
+
+def test_what_is_computed_in_float32_anyway_is_not_named():
+    """A softmax of 20,000 has small numbers, and no kernel in float16."""
+    net = nn.Sequential(nn.Linear(8, 20_000), nn.Softmax(1)).eval()
+    net[0].weight.data.mul_(0.01)
+    assert dw.compile(net, (1, 8), precision="float16").manifest.build.kept == ()
+
+
 def test_layers_are_timed_in_the_types_that_a_library_has():
     question = Question("loud", {}, "", Loud(1e6).eval(), (1, 2, 5, 5))
     steps = plan_in(question, "float16").steps
