@@ -154,9 +154,7 @@ def emulated(plan: Plan, folder: Path) -> Run:
     zig = find_compiler().command
     flags = (*OPTIMISE, "-target", f"{target.architecture}-linux-musl", f"-mcpu={target.mcpu}")
     program = NetProgram(plan, folder, (*zig, *flags, "-static"), target.runner or "")
-    return lambda images: np.stack(
-        [np.concatenate(outs) for outs in program([[x] for x in images])]
-    )
+    return lambda images: np.stack([np.concatenate(y) for y in program([[x] for x in images])])
 
 
 def in_wasmtime(plan: Plan, built: Path) -> Run:

@@ -93,7 +93,10 @@ def check_case(case: Case, net: nn.Module, inputs: list[torch.Tensor], folder: P
     made = in_precision(net, [tuple(x.shape) for x in inputs], case)
     given = [x.numpy() for x in inputs]
     found = run_sanitized(make_plan(made.rewritten, case.target), given, folder)
-    made.check(np.concatenate([y.reshape(-1) for y in made.simulate(given)]), found)
+    types = [made.rewritten.type(output.value) for output in made.rewritten.outputs]
+    ends = np.cumsum([type_.size for type_ in types])[:-1]
+    parts = [y.reshape(t.shape) for y, t in zip(np.split(found, ends), types, strict=True)]
+    assert not any(made.errors(given, parts))
 
 
 @pytest.mark.parametrize("case", PRECISIONS, ids=str)
