@@ -230,6 +230,31 @@ class Broadcast(nn.Module):
         return self.last(left + right), self.last(left * right)
 
 
+class Upsampled(nn.Module):
+    """What moves numbers in a way that there is no kernel of bytes for, between layers of bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(16, 4, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.one(x))
+        larger = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        around = nn.functional.pad(x, (2, 3, 1, 4), mode="reflect")
+        return self.two(torch.cat([larger, nn.functional.interpolate(around, (22, 22))], 1))
+
+
+@pytest.mark.parametrize("target", ["native", "portable"])
+def test_what_bytes_have_no_kernel_for_is_moved_in_float32(target):
+    torch.manual_seed(0)
+    graph = quantised(dw.open(Upsampled().eval(), (1, 3, SIDE, SIDE)).graph)
+    library = dw.compile(graph, target=target)
+    kinds = {type(node.op): node.type.dtype for node in pipeline.rewrite(graph)}
+    assert kinds[ops.Resize] == "float32"
+    for seed in range(3):
+        assert np.array_equal(library(image(seed)), simulate(graph, image(seed)))
+
+
 def mean_of(*axes: int):
     return lambda x: x.mean(axes, keepdim=True)
 
