@@ -35,7 +35,6 @@ from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import choose_plan
 from depthwise.compiler.plan import Plan
 from depthwise.families import construct
-from depthwise.layers import GhostModule
 from depthwise.runtime.library import Code, align_copy, aligned_bytes
 from depthwise.runtime.target import OPTIMISE, Target
 from depthwise.toolchain.build import compile_c, find_compiler
@@ -76,9 +75,9 @@ NETWORKS = {
     "ghostnet": SmallNetwork(partial(construct, "ghostnet", width=0.5, num_classes=10)),
     "resnet14_cifar": SmallNetwork(partial(construct, "resnet14_cifar"), 16),
     "resnet20_cifar of ghosts": SmallNetwork(
-        partial(construct, "resnet20_cifar", conv=GhostModule), 16
+        partial(construct, "resnet20_cifar", conv="depthwise.layers:GhostModule"), 16
     ),
-    "googlenet's beginning": SmallNetwork(partial(beginning, "googlenet", 2, 480), 24),
+    "googlenet's beginning": SmallNetwork(partial(beginning, "googlenet_torchvision", 2, 480), 24),
     "resnet50's beginning": SmallNetwork(partial(beginning, "resnet50", 2, 256)),
     "every kernel": SmallNetwork(EveryKernel, 21),
     "block": SmallNetwork(partial(Block, exact=True), 21),

@@ -23,6 +23,7 @@ from depthwise.compiler.pipeline import rewrite
 from depthwise.compiler.verification.references.simulator import simulate
 from depthwise.graph import Graph
 from depthwise.runtime.target import AMX, AVX512_FP16, Target, find_target
+from depthwise.weights import PHOTOGRAPHS
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,21 @@ def test_a_network_is_equal_to_its_simulator(precision, threads: int):
         assert (library(x) - block(x)).abs().max() < 0.4 * precision.distance
     if precision.best.runs_here:
         assert build.target == precision.best.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+def test_a_trained_network_is_its_simulator_to_the_bit_and_names_the_photographs(precision):
+    net = dw.create_model("mobilenet_v2", weights="imagenet").eval()
+    photographs = [net.pretrained.preprocessing.apply(path) for path in PHOTOGRAPHS]
+    library = dw.compile(net, (1, 3, 224, 224), precision=precision.name, samples=photographs)
+    proof = library.manifest.verification
+    assert proof
+    assert proof.error == 0
+    assert {layer.error for layer in proof.layers} == {0}
+    assert library.manifest.build.kept == ()
+    for x in photographs:
+        with torch.no_grad():
+            expected = net(x)
+        assert library(x).argmax() == expected.argmax()
+        assert (library(x) - expected).abs().max() < precision.distance * expected.abs().max()
