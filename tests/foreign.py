@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,40 +44,66 @@ def run_emulated(
 
 
 def run_wasm(path: Path, manifest: Manifest, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Lay weights, tensors and arena behind __heap_base, as net.h says, and call net_run."""
-    store = wasmtime.Store()
-    module = wasmtime.Module.from_file(store.engine, str(path))
-    assert not module.imports
-    exports = wasmtime.Instance(store, module, []).exports(store)
-    memory, top = exports["memory"], exports["__heap_base"].value(store)
+    """Run a saved WebAssembly module once."""
+    net = WasmNet(
+        path, (path.parent / "net.weights").read_bytes(),
+        [x.nbytes for x in inputs], [4 * y.size for y in manifest.network.outputs],
+    )  # fmt: skip
+    assert net.weights_bytes == manifest.memory.weights_bytes
+    return split_outputs(np.concatenate(net(inputs)), manifest)
 
-    def allocate(size: int) -> int:
-        nonlocal top
-        start = -(-top // 64) * 64
-        top = start + size
-        missing = top - memory.data_len(store)
+
+class WasmNet:
+    """A WebAssembly module of a network, and its memory.
+
+    Weights, tensors and arena lie behind __heap_base, as net.h says.
+    """
+
+    def __init__(self, path: Path, weights: bytes, inputs: list[int], outputs: list[int]):
+        self._store = wasmtime.Store()
+        module = wasmtime.Module.from_file(self._store.engine, str(path))
+        assert not module.imports
+        self._exports = wasmtime.Instance(self._store, module, []).exports(self._store)
+        self._memory = self._exports["memory"]
+        self._top = self._exports["__heap_base"].value(self._store)
+        self.weights_bytes = self._exports["net_weights_bytes"](self._store)
+        at = self._place(weights)
+        self._inputs = [self._allocate(size) for size in inputs]
+        self._outputs = [(self._allocate(size), size) for size in outputs]
+        arena = self._allocate(self._exports["net_arena_bytes"](self._store))
+        given, results = (
+            self._pointers(each) for each in (self._inputs, [y for y, _ in self._outputs])
+        )
+        self._arguments = at, given, results, arena
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs, flat."""
+        for x, at in zip(inputs, self._inputs, strict=True):
+            self._memory.write(self._store, np.ascontiguousarray(x).tobytes(), at)
+        assert self._exports["net_run"](self._store, *self._arguments) == 0
+        return [
+            np.frombuffer(self._memory.read(self._store, at, at + size), np.float32)
+            for at, size in self._outputs
+        ]
+
+    def _allocate(self, size: int) -> int:
+        start = -(-self._top // 64) * 64
+        self._top = start + size
+        missing = self._top - self._memory.data_len(self._store)
         if missing > 0:
-            memory.grow(store, -(-missing // 65536))
+            self._memory.grow(self._store, -(-missing // 65536))
         return start
 
-    def place(data: bytes) -> int:
-        start = allocate(len(data))
-        memory.write(store, data, start)
+    def _place(self, data: bytes) -> int:
+        start = self._allocate(len(data))
+        self._memory.write(self._store, data, start)
         return start
 
-    def pointers(addresses: list[int]) -> int:
+    def _pointers(self, addresses: list[int]) -> int:
+        """Return where the addresses of several tensors lie, of one itself."""
         if len(addresses) == 1:
             return addresses[0]
-        return place(np.array(addresses, np.uint32).tobytes())
-
-    weights = place((path.parent / "net.weights").read_bytes())
-    given = pointers([place(np.ascontiguousarray(x).tobytes()) for x in inputs])
-    results = [(allocate(4 * y.size), 4 * y.size) for y in manifest.network.outputs]
-    arena = allocate(exports["net_arena_bytes"](store))
-    assert exports["net_weights_bytes"](store) == manifest.memory.weights_bytes
-    assert exports["net_run"](store, weights, given, pointers([y for y, _ in results]), arena) == 0
-    raw = b"".join(memory.read(store, start, start + size) for start, size in results)
-    return split_outputs(np.frombuffer(raw, np.float32), manifest)
+        return self._place(np.array(addresses, np.uint32).tobytes())
 
 
 def split_outputs(values: np.ndarray, manifest: Manifest) -> list[np.ndarray]:

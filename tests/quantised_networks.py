@@ -1,5 +1,7 @@
 """Small networks, quantised on random images."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -42,13 +44,15 @@ class EveryKernel(nn.Module):
         return self.head(x.mean((2, 3))), z
 
 
-def quantised(graph: Graph) -> Graph:
-    """Return a graph with Quantize and Dequantize nodes, its ranges from one random image."""
+def quantised(graph: Graph, inputs: Sequence[np.ndarray] | None = None) -> Graph:
+    """Return a graph with Quantize and Dequantize nodes.
+
+    Its ranges are those of these inputs, else of a random image.
+    """
     graph = prepare(graph)
     draw = np.random.default_rng(0)
-    images = {
-        name: draw.standard_normal(type_.shape, np.float32) for name, type_ in graph.inputs.items()
-    }
+    drawn = inputs or [draw.standard_normal(t.shape, np.float32) for t in graph.inputs.values()]
+    images = dict(zip(graph.inputs, drawn, strict=True))
     values = {**interpret(graph, *images.values()), **images}
     placed = place(graph)
     held = {n: Affine.of_range(values[n].min(), values[n].max()) for n in placed.quantized}

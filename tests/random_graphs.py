@@ -644,6 +644,28 @@ VIEWS: dict[Rule, int] = {
 }  # fmt: skip
 
 
+def rectified(d: Sketch, x: Value) -> Value:
+    """Convolve, and go on as networks of reduced precision do; around it or not."""
+    y = d.pick((padded_conv, pointwise, depthwise))(d, x)
+    y = d.emit(ops.Activation(d.pick(("relu", "relu6", "hard_swish"))), y)
+    return d.binary("add", x, y) if y.shape == x.shape and d.chance(0.5) else y
+
+
+# What has kernels of 16 bits and of bytes, and sums in an order that is defined.
+LAYERS: dict[Rule, int] = {
+    rectified: 10, conv: 3, pointwise: 2, depthwise: 2, head: 1, max_pool: 2, meet: 2, concat: 3,
+    slice_: 3, pad: 1, one_row: 2, strided: 1,
+}  # fmt: skip
+
+
+def draw_layers(seed: int) -> Drawn:
+    """Return a graph of a seed of layers on images, as reduced precisions have them."""
+    d = Sketch(seed)
+    shape = (d.whole(1, 2), d.pick((2, 3, 4, 6, 8, 16)), d.whole(3, 14), d.whole(3, 14))
+    d.values.append(d.input(d.normal(*shape)))
+    return draw(d, LAYERS, d.whole(3, 12))
+
+
 def draw_views(seed: int) -> Drawn:
     """Return a deep graph of a seed that shows parts of one image again and again."""
     d = Sketch(seed)

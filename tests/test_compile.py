@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from operator_cases import CASES, LAYERS, Function
+from precisions import BEST, Case, in_precision
 from test_networks import beginning, side, without_larger
 from torch import nn
 from torchvision.ops import deform_conv2d
@@ -269,27 +270,29 @@ def test_every_byte_of_the_arena_counts():
     assert np.array_equal(*results)
 
 
-def test_emission_is_deterministic():
+FLOAT32 = (Case("float32", "x86-64-v4"), Case("float32", "x86-64-v3"))
+
+
+@pytest.mark.parametrize("case", [FLOAT32[1], *BEST], ids=str)
+def test_emission_is_deterministic(case: Case):
     net = construct("ghostnet")
     settle(net)
-    texts = {
-        emit(make_plan(rewrite(capture(net, (1, 3, 64, 64))), find_target("x86-64-v3")))
-        for _ in range(2)
-    }
+    graphs = [in_precision(net.eval(), [(1, 3, 64, 64)], case).rewritten for _ in range(2)]
+    texts = {emit(make_plan(graph, case.target)) for graph in graphs}
     assert len(texts) == 1
 
 
-def test_c_passes_every_warning(tmp_path):
+@pytest.mark.parametrize("case", [*FLOAT32, *BEST], ids=str)
+def test_c_passes_every_warning(case: Case, tmp_path):
     net = beginning("mobilenet_v3_small", 5, 40)
-    graph = rewrite(capture(net.eval(), (1, 3, 64, 64)))
+    graph = in_precision(net.eval(), [(1, 3, 64, 64)], case).rewritten
     warnings = ["-Wall", "-Wextra", "-Werror", "-O1", "-c", "-o", str(tmp_path / "net.o")]
-    for target in (find_target("x86-64-v4"), find_target("x86-64-v3")):
-        source = tmp_path / f"{target.name}.c"
-        source.write_text(emit(make_plan(graph, target)))
-        for compiler in (find_compiler("gcc"), find_compiler(None)):
-            command = [*compiler.command, *compiler.flags(target), *warnings, str(source)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr[:2000]
+    source = tmp_path / "net.c"
+    source.write_text(emit(make_plan(graph, case.target)))
+    for compiler in (find_compiler("gcc"), find_compiler(None)):
+        command = [*compiler.command, *compiler.flags(case.target), *warnings, str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:2000]
 
 
 def test_the_library_needs_nothing_but_string_and_math(compiled, tmp_path):

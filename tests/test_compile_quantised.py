@@ -17,7 +17,7 @@ from depthwise.compiler.verification.verify import SENSITIVE, TOLERANCE
 from depthwise.errors import Mismatch, Unsupported
 from depthwise.graph import Graph, ops
 from depthwise.quantization.integer import to_integers
-from depthwise.quantization.integer_ops import IntegerMean, IntegerOp
+from depthwise.quantization.integer_ops import IntegerAdd, IntegerMean, IntegerMultiply, IntegerOp
 from depthwise.quantization.simulation import simulate
 
 SIDE = 21
@@ -25,7 +25,13 @@ GRAPH = small_network(SIDE)
 
 
 def image(seed: int, images: int = 1) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((images, 3, SIDE, SIDE), np.float32) * 2
+    """Return images of noise; those of odd seeds have numbers that are none, and endless ones."""
+    draw = np.random.default_rng(seed)
+    x = draw.standard_normal((images, 3, SIDE, SIDE), np.float32) * 2
+    if seed % 2:
+        strange = np.array([np.nan, -np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-42, -0.0], np.float32)
+        x.reshape(-1)[draw.integers(0, x.size, 64)] = np.resize(strange, 64)
+    return x
 
 
 def is_simulated(run, graph: Graph = GRAPH, images: int = 1) -> bool:
@@ -113,6 +119,8 @@ def test_native_is_planned_for_this_core():
     """Whatever target is best for bytes: a target that is named is planned for any of its CPUs."""
     native = CompileOptions()
     assert options_of_bytes(native).core == native.core
+    assert str(options_of_bytes(native).core) == str(native.core)  # nobody asked for it
+    assert f"tuned for {native.core}\n" in pipeline.show_stage(GRAPH, "plan")
     assert options_of_bytes(CompileOptions(tune_for="zen5")).core.name == "zen5"
 
 
@@ -207,6 +215,83 @@ def test_floats_between_two_integers_are_decided_by_rounding_alone():
     found = dw.compile(graph).manifest.verification
     assert found.own_error is not None
     assert TOLERANCE < found.error <= SENSITIVE * found.own_error
+
+
+class Broadcast(nn.Module):
+    """A sum and a product of two values that layers give, brought to certain shapes before."""
+
+    def __init__(self, left, right):
+        super().__init__()
+        self.one, self.other, self.last = (nn.Conv2d(6, 6, 1) for _ in range(3))
+        self.left, self.right = left, right
+
+    def forward(self, x):
+        left, right = self.left(torch.relu(self.one(x))), self.right(self.other(x))
+        return self.last(left + right), self.last(left * right)
+
+
+class Upsampled(nn.Module):
+    """What moves numbers in a way that there is no kernel of bytes for, between layers of bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(16, 4, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.one(x))
+        larger = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        around = nn.functional.pad(x, (2, 3, 1, 4), mode="reflect")
+        return self.two(torch.cat([larger, nn.functional.interpolate(around, (22, 22))], 1))
+
+
+@pytest.mark.parametrize("target", ["native", "portable"])
+def test_what_bytes_have_no_kernel_for_is_moved_in_float32(target):
+    torch.manual_seed(0)
+    graph = quantised(dw.open(Upsampled().eval(), (1, 3, SIDE, SIDE)).graph)
+    library = dw.compile(graph, target=target)
+    kinds = {type(node.op): node.type.dtype for node in pipeline.rewrite(graph)}
+    assert kinds[ops.Resize] == "float32"
+    for seed in range(3):
+        assert np.array_equal(library(image(seed)), simulate(graph, image(seed)))
+
+
+def mean_of(*axes: int):
+    return lambda x: x.mean(axes, keepdim=True)
+
+
+def as_it_is(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+BROADCAST = {
+    "a number a plane": (as_it_is, mean_of(2, 3)),
+    "the plane comes second": (mean_of(2, 3), as_it_is),
+    "a number a plane of all images": (as_it_is, lambda x: x.mean((2, 3), keepdim=True)[:1]),
+    "one plane": (as_it_is, lambda x: x[:, :1]),
+    "one pixel of one plane": (as_it_is, lambda x: x[:, 2:3, 1:2, 1:2]),
+    "one row": (as_it_is, lambda x: x[:, :, 2:3]),
+    "rows and columns": (lambda x: x[:, :, :1], lambda x: x[..., :1]),
+    "of fewer axes": (as_it_is, lambda x: x.mean((2, 3), keepdim=True)[0]),
+    "a scalar": (as_it_is, lambda _: torch.tensor(0.75)),
+}
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3", "portable"])
+@pytest.mark.parametrize("name", BROADCAST)
+def test_values_of_unlike_shapes_are_added_and_multiplied(name: str, target: str):
+    torch.manual_seed(0)
+    shape = (2, 6, 5, 7)
+    graph = quantised(dw.open(Broadcast(*BROADCAST[name]).eval(), shape).graph)
+    library = dw.compile(graph, target=target)
+    integers = pipeline.rewrite(graph)
+    if name != "a scalar":  # which is a constant: it is added in float32, or in a layer's bias
+        kinds = {type(node.op) for node in integers}
+        assert {IntegerAdd, IntegerMultiply} <= kinds
+        assert ops.Dequantize not in kinds
+    x = np.random.default_rng(1).standard_normal(shape, np.float32)
+    found, right = library(x), simulate(graph, x)
+    for y, expected in zip(found, right, strict=True):
+        np.testing.assert_array_equal(y, expected)
 
 
 def test_values_with_a_sign_are_refused_by_name():

@@ -174,6 +174,13 @@ def test_a_named_target_never_asks_which_machine_it_is(monkeypatch):
     assert CompileOptions("wasm32", tune_for="Generic").core.architecture == "wasm32"
 
 
+def test_this_machine_is_taken_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(choice, "native_core", lambda _: CORES["zen2"])
+    assert CompileOptions(find_target("native").name, tune_for="native").core == CORES["zen2"]
+    with pytest.raises(ValueError, match="that is this machine, which cannot run code for wasm32"):
+        CompileOptions("wasm32", tune_for="native")
+
+
 def test_a_calibration_is_taken_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(choice, "find", lambda: MACHINE)
     core = CompileOptions(tune_for="calibrated").core

@@ -28,6 +28,19 @@ def on_meta(build, *arguments, **options) -> nn.Module:
 
 
 @pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: nn.Conv2d(3, 4, 3, bias=False), (1, 3, 8, 8)), (lambda: nn.Linear(3, 4), (2, 3)),
+        (lambda: nn.Conv1d(3, 4, 3, bias=False), (1, 3, 8)),
+    ],
+)  # fmt: skip
+def test_inputs_of_another_type_than_the_weights_are_not_counted_as_nothing(make, shape):
+    with pytest.raises(ValueError, match="multiplies float16 by float32, for which PyTorch has"):
+        dw.cost(make(), torch.zeros(shape).half())
+    assert dw.cost(make().half(), torch.zeros(shape).half()).macs > 0
+
+
+@pytest.mark.parametrize(
     ("net", "shape", "macs"),
     [
         # kernel² · C / groups · K · output positions

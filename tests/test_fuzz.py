@@ -1,13 +1,15 @@
 """Random graphs through the whole compiler, against what the graph means."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import get_args
 
 import numpy as np
 import pytest
 from fuzz_plans import failure
 from join_graphs import join
-from random_graphs import batch_norm, draw_graph
+from precisions import BEST, Case, Reduced, reduced
+from random_graphs import batch_norm, draw_graph, draw_layers
 from shrink import error, is_sound, outputs, shrink
 from sketch import Drawn, Sketch
 
@@ -17,15 +19,19 @@ from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.partition import Optimize
 from depthwise.graph import Graph, ops, show
 from depthwise.runtime.library import ALIGNMENT, Code
-from depthwise.runtime.target import find_target
+from depthwise.runtime.target import Target, find_target
 from depthwise.toolchain.build import compile_c
 
+Failures = Callable[[Mapping[str, Drawn]], dict[str, str]]
+
+NATIVE = find_target("native")
 TOLERANCE = 1e-4  # of an output's largest element
 GUARD = 256  # bytes before and after each array that C may touch
 UNTOUCHED = 0xFF  # in every byte: of floats that is NaN
 FAST = range(40)
 SLOW = range(1000, 1400)
 TOGETHER = 40  # graphs in one library
+REDUCED, REDUCED_SLOWLY = range(16), range(2000, 2200)
 PLANNED = range(24)  # by the oracle; `python tests/fuzz_plans.py --graphs 10000` takes more
 PLANNED_SLOWLY = range(24, 1224)
 
@@ -38,12 +44,14 @@ def guarded(size: int, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
     return memory, memory[start : start + count].view(dtype)
 
 
-def run(graph: Graph, inputs: Sequence[np.ndarray], optimize: Optimize) -> list[np.ndarray]:
-    """Return the outputs of a rewritten graph, compiled for this machine.
+def run(
+    graph: Graph, inputs: Sequence[np.ndarray], optimize: Optimize, target: Target = NATIVE
+) -> list[np.ndarray]:
+    """Return the outputs of a rewritten graph, compiled for a CPU of this machine.
 
     All that C writes is NaN before. Raises AssertionError where it writes beside it.
     """
-    plan = make_plan(graph, find_target("native"), optimize)
+    plan = make_plan(graph, target, optimize)
     code = Code(compile_c(emit_units(plan, UNITS), plan.target, extra=("-O1",)))
     types = [graph.type(o.value) for o in graph.outputs]
     blocks = [guarded(size) for size in [plan.weights.size, *(x.size for x in inputs)]]
@@ -71,7 +79,7 @@ def failures(drawn: Mapping[str, Drawn]) -> dict[str, str]:
         try:
             rewritten[name] = rewrite(one.graph)
             for optimize in get_args(Optimize):
-                make_plan(rewritten[name], find_target("native"), optimize)
+                make_plan(rewritten[name], NATIVE, optimize)
         except Exception as problem:  # whatever it is, the graph is legal
             found[name] = f"{type(problem).__name__}: {problem}"
             rewritten.pop(name, None)
@@ -89,7 +97,31 @@ def failures(drawn: Mapping[str, Drawn]) -> dict[str, str]:
     return found
 
 
-def check_graphs(drawn: Mapping[str, Drawn]) -> None:
+def failures_in(case: Case, drawn: Mapping[str, Drawn]) -> dict[str, str]:
+    """Return what is wrong with each graph that fails in a reduced precision, as `failures`."""
+    found: dict[str, str] = {}
+    known: dict[str, Reduced] = {}
+    for name, one in drawn.items():
+        try:
+            known[name] = reduced(one.graph, case, one.inputs)
+            for optimize in get_args(Optimize):
+                make_plan(known[name].rewritten, case.target, optimize)
+        except Exception as problem:  # whatever it is, the graph is legal
+            found[name] = f"{type(problem).__name__}: {problem}"
+            known.pop(name, None)
+    inputs = [x for name in known for x in drawn[name].inputs]
+    for optimize in get_args(Optimize) if known else ():
+        graph = join({name: one.rewritten for name, one in known.items()})
+        results = iter(run(graph, inputs, optimize, case.target))
+        for name, one in known.items():
+            outputs = [next(results) for _ in one.rewritten.outputs]
+            worst = max(one.errors(drawn[name].inputs, outputs))
+            if worst:
+                found.setdefault(name, f"an output is {worst:.2g} off, optimized for {optimize}")
+    return found
+
+
+def check_graphs(drawn: Mapping[str, Drawn], failures: Failures = failures) -> None:
     """Fail with the first graph that does, shrunk, and the names of all others."""
     sound = {name: one for name, one in drawn.items() if is_sound(one)}
     assert len(sound) > 0.8 * len(drawn), "the generator makes too many graphs that say nothing"
@@ -134,6 +166,21 @@ def test_random_graphs():
 @pytest.mark.parametrize("start", SLOW[::TOGETHER])
 def test_more_random_graphs(start):
     check_graphs({f"seed {s}": draw_graph(s) for s in range(start, start + TOGETHER)})
+
+
+@pytest.mark.parametrize("case", BEST, ids=str)
+def test_random_graphs_in_reduced_precisions(case: Case):
+    drawn = {f"seed {seed}": draw_layers(seed) for seed in REDUCED}
+    check_graphs(drawn, partial(failures_in, case.here()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", REDUCED_SLOWLY[::TOGETHER])
+@pytest.mark.parametrize("case", BEST, ids=str)
+def test_more_random_graphs_in_reduced_precisions(case: Case, start: int):
+    seeds = range(start, start + TOGETHER)
+    drawn = {f"seed {s}": (draw_layers, draw_graph)[s % 2](s) for s in seeds}
+    check_graphs(drawn, partial(failures_in, case.here()))
 
 
 def test_plans_of_random_graphs():

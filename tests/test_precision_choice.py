@@ -293,6 +293,10 @@ def test_compile_quantises_on_the_images_given(nets, capsys):
         (["--agreement", "0.9"], "agreement with precision='float32'"),
         (["--data", "bundled"], "data with precision='float32'"),
         (["--precision", "auto", "--show", "plan"], "--show plan with --precision auto: name"),
+        (
+            ["--precision", "int8", "--data", "nowhere", "--target", "x86-64", "--show", "plan"],
+            "compiled for one CPU, not for a family of them",  # before there is no such folder
+        ),
     ],
 )
 def test_what_cannot_be_compiled_is_said(options, message, capsys):

@@ -14,7 +14,7 @@ from depthwise.calibration.images import as_tensor
 from depthwise.compiler import pipeline
 from depthwise.graph import capture
 from depthwise.graph.layers import is_layer
-from depthwise.precision.curve import INSTANT, _choose
+from depthwise.precision.curve import INSTANT, _choose, _say
 from depthwise.precision.curve_picture import curve_picture
 from depthwise.precision.options import QuantizationOptions
 from depthwise.precision.record import PointFigures
@@ -92,6 +92,18 @@ POINTS = [point(0, 1.0, 0.9), point(1, 1.2, 0.95), point(2, 1.1, 0.97), point(4,
 )  # fmt: skip
 def test_the_fastest_point_that_agrees_is_taken(options, kept):
     assert _choose(POINTS, QuantizationOptions(curve=True, **options)).kept == kept
+
+
+def test_without_classes_decibels_are_drawn(found, tmp_path):
+    curve = found.record.curve
+    points = [point.model_copy(update={"agreement": None}) for point in curve.points]
+    whole = curve.whole.model_copy(update={"agreement": None})
+    dense = curve.model_copy(update={"points": tuple(points), "whole": whole})
+    curve_picture(found.record.model_copy(update={"curve": dense}), tmp_path / "curve.svg")
+    text = (tmp_path / "curve.svg").read_text()
+    assert "signal to quantisation noise" in text
+    assert "same class" not in text
+    assert _say(points[0], "float32").endswith("nats from the original")
 
 
 def test_a_goal_that_no_point_meets_is_refused():

@@ -144,6 +144,32 @@ def hard():
     return net
 
 
+class Dense(nn.Module):
+    """It gives a number for each pixel, and no classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 1, 1)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)))
+
+
+def test_of_what_gives_no_classes_none_is_said(tmp_path, photographs, capsys):
+    torch.manual_seed(0)
+    dw.save_graph(dw.open(Dense().eval(), SHAPE).graph, tmp_path / "dense.safetensors")
+    args = ["quantize", tmp_path / "dense.safetensors", "--data", photographs]
+    code, out, err = command(*args, "--out", tmp_path / "q", capsys=capsys)
+    assert code == 0, err
+    assert "nats" in out
+    assert "same class" not in out + err
+    record = json.loads((tmp_path / "q/quantization.json").read_text())
+    assert {each["agreement"] for each in (record, *record["steps"])} == {None}
+    assert record["simulated_agreement"] is None
+    with pytest.raises(ValueError, match=r"agreement=0\.9: it is of the classes of images"):
+        dw.quantize(Dense().eval(), SHAPE, images(32), options=QuantizationOptions(agreement=0.9))
+
+
 def test_layers_are_kept_by_classes_and_steps_stay_by_scores():
     closer, right = QuantizationError(0.1, 0.9, 30), QuantizationError(0.2, 1.0, 25)
     assert diverges_less(closer, right)
@@ -202,6 +228,8 @@ def test_a_slimmed_network_is_not_overwritten(tmp_path, capsys):
 
 
 def test_the_simulator_takes_a_graph_and_arrays(found):
+    with pytest.raises(ValueError, match="holds no value in eight bits"):
+        dw.simulate(dw.open(mixed(), SHAPE).graph, images(1))
     with pytest.raises(ValueError, match="it takes a graph"):
         dw.simulate(found[0], images(1))
     with pytest.raises(ValueError, match="input 'x' is a list: an array of float32 is taken"):

@@ -1,109 +1,49 @@
 """net.c under AddressSanitizer and UBSan, each buffer an allocation of its own."""
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from generator import Generator
+from narrow_networks import Block
+from net_program import NetProgram
 from operator_cases import CASES
+from precisions import PRECISIONS, Case, in_precision
+from quantised_networks import EveryKernel
 from test_compile import GIVEN, TOLERANCE, draw, flat, settle
 from test_networks import side
 from torch import nn
 
-from depthwise.compiler.codegen.emit import emit
 from depthwise.compiler.pipeline import rewrite
+from depthwise.compiler.plan import Plan
 from depthwise.compiler.planning import make_plan
 from depthwise.families import construct, list_models
 from depthwise.graph import capture
-from depthwise.runtime.library import ALIGNMENT
 from depthwise.runtime.target import OPTIMISE, find_target
 
 NATIVE = find_target("native")
-FLAGS = (
-    *OPTIMISE, "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-    "-D_POSIX_C_SOURCE=200112L", NATIVE.march,
-)  # fmt: skip
-
-# Runs a network twice and writes what it returns. Each buffer is as long as net.c says and ends
-# where its allocation does; tensors start at addresses that only a float may have.
-MAIN = """#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include "net.c"
-
-static const size_t in_floats[] = {IN_FLOATS}, out_floats[] = {OUT_FLOATS};
-
-static void *aligned(size_t bytes) {
-    void *memory;
-    if (posix_memalign(&memory, ALIGNMENT, bytes)) abort();
-    return memory;
-}
-static float *tensor(size_t floats) { return (float *)malloc((floats + 1) * sizeof(float)) + 1; }
-
-static void read_file(FILE *file, void *to, size_t bytes) {
-    if (fread(to, 1, bytes, file) != bytes) abort();
-}
-
-int main(int argc, char **argv) {
-    if (argc != 4) return 2;
-    void *weights = aligned(net_weights_bytes()), *arena = aligned(net_arena_bytes());
-    FILE *file = fopen(argv[1], "rb"), *given = fopen(argv[2], "rb");
-    read_file(file, weights, net_weights_bytes());
-    const float *in[INPUTS];
-    float *out[OUTPUTS], *again[OUTPUTS];
-    for (int i = 0; i < INPUTS; i++) {
-        float *x = tensor(in_floats[i]);
-        read_file(given, x, in_floats[i] * sizeof(float));
-        in[i] = x;
-    }
-    for (int i = 0; i < OUTPUTS; i++)
-        out[i] = tensor(out_floats[i]), again[i] = tensor(out_floats[i]);
-    memset(arena, 0xFF, net_arena_bytes());
-    if (net_run(weights, IN, OUT(out), arena) || net_run(weights, IN, OUT(again), arena)) return 3;
-    FILE *found = fopen(argv[3], "wb");
-    for (int i = 0; i < OUTPUTS; i++) {
-        if (memcmp(out[i], again[i], out_floats[i] * sizeof(float))) return 4;
-        fwrite(out[i], sizeof(float), out_floats[i], found);
-    }
-    return fclose(found);
-}
-"""
+FLAGS = (*OPTIMISE, "-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def check_sanitized(net: nn.Module, inputs: list[torch.Tensor], folder: Path) -> None:
     """Build a network with gcc's sanitizers, run it, and compare it with PyTorch."""
-    if shutil.which("gcc") is None:
-        pytest.skip("NOT SANITIZED: gcc is not installed")
     plan = make_plan(rewrite(capture(net, *(tuple(x.shape) for x in inputs))), NATIVE)
     with torch.no_grad():
-        expected = [y.numpy().reshape(-1) for y in flat(net.eval()(*inputs))]
-    (folder / "net.c").write_text(emit(plan))
-    (folder / "main.c").write_text(MAIN)
-    plan.weights.tofile(folder / "weights")
-    (folder / "input").write_bytes(b"".join(x.numpy().tobytes() for x in inputs))
-    sizes = (
-        f"-DALIGNMENT={ALIGNMENT}",
-        f"-DINPUTS={len(inputs)}",
-        f"-DOUTPUTS={len(expected)}",
-        f"-DIN_FLOATS={','.join(str(x.numel()) for x in inputs)}",
-        f"-DOUT_FLOATS={','.join(str(y.size) for y in expected)}",
-        "-DIN=in" if len(inputs) > 1 else "-DIN=in[0]",
-        "-DOUT(y)=y" if len(expected) > 1 else "-DOUT(y)=y[0]",
-    )
-    build = ("gcc", *FLAGS, *sizes, "main.c", "-lm", "-o", "main")
-    for command in (build, ("./main", "weights", "input", "output")):
-        done = subprocess.run(
-            command, cwd=folder, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert (done.returncode, done.stderr[:4000]) == (0, "")
-    found, wanted = np.fromfile(folder / "output", np.float32), np.concatenate(expected)
+        wanted = np.concatenate([y.numpy().reshape(-1) for y in flat(net.eval()(*inputs))])
+    found = run_sanitized(plan, [x.numpy() for x in inputs], folder)
     assert np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max()
+
+
+def run_sanitized(plan: Plan, inputs: list[np.ndarray], folder: Path) -> np.ndarray:
+    """Return what gcc's program gives, run twice, having found nothing wrong."""
+    if shutil.which("gcc") is None:
+        pytest.skip("NOT SANITIZED: gcc is not installed")
+    program = NetProgram(plan, folder, ("gcc", *FLAGS, *plan.target.march.split()))
+    first, again = (np.concatenate(outputs) for outputs in program([inputs, inputs]))
+    np.testing.assert_array_equal(first, again)
+    return first
 
 
 class TwoImages(nn.Module):
@@ -143,3 +83,34 @@ def test_networks_are_clean(name, tmp_path):
     net = construct(name)
     settle(net)
     check_sanitized(net, draw((1, 3, side(name), side(name) + 3)), tmp_path)
+
+
+# --------------------------------------------------------------------------- reduced precisions
+
+
+def check_case(case: Case, net: nn.Module, inputs: list[torch.Tensor], folder: Path) -> None:
+    """Build a network in a precision with gcc's sanitizers; hold it to the simulator's bits."""
+    made = in_precision(net, [tuple(x.shape) for x in inputs], case)
+    given = [x.numpy() for x in inputs]
+    found = run_sanitized(make_plan(made.rewritten, case.target), given, folder)
+    types = [made.rewritten.type(output.value) for output in made.rewritten.outputs]
+    ends = np.cumsum([type_.size for type_ in types])[:-1]
+    parts = [y.reshape(t.shape) for y, t in zip(np.split(found, ends), types, strict=True)]
+    assert not any(made.errors(given, parts))
+
+
+@pytest.mark.parametrize("case", PRECISIONS, ids=str)
+def test_reduced_precisions_are_clean(case: Case, tmp_path):
+    torch.manual_seed(0)
+    net = EveryKernel() if case.precision == "int8" else Block()
+    check_case(case.here(), net.eval(), draw((2, 3, 21, 18)), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", PRECISIONS, ids=str)
+@pytest.mark.parametrize("name", list_models())
+def test_networks_in_reduced_precisions_are_clean(name, case: Case, tmp_path):
+    torch.manual_seed(0)
+    net = construct(name).eval()
+    settle(net)
+    check_case(case.here(), net, draw((1, 3, side(name), side(name) + 3)), tmp_path)

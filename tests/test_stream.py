@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from other_constants import PLACE, changed
+from precisions import BEST, Case, in_precision
 from torch import nn
 
 import depthwise as dw
@@ -162,6 +163,18 @@ def test_streamed_networks_compute_the_same_bits(name: str, size: tuple[int, int
     small = make_plan(graph, NATIVE, optimize="memory")
     whole = make_plan(graph, NATIVE, optimize=None, algorithms=small.algorithms)
     assert small.arena.bytes < whole.arena.bytes
+    assert len(small.steps) > len(whole.steps)
+    np.testing.assert_array_equal(run(small, x), run(whole, x))
+
+
+@pytest.mark.parametrize("case", BEST, ids=str)
+@pytest.mark.parametrize("name", NETS)
+def test_streamed_networks_compute_the_same_bits_in_reduced_precisions(name: str, case: Case):
+    torch.manual_seed(0)
+    made = in_precision(NETS[name]().eval(), [(1, 3, 29, 23)], case.here())
+    x = np.random.default_rng(0).standard_normal((1, 3, 29, 23), np.float32)
+    small = make_plan(made.rewritten, case.target, optimize="memory")
+    whole = make_plan(made.rewritten, case.target, optimize=None, algorithms=small.algorithms)
     assert len(small.steps) > len(whole.steps)
     np.testing.assert_array_equal(run(small, x), run(whole, x))
 

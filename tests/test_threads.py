@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from other_constants import PLACE, changed
+from precisions import BEST, Case, in_precision
 from test_networks import beginning
 from torch import nn
 from torchvision.ops import DeformConv2d
@@ -25,7 +26,7 @@ from depthwise.compiler.planning import make_plan
 from depthwise.compiler.schedule.threads import BufferArea, Divider, Share, conflict, cut, divide
 from depthwise.graph import Graph, capture, export
 from depthwise.runtime.library import Code, Library, align_copy, aligned_bytes
-from depthwise.runtime.target import find_target, thread_flags
+from depthwise.runtime.target import Target, find_target, thread_flags
 from depthwise.toolchain.build import compile_c
 
 NATIVE = find_target("native")
@@ -80,10 +81,10 @@ def run(plan: Plan, x: np.ndarray, times: int = 1) -> list[np.ndarray]:
     return results
 
 
-def check_threads(graph: Graph, threads: int, times: int = 20) -> None:
+def check_threads(graph: Graph, threads: int, times: int = 20, target: Target = NATIVE) -> None:
     """Hold what threads compute, run after run, to what one computes."""
     x = np.random.default_rng(0).standard_normal((1, 3, 96, 80), np.float32)
-    alone, shared = (make_plan(graph, NATIVE, threads=n) for n in (1, threads))
+    alone, shared = (make_plan(graph, target, threads=n) for n in (1, threads))
     assert max(map(len, shared.regions)) > min(threads // 2, 3)  # of 3, 2 may be as fast; of 16, 4
     (expected,) = run(alone, x)
     for found in run(shared, x, times):
@@ -101,6 +102,15 @@ def _divided(monkeypatch):
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_compute_the_same_bits(name: str, threads: int, graphs):
     check_threads(graphs[name], threads)
+
+
+@pytest.mark.usefixtures("_divided")
+@pytest.mark.parametrize("case", BEST, ids=str)
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "grouped and transposed"])
+def test_threads_compute_the_same_bits_in_reduced_precisions(name: str, case: Case):
+    torch.manual_seed(0)
+    graph = in_precision(NETS[name]().eval(), [(1, 3, 96, 80)], case.here()).rewritten
+    check_threads(graph, 3, times=5, target=case.target)
 
 
 @pytest.mark.usefixtures("_divided")

@@ -130,7 +130,7 @@ def _open(
     import torch  # noqa: PLC0415
 
     from depthwise.bench.exported_model import Question, settle  # noqa: PLC0415
-    from depthwise.compiler.quantised import is_quantised  # noqa: PLC0415
+    from depthwise.quantization.integer import is_quantised  # noqa: PLC0415
     from depthwise.sources.opening import open  # noqa: PLC0415
     from depthwise.sources.source import TorchSource  # noqa: PLC0415
     from depthwise.sources.spec import is_untrained  # noqa: PLC0415

@@ -73,9 +73,12 @@ def compile(
     """Compile a network to C and a shared library, and verify it against PyTorch."""
     with waiting(f"compiling {network} for {target}"):
         from depthwise.compiler.pipeline import show_stage  # noqa: PLC0415
-        from depthwise.precision.compiling import compile_in, own_precision  # noqa: PLC0415
-        from depthwise.precision.quantising import quantised  # noqa: PLC0415
-        from depthwise.precision.request import AUTO, INT8, PrecisionRequest  # noqa: PLC0415
+        from depthwise.precision.compiling import (  # noqa: PLC0415
+            compile_in,
+            in_its_precision,
+            own_precision,
+        )
+        from depthwise.precision.request import AUTO, PrecisionRequest  # noqa: PLC0415
         from depthwise.runtime.artifact import check_replaceable  # noqa: PLC0415
         from depthwise.sources.opening import open  # noqa: PLC0415
 
@@ -94,7 +97,7 @@ def compile(
         if show:
             if precision == AUTO:
                 raise ValueError(f"--show {show} with --precision {AUTO}: name the precision")
-            source = quantised(source, asked) if precision == INT8 else source
+            source = in_its_precision(source, options, asked)
             made = show_stage(source.graph, show, options)
         else:
             names = find_labels(labels, weights, None, source)

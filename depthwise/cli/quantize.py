@@ -117,19 +117,25 @@ def quantize(
 def _steps(found: "Quantized") -> "FittedTable":
     from depthwise.analysis.fitted import Column, FittedTable  # noqa: PLC0415
 
-    note = "nats: divergence of the scores from those in float32, on held-out images"
+    note = "nats: divergence of what it returns from that in float32, on held-out images"
+    same = () if found.record.agreement is None else (Column("same class"),)
     columns = (
-        Column("step", kind="word"), Column("nats", note=note), Column("same class"), Column("dB"),
+        Column("step", kind="word"), Column("nats", note=note), *same, Column("dB"),
         Column("", kind="word"), Column("s"),
     )  # fmt: skip
     rows = [
         (
-            step.name, f"{step.nats:.2g}", f"{step.agreement:.2%}", f"{step.decibels:.1f}",
+            step.name, f"{step.nats:.2g}", *_same_class(step.agreement), f"{step.decibels:.1f}",
             "" if step.taken else "taken back", f"{step.seconds:.1f}",
         )
         for step in found.record.steps
     ]  # fmt: skip
     return FittedTable(columns, rows)
+
+
+def _same_class(agreement: float | None) -> tuple[str, ...]:
+    """Return the cell of the column, which networks have that give classes."""
+    return () if agreement is None else (f"{agreement:.2%}",)
 
 
 def _layers(found: "Quantized") -> "FittedTable":
@@ -151,14 +157,15 @@ def _curve(curve: "CurveFigures") -> "FittedTable":
 
     how = f"one image on one thread of {curve.target}, compiled, all in turns"
     note = f"ms: {how}{f'; {curve.disturbed}' if curve.disturbed else ''}"
+    same = () if curve.whole.agreement is None else (Column("same class"),)
     columns = (
         Column(f"kept in {curve.kept_in}"), Column("the last of these", kind="name"),
-        Column("ms", note=note), Column("nats"), Column("same class"), Column("right"),
+        Column("ms", note=note), Column("nats"), *same, Column("right"),
     )  # fmt: skip
     rows = [
         (
             f"{point.kept} *" if point.kept == curve.chosen else str(point.kept), point.layer,
-            f"{point.milliseconds:.3f}", f"{point.nats:.2g}", f"{point.agreement:.2%}",
+            f"{point.milliseconds:.3f}", f"{point.nats:.2g}", *_same_class(point.agreement),
             _share(point.right, curve.judged),
         )
         for point in (*curve.points, curve.whole)

@@ -32,8 +32,9 @@ class CompileOptions:
             CPUs that the defaults were chosen on, so that it is left out unless asked for.
             Nothing is measured for another target, or for the smallest arena.
         tune_for: The core whose caches and speeds the plan is made for: the name of a known one,
-            "calibrated" (this machine, as `depthwise calibrate` found it) or "generic" (any CPU of
-            the target). None is this machine's for the target "native", else the generic one.
+            "native" (this machine's), "calibrated" (the same, as `depthwise calibrate` found it) or
+            "generic" (any CPU of the target). None is "native" for the target of that name, else
+            the generic one.
         cc: A C compiler, by name or path; None takes the one that is installed with us.
         check_plan: Do the plan in Python, step by step, where this machine cannot run the library.
         system: The operating system to compile for: "linux", "windows" or "macos"; None is this

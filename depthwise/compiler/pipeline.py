@@ -30,7 +30,6 @@ from depthwise.compiler.quantised import (
     SimulatorReference,
     check_narrow,
     is_exact,
-    is_quantised,
     options_of_bytes,
 )
 from depthwise.compiler.ranges import find_kept
@@ -50,6 +49,7 @@ from depthwise.errors import Unsupported
 from depthwise.escaping import in_line, kind_of
 from depthwise.graph import Graph, check, show
 from depthwise.graph.dtypes import FLOAT32, find_dtype
+from depthwise.quantization.integer import is_quantised
 from depthwise.runtime.artifact import Artifact
 from depthwise.runtime.labels import check_labels
 from depthwise.runtime.library import Library

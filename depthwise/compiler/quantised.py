@@ -18,6 +18,7 @@ from depthwise.compiler.verification.references.interpreter import (
     InterpreterReference,
 )
 from depthwise.graph import Graph, Node, ops
+from depthwise.hardware.choice import NATIVE
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerOp
 from depthwise.runtime.target import native_of_bytes
@@ -28,11 +29,6 @@ MOVING = (
     ops.Quantize, ops.Dequantize, ops.Reshape, ops.Slice, ops.Permute, ops.Concat, ops.Expand,
     ops.MaxPool2d, ops.Pad,
 )  # fmt: skip
-
-
-def is_quantised(graph: Graph) -> bool:
-    """Tell whether values of a network are held in bytes while it runs."""
-    return any(isinstance(node.op, ops.Quantize) and graph.activations(node) for node in graph)
 
 
 def is_exact(graph: Graph) -> bool:
@@ -67,7 +63,7 @@ def options_of_bytes(
         )
     if options.target != "native":
         return options
-    return replace(options, target=native_of_bytes().name, tune_for=options.core.name)
+    return replace(options, target=native_of_bytes().name, tune_for=options.tune_for or NATIVE)
 
 
 def check_narrow(rewritten: Graph, precision: str) -> None:

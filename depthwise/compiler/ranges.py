@@ -1,4 +1,4 @@
-"""What float16 cannot hold: layers with numbers beyond its range, which stay in float32."""
+"""What float16 cannot hold: layers of numbers too large or too small, which stay in float32."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -7,6 +7,7 @@ import numpy as np
 
 from depthwise.compiler.fused_ops import convolution
 from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.passes.narrow import compute_in
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.summation import JOINED, step_channels
 from depthwise.compiler.verification.references import Arrays
@@ -20,7 +21,8 @@ from depthwise.graph.interpret import compute
 from depthwise.runtime.manifest import LayerRange
 
 LARGEST = 65504.0  # number of float16
-ROOM = 4  # times as large as on the inputs that were tried may numbers be on others
+LEAST = 2.0**-14  # of its numbers with all of their digits: those below lie evenly
+ROOM = 4  # times as large as on the inputs that were tried may numbers be on others, or as small
 
 
 def find_kept(
@@ -30,14 +32,21 @@ def find_kept(
     """Return the nodes of a graph in float32 that are to stay so, in its order.
 
     Of float16 these are where a number that the node takes or gives reaches a quarter of the
-    largest on random inputs or a sample, where a weight is beyond the largest, and, on a target
-    that sums up in halves, where a sum could be if all its products had one sign.
+    largest on random inputs or a sample, where all numbers of what it takes or gives stay below
+    four times the least that has all its digits, where a weight is beyond the largest or all of
+    them are below the least, and, on a target that sums up in halves, where a sum could be beyond
+    if all its products had one sign. What has no kernel in float16 is left out.
     """
     if options.precision != FLOAT16.name:
         return ()
     types = list(graph.inputs.values())
     largest = largest_values(graph, chain(random_inputs(types, preparation), samples))
-    kept = ((node, _beyond(node, graph, largest, options.chosen.halves)) for node in graph)
+    narrow = {node.name for node in compute_in(graph, FLOAT16) if node.type.element == FLOAT16}
+    kept = (
+        (node, _unheld(node, graph, largest, options.chosen.halves))
+        for node in graph
+        if node.name in narrow
+    )
     return tuple(
         LayerRange(path=in_line(node.path), value=node.name, largest=size)
         for node, size in kept
@@ -69,22 +78,24 @@ def largest_values(graph: Graph, inputs: Iterable[Arrays]) -> dict[str, float]:
     return largest
 
 
-def _beyond(node: Node, graph: Graph, largest: dict[str, float], halves: bool) -> float | None:
-    """Return the largest number of a node that float16 would not hold, None where it holds all."""
-    found = [
-        size
-        for name in (*node.inputs, node.name)
-        if (size := largest.get(name, 0.0)) >= LARGEST / ROOM
-    ]
+def _unheld(node: Node, graph: Graph, largest: dict[str, float], halves: bool) -> float | None:
+    """Return the size of numbers of a node that float16 would not hold, None where it holds all.
+
+    The largest that is too large, else the largest of those that are all too small.
+    """
+    values = [largest.get(name, 0.0) for name in (*node.inputs, node.name)]
+    found = [size for size in values if size >= LARGEST / ROOM]
+    small = [size for size in values if 0 < size < ROOM * LEAST]
     op = convolution(node.op)
     if op is not None and node.inputs[1] in graph.constants:
         weight = graph.constants[node.inputs[1]].numbers
         assert weight is not None, f"{node.inputs[1]} has no data"
         sizes = [float(np.abs(weight).max(initial=0.0))]
+        small += [size for size in sizes if 0 < size < LEAST]
         if halves:
             sizes.append(largest.get(node.inputs[0], 0.0) * _largest_sum(op, np.abs(weight)))
         found += [size for size in sizes if not size <= LARGEST]
-    return max(found, default=None)
+    return max(found or small, default=None)
 
 
 def _largest_sum(op: ops.Op, weight: np.ndarray) -> float:

@@ -32,6 +32,7 @@ def _(op: ops.Quantize, x, scale, zero_point=None):
     if zero_point is not None:
         whole = whole + along(op.axis, zero_point, x.ndim)
     limits = np.iinfo(to)
+    whole = np.where(np.isnan(whole), limits.min, whole)  # what is no number, as kernels have it
     return whole.clip(limits.min, limits.max).astype(to)
 
 

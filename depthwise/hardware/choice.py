@@ -8,6 +8,8 @@ from depthwise.hardware.detection import cpu_text, detect_core
 from depthwise.hardware.known_cores import CORES, GENERIC, generic_core, names_for
 from depthwise.runtime.target import Target
 
+NATIVE = "native"  # this machine's, as for the target of that name
+
 
 def choose_core(name: str | None, target: Target, native: bool) -> Core:
     """Return the core of that name, in any case; by None that of this machine if it is `native`.
@@ -23,8 +25,10 @@ def choose_core(name: str | None, target: Target, native: bool) -> Core:
         return generic_core(target)
     if asked == CALIBRATED:
         return _calibrated(target)
+    if asked == NATIVE:
+        return _native(target)
     core = CORES.get(asked)
-    here = [CALIBRATED] if target.runs_here else []
+    here = [NATIVE, CALIBRATED] if target.runs_here else []
     accepted = f"take one of {', '.join([*names_for(target), *here, GENERIC])}"
     if core is None:
         raise ValueError(f"tune_for={name!r}: no core is known by that name: {accepted}")
@@ -34,6 +38,20 @@ def choose_core(name: str | None, target: Target, native: bool) -> Core:
             f"{accepted}"
         )
     return replace(core, origin="as asked for")
+
+
+def _native(target: Target) -> Core:
+    _check_here(target, f"tune_for={NATIVE!r}: that is this machine")
+    return native_core(target) or generic_core(target)
+
+
+def _check_here(target: Target, said: str) -> None:
+    """Raise ValueError, with what was asked for, where this machine cannot run a target's code."""
+    if not target.runs_here:
+        raise ValueError(
+            f"{said}, which cannot run code for {target.name}: take one of "
+            f"{', '.join([*names_for(target), GENERIC])}"
+        )
 
 
 def native_core(target: Target) -> Core | None:
@@ -46,11 +64,7 @@ def native_core(target: Target) -> Core | None:
 
 
 def _calibrated(target: Target) -> Core:
-    if not target.runs_here:
-        raise ValueError(
-            f"tune_for={CALIBRATED!r}: the calibration is of this machine, which cannot run code "
-            f"for {target.name}: take one of {', '.join([*names_for(target), GENERIC])}"
-        )
+    _check_here(target, f"tune_for={CALIBRATED!r}: the calibration is of this machine")
     machine = find()
     if machine is None:
         raise ValueError(

@@ -15,7 +15,7 @@ from depthwise.calibration.scores import gives_scores
 from depthwise.compiler.options import CompileOptions, Precision, not_faster
 from depthwise.compiler.pipeline import compile_source
 from depthwise.compiler.preparation import Preparation
-from depthwise.compiler.quantised import is_quantised, options_of_bytes
+from depthwise.compiler.quantised import options_of_bytes
 from depthwise.errors import DepthwiseError
 from depthwise.escaping import counted, in_line
 from depthwise.graph.dtypes import FLOAT32
@@ -23,7 +23,7 @@ from depthwise.graph.layers import is_layer
 from depthwise.hardware.load import Watch
 from depthwise.precision.quantising import quantised
 from depthwise.precision.request import INT8, PrecisionRequest, noise
-from depthwise.quantization.integer import to_integers
+from depthwise.quantization.integer import is_quantised, to_integers
 from depthwise.runtime.library import Library
 from depthwise.runtime.manifest import SLOWER, CandidateRecord, PrecisionChoice
 from depthwise.sources.source import Source

@@ -92,10 +92,22 @@ def compile_in(
     """Compile a network that was opened, in the precision asked for, as `compile` does."""
     if asked.precision == AUTO:
         return compile_fastest(source, options, asked, samples, preparation, labels)
-    if asked.precision == INT8:
-        options_of_bytes(options, preparation)  # what is refused is, before the wait
-        source = quantised(source, asked)
+    source = in_its_precision(source, options, asked, preparation)
     return compile_source(source, options, samples, preparation, labels)
+
+
+def in_its_precision(
+    source: Source, options: CompileOptions, asked: PrecisionRequest,
+    preparation: Preparation | None = None,
+) -> Source:  # fmt: skip
+    """Return the network that is compiled: in int8 where that is asked for, else as it is.
+
+    Raises ValueError for options that int8 does not have, and what `dw.quantize` raises.
+    """
+    if asked.precision != INT8:
+        return source
+    options_of_bytes(options, preparation)  # what is refused is, before the wait
+    return quantised(source, asked)
 
 
 def own_precision(asked: PrecisionRequest) -> Precision:

@@ -29,7 +29,7 @@ from depthwise.progress import Say, track
 from depthwise.quantization.insertion import Encoding, insert_quantization
 from depthwise.quantization.judging import HeldOut, QuantizationError, keep_layers
 from depthwise.quantization.running import Runner
-from depthwise.quantization.steps import QuantizationOutcome, Road, unmet
+from depthwise.quantization.steps import QuantizationOutcome, Road, say_distance, unmet
 
 LOOKED_AT = 32  # held-out images that each layer's gain is measured on
 JUDGED = 500  # validation images, at most, that each point is judged on
@@ -193,16 +193,14 @@ def _choose(points: Sequence[PointFigures], options: QuantizationOptions) -> Poi
     """Return the point that is asked for. Raises ValueError where there is none."""
     if options.agreement is None:
         return next(point for point in points if point.kept == (options.kept or 0))
-    fit = [point for point in points if point.agreement >= options.agreement]
+    fit = [point for point in points if (point.agreement or 0.0) >= options.agreement]
     if not fit:
-        best = max(points, key=lambda point: point.agreement)
+        best = max(points, key=lambda point: point.agreement or 0.0)
         raise unmet(options.agreement, best.agreement, f"{best.kept} layers kept")
     return min(fit, key=lambda point: point.milliseconds)
 
 
 def _say(point: PointFigures, kept_in: str) -> str:
     layers = "1 layer" if point.kept == 1 else f"{point.kept} layers"
-    return (
-        f"{layers} in {kept_in}: {point.milliseconds:.3f} ms, {point.nats:.5f} nats from the "
-        f"original, the same class in {point.agreement:.2%}"
-    )
+    distance = say_distance(point.nats, point.agreement)
+    return f"{layers} in {kept_in}: {point.milliseconds:.3f} ms, {distance}"

@@ -16,7 +16,9 @@ LOWEST = 1e-7  # nats: what is lower is drawn there
 
 
 def curve_picture(record: QuantizationRecord, path: Path) -> None:
-    """Draw how far the scores are from float32, and how often the class is the same, against time.
+    """Draw how far a network is from float32, and how often the class is the same, against time.
+
+    Where there are no classes, decibels take their place.
 
     To `path`, an .svg or .png file; raises ValueError for another suffix.
     """
@@ -36,8 +38,13 @@ def _figure(network: str, curve: CurveFigures) -> Figure:
         left.annotate(str(point.kept), (time, nat), (0, 5), textcoords="offset points",
                       ha="center", fontsize=7)  # fmt: skip
     count_up_in_powers(left)
-    left.set_ylabel("divergence of the scores, nats an image")
-    _shares(right, curve, times)
+    left.set_ylabel("divergence from float32, nats an image")
+    if curve.whole.agreement is None:
+        decibels = [point.decibels for point in points]
+        right.plot(times, decibels, "o-", color=GREEN, markersize=4, linewidth=1.2)
+        right.set_ylabel("signal to quantisation noise, dB")
+    else:
+        _shares(right, curve, times)
     for axis in (left, right):
         axis.axvline(curve.whole.milliseconds, color="#8C8C8C", linewidth=1, linestyle="--",
                      label=f"all in {curve.kept_in}")  # fmt: skip
@@ -56,8 +63,9 @@ def _figure(network: str, curve: CurveFigures) -> Figure:
 
 def _shares(axis: Axes, curve: CurveFigures, times: Sequence[float]) -> None:
     """Draw the shares of images in which the class is the same, and is right."""
-    axis.plot(times, [point.agreement for point in curve.points], "o-", color=GREEN, markersize=4,
-              linewidth=1.2, label="the same class as in float32")  # fmt: skip
+    shares = [point.agreement or 0.0 for point in curve.points]
+    axis.plot(times, shares, "o-", color=GREEN, markersize=4, linewidth=1.2,
+              label="the same class as in float32")  # fmt: skip
     if curve.judged and curve.float_right is not None:
         rights = [(point.right or 0) / curve.judged for point in curve.points]
         axis.plot(times, rights, "s-", color=VERMILION, markersize=4, linewidth=1.2,

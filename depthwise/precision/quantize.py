@@ -9,7 +9,6 @@ from torch import Tensor
 from depthwise.analysis.count import count_all_macs
 from depthwise.calibration.images import as_tensor
 from depthwise.calibration.scores import gives_scores
-from depthwise.compiler.quantised import is_quantised
 from depthwise.graph import Graph
 from depthwise.precision.options import QuantizationOptions, kept_layers
 from depthwise.precision.quantized import Quantized
@@ -17,9 +16,10 @@ from depthwise.precision.record import NoiseFigures, QuantizationRecord, StepFig
 from depthwise.precision.request import NO_DATA
 from depthwise.progress import Say, silent
 from depthwise.quantization.insertion import insert_quantization
+from depthwise.quantization.integer import is_quantised
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.running import Runner
-from depthwise.quantization.simulation import simulate
+from depthwise.quantization.simulation import IntegerSimulator
 from depthwise.quantization.steps import QuantizationOutcome, QuantizationPlan, Road
 from depthwise.sources.opening import open
 from depthwise.sources.source import Source
@@ -70,13 +70,20 @@ def quantize(
         raise ValueError(
             f"{source.name} is quantised already: quantise the network that it was made of"
         )
+    scores = gives_scores(graph)
+    if options.agreement is not None and not scores:
+        returned = " and ".join(str(graph.type(output.value)) for output in graph.outputs)
+        raise ValueError(
+            f"agreement={options.agreement}: it is of the classes of images, and {source.name} "
+            f"returns {returned}, no vector of scores: leave it out"
+        )
     images = data if isinstance(data, CalibrationData) else gather_images(source, data, options)
     notes = (*images.notes, *_strange(graph, images.images))
     for note in notes:
         tell(note)
     kept = kept_layers(prepare(graph), options.keep)
     goal = None if options.curve else options.agreement
-    plan = QuantizationPlan(options.observer, options.steps, goal, kept, gives_scores(graph))
+    plan = QuantizationPlan(options.observer, options.steps, goal, kept, scores)
     road = Road(graph, images.images, images.held, plan, tell)
     outcome, curve = road.run(), None
     if options.curve:
@@ -121,7 +128,7 @@ def _record(
     encoding, error = outcome.encoding, outcome.error
     quantized = insert_quantization(encoding)
     some = images.held[:SIMULATED].contiguous().numpy()
-    exact = simulate(quantized, some)
+    exact = IntegerSimulator(quantized)(some)
     exact = torch.from_numpy(np.asarray(exact if isinstance(exact, np.ndarray) else exact[0]))
     same = road.judge.compare(exact.double()).agreement
     judged: dict[str, Any] = {}

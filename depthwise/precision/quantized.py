@@ -58,7 +58,9 @@ class Quantized:
     def __str__(self) -> str:
         """Return what it came to, in a sentence."""
         found = self.record
-        parts = [f"the same class in {found.agreement:.2%} of {found.held_out} held-out images"]
+        parts = [f"{found.nats:.5f} nats from the original on {found.held_out} held-out images"]
+        if found.agreement is not None:
+            parts = [f"the same class in {found.agreement:.2%} of {found.held_out} held-out images"]
         if found.accuracy:
             before, after = found.accuracy
             parts.append(f"accuracy {before:.2%} to {after:.2%} of {found.judged:,}")

@@ -10,8 +10,8 @@ class StepFigures(Record):
     name: str
     nats: float
     """Divergence of the scores from those in float32."""
-    agreement: float
-    """The share of images in which the highest score is the same one."""
+    agreement: float | None
+    """The share of images in which the highest score is the same one; None without classes."""
     decibels: float
     """Signal to quantisation noise of the scores."""
     taken: bool
@@ -51,7 +51,7 @@ class PointFigures(Record):
     milliseconds: float
     """Of the compiled network, one image on one thread, timed in turns with the other points."""
     nats: float
-    agreement: float
+    agreement: float | None
     decibels: float
     right: int | None = None
     """Of `judged` validation images, where there are labels."""
@@ -95,11 +95,11 @@ class QuantizationRecord(Record):
     kept_in: str = "float32"
     """What these are meant to be computed in; bfloat16 where it is compiled with that precision."""
     nats: float
-    agreement: float
+    agreement: float | None
     decibels: float
     simulated: int
     """How many held-out images were computed in integers, bit for bit, as well."""
-    simulated_agreement: float
+    simulated_agreement: float | None
     """In how many of these the highest score is that in float32."""
     judged: int | None = None
     """Labelled images that accuracy is told on; none of them was used before."""

@@ -28,7 +28,7 @@ from depthwise.quantization.placement import MOVES, clamp_ends, is_clamp
 from depthwise.quantization.scheme import LEVELS, Affine, sums_bias, sums_scale
 
 MEANS = (ops.AvgPool2d, ops.AdaptivePool2d, ops.Reduce)
-SAME = (*MOVES, ops.Pad, ops.Resize, ops.Concat)  # they move numbers, and change none
+SAME = (*MOVES, ops.Pad, ops.Concat)  # they move numbers, and change none
 
 
 class Held(NamedTuple):
@@ -44,6 +44,11 @@ class Weighted(NamedTuple):
     weight: str
     bias: str
     scale: np.ndarray
+
+
+def is_quantised(graph: Graph) -> bool:
+    """Tell whether values of a network are held in bytes while it runs."""
+    return any(isinstance(node.op, ops.Quantize) and graph.activations(node) for node in graph)
 
 
 def to_integers(graph: Graph) -> Graph:
@@ -96,7 +101,7 @@ def _requantized(edit: GraphRewriter, end: Node) -> None:
             _mean(edit, node, (end, affine, then))
         case ops.Activation() if not clamps:
             _lookup(edit, node, end, affine)
-        case _ if isinstance(node.op, SAME):
+        case _ if isinstance(node.op, SAME) and getattr(node.op, "mode", "constant") == "constant":
             _moved(edit, node, end, affine, clamps)
 
 

@@ -22,13 +22,18 @@ class QuantizationError:
 
     Attributes:
         nats: The divergence of its results, as `divergence` has it.
-        agreement: The share of images in which the highest score is the same one.
+        agreement: The share of images in which the highest score is the same one; None where it
+            gives no scores of classes.
         decibels: The signal-to-quantisation-noise ratio of its results.
     """
 
     nats: float
-    agreement: float
+    agreement: float | None
     decibels: float
+
+    def agrees(self, goal: float) -> bool:
+        """Tell whether the class is the same in as large a share of the images."""
+        return self.agreement is not None and self.agreement >= goal
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,12 @@ class HeldOut:
     def compare(self, found: Tensor) -> QuantizationError:
         """Return how far results are from its own, for the first of the images."""
         original = self.original[: len(found)]
-        same = found.flatten(1).argmax(1) == original.flatten(1).argmax(1)
-        return QuantizationError(
-            divergence(found, self.original, self._scores),
-            float(same.double().mean()),
-            decibels(original, found),
-        )
+        agreement = None
+        if self._scores:
+            same = found.flatten(1).argmax(1) == original.flatten(1).argmax(1)
+            agreement = float(same.double().mean())
+        nats = divergence(found, self.original, self._scores)
+        return QuantizationError(nats, agreement, decibels(original, found))
 
     def layers(self, encoding: Encoding) -> tuple[LayerNoise, ...]:
         """Return what rounding does to each layer, on some of the images."""

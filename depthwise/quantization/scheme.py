@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from depthwise.graph import ops
+from depthwise.graph.interpret import evaluate
+
 LEVELS = 255  # steps between the lowest number and the highest
 WEIGHT_LIMIT = 127  # -128 is left out, so that a weight's negative has a number as well
 SUM_LIMIT = 2**31 - 1
@@ -49,8 +52,8 @@ class Affine:
 
     def quantized(self, x: np.ndarray) -> np.ndarray:
         """Return real numbers as uint8, ties to even, as `ops.Quantize` does."""
-        whole = np.rint(np.asarray(x, np.float32) / np.float32(self.scale)) + np.float32(self.zero)
-        return whole.clip(0, LEVELS).astype(np.uint8)
+        scale, zero = np.float32(self.scale), np.uint8(self.zero)
+        return evaluate(ops.Quantize("uint8"), np.asarray(x, np.float32), scale, zero)
 
     def real(self, q: np.ndarray) -> np.ndarray:
         """Return what uint8 stand for, in float32."""

@@ -7,7 +7,7 @@ import numpy as np
 from depthwise.escaping import kind_of
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
-from depthwise.quantization.integer import to_integers
+from depthwise.quantization.integer import is_quantised, to_integers
 
 Results = np.ndarray | tuple[np.ndarray, ...]
 
@@ -30,7 +30,8 @@ class IntegerSimulator:
 
     def values(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Return every value by name, for inputs of exactly the network's shapes."""
-        return interpret(self.integers, *inputs)
+        with np.errstate(all="ignore"):  # what is no number is computed as kernels do
+            return interpret(self.integers, *inputs)
 
     def _once(self, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         values = self.values(*inputs)
@@ -78,11 +79,17 @@ def simulate(graph: Graph, *inputs: np.ndarray) -> Results:
         What the network returns: an array, or a tuple of them.
 
     Raises:
-        ValueError: The inputs do not fit.
+        ValueError: The graph is not quantised, or the inputs do not fit.
     """
     if not isinstance(graph, Graph):
         raise ValueError(
             f"simulate: {kind_of(graph)} was given; it takes a graph, as `dw.quantize` leaves it "
             "in `.graph`, or `dw.open` in `.traced`"
+        )
+    if not is_quantised(graph):
+        raise ValueError(
+            "simulate: the graph holds no value in eight bits (no Quantize node reads one): give "
+            "one that was quantised, by `dw.quantize` or in an ONNX file; a network in float32 is "
+            "computed by `dw.open(NETWORK).run`"
         )
     return IntegerSimulator(graph)(*inputs)

@@ -41,7 +41,8 @@ class QuantizationPlan:
     Attributes:
         observer: How ranges are drawn, one of `OBSERVERS`; None tries all.
         steps: What follows, some of `STEPS`.
-        goal: The share of images in which the highest score must be the same; None for none.
+        goal: The share of images in which the highest score must be the same; None for none, as
+            for a network that gives no scores.
         kept: Layers that are computed in float32, by the name of their node.
         scores: Whether the network returns scores of classes.
     """
@@ -97,6 +98,8 @@ def diverges_less(error: QuantizationError, best: QuantizationError) -> bool:
 
 def agrees_more(error: QuantizationError, best: QuantizationError) -> bool:
     """Tell whether more classes are the original's, or as many where scores are closer to it."""
+    assert error.agreement is not None
+    assert best.agreement is not None
     return (error.agreement, -error.nats) > (best.agreement, -best.nats)
 
 
@@ -134,8 +137,8 @@ class Road:
             if name in self.plan.steps and self.error.nats > 0:
                 self._try(name, lambda fit=fit: fit_layers(self.encoding, self._fitted(), fit))
         layers = self.judge.layers(self.encoding)
-        if self.plan.goal is not None and self.error.agreement < self.plan.goal:
-            self._keep(layers)
+        if self.plan.goal is not None and not self.error.agrees(self.plan.goal):
+            self._keep(layers, self.plan.goal)
             layers = self.judge.layers(self.encoding)
         return QuantizationOutcome(self.encoding, tuple(self._steps), self.error, layers)
 
@@ -199,24 +202,24 @@ class Road:
         self._tell(say_step(found))
         return better
 
-    def _keep(self, layers: tuple[LayerNoise, ...]) -> None:
+    def _keep(self, layers: tuple[LayerNoise, ...], goal: float) -> None:
         """Keep the layers that rounding hurts most in float32, twice as many at each try."""
-        goal, begun = self.plan.goal, self.encoding
-        assert goal is not None
+        begun = self.encoding
         worst = [each.layer for each in sorted(layers, key=lambda each: each.own)]
         most = int(MOST_KEPT * len(worst))
         counts = sorted({*(2**power for power in range(most.bit_length())), most} - {0})
         for count in counts:
             names = frozenset(worst[:count])
             self._try(f"keep {count}", lambda names=names: keep_layers(begun, names), agrees_more)
-            if self.error.agreement >= goal:
+            if self.error.agrees(goal):
                 return
         kept = f"{len(self.encoding.kept)} of {len(worst)} layers in float32"
         raise unmet(goal, self.error.agreement, kept)
 
 
-def unmet(goal: float, best: float, kept: str) -> ValueError:
+def unmet(goal: float, best: float | None, kept: str) -> ValueError:
     """Return the error of an agreement that is not met with as many layers kept as may be."""
+    assert best is not None, "what gives no classes has no goal"
     return ValueError(
         f"an agreement of {goal:.2%} is not met: {best:.2%} of the held-out images at best, with "
         f"{kept}; ask for less, or give more images like those that it is for"
@@ -228,6 +231,12 @@ def say_step(step: QuantizationStep) -> str:
     error = step.error
     undone = "" if step.taken else ", taken back"
     return (
-        f"{step.name}: {error.nats:.5f} nats from the original, the same class in "
-        f"{error.agreement:.2%}, {error.decibels:.1f} dB{undone}, {step.seconds:.1f} s"
+        f"{step.name}: {say_distance(error.nats, error.agreement)}, {error.decibels:.1f} dB{undone}"
+        f", {step.seconds:.1f} s"
     )
+
+
+def say_distance(nats: float, agreement: float | None) -> str:
+    """Return how far a network is from the original, in words."""
+    same = "" if agreement is None else f", the same class in {agreement:.2%}"
+    return f"{nats:.5f} nats from the original{same}"

@@ -112,7 +112,8 @@ class LayerRange(Record):
     """A layer that is computed in float32 since a narrower type would not hold a number of it.
 
     `largest` is the size of that number: one of its weights, or one that it takes, gives or might
-    have in a sum on the inputs that were tried.
+    have in a sum on the inputs that were tried. Where all numbers of one of these are too small, so
+    that few or no digits would be left, it is the largest of them.
     """
 
     path: str

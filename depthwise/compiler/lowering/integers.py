@@ -3,6 +3,7 @@
 quantization/integer_ops.py says what each operator computes; kernels/bytes.h how sums become bytes.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 
@@ -15,6 +16,7 @@ from depthwise.compiler.lowering.loops import COPY_AXES, copy_loops, portions
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.pool import sizes, window
 from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
+from depthwise.compiler.passes.broadcast import is_of_planes
 from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.errors import Unsupported
 from depthwise.graph import Node, ops
@@ -27,6 +29,8 @@ from depthwise.quantization.integer_ops import (
     Requantize,
     Rescale,
 )
+
+ByteOperand = tuple[TensorView, int, float]  # with its zero point and its ratio
 
 
 def epilogue_of(then: Requantize | None, zero: int = 0, ratio: float = 0.0) -> ByteEpilogue:
@@ -103,22 +107,33 @@ def _affine(node: Node, b: LoweringBuilder) -> tuple[float, int]:
 
 @lower.register
 def _(op: IntegerAdd, node: Node, b: LoweringBuilder) -> None:
-    views = [b.read(name) for name in node.inputs]
-    if views[0].shape != views[1].shape:
-        raise Unsupported(
-            f"a sum of {views[0].shape} and {views[1].shape} in module {node.path!r} is quantised "
-            "and broadcast: keep it in float32"
-        )
-    left, right, y = (images_of(view, b) for view in (*views, b.write(node)))
-    then = epilogue_of(op.then, op.zeros[1], op.ratios[1])
+    operands = zip(map(b.read, node.inputs), op.zeros, op.ratios, strict=True)
+    (left, left_zero, left_ratio), (right, right_zero, right_ratio) = _whole_first(operands, node)
+    y = b.write(node)
+    planes = right.shape != y.shape
+    left, right, y = images_of(left, b), _beside(right, y, b), images_of(y, b)
+    then = epilogue_of(op.then, right_zero, right_ratio)
 
     def part(left: TensorView, right: TensorView, y: TensorView) -> KernelCall:
         return b.step(
             "u8_rescale", **image_sizes(y), **pixel_strides(in_=left, sum=right, out=y),
-            in_zero=op.zeros[0], scale=op.ratios[0], requantize=then, in_=left, sum=right, out=y,
+            in_zero=left_zero, scale=left_ratio, requantize=then, in_=left, sum=right, out=y,
         )  # fmt: skip
 
-    b.append(divisible(part, left, right, y, rows=True))
+    b.append(divisible(part, left, right, y, rows=not planes))
+
+
+def _whole_first(operands: Iterable[ByteOperand], node: Node) -> list[ByteOperand]:
+    """Return two operands, first the one that has the shape of the result."""
+    return sorted(operands, key=lambda operand: operand[0].shape != node.type.shape)
+
+
+def _beside(view: TensorView, y: TensorView, b: LoweringBuilder) -> TensorView:
+    """Return an operand as images of the result's shape: it may have a number for each plane."""
+    if view.shape == y.shape:
+        return images_of(view, b)
+    assert is_of_planes(view.shape, y.shape), "operands are repeated by a pass"
+    return replace(view, shape=y.shape, strides=(view.image, 1, 0, 0))
 
 
 @lower.register
@@ -150,21 +165,10 @@ def _(op: Lookup, node: Node, b: LoweringBuilder) -> None:  # noqa: ARG001
 
 @lower.register
 def _(op: IntegerMultiply, node: Node, b: LoweringBuilder) -> None:
-    (x, in_zero), (factor, factor_zero) = (
-        (b.read(name), zero) for name, zero in zip(node.inputs, op.zeros, strict=True)
-    )
-    if x.shape != node.type.shape:
-        (x, in_zero), (factor, factor_zero) = (factor, factor_zero), (x, in_zero)
+    operands = zip(map(b.read, node.inputs), op.zeros, (op.ratio, op.ratio), strict=True)
+    (x, in_zero, _), (factor, factor_zero, _) = _whole_first(operands, node)
     y = b.write(node)
-    gate = len(x.shape) == 4 and factor.shape == (*x.shape[:2], 1, 1)
-    if x.shape != y.shape or not (gate or factor.shape == x.shape):
-        raise Unsupported(
-            f"a product of {x.shape} and {factor.shape} in module {node.path!r} is quantised and "
-            "broadcast otherwise than by channels: keep it in float32"
-        )
-    x, factor, y = (images_of(view, b) for view in (x, factor, y))
-    if gate:
-        factor = replace(factor, shape=x.shape, strides=(factor.image, 1, 0, 0))
+    x, factor, y = images_of(x, b), _beside(factor, y, b), images_of(y, b)
 
     def part(x: TensorView, factor: TensorView, y: TensorView) -> KernelCall:
         return b.step(

@@ -188,11 +188,6 @@ def _(op: ops.Pad, node: Node, b: LoweringBuilder) -> None:
     if op.mode == "constant":
         _pad_with_constant(op, x, y, b)
         return
-    if b.element(y) == UINT8:
-        raise Unsupported(
-            f"operator Pad in module {node.path!r} gives bytes, for which it has no kernel in the "
-            f"mode {op.mode!r}: keep that layer in float32"
-        )
     mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[op.mode]
     indices = []
     for n, (before, after) in zip(x.shape, op.pads, strict=True):

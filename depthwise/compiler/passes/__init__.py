@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from depthwise.compiler.passes.activation import fuse_activation
 from depthwise.compiler.passes.arithmetic import fuse_arithmetic
+from depthwise.compiler.passes.broadcast import repeat_operands
 from depthwise.compiler.passes.element_types import compute_in_float32
 from depthwise.compiler.passes.flatten import fold_flatten
 from depthwise.compiler.passes.residual import fuse_residual
@@ -48,6 +49,7 @@ PASSES: tuple[Pass, ...] = (
 QUANTISED_PASSES: tuple[Pass, ...] = (
     remove_dead_code,
     to_integers,
+    repeat_operands,
     fold_constants,
     compute_in_float32,
     remove_dead_code,

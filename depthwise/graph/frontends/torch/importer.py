@@ -38,6 +38,7 @@ from depthwise.graph.frontends.torch.origin import (
     results_read,
     where_of,
 )
+from depthwise.graph.frontends.torch.products import check_products
 from depthwise.graph.frontends.torch.purity import (
     draws,
     explain_draw,
@@ -253,6 +254,7 @@ class Importer:
             return self._add_empty(node)
         values = map(self.values.get, node.all_input_nodes)
         read = [value for value in values if isinstance(value, Value)]
+        check_products(node, packet, [value.type.dtype for value in read])
         dtype, pure = dtype_of(result), not draws(node) and not self._writes_own(node)
         if dtype and pure and all(value.name in self.tensors for value in read):
             return self._compute(node, [value.name for value in read])
