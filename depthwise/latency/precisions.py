@@ -3,7 +3,7 @@
 import numpy as np
 
 from depthwise.compiler.pipeline import rewrite
-from depthwise.compiler.quantised import is_quantised
+from depthwise.quantization.integer import is_quantised
 from depthwise.graph import Graph
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.quantization.insertion import Encoding, insert_quantization
