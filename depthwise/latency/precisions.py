@@ -3,10 +3,10 @@
 import numpy as np
 
 from depthwise.compiler.pipeline import rewrite
-from depthwise.quantization.integer import is_quantised
 from depthwise.graph import Graph
 from depthwise.graph.dtypes import FLOAT32
 from depthwise.quantization.insertion import Encoding, insert_quantization
+from depthwise.quantization.integer import is_quantised
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.scheme import Affine, LayerWeights
