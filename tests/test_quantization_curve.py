@@ -156,7 +156,8 @@ def test_kept_layers_are_compiled_in_bfloat16():
     own = np.concatenate([library(each[None]) for each in x])
     judged = Runner(as_tensor(encoding.graph, x))(encoding).numpy()
     in_float = simulate(graph, x)
-    off, if_not = (np.median(np.abs(own - each)) for each in (judged, in_float))
+    # an image of which no number is a tie has the same scores; in float32 none has
+    off, if_not = (np.abs(own - each).max(1).min() for each in (judged, in_float))
     assert off < 1e-4 * np.abs(own).max() < if_not
 
 
