@@ -138,7 +138,7 @@ def profile(
         peaks.append(_peaks(plan.target, done))
     load, runs = watch.load(), np.concatenate(turns)
     rows = _rows(plan, usual(runs))
-    best = {name: max(each[name] for each in peaks) for name in done}
+    best: dict[Arithmetic, float] = {name: max(each[name] for each in peaks) for name in done}
     peak = best.pop(VECTORS)
     return Profile(
         tuple(rows), len(runs), peak, median(others) if others else None, load.disturbed, best,
@@ -148,8 +148,8 @@ def profile(
 
 def arithmetic_of(plan: Plan) -> list[Arithmetic]:
     """Return what the steps of a plan multiply with, float32 first."""
-    every = (_arithmetic(step, plan.target) for step in plan.steps)
-    return list(dict.fromkeys((VECTORS, *every)))
+    every: list[Arithmetic] = [VECTORS, *(_arithmetic(step, plan.target) for step in plan.steps)]
+    return list(dict.fromkeys(every))
 
 
 def _rounds(step: KernelCall) -> bool:

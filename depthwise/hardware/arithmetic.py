@@ -50,7 +50,7 @@ def narrow_arithmetic() -> dict[Arithmetic, Target]:
         ("float16", OF_HALVES), ("bfloat16 tiles", (AMX,)), ("int8 tiles", (AMX,)),
         ("int8 dots", (VNNI, AVX_VNNI)),
     ]  # fmt: skip
-    found = {
+    found: dict[Arithmetic, Target] = {
         name: next(target for target in targets if target.runs_here)
         for name, targets in rows
         if any(target.runs_here for target in targets)

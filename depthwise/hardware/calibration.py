@@ -76,7 +76,7 @@ class NarrowProbes:
 
 def narrow_probes() -> dict[Arithmetic, NarrowProbes]:
     """Return what measures each narrow type that this machine multiplies, as far as it may."""
-    found = {
+    found: dict[Arithmetic, NarrowProbes] = {
         name: NarrowProbes(ProductProbes(target, name), target.name)
         for name, target in narrow_arithmetic().items()
     }

@@ -1,7 +1,5 @@
 """Networks in each precision, to time and to predict: numbers do not matter to a kernel's time."""
 
-import numpy as np
-
 from depthwise.compiler.pipeline import rewrite
 from depthwise.graph import Graph
 from depthwise.graph.dtypes import FLOAT32
@@ -9,7 +7,7 @@ from depthwise.quantization.insertion import Encoding, insert_quantization
 from depthwise.quantization.integer import is_quantised
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
-from depthwise.quantization.scheme import Affine, LayerWeights
+from depthwise.quantization.scheme import Affine
 
 INT8 = "int8"
 NARROW = ("bfloat16", "float16", INT8)
@@ -45,16 +43,8 @@ def rewritten_in(graph: Graph, precision: str) -> Graph:
 
 def in_eight_bits(graph: Graph) -> Graph:
     """Return a network with Quantize and Dequantize nodes, every value from -RANGE to RANGE."""
+    from depthwise.quantization.correction import nearest  # noqa: PLC0415  (which needs PyTorch)
+
     graph = prepare(graph)
-    placed = place(graph)
-    held = {name: Affine.of_range(-RANGE, RANGE) for name in placed.quantized}
-    weights = {
-        name: LayerWeights.rounded(
-            graph.constants[node.inputs[1]].numbers,
-            graph.constants[node.inputs[2]].numbers
-            if len(node.inputs) > 2
-            else np.zeros(node.type.shape[1]),
-        )
-        for name, node in placed.layers.items()
-    }
-    return insert_quantization(Encoding(graph, held, weights))
+    held = {name: Affine.of_range(-RANGE, RANGE) for name in place(graph).quantized}
+    return insert_quantization(nearest(Encoding(graph, held, {})))

@@ -189,8 +189,8 @@ def _(op: IntegerMean, node: Node, b: LoweringBuilder) -> None:
             "by side: keep that module in float32"
         )
     pool = op.op
-    if isinstance(pool, ops.AvgPool2d) and pool != ops.AvgPool2d(
-        x.shape[2:], pool.stride, NO_BORDER, pool.ceil, pool.count_padding, None
+    if isinstance(pool, ops.AvgPool2d) and (
+        pool.kernel != x.shape[2:] or pool.padding != NO_BORDER or pool.divisor is not None
     ):
         _mean_of_windows(op, pool, node, b)
     else:

@@ -38,7 +38,9 @@ def unknown(
             return Plain(f"torch.device.{value.type}")
         if isinstance(value, tuple | list) and value is given:
             return Nest("list", tuple(map(written, value)))
-        if given is None or (value is not None and isinstance(value, bool | int | float | str)):
+        if given is None:
+            return Plain(None)
+        if isinstance(value, bool | int | float | str):
             return Plain(value)
         raise TypeError(f"{given} is written into no file")
 
