@@ -119,7 +119,7 @@ def _compiled(
     names = ("vector.h",) if arithmetic is None else ("vector.h", "bytes.h", "dot_u8.h", "tiles.h")
     kernels = [source(name) for name in names]
     if arithmetic in TILE_CHANNELS:
-        kernels.append(source("permission.h"))
+        kernels += [source("cpu.h"), source("permission.h")]
     probes = ["probes.h"] if arithmetic is None else ["probes.h", "products.h"]
     text = "\n".join(
         (
