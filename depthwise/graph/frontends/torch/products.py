@@ -14,10 +14,10 @@ def check_products(node: fx.Node, packet: str, dtypes: Iterable[str]) -> None:
     """Raise ValueError for a layer whose input is of another floating type than its weights."""
     if not packet.startswith(MULTIPLYING):
         return
-    first, *others = dict.fromkeys(d for d in dtypes if find_dtype(d).is_floating)
-    if others:
+    found = list(dict.fromkeys(d for d in dtypes if find_dtype(d).is_floating))
+    if len(found) > 1:
         raise ValueError(
-            f"{where_of(node)} multiplies {first} by {others[0]}, for which PyTorch has no "
-            f"product: give inputs in the type of the weights (x.to(torch.{others[0]}), or a shape "
+            f"{where_of(node)} multiplies {found[0]} by {found[1]}, for which PyTorch has no "
+            f"product: give inputs in the type of the weights (x.to(torch.{found[1]}), or a shape "
             "alone), or convert the network"
         )
