@@ -66,7 +66,7 @@ def read(folder: Path, threads: int) -> dict[str, NetworkResult]:
 
 
 def results_table(folder: Path) -> Table:
-    """Return a row a network: its share of the peak and what it gains, with the goals."""
+    """Return a row a network: its share of the peak and what it gains, with the goals it has."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("network")
     for title in ("ms", "of peak", "goal", "1 thread", "best peer", "2 threads", "best peer",
@@ -74,15 +74,18 @@ def results_table(folder: Path) -> Table:
         table.add_column(title, justify="right")
     one, two = read(folder, 1), read(folder, 2)
     gains: dict[int, list[float]] = {1: [], 2: []}
-    for network, (share, gain) in GOALS.items():
+    others = sorted({*one, *two} - set(GOALS))
+    for network in (*GOALS, *others):
+        goals = GOALS.get(network)
+        share, gain = (f"{goals[0]:.2f}", f"{goals[1]:.2f}x") if goals else ("", "")
         busy = any(record.disturbed for record in (one.get(network), two.get(network)) if record)
         name = f"{short(network)} (no measurement: busy machine)" if busy else short(network)
-        row = [name, *_share(one.get(network)), f"{share:.2f}"]
+        row = [name, *_share(one.get(network)), share]
         for threads, found in ((1, one), (2, two)):
             ratio, peer = _gain(found.get(network))
             row += [f"{ratio:.2f}x" if ratio else "", peer]
             gains[threads] += [ratio] if ratio else []
-        table.add_row(*row, f"{gain:.2f}x", _second(one.get(network), two.get(network)))
+        table.add_row(*row, gain, _second(one.get(network), two.get(network)))
     means = {n: f"{prod(x) ** (1 / len(x)):.2f}x" if x else "" for n, x in gains.items()}
     table.add_section()
     table.add_row("geometric mean", "", "", "", means[1], "", means[2], "", "1.25x", "")
