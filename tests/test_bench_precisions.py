@@ -260,9 +260,9 @@ def test_names_are_looked_at_before_anything_is_opened(named, capsys):
 
 
 def test_a_batch_in_int8_gives_what_each_image_gives_alone():
-    alone = quantized(mixed(windows=False))
+    alone = quantized(mixed())
     question = in_precisions(
-        ask(shape=(3, *SHAPE[1:]), quantised=alone), torch_source(mixed(windows=False), [SHAPE]),
+        ask(shape=(3, *SHAPE[1:]), quantised=alone), torch_source(mixed(), [SHAPE]),
         [INT8],
     )  # fmt: skip
     assert question.quantised is not None
