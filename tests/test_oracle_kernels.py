@@ -212,7 +212,7 @@ def plans(vector: int, every: bool) -> list[tuple[Plan, list[np.ndarray]]]:
 # of quantised networks alone; bytes are copied in others as well
 OF_BYTES = {
     name for name, row in KERNELS.items()
-    if row.header in ("conv_u8", "depthwise_u8", "elementwise_u8", "movement_u8")
+    if row.header in ("conv_u8", "depthwise_u8", "elementwise_u8", "movement_u8", "pool_u8")
 } - {"u8_copy"}  # fmt: skip
 
 
