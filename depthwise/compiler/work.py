@@ -161,13 +161,7 @@ def count_depthwise(a: Arguments, lanes: int) -> Features:
     vectors = a["images"] * ceil(a["channels"] / lanes)
     taps = a["R"] * a["S"]
     wide = 8 if a["width"] % 8 == 0 and a["width"] % 7 else 7  # as kernels/depthwise.h has it
-    rows, columns = count_parts(a["rows"], 2 if lanes == 16 else 1), count_parts(a["width"], wide)
-    loads = sum(
-        n * m * ((y - 1) * a["stride_y"] + a["R"]) * ((x - 1) * a["stride_x"] + a["S"])
-        for y, n in rows
-        for x, m in columns
-    )
-    tiles = sum(n for _, n in rows) * sum(m for _, m in columns)
+    loads, tiles = count_tile_loads(a, 2 if lanes == 16 else 1, wide)
     steps = float(vectors * a["rows"] * a["width"] * taps)
     return {
         "steps": steps,
@@ -269,6 +263,20 @@ def _images(a: Arguments, row: int, pixel: int) -> int:
     """Return the floats from the first pixel that is read for an output to the last such pixel."""
     images = (a["images"] - 1) * a["in_image"]
     return images + (a["rows"] - 1) * row + (a["width"] - 1) * pixel
+
+
+def count_tile_loads(a: Arguments, high: int, wide: int) -> tuple[int, int]:
+    """Return the pixels that tiles of up to `high` x `wide` outputs load, and how many these are.
+
+    The tiles are those of an image of a convolution whose channels are apart.
+    """
+    rows, columns = count_parts(a["rows"], high), count_parts(a["width"], wide)
+    loads = sum(
+        n * m * ((y - 1) * a["stride_y"] + a["R"]) * ((x - 1) * a["stride_x"] + a["S"])
+        for y, n in rows
+        for x, m in columns
+    )
+    return loads, sum(n for _, n in rows) * sum(m for _, m in columns)
 
 
 def count_parts(size: int, part: int) -> list[tuple[int, int]]:

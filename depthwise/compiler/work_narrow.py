@@ -5,7 +5,13 @@ Tiles of AMX and vectors are counted by other names, so that each has a time of 
 
 from math import ceil
 
-from depthwise.compiler.work import Arguments, Features, count_parts, count_products, count_tiles
+from depthwise.compiler.work import (
+    Arguments,
+    Features,
+    count_products,
+    count_tile_loads,
+    count_tiles,
+)
 
 TILE = 16  # pixels, and outputs, of a tile of AMX
 PANEL = 32  # outputs of a block of tiles
@@ -89,13 +95,7 @@ def count_pair_depthwise(a: Arguments, lanes: int) -> Features:
     """Count the multiply-adds of vectors of pairs, and what tiles of up to 2 x 7 pixels load."""
     vectors = a["images"] * ceil(a["channels"] / (2 * lanes))
     taps, wide = a["R"] * a["S"], 7 if lanes != 8 else 4
-    rows, columns = count_parts(a["rows"], 2 if lanes == 16 else 1), count_parts(a["width"], wide)
-    loads = sum(
-        n * m * ((y - 1) * a["stride_y"] + a["R"]) * ((x - 1) * a["stride_x"] + a["S"])
-        for y, n in rows
-        for x, m in columns
-    )
-    tiles = sum(n for _, n in rows) * sum(m for _, m in columns)
+    loads, tiles = count_tile_loads(a, 2 if lanes == 16 else 1, wide)
     return {
         "products": float(vectors * a["rows"] * a["width"] * taps),
         "loads": float(vectors * loads),
