@@ -9,10 +9,11 @@ from torch import nn
 import depthwise as dw
 from depthwise.graph import Graph
 from depthwise.graph.interpret import interpret
+from depthwise.quantization.correction import nearest
 from depthwise.quantization.insertion import Encoding, insert_quantization
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
-from depthwise.quantization.scheme import Affine, LayerWeights
+from depthwise.quantization.scheme import Affine
 
 
 class EveryKernel(nn.Module):
@@ -54,18 +55,8 @@ def quantised(graph: Graph, inputs: Sequence[np.ndarray] | None = None) -> Graph
     drawn = inputs or [draw.standard_normal(t.shape, np.float32) for t in graph.inputs.values()]
     images = dict(zip(graph.inputs, drawn, strict=True))
     values = {**interpret(graph, *images.values()), **images}
-    placed = place(graph)
-    held = {n: Affine.of_range(values[n].min(), values[n].max()) for n in placed.quantized}
-    weights = {
-        name: LayerWeights.rounded(
-            graph.constants[node.inputs[1]].numbers,
-            graph.constants[node.inputs[2]].numbers
-            if len(node.inputs) > 2
-            else np.zeros(node.type.shape[1]),
-        )
-        for name, node in placed.layers.items()
-    }
-    return insert_quantization(Encoding(graph, held, weights))
+    held = {n: Affine.of_range(values[n].min(), values[n].max()) for n in place(graph).quantized}
+    return insert_quantization(nearest(Encoding(graph, held)))
 
 
 def small_network(side: int = 21, images: int = 1) -> Graph:

@@ -47,4 +47,4 @@ def in_eight_bits(graph: Graph) -> Graph:
 
     graph = prepare(graph)
     held = {name: Affine.of_range(-RANGE, RANGE) for name in place(graph).quantized}
-    return insert_quantization(nearest(Encoding(graph, held, {})))
+    return insert_quantization(nearest(Encoding(graph, held)))
