@@ -89,6 +89,7 @@ INLINE vf vlog(vf x) { return logf(x); }
 INLINE vf vtanh(vf x) { return tanhf(x); }
 INLINE vf vsigmoid(vf x) { return sigmoid(x); }
 INLINE vf vsqrt(vf x) { return sqrtf(x); }
+INLINE vf inverse_fourth_root(vf x) { return 1 / sqrtf(sqrtf(x)); }
 INLINE vf vact(const struct act f, vf v) { return act(f, v); }
 #else
 
@@ -193,6 +194,18 @@ INLINE vf vmish(vf x) {
 INLINE vf vsqrt(vf x) {
     UNROLL for (int i = 0; i < VL; i++) x[i] = sqrtf(x[i]);
     return x;
+}
+
+/* x^(-1/4) of a normal, finite x > 0, within 2 units in the last place. Minus a quarter of the bits is minus a quarter of
+   the logarithm, within 3.2 %; each step then leaves 0.9 e^3 of an error e. A root and a division in hardware take four
+   times as long as both steps. */
+INLINE vf inverse_fourth_root(vf x) {
+    vf y = (vf)(0x4f584000 - ((vi)x >> 2));
+    UNROLL for (int i = 0; i < 2; i++) {
+        const vf squared = y * y, e = 1 - x * squared * squared;
+        y += y * (e * (e * 0.15625f + 0.25f));
+    }
+    return y;
 }
 
 INLINE vf vtrunc(vf x) {

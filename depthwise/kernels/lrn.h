@@ -32,21 +32,21 @@ INLINE void f32_local_response_norm_naive(
     }
 }
 
-/* v^power; 3/4, which nearly every network takes, is two square roots */
-INLINE vf lrn_power(vf v, const float power) {
-    if (power == 0.75f) {
-        const vf root = vsqrt(v);
-        return root * vsqrt(root);
+/* v^-power; nearly every network takes 3/4, and what `bias` keeps off 0 */
+INLINE vf lrn_scale(const struct local_response_norm *a, vf v) {
+    if (a->power == 0.75f && a->bias >= 1.17549435e-38f && a->alpha >= 0) {
+        const vf root = inverse_fourth_root(v);
+        return blend((vi)(v == INFINITY), splat(0), root * root * root);
     }
-    return vexp(power * vlog(v));
+    return vexp(-a->power * vlog(v));
 }
 
 INLINE void lrn_vector(
     const struct local_response_norm *a, const int count, const float *in, const float *squares, float *out) {
     vf total = load(squares);
     for (int i = 1; i < a->size; i++) total += load(squares + i);
-    const vf scale = lrn_power(a->bias + a->alpha / (float)a->size * total, a->power);
-    store_part(out, load_part(in, count) / scale, count);
+    const vf scale = lrn_scale(a, a->bias + a->alpha / (float)a->size * total);
+    store_part(out, load_part(in, count) * scale, count);
 }
 
 /* A pixel's squares lie between zeros, so that the sliding sums need no edges: `size` loads a vector. Such a load spans

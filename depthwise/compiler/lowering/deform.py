@@ -1,4 +1,4 @@
-"""Deformable convolution and pooling, and local response normalisation."""
+"""Deformable convolution and pooling."""
 
 from dataclasses import replace
 
@@ -10,13 +10,10 @@ from depthwise.compiler.lowering.packing import default_tile, pack_bias, pack_co
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.graph import Node, ops
 from depthwise.graph.dtypes import FLOAT32
-from depthwise.graph.ops import LocalResponseNorm
 
 # Samples of one strip, before they are convolved: 128 KB. On a Zen 4 core the time does not depend
 # on it from 32 KB to 500 KB.
 STRIP_FLOATS = 32 * 1024
-# Pixels that are squared together: 56x56x64 take 44 us instead of 81 one by one.
-RESPONSE_PIXELS = 8
 
 
 @lower.register
@@ -100,18 +97,4 @@ def _(op: ops.DeformRoIPool, node: Node, b: LoweringBuilder) -> None:
         in_rows=rows, in_width=width, bins=op.output_size, samples=op.samples,
         scale=float(op.spatial_scale), gamma=float(op.gamma),
         **pixel_strides(in_=x, offset=offsets, out=y), in_=x, boxes=boxes, offsets=offsets, out=y,
-    )  # fmt: skip
-
-
-@lower.register
-def _(op: LocalResponseNorm, node: Node, b: LoweringBuilder) -> None:
-    x = b.read(node.inputs[0])
-    y = b.write(node)
-    images, channels, rows, width = x.shape
-    line = round_up(channels, b.target.lanes) + op.size - 1
-    squares = b.temporary((RESPONSE_PIXELS * line,))
-    b.call(
-        "f32_local_response_norm", images=images, rows=rows, width=width, channels=channels,
-        size=op.size, strip=RESPONSE_PIXELS, alpha=float(op.alpha), power=float(op.power),
-        bias=float(op.bias), **pixel_strides(in_=x, out=y), in_=x, squares=squares, out=y,
     )  # fmt: skip
