@@ -73,6 +73,25 @@ def test_what_is_no_number_by_a_scale_keeps_its_type(target):
     assert is_simulated(library, graph)
 
 
+class PooledForFloats(nn.Module):
+    """Maxima that only a normalisation in floats reads, and others that are returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(torch.relu(self.first(x)), 2)
+        return nn.functional.max_pool2d(self.last(nn.functional.local_response_norm(x, 5)), 2)
+
+
+def test_what_shrinks_is_done_in_bytes_before_floats_read_it():
+    graph = quantised(dw.open(PooledForFloats().eval(), (1, 3, SIDE, SIDE)).graph)
+    read, returned = (n for n in pipeline.rewrite(graph) if isinstance(n.op, ops.MaxPool2d))
+    assert (read.type.dtype, returned.type.dtype) == ("uint8", "float32")
+    assert is_simulated(dw.compile(graph), graph)
+
+
 @pytest.mark.parametrize("target", ["native", "x86-64-v3", "x86-64-v2", "portable"])
 def test_a_library_gives_the_bits_of_the_simulator(target):
     library = dw.compile(GRAPH, target=target)

@@ -8,7 +8,7 @@ uint8. What has no integer form is computed in float32, between a Dequantize and
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
+from math import inf, prod
 
 from depthwise.graph import Graph, Node, ops
 from depthwise.graph.layers import is_layer
@@ -77,17 +77,22 @@ def place(graph: Graph, kept: frozenset[str] = frozenset()) -> Placement:
     computed = _computed(graph, kept)
     fused = _fused(graph, computed)
     readers = graph.readers()
+    shrunk = {node.name for node in graph if node.name in computed and _shrinks(graph, node)}
     names = [*graph.inputs, *(node.name for node in graph)]
     quantized = tuple(
         name
         for name in names
-        if name not in fused and any(node.name in computed for node in readers[name])
+        if name not in fused
+        and (name in shrunk or any(node.name in computed for node in readers[name]))
     )
     return Placement(graph, computed, fused, quantized)
 
 
 def _computed(graph: Graph, kept: frozenset[str]) -> frozenset[str]:
-    """Return the layers, and what lies between what is quantised and something that reads it."""
+    """Return the layers, and what lies between what is quantised and something that reads it.
+
+    What makes less of its input is done before others read that as floats, too.
+    """
     layers = {n.name for n in graph if is_layer(graph, n) and n.name not in kept and _is_float(n)}
     between = {n.name for n in graph if _is_between(graph, n)}
     readers = graph.readers()
@@ -99,11 +104,20 @@ def _computed(graph: Graph, kept: frozenset[str]) -> frozenset[str]:
             for node in graph
             if node.name in between
             and any(name in sources for name in graph.activations(node))
-            and any(reader.name in known for reader in readers[node.name])
+            and any(
+                reader.name in known or _shrinks(graph, node) for reader in readers[node.name]
+            )
         }
         if left == between:
             return frozenset(known)
         between = left
+
+
+def _shrinks(graph: Graph, node: Node) -> bool:
+    """Tell whether a node picks fewer numbers than it reads."""
+    if not isinstance(node.op, ops.MaxPool2d):
+        return False
+    return prod(node.type.shape) < prod(graph.type(node.inputs[0]).shape)
 
 
 def _is_float(node: Node) -> bool:
