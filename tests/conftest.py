@@ -1,5 +1,7 @@
 """Settings that all tests share: fixed examples, fixed seeds, one thread."""
 
+import gc
+
 import pytest
 import torch
 from hypothesis import settings
@@ -15,6 +17,10 @@ FIRST = ("test_threads", "test_kernels_conv", "test_kernels_totals", "test_sanit
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in FIRST)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is there by now stays: nobody looks at 800,000 objects again and again
 
 
 @pytest.fixture(autouse=True)

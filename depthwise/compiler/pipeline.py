@@ -57,6 +57,7 @@ from depthwise.runtime.manifest import LayerRange, LevelRecord, PlanCheck, Verif
 from depthwise.runtime.target import Target
 from depthwise.sources.source import Source
 
+LARGE_WEIGHTS = 2**26  # bytes, worth the half second that Python takes to look at all objects
 DEFAULT, NAMELESS = CompileOptions(), About()
 
 CompilerStage = Literal["graph", "plan", "c"]
@@ -117,7 +118,8 @@ def compile_graph(
             proofs[plan.target] = Proof(plan_check=done)
     artifact = assemble(plans, options, cost, about, preparation)
     plans = [without_sources(plan) for plan in plans]  # which may be half of a gigabyte,
-    gc.collect()  # and which what searched for the plan refers to in circles
+    if max(plan.weights.nbytes for plan in plans) > LARGE_WEIGHTS:
+        gc.collect()  # and which what searched for the plan refers to in circles
     for plan in plans:
         if plan.target.runs_here:
             run = partial(run_once, artifact, plan.target.level)
