@@ -196,9 +196,9 @@ INLINE vf vsqrt(vf x) {
     return x;
 }
 
-/* x^(-1/4) of a normal, finite x > 0, within 2 units in the last place. Minus a quarter of the bits is minus a quarter of
-   the logarithm, within 3.2 %; each step then leaves 0.9 e^3 of an error e. A root and a division in hardware take four
-   times as long as both steps. */
+/* x^(-1/4) of a normal, finite x > 0, within 2 units in the last place. Minus a quarter of the bits is minus a quarter
+   of the logarithm, within 3.2 %; each step then leaves 0.9 e^3 of an error e. Roots and a division in hardware take
+   longer. */
 INLINE vf inverse_fourth_root(vf x) {
     vf y = (vf)(0x4f584000 - ((vi)x >> 2));
     UNROLL for (int i = 0; i < 2; i++) {
