@@ -88,7 +88,8 @@ def whole(steps: Steps, _):
 @pytest.mark.parametrize(
     ("name", "images", "threads"),
     [
-        ("constant", 5, 1), ("mobilenet_v3_small", 7, 2), ("ghostnet", 5, 1), ("mixed", 7, 2),
+        ("constant", 5, 1), ("mobilenet_v3_small", 7, 2), ("mixed", 7, 2),
+        pytest.param("ghostnet", 5, 1, marks=pytest.mark.slow),
         ("winograd", 5, 1), ("winograd", 2, 3), ("streamed", 5, 2),
     ],
 )  # fmt: skip

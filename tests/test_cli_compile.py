@@ -234,8 +234,16 @@ def test_a_library_for_smaller_images_gets_smaller_images(capsys):
     assert best["probability"] == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "uint8"])
-@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    [
+        ("uint8", "nhwc"),
+        *(
+            pytest.param(*other, marks=pytest.mark.slow)
+            for other in [("uint8", "nchw"), ("float32", "nchw"), ("float32", "nhwc")]
+        ),
+    ],
+)
 def test_a_library_that_normalises_itself_gets_raw_images(dtype, layout, capsys):
     net = dw.create_model("mobilenet_v2", weights="imagenet").eval()
     recorded = net.pretrained.preprocessing

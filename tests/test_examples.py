@@ -57,8 +57,15 @@ def printed(*command):
     return np.array(text.split(), np.float32)
 
 
-@pytest.mark.parametrize("compiler", ["zig", "gcc"])
-@pytest.mark.parametrize("language", ["c", "c++"])
+@pytest.mark.parametrize(
+    ("language", "compiler"),
+    [
+        ("c", "zig"),
+        ("c", "gcc"),
+        ("c++", "gcc"),
+        pytest.param("c++", "zig", marks=pytest.mark.slow),  # it builds C++'s own library first
+    ],
+)
 def test_the_examples_run(saved, compiler, language):
     library_ = load(saved)
     program = build_example(saved, compiler, language)

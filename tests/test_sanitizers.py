@@ -60,6 +60,7 @@ class TwoImages(nn.Module):
         return self.cross(self.sweep(both)), both.mean((2, 3))
 
 
+@pytest.mark.slow
 def test_a_generator_is_clean(tmp_path):
     net = Generator()
     settle(net)

@@ -104,9 +104,7 @@ def _computed(graph: Graph, kept: frozenset[str]) -> frozenset[str]:
             for node in graph
             if node.name in between
             and any(name in sources for name in graph.activations(node))
-            and any(
-                reader.name in known or _shrinks(graph, node) for reader in readers[node.name]
-            )
+            and any(reader.name in known or _shrinks(graph, node) for reader in readers[node.name])
         }
         if left == between:
             return frozenset(known)
