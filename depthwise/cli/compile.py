@@ -152,16 +152,11 @@ def _summary(manifest: "Manifest") -> str:
     if verification is None:
         proven = manifest.unproven
     else:
-        within = f"within {verification.error:.1e} of the largest output"
-        if not verification.error:
-            within = "to the bit"
-        proven = f"equal to {verification.reference} {within}"
+        proven = verification.summary
         if kept := manifest.build.kept:
             layers = "layer" if len(kept) == 1 else "layers"
             computed += f", {len(kept)} {layers} in float32, which {manifest.build.precision} would"
             computed += " not hold"
-        if distance := verification.distance:
-            proven += f", {distance.error:.1%} from {distance.reference} in float32"
     build = manifest.build
     if slow := not_faster(build.precision, build.chosen):
         proven += f"; {slow}"

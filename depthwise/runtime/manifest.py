@@ -192,6 +192,15 @@ class Verification(Record):
     reference: str = "PyTorch"  # who computed what the library was compared with
     distance: Distance | None = None
 
+    @property
+    def summary(self) -> str:
+        """What was found, as a part of a sentence."""
+        within = f"within {self.error:.1e} of the largest output" if self.error else "to the bit"
+        found = f"equal to {self.reference} {within}"
+        if distance := self.distance:
+            found += f", {distance.error:.1%} from {distance.reference} in float32"
+        return found
+
 
 class CandidateRecord(Record):
     """A precision that was tried: milliseconds of a run, in turns with the others', and agreement.

@@ -116,10 +116,7 @@ def _compilation(found: Compilation | None) -> list[str]:
     elif manifest.build.precision != FLOAT32.name:
         lines.append(f"computed in {manifest.build.precision}")
     if check := manifest.verification:
-        lines.append(
-            f"verified: equal to {check.reference} within {check.error:.1e} of the largest output, "
-            f"on {counted(check.inputs, 'input')}"
-        )
+        lines.append(f"verified: {check.summary}, on {counted(check.inputs, 'input')}")
     else:
         lines.append(manifest.unproven)
     return lines
