@@ -11,8 +11,11 @@ settings.register_profile("fixed", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("fixed")
 torch.set_num_threads(1)  # small tensors are slower on many
 
-# with tests that take long: one that began last would leave all workers but its own idle
-FIRST = ("test_threads", "test_kernels_conv", "test_kernels_totals", "test_sanitizers")
+# that take long: one that began last would leave all workers but its own idle
+FIRST = (
+    "test_compile", "test_docs", "test_threads", "test_stream", "test_kernels_conv",
+    "test_kernels_totals", "test_kernels_winograd", "test_sanitizers", "test_ship",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
