@@ -159,14 +159,14 @@ def test_each_runtime_gets_the_batch_in_its_fastest_way(fake):
     assert "images/s" in render(network_table(found, 2), 200)
 
 
-# ------------------------------------------------------------------------------- narrower vectors
+# ------------------------------------------------------------------------------- peers held to less
 
 
 FEATURES = "from numpy._core._multiarray_umath import __cpu_features__ as f; print(f['{}'])"
 
 
 @pytest.mark.skipif("cpuid_fault" not in cpu_features(), reason="CPUID does not fault here")
-def test_a_held_process_does_not_see_avx_512():
+def test_a_held_process_does_not_see_what_it_is_not_to_use():
     held = hold(find_target("x86-64-v3"))
 
     def sees(feature, environment):
@@ -180,11 +180,15 @@ def test_a_held_process_does_not_see_avx_512():
         assert held.said
     assert not sees("AVX512F", held.environment)
     assert sees("AVX2", held.environment)
+    if sees("AVX512VNNI", {}):
+        held = hold(find_target("x86-64-vnni"))
+        assert sees("AVX512VNNI", held.environment)
+        assert not sees("AVX512FP16", held.environment)
 
 
 def test_nobody_is_held_to_what_our_library_is_for_anyhow():
     assert not hold(find_target("native")).environment
-    with pytest.raises(ValueError, match=r"--target x86-64-v2: .* held to x86-64-v3"):
+    with pytest.raises(ValueError, match=r"--target x86-64-v2: .* held to x86-64-v3 or x86-64-vnni"):
         hold(find_target("x86-64-v2"))
 
 

@@ -135,7 +135,7 @@ def network_table(
         + (f"; {machine.age} at {threads * machine.gflops:.0f}" if machine else ""),
     ]
     held = sorted({each.held for each in runtimes if each.held})
-    notes += [f"peers were held to narrower vectors: {how}" for how in held]
+    notes += [f"peers were held to less than this CPU has: {how}" for how in held]
     notes += [OVER] if any(map(found.is_over, found.runtimes)) else []
     head = [Text(f"NOT A MEASUREMENT: {found.disturbed}", style="bold red")] * bool(found.disturbed)
     table = FittedTable(columns, rows)
