@@ -188,7 +188,9 @@ def test_a_held_process_does_not_see_what_it_is_not_to_use():
 
 def test_nobody_is_held_to_what_our_library_is_for_anyhow():
     assert not hold(find_target("native")).environment
-    with pytest.raises(ValueError, match=r"--target x86-64-v2: .* held to x86-64-v3 or x86-64-vnni"):
+    with pytest.raises(
+        ValueError, match=r"--target x86-64-v2: .* held to x86-64-v3 or x86-64-vnni"
+    ):
         hold(find_target("x86-64-v2"))
 
 

@@ -116,6 +116,20 @@ def test_images_of_another_preprocessing_are_told():
     assert "do not look like" not in " ".join(told)
 
 
+def test_a_network_whose_numbers_vanish_is_told_of():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    with torch.no_grad():
+        net[1].weight.mul_(1e-12)
+        net[1].bias.zero_()
+    told = []
+    options = QuantizationOptions("minmax", ())
+    record = dw.quantize(net, SHAPE, images(64), options=options, tell=told.append).record
+    (note,) = record.notes
+    assert note in told
+    assert note.startswith("1 of 3 values are less than 2e-10 on every image and become 0")
+    assert ", the first that of 1: is the network trained" in note
+
+
 def test_constant_images_have_ranges():
     found = dw.quantize(mixed(), SHAPE, np.zeros((32, *SHAPE[1:]), np.float32))
     assert found.record.agreement == 1

@@ -9,16 +9,18 @@ from torch import Tensor
 from depthwise.analysis.count import count_all_macs
 from depthwise.calibration.images import as_tensor
 from depthwise.calibration.scores import gives_scores
+from depthwise.escaping import counted
 from depthwise.graph import Graph
 from depthwise.precision.options import QuantizationOptions, kept_layers
 from depthwise.precision.quantized import Quantized
 from depthwise.precision.record import NoiseFigures, QuantizationRecord, StepFigures
 from depthwise.precision.request import NO_DATA
 from depthwise.progress import Say, silent
-from depthwise.quantization.insertion import insert_quantization
+from depthwise.quantization.insertion import Encoding, insert_quantization
 from depthwise.quantization.integer import is_quantised
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.running import Runner
+from depthwise.quantization.scheme import LEVELS, SMALLEST
 from depthwise.quantization.simulation import IntegerSimulator
 from depthwise.quantization.steps import QuantizationOutcome, QuantizationPlan, Road
 from depthwise.sources.opening import open
@@ -91,6 +93,10 @@ def quantize(
 
         traced = trace_curve(road, outcome, options, images.validation, tell)
         outcome, curve = traced.outcome, traced.figures
+    vanishing = _vanishing(outcome.encoding)
+    for note in vanishing:
+        tell(note)
+    notes = (*notes, *vanishing)
     record = _record(source, images, road, outcome, notes).model_copy(update={"curve": curve})
     quantized = insert_quantization(outcome.encoding)
     return Quantized(quantized, record, images.classes, images.preprocessing)
@@ -118,6 +124,20 @@ def _strange(graph: Graph, images: Tensor) -> tuple[str, ...]:
         f"the images do not look like those that the network was trained on ({apart:.2f} of 1 nat "
         f"apart by its BatchNorms; their numbers go from {low:.3g} to {high:.3g}): prepare them as "
         "its weights want it, else ranges are drawn wrongly",
+    )
+
+
+def _vanishing(encoding: Encoding) -> tuple[str, ...]:
+    """Return a note where values are so small on all images that their bytes are all zero."""
+    small = [name for name, held in encoding.values.items() if held.scale <= SMALLEST]
+    if not small:
+        return ()
+    paths = {node.name: node.path for node in encoding.graph}
+    first = paths.get(small[0]) or small[0]
+    return (
+        f"{len(small)} of {counted(len(encoding.values), 'value')} are less than "
+        f"{LEVELS * SMALLEST:.0e} on every image and become 0, the first that of {first}: is the "
+        "network trained, and are images prepared as its weights want them?",
     )
 
 
