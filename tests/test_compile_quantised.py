@@ -12,6 +12,7 @@ from torch import nn
 import depthwise as dw
 from depthwise.compiler import pipeline
 from depthwise.compiler.options import CompileOptions
+from depthwise.compiler.planning import make_plan
 from depthwise.compiler.quantised import SimulatorReference, options_of_bytes
 from depthwise.compiler.verification.verify import SENSITIVE, TOLERANCE
 from depthwise.errors import Mismatch, Unsupported
@@ -19,6 +20,7 @@ from depthwise.graph import Graph, ops
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerAdd, IntegerMean, IntegerMultiply, IntegerOp
 from depthwise.quantization.simulation import simulate
+from depthwise.runtime.target import find_target
 
 SIDE = 21
 GRAPH = small_network(SIDE)
@@ -71,6 +73,17 @@ def test_what_is_no_number_by_a_scale_keeps_its_type(target):
     library = dw.compile(graph, target=target)
     assert [y.dtype for y in library(image(0))] == ["int64", "bool", "uint8"]
     assert is_simulated(library, graph)
+
+
+@pytest.mark.parametrize(
+    ("channels", "outs", "tiles"), [(16, 72, 0), (16, 64, 1), (48, 12, 0), (64, 24, 1)]
+)
+def test_layers_of_few_products_are_left_to_vectors_where_there_are_tiles(channels, outs, tiles):
+    net = nn.Sequential(nn.Conv2d(channels, outs, 1), nn.ReLU(), nn.Conv2d(outs, 8, 1)).eval()
+    graph = quantised(dw.open(net, (1, channels, 16, 16)).graph)
+    plan = make_plan(pipeline.rewrite(graph), find_target("x86-64-amx"))
+    step = next(step for step in plan.steps if step.kernel == "u8_quantized_conv")
+    assert step.arguments["tiles"] == tiles
 
 
 class PooledForFloats(nn.Module):

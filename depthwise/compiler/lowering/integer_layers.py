@@ -100,13 +100,27 @@ def _sums(
 # ----------------------------------------------------------------------------------- all channels
 
 
+def tiles_pay(products: int, outs: int) -> bool:
+    """Tell whether tiles of AMX are faster than VNNI, by the products that an output adds up.
+
+    These are nanoseconds a pixel on a Sapphire Rapids core: tiles compute 32 outputs at once and
+    bring all sums to bytes through memory, which takes longer where some of the 32 are not there;
+    vectors have 16 outputs, and what they add up does not leave its registers.
+    """
+    panels, rest = divmod(outs, 32)
+    by_tiles = (panels + bool(rest)) * (2.3 + 0.025 * products) + 0.6 * bool(rest)
+    by_vectors = -(-outs // 16) * (0.7 + 0.043 * products)
+    return by_tiles < by_vectors
+
+
 def _convolve(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: LoweringBuilder) -> None:
     """Append the call for a list of taps, to be done by rows or by channels."""
     x = work.x
     weight, walk = _taps(conv, work, sums.weight)
     outs, taps, channels = weight.shape
     panel = 2 * b.target.lanes
-    tiles = b.target.tiles and channels % 4 == 0 and work.y.shape[2] * work.y.shape[3] >= FEW
+    few = work.y.shape[2] * work.y.shape[3] < FEW
+    tiles = b.target.tiles and channels % 4 == 0 and not few and tiles_pay(taps * channels, outs)
     packed = pack_conv_u8(weight, panel, tiles=tiles)
     w = b.weights(packed, INT8)
     bias = b.weights(pad_outputs(sums.bias, panel), INT32)
