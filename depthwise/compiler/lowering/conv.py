@@ -12,13 +12,19 @@ from depthwise.compiler.lowering.algorithms import ConvWorkload, Winograd
 from depthwise.compiler.lowering.areas import Area, find_areas
 from depthwise.compiler.lowering.batches import images_at_once
 from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
+from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Table, pixel_strides
 from depthwise.compiler.lowering.deform import lower_deform_conv
 from depthwise.compiler.lowering.elementwise import NO_ACTIVATION, lower_binary
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.narrow import lower_pairs, lower_stored, lower_tiles
 from depthwise.compiler.lowering.norm import lower_batch_norm
-from depthwise.compiler.lowering.operands import ConvOperands, KeptTaps, TapPattern
+from depthwise.compiler.lowering.operands import (
+    ConvOperands,
+    KeptTaps,
+    TapPattern,
+    divisible_conv,
+    input_rows,
+)
 from depthwise.compiler.lowering.packing import (
     pack_bias,
     pack_conv,
@@ -96,17 +102,12 @@ def _area(
     )
     step = (op.stride[0] * x.row, op.stride[1] * x.pixel)
     window = work.weight.shape[2:] if op.stride == op.dilation == (1, 1) else None
-    reach = _reach(op, x, reads[0], rows.taps)
+    reach = input_rows(op, x, reads[0], rows.taps)
     some = kept if divided or kept.all > len(offsets) else None
     if some and b.element(x) in NARROW:  # whose kernel takes no part of the taps of its weights
         part = work.weight[:, :, rows.first : rows.end, columns.first : columns.end]
         work, some = replace(work, weight=part), None
     _convolve(work, TapPattern(offsets, *step, reach, window, some=some), op.groups, b)
-
-
-def _reach(op: ops.Conv2d, x: TensorView, first: int, taps: int) -> RowAccess:
-    """Return the rows of its input that a convolution reads, the first row's from `first` on."""
-    return RowAccess(x, op.stride[0], first, first + (taps - 1) * op.dilation[0])
 
 
 def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> None:
@@ -123,7 +124,6 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     if isinstance(chosen, Winograd):
         lower_winograd(work, walk, layer, b)
         return
-    outs = work.weight.shape[0] // groups
     panel = b.target.panel if chosen.depth == 1 else 0
     if walk.some and chosen.depth == 1:
         panel = panel or lanes  # tiles differ from area to area, and all read the same weights
@@ -134,13 +134,14 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
     read = replace(w, shape=(w.shape[0] * len(walk.taps) // walk.kept.all,))
     grain = chosen.vectors * lanes // chosen.depth
 
-    def step(part: ConvOperands, groups: int, outs: int, first: int = 0) -> KernelCall:
+    def step(part: ConvOperands, first: int) -> KernelCall:
         """Return the call from packed output channel `first` on."""
         part, (row, pixel) = part.collapsed(walk)
         images, rows, width = part.runs(pixel)
         return b.step(
             "f32_conv", str(chosen), layer, images=images, rows=rows, width=width,
-            taps=len(walk.taps), channels=work.weight.shape[1], outs=outs, groups=groups,
+            taps=len(walk.taps), channels=work.weight.shape[1],
+            outs=part.y.shape[1] // groups, groups=groups,
             tile_pixels=chosen.pixels, tile_vectors=chosen.vectors,
             over_rows=int(chosen.over_rows), tile_depth=chosen.depth, panel=panel,
             weights_outer=int(chosen.weights_outer),
@@ -152,21 +153,7 @@ def _convolve(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuil
             next=None, near_steps=0, prefetch_lines=0, prefetch_steps=0, out=part.y,
         )  # fmt: skip
 
-    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
-        """Return the call with the ways to do it in parts."""
-
-        def channels(start: int, count: int) -> KernelCall:
-            some = work.outputs(1, start, count)
-            rows = walk.split(some, lambda part: step(part, 1, count, start))
-            return step(some, 1, count, start).divided(rows)
-
-        return step(work, groups, outs).divided(
-            walk.by_images(work, divisible),
-            walk.split(work, lambda part: step(part, groups, outs)),
-            Split("channels", outs, channels, max(grain, panel)) if groups == 1 else None,
-        )
-
-    b.append(divisible(walk, work))
+    b.append(divisible_conv(step, walk, work, 0 if groups > 1 else max(grain, panel), nested=True))
 
 
 def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder) -> ConvWorkload:
@@ -188,7 +175,7 @@ def _layer(work: ConvOperands, walk: TapPattern, groups: int, b: LoweringBuilder
 def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     x, lanes = work.x, b.target.lanes
     R, S = work.weight.shape[2:]
-    reach = _reach(op, x, -op.padding.top, R)
+    reach = input_rows(op, x, -op.padding.top, R)
     walk = TapPattern((), op.stride[0] * x.row, op.stride[1] * x.pixel, reach)
     if b.element(x) in NARROW:
         lower_pairs(op, work, walk, b)
@@ -201,7 +188,7 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
     bias = b.weights(pack_bias(work.bias, 1, wide))
     corner = op.padding.top * x.row + op.padding.left * x.pixel
 
-    def step(part: ConvOperands, first: int = 0) -> KernelCall:
+    def step(part: ConvOperands, first: int) -> KernelCall:
         """Return the call from channel `first` on."""
         images, channels, rows, width = part.y.shape
         offset, totals = part.x.offset - corner + first, part.row_totals
@@ -217,19 +204,7 @@ def _depthwise(op: ops.Conv2d, work: ConvOperands, b: LoweringBuilder) -> None:
             sum=part.residual, total=totals, out=part.y,
         )  # fmt: skip
 
-    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
-        """Return the call with the ways to do it in parts."""
-
-        def channels(start: int, count: int) -> KernelCall:
-            return step(work.outputs(1, start, count), start)
-
-        return step(work).divided(
-            walk.by_images(work, divisible),
-            walk.split(work, step),
-            Split("channels", x.shape[1], channels, grain=lanes),
-        )
-
-    b.append(divisible(walk, work))
+    b.append(divisible_conv(step, walk, work, lanes))
 
 
 def _transposed(op: ops.ConvTranspose2d, work: ConvOperands, b: LoweringBuilder) -> None:

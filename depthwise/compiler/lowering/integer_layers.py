@@ -7,11 +7,16 @@ import numpy as np
 from depthwise.compiler.byte_epilogue import ByteEpilogue
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.builder import LoweringBuilder
-from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split, Table, pixel_strides
+from depthwise.compiler.lowering.calls import KernelCall, Table, pixel_strides
 from depthwise.compiler.lowering.integers import epilogue_of, images_of
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.narrow import find_pitch
-from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
+from depthwise.compiler.lowering.operands import (
+    ConvOperands,
+    TapPattern,
+    divisible_conv,
+    input_rows,
+)
 from depthwise.compiler.lowering.packing import round_up
 from depthwise.compiler.lowering.packing_u8 import pack_conv_u8, pad_outputs
 from depthwise.compiler.lowering.views import TensorView
@@ -24,6 +29,7 @@ from depthwise.runtime.target import Target
 POINTWISE = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
 FEW = 8  # pixels, for which the tiles of AMX are not worth their while
 SPLIT = 4096  # products of an output that 6 pixels have room for in halves (kernels/conv_u8.h)
+DEPTHWISE_GRAIN = 64  # channels: parts of them begin at whole vectors of bytes on every CPU
 LARGE = 2**18  # bytes of weights that meet the whole input panel by panel
 EXACT_FLOATS, LARGEST_SUM, LARGEST_BYTE = 2**24, 2**31, 255
 ROUNDED = 2.0**30  # what kernels/bytes.h rounds lies within
@@ -127,7 +133,7 @@ def _convolve(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: Loweri
     factor = b.weights(pad_outputs(sums.factor, panel))
     bytes_of_output = packed.size // round_up(outs, panel)
 
-    def step(part: ConvOperands, first: int = 0) -> KernelCall:
+    def step(part: ConvOperands, first: int) -> KernelCall:
         """Return the call from output channel `first` on."""
         part, (row, pixel) = part.collapsed(walk)
         images, count, rows, width = part.y.shape
@@ -146,20 +152,8 @@ def _convolve(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: Loweri
             out=None if sums.real else part.y, real=part.y if sums.real else None,
         )  # fmt: skip
 
-    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
-        """Return the call with the ways to do it in parts."""
-
-        def channel_part(start: int, count: int) -> KernelCall:
-            return step(work.outputs(1, start, count), start)
-
-        return step(work).divided(
-            walk.by_images(work, divisible),
-            walk.split(work, step),
-            Split("channels", outs, channel_part, panel),
-        )
-
     assert b.element(x).bytes == 1
-    b.append(divisible(walk, work))
+    b.append(divisible_conv(step, walk, work, panel))
 
 
 def tile_pixels(target: Target, products: int) -> int:
@@ -197,8 +191,7 @@ def _taps(
         for r in range(R)
         for s in range(1 if together else S)
     )
-    first = -conv.padding.top
-    reach = RowAccess(x, conv.stride[0], first, first + (R - 1) * conv.dilation[0])
+    reach = input_rows(conv, x, -conv.padding.top, R)
     return merged, TapPattern(taps, conv.stride[0] * x.row, conv.stride[1] * x.pixel, reach)
 
 
@@ -212,7 +205,7 @@ def _depthwise(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: Lower
     bias, factor = b.weights(sums.bias, INT32), b.weights(sums.factor, FLOAT32)
     corner = conv.padding.top * x.row + conv.padding.left * x.pixel
 
-    def step(part: ConvOperands, first: int = 0) -> KernelCall:
+    def step(part: ConvOperands, first: int) -> KernelCall:
         """Return the call from channel `first` on."""
         images, count, rows, width = part.y.shape
         return b.step(
@@ -227,20 +220,6 @@ def _depthwise(conv: ops.Conv2d, work: ConvOperands, sums: SumsOfBytes, b: Lower
             scale=replace(factor, offset=factor.offset + first), out=part.y,
         )  # fmt: skip
 
-    first = -conv.padding.top
-    reach = RowAccess(x, conv.stride[0], first, first + (R - 1) * conv.dilation[0])
+    reach = input_rows(conv, x, -conv.padding.top, R)
     walk = TapPattern((), conv.stride[0] * x.row, conv.stride[1] * x.pixel, reach)
-
-    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
-        """Return the call with the ways to do it in parts."""
-
-        def some_channels(start: int, count: int) -> KernelCall:
-            return step(work.outputs(1, start, count), start)
-
-        return step(work).divided(
-            walk.by_images(work, divisible),
-            walk.split(work, step),
-            Split("channels", channels, some_channels, grain=64),
-        )
-
-    b.append(divisible(walk, work))
+    b.append(divisible_conv(step, walk, work, DEPTHWISE_GRAIN))

@@ -7,7 +7,7 @@ import numpy as np
 
 from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, Split, Table, pixel_strides
-from depthwise.compiler.lowering.operands import ConvOperands, TapPattern
+from depthwise.compiler.lowering.operands import ConvOperands, TapPattern, divisible_conv
 from depthwise.compiler.lowering.packing import round_up
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.compiler.summation import step_channels
@@ -31,10 +31,11 @@ def lower_tiles(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> Non
     bias = b.weights(np.pad(work.bias, (0, round_up(outs, WIDE) - outs)))
     block = w.shape[0] // ceil(outs / WIDE)  # weights of the outputs that lie side by side
 
-    def step(part: ConvOperands, outs: int, first: int = 0) -> KernelCall:
+    def step(part: ConvOperands, first: int) -> KernelCall:
         """Return the call from output channel `first` on."""
         part, (row, pixel) = part.collapsed(walk)
         images, rows, width = part.runs(pixel)
+        outs = part.y.shape[1]
         pitch = find_pitch(rows, width, row, pixel)
         read = images * rows * width * channels
         return b.step(
@@ -49,22 +50,7 @@ def lower_tiles(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> Non
             sum=part.residual, out=part.y,
         )  # fmt: skip
 
-    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
-        """Return the call with the ways to do it in parts."""
-
-        def some(start: int, count: int) -> KernelCall:
-            part = work.outputs(1, start, count)
-            return step(part, count, start).divided(
-                walk.split(part, lambda rows: step(rows, count, start))
-            )
-
-        return step(work, outs).divided(
-            walk.by_images(work, divisible),
-            walk.split(work, lambda part: step(part, outs)),
-            Split("channels", outs, some, WIDE),
-        )
-
-    b.append(divisible(walk, work))
+    b.append(divisible_conv(step, walk, work, WIDE, nested=True))
 
 
 def join_taps(work: ConvOperands, walk: TapPattern) -> tuple[ConvOperands, TapPattern]:
@@ -114,7 +100,7 @@ def lower_pairs(op: ops.Conv2d, work: ConvOperands, walk: TapPattern, b: Lowerin
     corner = op.padding.top * x.row + op.padding.left * x.pixel
     R, S = weight.shape[2:]
 
-    def step(part: ConvOperands, first: int = 0) -> KernelCall:
+    def step(part: ConvOperands, first: int) -> KernelCall:
         """Return the call from channel `first` on."""
         images, channels, rows, width = part.y.shape
         shape = (images, channels, *x.shape[2:])
@@ -130,14 +116,7 @@ def lower_pairs(op: ops.Conv2d, work: ConvOperands, walk: TapPattern, b: Lowerin
             sum=part.residual, out=part.y,
         )  # fmt: skip
 
-    def divisible(walk: TapPattern, work: ConvOperands) -> KernelCall:
-        """Return the call with the ways to do it in parts."""
-        return step(work).divided(
-            walk.by_images(work, divisible), walk.split(work, step),
-            Split("channels", x.shape[1], lambda s, n: step(work.outputs(1, s, n), s), grain=wide),
-        )  # fmt: skip
-
-    b.append(divisible(walk, work))
+    b.append(divisible_conv(step, walk, work, wide))
 
 
 def pack_pairs(values: np.ndarray, wide: int) -> np.ndarray:
@@ -167,9 +146,9 @@ def lower_stored(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> No
     w = b.weights(pack_stored(work.weight.reshape(outs, channels), lanes), FLOAT16)
     bias = b.weights(np.pad(work.bias, (0, round_up(outs, lanes) - outs)))
 
-    def step(part: ConvOperands, outs: int, first: int = 0) -> KernelCall:
+    def step(part: ConvOperands, first: int = 0) -> KernelCall:
         """Return the call from output channel `first` on."""
-        images, _, rows, width = part.y.shape
+        images, outs, rows, width = part.y.shape
         return b.step(
             "f16_linear", images=images, rows=rows, width=width, channels=channels, outs=outs,
             in_image=part.x.image, in_row=walk.row, in_pixel=walk.pixel,
@@ -179,9 +158,9 @@ def lower_stored(work: ConvOperands, walk: TapPattern, b: LoweringBuilder) -> No
         )  # fmt: skip
 
     def some(start: int, count: int) -> KernelCall:
-        return step(work.outputs(1, start, count), count, start)
+        return step(work.outputs(1, start, count), start)
 
-    b.append(step(work, outs).divided(Split("channels", outs, some, SUMS * lanes)))
+    b.append(step(work).divided(Split("channels", outs, some, SUMS * lanes)))
 
 
 def pack_stored(weight: np.ndarray, lanes: int) -> np.ndarray:

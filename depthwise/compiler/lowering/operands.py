@@ -8,7 +8,7 @@ import numpy as np
 from depthwise.compiler.fused_ops import Epilogue
 from depthwise.compiler.lowering.calls import KernelCall, RowAccess, Split
 from depthwise.compiler.lowering.views import TensorView
-from depthwise.graph.ops import Pair
+from depthwise.graph.ops import Conv2d, Pair
 
 
 @dataclass(frozen=True)
@@ -158,3 +158,42 @@ class TapPattern:
             "rows", rows, lambda start, count: part(work.rows(start, count, self.row)),
             reads=(replace(self.reach, view=work.x), *residual), writes=RowAccess(work.y),
         )  # fmt: skip
+
+
+def input_rows(op: Conv2d, x: TensorView, first: int, taps: int) -> RowAccess:
+    """Return the rows of its input that a convolution reads, the first row's from `first` on."""
+    return RowAccess(x, op.stride[0], first, first + (taps - 1) * op.dilation[0])
+
+
+def divisible_conv(
+    step: Callable[[ConvOperands, int], KernelCall], walk: TapPattern, work: ConvOperands,
+    grain: int, nested: bool = False,
+) -> KernelCall:  # fmt: skip
+    """Return the call of a convolution with the ways to do it in parts.
+
+    By images, by rows of the output, and by output channels.
+
+    Args:
+        step: From a part of the work, and its first output channel, to the call that does it.
+        walk: How it walks over its input.
+        work: The whole.
+        grain: Of what channels parts begin at multiples; 0 where they cannot be parted.
+        nested: Whether a part of the channels can be done by rows in its turn.
+    """
+
+    def images(walk: TapPattern, work: ConvOperands) -> KernelCall:
+        return divisible_conv(step, walk, work, grain, nested)
+
+    def rows(first: int) -> Callable[[ConvOperands], KernelCall]:
+        return lambda part: step(part, first)
+
+    def channels(start: int, count: int) -> KernelCall:
+        some = work.outputs(1, start, count)
+        call = step(some, start)
+        return call.divided(walk.split(some, rows(start))) if nested else call
+
+    return step(work, 0).divided(
+        walk.by_images(work, images),
+        walk.split(work, rows(0)),
+        Split("channels", work.y.shape[1], channels, grain) if grain else None,
+    )
