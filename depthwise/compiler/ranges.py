@@ -88,8 +88,7 @@ def _unheld(node: Node, graph: Graph, largest: dict[str, float], halves: bool) -
     small = [size for size in values if 0 < size < ROOM * LEAST]
     op = convolution(node.op)
     if op is not None and node.inputs[1] in graph.constants:
-        weight = graph.constants[node.inputs[1]].numbers
-        assert weight is not None, f"{node.inputs[1]} has no data"
+        weight = graph.numbers(node.inputs[1])
         sizes = [float(np.abs(weight).max(initial=0.0))]
         small += [size for size in sizes if 0 < size < LEAST]
         if halves:

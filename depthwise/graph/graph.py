@@ -131,6 +131,12 @@ class Graph:
         """Return the type of an input, constant or node."""
         return self._types[value]
 
+    def numbers(self, constant: str) -> np.ndarray:
+        """Return the numbers of a constant, of a network that is not on the meta device."""
+        numbers = self.constants[constant].numbers
+        assert numbers is not None, f"{constant} has no data"
+        return numbers
+
     def without_data(self) -> "Graph":
         """Return the same network, of whose constants the types alone are known."""
         constants = {name: replace(known, data=None) for name, known in self.constants.items()}

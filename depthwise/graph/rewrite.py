@@ -64,6 +64,12 @@ class GraphRewriter:
         """Return a constant's numbers, None for what is computed."""
         return self._constants[value].numbers if value in self._constants else None
 
+    def numbers(self, constant: str) -> np.ndarray:
+        """Return the numbers of a constant that is known to have them."""
+        numbers = self.data(constant)
+        assert numbers is not None, f"{constant} has no data"
+        return numbers
+
     def add_constant(
         self, name: str, numbers: np.ndarray, dtype: str | None = None, trainable: bool = False
     ) -> str:

@@ -26,7 +26,7 @@ from depthwise.graph import Node, ops
 from depthwise.progress import track
 from depthwise.quantization.insertion import Encoding
 from depthwise.quantization.running import RoundedWalk, apply_layer
-from depthwise.quantization.scheme import LayerWeights, weight_scales
+from depthwise.quantization.scheme import WEIGHT_LIMIT, LayerWeights, weight_scales
 
 LEAST, MOST = 4096, 16384  # patches of a fit
 TIMES = 3  # as many as numbers in a patch
@@ -83,8 +83,7 @@ def correct_scale(place: FittedLayer, weights: LayerWeights, encoding: Encoding)
 def fit_rounding(place: FittedLayer, weights: LayerWeights, encoding: Encoding) -> LayerWeights:
     """Return integers that give what a layer should give, by what it reads."""
     node = place.node
-    real = encoding.graph.constants[node.inputs[1]].numbers
-    assert real is not None
+    real = encoding.graph.numbers(node.inputs[1])
     width = int(np.prod(real.shape[1:]))
     if width > WIDEST:
         return correct_scale(place, weights, encoding)
@@ -157,7 +156,7 @@ def _rounded(target: Tensor, scales: Tensor, root: Tensor) -> Tensor:
     integers = torch.zeros_like(left)
     width = left.shape[2]
     for place in range(width):
-        whole = (left[:, :, place] / steps).round().clamp(-127, 127)
+        whole = (left[:, :, place] / steps).round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
         integers[:, :, place] = whole
         error = (left[:, :, place] - whole * steps) / root[:, None, place, place]
         if place + 1 < width:
@@ -177,9 +176,7 @@ def _channels(node: Node, y: Tensor) -> Tensor:
 
 def _bias(encoding: Encoding, node: Node) -> np.ndarray:
     if len(node.inputs) > 2:
-        numbers = encoding.graph.constants[node.inputs[2]].numbers
-        assert numbers is not None
-        return numbers.astype(np.float64)
+        return encoding.graph.numbers(node.inputs[2]).astype(np.float64)
     return np.zeros(node.type.shape[1 if isinstance(node.op, ops.Conv2d) else -1])
 
 
@@ -187,8 +184,7 @@ def nearest(encoding: Encoding) -> Encoding:
     """Return the encoding with the weights of every layer rounded to the nearest."""
     graph, found = encoding.graph, {}
     for name, node in encoding.placement.layers.items():
-        weight = graph.constants[node.inputs[1]].numbers
-        assert weight is not None
+        weight = graph.numbers(node.inputs[1])
         found[name] = LayerWeights.rounded(weight, _bias(encoding, node))
     return replace(encoding, weights=found)
 

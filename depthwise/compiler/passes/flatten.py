@@ -44,8 +44,7 @@ def _reads(edit: GraphRewriter, reader: Node, node: Node) -> bool:
 
 def _permute(edit: GraphRewriter, linear: Node, planes: tuple[int, int, int]) -> None:
     source, old, *rest = linear.inputs
-    weight = edit.data(old)
-    assert weight is not None
+    weight = edit.numbers(old)
     moved = weight.reshape(-1, *planes).transpose(0, 2, 3, 1).reshape(weight.shape)
     new = edit.add_constant(old, moved, edit.type(old).dtype)
     edit.replace(linear, linear.op, source, new, *rest)

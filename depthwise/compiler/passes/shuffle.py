@@ -76,8 +76,8 @@ def _reorder(edit: GraphRewriter, node: Node, conv: Node, order: np.ndarray) -> 
     """Let a convolution compute what `node` does, under its name: the one before is no more."""
     source, weight, *others = conv.inputs
     axis = 1 if isinstance(convolution(conv.op), ops.ConvTranspose2d) else 0
-    taken = {weight: np.take(_known(edit, weight), order, axis)}
-    taken |= {name: _known(edit, name)[order] for name in others[:1]}
+    taken = {weight: np.take(edit.numbers(weight), order, axis)}
+    taken |= {name: edit.numbers(name)[order] for name in others[:1]}
     moved = [edit.add_constant(name, x, edit.type(name).dtype) for name, x in taken.items()]
     edit.replace(node, conv.op, source, *moved, *others[1:], path=conv.path)
 
@@ -85,12 +85,6 @@ def _reorder(edit: GraphRewriter, node: Node, conv: Node, order: np.ndarray) -> 
 def _read_unshuffled(edit: GraphRewriter, conv: Node, shuffle: Shuffle) -> None:
     _, weight, *others = conv.inputs
     axis = 0 if isinstance(convolution(conv.op), ops.ConvTranspose2d) else 1
-    moved = np.take(_known(edit, weight), np.argsort(shuffle.order), axis)
+    moved = np.take(edit.numbers(weight), np.argsort(shuffle.order), axis)
     moved_weight = edit.add_constant(weight, moved, edit.type(weight).dtype)
     edit.replace(conv, conv.op, shuffle.source, moved_weight, *others)
-
-
-def _known(edit: GraphRewriter, name: str) -> np.ndarray:
-    data = edit.data(name)
-    assert data is not None
-    return data

@@ -49,9 +49,7 @@ def _alone(edit: GraphRewriter, node: Node) -> bool:
 
 
 def _balance(edit: GraphRewriter, first: Node, second: Node) -> None:
-    weight, then = (edit.data(node.inputs[1]) for node in (first, second))
-    assert weight is not None
-    assert then is not None
+    weight, then = (edit.numbers(node.inputs[1]) for node in (first, second))
     groups = second.op.groups if isinstance(second.op, ops.Conv2d) else 1
     # by the group that reads it, (groups, outputs of one, inputs of one, taps)
     read = then.reshape(groups, len(then) // groups, then.shape[1], -1)
@@ -61,8 +59,6 @@ def _balance(edit: GraphRewriter, first: Node, second: Node) -> None:
     scale = np.sqrt(np.where(both, taken, 1.0) / np.where(both, given, 1.0))
     edit.set_constant(first.inputs[1], weight * scale.reshape(-1, *[1] * (weight.ndim - 1)))
     for name in first.inputs[2:]:
-        bias = edit.data(name)
-        assert bias is not None
-        edit.set_constant(name, bias * scale)
+        edit.set_constant(name, edit.numbers(name) * scale)
     own = read / scale.reshape(groups, 1, -1, 1)
     edit.set_constant(second.inputs[1], own.reshape(then.shape))

@@ -36,15 +36,6 @@ def find_tail(edit: GraphRewriter, conv: Node) -> Tail:
     return Tail(norm, act)
 
 
-def output_mean(site: Site) -> np.ndarray:
-    """Return the mean of each output of a layer."""
-    rows = site.rows.reshape(site.groups, -1, site.rows.shape[1])
-    mean = np.einsum("gkd,gd->gk", rows, site.statistics.mean).reshape(-1)
-    bias = site.draft.graph.constants[site.node.inputs[2]].numbers if site.node.inputs[2:] else 0.0
-    assert bias is not None
-    return mean + bias
-
-
 def _make(site: Site, tail: Tail, outputs: np.ndarray) -> np.ndarray:
     """Return what a tail makes of outputs (K, ...)."""
     if tail.norm is not None:
@@ -63,7 +54,7 @@ def estimate_neighbours(site: Site, tail: Tail, covariance: np.ndarray) -> Neigh
     weights = np.exp(-at * at / 2)
     weights /= weights.sum()
     spread = np.sqrt(np.maximum(np.diag(covariance), 1e-12))[:, None]
-    made = _make(site, tail, output_mean(site)[:, None] + spread * at)
+    made = _make(site, tail, site.output_mean[:, None] + spread * at)
     mean = made @ weights
     slope = (made * at) @ weights / spread[:, 0]
     variance = (made - mean[:, None]) ** 2 @ weights

@@ -168,9 +168,7 @@ class _Plan:
             raise _Stuck(name)
 
         def apply() -> None:
-            numbers = self.edit.data(name)
-            assert numbers is not None
-            self.edit.set_constant(name, change(numbers))
+            self.edit.set_constant(name, change(self.edit.numbers(name)))
 
         self.changes.append(apply)
 

@@ -46,9 +46,7 @@ def replace_by_chain(site: Site, parts: Sequence[LayerPart], rows: np.ndarray) -
     path = f"{site.path}.{last.name}"
     weight = _add_parameter(edit, f"{path}.weight", last.weight)
     if bias:
-        numbers = edit.data(bias[0])
-        assert numbers is not None
-        bias = (_add_parameter(edit, f"{path}.bias", numbers),)
+        bias = (_add_parameter(edit, f"{path}.bias", edit.numbers(bias[0])),)
     edit.replace(site.node, last.op, source, weight, *bias, path=path)
     keep_mean(edit, site.node.name, mean_lost(site, rows), site.draft.frozen)
     return replace(site.draft, graph=edit.result())
@@ -85,15 +83,11 @@ def keep_mean(
     node = edit.node(value)
     assert node is not None
     if len(node.inputs) > 2:
-        bias = edit.data(node.inputs[2])
-        assert bias is not None
-        edit.set_constant(node.inputs[2], bias + lost)
+        edit.set_constant(node.inputs[2], edit.numbers(node.inputs[2]) + lost)
         return
     norm = following_norm(edit, node)
     if norm is not None and not any(name in frozen for name in norm.inputs):
-        mean = edit.data(norm.inputs[3])
-        assert mean is not None
-        edit.set_constant(norm.inputs[3], mean - lost)
+        edit.set_constant(norm.inputs[3], edit.numbers(norm.inputs[3]) - lost)
     elif np.any(lost):
         name = _add_parameter(edit, f"{node.path or node.name}.bias", lost)
         edit.replace(node, node.op, *node.inputs, name)

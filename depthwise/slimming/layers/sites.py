@@ -28,14 +28,25 @@ class Site:
     @property
     def weight(self) -> np.ndarray:
         """The weight as (K, C / groups, R, S), in double precision; a linear layer's is 1 x 1."""
-        numbers = self.draft.graph.constants[self.node.inputs[1]].numbers
-        assert numbers is not None
+        numbers = self.draft.graph.numbers(self.node.inputs[1])
         return numbers.astype(np.float64).reshape(*numbers.shape[:2], *self.kernel)
 
     @property
     def rows(self) -> np.ndarray:
         """The weight as (K, D), one row an output channel, as the statistics count."""
         return self.weight.reshape(self.outputs, -1)
+
+    @property
+    def rows_by_group(self) -> np.ndarray:
+        """The same as (groups, K / groups, D)."""
+        return self.rows.reshape(self.groups, -1, self.rows.shape[-1])
+
+    @property
+    def output_mean(self) -> np.ndarray:
+        """The mean of each output, (K)."""
+        mean = np.einsum("gkd,gd->gk", self.rows_by_group, self.statistics.mean).reshape(-1)
+        biases = self.node.inputs[2:]
+        return mean + self.draft.graph.numbers(biases[0]) if biases else mean
 
     @property
     def kernel(self) -> tuple[int, int]:

@@ -89,7 +89,7 @@ def conjugate_gradients(
 def output_covariance(site: Site) -> np.ndarray:
     """Return the covariance of the outputs of each group, (groups, K / groups, K / groups)."""
     covariance = site.statistics.covariance
-    rows = site.rows.reshape(site.groups, -1, covariance.shape[-1]).astype(covariance.dtype)
+    rows = site.rows_by_group.astype(covariance.dtype)
     return (rows @ covariance @ rows.transpose(0, 2, 1)).astype(np.float64)
 
 
@@ -145,5 +145,4 @@ def find_output_basis(site: Site) -> OutputBasis:
         reduce.append(there)
         expand.append(back)
     in_place = replace(site.statistics, covariance=outputs, mean=np.zeros((groups, width)))
-    rows = site.rows.reshape(groups, width, -1)
-    return OutputBasis(rows, np.stack(reduce), np.stack(expand), in_place)
+    return OutputBasis(site.rows_by_group, np.stack(reduce), np.stack(expand), in_place)

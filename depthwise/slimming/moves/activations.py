@@ -86,9 +86,7 @@ def _is_smooth(node: Node) -> bool:
 
 def _likeness(draft: Draft, node: Node, norm: Node) -> Likeness:
     """Return how near a ReLU comes where a BatchNorm's output is normal, as its weights say."""
-    weight, bias = (draft.graph.constants[name].numbers for name in norm.inputs[1:3])
-    assert weight is not None
-    assert bias is not None
+    weight, bias = map(draft.graph.numbers, norm.inputs[1:3])
     assert isinstance(node.op, ops.Activation)
     y, r, yy, rr, yr = expected(
         [node.op, RELU], bias.astype(np.float64), np.abs(weight.astype(np.float64)),
@@ -104,7 +102,7 @@ def _likeness(draft: Draft, node: Node, norm: Node) -> Likeness:
 def _by_channel(site: Site) -> np.ndarray:
     """Return the damage that a layer's loss of each channel does, nothing making up for it."""
     known, groups = site.statistics, site.groups
-    rows = site.rows.reshape(groups, -1, site.rows.shape[-1])
+    rows = site.rows_by_group
     gradient = known.gradient.reshape(groups, rows.shape[1], groups, -1)
     own = gradient[np.arange(groups), :, np.arange(groups)]
     each = np.einsum("gkd,gkl,gld->gd", rows, own, rows, optimize=True)
@@ -126,8 +124,7 @@ def _apply(draft: Draft, before: Draft, name: str, like: Likeness) -> Draft:
 
 def _rescale(edit: GraphRewriter, layer: Node, scale: np.ndarray, shift: np.ndarray) -> None:
     """Let a layer read scale · x + shift in the place of x."""
-    weight = edit.data(layer.inputs[1])
-    assert weight is not None
+    weight = edit.numbers(layer.inputs[1])
     groups = getattr(layer.op, "groups", 1)
     blocks = weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
     added = np.einsum("gkcr,gc->gk", blocks, shift.reshape(groups, -1)).reshape(-1)

@@ -108,11 +108,7 @@ def _estimated(
     site = sites.get(branch.last or "")
     if site is None:
         return None, None
-    known, rows = site.statistics, site.rows
-    parts = rows.reshape(site.groups, -1, rows.shape[-1])
-    output = np.einsum("gkd,gd->gk", parts, known.mean).reshape(-1)
-    if len(site.node.inputs) > 2:
-        output += _numbers(draft, site.node.inputs[2])
+    known, rows, output = site.statistics, site.rows, site.output_mean
     scale = np.ones_like(output)
     if branch.norm is not None and isinstance(branch.norm.op, ops.BatchNorm):
         weight, bias, mean, variance = (_numbers(draft, n) for n in branch.norm.inputs[1:])
@@ -126,9 +122,7 @@ def _estimated(
 
 
 def _numbers(draft: Draft, name: str) -> np.ndarray:
-    numbers = draft.graph.constants[name].numbers
-    assert numbers is not None
-    return numbers.astype(np.float64)
+    return draft.graph.numbers(name).astype(np.float64)
 
 
 def _apply(draft: Draft, before: Draft, branch: Branch, mean: np.ndarray | None) -> Draft:

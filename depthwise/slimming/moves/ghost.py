@@ -14,7 +14,6 @@ from depthwise.slimming.layers.neighbours import (
     GHOST_KERNEL,
     estimate_neighbours,
     find_tail,
-    output_mean,
 )
 from depthwise.slimming.layers.ordering import reorder, restore
 from depthwise.slimming.layers.pairing import Pairing, choose_primaries
@@ -102,7 +101,7 @@ def _choose(site: Site, explained: _Explained, ratio: int) -> GhostFit:
     ghosts = pairing.ghosts.reshape(-1)
     primary = np.repeat(pairing.primary, ratio - 1)
     kernels, near = explained.kernels[primary, :, ghosts], explained.near
-    lost = output_mean(site)[ghosts] - np.einsum("kt,kt->k", kernels, near.mean[primary])
+    lost = site.output_mean[ghosts] - np.einsum("kt,kt->k", kernels, near.mean[primary])
     around = (GHOST_KERNEL - near.size) // 2
     planes = kernels.reshape(-1, near.size, near.size)
     planes = np.pad(planes, ((0, 0), (around, around), (around, around)))
@@ -154,7 +153,7 @@ class _Module:
         node, chosen = self.site.node, self.pairing.primary
         path = f"{self.site.path}.primary"
         weight, *bias = (
-            self._parameter(f"{path}.{role}", self._numbers(name)[chosen])
+            self._parameter(f"{path}.{role}", self.site.draft.graph.numbers(name)[chosen])
             for role, name in zip(("weight", "bias"), node.inputs[1:], strict=False)
         )
         return self._give(node, "primary", node.op, (node.inputs[0], weight, *bias), chosen)
@@ -174,7 +173,7 @@ class _Module:
         """Add what followed the convolution, for some of its channels."""
         norm, act = self.tail
         if norm is not None:
-            numbers = [self._numbers(name)[channels] for name in norm.inputs[1:]]
+            numbers = [self.site.draft.graph.numbers(name)[channels] for name in norm.inputs[1:]]
             if which == "cheap":
                 numbers[2] = numbers[2] - self.ghosts.lost
             value = self._give(
@@ -218,11 +217,6 @@ class _Module:
 
     def _had(self, node: Node) -> np.ndarray:
         return np.asarray(self.site.draft.kept.get(node.name, np.arange(self.site.outputs)))
-
-    def _numbers(self, name: str) -> np.ndarray:
-        numbers = self.site.draft.graph.constants[name].numbers
-        assert numbers is not None
-        return numbers
 
     def _parameter(self, name: str, numbers: np.ndarray) -> str:
         return self.edit.add_constant(name, numbers, "float32", trainable=True)

@@ -111,9 +111,7 @@ def make_grouped(site: Site, found: Grouped) -> Draft:
     parts = [weight[np.ix_(k, c)] for c, k in zip(found.inputs, found.outputs, strict=True)]
     edit.set_constant(node.inputs[1], np.concatenate(parts))
     for name in node.inputs[2:]:
-        bias = edit.data(name)
-        assert bias is not None
-        edit.set_constant(name, bias[given])
+        edit.set_constant(name, edit.numbers(name)[given])
     op = replace(site.conv, groups=len(found.inputs))
     edit.replace(node, op, *node.inputs)
     kept = _order_inputs(edit, site.draft.kept, node, read)
@@ -148,9 +146,7 @@ def _order_outputs(
     tail = find_tail(edit, node)
     last = tail.last(edit.node(node.name) or node)
     for name in tail.norm.inputs[1:] if tail.norm else ():
-        numbers = edit.data(name)
-        assert numbers is not None
-        edit.set_constant(name, numbers[order])
+        edit.set_constant(name, edit.numbers(name)[order])
     maps = edit.insert(last, f"{last.name}.maps", last.op, *last.inputs, path=last.path)
     restore(edit, last, maps, order)
     moved = {maps, *(each.name for each in (node, tail.norm) if each and each.name != last.name)}

@@ -38,12 +38,7 @@ class Gate:
     def mean(self) -> np.ndarray:
         """Return the mean of each channel's gate, of what is normal before the activation."""
         site, known = self.site, self.site.statistics
-        parts = site.rows.reshape(site.groups, -1, site.rows.shape[-1])
-        mean = np.einsum("gkd,gd->gk", parts, known.mean).reshape(-1)
-        if len(site.node.inputs) > 2:
-            bias = site.draft.graph.constants[site.node.inputs[2]].numbers
-            assert bias is not None
-            mean += bias
+        parts, mean = site.rows_by_group, site.output_mean
         variance = np.einsum("gkd,gde,gke->gk", parts, known.covariance, parts).reshape(-1)
         (gate,) = expected([self.function], mean, np.sqrt(np.maximum(variance, 0)), lambda y: [y])
         return gate
@@ -136,8 +131,7 @@ def _takes(edit: GraphRewriter, reader: Node, value: str) -> bool:
 def _scale_columns(edit: GraphRewriter, conv: Node, factor: np.ndarray) -> None:
     """Multiply what a convolution's weight has for each channel that it reads."""
     assert isinstance(conv.op, ops.Conv2d)
-    weight = edit.data(conv.inputs[1])
-    assert weight is not None
+    weight = edit.numbers(conv.inputs[1])
     blocks = weight.reshape(conv.op.groups, -1, *weight.shape[1:])
     scaled = blocks * factor.reshape(conv.op.groups, 1, -1, 1, 1)
     edit.set_constant(conv.inputs[1], scaled.reshape(weight.shape))

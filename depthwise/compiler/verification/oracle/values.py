@@ -45,9 +45,7 @@ class Values:
 
     def _find(self, name: str) -> Array:
         if name in self._graph.constants:
-            numbers = self._graph.constants[name].numbers
-            assert numbers is not None
-            return numbers
+            return self._graph.numbers(name)
         waiting = [name]
         while name not in self._values:
             if waiting[-1] in self._values:  # two of those that wait read it
