@@ -5,6 +5,7 @@
 What has no integer form stays as it is: it is computed in float32 of what the integers stand for.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,20 @@ class Weighted(NamedTuple):
     scale: np.ndarray
 
 
+class Ending(NamedTuple):
+    """The Quantize that ends a computation in integers.
+
+    Attributes:
+        node: The Quantize.
+        affine: How its result is held.
+        then: How sums become that, having been cut off by the activations before it.
+    """
+
+    node: Node
+    affine: Affine
+    then: Requantize
+
+
 def is_quantised(graph: Graph) -> bool:
     """Tell whether values of a network are held in bytes while it runs."""
     return any(isinstance(node.op, ops.Quantize) and graph.activations(node) for node in graph)
@@ -59,7 +74,7 @@ def to_integers(graph: Graph) -> Graph:
             _requantized(edit, node)
     for node in edit:
         if isinstance(node.op, ops.Conv2d | ops.Linear):
-            _layer(edit, node, None, [])
+            _layer(edit, node, None)
         elif isinstance(node.op, MEANS):
             _mean(edit, node, None)
     return edit.result()
@@ -75,38 +90,42 @@ def _fold_quantized(graph: Graph) -> Graph:
     return edit.result()
 
 
-def _requantized(edit: GraphRewriter, end: Node) -> None:
+def _requantized(edit: GraphRewriter, last: Node) -> None:
     """Let a Quantize be the computation in integers that leads to it, where there is one."""
-    affine = affine_of(edit, end, end.inputs[1:])
-    if affine is None or end.op.dtype != "uint8":  # type: ignore[union-attr]
+    affine = affine_of(edit, last)
+    if affine is None or last.op.dtype != "uint8":  # type: ignore[union-attr]
         return
-    node, clamps = edit.private(end.inputs[0]), []
+    node, clamps = edit.private(last.inputs[0]), []
     while node and is_clamp(node):
         clamps.append(node.op)
         node = edit.private(node.inputs[0])
-    then = _clamped(affine, clamps)
-    first = edit.node(end.inputs[0])
+    end = Ending(last, affine, _clamped(affine, clamps))
     if node is None:
+        first = edit.node(last.inputs[0])
         if first and isinstance(first.op, ops.Activation):  # a clamp of what is held in uint8
-            _lookup(edit, first, end, affine)
+            _lookup(edit, first, end)
         return
     match node.op:
         case ops.Conv2d() | ops.Linear():
-            _layer(edit, node, end, clamps)
+            _layer(edit, node, end)
         case ops.Binary("add"):
-            _add(edit, node, end, affine, clamps)
+            _add(edit, node, end)
         case ops.Binary("multiply"):
-            _multiply(edit, node, end, affine, then)
-        case _ if isinstance(node.op, MEANS) and getattr(node.op, "function", "mean") == "mean":
-            _mean(edit, node, (end, affine, then))
+            _multiply(edit, node, end)
+        case ops.AvgPool2d() | ops.AdaptivePool2d() | ops.Reduce():
+            _mean(edit, node, end)
         case ops.Activation() if not clamps:
-            _lookup(edit, node, end, affine)
+            _lookup(edit, node, end)
         case _ if isinstance(node.op, SAME) and getattr(node.op, "mode", "constant") == "constant":
-            _moved(edit, node, end, affine, clamps)
+            _moved(edit, node, end)
 
 
-def affine_of(edit: GraphRewriter, node: Node, parameters: tuple[str, ...]) -> Affine | None:
-    """Return what scale and zero point of a node are, None where they are several or unknown."""
+def affine_of(edit: GraphRewriter, node: Node) -> Affine | None:
+    """Return the scale and zero point of a Quantize or Dequantize.
+
+    None where they are several or computed, or where the zero point is of another type than uint8.
+    """
+    _, *parameters = node.inputs
     scale = edit.data(parameters[0])
     zero = edit.data(parameters[1]) if len(parameters) > 1 else np.zeros((), np.uint8)
     if scale is None or zero is None or scale.size != 1 or zero.dtype != np.uint8:
@@ -123,7 +142,7 @@ def _held(edit: GraphRewriter, value: str) -> Held | None:
         return None
     if edit.type(node.inputs[0]).dtype != "uint8" or edit.data(node.inputs[0]) is not None:
         return None
-    affine = affine_of(edit, node, node.inputs[1:])
+    affine = affine_of(edit, node)
     return Held(node.inputs[0], affine) if affine else None
 
 
@@ -176,107 +195,93 @@ def _integer_bias(edit: GraphRewriter, node: Node, scale: np.ndarray) -> str | N
 
 
 def _layer(
-    edit: GraphRewriter, node: Node, end: Node | None, clamps: list[ops.Activation],
-    residual: Held | None = None,
-) -> None:  # fmt: skip
+    edit: GraphRewriter, node: Node, end: Ending | None, residual: Held | None = None
+) -> None:
     """Let a layer, or the Quantize that ends it, be computed in integers."""
     source = _held(edit, node.inputs[0])
     known = _weighted(edit, node, source.affine) if source else None
     if source is None or known is None or not isinstance(node.op, ops.Conv2d | ops.Linear):
         return
-    name = f"{node.name}.multiplier"
-    inputs = (source.name, known.weight, known.bias)
+    op = IntegerLayer(node.op, source.affine.zero)
+    scale = multiplier(known.scale, over=end.affine.scale) if end else known.scale
+    factor = edit.add_constant(f"{node.name}.multiplier", scale)
+    inputs = (source.name, known.weight, known.bias, factor)
     if end is None:
-        factor = edit.add_constant(name, known.scale)
-        op = IntegerLayer(node.op, source.affine.zero)
-        edit.replace(node, op, *inputs, factor)
+        edit.replace(node, op, *inputs)
         return
-    affine = affine_of(edit, end, end.inputs[1:])
-    assert affine is not None
-    factor = edit.add_constant(name, multiplier(known.scale, over=affine.scale))
-    then = _clamped(affine, clamps)
-    op = IntegerLayer(node.op, source.affine.zero, then)
+    op = replace(op, then=end.then)
     if residual:
-        ratio = float(multiplier(residual.affine.scale, over=affine.scale))
-        op = IntegerLayer(node.op, source.affine.zero, then, residual.affine.zero, ratio)
-        edit.replace(end, op, *inputs, factor, residual.name, path=node.path)
-    else:
-        edit.replace(end, op, *inputs, factor, path=node.path)
+        ratio = float(multiplier(residual.affine.scale, over=end.affine.scale))
+        op = replace(op, residual_zero=residual.affine.zero, ratio=ratio)
+        inputs = (*inputs, residual.name)
+    edit.replace(end.node, op, *inputs, path=node.path)
 
 
-def _add(
-    edit: GraphRewriter, node: Node, end: Node, affine: Affine, clamps: list[ops.Activation]
-) -> None:
+def _add(edit: GraphRewriter, node: Node, end: Ending) -> None:
     """Let a sum be the end of the layer that it adds to, else a sum of two values."""
     a, b = (_held(edit, name) for name in node.inputs)
     if a and b:
-        ratios = [float(multiplier(each.affine.scale, over=affine.scale)) for each in (a, b)]
-        zeros = (a.affine.zero, b.affine.zero)
-        then = _clamped(affine, clamps)
-        op = IntegerAdd(zeros, (ratios[0], ratios[1]), then)
-        edit.replace(end, op, a.name, b.name, path=node.path)
+        ratios = [float(multiplier(each.affine.scale, over=end.affine.scale)) for each in (a, b)]
+        op = IntegerAdd((a.affine.zero, b.affine.zero), (ratios[0], ratios[1]), end.then)
+        edit.replace(end.node, op, a.name, b.name, path=node.path)
         return
     for name, other in zip(node.inputs, (b, a), strict=True):
         layer = edit.private(name)
         fits = layer and isinstance(layer.op, ops.Conv2d | ops.Linear)
         if other and layer and fits and edit.type(other.name).shape == node.type.shape:
-            _layer(edit, layer, end, clamps, other)
+            _layer(edit, layer, end, other)
             return
 
 
-def _multiply(edit: GraphRewriter, node: Node, end: Node, affine: Affine, then: Requantize) -> None:
+def _multiply(edit: GraphRewriter, node: Node, end: Ending) -> None:
     a, b = (_held(edit, name) for name in node.inputs)
     if a and b:
-        ratio = float(multiplier(a.affine.scale, b.affine.scale, over=affine.scale))
-        op = IntegerMultiply((a.affine.zero, b.affine.zero), ratio, then)
-        edit.replace(end, op, a.name, b.name, path=node.path)
+        ratio = float(multiplier(a.affine.scale, b.affine.scale, over=end.affine.scale))
+        op = IntegerMultiply((a.affine.zero, b.affine.zero), ratio, end.then)
+        edit.replace(end.node, op, a.name, b.name, path=node.path)
 
 
-def _mean(edit: GraphRewriter, node: Node, end: tuple[Node, Affine, Requantize] | None) -> None:
+def _mean(edit: GraphRewriter, node: Node, end: Ending | None) -> None:
     source = _held(edit, node.inputs[0])
     if source is None or getattr(node.op, "function", "mean") != "mean":
         return
     assert isinstance(node.op, MEANS)
     if not has_integer_form(node.op, edit.type(source.name).shape):
         return  # kernels have no others: it is computed in float32
+    zero, scale = source.affine.zero, source.affine.scale
     if end is None:
-        op = IntegerMean(node.op, source.affine.zero, source.affine.scale)
-        edit.replace(node, op, source.name)
-        return
-    last, affine, then = end
-    ratio = source.affine.scale / affine.scale
-    op = IntegerMean(node.op, source.affine.zero, ratio, then)
-    edit.replace(last, op, source.name, path=node.path)
+        edit.replace(node, IntegerMean(node.op, zero, scale), source.name)
+    else:
+        op = IntegerMean(node.op, zero, scale / end.affine.scale, end.then)
+        edit.replace(end.node, op, source.name, path=node.path)
 
 
-def _lookup(edit: GraphRewriter, node: Node, end: Node, affine: Affine) -> None:
+def _lookup(edit: GraphRewriter, node: Node, end: Ending) -> None:
     """Let a function of one number be a table of what it is of each uint8."""
     source = _held(edit, node.inputs[0])
     if source is None:
         return
     x = source.affine.real(np.arange(LEVELS + 1, dtype=np.uint8))
-    table = affine.quantized(evaluate(node.op, x))
+    table = end.affine.quantized(evaluate(node.op, x))
     name = edit.add_constant(f"{node.name}.table", table)
-    edit.replace(end, Lookup(), source.name, name, path=node.path)
+    edit.replace(end.node, Lookup(), source.name, name, path=node.path)
 
 
-def _moved(
-    edit: GraphRewriter, node: Node, end: Node, affine: Affine, clamps: list[ops.Activation]
-) -> None:
+def _moved(edit: GraphRewriter, node: Node, end: Ending) -> None:
     """Let numbers be moved as uint8, having been brought to the scale that they end at."""
     found = [_held(edit, name) for name in node.inputs]
     sources = [each for each in found if each]
     if len(sources) < len(found):
         return
-    then, names = _clamped(affine, clamps), []
+    affine, names = end.affine, []
     for held in sources:
-        if held.affine == affine and then == Requantize(affine.zero):
+        if held.affine == affine and end.then == Requantize(affine.zero):
             names.append(held.name)
             continue
         ratio = float(multiplier(held.affine.scale, over=affine.scale))
-        op = Rescale(held.affine.zero, ratio, then)
-        names.append(edit.insert(end, f"{held.name}.rescaled", op, held.name, path=node.path))
-    op, shape = node.op, end.type.shape
+        op = Rescale(held.affine.zero, ratio, end.then)
+        names.append(edit.insert(end.node, f"{held.name}.rescaled", op, held.name, path=node.path))
+    op, type_ = node.op, TensorType(end.node.type.shape, "uint8")
     if isinstance(op, ops.Pad) and op.mode == "constant":
         op = ops.Pad(op.pads, op.mode, float(affine.quantized(np.array(op.value))))
-    edit.replace(end, op, *names, path=node.path, type=TensorType(shape, "uint8"))
+    edit.replace(end.node, op, *names, path=node.path, type=type_)

@@ -19,7 +19,7 @@ from depthwise.graph.exporters.torch import to_module
 from depthwise.quantization.insertion import Encoding
 from depthwise.quantization.placement import Placement
 from depthwise.quantization.ranges import Observation, only_function
-from depthwise.quantization.scheme import Affine
+from depthwise.quantization.scheme import LEVELS, Affine
 
 AT_ONCE = 32  # images
 SAMPLE = 1 << 17  # numbers of each value
@@ -88,9 +88,8 @@ class RoundedWalk(Walk):
             name: encoding.values[name] for name in place.quantized if name in encoding.values
         }
         self.weights = encoding.weights
-        whole = replace(
-            encoding, kept=frozenset()
-        ).placement  # which layers there are, and where their sums end
+        # which layers there are, and where their sums end
+        whole = replace(encoding, kept=frozenset()).placement
         narrow = encoding.kept if encoding.kept_in != "float32" else frozenset()
         self._narrow = whole.layers.keys() & narrow
         self._ends = {whole.end(name) for name in self._narrow}
@@ -122,7 +121,7 @@ class RoundedWalk(Walk):
 
 def rounded(x: Tensor, affine: Affine) -> Tensor:
     """Return numbers as they are after having been held in uint8."""
-    whole = (x / affine.scale).round_().add_(affine.zero).clamp_(0, 255)
+    whole = (x / affine.scale).round_().add_(affine.zero).clamp_(0, LEVELS)
     return whole.sub_(affine.zero).mul_(affine.scale)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from depthwise.quantization.running import rounded
 from depthwise.quantization.scheme import LEVELS, SMALLEST, WEIGHT_LIMIT, Affine
 
 
@@ -58,8 +59,7 @@ class _RoundedValue(torch.autograd.Function):
         affine = Affine.of_range(low.item(), high.item())
         ctx.save_for_backward(x)
         ctx.affine = affine
-        whole = (x / affine.scale).round_().add_(affine.zero).clamp_(0, LEVELS)
-        return whole.sub_(affine.zero).mul_(affine.scale)
+        return rounded(x, affine)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:

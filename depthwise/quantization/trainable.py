@@ -201,7 +201,7 @@ def dequantized(graph: Graph) -> Encoding:
     held = {node.name for node in graph if isinstance(node.op, Dequantize)}
     for node in graph:
         if isinstance(node.op, Quantize) and node.inputs[0] not in graph.constants:
-            affine = affine_of(edit, node, node.inputs[1:])
+            affine = affine_of(edit, node)
             if affine is None:
                 raise ValueError(
                     f"{node.inputs[0]} is held in {node.op.dtype} by several scales, or by one "
