@@ -1,7 +1,8 @@
 """precision="auto": the fastest precision that keeps the class of enough images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any, get_args
 
@@ -30,6 +31,8 @@ from depthwise.sources.source import Source
 
 ROUNDS = 7
 HALVES = get_args(Precision)[1:]
+Build = Callable[[CompileOptions], Library]  # one network
+BuildSource = Callable[[Source, CompileOptions], Library]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +64,15 @@ def compile_fastest(
     _check(source, options, preparation)
     said, asked, images = _images(source, asked)
 
-    def build(precision: str) -> JudgedPrecision:
-        return _build(precision, source, options, samples, labels)
+    def build(source: Source, options: CompileOptions) -> Library:
+        return compile_source(source, options, samples, None, labels)
 
-    whole = build(FLOAT32.name)
+    build_floats = partial(build, source)
+    whole = _built(FLOAT32.name, build_floats(options))
     assert whole.library
-    tried = [whole, *map(build, HALVES)]
+    tried = [whole, *(_build_half(half, options, build_floats) for half in HALVES)]
     if asked.data is not None:
-        tried += _build_bytes(source, options, asked, samples, labels)
+        tried += _build_bytes(source, options, asked, build)
     given = _parts(images, whole.library)
     expected = np.stack([whole.library.run([part])[0] for part in given])
     judged = [_judged(each, given, expected, asked.goal) for each in tried]
@@ -131,68 +135,58 @@ def _images(source: Source, asked: PrecisionRequest) -> tuple[str, PrecisionRequ
     return said, replace(asked, data=read), held
 
 
-def _options_in(options: CompileOptions, precision: str) -> CompileOptions:
-    """Return the options of a candidate; ways of narrow types are not timed."""
-    if precision == FLOAT32.name:
-        return options
-    own = precision if precision in get_args(Precision) else FLOAT32.name
-    return replace(options, precision=own, tune=False)  # pyright: ignore[reportArgumentType]
+def _untuned(options: CompileOptions, precision: str) -> CompileOptions:
+    """Return options for another precision of the compiler's: narrow types are not tuned."""
+    return replace(options, precision=precision, tune=False)  # pyright: ignore[reportArgumentType]
 
 
-def _build(
-    precision: str, source: Source, options: CompileOptions, samples: Sequence[Any],
-    labels: Sequence[str],
-) -> JudgedPrecision:  # fmt: skip
-    """Compile a candidate; float32 raises what that raises, of others the reason is kept."""
-    options = _options_in(options, precision)
-    record = CandidateRecord(precision=precision, target=options.chosen.name)
-    if reason := not_faster(precision, options.chosen):
-        return JudgedPrecision(record).left_out(reason)
+def _build_half(half: str, options: CompileOptions, build: Build) -> JudgedPrecision:
+    """Compile a network in a half type, where the target is faster in it than in float32."""
+    options = _untuned(options, half)
+    if reason := not_faster(half, options.chosen):
+        return _failed(half, options, reason)
+    return _try(half, options, build)
+
+
+def _try(name: str, options: CompileOptions, build: Build) -> JudgedPrecision:
+    """Return a candidate, compiled; where that cannot be, the reason is kept."""
     try:
-        library = compile_source(source, options, samples, None, labels)
+        return _built(name, build(options))
     except (DepthwiseError, ValueError) as error:
-        if precision == FLOAT32.name:
-            raise
-        return JudgedPrecision(record).left_out(in_line(str(error)))
-    return _built(precision, library)
+        return _failed(name, options, str(error))
 
 
-def _built(precision: str, library: Library) -> JudgedPrecision:
-    record = CandidateRecord(precision=precision, target=library.manifest.build.target)
-    return JudgedPrecision(record, library)
+def _built(name: str, library: Library) -> JudgedPrecision:
+    target = library.manifest.build.target
+    return JudgedPrecision(CandidateRecord(precision=name, target=target), library)
+
+
+def _failed(name: str, options: CompileOptions, reason: str) -> JudgedPrecision:
+    record = CandidateRecord(precision=name, target=options.chosen.name)
+    return JudgedPrecision(record).left_out(in_line(reason))
 
 
 def _build_bytes(
-    source: Source, options: CompileOptions, asked: PrecisionRequest, samples: Sequence[Any],
-    labels: Sequence[str],
-) -> list[JudgedPrecision]:  # fmt: skip
+    source: Source, options: CompileOptions, asked: PrecisionRequest, build: BuildSource
+) -> list[JudgedPrecision]:
     """Quantise a network and compile it; where layers are kept out of bytes, in halves as well."""
-    options = _options_in(options, INT8)
+    options = _untuned(options, FLOAT32.name)  # a quantised graph says the rest itself
     try:
         source = quantised(source, replace(asked, precision=INT8, agreement=asked.goal))
-        whole = _built(INT8, compile_source(source, options, samples, None, labels))
     except (DepthwiseError, ValueError) as error:
-        record = CandidateRecord(precision=INT8, target=options.chosen.name)
-        return [JudgedPrecision(record).left_out(in_line(str(error)))]
+        return [_failed(INT8, options, str(error))]
+    build_bytes = partial(build, source)
+    whole = _try(INT8, options, build_bytes)
     integers = to_integers(source.graph)
     kept = any(is_layer(integers, node) for node in integers)
+    if whole.library is None or not kept:
+        return [whole]
     target = options_of_bytes(options).chosen
-    halves = [each for each in HALVES if kept and not not_faster(each, target)]
-    return [whole, *(_build_halves(each, source, options, samples, labels) for each in halves)]
-
-
-def _build_halves(
-    half: str, source: Source, options: CompileOptions, samples: Sequence[Any],
-    labels: Sequence[str],
-) -> JudgedPrecision:  # fmt: skip
-    """Compile a quantised network whose kept layers are computed in a half type."""
-    name = f"{INT8} and {half}"
-    own = replace(options, precision=half)  # pyright: ignore[reportArgumentType]
-    try:
-        return _built(name, compile_source(source, own, samples, None, labels))
-    except (DepthwiseError, ValueError) as error:
-        record = CandidateRecord(precision=name, target=options.chosen.name)
-        return JudgedPrecision(record).left_out(in_line(str(error)))
+    halves = [half for half in HALVES if not not_faster(half, target)]
+    return [
+        whole,
+        *(_try(f"{INT8} and {half}", _untuned(options, half), build_bytes) for half in halves),
+    ]
 
 
 def _parts(images: np.ndarray, library: Library) -> np.ndarray:
