@@ -9,6 +9,7 @@ import numpy as np
 from depthwise.graph.dtypes import FLOAT32, find_dtype
 from depthwise.graph.graph import Constant, Node, TensorType
 from depthwise.graph.infer import infer
+from depthwise.graph.names import take_name
 from depthwise.graph.ops import Cast, Op, Opaque
 
 
@@ -51,11 +52,7 @@ class Builder:
 
     def take_name(self, name: str) -> str:
         """Return `name`, numbered where another value has it: "add", "add.1", "add.2"."""
-        free, count = name, 1
-        while free in self._names:
-            free, count = f"{name}.{count}", count + 1
-        self._names.add(free)
-        return free
+        return take_name(name, self._names)
 
     def emit(self, op: Op, *inputs: Value) -> Value:
         """Append op(inputs) and return its value."""

@@ -131,6 +131,10 @@ class Graph:
         """Return the type of an input, constant or node."""
         return self._types[value]
 
+    def names(self) -> set[str]:
+        """Return the names of the inputs, constants and nodes."""
+        return set(self._types)
+
     def numbers(self, constant: str) -> np.ndarray:
         """Return the numbers of a constant, of a network that is not on the meta device."""
         numbers = self.constants[constant].numbers

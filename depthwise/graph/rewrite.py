@@ -8,6 +8,7 @@ import numpy as np
 
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
 from depthwise.graph.infer import infer
+from depthwise.graph.names import take_name
 from depthwise.graph.ops import Op
 
 
@@ -77,7 +78,7 @@ class GraphRewriter:
 
         That is `name`, numbered where it is taken.
         """
-        free = self._free(name)
+        free = take_name(name, self._names())
         type_ = TensorType(numbers.shape, dtype or str(numbers.dtype))
         data = np.asarray(type_.element.encode(numbers), order="C")  # keeps rank 0
         self._constants[free] = Constant(type_, data, trainable)
@@ -96,7 +97,7 @@ class GraphRewriter:
 
         That is `name`, numbered where it is taken.
         """
-        free, known = self._free(name), cast(Op, op)  # as in `replace`
+        free, known = take_name(name, self._names()), cast(Op, op)  # as in `replace`
         node = Node(free, known, inputs, infer(known, *map(self.type, inputs)), path)
         nodes = list(self._nodes.values())
         nodes.insert(list(self._nodes).index(before.name), node)
@@ -106,12 +107,8 @@ class GraphRewriter:
         self._changed = True
         return free
 
-    def _free(self, name: str) -> str:
-        taken = {*self._constants, *self._nodes, *self._graph.inputs}
-        free, count = name, 1
-        while free in taken:
-            free, count = f"{name}.{count}", count + 1
-        return free
+    def _names(self) -> set[str]:
+        return {*self._constants, *self._nodes, *self._graph.inputs}
 
     def replace(
         self, node: Node, op: object, *inputs: str, path: str | None = None,

@@ -13,6 +13,7 @@ import numpy as np
 
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, check
 from depthwise.graph.infer import infer
+from depthwise.graph.names import take_name
 from depthwise.graph.ops import Dequantize, Op, Quantize
 from depthwise.quantization.placement import Placement, place
 from depthwise.quantization.scheme import Affine, LayerWeights, sums_bias, sums_scale
@@ -62,7 +63,7 @@ class _Insertion:
         self._nodes: list[Node] = []
         self._types = dict(self._old.inputs)
         self._now: dict[str, str] = {}  # the value that stands for one of the old graph
-        self._names = {*self._old.inputs, *self._old.constants, *(n.name for n in self._old)}
+        self._names = self._old.names()
 
     def graph(self) -> Graph:
         for name in self._old.inputs:
@@ -130,21 +131,14 @@ class _Insertion:
         self._types[name] = self._constants[name].type
 
     def _constant(self, name: str, numbers: np.ndarray | np.generic, trained: bool = False) -> str:
-        free, data = self._free(name), np.asarray(numbers)
+        free, data = take_name(name, self._names), np.asarray(numbers)
         self._constants[free] = Constant(TensorType(data.shape, str(data.dtype)), data, trained)
         self._types[free] = self._constants[free].type
         return free
 
     def _add(self, name: str, op: Op, inputs: tuple[str, ...], path: str) -> str:
-        free = self._free(name)
+        free = take_name(name, self._names)
         type_ = infer(op, *(self._types[each] for each in inputs))
         self._nodes.append(Node(free, op, inputs, type_, path))
         self._types[free] = type_
-        return free
-
-    def _free(self, name: str) -> str:
-        free, count = name, 1
-        while free in self._names:
-            free, count = f"{name}.{count}", count + 1
-        self._names.add(free)
         return free

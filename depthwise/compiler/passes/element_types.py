@@ -10,6 +10,7 @@ from depthwise.compiler.fused_ops import FloatPlaces, Holds, Select
 from depthwise.errors import Unsupported
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
 from depthwise.graph.dtypes import FLOAT32, UINT8, DType
+from depthwise.graph.names import take_name
 from depthwise.graph.ops import Op
 from depthwise.quantization.integer_ops import IntegerOp
 
@@ -32,8 +33,7 @@ def compute_in_float32(graph: Graph) -> Graph:
     are float32 at inputs and outputs too. What quantisation holds in bytes stays in bytes. Raises
     Unsupported for integers beyond.
     """
-    named = (*graph.inputs, *graph.constants, *(node.name for node in graph))
-    if all(graph.type(name).dtype == FLOAT32.name for name in named):
+    if all(graph.type(name).dtype == FLOAT32.name for name in graph.names()):
         return graph
     return _FloatGraph(graph).result()
 
@@ -72,7 +72,7 @@ class _FloatGraph:
         self.nodes: list[Node] = []
         self.values: dict[str, str] = {}
         self._held = held_in_bytes(graph)
-        self._taken = {*graph.inputs, *graph.constants, *(node.name for node in graph)}
+        self._taken = graph.names()
         self._numbers: dict[float, str] = {}
 
     def result(self) -> Graph:
@@ -104,7 +104,7 @@ class _FloatGraph:
 
     def emit(self, node: Node, op: object, *inputs: str, within: bool = False) -> str:
         """Append op(inputs), the value of `node`, or one `within` it from which that is made."""
-        name = self._unused(f"{node.name}.{len(self.nodes)}") if within else node.name
+        name = take_name(f"{node.name}.{len(self.nodes)}", self._taken) if within else node.name
         type_ = replace(node.type, dtype=FLOAT32.name)
         # graph.ops.Op lists what capture makes; check and interpret find ours by dispatch
         self.nodes.append(replace(node, name=name, op=cast(Op, op), inputs=inputs, type=type_))
@@ -113,7 +113,7 @@ class _FloatGraph:
     def number(self, number: float) -> str:
         """Return a constant."""
         if number not in self._numbers:
-            name = self._numbers[number] = self._unused(f"literal.float32.{number!r}")
+            name = self._numbers[number] = take_name(f"literal.float32.{number!r}", self._taken)
             self.constants[name] = Constant(TensorType(()), np.array(number, np.float32))
         return self._numbers[number]
 
@@ -137,7 +137,7 @@ class _FloatGraph:
         type_ = replace(self.graph.type(name), dtype=FLOAT32.name)
         if name in self.graph.constants:
             shared = self._held and self.element(name).is_integer  # what is in bytes may read it
-            made = self._unused(f"{name}.float32") if shared else name
+            made = take_name(f"{name}.float32", self._taken) if shared else name
             self.constants[made] = _in_float32(name, self.graph.constants[name])
             return made
         if name in self._held or self.inputs.get(name, type_).dtype != FLOAT32.name:
@@ -154,15 +154,9 @@ class _FloatGraph:
         return value if type_.dtype == FLOAT32.name else self._cast(value, type_)
 
     def _cast(self, name: str, type_: TensorType) -> str:
-        made = self._unused(f"{name}.{type_.dtype}")
+        made = take_name(f"{name}.{type_.dtype}", self._taken)
         self.nodes.append(Node(made, ops.Cast(type_.dtype), (name,), type_, ""))
         return made
-
-    def _unused(self, name: str) -> str:
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name
 
 
 def _in_float32(name: str, constant: Constant) -> Constant:

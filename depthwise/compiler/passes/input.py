@@ -8,6 +8,7 @@ import numpy as np
 from depthwise.compiler.fused_ops import Fused, Images
 from depthwise.compiler.preparation import Preparation
 from depthwise.graph import Constant, Graph, Node, TensorType, ops
+from depthwise.graph.names import take_name
 from depthwise.graph.ops import Op, Padding
 from depthwise.graph.passes.scale import ChannelScale, scale_inputs
 from depthwise.graph.rewrite import GraphRewriter
@@ -87,15 +88,14 @@ def _scale(graph: Graph, name: str, preparation: Preparation) -> Graph:
                  for values in (preparation.mean, preparation.std))  # fmt: skip
     data = (1 / std, 0 * mean, mean, np.ones_like(std))  # weight, bias, mean, variance
     parts = ("weight", "bias", "mean", "variance")
-    names = [_unused(graph, f"{name}.{part}") for part in parts]
+    names = [take_name(f"{name}.{part}", graph.names()) for part in parts]
     constants = {
         constant: Constant(TensorType(values.shape), values.astype(np.float32))
         for constant, values in zip(names, data, strict=True)
     }
-    prepared = Node(
-        _unused(graph, f"{name}.prepared"), ops.BatchNorm(0.0), (images.name, *names), images.type,
-        images.path,
-    )  # fmt: skip
+    made = take_name(f"{name}.prepared", graph.names())
+    inputs = (images.name, *names)
+    prepared = Node(made, ops.BatchNorm(0.0), inputs, images.type, images.path)
     readers = (_reading(node, images.name, prepared.name) for node in nodes)
     outputs = tuple(replace(output, value=prepared.name) if output.value == images.name else output
                     for output in graph.outputs)  # fmt: skip
@@ -112,7 +112,7 @@ def _with_images(graph: Graph, name: str, preparation: Preparation, padding: Pad
     op = Images(preparation.layout, padding, border if any(padding) else (0.0,) * c)
     type_ = TensorType((n, c, padding.top + h + padding.bottom, padding.left + w + padding.right))
     # graph.ops.Op lists what capture makes; check and interpret find ours by dispatch
-    images = Node(_unused(graph, f"{name}.images"), cast(Op, op), (name,), type_, "")
+    images = Node(take_name(f"{name}.images", graph.names()), cast(Op, op), (name,), type_, "")
     raw = TensorType(preparation.raw_shape((n, c, h, w)), preparation.dtype)
     readers = (_reading(node, name, images.name) for node in graph)
     outputs = tuple(replace(output, value=images.name) if output.value == name else output
@@ -122,10 +122,3 @@ def _with_images(graph: Graph, name: str, preparation: Preparation, padding: Pad
 
 def _reading(node: Node, old: str, new: str) -> Node:
     return replace(node, inputs=tuple(new if name == old else name for name in node.inputs))
-
-
-def _unused(graph: Graph, name: str) -> str:
-    taken = {*graph.inputs, *graph.constants, *(node.name for node in graph)}
-    while name in taken:
-        name += "_"
-    return name

@@ -17,6 +17,7 @@ from depthwise.compiler.fused_ops import (
 )
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
 from depthwise.graph.dtypes import FLOAT32, DType
+from depthwise.graph.names import take_name
 from depthwise.graph.ops import Op
 from depthwise.graph.rewrite import GraphRewriter, with_bias
 
@@ -76,7 +77,7 @@ class _NarrowGraph:
         self.nodes: list[Node] = []
         self.narrow: set[str] = set()
         self._cast: dict[tuple[str, str], str] = {}
-        self._taken = {*graph.inputs, *graph.constants, *(node.name for node in graph)}
+        self._taken = graph.names()
 
     def result(self) -> Graph:
         """Convert every node, and what the network returns."""
@@ -116,16 +117,12 @@ class _NarrowGraph:
         return self._cast[name, dtype]
 
     def _convert(self, name: str, type_: TensorType) -> str:
-        made = f"{name}.{type_.dtype}"
-        while made in self._taken:
-            made += "_"
-        self._taken.add(made)
+        made = take_name(f"{name}.{type_.dtype}", self._taken)
         constant = self.graph.constants.get(name)
         if constant is None:
             self.nodes.append(Node(made, ops.Cast(type_.dtype), (name,), type_, ""))
         else:
-            assert constant.numbers is not None, f"{name} has no data"
-            data = type_.element.encode(constant.numbers)
+            data = type_.element.encode(self.graph.numbers(name))
             self.constants[made] = Constant(type_, data)
         return made
 

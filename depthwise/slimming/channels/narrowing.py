@@ -9,6 +9,7 @@ import numpy as np
 
 from depthwise.graph import Constant, Graph, Node, Shape, TensorType, ops
 from depthwise.graph.infer import infer
+from depthwise.graph.names import take_name
 from depthwise.graph.ops import Op
 
 
@@ -44,7 +45,7 @@ class Narrowing:
         self._cuts = cuts
         self._readings = Counter(name for node in graph for name in node.inputs)
         self._types: dict[str, TensorType] = dict(graph.inputs)
-        self._taken = {*graph.inputs, *graph.constants, *(node.name for node in graph)}
+        self._taken = graph.names()
 
     def copy(self, node: Node) -> None:
         """Append a node as it is."""
@@ -112,11 +113,8 @@ class Narrowing:
         return name
 
     def free(self, name: str) -> str:
-        """Return a name that nothing has."""
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name
+        """Return a name like this that nothing has."""
+        return take_name(name, self._taken)
 
     def add(self, name: str, numbers: np.ndarray) -> str:
         """Add a constant under a name like this; return the name."""

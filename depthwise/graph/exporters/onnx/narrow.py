@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from depthwise.graph import ops
 from depthwise.graph.graph import Graph, Node
+from depthwise.graph.names import take_name
 
 NARROW, WIDE = ("bool", "int8", "uint8", "int16"), "int32"
 COMPUTING = (
@@ -20,7 +21,7 @@ def widen(graph: Graph) -> Graph:
 
     The conversion back leaves the last bits, as the arithmetic of a narrow type does.
     """
-    names = {*graph.inputs, *graph.constants, *(node.name for node in graph)}
+    names = graph.names()
     nodes = [made for node in graph for made in _widened(graph, node, names)]
     return replace(graph, nodes=tuple(nodes)) if len(nodes) > len(graph.nodes) else graph
 
@@ -33,7 +34,7 @@ def _widened(graph: Graph, node: Node, names: set[str]) -> Iterator[Node]:
     if not narrow or not isinstance(node.op, COMPUTING) or _has_logic(graph, node):
         yield node
         return
-    wide = {name: _unused(f"{node.name}.{name}", names) for name in narrow}
+    wide = {name: take_name(f"{node.name}.{name}", names) for name in narrow}
     for name, made in wide.items():
         type_ = replace(graph.type(name), dtype=WIDE)
         yield replace(node, name=made, op=ops.Cast(WIDE), inputs=(name,), type=type_)
@@ -41,7 +42,7 @@ def _widened(graph: Graph, node: Node, names: set[str]) -> Iterator[Node]:
     if node.type.dtype not in NARROW or isinstance(node.op, ops.Compare):
         yield computed
         return
-    inner = _unused(f"{node.name}.{WIDE}", names)
+    inner = take_name(f"{node.name}.{WIDE}", names)
     yield replace(computed, name=inner, type=replace(node.type, dtype=WIDE))
     yield replace(node, op=ops.Cast(node.type.dtype), inputs=(inner,))
 
@@ -51,10 +52,3 @@ def _has_logic(graph: Graph, node: Node) -> bool:
     booleans = all(graph.type(name).dtype == "bool" for name in node.inputs)
     equal = isinstance(node.op, ops.Compare) and node.op.function in ("equal", "not_equal")
     return booleans and (isinstance(node.op, ops.Binary) or equal)
-
-
-def _unused(name: str, names: set[str]) -> str:
-    while name in names:
-        name += "_"
-    names.add(name)
-    return name

@@ -10,6 +10,7 @@ from onnx.helper import make_node
 from depthwise.graph import ops
 from depthwise.graph.frontends.onnx.names import SCOPES
 from depthwise.graph.graph import Constant, Graph, Node, Shape, TensorType
+from depthwise.graph.names import take_name
 from depthwise.graph.ops import Op
 
 
@@ -31,13 +32,7 @@ class OnnxGraph:
 
     def take_name(self, name: str) -> str:
         """Return a name that no value has yet: `name`, else numbered as in add.1, add.2."""
-        name = name.encode(errors="backslashreplace").decode()
-        free, count = name, 0
-        while free in self._taken:
-            count += 1
-            free = f"{name}.{count}"
-        self._taken.add(free)
-        return free
+        return take_name(name.encode(errors="backslashreplace").decode(), self._taken)
 
     def name_node(self, node: Node) -> str:
         """Return a readable name: the module's path, if there is one operator only in all of it.

@@ -15,7 +15,7 @@ def name_weights(graph: Graph) -> Graph:
     """
     read = Counter(name for node in graph for name in node.inputs)
     read.update(output.value for output in graph.outputs)
-    taken = {*graph.inputs, *graph.constants, *(node.name for node in graph)}
+    taken = graph.names()
     renamed: dict[str, str] = {}
     for node in graph:
         roles, path = ROLES.get(type(node.op), {}), node.path or node.name

@@ -15,6 +15,7 @@ from depthwise.errors import Unsupported
 from depthwise.graph.builder import Value
 from depthwise.graph.classes import name_class
 from depthwise.graph.graph import Output
+from depthwise.graph.names import take_name
 from depthwise.graph.structure import (
     FACTORIES,
     ForwardParameter,
@@ -47,8 +48,8 @@ def outputs_of(
     for path, returned in zip(paths, _returned(program, node), strict=True):
         value = values.get(returned) if isinstance(returned, fx.Node) else None
         if isinstance(value, Value):
-            outputs.append(Output(_unused(path, taken), value.name))
-            taken.add(outputs[-1].name)
+            name = take_name(path, taken)  # paths may be spelled alike
+            outputs.append(Output(name, value.name))
     return tuple(outputs)
 
 
@@ -191,14 +192,6 @@ def _step(key: Any) -> str:
     if isinstance(key, tuple):
         return ",".join(map(_step, key))
     return str(key) if key != "" else "''"
-
-
-def _unused(path: str, taken: set[str]) -> str:
-    """Return a name for an output that no other has, though paths may be spelled alike."""
-    name, count = path, 1
-    while name in taken:
-        name, count = f"{path}.{count}", count + 1
-    return name
 
 
 def _returned(program: ExportedProgram, node: fx.Node) -> list[Any]:
