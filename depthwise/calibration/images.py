@@ -1,13 +1,14 @@
-"""Images that a network is calibrated on: checked, and as many at once as memory holds."""
+"""Images that a network is calibrated on: checked, resized, and as many at once as memory holds."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from depthwise.graph import Graph, Output
+from depthwise.graph import Graph, Output, Shape
 
 BATCH = 64  # images at once, where memory holds them
 BATCH_BYTES = 1 << 30  # what the values of a batch may take
@@ -44,6 +45,23 @@ def as_tensor(graph: Graph, images: np.ndarray | Tensor) -> Tensor:
         raise ValueError("the images hold infinite numbers or no numbers: leave these out")
     last = torch.channels_last if found.ndim == 4 else torch.contiguous_format
     return found.contiguous(memory_format=last)
+
+
+def resized_for(graph: Graph, images: Tensor) -> Tensor:
+    """Return images (N, C, H, W) of the size that a graph takes: it may have a lower resolution."""
+    return resized(images, next(iter(graph.inputs.values())).shape[2:])
+
+
+def resized(images: Tensor, side: Shape) -> Tensor:
+    """Return images or maps (N, C, H, W) with as many rows and columns as `side` says."""
+    if tuple(images.shape[2:]) == side:
+        return images
+    return F.interpolate(images, side, mode="bilinear", antialias=True)
+
+
+def held_out(count: int, every: int) -> Tensor:
+    """Return which of some images are held out, (count) of bool: the last of each `every`."""
+    return torch.arange(count) % every == every - 1
 
 
 def batch_size(graph: Graph) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depthwise.calibration.images import held_out
 from depthwise.calibration.least_squares import Moments, fitted
 from depthwise.calibration.patches import draw_pixels, patches_at, values_at
 from depthwise.calibration.walk import Walk
@@ -97,7 +98,7 @@ def fit_rounding(place: FittedLayer, weights: LayerWeights, encoding: Encoding) 
     bias = torch.from_numpy(_bias(encoding, node)).double()
     given = torch.einsum("mgd,gkd->mgk", patches, rows.float()).flatten(1) + bias.float()
     lacking = values_at(node, place.wanted, pixels) - given
-    held = (torch.arange(images) % EVERY == EVERY - 1).repeat_interleave(pixels.shape[1])
+    held = held_out(images, EVERY).repeat_interleave(pixels.shape[1])
     learned, kept = (Moments.of(patches[part], lacking[part]) for part in (~held, held))
     both, change = learned + kept, fitted(learned, kept)[0].mT
     root = _inverse_root(both)

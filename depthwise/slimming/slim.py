@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthwise import __version__
+from depthwise.calibration.images import resized_for
 from depthwise.calibration.scores import gives_scores, scores_of
 from depthwise.graph import Graph
 from depthwise.progress import Say, silent
@@ -27,7 +28,7 @@ from depthwise.slimming.correction import hold_time
 from depthwise.slimming.costs.clock import Clock
 from depthwise.slimming.costs.figures import figures_of
 from depthwise.slimming.costs.layers import compare_layers
-from depthwise.slimming.costs.measuring import Divergence, resized
+from depthwise.slimming.costs.measuring import Divergence
 from depthwise.slimming.costs.prices import Prices, machine_here
 from depthwise.slimming.curve import trace_curve
 from depthwise.slimming.draft import Draft
@@ -139,7 +140,7 @@ class Slimming:
         likelihood: Likelihood = "scores" if gives_scores(self.graph) else "values"
 
         def statistics(draft: Draft) -> Any:
-            return calibrate(draft, resized(draft.graph, data.images), likelihood, seed)
+            return calibrate(draft, resized_for(draft.graph, data.images), likelihood, seed)
 
         def refit(draft: Draft) -> Draft:
             return reconstruct(draft, self.graph, data.images)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from depthwise.bench.worker import time_runs
 from depthwise.calibration.divergence import check_numbers, divergence
+from depthwise.calibration.images import resized_for
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.pipeline import compile_graph
 from depthwise.compiler.verification.references.choose import reference_of
@@ -45,7 +46,7 @@ def run_graph(graph: Graph, images: Tensor) -> Tensor:
 
     In double precision, so that a difference of two runs has digits.
     """
-    return run_module(to_module(graph).eval(), resized(graph, images))
+    return run_module(to_module(graph).eval(), resized_for(graph, images))
 
 
 def run_module(net: nn.Module, images: Tensor) -> Tensor:
@@ -56,14 +57,6 @@ def run_module(net: nn.Module, images: Tensor) -> Tensor:
             result = net(part)
             found.append(result if isinstance(result, Tensor) else next(iter(result)))
     return torch.cat(found).double()
-
-
-def resized(graph: Graph, images: Tensor) -> Tensor:
-    """Return images of the size that a graph takes: one may have a lower resolution."""
-    side = next(iter(graph.inputs.values())).shape[2:]
-    if tuple(images.shape[2:]) == side:
-        return images
-    return torch.nn.functional.interpolate(images, side, mode="bilinear", antialias=True)
 
 
 @dataclass(frozen=True)

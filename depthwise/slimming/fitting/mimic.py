@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthwise.calibration.images import as_tensor, returning
+from depthwise.calibration.images import as_tensor, held_out, resized, returning
 from depthwise.calibration.scores import scores_of
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch import to_module, with_weights_of
@@ -97,12 +97,12 @@ def mimic(
     x = as_tensor(original, images)
     if len(x) < EVERY:
         raise ValueError(f"there are {len(x)} images: {EVERY} are needed, of which one is held out")
-    held_out = torch.arange(len(x)) % EVERY == EVERY - 1
+    held = held_out(len(x), EVERY)
     pair = _Pair.of(draft, original)
-    judged = x[held_out]
+    judged = x[held]
     wanted = pair.answers(judged)
     before = pair.distance(judged, wanted)
-    views = _Views(x[~held_out], mirror, seed)
+    views = _Views(x[~held], mirror, seed)
     lesson = _answered(pair, views, lambda: time.perf_counter() - start > ANSWERING * seconds)
     left = start + seconds - time.perf_counter()
     best, after, seen = pair.weights(), math.inf, 0
@@ -161,9 +161,8 @@ class _Pair:
 
     def says(self, images: Tensor) -> Answers:
         """Return what the learner says of images, which are made as small as it takes them."""
-        if images.shape[2:] != self.side:
-            images = F.interpolate(images, self.side, mode="bilinear", antialias=True)
-        features, scores = (each.flatten(1) for each in self.learner(images))
+        said = self.learner(resized(images, self.side))
+        features, scores = (each.flatten(1) for each in said)
         return Answers(features if self.channels is not None else features[:, :0], scores)
 
     def answers(self, images: Tensor) -> Answers:

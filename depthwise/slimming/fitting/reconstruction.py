@@ -10,11 +10,10 @@ from math import prod
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from depthwise.analysis.memory import peak_activations
-from depthwise.calibration.images import as_tensor
+from depthwise.calibration.images import as_tensor, held_out, resized, resized_for
 from depthwise.calibration.least_squares import Moments, fitted
 from depthwise.calibration.patches import draw_pixels, patches_at, values_at
 from depthwise.calibration.walk import Walk
@@ -100,10 +99,7 @@ class _Reconstruction:
             if isinstance(node.op, ops.BatchNorm) and node.inputs[0] in self._compared
         ]  # fmt: skip
         self._theirs = Walk(original, images, wanted)
-        (taken,) = graph.inputs.values()
-        if taken.shape[1:] != images.shape[1:]:
-            images = F.interpolate(images, taken.shape[2:], mode="bilinear", antialias=True)
-        self.own = Walk(graph, images)
+        self.own = Walk(graph, resized_for(graph, images))
 
     def _is_comparable(self, norm: Node) -> bool:
         """Tell whether what a BatchNorm reads has the original's channels, or some of them."""
@@ -186,10 +182,8 @@ class _Reconstruction:
 
     def _taken(self, value: str, layer: Node) -> Tensor:
         """Return a value of the original's, as large as what a layer gives."""
-        found, side = self._theirs.take(value), layer.type.shape[2:]
-        if found.ndim != 4 or found.shape[2:] == side:
-            return found
-        return F.interpolate(found, side, mode="bilinear", antialias=True)
+        found = self._theirs.take(value)
+        return resized(found, layer.type.shape[2:]) if found.ndim == 4 else found
 
     def _inverse_scale(self, norm: Node) -> Tensor:
         assert isinstance(norm.op, ops.BatchNorm)
@@ -227,10 +221,10 @@ class _Reconstruction:
 def _fitted(patches: Tensor, lacking: Tensor, images: int) -> tuple[Tensor, Tensor]:
     """Return `least_squares.fitted` of patches, of which every fifth image's are held out."""
     pixels = len(patches) // images
-    held_out = (torch.arange(images) % EVERY == EVERY - 1).repeat_interleave(pixels)
-    if not held_out.any():
-        held_out[-1:] = True
-    parts = (Moments.of(patches[part], lacking[part]) for part in (~held_out, held_out))
+    held = held_out(images, EVERY).repeat_interleave(pixels)
+    if not held.any():
+        held[-1:] = True
+    parts = (Moments.of(patches[part], lacking[part]) for part in (~held, held))
     return fitted(*parts)
 
 
