@@ -227,7 +227,7 @@ def pixels_counted(op: ops.AvgPool2d, planes: Pair) -> Array:
     windows_of = op
     if op.count_padding:  # the given padding counts, what ceil mode adds after it does not
         counted = pad_plane(counted, op.padding, 1.0)
-        windows_of = replace(op, padding=Padding(0, 0, 0, 0), count_padding=False)
+        windows_of = replace(op, padding=ops.NO_PADDING, count_padding=False)
     # without its padding the last window may start where the padded plane has one more
     height, width = pooled(planes, op.kernel, op.stride, op.padding, op.ceil)
     return pool_windows(counted, windows_of, 0.0)[:, :, :height, :width].sum((4, 5))

@@ -29,6 +29,9 @@ class Padding(NamedTuple):
         return self.top == self.bottom and self.left == self.right
 
 
+NO_PADDING = Padding(0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Conv2d:
     """Inputs x, weight (K, C / groups, R, S), [bias (K)]."""
@@ -37,6 +40,9 @@ class Conv2d:
     padding: Padding
     dilation: Pair
     groups: int
+
+
+POINTWISE = Conv2d((1, 1), NO_PADDING, (1, 1), 1)
 
 
 @dataclass(frozen=True)

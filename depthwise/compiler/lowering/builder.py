@@ -12,13 +12,12 @@ from depthwise.compiler.lowering.calls import Argument, KernelCall, Split, divis
 from depthwise.compiler.lowering.loops import COPY_AXES, copy_loops, portions
 from depthwise.compiler.lowering.views import Buffer, PaddedLayout, Space, TensorView, row_major
 from depthwise.compiler.lowering.weight_pool import WeightPool
-from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.compiler.schedule.storage import Storage
 from depthwise.compiler.summation import joins_taps
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, TensorType
 from depthwise.graph.dtypes import FLOAT32, DType
-from depthwise.graph.ops import GridSample
+from depthwise.graph.ops import NO_PADDING, GridSample
 
 Default = Callable[[ConvWorkload, Constants], Algorithm]
 
@@ -146,7 +145,7 @@ class LoweringBuilder:
         """Return where the writer of a value of rank 4 puts each row's total, (N, C, H, 1)."""
         n, channels, rows, _ = self.graph.type(name).shape
         self.row_totals[name] = self._add_images(
-            PaddedLayout((n, channels, rows, 1), channels, NO_BORDER)
+            PaddedLayout((n, channels, rows, 1), channels, NO_PADDING)
         )
         return self.row_totals[name]
 

@@ -26,7 +26,6 @@ from depthwise.graph.dtypes import FLOAT32, INT8, INT32
 from depthwise.quantization.integer_ops import IntegerLayer
 from depthwise.runtime.target import Target
 
-POINTWISE = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
 FEW = 8  # pixels, for which the tiles of AMX are not worth their while
 SPLIT = 4096  # products of an output that 6 pixels have room for in halves (kernels/conv_u8.h)
 DEPTHWISE_GRAIN = 64  # channels: parts of them begin at whole vectors of bytes on every CPU
@@ -62,7 +61,7 @@ def _(op: IntegerLayer, node: Node, b: LoweringBuilder) -> None:
     weight, bias, factor = (b.constant(name) for name in node.inputs[1:4])
     residual = next((images_of(b.read(name), b) for name in node.inputs[4:]), None)
     if isinstance(op.op, ops.Linear):
-        conv, weight = POINTWISE, weight[:, :, None, None]
+        conv, weight = ops.POINTWISE, weight[:, :, None, None]
     else:
         conv = op.op
     sums = _sums(op, weight, bias, factor, node)

@@ -17,7 +17,6 @@ from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.pool import sizes, window
 from depthwise.compiler.lowering.views import TensorView, is_canonical, reshaped
 from depthwise.compiler.passes.broadcast import is_of_planes
-from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.errors import Unsupported
 from depthwise.graph import Node, ops
 from depthwise.graph.dtypes import UINT8
@@ -190,7 +189,7 @@ def _(op: IntegerMean, node: Node, b: LoweringBuilder) -> None:
         )
     pool = op.op
     if isinstance(pool, ops.AvgPool2d) and (
-        pool.kernel != x.shape[2:] or pool.padding != NO_BORDER or pool.divisor is not None
+        pool.kernel != x.shape[2:] or pool.padding != ops.NO_PADDING or pool.divisor is not None
     ):
         _mean_of_windows(op, pool, node, b)
     else:

@@ -10,7 +10,6 @@ from depthwise.compiler.lowering.builder import LoweringBuilder
 from depthwise.compiler.lowering.calls import KernelCall, divisible, pixel_strides
 from depthwise.compiler.lowering.lower import lower
 from depthwise.compiler.lowering.views import TensorView, reshaped
-from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.graph import Node, Shape, ops
 
 POOL = ("mean", "max")  # numbered as in kernels/pool.h
@@ -92,7 +91,7 @@ def lower_plane_mean(node: Node, b: LoweringBuilder) -> None:
 
     def part(x: TensorView, y: TensorView) -> KernelCall:
         return b.step(
-            kernel, **sizes(x, y), **whole, **NO_BORDER._asdict(), count_padding=0,
+            kernel, **sizes(x, y), **whole, **ops.NO_PADDING._asdict(), count_padding=0,
             divisor=height * width, in_=x, out=y,
         )  # fmt: skip
 

@@ -9,11 +9,9 @@ from depthwise.compiler.fused_ops import Fused, Images
 from depthwise.compiler.preparation import Preparation
 from depthwise.graph import Constant, Graph, Node, TensorType, ops
 from depthwise.graph.names import take_name
-from depthwise.graph.ops import Op, Padding
+from depthwise.graph.ops import NO_PADDING, Op, Padding
 from depthwise.graph.passes.scale import ChannelScale, scale_inputs
 from depthwise.graph.rewrite import GraphRewriter
-
-NO_PADDING = Padding(0, 0, 0, 0)
 
 
 def fold_input(graph: Graph, preparation: Preparation) -> Graph:

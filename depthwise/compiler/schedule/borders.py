@@ -11,10 +11,8 @@ from depthwise.compiler.schedule.aliases import Alias
 from depthwise.compiler.schedule.border_calls import border_call
 from depthwise.compiler.schedule.threads import Parts
 from depthwise.graph import Graph, Node, Shape, ops
-from depthwise.graph.ops import Padding
+from depthwise.graph.ops import NO_PADDING, Padding
 from depthwise.quantization.integer_ops import IntegerLayer
-
-NO_BORDER = Padding(0, 0, 0, 0)
 
 
 def find_borders(graph: Graph, homes: Mapping[str, Alias]) -> dict[str, Padding]:
@@ -23,7 +21,7 @@ def find_borders(graph: Graph, homes: Mapping[str, Alias]) -> dict[str, Padding]
     for node in graph:
         if node.inputs and node.inputs[0] in homes:
             root = homes[node.inputs[0]].root
-            needs = zip(borders.get(root, NO_BORDER), border_need(graph, node), strict=True)
+            needs = zip(borders.get(root, NO_PADDING), border_need(graph, node), strict=True)
             borders[root] = Padding(*(max(pair) for pair in needs))
     return borders
 
@@ -40,10 +38,10 @@ def find_border_values(graph: Graph, homes: Mapping[str, Alias]) -> dict[str, in
 def border_need(graph: Graph, node: Node) -> Padding:
     """Return the zeros around its input that a convolution reads in place of its padding."""
     if isinstance(node.op, IntegerLayer):  # whose taps are all done everywhere
-        return node.op.op.padding if isinstance(node.op.op, ops.Conv2d) else NO_BORDER
+        return node.op.op.padding if isinstance(node.op.op, ops.Conv2d) else NO_PADDING
     op = node.op.op if isinstance(node.op, Fused) else node.op
     if not isinstance(op, ops.Conv2d | ops.ConvTranspose2d):
-        return NO_BORDER
+        return NO_PADDING
     x, weight = (graph.type(name).shape for name in node.inputs[:2])
     if isinstance(op, ops.Conv2d):
         return border_of_areas(op, x, weight, node.type.shape)
@@ -102,7 +100,7 @@ def fill_border(home: Buffer, buffer: int, step: KernelCall) -> list[KernelCall]
     `home` says how images lie in the buffer of that number.
     """
     frame = home.frame
-    if frame is None or frame.border == NO_BORDER:
+    if frame is None or frame.border == NO_PADDING:
         return []
     images, _, height, width = frame.shape
     arguments = {

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 from depthwise.compiler.fused_ops import Fused, takes_plane_mean
 from depthwise.compiler.schedule.aliases import Alias
-from depthwise.compiler.schedule.borders import NO_BORDER
 from depthwise.graph import Graph, Node, ops
-from depthwise.graph.ops import Padding
+from depthwise.graph.ops import NO_PADDING, Padding
 
 ELEMENTWISE = (ops.Activation, ops.Binary, ops.BatchNorm, ops.PRelu)
 
@@ -28,7 +27,7 @@ def find_overwriting(
             name = node.inputs[0]
             same_type = node.type == graph.type(name)
             roots = all(aliases[each].root == each for each in (name, node.name) if each in aliases)
-            borders_agree = borders.get(node.name, NO_BORDER) == borders.get(name, NO_BORDER)
+            borders_agree = borders.get(node.name, NO_PADDING) == borders.get(name, NO_PADDING)
             if same_type and roots and borders_agree and not outputs & {name, node.name}:
                 found.add(node.name)
         done.add(node.name)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from depthwise.compiler.lowering.views import PaddedLayout
 from depthwise.compiler.schedule.aliases import Alias, find_aliases
-from depthwise.compiler.schedule.borders import NO_BORDER, find_border_values, find_borders
+from depthwise.compiler.schedule.borders import find_border_values, find_borders
 from depthwise.compiler.schedule.in_place import find_overwriting
 from depthwise.graph import Graph, TensorType
 from depthwise.graph.dtypes import FLOAT32, DType
-from depthwise.graph.ops import Padding
+from depthwise.graph.ops import NO_PADDING, Padding
 
 # Pixels that lie a multiple of 512 bytes apart meet in few sets of the first cache: a 3x3 depthwise
 # convolution of 14x14x512 ran at 26 % of the multiply-add peak, with 16 floats between at 83 %.
@@ -33,13 +33,13 @@ class Storage:
     def is_free(self, name: str) -> bool:
         """Tell whether a value may lie anywhere: no concatenation holds it, no border is needed."""
         alias = self.aliases.get(name)
-        return alias is None or (alias.root == name and not any(self.borders.get(name, NO_BORDER)))
+        return alias is None or (alias.root == name and not any(self.borders.get(name, NO_PADDING)))
 
     def layout(self, root: str, type: TensorType) -> PaddedLayout:
         """Return how the images of a root lie in its buffer."""
         _, channels, height, width = type.shape
         pixel = pixel_stride(channels, height * width, type.element)
-        border, value = self.borders.get(root, NO_BORDER), self.border_values.get(root, 0)
+        border, value = self.borders.get(root, NO_PADDING), self.border_values.get(root, 0)
         return PaddedLayout(type.shape, pixel, border, value)
 
 

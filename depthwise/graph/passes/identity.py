@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 
 from depthwise.graph import Graph, Node, ops
-from depthwise.graph.ops import Padding
+from depthwise.graph.ops import NO_PADDING
 from depthwise.graph.rewrite import GraphRewriter
 
 
@@ -71,9 +71,9 @@ def _same(edit: GraphRewriter, node: Node) -> str | None:
         case ops.Resize(step=steps):
             keeps = all(n == 1 or step == 1 for n, step in zip(size[2:], steps, strict=True))
         case ops.MaxPool2d(kernel=(1, 1), padding=pad):
-            keeps = pad == Padding(0, 0, 0, 0)
+            keeps = pad == NO_PADDING
         case ops.AvgPool2d(kernel=(1, 1), padding=pad, divisor=divisor):
-            keeps = pad == Padding(0, 0, 0, 0) and divisor in (None, 1)
+            keeps = pad == NO_PADDING and divisor in (None, 1)
         case ops.Activation():
             keeps = _is_inside(edit, node.op, source)
     return source if keeps else None

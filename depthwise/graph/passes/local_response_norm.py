@@ -54,7 +54,7 @@ def _window(edit: GraphRewriter, mean: Node | None, x: str) -> int | None:
     if pool is None or not isinstance(pool.op, ops.AvgPool2d):
         return None
     size = pool.op.kernel[0]
-    average = ops.AvgPool2d((size, 1), (1, 1), ops.Padding(0, 0, 0, 0), False, True, None)
+    average = ops.AvgPool2d((size, 1), (1, 1), ops.NO_PADDING, False, True, None)
     pad = _before_reshapes(edit, edit.private(pool.inputs[0]))
     around = ops.Pad(((0, 0), (0, 0), (size // 2, (size - 1) // 2), (0, 0), (0, 0)), "constant")
     if pad is None or pad.op != around or pool.op != average:

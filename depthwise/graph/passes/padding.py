@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import inf
 
 from depthwise.graph import Graph, ops
-from depthwise.graph.ops import Padding
+from depthwise.graph.ops import NO_PADDING, Padding
 from depthwise.graph.rewrite import GraphRewriter
 
 
@@ -34,12 +34,11 @@ def _padded(op: ops.Op, pad: ops.Pad) -> ops.Op | None:
     if no_planes or pad.mode != "constant" or min(map(min, pad.pads)) < 0:
         return None
     sides = (*pad.pads[2], *pad.pads[3])
-    none = Padding(0, 0, 0, 0)
     match op:
         case ops.Conv2d(padding=own) | ops.DeformConv2d(padding=own) if pad.value == 0:
             return replace(op, padding=_sum(own, sides))
         case ops.AvgPool2d(padding=own, ceil=False) if pad.value == 0:
-            if op.count_padding or own == none or op.divisor is not None:
+            if op.count_padding or own == NO_PADDING or op.divisor is not None:
                 return replace(op, padding=_sum(own, sides), count_padding=True)
         case ops.MaxPool2d(padding=own, ceil=False) if pad.value == -inf:
             return replace(op, padding=_sum(own, sides))

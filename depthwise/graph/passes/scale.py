@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from depthwise.graph import Node, ops
-from depthwise.graph.ops import Padding
+from depthwise.graph.ops import NO_PADDING
 from depthwise.graph.rewrite import GraphRewriter
 
 
@@ -80,7 +80,7 @@ def scale_inputs(edit: GraphRewriter, conv: Node, scale: ChannelScale) -> tuple[
     """
     weight = edit.data(conv.inputs[1])
     bias = edit.data(conv.inputs[2]) if len(conv.inputs) > 2 else 0.0
-    plain = isinstance(conv.op, ops.Conv2d) and conv.op.padding == Padding(0, 0, 0, 0)
+    plain = isinstance(conv.op, ops.Conv2d) and conv.op.padding == NO_PADDING
     plain |= isinstance(conv.op, ops.Linear)
     if weight is None or bias is None or not _gives_channels(conv):
         return None

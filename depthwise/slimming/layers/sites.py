@@ -59,7 +59,7 @@ class Site:
         """The operator; a linear layer's as a convolution of a plane of one pixel."""
         if isinstance(self.node.op, ops.Conv2d):
             return self.node.op
-        return ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
+        return ops.POINTWISE
 
     @property
     def groups(self) -> int:

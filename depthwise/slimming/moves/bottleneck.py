@@ -17,7 +17,6 @@ from depthwise.slimming.statistics import Statistics
 
 EIGHTHS = (6, 4, 3, 2, 1)  # of the channels on either side that are left between
 LANES = 8
-POINTWISE = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
 
 
 class Between(NamedTuple):
@@ -132,9 +131,9 @@ def make_chain(site: Site, chain: PointwiseChain) -> Draft:
     """Make a chain of a convolution."""
     middle = chain.middle.reshape(*chain.middle.shape[:2], *site.kernel)
     parts = [
-        LayerPart("reduce", POINTWISE, chain.reduce[:, :, None, None]),
+        LayerPart("reduce", ops.POINTWISE, chain.reduce[:, :, None, None]),
         LayerPart("spatial", site.conv, middle),
     ]
     if chain.expand is not None:
-        parts.append(LayerPart("expand", POINTWISE, chain.expand[:, :, None, None]))
+        parts.append(LayerPart("expand", ops.POINTWISE, chain.expand[:, :, None, None]))
     return replace_by_chain(site, parts, chain.rows)

@@ -1,6 +1,7 @@
 """A k x k convolution as two: k x k to few channels, then 1 x 1 from these to all of them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -59,7 +60,7 @@ def make_pair(site: Site, basis: OutputBasis, count: int) -> Draft:
 def _parts(site: Site, first: np.ndarray, last: np.ndarray) -> list[LayerPart]:
     if isinstance(site.node.op, ops.Linear):
         return [LayerPart("reduce", ops.Linear(), first), LayerPart("expand", ops.Linear(), last)]
-    pointwise = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), site.groups)
+    pointwise = replace(ops.POINTWISE, groups=site.groups)
     return [
         LayerPart("reduce", site.conv, first.reshape(len(first), -1, *site.kernel)),
         LayerPart("expand", pointwise, last.reshape(*last.shape, 1, 1)),

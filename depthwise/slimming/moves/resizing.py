@@ -7,7 +7,7 @@ from math import prod
 from depthwise.errors import Unsupported
 from depthwise.graph import Graph, Node, Shape, TensorType, check, ops
 from depthwise.graph.infer import infer
-from depthwise.graph.ops import Op, Padding
+from depthwise.graph.ops import NO_PADDING, Op
 
 
 def resize(graph: Graph, height: int, width: int) -> Graph:
@@ -66,7 +66,7 @@ def _(op: ops.Opaque, node, graph, types):
 def _(op: ops.AvgPool2d | ops.MaxPool2d, node, graph, types):
     """Let a window of the whole map stay one."""
     before, after = graph.type(node.inputs[0]).shape[-2:], types[node.inputs[0]].shape[-2:]
-    if op.kernel == before and op.padding == Padding(0, 0, 0, 0):
+    if op.kernel == before and op.padding == NO_PADDING:
         divided = getattr(op, "divisor", None)
         _expect(divided is None, f"it divides by {divided}")
         stride = after if op.stride == op.kernel else op.stride

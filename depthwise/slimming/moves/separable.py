@@ -153,9 +153,8 @@ def find_sum(site: Site, terms: int) -> SeparableSum:
 def make_separable(site: Site, found: SeparableSum) -> Draft:
     """Make a depthwise convolution and a pointwise one of a convolution."""
     depthwise = replace(site.conv, groups=site.inputs)
-    pointwise = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
     parts = [
         LayerPart("depthwise", depthwise, found.planes.reshape(-1, 1, *site.kernel)),
-        LayerPart("pointwise", pointwise, found.mix.reshape(len(found.mix), -1, 1, 1)),
+        LayerPart("pointwise", ops.POINTWISE, found.mix.reshape(len(found.mix), -1, 1, 1)),
     ]
     return replace_by_chain(site, parts, found.rows)

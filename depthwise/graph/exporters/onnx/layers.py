@@ -10,7 +10,7 @@ from depthwise.graph.exporters.onnx.tensors import REDUCE
 from depthwise.graph.exporters.onnx.writer import NodeWriter
 from depthwise.graph.infer import pooled
 from depthwise.graph.interpret import pixels_counted
-from depthwise.graph.ops import Padding, Pair
+from depthwise.graph.ops import NO_PADDING, Padding, Pair
 
 # ----------------------------------------------------------------------- convolution and linear
 
@@ -129,7 +129,7 @@ def _(op: ops.MaxPool2d, node, x):
     if not allowed(padding, op.kernel):
         element = node.type.element
         lowest = np.iinfo(element.storage).min if element.is_integer else -np.inf
-        x, padding = padded(node, x, padding, lowest), Padding(0, 0, 0, 0)
+        x, padding = padded(node, x, padding, lowest), NO_PADDING
     return node.add(
         "MaxPool", x, kernel_shape=op.kernel, strides=op.stride, pads=sides(padding),
         dilations=op.dilation,

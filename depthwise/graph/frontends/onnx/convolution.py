@@ -20,7 +20,7 @@ from depthwise.graph.frontends.onnx.planes import (
 )
 from depthwise.graph.frontends.onnx.rules import refuse, rule
 from depthwise.graph.frontends.volumes import ADVICE, convolved, each_plane
-from depthwise.graph.ops import Padding, Pair
+from depthwise.graph.ops import NO_PADDING, Padding, Pair
 
 
 def kernel_of(n: Operands, index: int, kernel_shape: Numbers) -> Value:
@@ -119,7 +119,7 @@ def transpose(
         span = reach(pair(weight.shape[2:]), dilation)
         padding = cut_to(x, output_shape, span, stride, extra, auto_pad)
     else:
-        top, bottom, left, right = sides(pads) if pads else Padding(0, 0, 0, 0)
+        top, bottom, left, right = sides(pads) if pads else NO_PADDING
         padding = Padding(top, bottom - extra[0], left, right - extra[1])
     op = ops.ConvTranspose2d(stride, padding, dilation, group)
     return n.emit(op, x, weight, *n.optional(2))
@@ -153,6 +153,6 @@ def _(
     refuse(n[0].rank != 4, "it deforms other than images (N, C, H, W)")
     weight = kernel_of(n, 1, kernel_shape)
     bias = n.optional(3) or [n.constant(np.zeros(weight.shape[0], np.float32))]
-    padding = sides(pads) if pads else Padding(0, 0, 0, 0)
+    padding = sides(pads) if pads else NO_PADDING
     op = ops.DeformConv2d(pair(strides), padding, pair(dilations), group, offset_group)
     return n.emit(op, n[0], weight, *bias, n[2], *n.optional(4))

@@ -102,6 +102,6 @@ def _(n: Operands, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     apart = c[None] - c[:, None]
     window = (apart >= -((size - 1) // 2)) & (apart <= size // 2)
     weight = n.constant((window * np.float32(alpha / size))[:, :, None, None])
-    op = ops.Conv2d((1, 1), ops.Padding(0, 0, 0, 0), (1, 1), 1)
+    op = ops.POINTWISE
     total = n.emit(op, n.binary("multiply", x, x), weight)
     return n.binary("divide", x, n.unary("power", n.binary("add", total, bias), beta))

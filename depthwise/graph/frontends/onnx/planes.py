@@ -6,7 +6,7 @@ from math import ceil
 from depthwise.graph.builder import Value
 from depthwise.graph.frontends.onnx.operands import Operands
 from depthwise.graph.frontends.onnx.rules import refuse
-from depthwise.graph.ops import Padding, Pair
+from depthwise.graph.ops import NO_PADDING, Padding, Pair
 
 Numbers = Sequence[int] | None
 
@@ -46,7 +46,7 @@ def padding_of(x: Value, span: Pair, stride: Pair, pads: Numbers, auto_pad: str)
                    for n, s, r in zip(x.shape[2:], stride, span, strict=True)]  # fmt: skip
         return halved(missing, more_at_end=auto_pad == "SAME_UPPER")
     if auto_pad == "VALID" or not pads:
-        return Padding(0, 0, 0, 0)
+        return NO_PADDING
     return sides(pads)
 
 

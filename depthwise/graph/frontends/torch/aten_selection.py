@@ -10,7 +10,7 @@ from depthwise.graph.builder import Builder, Value
 from depthwise.graph.frontends.torch.aten import RULES, Rule, binary, image_rule, pair, reduce, rule
 from depthwise.graph.frontends.torch.aten_shape import cut, insert_axis
 from depthwise.graph.frontends.torch.refusal import Refusal
-from depthwise.graph.ops import Padding, Pair
+from depthwise.graph.ops import NO_PADDING, Pair
 
 # ------------------------------------------------------------------------------------- sorting
 
@@ -125,7 +125,7 @@ def adaptive_places(b: Builder, x: Value, size: Pair) -> Value:
             f"gives the places of maxima in bins of several sizes: pool planes of {x.shape[2:]} "
             "pixels to sizes that divide them, or take its values alone"
         )
-    op = ops.MaxPoolIndices(kernel, kernel, Padding(0, 0, 0, 0), (1, 1), ceil=False)
+    op = ops.MaxPoolIndices(kernel, kernel, NO_PADDING, (1, 1), ceil=False)
     return b.emit(op, x)
 
 
