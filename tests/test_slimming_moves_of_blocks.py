@@ -147,6 +147,25 @@ def test_gates_before_a_sum_go_into_the_batchnorm():
     assert error(draft.graph, after) < 1e-8
 
 
+def test_a_batchnorm_that_shares_a_parameter_takes_no_gate():
+    """It cannot take one half of it: the product stays."""
+
+    def forward(n, x):
+        s = n.other(n.stem(x))
+        y = n.norm(n.body(s))
+        return n.last(s + y * torch.sigmoid(n.up(F.relu(n.down(y.mean((2, 3), True))))))
+
+    net = Net(forward, stem=conv(3, 8), other=nn.BatchNorm2d(8), body=conv(8, 8, 3),
+              norm=nn.BatchNorm2d(8), down=conv(8, 4), up=conv(4, 8), last=conv(8, 5))  # fmt: skip
+    net.norm.bias = net.other.bias
+    net = randomized(net)
+    net.up.weight.data[:] = 0
+    draft, changes = offered(squeeze, net)
+    after = changes[0].apply(draft).graph
+    assert operators(after).count("Binary") == 2
+    assert error(draft.graph, after) < 1e-8
+
+
 def test_an_activation_that_is_straight_where_it_is_used_becomes_a_relu():
     net = randomized(block())
     for norm in (net.norm0, net.norm1, net.norm2):

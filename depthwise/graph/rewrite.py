@@ -71,6 +71,10 @@ class GraphRewriter:
         assert numbers is not None, f"{constant} has no data"
         return numbers
 
+    def is_unshared(self, value: str) -> bool:
+        """Tell whether a value is a constant with numbers that one node alone reads."""
+        return self.data(value) is not None and len(self.readers(value)) == 1
+
     def add_constant(
         self, name: str, numbers: np.ndarray, dtype: str | None = None, trainable: bool = False
     ) -> str:

@@ -43,9 +43,7 @@ def _pairs(edit: GraphRewriter) -> Iterator[tuple[Node, Node]]:
 
 def _alone(edit: GraphRewriter, node: Node) -> bool:
     """Tell whether a layer's weights are constants that it alone reads."""
-    return all(
-        edit.data(name) is not None and len(edit.readers(name)) == 1 for name in node.inputs[1:]
-    )
+    return all(map(edit.is_unshared, node.inputs[1:]))
 
 
 def _balance(edit: GraphRewriter, first: Node, second: Node) -> None:

@@ -164,7 +164,7 @@ class _Plan:
                 self._change(name, lambda numbers: np.take(numbers, order, axis))
 
     def _change(self, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
-        if self.edit.data(name) is None or len(self.edit.readers(name)) != 1:
+        if not self.edit.is_unshared(name):
             raise _Stuck(name)
 
         def apply() -> None:

@@ -103,8 +103,7 @@ def following_norm(edit: GraphRewriter, node: Node) -> Node | None:
     ):
         return None
     norm = readers[0]
-    own = all(edit.data(name) is not None and len(edit.readers(name)) == 1
-              for name in norm.inputs[1:])  # fmt: skip
+    own = all(map(edit.is_unshared, norm.inputs[1:]))
     return norm if own and norm.inputs[0] == node.name else None
 
 

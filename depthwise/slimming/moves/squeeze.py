@@ -94,7 +94,8 @@ def _apply(draft: Draft, before: Draft, gate: Gate, mean: np.ndarray) -> Draft:
     if node is None or gate.value not in node.inputs:
         raise ValueError(f"the gate at {gate.site.path} is another by now")
     mean = mean[channels_left(before, draft, gate.product, len(mean))]
-    edit.bypass(node, gate.value) if _put(edit, node, gate.value, mean) else None
+    if _put(edit, node, gate.value, mean):
+        edit.bypass(node, gate.value)
     return replace(draft, graph=edit.result())
 
 
@@ -105,27 +106,25 @@ def _put(edit: GraphRewriter, node: Node, value: str, mean: np.ndarray) -> bool:
     """
     name = f"{node.path or node.name}.mean"
     readers = edit.readers(node.name)
-    before = edit.node(value)
     if len(readers) == 1 and _takes(edit, readers[0], node.name):
         _scale_columns(edit, readers[0], mean)
         return True
     constant = edit.add_constant(name, mean.reshape(1, -1, 1, 1).astype(np.float32), trainable=True)
     edit.replace(node, node.op, value, constant)
-    alone = edit.private(value) is not None
-    if alone and before is not None and isinstance(before.op, ops.BatchNorm):
-        for parameter in before.inputs[1:3]:
-            numbers = edit.data(parameter)
-            if numbers is None or len(edit.readers(parameter)) > 1:
-                return False
-            edit.set_constant(parameter, numbers * mean)
-        return True
-    return False
+    norm = edit.private(value)
+    if norm is None or not isinstance(norm.op, ops.BatchNorm):
+        return False
+    parameters = norm.inputs[1:3]
+    if not all(map(edit.is_unshared, parameters)):
+        return False
+    for parameter in parameters:
+        edit.set_constant(parameter, edit.numbers(parameter) * mean)
+    return True
 
 
 def _takes(edit: GraphRewriter, reader: Node, value: str) -> bool:
     weight = reader.inputs[1] if isinstance(reader.op, ops.Conv2d) else value
-    own = edit.data(weight) is not None and len(edit.readers(weight)) == 1
-    return own and reader.inputs[0] == value and not edit.is_output(value)
+    return edit.is_unshared(weight) and reader.inputs[0] == value and not edit.is_output(value)
 
 
 def _scale_columns(edit: GraphRewriter, conv: Node, factor: np.ndarray) -> None:
