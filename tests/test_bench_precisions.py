@@ -28,7 +28,8 @@ from depthwise.bench.worker import judge
 from depthwise.errors import CannotRun
 from depthwise.graph import capture, interpret, ops
 from depthwise.graph.exporters.torch.batch import with_images
-from depthwise.precision.comparison import in_precisions, read_precisions
+from depthwise.latency.precisions import read_precisions
+from depthwise.precision.comparison import in_precisions
 from depthwise.precision.quantize import quantize
 from depthwise.quantization.removal import remove_quantization
 from depthwise.quantization.simulation import simulate

@@ -112,7 +112,7 @@ def bench(
 def _check_named(peers: str | None, precisions: str | None) -> None:
     """Raise ValueError for runtimes or precisions that there are not."""
     from depthwise.bench.peers import find_peers  # noqa: PLC0415
-    from depthwise.precision.comparison import read_precisions  # noqa: PLC0415
+    from depthwise.latency.precisions import read_precisions  # noqa: PLC0415
 
     find_peers(peers)
     if precisions is not None:
@@ -181,8 +181,9 @@ def _in_precisions(
     question: "Question", source: "TorchSource", names: str | None, data: str | None
 ) -> "Question":
     """Return what is compared in the precisions named; float32 alone is judged on no images."""
-    from depthwise.precision.comparison import in_precisions, read_precisions  # noqa: PLC0415
-    from depthwise.precision.request import INT8  # noqa: PLC0415
+    from depthwise.compiler.options import INT8  # noqa: PLC0415
+    from depthwise.latency.precisions import read_precisions  # noqa: PLC0415
+    from depthwise.precision.comparison import in_precisions  # noqa: PLC0415
 
     if names is None and question.quantised is None:
         if data is not None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Optimize = Literal["speed", "memory"]
 Precision = Literal["float32", "bfloat16", "float16"]
 AskedPrecision = Literal[Precision, "int8", "auto"]  # of `dw.compile`, which has the last two
+INT8 = "int8"  # of quantised networks, whose graphs say it themselves
 StoredWeights = Literal["float32", "float16"]
 
 MOST_THREADS = 64

@@ -1,5 +1,9 @@
-"""Networks in each precision, to time and to predict: numbers do not matter to a kernel's time."""
+"""The precisions of libraries; networks in each, to time and to predict.
 
+Numbers do not matter to a kernel's time.
+"""
+
+from depthwise.compiler.options import INT8
 from depthwise.compiler.pipeline import rewrite
 from depthwise.graph import Graph
 from depthwise.graph.dtypes import FLOAT32
@@ -9,24 +13,26 @@ from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.scheme import Affine
 
-INT8 = "int8"
 NARROW = ("bfloat16", "float16", INT8)
+PRECISIONS = (FLOAT32.name, *NARROW)
 RANGE = 4.0  # of every value of a network in eight bits that is only timed
 
 
-def read_narrow(names: str) -> list[str]:
-    """Return the narrow precisions named, as in "bfloat16,int8"; float32 is timed as it is.
+def read_precisions(names: str) -> tuple[str, ...]:
+    """Return the precisions named, as in "float32,int8". Raises ValueError for others."""
+    wanted = tuple(dict.fromkeys(name for each in names.split(",") if (name := each.strip())))
+    for name in wanted or (names,):
+        if name not in PRECISIONS:
+            raise ValueError(
+                f"--precision {names}: {name!r} is none; name some of {', '.join(PRECISIONS)}, as "
+                f"in {PRECISIONS[0]},{INT8}"
+            )
+    return wanted
 
-    Raises ValueError for others.
-    """
-    wanted = [name for each in names.split(",") if (name := each.strip())]
-    unknown = [name for name in wanted if name not in (FLOAT32.name, *NARROW)]
-    if unknown or not wanted:
-        raise ValueError(
-            f"--precision {names}: {(unknown or [names])[0]!r} has no kernels that could be timed; "
-            f"name some of {', '.join(NARROW)}, as in {NARROW[0]},{INT8}"
-        )
-    return [name for name in dict.fromkeys(wanted) if name != FLOAT32.name]
+
+def read_narrow(names: str) -> tuple[str, ...]:
+    """Return the narrow precisions among those named; float32 is timed as it is."""
+    return tuple(name for name in read_precisions(names) if name in NARROW)
 
 
 def precision_of(graph: Graph, precision: str = FLOAT32.name) -> str:

@@ -16,7 +16,7 @@ from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of, time_of
-from depthwise.latency.precisions import NARROW, precision_of, rewritten_in
+from depthwise.latency.precisions import NARROW, PRECISIONS, precision_of, rewritten_in
 from depthwise.runtime.target import cpu_name, find_target, native_for
 from depthwise.sources.opening import open
 
@@ -85,7 +85,7 @@ def known_kernels(machine: Machine, precision: str = FLOAT32.name) -> KernelTabl
         advice = f"run `depthwise calibrate --precision {precision}`, which takes some minutes"
         kernels = f"kernels of {precision}"
         if precision not in NARROW:
-            accepted = ", ".join((FLOAT32.name, *NARROW))
+            accepted = ", ".join(PRECISIONS)
             raise ValueError(f"precision={precision!r}: predictions are for {accepted}")
     table = machine.table(precision)
     if table is None:

@@ -13,7 +13,7 @@ from depthwise.bench.peers.ours import opened_library
 from depthwise.bench.turns import time_in_turns
 from depthwise.bench.worker import judge
 from depthwise.calibration.scores import gives_scores
-from depthwise.compiler.options import CompileOptions, Precision, not_faster
+from depthwise.compiler.options import INT8, CompileOptions, Precision, not_faster
 from depthwise.compiler.pipeline import compile_source
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.quantised import options_of_bytes
@@ -23,7 +23,7 @@ from depthwise.graph.dtypes import FLOAT32
 from depthwise.graph.layers import is_layer
 from depthwise.hardware.load import Watch
 from depthwise.precision.quantising import quantised
-from depthwise.precision.request import INT8, PrecisionRequest, noise
+from depthwise.precision.request import PrecisionRequest, noise
 from depthwise.quantization.integer import is_quantised, to_integers
 from depthwise.runtime.library import Library
 from depthwise.runtime.manifest import SLOWER, CandidateRecord, PrecisionChoice

@@ -2,31 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from depthwise.bench.exported_model import BenchImages, Question
-from depthwise.compiler.options import Precision
+from depthwise.compiler.options import INT8
 from depthwise.escaping import counted, in_line
 from depthwise.graph import Graph
 from depthwise.graph.exporters.torch.batch import with_images
 from depthwise.precision.quantize import gather_images, quantize
-from depthwise.precision.request import INT8, NO_INT8, noise
+from depthwise.precision.request import NO_INT8, noise
 from depthwise.progress import Say, silent
 from depthwise.sources.source import Source
-
-COMPARED = (*get_args(Precision), INT8)
-
-
-def read_precisions(names: str) -> tuple[str, ...]:
-    """Return the precisions named, as in "float32,int8". Raises ValueError for others."""
-    wanted = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    for name in wanted or (names,):
-        if name not in COMPARED:
-            raise ValueError(
-                f"--precision {names}: {name!r} is none; name some of {', '.join(COMPARED)}, as in "
-                f"{COMPARED[0]},{INT8}"
-            )
-    return wanted
 
 
 def in_precisions(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from depthwise.compiler.options import (
+    INT8,
     AskedPrecision,
     CompileOptions,
     Optimize,
@@ -16,7 +17,7 @@ from depthwise.compiler.quantised import options_of_bytes
 from depthwise.graph import NO_KWARGS
 from depthwise.precision.choosing import compile_fastest
 from depthwise.precision.quantising import quantised
-from depthwise.precision.request import AUTO, INT8, PrecisionRequest
+from depthwise.precision.request import AUTO, PrecisionRequest
 from depthwise.runtime.library import Library
 from depthwise.runtime.target import System
 from depthwise.sources.opening import open

@@ -1,6 +1,7 @@
 """A network in int8 for whoever compiles it: as it is, or by `dw.quantize`."""
 
-from depthwise.precision.request import INT8, NO_INT8, PrecisionRequest
+from depthwise.compiler.options import INT8
+from depthwise.precision.request import NO_INT8, PrecisionRequest
 from depthwise.quantization.integer import is_quantised
 from depthwise.sources.source import Source
 

@@ -6,11 +6,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from depthwise.compiler.options import AskedPrecision
+from depthwise.compiler.options import INT8, AskedPrecision
 from depthwise.graph import Shape
 from depthwise.progress import Say, silent
 
-INT8, AUTO = "int8", "auto"
+AUTO = "auto"
 AGREEMENT = 0.99  # of images: what a precision that is chosen keeps unless another share is given
 NOISE = 64  # images that precisions are judged on where none are given
 NO_DATA = (

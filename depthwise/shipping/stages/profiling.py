@@ -8,10 +8,10 @@ from depthwise.analysis.count import kind as kind_of
 from depthwise.bench.layers import LayerTime, Profile, agreed, profile
 from depthwise.bench.turns import draw_inputs
 from depthwise.bench.worker import time_runs
+from depthwise.compiler.options import INT8
 from depthwise.compiler.pipeline import choose_plan, rewrite_for
 from depthwise.hardware import Machine
 from depthwise.hardware.record import share_of
-from depthwise.precision.request import INT8
 from depthwise.report.record import (
     Compilation,
     CostSummary,
