@@ -19,21 +19,17 @@ from depthwise.compiler.verification.references.interpreter import (
 )
 from depthwise.graph import Graph, Node, ops
 from depthwise.hardware.choice import NATIVE
-from depthwise.quantization.integer import to_integers
+from depthwise.quantization.integer import MOVING, to_integers
 from depthwise.quantization.integer_ops import IntegerOp
 from depthwise.runtime.target import native_of_bytes
 
 MOVED = 2.0**-19  # of the largest: 16 of its last digits, as long sums in float32 are off
-
-MOVING = (
-    ops.Quantize, ops.Dequantize, ops.Reshape, ops.Slice, ops.Permute, ops.Concat, ops.Expand,
-    ops.MaxPool2d, ops.Pad,
-)  # fmt: skip
+EXACT = (IntegerOp, ops.Quantize, ops.Dequantize, *MOVING)
 
 
 def is_exact(graph: Graph) -> bool:
     """Tell whether all of a graph of integers has but one result, to the last bit."""
-    return all(isinstance(node.op, (IntegerOp, *MOVING)) for node in graph)
+    return all(isinstance(node.op, EXACT) for node in graph)
 
 
 def options_of_bytes(

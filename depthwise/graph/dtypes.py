@@ -122,6 +122,7 @@ BFLOAT16, FLOAT16 = DTYPES["bfloat16"], DTYPES["float16"]
 NARROW = (BFLOAT16, FLOAT16)  # what kernels of 16 bits compute with
 UINT8 = DTYPES["uint8"]  # what raw images are made of, and values of quantised networks
 INT8, INT32 = DTYPES["int8"], DTYPES["int32"]  # their weights, and sums of products
+WHOLE_FLOATS = 2**24  # up to which float32 holds every whole number
 LIBRARY_DTYPES = tuple(row.name for row in DTYPES.values() if row.code)
 CONVERTED = tuple(row for row in DTYPES.values() if row.code and row != FLOAT32)
 

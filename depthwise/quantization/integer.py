@@ -29,7 +29,7 @@ from depthwise.quantization.placement import MOVES, clamp_ends, is_clamp
 from depthwise.quantization.scheme import LEVELS, Affine, sums_bias, sums_scale
 
 MEANS = (ops.AvgPool2d, ops.AdaptivePool2d, ops.Reduce)
-SAME = (*MOVES, ops.Pad, ops.Concat)  # they move numbers, and change none
+MOVING = (*MOVES, ops.Pad, ops.Concat)  # they move numbers, and change none
 
 
 class Held(NamedTuple):
@@ -105,6 +105,7 @@ def _requantized(edit: GraphRewriter, last: Node) -> None:
         if first and isinstance(first.op, ops.Activation):  # a clamp of what is held in uint8
             _lookup(edit, first, end)
         return
+    mode = getattr(node.op, "mode", "constant")  # of padding: others repeat pixels
     match node.op:
         case ops.Conv2d() | ops.Linear():
             _layer(edit, node, end)
@@ -116,7 +117,7 @@ def _requantized(edit: GraphRewriter, last: Node) -> None:
             _mean(edit, node, end)
         case ops.Activation() if not clamps:
             _lookup(edit, node, end)
-        case _ if isinstance(node.op, SAME) and getattr(node.op, "mode", "constant") == "constant":
+        case _ if isinstance(node.op, MOVING) and mode == "constant":
             _moved(edit, node, end)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from depthwise.graph import ops
+from depthwise.graph.dtypes import WHOLE_FLOATS
 from depthwise.graph.infer import infer_dtype, infer_shape
 from depthwise.graph.interpret import (
     Array,
@@ -25,8 +26,8 @@ from depthwise.graph.interpret import (
     pool_windows,
     windows,
 )
+from depthwise.quantization.scheme import LEVELS
 
-EXACT = 2**24  # below it float32 holds every whole number
 ONE_TAP = (1, 1)
 Mean = ops.AvgPool2d | ops.AdaptivePool2d | ops.Reduce
 
@@ -45,7 +46,7 @@ class Requantize:
 
     zero: int
     low: int = 0
-    high: int = 255
+    high: int = LEVELS
 
     def __call__(self, x: Array) -> Array:
         """Return float32 as uint8."""
@@ -218,8 +219,8 @@ def sums(op: IntegerLayer, x: Array, weight: Array) -> Array:
 
     In floating numbers that hold all of them exactly, for which there are fast matrix products.
     """
-    largest = 255 * np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1).max()
-    real = np.float32 if largest < EXACT else np.float64
+    largest = LEVELS * np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1).max()
+    real = np.float32 if largest < WHOLE_FLOATS else np.float64
     x, weight = x.astype(real) - real(op.zero), weight.astype(real)
     if isinstance(op.op, ops.Linear):
         return (x @ weight.T).astype(np.int64)

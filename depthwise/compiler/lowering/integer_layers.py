@@ -22,7 +22,7 @@ from depthwise.compiler.lowering.packing_u8 import pack_conv_u8, pad_outputs
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.errors import Unsupported
 from depthwise.graph import Node, ops
-from depthwise.graph.dtypes import FLOAT32, INT8, INT32
+from depthwise.graph.dtypes import FLOAT32, INT8, INT32, WHOLE_FLOATS
 from depthwise.quantization.integer_ops import IntegerLayer
 from depthwise.runtime.target import Target
 
@@ -30,7 +30,7 @@ FEW = 8  # pixels, for which the tiles of AMX are not worth their while
 SPLIT = 4096  # products of an output that 6 pixels have room for in halves (kernels/conv_u8.h)
 DEPTHWISE_GRAIN = 64  # channels: parts of them begin at whole vectors of bytes on every CPU
 LARGE = 2**18  # bytes of weights that meet the whole input panel by panel
-EXACT_FLOATS, LARGEST_SUM, LARGEST_BYTE = 2**24, 2**31, 255
+LARGEST_SUM, LARGEST_BYTE = 2**31, 255
 ROUNDED = 2.0**30  # what kernels/bytes.h rounds lies within
 
 
@@ -68,7 +68,7 @@ def _(op: IntegerLayer, node: Node, b: LoweringBuilder) -> None:
     x, y = images_of(b.read(node.inputs[0]), b), images_of(b.write(node), b)
     work = ConvOperands(x, weight, bias, y, residual, Epilogue())
     alone = conv.groups == weight.shape[0] == x.shape[1] and not residual and not sums.real
-    if alone and _largest(weight, sums.bias) < EXACT_FLOATS:
+    if alone and _largest(weight, sums.bias) < WHOLE_FLOATS:
         _depthwise(conv, work, sums, b)
         return
     inputs, outputs = x.shape[1] // conv.groups, y.shape[1] // conv.groups

@@ -16,17 +16,17 @@ from depthwise.compiler.lowering.pool import planes, sizes, window
 from depthwise.compiler.lowering.views import TensorView
 from depthwise.errors import Unsupported
 from depthwise.graph import Node, ops
+from depthwise.graph.dtypes import WHOLE_FLOATS
 
-MOST_PLACES = 2**24
 TAKE_AXES = 6  # of f32_take_along
 
 
 def check_places(node: Node, count: int) -> None:
     """Raise Unsupported where there are more places than float32 tells apart."""
-    if count > MOST_PLACES:
+    if count > WHOLE_FLOATS:
         raise Unsupported(
             f"operator {type(node.op).__name__} in module {node.path or '(the network itself)'!r} "
-            f"gives places among {count} elements: libraries tell {MOST_PLACES} apart, take fewer"
+            f"gives places among {count} elements: libraries tell {WHOLE_FLOATS} apart, take fewer"
         )
 
 

@@ -9,12 +9,11 @@ import numpy as np
 from depthwise.compiler.fused_ops import FloatPlaces, Holds, Select
 from depthwise.errors import Unsupported
 from depthwise.graph import Constant, Graph, Node, Output, TensorType, ops
-from depthwise.graph.dtypes import FLOAT32, UINT8, DType
+from depthwise.graph.dtypes import FLOAT32, UINT8, WHOLE_FLOATS, DType
 from depthwise.graph.names import take_name
 from depthwise.graph.ops import Op
 from depthwise.quantization.integer_ops import IntegerOp
 
-EXACT = 2**24  # up to which float32 holds every whole number
 CLOSED = (  # what leaves the range of an integer type for no number in it
     ops.Concat, ops.Slice, ops.Pad, ops.Resize, ops.Reshape, ops.Permute, ops.Expand,
     ops.MaxPool2d, ops.AdaptivePool2d, ops.Compare, ops.Where,
@@ -168,11 +167,11 @@ def _in_float32(name: str, constant: Constant) -> Constant:
             if element.is_integer
             else 0
         )
-        if largest > EXACT:
+        if largest > WHOLE_FLOATS:
             raise Unsupported(
                 f"the network computes with {largest:,}, in {name} of {element.name}: libraries "
-                f"compute in float32, which holds whole numbers up to {EXACT:,} exactly; keep "
-                "larger ones outside of the network"
+                f"compute in float32, which holds whole numbers up to {WHOLE_FLOATS:,} exactly; "
+                "keep larger ones outside of the network"
             )
         exact = numbers if constant.exact is None else np.array(constant.exact)
         numbers = exact.astype(np.float32)

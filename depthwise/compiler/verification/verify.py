@@ -6,7 +6,6 @@ from math import prod
 
 import numpy as np
 
-from depthwise.compiler.passes.element_types import EXACT
 from depthwise.compiler.preparation import Preparation
 from depthwise.compiler.verification.decisions import SHAKEN, find_undecided, shake_inputs
 from depthwise.compiler.verification.difference import Difference, largest_error, relative_error
@@ -15,6 +14,7 @@ from depthwise.compiler.verification.trace import Piece, Trace
 from depthwise.errors import CannotRun, Mismatch, Unsupported
 from depthwise.escaping import in_line
 from depthwise.graph import TensorType
+from depthwise.graph.dtypes import WHOLE_FLOATS
 from depthwise.memory import return_free_memory
 from depthwise.runtime.manifest import LayerError, Verification
 
@@ -206,11 +206,11 @@ def _check_whole_numbers(inputs: str, expected: Arrays) -> None:
     """Raise Unsupported where the reference returns integers that float32 does not hold."""
     whole = (y for y in expected if y.dtype.kind in "iu" and y.size)
     largest = max((max(int(y.max()), -int(y.min())) for y in whole), default=0)
-    if largest > EXACT:
+    if largest > WHOLE_FLOATS:
         raise Unsupported(
             f"{inputs}: the network returns whole numbers up to {largest:,}: libraries compute in "
-            f"float32, which holds them up to {EXACT:,} exactly; keep larger ones outside of the "
-            "network"
+            f"float32, which holds them up to {WHOLE_FLOATS:,} exactly; keep larger ones outside "
+            "of the network"
         )
 
 
