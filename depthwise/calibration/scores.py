@@ -20,10 +20,9 @@ def scores_of(graph: Graph) -> str:
         or type_.shape[1] < 2
         or type_.shape[0] * type_.shape[1] != type_.size
     ):
-        found = " and ".join(str(graph.type(output.value)) for output in graph.outputs)
         raise ValueError(
-            f"the network returns {found}: one vector of scores is taken, as 1x1000; of other "
-            'outputs, likelihood="values" takes squares of differences'
+            f"the network returns {say_outputs(graph)}: one vector of scores is taken, as 1x1000; "
+            'of other outputs, likelihood="values" takes squares of differences'
         )
     return value
 
@@ -35,6 +34,11 @@ def gives_scores(graph: Graph) -> bool:
     except ValueError:
         return False
     return True
+
+
+def say_outputs(graph: Graph) -> str:
+    """Return the types of what a network returns, in words."""
+    return " and ".join(str(graph.type(output.value)) for output in graph.outputs)
 
 
 def judged_value(graph: Graph) -> str:

@@ -12,7 +12,7 @@ from depthwise.bench.peers import Opened
 from depthwise.bench.peers.ours import opened_library
 from depthwise.bench.turns import time_in_turns
 from depthwise.bench.worker import judge
-from depthwise.calibration.scores import gives_scores
+from depthwise.calibration.scores import gives_scores, say_outputs
 from depthwise.compiler.options import INT8, CompileOptions, Precision, not_faster
 from depthwise.compiler.pipeline import compile_source
 from depthwise.compiler.preparation import Preparation
@@ -111,10 +111,9 @@ def _check(source: Source, options: CompileOptions, preparation: Preparation | N
     types = list(graph.inputs.values())
     if len(types) != 1 or types[0].dtype != FLOAT32.name or not gives_scores(graph):
         taken = " and ".join(map(str, types))
-        returned = " and ".join(str(graph.type(output.value)) for output in graph.outputs)
         raise ValueError(
             f"{name} is judged by classes of images, and {source.name} takes {taken} and returns "
-            f"{returned}: name a precision"
+            f"{say_outputs(graph)}: name a precision"
         )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from depthwise.errors import nearest
+from depthwise.errors import check_whole, nearest
 from depthwise.graph import Graph
 from depthwise.precision.request import check_agreement
 from depthwise.quantization.ranges import OBSERVERS
@@ -49,11 +49,11 @@ class QuantizationOptions:
         object.__setattr__(self, "keep", tuple(self.keep))
         if self.agreement is not None:
             check_agreement(self.agreement)
-        for name, least in (("images", 1), ("kept", 0), ("seed", 0)):
+        check_whole("seed", self.seed, 0)
+        for name, least in (("images", 1), ("kept", 0)):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            if not whole and (value is not None or name == "seed"):
-                raise ValueError(f"{name}={value!r}: a whole number of {least} or more is accepted")
+            if value is not None:
+                check_whole(name, value, least)
         if self.kept is not None and not self.curve:
             raise ValueError(
                 f"kept={self.kept}: that many layers of the curve's order: ask for the curve, too "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from depthwise.analysis.count import count_all_macs
 from depthwise.calibration.images import as_tensor
-from depthwise.calibration.scores import gives_scores
+from depthwise.calibration.scores import gives_scores, say_outputs
 from depthwise.escaping import counted
 from depthwise.graph import Graph
 from depthwise.precision.options import QuantizationOptions, kept_layers
@@ -74,10 +74,9 @@ def quantize(
         )
     scores = gives_scores(graph)
     if options.agreement is not None and not scores:
-        returned = " and ".join(str(graph.type(output.value)) for output in graph.outputs)
         raise ValueError(
             f"agreement={options.agreement}: it is of the classes of images, and {source.name} "
-            f"returns {returned}, no vector of scores: leave it out"
+            f"returns {say_outputs(graph)}, no vector of scores: leave it out"
         )
     images = data if isinstance(data, CalibrationData) else gather_images(source, data, options)
     notes = (*images.notes, *_strange(graph, images.images))
