@@ -47,6 +47,12 @@ class CannotRun(DepthwiseError):  # noqa: N818
     """A runtime cannot run a network, or not on such inputs: the message is its reason."""
 
 
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise ValueError for an option that is no whole number, or one below `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r}: a whole number of {least} or more is accepted")
+
+
 def nearest(name: str, names: "Iterable[str]") -> str:
     """Return the few of `names` that are spelled most like `name`, as words for a message."""
     near = difflib.get_close_matches(name, list(names), 4, 0.5)

@@ -1,6 +1,6 @@
 """The least that a network can cost: that of the layers which no change that is offered touches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from depthwise.analysis.count import count_macs
 from depthwise.graph import Graph, Node, ops
@@ -29,12 +29,17 @@ def check_possible(graph: Graph, prices: Prices, offers: Iterable[Offer], limit:
     least = sum(costs.values())
     if least <= limit or not limit:
         return
-    largest = sorted(costs, key=lambda path: -costs[path])
-    named = ", ".join(f"{path} ({costs[path] / least:.0%})" for path in largest[:NAMED])
     raise ValueError(
         f"a budget of {say_cost(prices.measure, limit)} cannot be met: layers that no move changes "
-        f"cost {say_cost(prices.measure, least)} alone, most of it in {named}"
+        f"cost {say_cost(prices.measure, least)} alone, most of it in {say_largest(costs)}"
     )
+
+
+def say_largest(costs: Mapping[str, float]) -> str:
+    """Return the few layers that cost most, each with its share of the whole, in words."""
+    whole = sum(costs.values()) or 1
+    largest = sorted(costs, key=lambda path: -costs[path])[:NAMED]
+    return ", ".join(f"{path} ({costs[path] / whole:.0%})" for path in largest)
 
 
 def _costs(graph: Graph, prices: Prices, layers: Iterable[Node]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from torch import nn
 from depthwise.analysis.count import count_macs
 from depthwise.compiler.options import CompileOptions
 from depthwise.compiler.verification.references.choose import is_single
-from depthwise.errors import nearest
+from depthwise.errors import check_whole, nearest
 from depthwise.escaping import kind_of
 from depthwise.graph import Graph
 from depthwise.hardware.record import Machine
@@ -68,11 +68,9 @@ class SlimmingOptions:
                 f"alpha={self.alpha!r}: the share of the channels that layers keep is accepted, "
                 "above 0 and below 1"
             )
-        whole = isinstance(self.images, int) and not isinstance(self.images, bool)
-        if self.images is not None and (not whole or self.images < 1):
-            raise ValueError(f"images={self.images!r}: a whole number of 1 or more is accepted")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r}: a whole number of 0 or more is accepted")
+        if self.images is not None:
+            check_whole("images", self.images, 1)
+        check_whole("seed", self.seed, 0)
         for name in ("mimic", "recover"):
             object.__setattr__(self, name, _check_seconds(name, getattr(self, name)))
 

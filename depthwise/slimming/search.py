@@ -16,7 +16,7 @@ from depthwise.graph import Graph
 from depthwise.report.slimming_record import RoundRecord, StepRecord, say_cost
 from depthwise.slimming.costs.prices import Prices
 from depthwise.slimming.draft import Draft
-from depthwise.slimming.floor import check_possible
+from depthwise.slimming.floor import check_possible, say_largest
 from depthwise.slimming.knapsack import Knapsack
 from depthwise.slimming.moves import Move
 from depthwise.slimming.offers import Offer, Shortfall, find_offers
@@ -31,7 +31,6 @@ LITTLE = 0.02  # nats an image, more than which nothing is worse than estimated
 TRIES = 3  # at a round, of which the best is taken
 STUCK = 0.002  # of the cost: a round that saves less leads nowhere
 MOST_ROUNDS = 40
-NAMED = 3  # layers that hold a budget up
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,10 +259,8 @@ def _why_not(bench: Bench, draft: Draft, cost: float, limit: float) -> str:
     macs: Counter[str] = Counter()
     for node in draft.graph:
         macs[node.path or node.name] += count_macs(draft.graph, node) or 0
-    whole = sum(macs.values()) or 1
-    largest = ", ".join(f"{path} ({n / whole:.0%})" for path, n in macs.most_common(NAMED))
     return (
         f"a budget of {say_cost(measure, limit)} cannot be met by the moves "
         f"{', '.join(bench.moves)}: the smallest that can is {say_cost(measure, cost)}; most of "
-        f"what is left is in {largest}, by MACs"
+        f"what is left is in {say_largest(macs)}, by MACs"
     )
