@@ -1,6 +1,8 @@
 """From graph to graph: each pass takes work away, and `PASSES` is their order.
 
-A pass returns the graph itself where it finds nothing to do. `rewrite` is how they all edit.
+A pass returns the graph itself where it finds nothing to do. `QUANTISED_PASSES` are those of
+quantised networks. Preparations of images (`input`) and narrower types (`narrow`, `stored_weights`)
+come after all of them, where they are asked for.
 """
 
 from collections.abc import Callable
