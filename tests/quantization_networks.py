@@ -1,7 +1,10 @@
 """Small networks for the tests of quantisation, with BatchNorms that have seen images."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from depthwise.calibration.images import as_tensor
@@ -71,12 +74,28 @@ def images(count: int, seed: int = 0) -> np.ndarray:
     return np.ascontiguousarray(coarse.repeat(3, 2).repeat(3, 3))
 
 
+def save_photographs(folder: Path, count: int) -> Path:
+    """Write such images as PNG files into a new folder; return it."""
+    folder.mkdir()
+    for number, x in enumerate(images(count)):
+        pixels = np.clip(128 + 50 * x, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
 def encoded(graph: Graph, x: np.ndarray, observer: str = "minmax") -> Encoding:
     """Return a network with its weights rounded to the nearest."""
     prepared = prepare(graph)
     placed = place(prepared)
     seen = observe(placed, as_tensor(prepared, x))
     return nearest(Encoding(prepared, choose_ranges(placed, seen, observer)))
+
+
+def bias_error(encoding: Encoding) -> float:
+    """Return what the scores are off by since the last bias is rounded to integers, at most."""
+    *_, last = encoding.placement.layers.values()
+    scale = encoding.values[last.inputs[0]].scale * encoding.weights[last.name].scales.max()
+    return 0.5 * float(scale)
 
 
 def quantized(net: nn.Module, shape=SHAPE, x: np.ndarray | None = None) -> Graph:

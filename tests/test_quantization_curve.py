@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from quantization_networks import SHAPE, encoded, images, mixed
+from quantization_networks import SHAPE, encoded, images, mixed, save_photographs
 from terminal import run as command
 
 import depthwise as dw
@@ -170,11 +169,7 @@ def test_where_no_layer_is_kept_there_is_nothing_to_narrow():
 @pytest.mark.slow
 def test_the_command_line(tmp_path, capsys):
     dw.save_graph(dw.open(mixed(), SHAPE).graph, tmp_path / "net.safetensors")
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for place, x in enumerate(images(40)):
-        pixels = np.clip(128 + 50 * x, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-        Image.fromarray(pixels).save(folder / f"{place}.png")
+    folder = save_photographs(tmp_path / "photographs", 40)
     args = ["quantize", tmp_path / "net.safetensors", "--data", folder, "--observer", "minmax"]
     code, out, err = command(
         *args, "--curve", "--kept", "1", "--out", tmp_path / "q", capsys=capsys

@@ -1,6 +1,7 @@
 """What is computed in integers: against plain loops, and against what the integers stand for."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from quantization_networks import SHAPE, encoded, images, mixed, quantized
 from torch import nn
 
-from depthwise.graph import capture, check, interpret, ops
+from depthwise.graph import TensorType, capture, check, interpret, ops
 from depthwise.graph.interpret import compute
 from depthwise.graph.ops import Padding
 from depthwise.quantization.insertion import insert_quantization
@@ -111,8 +112,6 @@ def test_a_sum_is_rounded_in_float32_step_by_step():
 
 
 def type_of(array):
-    from depthwise.graph import TensorType
-
     return TensorType(array.shape, str(array.dtype))
 
 
@@ -201,8 +200,6 @@ def test_what_has_no_form_in_integers_is_computed_in_float32():
 def test_kept_layers_stay_in_float32():
     encoding = encoded(capture(mixed(), SHAPE), images(32))
     (name,) = (n for n, node in encoding.placement.layers.items() if node.path == "depthwise.0")
-    from dataclasses import replace
-
     graph = insert_quantization(replace(encoding, kept=frozenset({name})))
     found = to_integers(graph)
     assert [n.path for n in found if isinstance(n.op, ops.Conv2d)] == ["depthwise.0"]

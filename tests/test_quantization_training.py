@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from quantization_networks import SHAPE, encoded, images, mixed
+from quantization_networks import SHAPE, bias_error, encoded, images, mixed
 from torch import nn
 
 from depthwise.calibration.images import as_tensor
@@ -181,10 +181,7 @@ def test_every_byte_is_the_simulators_but_for_ties(make):
     assert seen.keys() == held.keys()
     assert np.concatenate(list(seen.values())).mean() < 0.005
     exact = simulate(quantized, x)
-    (last,) = (n for n in encoding.placement.layers.values() if n.path == "classifier")
-    scale = encoding.values[last.inputs[0]].scale * encoding.weights[last.name].scales.max()
-    bias = 0.5 * scale  # what its bias is off, as a whole number at the scale of the sums
-    assert np.abs(own - exact).max() < bias + 1e-6 * np.abs(exact).max()
+    assert np.abs(own - exact).max() < bias_error(encoding) + 1e-6 * np.abs(exact).max()
 
 
 def test_of_a_channel_that_is_turned_round_the_integers_are_negative():

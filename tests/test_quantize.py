@@ -1,12 +1,12 @@
 """dw.quantize and `depthwise quantize`: the road, what is kept of it, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from quantization_networks import SHAPE, images, mixed
+from quantization_networks import SHAPE, images, mixed, save_photographs
 from terminal import run as command
 from torch import nn
 
@@ -69,8 +69,6 @@ def test_a_directory_holds_the_network(found, tmp_path):
 
 
 def test_a_quantised_network_is_judged_as_others_are(found, tmp_path):
-    from dataclasses import replace
-
     look = Preprocessing(
         resize=12, crop=12, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)
     )
@@ -259,12 +257,7 @@ def test_a_module_that_is_not_there_is_refused():
 
 @pytest.fixture
 def photographs(tmp_path):
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for place, x in enumerate(images(24)):
-        pixels = np.clip(128 + 50 * x, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-        Image.fromarray(pixels).save(folder / f"{place}.png")
-    return folder
+    return save_photographs(tmp_path / "photographs", 24)
 
 
 def test_the_command_line(tmp_path, photographs, capsys):
