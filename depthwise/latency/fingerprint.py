@@ -23,8 +23,9 @@ from depthwise.hardware.core import Core
 from depthwise.hardware.record import Machine
 from depthwise.latency.calibration_networks import calibration_plan, networks_in
 from depthwise.latency.features import VERSION
+from depthwise.latency.precisions import target_of
 from depthwise.progress import track
-from depthwise.runtime.target import OPTIMISE, Target, find_target, native_for
+from depthwise.runtime.target import OPTIMISE, Target
 
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 SOURCES = (".py", ".h", ".c", ".jinja")
@@ -40,9 +41,7 @@ def is_current(machine: Machine, precision: str = FLOAT32.name) -> bool:
     table = machine.table(precision)
     if table is None or table.calibrated != machine.date:
         return False
-    if precision == FLOAT32.name:
-        return table.code == code_digest(find_target(machine.target))
-    return table.code == code_digest(native_for(precision), precision)
+    return table.code == code_digest(target_of(machine, precision), precision)
 
 
 def code_digest(target: Target, precision: str = FLOAT32.name) -> str:

@@ -20,7 +20,7 @@ from depthwise.hardware.record import (
 from depthwise.latency.features import common_features, time_of
 from depthwise.latency.fingerprint import code_digest
 from depthwise.latency.least_squares import bounded_least_squares
-from depthwise.runtime.target import find_target, native_for
+from depthwise.latency.precisions import target_of
 
 TICK = 3e-7  # seconds: errors of shorter steps are relative to this
 POWER = 0.75  # of a step's time that its error is relative to
@@ -60,9 +60,7 @@ def make_table(
     whole, known = precision == FLOAT32.name, {each.kernel for each in fitted}
     beside = () if whole or machine.kernels is None else machine.kernels.kernels
     return KernelTable(
-        code=code_digest(find_target(machine.target))
-        if whole
-        else code_digest(native_for(precision), precision),
+        code=code_digest(target_of(machine, precision), precision),
         calibrated=machine.date,
         precision=precision,
         gflops=min(machine.gflops, median(network.gflops for network in networks)),

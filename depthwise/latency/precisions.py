@@ -7,11 +7,13 @@ from depthwise.compiler.options import INT8
 from depthwise.compiler.pipeline import rewrite
 from depthwise.graph import Graph
 from depthwise.graph.dtypes import FLOAT32
+from depthwise.hardware.record import Machine
 from depthwise.quantization.insertion import Encoding, insert_quantization
 from depthwise.quantization.integer import is_quantised
 from depthwise.quantization.placement import place
 from depthwise.quantization.preparing import prepare
 from depthwise.quantization.scheme import Affine
+from depthwise.runtime.target import Target, find_target, native_for
 
 NARROW = ("bfloat16", "float16", INT8)
 PRECISIONS = (FLOAT32.name, *NARROW)
@@ -38,6 +40,12 @@ def read_narrow(names: str) -> tuple[str, ...]:
 def precision_of(graph: Graph, precision: str = FLOAT32.name) -> str:
     """Return what a graph is computed in: a quantised one in int8 whatever is asked for."""
     return INT8 if is_quantised(graph) else precision
+
+
+def target_of(machine: Machine, precision: str) -> Target:
+    """Return the target that the kernels of a precision are compiled for on a machine."""
+    whole = precision == FLOAT32.name
+    return find_target(machine.target) if whole else native_for(precision)
 
 
 def rewritten_in(graph: Graph, precision: str) -> Graph:

@@ -16,8 +16,14 @@ from depthwise.graph.dtypes import FLOAT32
 from depthwise.hardware.choice import choose_core
 from depthwise.hardware.record import KernelTable, Machine
 from depthwise.latency.features import features_of, time_of
-from depthwise.latency.precisions import NARROW, PRECISIONS, precision_of, rewritten_in
-from depthwise.runtime.target import cpu_name, find_target, native_for
+from depthwise.latency.precisions import (
+    NARROW,
+    PRECISIONS,
+    precision_of,
+    rewritten_in,
+    target_of,
+)
+from depthwise.runtime.target import cpu_name
 from depthwise.sources.opening import open
 
 if TYPE_CHECKING:
@@ -61,8 +67,7 @@ def with_latency(cost: Cost, graph: Graph, machine: Machine, precision: str = FL
     """Return the cost of a graph with predicted milliseconds; raises as `cost` does."""
     precision = precision_of(graph, precision)
     table = known_kernels(machine, precision)
-    whole = precision == FLOAT32.name
-    target = find_target(machine.target) if whole else native_for(precision)
+    target = target_of(machine, precision)
     core = choose_core(None, target, native=machine.cpu == cpu_name())
     plan = make_plan(rewritten_in(graph, precision), target, core=core)
     found = attribute(cost, plan.steps, predict(plan, machine, table))
