@@ -3,9 +3,11 @@
     Quantize(relu(conv(Dequantize(x), Dequantize(w), Dequantize(b))))  ->  IntegerLayer(x, w, b, m)
 
 What has no integer form stays as it is: it is computed in float32 of what the integers stand for.
+So is what would come to numbers that kernels do not hold or round exactly (`bounds`).
 """
 
 from dataclasses import replace
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +15,14 @@ import numpy as np
 from depthwise.graph import Graph, Node, TensorType, ops
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.rewrite import GraphRewriter
+from depthwise.quantization.bounds import LARGEST_BYTE, holds_sums, rounds, rounds_sums
 from depthwise.quantization.integer_ops import (
     IntegerAdd,
     IntegerLayer,
     IntegerMean,
     IntegerMultiply,
     Lookup,
+    Mean,
     Requantize,
     Rescale,
     has_integer_form,
@@ -203,19 +207,23 @@ def _layer(
     known = _weighted(edit, node, source.affine) if source else None
     if source is None or known is None or not isinstance(node.op, ops.Conv2d | ops.Linear):
         return
+    sums = (edit.numbers(known.weight), edit.numbers(known.bias), source.affine.zero)
+    if not holds_sums(*sums):
+        return
     op = IntegerLayer(node.op, source.affine.zero)
     scale = multiplier(known.scale, over=end.affine.scale) if end else known.scale
-    factor = edit.add_constant(f"{node.name}.multiplier", scale)
-    inputs = (source.name, known.weight, known.bias, factor)
-    if end is None:
-        edit.replace(node, op, *inputs)
-        return
-    op = replace(op, then=end.then)
-    if residual:
+    read = [source.name, known.weight, known.bias, f"{node.name}.multiplier"]
+    if end and residual:
         ratio = float(multiplier(residual.affine.scale, over=end.affine.scale))
         op = replace(op, residual_zero=residual.affine.zero, ratio=ratio)
-        inputs = (*inputs, residual.name)
-    edit.replace(end.node, op, *inputs, path=node.path)
+        read.append(residual.name)
+    if end and not rounds_sums(*sums, scale, op.ratio):
+        return
+    read[3] = edit.add_constant(read[3], scale)
+    if end:
+        edit.replace(end.node, replace(op, then=end.then), *read, path=node.path)
+    else:
+        edit.replace(node, op, *read)
 
 
 def _add(edit: GraphRewriter, node: Node, end: Ending) -> None:
@@ -223,6 +231,8 @@ def _add(edit: GraphRewriter, node: Node, end: Ending) -> None:
     a, b = (_held(edit, name) for name in node.inputs)
     if a and b:
         ratios = [float(multiplier(each.affine.scale, over=end.affine.scale)) for each in (a, b)]
+        if not rounds(*ratios):
+            return
         op = IntegerAdd((a.affine.zero, b.affine.zero), (ratios[0], ratios[1]), end.then)
         edit.replace(end.node, op, a.name, b.name, path=node.path)
         return
@@ -238,6 +248,8 @@ def _multiply(edit: GraphRewriter, node: Node, end: Ending) -> None:
     a, b = (_held(edit, name) for name in node.inputs)
     if a and b:
         ratio = float(multiplier(a.affine.scale, b.affine.scale, over=end.affine.scale))
+        if not rounds(LARGEST_BYTE * ratio):
+            return
         op = IntegerMultiply((a.affine.zero, b.affine.zero), ratio, end.then)
         edit.replace(end.node, op, a.name, b.name, path=node.path)
 
@@ -252,9 +264,17 @@ def _mean(edit: GraphRewriter, node: Node, end: Ending | None) -> None:
     zero, scale = source.affine.zero, source.affine.scale
     if end is None:
         edit.replace(node, IntegerMean(node.op, zero, scale), source.name)
-    else:
-        op = IntegerMean(node.op, zero, scale / end.affine.scale, end.then)
+        return
+    ratio = scale / end.affine.scale
+    if rounds(ratio * _largest_mean(node.op)):
+        op = IntegerMean(node.op, zero, ratio, end.then)
         edit.replace(end.node, op, source.name, path=node.path)
+
+
+def _largest_mean(op: Mean) -> float:
+    """Return how many times as large as the largest number of a window its mean may be."""
+    divisor = op.divisor if isinstance(op, ops.AvgPool2d) else None
+    return prod(op.kernel) / abs(divisor) if divisor else 1.0  # type: ignore[union-attr]
 
 
 def _lookup(edit: GraphRewriter, node: Node, end: Ending) -> None:
@@ -275,11 +295,13 @@ def _moved(edit: GraphRewriter, node: Node, end: Ending) -> None:
     if len(sources) < len(found):
         return
     affine, names = end.affine, []
-    for held in sources:
+    ratios = [float(multiplier(held.affine.scale, over=affine.scale)) for held in sources]
+    if not all(map(rounds, ratios)):
+        return
+    for held, ratio in zip(sources, ratios, strict=True):
         if held.affine == affine and end.then == Requantize(affine.zero):
             names.append(held.name)
             continue
-        ratio = float(multiplier(held.affine.scale, over=affine.scale))
         op = Rescale(held.affine.zero, ratio, end.then)
         names.append(edit.insert(end.node, f"{held.name}.rescaled", op, held.name, path=node.path))
     op, type_ = node.op, TensorType(end.node.type.shape, "uint8")

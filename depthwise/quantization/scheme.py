@@ -35,8 +35,13 @@ class Affine:
 
     @classmethod
     def of_range(cls, low: float, high: float) -> "Affine":
-        """Return what holds the numbers from `low` to `high`, and zero exactly."""
+        """Return what holds the numbers from `low` to `high`, and zero exactly.
+
+        Of a value that was never anything but zero, what it may be is not known: 0 to 1 is held.
+        """
         low, high = min(low, 0.0), max(high, 0.0)
+        if low == high:
+            high = 1.0
         scale = float(np.float32(max((high - low) / LEVELS, SMALLEST)))
         return cls(scale, int(np.clip(np.rint(-low / scale), 0, LEVELS)))
 

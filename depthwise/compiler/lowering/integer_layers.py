@@ -20,9 +20,9 @@ from depthwise.compiler.lowering.operands import (
 from depthwise.compiler.lowering.packing import round_up
 from depthwise.compiler.lowering.packing_u8 import pack_conv_u8, pad_outputs
 from depthwise.compiler.lowering.views import TensorView
-from depthwise.errors import Unsupported
 from depthwise.graph import Node, ops
 from depthwise.graph.dtypes import FLOAT32, INT8, INT32, WHOLE_FLOATS
+from depthwise.quantization.bounds import holds_sums, largest_sum, moved_bias, rounds_sums
 from depthwise.quantization.integer_ops import IntegerLayer
 from depthwise.runtime.target import Target
 
@@ -30,8 +30,6 @@ FEW = 8  # pixels, for which the tiles of AMX are not worth their while
 SPLIT = 4096  # products of an output that 6 pixels have room for in halves (kernels/conv_u8.h)
 DEPTHWISE_GRAIN = 64  # channels: parts of them begin at whole vectors of bytes on every CPU
 LARGE = 2**18  # bytes of weights that meet the whole input panel by panel
-LARGEST_SUM, LARGEST_BYTE = 2**31, 255
-ROUNDED = 2.0**30  # what kernels/bytes.h rounds lies within
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,11 @@ def _(op: IntegerLayer, node: Node, b: LoweringBuilder) -> None:
         conv, weight = ops.POINTWISE, weight[:, :, None, None]
     else:
         conv = op.op
-    sums = _sums(op, weight, bias, factor, node)
+    sums = _sums(op, weight, bias, factor)
     x, y = images_of(b.read(node.inputs[0]), b), images_of(b.write(node), b)
     work = ConvOperands(x, weight, bias, y, residual, Epilogue())
     alone = conv.groups == weight.shape[0] == x.shape[1] and not residual and not sums.real
-    if alone and _largest(weight, sums.bias) < WHOLE_FLOATS:
+    if alone and largest_sum(weight, sums.bias) < WHOLE_FLOATS:
         _depthwise(conv, work, sums, b)
         return
     inputs, outputs = x.shape[1] // conv.groups, y.shape[1] // conv.groups
@@ -78,28 +76,15 @@ def _(op: IntegerLayer, node: Node, b: LoweringBuilder) -> None:
         _convolve(conv, part, sums.channels(g * outputs, outputs), b)
 
 
-def _largest(weight: np.ndarray, bias: np.ndarray) -> int:
-    """Return what no sum exceeds, in whatever order it is added up."""
-    sizes = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1)
-    return int((LARGEST_BYTE * sizes + np.abs(bias.astype(np.int64))).max())
-
-
 def _sums(
-    op: IntegerLayer, weight: np.ndarray, bias: np.ndarray, factor: np.ndarray, node: Node
+    op: IntegerLayer, weight: np.ndarray, bias: np.ndarray, factor: np.ndarray
 ) -> SumsOfBytes:
-    """Return a layer's numbers. Raises Unsupported where int32 or the rounding cannot hold them."""
-    shift = op.zero * weight.astype(np.int64).reshape(len(weight), -1).sum(1)
-    moved = bias.astype(np.int64) - shift
-    largest = _largest(weight, moved)
-    added = 256 * abs(op.ratio)
-    if largest >= LARGEST_SUM or not largest * float(np.abs(factor).max()) + added < ROUNDED:
-        raise Unsupported(
-            f"the quantised layer of module {node.path!r} has sums up to {largest:,} that become "
-            f"{largest * float(np.abs(factor).max()):.3g} steps of its output, more than kernels "
-            "round exactly: quantise it with other scales, or keep it in float32"
-        )
+    """Return a layer's numbers."""
+    assert holds_sums(weight, bias, op.zero), "such a layer is computed in float32"
+    assert not op.then or rounds_sums(weight, bias, op.zero, factor, op.ratio), op
     then = epilogue_of(op.then, op.residual_zero, op.ratio)
-    return SumsOfBytes(weight, moved.astype(np.int32), factor, then, op.then is None)
+    moved = moved_bias(weight, bias, op.zero).astype(np.int32)
+    return SumsOfBytes(weight, moved, factor, then, op.then is None)
 
 
 # ----------------------------------------------------------------------------------- all channels
