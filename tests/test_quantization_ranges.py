@@ -132,6 +132,26 @@ class Shared(nn.Module):
         return self.twice(torch.relu(self.twice(torch.relu(self.first(x)))))
 
 
+class OneChannel(nn.Module):
+    """A value of one channel, multiplied with one of several: by rows of pixels, or channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.all, self.last = nn.Conv2d(3, 1, 3), nn.Conv2d(3, 12, 3), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.one(x)) * torch.sigmoid(self.all(x)))
+
+
+def test_a_channel_that_a_product_repeats_is_not_scaled():
+    torch.manual_seed(0)
+    graph = prepare(capture(OneChannel().eval(), SHAPE))
+    seen = observe(place(graph), as_tensor(graph, images(32)))
+    found = equalise(graph, seen)
+    for name, constant in graph.constants.items():
+        assert np.array_equal(constant.numbers, found.constants[name].numbers)
+
+
 def test_weights_that_are_shared_are_not_scaled():
     torch.manual_seed(0)
     graph, x = prepare(capture(Shared().eval(), SHAPE)), images(32)

@@ -79,7 +79,7 @@ def _absorbers(
 ) -> list[Absorber] | None:
     """Return the layers that can take a channel's factor back, None where others read it, too."""
     found: list[Absorber] = []
-    waiting, known = [value], {value}
+    waiting, known, channels = [value], {value}, graph.type(value).shape[1]
     while waiting:
         for node in readers[waiting.pop()]:
             if is_layer(graph, node) and node.inputs[0] in known:
@@ -89,7 +89,11 @@ def _absorbers(
                 if (groups > 1 and not apart) or (not isinstance(node.op, ops.Conv2d)):
                     return None
                 found.append(Absorber(node, apart))
-            elif _lets_pass(node, known) and node.name not in returned:
+            elif (
+                _lets_pass(node, known)
+                and node.type.shape[1] == channels  # a gate of one channel is repeated by a product
+                and node.name not in returned
+            ):
                 known.add(node.name)
                 waiting.append(node.name)
             else:
