@@ -38,7 +38,8 @@ def observe(place: Placement, images: Tensor) -> dict[str, Observation]:
     each = max(1, SAMPLE * batch // max(len(images), batch))
     with torch.inference_mode():
         for part in images.split(batch):
-            values = dict(zip(names, net(part), strict=True)) | dict.fromkeys(graph.inputs, part)
+            values = dict(zip(names, net(part), strict=True))
+            values |= dict.fromkeys(graph.inputs.keys() & seen.keys(), part)
             for name, value in values.items():
                 seen[name].add(name, value, each)
     return {name: found.observation(only_function(readers[name])) for name, found in seen.items()}
