@@ -147,9 +147,8 @@ def _record(
     encoding, error = outcome.encoding, outcome.error
     quantized = insert_quantization(encoding)
     some = images.held[:SIMULATED].contiguous().numpy()
-    exact = IntegerSimulator(quantized)(some)
-    exact = torch.from_numpy(np.asarray(exact if isinstance(exact, np.ndarray) else exact[0]))
-    same = road.judge.compare(exact.double()).agreement
+    exact = _simulated(quantized, some)
+    same = road.judge.compare(torch.from_numpy(exact).double()).agreement
     judged: dict[str, Any] = {}
     if images.validation:
         x, labels = images.validation
@@ -178,6 +177,17 @@ def _record(
         simulated=len(some), simulated_agreement=same,
         weight_bytes=_bytes(quantized), float_bytes=_bytes(road.graph), notes=notes, **judged,
     )  # fmt: skip
+
+
+def _simulated(graph: Graph, images: np.ndarray) -> np.ndarray:
+    """Return what a network first returns for images, computed in integers.
+
+    A network of several images at once is given some of them again, where they do not go up in it.
+    """
+    at_once = next(iter(graph.inputs.values())).shape[0]
+    count = -(-len(images) // at_once) * at_once
+    found = IntegerSimulator(graph)(np.resize(images, (count, *images.shape[1:])))
+    return (found if isinstance(found, np.ndarray) else found[0])[: len(images)]
 
 
 def _layers(graph: Graph) -> list[str]:
