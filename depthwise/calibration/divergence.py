@@ -27,7 +27,7 @@ def divergence(found: Tensor, original: Tensor, scores: bool) -> float:
         return max(0.0, float((theirs.exp() * (theirs - ours)).sum(1).mean()))
     variance = original.var(0, correction=0)
     variance = variance.clamp(min=max(LEAST * float(variance.mean()), TINY))
-    return float((0.5 * (found - known).square() / variance).flatten(1).sum(1).mean())
+    return float((0.5 * (found - known).square() / variance).sum() / len(found))
 
 
 def check_numbers(results: Tensor) -> None:

@@ -16,6 +16,7 @@ def scores_of(graph: Graph) -> str:
     type_ = graph.type(value)
     if (
         len(graph.outputs) > 1
+        or not type_.element.is_floating
         or len(type_.shape) < 2
         or type_.shape[1] < 2
         or type_.shape[0] * type_.shape[1] != type_.size
