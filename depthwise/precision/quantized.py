@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from depthwise.analysis.units import in_units
 from depthwise.files.atomic import replace_text
 from depthwise.graph import Graph
 from depthwise.precision.record import QuantizationRecord
@@ -64,7 +65,9 @@ class Quantized:
         if found.accuracy:
             before, after = found.accuracy
             parts.append(f"accuracy {before:.2%} to {after:.2%} of {found.judged:,}")
-        parts.append(f"weights {found.float_bytes / 1e6:.2f} to {found.weight_bytes / 1e6:.2f} MB")
+        parts.append(
+            f"weights {in_units(found.float_bytes, 'B')} to {in_units(found.weight_bytes, 'B')}"
+        )
         if found.kept:
             layers = "1 layer" if len(found.kept) == 1 else f"{len(found.kept)} layers"
             parts.append(f"{layers} in {found.kept_in}")
