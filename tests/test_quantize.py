@@ -11,7 +11,7 @@ from terminal import run as command
 from torch import nn
 
 import depthwise as dw
-from depthwise.graph import capture, interpret
+from depthwise.graph import capture, interpret, ops
 from depthwise.precision.options import QuantizationOptions
 from depthwise.quantization.integer import to_integers
 from depthwise.quantization.integer_ops import IntegerLayer
@@ -208,6 +208,8 @@ def test_layers_are_kept_until_a_goal_is_met_or_it_is_refused():
         ({"agreement": 1.5}, "a share of images"),
         ({"images": 0}, "a whole number"),
         ({"seed": -1}, "a whole number"),
+        ({"steps": "bias"}, "a tuple of names"),
+        ({"keep": None}, "a tuple of names"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, said):
@@ -253,6 +255,43 @@ def test_the_simulator_takes_a_graph_and_arrays(found):
 def test_a_module_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"no module is called 'gates'.*gate"):
         dw.quantize(mixed(), SHAPE, images(32), options=QuantizationOptions(keep=("gates",)))
+
+
+@pytest.mark.parametrize("path", ["stem.0", "classifier"])
+def test_the_first_and_the_last_layer_may_be_kept(path):
+    options = QuantizationOptions("minmax", keep=(path,))
+    found = dw.quantize(mixed(), SHAPE, images(32), options=options)
+    floats = [n for n in to_integers(found.graph) if isinstance(n.op, ops.Conv2d | ops.Linear)]
+    assert [node.path for node in floats] == [path]
+
+
+@pytest.mark.parametrize("at_once", [4, 9])  # 6 images are held out
+def test_a_network_of_several_images_at_once_is_quantised(at_once):
+    options = QuantizationOptions("minmax", ())
+    one = dw.quantize(mixed(), SHAPE, images(32), options=options)
+    found = dw.quantize(mixed(), (at_once, *SHAPE[1:]), images(32), options=options)
+    assert found.record.nats == pytest.approx(one.record.nats, rel=1e-3)
+    assert found.record.simulated == 6
+
+
+class Decides(nn.Module):
+    """A network that returns what follows from its scores."""
+
+    def __init__(self, decision):
+        super().__init__()
+        self.net, self.decision = mixed(), decision
+
+    def forward(self, x):
+        return self.decision(self.net(x))
+
+
+@pytest.mark.parametrize("decision", [lambda x: x.argmax(1), lambda x: x > 0])
+def test_what_gives_whole_numbers_gives_no_scores(decision):
+    found = dw.quantize(
+        Decides(decision).eval(), SHAPE, images(32), options=QuantizationOptions("minmax", ())
+    )
+    assert found.record.agreement is None
+    assert "nats" in str(found)
 
 
 @pytest.fixture

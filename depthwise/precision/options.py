@@ -1,5 +1,6 @@
 """What is asked of quantisation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from depthwise.errors import check_whole, nearest
@@ -42,11 +43,14 @@ class QuantizationOptions:
     def __post_init__(self):
         if self.observer is not None and self.observer not in OBSERVERS:
             raise ValueError(f"observer {self.observer!r}: there are {', '.join(OBSERVERS)}")
+        for name in ("steps", "keep"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise ValueError(f"{name}={value!r}: a tuple of names is accepted")
+            object.__setattr__(self, name, tuple(value))
         for name in self.steps:
             if name not in STEPS:
                 raise ValueError(f"step {name!r}: there are {', '.join(STEPS)}")
-        object.__setattr__(self, "steps", tuple(self.steps))
-        object.__setattr__(self, "keep", tuple(self.keep))
         if self.agreement is not None:
             check_agreement(self.agreement)
         check_whole("seed", self.seed, 0)
