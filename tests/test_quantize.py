@@ -313,6 +313,19 @@ def test_the_command_line(tmp_path, photographs, capsys):
     assert json.loads(out)["held_out"] == 5
 
 
+def test_damaged_images_are_left_out_and_told(photographs):
+    options = QuantizationOptions("minmax", ())
+    whole = (photographs / "7.png").read_bytes()
+    (photographs / "7.png").write_bytes(whole[: len(whole) // 2])
+    found = dw.quantize(mixed(), SHAPE, photographs, options=options).record
+    assert found.images + found.held_out == 23
+    assert any("7.png is damaged" in note for note in found.notes)
+    for path in photographs.iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"none of 24 images can be read: .*png is no image"):
+        dw.quantize(mixed(), SHAPE, photographs, options=options)
+
+
 def test_the_command_line_without_images(tmp_path, capsys):
     code, _, err = command("quantize", "mobilenet_v2", "--out", tmp_path / "q", capsys=capsys)
     assert code == 2

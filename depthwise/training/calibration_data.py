@@ -21,7 +21,7 @@ from depthwise.training.data.decode import IMAGE_SUFFIXES, decode_framed
 from depthwise.training.data.opening import open_dataset
 from depthwise.training.data.squares import MOST_BROKEN, or_why_not
 from depthwise.training.framing import Framed, choose_framing, has_border
-from depthwise.weights import Preprocessing, WeightsRecord
+from depthwise.weights import Preprocessing, WeightsRecord, imagenet_preprocessing
 
 HELD_OUT = 0.2  # of the images, to measure on
 JUDGED = 2000  # validation images, at most, on which accuracy is told
@@ -221,13 +221,18 @@ def _choose(
     images: ImageSource, order: np.ndarray, graph: Graph, known: WeightsRecord | None
 ) -> tuple[Preprocessing, tuple[str, ...]]:
     """Return how images are prepared, by some of them that can be read."""
-    some = []
-    for index in map(int, order[:MEASURED]):
-        read = or_why_not(images, index, lambda content, name: (content, name))
-        if not isinstance(read, str):
-            some.append(read)
+    if known is not None:
+        return choose_framing(graph, known, ())
+    usual = imagenet_preprocessing(next(iter(graph.inputs.values())).shape[-1])
+
+    def decodable(content: bytes | np.ndarray, name: str) -> tuple[bytes | np.ndarray, str]:
+        decode_framed(content, name, usual)  # as it is in each of the ways that are tried
+        return content, name
+
+    read = [or_why_not(images, index, decodable) for index in map(int, order[:MEASURED])]
+    some = [each for each in read if not isinstance(each, str)]
     if not some:
-        raise ValueError(f"none of {min(MEASURED, len(order))} images can be read")
+        raise ValueError(f"none of {counted(len(read), 'image')} can be read: {read[0]}")
     return choose_framing(graph, known, some)
 
 
@@ -299,5 +304,6 @@ def _parted(x: Tensor) -> tuple[Tensor, Tensor]:
 def _check_enough(count: int, said: str) -> None:
     if count < FEWEST:
         raise ValueError(
-            f"{said} has {count} images: at least {FEWEST} are needed, and some hundred do better"
+            f"{said} has {counted(count, 'image')}: at least {FEWEST} are needed, and some hundred "
+            "do better"
         )
