@@ -212,14 +212,14 @@ def _layer(
         return
     op = IntegerLayer(node.op, source.affine.zero)
     scale = multiplier(known.scale, over=end.affine.scale) if end else known.scale
-    read = [source.name, known.weight, known.bias, f"{node.name}.multiplier"]
+    added: tuple[str, ...] = ()
     if end and residual:
         ratio = float(multiplier(residual.affine.scale, over=end.affine.scale))
-        op = replace(op, residual_zero=residual.affine.zero, ratio=ratio)
-        read.append(residual.name)
+        op, added = replace(op, residual_zero=residual.affine.zero, ratio=ratio), (residual.name,)
     if end and not rounds_sums(*sums, scale, op.ratio):
         return
-    read[3] = edit.add_constant(read[3], scale)
+    factor = edit.add_constant(f"{node.name}.multiplier", scale)
+    read = (source.name, known.weight, known.bias, factor, *added)
     if end:
         edit.replace(end.node, replace(op, then=end.then), *read, path=node.path)
     else:
