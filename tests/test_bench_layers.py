@@ -279,7 +279,7 @@ def test_a_layer_of_few_products_waits_for_its_rounding():
 def test_bytes_are_multiplied_with_what_a_target_has(target, kernel, arithmetic):
     net = nn.Sequential(
         nn.Conv2d(8, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1, groups=32),
-        nn.ReLU(), nn.Conv2d(32, 16, 1),
+        nn.ReLU(), nn.Conv2d(32, 64, 1),
     )  # fmt: skip
     plan = make_plan(rewritten_in(capture(net.eval(), (1, 8, 12, 12)), "int8"), find_target(target))
     steps = [step for step in plan.steps if step.kernel == kernel]
