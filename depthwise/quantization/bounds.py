@@ -6,7 +6,8 @@ by instructions that have none beyond 2^31.
 
 import numpy as np
 
-LARGEST_BYTE = 255
+from depthwise.quantization.scheme import LEVELS
+
 LARGEST_SUM = 2**31
 ROUNDED = 2.0**30  # what kernels/bytes.h rounds lies within
 
@@ -19,7 +20,7 @@ def largest_sum(weight: np.ndarray, bias: np.ndarray) -> int:
         bias: (K), with the input's zero point in it.
     """
     sizes = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1)
-    return int((LARGEST_BYTE * sizes + np.abs(bias.astype(np.int64))).max())
+    return int((LEVELS * sizes + np.abs(bias.astype(np.int64))).max())
 
 
 def moved_bias(weight: np.ndarray, bias: np.ndarray, zero: int) -> np.ndarray:
@@ -37,9 +38,9 @@ def rounds_sums(
 ) -> bool:
     """Tell whether kernels round all sums of a layer as defined, a residual at `ratio` added."""
     steps = largest_sum(weight, moved_bias(weight, bias, zero)) * float(np.abs(factor).max())
-    return steps + (LARGEST_BYTE + 1) * abs(ratio) < ROUNDED
+    return steps + (LEVELS + 1) * abs(ratio) < ROUNDED
 
 
 def rounds(*ratios: float) -> bool:
     """Tell whether kernels round the sum of bytes at these ratios as defined."""
-    return (LARGEST_BYTE + 1) * sum(map(abs, ratios)) < ROUNDED
+    return (LEVELS + 1) * sum(map(abs, ratios)) < ROUNDED

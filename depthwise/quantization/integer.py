@@ -15,7 +15,7 @@ import numpy as np
 from depthwise.graph import Graph, Node, TensorType, ops
 from depthwise.graph.interpret import evaluate
 from depthwise.graph.rewrite import GraphRewriter
-from depthwise.quantization.bounds import LARGEST_BYTE, holds_sums, rounds, rounds_sums
+from depthwise.quantization.bounds import holds_sums, rounds, rounds_sums
 from depthwise.quantization.integer_ops import (
     IntegerAdd,
     IntegerLayer,
@@ -248,7 +248,7 @@ def _multiply(edit: GraphRewriter, node: Node, end: Ending) -> None:
     a, b = (_held(edit, name) for name in node.inputs)
     if a and b:
         ratio = float(multiplier(a.affine.scale, b.affine.scale, over=end.affine.scale))
-        if not rounds(LARGEST_BYTE * ratio):
+        if not rounds(LEVELS * ratio):
             return
         op = IntegerMultiply((a.affine.zero, b.affine.zero), ratio, end.then)
         edit.replace(end.node, op, a.name, b.name, path=node.path)
