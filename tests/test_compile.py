@@ -11,6 +11,7 @@ import torch
 from operator_cases import CASES, LAYERS, Function
 from precisions import BEST, Case, in_precision
 from test_networks import beginning, side
+from tiers import slow_where
 from torch import nn
 from torchvision.ops import deform_conv2d
 
@@ -127,9 +128,7 @@ SOON = (  # compiled: each has blocks that those before do not
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in SOON)) for n in list_models()]
-)
+@pytest.mark.parametrize("name", slow_where(lambda name: name not in SOON, list_models()))
 def test_networks(name):
     net = construct(name)
     settle(net)

@@ -12,6 +12,7 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
+from tiers import slow_where
 from torch import nn
 
 from depthwise.analysis import cost
@@ -41,7 +42,7 @@ LARGER = (
 
 def without_larger(names: Iterable[str]) -> list:
     """Return the names as parameters of a test, the larger networks in the slow tier."""
-    return [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGER)) for n in names]
+    return slow_where(lambda name: name in LARGER, names)
 
 
 def beginning(name: str, blocks: int, channels: int) -> nn.Module:

@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 import torch
+from tiers import slow_where
 
 import depthwise as dw
 from depthwise.compiler.pipeline import rewrite
@@ -42,10 +43,7 @@ LARGER = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in LARGER else ()) for name in NETWORKS],
-)
+@pytest.mark.parametrize("name", slow_where(lambda name: name in LARGER, NETWORKS))
 def test_small_images(name: str):
     graph, at = graph_of(name, LEAST.get(name, 40)), NETWORKS.index(name)
     for target, optimize, threads in (

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pass_cases import CASES, SHAPE, Net, channels, conv, let, maker, randomize, response, shuffle
+from tiers import slow_where
 from torch import nn
 from torchvision.ops import DeformConv2d
 
@@ -337,9 +338,7 @@ LARGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in list_models()]
-)
+@pytest.mark.parametrize("name", slow_where(lambda name: name in LARGE, list_models()))
 def test_every_network_stays_itself(name):
     large = name.startswith(("alexnet", "inception", "xception"))
     size = 96 if large else min(64, find_network(name).resolution)

@@ -22,16 +22,20 @@ def image() -> np.ndarray:
     return np.random.default_rng(2).standard_normal((1, 3, SIDE, SIDE), np.float32) * 2
 
 
-class Dead(nn.Module):
+class ThreeLayers(nn.Module):
+    """Layers whose values `forward` brings together in other ways."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.first, self.layer = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 1)
+        self.head = nn.Linear(features, 5)
+
+
+class Dead(ThreeLayers):
     """A layer, a sum and a product that were never anything but zero, and ways past them."""
 
     def __init__(self):
-        super().__init__()
-        self.first, self.layer, self.head = (
-            nn.Conv2d(3, 16, 3),
-            nn.Conv2d(16, 16, 1),
-            nn.Linear(48, 5),
-        )
+        super().__init__(48)
         nn.init.constant_(self.layer.bias, -90.0)
 
     def forward(self, x):
@@ -53,16 +57,11 @@ def test_what_was_zero_while_it_was_quantised_is_computed(target):
         assert np.array_equal(library(x), simulate(graph, x))
 
 
-class Steep(nn.Module):
+class Steep(ThreeLayers):
     """Operators whose result may be held in steps as small as one likes."""
 
     def __init__(self):
-        super().__init__()
-        self.first, self.layer, self.head = (
-            nn.Conv2d(3, 16, 3),
-            nn.Conv2d(16, 16, 1),
-            nn.Linear(96, 5),
-        )
+        super().__init__(96)
 
     def forward(self, x):
         x = torch.relu(self.first(x))

@@ -21,6 +21,7 @@ from same_bits import (
     random_images,
     simulated,
 )
+from tiers import slow_where
 
 SOME = 24  # inputs
 CASES = [Case(precision, target) for precision, targets in TARGETS.items() for target in targets]
@@ -46,9 +47,7 @@ def check(name: str, case: Case, images: np.ndarray, folder: Path) -> None:
     assert differing(found, simulated(reduced, images)) == 0
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c not in SOON)) for c in CASES], ids=str
-)
+@pytest.mark.parametrize("case", slow_where(lambda case: case not in SOON, CASES), ids=str)
 def test_every_kernel_gives_the_same_bits(case: Case, tmp_path):
     name = "every kernel" if case.precision == "int8" else "block"
     assert made(name, case).exact

@@ -5,6 +5,7 @@ import pytest
 import torch
 from other_constants import PLACE, changed
 from precisions import BEST, Case, in_precision
+from tiers import slow_where
 from torch import nn
 
 import depthwise as dw
@@ -169,13 +170,7 @@ def test_streamed_networks_compute_the_same_bits(name: str, size: tuple[int, int
 
 
 @pytest.mark.parametrize("case", BEST, ids=str)
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in IN_REDUCED_PRECISIONS else pytest.param(name, marks=pytest.mark.slow)
-        for name in NETS
-    ],
-)
+@pytest.mark.parametrize("name", slow_where(lambda name: name not in IN_REDUCED_PRECISIONS, NETS))
 def test_streamed_networks_compute_the_same_bits_in_reduced_precisions(name: str, case: Case):
     torch.manual_seed(0)
     made = in_precision(NETS[name]().eval(), [(1, 3, 29, 23)], case.here())
