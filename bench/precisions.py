@@ -80,7 +80,7 @@ def show(results: Path) -> str:
     ]
     means = []
     for threads in (1, 2):
-        for half in (MOBILE, LARGE):
+        for half, title in ((MOBILE, "mobile networks"), (LARGE, "larger ones")):
             gains = []
             for network in half:
                 path = results / f"{network}-{threads}.json"
@@ -94,8 +94,10 @@ def show(results: Path) -> str:
                 name = f"{network}, 2 threads" if threads == 2 else network
                 lines.append(f"| {name} | {' | '.join(cells)} | {gains[-1]:.2f}x |")
             if gains:
-                means.append(f"{counted(threads, 'thread')}: {geometric_mean(gains):.2f}x")
-    return "\n".join([*lines, "", "geometric means, mobile networks and large ones: ", *means])
+                means.append(f"{title}, {counted(threads, 'thread')}: {geometric_mean(gains):.2f}x")
+    if not means:
+        raise SystemExit(f"{results} holds no NETWORK-THREADS.json: `measure` writes them")
+    return "\n".join([*lines, "", "geometric means:", *means])
 
 
 def main() -> int:
